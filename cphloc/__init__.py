@@ -1,0 +1,36 @@
+"""cphloc: a declarative model zoo for localization and segmentation in medical imaging, in 2-D and 3-D."""
+
+from __future__ import annotations
+
+import importlib
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "build": "cphloc.build",
+    "load": "cphloc.zoo.load",
+    "train": "cphloc.training.train",
+    "evaluate": "cphloc.training.evaluate",
+    "publish": "cphloc.zoo.publish",
+    "list_entries": "cphloc.zoo.entries",
+    "Localization": "cphloc.predict",
+    "Geometry": "cphloc.geometry",
+    "Annotation": "cphloc.annotation",
+    "CphlocError": "cphloc.errors",
+}
+
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first used, so that ``import cphloc`` stays free of torch."""
+    if name not in _PUBLIC:
+        msg = f"module 'cphloc' has no attribute '{name}'"
+        raise AttributeError(msg)
+    value = getattr(importlib.import_module(_PUBLIC[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

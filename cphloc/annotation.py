@@ -1,0 +1,169 @@
+"""The supervision ladder: image label < coarse region < boxes < mask.
+
+A stronger annotation always gives the weaker ones, never the reverse. A case carries whatever it has; `Annotation.completed`
+derives the lower rungs from it, here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import IntEnum
+
+import numpy as np
+from scipy import ndimage
+
+from cphloc.errors import DataError
+
+IGNORE = 255
+"""Mask value of voxels nobody annotated: they count in no loss and no metric."""
+
+
+class Rung(IntEnum):
+    """Strength of an annotation; a higher rung contains every lower one."""
+
+    LABEL = 1
+    REGION = 2
+    BOXES = 3
+    MASK = 4
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """What is known about one image, each field ``None`` where nobody said.
+
+    ``None`` and empty differ: ``boxes`` of shape ``(0, 2 D)`` says that there is no object, ``None`` that nobody looked.
+
+    Args:
+        mask: ``(*S)`` uint8; 0 background, 1..K the classes, `IGNORE` not annotated.
+        boxes: ``(n, 2 D)`` float32 edge coordinates ``[lo..., hi...]`` in array-axis order, half-open.
+        box_classes: ``(n,)`` int64, 1..K; required with ``boxes``.
+        region: ``(*S)`` float32 in [0, 1]; where the finding may lie: a side, a lobe, or the union of the boxes.
+        label: ``(K,)`` float32, 1 where the class is present, NaN where that class is unknown.
+    """
+
+    mask: np.ndarray | None = None
+    boxes: np.ndarray | None = None
+    box_classes: np.ndarray | None = None
+    region: np.ndarray | None = None
+    label: np.ndarray | None = None
+
+    @property
+    def rung(self) -> Rung | None:
+        """The strongest rung stated, or ``None`` for a case without any annotation."""
+        stated = ((self.mask, Rung.MASK), (self.boxes, Rung.BOXES), (self.region, Rung.REGION), (self.label, Rung.LABEL))
+        return next((rung for value, rung in stated if value is not None), None)
+
+    def completed(self, shape: tuple[int, ...], classes: int) -> Annotation:
+        """Add every weaker rung that the stronger ones imply; what was stated stays.
+
+        Args:
+            shape: ``(*S)`` of the image; boxes are clipped to it.
+            classes: number of foreground classes K.
+
+        Raises:
+            DataError: a class outside 1..K, a box with ``hi < lo``, or a mask of another shape.
+
+        >>> mask = np.zeros((4, 4), np.uint8)
+        >>> mask[1:3, 2:4] = 1
+        >>> Annotation(mask=mask).completed((4, 4), classes=1).boxes.tolist()
+        [[1.0, 2.0, 3.0, 4.0]]
+        """
+        _validate(self, shape, classes)
+        done = self
+        if done.mask is not None and done.boxes is None:
+            boxes, box_classes = boxes_of(done.mask)
+            done = replace(done, boxes=boxes, box_classes=box_classes)
+        if done.boxes is not None:
+            boxes, kept = clip_boxes(done.boxes, shape)
+            done = replace(done, boxes=boxes[kept], box_classes=done.box_classes[kept])
+        if done.boxes is not None and done.region is None:
+            done = replace(done, region=region_of(done.boxes, shape))
+        if done.label is None and done.boxes is not None:
+            present = np.isin(np.arange(1, classes + 1), done.box_classes).astype(np.float32)
+            done = replace(done, label=present)
+        elif done.label is None and done.region is not None and classes == 1:
+            done = replace(done, label=np.array([float(done.region.any())], np.float32))
+        return done
+
+
+def boxes_of(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Tight half-open boxes of the connected components of every class of ``mask``.
+
+    Components touch by faces, edges or corners (8-connected in 2-D, 26-connected in 3-D).
+
+    Returns:
+        boxes ``(n, 2 D)`` float32 and their classes ``(n,)`` int64, by class and then by position.
+    """
+    dims = mask.ndim
+    everywhere = np.ones((3,) * dims, dtype=int)
+    boxes, classes = [], []
+    for value in np.unique(mask):
+        if value in (0, IGNORE):
+            continue
+        components, _ = ndimage.label(mask == value, structure=everywhere)
+        for found in ndimage.find_objects(components):
+            boxes.append([s.start for s in found] + [s.stop for s in found])
+            classes.append(int(value))
+    return np.asarray(boxes, np.float32).reshape(-1, 2 * dims), np.asarray(classes, np.int64)
+
+
+def region_of(boxes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Union of ``boxes`` as ``(*shape)`` float32: the covered fraction of each voxel, at most 1 where boxes overlap."""
+    dims = len(shape)
+    region = np.zeros(shape, np.float32)
+    for box in np.asarray(boxes, float).reshape(-1, 2 * dims):
+        covered = np.ones((), np.float32)
+        for axis, n in enumerate(shape):
+            edges = np.clip(np.arange(n + 1), box[axis], box[axis + dims])
+            along = [1] * dims
+            along[axis] = n
+            covered = covered * np.diff(edges).reshape(along)
+        region = np.maximum(region, covered.astype(np.float32))
+    return region
+
+
+def mask_of(boxes: np.ndarray, box_classes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw boxes as a class mask ``(*shape)`` uint8: voxels whose centre lies in a box; later boxes on top."""
+    dims = len(shape)
+    mask = np.zeros(shape, np.uint8)
+    for box, value in zip(np.asarray(boxes, float).reshape(-1, 2 * dims), box_classes, strict=True):
+        first, last = np.ceil(box[:dims] - 0.5), np.ceil(box[dims:] - 0.5)
+        mask[tuple(slice(max(int(a), 0), max(int(b), 0)) for a, b in zip(first, last, strict=True))] = value
+    return mask
+
+
+def clip_boxes(boxes: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Clip boxes to the image.
+
+    Returns:
+        the clipped boxes ``(n, 2 D)`` and a bool ``(n,)``, false where nothing of the box is left inside.
+    """
+    dims = len(shape)
+    boxes = np.asarray(boxes, np.float32).reshape(-1, 2 * dims)
+    clipped = np.clip(boxes, 0, np.tile(np.asarray(shape, np.float32), 2))
+    return clipped, (clipped[:, dims:] > clipped[:, :dims]).all(axis=1)
+
+
+def _validate(annotation: Annotation, shape: tuple[int, ...], classes: int) -> None:
+    if annotation.mask is not None:
+        if annotation.mask.shape != tuple(shape):
+            msg = f"mask has shape {annotation.mask.shape} but the image {tuple(shape)}; both must lie on one grid"
+            raise DataError(msg)
+        top = max((int(v) for v in np.unique(annotation.mask) if v != IGNORE), default=0)
+        if top > classes:
+            msg = f"mask holds class {top} but only 1..{classes} are declared; add it to the classes or remap it"
+            raise DataError(msg)
+    if annotation.boxes is None:
+        return
+    dims = len(shape)
+    boxes = np.asarray(annotation.boxes)
+    if annotation.box_classes is None or boxes.shape != (len(annotation.box_classes), 2 * dims):
+        msg = f"boxes of shape {boxes.shape} need one class each and {2 * dims} coordinates [lo..., hi...]"
+        raise DataError(msg)
+    inverted = np.flatnonzero((boxes[:, dims:] < boxes[:, :dims]).any(axis=1))
+    if len(inverted):
+        msg = f"box {boxes[inverted[0]].tolist()} has an upper corner below its lower corner; expected [lo..., hi...]"
+        raise DataError(msg)
+    if len(boxes) and not (1 <= annotation.box_classes.min() and annotation.box_classes.max() <= classes):
+        msg = f"box classes must be 1..{classes}, got {sorted(set(annotation.box_classes.tolist()))}"
+        raise DataError(msg)
