@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -50,7 +50,18 @@ def problems_of(
     by_path: dict[KeyPath, list[dict[str, Any]]] = {}
     for found in _without_union_noise(error.errors(include_url=False), block):
         by_path.setdefault(found["path"], []).append(found)
-    return [_problem(path, found, model, root, base, owner) for path, found in by_path.items()]
+    meant = {(*p[:-1], _intended(p, model)) for p, found in by_path.items() if found[0]["type"] == "extra_forbidden"}
+    lacking = [p for p, found in by_path.items() if found[0]["type"] == "missing" and p in meant]
+    return [_problem(p, found, model, root, base, owner) for p, found in by_path.items() if p not in lacking]
+
+
+def _intended(path: KeyPath, model: type[BaseModel]) -> str:
+    """The key that an unknown one was probably meant to be, so that it is not reported as missing too."""
+    return did_you_mean(str(path[-1]), _keys_of(_model_at(model, path[:-1]))).removeprefix("did you mean '")[:-2]
+
+
+def _keys_of(model: type[BaseModel] | None) -> list[str]:
+    return [f.alias or name for name, f in model.model_fields.items()] if model is not None else []
 
 
 def position(root: Node, path: KeyPath, of_key: bool = False) -> str:
@@ -95,7 +106,7 @@ def _problem(
     full = (*base, *path)
     parent = _model_at(model, path[:-1])
     if first["type"] == "extra_forbidden":
-        known = [f.alias or name for name, f in parent.model_fields.items()]
+        known = _keys_of(parent)
         what = f"unknown key '{path[-1]}'" + (f" of {owner}" if owner else "")
         fix = did_you_mean(str(path[-1]), known) or f"known: {', '.join(known) or 'none'}"
         return Problem(position(root, full, of_key=True), dotted(full), what, fix)
@@ -171,8 +182,6 @@ def _a(meant: str) -> str:
 
 
 def _annotation(field: FieldInfo) -> Any:
-    from typing import Annotated
-
     return Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
 
 
@@ -199,7 +208,5 @@ def _model_at(model: type[BaseModel], path: KeyPath) -> type[BaseModel] | None:
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
     """The model class in an annotation such as ``Neck | None``."""
-    from typing import get_args
-
     candidates = (annotation, *get_args(annotation))
     return next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
