@@ -16,6 +16,9 @@ Norm = Literal["instance", "batch", "group", "none"]
 Activation = Literal["relu", "leaky_relu", "gelu", "silu"]
 
 
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
 def conv_type(dims: int) -> type[nn.Module]:
     """``nn.Conv1d``, ``nn.Conv2d`` or ``nn.Conv3d``."""
     return {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}[dims]
@@ -31,7 +34,9 @@ def norm(name: Norm, channels: int, dims: int) -> nn.Module:
     if name == "none":
         return nn.Identity()
     if name == "group":
-        return nn.GroupNorm(max(g for g in (1, 2, 4, 8, 16, 32) if channels % g == 0 and g * 8 <= max(channels, 8)), channels)
+        return nn.GroupNorm(
+            max(g for g in (1, 2, 4, 8, 16, 32) if channels % g == 0 and g * 8 <= max(channels, 8)), channels
+        )
     if name == "batch":
         return {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}[dims](channels)
     return {1: nn.InstanceNorm1d, 2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}[dims](channels, affine=True)
@@ -146,7 +151,9 @@ def resize(x: Tensor, size: Sequence[int]) -> Tensor:
 def initialize(module: nn.Module) -> None:
     """He initialization of every convolution and linear layer below ``module`` (He et al. 2015, arXiv:1502.01852)."""
     for layer in module.modules():
-        if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+        if isinstance(
+            layer, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+        ):
             nn.init.kaiming_normal_(layer.weight, a=0.01, nonlinearity="leaky_relu")
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)

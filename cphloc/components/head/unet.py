@@ -108,8 +108,13 @@ class UNet(nn.Module):
         if not rows.any():
             return {"mask": carries_graph(*outputs)}
         masks = targets.masks[rows]
-        total = sum(w * self.criterion(x[rows], _mask_like(masks, x)) for w, x in zip(self.weights, outputs, strict=False))
-        return {"mask": total}
+        strides = ((1,) * self.levels[0].dims, *(level.stride for level in self.levels[1:]))
+        return {
+            "mask": sum(
+                weight * self.criterion(logits[rows], _at_stride(masks, stride, logits.shape[2:]))
+                for weight, logits, stride in zip(self.weights, outputs, strides, strict=False)
+            )
+        }
 
     def decode(self, raw: Tensor | tuple[Tensor, ...]) -> Prediction:
         """Class probabilities ``(N, K + 1, *S)``."""
@@ -145,11 +150,8 @@ class _Up(nn.Module):
         return resize(self.conv(x), [n * r for n, r in zip(x.shape[2:], self.ratio, strict=True)])
 
 
-def _mask_like(masks: Tensor, logits: Tensor) -> Tensor:
-    """Class masks ``(N, *S)`` on the grid of ``logits``: nearest, for a label has no value between classes."""
-    size = logits.shape[2:]
-    ratio = [max(1, round(n / m)) for n, m in zip(masks.shape[1:], size, strict=True)]
-    missing = [m * r - n for n, m, r in zip(masks.shape[1:], size, ratio, strict=True)]
-    if any(missing):
-        masks = functional.pad(masks, [p for m in reversed(missing) for p in (0, m)], value=IGNORE)
-    return masks[(slice(None), *(slice(r // 2, None, r) for r in ratio))]
+def _at_stride(masks: Tensor, stride: tuple[int, ...], size: Sequence[int]) -> Tensor:
+    """Class masks ``(N, *S)`` on a grid of ``size`` cells of ``stride``: nearest, for no value lies between classes."""
+    missing = [n * s - m for m, s, n in zip(masks.shape[1:], stride, size, strict=True)]
+    masks = functional.pad(masks, [p for m in reversed(missing) for p in (0, m)], value=IGNORE)
+    return masks[(slice(None), *(slice(s // 2, None, s) for s in stride))]
