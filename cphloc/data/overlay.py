@@ -146,7 +146,9 @@ def _box(
     corner = (edges[columns], edges[rows])
     size = (edges[dims + columns] - edges[columns], edges[dims + rows] - edges[rows])
     axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor=_color(number), linewidth=1.4))
-    axes.text(*corner, text, fontsize=7, color="white", va="bottom", bbox={"facecolor": _color(number), "pad": 1, "lw": 0})
+    axes.text(
+        *corner, text, fontsize=7, color="white", va="bottom", bbox={"facecolor": _color(number), "pad": 1, "lw": 0}
+    )
 
 
 def _color(number: int) -> str:
