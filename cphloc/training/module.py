@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -36,6 +37,7 @@ class TrainingModule(L.LightningModule):
         self.settings = settings
         self.step = 0
         self.progress = 0.0
+        self.losses: dict[str, Tensor] = {}
         self.ema = Ema(model, settings.ema) if settings.ema else None
         self.schedule = build_schedule(steps=settings.steps, warmup_steps=settings.warmup_steps, **settings.schedule)
         self._restored: tuple[dict[str, Tensor], dict[str, Any]] | None = None
@@ -68,10 +70,11 @@ class TrainingModule(L.LightningModule):
         _seed(self.settings.seed, number, self.trainer.global_rank)
         set_lr(self.optimizers(), self.schedule(max(self.step, self.progress * self.settings.steps)))
 
-    def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
-        """The loss and its terms."""
-        raws = self.model(batch.image.contiguous(memory_format=self.settings.layout(batch.image)))
-        return self.model.loss(raws, batch.targets)
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """The loss to minimise; it and its terms stay in ``losses``."""
+        losses = self.model.loss(self.model.raws(batch.image), batch.targets)
+        self.losses = {name: value.detach() for name, value in losses.items()}
+        return losses["loss"]
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """One step, counted, then averaged."""
@@ -83,6 +86,18 @@ class TrainingModule(L.LightningModule):
     def weights(self) -> dict[str, Tensor]:
         """The weights to validate and publish: the average where there is one."""
         return self.ema.state if self.ema is not None else self.model.state_dict()
+
+    @contextmanager
+    def evaluated(self) -> Iterator[None]:
+        """Hold the weights to publish, in evaluation mode; afterwards all is as before."""
+        present = {name: value.clone() for name, value in self.model.state_dict().items()}
+        self.model.load_state_dict(self.weights())
+        self.model.eval()
+        try:
+            yield
+        finally:
+            self.model.load_state_dict(present)
+            train_mode(self.model)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and JSON-ready facts from which `restore` goes on exactly."""
