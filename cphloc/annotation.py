@@ -50,7 +50,12 @@ class Annotation:
     @property
     def rung(self) -> Rung | None:
         """The strongest rung stated, or ``None`` for a case without any annotation."""
-        stated = ((self.mask, Rung.MASK), (self.boxes, Rung.BOXES), (self.region, Rung.REGION), (self.label, Rung.LABEL))
+        stated = (
+            (self.mask, Rung.MASK),
+            (self.boxes, Rung.BOXES),
+            (self.region, Rung.REGION),
+            (self.label, Rung.LABEL),
+        )
         return next((rung for value, rung in stated if value is not None), None)
 
     def completed(self, shape: tuple[int, ...], classes: int) -> Annotation:
@@ -164,6 +169,6 @@ def _validate(annotation: Annotation, shape: tuple[int, ...], classes: int) -> N
     if len(inverted):
         msg = f"box {boxes[inverted[0]].tolist()} has an upper corner below its lower corner; expected [lo..., hi...]"
         raise DataError(msg)
-    if len(boxes) and not (1 <= annotation.box_classes.min() and annotation.box_classes.max() <= classes):
+    if len(boxes) and not (annotation.box_classes.min() >= 1 and annotation.box_classes.max() <= classes):
         msg = f"box classes must be 1..{classes}, got {sorted(set(annotation.box_classes.tolist()))}"
         raise DataError(msg)

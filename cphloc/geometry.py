@@ -113,9 +113,7 @@ class Geometry:
         The number of voxels is rounded, so the spacing is adjusted to fill the extent exactly:
         coordinates scale by ``n' / n``.
         """
-        shape = tuple(
-            max(1, round(n * s / t)) for n, s, t in zip(self.shape, self.spacing_mm, spacing_mm, strict=True)
-        )
+        shape = tuple(max(1, round(n * s / t)) for n, s, t in zip(self.shape, self.spacing_mm, spacing_mm, strict=True))
         spacing = tuple(n * s / m for n, s, m in zip(self.shape, self.spacing_mm, shape, strict=True))
         first_centre = np.asarray([t / 2 / s for s, t in zip(self.spacing_mm, spacing, strict=True)])
         return replace(self, shape=shape, spacing_mm=spacing, origin_mm=tuple(self.edges_to_world(first_centre)))
@@ -129,7 +127,9 @@ class Geometry:
         """
         permutations = itertools.permutations(range(self.dims))
         world_axes = range(self.dims - 1, -1, -1)
-        order = max(permutations, key=lambda p: sum(abs(self.direction[w, a]) for w, a in zip(world_axes, p, strict=True)))
+        order = max(
+            permutations, key=lambda p: sum(abs(self.direction[w, a]) for w, a in zip(world_axes, p, strict=True))
+        )
         flip = tuple(k for k, (w, a) in enumerate(zip(world_axes, order, strict=True)) if self.direction[w, a] < 0)
         return order, flip
 

@@ -1,0 +1,80 @@
+"""Predict a large image window by window, and blend the windows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import product
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def steps(size: int, patch: int, overlap: float) -> list[int]:
+    """First voxels of the windows along one axis: evenly spread, at most ``patch * (1 - overlap)`` apart.
+
+    The last window ends at the image's edge, so no window reaches outside.
+    Reference: Isensee et al. 2021, nnU-Net, doi 10.1038/s41592-020-01008-z.
+
+    >>> steps(110, 64, 0.5), steps(512, 192, 0.5)
+    ([0, 23, 46], [0, 80, 160, 240, 320])
+    """
+    if size <= patch:
+        return [0]
+    stride = max(patch * (1 - overlap), 1)
+    count = int(-(-(size - patch) // stride)) + 1
+    return [round(i * (size - patch) / (count - 1)) for i in range(count)]
+
+
+def gaussian_weight(patch: tuple[int, ...]) -> Tensor:
+    """Trust in each voxel of a window, ``(*patch)`` in (0, 1]: a Gaussian of sigma = patch / 8 around its centre.
+
+    Zeros are raised to the smallest positive value, so that every voxel counts somewhere.
+    """
+    weight = torch.ones(())
+    for axis, n in enumerate(patch):
+        along = torch.exp(-0.5 * ((torch.arange(n) - n // 2) / (n / 8)) ** 2)
+        weight = weight * along.reshape([-1 if a == axis else 1 for a in range(len(patch))])
+    weight = (weight / weight.max()).float()
+    return weight.clamp(min=weight[weight > 0].min())
+
+
+@torch.inference_mode()
+def sliding_window(
+    predict: Callable[[Tensor], Tensor],
+    image: Tensor,
+    patch: tuple[int, ...],
+    overlap: float = 0.5,
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> Tensor:
+    """Gaussian-weighted mean of ``predict`` over overlapping windows.
+
+    Args:
+        predict: ``(1, C, *patch)`` to ``(1, K, *patch)``.
+        image: ``(1, C, *S)``; an axis shorter than the patch is edge-padded, and cropped again afterwards.
+        patch: window size per axis.
+        overlap: share of a window that its neighbour covers too, in [0, 1).
+        progress: wraps the list of windows, to show a progress bar.
+
+    Returns:
+        ``(1, K, *S)`` float32 on the device of ``image``.
+
+    >>> x = torch.rand(1, 1, 20, 30)
+    >>> torch.allclose(sliding_window(lambda w: w, x, (8, 8)), x, atol=1e-5)
+    True
+    """
+    size = tuple(image.shape[2:])
+    short = [max(p - n, 0) for n, p in zip(size, patch, strict=True)]
+    if any(short):
+        image = functional.pad(image, [p for s in reversed(short) for p in (0, s)], mode="replicate")
+    full = tuple(image.shape[2:])
+    weight = gaussian_weight(patch).to(image.device)
+    total, seen = None, torch.zeros(full, device=image.device)
+    for corner in progress(list(product(*map(steps, full, patch, [overlap] * len(patch))))):
+        window = (..., *(slice(c, c + p) for c, p in zip(corner, patch, strict=True)))
+        out = predict(image[window]).float()
+        if total is None:
+            total = torch.zeros(1, out.shape[1], *full, device=image.device)
+        total[window] += out * weight
+        seen[window] += weight
+    return (total / seen)[(..., *(slice(n) for n in size))]
