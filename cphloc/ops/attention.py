@@ -1,7 +1,7 @@
 """What an attention map has inside a region, and how regions come onto the map's grid.
 
-One rule removes every special case of the supervised losses: **a region without mass says nothing**. A case that nobody
-annotated, and one that has no finding, gets an empty region; an empty region gives a loss of 0 and gradients of exactly 0.
+One rule removes every special case of the supervised losses: **a region without mass says nothing**. A case that
+nobody annotated, and one without a finding, gets an empty region; that gives a loss of 0 and gradients of exactly 0.
 """
 
 from __future__ import annotations

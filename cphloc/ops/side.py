@@ -30,7 +30,7 @@ def side_of(region: Tensor) -> Tensor:
 
 
 def lower_half(like: Tensor) -> Tensor:
-    """Weight ``(W,)`` of each column of the last axis in its lower half; the middle one of an odd number counts half."""
+    """How much of each column ``(W,)`` of the last axis lies in its lower half; an odd middle one does by half."""
     width = like.shape[-1]
     return (width / 2 - torch.arange(width, device=like.device, dtype=torch.float32)).clamp(0, 1)
 

@@ -33,7 +33,7 @@ class AttentionBCE(nn.Module):
     def forward(self, log_attention: Tensor, region: Tensor, box_regions: Sequence[Tensor] | None = None) -> Tensor:
         """Loss ``(N,)`` of log attention ``(N, *S')`` and region ``(N, *S')``; 0 where a region is empty."""
         region, log_attention = region.float().flatten(1), log_attention.float().flatten(1)
-        # All attention in one cell would make log(1 - A) infinite; 1 - 1e-6 is the nearest that float32 can tell from 1.
+        # With all attention in one cell log(1 - A) would be infinite there.
         log_rest = torch.log1p(-log_attention.exp().clamp_max(1 - 1e-6))
         losses = -(region * log_attention + (1 - region) * log_rest).sum(1)
         divisor = {"sum": 1, "mean": region.shape[1], "region": region.sum(1).clamp_min(1e-6)}[self.reduction]

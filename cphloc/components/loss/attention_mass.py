@@ -14,8 +14,8 @@ from cphloc.ops.attention import has_mass, log_mass
 class AttentionMass(nn.Module):
     """``-log sum_v A_v M_v``: zero as soon as all attention lies inside, wherever inside.
 
-    It equals the smallest ``KL(q || A)`` over all ``q`` inside the region, so it never forces a shape; it cannot tell one
-    lesion from two either, which is what ``per_box`` is for. Yala, CPH 100A, "Localization and Segmentation".
+    It equals the smallest ``KL(q || A)`` over all ``q`` inside the region, so it never forces a shape; nor can it tell
+    one lesion from two, which is what ``per_box`` is for. Yala, CPH 100A, "Localization and Segmentation".
 
     Args:
         mode: ``union`` asks for attention anywhere in the boxes; ``per_box`` averages over the boxes of a case, so each
@@ -42,6 +42,7 @@ class AttentionMass(nn.Module):
             return -log_mass(log_attention, region)
         losses = []
         for log_map, union, boxes in zip(log_attention, region, box_regions, strict=True):
-            boxes = boxes[has_mass(boxes)] if len(boxes) else union[None]
-            losses.append(-log_mass(log_map.expand_as(boxes), boxes).mean())
+            drawn = boxes[has_mass(boxes)]
+            parts = drawn if len(drawn) else union[None]
+            losses.append(-log_mass(log_map.expand_as(parts), parts).mean())
         return torch.stack(losses)
