@@ -123,7 +123,9 @@ def build_schedule(type: str, steps: int, warmup_steps: int = 0, **args: Any) ->
     curve = _CURVES[type]
     allowed = set(inspect.signature(curve).parameters) - {"step", "steps"}
     for name in sorted(set(args) - allowed):
-        msg = f"train.schedule.{name}: {type} takes no '{name}'; {did_you_mean(name, allowed)} it takes {sorted(allowed)}"
+        msg = (
+            f"train.schedule.{name}: {type} takes no '{name}'; {did_you_mean(name, allowed)} it takes {sorted(allowed)}"
+        )
         raise NotFoundError(msg)
     if warmup_steps and type == "one_cycle":
         msg = "train.warmup_steps: one_cycle has its own warm-up; set warmup_steps to 0 or one_cycle's 'rise'"
