@@ -1,0 +1,1 @@
+"""Data: images with geometry, data sets, preparation, patches, augmentation, batches."""

@@ -1,0 +1,126 @@
+"""A data set made ready for one recipe: fitted intensities, prepared cases, training batches."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+from cphloc.annotation import mask_of
+from cphloc.data.augment import Augmentation
+from cphloc.data.case import Case, read_case
+from cphloc.data.dataset import Dataset, Split
+from cphloc.data.intensity import Intensity, fit_intensity, parse_intensity
+from cphloc.data.loader import Batch, PatchSamples, Steps, training_loader
+from cphloc.data.prepare import PreparedCases, prepare
+from cphloc.data.preprocess import Preprocess
+from cphloc.errors import DataError, InputError
+
+
+class Pipeline:
+    """From a data set to batches, as the ``data`` section of a recipe says.
+
+    Args:
+        dataset: the data set.
+        patch: size ``(*S)`` of training patches in voxels.
+        spacing_mm: voxel size in the model's frame, array order; ``None`` keeps each image's own.
+        intensity: scheme, or one per channel; constants that it lacks are found in the training cases.
+        fit: ``patch`` cuts patches out of images at their resolution; ``whole`` scales every image, keeping its
+            proportions, until it fits into one patch, and pads the rest.
+        augment: transforms of the training patches.
+        foreground: fraction of patches that are centred on an object.
+        workers: processes that load ahead.
+        skip_bad: go on without the cases that cannot be used.
+        seed: of the run.
+
+    Raises:
+        InputError: the patch has not the data set's number of axes, or an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        patch: Sequence[int],
+        spacing_mm: Sequence[float] | None = None,
+        intensity: str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]] = "zscore",
+        fit: Literal["patch", "whole"] = "patch",
+        augment: Sequence[Mapping[str, Any]] = (),
+        foreground: float = 0.33,
+        workers: int = 1,
+        skip_bad: bool = False,
+        seed: int = 0,
+    ) -> None:
+        self.dataset = dataset
+        self.patch = tuple(patch)
+        if len(self.patch) != dataset.dims or min(self.patch) < 1:
+            msg = f"patch must be {dataset.dims} positive sizes for this {dataset.dims}-D data set, got {list(patch)}"
+            raise InputError(msg)
+        self.spacing_mm = None if spacing_mm is None else tuple(spacing_mm)
+        self.fit = self.patch if fit == "whole" else None
+        self.schemes = parse_intensity(intensity, len(dataset.channels))
+        self.augmentation = Augmentation(augment, dataset.dims, dataset.laterality)
+        self.foreground = foreground
+        self.workers = workers
+        self.skip_bad = skip_bad
+        self.seed = seed
+
+    @cached_property
+    def intensity(self) -> tuple[Intensity, ...]:
+        """The schemes with all their constants; the resolved recipe states them."""
+        training = self.dataset.cases("train")
+        return tuple(
+            fit_intensity(scheme, *_channel(training, self.dataset.dims, number))
+            for number, scheme in enumerate(self.schemes)
+        )
+
+    @cached_property
+    def preprocess(self) -> Preprocess:
+        """What happens to every image before the model sees it."""
+        return Preprocess(self.dataset.dims, self.spacing_mm, self.intensity, self.fit)
+
+    def cases(self, split: Split) -> PreparedCases:
+        """All cases of a split, checked and prepared.
+
+        Raises:
+            DataError: unusable cases, one line each, unless they are to be skipped.
+        """
+        return prepare(self.dataset.cases(split), self.preprocess, len(self.dataset.classes), self.skip_bad)
+
+    @cached_property
+    def samples(self) -> PatchSamples:
+        """The patches of the training split."""
+        return PatchSamples(self.cases("train"), self.patch, self.augmentation, self.foreground, self.seed)
+
+    def batches(self, batch: int, first: int = 0, rank: int = 0, ranks: int = 1) -> Iterable[Batch]:
+        """Training batches without end.
+
+        Args:
+            batch: samples per batch and process.
+            first: number of the first batch; batches are the same whether a run was interrupted or not.
+            rank: of this process.
+            ranks: processes of the run.
+        """
+        return training_loader(self.samples, Steps(batch, first, rank, ranks), self.workers)
+
+
+def _channel(
+    cases: Sequence[Case], dims: int, channel: int
+) -> tuple[Iterator[np.ndarray], Iterator[np.ndarray | None]]:
+    """One channel and the foreground of each readable case; the unreadable ones are named when cases are prepared."""
+    first, second = itertools.tee(_readable(cases, dims))
+    return (array[channel] for array, _ in first), (mask for _, mask in second)
+
+
+def _readable(cases: Sequence[Case], dims: int) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    for case in cases:
+        try:
+            volume, given = read_case(case, dims)
+        except DataError:
+            continue
+        mask = given.mask
+        if mask is None and given.boxes is not None:
+            mask = mask_of(given.boxes, given.box_classes, volume.geometry.shape)
+        yield volume.array, mask
