@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from cphloc import registry
 from cphloc.annotation import mask_of
 from cphloc.data.augment import Augmentation
 from cphloc.data.case import Case, read_case
@@ -18,6 +19,7 @@ from cphloc.data.loader import Batch, PatchSamples, Steps, training_loader
 from cphloc.data.prepare import PreparedCases, prepare
 from cphloc.data.preprocess import Preprocess
 from cphloc.errors import DataError, InputError
+from cphloc.recipe import Block, Data, Recipe
 
 
 class Pipeline:
@@ -67,6 +69,33 @@ class Pipeline:
         self.skip_bad = skip_bad
         self.seed = seed
 
+    @classmethod
+    def from_recipe(cls, recipe: Recipe) -> Pipeline:
+        """The pipeline of a recipe.
+
+        Raises:
+            NotFoundError: the data are not there.
+            InputError: the recipe names no patch, or a root or channels that its data set does not take.
+        """
+        data = recipe.data
+        if data.patch is None:
+            msg = f"recipe '{recipe.name}' has no data.patch; state the size of training patches in voxels"
+            raise InputError(msg)
+        schemes = data.intensity if isinstance(data.intensity, list) else [data.intensity]
+        intensity = [_plain(scheme) for scheme in schemes]
+        return cls(
+            open_dataset(data),
+            data.patch,
+            data.spacing_mm,
+            intensity if isinstance(data.intensity, list) else intensity[0],
+            data.fit,
+            [_plain(block) for block in data.augment],
+            data.foreground,
+            data.workers,
+            data.skip_bad,
+            recipe.train.seed,
+        )
+
     @cached_property
     def intensity(self) -> tuple[Intensity, ...]:
         """The schemes with all their constants; the resolved recipe states them."""
@@ -104,6 +133,29 @@ class Pipeline:
             ranks: processes of the run.
         """
         return training_loader(self.samples, Steps(batch, first, rank, ranks), self.workers)
+
+
+def open_dataset(data: Data) -> Dataset:
+    """The data set that the ``data`` section of a recipe names.
+
+    Raises:
+        NotFoundError: it is not there.
+        InputError: it takes no ``root`` or no ``channels``.
+    """
+    arguments = dict(data.args)
+    known = {a.name for a in registry.arguments(registry.card("dataset", data.type))}
+    for name in ("root", "channels"):
+        value = getattr(data, name)
+        if value is not None and name not in known:
+            msg = f"data set '{data.type}' takes no {name}; remove data.{name}"
+            raise InputError(msg)
+        if value is not None:
+            arguments[name] = value
+    return registry.resolve("dataset", data.type)(**arguments)
+
+
+def _plain(block: str | Block) -> dict[str, Any]:
+    return {"type": block} if isinstance(block, str) else {"type": block.type, **block.args}
 
 
 def _channel(

@@ -15,6 +15,7 @@ import SimpleITK as sitk
 
 from cphloc import paths
 from cphloc.annotation import Rung, boxes_of
+from cphloc.argument_types import NonNegativeInt, PositiveFloat, PositiveInt, UnitInterval
 from cphloc.data.case import Case, Marks, one_hot
 from cphloc.data.dataset import SPLITS, Dataset, Split
 from cphloc.data.itk import to_itk
@@ -28,7 +29,7 @@ class PhantomCases(Dataset):
 
     Args:
         size: voxels ``(*S)``; two sizes make 2-D images.
-        spacing_mm: voxel size; by default 1 mm, and 3 mm between the slices of a volume.
+        voxel_mm: voxel size; by default 1 mm, and 3 mm between the slices of a volume.
         modality: ``ct`` or ``mammogram``.
         cases: number of cases per split.
         positive: fraction of cases that hold objects.
@@ -47,28 +48,28 @@ class PhantomCases(Dataset):
 
     def __init__(
         self,
-        size: Sequence[int] = (24, 64, 64),
-        spacing_mm: Sequence[float] | None = None,
+        size: Sequence[PositiveInt] = (24, 64, 64),
+        voxel_mm: Sequence[PositiveFloat] | None = None,
         modality: Literal["ct", "mammogram"] = "ct",
-        cases: Mapping[str, int] | None = None,
-        positive: float = 0.8,
+        cases: Mapping[str, NonNegativeInt] | None = None,
+        positive: UnitInterval = 0.8,
         objects: tuple[int, int] = (1, 3),
         diameter_mm: tuple[float, float] = (8.0, 20.0),
         distractors: tuple[int, int] = (0, 3),
-        contrast: float = 4.0,
+        contrast: PositiveFloat = 4.0,
         sides: bool = False,
-        annotated: Mapping[str, float] | None = None,
-        seed: int = 0,
+        annotated: Mapping[str, UnitInterval] | None = None,
+        seed: NonNegativeInt = 0,
     ) -> None:
         self.dims = len(size)
-        if spacing_mm is None:
-            spacing_mm = (1.0,) * self.dims if self.dims == 2 else (3.0, 1.0, 1.0)
+        if voxel_mm is None:
+            voxel_mm = (1.0,) * self.dims if self.dims == 2 else (3.0, 1.0, 1.0)
         for name, (low, high) in {"objects": objects, "diameter_mm": diameter_mm, "distractors": distractors}.items():
             if not 0 <= low <= high:
                 msg = f"phantom: {name} must be a rising range [low, high] from 0, got [{low}, {high}]"
                 raise InputError(msg)
         ranges = tuple(objects), tuple(diameter_mm), tuple(distractors)
-        self.scene = Scene(tuple(size), tuple(spacing_mm), modality, *ranges, contrast, sides)
+        self.scene = Scene(tuple(size), tuple(voxel_mm), modality, *ranges, contrast, sides)
         self.channels = (modality,)
         self.laterality = sides
         self.classes = {1: "left mass", 2: "right mass"} if sides else {1: "mass"}
