@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import platform
 import subprocess
 import time
@@ -15,11 +14,12 @@ from typing import Any
 import torch
 
 from cphloc.build import build_model
+from cphloc.data.prepare import PreparedCases
 from cphloc.errors import CphlocError, InputError
 from cphloc.model import Model
 from cphloc.recipe import Recipe, load
 from cphloc.training import checkpoint
-from cphloc.training.data import TrainingData, open_data
+from cphloc.training.data import Batches, fingerprint, pipeline_of
 from cphloc.training.fit import Outcome, fit
 from cphloc.training.pictures import draw_curves, draw_overlay
 from cphloc.training.run import Run
@@ -28,7 +28,13 @@ from cphloc.training.tracking import Tracker, curves
 from cphloc.training.validate import Validator
 
 _PACKAGES = ("cphloc", "torch", "lightning", "numpy", "scipy", "timm", "albumentations", "SimpleITK", "mlflow")
-_log = logging.getLogger(__name__)
+_HEADLINES = {
+    "segmentation": "dice",
+    "detection": "ap50",
+    "attention": "attention_mass",
+    "classification": "auc",
+    "localization": "dice",
+}
 
 
 class Interrupted(CphlocError):
@@ -67,13 +73,14 @@ def train(
     try:
         torch.manual_seed(run.recipe.train.seed)
         model = build_model(run.recipe)
-        data = open_data(run.recipe)
+        pipeline = pipeline_of(run.recipe)
+        cases = {split: pipeline.cases(split) for split in ("train", "val")}
         if not resume:
-            _record_start(tracker, run, data)
-        validator = Validator(data.val, data.dataset.classes, run.recipe.data.patch)
+            _record_start(tracker, run, cases)
+        validator = Validator(cases["val"], pipeline.dataset.classes, run.recipe.data.patch)
         outcome = fit(
             model,
-            data.batches,
+            Batches(pipeline, run.recipe.train.batch),
             validator,
             settings_of(run.recipe),
             run.folder,
@@ -111,28 +118,28 @@ def settings_of(recipe: Recipe) -> Settings:
     train = recipe.train
     return Settings(
         steps=train.steps,
-        optimizer={"type": train.optimizer.type, **train.optimizer.args},
-        schedule={"type": train.schedule.type, **train.schedule.args},
+        optimizer=train.optimizer.model_dump(),
+        schedule=train.schedule.model_dump(),
         warmup_steps=train.warmup_steps,
         precision=train.precision,
         accumulate=train.accumulate,
         clip_norm=train.clip_norm,
         ema=train.ema,
         seed=train.seed,
-        validate_every=train.validate_every,
-        best=train.best,
+        validate_every=train.validate_every or -(-train.steps // 10),
+        best=train.best or _HEADLINES[recipe.task],
         minutes=train.minutes,
         patience=train.patience,
         freeze=recipe.freeze,
     )
 
 
-def facts_of(run: Run, data: TrainingData) -> dict[str, Any]:
+def facts_of(run: Run, cases: Mapping[str, PreparedCases]) -> dict[str, Any]:
     """What made the weights of a run: enough to make them again."""
     return {
         "recipe_sha256": run.recipe.sha256,
-        "data_fingerprint": data.fingerprint(),
-        "splits": {"train": len(data.train), "val": len(data.val)},
+        "data_fingerprint": fingerprint(**cases),
+        "splits": {split: len(prepared) for split, prepared in cases.items()},
         "git_commit": _git_commit(),
         "seed": run.recipe.train.seed,
         "packages": {name: found for name in _PACKAGES if (found := _version(name))},
@@ -149,10 +156,10 @@ def _resumed(resume: str | Path | Run, source: Any, overrides: Mapping[str, Any]
     return run
 
 
-def _record_start(tracker: Tracker, run: Run, data: TrainingData) -> None:
-    facts = facts_of(run, data)
+def _record_start(tracker: Tracker, run: Run, cases: Mapping[str, PreparedCases]) -> None:
+    facts = facts_of(run, cases)
     (run.folder / "facts.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    tracker.params({**run.recipe.model_dump(mode="json", by_alias=True), **facts})
+    tracker.params({**run.recipe.to_plain(), **facts})
     tracker.tags({"mlflow.source.git.commit": facts["git_commit"], "cphloc.run": run.id})
     tracker.artifact(run.folder / "recipe.yaml")
     tracker.artifact(run.folder / "facts.json")

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor
 
 from cphloc.data.cache import PreparedCase
+from cphloc.inference import infer
 from cphloc.metrics.segmentation import dice
 from cphloc.model import Model
-from cphloc.ops.sliding_window import sliding_window
 from cphloc.training.fit import Validation
 
 
@@ -23,13 +22,13 @@ class Validator:
     Args:
         cases: prepared cases.
         classes: number 1..K -> name.
-        patch: window of the mask heads ``(*S)``; larger cases are predicted window by window.
+        patch: window ``(*S)``; larger cases are predicted window by window.
     """
 
-    def __init__(self, cases: Sequence[PreparedCase], classes: Mapping[int, str], patch: tuple[int, ...]) -> None:
+    def __init__(self, cases: Sequence[PreparedCase], classes: Mapping[int, str], patch: Sequence[int] | None) -> None:
         self.cases = cases
         self.classes = dict(classes)
-        self.patch = tuple(patch)
+        self.patch = patch
 
     def __call__(self, model: Model) -> Validation:
         """Metrics of ``model``, which is in evaluation mode: means over cases, those without the class left out."""
@@ -50,17 +49,12 @@ class Validator:
         found = {f"dice/{name}": dice(predicted, truth, number) for number, name in self.classes.items()}
         return {"case": case.id, "dice": _mean(list(found.values())), **found}
 
-    @torch.inference_mode()
     def mask(self, model: Model, case: PreparedCase) -> np.ndarray:
         """Predicted class mask ``(*S)`` of a case."""
-
-        def probabilities(window: Tensor) -> Tensor:
-            predictions = model.decode(model.raws(window), tuple(window.shape[2:])).values()
-            return next(p.mask_probabilities for p in predictions if p.mask_probabilities is not None)
-
-        device = next(model.parameters()).device
-        image = torch.from_numpy(np.array(case.image)).to(device)[None]
-        return sliding_window(probabilities, image, self.patch)[0].argmax(0).cpu().numpy()
+        image = torch.from_numpy(np.array(case.image)).to(next(model.parameters()).device)
+        found = infer(model, image[None], self.patch)
+        probabilities = next(p.mask_probabilities for p in found.values() if p.mask_probabilities is not None)
+        return probabilities[0].argmax(0).cpu().numpy()
 
 
 def _mean(values: Sequence[float]) -> float:
