@@ -1,4 +1,4 @@
-"""The training loop: steps, validations, checkpoints, and every reason to stop. It knows models and batches, not recipes."""
+"""The training loop: steps, validations, checkpoints and reasons to stop. It knows models and batches, not recipes."""
 
 from __future__ import annotations
 

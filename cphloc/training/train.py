@@ -77,12 +77,13 @@ def train(
         cases = {split: pipeline.cases(split) for split in ("train", "val")}
         if not resume:
             _record_start(tracker, run, cases)
+        settings = settings_of(run.recipe)
         validator = Validator(cases["val"], pipeline.dataset.classes, run.recipe.data.patch)
         outcome = fit(
             model,
             Batches(pipeline, run.recipe.train.batch),
             validator,
-            settings_of(run.recipe),
+            settings,
             run.folder,
             log=tracker.metrics,
             resume=resume is not None,
@@ -90,7 +91,7 @@ def train(
             devices=devices,
             nodes=nodes,
         )
-        run = _finish(run, model, validator, outcome, tracker)
+        run = _finish(run, model, validator, outcome, tracker, settings.best)
     except BaseException as error:
         tracker.end("KILLED" if isinstance(error, Interrupted | KeyboardInterrupt) else "FAILED")
         raise
@@ -166,7 +167,9 @@ def _record_start(tracker: Tracker, run: Run, cases: Mapping[str, PreparedCases]
     tracker.push()
 
 
-def _finish(run: Run, model: Model, validator: Validator, outcome: Outcome, tracker: Tracker) -> Run:
+def _finish(
+    run: Run, model: Model, validator: Validator, outcome: Outcome, tracker: Tracker, headline: str
+) -> Run:
     if outcome.stopped.startswith("SIG"):
         msg = f"stopped by {outcome.stopped} at step {outcome.step}; go on with: cphloc train --resume {run.folder}"
         raise Interrupted(msg)
@@ -176,7 +179,7 @@ def _finish(run: Run, model: Model, validator: Validator, outcome: Outcome, trac
     run = run.with_results(metrics, outcome.cases)
     model.load_state_dict(checkpoint.load(run.folder / checkpoint.BEST)[0])
     model.eval()
-    _draw(run, model, validator, outcome)
+    _draw(run.folder, model, validator, outcome, headline)
     tracker.metrics(metrics, outcome.step)
     for path in (run.folder / "metrics.json", run.folder / "cases.csv"):
         tracker.artifact(path)
@@ -185,11 +188,10 @@ def _finish(run: Run, model: Model, validator: Validator, outcome: Outcome, trac
     return run
 
 
-def _draw(run: Run, model: Model, validator: Validator, outcome: Outcome) -> None:
-    """Learning curves, and the best, median and worst case by the metric that chose the weights."""
-    pictures = run.folder / "pictures"
-    draw_curves(curves(run.folder), pictures / "curves.png")
-    name = run.recipe.train.best
+def _draw(folder: Path, model: Model, validator: Validator, outcome: Outcome, name: str) -> None:
+    """Learning curves, and the worst, median and best case by the metric ``name``."""
+    pictures = folder / "pictures"
+    draw_curves(curves(folder), pictures / "curves.png")
     ranked = sorted((row[name], row["case"]) for row in outcome.cases if row.get(name, float("nan")) == row.get(name))
     by_id = {case.id: case for case in validator.cases}
     for title, position in (("worst", 0), ("median", len(ranked) // 2), ("best", -1)) if ranked else ():
