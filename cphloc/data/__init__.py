@@ -1,5 +1,1 @@
-<<<<<<< HEAD
-"""From files to batches, geometry kept."""
-=======
-"""Data: images with geometry, data sets, preparation, patches, augmentation, batches."""
->>>>>>> datapipe
+"""From files to batches: images with geometry, data sets, preparation, patches, augmentation."""
