@@ -1,7 +1,7 @@
 """The supervision ladder: image label < coarse region < boxes < mask.
 
-A stronger annotation always gives the weaker ones, never the reverse. A case carries whatever it has; `Annotation.completed`
-derives the lower rungs from it, here and nowhere else.
+A stronger annotation always gives the weaker ones, never the reverse. A case carries whatever it has;
+`Annotation.completed` derives the lower rungs from it, here and nowhere else.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class Rung(IntEnum):
 class Annotation:
     """What is known about one image, each field ``None`` where nobody said.
 
-    ``None`` and empty differ: ``boxes`` of shape ``(0, 2 D)`` says that there is no object, ``None`` that nobody looked.
+    ``None`` and empty differ: ``boxes`` of shape ``(0, 2 D)`` says that there is no object, ``None`` that nobody
+    looked.
 
     Args:
         mask: ``(*S)`` uint8; 0 background, 1..K the classes, `IGNORE` not annotated.

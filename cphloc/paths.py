@@ -7,7 +7,12 @@ path separator), ``CPHLOC_OFFLINE``.
 from __future__ import annotations
 
 import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from cphloc.errors import CphlocError
 
 _PACKAGE = Path(__file__).parent
 
@@ -47,6 +52,36 @@ def cache() -> Path:
 def offline() -> bool:
     """Whether ``CPHLOC_OFFLINE`` forbids every download."""
     return os.environ.get("CPHLOC_OFFLINE", "") not in ("", "0")
+
+
+@contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """Write a file wholly or not at all: yields a temporary path beside it that becomes ``path`` at the end.
+
+    The temporary file has the same suffixes, for writers that choose the format by name. Folders are made. Where the
+    block fails, nothing is left behind and an older ``path`` stays as it was.
+
+    Raises:
+        CphlocError: the operating system refuses, for instance because the disk is full.
+
+    >>> import tempfile
+    >>> target = Path(tempfile.mkdtemp(), "notes.txt")
+    >>> with atomic(target) as temporary:
+    ...     _ = temporary.write_text("done")
+    >>> target.read_text(), len(list(target.parent.iterdir()))
+    ('done', 1)
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        msg = f"{path}: cannot be written ({error.strerror or error}); free space, or choose another folder"
+        raise CphlocError(msg) from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _listed(variable: str) -> list[Path]:

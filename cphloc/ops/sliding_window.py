@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import product
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+
+from cphloc.ops.layers import fit
 
 
 def steps(size: int, patch: int, overlap: float) -> list[int]:
@@ -39,13 +40,44 @@ def gaussian_weight(patch: tuple[int, ...]) -> Tensor:
     return weight.clamp(min=weight[weight > 0].min())
 
 
+def corners(size: tuple[int, ...], patch: tuple[int, ...], overlap: float) -> list[tuple[int, ...]]:
+    """First voxel of every window over an image of ``size``; see `steps`."""
+    return list(product(*map(steps, size, patch, [overlap] * len(patch))))
+
+
+class Blend:
+    """Gaussian-weighted mean of overlapping windows, accumulated in place.
+
+    Args:
+        size: ``(*S)`` of the whole image, at least ``patch`` on every axis.
+        patch: window size per axis.
+    """
+
+    def __init__(self, size: tuple[int, ...], patch: tuple[int, ...]) -> None:
+        self.size = size
+        self.patch = patch
+        self.weight = gaussian_weight(patch)
+        self.total: Tensor | None = None
+        self.seen = torch.zeros(size)
+
+    def add(self, corner: tuple[int, ...], values: Tensor) -> None:
+        """Add a window's ``(K, *patch)`` values at ``corner``."""
+        if self.total is None:
+            self.weight = self.weight.to(values.device)
+            self.seen = self.seen.to(values.device)
+            self.total = torch.zeros(values.shape[0], *self.size, device=values.device)
+        window = tuple(slice(c, c + p) for c, p in zip(corner, self.patch, strict=True))
+        self.total[(slice(None), *window)] += values.float() * self.weight
+        self.seen[window] += self.weight
+
+    def mean(self) -> Tensor:
+        """``(K, *size)`` float32; every voxel must have been covered."""
+        return self.total.div_(self.seen)
+
+
 @torch.inference_mode()
 def sliding_window(
-    predict: Callable[[Tensor], Tensor],
-    image: Tensor,
-    patch: tuple[int, ...],
-    overlap: float = 0.5,
-    progress: Callable[[Iterable], Iterable] = iter,
+    predict: Callable[[Tensor], Tensor], image: Tensor, patch: tuple[int, ...], overlap: float = 0.5
 ) -> Tensor:
     """Gaussian-weighted mean of ``predict`` over overlapping windows.
 
@@ -54,7 +86,6 @@ def sliding_window(
         image: ``(1, C, *S)``; an axis shorter than the patch is edge-padded, and cropped again afterwards.
         patch: window size per axis.
         overlap: share of a window that its neighbour covers too, in [0, 1).
-        progress: wraps the list of windows, to show a progress bar.
 
     Returns:
         ``(1, K, *S)`` float32 on the device of ``image``.
@@ -64,17 +95,9 @@ def sliding_window(
     True
     """
     size = tuple(image.shape[2:])
-    short = [max(p - n, 0) for n, p in zip(size, patch, strict=True)]
-    if any(short):
-        image = functional.pad(image, [p for s in reversed(short) for p in (0, s)], mode="replicate")
-    full = tuple(image.shape[2:])
-    weight = gaussian_weight(patch).to(image.device)
-    total, seen = None, torch.zeros(full, device=image.device)
-    for corner in progress(list(product(*map(steps, full, patch, [overlap] * len(patch))))):
-        window = (..., *(slice(c, c + p) for c, p in zip(corner, patch, strict=True)))
-        out = predict(image[window]).float()
-        if total is None:
-            total = torch.zeros(1, out.shape[1], *full, device=image.device)
-        total[window] += out * weight
-        seen[window] += weight
-    return (total / seen)[(..., *(slice(n) for n in size))]
+    image = fit(image, [max(n, p) for n, p in zip(size, patch, strict=True)])
+    blend = Blend(tuple(image.shape[2:]), tuple(patch))
+    for corner in corners(blend.size, blend.patch, overlap):
+        window = tuple(slice(c, c + p) for c, p in zip(corner, patch, strict=True))
+        blend.add(corner, predict(image[(..., *window)])[0])
+    return fit(blend.mean()[None], size)

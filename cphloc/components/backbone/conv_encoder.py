@@ -38,7 +38,8 @@ class ConvEncoder(nn.Module):
     Raises:
         InputError: as many ``strides`` or ``kernels`` as ``widths`` are needed.
 
-    Reference: Isensee et al. 2021, nnU-Net, doi 10.1038/s41592-020-01008-z; residual blocks He et al. 2016, arXiv:1512.03385.
+    Reference: Isensee et al. 2021, nnU-Net, doi 10.1038/s41592-020-01008-z; residual blocks He et al. 2016,
+    arXiv:1512.03385.
 
     >>> encoder = ConvEncoder(in_channels=1, dims=3, widths=[8, 16], strides=[1, [1, 2, 2]])
     >>> [level.stride for level in encoder.levels]

@@ -38,7 +38,7 @@ class UNet(nn.Module):
         widths: channels of the decoder at each level but the coarsest, fine to coarse; default those of the levels.
         upsample: ``transposed`` (kernel = stride, no checkerboard) or ``interpolate`` (linear, then 1x1 convolution).
         convolutions: convolutions at each level.
-        deep_supervision: in training also score the coarser decoder levels, with weights 1, 1/2, 1/4, ... that sum to 1.
+        deep_supervision: in training also score coarser decoder levels, with weights 1, 1/2, 1/4, ... brought to sum 1.
         order, norm, activation: as in ``conv_encoder``.
         loss: a loss that takes masks; default ``dice_ce``.
 

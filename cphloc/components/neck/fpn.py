@@ -20,8 +20,8 @@ class FPN(nn.Module):
         extra_levels: further levels below the coarsest, each a stride-2 convolution (RetinaNet's P6, P7).
 
     Shapes:
-        one ``(N, C_l, *S_l)`` per level to one ``(N, channels, *S_l)`` per kept level, then the extra ones. Sizes may be
-        odd: the up-sampled map is cropped onto its lateral (13 to 25, not 26).
+        one ``(N, C_l, *S_l)`` per level to one ``(N, channels, *S_l)`` per kept level, then the extra ones. Sizes may
+        be odd: the up-sampled map is cropped onto its lateral (13 to 25, not 26).
 
     Reference: Lin et al. 2017, arXiv:1612.03144; extra levels Lin et al. 2017, arXiv:1708.02002.
 

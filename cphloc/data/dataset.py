@@ -1,0 +1,145 @@
+"""What every data set is: classes, channels, and cases in fixed splits."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from cphloc import paths
+from cphloc.data.case import Case
+from cphloc.errors import DataError, InputError, NotFoundError, did_you_mean
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+
+class Dataset(ABC):
+    """Base of the data sets.
+
+    Attributes:
+        classes: number 1..K -> name.
+        channels: names of the image channels, in order.
+        dims: 2 or 3.
+        laterality: whether a class or label names a side of the body, so that mirroring changes its meaning.
+        root: folder of the data.
+    """
+
+    dims: int
+    classes: dict[int, str]
+    channels: tuple[str, ...]
+    laterality: bool = False
+    root: Path
+
+    def cases(self, split: Split) -> list[Case]:
+        """Cases of ``train``, ``val`` or ``test``, always in the same order.
+
+        Raises:
+            InputError: there is no such split.
+        """
+        if split not in SPLITS:
+            msg = f"split '{split}' does not exist; choose one of {', '.join(SPLITS)}. {did_you_mean(split, SPLITS)}"
+            raise InputError(msg.rstrip())
+        return self._cases(split)
+
+    @abstractmethod
+    def _cases(self, split: Split) -> list[Case]:
+        """Cases of a split that is known to exist."""
+
+
+def find_root(name: str, root: str | None, proof: str) -> Path:
+    """Folder of data set ``name``: ``root`` if given, else the first data folder that holds it.
+
+    Args:
+        name: name of the data set and of its folder.
+        root: what the recipe says.
+        proof: a file or folder that must lie in the root.
+
+    Raises:
+        NotFoundError: naming every folder that was searched.
+    """
+    candidates = [Path(root).expanduser()] if root is not None else [f / name for f in paths.data_folders()]
+    for folder in candidates:
+        if (folder / proof).exists():
+            return folder
+    searched = ", ".join(f"'{c}'" for c in candidates)
+    msg = (
+        f"data set '{name}' not found: no '{proof}' in {searched}; "
+        f"run `cphloc data fetch {name}`, or set data.root or CPHLOC_DATA"
+    )
+    raise NotFoundError(msg)
+
+
+def read_table(path: Path, needed: Sequence[str]) -> list[dict[str, str]]:
+    """Rows of a CSV file with a header line.
+
+    Raises:
+        DataError: the file cannot be read or lacks one of the ``needed`` columns.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        msg = f"{path}: cannot be read as CSV ({error}); save it as UTF-8 text with a header line"
+        raise DataError(msg) from error
+    columns = reader.fieldnames or []
+    missing = [c for c in needed if c not in columns]
+    if missing:
+        hint = did_you_mean(missing[0], columns)
+        msg = (
+            f"{path}: has no column '{missing[0]}', only {', '.join(columns) or 'an empty first line'}; add it. {hint}"
+        )
+        raise DataError(msg.rstrip())
+    return rows
+
+
+def held_out(patient: str, fraction: float, salt: str) -> bool:
+    """Whether ``patient`` belongs to the validation part carved out of the training cases.
+
+    The decision hashes the patient alone, so it never changes when cases are added.
+
+    >>> sum(held_out(str(i), 0.2, "demo") for i in range(1000))
+    195
+    """
+    digest = hashlib.sha256(f"{salt}/{patient}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64 < fraction
+
+
+def class_numbers(classes: Sequence[str] | Mapping[int, str]) -> dict[int, str]:
+    """Classes as ``{1: name, ...}``; a list is numbered from 1.
+
+    Raises:
+        InputError: numbers are not 1..K or names repeat.
+
+    >>> class_numbers(["RBC", "WBC"])
+    {1: 'RBC', 2: 'WBC'}
+    """
+    pairs: Iterable[tuple[int, str]] = classes.items() if isinstance(classes, Mapping) else enumerate(classes, start=1)
+    numbered = {int(k): str(v) for k, v in sorted(pairs)}
+    if sorted(numbered) != list(range(1, len(numbered) + 1)) or len(set(numbered.values())) != len(numbered):
+        msg = f"classes must be numbered 1..K with distinct names (0 is background), got {dict(numbered)}"
+        raise InputError(msg)
+    return numbered
+
+
+def choose_channels(wanted: Sequence[str] | None, available: Sequence[str]) -> tuple[str, ...]:
+    """The ``wanted`` channels, or all of them.
+
+    Raises:
+        InputError: a channel that does not exist, or none at all.
+    """
+    chosen = tuple(available) if wanted is None else tuple(wanted)
+    for name in chosen:
+        if name not in available:
+            msg = (
+                f"channel '{name}' does not exist; choose from {', '.join(available)}. {did_you_mean(name, available)}"
+            )
+            raise InputError(msg.rstrip())
+    if not chosen or len(set(chosen)) != len(chosen):
+        msg = f"channels must be distinct and at least one, got {list(chosen)}"
+        raise InputError(msg)
+    return chosen

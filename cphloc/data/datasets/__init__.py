@@ -1,0 +1,1 @@
+"""Data sets: one file each, found by their cards in ``registry/dataset``."""

@@ -1,0 +1,240 @@
+"""How voxel values become a model's input.
+
+A scheme is data: its type and constants, nothing else, so a recipe can state it and an entry can keep it. In a recipe
+it is a name (``zscore``), a mapping (``{type: window, center: 40, width: 400}``) or a list of these, one per channel.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar
+
+import numpy as np
+
+from cphloc.errors import InputError, did_you_mean
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Intensity(ABC):
+    """Base of all schemes: one channel ``(*S)`` in, float32 out."""
+
+    type: ClassVar[str]
+
+    @abstractmethod
+    def __call__(self, values: np.ndarray, window: Range | None = None) -> np.ndarray:
+        """Transform one channel.
+
+        Args:
+            values: ``(*S)`` as stored.
+            window: ``(center, width)`` that the file proposes.
+        """
+
+    def to_dict(self) -> dict[str, Any]:
+        """The form a recipe or entry states."""
+        return {"type": self.type, **{k: v for k, v in asdict(self).items() if v is not None}}
+
+
+@dataclass(frozen=True)
+class Unchanged(Intensity):
+    """``none``: the stored values."""
+
+    type: ClassVar[str] = "none"
+
+    def __call__(self, values: np.ndarray, window: Range | None = None) -> np.ndarray:
+        """Return ``values`` as float32."""
+        return values.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class ZScore(Intensity):
+    """``zscore``: mean 0 and standard deviation 1 over each volume, whatever its scale; a constant volume becomes 0.
+
+    Args:
+        clip: percentiles to which values are limited first, so a few hot voxels do not set the scale.
+
+    >>> float(ZScore()(np.array([10000.0, 10002.0])).max())
+    1.0
+    """
+
+    type: ClassVar[str] = "zscore"
+    clip: Range = (0.0, 100.0)
+
+    def __call__(self, values: np.ndarray, window: Range | None = None) -> np.ndarray:
+        """Clip, subtract the mean, divide by the standard deviation; moments are taken in float64."""
+        if tuple(self.clip) != (0.0, 100.0):
+            values = np.clip(values, *np.percentile(values, self.clip))
+        mean, std = values.mean(dtype=np.float64), values.std(dtype=np.float64)
+        return _standardize(values, mean, std if std > 0 else 1.0)
+
+
+@dataclass(frozen=True)
+class CT(Intensity):
+    """``ct``: clip to ``low..high``, subtract ``mean``, divide by ``std``, all of the training set's foreground.
+
+    `fit_intensity` finds the constants as nnU-Net does (Isensee et al., Nature Methods 2021): percentiles 0.5 and 99.5,
+    mean and standard deviation of the foreground voxels of the training cases.
+
+    >>> CT(low=-100, high=200, mean=50, std=25)(np.array([-1000.0, 75.0])).tolist()
+    [-6.0, 1.0]
+    """
+
+    type: ClassVar[str] = "ct"
+    low: float | None = None
+    high: float | None = None
+    mean: float | None = None
+    std: float | None = None
+
+    def __call__(self, values: np.ndarray, window: Range | None = None) -> np.ndarray:
+        """Clip and standardize.
+
+        Raises:
+            InputError: a constant is missing.
+        """
+        if None in (self.low, self.high, self.mean, self.std):
+            msg = "intensity ct lacks its constants low, high, mean and std; state them or let training find them"
+            raise InputError(msg)
+        return _standardize(np.clip(values, self.low, self.high), self.mean, self.std)
+
+
+@dataclass(frozen=True)
+class Window(Intensity):
+    """``window``: ``center - width/2 .. center + width/2`` becomes 0..1, values beyond are clipped.
+
+    Without center and width the window that the file states is used, or the volume's own range where it states none.
+
+    >>> Window(40, 400)(np.array([-160.0, 40.0, 1000.0])).tolist()
+    [0.0, 0.5, 1.0]
+    """
+
+    type: ClassVar[str] = "window"
+    center: float | None = None
+    width: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.center is None) != (self.width is None) or (self.width is not None and self.width <= 0):
+            msg = f"intensity window needs a center and a width above 0, or neither; got {self.center} and {self.width}"
+            raise InputError(msg)
+
+    def __call__(self, values: np.ndarray, window: Range | None = None) -> np.ndarray:
+        """Map the window to 0..1."""
+        if self.center is not None:
+            window = (self.center, self.width)
+        if window is None:
+            return _ramp(values, float(values.min()), float(values.max()))
+        return _ramp(values, window[0] - window[1] / 2, window[0] + window[1] / 2)
+
+
+@dataclass(frozen=True)
+class Scale(Intensity):
+    """``scale``: ``low..high`` becomes 0..1, values beyond are clipped; by default 8-bit pictures.
+
+    >>> Scale(0, 255)(np.array([0, 51, 255], np.uint8)).round(2).tolist()
+    [0.0, 0.20000000298023224, 1.0]
+    """
+
+    type: ClassVar[str] = "scale"
+    low: float = 0.0
+    high: float = 255.0
+
+    def __post_init__(self) -> None:
+        if not self.high > self.low:
+            msg = f"intensity scale needs high above low; got {self.low} and {self.high}"
+            raise InputError(msg)
+
+    def __call__(self, values: np.ndarray, window: Range | None = None) -> np.ndarray:
+        """Map ``low..high`` to 0..1."""
+        return _ramp(values, self.low, self.high)
+
+
+SCHEMES: dict[str, type[Intensity]] = {s.type: s for s in (ZScore, CT, Window, Scale, Unchanged)}
+"""Scheme classes by the name a recipe uses."""
+
+
+Spec = str | Mapping[str, Any]
+"""How a recipe states one scheme: its name, or a mapping with ``type`` and parameters."""
+
+
+def parse_intensity(spec: Spec | Sequence[Spec], channels: int) -> list[Intensity]:
+    """Schemes of a recipe's ``data.intensity``, one per channel.
+
+    Args:
+        spec: a name, a mapping with ``type``, or a list of these with one item per channel.
+        channels: number of channels; a single scheme serves them all.
+
+    Raises:
+        InputError: an unknown scheme or parameter, or a list of another length.
+
+    >>> parse_intensity("zscore", 2)
+    [ZScore(clip=(0.0, 100.0)), ZScore(clip=(0.0, 100.0))]
+    """
+    if isinstance(spec, (str, Mapping)):
+        return [_from_dict(spec)] * channels
+    if len(spec) != channels:
+        msg = f"intensity lists {len(spec)} schemes for {channels} channels; give one per channel, or one for all"
+        raise InputError(msg)
+    return [_from_dict(s) for s in spec]
+
+
+def fit_intensity(
+    scheme: Intensity, volumes: Iterable[np.ndarray], masks: Iterable[np.ndarray], seed: int = 0
+) -> Intensity:
+    """Fill the constants that a scheme takes from the training set; a scheme that takes none comes back as it is.
+
+    Foreground voxels (mask > 0) of all cases are pooled, at most 10,000 from each. Where no case has foreground,
+    every voxel counts.
+
+    Args:
+        scheme: what the recipe states.
+        volumes: one channel ``(*S)`` per case.
+        masks: ``(*S)`` per case, or ``None`` for a case without.
+        seed: of the sub-sampling.
+    """
+    if not (isinstance(scheme, CT) and None in (scheme.low, scheme.high, scheme.mean, scheme.std)):
+        return scheme
+    rng = np.random.default_rng(seed)
+    foreground, everything = [], []
+    for volume, mask in zip(volumes, masks, strict=True):
+        everything.append(_sample(volume.ravel(), rng))
+        if mask is not None:
+            foreground.append(_sample(volume[mask > 0], rng))
+    pooled = [part for part in foreground if len(part)] or everything
+    if not pooled:
+        msg = "intensity ct cannot be fitted without a training case; state low, high, mean and std"
+        raise InputError(msg)
+    values = np.concatenate(pooled).astype(np.float64)
+    low, high = np.percentile(values, (0.5, 99.5))
+    return CT(float(low), float(high), float(values.mean()), float(values.std()) or 1.0)
+
+
+def _sample(values: np.ndarray, rng: np.random.Generator, at_most: int = 10_000) -> np.ndarray:
+    return values if len(values) <= at_most else rng.choice(values, at_most, replace=False)
+
+
+def _from_dict(spec: Spec) -> Intensity:
+    arguments = {"type": spec} if isinstance(spec, str) else dict(spec)
+    name = arguments.pop("type", None)
+    if name not in SCHEMES:
+        msg = f"intensity '{name}' does not exist; {did_you_mean(name, SCHEMES) or 'choose ' + ', '.join(SCHEMES)}"
+        raise InputError(msg)
+    known = {f.name for f in fields(SCHEMES[name])}
+    for key in arguments.keys() - known:
+        hint = did_you_mean(key, known) or f"it takes {', '.join(sorted(known)) or 'no parameter'}"
+        msg = f"intensity {name} has no parameter '{key}'; {hint}"
+        raise InputError(msg)
+    return SCHEMES[name](**{k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()})
+
+
+def _standardize(values: np.ndarray, mean: float, std: float) -> np.ndarray:
+    result = values.astype(np.float32)
+    result -= np.float32(mean)
+    result /= np.float32(std)
+    return result
+
+
+def _ramp(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    width = high - low if high > low else 1.0
+    return np.clip((values.astype(np.float32) - low) / width, 0.0, 1.0)
