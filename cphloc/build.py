@@ -39,7 +39,7 @@ def build_model(recipe: Recipe) -> Model:
     neck = _component("neck", blocks.neck, levels=backbone.levels, dims=recipe.dims) if blocks.neck else None
     levels: Levels = (neck or backbone).levels
     heads = {name: _component("head", block, levels=levels, dims=recipe.dims) for name, block in blocks.heads.items()}
-    return Model(backbone, neck, heads, {name: block.weight for name, block in blocks.heads.items()})
+    return Model(backbone, neck, heads, {name: blocks.weights.get(name, 1.0) for name in heads})
 
 
 def _component(kind: str, block: Any, **wired: Any) -> nn.Module:

@@ -1,9 +1,9 @@
 """What exists: the cards of components, found without importing any of them.
 
-A card is ``<folder>/<kind>/<name>.yaml``, where the folder is the shipped ``registry``, one of ``CPHLOC_REGISTRY``, or the
-package that a plug-in names under the entry point group ``cphloc.registry``. Names that are allowed but are not
-components of ours (optimizers, schedules, intensity scalings, augmentations) stand in ``<folder>/<kind>.yaml``, with a
-``signature`` in place of ``import``.
+A card is ``<folder>/<kind>/<name>.yaml``, where the folder is the shipped ``registry``, one of ``CPHLOC_REGISTRY``, or
+the package that a plug-in names under the entry point group ``cphloc.registry``. Optimizers, schedules, intensity
+schemes and augmentations are short, so all of a kind stand in ``<folder>/<kind>.yaml``; those that are no classes of
+ours have a ``signature`` in place of ``import``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
 from cphloc import paths, yamlio
 from cphloc.errors import InputError, MissingExtraError, NotFoundError, Problem, RecipeError, did_you_mean
@@ -34,8 +34,14 @@ TABLES = ("optimizer", "schedule", "intensity", "transform")
 
 PLUGIN_GROUP = "cphloc.registry"
 
+
+def _split(value: Any) -> Any:
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
 Line = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^\n]+$")]
-Words = Line | list[Line]
+Words = Annotated[list[Line], BeforeValidator(_split)]
+"""Words separated by commas, or a list of them."""
 
 
 class Card(BaseModel):
@@ -49,6 +55,7 @@ class Card(BaseModel):
         gives: what it gives.
         rung: of the supervision ladder, for a head.
         loss: what the loss of a head must take.
+        channels: image channels of a data set, in order.
         requires: an extra of cphloc that must be installed.
         renamed_from: earlier names.
         renamed_arguments: earlier names of arguments, to today's.
@@ -65,19 +72,20 @@ class Card(BaseModel):
     )
     signature: str | None = None
     dims: list[int] = [2, 3]
-    takes: Words | None = None
-    gives: Words | None = None
-    paper: Words | None = None
+    takes: Words = []
+    gives: Words = []
+    paper: Line | None = None
     requires: Line | None = None
     renamed_from: list[str] = []
     renamed_arguments: dict[str, str] = {}
     rung: Line | None = None
-    rungs: list[Line] = []
+    rungs: Words = []
     loss: Line | None = None
     licence: Line | None = None
-    citation: Words | None = None
-    url: Words | None = None
-    modality: Words | None = None
+    citation: Line | None = None
+    url: Line | None = None
+    modality: Words = []
+    channels: list[Line] | None = None
     classes: dict[int, str] | list[str] | None = None
     splits: list[str] | dict[str, int] | None = None
 
@@ -85,7 +93,7 @@ class Card(BaseModel):
 _NEEDED = {
     "head": ("rung",),
     "loss": ("takes",),
-    "dataset": ("licence", "citation", "url", "modality", "classes"),
+    "dataset": ("licence", "citation", "url", "modality"),
 }
 
 
@@ -283,11 +291,12 @@ def _card_from(node: Node, kind: str, name: str, path: str) -> Card:
         found = Card.model_validate({**node.plain, **stated})
     except ValidationError as error:
         raise RecipeError(problems_of(error, Card, node)) from None
-    needed = ("import_" if kind in KINDS else "signature", *_NEEDED.get(kind, ()))
-    lacking = [key.rstrip("_") for key in needed if getattr(found, key) is None]
-    if lacking and not (kind in TABLES and found.import_):
-        what = f"{_article(kind)} {kind} card needs {', '.join(lacking)}"
-        raise RecipeError([Problem(str(node.where), key, what, f"add '{key}:'") for key in lacking])
+    needed = ["import_"] if kind in KINDS else [] if found.import_ else ["signature"]
+    lacking = [key for key in (*needed, *_NEEDED.get(kind, ())) if getattr(found, key) in (None, [])]
+    if lacking:
+        what = f"{_article(kind)} {kind} card needs it"
+        keys = [key.rstrip("_") for key in lacking]
+        raise RecipeError([Problem(str(node.where), key, what, f"add '{key}:'") for key in keys])
     return found
 
 
