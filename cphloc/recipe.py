@@ -54,12 +54,11 @@ class Data(Block):
     spacing_mm: list[PositiveFloat] | None = Field(None, description="resample to this, in array order; null: native")
     intensity: str | Block | list[str | Block] = Field("zscore", description="intensity scaling, one or one a channel")
     patch: list[PositiveInt] | None = Field(None, description="size of training patches in voxels; null: whole images")
+    fit: Literal["patch", "whole"] = Field("patch", description="cut patches, or scale whole images into the patch")
     augment: list[Block] = Field([], description="augmentations in order")
     foreground: UnitInterval = Field(0.33, description="fraction of patches centred on an object")
-    fit: Literal["patch", "whole"] = Field("patch", description="train on patches, or on whole images made to fit")
-    skip_bad: bool = Field(False, description="leave out cases that cannot be read, with a warning")
     workers: NonNegativeInt | None = Field(None, description="processes that prepare samples; null: at most two")
-    cache: bool = Field(True, description="keep prepared volumes on disk")
+    skip_bad: bool = Field(False, description="go on without the cases that cannot be used")
 
     @property
     def args(self) -> dict[str, Any]:

@@ -89,7 +89,7 @@ def _classes_exist_in_the_data(root: Node) -> Iterator[Problem]:
 @_check
 def _rung_is_available(root: Node) -> Iterator[Problem]:
     data = _card(root, "dataset", ("data",))
-    available = [_RUNGS.index(r) for r in data.rungs if r in _RUNGS] if data is not None else []
+    available = [_RUNGS.index(r) for r in data.gives if r in _RUNGS] if data is not None else []
     for block in _heads(root):
         head = _card_of(block)
         if not available or head is None or head.rung not in _RUNGS or _RUNGS.index(head.rung) <= max(available):

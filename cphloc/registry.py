@@ -52,7 +52,7 @@ class Card(BaseModel):
         signature: in place of ``import_`` for allow-listed names, Python parameters.
         dims: numbers of axes it works with.
         takes: what it takes; for a loss what its ``forward`` expects.
-        gives: what it gives.
+        gives: what it gives; for a data set the strongest rungs of its annotations.
         rung: of the supervision ladder, for a head.
         loss: what the loss of a head must take.
         channels: image channels of a data set, in order.
@@ -79,10 +79,9 @@ class Card(BaseModel):
     renamed_from: list[str] = []
     renamed_arguments: dict[str, str] = {}
     rung: Line | None = None
-    rungs: Words = []
     loss: Line | None = None
     licence: Line | None = None
-    citation: Line | None = None
+    citation: Line | list[Line] | None = None
     url: Line | None = None
     modality: Words = []
     channels: list[Line] | None = None
