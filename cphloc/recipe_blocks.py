@@ -129,7 +129,7 @@ def _check(block: BlockAt, root: Node, dims: Any, common: set[str]) -> Iterator[
     at_type, type_path = str(named.where), dotted((*path, "type"))
     try:
         card = registry.card(kind, named.value)
-        model = _arguments_model(card.import_, card.signature, frozenset(common))
+        model = arguments_model(card.import_, card.signature, frozenset(common))
     except NotFoundError:
         yield Problem(at_type, type_path, *registry.missing(kind, named.value))
         return
@@ -161,8 +161,8 @@ def _notes(card: Card) -> dict[str, Any]:
 
 
 @functools.cache
-def _arguments_model(target: str | None, signature: str | None, common: frozenset[str]) -> type[BaseModel]:
-    """The pydantic model of a signature; ``common`` names are checked elsewhere."""
+def arguments_model(target: str | None, signature: str | None, common: frozenset[str]) -> type[BaseModel]:
+    """The pydantic model of a signature, without ``common`` names, which are checked elsewhere."""
     arguments = arguments_of(target) if target else parse_signature(signature or "")
     fields: dict[str, Any] = {
         a.name: (a.annotation, Field(a.default, description=a.meaning)) for a in arguments if a.name not in common

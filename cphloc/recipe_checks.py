@@ -74,13 +74,15 @@ def _classes_are_numbered_from_one(root: Node) -> Iterator[Problem]:
 @_check
 def _classes_exist_in_the_data(root: Node) -> Iterator[Problem]:
     card = _card(root, "dataset", ("data",))
-    if card is None or not card.classes or (root.get(("data", "classes")) is not None):
+    if card is None:
         return
-    known = list(card.classes.values()) if isinstance(card.classes, dict) else card.classes
+    stated = root.get(("data", "classes"))
+    declared = stated.plain if stated is not None else card.classes or []
+    known = list(declared.values()) if isinstance(declared, dict) else declared
     for block in _heads(root):
         classes = block.node.children.get("classes")
         for key, node in (classes.children if classes is not None else {}).items():
-            if isinstance(node.value, str) and node.value not in known:
+            if known and isinstance(node.value, str) and node.value not in known:
                 what = f"the data set '{card.name}' has no class '{node.value}'"
                 fix = did_you_mean(node.value, known) or f"its classes: {', '.join(known)}"
                 yield _problem(node, (*block.path, "classes", key), what, fix)

@@ -156,9 +156,8 @@ def resolve(kind: str, name: str) -> type:
 def missing(kind: str, name: str) -> tuple[str, str]:
     """Say why ``name`` is not a component of ``kind``, and what to do."""
     names = cards(kind)
-    for new, old_names in _renamed(kind):
-        if name in old_names:
-            return f"the {kind} '{name}' is now called '{new}'", f"write '{new}', or run: cphloc migrate"
+    if (new := renamed(kind, name)) is not None:
+        return f"the {kind} '{name}' is now called '{new}'", f"write '{new}', or run: cphloc migrate"
     for other in (*KINDS, *TABLES):
         if other != kind and name in cards(other):
             fix = did_you_mean(name, names) or f"{plural(kind)}: {_some(names)}"
@@ -168,6 +167,15 @@ def missing(kind: str, name: str) -> tuple[str, str]:
             return f"the {kind} '{name}' is in plug-in '{plugin}', not installed", f"pip install {plugin}"
     fix = did_you_mean(name, names) or f"{plural(kind)}: {_some(names)}"
     return f"unknown {kind} '{name}'", fix
+
+
+def renamed(kind: str, name: str) -> str | None:
+    """Today's name of a component that was called ``name``; ``None`` where none was. Few cards need to be read."""
+    found = _Cards(kind)
+    for new, path in found.files.items():
+        if b"renamed_from" in Path(path).read_bytes() and name in found[new].renamed_from and name not in found:
+            return new
+    return None
 
 
 def plural(kind: str) -> str:
@@ -188,24 +196,24 @@ class _Cards(Mapping[str, Card]):
             raise InputError(msg)
         self.kind = kind
         self._read = _read_card if kind in KINDS else _read_entry
-        self._files = _files(kind) if kind in KINDS else _entries(kind)
+        self.files = _files(kind) if kind in KINDS else _entries(kind)
 
     def __getitem__(self, name: str) -> Card:
-        return self._read(self.kind, name, self._files[name])
+        return self._read(self.kind, name, self.files[name])
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._files)
+        return iter(self.files)
 
     def __len__(self) -> int:
-        return len(self._files)
+        return len(self.files)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._files
+        return name in self.files
 
     def summary(self, name: str) -> str:
         if self.kind in TABLES:
             return self[name].summary
-        with open(self._files[name], "rb") as file:
+        with open(self.files[name], "rb") as file:
             line = _SUMMARY.search(file.read(4096))
         try:
             return line[1].decode() if line else self[name].summary
@@ -297,14 +305,6 @@ def _card_from(node: Node, kind: str, name: str, path: str) -> Card:
         keys = [key.rstrip("_") for key in lacking]
         raise RecipeError([Problem(str(node.where), key, what, f"add '{key}:'") for key in keys])
     return found
-
-
-def _renamed(kind: str) -> Iterator[tuple[str, list[str]]]:
-    """Names of a kind with their earlier names; only cards that mention any are read."""
-    found = _Cards(kind)
-    for name, path in found._files.items():
-        if b"renamed_from" in Path(path).read_bytes():
-            yield name, found[name].renamed_from
 
 
 def _known_plugins() -> dict[str, dict[str, list[str]]]:
