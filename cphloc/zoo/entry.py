@@ -166,10 +166,10 @@ class Weights(File):
 
 
 class Origin(_Strict):
-    """What made the weights: enough to make them again."""
+    """What made the weights: enough to make them again. ``git_commit`` is ``None`` for an installed cphloc."""
 
     run: Text
-    git_commit: Text
+    git_commit: Text | None
     seed: int
     packages: Annotated[dict[Text, Text], Field(min_length=1)]
     mlflow_run: str | None
