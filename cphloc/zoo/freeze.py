@@ -17,7 +17,7 @@ from torch import Tensor
 
 import cphloc
 from cphloc import recipe as recipes
-from cphloc.errors import InputError, NotFoundError, RecipeError, did_you_mean
+from cphloc.errors import InputError, NotFoundError, did_you_mean
 from cphloc.localization import Localization
 from cphloc.predict import Localizer
 from cphloc.recipe import Recipe

@@ -73,8 +73,8 @@ def worse_refusal(
 ) -> list[str]:
     """Whether the headline metric is significantly worse than that of the version before.
 
-    Tested on the cases both were evaluated on, paired, by patient; a metric without a value per case (AP, AUC) counts as
-    worse where the intervals are apart.
+    Tested on the cases both were evaluated on, paired, by patient; a metric without a value per case (AP, AUC) counts
+    as worse where the intervals are apart.
     """
     name, before = last.headline
     if name not in metrics:

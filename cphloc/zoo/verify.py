@@ -118,9 +118,9 @@ def _cases_check(published: list[str], again: list[str]) -> Check:
 def _metric_check(name: str, published: Metric, again: Any) -> Check:
     if again is None:
         return Check(name, "was not measured again", False)
-    pairs = [(getattr(published, key), again[key]) for key in ("value", "low", "high")]
-    right = published.n == again["n"] and all(_close(before, now) for before, now in pairs)
-    shown = " ".join(f"{key} {now} ({before} published)" for key, (before, now) in zip("value low high".split(), pairs))
+    pairs = {key: (getattr(published, key), again[key]) for key in ("value", "low", "high")}
+    right = published.n == again["n"] and all(_close(before, now) for before, now in pairs.values())
+    shown = ", ".join(f"{key} {now} ({before} published)" for key, (before, now) in pairs.items())
     return Check(name, shown, right)
 
 
