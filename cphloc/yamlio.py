@@ -86,6 +86,16 @@ def dump(value: Any) -> str:
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 
 
+def inline(value: Any) -> str:
+    """Write plain data as YAML on one line.
+
+    >>> inline({"type": "poly", "power": [0.9]})
+    '{type: poly, power: [0.9]}'
+    """
+    text = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**9, default_flow_style=True)
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
 def _decoded(text: str | bytes, source: str) -> str:
     size = len(text)
     if size > MAX_BYTES:

@@ -18,12 +18,12 @@ def suppress(
 ) -> np.ndarray:
     """Greedy suppression of ``boxes`` ``(n, 2 D)`` sorted by falling score; grid as laid by `cphloc.ops.nms`.
 
-    Kept boxes hang in one linked list per grid cell. A huge box is compared with every kept one, and every box with the kept huge ones.
+    Kept boxes hang in one linked list per grid cell. Huge boxes are compared with all kept ones and all with them.
 
     Returns:
         bool ``(n,)``, true where the box is kept.
     """
-    n, dims = len(boxes), boxes.shape[1] // 2
+    n = len(boxes)
     keep = np.zeros(n, np.bool_)
     first_in_cell = np.full(np.prod(shape), -1, np.int64)
     next_in_cell = np.full(n, -1, np.int64)
@@ -77,7 +77,7 @@ def _overlaps_near(
 
 @numba.njit(cache=True)
 def _overlaps_any(boxes: np.ndarray, groups: np.ndarray, threshold: float, i: int, others: np.ndarray) -> bool:
-    for j in others:
+    for j in others:  # noqa: SIM110 (numba compiles no generators in `any`)
         if groups[i] == groups[j] and _iou(boxes, i, j) > threshold:
             return True
     return False

@@ -69,7 +69,7 @@ def pyramid_roi_align(
 
 
 def level_of(boxes: Tensor, levels: Levels, cells_across: float = CELLS_ACROSS) -> Tensor:
-    """Index ``(n,)`` of the coarsest level on which each box spans ``cells_across`` cells (geometric mean of the axes)."""
+    """Index ``(n,)`` of the coarsest level on which each box spans ``cells_across`` cells, by geometric mean side."""
     cells = torch.tensor([float(torch.tensor(level.stride).prod()) for level in levels], device=boxes.device)
     across = (volume(boxes)[:, None] / cells) ** (1 / levels[0].dims)
     return ((across + 1e-6 >= cells_across).sum(dim=1) - 1).clamp(min=0)
