@@ -263,4 +263,3 @@ def file_of(path: Path) -> File:
     """Size and hash of the file at ``path``, read in pieces."""
     with path.open("rb") as stream:
         return File(sha256=hashlib.file_digest(stream, "sha256").hexdigest(), bytes=path.stat().st_size)
-
