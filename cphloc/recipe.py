@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
-from cphloc import yamlio
+from cphloc import registry, yamlio
 from cphloc.argument_types import NonNegativeInt, PositiveFloat, PositiveInt, UnitInterval
 from cphloc.errors import Problem, RecipeError
 from cphloc.nodes import Node, Position, from_plain
@@ -122,6 +122,21 @@ class Recipe(_Strict):
     def sha256(self) -> str:
         """Hash of `to_yaml`, in hexadecimal: two recipes that mean the same have the same."""
         return hashlib.sha256(self.to_yaml().encode()).hexdigest()
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the image channels the model takes, in order: those chosen, else all that the data set has."""
+        return tuple(self.data.channels or self.dataset.channels or ())
+
+    @property
+    def laterality(self) -> bool:
+        """Whether a class or label names a side of the body, so that mirroring an image changes its meaning."""
+        return self.dataset.laterality
+
+    @property
+    def dataset(self) -> registry.Card:
+        """The card of the data set."""
+        return registry.card("dataset", self.data.type)
 
     @property
     def tree(self) -> Node:

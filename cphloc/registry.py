@@ -79,6 +79,8 @@ class Card(BaseModel):
     url: Words | None = None
     modality: Words | None = None
     classes: dict[int, str] | list[str] | None = None
+    channels: list[Line] | None = None
+    laterality: bool = False
     splits: list[str] | dict[str, int] | None = None
 
 
