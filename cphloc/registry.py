@@ -86,7 +86,6 @@ class Card(BaseModel):
     modality: Words = []
     channels: list[Line] | None = None
     classes: dict[int, str] | list[str] | None = None
-    channels: list[Line] | None = None
     laterality: bool = False
     splits: list[str] | dict[str, int] | None = None
 
