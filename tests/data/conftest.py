@@ -27,6 +27,6 @@ def prepared():
         image = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
         geometry = Geometry.regular(shape, spacing_mm)
         points = np.asarray(foreground or [], np.int32).reshape(-1, 1 + len(shape))
-        return PreparedCase("case", image, Annotation(**annotation), geometry, geometry, points)
+        return PreparedCase("case", image, Annotation(**annotation), geometry, geometry, points, content="")
 
     return make
