@@ -10,6 +10,7 @@ import lightning.pytorch as L
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from cphloc.training.fit import Loop
 from cphloc.training.settings import Settings
 
 
@@ -39,7 +40,7 @@ class ProgressBar(L.Callback):
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *args: Any) -> None:
         """Move on; at most five times a second, because reading the loss waits for the device."""
         if trainer.is_global_zero and time.monotonic() - self._shown_at > 0.2:
-            outcome = trainer.callbacks[0].outcome
+            outcome = next(c for c in trainer.callbacks if isinstance(c, Loop)).outcome
             best = f"{self.settings.best} {outcome.best[self.settings.best]:.4f}" if outcome.best else "-"
             self.progress.update(self.task, completed=module.step, loss=float(module.losses["loss"]), best=best)
             self._shown_at = time.monotonic()

@@ -161,9 +161,7 @@ def _record_start(tracker: Tracker, run: Run, facts: Mapping[str, Any]) -> None:
     tracker.push()
 
 
-def _finish(
-    run: Run, model: Model, validator: Validator, outcome: Outcome, tracker: Tracker, headline: str
-) -> Run:
+def _finish(run: Run, model: Model, validator: Validator, outcome: Outcome, tracker: Tracker, headline: str) -> Run:
     if outcome.stopped.startswith("SIG"):
         msg = f"stopped by {outcome.stopped} at step {outcome.step}; go on with: cphloc train --resume {run.folder}"
         raise Interrupted(msg)
