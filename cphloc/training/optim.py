@@ -91,7 +91,8 @@ def build_optimizer(model: nn.Module, type: str, lr: float, **args: Any) -> Opti
         NotFoundError: unknown optimizer or argument, or a pattern of ``lr_scale`` that matches nothing.
     """
     if type not in OPTIMIZERS:
-        msg = f"train.optimizer.type: no optimizer '{type}'; {did_you_mean(type, OPTIMIZERS)} one of {', '.join(OPTIMIZERS)}"
+        hint = did_you_mean(type, OPTIMIZERS) or f"choose from {', '.join(OPTIMIZERS)}"
+        msg = f"train.optimizer.type: no optimizer '{type}'; {hint}"
         raise NotFoundError(msg)
     chosen = getattr(torch.optim, type)
     scales = args.pop("lr_scale", {})
@@ -116,7 +117,8 @@ def build_schedule(type: str, steps: int, warmup_steps: int = 0, **args: Any) ->
     (0.1, 1.0, 0.5359, 0.0)
     """
     if type not in _CURVES:
-        msg = f"train.schedule: no schedule '{type}'; {did_you_mean(type, _CURVES)} one of {', '.join(_CURVES)}"
+        hint = did_you_mean(type, _CURVES) or f"choose from {', '.join(_CURVES)}"
+        msg = f"train.schedule: no schedule '{type}'; {hint}"
         raise NotFoundError(msg)
     curve = _CURVES[type]
     allowed = set(inspect.signature(curve).parameters) - {"step", "steps"}

@@ -44,7 +44,7 @@ def test_a_failed_write_leaves_the_checkpoint_before_it(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint, "save_file", full)
-    with pytest.raises(CphlocError, match="No space left on device.*free some space"):
+    with pytest.raises(CphlocError, match=r"No space left on device.+free some space"):
         checkpoint.save(path, {"w": torch.zeros(2)}, {"step": 2})
     assert checkpoint.load(path)[1] == {"step": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]
