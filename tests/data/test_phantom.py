@@ -70,5 +70,5 @@ def test_sides_are_left_where_columns_are_high(modality):
 
 
 def test_says_when_objects_do_not_fit():
-    with pytest.raises(InputError, match=r"no room for an object of 50.0 mm among 0 others"):
+    with pytest.raises(InputError, match=r"no room for an object of 50 to 50 mm among 0 others"):
         draw_phantom(Scene((32, 32), (1.0, 1.0), diameter_mm=(50, 50)), True, 0)
