@@ -1,7 +1,7 @@
 """The recipe: a whole model, its data and its training as data, complete and checked before anything is built.
 
-`load` reads, merges, checks and fills in every default, so that what is stored beside weights asks for nothing that a later
-version of the code could change.
+`load` reads, merges, checks and fills in every default, so that a recipe stored beside weights means the same when a
+later version has other defaults.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from cphloc import registry, yamlio
 from cphloc.argument_types import NonNegativeInt, PositiveFloat, PositiveInt, UnitInterval
-from cphloc.errors import Problem, RecipeError
+from cphloc.errors import InputError, Problem, RecipeError
 from cphloc.nodes import Node, Position, from_plain
 from cphloc.recipe_blocks import block_problems, expand_names, fill
 from cphloc.recipe_checks import cross_problems
@@ -57,7 +57,7 @@ class Data(Block):
     fit: Literal["patch", "whole"] = Field("patch", description="cut patches, or scale whole images into the patch")
     augment: list[Block] = Field([], description="augmentations in order")
     foreground: UnitInterval = Field(0.33, description="fraction of patches centred on an object")
-    workers: NonNegativeInt = Field(0, description="processes that prepare samples")
+    workers: NonNegativeInt | None = Field(None, description="processes that prepare samples; null: at most two")
     skip_bad: bool = Field(False, description="go on without the cases that cannot be used")
 
     @property
@@ -117,6 +117,18 @@ class Recipe(_Strict):
     def to_plain(self) -> dict[str, Any]:
         """The recipe as dicts, lists and scalars, in the order and under the names of YAML."""
         return self.model_dump(by_alias=True)
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of an image.
+
+        Raises:
+            InputError: the recipe states none, and neither does the data set.
+        """
+        if self.data.channels is None:
+            msg = f"the channels of data set '{self.data.type}' are not known; write 'data.channels: [...]'"
+            raise InputError(msg)
+        return len(self.data.channels)
 
     @property
     def sha256(self) -> str:

@@ -33,11 +33,20 @@ def blocks(root: Node) -> Iterator[BlockAt]:
 
 
 def expand_names(root: Node) -> None:
-    """Write ``schedule: poly`` as ``schedule: {type: poly}``, and intensities likewise, in place."""
+    """Write ``schedule: poly`` as ``schedule: {type: poly}``, and intensities and losses likewise, in place."""
     for kind, path in _places(root):
         node = root.get(path)
-        if kind in ("schedule", "intensity") and node is not None and isinstance(node.value, str):
-            node.value = {"type": Node(node.value, node.where, node.key_where)}
+        if kind in ("schedule", "intensity") and node is not None:
+            _expand_name(node)
+    for block in list(blocks(root)):
+        for argument in _arguments(block):
+            if argument.component is not None and argument.name in block.node.children:
+                _expand_name(block.node.children[argument.name])
+
+
+def _expand_name(node: Node) -> None:
+    if isinstance(node.value, str):
+        node.value = {"type": Node(node.value, node.where, node.key_where)}
 
 
 def block_problems(root: Node, data_model: type[BaseModel]) -> list[Problem]:
@@ -53,6 +62,7 @@ def block_problems(root: Node, data_model: type[BaseModel]) -> list[Problem]:
 def fill(root: Node, recipe_model: type[BaseModel], data_model: type[BaseModel]) -> None:
     """Write the default of every argument that the recipe leaves out, in the order of the signature."""
     plain = recipe_model.model_validate(root.plain).model_dump(by_alias=True)
+    _add_channels(root.get(("data",)))
     _add_defaults(root, plain)
     expand_names(root)
     for block in blocks(root):
@@ -119,7 +129,7 @@ def _check(block: BlockAt, root: Node, dims: Any, common: set[str]) -> Iterator[
     at_type, type_path = str(named.where), dotted((*path, "type"))
     try:
         card = registry.card(kind, named.value)
-        model = _arguments_model(card.import_, card.signature, frozenset(common))
+        model = arguments_model(card.import_, card.signature, frozenset(common))
     except NotFoundError:
         yield Problem(at_type, type_path, *registry.missing(kind, named.value))
         return
@@ -151,14 +161,23 @@ def _notes(card: Card) -> dict[str, Any]:
 
 
 @functools.cache
-def _arguments_model(target: str | None, signature: str | None, common: frozenset[str]) -> type[BaseModel]:
-    """The pydantic model of a signature; ``common`` names are checked elsewhere."""
+def arguments_model(target: str | None, signature: str | None, common: frozenset[str]) -> type[BaseModel]:
+    """The pydantic model of a signature, without ``common`` names, which are checked elsewhere."""
     arguments = arguments_of(target) if target else parse_signature(signature or "")
     fields: dict[str, Any] = {
         a.name: (a.annotation, Field(a.default, description=a.meaning)) for a in arguments if a.name not in common
     }
     config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
     return create_model("Arguments", __config__=config, **fields)
+
+
+def _add_channels(data: Node) -> None:
+    """Where the recipe states no channels, those that the data set gives."""
+    card = registry.card("dataset", data.value["type"].value)
+    by_signature = next((a.default for a in registry.arguments(card) if a.name == "channels" and not a.required), None)
+    channels = by_signature or card.channels
+    if channels and data.get(("channels",)) is None:
+        data.value["channels"] = from_plain(channels, f"default of {card.name}")
 
 
 def _add_defaults(node: Node, plain: Any) -> None:

@@ -8,9 +8,9 @@ from typing import Annotated, Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from cphloc.argument_schema import words
 from cphloc.errors import Problem, did_you_mean
 from cphloc.nodes import KeyPath, Node, dotted
-from cphloc.signature import words
 
 _EXPECTED = {
     "int_type": "a whole number",

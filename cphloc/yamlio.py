@@ -1,8 +1,8 @@
 """YAML 1.2 that remembers where every key and value stands.
 
 Scalars follow the core schema of YAML 1.2 (yaml.org/spec/1.2.2, section 10.3): ``3e-4`` is a float, ``no`` and ``on``
-are text, ``0o17`` is 15. Refused, each with its position: duplicate keys, merge keys, tags, a second document, keys that
-are neither text nor whole numbers, and files too large, too deep or too often aliased to be written by a person.
+are text, ``0o17`` is 15. Refused, each with its position: duplicate keys, merge keys, tags, a second document, keys
+that are neither text nor whole numbers, and files too large, too deep or too often aliased to be written by a person.
 """
 
 from __future__ import annotations
@@ -53,8 +53,9 @@ def load(path: str | Path) -> Node:
 def read(text: str | bytes, source: str) -> Node:
     """Read one YAML document; ``source`` names it in reports.
 
-    >>> read("lr: 3e-4", "recipe.yaml").get(("lr",))
-    Node(value=0.0003, where=Position(source='recipe.yaml', line=1, column=5), key_where=Position(source='recipe.yaml', line=1, column=1))
+    >>> node = read("lr: 3e-4", "recipe.yaml").get(("lr",))
+    >>> node.value, str(node.where)
+    (0.0003, 'recipe.yaml:1:5')
 
     Raises:
         RecipeError: with every problem found.

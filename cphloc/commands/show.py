@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from cphloc import registry
+from cphloc.argument_schema import words
 from cphloc.commands import Answer, table
 from cphloc.errors import NotFoundError, did_you_mean
 from cphloc.registry import KINDS, TABLES, Card
-from cphloc.signature import Argument, words
+from cphloc.signature import Argument
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
