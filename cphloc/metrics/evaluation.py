@@ -35,7 +35,7 @@ def segmentation_scores(
     """Scores of a class mask ``(*S)``: ``dice``, ``iou``, ``hd95_mm``, ``asd_mm``, ``nsd``, ``lesion_f1`` and, in 3-D,
     ``volume_error_ml``.
 
-    Each is the mean over the classes that are defined; with several classes ``dice_<class>`` and so on follow. Surfaces
+    Each is the mean over the classes that are defined; with several classes ``dice/<class>`` and so on follow. Surfaces
     are those of border voxels (as in MONAI), a lesion is found where any voxel overlaps.
 
     Args:
@@ -128,7 +128,7 @@ def classification_statistics(
 ) -> dict[str, Statistic]:
     """Pooled statistics of image labels: ``auc``, ``sensitivity_at_90`` (per cent specificity), ``ece``, ``brier``.
 
-    Each is the mean over the classes that are defined; with several classes ``auc_<class>`` and so on follow.
+    Each is the mean over the classes that are defined; with several classes ``auc/<class>`` and so on follow.
 
     Args:
         probabilities: ``(cases, K)``.
@@ -176,9 +176,9 @@ def _with_means(by_class: Mapping[str, Mapping[str, float]]) -> dict[str, float]
 
 
 def _per_class(by_class: Mapping[str, Mapping]) -> dict:
-    """``{metric_class: ...}``, with what a tracking server refuses in a key replaced by ``_``."""
+    """``{metric/class: ...}``, with what a tracking server refuses in a key replaced by ``_``."""
     return {
-        f"{metric}_{re.sub(r'[^0-9A-Za-z_.-]', '_', name)}": value
+        f"{metric}/{re.sub(r'[^0-9A-Za-z_. -]', '_', name)}": value
         for name, scores in by_class.items()
         for metric, value in scores.items()
     }

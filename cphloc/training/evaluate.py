@@ -66,7 +66,7 @@ def evaluate(source: str | Path | Run, split: str = "test", root: str | None = N
     """
     localizer, run = _open(source)
     data = localizer.recipe.data
-    dataset = open_dataset(data if root is None else data.model_copy(update={"root": root}))
+    dataset = open_dataset(data if root is None else data.model_copy(update={"root": root}), localizer.recipe.dims)
     cases = dataset.cases(split)
     if not cases:
         msg = f"data set '{data.type}' has no cases in its {split} split; choose another split"

@@ -24,8 +24,8 @@ def test_segmentation_scores_average_over_the_classes_that_are_there(shape) -> N
     spacing_mm = (2.0, 1.0, 0.5)[: len(shape)]
     found = segmentation_scores(prediction, reference, spacing_mm, {1: "left lung", 2: "right lung", 3: "tumour"})
     assert found["dice"] == pytest.approx((dice(prediction, reference, 1) + dice(prediction, reference, 2)) / 2)
-    assert found["dice_right_lung"] == dice(prediction, reference, 2)
-    assert np.isnan(found["dice_tumour"])
+    assert found["dice/right lung"] == dice(prediction, reference, 2)
+    assert np.isnan(found["dice/tumour"])
     assert found["hd95_mm_left_lung"] == surface_distances(prediction, reference, spacing_mm, 1).hausdorff(95)
     assert ("volume_error_ml" in found) == (len(shape) == 3)
     alone = segmentation_scores(prediction, reference, spacing_mm, {1: "left lung"})
@@ -54,5 +54,5 @@ def test_classification_statistics_average_over_defined_classes() -> None:
     ones = np.ones(30)
     each = [auc(probabilities[:, k], labels[:, k]) for k in (0, 1)]
     assert found["auc"](ones) == pytest.approx(np.mean(each))
-    assert found["auc_b"](ones) == each[1]
-    assert np.isnan(found["auc_c"](ones))
+    assert found["auc/b"](ones) == each[1]
+    assert np.isnan(found["auc/c"](ones))
