@@ -231,7 +231,7 @@ def train_run(tmp_path: Path) -> Callable[..., Trained]:
         from cphloc import recipe as recipes
         from cphloc.build import build_model
         from cphloc.training import checkpoint
-        from cphloc.training.data import dataset_of
+        from cphloc.data.pipeline import open_dataset
 
         recipe = recipes.load(tiny_recipe(dims))
         folder = tmp_path / "runs" / "tiny" / name
@@ -241,7 +241,7 @@ def train_run(tmp_path: Path) -> Callable[..., Trained]:
         torch.manual_seed(0)
         checkpoint.save(folder / checkpoint.BEST, build_model(recipe).state_dict(), {})
         run = Trained(folder, recipe)
-        cases = [case.id for case in dataset_of(recipe).cases("test")]
+        cases = [case.id for case in open_dataset(recipe.data, recipe.dims).cases("test")]
         mean = sum(dice) / len(dice)
         run.write("metrics.json", {"val/dice": 0.8})
         run.write("tracking.json", {"uri": "", "experiment": "", "name": name, "run_id": "abc123", "sent": 0})
