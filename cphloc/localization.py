@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cphloc import __version__
 from cphloc.data.volume import Volume
 from cphloc.paths import atomic
 
@@ -165,7 +166,10 @@ class Localization:
     def _save_dicom_seg(self, path: Path) -> Path:
         from cphloc.data.write_dicom_seg import write_dicom_seg
 
-        write_dicom_seg(path, self.masks, self.image.source, self.classes)
+        folder, _, series = self.image.source.partition("#")
+        write_dicom_seg(
+            path, self.masks, self.image.geometry, folder, self.classes, version=__version__, series=series or None
+        )
         return path
 
     def _save_boxes(self, stem: Path) -> Iterator[Path]:

@@ -14,7 +14,7 @@ import importlib.metadata
 import importlib.util
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -161,12 +161,12 @@ def missing(kind: str, name: str) -> tuple[str, str]:
         return f"the {kind} '{name}' is now called '{new}'", f"write '{new}', or run: cphloc migrate"
     for other in (*KINDS, *TABLES):
         if other != kind and name in cards(other):
-            fix = did_you_mean(name, names) or f"{plural(kind)}: {_some(names)}"
+            fix = did_you_mean(name, names) or f"{plural(kind)}: {some(names)}"
             return f"'{name}' is {_article(other)} {other}, not {_article(kind)} {kind}", fix
     for plugin, owned in _known_plugins().items():
         if name in owned.get(kind, ()):
             return f"the {kind} '{name}' is in plug-in '{plugin}', not installed", f"pip install {plugin}"
-    fix = did_you_mean(name, names) or f"{plural(kind)}: {_some(names)}"
+    fix = did_you_mean(name, names) or f"{plural(kind)}: {some(names)}"
     return f"unknown {kind} '{name}'", fix
 
 
@@ -193,7 +193,7 @@ class _Cards(Mapping[str, Card]):
 
     def __init__(self, kind: str) -> None:
         if kind not in (*KINDS, *TABLES):
-            msg = f"no kind '{kind}'; {did_you_mean(kind, (*KINDS, *TABLES)) or f'kinds: {_some((*KINDS, *TABLES))}'}"
+            msg = f"no kind '{kind}'; {did_you_mean(kind, (*KINDS, *TABLES)) or f'kinds: {some((*KINDS, *TABLES))}'}"
             raise InputError(msg)
         self.kind = kind
         self._read = _read_card if kind in KINDS else _read_entry
@@ -316,8 +316,10 @@ def _known_plugins() -> dict[str, dict[str, list[str]]]:
     return known
 
 
-def _some(names: Mapping[str, Any] | tuple[str, ...], most: int = 12) -> str:
-    shown = ", ".join(list(names)[:most])
+def some(names: Iterable[str], most: int = 12) -> str:
+    """The first names, separated by commas."""
+    names = list(names)
+    shown = ", ".join(names[:most])
     return f"{shown}, ..." if len(names) > most else shown or "none"
 
 

@@ -32,7 +32,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class PreparedCase:
-    """A case in the model's frame; the arrays are memory-mapped, so only what is used is read.
+    """A case in the model's frame; image, mask and region are memory-mapped, so only what is used is read.
 
     Args:
         id: of the case.
@@ -193,8 +193,8 @@ def _open_array(path: Path, size: int, checksum: int, verify: bool) -> np.ndarra
     if path.stat().st_size != size or (verify and zlib.crc32(path.read_bytes()) != checksum):
         msg = f"{path} is damaged"
         raise ValueError(msg)
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
-    return array.view(np.ndarray)
+    large = path.stem in ("image", "mask", "region")
+    return np.load(path, mmap_mode="r" if large else None, allow_pickle=False).view(np.ndarray)
 
 
 def _geometry_to_json(geometry: Geometry) -> dict[str, object]:

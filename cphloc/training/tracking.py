@@ -118,6 +118,15 @@ def push(folder: Path) -> int:
             state["run_id"] = _new_run(client, state["uri"], state["experiment"], state["name"])
             _write_state(folder, state)
         _send(client, state["run_id"], folder, waiting)
+<<<<<<< HEAD
+=======
+    except Exception as error:  # whatever a server, a driver or a network can raise must not end a training
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
+        msg = (
+            f"MLflow at {state['uri']} is out of reach ({reason}); the run is kept in {folder / EVENTS}, push it later"
+        )
+        raise CphlocError(msg) from error
+>>>>>>> main
     _write_state(folder, state | {"sent": state["sent"] + len(waiting)})
     return len(waiting)
 
@@ -218,7 +227,8 @@ def _log_entry(client: MlflowClient, run_id: str, entry: Entry, folder: Path) ->
     import mlflow.pyfunc
     from mlflow.exceptions import MlflowException
 
-    from cphloc.training.evaluate import flat_metrics
+    from cphloc.metrics.bootstrap import Interval
+    from cphloc.metrics.summary import tracking_metrics
 
     plain = entry.model_dump(mode="json")
     kept = ("name", "version", "task", "dims", "modality", "classes", "channels", "spacing_mm", "intensity", "data")
@@ -226,12 +236,11 @@ def _log_entry(client: MlflowClient, run_id: str, entry: Entry, folder: Path) ->
     params["recipe_sha256"] = entry.files["recipe.yaml"].sha256
     for key, value in params.items():
         client.log_param(run_id, _REFUSED.sub("_", key), _short(str(value)))
-    measured = plain["speed"] | plain["size"]
-    metrics = flat_metrics(plain["evaluation"]["split"], {"metrics": plain["evaluation"]["metrics"], "speed": measured})
-    metrics["size/params_m"] = entry.size.parameters / 1e6
-    for key, value in metrics.items():
-        if value is not None:
-            client.log_metric(run_id, _REFUSED.sub("_", key), value)
+    measured = {name: Interval(m.value, m.low, m.high, m.n) for name, m in entry.evaluation.metrics.items() if m.n}
+    metrics = tracking_metrics(measured, entry.evaluation.split)
+    metrics |= {"speed/ms_per_case": entry.speed.ms_per_case, "size/peak_ram_mb": entry.size.peak_ram_mb}
+    for key, value in {**metrics, "size/params_m": entry.size.parameters / 1e6}.items():
+        client.log_metric(run_id, _REFUSED.sub("_", key), value)
     with tempfile.TemporaryDirectory() as place:
         model = Path(place) / "model"
         mlflow.pyfunc.save_model(

@@ -185,11 +185,11 @@ def _draw(folder: Path, model: Model, validator: Validator, outcome: Outcome, na
     """Learning curves, and the worst, median and best case by the metric ``name``."""
     pictures = folder / "pictures"
     draw_curves(curves(folder), pictures / "curves.png")
-    numbers = range(len(outcome.cases))
-    scored = {i: outcome.cases[i].get(name, float("nan")) for i in numbers}
-    ranked = sorted((i for i in numbers if scored[i] == scored[i]), key=scored.get) or list(numbers)
+    scored = {row["case"]: row.get(name, float("nan")) for row in outcome.cases}
+    ranked = sorted((case for case, value in scored.items() if value == value), key=scored.get) or list(scored)
+    by_id = {case.id: case for case in validator.cases}
     for title, position in (("worst", 0), ("median", len(ranked) // 2), ("best", -1)):
-        case, value = validator.cases[ranked[position]], scored[ranked[position]]
-        heading = f"{title}: {case.id}, {name} {value:.3f}" if value == value else case.id
-        found = validator.find(model, case)
+        case = by_id[ranked[position]]
+        heading = f"{title}: {case.id}, {name} {scored[case.id]:.3f}"
+        found = validator.found(model, case)
         draw_case(case, found, validator.classes, heading, pictures / f"{title}.png")

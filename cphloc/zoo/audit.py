@@ -64,7 +64,7 @@ def audit(source: str | Path | Mapping[str, Any]) -> list[Line]:
     recipe = recipes.load(yamlio.read(content, f"{listing}/{RECIPE_FILE}").plain)
     downloads = list(_downloads(recipe.to_plain()))
     lines = [Line("entry", str(listing), f"sha256 {listing.sha256}", True), _recipe_line(recipe, pinned)]
-    lines += [Line("download", key, "the stored recipe would download weights", False) for key in downloads]
+    lines += [Line("weights", key, "the stored recipe would start from other weights", False) for key in downloads]
     return [*lines, *_components(recipe), *_files(listing)]
 
 
@@ -153,11 +153,12 @@ def _is_safetensors(path: Path) -> bool:
 
 
 def _downloads(value: Any, path: str = "") -> Iterator[str]:
-    """Keys of a stored recipe that would fetch something."""
+    """Keys of a stored recipe that would fetch or read weights beside those of the entry."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             here = f"{path}.{key}".removeprefix(".")
-            if (key == "pretrained" and inner) or (here == "from" and inner):
+            starts = key in ("pretrained", "from") or (key == "weights" and isinstance(inner, str))
+            if starts and inner:
                 yield here
             yield from _downloads(inner, here)
     elif isinstance(value, list):

@@ -92,9 +92,14 @@ def halved(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _without_downloads(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: False if key == "pretrained" else _without_downloads(v) for key, v in value.items()}
-    return [_without_downloads(v) for v in value] if isinstance(value, list) else value
+    """Plain data in which no component starts from weights of its own: `load` is about to replace them."""
+    if isinstance(value, list):
+        return [_without_downloads(inner) for inner in value]
+    if not isinstance(value, Mapping):
+        return value
+    kept = {key: _without_downloads(inner) for key, inner in value.items()}
+    start = {"pretrained": False} if "pretrained" in kept else {}
+    return kept | start | ({"weights": None} if isinstance(kept.get("weights"), str) else {})
 
 
 def _copy_pictures(source: Path, target: Path) -> None:

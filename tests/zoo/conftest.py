@@ -1,9 +1,10 @@
-"""Entries that need no training: complete ``entry.yaml`` files with made-up numbers, and the server of a hostile zoo."""
+"""Entries that need no training, complete with made-up numbers, and the server of a hostile zoo."""
 
 from __future__ import annotations
 
 import hashlib
 import http.server
+import json
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -15,6 +16,10 @@ import pytest
 from cphloc import yamlio
 
 WEIGHTS = bytes(range(256)) * 400
+PICTURE = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b550000000a4944415478da63600000000200015e"
+    "f32a370000000049454e44ae426082"
+)
 
 
 def metric(value: float, n: int = 8) -> dict[str, Any]:
@@ -169,3 +174,101 @@ def server(tmp_path: Path) -> Iterator[Server]:
     stop.set()
     httpd.shutdown()
     httpd.server_close()
+
+
+@dataclass
+class Trained:
+    """A run folder as training and evaluation leave it, of a model with random weights on synthetic scans."""
+
+    folder: Path
+    recipe: Any
+
+    def json(self, name: str) -> dict[str, Any]:
+        return json.loads((self.folder / name).read_text())
+
+    def write(self, name: str, value: Any) -> None:
+        (self.folder / name).write_text(json.dumps(value))
+
+
+def tiny_recipe(dims: int) -> dict[str, Any]:
+    size = [16, 16] if dims == 2 else [8, 16, 16]
+    return {
+        "name": "tiny",
+        "description": "Finds masses in phantoms",
+        "task": "segmentation",
+        "dims": dims,
+        "data": {
+            "type": "phantom",
+            "size": size,
+            "cases": {"train": 3, "val": 1, "test": 3},
+            "objects": [1, 1],
+            "diameter_mm": [4.0, 6.0],
+            "distractors": [0, 0],
+            "channels": ["ct"],
+            "patch": size,
+        },
+        "model": {
+            "backbone": {"type": "conv_encoder", "widths": [4, 8]},
+            "heads": {"mask": {"type": "unet", "classes": {1: "mass"}}},
+        },
+    }
+
+
+ABOUT = {
+    "intended_use": "Tests of the zoo; nothing else.",
+    "limits": ["Knows phantoms alone."],
+    "changelog": "First version.",
+}
+
+
+@pytest.fixture
+def train_run(tmp_path: Path) -> Callable[..., Trained]:
+    """Makes the folder of a run: ``dims`` axes, per-case Dice of ``dice``."""
+
+    def make(dims: int = 3, dice: tuple[float, ...] = (0.8, 0.7, 0.9), name: str = "run") -> Trained:
+        import torch
+
+        from cphloc import recipe as recipes
+        from cphloc.build import build_model
+        from cphloc.training import checkpoint
+        from cphloc.training.data import dataset_of
+
+        recipe = recipes.load(tiny_recipe(dims))
+        folder = tmp_path / "runs" / "tiny" / name
+        (folder / "pictures").mkdir(parents=True)
+        (folder / "recipe.yaml").write_text(recipe.to_yaml())
+        (folder / "pictures" / "worst.png").write_bytes(PICTURE)
+        torch.manual_seed(0)
+        checkpoint.save(folder / checkpoint.BEST, build_model(recipe).state_dict(), {})
+        run = Trained(folder, recipe)
+        cases = [case.id for case in dataset_of(recipe).cases("test")]
+        mean = sum(dice) / len(dice)
+        run.write("metrics.json", {"val/dice": 0.8})
+        run.write("tracking.json", {"uri": "", "experiment": "", "name": name, "run_id": "abc123", "sent": 0})
+        run.write("facts.json", {"data_fingerprint": "f" * 64, "git_commit": "0" * 40, "seed": 0, "device": "cpu"})
+        run.write("facts.json", {**run.json("facts.json"), "packages": {"cphloc": "0.1.0"}})
+        evaluation = {
+            "split": "test",
+            "metrics": {"dice": metric(mean, n=len(cases))},
+            "per_class": {"mass": {"dice": metric(mean, n=len(cases))}},
+            "baseline": {"name": "nothing", "metrics": {"dice": metric(0.1, n=len(cases))}},
+            "speed": {"ms_per_case": 12.0, "peak_ram_mb": 300.0},
+            "cases": cases,
+        }
+        run.write("evaluation-test.json", evaluation)
+        rows = "".join(f"{case},{case},{value}\n" for case, value in zip(cases, dice, strict=True))
+        (folder / "evaluation-test.csv").write_text(f"case,patient,dice\n{rows}")
+        (folder / "about.yaml").write_text(yamlio.dump(ABOUT))
+        return run
+
+    return make
+
+
+@pytest.fixture
+def registered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The entries that MLflow was told of, without a server."""
+    from cphloc.training import tracking
+
+    told: list[str] = []
+    monkeypatch.setattr(tracking, "register_entry", lambda entry, folder: told.append(str(entry)), raising=False)
+    return told

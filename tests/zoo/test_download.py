@@ -120,7 +120,7 @@ def test_offline_forbids_it_and_says_where_to_put_the_file(server, weights, monk
 def test_a_full_disk_is_one_clear_error(server, weights, monkeypatch):
     full = type("Usage", (), {"free": 1000})()
     monkeypatch.setattr(module.shutil, "disk_usage", lambda path: full)
-    with pytest.raises(DownloadError, match="300,000 bytes are needed and 1,000 are free.*CPHLOC_CACHE"):
+    with pytest.raises(DownloadError, match=r"300,000 bytes are needed and 1,000 are free.*CPHLOC_CACHE"):
         download([weights], EXPECTED, "weights")
     assert kept() == []
 

@@ -75,5 +75,5 @@ def test_all_mistakes_at_once(entry_facts, tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(NotFoundError, match="entry.yaml"):
+    with pytest.raises(NotFoundError, match=r"entry\.yaml"):
         Entry.read(tmp_path / "entry.yaml")

@@ -42,5 +42,5 @@ def test_a_prerelease_is_chosen_only_where_nothing_else_is():
 
 @pytest.mark.parametrize("spec", ["", "@1", "UNet", "../unet", "unet@^x", "unet@one", "unet@1.2.3.x", "unet@^"])
 def test_what_cannot_be_read_is_one_clear_error(spec):
-    with pytest.raises(InputError, match="is not an entry|is not a range"):
+    with pytest.raises(InputError, match=r"is not an entry|is not a range"):
         wanted(spec)
