@@ -118,15 +118,6 @@ def push(folder: Path) -> int:
             state["run_id"] = _new_run(client, state["uri"], state["experiment"], state["name"])
             _write_state(folder, state)
         _send(client, state["run_id"], folder, waiting)
-<<<<<<< HEAD
-=======
-    except Exception as error:  # whatever a server, a driver or a network can raise must not end a training
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
-        msg = (
-            f"MLflow at {state['uri']} is out of reach ({reason}); the run is kept in {folder / EVENTS}, push it later"
-        )
-        raise CphlocError(msg) from error
->>>>>>> main
     _write_state(folder, state | {"sent": state["sent"] + len(waiting)})
     return len(waiting)
 
