@@ -1,7 +1,7 @@
 """The supervision ladder: image label < coarse region < boxes < mask.
 
-A stronger annotation always gives the weaker ones, never the reverse. A case carries whatever it has; `Annotation.completed`
-derives the lower rungs from it, here and nowhere else.
+A stronger annotation always gives the weaker ones, never the reverse. A case carries whatever it has;
+`Annotation.completed` derives the lower rungs from it, here and nowhere else.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class Rung(IntEnum):
 class Annotation:
     """What is known about one image, each field ``None`` where nobody said.
 
-    ``None`` and empty differ: ``boxes`` of shape ``(0, 2 D)`` says that there is no object, ``None`` that nobody looked.
+    ``None`` and empty differ: ``boxes`` of shape ``(0, 2 D)`` says that there is no object, ``None`` that nobody
+    looked.
 
     Args:
         mask: ``(*S)`` uint8; 0 background, 1..K the classes, `IGNORE` not annotated.
@@ -50,7 +51,12 @@ class Annotation:
     @property
     def rung(self) -> Rung | None:
         """The strongest rung stated, or ``None`` for a case without any annotation."""
-        stated = ((self.mask, Rung.MASK), (self.boxes, Rung.BOXES), (self.region, Rung.REGION), (self.label, Rung.LABEL))
+        stated = (
+            (self.mask, Rung.MASK),
+            (self.boxes, Rung.BOXES),
+            (self.region, Rung.REGION),
+            (self.label, Rung.LABEL),
+        )
         return next((rung for value, rung in stated if value is not None), None)
 
     def completed(self, shape: tuple[int, ...], classes: int) -> Annotation:
@@ -164,6 +170,6 @@ def _validate(annotation: Annotation, shape: tuple[int, ...], classes: int) -> N
     if len(inverted):
         msg = f"box {boxes[inverted[0]].tolist()} has an upper corner below its lower corner; expected [lo..., hi...]"
         raise DataError(msg)
-    if len(boxes) and not (1 <= annotation.box_classes.min() and annotation.box_classes.max() <= classes):
+    if len(boxes) and not (annotation.box_classes.min() >= 1 and annotation.box_classes.max() <= classes):
         msg = f"box classes must be 1..{classes}, got {sorted(set(annotation.box_classes.tolist()))}"
         raise DataError(msg)

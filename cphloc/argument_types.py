@@ -1,20 +1,15 @@
-"""Types for the arguments of components, with their ranges.
+"""Types for component signatures that say more than Python's own: ranges, and one number per axis.
 
-A component annotates its constructor with these, and that is all: reading the signature gives a recipe's checks, the
-page of ``cphloc show`` and the completion of editors. At run time they are ordinary ``int``, ``float`` and ``list``.
-
->>> class Encoder:
-...     def __init__(self, widths: Sequence[PositiveInt], dropout: UnitInterval = 0.0): ...
+Annotating its constructor is all that a component does: from the signature come the checks of a recipe, the page of
+``cphloc show`` and the completion of editors. At run time these are ordinary numbers and lists.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from annotated_types import Ge, Gt, Le
-
-T = TypeVar("T")
 
 PositiveInt = Annotated[int, Gt(0)]
 """1, 2, 3, ..."""
@@ -31,5 +26,5 @@ NonNegativeFloat = Annotated[float, Ge(0)]
 UnitInterval = Annotated[float, Ge(0), Le(1)]
 """From 0 to 1: a probability, a fraction, a weight."""
 
-PerAxis = T | Sequence[T]
-"""One value for all axes, or a list with one a axis in array order: ``PerAxis[PositiveInt]``."""
+PerAxis = PositiveInt | Sequence[PositiveInt]
+"""One number for every axis, or one per axis in array order."""

@@ -113,9 +113,7 @@ class Geometry:
         The number of voxels is rounded, so the spacing is adjusted to fill the extent exactly:
         coordinates scale by ``n' / n``.
         """
-        shape = tuple(
-            max(1, round(n * s / t)) for n, s, t in zip(self.shape, self.spacing_mm, spacing_mm, strict=True)
-        )
+        shape = tuple(max(1, round(n * s / t)) for n, s, t in zip(self.shape, self.spacing_mm, spacing_mm, strict=True))
         spacing = tuple(n * s / m for n, s, m in zip(self.shape, self.spacing_mm, shape, strict=True))
         first_centre = np.asarray([t / 2 / s for s, t in zip(self.spacing_mm, spacing, strict=True)])
         return replace(self, shape=shape, spacing_mm=spacing, origin_mm=tuple(self.edges_to_world(first_centre)))
@@ -129,7 +127,9 @@ class Geometry:
         """
         permutations = itertools.permutations(range(self.dims))
         world_axes = range(self.dims - 1, -1, -1)
-        order = max(permutations, key=lambda p: sum(abs(self.direction[w, a]) for w, a in zip(world_axes, p, strict=True)))
+        order = max(
+            permutations, key=lambda p: sum(abs(self.direction[w, a]) for w, a in zip(world_axes, p, strict=True))
+        )
         flip = tuple(k for k, (w, a) in enumerate(zip(world_axes, order, strict=True)) if self.direction[w, a] < 0)
         return order, flip
 
@@ -151,11 +151,17 @@ class Geometry:
         All corners are carried through the world and enclosed again, so a box grows where the grids are rotated
         against each other; between flipped, cropped or rescaled grids it is exact.
         """
+        return _enclosing(other.world_to_edges(self._world_corners(boxes)))
+
+    def boxes_to_world(self, boxes: np.ndarray) -> np.ndarray:
+        """World boxes ``(n, 2 D)`` ``[lo..., hi...]``, LPS ``(x, y[, z])``, that enclose boxes of this grid."""
+        return _enclosing(self._world_corners(boxes))
+
+    def _world_corners(self, boxes: np.ndarray) -> np.ndarray:
+        """World positions ``(n, 2^D, D)`` of the corners of boxes ``(n, 2 D)``."""
         boxes = np.asarray(boxes, dtype=float).reshape(-1, 2 * self.dims)
         choice = np.array(list(itertools.product((0, 1), repeat=self.dims)), dtype=bool)
-        corners = np.where(choice, boxes[:, None, self.dims :], boxes[:, None, : self.dims])
-        moved = other.world_to_edges(self.edges_to_world(corners))
-        return np.concatenate([moved.min(axis=1), moved.max(axis=1)], axis=1)
+        return self.edges_to_world(np.where(choice, boxes[:, None, self.dims :], boxes[:, None, : self.dims]))
 
     def same_grid(self, other: Geometry, tolerance_mm: float = 1e-2) -> bool:
         """Whether both grids have the same shape and their corner voxels lie within ``tolerance_mm``."""
@@ -163,3 +169,8 @@ class Geometry:
             return False
         corners = np.array(list(itertools.product(*((0.0, n) for n in self.shape))))
         return bool(np.abs(self.edges_to_world(corners) - other.edges_to_world(corners)).max() <= tolerance_mm)
+
+
+def _enclosing(points: np.ndarray) -> np.ndarray:
+    """Boxes ``(n, 2 D)`` around points ``(n, m, D)``."""
+    return np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1)

@@ -1,0 +1,1 @@
+"""Registered components: one file, one component."""

@@ -1,1 +1,1 @@
-"""Data: images with geometry, data sets, preparation, patches, augmentation, batches."""
+"""From files to batches: images with geometry, data sets, preparation, patches, augmentation."""

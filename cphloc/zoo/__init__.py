@@ -1,0 +1,1 @@
+"""Published entries: read, resolve, verify, publish, load."""

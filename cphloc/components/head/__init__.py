@@ -1,0 +1,1 @@
+"""Heads: pyramid to raw output, its loss and its prediction."""

@@ -1,0 +1,95 @@
+"""Attention pooling: one map says where, and what it pools says what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from cphloc.argument_types import NonNegativeFloat, UnitInterval
+from cphloc.components.loss.attention_mass import AttentionMass
+from cphloc.components.loss.attention_side import AttentionSide
+from cphloc.levels import Levels
+from cphloc.ops.attention import AttentionTargets, log_softmax, mean_over_marked, pool
+from cphloc.ops.labels import LabelOutput, label_layer, label_loss
+from cphloc.ops.layers import conv_type
+from cphloc.targets import Prediction, Targets, class_names
+
+
+class AttentionOutput(NamedTuple):
+    """Raw output: class logits ``(N, K)``, log attention ``(N, *S')``."""
+
+    logits: Tensor
+    log_attention: Tensor
+
+
+class AttentionPool(nn.Module):
+    """Softmax over all cells of one pyramid level; the attention-weighted mean of its features gives the labels.
+
+    The loss is ``label + weight * attention + side_weight * side``. Boxes supervise the attention, the coarse region of
+    a case without boxes supervises the side; cases without finding or without either take part in the label loss only.
+
+    Args:
+        levels: what the backbone or neck gives (wired).
+        classes: findings, ``{1: malignant}`` or ``[malignant]``; with ``output: hazard`` the years.
+        level: pyramid level to attend over; the coarsest by default.
+        output: independent ``labels``, or ``hazard``, a cumulative risk over years.
+        dropout: probability of dropping a pooled feature.
+        weight: weight of the attention loss.
+        side_weight: weight of the side loss.
+        loss: attention loss for cases with boxes; default `AttentionMass`.
+        side_loss: attention loss for cases with only a coarse region; default `AttentionSide`.
+
+    Reference: Ilse et al. 2018, arXiv:1802.04712; its supervision: Yala, CPH 100A, "Localization and Segmentation".
+
+    >>> import torch
+    >>> from cphloc.levels import Level
+    >>> head = AttentionPool((Level(8, (4, 4)),), classes=["cancer"])
+    >>> head.decode(head((torch.zeros(1, 8, 2, 2),))).attention
+    tensor([[[0.2500, 0.2500],
+             [0.2500, 0.2500]]], grad_fn=<ExpBackward0>)
+    """
+
+    def __init__(
+        self,
+        levels: Levels,
+        classes: Mapping[int, str] | Sequence[str],
+        level: int = -1,
+        output: LabelOutput = "labels",
+        dropout: UnitInterval = 0.0,
+        weight: NonNegativeFloat = 1.0,
+        side_weight: NonNegativeFloat = 1.0,
+        loss: nn.Module | None = None,
+        side_loss: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.classes = class_names(classes)
+        self.index, self.level = level, levels[level]
+        self.weight, self.side_weight = weight, side_weight
+        self.criterion = loss or AttentionMass()
+        self.side_criterion = side_loss or AttentionSide()
+        self.score = conv_type(self.level.dims)(self.level.channels, 1, 1)
+        self.dropout = nn.Dropout(dropout)
+        self.labels = label_layer(output, self.level.channels, len(self.classes))
+
+    def forward(self, pyramid: tuple[Tensor, ...]) -> AttentionOutput:
+        """Pyramid to `AttentionOutput`; the log attention is float32 under autocast too."""
+        features = pyramid[self.index]
+        log_attention = log_softmax(self.score(features)[:, 0])
+        return AttentionOutput(self.labels(self.dropout(pool(features, log_attention))), log_attention)
+
+    def loss(self, raw: AttentionOutput, targets: Targets) -> dict[str, Tensor]:
+        """``label``, ``attention`` and ``side``, each averaged over the cases that know it."""
+        where = AttentionTargets.of(targets, self.level, tuple(raw.log_attention.shape[1:]))
+        attention = self.criterion(raw.log_attention, where.region, where.boxes)
+        side = self.side_criterion(raw.log_attention, where.coarse, None)
+        return {
+            "label": label_loss(raw.logits, targets.labels),
+            "attention": self.weight * mean_over_marked(attention, where.region),
+            "side": self.side_weight * mean_over_marked(side, where.coarse),
+        }
+
+    def decode(self, raw: AttentionOutput) -> Prediction:
+        """Label probabilities ``(N, K)`` and attention ``(N, *S')``."""
+        return Prediction(label_probabilities=raw.logits.float().sigmoid(), attention=raw.log_attention.exp())

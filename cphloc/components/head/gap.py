@@ -1,0 +1,63 @@
+"""Global average pooling: the classifier without attention, to compare with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from cphloc.levels import Levels
+from cphloc.ops.cam import as_attention, class_activation
+from cphloc.ops.labels import label_loss
+from cphloc.targets import Prediction, Targets, class_names
+
+
+class GapOutput(NamedTuple):
+    """Raw output: class logits ``(N, K)``, class activation maps ``(N, K, *S')``."""
+
+    logits: Tensor
+    maps: Tensor
+
+
+class GlobalAveragePool(nn.Module):
+    """Labels from the mean of the features over all cells; only labels supervise it.
+
+    Its attention is the class activation map of the likeliest class: what such a network shows for free.
+    `cphloc.ops.cam.grad_cam` gives the gradient-based variant.
+
+    Args:
+        levels: what the backbone or neck gives (wired).
+        classes: findings, ``{1: malignant}`` or ``[malignant]``.
+        level: pyramid level to pool; the coarsest by default.
+
+    Reference: Zhou et al. 2016, arXiv:1512.04150.
+
+    >>> from cphloc.levels import Level
+    >>> head = GlobalAveragePool((Level(8, (4, 4)),), classes=["cancer"])
+    >>> head.decode(head((torch.rand(1, 8, 2, 2),))).attention.shape
+    torch.Size([1, 2, 2])
+    """
+
+    def __init__(self, levels: Levels, classes: Mapping[int, str] | Sequence[str], level: int = -1) -> None:
+        super().__init__()
+        self.classes = class_names(classes)
+        self.index = level
+        self.linear = nn.Linear(levels[level].channels, len(self.classes))
+
+    def forward(self, pyramid: tuple[Tensor, ...]) -> GapOutput:
+        """Pyramid to `GapOutput`."""
+        features = pyramid[self.index]
+        logits = self.linear(features.float().flatten(2).mean(2))
+        return GapOutput(logits, class_activation(features, self.linear.weight))
+
+    def loss(self, raw: GapOutput, targets: Targets) -> dict[str, Tensor]:
+        """``{"label": scalar}`` over the known labels."""
+        return {"label": label_loss(raw.logits, targets.labels)}
+
+    def decode(self, raw: GapOutput) -> Prediction:
+        """Label probabilities ``(N, K)``, and the positive part of the likeliest class's map as attention."""
+        likeliest = raw.logits.argmax(1)
+        shown = raw.maps[torch.arange(len(likeliest), device=likeliest.device), likeliest]
+        return Prediction(label_probabilities=raw.logits.float().sigmoid(), attention=as_attention(shown))

@@ -1,0 +1,157 @@
+"""U-Net decoder: masks at the resolution of the image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cphloc.annotation import IGNORE
+from cphloc.argument_types import PositiveInt
+from cphloc.components.loss.dice_ce import DiceCE
+from cphloc.levels import Level, Levels
+from cphloc.ops.layers import (
+    Activation,
+    ConvBlock,
+    Norm,
+    Order,
+    carries_graph,
+    conv_transpose_type,
+    conv_type,
+    fit,
+    initialize,
+    resize,
+)
+from cphloc.targets import Prediction, Targets, class_names
+
+
+class UNet(nn.Module):
+    """Up-sample, concatenate the skip, convolve; once per level, from coarse to fine.
+
+    Args:
+        levels: what the backbone or neck gives (wired).
+        classes: foreground classes, ``{1: tumour}`` or ``[tumour]``.
+        widths: channels of the decoder at each level but the coarsest, fine to coarse; default those of the levels.
+        upsample: ``transposed`` (kernel = stride, no checkerboard) or ``interpolate`` (linear, then 1x1 convolution).
+        convolutions: convolutions at each level.
+        deep_supervision: in training also score coarser decoder levels, with weights 1, 1/2, 1/4, ... brought to sum 1.
+        order, norm, activation: as in ``conv_encoder``.
+        loss: a loss that takes masks; default ``dice_ce``.
+
+    Shapes:
+        pyramid to logits ``(N, K + 1, *S)``, background first. Where the finest level is coarser than the image, logits
+        are interpolated. In training with deep supervision a tuple of logits, fine to coarse, each at its own level.
+
+    Reference: Ronneberger et al. 2015, arXiv:1505.04597; 3-D Cicek et al. 2016, arXiv:1606.06650.
+
+    >>> head = UNet((Level(8, (1, 1)), Level(16, (2, 2))), classes=["lesion"])
+    >>> head((torch.zeros(1, 8, 6, 6), torch.zeros(1, 16, 3, 3)))[0].shape
+    torch.Size([1, 2, 6, 6])
+    """
+
+    def __init__(
+        self,
+        levels: Levels,
+        classes: Mapping[int, str] | Sequence[str],
+        widths: Sequence[PositiveInt] | None = None,
+        upsample: Literal["transposed", "interpolate"] = "transposed",
+        convolutions: PositiveInt = 2,
+        deep_supervision: bool = True,
+        order: Order = "conv-norm-act",
+        norm: Norm = "instance",
+        activation: Activation = "leaky_relu",
+        loss: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.classes = class_names(classes)
+        self.levels = levels
+        self.criterion = loss or DiceCE()
+        style = {"order": order, "norm_name": norm, "activation_name": activation}
+        widths = [*(widths or [level.channels for level in levels[:-1]]), levels[-1].channels]
+        steps = list(zip(pairwise(levels), pairwise(widths), strict=True))
+        self.up = nn.ModuleList(_Up(below, wide, fine, width, upsample) for (fine, below), (width, wide) in steps)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                ConvBlock(fine.channels + width, width, fine.dims, **style),
+                *(ConvBlock(width, width, fine.dims, **style) for _ in range(convolutions - 1)),
+            )
+            for (fine, _), (width, _) in steps
+        )
+        self.weights = deep_supervision_weights(len(steps)) if deep_supervision else (1.0,)
+        self.score = nn.ModuleList(
+            conv_type(levels[0].dims)(width, len(self.classes) + 1, 1) for width in widths[: len(self.weights)]
+        )
+        initialize(self)
+
+    def forward(self, pyramid: tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
+        """Logits at full resolution; in training with deep supervision one tensor per supervised level."""
+        x = pyramid[-1]
+        logits = []
+        supervised = len(self.weights) if self.training else 1
+        for i in range(len(self.blocks) - 1, -1, -1):
+            skip = pyramid[i]
+            x = self.blocks[i](torch.cat([skip, fit(self.up[i](x), skip.shape[2:])], dim=1))
+            if i < supervised:
+                logits.append(self.score[i](x))
+        full = logits.pop()
+        full = resize(full, [n * s for n, s in zip(full.shape[2:], self.levels[0].stride, strict=True)])
+        return (full, *reversed(logits)) if logits else full
+
+    def loss(self, raw: Tensor | tuple[Tensor, ...], targets: Targets) -> dict[str, Tensor]:
+        """``{"mask": scalar}`` over the cases that have a mask."""
+        outputs = (raw,) if isinstance(raw, Tensor) else raw
+        rows = targets.has_mask
+        if not rows.any():
+            return {"mask": carries_graph(*outputs)}
+        masks = targets.masks[rows]
+        strides = ((1,) * self.levels[0].dims, *(level.stride for level in self.levels[1:]))
+        return {
+            "mask": sum(
+                weight * self.criterion(logits[rows], _at_stride(masks, stride, logits.shape[2:]))
+                for weight, logits, stride in zip(self.weights, outputs, strides, strict=False)
+            )
+        }
+
+    def decode(self, raw: Tensor | tuple[Tensor, ...]) -> Prediction:
+        """Class probabilities ``(N, K + 1, *S)``."""
+        logits = raw if isinstance(raw, Tensor) else raw[0]
+        return Prediction(mask_probabilities=logits.float().softmax(dim=1))
+
+
+def deep_supervision_weights(outputs: int) -> tuple[float, ...]:
+    """Weights 1, 1/2, 1/4, ... normalized to 1; the coarsest of several outputs is not supervised.
+
+    >>> [round(15 * w) for w in deep_supervision_weights(5)]
+    [8, 4, 2, 1]
+    """
+    weights = [0.5**i for i in range(max(outputs - 1, 1))]
+    return tuple(w / sum(weights) for w in weights)
+
+
+class _Up(nn.Module):
+    """Enlarge a map from its level to the next finer one, by the per-axis ratio of their strides."""
+
+    def __init__(self, coarse: Level, channels: int, fine: Level, width: int, upsample: str) -> None:
+        super().__init__()
+        self.ratio = tuple(c // f for c, f in zip(coarse.stride, fine.stride, strict=True))
+        self.interpolate = upsample == "interpolate"
+        if self.interpolate:
+            self.conv = conv_type(fine.dims)(channels, width, 1)
+        else:
+            self.conv = conv_transpose_type(fine.dims)(channels, width, self.ratio, self.ratio)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.interpolate:
+            return self.conv(x)
+        return resize(self.conv(x), [n * r for n, r in zip(x.shape[2:], self.ratio, strict=True)])
+
+
+def _at_stride(masks: Tensor, stride: tuple[int, ...], size: Sequence[int]) -> Tensor:
+    """Class masks ``(N, *S)`` on a grid of ``size`` cells of ``stride``: nearest, for no value lies between classes."""
+    missing = [n * s - m for m, s, n in zip(masks.shape[1:], stride, size, strict=True)]
+    masks = functional.pad(masks, [p for m in reversed(missing) for p in (0, m)], value=IGNORE)
+    return masks[(slice(None), *(slice(s // 2, None, s) for s in stride))]

@@ -1,0 +1,53 @@
+"""Soft Dice of masks."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from cphloc.annotation import IGNORE
+from cphloc.argument_types import NonNegativeFloat
+from cphloc.ops.layers import one_hot
+
+
+class Dice(nn.Module):
+    """1 - (2 sum(p g) + eps) / (sum(p) + sum(g) + eps), averaged over classes (and cases).
+
+    A class that is neither annotated nor predicted in a case costs nothing, because eps stands in both places.
+
+    Args:
+        squared: V-Net's denominator sum(p^2) + sum(g^2) instead of the linear one.
+        batch: sum over the whole batch before dividing, so that small cases do not dominate.
+        background: count the background as a class.
+        smooth: eps.
+
+    Shapes:
+        logits ``(N, K + 1, *S)``, target ``(N, *S)`` int64 with 255 = not annotated, to a scalar in [0, 1].
+
+    Reference: Milletari et al. 2016, V-Net, arXiv:1606.04797; Drozdzal et al. 2016, arXiv:1608.04117.
+
+    >>> logits = torch.tensor([[[-9.0, 9.0]], [[9.0, -9.0]]]).transpose(0, 1)[None]
+    >>> round(float(Dice()(logits[0].transpose(0, 1)[None], torch.tensor([[1, 0]]))), 4)
+    0.0
+    """
+
+    def __init__(
+        self, squared: bool = False, batch: bool = False, background: bool = False, smooth: NonNegativeFloat = 1e-5
+    ) -> None:
+        super().__init__()
+        self.squared = squared
+        self.batch = batch
+        self.background = background
+        self.smooth = smooth
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Scalar loss."""
+        probability = logits.float().softmax(dim=1)
+        truth = one_hot(target, logits.shape[1])
+        probability = probability * (target != IGNORE).unsqueeze(1)
+        if not self.background:
+            probability, truth = probability[:, 1:], truth[:, 1:]
+        power = 2 if self.squared else 1
+        axes = tuple(range(2, logits.dim())) if not self.batch else (0, *range(2, logits.dim()))
+        overlap = (probability * truth).sum(axes)
+        total = (probability**power).sum(axes) + truth.sum(axes)
+        return (1 - (2 * overlap + self.smooth) / (total + self.smooth)).mean()

@@ -1,0 +1,44 @@
+"""Dice plus cross-entropy, the default loss of masks."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from cphloc.argument_types import NonNegativeFloat
+from cphloc.components.loss.cross_entropy import CrossEntropy
+from cphloc.components.loss.dice import Dice
+
+
+class DiceCE(nn.Module):
+    """dice_weight x soft Dice + ce_weight x cross-entropy.
+
+    nnU-Net reports the same loss lowered by one, because it adds -Dice instead of 1 - Dice.
+
+    Args:
+        dice_weight, ce_weight: weights of the two parts.
+        squared, batch, background, smooth: see `cphloc.components.loss.dice.Dice`.
+
+    Shapes:
+        logits ``(N, K + 1, *S)``, target ``(N, *S)`` int64 with 255 = not annotated, to a scalar in [0, inf).
+
+    Reference: Isensee et al. 2021, nnU-Net, doi 10.1038/s41592-020-01008-z.
+    """
+
+    def __init__(
+        self,
+        dice_weight: NonNegativeFloat = 1.0,
+        ce_weight: NonNegativeFloat = 1.0,
+        squared: bool = False,
+        batch: bool = False,
+        background: bool = False,
+        smooth: NonNegativeFloat = 1e-5,
+    ) -> None:
+        super().__init__()
+        self.dice = Dice(squared, batch, background, smooth)
+        self.cross_entropy = CrossEntropy()
+        self.dice_weight = dice_weight
+        self.ce_weight = ce_weight
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Scalar loss."""
+        return self.dice_weight * self.dice(logits, target) + self.ce_weight * self.cross_entropy(logits, target)

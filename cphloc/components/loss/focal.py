@@ -1,0 +1,38 @@
+"""Focal loss of scores: easy negatives, of which a dense detector has a million, count next to nothing."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cphloc.argument_types import NonNegativeFloat, UnitInterval
+
+
+class Focal(nn.Module):
+    """-alpha_t (1 - p_t)^gamma log p_t, element by element, with p_t the probability of the truth.
+
+    Args:
+        alpha: weight of what is present; what is absent weighs 1 - alpha. ``None``: both weigh 1.
+        gamma: how fast well-classified elements fade; 0 is cross-entropy.
+
+    Shapes:
+        logits and targets in [0, 1] of one shape, to losses of that shape, float32.
+
+    Reference: Lin et al. 2017, arXiv:1708.02002.
+
+    >>> Focal()(torch.tensor([0.0]), torch.tensor([1.0]))
+    tensor([0.0433])
+    """
+
+    def __init__(self, alpha: UnitInterval | None = 0.25, gamma: NonNegativeFloat = 2.0) -> None:
+        super().__init__()
+        self.alpha = alpha
+        self.gamma = gamma
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Loss of every element."""
+        logits, targets = logits.float(), targets.float()
+        entropy = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+        p = logits.sigmoid()
+        loss = (p * (1 - targets) + (1 - p) * targets) ** self.gamma * entropy
+        return loss if self.alpha is None else (self.alpha * targets + (1 - self.alpha) * (1 - targets)) * loss

@@ -1,0 +1,38 @@
+"""Smooth L1 of box deltas."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from cphloc.argument_types import NonNegativeFloat
+
+
+class SmoothL1(nn.Module):
+    """x^2 / (2 beta) below ``beta``, |x| - beta / 2 above, summed over the coordinates of a box.
+
+    Args:
+        beta: where the square turns into the absolute value; 0 is plain L1.
+
+    Shapes:
+        predicted and target deltas ``(n, 2 D)`` to ``(n,)`` float32.
+
+    Reference: Girshick 2015, Fast R-CNN, arXiv:1504.08083.
+
+    >>> SmoothL1()(torch.tensor([[0.5, 2.0]]), torch.zeros(1, 2))
+    tensor([1.6250])
+    """
+
+    compares = "deltas"
+    """What a head hands over: box coordinates relative to the anchor."""
+
+    def __init__(self, beta: NonNegativeFloat = 1.0) -> None:
+        super().__init__()
+        self.beta = beta
+
+    def forward(self, predicted: Tensor, target: Tensor) -> Tensor:
+        """Loss of every box."""
+        distance = (predicted.float() - target.float()).abs()
+        if self.beta > 0:
+            square = distance.square() / (2 * self.beta)
+            distance = square.where(distance < self.beta, distance - self.beta / 2)
+        return distance.sum(dim=-1)

@@ -1,0 +1,184 @@
+"""Convolutions, norms and blocks that are the same code in 1-D, 2-D and 3-D."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+Order = Literal["conv-norm-act", "conv-act-norm"]
+"""``conv-norm-act`` is the ResNet and nnU-Net order; ``conv-act-norm`` (Conv, ReLU, BatchNorm) is the lecture's."""
+
+Norm = Literal["instance", "batch", "group", "none"]
+Activation = Literal["relu", "leaky_relu", "gelu", "silu"]
+
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
+def conv_type(dims: int) -> type[nn.Module]:
+    """``nn.Conv1d``, ``nn.Conv2d`` or ``nn.Conv3d``."""
+    return {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}[dims]
+
+
+def conv_transpose_type(dims: int) -> type[nn.Module]:
+    """``nn.ConvTranspose1d``, ``nn.ConvTranspose2d`` or ``nn.ConvTranspose3d``."""
+    return {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}[dims]
+
+
+def norm(name: Norm, channels: int, dims: int) -> nn.Module:
+    """Normalization over ``channels`` of ``dims``-dimensional maps; groups of at least 8 channels for ``group``."""
+    if name == "none":
+        return nn.Identity()
+    if name == "group":
+        return nn.GroupNorm(
+            max(g for g in (1, 2, 4, 8, 16, 32) if channels % g == 0 and g * 8 <= max(channels, 8)), channels
+        )
+    if name == "batch":
+        return {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}[dims](channels)
+    return {1: nn.InstanceNorm1d, 2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}[dims](channels, affine=True)
+
+
+def activation(name: Activation) -> nn.Module:
+    """Activation module; leaky ReLU has the slope 0.01 of nnU-Net."""
+    if name == "relu":
+        return nn.ReLU(inplace=True)
+    if name == "leaky_relu":
+        return nn.LeakyReLU(0.01, inplace=True)
+    return {"gelu": nn.GELU, "silu": nn.SiLU}[name]()
+
+
+def per_axis(value: int | Sequence[int], dims: int) -> tuple[int, ...]:
+    """One number for every axis; a single number stands for all of them.
+
+    >>> per_axis(2, 3), per_axis([1, 2, 2], 3)
+    ((2, 2, 2), (1, 2, 2))
+    """
+    return (value,) * dims if isinstance(value, int) else tuple(value)
+
+
+class ConvBlock(nn.Module):
+    """Convolution with norm and activation in the given order; padded so that stride 1 keeps the size.
+
+    Args:
+        in_channels, out_channels: channels.
+        dims: spatial axes.
+        kernel: odd kernel size per axis.
+        stride: stride per axis.
+        order, norm_name, activation_name: what follows the convolution, and in which order.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        dims: int,
+        kernel: int | Sequence[int] = 3,
+        stride: int | Sequence[int] = 1,
+        order: Order = "conv-norm-act",
+        norm_name: Norm = "instance",
+        activation_name: Activation = "leaky_relu",
+    ) -> None:
+        super().__init__()
+        kernel = per_axis(kernel, dims)
+        padding = tuple(k // 2 for k in kernel)
+        self.conv = conv_type(dims)(
+            in_channels, out_channels, kernel, per_axis(stride, dims), padding, bias=not _absorbs_bias(order, norm_name)
+        )
+        self.norm = norm(norm_name, out_channels, dims)
+        self.act = activation(activation_name)
+        self.order = order
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(N, in, *S)`` to ``(N, out, *ceil(S / stride))``."""
+        x = self.conv(x)
+        return self.act(self.norm(x)) if self.order == "conv-norm-act" else self.norm(self.act(x))
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions plus identity (He et al. 2016, arXiv:1512.03385); a projection only where the shape changes."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        dims: int,
+        kernel: int | Sequence[int] = 3,
+        stride: int | Sequence[int] = 1,
+        order: Order = "conv-norm-act",
+        norm_name: Norm = "instance",
+        activation_name: Activation = "leaky_relu",
+    ) -> None:
+        super().__init__()
+        stride = per_axis(stride, dims)
+        style = {"order": order, "norm_name": norm_name, "activation_name": activation_name}
+        self.first = ConvBlock(in_channels, out_channels, dims, kernel, stride, **style)
+        self.second = ConvBlock(out_channels, out_channels, dims, kernel, 1, **style)
+        self.second.act = nn.Identity()
+        same = in_channels == out_channels and set(stride) == {1}
+        self.shortcut = nn.Identity() if same else _projection(in_channels, out_channels, dims, stride, norm_name)
+        self.act = activation(activation_name)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(N, in, *S)`` to ``(N, out, *ceil(S / stride))``."""
+        return self.act(self.second(self.first(x)) + self.shortcut(x))
+
+
+def fit(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Crop or edge-pad the far end of every spatial axis of ``x`` ``(N, C, *S)`` to ``size``.
+
+    Up-sampling an odd pyramid overshoots by a voxel; this brings it back onto its neighbour's grid without moving the
+    voxels that are there.
+    """
+    if tuple(x.shape[2:]) == tuple(size):
+        return x
+    missing = [max(n - m, 0) for n, m in zip(size, x.shape[2:], strict=True)]
+    if any(missing):
+        x = functional.pad(x, [p for m in reversed(missing) for p in (0, m)], mode="replicate")
+    return x[(..., *(slice(n) for n in size))]
+
+
+def resize(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Linear interpolation of ``(N, C, *S)`` to ``size``, voxel edges aligned (``align_corners=False``)."""
+    if tuple(x.shape[2:]) == tuple(size):
+        return x
+    return functional.interpolate(x, tuple(size), mode={1: "linear", 2: "bilinear", 3: "trilinear"}[x.dim() - 2])
+
+
+def initialize(module: nn.Module) -> None:
+    """He initialization of every convolution and linear layer below ``module`` (He et al. 2015, arXiv:1502.01852)."""
+    for layer in module.modules():
+        if isinstance(
+            layer, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+        ):
+            nn.init.kaiming_normal_(layer.weight, a=0.01, nonlinearity="leaky_relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def _absorbs_bias(order: Order, norm_name: Norm) -> bool:
+    """A norm right after the convolution subtracts any bias again, so none is stored."""
+    return order == "conv-norm-act" and norm_name in ("instance", "batch")
+
+
+def _projection(in_channels: int, out_channels: int, dims: int, stride: tuple[int, ...], norm_name: Norm) -> nn.Module:
+    conv = conv_type(dims)(in_channels, out_channels, 1, stride, bias=norm_name not in ("instance", "batch"))
+    return nn.Sequential(conv, norm(norm_name, out_channels, dims))
+
+
+def carries_graph(*tensors: Tensor) -> Tensor:
+    """A zero that depends on ``tensors``: the loss of a batch without any usable annotation.
+
+    Every parameter then still receives a (zero) gradient, which distributed training insists on.
+    """
+    return sum((torch.nan_to_num(t).sum() * 0 for t in tensors), start=torch.zeros((), device=tensors[0].device))
+
+
+def one_hot(target: Tensor, channels: int) -> Tensor:
+    """``(N, *S)`` classes to ``(N, channels, *S)`` float32; voxels that nobody annotated (255) are zero everywhere."""
+    annotated = target < channels
+    hot = torch.zeros(target.shape[0], channels, *target.shape[1:], device=target.device)
+    return hot.scatter_(1, (target * annotated).unsqueeze(1), annotated.unsqueeze(1).float())

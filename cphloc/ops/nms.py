@@ -1,0 +1,124 @@
+"""Suppression of boxes that tell of an object already found: greedy and soft, for any number of dimensions."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cphloc.errors import InputError
+from cphloc.ops.boxes import corners, overlap_matrix
+
+HUGE = 4.0
+"""Boxes longer than this many median sizes are compared with all others instead of through the grid."""
+
+
+def nms(boxes: Tensor, scores: Tensor, threshold: float, classes: Tensor | None = None) -> Tensor:
+    """Greedy non-maximum suppression: keep the best box, drop what overlaps it by more than ``threshold``, go on.
+
+    A box at exactly the threshold stays, and of equal scores the earlier wins. Boxes are looked up in a uniform grid,
+    so the time grows with their number and not with its square.
+
+    Args:
+        boxes: ``(n, 2 D)``.
+        scores: ``(n,)``.
+        threshold: IoU in [0, 1] above which the lower-scored box is dropped.
+        classes: ``(n,)``; boxes suppress only boxes of their own class. ``None``: all are of one class.
+
+    Returns:
+        indices ``(kept,)`` int64 by falling score.
+
+    Raises:
+        InputError: a coordinate or score is not finite, or a box is inverted.
+
+    >>> nms(torch.tensor([[0.0, 0, 2, 2], [0, 0, 2, 2], [5, 5, 6, 6]]), torch.tensor([0.8, 0.9, 0.1]), 0.5).tolist()
+    [1, 2]
+    """
+    from cphloc.ops.nms_kernel import suppress  # compiles: only those who need it pay
+
+    _check(boxes, scores)
+    order = scores.argsort(descending=True, stable=True)
+    ordered = boxes[order].detach().cpu().numpy().astype(np.float64)
+    groups = np.zeros(len(ordered), np.int64) if classes is None else classes[order].cpu().numpy().astype(np.int64)
+    keep = suppress(ordered, groups, float(threshold), *_grid(ordered))
+    return order[torch.from_numpy(keep).to(order.device)]
+
+
+def soft_nms(
+    boxes: Tensor,
+    scores: Tensor,
+    classes: Tensor | None = None,
+    method: Literal["linear", "gaussian"] = "linear",
+    threshold: float = 0.3,
+    sigma: float = 0.5,
+    min_score: float = 0.001,
+) -> tuple[Tensor, Tensor]:
+    """Soft suppression (Bodla et al. 2017): lower the score of overlapping boxes instead of dropping them.
+
+    ``linear`` multiplies by ``1 - IoU`` where IoU exceeds ``threshold``, ``gaussian`` by ``exp(-IoU² / sigma)``.
+
+    Returns:
+        indices ``(kept,)`` int64 in the order chosen, and the lowered scores ``(kept,)``; those below ``min_score``
+        are dropped.
+
+    Raises:
+        InputError: a coordinate or score is not finite, or a box is inverted.
+    """
+    _check(boxes, scores)
+    iou = overlap_matrix(boxes, boxes)
+    factor = torch.where(iou > threshold, 1 - iou, 1.0) if method == "linear" else (-iou.square() / sigma).exp()
+    if classes is not None:
+        factor = torch.where(classes[:, None] == classes, factor, 1.0)
+    left = scores.float().clone()
+    kept, lowered = [], []
+    for _ in range(len(boxes)):
+        best = int(left.argmax())
+        score = float(left[best])
+        if score < min_score:
+            break
+        kept.append(best)
+        lowered.append(score)
+        left = left * factor[best]
+        left[kept] = -torch.inf
+    return (
+        torch.tensor(kept, dtype=torch.int64, device=boxes.device),
+        torch.tensor(lowered, dtype=torch.float32, device=boxes.device),
+    )
+
+
+def _check(boxes: Tensor, scores: Tensor) -> None:
+    if boxes.ndim != 2 or boxes.shape[1] % 2 or scores.shape != boxes.shape[:1]:
+        msg = f"suppression needs boxes (n, 2 D) and scores (n,), got {tuple(boxes.shape)} and {tuple(scores.shape)}"
+        raise InputError(msg)
+    if not (torch.isfinite(boxes).all() and torch.isfinite(scores).all()):
+        msg = "a box or score is not finite; the network diverged, or an image holds NaN"
+        raise InputError(msg)
+    corners(boxes)
+
+
+def _grid(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Lay a uniform grid over the centres of ``boxes``, with cells as large as the largest ordinary box.
+
+    Boxes that overlap then lie in the same or in neighbouring cells. There are at most a few cells a box.
+
+    Returns:
+        cell ``(n, D)`` int64 of every box, 1-based so that neighbours never leave the grid; the grid's shape ``(D,)``;
+        memory strides ``(D,)``; and whether each box is huge ``(n,)``.
+    """
+    n, dims = len(boxes), boxes.shape[1] // 2
+    if n == 0:
+        none = np.zeros((0, dims), np.int64)
+        return none, np.ones(dims, np.int64), np.ones(dims, np.int64), np.zeros(0, np.bool_)
+    size = boxes[:, dims:] - boxes[:, :dims]
+    centre = (boxes[:, dims:] + boxes[:, :dims]) / 2
+    huge = (size > HUGE * np.median(size, axis=0)).any(axis=1)
+    extent = np.ptp(centre, axis=0)
+    longest = size[~huge].max(axis=0, initial=0.0)
+    cells_per_axis = np.ceil((4 * n) ** (1 / dims))
+    cell_size = np.maximum(np.maximum(longest, extent / cells_per_axis), np.finfo(float).tiny)
+    cell = ((centre - centre.min(axis=0)) / cell_size).astype(np.int64) + 1
+    shape = cell.max(axis=0) + 2
+    memory = np.concatenate([np.cumprod(shape[::-1])[-2::-1], [1]]).astype(np.int64)
+    return cell, shape, memory, huge

@@ -1,0 +1,98 @@
+"""The compiled inner loop of `cphloc.ops.nms`; importing it imports numba."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+
+@numba.njit(cache=True)
+def suppress(
+    boxes: np.ndarray,
+    groups: np.ndarray,
+    threshold: float,
+    cell: np.ndarray,
+    shape: np.ndarray,
+    memory: np.ndarray,
+    huge: np.ndarray,
+) -> np.ndarray:
+    """Greedy suppression of ``boxes`` ``(n, 2 D)`` sorted by falling score; grid as laid by `cphloc.ops.nms`.
+
+    Kept boxes hang in one linked list per grid cell. Huge boxes are compared with all kept ones and all with them.
+
+    Returns:
+        bool ``(n,)``, true where the box is kept.
+    """
+    n = len(boxes)
+    keep = np.zeros(n, np.bool_)
+    first_in_cell = np.full(np.prod(shape), -1, np.int64)
+    next_in_cell = np.full(n, -1, np.int64)
+    kept, kept_huge = np.empty(n, np.int64), np.empty(n, np.int64)
+    count = count_huge = 0
+    for i in range(n):
+        dropped = _overlaps_any(boxes, groups, threshold, i, kept_huge[:count_huge])
+        if not dropped and huge[i]:
+            dropped = _overlaps_any(boxes, groups, threshold, i, kept[:count])
+        elif not dropped:
+            dropped = _overlaps_near(boxes, groups, threshold, i, cell, memory, first_in_cell, next_in_cell)
+        if dropped:
+            continue
+        keep[i] = True
+        if huge[i]:
+            kept_huge[count_huge] = i
+            count_huge += 1
+        else:
+            kept[count] = i
+            count += 1
+            here = np.sum(cell[i] * memory)
+            next_in_cell[i] = first_in_cell[here]
+            first_in_cell[here] = i
+    return keep
+
+
+@numba.njit(cache=True)
+def _overlaps_near(
+    boxes: np.ndarray,
+    groups: np.ndarray,
+    threshold: float,
+    i: int,
+    cell: np.ndarray,
+    memory: np.ndarray,
+    first_in_cell: np.ndarray,
+    next_in_cell: np.ndarray,
+) -> bool:
+    dims = len(memory)
+    for neighbour in range(3**dims):
+        here, code = 0, neighbour
+        for axis in range(dims):
+            here += (cell[i, axis] + code % 3 - 1) * memory[axis]
+            code //= 3
+        j = first_in_cell[here]
+        while j >= 0:
+            if groups[i] == groups[j] and _iou(boxes, i, j) > threshold:
+                return True
+            j = next_in_cell[j]
+    return False
+
+
+@numba.njit(cache=True)
+def _overlaps_any(boxes: np.ndarray, groups: np.ndarray, threshold: float, i: int, others: np.ndarray) -> bool:
+    for j in others:  # noqa: SIM110 (numba compiles no generators in `any`)
+        if groups[i] == groups[j] and _iou(boxes, i, j) > threshold:
+            return True
+    return False
+
+
+@numba.njit(cache=True)
+def _iou(boxes: np.ndarray, i: int, j: int) -> float:
+    dims = boxes.shape[1] // 2
+    common, volume_i, volume_j = 1.0, 1.0, 1.0
+    for axis in range(dims):
+        lo_i, hi_i, lo_j, hi_j = boxes[i, axis], boxes[i, axis + dims], boxes[j, axis], boxes[j, axis + dims]
+        side = min(hi_i, hi_j) - max(lo_i, lo_j)
+        if side <= 0:
+            return 0.0
+        common *= side
+        volume_i *= hi_i - lo_i
+        volume_j *= hi_j - lo_j
+    return common / (volume_i + volume_j - common)

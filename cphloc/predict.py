@@ -1,0 +1,163 @@
+"""A trained model applied to real images: any input in, a `Localization` in the input's own coordinates out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cphloc.data.intensity import parse_intensity
+from cphloc.data.preprocess import Preprocess, restore_attention, restore_boxes, restore_map
+from cphloc.data.read import Source, read_volume
+from cphloc.data.volume import Volume
+from cphloc.errors import DataError, InputError
+from cphloc.geometry import Geometry
+from cphloc.inference import infer
+from cphloc.localization import Box, Localization
+from cphloc.model import Model
+from cphloc.targets import Detections, Prediction
+
+if TYPE_CHECKING:
+    from cphloc.recipe import Recipe
+
+Image = Source | Mapping[str, Source]
+"""One image: a file, a DICOM folder, an array, or for several channels a mapping from channel name to one of these."""
+
+
+class Localizer(nn.Module):
+    """A model together with what it expects of an image; what `cphloc.load` returns.
+
+    Args:
+        model: with trained weights.
+        recipe: complete, with the constants of its intensity schemes.
+        entry: the zoo entry it comes from, if any.
+    """
+
+    def __init__(self, model: Model, recipe: Recipe, entry: Any | None = None) -> None:
+        super().__init__()
+        self.model = model.eval()
+        self.recipe = recipe
+        self.entry = entry
+        self.classes: dict[int, str] = dict(next(iter(model.heads.values())).classes)
+        self.preprocess = preprocess_of(recipe)
+
+    def forward(self, x: Tensor) -> Any:
+        """Raw output of the model for ``(N, C, *S)`` images that are already preprocessed."""
+        return self.model(x)
+
+    def predict(
+        self,
+        source: Image | Sequence[Image],
+        spacing_mm: Sequence[float] | None = None,
+        *,
+        tta: bool = False,
+        overlap: float = 0.5,
+        progress: Callable[[Iterable], Iterable] = iter,
+    ) -> Localization | list[Localization]:
+        """Localize in one image, or in each of a list of images.
+
+        Args:
+            source: a file (NIfTI, NRRD, MetaImage, DICOM, PNG, JPEG, TIFF, npy), a DICOM folder, a NumPy array
+                ``(*S)`` or ``(C, *S)``, or a mapping from channel name to these; or a list of such images.
+            spacing_mm: voxel size in array order, for arrays and pictures, which state none.
+            tta: average over all mirrored views; refused where classes are sides of the body.
+            overlap: share of a window that its neighbour covers too, in [0, 1).
+            progress: wraps the list of windows, to show a progress bar.
+
+        Raises:
+            DataError: the image cannot be read or does not suit the model.
+            InputError: ``tta`` for a model that knows left from right.
+        """
+        if isinstance(source, list | tuple):
+            return [self.predict(s, spacing_mm, tta=tta, overlap=overlap, progress=progress) for s in source]
+        if tta and self.recipe.laterality:
+            msg = "tta mirrors the image, but this model tells left from right; predict without it"
+            raise InputError(msg)
+        volume = self._read(source, spacing_mm)
+        prepared = self.preprocess(volume)
+        device = next(self.model.parameters()).device
+        image = torch.as_tensor(prepared.array, device=device)[None]
+        found = infer(self.model, image, self.recipe.data.patch, overlap, tta, progress)
+        return _localization(found, volume, prepared.geometry, self.classes, _case_name(volume.source))
+
+    def _read(self, source: Image, spacing_mm: Sequence[float] | None) -> Volume:
+        names = self.recipe.channels
+        if isinstance(source, Mapping):
+            if sorted(source) != sorted(names):
+                msg = f"the model takes the channels {', '.join(names)}, got {', '.join(source)}; name each of them"
+                raise DataError(msg)
+            source = [source[name] for name in names] if len(names) > 1 else source[names[0]]
+        return read_volume(source, spacing_mm, dims=self.recipe.dims)
+
+
+def preprocess_of(recipe: Recipe) -> Preprocess:
+    """What a recipe does to every image before the model sees it."""
+    data = recipe.to_plain()["data"]
+    spacing = None if data["spacing_mm"] is None else tuple(data["spacing_mm"])
+    return Preprocess(recipe.dims, spacing, parse_intensity(data["intensity"], len(recipe.channels)))
+
+
+def _localization(
+    found: Mapping[str, Prediction], volume: Volume, prepared: Geometry, classes: Mapping[int, str], case: str
+) -> Localization:
+    """Bring the heads' predictions back onto the image's own grid, and join them."""
+    original = volume.geometry
+    parts: dict[str, Any] = {}
+    for name, prediction in found.items():
+        for part, value in _restored(prediction, prepared, original, classes).items():
+            if part in parts:
+                msg = f"two heads predict {part}, the second is '{name}'; a recipe may have one head of each kind"
+                raise InputError(msg)
+            parts[part] = value
+    extra = {key: value[0].tolist() for p in found.values() for key, value in p.extra.items()}
+    return Localization(volume, classes, **parts, extra=extra, case=case)
+
+
+def _restored(
+    prediction: Prediction, prepared: Geometry, original: Geometry, classes: Mapping[int, str]
+) -> dict[str, Any]:
+    parts: dict[str, Any] = {}
+    if prediction.mask_probabilities is not None:
+        maps = restore_map(prepared, original, prediction.mask_probabilities[0].cpu().numpy())
+        parts["masks"] = maps.argmax(axis=0).astype(np.uint8)
+    if prediction.detections is not None:
+        parts["boxes"] = _boxes(prediction.detections[0], prepared, original, classes)
+    if prediction.attention is not None:
+        parts["attention"] = restore_attention(prepared, original, prediction.attention[0].cpu().numpy())
+    if prediction.label_probabilities is not None:
+        values = prediction.label_probabilities[0].tolist()
+        parts["probabilities"] = dict(zip(classes.values(), values, strict=True))
+    return parts
+
+
+def _boxes(found: Detections, prepared: Geometry, original: Geometry, classes: Mapping[int, str]) -> list[Box]:
+    voxels = restore_boxes(prepared, original, found.boxes.cpu().numpy())
+    mm = original.boxes_to_world(voxels)
+    rows = zip(found.classes.tolist(), found.scores.tolist(), voxels.tolist(), mm.tolist(), strict=True)
+    return [Box(classes[number], score, tuple(v), tuple(m)) for number, score, v, m in rows]
+
+
+def _case_name(source: str) -> str:
+    """File name without its suffixes; the folder's name for a DICOM series."""
+    name = Path(source.partition("#")[0]).name or "image"
+    for suffix in (
+        ".gz",
+        ".nii",
+        ".nrrd",
+        ".nhdr",
+        ".mha",
+        ".mhd",
+        ".dcm",
+        ".npy",
+        ".png",
+        ".jpg",
+        ".jpeg",
+        ".tif",
+        ".tiff",
+    ):
+        name = name.removesuffix(suffix)
+    return name

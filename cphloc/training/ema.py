@@ -1,0 +1,39 @@
+"""Exponential moving average of the weights."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Ema:
+    """Averages of the floating-point state of ``model``, updated after each optimizer step.
+
+    ``average = d * average + (1 - d) * weight`` with ``d = min(decay, (1 + t) / (10 + t))`` at update t = 1, 2, ...:
+    the average forgets the initial weights quickly (as TensorFlow's ``ExponentialMovingAverage`` with ``num_updates``).
+    Integer state, such as a batch counter, is copied.
+
+    >>> model = nn.Linear(1, 1, bias=False)
+    >>> _ = nn.init.zeros_(model.weight)
+    >>> ema = Ema(model, decay=0.999)
+    >>> _ = nn.init.ones_(model.weight)
+    >>> ema.update(model)
+    >>> round(ema.state["weight"].item(), 4)
+    0.8182
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.updates = 0
+        self.state: dict[str, Tensor] = {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Move the averages towards the present weights of ``model``."""
+        self.updates += 1
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        present = model.state_dict()
+        averaged = [name for name, value in self.state.items() if value.is_floating_point()]
+        torch._foreach_lerp_([self.state[n] for n in averaged], [present[n] for n in averaged], 1 - decay)
+        for name in self.state.keys() - set(averaged):
+            self.state[name].copy_(present[name])

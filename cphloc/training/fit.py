@@ -1,0 +1,272 @@
+"""The training loop: steps, validations, checkpoints and reasons to stop. It knows models and batches, not recipes."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+from torch import Tensor, nn
+
+from cphloc.errors import CphlocError, NotFoundError, did_you_mean
+from cphloc.training import checkpoint
+from cphloc.training.module import Batches, TrainingModule
+from cphloc.training.optim import freeze
+from cphloc.training.settings import Settings, native_precision
+
+Validate = Callable[[nn.Module], "Validation"]
+"""Measures a model; called on every rank, which must all get the same answer."""
+
+Log = Callable[[Mapping[str, float], int], None]
+"""Takes metrics by name and the step they belong to."""
+
+_LOG_EVERY = 10
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What a validation found.
+
+    Args:
+        metrics: by name, over all cases.
+        cases: one row a case: ``case`` and its metrics.
+    """
+
+    metrics: dict[str, float]
+    cases: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass
+class Outcome:
+    """Where a training stands or ended.
+
+    Args:
+        step: optimizer steps done.
+        seconds: time used, validations and earlier parts of a resumed training included.
+        best_step: step of the best validation; its weights are in ``best.safetensors``.
+        best: metrics of the best validation.
+        cases: its rows.
+        stale: validations since then.
+        stopped: why it ended: ``steps``, ``minutes``, ``patience``, or the name of a signal; empty while it runs.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    best_step: int | None = None
+    best: dict[str, float] = field(default_factory=dict)
+    cases: list[dict[str, Any]] = field(default_factory=list)
+    stale: int = 0
+    stopped: str = ""
+
+
+def fit(
+    model: nn.Module,
+    batches: Batches,
+    validate: Validate,
+    settings: Settings,
+    folder: Path,
+    *,
+    log: Log = lambda metrics, step: None,
+    resume: bool = False,
+    seconds: float = 0.0,
+    devices: int = 1,
+    nodes: int = 1,
+    callbacks: Sequence[L.Callback] = (),
+) -> Outcome:
+    """Train ``model`` in place; leave ``best.safetensors`` and ``last.safetensors`` in ``folder``.
+
+    Stopped by SIGTERM or Ctrl-C it saves and returns; killed outright it loses what came after the last validation.
+    Either way ``resume`` goes on from ``last`` and, on a CPU, ends with the same weights bit for bit.
+
+    Args:
+        model: has ``raws(image)`` and ``loss(raws, targets)``, whose ``loss`` is minimised.
+        batches: this rank's training batches from a given number on.
+        validate: gives the metrics, among them ``settings.best``.
+        settings: how to train.
+        folder: where the checkpoints go.
+        log: receives ``train/...`` and ``val/...`` metrics, on the first rank only.
+        resume: go on from ``folder``'s last checkpoint.
+        seconds: time already spent, which counts against ``settings.minutes``.
+        devices: processes on this machine, by distributed data parallel where there are several.
+        nodes: machines.
+        callbacks: further Lightning callbacks, such as a progress bar.
+
+    Raises:
+        CphlocError: the loss is not finite, or a checkpoint cannot be written.
+        NotFoundError: a pattern of ``settings.freeze`` matches nothing, or ``settings.best`` is no metric.
+    """
+    checkpoint.check_space(folder, model)
+    freeze(model, settings.freeze)
+    module = TrainingModule(model, batches, settings)
+    loop = Loop(validate, settings, folder, log, seconds)
+    if resume:
+        loop.restore(module)
+    if loop.outcome.stopped in ("steps", "minutes", "patience"):
+        return loop.outcome
+    with _quiet_lightning():
+        trainer = L.Trainer(
+            max_steps=settings.steps - module.step,
+            max_epochs=-1,
+            devices=devices,
+            num_nodes=nodes,
+            strategy="ddp" if devices * nodes > 1 else "auto",
+            precision=native_precision() if settings.precision == "auto" else settings.precision,
+            accumulate_grad_batches=settings.accumulate,
+            gradient_clip_val=settings.clip_norm,
+            callbacks=[loop, *callbacks],
+            default_root_dir=folder,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            limit_val_batches=0,
+            use_distributed_sampler=False,
+        )
+        trainer.fit(module)
+    return loop.outcome
+
+
+class Loop(L.Callback):
+    """Logs, validates, saves, and decides when the training ends."""
+
+    def __init__(self, validate: Validate, settings: Settings, folder: Path, log: Log, seconds: float) -> None:
+        self.validate = validate
+        self.settings = settings
+        self.folder = folder
+        self.record = log
+        self.outcome = Outcome(seconds=seconds)
+        self._validation_seconds: float | None = None
+        self._signal = ""
+        self._sums: dict[str, Tensor] = {}
+        self._summed = 0
+
+    def restore(self, module: TrainingModule) -> None:
+        """Take up the last checkpoint of the folder."""
+        tensors, facts = checkpoint.load(self.folder / checkpoint.LAST)
+        module.restore(tensors, facts["module"])
+        facts["outcome"]["seconds"] += self.outcome.seconds
+        self.outcome = Outcome(**facts["outcome"])
+        if self.outcome.stopped.startswith("SIG"):
+            self.outcome.stopped = ""
+
+    def on_train_start(self, trainer: L.Trainer, module: TrainingModule) -> None:
+        """Start the clock and listen to signals, after Lightning has installed its own handlers."""
+        self._started = time.monotonic() - self.outcome.seconds
+        self._logged_at = time.monotonic()
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, self._take_note)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: TrainingModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """After a whole step: log it, validate and save when due, stop when there is a reason."""
+        for name, value in module.losses.items():
+            self._sums[name] = self._sums.get(name, 0) + value
+        self._summed += 1
+        if (batch_idx + 1) % self.settings.accumulate:
+            return
+        self.outcome.step = module.step
+        self.outcome.seconds = trainer.strategy.broadcast(time.monotonic() - self._started)
+        if self.settings.minutes:
+            module.progress = self.outcome.seconds / (60 * self.settings.minutes)
+        if module.step % _LOG_EVERY == 0:
+            self._log_losses(trainer, module)
+        reason = self._reason(trainer)
+        if reason in ("", "steps", "minutes") and (reason or self._due()):
+            self._run_validation(trainer, module)
+            reason = reason or ("patience" if self._exhausted() else "")
+        if reason:
+            self.outcome.stopped = reason
+            trainer.should_stop = True
+        if reason or self._due():
+            self._save(trainer, module)
+
+    def _reason(self, trainer: L.Trainer) -> str:
+        if trainer.strategy.reduce_boolean_decision(bool(self._signal), all=False):
+            return self._signal or "SIGTERM"
+        if self.outcome.step >= self.settings.steps:
+            return "steps"
+        return "minutes" if self.settings.minutes and self._left() <= 0 else ""
+
+    def _left(self) -> float:
+        """Seconds of the budget that training may still use: the last validation is kept free."""
+        step_seconds = self.outcome.seconds / self.outcome.step
+        return 60 * self.settings.minutes - self.outcome.seconds - 1.1 * (self._validation_seconds or 0) - step_seconds
+
+    def _due(self) -> bool:
+        """Every ``validate_every`` steps; under a time budget also early on, to learn how long a validation takes."""
+        if self.outcome.step % self.settings.validate_every == 0:
+            return True
+        budget = 60 * (self.settings.minutes or float("inf"))
+        return self._validation_seconds is None and self.outcome.seconds >= budget / 4
+
+    def _exhausted(self) -> bool:
+        return self.settings.patience is not None and self.outcome.stale >= self.settings.patience
+
+    def _run_validation(self, trainer: L.Trainer, module: TrainingModule) -> None:
+        started = time.monotonic()
+        with module.evaluated():
+            found = self.validate(module.model)
+        name = self.settings.best
+        if name not in found.metrics:
+            msg = f"train.best: no metric '{name}'; {did_you_mean(name, found.metrics)} one of {sorted(found.metrics)}"
+            raise NotFoundError(msg)
+        improved = self.settings.better(found.metrics[name], self.outcome.best.get(name))
+        self.outcome.stale = 0 if improved else self.outcome.stale + 1
+        if improved:
+            self.outcome.best_step, self.outcome.best, self.outcome.cases = module.step, found.metrics, found.cases
+        if trainer.is_global_zero:
+            if improved:
+                facts = {"step": module.step, "metrics": found.metrics}
+                checkpoint.save(self.folder / checkpoint.BEST, module.weights(), facts)
+            self.record({f"val/{metric}": value for metric, value in found.metrics.items()}, module.step)
+        self._validation_seconds = time.monotonic() - started
+        trainer.strategy.barrier()
+
+    def _save(self, trainer: L.Trainer, module: TrainingModule) -> None:
+        if trainer.is_global_zero:
+            tensors, facts = module.state()
+            checkpoint.save(self.folder / checkpoint.LAST, tensors, {"module": facts, "outcome": asdict(self.outcome)})
+        trainer.strategy.barrier()
+
+    def _log_losses(self, trainer: L.Trainer, module: TrainingModule) -> None:
+        means = {f"train/{name}": float(value) / self._summed for name, value in self._sums.items()}
+        if not all(map(_finite, means.values())):
+            msg = f"the loss is not finite at step {module.step}: {means}; lower train.optimizer.lr or clip_norm"
+            raise CphlocError(msg)
+        now = time.monotonic()
+        means["train/lr"] = max(group["lr"] for group in module.optimizers().param_groups)
+        means["train/steps_per_second"] = self._summed / self.settings.accumulate / (now - self._logged_at)
+        self._sums, self._summed, self._logged_at = {}, 0, now
+        if trainer.is_global_zero:
+            self.record(means, module.step)
+
+    def _take_note(self, number: int, _: Any) -> None:
+        """Remember the signal until the step is done; a second one acts at once."""
+        self._signal = signal.Signals(number).name
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
+def _finite(value: float) -> bool:
+    return value == value and abs(value) != float("inf")
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Lightning's banners and advice are not about this training."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning.*")
+        yield
+    logger.setLevel(level)

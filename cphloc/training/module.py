@@ -1,0 +1,138 @@
+"""The Lightning module: one training step, and the whole state a training needs to go on."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import lightning.pytorch as L
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cphloc.errors import CphlocError
+from cphloc.training.checkpoint import optimizer_state, restore_optimizer
+from cphloc.training.ema import Ema
+from cphloc.training.optim import build_optimizer, build_schedule, set_lr, train_mode
+from cphloc.training.settings import Settings
+
+Batches = Callable[[int, int, int], Iterable[Any]]
+"""``batches(first, rank, ranks)``: the endless stream of this rank's training batches, from number ``first`` on."""
+
+
+class TrainingModule(L.LightningModule):
+    """Trains ``model`` by ``settings`` on ``batches``; counts its own optimizer steps, so that a resume just goes on.
+
+    All randomness of a micro-batch follows from ``(seed, its number, rank)``. So no random state has to be saved, and
+    neither a validation nor a restart changes what comes after it.
+    """
+
+    def __init__(self, model: nn.Module, batches: Batches, settings: Settings) -> None:
+        super().__init__()
+        self.model = model
+        self.batches = batches
+        self.settings = settings
+        self.step = 0
+        self.progress = 0.0
+        self.losses: dict[str, Tensor] = {}
+        self.ema = Ema(model, settings.ema) if settings.ema else None
+        self.schedule = build_schedule(steps=settings.steps, warmup_steps=settings.warmup_steps, **settings.schedule)
+        self._restored: tuple[dict[str, Tensor], dict[str, Any]] | None = None
+
+    def train_dataloader(self) -> Iterable[Any]:
+        """This rank's batches from where the training stands."""
+        first = self.step * self.settings.accumulate
+        return self.batches(first, self.trainer.global_rank, self.trainer.world_size)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The optimizer, with its state when the training resumes."""
+        optimizer = build_optimizer(self.model, **self.settings.optimizer)
+        if self._restored is not None:
+            restore_optimizer(self.model, optimizer, *self._restored)
+            self._restored = None
+        return optimizer
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """The batch on ``device``."""
+        image = batch.image.to(device, non_blocking=True)
+        return replace(batch, image=image, targets=batch.targets.to(device, non_blocking=True))
+
+    def on_train_start(self) -> None:
+        """Frozen parts stay in evaluation mode."""
+        train_mode(self.model)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Seed the micro-batch and set the learning rate of the step it belongs to."""
+        number = self.step * self.settings.accumulate + batch_idx % self.settings.accumulate
+        _seed(self.settings.seed, number, self.trainer.global_rank)
+        set_lr(self.optimizers(), self.schedule(max(self.step, self.progress * self.settings.steps)))
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """The loss to minimise; it and its terms stay in ``losses``."""
+        losses = self.model.loss(self.model.raws(batch.image), batch.targets)
+        self.losses = {name: value.detach() for name, value in losses.items()}
+        return losses["loss"]
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """One step, counted, then averaged."""
+        super().optimizer_step(*args, **kwargs)
+        self.step += 1
+        if self.ema is not None:
+            self.ema.update(self.model)
+
+    def weights(self) -> dict[str, Tensor]:
+        """The weights to validate and publish: the average where there is one."""
+        return self.ema.state if self.ema is not None else self.model.state_dict()
+
+    @contextmanager
+    def evaluated(self) -> Iterator[None]:
+        """Hold the weights to publish, in evaluation mode; afterwards all is as before."""
+        present = {name: value.clone() for name, value in self.model.state_dict().items()}
+        self.model.load_state_dict(self.weights())
+        self.model.eval()
+        try:
+            yield
+        finally:
+            self.model.load_state_dict(present)
+            train_mode(self.model)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and JSON-ready facts from which `restore` goes on exactly."""
+        tensors = {f"model/{name}": value for name, value in self.model.state_dict().items()}
+        moments, numbers = optimizer_state(self.model, self.optimizers().optimizer)
+        tensors |= {f"optimizer/{name}": value for name, value in moments.items()}
+        if self.ema is not None:
+            tensors |= {f"ema/{name}": value for name, value in self.ema.state.items()}
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        facts = {"step": self.step, "optimizer": numbers, "ema_updates": self.ema.updates if self.ema else 0}
+        return tensors, facts | {"scaler": scaler.state_dict() if scaler else None}
+
+    def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Take up the state of a checkpoint; called before the optimizer exists, which picks its part up later."""
+        self.model.load_state_dict(_under("model/", tensors))
+        self.step = facts["step"]
+        self._restored = _under("optimizer/", tensors), facts["optimizer"]
+        if self.ema is not None:
+            self.ema.updates = facts["ema_updates"]
+            for name, value in _under("ema/", tensors).items():
+                self.ema.state[name].copy_(value)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """A gradient on no parameter means that the model and its losses are not connected."""
+        if self.step == 0 and all(p.grad is None for p in self.model.parameters()):
+            msg = "no parameter received a gradient in the first step; the losses do not depend on the model"
+            raise CphlocError(msg)
+
+
+def _seed(seed: int, number: int, rank: int) -> None:
+    mixed = int(np.random.SeedSequence((seed, number, rank)).generate_state(1)[0])
+    random.seed(mixed)
+    np.random.seed(mixed)
+    torch.manual_seed(mixed)
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,212 @@
+"""Optimizers, parameter groups, freezing and learning rate schedules, all named by what a recipe may write.
+
+Optimizers are torch's own, allow-listed by name: a recipe is data and can never name an import path.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from cphloc.errors import InputError, NotFoundError, did_you_mean
+
+OPTIMIZERS = ("SGD", "Adam", "AdamW", "NAdam", "RAdam", "RMSprop")
+"""Names of `torch.optim` that ``train.optimizer.type`` may take."""
+
+Schedule = Callable[[float], float]
+"""Factor on the learning rate at a step in [0, steps); steps may be fractional when a time budget drives them."""
+
+_NOT_FROM_RECIPES = {"self", "params", "foreach", "capturable", "differentiable", "fused", "maximize"}
+
+
+def freeze(model: nn.Module, patterns: Sequence[str]) -> list[str]:
+    """Stop training every parameter whose dotted name matches one of ``patterns`` (``*`` matches any text).
+
+    Returns:
+        the names of the frozen parameters.
+
+    Raises:
+        NotFoundError: a pattern matches nothing, which is nearly always a misspelt name.
+        InputError: nothing is left to train.
+
+    >>> freeze(nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1)), ["0.*"])
+    ['0.weight', '0.bias']
+    """
+    names = [name for name, _ in model.named_parameters()]
+    frozen = {name for pattern in patterns for name in matching(pattern, names, "freeze")}
+    if len(frozen) == len(names):
+        msg = f"freeze: {list(patterns)} matches every parameter; leave at least one to train"
+        raise InputError(msg)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name not in frozen and parameter.requires_grad)
+    return [name for name in names if name in frozen]
+
+
+def train_mode(model: nn.Module) -> None:
+    """Set ``model`` to training mode, but wholly frozen parts to evaluation: their running statistics stay too."""
+    model.train()
+    for module in model.modules():
+        parameters = list(module.parameters())
+        if parameters and not any(p.requires_grad for p in parameters):
+            module.eval()
+
+
+def matching(pattern: str, names: Sequence[str], where: str) -> list[str]:
+    """The ``names`` that match ``pattern``.
+
+    Raises:
+        NotFoundError: none does; the message names ``where`` the pattern was written.
+    """
+    found = fnmatch.filter(names, pattern)
+    if not found:
+        first = sorted({name.split(".")[0] for name in names})
+        hint = did_you_mean(pattern, names) or f"the model's parts are {', '.join(first)}"
+        msg = f"{where}: pattern '{pattern}' matches no parameter; {hint}"
+        raise NotFoundError(msg)
+    return found
+
+
+def build_optimizer(model: nn.Module, type: str, lr: float, **args: Any) -> Optimizer:
+    """An optimizer over the trainable parameters of ``model``.
+
+    Weight decay is left off parameters of at most one axis (biases, norms). Each group keeps its ``base_lr``, which a
+    `Schedule` multiplies.
+
+    Args:
+        model: the model; frozen parameters are left out.
+        type: one of `OPTIMIZERS`.
+        lr: learning rate.
+        args: the optimizer's own arguments, and ``lr_scale``: pattern of parameter names -> factor on ``lr``, the last
+            match counting (``{"backbone.*": 0.1}`` trains the backbone ten times slower).
+
+    Raises:
+        NotFoundError: unknown optimizer or argument, or a pattern of ``lr_scale`` that matches nothing.
+    """
+    if type not in OPTIMIZERS:
+        hint = did_you_mean(type, OPTIMIZERS) or f"choose from {', '.join(OPTIMIZERS)}"
+        msg = f"train.optimizer.type: no optimizer '{type}'; {hint}"
+        raise NotFoundError(msg)
+    chosen = getattr(torch.optim, type)
+    scales = args.pop("lr_scale", {})
+    allowed = set(inspect.signature(chosen).parameters) - _NOT_FROM_RECIPES
+    _check_arguments(args, allowed, "optimizer", type)
+    weight_decay = args.pop("weight_decay", inspect.signature(chosen).parameters["weight_decay"].default)
+    args = {name: tuple(value) if isinstance(value, list) else value for name, value in args.items()}
+    return chosen(_groups(model, lr, weight_decay, scales), lr=lr, **args)
+
+
+def build_schedule(type: str, steps: int, warmup_steps: int = 0, **args: Any) -> Schedule:
+    """A learning rate schedule by name: ``constant``, ``poly``, ``cosine``, ``one_cycle`` or ``step``.
+
+    The rate rises linearly during ``warmup_steps``; the named curve then covers the steps that remain.
+
+    Raises:
+        NotFoundError: unknown schedule or argument.
+        InputError: the warm-up is not shorter than the training, or comes on top of ``one_cycle``'s own.
+
+    >>> poly = build_schedule("poly", steps=100, warmup_steps=10)
+    >>> poly(0), poly(9), round(poly(55), 4), poly(100)
+    (0.1, 1.0, 0.5359, 0.0)
+    """
+    if type not in _CURVES:
+        hint = did_you_mean(type, _CURVES) or f"choose from {', '.join(_CURVES)}"
+        msg = f"train.schedule: no schedule '{type}'; {hint}"
+        raise NotFoundError(msg)
+    curve = _CURVES[type]
+    allowed = set(inspect.signature(curve).parameters) - {"step", "steps"}
+    for name in sorted(set(args) - allowed):
+        msg = (
+            f"train.schedule.{name}: {type} takes no '{name}'; {did_you_mean(name, allowed)} it takes {sorted(allowed)}"
+        )
+        raise NotFoundError(msg)
+    if warmup_steps and type == "one_cycle":
+        msg = "train.warmup_steps: one_cycle has its own warm-up; set warmup_steps to 0 or one_cycle's 'rise'"
+        raise InputError(msg)
+    if not 0 <= warmup_steps < steps:
+        msg = f"train.warmup_steps: {warmup_steps} is not below train.steps = {steps}; shorten the warm-up"
+        raise InputError(msg)
+    return partial(_warmed, partial(curve, **args), steps, warmup_steps)
+
+
+def set_lr(optimizer: Optimizer, factor: float) -> None:
+    """Set each group's learning rate to ``factor`` times its ``base_lr``."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_lr"] * factor
+
+
+def _check_arguments(args: Mapping[str, Any], allowed: set[str], kind: str, type: str) -> None:
+    for name in sorted(set(args) - allowed):
+        hint = did_you_mean(name, allowed) or f"it takes {', '.join(sorted(allowed)) or 'none'}"
+        msg = f"train.{kind}.{name}: {type} takes no argument '{name}'; {hint}"
+        raise NotFoundError(msg)
+
+
+def _groups(model: nn.Module, lr: float, weight_decay: float, scales: Mapping[str, float]) -> list[dict[str, Any]]:
+    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    scale = dict.fromkeys(trainable, 1.0)
+    for pattern, factor in scales.items():
+        scale.update(dict.fromkeys(matching(pattern, list(trainable), "train.optimizer.lr_scale"), float(factor)))
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in trainable.items():
+        decay = weight_decay if parameter.ndim > 1 else 0.0
+        groups.setdefault((scale[name], decay), []).append(parameter)
+    return [
+        {"params": parameters, "lr": lr * factor, "base_lr": lr * factor, "weight_decay": decay}
+        for (factor, decay), parameters in groups.items()
+    ]
+
+
+def _warmed(curve: Callable[[float, int], float], steps: int, warmup_steps: int, step: float) -> float:
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    return curve(min(step, steps) - warmup_steps, steps - warmup_steps)
+
+
+def _constant(step: float, steps: int) -> float:
+    return 1.0
+
+
+def _poly(step: float, steps: int, power: float = 0.9) -> float:
+    """``(1 - step / steps) ** power``, as nnU-Net trains."""
+    return (1 - step / steps) ** power
+
+
+def _cosine(step: float, steps: int, floor: float = 0.0) -> float:
+    """Half a cosine from 1 to ``floor`` (Loshchilov and Hutter, SGDR, 2017)."""
+    return _between(1.0, floor, step / steps)
+
+
+def _one_cycle(
+    step: float, steps: int, rise: float = 0.3, first_divisor: float = 25.0, last_divisor: float = 1e4
+) -> float:
+    """Half a cosine up over the first ``rise`` of the steps, and one down to near zero (Smith and Topin, 2018).
+
+    The values equal `torch.optim.lr_scheduler.OneCycleLR`, whose initial rate is 1 / ``first_divisor`` and whose final
+    rate is a ``last_divisor``-th of that; momentum is not cycled.
+    """
+    first = 1 / first_divisor
+    top, last = rise * steps - 1, steps - 1
+    if step < top:
+        return _between(first, 1.0, step / top)
+    return _between(1.0, first / last_divisor, min((step - top) / (last - top), 1.0))
+
+
+def _step(step: float, steps: int, at: Sequence[float] = (0.67, 0.89), factor: float = 0.1) -> float:
+    """Multiplied by ``factor`` at each of the fractions ``at`` of the steps."""
+    return factor ** sum(step >= fraction * steps for fraction in at)
+
+
+def _between(a: float, b: float, fraction: float) -> float:
+    """Half a cosine from ``a`` to ``b``."""
+    return b + (a - b) * (1 + math.cos(math.pi * fraction)) / 2
+
+
+_CURVES = {"constant": _constant, "poly": _poly, "cosine": _cosine, "one_cycle": _one_cycle, "step": _step}

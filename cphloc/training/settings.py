@@ -1,0 +1,72 @@
+"""What a training needs to be told, apart from the model and the data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+
+Precision = Literal["auto", "32", "bf16-mixed", "16-mixed"]
+
+LOWER_IS_BETTER = ("loss", "hd95_mm", "error", "ece", "brier")
+"""Last words of metrics whose smaller value is better; of every other metric the larger is."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train; the fields are those of ``train`` in a recipe.
+
+    Args:
+        steps: optimizer steps of the whole training.
+        optimizer: ``type``, ``lr`` and the optimizer's own arguments, see `optim.build_optimizer`.
+        schedule: ``type`` and the schedule's own arguments, see `optim.build_schedule`.
+        warmup_steps: steps over which the learning rate rises linearly.
+        precision: ``auto`` takes bfloat16 or half precision where the device computes it natively.
+        accumulate: micro-batches per step.
+        clip_norm: largest norm of the gradient, ``None`` for no limit.
+        ema: decay of the weights' average that is validated and published, ``None`` for none.
+        seed: everything random follows from it.
+        validate_every: steps between validations; each also writes a checkpoint.
+        best: validation metric that chooses the published weights.
+        minutes: time budget; the last validation is part of it, and the schedule ends with it.
+        patience: validations without improvement before the training stops early.
+        freeze: patterns of parameter names that are not trained.
+    """
+
+    steps: int
+    optimizer: Mapping[str, Any] = field(default_factory=lambda: {"type": "AdamW", "lr": 1e-3})
+    schedule: Mapping[str, Any] = field(default_factory=lambda: {"type": "poly"})
+    warmup_steps: int = 0
+    precision: Precision = "auto"
+    accumulate: int = 1
+    clip_norm: float | None = 12.0
+    ema: float | None = None
+    seed: int = 0
+    validate_every: int = 500
+    best: str = "dice"
+    minutes: float | None = None
+    patience: int | None = None
+    freeze: Sequence[str] = ()
+
+    def better(self, value: float, than: float | None) -> bool:
+        """Whether ``value`` of the metric ``best`` beats ``than``; NaN beats nothing but ``None``.
+
+        >>> Settings(steps=1, best="dice").better(0.8, than=0.7), Settings(steps=1, best="hd95_mm").better(8, than=7)
+        (True, False)
+        """
+        if than is None or than != than:
+            return True
+        return value < than if self.best.endswith(LOWER_IS_BETTER) else value > than
+
+
+def native_precision() -> Precision:
+    """The fastest mixed precision that this machine's device computes natively, else ``32``.
+
+    Emulated bfloat16 is hundreds of times slower than float32, so a CPU must say that it has it.
+    """
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bf16-mixed" if native and not torch.backends.mps.is_available() else "32"
