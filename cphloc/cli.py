@@ -10,7 +10,7 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cphloc import __version__
@@ -38,6 +38,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output has gone, as after `| head`; Python would complain again while it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        if options.debug:
+            raise
+        print(f"{type(error).__name__}: {error}; run it again with --debug to see where", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 1
@@ -49,11 +54,17 @@ def commands() -> list[str]:
     return sorted(f.stem for f in files if f.stem != "__init__")
 
 
-def parser(only: str | None = None) -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """A parser that knows those of its commands."""
+
+    commands: Mapping[str, argparse.ArgumentParser]
+
+
+def parser(only: str | None = None) -> Parser:
     """The parser of all commands, or of one, so that its siblings are not imported."""
-    top = argparse.ArgumentParser("cphloc", description=_DESCRIPTION, allow_abbrev=False)
+    top = Parser("cphloc", description=_DESCRIPTION, allow_abbrev=False)
     top.add_argument("--version", action="version", version=f"cphloc {__version__}")
-    below = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    below = top.add_subparsers(parser_class=argparse.ArgumentParser, dest="command", metavar="COMMAND", required=True)
     for name in [only] if only else commands():
         module = importlib.import_module(f"cphloc.commands.{name}")
         summary = (module.__doc__ or "").splitlines()[0].partition(": ")[2].rstrip(".")
@@ -61,6 +72,7 @@ def parser(only: str | None = None) -> argparse.ArgumentParser:
         module.arguments(command)
         command.add_argument("--json", action="store_true", help="print facts as JSON")
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    top.commands = below.choices
     return top
 
 

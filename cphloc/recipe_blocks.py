@@ -12,7 +12,7 @@ from cphloc import registry
 from cphloc.errors import InputError, NotFoundError, Problem, RecipeError
 from cphloc.nodes import KeyPath, Node, dotted, from_plain
 from cphloc.registry import Card
-from cphloc.report import problems_of
+from cphloc.report import Owner, problems_of
 from cphloc.signature import WIRED, Argument, arguments_of, parse_signature
 
 
@@ -33,11 +33,20 @@ def blocks(root: Node) -> Iterator[BlockAt]:
 
 
 def expand_names(root: Node) -> None:
-    """Write ``schedule: poly`` as ``schedule: {type: poly}``, and intensities likewise, in place."""
+    """Write ``schedule: poly`` as ``schedule: {type: poly}``, and intensities and losses likewise, in place."""
     for kind, path in _places(root):
         node = root.get(path)
-        if kind in ("schedule", "intensity") and node is not None and isinstance(node.value, str):
-            node.value = {"type": Node(node.value, node.where, node.key_where)}
+        if kind in ("schedule", "intensity") and node is not None:
+            _expand_name(node)
+    for block in list(blocks(root)):
+        for argument in _arguments(block):
+            if argument.component is not None and argument.name in block.node.children:
+                _expand_name(block.node.children[argument.name])
+
+
+def _expand_name(node: Node) -> None:
+    if isinstance(node.value, str):
+        node.value = {"type": Node(node.value, node.where, node.key_where)}
 
 
 def block_problems(root: Node, data_model: type[BaseModel]) -> list[Problem]:
@@ -53,6 +62,7 @@ def block_problems(root: Node, data_model: type[BaseModel]) -> list[Problem]:
 def fill(root: Node, recipe_model: type[BaseModel], data_model: type[BaseModel]) -> None:
     """Write the default of every argument that the recipe leaves out, in the order of the signature."""
     plain = recipe_model.model_validate(root.plain).model_dump(by_alias=True)
+    _add_channels(root.get(("data",)))
     _add_defaults(root, plain)
     expand_names(root)
     for block in blocks(root):
@@ -75,7 +85,8 @@ def _places(root: Node) -> Iterator[tuple[str, KeyPath]]:
     yield from (("transform", ("data", "augment", i)) for i in _keys(root, ("data", "augment")))
     yield "backbone", ("model", "backbone")
     yield "neck", ("model", "neck")
-    yield from (("head", ("model", "heads", key)) for key in _keys(root, ("model", "heads")))
+    if not _is_text(root.get(("model", "heads", "type"))):
+        yield from (("head", ("model", "heads", key)) for key in _keys(root, ("model", "heads")))
     yield "optimizer", ("train", "optimizer")
     yield "schedule", ("train", "schedule")
 
@@ -112,14 +123,15 @@ def _arguments(block: BlockAt) -> list[Argument]:
 def _check(block: BlockAt, root: Node, dims: Any, common: set[str]) -> Iterator[Problem]:
     kind, path, node = block
     named = node.children.get("type")
+    if named is None:
+        fix = f"add 'type:', one of the {registry.plural(kind)}: {registry.some(registry.cards(kind))}"
+        yield Problem(str(node.key_where), dotted((*path, "type")), "missing", fix)
     if not _is_text(named):
-        if named is None and kind not in ("dataset", "transform", "backbone", "neck", "head", "optimizer"):
-            yield Problem(str(node.key_where), dotted((*path, "type")), "missing", f"name a {kind}: cphloc list {kind}")
         return
     at_type, type_path = str(named.where), dotted((*path, "type"))
     try:
         card = registry.card(kind, named.value)
-        model = _arguments_model(card.import_, card.signature, frozenset(common))
+        model = arguments_model(card.import_, card.signature, frozenset(common))
     except NotFoundError:
         yield Problem(at_type, type_path, *registry.missing(kind, named.value))
         return
@@ -133,32 +145,33 @@ def _check(block: BlockAt, root: Node, dims: Any, common: set[str]) -> Iterator[
     try:
         model.model_validate(stated, context={"dims": dims})
     except ValidationError as error:
-        notes = _notes(card)
-        for problem in problems_of(error, model, root, path, f"{kind} '{card.name}'"):
-            yield notes.get(problem.path.rsplit(".", 1)[-1], lambda p: p)(problem)
+        yield from problems_of(error, model, root, path, _owner(card, common - {"type"}))
 
 
-def _notes(card: Card) -> dict[str, Any]:
-    """Better advice about keys that are unknown for a known reason, by key."""
-
-    def advise(fix: str) -> Any:
-        return lambda problem: (
-            Problem(problem.where, problem.path, problem.what, fix) if "unknown key" in problem.what else problem
-        )
-
-    renamed = {old: advise(f"it is now called '{new}': cphloc migrate") for old, new in card.renamed_arguments.items()}
-    return renamed | {name: advise("remove it: the build works it out") for name in WIRED}
+def _owner(card: Card, siblings: set[str]) -> Owner:
+    renamed = {old: f"it is now called '{new}': cphloc migrate" for old, new in card.renamed_arguments.items()}
+    wired = dict.fromkeys(WIRED, "remove it: the build works it out")
+    return Owner(f"{card.kind} '{card.name}'", tuple(sorted(siblings)), renamed | wired)
 
 
 @functools.cache
-def _arguments_model(target: str | None, signature: str | None, common: frozenset[str]) -> type[BaseModel]:
-    """The pydantic model of a signature; ``common`` names are checked elsewhere."""
+def arguments_model(target: str | None, signature: str | None, common: frozenset[str]) -> type[BaseModel]:
+    """The pydantic model of a signature, without ``common`` names, which are checked elsewhere."""
     arguments = arguments_of(target) if target else parse_signature(signature or "")
     fields: dict[str, Any] = {
         a.name: (a.annotation, Field(a.default, description=a.meaning)) for a in arguments if a.name not in common
     }
     config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
     return create_model("Arguments", __config__=config, **fields)
+
+
+def _add_channels(data: Node) -> None:
+    """Where the recipe states no channels, those that the data set gives."""
+    card = registry.card("dataset", data.value["type"].value)
+    by_signature = next((a.default for a in registry.arguments(card) if a.name == "channels" and not a.required), None)
+    channels = by_signature or card.channels
+    if channels and data.get(("channels",)) is None:
+        data.value["channels"] = from_plain(channels, f"default of {card.name}")
 
 
 def _add_defaults(node: Node, plain: Any) -> None:

@@ -13,6 +13,7 @@ from cphloc.errors import InputError, Problem, did_you_mean
 from cphloc.nodes import KeyPath, Node, dotted
 from cphloc.recipe_blocks import BlockAt, blocks
 from cphloc.registry import Card
+from cphloc.timm_names import timm_names
 
 Check = Callable[[Node], Iterator[Problem]]
 _CHECKS: list[Check] = []
@@ -61,10 +62,10 @@ def _classes_are_numbered_from_one(root: Node) -> Iterator[Problem]:
         if node is None or not node.children:
             continue
         path, names = (*block.path, "classes"), [str(n.plain) for n in node.children.values()]
-        if isinstance(node.value, dict) and all(isinstance(k, int) for k in node.value):
-            if sorted(node.value) != list(range(1, len(node.value) + 1)):
-                what = f"class numbers {', '.join(map(str, node.value))}"
-                yield _problem(node, path, what, f"number the classes 1 to {len(node.value)}; 0 is the background")
+        numbers = list(node.value) if isinstance(node.value, dict) else []
+        if all(isinstance(n, int) for n in numbers) and sorted(numbers) != list(range(1, len(numbers) + 1)):
+            fix = f"number the classes 1 to {len(numbers)}; 0 is the background"
+            yield _problem(node, path, f"class numbers {', '.join(map(str, numbers))}", fix)
         if len(set(names)) < len(names):
             twice = next(n for n in names if names.count(n) > 1)
             yield _problem(node, path, f"the class '{twice}' twice", "give every class a name of its own")
@@ -73,13 +74,15 @@ def _classes_are_numbered_from_one(root: Node) -> Iterator[Problem]:
 @_check
 def _classes_exist_in_the_data(root: Node) -> Iterator[Problem]:
     card = _card(root, "dataset", ("data",))
-    if card is None or not card.classes or (root.get(("data", "classes")) is not None):
+    if card is None:
         return
-    known = list(card.classes.values()) if isinstance(card.classes, dict) else card.classes
+    stated = root.get(("data", "classes"))
+    declared = stated.plain if stated is not None else card.classes or []
+    known = list(declared.values()) if isinstance(declared, dict) else declared
     for block in _heads(root):
         classes = block.node.children.get("classes")
         for key, node in (classes.children if classes is not None else {}).items():
-            if isinstance(node.value, str) and node.value not in known:
+            if known and isinstance(node.value, str) and node.value not in known:
                 what = f"the data set '{card.name}' has no class '{node.value}'"
                 fix = did_you_mean(node.value, known) or f"its classes: {', '.join(known)}"
                 yield _problem(node, (*block.path, "classes", key), what, fix)
@@ -88,7 +91,7 @@ def _classes_exist_in_the_data(root: Node) -> Iterator[Problem]:
 @_check
 def _rung_is_available(root: Node) -> Iterator[Problem]:
     data = _card(root, "dataset", ("data",))
-    available = [_RUNGS.index(r) for r in data.rungs if r in _RUNGS] if data is not None else []
+    available = [_RUNGS.index(r) for r in data.gives if r in _RUNGS] if data is not None else []
     for block in _heads(root):
         head = _card_of(block)
         if not available or head is None or head.rung not in _RUNGS or _RUNGS.index(head.rung) <= max(available):
@@ -105,11 +108,33 @@ def _loss_fits_the_head(root: Node) -> Iterator[Problem]:
             continue
         inner = BlockAt("loss", (*block.path, "loss"), node)
         loss = _card_of(inner)
-        if loss is not None and loss.takes is not None and head.loss not in _words(loss.takes):
-            fitting = [name for name, c in registry.cards("loss").items() if head.loss in _words(c.takes or [])]
-            what = f"the loss '{loss.name}' takes {', '.join(_words(loss.takes))}, and '{head.name}' gives {head.loss}"
+        if loss is not None and loss.takes and head.loss not in loss.takes:
+            fitting = [name for name, c in registry.cards("loss").items() if head.loss in c.takes]
+            what = f"the loss '{loss.name}' takes {', '.join(loss.takes)}, and '{head.name}' gives {head.loss}"
             fix = f"losses that fit: {', '.join(fitting) or 'none'}"
             yield _problem(node.children["type"], (*inner.path, "type"), what, fix)
+
+
+@_check
+def _channels_exist_in_the_data(root: Node) -> Iterator[Problem]:
+    card, node = _card(root, "dataset", ("data",)), root.get(("data", "channels"))
+    if card is None or card.channels is None or node is None:
+        return
+    for index, channel in node.children.items():
+        if isinstance(channel.value, str) and channel.value not in card.channels:
+            what = f"the data set '{card.name}' has no channel '{channel.value}'"
+            fix = did_you_mean(channel.value, card.channels) or f"its channels: {', '.join(card.channels)}"
+            yield _problem(channel, ("data", "channels", index), what, fix)
+
+
+@_check
+def _timm_has_the_model(root: Node) -> Iterator[Problem]:
+    named = root.get(("model", "backbone", "name"))
+    if _value(root, "model", "backbone", "type") == "timm" and named is not None and isinstance(named.value, str):
+        model = named.value.split(".")[0]
+        if model not in timm_names():
+            fix = did_you_mean(model, timm_names()) or "list them: cphloc list timm"
+            yield _problem(named, ("model", "backbone", "name"), f"timm has no model '{named.value}'", fix)
 
 
 @_check
@@ -155,7 +180,3 @@ def _card_of(block: BlockAt) -> Card | None:
         return registry.card(block.kind, named.value) if named is not None and isinstance(named.value, str) else None
     except InputError:
         return None
-
-
-def _words(text: str | list[str]) -> list[str]:
-    return [text] if isinstance(text, str) else text

@@ -1,9 +1,9 @@
 """What exists: the cards of components, found without importing any of them.
 
-A card is ``<folder>/<kind>/<name>.yaml``, where the folder is the shipped ``registry``, one of ``CPHLOC_REGISTRY``, or the
-package that a plug-in names under the entry point group ``cphloc.registry``. Names that are allowed but are not
-components of ours (optimizers, schedules, intensity scalings, augmentations) stand in ``<folder>/<kind>.yaml``, with a
-``signature`` in place of ``import``.
+A card is ``<folder>/<kind>/<name>.yaml``, where the folder is the shipped ``registry``, one of ``CPHLOC_REGISTRY``, or
+the package that a plug-in names under the entry point group ``cphloc.registry``. Optimizers, schedules, intensity
+schemes and augmentations are short, so all of a kind stand in ``<folder>/<kind>.yaml``; those that are no classes of
+ours have a ``signature`` in place of ``import``.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import importlib.metadata
 import importlib.util
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
 from cphloc import paths, yamlio
 from cphloc.errors import InputError, MissingExtraError, NotFoundError, Problem, RecipeError, did_you_mean
@@ -34,8 +34,14 @@ TABLES = ("optimizer", "schedule", "intensity", "transform")
 
 PLUGIN_GROUP = "cphloc.registry"
 
+
+def _split(value: Any) -> Any:
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
 Line = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^\n]+$")]
-Words = Line | list[Line]
+Words = Annotated[list[Line], BeforeValidator(_split)]
+"""Words separated by commas, or a list of them."""
 
 
 class Card(BaseModel):
@@ -46,9 +52,10 @@ class Card(BaseModel):
         signature: in place of ``import_`` for allow-listed names, Python parameters.
         dims: numbers of axes it works with.
         takes: what it takes; for a loss what its ``forward`` expects.
-        gives: what it gives.
+        gives: what it gives; for a data set the strongest rungs of its annotations.
         rung: of the supervision ladder, for a head.
         loss: what the loss of a head must take.
+        channels: image channels of a data set, in order.
         requires: an extra of cphloc that must be installed.
         renamed_from: earlier names.
         renamed_arguments: earlier names of arguments, to today's.
@@ -65,27 +72,28 @@ class Card(BaseModel):
     )
     signature: str | None = None
     dims: list[int] = [2, 3]
-    takes: Words | None = None
-    gives: Words | None = None
-    paper: Words | None = None
+    takes: Words = []
+    gives: Words = []
+    paper: Line | None = None
     requires: Line | None = None
     renamed_from: list[str] = []
     renamed_arguments: dict[str, str] = {}
     rung: Line | None = None
-    rungs: list[Line] = []
     loss: Line | None = None
     licence: Line | None = None
-    citation: Words | None = None
-    url: Words | None = None
-    modality: Words | None = None
+    citation: Line | list[Line] | None = None
+    url: Line | None = None
+    modality: Words = []
+    channels: list[Line] | None = None
     classes: dict[int, str] | list[str] | None = None
+    laterality: bool = False
     splits: list[str] | dict[str, int] | None = None
 
 
 _NEEDED = {
     "head": ("rung",),
     "loss": ("takes",),
-    "dataset": ("licence", "citation", "url", "modality", "classes"),
+    "dataset": ("licence", "citation", "url", "modality"),
 }
 
 
@@ -149,18 +157,26 @@ def resolve(kind: str, name: str) -> type:
 def missing(kind: str, name: str) -> tuple[str, str]:
     """Say why ``name`` is not a component of ``kind``, and what to do."""
     names = cards(kind)
-    for new, old_names in _renamed(kind):
-        if name in old_names:
-            return f"the {kind} '{name}' is now called '{new}'", f"write '{new}', or run: cphloc migrate"
+    if (new := renamed(kind, name)) is not None:
+        return f"the {kind} '{name}' is now called '{new}'", f"write '{new}', or run: cphloc migrate"
     for other in (*KINDS, *TABLES):
         if other != kind and name in cards(other):
-            fix = did_you_mean(name, names) or f"{plural(kind)}: {_some(names)}"
+            fix = did_you_mean(name, names) or f"{plural(kind)}: {some(names)}"
             return f"'{name}' is {_article(other)} {other}, not {_article(kind)} {kind}", fix
     for plugin, owned in _known_plugins().items():
         if name in owned.get(kind, ()):
             return f"the {kind} '{name}' is in plug-in '{plugin}', not installed", f"pip install {plugin}"
-    fix = did_you_mean(name, names) or f"{plural(kind)}: {_some(names)}"
+    fix = did_you_mean(name, names) or f"{plural(kind)}: {some(names)}"
     return f"unknown {kind} '{name}'", fix
+
+
+def renamed(kind: str, name: str) -> str | None:
+    """Today's name of a component that was called ``name``; ``None`` where none was. Few cards need to be read."""
+    found = _Cards(kind)
+    for new, path in found.files.items():
+        if b"renamed_from" in Path(path).read_bytes() and name in found[new].renamed_from and name not in found:
+            return new
+    return None
 
 
 def plural(kind: str) -> str:
@@ -177,28 +193,28 @@ class _Cards(Mapping[str, Card]):
 
     def __init__(self, kind: str) -> None:
         if kind not in (*KINDS, *TABLES):
-            msg = f"no kind '{kind}'; {did_you_mean(kind, (*KINDS, *TABLES)) or f'kinds: {_some((*KINDS, *TABLES))}'}"
+            msg = f"no kind '{kind}'; {did_you_mean(kind, (*KINDS, *TABLES)) or f'kinds: {some((*KINDS, *TABLES))}'}"
             raise InputError(msg)
         self.kind = kind
         self._read = _read_card if kind in KINDS else _read_entry
-        self._files = _files(kind) if kind in KINDS else _entries(kind)
+        self.files = _files(kind) if kind in KINDS else _entries(kind)
 
     def __getitem__(self, name: str) -> Card:
-        return self._read(self.kind, name, self._files[name])
+        return self._read(self.kind, name, self.files[name])
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._files)
+        return iter(self.files)
 
     def __len__(self) -> int:
-        return len(self._files)
+        return len(self.files)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._files
+        return name in self.files
 
     def summary(self, name: str) -> str:
         if self.kind in TABLES:
             return self[name].summary
-        with open(self._files[name], "rb") as file:
+        with open(self.files[name], "rb") as file:
             line = _SUMMARY.search(file.read(4096))
         try:
             return line[1].decode() if line else self[name].summary
@@ -283,20 +299,13 @@ def _card_from(node: Node, kind: str, name: str, path: str) -> Card:
         found = Card.model_validate({**node.plain, **stated})
     except ValidationError as error:
         raise RecipeError(problems_of(error, Card, node)) from None
-    needed = ("import_" if kind in KINDS else "signature", *_NEEDED.get(kind, ()))
-    lacking = [key.rstrip("_") for key in needed if getattr(found, key) is None]
-    if lacking and not (kind in TABLES and found.import_):
-        what = f"{_article(kind)} {kind} card needs {', '.join(lacking)}"
-        raise RecipeError([Problem(str(node.where), key, what, f"add '{key}:'") for key in lacking])
+    needed = ["import_"] if kind in KINDS else [] if found.import_ else ["signature"]
+    lacking = [key for key in (*needed, *_NEEDED.get(kind, ())) if getattr(found, key) in (None, [])]
+    if lacking:
+        what = f"{_article(kind)} {kind} card needs it"
+        keys = [key.rstrip("_") for key in lacking]
+        raise RecipeError([Problem(str(node.where), key, what, f"add '{key}:'") for key in keys])
     return found
-
-
-def _renamed(kind: str) -> Iterator[tuple[str, list[str]]]:
-    """Names of a kind with their earlier names; only cards that mention any are read."""
-    found = _Cards(kind)
-    for name, path in found._files.items():
-        if b"renamed_from" in Path(path).read_bytes():
-            yield name, found[name].renamed_from
 
 
 def _known_plugins() -> dict[str, dict[str, list[str]]]:
@@ -307,8 +316,10 @@ def _known_plugins() -> dict[str, dict[str, list[str]]]:
     return known
 
 
-def _some(names: Mapping[str, Any] | tuple[str, ...], most: int = 12) -> str:
-    shown = ", ".join(list(names)[:most])
+def some(names: Iterable[str], most: int = 12) -> str:
+    """The first names, separated by commas."""
+    names = list(names)
+    shown = ", ".join(names[:most])
     return f"{shown}, ..." if len(names) > most else shown or "none"
 
 

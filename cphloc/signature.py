@@ -1,8 +1,7 @@
 """A component's arguments, read from its constructor without importing it.
 
-The file of ``module:Class`` is found from its top-level package and parsed. Annotations become types that pydantic
-checks; they may be ``int``, ``float``, ``bool``, ``str``, ``None``, ``Literal``, lists, tuples and mappings of these, unions,
-``nn.Module`` for a nested component, and the names of `cphloc.argument_types`.
+The file of ``module:Class`` is found from its top-level package and parsed; `cphloc.argument_schema` translates the
+annotations.
 """
 
 from __future__ import annotations
@@ -10,17 +9,12 @@ from __future__ import annotations
 import ast
 import functools
 import importlib.util
-import types
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any
 
-import annotated_types
-from pydantic import AfterValidator, AllowInfNan, Strict, ValidationInfo
-from pydantic_core import PydanticCustomError
-
-from cphloc import argument_types
+from cphloc.argument_schema import annotation_type
 from cphloc.errors import InputError
 
 REQUIRED: Any = ...
@@ -28,8 +22,6 @@ WIRED = frozenset({"in_channels", "dims", "levels"})
 """Parameters that the build gives; no recipe states them."""
 
 NESTED_KINDS = ("backbone", "neck", "head", "loss", "dataset")
-_SEQUENCES = ("list", "Sequence", "Iterable", "Collection")
-_MAPPINGS = ("dict", "Mapping")
 
 
 @dataclass(frozen=True)
@@ -70,7 +62,7 @@ def arguments_of(target: str) -> tuple[Argument, ...]:
     module = _module(module_name)
     home, constructor = _constructor(module, class_name)
     meanings = _meanings(module.classes[class_name]) | _meanings(constructor)
-    return tuple(_arguments(constructor.args, home, f"{target}", meanings, skip_self=True))
+    return tuple(_arguments(constructor.args, home, target, meanings, skip_self=True))
 
 
 @functools.cache
@@ -81,48 +73,11 @@ def parse_signature(text: str) -> tuple[Argument, ...]:
     ['lr', 'nesterov']
     """
     try:
-        function = ast.parse(f"def signature({text}): ...").body[0]
+        function = _function(text)
     except SyntaxError as error:
         msg = f"signature '{text}': {error.msg}; write it as Python parameters"
         raise InputError(msg) from None
     return tuple(_arguments(function.args, _Module("signature", ast.Module([], [])), text, {}, skip_self=False))
-
-
-def words(annotation: Any) -> str:
-    """Say a type in words.
-
-    >>> words(list[argument_types.PositiveInt] | None)
-    'list of (whole number > 0) or null'
-    """
-    if annotation is None or annotation is type(None):
-        return "null"
-    origin, args = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        ranges = " and ".join(filter(None, map(_range_words, args[1:])))
-        return f"{words(args[0])} {ranges}".strip()
-    if origin is Literal:
-        return " | ".join(map(str, args))
-    if origin in (Union, types.UnionType):
-        return " or ".join(dict.fromkeys(map(words, args)))
-    if origin is list:
-        return f"list of {_bracketed(words(args[0]))}"
-    if origin is tuple:
-        return f"list of {len(args)}: {', '.join(map(words, args))}"
-    if origin is dict:
-        return f"mapping of {words(args[0])} to {words(args[1])}"
-    return _WORDS.get(annotation, getattr(annotation, "__name__", str(annotation)).lower())
-
-
-_WORDS = {int: "whole number", float: "number", str: "text", bool: "true or false", list: "list", dict: "block"}
-
-
-def _bracketed(text: str) -> str:
-    return f"({text})" if " " in text and text != "whole number" else f"{text}s".replace("texts", "text")
-
-
-def _range_words(bound: Any) -> str:
-    signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
-    return " and ".join(f"{sign} {getattr(bound, key)}" for key, sign in signs.items() if hasattr(bound, key))
 
 
 @dataclass
@@ -158,6 +113,11 @@ class _Module:
             return _module(source).find(table, original)
         except InputError:
             return None
+
+    def value_of(self, name: str) -> ast.expr | None:
+        """What the module, or the one it imports the name from, assigns to ``name``."""
+        found = self.find("values", name)
+        return found[1] if found is not None else None
 
 
 @functools.cache
@@ -198,12 +158,27 @@ def _constructor(module: _Module, class_name: str) -> tuple[_Module, ast.Functio
     for statement in definition.body:
         if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
             return module, statement
+    if any("dataclass" in ast.unparse(decorator) for decorator in definition.decorator_list):
+        return module, _dataclass_constructor(definition)
     for base in definition.bases:
         found = module.find("classes", base.id) if isinstance(base, ast.Name) else None
         if found is not None:
             return _constructor(found[0], found[1].name)
-    nothing = ast.parse("def __init__(self): ...").body[0]
-    return module, nothing
+    return module, _function("self")
+
+
+def _dataclass_constructor(definition: ast.ClassDef) -> ast.FunctionDef:
+    """The constructor that ``@dataclass`` would write."""
+    fields = [
+        ast.unparse(statement)
+        for statement in definition.body
+        if isinstance(statement, ast.AnnAssign) and "ClassVar" not in ast.unparse(statement.annotation)
+    ]
+    return _function(", ".join(["self", *fields]))
+
+
+def _function(parameters: str) -> ast.FunctionDef:
+    return ast.parse(f"def __init__({parameters}): ...").body[0]
 
 
 def _arguments(
@@ -223,90 +198,19 @@ def _arguments(
             msg = f"{owner}: argument '{name}' has no type; annotate it"
             raise InputError(msg)
         where = f"{owner}: argument '{name}'"
-        annotation = _type(parameter.annotation, home, where)
+        try:
+            annotation = annotation_type(parameter.annotation, home.value_of)
+        except InputError as error:
+            msg = f"{where} has {error}"
+            raise InputError(msg) from None
         value = REQUIRED if default is None else _plain(_literal(default, home, where))
         yield Argument(name, annotation, value, _nested_kind(parameter, where), meanings.get(name, ""))
 
 
-def _type(node: ast.expr, home: _Module, where: str) -> Any:
-    """Translate an annotation; only what a YAML file can hold has a translation."""
-
-    def inner(child: ast.expr) -> Any:
-        return _type(child, home, where)
-
-    match node:
-        case ast.Constant(value=None):
-            return None
-        case ast.Constant(value=str(quoted)):
-            return inner(ast.parse(quoted, mode="eval").body)
-        case ast.BinOp(op=ast.BitOr(), left=left, right=right):
-            return Union[inner(left), inner(right)]
-        case ast.Subscript(value=(ast.Name(id=name) | ast.Attribute(attr=name)), slice=parts):
-            elements = parts.elts if isinstance(parts, ast.Tuple) else [parts]
-            translated = _generic(name, elements, inner)
-            if translated is not None:
-                return translated
-        case ast.Name(id=name) | ast.Attribute(attr=name):
-            if name in _PLAIN:
-                return _PLAIN[name]
-            if (found := home.find("values", name)) is not None:
-                return _type(found[1], found[0], where)
-    msg = f"{where} has the type '{ast.unparse(node)}', which a recipe cannot hold; see cphloc.argument_types"
-    raise InputError(msg)
-
-
-def _generic(name: str, elements: list[ast.expr], inner: Any) -> Any:
-    if name == "Literal":
-        return Literal[tuple(ast.literal_eval(e) for e in elements)]
-    if name == "Optional":
-        return Union[inner(elements[0]), None]
-    if name == "Union":
-        return Union[tuple(inner(e) for e in elements)]
-    if name == "Annotated":
-        bounds = [getattr(annotated_types, b.func.id)(*map(ast.literal_eval, b.args)) for b in elements[1:]]
-        return Annotated[(inner(elements[0]), *bounds)]
-    if name == "PerAxis":
-        return Annotated[inner(elements[0]) | list[inner(elements[0])], AfterValidator(_one_per_axis)]
-    if name in _SEQUENCES:
-        return list[inner(elements[0])]
-    if name == "tuple":
-        variadic = isinstance(elements[-1], ast.Constant) and elements[-1].value is ...
-        if variadic:
-            return list[inner(elements[0])]
-        return Annotated[tuple[tuple(inner(e) for e in elements)], Strict(False)]
-    if name in _MAPPINGS:
-        return dict[inner(elements[0]), inner(elements[1])]
-    return None
-
-
-def _finite(annotation: Any) -> Any:
-    return Annotated[annotation, AllowInfNan(False)]
-
-
-_PLAIN: dict[str, Any] = {
-    "int": int,
-    "float": _finite(float),
-    "bool": bool,
-    "str": str,
-    "Path": str,
-    "Module": dict[str, Any],
-    **{name: getattr(argument_types, name) for name in ("PositiveInt", "NonNegativeInt")},
-    **{name: _finite(getattr(argument_types, name)) for name in ("PositiveFloat", "NonNegativeFloat", "UnitInterval")},
-}
-
-
-def _one_per_axis(value: Any, info: ValidationInfo) -> Any:
-    """Refuse a list whose length is not the recipe's ``dims``."""
-    dims = (info.context or {}).get("dims")
-    if isinstance(value, list) and dims is not None and len(value) != dims:
-        raise PydanticCustomError("per_axis", "one per axis", {"dims": dims, "length": len(value)})
-    return value
-
-
 def _literal(node: ast.expr, home: _Module, where: str) -> Any:
     """The value of a default: a literal, or a constant of the module."""
-    if isinstance(node, ast.Name) and (found := home.find("values", node.id)) is not None:
-        return _literal(found[1], found[0], where)
+    if isinstance(node, ast.Name) and (value := home.value_of(node.id)) is not None:
+        return _literal(value, home, where)
     try:
         return ast.literal_eval(node)
     except ValueError:

@@ -1,6 +1,7 @@
 """Names of timm's models, known without importing timm, which takes eight seconds.
 
-``registry/timm_models.txt.gz`` is ``timm.list_models()``; after a new timm, ``python -m cphloc.timm_names`` writes it anew.
+``registry/timm_models.txt.gz`` is ``timm.list_models()``; after a new timm, ``python -m cphloc.timm_names`` writes it
+anew.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """YAML 1.2 that remembers where every key and value stands.
 
 Scalars follow the core schema of YAML 1.2 (yaml.org/spec/1.2.2, section 10.3): ``3e-4`` is a float, ``no`` and ``on``
-are text, ``0o17`` is 15. Refused, each with its position: duplicate keys, merge keys, tags, a second document, keys that
-are neither text nor whole numbers, and files too large, too deep or too often aliased to be written by a person.
+are text, ``0o17`` is 15. Refused, each with its position: duplicate keys, merge keys, tags, a second document, keys
+that are neither text nor whole numbers, and files too large, too deep or too often aliased to be written by a person.
 """
 
 from __future__ import annotations
@@ -53,8 +53,9 @@ def load(path: str | Path) -> Node:
 def read(text: str | bytes, source: str) -> Node:
     """Read one YAML document; ``source`` names it in reports.
 
-    >>> read("lr: 3e-4", "recipe.yaml").get(("lr",))
-    Node(value=0.0003, where=Position(source='recipe.yaml', line=1, column=5), key_where=Position(source='recipe.yaml', line=1, column=1))
+    >>> node = read("lr: 3e-4", "recipe.yaml").get(("lr",))
+    >>> node.value, str(node.where)
+    (0.0003, 'recipe.yaml:1:5')
 
     Raises:
         RecipeError: with every problem found.
@@ -217,9 +218,8 @@ class _Reader:
             return None
         twin = next((k for k in (key, str(key), _whole(key)) if k in siblings), None)
         if twin is not None:
-            self._report(
-                where, f"duplicate key '{key}', given first in line {siblings[twin].key_where.line}", "keep one"
-            )
+            first = siblings[twin].key_where.line
+            self._report(where, f"duplicate key '{key}', given first in line {first}", "keep one", below=(key,))
             return None
         return key
 
@@ -238,8 +238,8 @@ class _Reader:
     def _position(self, event: yaml.Event) -> Position:
         return Position(self.source, event.start_mark.line + 1, event.start_mark.column + 1)
 
-    def _report(self, where: Position, what: str, fix: str) -> None:
-        self.problems.append(Problem(str(where), dotted(self.path), what, fix))
+    def _report(self, where: Position, what: str, fix: str, below: KeyPath = ()) -> None:
+        self.problems.append(Problem(str(where), dotted((*self.path, *below)), what, fix))
         if len(self.problems) == MAX_PROBLEMS:
             raise RecipeError(self.problems)
 

@@ -1,7 +1,7 @@
 """One file a command: ``cphloc train`` is ``commands/train.py``.
 
-A command has a docstring, whose first line is its help, ``arguments(parser)`` and ``run(options) -> Answer``. Heavy imports
-belong inside ``run``, so that the command line stays quick.
+A command has a docstring, whose first line is its help, ``arguments(parser)`` and ``run(options) -> Answer``. Heavy
+imports belong inside ``run``, so that the command line stays quick.
 """
 
 from __future__ import annotations

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from cphloc import registry
+from cphloc.argument_schema import words
 from cphloc.commands import Answer, table
 from cphloc.errors import NotFoundError, did_you_mean
 from cphloc.registry import KINDS, TABLES, Card
-from cphloc.signature import Argument, words
+from cphloc.signature import Argument
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +23,7 @@ def run(options: argparse.Namespace) -> Answer:
     """Show the component, or the components of several kinds, that have this name; else the entry."""
     kind, _, name = options.name.rpartition("/")
     kinds = [kind] if kind in (*KINDS, *TABLES) else (*KINDS, *TABLES)
-    found = [registry.card(k, name) for k in kinds if name in registry.cards(k)]
+    found = [registry.card(k, name) for k in kinds if name in registry.cards(k) or k == kind]
     if not found:
         return _entry(options.name)
     facts = [_facts(card, registry.arguments(card)) for card in found]
@@ -33,7 +34,7 @@ def _entry(name: str) -> Answer:
     from cphloc.zoo.entries import find_entry
 
     try:
-        entry = find_entry(name)
+        entry = find_entry(name).entry
     except NotFoundError as error:
         suggestion = did_you_mean(name, (n for k in (*KINDS, *TABLES) for n in registry.cards(k)))
         if not suggestion:

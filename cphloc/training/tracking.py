@@ -115,10 +115,8 @@ def push(folder: Path) -> int:
             _write_state(folder, state)
         _send(client, state["run_id"], folder, waiting)
     except Exception as error:  # whatever a server, a driver or a network can raise must not end a training
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        msg = (
-            f"MLflow at {state['uri']} is out of reach ({reason}); the run is kept in {folder / EVENTS}, push it later"
-        )
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
+        msg = f"MLflow at {state['uri']} is out of reach ({reason}); the run is kept in {folder / EVENTS}, push it later"
         raise CphlocError(msg) from error
     _write_state(folder, state | {"sent": state["sent"] + len(waiting)})
     return len(waiting)
