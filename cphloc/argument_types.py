@@ -1,4 +1,8 @@
-"""Types for component signatures that say more than Python's own: ranges, and one number per axis."""
+"""Types for component signatures that say more than Python's own: ranges, and one number per axis.
+
+Annotating its constructor is all that a component does: from the signature come the checks of a recipe, the page of
+``cphloc show`` and the completion of editors. At run time these are ordinary numbers and lists.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,19 @@ from typing import Annotated
 from annotated_types import Ge, Gt, Le
 
 PositiveInt = Annotated[int, Gt(0)]
+"""1, 2, 3, ..."""
+
 NonNegativeInt = Annotated[int, Ge(0)]
+"""0, 1, 2, ..."""
+
 PositiveFloat = Annotated[float, Gt(0)]
+"""Greater than 0."""
+
 NonNegativeFloat = Annotated[float, Ge(0)]
+"""0 or greater."""
+
 UnitInterval = Annotated[float, Ge(0), Le(1)]
+"""From 0 to 1: a probability, a fraction, a weight."""
+
 PerAxis = PositiveInt | Sequence[PositiveInt]
 """One number for every axis, or one per axis in array order."""

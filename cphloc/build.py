@@ -35,11 +35,11 @@ def build(source: str | Path | Mapping[str, Any] | Recipe, overrides: Mapping[st
 def build_model(recipe: Recipe) -> Model:
     """Build the model of a valid recipe: backbone, neck and heads, each told the levels of the stage before."""
     blocks = recipe.model
-    backbone = _component("backbone", blocks.backbone, in_channels=recipe.in_channels, dims=recipe.dims)
+    backbone = _component("backbone", blocks.backbone, in_channels=len(recipe.channels), dims=recipe.dims)
     neck = _component("neck", blocks.neck, levels=backbone.levels, dims=recipe.dims) if blocks.neck else None
     levels: Levels = (neck or backbone).levels
     heads = {name: _component("head", block, levels=levels, dims=recipe.dims) for name, block in blocks.heads.items()}
-    return Model(backbone, neck, heads, {name: block.weight for name, block in blocks.heads.items()})
+    return Model(backbone, neck, heads, blocks.weights)
 
 
 def _component(kind: str, block: Any, **wired: Any) -> nn.Module:

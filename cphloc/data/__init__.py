@@ -1,1 +1,1 @@
-"""From files to batches, geometry kept."""
+"""From files to batches: images with geometry, data sets, preparation, patches, augmentation."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import ndimage
 
+from cphloc.argument_types import UnitInterval
 from cphloc.data.augment_spatial import checked_range
 
 
@@ -19,7 +20,9 @@ class Gamma:
         p: probability.
     """
 
-    def __init__(self, gamma: tuple[float, float] = (0.7, 1.5), invert: float = 0.0, p: float = 0.5) -> None:
+    def __init__(
+        self, gamma: tuple[float, float] = (0.7, 1.5), invert: UnitInterval = 0.0, p: UnitInterval = 0.5
+    ) -> None:
         self.gamma = checked_range("Gamma", "gamma", gamma, above=0.0)
         self.invert = invert
         self.p = p
@@ -42,7 +45,7 @@ class GaussNoise:
         p: probability.
     """
 
-    def __init__(self, sigma: tuple[float, float] = (0.0, 0.2), p: float = 0.5) -> None:
+    def __init__(self, sigma: tuple[float, float] = (0.0, 0.2), p: UnitInterval = 0.5) -> None:
         self.sigma = checked_range("GaussNoise", "sigma", sigma, above=-1e-9)
         self.p = p
 
@@ -60,7 +63,7 @@ class GaussBlur:
         p: probability.
     """
 
-    def __init__(self, sigma: tuple[float, float] = (0.5, 1.0), p: float = 0.5) -> None:
+    def __init__(self, sigma: tuple[float, float] = (0.5, 1.0), p: UnitInterval = 0.5) -> None:
         self.sigma = checked_range("GaussBlur", "sigma", sigma, above=-1e-9)
         self.p = p
 
@@ -78,7 +81,7 @@ class Brightness:
         p: probability.
     """
 
-    def __init__(self, shift: tuple[float, float] = (-0.25, 0.25), p: float = 0.5) -> None:
+    def __init__(self, shift: tuple[float, float] = (-0.25, 0.25), p: UnitInterval = 0.5) -> None:
         self.shift = checked_range("Brightness", "shift", shift)
         self.p = p
 
@@ -95,7 +98,7 @@ class Contrast:
         p: probability.
     """
 
-    def __init__(self, factor: tuple[float, float] = (0.75, 1.25), p: float = 0.5) -> None:
+    def __init__(self, factor: tuple[float, float] = (0.75, 1.25), p: UnitInterval = 0.5) -> None:
         self.factor = checked_range("Contrast", "factor", factor, above=0.0)
         self.p = p
 
@@ -113,7 +116,7 @@ class LowResolution:
         p: probability.
     """
 
-    def __init__(self, zoom: tuple[float, float] = (0.5, 1.0), p: float = 0.5) -> None:
+    def __init__(self, zoom: tuple[float, float] = (0.5, 1.0), p: UnitInterval = 0.5) -> None:
         self.zoom = checked_range("LowResolution", "zoom", zoom, above=0.0)
         self.p = p
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.interpolate import BSpline
 
+from cphloc.argument_types import PositiveFloat, UnitInterval
 from cphloc.data.warp import Warp
 from cphloc.errors import InputError
 
@@ -48,7 +49,7 @@ class Affine:
         rotate: tuple[float, float] = (-15.0, 15.0),
         scale: tuple[float, float] = (0.85, 1.2),
         translate: tuple[float, float] = (0.0, 0.0),
-        p: float = 0.5,
+        p: UnitInterval = 0.5,
     ) -> None:
         self.rotate = checked_range("Affine", "rotate", rotate)
         self.scale = checked_range("Affine", "scale", scale, above=0.0)
@@ -83,7 +84,9 @@ class Elastic:
         InputError: ``spacing`` below 2 or a range that is falling or negative.
     """
 
-    def __init__(self, spacing: float = 16.0, sigma: tuple[float, float] = (0.0, 3.0), p: float = 0.5) -> None:
+    def __init__(
+        self, spacing: PositiveFloat = 16.0, sigma: tuple[float, float] = (0.0, 3.0), p: UnitInterval = 0.5
+    ) -> None:
         if spacing < 2:
             msg = f"Elastic: spacing must be at least 2 voxels, got {spacing}"
             raise InputError(msg)
@@ -119,7 +122,7 @@ class Flip:
     """
 
     def __init__(
-        self, axes: Sequence[int] | None = None, swap: Mapping[int, int] | None = None, p: float = 0.5
+        self, axes: Sequence[int] | None = None, swap: Mapping[int, int] | None = None, p: UnitInterval = 0.5
     ) -> None:
         self.axes = None if axes is None else tuple(axes)
         if self.axes is not None and len(set(self.axes)) != len(self.axes):

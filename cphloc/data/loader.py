@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -97,39 +98,35 @@ class PatchSamples(Dataset[Sample]):
 
 
 class Steps(Sampler[list[int]]):
-    """Numbers of the samples of each step; the processes of a distributed run share every step between them.
+    """Numbers of the samples of each batch, without end; the processes of a distributed run share them out.
 
     Args:
-        batch: samples per step and process.
-        steps: steps of the whole run.
-        start: first step, when a run is resumed.
+        batch: samples per batch.
+        first: number of the first batch, above 0 when a run is resumed.
         rank: of this process.
-        processes: of the run.
+        ranks: processes of the run.
 
-    >>> list(Steps(batch=2, steps=3, start=1, rank=1, processes=2))
+    >>> import itertools
+    >>> list(itertools.islice(Steps(batch=2, first=1, rank=1, ranks=2), 2))
     [[6, 7], [10, 11]]
     """
 
-    def __init__(self, batch: int, steps: int, start: int = 0, rank: int = 0, processes: int = 1) -> None:
-        self.batch, self.steps, self.start = batch, steps, start
-        self.rank, self.processes = rank, processes
+    def __init__(self, batch: int, first: int = 0, rank: int = 0, ranks: int = 1) -> None:
+        self.batch, self.first, self.rank, self.ranks = batch, first, rank, ranks
 
     def __iter__(self) -> Iterator[list[int]]:
-        for step in range(self.start, self.steps):
-            first = (step * self.processes + self.rank) * self.batch
-            yield list(range(first, first + self.batch))
-
-    def __len__(self) -> int:
-        return max(0, self.steps - self.start)
+        for number in itertools.count(self.first):
+            start = (number * self.ranks + self.rank) * self.batch
+            yield list(range(start, start + self.batch))
 
 
 def training_loader(samples: PatchSamples, steps: Steps, workers: int = 1) -> DataLoader[Sample]:
-    """Batches of a training run, one per step, as `Batch`.
+    """The endless stream of a training's batches, each a `Batch`.
 
     Args:
         samples: the patches.
-        steps: which of them form each step.
-        workers: processes that load ahead; 0 loads in this one.
+        steps: which of them form each batch.
+        workers: processes that load ahead; 0 loads in this one. Batches do not depend on it.
     """
     return DataLoader(
         samples,
@@ -137,7 +134,6 @@ def training_loader(samples: PatchSamples, steps: Steps, workers: int = 1) -> Da
         num_workers=workers,
         collate_fn=samples.collate,
         pin_memory=torch.cuda.is_available(),
-        persistent_workers=workers > 0,
         prefetch_factor=4 if workers else None,
         worker_init_fn=_one_thread,
     )

@@ -15,6 +15,7 @@ from rich.progress import track
 from cphloc.annotation import IGNORE, Annotation
 from cphloc.data.cache import PreparedCase, entry_key, evict, open_entry
 from cphloc.data.case import Case, read_case
+from cphloc.data.fingerprint import content_hash
 from cphloc.data.preprocess import Preprocess
 from cphloc.errors import DataError, InputError
 from cphloc.geometry import Geometry
@@ -73,12 +74,14 @@ def prepare(cases: Sequence[Case], preprocess: Preprocess, classes: int, skip_ba
     threads = min(8, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads) as pool:
         checks = pool.map(partial(_problem, prepared), prepared.cases)
-        shown = track(checks, "preparing cases", len(cases), console=Console(stderr=True), transient=True)
-        problems = dict(zip(prepared.cases, shown, strict=True))
-    bad = [f"case '{c.id}': {p}" for c, p in problems.items() if p]
+        console = Console(stderr=True)
+        quiet = not console.is_terminal
+        shown = track(checks, "preparing cases", len(cases), console=console, transient=True, disable=quiet)
+        problems = list(zip(prepared.cases, shown, strict=True))
+    bad = [f"case '{case.id}': {problem}" for case, problem in problems if problem]
     if bad:
         _report(bad, len(cases), skip_bad)
-        prepared = PreparedCases(tuple(c for c, p in problems.items() if not p), preprocess, classes)
+        prepared = PreparedCases(tuple(case for case, problem in problems if not problem), preprocess, classes)
     if not prepared:
         msg = "no case is left to work with; check data.root and the split"
         raise DataError(msg)
@@ -99,8 +102,9 @@ def prepare_case(case: Case, preprocess: Preprocess, classes: int) -> PreparedCa
         msg = f"{case.images[0]}: holds values that are not finite; export it again"
         raise DataError(msg)
     annotation = _prepared_annotation(given, preprocess, volume.geometry)
-    foreground = _foreground(annotation)
-    return PreparedCase(case.id, ready.array, annotation, ready.geometry, volume.geometry, foreground)
+    foreground = _foreground(annotation, preprocess.dims)
+    grids = ready.geometry, volume.geometry
+    return PreparedCase(case.id, ready.array, annotation, *grids, foreground, content_hash(case))
 
 
 def _prepared_annotation(given: Annotation, preprocess: Preprocess, geometry: Geometry) -> Annotation:
@@ -117,7 +121,7 @@ def _prepared_annotation(given: Annotation, preprocess: Preprocess, geometry: Ge
     )
 
 
-def _foreground(annotation: Annotation) -> np.ndarray:
+def _foreground(annotation: Annotation, dims: int) -> np.ndarray:
     """Class and index of voxels that patches are centred on: of the mask, else the boxes' middles, else the region."""
     rng = np.random.default_rng(0)
     rows = []
@@ -126,12 +130,11 @@ def _foreground(annotation: Annotation) -> np.ndarray:
             if value not in (0, IGNORE):
                 rows += _points(np.argwhere(annotation.mask == value), int(value), rng)
     elif annotation.boxes is not None:
-        dims = annotation.boxes.shape[1] // 2
         middles = (annotation.boxes[:, :dims] + annotation.boxes[:, dims:]) / 2
         rows += [(int(c), *m) for c, m in zip(annotation.box_classes, middles.astype(int).tolist(), strict=True)]
     elif annotation.region is not None:
         rows += _points(np.argwhere(annotation.region > 0), 1, rng)
-    return np.asarray(rows, np.int32).reshape(len(rows), -1)
+    return np.asarray(rows, np.int32).reshape(-1, 1 + dims)
 
 
 def _points(voxels: np.ndarray, value: int, rng: np.random.Generator) -> list[tuple[int, ...]]:

@@ -41,6 +41,7 @@ class Preprocess:
         dims: 2 or 3.
         spacing_mm: voxel size in the model's frame, array order; ``None`` keeps the image's own.
         intensity: one scheme per channel.
+        fit: scale the whole image, keeping its proportions, until it just fits into this many voxels.
 
     >>> from cphloc.data.intensity import parse_intensity
     >>> volume = Volume(np.zeros((1, 10, 20)), Geometry.regular((10, 20), (2.0, 1.0)))
@@ -51,6 +52,7 @@ class Preprocess:
     dims: int
     spacing_mm: tuple[float, ...] | None
     intensity: Sequence[Intensity]
+    fit: tuple[int, ...] | None = None
 
     def __call__(self, volume: Volume) -> Prepared:
         """Reorient, transform intensities (on the stored voxels, before interpolation smears outliers), resample.
@@ -69,13 +71,16 @@ class Preprocess:
         if geometry.dims != self.dims:
             msg = f"{source}: is {geometry.dims}-D but the model takes {self.dims}-D images"
             raise DataError(msg)
-        canonical = geometry.reoriented(*geometry.canonical())
-        if self.spacing_mm is None:
-            return canonical
-        if geometry.unit != "mm":
-            msg = f"{source}: states no physical size but the model works at {self.spacing_mm} mm; give spacing_mm"
-            raise DataError(msg)
-        return canonical.resampled(self.spacing_mm)
+        grid = geometry.reoriented(*geometry.canonical())
+        if self.spacing_mm is not None:
+            if geometry.unit != "mm":
+                msg = f"{source}: states no physical size but the model works at {self.spacing_mm} mm; give spacing_mm"
+                raise DataError(msg)
+            grid = grid.resampled(self.spacing_mm)
+        if self.fit is not None:
+            shrink = max(n / most for n, most in zip(grid.shape, self.fit, strict=True))
+            grid = grid.resampled(tuple(s * shrink for s in grid.spacing_mm))
+        return grid
 
     def prepare_mask(self, mask: np.ndarray, geometry: Geometry) -> np.ndarray:
         """Label mask ``(*S)`` of an image on ``geometry``, in the model's frame."""

@@ -17,7 +17,9 @@ from cphloc.data.volume import Volume
 from cphloc.errors import DataError, did_you_mean
 from cphloc.geometry import Geometry
 
-ITK_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
+NRRD_SUFFIXES = (".nrrd", ".nhdr")
+METAIMAGE_SUFFIXES = (".mha", ".mhd")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
 Source = str | Path | np.ndarray | Volume | Sequence["str | Path | np.ndarray | Volume"]
@@ -105,10 +107,18 @@ def _read_path(source: str, series: str | None, labels: bool = False) -> Volume:
         msg = f"{path}: is empty (0 bytes); copy or export it again"
         raise DataError(msg)
     lower = path.name.lower()
-    if lower.endswith(ITK_SUFFIXES):
-        from cphloc.data.read_itk import read_itk
+    if lower.endswith(NIFTI_SUFFIXES):
+        from cphloc.data.read_nifti import read_nifti
 
-        return read_itk(path)
+        return read_nifti(path)
+    if lower.endswith(NRRD_SUFFIXES):
+        from cphloc.data.read_nrrd import read_nrrd
+
+        return read_nrrd(path)
+    if lower.endswith(METAIMAGE_SUFFIXES):
+        from cphloc.data.read_metaimage import read_metaimage
+
+        return read_metaimage(path)
     if lower.endswith(PICTURE_SUFFIXES):
         from cphloc.data.read_picture import read_picture
 
@@ -119,7 +129,7 @@ def _read_path(source: str, series: str | None, labels: bool = False) -> Volume:
 
     if is_dicom(path):
         return read_dicom(path, series or uid or None)
-    known = ", ".join((*ITK_SUFFIXES, *PICTURE_SUFFIXES, ".npy"))
+    known = ", ".join((*NIFTI_SUFFIXES, *NRRD_SUFFIXES, *METAIMAGE_SUFFIXES, *PICTURE_SUFFIXES, ".npy"))
     msg = f"{path}: is neither DICOM nor one of {known}; convert it to one of these"
     raise DataError(msg)
 

@@ -135,6 +135,19 @@ def foreground(prediction: np.ndarray, reference: np.ndarray, label: int = 1) ->
     return predicted, present
 
 
+def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
+    """Smallest window that holds every true voxel of a bool mask ``(*S)``; empty where there is none.
+
+    >>> bounding_box(np.array([[False, False, False], [False, True, True]]))
+    (slice(1, 2, None), slice(1, 3, None))
+    """
+    box = []
+    for axis in range(mask.ndim):
+        held = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
+        box.append(slice(int(held[0]), int(held[-1]) + 1) if len(held) else slice(0, 0))
+    return tuple(box)
+
+
 def when_both_empty(empty_policy: EmptyPolicy, best: float, worst: float) -> float:
     """Score of a case in which neither mask holds the class.
 

@@ -1,4 +1,4 @@
-"""The training loop: steps, validations, checkpoints, and every reason to stop. It knows models and batches, not recipes."""
+"""The training loop: steps, validations, checkpoints and reasons to stop. It knows models and batches, not recipes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
-import torch
 from torch import Tensor, nn
 
 from cphloc.errors import CphlocError, NotFoundError, did_you_mean
@@ -155,6 +154,8 @@ class Loop(L.Callback):
         module.restore(tensors, facts["module"])
         facts["outcome"]["seconds"] += self.outcome.seconds
         self.outcome = Outcome(**facts["outcome"])
+        if self.outcome.stopped.startswith("SIG"):
+            self.outcome.stopped = ""
 
     def on_train_start(self, trainer: L.Trainer, module: TrainingModule) -> None:
         """Start the clock and listen to signals, after Lightning has installed its own handlers."""

@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 
 from cphloc.errors import InputError, NotFoundError, did_you_mean
 
-OPTIMIZERS = ("SGD", "Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "Adagrad", "Adamax")
+OPTIMIZERS = ("SGD", "Adam", "AdamW", "NAdam", "RAdam", "RMSprop")
 """Names of `torch.optim` that ``train.optimizer.type`` may take."""
 
 Schedule = Callable[[float], float]
@@ -91,21 +91,20 @@ def build_optimizer(model: nn.Module, type: str, lr: float, **args: Any) -> Opti
         NotFoundError: unknown optimizer or argument, or a pattern of ``lr_scale`` that matches nothing.
     """
     if type not in OPTIMIZERS:
-        msg = f"train.optimizer.type: no optimizer '{type}'; {did_you_mean(type, OPTIMIZERS)} one of {OPTIMIZERS}"
+        hint = did_you_mean(type, OPTIMIZERS) or f"choose from {', '.join(OPTIMIZERS)}"
+        msg = f"train.optimizer.type: no optimizer '{type}'; {hint}"
         raise NotFoundError(msg)
     chosen = getattr(torch.optim, type)
     scales = args.pop("lr_scale", {})
     allowed = set(inspect.signature(chosen).parameters) - _NOT_FROM_RECIPES
-    for name in sorted(set(args) - allowed):
-        msg = f"train.optimizer.{name}: {type} takes no '{name}'; {did_you_mean(name, allowed)} it takes {sorted(allowed)}"
-        raise NotFoundError(msg)
+    _check_arguments(args, allowed, "optimizer", type)
     weight_decay = args.pop("weight_decay", inspect.signature(chosen).parameters["weight_decay"].default)
     args = {name: tuple(value) if isinstance(value, list) else value for name, value in args.items()}
     return chosen(_groups(model, lr, weight_decay, scales), lr=lr, **args)
 
 
 def build_schedule(type: str, steps: int, warmup_steps: int = 0, **args: Any) -> Schedule:
-    """A learning rate schedule by name: ``constant``, ``poly``, ``cosine`` or ``one_cycle``.
+    """A learning rate schedule by name: ``constant``, ``poly``, ``cosine``, ``one_cycle`` or ``step``.
 
     The rate rises linearly during ``warmup_steps``; the named curve then covers the steps that remain.
 
@@ -118,7 +117,8 @@ def build_schedule(type: str, steps: int, warmup_steps: int = 0, **args: Any) ->
     (0.1, 1.0, 0.5359, 0.0)
     """
     if type not in _CURVES:
-        msg = f"train.schedule: no schedule '{type}'; {did_you_mean(type, _CURVES)} one of {', '.join(_CURVES)}"
+        hint = did_you_mean(type, _CURVES) or f"choose from {', '.join(_CURVES)}"
+        msg = f"train.schedule: no schedule '{type}'; {hint}"
         raise NotFoundError(msg)
     curve = _CURVES[type]
     allowed = set(inspect.signature(curve).parameters) - {"step", "steps"}
@@ -140,6 +140,13 @@ def set_lr(optimizer: Optimizer, factor: float) -> None:
     """Set each group's learning rate to ``factor`` times its ``base_lr``."""
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor
+
+
+def _check_arguments(args: Mapping[str, Any], allowed: set[str], kind: str, type: str) -> None:
+    for name in sorted(set(args) - allowed):
+        hint = did_you_mean(name, allowed) or f"it takes {', '.join(sorted(allowed)) or 'none'}"
+        msg = f"train.{kind}.{name}: {type} takes no argument '{name}'; {hint}"
+        raise NotFoundError(msg)
 
 
 def _groups(model: nn.Module, lr: float, weight_decay: float, scales: Mapping[str, float]) -> list[dict[str, Any]]:
@@ -172,24 +179,34 @@ def _poly(step: float, steps: int, power: float = 0.9) -> float:
     return (1 - step / steps) ** power
 
 
-def _cosine(step: float, steps: int, final: float = 0.0) -> float:
-    """Half a cosine from 1 to ``final`` (Loshchilov and Hutter, SGDR, 2017)."""
-    return final + (1 - final) * (1 + math.cos(math.pi * step / steps)) / 2
+def _cosine(step: float, steps: int, floor: float = 0.0) -> float:
+    """Half a cosine from 1 to ``floor`` (Loshchilov and Hutter, SGDR, 2017)."""
+    return _between(1.0, floor, step / steps)
 
 
-def _one_cycle(step: float, steps: int, rise: float = 0.3, start: float = 0.04, final: float = 4e-6) -> float:
-    """Cosine from ``start`` to 1 over the first ``rise`` of the steps, then down to ``final`` (Smith and Topin, 2018).
+def _one_cycle(
+    step: float, steps: int, rise: float = 0.3, first_divisor: float = 25.0, last_divisor: float = 1e4
+) -> float:
+    """Half a cosine up over the first ``rise`` of the steps, and one down to near zero (Smith and Topin, 2018).
 
-    The values equal `torch.optim.lr_scheduler.OneCycleLR`; momentum is not cycled.
+    The values equal `torch.optim.lr_scheduler.OneCycleLR`, whose initial rate is 1 / ``first_divisor`` and whose final
+    rate is a ``last_divisor``-th of that; momentum is not cycled.
     """
+    first = 1 / first_divisor
     top, last = rise * steps - 1, steps - 1
     if step < top:
-        return _between(start, 1.0, step / top)
-    return _between(1.0, final, min((step - top) / (last - top), 1.0))
+        return _between(first, 1.0, step / top)
+    return _between(1.0, first / last_divisor, min((step - top) / (last - top), 1.0))
+
+
+def _step(step: float, steps: int, at: Sequence[float] = (0.67, 0.89), factor: float = 0.1) -> float:
+    """Multiplied by ``factor`` at each of the fractions ``at`` of the steps."""
+    return factor ** sum(step >= fraction * steps for fraction in at)
 
 
 def _between(a: float, b: float, fraction: float) -> float:
+    """Half a cosine from ``a`` to ``b``."""
     return b + (a - b) * (1 + math.cos(math.pi * fraction)) / 2
 
 
-_CURVES = {"constant": _constant, "poly": _poly, "cosine": _cosine, "one_cycle": _one_cycle}
+_CURVES = {"constant": _constant, "poly": _poly, "cosine": _cosine, "one_cycle": _one_cycle, "step": _step}

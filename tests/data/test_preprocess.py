@@ -162,13 +162,13 @@ def test_grey_and_colour_convert_only_where_nothing_is_lost():
     to_one = Preprocess(2, None, parse_intensity("none", 1))
     assert to_three(Volume(colour[:1], geometry)).array.shape == (3, 4, 4)
     assert to_one(Volume(np.repeat(colour[:1], 3, axis=0), geometry)).array.shape == (1, 4, 4)
-    with pytest.raises(DataError, match="photo.png: has 3 channels but the model takes 1"):
+    with pytest.raises(DataError, match=r"photo\.png: has 3 channels but the model takes 1"):
         to_one(Volume(colour, geometry, source="photo.png"))
 
 
 def test_an_image_of_another_dimension_or_without_a_size_is_refused():
     flat = Volume(np.zeros((1, 4, 4)), Geometry.regular((4, 4), unit="px"), source="a.png")
-    with pytest.raises(DataError, match="a.png: is 2-D but the model takes 3-D"):
+    with pytest.raises(DataError, match=r"a\.png: is 2-D but the model takes 3-D"):
         Preprocess(3, None, parse_intensity("none", 1))(flat)
-    with pytest.raises(DataError, match="a.png: states no physical size"):
+    with pytest.raises(DataError, match=r"a\.png: states no physical size"):
         Preprocess(2, (1.0, 1.0), parse_intensity("none", 1))(flat)

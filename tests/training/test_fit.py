@@ -104,7 +104,8 @@ def test_an_interrupted_training_resumes_to_the_same_bits(dims, interrupted_at, 
     def stop_early(first, rank, ranks):
         for i, batch in enumerate(batches_of(dims)(first, rank, ranks)):
             if i == 2 * interrupted_at - 1:
-                import os, signal
+                import os
+                import signal
 
                 os.kill(os.getpid(), signal.SIGTERM)
             yield batch

@@ -1,0 +1,24 @@
+"""``cphloc explain``: each value of a recipe and where it came from."""
+
+from __future__ import annotations
+
+import argparse
+
+from cphloc import recipe
+from cphloc.commands import Answer, overrides, recipe_arguments, table
+from cphloc.nodes import dotted
+from cphloc.yamlio import inline
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    recipe_arguments(parser)
+
+
+def run(options: argparse.Namespace) -> Answer:
+    """List every value in the order of the complete recipe."""
+    loaded = recipe.load(options.recipe, overrides(options))
+    facts = [
+        {"path": dotted(path), "value": node.plain, "origin": str(node.where)} for path, node in loaded.tree.leaves()
+    ]
+    return Answer(table((f["path"], inline(f["value"]), f["origin"]) for f in facts), facts)

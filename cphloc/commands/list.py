@@ -1,0 +1,62 @@
+"""``cphloc list``: what exists, one line each."""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+from collections.abc import Iterator
+
+from cphloc import registry, yamlio
+from cphloc.commands import Answer, table
+from cphloc.errors import NotFoundError, did_you_mean
+from cphloc.recipe_merge import shipped_recipes
+from cphloc.registry import plural
+from cphloc.timm_names import timm_names
+
+_ALWAYS = (*map(plural, registry.KINDS), "recipes", "zoo")
+_ON_REQUEST = (*map(plural, registry.TABLES), "timm")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    groups = ", ".join((*_ALWAYS, *_ON_REQUEST))
+    parser.add_argument("what", nargs="*", help=f"{groups}; or a name with wildcards, such as 'unet*'")
+
+
+def run(options: argparse.Namespace) -> Answer:
+    """List the groups asked for, by default all components, recipes and entries."""
+    groups = [g for g in (*_ALWAYS, *_ON_REQUEST) if g in map(_group, options.what)] or list(_ALWAYS)
+    patterns = [w for w in options.what if _group(w) not in (*_ALWAYS, *_ON_REQUEST)]
+    found = [
+        {"group": group, "name": name, "summary": summary}
+        for group in groups
+        for name, summary in _members(group)
+        if not patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    ]
+    if patterns and not found:
+        names = [*_ALWAYS, *_ON_REQUEST, *(name for group in groups for name, _ in _members(group))]
+        msg = f"nothing is called '{' '.join(patterns)}'; {did_you_mean(patterns[0], names) or 'see cphloc list'}"
+        raise NotFoundError(msg)
+    columns = ("group", "name", "summary") if len(groups) > 1 else ("name", "summary")
+    return Answer(table([row[c] for c in columns] for row in found), found)
+
+
+def _group(word: str) -> str:
+    """A group as people write it: in the singular, or in the plural."""
+    return plural(word) if word in (*registry.KINDS, *registry.TABLES) else "recipes" if word == "recipe" else word
+
+
+def _members(group: str) -> Iterator[tuple[str, str]]:
+    if group == "zoo":
+        from cphloc.zoo.entries import list_entries
+
+        yield from ((str(listing), listing.row.summary) for listing in list_entries())
+    elif group == "recipes":
+        for name, path in shipped_recipes().items():
+            description = yamlio.load(path).get(("description",))
+            yield name, str(description.plain) if description is not None else ""
+    elif group == "timm":
+        yield from ((name, "") for name in timm_names())
+    else:
+        kind = next(k for k in (*registry.KINDS, *registry.TABLES) if plural(k) == group)
+        yield from registry.summaries(kind).items()

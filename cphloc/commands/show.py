@@ -1,0 +1,82 @@
+"""``cphloc show``: a component's arguments and contract, or an entry's metadata."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from typing import Any
+
+from cphloc import registry
+from cphloc.argument_schema import words
+from cphloc.commands import Answer, table
+from cphloc.errors import NotFoundError, did_you_mean
+from cphloc.registry import KINDS, TABLES, Card
+from cphloc.signature import Argument
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("name", help="a component such as unet or head/unet, or an entry such as unet3d-ct@1.0.0")
+
+
+def run(options: argparse.Namespace) -> Answer:
+    """Show the component, or the components of several kinds, that have this name; else the entry."""
+    kind, _, name = options.name.rpartition("/")
+    kinds = [kind] if kind in (*KINDS, *TABLES) else (*KINDS, *TABLES)
+    found = [registry.card(k, name) for k in kinds if name in registry.cards(k) or k == kind]
+    if not found:
+        return _entry(options.name)
+    facts = [_facts(card, registry.arguments(card)) for card in found]
+    return Answer("\n\n".join(map(_text, facts)), facts if len(facts) > 1 else facts[0])
+
+
+def _entry(name: str) -> Answer:
+    from cphloc.zoo.entries import find_entry
+
+    try:
+        entry = find_entry(name).entry
+    except NotFoundError as error:
+        suggestion = did_you_mean(name, (n for k in (*KINDS, *TABLES) for n in registry.cards(k)))
+        if not suggestion:
+            raise
+        msg = f"no component or entry '{name}'; {suggestion}"
+        raise NotFoundError(msg) from error
+    facts = entry.model_dump(mode="json")
+    return Answer(table(_rows(facts)), facts)
+
+
+def _rows(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Nested facts as lines of a dotted key and a value."""
+    if isinstance(value, dict):
+        for below, inner in value.items():
+            yield from _rows(inner, f"{key}.{below}".removeprefix("."))
+    elif value not in (None, "", []):
+        yield key, ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _facts(card: Card, arguments: list[Argument]) -> dict[str, Any]:
+    about = card.model_dump(by_alias=True, exclude_defaults=True, exclude={"signature"}) | {"dims": card.dims}
+    return about | {"arguments": [_argument(a) for a in arguments]}
+
+
+def _argument(argument: Argument) -> dict[str, Any]:
+    kind = argument.component
+    what = words(argument.annotation) if kind is None else words(argument.annotation).replace("block", f"{kind} block")
+    stated = {} if argument.required else {"default": argument.default}
+    return {"name": argument.name, "type": what, "required": argument.required, **stated, "meaning": argument.meaning}
+
+
+def _text(facts: dict[str, Any]) -> str:
+    about = {k: v for k, v in facts.items() if k not in ("kind", "name", "summary", "arguments")}
+    lines = [f"{facts['kind']} {facts['name']}: {facts['summary']}", ""]
+    lines.append(table(_rows(about | {"dims": " and ".join(f"{d}-D" for d in about["dims"])})))
+    rows = [(a["name"], a["type"], _default(a), a["meaning"]) for a in facts["arguments"]]
+    lines += ["", "arguments", table(("  " + row[0], *row[1:]) for row in rows)] if rows else ["", "no arguments"]
+    return "\n".join(lines)
+
+
+def _default(argument: dict[str, Any]) -> str:
+    if argument["required"]:
+        return "required"
+    value = argument["default"]
+    return "= null" if value is None else f"= {str(value).lower() if isinstance(value, bool) else value}"

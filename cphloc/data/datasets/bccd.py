@@ -1,0 +1,28 @@
+"""Blood cells in microscope photographs, with boxes."""
+
+from __future__ import annotations
+
+from cphloc.data.case import Case
+from cphloc.data.dataset import Dataset, Split, find_root
+from cphloc.data.datasets.voc import voc_cases
+
+
+class Bccd(Dataset):
+    """364 photographs of 640 x 480 pixels with 4,888 boxes: red cells, white cells, platelets (BCCD, MIT licence).
+
+    Args:
+        root: VOC folder; by default ``bccd`` in the data folders.
+
+    Raises:
+        NotFoundError: the folder does not exist.
+    """
+
+    dims = 2
+    channels = ("red", "green", "blue")
+
+    def __init__(self, root: str | None = None) -> None:
+        self.root = find_root("bccd", root, "ImageSets/Main")
+        self.classes = {1: "RBC", 2: "WBC", 3: "Platelets"}
+
+    def _cases(self, split: Split) -> list[Case]:
+        return voc_cases(self.root, split, self.classes)

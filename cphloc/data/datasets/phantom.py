@@ -1,0 +1,141 @@
+"""Phantom: synthetic CT or mammograms with exact masks; needs no download."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import SimpleITK as sitk
+
+from cphloc import paths
+from cphloc.annotation import Rung, boxes_of
+from cphloc.argument_types import NonNegativeInt, PositiveFloat, PositiveInt, UnitInterval
+from cphloc.data.case import Case, Marks, one_hot
+from cphloc.data.dataset import SPLITS, Dataset, Split
+from cphloc.data.itk import to_itk
+from cphloc.data.phantom import Scene, draw_phantom
+from cphloc.errors import InputError
+from cphloc.geometry import Geometry
+
+
+class PhantomCases(Dataset):
+    """Cases drawn by `cphloc.data.phantom.draw_phantom` and kept as MetaImage files in the cache.
+
+    Args:
+        size: voxels ``(*S)``; two sizes make 2-D images.
+        voxel_mm: voxel size; by default 1 mm, and 3 mm between the slices of a volume.
+        modality: ``ct`` or ``mammogram``.
+        cases: number of cases per split.
+        positive: fraction of cases that hold objects.
+        objects: range of their number in a positive case.
+        diameter_mm: range of their diameters.
+        distractors: range of the number of distractors.
+        contrast: of objects to tissue, in standard deviations of tissue.
+        sides: name the side in the class (left mass, right mass), so that mirroring changes it.
+        annotated: what fraction of the training cases carries at least this rung: ``{mask: 0.1, boxes: 0.3}`` leaves
+            70 % of them with a label alone. Validation and test cases carry masks.
+        seed: of the whole data set.
+
+    Raises:
+        InputError: a range that is falling, or fractions outside 0..1 or growing with the rung.
+    """
+
+    def __init__(
+        self,
+        size: Sequence[PositiveInt] = (24, 64, 64),
+        voxel_mm: Sequence[PositiveFloat] | None = None,
+        modality: Literal["ct", "mammogram"] = "ct",
+        cases: Mapping[str, NonNegativeInt] | None = None,
+        positive: UnitInterval = 0.8,
+        objects: tuple[int, int] = (1, 3),
+        diameter_mm: tuple[float, float] = (8.0, 20.0),
+        distractors: tuple[int, int] = (0, 3),
+        contrast: PositiveFloat = 4.0,
+        sides: bool = False,
+        annotated: Mapping[str, UnitInterval] | None = None,
+        seed: NonNegativeInt = 0,
+    ) -> None:
+        self.dims = len(size)
+        if voxel_mm is None:
+            voxel_mm = (1.0,) * self.dims if self.dims == 2 else (3.0, 1.0, 1.0)
+        for name, (low, high) in {"objects": objects, "diameter_mm": diameter_mm, "distractors": distractors}.items():
+            if not 0 <= low <= high:
+                msg = f"phantom: {name} must be a rising range [low, high] from 0, got [{low}, {high}]"
+                raise InputError(msg)
+        ranges = tuple(objects), tuple(diameter_mm), tuple(distractors)
+        self.scene = Scene(tuple(size), tuple(voxel_mm), modality, *ranges, contrast, sides)
+        self.channels = (modality,)
+        self.laterality = sides
+        self.classes = {1: "left mass", 2: "right mass"} if sides else {1: "mass"}
+        self.counts = {"train": 40, "val": 10, "test": 10, **(cases or {})}
+        self.positive = positive
+        self.annotated = _checked_fractions(annotated or {})
+        self.seed = seed
+        settings = json.dumps([asdict(self.scene), self.counts, positive, seed])
+        self.root = paths.cache() / "data" / "phantom" / hashlib.sha256(settings.encode()).hexdigest()[:16]
+
+    def _cases(self, split: Split) -> list[Case]:
+        return [self._case(split, number) for number in range(self.counts[split])]
+
+    def _case(self, split: Split, number: int) -> Case:
+        name = f"phantom_{split}_{number:04d}"
+        folder = self.root / name
+        if not folder.is_dir():
+            self._draw(folder, split, number)
+        facts = json.loads((folder / "facts.json").read_text())
+        place = self._places(split)[number]
+        rung = Rung.MASK
+        if split == "train":
+            rung = max((r for r, fraction in self.annotated.items() if place < fraction), default=Rung.LABEL)
+        marks = Marks(
+            mask=folder / "mask.mha" if rung >= Rung.MASK else None,
+            boxes=tuple(map(tuple, facts["boxes"])) if rung == Rung.BOXES else None,
+            box_classes=tuple(facts["box_classes"]) if rung == Rung.BOXES else (),
+            region=folder / "region.mha" if rung == Rung.REGION else None,
+            label=one_hot(tuple(facts["box_classes"]), len(self.classes)),
+        )
+        return Case(name, name, (folder / "image.mha",), marks)
+
+    def _places(self, split: Split, purpose: int = 0) -> np.ndarray:
+        """The cases of a split spread over 0..1 in random order, so that any fraction of them comes out exactly."""
+        rng = np.random.default_rng((self.seed, SPLITS.index(split), purpose))
+        return rng.permutation(self.counts[split]) / max(1, self.counts[split])
+
+    def _draw(self, folder: Path, split: Split, number: int) -> None:
+        positive = self._places(split, purpose=1)[number] < self.positive
+        seed = number * len(SPLITS) + SPLITS.index(split)
+        drawn = draw_phantom(self.scene, positive, seed=self.seed * 1_000_003 + seed)
+        geometry = Geometry.regular(self.scene.size, self.scene.spacing_mm)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".drawing-"))
+        for name, array in (("image", drawn.image), ("mask", drawn.mask), ("region", drawn.region)):
+            sitk.WriteImage(to_itk(array, geometry), str(aside / f"{name}.mha"), useCompression=True)
+        boxes, box_classes = boxes_of(drawn.mask)
+        (aside / "facts.json").write_text(json.dumps({"boxes": boxes.tolist(), "box_classes": box_classes.tolist()}))
+        try:
+            aside.rename(folder)
+        except OSError:
+            shutil.rmtree(aside)
+            if not folder.is_dir():
+                raise
+
+
+def _checked_fractions(annotated: Mapping[str, float]) -> dict[Rung, float]:
+    names = {"label": Rung.LABEL, "region": Rung.REGION, "boxes": Rung.BOXES, "mask": Rung.MASK}
+    unknown = [name for name in annotated if name not in names]
+    if unknown:
+        msg = f"phantom: annotated knows the rungs {', '.join(names)}, not '{unknown[0]}'"
+        raise InputError(msg)
+    rungs = dict(sorted((names[name], float(fraction)) for name, fraction in annotated.items()))
+    fractions = list(rungs.values())
+    if any(not 0 <= f <= 1 for f in fractions) or fractions != sorted(fractions, reverse=True):
+        msg = f"phantom: annotated fractions lie in 0..1 and fall from label to mask, got {dict(annotated)}"
+        raise InputError(msg)
+    return rungs or {Rung.MASK: 1.0}

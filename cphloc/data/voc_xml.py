@@ -1,0 +1,48 @@
+"""Boxes of Pascal VOC annotation files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from xml.etree import ElementTree
+
+from cphloc.errors import DataError, did_you_mean
+
+
+def read_voc_boxes(path: Path, classes: Mapping[int, str]) -> tuple[tuple[tuple[float, ...], ...], tuple[int, ...]]:
+    """Boxes of one picture as edges ``[y0, x0, y1, x1]`` and their classes.
+
+    VOC counts pixels from 1 and includes the last one (Everingham 2010), so pixels ``xmin..xmax`` are the edges
+    ``xmin - 1`` to ``xmax``.
+
+    Raises:
+        DataError: the file is damaged, names an unknown class, or holds an inverted box.
+    """
+    try:
+        objects = ElementTree.parse(path).getroot().findall("object")
+    except (OSError, ElementTree.ParseError) as error:
+        msg = f"{path}: is no readable VOC annotation ({error}); copy it again"
+        raise DataError(msg) from error
+    numbers = {name: number for number, name in classes.items()}
+    boxes, found = [], []
+    for number, item in enumerate(objects, start=1):
+        name = (item.findtext("name") or "").strip()
+        if name not in numbers:
+            hint = did_you_mean(name, numbers) or f"the classes are {', '.join(numbers)}"
+            msg = f"{path}: object {number} has the undeclared class '{name}'; {hint}"
+            raise DataError(msg)
+        boxes.append(_edges(path, number, item))
+        found.append(numbers[name])
+    return tuple(boxes), tuple(found)
+
+
+def _edges(path: Path, number: int, item: ElementTree.Element) -> tuple[float, float, float, float]:
+    try:
+        x0, y0, x1, y1 = (float(item.findtext(f"bndbox/{k}") or "") for k in ("xmin", "ymin", "xmax", "ymax"))
+    except ValueError as error:
+        msg = f"{path}: object {number} lacks a number in its bndbox; it needs xmin, ymin, xmax and ymax"
+        raise DataError(msg) from error
+    if x1 < x0 or y1 < y0:
+        msg = f"{path}: object {number} has an inverted box {x0:g},{y0:g} to {x1:g},{y1:g}; exchange its corners"
+        raise DataError(msg)
+    return y0 - 1, x0 - 1, y1, x1

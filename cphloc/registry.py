@@ -1,0 +1,327 @@
+"""What exists: the cards of components, found without importing any of them.
+
+A card is ``<folder>/<kind>/<name>.yaml``, where the folder is the shipped ``registry``, one of ``CPHLOC_REGISTRY``, or
+the package that a plug-in names under the entry point group ``cphloc.registry``. Optimizers, schedules, intensity
+schemes and augmentations are short, so all of a kind stand in ``<folder>/<kind>.yaml``; those that are no classes of
+ours have a ``signature`` in place of ``import``.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+
+from cphloc import paths, yamlio
+from cphloc.errors import InputError, MissingExtraError, NotFoundError, Problem, RecipeError, did_you_mean
+from cphloc.nodes import Node
+from cphloc.report import problems_of
+from cphloc.signature import Argument, arguments_of, parse_signature
+
+KINDS = ("backbone", "neck", "head", "loss", "dataset")
+"""Kinds of components, one folder each."""
+
+TABLES = ("optimizer", "schedule", "intensity", "transform")
+"""Kinds of allow-listed names, one file each."""
+
+PLUGIN_GROUP = "cphloc.registry"
+
+
+def _split(value: Any) -> Any:
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+Line = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^\n]+$")]
+Words = Annotated[list[Line], BeforeValidator(_split)]
+"""Words separated by commas, or a list of them."""
+
+
+class Card(BaseModel):
+    """What a class signature cannot say about a component.
+
+    Args:
+        import_: ``module:Class``; in YAML ``import``.
+        signature: in place of ``import_`` for allow-listed names, Python parameters.
+        dims: numbers of axes it works with.
+        takes: what it takes; for a loss what its ``forward`` expects.
+        gives: what it gives; for a data set the strongest rungs of its annotations.
+        rung: of the supervision ladder, for a head.
+        loss: what the loss of a head must take.
+        channels: image channels of a data set, in order.
+        requires: an extra of cphloc that must be installed.
+        renamed_from: earlier names.
+        renamed_arguments: earlier names of arguments, to today's.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+
+    kind: str
+    name: str
+    source: str
+    summary: Line
+    import_: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] | None = Field(
+        None, alias="import"
+    )
+    signature: str | None = None
+    dims: list[int] = [2, 3]
+    takes: Words = []
+    gives: Words = []
+    paper: Line | None = None
+    requires: Line | None = None
+    renamed_from: list[str] = []
+    renamed_arguments: dict[str, str] = {}
+    rung: Line | None = None
+    loss: Line | None = None
+    licence: Line | None = None
+    citation: Line | list[Line] | None = None
+    url: Line | None = None
+    modality: Words = []
+    channels: list[Line] | None = None
+    classes: dict[int, str] | list[str] | None = None
+    laterality: bool = False
+    splits: list[str] | dict[str, int] | None = None
+
+
+_NEEDED = {
+    "head": ("rung",),
+    "loss": ("takes",),
+    "dataset": ("licence", "citation", "url", "modality"),
+}
+
+
+def cards(kind: str) -> Mapping[str, Card]:
+    """Cards of a kind by name, in alphabetical order; each is read when it is first used.
+
+    Raises:
+        InputError: there is no such kind, or two cards claim one name.
+    """
+    return _Cards(kind)
+
+
+def card(kind: str, name: str) -> Card:
+    """The card of one component.
+
+    Raises:
+        NotFoundError: there is none; the message says what was probably meant, or which plug-in has it.
+        RecipeError: the card is wrong; with all its problems.
+    """
+    found = cards(kind)
+    if name not in found:
+        raise NotFoundError("; ".join(missing(kind, name)))
+    return found[name]
+
+
+def summaries(kind: str) -> dict[str, str]:
+    """One line about every component of a kind, without reading the cards whole (10,000 take less than a second)."""
+    found = _Cards(kind)
+    return {name: found.summary(name) for name in found}
+
+
+def arguments(card: Card) -> list[Argument]:
+    """Arguments of a component, without the wired ones, from its class signature and without importing it.
+
+    Raises:
+        InputError: the class or its signature cannot be read.
+    """
+    return list(arguments_of(card.import_) if card.import_ else parse_signature(card.signature or ""))
+
+
+def resolve(kind: str, name: str) -> type:
+    """Import the class of a component.
+
+    Raises:
+        NotFoundError: no card has that name.
+        MissingExtraError: the card names an extra that is not installed.
+    """
+    found = card(kind, name)
+    if found.import_ is None:
+        msg = f"the {kind} '{name}' is an allow-listed name without a class"
+        raise InputError(msg)
+    module, class_name = found.import_.split(":")
+    try:
+        return getattr(importlib.import_module(module), class_name)
+    except ModuleNotFoundError as error:
+        if found.requires:
+            raise MissingExtraError(f"the {kind} '{name}'", found.requires) from error
+        raise
+
+
+def missing(kind: str, name: str) -> tuple[str, str]:
+    """Say why ``name`` is not a component of ``kind``, and what to do."""
+    names = cards(kind)
+    if (new := renamed(kind, name)) is not None:
+        return f"the {kind} '{name}' is now called '{new}'", f"write '{new}', or run: cphloc migrate"
+    for other in (*KINDS, *TABLES):
+        if other != kind and name in cards(other):
+            fix = did_you_mean(name, names) or f"{plural(kind)}: {some(names)}"
+            return f"'{name}' is {_article(other)} {other}, not {_article(kind)} {kind}", fix
+    for plugin, owned in _known_plugins().items():
+        if name in owned.get(kind, ()):
+            return f"the {kind} '{name}' is in plug-in '{plugin}', not installed", f"pip install {plugin}"
+    fix = did_you_mean(name, names) or f"{plural(kind)}: {some(names)}"
+    return f"unknown {kind} '{name}'", fix
+
+
+def renamed(kind: str, name: str) -> str | None:
+    """Today's name of a component that was called ``name``; ``None`` where none was. Few cards need to be read."""
+    found = _Cards(kind)
+    for new, path in found.files.items():
+        if b"renamed_from" in Path(path).read_bytes() and name in found[new].renamed_from and name not in found:
+            return new
+    return None
+
+
+def plural(kind: str) -> str:
+    """Several of a kind.
+
+    >>> plural("loss"), plural("intensity")
+    ('losses', 'intensities')
+    """
+    return f"{kind[:-1]}ies" if kind.endswith("y") else f"{kind}es" if kind.endswith("s") else f"{kind}s"
+
+
+class _Cards(Mapping[str, Card]):
+    """Names first; a card is read when it is asked for."""
+
+    def __init__(self, kind: str) -> None:
+        if kind not in (*KINDS, *TABLES):
+            msg = f"no kind '{kind}'; {did_you_mean(kind, (*KINDS, *TABLES)) or f'kinds: {some((*KINDS, *TABLES))}'}"
+            raise InputError(msg)
+        self.kind = kind
+        self._read = _read_card if kind in KINDS else _read_entry
+        self.files = _files(kind) if kind in KINDS else _entries(kind)
+
+    def __getitem__(self, name: str) -> Card:
+        return self._read(self.kind, name, self.files[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.files)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.files
+
+    def summary(self, name: str) -> str:
+        if self.kind in TABLES:
+            return self[name].summary
+        with open(self.files[name], "rb") as file:
+            line = _SUMMARY.search(file.read(4096))
+        try:
+            return line[1].decode() if line else self[name].summary
+        except (InputError, UnicodeDecodeError):
+            return "(broken card: see cphloc show)"
+
+
+_SUMMARY = re.compile(rb"^summary: +([A-Za-z0-9][^#\"':\n\r]*[^#\"':\n\r\s]) *\r?$", re.MULTILINE)
+
+
+def _folders() -> list[Path]:
+    return [*paths.registry_folders(), *_plugin_folders()]
+
+
+@functools.cache
+def _plugin_folders() -> list[Path]:
+    """Folders of cards of installed plug-ins; located, never imported."""
+    folders = []
+    for point in importlib.metadata.entry_points(group=PLUGIN_GROUP):
+        top, *below = point.value.split(".")
+        try:
+            spec = importlib.util.find_spec(top)
+        except (ImportError, ValueError):
+            spec = None
+        if spec is None or not spec.submodule_search_locations:
+            msg = f"plug-in '{point.name}' names the package '{point.value}', which is not there; reinstall the plug-in"
+            raise InputError(msg)
+        folders += [Path(location).joinpath(*below) for location in spec.submodule_search_locations]
+    return folders
+
+
+def _files(kind: str) -> dict[str, str]:
+    """Card files of a kind by name."""
+    found: dict[str, str] = {}
+    for folder in _folders():
+        try:
+            listed = [(e.name, e.path) for e in os.scandir(folder / kind) if e.name.endswith(".yaml")]
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        for file_name, path in listed:
+            name = file_name.removesuffix(".yaml")
+            if name in found:
+                msg = f"{path} and {found[name]} both are the {kind} '{name}'; rename one"
+                raise InputError(msg)
+            found[name] = path
+    return dict(sorted(found.items()))
+
+
+def _entries(kind: str) -> dict[str, Path]:
+    """Files of allow-listed names, by name."""
+    found: dict[str, Path] = {}
+    for folder in _folders():
+        path = folder / f"{kind}.yaml"
+        for name in _table(path):
+            if name in found:
+                msg = f"{path} and {found[name]} both have the {kind} '{name}'; rename one"
+                raise InputError(msg)
+            found[name] = path
+    return found
+
+
+@functools.cache
+def _table(path: Path) -> dict[str, Node]:
+    return {str(k): v for k, v in yamlio.load(path).children.items()} if path.is_file() else {}
+
+
+@functools.cache
+def _read_card(kind: str, name: str, path: str) -> Card:
+    return _card_from(yamlio.load(path), kind, name, path)
+
+
+@functools.cache
+def _read_entry(kind: str, name: str, path: Path) -> Card:
+    return _card_from(_table(path)[name], kind, name, str(path))
+
+
+def _card_from(node: Node, kind: str, name: str, path: str) -> Card:
+    if not isinstance(node.value, dict):
+        raise RecipeError([Problem(str(node.where), "(top)", "not a card", "write 'import:', 'summary:' and so on")])
+    stated: dict[str, Any] = {"kind": kind, "name": name, "source": path}
+    try:
+        found = Card.model_validate({**node.plain, **stated})
+    except ValidationError as error:
+        raise RecipeError(problems_of(error, Card, node)) from None
+    needed = ["import_"] if kind in KINDS else [] if found.import_ else ["signature"]
+    lacking = [key for key in (*needed, *_NEEDED.get(kind, ())) if getattr(found, key) in (None, [])]
+    if lacking:
+        what = f"{_article(kind)} {kind} card needs it"
+        keys = [key.rstrip("_") for key in lacking]
+        raise RecipeError([Problem(str(node.where), key, what, f"add '{key}:'") for key in keys])
+    return found
+
+
+def _known_plugins() -> dict[str, dict[str, list[str]]]:
+    """Components of plug-ins that may not be installed, from the ``plugins.yaml`` of every folder."""
+    known: dict[str, dict[str, list[str]]] = {}
+    for folder in _folders():
+        known |= {name: node.plain for name, node in _table(folder / "plugins.yaml").items()}
+    return known
+
+
+def some(names: Iterable[str], most: int = 12) -> str:
+    """The first names, separated by commas."""
+    names = list(names)
+    shown = ", ".join(names[:most])
+    return f"{shown}, ..." if len(names) > most else shown or "none"
+
+
+def _article(word: str) -> str:
+    return "an" if word[0] in "aeiou" else "a"

@@ -1,0 +1,247 @@
+"""What the zoos hold: list it, and find the version that someone means.
+
+A zoo is a folder ``<name>/<version>/entry.yaml`` or a URL of such a folder with an index, ``zoo.json``. In a folder the
+index only saves time: versions are immutable, so a row of it cannot be stale, and versions it lacks are read.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+from urllib.request import url2pathname
+
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
+import cphloc
+from cphloc import paths
+from cphloc.errors import DataError, InputError, NotFoundError, did_you_mean
+from cphloc.zoo.download import DownloadError, download, read_url
+from cphloc.zoo.entry import ENTRY_FILE, Entry, File, Weights, sha256_of
+from cphloc.zoo.index import INDEX_FILE, Row, folders_of, parse_index, read_index, write_atomically
+from cphloc.zoo.versions import Wanted, wanted
+
+
+@dataclass(frozen=True)
+class Listing:
+    """One version of an entry, as a zoo lists it: name and version are known, the rest is read when asked for.
+
+    ``place`` is the version's folder, or its URL; ``indexed`` its row in the zoo's index, ``None`` where it has none.
+    """
+
+    name: str
+    version: str
+    place: Path | str
+    indexed: Row | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.version}"
+
+    @cached_property
+    def row(self) -> Row:
+        """The facts that listings show and filter by."""
+        return self.indexed or Row.of(self.entry, self._entry_bytes)
+
+    @cached_property
+    def _entry_bytes(self) -> bytes:
+        if isinstance(self.place, Path):
+            path = self.place / ENTRY_FILE
+            if not path.is_file():
+                msg = f"{path}: no such file; an entry is a folder that holds {ENTRY_FILE}"
+                raise NotFoundError(msg)
+        else:
+            expected = File(sha256=self.indexed.sha256, bytes=self.indexed.entry_bytes)
+            path = download([f"{self.place}/{ENTRY_FILE}"], expected, f"{self}/{ENTRY_FILE}")
+        return path.read_bytes()
+
+    @property
+    def sha256(self) -> str:
+        """Hash of ``entry.yaml``, which pins every other file."""
+        return sha256_of(self._entry_bytes)
+
+    @cached_property
+    def entry(self) -> Entry:
+        """The whole of ``entry.yaml``.
+
+        Raises:
+            RecipeError: it has mistakes.
+            DataError: it is that of another name or version, or not the one the index pins.
+        """
+        source = f"{self.place}/{ENTRY_FILE}"
+        entry = Entry.parse(self._entry_bytes, source)
+        if (entry.name, entry.version) != (self.name, self.version):
+            msg = f"{source}: holds {entry} where {self} belongs; download or publish it again"
+            raise DataError(msg)
+        if self.indexed is not None and self.indexed.sha256 != self.sha256:
+            msg = f"{source}: differs from what {INDEX_FILE} pins; versions are immutable: publish a new one"
+            raise DataError(msg)
+        return entry
+
+    def path(self, file: str) -> Path:
+        """Local path of one of the entry's files, downloaded if need be. Whoever reads it checks its hash.
+
+        Raises:
+            NotFoundError: the entry has no such file.
+            DownloadError: it cannot be downloaded.
+        """
+        pinned = self.entry.files.get(file)
+        if pinned is None:
+            msg = f"{self} has no file '{file}'; it has {', '.join(sorted(self.entry.files))}"
+            raise NotFoundError(msg)
+        return self._fetched(file, pinned, [])
+
+    def weights_path(self) -> Path:
+        """Local path of the weights, downloaded from the zoo or a mirror if need be; raises as `path` does."""
+        weights: Weights = self.entry.weights
+        return self._fetched(weights.file, weights, weights.urls)
+
+    def _fetched(self, file: str | None, pinned: File, mirrors: Sequence[str]) -> Path:
+        if file is not None and isinstance(self.place, Path):
+            path = self.place / file
+            if path.is_file() or not mirrors:
+                return path
+        elif file is not None:
+            mirrors = [f"{self.place}/{file}", *mirrors]
+        return download(mirrors, pinned, f"{self}/{file or 'weights'}")
+
+
+def list_entries(
+    task: str | None = None,
+    dims: int | None = None,
+    modality: str | None = None,
+    name: str = "*",
+    all_versions: bool = False,
+    zoos: Sequence[str] | None = None,
+) -> list[Listing]:
+    """Published entries by name; of each the newest version, from the first zoo that has the name.
+
+    Args:
+        task: only this task.
+        dims: only 2-D or 3-D ones.
+        modality: only those that read this modality.
+        name: only names that match this pattern, with ``*`` and ``?``.
+        all_versions: every version instead of the newest, newest first.
+        zoos: folders and URLs instead of `paths.zoos`.
+
+    >>> [str(e) for e in list_entries(task="no-such-task", zoos=[])]
+    []
+    """
+    kept: dict[str, list[Listing]] = {}
+    for place in paths.zoos() if zoos is None else zoos:
+        here: dict[str, list[Listing]] = {}
+        for listing in _held_by(place, lambda held: fnmatch.fnmatch(held, name)):
+            here.setdefault(listing.name, []).append(listing)
+        kept = here | kept
+    listed = []
+    for _, versions in sorted(kept.items()):
+        by_age = sorted(versions, key=lambda v: Version(v.version), reverse=True) if len(versions) > 1 else versions
+        listed += by_age if all_versions else by_age[:1]
+    return [v for v in listed if _matches(v, task, dims, modality)]
+
+
+def find_entry(spec: str | Path, zoos: Sequence[str] | None = None) -> Listing:
+    """The newest version within ``spec`` that this cphloc supports, from the first zoo that has the name.
+
+    Args:
+        spec: ``name``, ``name@1.2.0``, ``name@^1`` and so on (see `cphloc.zoo.versions.wanted`), or an entry's folder.
+        zoos: folders and URLs instead of `paths.zoos`.
+
+    Raises:
+        NotFoundError: no such name (with the nearest one), or no such version (with those that exist).
+        InputError: the version needs another cphloc.
+    """
+    if isinstance(spec, Path) or (Path(spec) / ENTRY_FILE).is_file() or "/" in spec or "\\" in spec:
+        return _of_folder(Path(spec))
+    asked = wanted(spec)
+    places = paths.zoos() if zoos is None else list(zoos)
+    names: set[str] = set()
+    for place in places:
+        held = {v.version: v for v in _held_by(place, lambda name: names.add(name) or name == asked.name)}
+        if held:
+            return _newest_supported(asked, held, place)
+    hint = did_you_mean(asked.name, names) or "'cphloc list zoo' names them all"
+    msg = f"no zoo holds an entry '{asked.name}' (searched {', '.join(places) or 'none'}); {hint}"
+    raise NotFoundError(msg)
+
+
+def _of_folder(folder: Path) -> Listing:
+    folder = folder.expanduser()
+    entry = Entry.read(folder / ENTRY_FILE)
+    return Listing(entry.name, entry.version, folder)
+
+
+def _newest_supported(asked: Wanted, held: dict[str, Listing], place: str) -> Listing:
+    fitting = asked.newest(held)
+    if not fitting:
+        existing = ", ".join(sorted(held, key=Version, reverse=True))
+        msg = f"{asked.name} has no version '{asked.asked}' in {place}; it has {existing}"
+        raise NotFoundError(msg)
+    running = Version(cphloc.__version__)
+    for version in fitting:
+        if SpecifierSet(held[version].row.requires_cphloc).contains(running, prereleases=True):
+            return held[version]
+    needs = held[fitting[0]].row.requires_cphloc
+    msg = f"{asked.name}@{fitting[0]} needs cphloc {needs} but this is {running}: install that, or ask for another one"
+    raise InputError(msg)
+
+
+def _held_by(place: str, named: Callable[[str], object]) -> Iterator[Listing]:
+    """Every version that a zoo holds of the names that ``named`` accepts."""
+    folder = local_folder(place)
+    if folder is None:
+        base = place.rstrip("/")
+        for row in _remote_index(base):
+            if named(row.name):
+                yield Listing(row.name, row.version, f"{base}/{row.name}/{row.version}", row)
+        return
+    index = read_index(folder / INDEX_FILE) if (folder / INDEX_FILE).is_file() else []
+    rows = {(row.name, row.version): row for row in index}
+    for name, version, path in folders_of(folder, named):
+        yield Listing(name, version, path, rows.get((name, version)))
+
+
+def local_folder(place: str) -> Path | None:
+    """The folder that a zoo's address names, or ``None`` for a URL elsewhere."""
+    if place.startswith("file://"):
+        return Path(url2pathname(unquote(urlsplit(place).path)))
+    return None if "://" in place else Path(place).expanduser()
+
+
+def _remote_index(base: str) -> list[Row]:
+    """The zoo's index; the last one seen where the zoo cannot be reached, and that is said."""
+    url = f"{base}/{INDEX_FILE}"
+    kept = paths.cache() / "zoo" / "indexes" / f"{sha256_of(url.encode())}.json"
+    try:
+        content = read_url(url)
+    except NotFoundError as error:
+        msg = f"{error}; a zoo at a URL needs its index: run 'cphloc zoo index' on its folder"
+        raise NotFoundError(msg) from None
+    except DownloadError as error:
+        return _index_seen_last(kept, error)
+    rows = parse_index(content, url)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(kept, content)
+    return rows
+
+
+def _index_seen_last(kept: Path, error: DownloadError) -> list[Row]:
+    """The copy of an index that cannot be read now. Searching on without it might find another model than the zoo's."""
+    if paths.offline():
+        return read_index(kept) if kept.is_file() else []
+    if not kept.is_file():
+        msg = f"{error}; take it out of CPHLOC_ZOO, or set CPHLOC_OFFLINE=1, to do without this zoo"
+        raise DownloadError(msg)
+    warnings.warn(f"{error}; using its index as seen last", stacklevel=2)
+    return read_index(kept)
+
+
+def _matches(listing: Listing, task: str | None, dims: int | None, modality: str | None) -> bool:
+    if task is None and dims is None and modality is None:
+        return True
+    row = listing.row
+    return task in (None, row.task) and dims in (None, row.dims) and (modality is None or modality in row.modality)

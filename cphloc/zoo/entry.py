@@ -1,0 +1,265 @@
+"""``entry.yaml``: everything about one published version that can be known before its weights are downloaded.
+
+An entry pins each of its other files by sha256, so the sha256 of ``entry.yaml`` pins the whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import InvalidVersion, Version
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from cphloc import yamlio
+from cphloc.errors import RecipeError
+from cphloc.nodes import Node
+from cphloc.report import problems_of
+
+ENTRY_FILE = "entry.yaml"
+RECIPE_FILE = "recipe.yaml"
+WEIGHTS_FILE = "model.safetensors"
+CARD_FILE = "card.md"
+
+
+def _version(text: str) -> str:
+    try:
+        plain = len(Version(text).release) == 3 and str(Version(text)) == text
+    except InvalidVersion:
+        plain = False
+    if not plain:
+        msg = f"'{text}' is not a version; write it as 1.2.0 or 1.2.0rc1"
+        raise ValueError(msg)
+    return text
+
+
+def _specifiers(text: str) -> str:
+    try:
+        SpecifierSet(text)
+    except InvalidSpecifier:
+        msg = f"'{text}' is not a range of versions; write it as >=0.1,<2"
+        raise ValueError(msg) from None
+    return text
+
+
+def _inside(path: str) -> str:
+    """Paths come from other people's zoos: none may leave its folder."""
+    if path.startswith("/") or "\\" in path or ":" in path or not all(p.strip(".") for p in path.split("/")):
+        msg = f"'{path}' must be a path inside the entry's folder"
+        raise ValueError(msg)
+    return path
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        msg = f"{value} is not a finite number"
+        raise ValueError(msg)
+    return value
+
+
+NAME_PATTERN = r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?"
+Name = Annotated[str, Field(pattern=rf"^{NAME_PATTERN}$", max_length=100)]
+VersionText = Annotated[str, AfterValidator(_version)]
+Text = Annotated[str, Field(min_length=1)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+InsidePath = Annotated[Text, AfterValidator(_inside)]
+Finite = Annotated[float, AfterValidator(_finite)]
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Url = Annotated[str, Field(pattern=r"^(https?|s3|hf|file)://\S+$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Metric(_Strict):
+    """A test statistic with its 95 % interval; all three ``None`` where no case defines it (``n`` is 0).
+
+    ``n`` cases have a value, ``n_undefined`` have none and are left out.
+    """
+
+    value: Finite | None
+    low: Finite | None
+    high: Finite | None
+    n: Count
+    n_undefined: Count = 0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Metric:
+        stated = [v for v in (self.value, self.low, self.high) if v is not None]
+        if len(stated) != (3 if self.n else 0):
+            msg = "value, low and high are all numbers, or all null with n: 0"
+            raise ValueError(msg)
+        if self.n and self.low > self.high:
+            msg = f"the interval's low {self.low} lies above its high {self.high}"
+            raise ValueError(msg)
+        return self
+
+
+class Baseline(_Strict):
+    """What a trivial method reaches on the same cases."""
+
+    name: Text
+    metrics: Annotated[dict[Text, Metric], Field(min_length=1)]
+
+
+class Evaluation(_Strict):
+    """Metrics on one split; the first metric is the headline. ``cases`` are the split's case ids."""
+
+    split: Text
+    metrics: Annotated[dict[Text, Metric], Field(min_length=1)]
+    per_class: dict[Text, dict[Text, Metric]] = Field(default_factory=dict)
+    cases: Annotated[list[Text], Field(min_length=1)]
+
+
+class DataSource(_Strict):
+    """Where the training and test cases come from. ``fingerprint`` is a sha256 over the training data."""
+
+    name: Text
+    licence: Text
+    citation: Text
+    url: Url | None = None
+    fingerprint: Text
+    splits: dict[Text, Count]
+
+
+class Size(_Strict):
+    """``parameters`` as a count; ``peak_ram_mb`` while predicting one case."""
+
+    parameters: Annotated[int, Field(gt=0)]
+    peak_ram_mb: Positive
+
+
+class Speed(_Strict):
+    """Mean prediction time of a test case, on the named ``device``."""
+
+    ms_per_case: Positive
+    device: Text
+
+
+class File(_Strict):
+    """Size and hash of a file."""
+
+    sha256: Sha256
+    bytes: Count
+
+
+class Weights(File):
+    """The weights, as safetensors: ``file`` inside the entry's folder, ``urls`` (mirrors, tried in order), or both."""
+
+    file: InsidePath | None = None
+    urls: list[Url] = Field(default_factory=list)
+    precision: Literal["float16", "float32"]
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> Weights:
+        if self.file is None and not self.urls:
+            msg = "the weights need a file or at least one URL"
+            raise ValueError(msg)
+        if self.file is not None and not self.file.endswith(".safetensors"):
+            msg = f"'{self.file}' must be a .safetensors file: other formats can run code when they are read"
+            raise ValueError(msg)
+        return self
+
+
+class Origin(_Strict):
+    """What made the weights: enough to make them again. ``git_commit`` is ``None`` for an installed cphloc."""
+
+    run: Text
+    git_commit: Text | None
+    seed: int
+    packages: Annotated[dict[Text, Text], Field(min_length=1)]
+    mlflow_run: str | None
+    published: Text
+
+
+class Entry(_Strict):
+    """A published version: what it does, how well, on what, made from what, and where its files are.
+
+    ``files`` pins every file of the folder except the weights and ``entry.yaml`` itself. ``spacing_mm`` is per axis in
+    array order, ``None`` for a model that works at the image's own. ``because`` says why a version that is worse than
+    the one before was published.
+    """
+
+    name: Name
+    version: VersionText
+    summary: Text
+    task: Text
+    dims: Literal[2, 3]
+    modality: Annotated[list[Text], Field(min_length=1)]
+    classes: Annotated[dict[int, Text], Field(min_length=1)]
+    channels: Annotated[list[Text], Field(min_length=1)]
+    spacing_mm: list[Positive] | None
+    intensity: Any
+    evaluation: Evaluation
+    baseline: Baseline
+    data: DataSource
+    size: Size
+    speed: Speed
+    weights: Weights
+    files: dict[InsidePath, File]
+    origin: Origin
+    intended_use: Text
+    limits: Annotated[list[Text], Field(min_length=1)]
+    changelog: Text
+    because: str | None = None
+    requires_cphloc: Annotated[str, AfterValidator(_specifiers)]
+
+    @model_validator(mode="after")
+    def _complete(self) -> Entry:
+        if RECIPE_FILE not in self.files:
+            msg = f"files must pin {RECIPE_FILE}"
+            raise ValueError(msg)
+        if self.spacing_mm is not None and len(self.spacing_mm) != self.dims:
+            msg = f"spacing_mm needs {self.dims} numbers, one per axis, got {self.spacing_mm}"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def headline(self) -> tuple[str, Metric]:
+        """Name and value of the first test metric, by which versions are compared."""
+        return next(iter(self.evaluation.metrics.items()))
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.version}"
+
+    @classmethod
+    def read(cls, path: str | Path) -> Entry:
+        """Read ``entry.yaml``.
+
+        Raises:
+            NotFoundError: there is no such file.
+            RecipeError: with every problem in it, each with file, line and key.
+        """
+        return cls._of(yamlio.load(path))
+
+    @classmethod
+    def parse(cls, text: bytes, source: str) -> Entry:
+        """Read an entry from the bytes of ``source``; raises as `read` does."""
+        return cls._of(yamlio.read(text, source))
+
+    @classmethod
+    def _of(cls, node: Node) -> Entry:
+        try:
+            return cls.model_validate(node.plain)
+        except ValidationError as error:
+            raise RecipeError(problems_of(error, cls, node)) from None
+
+    def to_yaml(self) -> str:
+        """Text of ``entry.yaml``."""
+        return yamlio.dump(self.model_dump(mode="python"))
+
+
+def sha256_of(content: bytes) -> str:
+    """Hash as hexadecimal text."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def file_of(path: Path) -> File:
+    """Size and hash of the file at ``path``, read in pieces."""
+    with path.open("rb") as stream:
+        return File(sha256=hashlib.file_digest(stream, "sha256").hexdigest(), bytes=path.stat().st_size)

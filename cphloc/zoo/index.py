@@ -1,0 +1,144 @@
+"""``zoo.json``: one row of facts per version, so that a zoo lists at once and a zoo at a URL lists at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cphloc.errors import DataError
+from cphloc.zoo.entry import ENTRY_FILE, NAME_PATTERN, Entry, sha256_of
+
+INDEX_FILE = "zoo.json"
+FORMAT = 1
+
+_NAME = re.compile(NAME_PATTERN)
+_VERSION = re.compile(r"\d+\.\d+\.\d+(?:(?:a|b|rc)\d+)?(?:\.post\d+)?(?:\.dev\d+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What listings show, filter and resolve by. ``sha256`` and ``entry_bytes`` pin ``entry.yaml``."""
+
+    name: str
+    version: str
+    summary: str
+    task: str
+    dims: int
+    modality: list[str]
+    classes: dict[str, str]
+    data: str
+    licence: str
+    split: str
+    metrics: dict[str, list[float | None]]
+    parameters: int
+    weights_bytes: int
+    requires_cphloc: str
+    published: str
+    sha256: str
+    entry_bytes: int
+
+    @classmethod
+    def of(cls, entry: Entry, content: bytes) -> Row:
+        """The row of an entry whose ``entry.yaml`` has ``content``; metrics are ``[value, low, high]``."""
+        return cls(
+            name=entry.name,
+            version=entry.version,
+            summary=entry.summary,
+            task=entry.task,
+            dims=entry.dims,
+            modality=entry.modality,
+            classes={str(number): name for number, name in entry.classes.items()},
+            data=entry.data.name,
+            licence=entry.data.licence,
+            split=entry.evaluation.split,
+            metrics={name: [m.value, m.low, m.high] for name, m in entry.evaluation.metrics.items()},
+            parameters=entry.size.parameters,
+            weights_bytes=entry.weights.bytes,
+            requires_cphloc=entry.requires_cphloc,
+            published=entry.origin.published,
+            sha256=sha256_of(content),
+            entry_bytes=len(content),
+        )
+
+
+def index_zoo(folder: str | Path) -> Path:
+    """Write the index of every entry in a zoo folder, and return its path.
+
+    Raises:
+        RecipeError: with the mistakes of an entry that cannot be read.
+    """
+    folder = Path(folder)
+    rows = []
+    for _, _, path in folders_of(folder, lambda name: True):
+        content = (path / ENTRY_FILE).read_bytes()
+        rows.append(Row.of(Entry.parse(content, str(path / ENTRY_FILE)), content))
+    rows.sort(key=lambda row: (row.name, row.version))
+    text = json.dumps({"format": FORMAT, "entries": [asdict(row) for row in rows]}, indent=1, ensure_ascii=False)
+    write_atomically(folder / INDEX_FILE, text.encode())
+    return folder / INDEX_FILE
+
+
+def read_index(path: Path) -> list[Row]:
+    """Rows of an index file.
+
+    Raises:
+        DataError: it is not an index, or names what could be no entry.
+    """
+    return parse_index(path.read_bytes(), str(path))
+
+
+def parse_index(content: bytes, source: str) -> list[Row]:
+    """Rows of the index that ``source`` gave; raises as `read_index` does."""
+    try:
+        index = json.loads(content)
+        if index["format"] != FORMAT:
+            msg = f"format {index['format']!r} where {FORMAT} is expected"
+            raise ValueError(msg)
+        return [_row(values) for values in index["entries"]]
+    except (ValueError, KeyError, TypeError) as error:
+        msg = f"{source}: not an index of a zoo ({error}); write it with 'cphloc zoo index'"
+        raise DataError(msg) from None
+
+
+def folders_of(zoo: Path, named: Callable[[str], object]) -> Iterator[tuple[str, str, Path]]:
+    """Name, version and folder of the versions in a zoo folder, of the names that ``named`` accepts.
+
+    Only ``<name>/<version>/`` counts; half-written versions have names that begin with a dot.
+    """
+    if not zoo.is_dir():
+        return
+    with os.scandir(zoo) as names:
+        accepted = [n for n in names if _NAME.fullmatch(n.name) and n.is_dir() and named(n.name)]
+    for name in accepted:
+        with os.scandir(name.path) as versions:
+            for version in versions:
+                if _VERSION.fullmatch(version.name) and version.is_dir():
+                    yield name.name, version.name, Path(version.path)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a whole file or none: readers see the old content or the new."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _row(values: Any) -> Row:
+    """A row from outside: its name and version become parts of paths, so they are checked."""
+    row = Row(**values)
+    if not (_NAME.fullmatch(row.name) and _VERSION.fullmatch(row.version)):
+        msg = f"'{row.name}' at version '{row.version}' is no entry"
+        raise ValueError(msg)
+    return row

@@ -1,0 +1,74 @@
+"""``cphloc.lock``: the exact versions a project works with, by hash, so that a new version in a zoo changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cphloc import yamlio
+from cphloc.errors import DataError, InputError
+from cphloc.zoo.entries import Listing, find_entry
+from cphloc.zoo.index import write_atomically
+from cphloc.zoo.versions import wanted
+
+LOCK_FILE = "cphloc.lock"
+
+
+def lock(specs: Sequence[str], path: str | Path = LOCK_FILE, zoos: Sequence[str] | None = None) -> dict[str, Any]:
+    """Pin the newest version within each of ``specs``; what the file pinned before under other names stays.
+
+    Returns:
+        what the file now pins, by name: ``version``, ``entry_sha256``, ``weights_sha256``.
+
+    Raises:
+        NotFoundError: no such entry or version.
+
+    >>> lock([], path="/dev/null/never-written")
+    {}
+    """
+    path = Path(path)
+    pinned = _read(path)
+    for spec in specs:
+        found = find_entry(spec, zoos)
+        pinned[found.name] = {
+            "version": found.version,
+            "entry_sha256": found.sha256,
+            "weights_sha256": found.entry.weights.sha256,
+        }
+    if specs:
+        write_atomically(path, yamlio.dump(dict(sorted(pinned.items()))).encode())
+    return pinned
+
+
+def find_locked(spec: str | Path, path: str | Path = LOCK_FILE) -> Listing:
+    """`find_entry`, but the pinned version where the working folder's lock file names the entry.
+
+    Raises:
+        InputError: another version is asked for than the one pinned.
+        DataError: the pinned version has other content than when it was pinned.
+    """
+    pinned = _read(Path(path))
+    name = str(spec).partition("@")[0]
+    if isinstance(spec, Path) or name not in pinned:
+        return find_entry(spec)
+    pin, asked = pinned[name], wanted(str(spec))
+    if not asked.newest([pin["version"]]):
+        msg = f"{path} pins {name}@{pin['version']} but '{asked.asked}' is asked for; run 'cphloc lock {spec}'"
+        raise InputError(msg)
+    found = find_entry(f"{name}@{pin['version']}")
+    if (found.sha256, found.entry.weights.sha256) != (pin["entry_sha256"], pin["weights_sha256"]):
+        msg = f"{found.place}: {found} has other content than {path} pins; if that is wanted, run 'cphloc lock {found}'"
+        raise DataError(msg)
+    return found
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    pinned = yamlio.load(path).plain or {}
+    facts = {"version", "entry_sha256", "weights_sha256"}
+    if not isinstance(pinned, dict) or not all(isinstance(p, dict) and set(p) == facts for p in pinned.values()):
+        msg = f"{path}: is not a lock file; remove it and run 'cphloc lock NAME...'"
+        raise DataError(msg)
+    return pinned

@@ -1,0 +1,74 @@
+"""Which version someone means: ``name``, ``name@1.2.0``, ``name@1``, ``name@^1.2``, ``name@~1.2``, ``name@>=1,<2``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import InvalidVersion, Version
+
+from cphloc.errors import InputError
+from cphloc.zoo.entry import NAME_PATTERN
+
+
+class Wanted(NamedTuple):
+    """An entry's name and the range of its versions that will do; ``asked`` is the range as it was written."""
+
+    name: str
+    versions: SpecifierSet
+    asked: str
+
+    def newest(self, candidates: Iterable[str]) -> list[str]:
+        """The candidates within the range, newest first by real version order; pre-releases only where nothing else is.
+
+        >>> wanted("unet3d-ct@^1").newest(["1.9.0", "1.10.0", "2.0.0", "1.11.0rc1"])
+        ['1.10.0', '1.9.0']
+        """
+        return sorted(self.versions.filter(candidates), key=Version, reverse=True)
+
+
+def wanted(spec: str) -> Wanted:
+    """Parse ``name`` or ``name@range``.
+
+    ``1.2.0`` is that version; ``1`` and ``1.2`` are any version that begins so; ``^1.2`` is compatible by semantic
+    versioning (at least 1.2, below the next change of the first non-zero number); ``~1.2`` is at least 1.2, below 1.3;
+    anything else is a PEP 440 range such as ``>=1,<2``.
+
+    Raises:
+        InputError: the name or the range cannot be read.
+
+    >>> str(wanted("unet3d-ct@^0.2").versions)
+    '<0.3,>=0.2'
+    """
+    name, _, asked = spec.partition("@")
+    if not re.fullmatch(NAME_PATTERN, name):
+        msg = f"'{spec}' is not an entry: names are small letters, digits, '-', '_' and '.', then perhaps '@1.2.0'"
+        raise InputError(msg)
+    try:
+        return Wanted(name, _range(asked.strip()), asked.strip())
+    except (InvalidVersion, InvalidSpecifier):
+        msg = f"'{asked}' in '{spec}' is not a range of versions; write 1.2.0, 1.2, ^1, ~1.2 or >=1,<2"
+        raise InputError(msg) from None
+
+
+def _range(asked: str) -> SpecifierSet:
+    if asked in ("", "latest"):
+        return SpecifierSet()
+    if asked[0] in "^~" and asked[1:2] != "=":
+        low = Version(asked[1:])
+        return SpecifierSet(f">={low},<{_above(low.release, caret=asked[0] == '^')}")
+    if not asked[0].isdigit():
+        return SpecifierSet(asked)
+    exact = Version(asked)
+    return SpecifierSet(f"=={exact}" if len(exact.release) >= 3 else f"=={exact}.*")
+
+
+def _above(release: tuple[int, ...], caret: bool) -> str:
+    """The first version that a caret or tilde range excludes."""
+    if caret:
+        last = next((i for i, number in enumerate(release) if number), len(release) - 1)
+    else:
+        last = min(1, len(release) - 1)
+    return ".".join(map(str, (*release[:last], release[last] + 1)))
