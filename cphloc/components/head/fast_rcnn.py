@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor, nn
 
 from cphloc.argument_types import NonNegativeFloat, PositiveFloat, PositiveInt, UnitInterval
@@ -41,6 +40,7 @@ class FastRCNN(RegionHead):
 
     Reference: Girshick 2015, arXiv:1504.08083; RoIAlign He et al. 2017, arXiv:1703.06870.
 
+    >>> import torch
     >>> from cphloc.levels import Level
     >>> head = FastRCNN((Level(8, (4, 4)),), classes=["cell"], width=8, channels=8)
     >>> head((torch.zeros(1, 8, 8, 8),)).proposals[0].shape[1]

@@ -106,11 +106,8 @@ class FasterRCNN(nn.Module):
 
     def loss(self, raw: FasterRCNNOutput, targets: Targets) -> dict[str, Tensor]:
         """``{"proposal_score", "proposal_box", "class", "box"}`` over the cases whose boxes are known."""
-        first = self.proposer.loss(raw.anchors, targets)
-        return {
-            **{f"proposal_{name}": value for name, value in first.items()},
-            **self.detector.loss(raw.regions, targets),
-        }
+        first = {f"proposal_{name}": value for name, value in self.proposer.loss(raw.anchors, targets).items()}
+        return {**first, **self.detector.loss(raw.regions, targets)}
 
     def decode(self, raw: FasterRCNNOutput) -> Prediction:
         """Detections of every image; boxes may reach beyond it."""

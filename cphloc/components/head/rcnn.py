@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor, nn
 
 from cphloc.argument_types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, UnitInterval
@@ -43,6 +42,7 @@ class RCNN(RegionHead):
 
     Reference: Girshick et al. 2014, arXiv:1311.2524.
 
+    >>> import torch
     >>> from cphloc.levels import Level
     >>> head = RCNN((Level(1, (1, 1)),), classes=["cell"], proposal_sizes=[[8, 8]], widths=[4])
     >>> len(head.decode(head((torch.zeros(1, 1, 16, 16),))).detections)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +56,7 @@ class _Round(nn.Module):
         steps = len(levels) - 1
         self.ratios = [
             tuple(c // f for c, f in zip(coarse.stride, fine.stride, strict=True))
-            for fine, coarse in zip(levels[:-1], levels[1:], strict=True)
+            for fine, coarse in pairwise(levels)
         ]
         # on the way up the coarsest level has no intermediate of its own, so one input fewer
         self.down = nn.ModuleList(_Fusion(levels[0], 2) for _ in range(steps))
