@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,21 +41,13 @@ def read_dicom(path: Path, series: str | None = None) -> Volume:
     first = slices[0]
     source = str(path) if series is None else f"{path}#{series}"
     modality = first.header.get("Modality")
-    with _no_warnings():
-        return Volume(read_pixels(slices), grid(path, slices), modality, source, display_window(first))
+    return Volume(read_pixels(slices), grid(path, slices), modality, source, display_window(first))
 
 
 def read_slices(path: Path, series: str | None = None) -> list[Slice]:
     """Headers of the ordered slices that `read_dicom` makes into a volume."""
-    with _no_warnings():
-        headers = _headers(path)
-        chosen = _chosen(path, headers, series)
-        return ordered(path, [s for p in chosen for s in slices_of(p, headers[p])])
-
-
-def _no_warnings() -> warnings.catch_warnings:
-    """pydicom warns about every value that bends the standard; what matters is checked and raised."""
-    return warnings.catch_warnings(action="ignore")
+    headers = _headers(path)
+    return ordered(path, [s for p in _chosen(path, headers, series) for s in slices_of(p, headers[p])])
 
 
 def _headers(path: Path) -> dict[Path, Dataset]:
