@@ -230,7 +230,7 @@ def trained(runs: Path, dims: int = 3, dice: tuple[float, ...] = (0.8, 0.7, 0.9)
     from cphloc import recipe as recipes
     from cphloc.build import build_model
     from cphloc.training import checkpoint
-    from cphloc.training.data import dataset_of
+    from cphloc.data.pipeline import open_dataset
 
     recipe = recipes.load(tiny_recipe(dims))
     folder = runs / "tiny" / name
@@ -240,7 +240,7 @@ def trained(runs: Path, dims: int = 3, dice: tuple[float, ...] = (0.8, 0.7, 0.9)
     torch.manual_seed(0)
     checkpoint.save(folder / checkpoint.BEST, build_model(recipe).state_dict(), {})
     run = Trained(folder, recipe)
-    cases = [case.id for case in dataset_of(recipe).cases("test")]
+    cases = [case.id for case in open_dataset(recipe.data, recipe.dims).cases("test")]
     mean = sum(dice) / len(dice)
     run.write("metrics.json", {"val/dice": 0.8})
     run.write("tracking.json", {"uri": "", "experiment": "", "name": name, "run_id": "abc123", "sent": 0})
@@ -267,40 +267,6 @@ def train_run(tmp_path: Path) -> Callable[..., Trained]:
     return functools.partial(trained, tmp_path / "runs")
 
 
-<<<<<<< HEAD
-        from cphloc import recipe as recipes
-        from cphloc.build import build_model
-        from cphloc.training import checkpoint
-        from cphloc.data.pipeline import open_dataset
-
-        recipe = recipes.load(tiny_recipe(dims))
-        folder = tmp_path / "runs" / "tiny" / name
-        (folder / "pictures").mkdir(parents=True)
-        (folder / "recipe.yaml").write_text(recipe.to_yaml())
-        (folder / "pictures" / "worst.png").write_bytes(PICTURE)
-        torch.manual_seed(0)
-        checkpoint.save(folder / checkpoint.BEST, build_model(recipe).state_dict(), {})
-        run = Trained(folder, recipe)
-        cases = [case.id for case in open_dataset(recipe.data, recipe.dims).cases("test")]
-        mean = sum(dice) / len(dice)
-        run.write("metrics.json", {"val/dice": 0.8})
-        run.write("tracking.json", {"uri": "", "experiment": "", "name": name, "run_id": "abc123", "sent": 0})
-        run.write("facts.json", {"data_fingerprint": "f" * 64, "git_commit": "0" * 40, "seed": 0, "device": "cpu"})
-        run.write("facts.json", {**run.json("facts.json"), "packages": {"cphloc": "0.1.0"}})
-        evaluation = {
-            "split": "test",
-            "metrics": {"dice": metric(mean, n=len(cases))},
-            "per_class": {"mass": {"dice": metric(mean, n=len(cases))}},
-            "baseline": {"name": "nothing", "metrics": {"dice": metric(0.1, n=len(cases))}},
-            "speed": {"ms_per_case": 12.0, "peak_ram_mb": 300.0},
-            "cases": cases,
-        }
-        run.write("evaluation-test.json", evaluation)
-        rows = "".join(f"{case},{case},{value}\n" for case, value in zip(cases, dice, strict=True))
-        (folder / "evaluation-test.csv").write_text(f"case,patient,dice\n{rows}")
-        (folder / "about.yaml").write_text(yamlio.dump(ABOUT))
-        return run
-=======
 @pytest.fixture(scope="session")
 def published_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
     """The zoo folder in which ``tiny@1.0.0`` of so many axes was published; to be copied, not changed."""
@@ -315,7 +281,6 @@ def published_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], 
             patch.setattr(tracking, "register_entry", lambda entry, folder: None, raising=False)
             publish(trained(base / "runs", dims).folder, "tiny", "1.0.0", to=base / "zoo")
         return base / "zoo"
->>>>>>> zoo
 
     return zoo
 
