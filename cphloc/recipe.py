@@ -6,7 +6,6 @@ later version has other defaults.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -152,6 +151,8 @@ class Recipe(_Strict):
     @property
     def sha256(self) -> str:
         """Hash of `to_yaml`, in hexadecimal: two recipes that mean the same have the same."""
+        import hashlib
+
         return hashlib.sha256(self.to_yaml().encode()).hexdigest()
 
     @property
