@@ -63,6 +63,7 @@ class Card(BaseModel):
     modality: Words = []
     channels: list[Line] | None = None
     classes: dict[int, str] | list[str] | None = None
+    laterality: bool = False
     splits: list[str] | dict[str, int] | None = None
 
 

@@ -13,8 +13,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
-from cphloc import yamlio
+from cphloc import registry, yamlio
 from cphloc.argument_types import NonNegativeInt, PositiveFloat, PositiveInt, UnitInterval
+from cphloc.card import Card
 from cphloc.errors import InputError, Problem, RecipeError
 from cphloc.nodes import Node, Position, from_plain
 from cphloc.recipe_blocks import block_problems, expand_names, fill
@@ -112,12 +113,21 @@ def _folder_name(name: str) -> str:
     return name
 
 
+class About(_Strict):
+    """What only a person can say of the model; publishing asks for it."""
+
+    intended_use: str = Field("", description="who may use it for what")
+    limits: list[str] = Field([], description="where it is known to fail, or was never tested")
+    changelog: str = Field("", description="what is new in this version")
+
+
 class Recipe(_Strict):
     """A complete, checked recipe; `load` makes it."""
 
     format: PositiveInt = Field(FORMAT, description="version of the recipe language")
     name: Annotated[str, AfterValidator(_folder_name)] = Field("recipe", description="by default the file's name")
     description: str = Field("", description="one line for people")
+    about: About = About()
     task: Task = Field(description="what the model is for")
     dims: Dims = Field(description="number of axes of an image")
     data: Data
@@ -154,6 +164,21 @@ class Recipe(_Strict):
         import hashlib
 
         return hashlib.sha256(self.to_yaml().encode()).hexdigest()
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the image channels the model takes, in order: those chosen, else all that the data set has."""
+        return tuple(self.data.channels or self.dataset.channels or ())
+
+    @property
+    def laterality(self) -> bool:
+        """Whether a class or label names a side of the body, so that mirroring an image changes its meaning."""
+        return self.dataset.laterality
+
+    @property
+    def dataset(self) -> Card:
+        """The card of the data set."""
+        return registry.card("dataset", self.data.type)
 
     @property
     def tree(self) -> Node:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     import SimpleITK as sitk
 
 
+_STDERR = threading.Lock()
+"""Held while stderr is redirected: two threads at it at once could leave it closed."""
+
+
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
     """Turn ITK's exceptions and warnings while reading ``path`` into one `DataError`."""
@@ -29,7 +34,7 @@ def reading(path: Path) -> Iterator[None]:
     warned = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
-        with _quiet_stderr():
+        with quiet_stderr():
             yield
     except DataError:
         raise
@@ -42,17 +47,18 @@ def reading(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet_stderr() -> Iterator[None]:
+def quiet_stderr() -> Iterator[None]:
     """Swallow what C code prints: NIfTI's and MetaImage's libraries write to stderr whatever ITK is told."""
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+    with _STDERR:
+        sys.stderr.flush()
+        kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            os.close(nowhere)
 
 
 def _reason(error: Exception) -> str:

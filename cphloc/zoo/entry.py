@@ -15,8 +15,9 @@ from packaging.version import InvalidVersion, Version
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cphloc import yamlio
-from cphloc.errors import Problem, RecipeError
-from cphloc.nodes import Node, dotted
+from cphloc.errors import RecipeError
+from cphloc.nodes import Node
+from cphloc.report import problems_of
 
 ENTRY_FILE = "entry.yaml"
 RECIPE_FILE = "recipe.yaml"
@@ -104,6 +105,7 @@ class Baseline(_Strict):
 
     name: Text
     metrics: Annotated[dict[Text, Metric], Field(min_length=1)]
+    per_class: dict[str, dict[str, Metric]] = {}
 
 
 class Evaluation(_Strict):
@@ -166,10 +168,10 @@ class Weights(File):
 
 
 class Origin(_Strict):
-    """What made the weights: enough to make them again."""
+    """What made the weights: enough to make them again. ``git_commit`` is ``None`` for an installed cphloc."""
 
     run: Text
-    git_commit: Text
+    git_commit: Text | None
     seed: int
     packages: Annotated[dict[Text, Text], Field(min_length=1)]
     mlflow_run: str | None
@@ -234,19 +236,19 @@ class Entry(_Strict):
             NotFoundError: there is no such file.
             RecipeError: with every problem in it, each with file, line and key.
         """
-        return cls._of(yamlio.load(path), str(path))
+        return cls._of(yamlio.load(path))
 
     @classmethod
     def parse(cls, text: bytes, source: str) -> Entry:
         """Read an entry from the bytes of ``source``; raises as `read` does."""
-        return cls._of(yamlio.read(text, source), source)
+        return cls._of(yamlio.read(text, source))
 
     @classmethod
-    def _of(cls, node: Node, source: str) -> Entry:
+    def _of(cls, node: Node) -> Entry:
         try:
             return cls.model_validate(node.plain)
         except ValidationError as error:
-            raise RecipeError(_problem(source, node, found) for found in error.errors()) from None
+            raise RecipeError(problems_of(error, cls, node)) from None
 
     def to_yaml(self) -> str:
         """Text of ``entry.yaml``."""
@@ -262,16 +264,3 @@ def file_of(path: Path) -> File:
     """Size and hash of the file at ``path``, read in pieces."""
     with path.open("rb") as stream:
         return File(sha256=hashlib.file_digest(stream, "sha256").hexdigest(), bytes=path.stat().st_size)
-
-
-def _problem(source: str, node: Node, found: Any) -> Problem:
-    """A pydantic error at the place of the key that it is about, or of the nearest key above."""
-    path = tuple(found["loc"])
-    while path and node.get(path) is None:
-        path = path[:-1]
-    where = str((node.get(path) or node).key_where) if path else source
-    missing = found["type"] == "missing"
-    what = "is missing" if missing else found["msg"].removeprefix("Value error, ")
-    given = "" if missing or isinstance(found["input"], dict | list) else f", got {found['input']!r}"
-    fix = {"missing": "add it", "extra_forbidden": "remove it or correct its name"}.get(found["type"], "correct it")
-    return Problem(where, dotted(tuple(found["loc"])), what + given, fix)

@@ -1,4 +1,4 @@
-"""From an entry to a model that predicts. Weights and recipe are hashed at every load, and nothing is ever unpickled."""
+"""From an entry to a model that predicts. Weights and recipe are hashed at every load; nothing is ever unpickled."""
 
 from __future__ import annotations
 

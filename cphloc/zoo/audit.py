@@ -1,0 +1,167 @@
+"""Prove that an entry or a recipe holds no code: name every component that it would use, and hash every file."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cphloc import recipe as recipes
+from cphloc import registry, yamlio
+from cphloc.errors import CphlocError, NotFoundError
+from cphloc.recipe import Recipe
+from cphloc.zoo.entries import Listing, find_entry
+from cphloc.zoo.entry import ENTRY_FILE, RECIPE_FILE, file_of, sha256_of
+
+DATA_SUFFIXES = (
+    *(".yaml", ".md", ".csv", ".json", ".safetensors", ".npz", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"),
+    *(".nii", ".nii.gz", ".nrrd", ".mha", ".dcm", ".npy"),
+)
+"""Kinds of files that an entry may hold; each is read by a reader that runs nothing."""
+
+_MAX_HEADER_BYTES = 100_000_000
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of an audit.
+
+    Args:
+        kind: ``recipe``, ``backbone``, ``loss``, ``file``, ...
+        name: of the component or file.
+        what: the class it stands for with its package and version, or the file's sha256.
+        safe: whether it is data, or code of an installed package that a card names.
+    """
+
+    kind: str
+    name: str
+    what: str
+    safe: bool
+
+
+def audit(source: str | Path | Mapping[str, Any]) -> list[Line]:
+    """Every component, package, version and hash behind an entry or a recipe. Nothing is imported or run.
+
+    Args:
+        source: an entry (see `cphloc.zoo.entries.find_entry`), or a recipe: a file, a shipped name, a mapping.
+
+    Returns:
+        one line each; the source holds no code when all are ``safe``.
+
+    Raises:
+        NotFoundError: there is neither such an entry nor such a recipe.
+        RecipeError: the recipe is not valid, so nothing can be said of it.
+    """
+    listing = None if isinstance(source, Mapping) else _entry(source)
+    if listing is None:
+        recipe = recipes.load(source)
+        return [_recipe_line(recipe), *_components(recipe)]
+    content = listing.path(RECIPE_FILE).read_bytes()
+    pinned = sha256_of(content) == listing.entry.files[RECIPE_FILE].sha256
+    recipe = recipes.load(yamlio.read(content, f"{listing}/{RECIPE_FILE}").plain)
+    downloads = list(_downloads(recipe.to_plain()))
+    lines = [Line("entry", str(listing), f"sha256 {listing.sha256}", True), _recipe_line(recipe, pinned)]
+    lines += [Line("weights", key, "the stored recipe would start from other weights", False) for key in downloads]
+    return [*lines, *_components(recipe), *_files(listing)]
+
+
+def _entry(source: str | Path) -> Listing | None:
+    path = Path(source)
+    if path.suffix in (".yaml", ".yml") and path.is_file():
+        return None
+    try:
+        return find_entry(source)
+    except NotFoundError:
+        if path.is_dir():
+            raise
+        try:
+            recipes.load(source)
+        except NotFoundError as error:
+            msg = f"'{source}' is neither an entry nor a recipe; {error}"
+            raise NotFoundError(msg) from None
+        return None
+
+
+def _recipe_line(recipe: Recipe, pinned: bool = True) -> Line:
+    text = f"sha256 {recipe.sha256}" if pinned else "differs from the one that the entry pins"
+    return Line("recipe", recipe.name, f"{text}; text, numbers and carded names only", pinned)
+
+
+def _components(recipe: Recipe) -> Iterator[Line]:
+    """Every block of the recipe, outer before inner."""
+    from cphloc.recipe_blocks import blocks
+
+    for block in blocks(recipe.tree):
+        card = registry.card(block.kind, block.node.children["type"].value)
+        if card.import_ is None:
+            yield Line(block.kind, card.name, f"allowed by name in {Path(card.source).name}", True)
+            continue
+        package = card.import_.partition(".")[0].partition(":")[0]
+        version = _version(package)
+        yield Line(
+            block.kind, card.name, f"{card.import_}, {package} {version or 'not installed'}", version is not None
+        )
+
+
+def _version(package: str) -> str | None:
+    """Version of the distribution that an import package comes from; most bear its name."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        named = importlib.metadata.packages_distributions().get(package)
+        return importlib.metadata.version(named[0]) if named else None
+
+
+def _files(listing: Listing) -> Iterator[Line]:
+    entry = listing.entry
+    pinned = {**entry.files, entry.weights.file or "weights": entry.weights}
+    for file, expected in sorted(pinned.items()):
+        try:
+            path = listing.weights_path() if expected is entry.weights else listing.path(file)
+            wrong = "" if file_of(path).sha256 == expected.sha256 else "differs from the one published; "
+            unsafe = _unsafe(path, file, weights=expected is entry.weights)
+        except (CphlocError, OSError) as error:
+            wrong, unsafe = f"cannot be read ({error}); ", ""
+        yield Line("file", file, f"{wrong}{unsafe}sha256 {expected.sha256}", not (wrong or unsafe))
+    if isinstance(listing.place, Path):
+        there = {p.relative_to(listing.place).as_posix() for p in listing.place.rglob("*") if p.is_file()}
+        for file in sorted(there - {*pinned, ENTRY_FILE}):
+            yield Line("file", file, "is not part of the entry", False)
+
+
+def _unsafe(path: Path, file: str, weights: bool) -> str:
+    """What is wrong with a file's kind; empty where nothing is."""
+    if weights:
+        return "" if _is_safetensors(path) else "is not a safetensors file; "
+    return "" if file.lower().endswith(DATA_SUFFIXES) else "is of a kind that entries do not hold; "
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether a file is a safetensors header (length, then JSON of dtypes, shapes and offsets) and raw numbers."""
+    with path.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if not 2 <= length <= min(_MAX_HEADER_BYTES, path.stat().st_size - 8):
+            return False
+        try:
+            header = json.loads(stream.read(length))
+            ends = [t["data_offsets"][1] for name, t in header.items() if name != "__metadata__"]
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return False
+    return path.stat().st_size == 8 + length + max(ends, default=0)
+
+
+def _downloads(value: Any, path: str = "") -> Iterator[str]:
+    """Keys of a stored recipe that would fetch or read weights beside those of the entry."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            here = f"{path}.{key}".removeprefix(".")
+            starts = key in ("pretrained", "from") or (key == "weights" and isinstance(inner, str))
+            if starts and inner:
+                yield here
+            yield from _downloads(inner, here)
+    elif isinstance(value, list):
+        for position, inner in enumerate(value):
+            yield from _downloads(inner, f"{path}[{position}]")

@@ -1,0 +1,195 @@
+"""Freeze a run as a version of an entry: complete, honest and checked, or not at all."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from packaging.version import Version
+
+from cphloc import paths, registry
+from cphloc.errors import CphlocError, DataError, InputError
+from cphloc.zoo.about import About
+from cphloc.zoo.card import CASES_FILE
+from cphloc.zoo.entries import Listing, local_folder
+from cphloc.zoo.entry import Entry
+from cphloc.zoo.index import folders_of, index_zoo
+from cphloc.zoo.refusals import fact_refusals, leak_refusals, metric_refusals, worse_refusal
+
+if TYPE_CHECKING:
+    from cphloc.data.dataset import Dataset
+    from cphloc.registry import Card
+    from cphloc.training.run import Run
+
+SPLIT = "test"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a publication is made of, read once.
+
+    Args:
+        run: the training.
+        facts: what made its weights.
+        evaluation: its test metrics, or ``None``.
+        dataset: the cases.
+        source: the card of the data set.
+        about: what people say about it.
+        last: the newest version of the entry so far.
+    """
+
+    run: Run
+    facts: Mapping[str, Any]
+    evaluation: Mapping[str, Any] | None
+    dataset: Dataset
+    source: Card
+    about: About
+    last: Listing | None
+
+    @property
+    def rows(self) -> Path:
+        """The per-case values of the evaluation."""
+        return self.run.folder / f"evaluation-{SPLIT}.csv"
+
+
+def publish(
+    run: str | Path | Run,
+    name: str,
+    version: str,
+    to: str | Path | None = None,
+    because: str | None = None,
+    about: str | Path | Mapping[str, Any] | None = None,
+    sample: str | None = None,
+    urls: tuple[str, ...] = (),
+) -> Entry:
+    """Publish a run as ``name`` at ``version``.
+
+    Args:
+        run: a finished and evaluated run, its folder or its id.
+        name: of the entry.
+        version: ``1.2.0``; one that exists is never overwritten.
+        to: zoo folder; by default the first folder of ``CPHLOC_ZOO``, else the shipped zoo.
+        because: why to publish although it is significantly worse than the version before; kept in the entry.
+        about: summary, intended_use, limits and changelog, as a mapping or a YAML file; by default ``about.yaml`` in
+            the run's folder, then what the version before said.
+        sample: id of the test case to ship as sample; by default the smallest in which something is found.
+        urls: further places where the weights will lie.
+
+    Returns:
+        the new entry.
+
+    Raises:
+        InputError: the version exists, or the run may not be published; every reason is named.
+        CphlocError: the zoo cannot be written.
+    """
+    from cphloc.training.run import Run
+    from cphloc.zoo.freeze import freeze
+
+    zoo = zoo_to_write(to)
+    folder = zoo / name / version
+    if folder.exists():
+        msg = f"{name}@{version} exists in {zoo}; versions are immutable: choose a new one"
+        raise InputError(msg)
+    material = gather(Run.open(run), name, zoo, about)
+    said = refusals(material, because)
+    if said:
+        lines = [f"{material.run.folder} cannot be published as {name}@{version}:", *(f"  - {s}" for s in said)]
+        raise InputError("\n".join(lines))
+    stage = folder.with_name(f".{version}.{secrets.token_hex(4)}")
+    try:
+        stage.mkdir(parents=True)
+        entry = freeze(stage, material, name, version, because, sample, urls)
+        os.rename(stage, folder)
+        index_zoo(zoo)
+    except OSError as error:
+        msg = f"{folder}: cannot be written ({error.strerror or error}); nothing was published"
+        raise CphlocError(msg) from error
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+    _register(entry, folder)
+    return entry
+
+
+def zoo_to_write(to: str | Path | None = None) -> Path:
+    """The zoo folder to publish to.
+
+    Raises:
+        InputError: it is a URL.
+    """
+    if to is None:
+        return next(folder for place in paths.zoos() if (folder := local_folder(place)) is not None)
+    folder = local_folder(str(to))
+    if folder is None:
+        msg = f"{to}: publish to a folder, then copy it to the URL"
+        raise InputError(msg)
+    return folder
+
+
+def gather(run: Run, name: str, zoo: Path, about: str | Path | Mapping[str, Any] | None = None) -> Material:
+    """Read what a publication of ``run`` as ``name`` would be made of."""
+    from cphloc.data.pipeline import open_dataset
+
+    last = _last(name, zoo)
+    return Material(
+        run=run,
+        facts=_json(run.folder / "facts.json") or {},
+        evaluation=_json(run.folder / f"evaluation-{SPLIT}.json"),
+        dataset=open_dataset(run.recipe.data, run.recipe.dims),
+        source=registry.card("dataset", run.recipe.data.type),
+        about=About.gather(about, run, last.entry if last else None),
+        last=last,
+    )
+
+
+def refusals(material: Material, because: str | None = None) -> list[str]:
+    """Every reason why the run may not be published; empty where it may.
+
+    Args:
+        material: what `gather` found.
+        because: why a version that is worse is wanted all the same.
+    """
+    evaluation = material.evaluation
+    said = metric_refusals(evaluation, SPLIT, material.rows) + material.about.refusals()
+    said += fact_refusals(material.facts, material.source, material.run.folder)
+    if evaluation is not None:
+        said += leak_refusals(material.dataset, evaluation.get("cases") or [], SPLIT)
+    if not said and material.last is not None and not because:
+        last = material.last
+        rows = last.path(CASES_FILE) if CASES_FILE in last.entry.files else None
+        said += worse_refusal(evaluation["metrics"], material.rows, last.entry, rows)
+    return said
+
+
+def _last(name: str, zoo: Path) -> Listing | None:
+    held = {version: path for _, version, path in folders_of(zoo, lambda found: found == name)}
+    newest = max(held, key=Version, default=None)
+    return Listing(name, newest, held[newest]) if newest is not None else None
+
+
+def _json(path: Path) -> Any:
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        msg = f"{path}: not JSON ({error}); write it again"
+        raise DataError(msg) from None
+
+
+def _register(entry: Entry, folder: Path) -> None:
+    """Tell MLflow; an entry stands without it, and ``cphloc zoo index`` can tell it later."""
+    from cphloc.training import tracking
+
+    try:
+        tracking.register_entry(entry, folder)
+    except CphlocError as error:
+        _log.warning("%s is published but MLflow does not know it yet: %s", entry, error)

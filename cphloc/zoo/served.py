@@ -1,0 +1,96 @@
+"""An entry behind ``mlflow models serve``. MLflow names this module in ``MLmodel`` and loads through it: no pickle.
+
+A request holds one row an image: ``image`` is the file in base64 and ``name`` its file name, whose suffix says the
+format; a model of several channels takes one column per channel instead, each in base64, and the same ``name``.
+``spacing_mm`` is optional. A response holds one object an image: probabilities, boxes and measurements, and the mask as
+run lengths of its flattened classes, ``[[class, count], ...]``, with its ``shape``.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cphloc.errors import InputError
+from cphloc.localization import Localization
+
+if TYPE_CHECKING:
+    from cphloc.predict import Localizer
+
+
+class Served:
+    """A model that answers rows of a request.
+
+    Args:
+        localizer: the loaded entry.
+    """
+
+    def __init__(self, localizer: Localizer) -> None:
+        self.localizer = localizer
+
+    def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """Answer every row of a pandas data frame, or of a list of mappings.
+
+        Raises:
+            InputError: a row lacks its image or its name, or is not base64.
+        """
+        rows = model_input.to_dict("records") if hasattr(model_input, "to_dict") else list(model_input)
+        return [self._answer(row) for row in rows]
+
+    def _answer(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        channels = self.localizer.recipe.channels
+        columns = ["image"] if "image" in row or len(channels) == 1 else channels
+        spacing = row.get("spacing_mm")
+        with tempfile.TemporaryDirectory() as folder:
+            files = {column: _written(row, column, Path(folder)) for column in columns}
+            source = files["image"] if columns == ["image"] else files
+            result = self.localizer.predict(source, spacing_mm=list(spacing) if isinstance(spacing, Sequence) else None)
+        return answer(result)
+
+
+def answer(result: Localization) -> dict[str, Any]:
+    """A result as plain data, ready for JSON."""
+    said = {key: value for key, value in result.summary().items() if key not in ("source", "case")}
+    if result.masks is not None:
+        said["mask"] = {"shape": list(result.masks.shape), "runs": run_lengths(result.masks)}
+    return said
+
+
+def run_lengths(mask: np.ndarray) -> list[list[int]]:
+    """``[[class, count], ...]`` along the flattened mask, last axis fastest.
+
+    >>> run_lengths(np.array([[0, 0], [1, 0]]))
+    [[0, 2], [1, 1], [0, 1]]
+    """
+    flat = mask.ravel()
+    starts = np.flatnonzero(np.r_[True, flat[1:] != flat[:-1]]) if flat.size else np.zeros(0, int)
+    counts = np.diff(np.r_[starts, flat.size])
+    return [[int(value), int(count)] for value, count in zip(flat[starts], counts, strict=True)]
+
+
+def _written(row: Mapping[str, Any], column: str, folder: Path) -> Path:
+    """The image of a column, as a file whose suffixes are those of ``name``."""
+    name, text = row.get("name"), row.get(column)
+    if not isinstance(name, str) or not isinstance(text, str):
+        msg = f"a row needs '{column}', a file in base64, and 'name', its file name; got {sorted(map(str, row))}"
+        raise InputError(msg)
+    path = folder / f"{column}-{Path(name.replace(chr(92), '/')).name}"
+    try:
+        path.write_bytes(base64.b64decode(text, validate=True))
+    except binascii.Error as error:
+        msg = f"'{column}' is not base64 ({error}); encode the file's bytes"
+        raise InputError(msg) from None
+    return path
+
+
+def _load_pyfunc(data_path: str) -> Served:
+    """The name under which MLflow looks for a loader."""
+    from cphloc.zoo.load import load
+
+    return Served(load(Path(data_path)))

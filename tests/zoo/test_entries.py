@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+import cphloc
+from cphloc import yamlio
+from cphloc.errors import DataError, InputError, NotFoundError, RecipeError
+from cphloc.zoo.download import DownloadError
+from cphloc.zoo.entries import find_entry, list_entries
+from cphloc.zoo.index import index_zoo, read_index
+
+
+@pytest.fixture
+def zoo(tmp_path, monkeypatch, put_entry):
+    folder = tmp_path / "zoo"
+    for version in ("0.9.0", "0.10.0", "1.0.0"):
+        put_entry(folder, "unet3d-ct", version)
+    put_entry(folder, "retina2d-cells", "0.1.0", task="detection", dims=2, modality=["microscopy"], spacing_mm=None)
+    monkeypatch.setenv("CPHLOC_ZOO", str(folder))
+    monkeypatch.setattr("cphloc.paths.shipped", lambda name: tmp_path / "shipped" / name)
+    return folder
+
+
+@pytest.fixture(params=["read", "indexed"])
+def any_zoo(request, zoo):
+    """The same zoo without and with its index: nothing but time may depend on it."""
+    if request.param == "indexed":
+        index_zoo(zoo)
+    return zoo
+
+
+def test_a_listing_has_the_newest_version_of_every_name(any_zoo):
+    assert [str(e) for e in list_entries()] == ["retina2d-cells@0.1.0", "unet3d-ct@1.0.0"]
+    assert [e.version for e in list_entries(name="unet*", all_versions=True)] == ["1.0.0", "0.10.0", "0.9.0"]
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ({"task": "detection"}, ["retina2d-cells"]),
+        ({"dims": 3}, ["unet3d-ct"]),
+        ({"dims": 2, "task": "segmentation"}, []),
+        ({"modality": "CT"}, ["unet3d-ct"]),
+        ({"name": "*cells"}, ["retina2d-cells"]),
+    ],
+)
+def test_a_listing_can_be_narrowed(any_zoo, query, names):
+    assert [e.name for e in list_entries(**query)] == names
+
+
+@pytest.mark.parametrize(
+    ("spec", "version"),
+    [("unet3d-ct", "1.0.0"), ("unet3d-ct@0.9.0", "0.9.0"), ("unet3d-ct@^0.9", "0.9.0"), ("unet3d-ct@<1", "0.10.0")],
+)
+def test_an_entry_is_found_by_name_and_range(any_zoo, spec, version):
+    assert find_entry(spec).version == version
+
+
+def test_an_entry_is_found_by_its_folder_wherever_that_lies(zoo, tmp_path):
+    moved = tmp_path / "elsewhere"
+    (zoo / "unet3d-ct" / "1.0.0").rename(moved)
+    for spec in (moved, str(moved)):
+        assert str(find_entry(spec)) == "unet3d-ct@1.0.0"
+
+
+def test_a_misspelt_name_is_answered_with_the_nearest(any_zoo):
+    with pytest.raises(NotFoundError, match=r"did you mean 'unet3d-ct'\?"):
+        find_entry("unet3d_tc")
+
+
+def test_a_version_that_does_not_exist_is_answered_with_those_that_do(any_zoo):
+    with pytest.raises(NotFoundError, match=r"no version '7\.7\.7'.*1\.0\.0, 0\.10\.0, 0\.9\.0"):
+        find_entry("unet3d-ct@7.7.7")
+
+
+def test_the_newest_version_that_this_cphloc_supports_is_chosen(zoo, put_entry):
+    put_entry(zoo, "unet3d-ct", "2.0.0", requires_cphloc=">=900")
+    assert find_entry("unet3d-ct").version == "1.0.0"
+    with pytest.raises(InputError, match=rf"needs cphloc >=900 but this is {cphloc.__version__}"):
+        find_entry("unet3d-ct@2.0.0")
+
+
+def test_zoos_are_searched_in_order(zoo, tmp_path, put_entry, monkeypatch):
+    put_entry(tmp_path / "mine", "unet3d-ct", "0.1.0")
+    monkeypatch.setenv("CPHLOC_ZOO", f"{(tmp_path / 'mine').as_uri()} {zoo}")
+    assert find_entry("unet3d-ct").version == "0.1.0"
+    assert find_entry("retina2d-cells").version == "0.1.0"
+    assert [str(e) for e in list_entries()] == ["retina2d-cells@0.1.0", "unet3d-ct@0.1.0"]
+
+
+def test_a_folder_that_holds_another_version_is_refused(zoo, put_entry, entry_facts):
+    (zoo / "unet3d-ct" / "1.0.0" / "entry.yaml").write_text(yamlio.dump(entry_facts("unet3d-ct", "0.9.0")))
+    with pytest.raises(DataError, match=r"holds unet3d-ct@0.9.0 where unet3d-ct@1.0.0 belongs"):
+        _ = find_entry("unet3d-ct@1.0.0").entry
+
+
+def test_an_entry_changed_after_it_was_indexed_is_refused(zoo):
+    index_zoo(zoo)
+    file = zoo / "unet3d-ct" / "1.0.0" / "entry.yaml"
+    file.write_text(file.read_text().replace("tumour", "tumor"))
+    with pytest.raises(DataError, match="immutable"):
+        _ = find_entry("unet3d-ct").entry
+
+
+def test_versions_being_written_and_other_folders_are_not_listed(zoo):
+    for name in (".1.1.0.abcd", "notes", "1.1"):
+        (zoo / "unet3d-ct" / name).mkdir()
+    (zoo / ".git" / "1.0.0").mkdir(parents=True)
+    (zoo / "README.md").write_text("a zoo")
+    assert len(list_entries(all_versions=True)) == 4
+
+
+def test_an_entry_that_is_missing_its_file_says_so(zoo):
+    (zoo / "unet3d-ct" / "1.0.0" / "entry.yaml").unlink()
+    with pytest.raises(NotFoundError, match=r"entry\.yaml"):
+        _ = find_entry("unet3d-ct").entry
+
+
+def test_indexing_a_broken_entry_names_the_mistake(zoo):
+    file = zoo / "unet3d-ct" / "1.0.0" / "entry.yaml"
+    file.write_text(file.read_text().replace("task: segmentation", "tusk: segmentation"))
+    with pytest.raises(RecipeError, match="unknown key 'tusk'"):
+        index_zoo(zoo)
+
+
+def test_ten_thousand_entries_list_in_a_second(tmp_path, put_entry):
+    one = put_entry(tmp_path / "one", "unet", "1.0.0")
+    row = json.loads((index_zoo(one.parent.parent)).read_text())["entries"][0]
+    many = tmp_path / "many"
+    names = [f"unet-{i:05}" for i in range(10_000)]
+    for name in names:
+        (many / name / "1.0.0").mkdir(parents=True)
+    listing = {"format": 1, "entries": [{**row, "name": name} for name in names]}
+    (many / "zoo.json").write_text(json.dumps(listing))
+    best = min(_seconds(lambda: list_entries(task="segmentation", zoos=[str(many)])) for _ in range(3))
+    assert len(list_entries(task="segmentation", zoos=[str(many)])) == 10_000
+    assert best < 1
+
+
+def _seconds(action):
+    start = time.process_time()
+    action()
+    return time.process_time() - start
+
+
+def test_finding_and_listing_import_no_torch(zoo):
+    code = (
+        "import sys; from cphloc.zoo import audit, card, entries, lock;"
+        f"entries.list_entries(zoos=[{str(zoo)!r}]); entries.find_entry('unet3d-ct', zoos=[{str(zoo)!r}]).entry;"
+        "print([m for m in ('torch', 'mlflow', 'lightning', 'monai', 'timm', 'albumentations') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.fixture
+def remote(zoo, server, monkeypatch):
+    """The zoo behind a server, and nothing else."""
+    index_zoo(zoo)
+    zoo.rename(server.root / "zoo")
+    monkeypatch.setenv("CPHLOC_ZOO", f"{server.url}/zoo")
+    return server
+
+
+def test_a_zoo_at_a_url_is_listed_by_its_index_alone(remote):
+    assert [str(e) for e in list_entries(dims=3)] == ["unet3d-ct@1.0.0"]
+    assert [path for path, _ in remote.asked] == ["/zoo/zoo.json"]
+
+
+def test_an_entry_at_a_url_is_read_once_and_then_kept(remote, monkeypatch):
+    assert find_entry("unet3d-ct@^0.9").entry.version == "0.9.0"
+    assert find_entry("unet3d-ct@^0.9").weights_path().is_file()
+    monkeypatch.setenv("CPHLOC_OFFLINE", "1")
+    assert find_entry("unet3d-ct@^0.9").weights_path().is_file()
+    with pytest.raises(DownloadError, match=r"unet3d-ct@1\.0\.0/entry\.yaml is not in the cache and CPHLOC_OFFLINE"):
+        _ = find_entry("unet3d-ct").entry
+
+
+def test_a_server_that_gives_another_version_is_refused(remote):
+    held = remote.root / "zoo" / "unet3d-ct"
+    (held / "1.0.0" / "entry.yaml").write_bytes((held / "0.9.0" / "entry.yaml").read_bytes())
+    with pytest.raises(DownloadError, match="gave another file"):
+        _ = find_entry("unet3d-ct").entry
+
+
+def test_an_index_that_breaks_off_is_not_believed(remote):
+    remote.fault = "truncate"
+    with pytest.raises(DownloadError, match=r"zoo\.json broke off.*CPHLOC_ZOO"):
+        list_entries()
+
+
+def test_an_unreachable_zoo_is_listed_by_its_last_index_and_says_so(remote):
+    list_entries()
+    remote.fault = "deny"
+    with pytest.warns(UserWarning, match="index as seen last"):
+        assert len(list_entries()) == 2
+
+
+def test_a_url_without_index_says_what_to_run(server, monkeypatch):
+    monkeypatch.setenv("CPHLOC_ZOO", server.url)
+    with pytest.raises(NotFoundError, match="cphloc zoo index"):
+        list_entries()
+
+
+@pytest.mark.parametrize("field", ["name", "version"])
+def test_an_index_cannot_lead_outside_the_zoo(zoo, field):
+    path = index_zoo(zoo)
+    index = json.loads(path.read_text())
+    index["entries"][0][field] = "../../secret"
+    path.write_text(json.dumps(index))
+    with pytest.raises(DataError, match="not an index"):
+        read_index(path)
+
+
+def test_other_protocols_go_through_fsspec(zoo, monkeypatch):
+    import fsspec
+
+    index_zoo(zoo)
+    memory = fsspec.filesystem("memory")
+    for file in zoo.rglob("*"):
+        if file.is_file():
+            memory.pipe(f"/bucket/{file.relative_to(zoo).as_posix()}", file.read_bytes())
+    monkeypatch.setenv("CPHLOC_ZOO", "memory://bucket")
+    found = find_entry("unet3d-ct")
+    assert found.entry.task == "segmentation"
+    assert found.weights_path().stat().st_size == found.entry.weights.bytes

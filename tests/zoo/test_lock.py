@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import pytest
+
+from cphloc.errors import DataError, InputError
+from cphloc.zoo.lock import find_locked, lock
+
+
+@pytest.fixture
+def zoo(tmp_path, monkeypatch, put_entry):
+    put_entry(tmp_path / "zoo", "unet3d-ct", "1.0.0")
+    put_entry(tmp_path / "zoo", "other", "0.1.0")
+    monkeypatch.setenv("CPHLOC_ZOO", str(tmp_path / "zoo"))
+    return tmp_path / "zoo"
+
+
+def test_a_newer_version_changes_nothing_where_one_is_pinned(zoo, put_entry):
+    assert lock(["unet3d-ct"])["unet3d-ct"]["version"] == "1.0.0"
+    put_entry(zoo, "unet3d-ct", "1.1.0")
+    assert find_locked("unet3d-ct").version == "1.0.0"
+    assert find_locked("unet3d-ct@^1").version == "1.0.0"
+    assert find_locked("other").version == "0.1.0"
+    lock(["unet3d-ct"])
+    assert find_locked("unet3d-ct").version == "1.1.0"
+
+
+def test_pins_of_other_names_stay(zoo):
+    lock(["unet3d-ct"])
+    assert sorted(lock(["other"])) == ["other", "unet3d-ct"]
+
+
+def test_asking_for_another_version_than_the_pinned_one_is_an_error(zoo, put_entry):
+    lock(["unet3d-ct"])
+    put_entry(zoo, "unet3d-ct", "2.0.0")
+    with pytest.raises(InputError, match=r"pins unet3d-ct@1\.0\.0 but '\^2' is asked for"):
+        find_locked("unet3d-ct@^2")
+
+
+def test_a_pinned_version_with_other_content_is_refused(zoo):
+    lock(["unet3d-ct"])
+    file = zoo / "unet3d-ct" / "1.0.0" / "entry.yaml"
+    file.write_text(file.read_text().replace("tumour", "tumor"))
+    with pytest.raises(DataError, match="other content"):
+        find_locked("unet3d-ct")
+
+
+def test_a_damaged_lock_file_is_one_clear_error(zoo, tmp_path):
+    (tmp_path / "work" / "cphloc.lock").write_text("unet3d-ct: 1.0.0\n")
+    with pytest.raises(DataError, match="is not a lock file"):
+        find_locked("unet3d-ct")
