@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
+import torch
 from torch import Tensor, nn
 
 from cphloc.errors import CphlocError, NotFoundError, did_you_mean
@@ -105,8 +106,8 @@ def fit(
     """
     checkpoint.check_space(folder, model)
     freeze(model, settings.freeze)
-    if not torch.cuda.is_available():  # a third faster on a CPU, where memory is what counts
-        model.to(memory_format=torch.channels_last).to(memory_format=torch.channels_last_3d)
+    if not torch.cuda.is_available():
+        _channels_last(model)
     module = TrainingModule(model, batches, settings)
     loop = Loop(validate, settings, folder, log, seconds)
     if resume:
@@ -260,6 +261,14 @@ class Loop(L.Callback):
         """Remember the signal until the step is done; a second one acts at once."""
         self._signal = signal.Signals(number).name
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
+def _channels_last(model: nn.Module) -> None:
+    """Store kernels with the channels innermost: a fifth to a third faster on a CPU, and the same numbers."""
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for parameter in model.parameters():
+        if parameter.ndim in formats:
+            parameter.data = parameter.data.contiguous(memory_format=formats[parameter.ndim])
 
 
 def _finite(value: float) -> bool:
