@@ -115,7 +115,8 @@ def push(folder: Path) -> int:
     with _reaching(state["uri"], f"the run is kept in {folder / EVENTS}, push it later"):
         client = _client(state["uri"])
         if state["run_id"] is None:
-            state["run_id"] = _new_run(client, state["uri"], state["experiment"], state["name"])
+            experiment = _experiment(client, state["uri"], state["experiment"])
+            state["run_id"] = client.create_run(experiment, run_name=state["name"]).info.run_id
             _write_state(folder, state)
         _send(client, state["run_id"], folder, waiting)
     _write_state(folder, state | {"sent": state["sent"] + len(waiting)})
@@ -262,10 +263,6 @@ def _experiment(client: MlflowClient, uri: str, name: str) -> str:
         return known.experiment_id
     beside = Path(uri.removeprefix("sqlite:///")).resolve().parent / "mlartifacts"
     return client.create_experiment(name, artifact_location=beside.as_uri() if uri.startswith("sqlite:") else None)
-
-
-def _new_run(client: MlflowClient, uri: str, experiment: str, name: str) -> str:
-    return client.create_run(_experiment(client, uri, experiment), run_name=name).info.run_id
 
 
 def _send(client: MlflowClient, run_id: str, folder: Path, waiting: Iterable[Mapping[str, Any]]) -> None:
