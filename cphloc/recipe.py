@@ -113,12 +113,21 @@ def _folder_name(name: str) -> str:
     return name
 
 
+class About(_Strict):
+    """What only a person can say of the model; publishing asks for it."""
+
+    intended_use: str = Field("", description="who may use it for what")
+    limits: list[str] = Field([], description="where it is known to fail, or was never tested")
+    changelog: str = Field("", description="what is new in this version")
+
+
 class Recipe(_Strict):
     """A complete, checked recipe; `load` makes it."""
 
     format: PositiveInt = Field(FORMAT, description="version of the recipe language")
     name: Annotated[str, AfterValidator(_folder_name)] = Field("recipe", description="by default the file's name")
     description: str = Field("", description="one line for people")
+    about: About = About()
     task: Task = Field(description="what the model is for")
     dims: Dims = Field(description="number of axes of an image")
     data: Data

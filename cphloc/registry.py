@@ -248,18 +248,23 @@ def _plugin_folders() -> list[Path]:
 
 def _files(kind: str) -> dict[str, str]:
     """Card files of a kind by name."""
+    folders = [os.path.join(folder, kind) for folder in _folders()]
+    return _listed(kind, tuple((f, os.stat(f).st_mtime_ns) for f in folders if os.path.isdir(f)))
+
+
+@functools.lru_cache(maxsize=32)
+def _listed(kind: str, folders: tuple[tuple[str, int], ...]) -> dict[str, str]:
+    """Card files in ``folders``; with the time of its last change, a folder is listed anew only when it changed."""
     found: dict[str, str] = {}
-    for folder in _folders():
-        try:
-            listed = [(e.name, e.path) for e in os.scandir(folder / kind) if e.name.endswith(".yaml")]
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        for file_name, path in listed:
-            name = file_name.removesuffix(".yaml")
+    for folder, _ in folders:
+        for entry in os.scandir(folder):
+            name, extension = os.path.splitext(entry.name)
+            if extension != ".yaml":
+                continue
             if name in found:
-                msg = f"{path} and {found[name]} both are the {kind} '{name}'; rename one"
+                msg = f"{entry.path} and {found[name]} both are the {kind} '{name}'; rename one"
                 raise InputError(msg)
-            found[name] = path
+            found[name] = entry.path
     return dict(sorted(found.items()))
 
 

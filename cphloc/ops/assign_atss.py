@@ -1,4 +1,7 @@
-"""Adaptive training sample selection: each box finds its own overlap threshold (Zhang et al. 2020, arXiv:1912.02424)."""
+"""Adaptive training sample selection: each box finds its own overlap threshold.
+
+Zhang et al. 2020, arXiv:1912.02424.
+"""
 
 from __future__ import annotations
 

@@ -29,8 +29,8 @@ def log_softmax(scores: Tensor) -> Tensor:
 
 
 def pool(features: Tensor, log_attention: Tensor) -> Tensor:
-    """Attention-weighted sum ``(N, C)`` of features ``(N, C, *S')``, in float32."""
-    return (features.float() * log_attention.exp()[:, None]).flatten(2).sum(2)
+    """Attention-weighted sum ``(N, C)`` of features ``(N, C, *S')``, added up in float32."""
+    return (features.float() * log_attention.exp()[:, None]).flatten(2).sum(2).to(features.dtype)
 
 
 def log_mass(log_attention: Tensor, region: Tensor) -> Tensor:

@@ -17,14 +17,15 @@ from cphloc.errors import CphlocError, InputError
 from cphloc.model import Model
 from cphloc.recipe import Recipe, load
 from cphloc.training import checkpoint
+from cphloc.training.events import curves
 from cphloc.training.facts import facts_of
 from cphloc.training.fit import Outcome, fit
 from cphloc.training.module import Batches
-from cphloc.training.pictures import draw_curves, draw_overlay
+from cphloc.training.pictures import draw_case, draw_curves
 from cphloc.training.progress import progress_bar
 from cphloc.training.run import Run
 from cphloc.training.settings import Settings
-from cphloc.training.tracking import Tracker, curves
+from cphloc.training.tracking import Tracker
 from cphloc.training.validate import Validator
 
 _HEADLINES = {"detection": "ap50", "attention": "attention_mass", "classification": "auc"}
@@ -184,11 +185,11 @@ def _draw(folder: Path, model: Model, validator: Validator, outcome: Outcome, na
     """Learning curves, and the worst, median and best case by the metric ``name``."""
     pictures = folder / "pictures"
     draw_curves(curves(folder), pictures / "curves.png")
-    ranked = sorted((row[name], row["case"]) for row in outcome.cases if row.get(name, float("nan")) == row.get(name))
+    scored = {row["case"]: row.get(name, float("nan")) for row in outcome.cases}
+    ranked = sorted((case for case, value in scored.items() if value == value), key=scored.get) or list(scored)
     by_id = {case.id: case for case in validator.cases}
-    for title, position in (("worst", 0), ("median", len(ranked) // 2), ("best", -1)) if ranked else ():
-        value, case = ranked[position]
-        shown = by_id[case]
-        predicted, spacing_mm = validator.mask(model, shown), shown.geometry.spacing_mm
-        heading = f"{title}: {case}, {name} {value:.3f}"
-        draw_overlay(shown.image[0], shown.annotation.mask, predicted, spacing_mm, heading, pictures / f"{title}.png")
+    for title, position in (("worst", 0), ("median", len(ranked) // 2), ("best", -1)):
+        case = by_id[ranked[position]]
+        heading = f"{title}: {case.id}, {name} {scored[case.id]:.3f}"
+        found = validator.found(model, case)
+        draw_case(case, found, validator.classes, heading, pictures / f"{title}.png")

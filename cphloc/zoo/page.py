@@ -84,7 +84,7 @@ def page(entries: list[Listing]) -> str:
 </head>
 <body>
 <h1>cphloc zoo</h1>
-<p>{len(entries)} published versions. Metrics on each entry's test split, with 95 % intervals; click a heading to sort.</p>
+<p>{len(entries)} published versions. Metrics on the test split, with 95 % intervals; click a heading to sort.</p>
 <p><label>Filter <input id="filter" type="search" placeholder="CT segmentation"></label></p>
 <table id="entries">
 <thead><tr>{heads}</tr></thead>

@@ -7,13 +7,6 @@ import pytest
 
 from cphloc.errors import NotFoundError
 from cphloc.zoo.audit import audit
-from cphloc.zoo.publish import publish
-
-
-@pytest.fixture
-def published(train_run, tmp_path, registered):
-    publish(train_run().folder, "tiny", "1.0.0", to=tmp_path / "zoo")
-    return tmp_path / "zoo" / "tiny" / "1.0.0"
 
 
 def unsafe(folder):

@@ -7,14 +7,12 @@ import numpy as np
 import pytest
 
 from cphloc.errors import InputError
-from cphloc.zoo.publish import publish
 from cphloc.zoo.served import _load_pyfunc, run_lengths
 
 
 @pytest.fixture
-def served(train_run, tmp_path, registered):
-    publish(train_run().folder, "tiny", "1.0.0", to=tmp_path / "zoo")
-    return tmp_path / "zoo" / "tiny" / "1.0.0", _load_pyfunc(str(tmp_path / "zoo" / "tiny" / "1.0.0"))
+def served(published):
+    return published, _load_pyfunc(str(published))
 
 
 def row(folder):

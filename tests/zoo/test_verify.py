@@ -4,20 +4,14 @@ import shutil
 
 import pytest
 
-from cphloc.zoo.publish import publish
 from cphloc.zoo.verify import verify
-
-
-@pytest.fixture(params=[2, 3])
-def published(request, train_run, tmp_path, registered):
-    publish(train_run(request.param).folder, "tiny", "1.0.0", to=tmp_path / "zoo")
-    return tmp_path / "zoo" / "tiny" / "1.0.0"
 
 
 def wrong(folder):
     return {check.what for check in verify(folder) if not check.right}
 
 
+@pytest.mark.parametrize("published", [2, 3], indirect=True)
 def test_an_entry_as_published_is_right_in_everything(published):
     checks = verify(published)
     assert [check.what for check in checks if not check.right] == []
@@ -39,6 +33,7 @@ def test_a_file_that_does_not_belong_is_found(published):
     assert wrong(published) == {"setup.py"}
 
 
+@pytest.mark.parametrize("published", [2, 3], indirect=True)
 def test_another_prediction_than_published_is_found(published, monkeypatch):
     from cphloc.predict import Localizer
 

@@ -49,7 +49,7 @@ class GlobalAveragePool(nn.Module):
     def forward(self, pyramid: tuple[Tensor, ...]) -> GapOutput:
         """Pyramid to `GapOutput`."""
         features = pyramid[self.index]
-        logits = self.linear(features.float().flatten(2).mean(2))
+        logits = self.linear(features.float().flatten(2).mean(2).to(features.dtype))
         return GapOutput(logits, class_activation(features, self.linear.weight))
 
     def loss(self, raw: GapOutput, targets: Targets) -> dict[str, Tensor]:
