@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import argparse
+import fnmatch
 from typing import Any
 
 from cphloc import paths, registry
 from cphloc.commands import Answer, table
+from cphloc.errors import InputError
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    below = parser.add_subparsers(dest="action", metavar="list|fetch", required=True)
-    below.add_parser("list", help="data sets, licence, source, and where they are")
-    fetch = below.add_parser("fetch", help="download a data set; resumes, checks")
-    fetch.add_argument("name", metavar="NAME", help="name of a data set")
+    parser.add_argument("action", choices=("list", "fetch"), help="list what there is, or download one")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="name of the data set to fetch")
 
 
 def run(options: argparse.Namespace) -> Answer:
     """List, or fetch one."""
-    return _list() if options.action == "list" else _fetch(options.name)
+    if options.action == "list":
+        return _list(options.name)
+    if options.name is None:
+        msg = "cphloc data fetch needs the name of a data set; see cphloc data list"
+        raise InputError(msg)
+    return _fetch(options.name)
 
 
-def _list() -> Answer:
-    facts = [_facts(name) for name in registry.cards("dataset")]
+def _list(pattern: str | None) -> Answer:
+    names = [n for n in registry.cards("dataset") if pattern is None or fnmatch.fnmatchcase(n, pattern)]
+    facts = [_facts(name) for name in names]
     rows = [(f["name"], f["licence"], f["place"] or "-", f["summary"]) for f in facts]
     return Answer(table(rows), facts)
 

@@ -82,8 +82,8 @@ def fetch(name: str) -> Path:
         return target
     if name not in SOURCES:
         msg = (
-            f"'{name}' cannot be fetched by a program; get it from {card.url} (licence: {card.licence}) and put it into "
-            f"'{target}' as `cphloc show {name}` describes"
+            f"'{name}' cannot be fetched by a program; get it from {card.url} (licence: {card.licence}) "
+            f"and put it into '{target}' as `cphloc show {name}` describes"
         )
         raise InputError(msg)
     if paths.offline():
@@ -95,6 +95,7 @@ def fetch(name: str) -> Path:
     aside = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=target.parent))
     try:
         _unpack(archive, source.folders, aside)
+        archive.unlink()
         if (splits := _SHIPPED_SPLITS / f"{name}.csv").exists():
             shutil.copy(splits, aside / "cases.csv")
         (aside / "SOURCE").write_text(f"{source.url}\nlicence: {card.licence}\ncite: {card.citation}\n")
@@ -102,7 +103,6 @@ def fetch(name: str) -> Path:
         aside.rename(target)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    archive.unlink()
     return target
 
 

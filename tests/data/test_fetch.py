@@ -1,5 +1,6 @@
 import hashlib
 import io
+import json
 import shutil
 import tarfile
 import threading
@@ -112,7 +113,7 @@ def test_broken_download_is_continued(server, monkeypatch):
 @pytest.mark.parametrize("checks", [{"md5": "0" * 32}, {"fingerprint": "0" * 64}])
 def test_other_content_gets_no_place(server, monkeypatch, tmp_path, checks):
     _publish(server, monkeypatch, **checks)
-    with pytest.raises(CphlocError, match="gave another file|holds other cases"):
+    with pytest.raises(CphlocError, match=r"gave another file|holds other cases"):
         fetch("hippocampus")
     assert not list((tmp_path / "data").glob("*"))
 
@@ -147,3 +148,6 @@ def test_list_names_licence_and_place(tmp_path, monkeypatch, capsys):
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert str(tmp_path / "bccd") in lines["bccd"]
     assert "CC BY 3.0" in lines["sts_petct"]
+    assert main(["data", "list", "b*", "--json"]) == 0
+    assert [f["name"] for f in json.loads(capsys.readouterr().out)] == ["bccd", "busi"]
+    assert main(["data", "fetch"]) == 2
