@@ -72,7 +72,7 @@ def words(annotation: Any) -> str:
             return f"{words(get_args(args[0])[0])}, or one per axis"
         return " ".join([words(args[0]), " and ".join(filter(None, map(_range_words, args[1:])))]).strip()
     if origin is Literal:
-        return " | ".join(map(str, args))
+        return " or ".join(filter(None, (", ".join(map(str, args[:-1])), str(args[-1]))))
     if origin in (Union, types.UnionType):
         return " or ".join(dict.fromkeys(map(words, args)))
     if origin is list:
@@ -81,7 +81,7 @@ def words(annotation: Any) -> str:
         return f"list of {len(args)}: {', '.join(map(words, args))}"
     if origin is dict:
         return f"mapping of {words(args[0])} to {words(args[1])}"
-    return _WORDS.get(annotation, getattr(annotation, "__name__", str(annotation)).lower())
+    return _WORDS.get(annotation, "block")
 
 
 _WORDS = {int: "whole number", float: "number", str: "text", bool: "true or false", list: "list", dict: "block"}

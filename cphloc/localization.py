@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cphloc import __version__
 from cphloc.data.volume import Volume
+from cphloc.paths import atomic
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,12 +71,12 @@ class Localization:
         return {name: self._measure(self.masks == number) for number, name in self.classes.items()}
 
     def _measure(self, inside: np.ndarray) -> dict[str, float]:
-        from cphloc.metrics.response import longest_diameter
+        from cphloc.metrics.response import longest_diameter_mm
 
         grid = self.image.geometry
         amount = float(np.count_nonzero(inside)) * grid.voxel_volume
         unit = grid.unit
-        diameter = {f"longest_diameter_{unit}": longest_diameter(inside, grid.spacing_mm)}
+        diameter = {f"longest_diameter_{unit}": longest_diameter_mm(inside, grid.spacing_mm)}
         if grid.dims == 2:
             return {f"area_{unit}2": amount, **diameter}
         return {"volume_ml": amount / 1000, **diameter} if unit == "mm" else {f"volume_{unit}3": amount, **diameter}
@@ -99,7 +102,6 @@ class Localization:
             the matplotlib figure; a notebook shows it.
         """
         from cphloc.data.overlay import overlay
-        from cphloc.data.write import write_figure
 
         numbers = {name: number for number, name in self.classes.items()}
         figure = overlay(
@@ -111,7 +113,8 @@ class Localization:
             self._title(),
         )
         if path is not None:
-            write_figure(path, figure)
+            with atomic(path) as temporary:
+                figure.savefig(temporary)
         return figure
 
     def _title(self) -> str:
@@ -125,15 +128,66 @@ class Localization:
         return f"{self.case}: {', '.join(parts)}" if parts else self.case
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Write everything that was found, in the geometry of the input; see `cphloc.data.write.write_localization`.
+        """Write everything that was found, in the geometry of the input.
 
         Args:
-            folder: made if it does not exist.
+            folder: made if it does not exist; files begin with the case's name.
 
         Returns:
-            the files written: masks and attention as NIfTI (PNG for pictures; also DICOM SEG where the input was DICOM),
-            boxes as CSV and COCO JSON, the facts as JSON, and a picture.
-        """
-        from cphloc.data.write import write_localization
+            the files: ``_mask`` and ``_attention`` (NIfTI; a PNG mask for pictures; also DICOM SEG where the input was a
+            DICOM series), ``_boxes.csv`` (and COCO JSON in 2-D), ``_result.json`` and ``_overlay.png``.
 
-        return write_localization(self, Path(folder))
+        Raises:
+            CphlocError: the folder cannot be written; no file is left half-written.
+        """
+        stem = Path(folder) / self.case
+        written = [*self._save_maps(stem), *self._save_boxes(stem)]
+        result, picture = Path(f"{stem}_result.json"), Path(f"{stem}_overlay.png")
+        with atomic(result) as temporary:
+            temporary.write_text(json.dumps(self.summary(), indent=2) + "\n", encoding="utf-8")
+        self.plot(picture)
+        return [*written, result, picture]
+
+    def _save_maps(self, stem: Path) -> Iterator[Path]:
+        from cphloc.data.write import write_map, write_mask
+
+        grid = self.image.geometry
+        if self.masks is not None:
+            path = Path(f"{stem}_mask{'.png' if grid.dims == 2 else '.nii.gz'}")
+            write_mask(path, self.masks, grid)
+            yield path
+            if self.image.modality is not None and Path(self.image.source.partition("#")[0]).is_dir():
+                yield self._save_dicom_seg(Path(f"{stem}_seg.dcm"))
+        if self.attention is not None:
+            path = Path(f"{stem}_attention.nii.gz")
+            write_map(path, self.attention, grid)
+            yield path
+
+    def _save_dicom_seg(self, path: Path) -> Path:
+        from cphloc.data.write_dicom_seg import write_dicom_seg
+
+        folder, _, series = self.image.source.partition("#")
+        write_dicom_seg(
+            path, self.masks, self.image.geometry, folder, self.classes, version=__version__, series=series or None
+        )
+        return path
+
+    def _save_boxes(self, stem: Path) -> Iterator[Path]:
+        if self.boxes is None:
+            return
+        from cphloc.data.write import CaseBoxes, write_boxes_csv, write_coco
+
+        dims, numbers = self.image.dims, {name: number for number, name in self.classes.items()}
+        found = CaseBoxes(
+            self.case,
+            self.image.geometry,
+            np.array([box.voxels for box in self.boxes]).reshape(-1, 2 * dims),
+            np.array([numbers[box.name] for box in self.boxes], int),
+            np.array([box.score for box in self.boxes]),
+        )
+        table, coco = Path(f"{stem}_boxes.csv"), Path(f"{stem}_boxes.json")
+        write_boxes_csv(table, [found], self.classes)
+        yield table
+        if dims == 2:
+            write_coco(coco, [found], self.classes)
+            yield coco

@@ -7,11 +7,12 @@ later version has other defaults.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
 from cphloc import registry, yamlio
 from cphloc.argument_types import NonNegativeInt, PositiveFloat, PositiveInt, UnitInterval
@@ -66,12 +67,22 @@ class Data(Block):
         return dict(self.model_extra or {})
 
 
+def _named(heads: Any) -> Any:
+    """Refuse one head where heads by name are meant."""
+    if isinstance(heads, dict) and isinstance(heads.get("type"), str):
+        msg = f"a head without a name; write {{mask: {{type: {heads['type']}, ...}}}} or another name"
+        raise ValueError(msg)
+    return heads
+
+
 class ModelBlocks(_Strict):
     """What the model is put together from."""
 
     backbone: Block = Field(description="turns an image into a pyramid")
     neck: Block | None = Field(None, description="turns a pyramid into a pyramid")
-    heads: dict[str, Block] = Field(description="what the model gives, by name", min_length=1)
+    heads: Annotated[dict[str, Block], BeforeValidator(_named)] = Field(
+        description="what the model gives, by name", min_length=1
+    )
     weights: dict[str, PositiveFloat] = Field({}, description="weight of each head's loss; 1 where not stated")
 
 
@@ -94,11 +105,19 @@ class Train(_Strict):
     patience: PositiveInt | None = Field(None, description="stop after this many validations without a better one")
 
 
+def _folder_name(name: str) -> str:
+    """Refuse a name that could not be that of a folder of runs."""
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name, re.ASCII):
+        msg = "not a name; use A-Z, a-z, 0-9, '_', '.' and '-', and start with a letter or digit"
+        raise ValueError(msg)
+    return name
+
+
 class Recipe(_Strict):
     """A complete, checked recipe; `load` makes it."""
 
     format: PositiveInt = Field(FORMAT, description="version of the recipe language")
-    name: str = Field("recipe", description="by default the file's name", pattern=r"^[A-Za-z0-9][\w.-]*$")
+    name: Annotated[str, AfterValidator(_folder_name)] = Field("recipe", description="by default the file's name")
     description: str = Field("", description="one line for people")
     task: Task = Field(description="what the model is for")
     dims: Dims = Field(description="number of axes of an image")
@@ -180,8 +199,9 @@ def load(source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | 
         problems = []
     except ValidationError as error:
         problems = problems_of(error, Recipe, tree)
-    problems += block_problems(tree, Data)
-    problems += cross_problems(tree)
+    of_blocks = block_problems(tree, Data)
+    named = {problem.path for problem in of_blocks}
+    problems = [*of_blocks, *(p for p in problems if p.path not in named), *cross_problems(tree)]
     if problems:
         raise RecipeError(_in_order(problems))
     fill(tree, Recipe, Data)

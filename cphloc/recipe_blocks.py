@@ -12,7 +12,7 @@ from cphloc import registry
 from cphloc.errors import InputError, NotFoundError, Problem, RecipeError
 from cphloc.nodes import KeyPath, Node, dotted, from_plain
 from cphloc.registry import Card
-from cphloc.report import problems_of
+from cphloc.report import Owner, problems_of
 from cphloc.signature import WIRED, Argument, arguments_of, parse_signature
 
 
@@ -85,7 +85,8 @@ def _places(root: Node) -> Iterator[tuple[str, KeyPath]]:
     yield from (("transform", ("data", "augment", i)) for i in _keys(root, ("data", "augment")))
     yield "backbone", ("model", "backbone")
     yield "neck", ("model", "neck")
-    yield from (("head", ("model", "heads", key)) for key in _keys(root, ("model", "heads")))
+    if not _is_text(root.get(("model", "heads", "type"))):
+        yield from (("head", ("model", "heads", key)) for key in _keys(root, ("model", "heads")))
     yield "optimizer", ("train", "optimizer")
     yield "schedule", ("train", "schedule")
 
@@ -122,9 +123,10 @@ def _arguments(block: BlockAt) -> list[Argument]:
 def _check(block: BlockAt, root: Node, dims: Any, common: set[str]) -> Iterator[Problem]:
     kind, path, node = block
     named = node.children.get("type")
+    if named is None:
+        fix = f"add 'type:', one of the {registry.plural(kind)}: {registry.some(registry.cards(kind))}"
+        yield Problem(str(node.key_where), dotted((*path, "type")), "missing", fix)
     if not _is_text(named):
-        if named is None and kind not in ("dataset", "transform", "backbone", "neck", "head", "optimizer"):
-            yield Problem(str(node.key_where), dotted((*path, "type")), "missing", f"name a {kind}: cphloc list {kind}")
         return
     at_type, type_path = str(named.where), dotted((*path, "type"))
     try:
@@ -143,21 +145,13 @@ def _check(block: BlockAt, root: Node, dims: Any, common: set[str]) -> Iterator[
     try:
         model.model_validate(stated, context={"dims": dims})
     except ValidationError as error:
-        notes = _notes(card)
-        for problem in problems_of(error, model, root, path, f"{kind} '{card.name}'"):
-            yield notes.get(problem.path.rsplit(".", 1)[-1], lambda p: p)(problem)
+        yield from problems_of(error, model, root, path, _owner(card, common - {"type"}))
 
 
-def _notes(card: Card) -> dict[str, Any]:
-    """Better advice about keys that are unknown for a known reason, by key."""
-
-    def advise(fix: str) -> Any:
-        return lambda problem: (
-            Problem(problem.where, problem.path, problem.what, fix) if "unknown key" in problem.what else problem
-        )
-
-    renamed = {old: advise(f"it is now called '{new}': cphloc migrate") for old, new in card.renamed_arguments.items()}
-    return renamed | {name: advise("remove it: the build works it out") for name in WIRED}
+def _owner(card: Card, siblings: set[str]) -> Owner:
+    renamed = {old: f"it is now called '{new}': cphloc migrate" for old, new in card.renamed_arguments.items()}
+    wired = dict.fromkeys(WIRED, "remove it: the build works it out")
+    return Owner(f"{card.kind} '{card.name}'", tuple(sorted(siblings)), renamed | wired)
 
 
 @functools.cache

@@ -14,7 +14,7 @@ from typing import Any
 
 from cphloc import paths, yamlio
 from cphloc.errors import InputError, NotFoundError, Problem, RecipeError, did_you_mean
-from cphloc.nodes import Key, KeyPath, Node, Position, dotted, from_plain
+from cphloc.nodes import Key, KeyPath, Node, dotted, from_plain
 from cphloc.yamlio import MAX_NODES
 
 _REFERENCE = re.compile(r"\$\{\s*([^${}]+?)\s*\}")
@@ -222,4 +222,8 @@ def set_argument(text: str) -> tuple[str, Any]:
     if not equals or not parse_path(key):
         msg = f"--set {text}: no 'key=value'; write for example --set train.steps=100"
         raise InputError(msg)
-    return key, yamlio.read(value, str(Position(f"--set {text}"))).plain
+    try:
+        return key, yamlio.read(value, "value").plain
+    except RecipeError as error:
+        problems = [Problem(f"--set {text}", key, p.what, "check quotes and brackets") for p in error.problems]
+        raise RecipeError(problems) from None

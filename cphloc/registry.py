@@ -14,7 +14,7 @@ import importlib.metadata
 import importlib.util
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -161,12 +161,12 @@ def missing(kind: str, name: str) -> tuple[str, str]:
         return f"the {kind} '{name}' is now called '{new}'", f"write '{new}', or run: cphloc migrate"
     for other in (*KINDS, *TABLES):
         if other != kind and name in cards(other):
-            fix = did_you_mean(name, names) or f"{plural(kind)}: {_some(names)}"
+            fix = did_you_mean(name, names) or f"{plural(kind)}: {some(names)}"
             return f"'{name}' is {_article(other)} {other}, not {_article(kind)} {kind}", fix
     for plugin, owned in _known_plugins().items():
         if name in owned.get(kind, ()):
             return f"the {kind} '{name}' is in plug-in '{plugin}', not installed", f"pip install {plugin}"
-    fix = did_you_mean(name, names) or f"{plural(kind)}: {_some(names)}"
+    fix = did_you_mean(name, names) or f"{plural(kind)}: {some(names)}"
     return f"unknown {kind} '{name}'", fix
 
 
@@ -193,7 +193,7 @@ class _Cards(Mapping[str, Card]):
 
     def __init__(self, kind: str) -> None:
         if kind not in (*KINDS, *TABLES):
-            msg = f"no kind '{kind}'; {did_you_mean(kind, (*KINDS, *TABLES)) or f'kinds: {_some((*KINDS, *TABLES))}'}"
+            msg = f"no kind '{kind}'; {did_you_mean(kind, (*KINDS, *TABLES)) or f'kinds: {some((*KINDS, *TABLES))}'}"
             raise InputError(msg)
         self.kind = kind
         self._read = _read_card if kind in KINDS else _read_entry
@@ -248,18 +248,23 @@ def _plugin_folders() -> list[Path]:
 
 def _files(kind: str) -> dict[str, str]:
     """Card files of a kind by name."""
+    folders = [os.path.join(folder, kind) for folder in _folders()]
+    return _listed(kind, tuple((f, os.stat(f).st_mtime_ns) for f in folders if os.path.isdir(f)))
+
+
+@functools.lru_cache(maxsize=32)
+def _listed(kind: str, folders: tuple[tuple[str, int], ...]) -> dict[str, str]:
+    """Card files in ``folders``; with the time of its last change, a folder is listed anew only when it changed."""
     found: dict[str, str] = {}
-    for folder in _folders():
-        try:
-            listed = [(e.name, e.path) for e in os.scandir(folder / kind) if e.name.endswith(".yaml")]
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        for file_name, path in listed:
-            name = file_name.removesuffix(".yaml")
+    for folder, _ in folders:
+        for entry in os.scandir(folder):
+            name, extension = os.path.splitext(entry.name)
+            if extension != ".yaml":
+                continue
             if name in found:
-                msg = f"{path} and {found[name]} both are the {kind} '{name}'; rename one"
+                msg = f"{entry.path} and {found[name]} both are the {kind} '{name}'; rename one"
                 raise InputError(msg)
-            found[name] = path
+            found[name] = entry.path
     return dict(sorted(found.items()))
 
 
@@ -316,8 +321,10 @@ def _known_plugins() -> dict[str, dict[str, list[str]]]:
     return known
 
 
-def _some(names: Mapping[str, Any] | tuple[str, ...], most: int = 12) -> str:
-    shown = ", ".join(list(names)[:most])
+def some(names: Iterable[str], most: int = 12) -> str:
+    """The first names, separated by commas."""
+    names = list(names)
+    shown = ", ".join(names[:most])
     return f"{shown}, ..." if len(names) > most else shown or "none"
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Annotated, Any, get_args
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from cphloc.argument_schema import words
 from cphloc.errors import Problem, did_you_mean
-from cphloc.nodes import KeyPath, Node, dotted
+from cphloc.nodes import Key, KeyPath, Node, dotted
+from cphloc.yamlio import inline
 
 _EXPECTED = {
     "int_type": "a whole number",
@@ -21,9 +23,8 @@ _EXPECTED = {
     "bool_type": "true or false",
     "list_type": "a list",
     "tuple_type": "a list",
-    "dict_type": "a block or mapping",
+    "dict_type": "a mapping",
     "model_type": "a block",
-    "model_attributes_type": "a block",
     "none_required": "null",
 }
 _SIGNS = {
@@ -34,8 +35,23 @@ _SIGNS = {
 }
 
 
+@dataclass(frozen=True)
+class Owner:
+    """Whose keys a report is about.
+
+    Args:
+        name: such as ``head 'unet'``; empty for the recipe itself.
+        siblings: keys beside the model's own that may stand there.
+        advice: what to do about keys that are unknown for a known reason, by key.
+    """
+
+    name: str = ""
+    siblings: tuple[str, ...] = ()
+    advice: Mapping[str, str] = field(default_factory=dict)
+
+
 def problems_of(
-    error: ValidationError, model: type[BaseModel], root: Node, base: KeyPath = (), owner: str = ""
+    error: ValidationError, model: type[BaseModel], root: Node, base: KeyPath = (), owner: Owner | None = None
 ) -> list[Problem]:
     """Describe every error of ``error``, one problem a place.
 
@@ -44,24 +60,15 @@ def problems_of(
         model: the pydantic model.
         root: the tree with positions.
         base: where in the tree the validated block stands.
-        owner: whose keys they are, such as ``head 'unet'``, for the message about an unknown one.
+        owner: whose keys they are.
     """
-    block = root.get(base) or root
+    report = _Report(model, root, base, owner or Owner())
     by_path: dict[KeyPath, list[dict[str, Any]]] = {}
-    for found in _without_union_noise(error.errors(include_url=False), block):
+    for found in _without_union_noise(error.errors(include_url=False), root.get(base) or root):
         by_path.setdefault(found["path"], []).append(found)
-    meant = {(*p[:-1], _intended(p, model)) for p, found in by_path.items() if found[0]["type"] == "extra_forbidden"}
-    lacking = [p for p, found in by_path.items() if found[0]["type"] == "missing" and p in meant]
-    return [_problem(p, found, model, root, base, owner) for p, found in by_path.items() if p not in lacking]
-
-
-def _intended(path: KeyPath, model: type[BaseModel]) -> str:
-    """The key that an unknown one was probably meant to be, so that it is not reported as missing too."""
-    return did_you_mean(str(path[-1]), _keys_of(_model_at(model, path[:-1]))).removeprefix("did you mean '")[:-2]
-
-
-def _keys_of(model: type[BaseModel] | None) -> list[str]:
-    return [f.alias or name for name, f in model.model_fields.items()] if model is not None else []
+    meant = {report.intended(path) for path, found in by_path.items() if found[0]["type"] == "extra_forbidden"}
+    lacking = {path for path, found in by_path.items() if found[0]["type"] == "missing" and path in meant}
+    return [report.problem(path, found) for path, found in by_path.items() if path not in lacking]
 
 
 def position(root: Node, path: KeyPath, of_key: bool = False) -> str:
@@ -75,9 +82,50 @@ def position(root: Node, path: KeyPath, of_key: bool = False) -> str:
     return str((node or root).key_where)
 
 
-def _without_union_noise(errors: Iterable[dict[str, Any]], block: Node) -> Iterator[dict[str, Any]]:
+@dataclass(frozen=True)
+class _Report:
+    model: type[BaseModel]
+    root: Node
+    base: KeyPath
+    owner: Owner
+
+    def problem(self, path: KeyPath, errors: list[dict[str, Any]]) -> Problem:
+        full = (*self.base, *path)
+        kind = errors[0]["type"]
+        if kind == "extra_forbidden":
+            what, fix = self._unknown(path)
+            return Problem(position(self.root, full, of_key=True), dotted(full), what, fix)
+        annotation = _annotation_at(self.model, path)
+        meant = "a value of another type" if annotation is None else words(annotation)
+        if kind == "missing" and isinstance(errors[0]["loc"][-1], str):
+            what = f"missing ({self.owner.name} needs it)" if self.owner.name else "missing"
+            return Problem(position(self.root, full), dotted(full), what, f"add '{path[-1]}:' with {_a(meant)}")
+        node = self.root.get(full)
+        value = node.plain if node is not None else None
+        what, advice = _complaint(value, errors, meant)
+        fix = advice or f"give {_a(meant)}{_default(_field_at(self.model, path))}"
+        return Problem(position(self.root, full), dotted(full), what, fix)
+
+    def intended(self, path: KeyPath) -> KeyPath:
+        """The path that an unknown key was probably meant to be, so that it is not reported as missing too."""
+        suggestion = did_you_mean(str(path[-1]), self._known(path))
+        return (*path[:-1], suggestion.removeprefix("did you mean '").removesuffix("'?"))
+
+    def _unknown(self, path: KeyPath) -> tuple[str, str]:
+        key, known = str(path[-1]), self._known(path)
+        what = f"unknown argument '{key}' of {self.owner.name}" if self.owner.name else f"unknown key '{key}'"
+        fix = self.owner.advice.get(key) or did_you_mean(key, known) or f"known: {', '.join(known) or 'none'}"
+        return what, fix
+
+    def _known(self, path: KeyPath) -> list[str]:
+        model = _model_in(_annotation_at(self.model, path[:-1]))
+        own = [f.alias or name for name, f in model.model_fields.items()] if model is not None else []
+        return [*own, *self.owner.siblings]
+
+
+def _without_union_noise(errors: Iterable[Any], block: Node) -> Iterator[dict[str, Any]]:
     """Add ``path``, the part of ``loc`` that the data has; of a union's complaints keep those of the deepest place."""
-    errors = [{**e, "path": _real_path(e["loc"], block, e["type"] in ("missing", "extra_forbidden"))} for e in errors]
+    errors = [{**e, "path": _real_path(e, block)} for e in errors]
     unions = {e["path"][:1] for e in errors if len(e["path"]) != len(e["loc"])}
     deepest = {top: max(len(e["path"]) for e in errors if e["path"][:1] == top) for top in unions}
     for found in errors:
@@ -85,64 +133,60 @@ def _without_union_noise(errors: Iterable[dict[str, Any]], block: Node) -> Itera
             yield found
 
 
-def _real_path(loc: tuple[Any, ...], block: Node, keep_last: bool) -> KeyPath:
-    """Drop from ``loc`` the names of union members, which the data does not have."""
-    path: list[Any] = []
+def _real_path(error: dict[str, Any], block: Node) -> KeyPath:
+    """Drop from the location the names of union members, which the data does not have."""
+    path: list[Key] = []
     node: Node | None = block
+    loc = error["loc"]
+    names_absent_key = error["type"] in ("missing", "extra_forbidden") and isinstance(loc[-1], str)
     for i, key in enumerate(loc):
         children = node.children if node is not None else {}
         if key in children:
             path.append(key)
             node = children[key]
-        elif keep_last and i == len(loc) - 1:
+        elif names_absent_key and i == len(loc) - 1:
             path.append(key)
     return tuple(path)
 
 
-def _problem(
-    path: KeyPath, errors: list[dict[str, Any]], model: type[BaseModel], root: Node, base: KeyPath, owner: str
-) -> Problem:
-    first = errors[0]
-    full = (*base, *path)
-    parent = _model_at(model, path[:-1])
-    if first["type"] == "extra_forbidden":
-        known = _keys_of(parent)
-        what = f"unknown key '{path[-1]}'" + (f" of {owner}" if owner else "")
-        fix = did_you_mean(str(path[-1]), known) or f"known: {', '.join(known) or 'none'}"
-        return Problem(position(root, full, of_key=True), dotted(full), what, fix)
-    field = _field_at(model, path)
-    meant = words(_annotation(field)) if field is not None else "a value of the right type"
-    if first["type"] == "missing":
-        of = f" ({owner} needs it)" if owner else ""
-        return Problem(position(root, full), dotted(full), f"missing{of}", f"add '{path[-1]}:' with {_a(meant)}")
-    value = root.get(full).plain if root.get(full) is not None else None
-    what = " and ".join(dict.fromkeys(_complaint(e, value) for e in errors if e["type"] not in _EXPECTED))
-    expected = list(dict.fromkeys(_EXPECTED[e["type"]] for e in errors if e["type"] in _EXPECTED))
-    if expected:
-        what = f"{_quoted(value)} is not {' or '.join(expected)}"
-    fix = _conversion(value, expected) or _nearest(errors, value) or f"give {_a(meant)}{_default(field)}"
-    return Problem(position(root, full), dotted(full), what, fix)
+def _complaint(value: Any, errors: list[dict[str, Any]], meant: str) -> tuple[str, str]:
+    """What is wrong with a value, and where it is known, what to write instead."""
+    special = [e for e in errors if e["type"] not in _EXPECTED]
+    if special:
+        what, advice = _special(value, special[0])
+        return what, advice
+    expected = list(dict.fromkeys(_EXPECTED[e["type"]] for e in errors))
+    if meant.startswith("block"):
+        expected = ["a block" if e == "a mapping" else e for e in expected]
+    return f"{_quoted(value)} is not {' or '.join(expected)}", _conversion(value, expected)
 
 
-def _complaint(error: dict[str, Any], value: Any) -> str:
+def _special(value: Any, error: dict[str, Any]) -> tuple[str, str]:
+    """A value of the right type that is wrong all the same."""
     kind, context = error["type"], error.get("ctx", {})
     if kind in _SIGNS:
         key, sign = _SIGNS[kind]
-        return f"{_quoted(value)} is not {sign} {context[key]}"
+        return f"{_quoted(value)} is not {sign} {context[key]:g}", ""
     if kind == "literal_error":
-        return f"{_quoted(value)} is not one of {context['expected']}"
+        return f"{_quoted(value)} is not one of {context['expected'].replace(chr(39), '')}", _choice(value, context)
     if kind == "per_axis":
-        return f"{context['length']} values for {context['dims']} axes"
-    if kind in ("too_short", "too_long"):
-        return f"{context['actual_length']} values"
-    return f"{_quoted(value)}: {error['msg'].removeprefix('Value error, ')}"
+        return f"{context['length']} values for {context['dims']} axes", ""
+    if kind == "too_short":
+        return f"{context['actual_length']} values", f"give at least {context['min_length']}"
+    if kind in ("too_long", "missing"):
+        return f"{_quoted(value)} has not the right length", ""
+    if kind == "string_pattern_mismatch":
+        return f"{_quoted(value)} does not match {context['pattern']}", ""
+    what, _, advice = error["msg"].removeprefix("Value error, ").partition("; ")
+    return f"{_quoted(value)}: {what}", advice
 
 
-def _nearest(errors: list[dict[str, Any]], value: Any) -> str:
-    choices = [
-        e["ctx"]["expected"].replace("'", "").replace(" or ", ", ") for e in errors if e["type"] == "literal_error"
-    ]
-    return did_you_mean(str(value), [c for text in choices for c in text.split(", ")])
+def _choice(value: Any, context: dict[str, Any]) -> str:
+    """The choice that was probably meant."""
+    choices = context["expected"].replace(" or ", ", ").split(", ")
+    if str(value) in choices:
+        return "remove the quotes"
+    return did_you_mean(str(value), [choice.strip("'") for choice in choices])
 
 
 def _conversion(value: Any, expected: list[str]) -> str:
@@ -154,56 +198,66 @@ def _conversion(value: Any, expected: list[str]) -> str:
             number = float(value)
         except ValueError:
             return ""
-        if number.is_integer() or "a number" in expected:
-            return "remove the quotes"
+        return "remove the quotes" if number.is_integer() or "a number" in expected else ""
     if "a whole number" in expected and isinstance(value, float) and value.is_integer():
         return f"write {int(value)}"
-    if "text" in expected and isinstance(value, int | float) and len(expected) == 1:
-        return f"write '{value}' in quotes"
-    if expected and set(expected) <= {"a block", "a block or mapping"} and isinstance(value, str):
+    if expected == ["text"] and isinstance(value, int | float):
+        return f"write '{inline(value)}' in quotes"
+    if "a block" in expected and isinstance(value, str):
         return f"write {{type: {value}}}"
+    if "a block" in expected and value is None:
+        return "indent what belongs to it"
     return ""
 
 
 def _default(field: FieldInfo | None) -> str:
-    if field is None or field.is_required() or field.default is None or field.default_factory is not None:
+    if field is None or field.is_required() or field.default is None or isinstance(field.default, BaseModel):
         return ""
-    return f" (default {field.default})"
+    return f" (default {inline(field.default)})"
 
 
 def _quoted(value: Any, most: int = 60) -> str:
-    text = f"'{value}'" if isinstance(value, str) else "null" if value is None else str(value)
-    text = text.lower() if isinstance(value, bool) else text
+    text = f"'{value}'" if isinstance(value, str) else inline(value)
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def _a(meant: str) -> str:
-    return meant if meant.split()[0] in ("text", "true", "null", "one") or "|" in meant else f"a {meant}"
+    return f"a {meant}" if meant.split()[0] in ("whole", "number", "list", "mapping", "block") else meant
 
 
-def _annotation(field: FieldInfo) -> Any:
-    return Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+def _annotation_at(model: type[BaseModel], path: KeyPath) -> Any:
+    """The type that ``model`` has at ``path``; ``None`` where it has none."""
+    annotation: Any = model
+    for key in path:
+        annotation = _step(annotation, key)
+    return annotation
+
+
+def _step(annotation: Any, key: Key) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        found = _field_of(annotation, key)
+        if found is None:
+            return None
+        return Annotated[(found.annotation, *found.metadata)] if found.metadata else found.annotation
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is list and isinstance(key, int):
+        return args[0]
+    if origin is tuple and isinstance(key, int) and key < len(args):
+        return args[key]
+    if origin is dict:
+        return args[1]
+    members = args[:1] if origin is Annotated else args
+    return next((step for member in members if (step := _step(member, key)) is not None), None)
+
+
+def _field_of(model: type[BaseModel], key: Key) -> FieldInfo | None:
+    return next((f for name, f in model.model_fields.items() if key in (name, f.alias)), None)
 
 
 def _field_at(model: type[BaseModel], path: KeyPath) -> FieldInfo | None:
-    """The field that the deepest model on ``path`` has for it."""
-    field = None
-    for i, key in enumerate(path):
-        owner = _model_at(model, path[:i])
-        if owner is None:
-            break
-        field = next((f for name, f in owner.model_fields.items() if key in (name, f.alias)), field)
-    return field
-
-
-def _model_at(model: type[BaseModel], path: KeyPath) -> type[BaseModel] | None:
-    current: Any = model
-    for key in path:
-        if not (isinstance(current, type) and issubclass(current, BaseModel)):
-            return None
-        field = next((f for name, f in current.model_fields.items() if key in (name, f.alias)), None)
-        current = _model_in(field.annotation) if field is not None else None
-    return current
+    """The field at ``path``; ``None`` for an item of a list or mapping."""
+    owner = _annotation_at(model, path[:-1])
+    return _field_of(owner, path[-1]) if path and isinstance(owner, type) and issubclass(owner, BaseModel) else None
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

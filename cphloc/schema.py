@@ -1,7 +1,7 @@
 """JSON Schema of recipes, so that editors complete and check them: names, arguments, types, ranges and meanings.
 
-Every value may also be a reference such as ``${data.patch}``, every mapping may have free ``x-`` keys, and a recipe that
-``extends`` another may leave out anything; what is missing after merging is found by ``cphloc check``.
+Every value may also be a reference such as ``${data.patch}``, every mapping may have free ``x-`` keys, and a recipe
+that ``extends`` another may leave out anything; what is missing after merging is found by ``cphloc check``.
 """
 
 from __future__ import annotations
@@ -40,8 +40,7 @@ def recipe_schema() -> Schema:
         "heads": {"type": "object", "additionalProperties": _ref("head"), "minProperties": 1},
     }
     definitions["Train"]["properties"] |= {"optimizer": _ref("optimizer"), "schedule": _ref("schedule")}
-    top = _opened(made)
-    needed = top.pop("required")
+    top, needed = _opened(made), made["required"]
     top["properties"] |= {"data": _ref("dataset"), "extends": {"type": "string", "description": "recipe to start from"}}
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
@@ -104,13 +103,8 @@ def _with_kinds(schema: Schema) -> Schema:
 def _opened(schema: Schema) -> Schema:
     """A model's schema that also takes references and free keys; it asks for nothing, since a parent may have it."""
     properties = {name: _or_reference(_referring(s)) for name, s in schema["properties"].items()}
-    kept = {key: value for key, value in schema.items() if key == "required" and "format" in properties}
-    return {
-        "type": "object",
-        "properties": properties,
-        "additionalProperties": False,
-        "patternProperties": _FREE_KEYS,
-    } | kept
+    closed = {"additionalProperties": False, "patternProperties": _FREE_KEYS}
+    return {"type": "object", "properties": properties, **closed}
 
 
 def _or_reference(schema: Schema) -> Schema:

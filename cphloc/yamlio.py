@@ -218,9 +218,8 @@ class _Reader:
             return None
         twin = next((k for k in (key, str(key), _whole(key)) if k in siblings), None)
         if twin is not None:
-            self._report(
-                where, f"duplicate key '{key}', given first in line {siblings[twin].key_where.line}", "keep one"
-            )
+            first = siblings[twin].key_where.line
+            self._report(where, f"duplicate key '{key}', given first in line {first}", "keep one", below=(key,))
             return None
         return key
 
@@ -239,8 +238,8 @@ class _Reader:
     def _position(self, event: yaml.Event) -> Position:
         return Position(self.source, event.start_mark.line + 1, event.start_mark.column + 1)
 
-    def _report(self, where: Position, what: str, fix: str) -> None:
-        self.problems.append(Problem(str(where), dotted(self.path), what, fix))
+    def _report(self, where: Position, what: str, fix: str, below: KeyPath = ()) -> None:
+        self.problems.append(Problem(str(where), dotted((*self.path, *below)), what, fix))
         if len(self.problems) == MAX_PROBLEMS:
             raise RecipeError(self.problems)
 

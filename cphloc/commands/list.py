@@ -50,7 +50,7 @@ def _members(group: str) -> Iterator[tuple[str, str]]:
     if group == "zoo":
         from cphloc.zoo.entries import list_entries
 
-        yield from ((f"{e.name}@{e.version}", f"{e.task}, {e.dims}-D") for e in list_entries())
+        yield from ((str(listing), listing.row.summary) for listing in list_entries())
     elif group == "recipes":
         for name, path in shipped_recipes().items():
             description = yamlio.load(path).get(("description",))

@@ -23,7 +23,7 @@ def run(options: argparse.Namespace) -> Answer:
     """Show the component, or the components of several kinds, that have this name; else the entry."""
     kind, _, name = options.name.rpartition("/")
     kinds = [kind] if kind in (*KINDS, *TABLES) else (*KINDS, *TABLES)
-    found = [registry.card(k, name) for k in kinds if name in registry.cards(k)]
+    found = [registry.card(k, name) for k in kinds if name in registry.cards(k) or k == kind]
     if not found:
         return _entry(options.name)
     facts = [_facts(card, registry.arguments(card)) for card in found]
@@ -34,7 +34,7 @@ def _entry(name: str) -> Answer:
     from cphloc.zoo.entries import find_entry
 
     try:
-        entry = find_entry(name)
+        entry = find_entry(name).entry
     except NotFoundError as error:
         suggestion = did_you_mean(name, (n for k in (*KINDS, *TABLES) for n in registry.cards(k)))
         if not suggestion:

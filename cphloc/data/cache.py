@@ -32,7 +32,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class PreparedCase:
-    """A case in the model's frame; the arrays are memory-mapped, so only what is used is read.
+    """A case in the model's frame; image, mask and region are memory-mapped, so only what is used is read.
 
     Args:
         id: of the case.
@@ -41,6 +41,7 @@ class PreparedCase:
         geometry: grid of ``image``.
         source: grid of the file, to which results go back.
         foreground: ``(n, 1 + D)`` int32; class and index of voxels on which a patch may be centred.
+        content: hash of the files it was made from (`cphloc.data.fingerprint.content_hash`).
     """
 
     id: str
@@ -49,6 +50,7 @@ class PreparedCase:
     geometry: Geometry
     source: Geometry
     foreground: np.ndarray
+    content: str
 
 
 def entry_key(case: Case, preprocessing: str) -> str:
@@ -153,6 +155,7 @@ def _store(prepared: PreparedCase, folder: Path) -> None:
             "id": prepared.id,
             "geometry": _geometry_to_json(prepared.geometry),
             "source": _geometry_to_json(prepared.source),
+            "content": prepared.content,
             "arrays": checksums,
         }
         (aside / "case.json").write_text(json.dumps(facts))
@@ -180,6 +183,7 @@ def _load(folder: Path, verify: bool) -> PreparedCase | None:
             _geometry_from_json(facts["geometry"]),
             _geometry_from_json(facts["source"]),
             arrays["foreground"],
+            facts["content"],
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -189,8 +193,8 @@ def _open_array(path: Path, size: int, checksum: int, verify: bool) -> np.ndarra
     if path.stat().st_size != size or (verify and zlib.crc32(path.read_bytes()) != checksum):
         msg = f"{path} is damaged"
         raise ValueError(msg)
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
-    return array.view(np.ndarray)
+    large = path.stem in ("image", "mask", "region")
+    return np.load(path, mmap_mode="r" if large else None, allow_pickle=False).view(np.ndarray)
 
 
 def _geometry_to_json(geometry: Geometry) -> dict[str, object]:

@@ -87,8 +87,15 @@ def draw_phantom(scene: Scene, positive: bool, seed: int) -> Phantom:
     region = np.zeros(scene.size, np.uint8)
     placed: list[tuple[np.ndarray, float]] = []
     for _ in range(int(rng.integers(*scene.objects, endpoint=True)) if positive else 0):
-        radius = rng.uniform(*scene.diameter_mm) / 2
-        centre = _free_place(scene, body, placed, radius, rng)
+        place = _free_place(scene, body, placed, rng)
+        if place is None:
+            low, high = scene.diameter_mm
+            msg = (
+                f"phantom: no room for an object of {low:g} to {high:g} mm among {len(placed)} others in {scene.size} "
+                f"voxels of {scene.spacing_mm} mm; make the image larger, or the objects smaller or fewer"
+            )
+            raise InputError(msg)
+        centre, radius = place
         depth = _ellipsoid(grid, centre, radius * rng.uniform(0.8, 1.0, len(scene.size)), rng)
         image += scene.contrast * deviation * _soft(depth)
         left = centre[-1] >= 0
@@ -124,27 +131,20 @@ def _texture(scene: Scene, rng: np.random.Generator) -> np.ndarray:
 
 
 def _free_place(
-    scene: Scene,
-    body: np.ndarray,
-    placed: list[tuple[np.ndarray, float]],
-    radius: float,
-    rng: np.random.Generator,
-) -> np.ndarray:
-    """A centre well inside body and image, in mm, so that nothing touches what is placed; remembers it there."""
+    scene: Scene, body: np.ndarray, placed: list[tuple[np.ndarray, float]], rng: np.random.Generator
+) -> tuple[np.ndarray, float] | None:
+    """Centre and radius in mm of a sphere well inside body and image that touches nothing placed; ``None`` if full."""
     size, spacing = np.asarray(scene.size), np.asarray(scene.spacing_mm)
-    gap = radius + 2 * spacing.max()
     for _ in range(500):
+        radius = rng.uniform(*scene.diameter_mm) / 2
         centre = rng.uniform(-0.5, 0.5, len(size)) * (size * spacing)
         inside = (np.abs(centre) + radius <= size * spacing / 2).all()
         voxel = tuple(np.clip((centre / spacing + size / 2).astype(int), 0, size - 1))
+        gap = radius + 2 * spacing.max()
         if inside and body[voxel] < 0.6 and all(np.linalg.norm(centre - c) > gap + r for c, r in placed):
             placed.append((centre, radius))
-            return centre
-    msg = (
-        f"phantom: no room for an object of {2 * radius:.1f} mm among {len(placed)} others in {scene.size} voxels of "
-        f"{scene.spacing_mm} mm; make the image larger, or the objects smaller or fewer"
-    )
-    raise InputError(msg)
+            return centre, radius
+    return None
 
 
 def _ellipsoid(
@@ -170,9 +170,11 @@ def _distractor(
     placed: list[tuple[np.ndarray, float]],
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """A rod of the objects' contrast, or a blob so faint and blurred that it is no object."""
-    radius = rng.uniform(*scene.diameter_mm) / 2
-    centre = _free_place(scene, body, placed, radius, rng)
+    """A rod of the objects' contrast, or a blob so faint and blurred that it is no object; none in a full image."""
+    place = _free_place(scene, body, placed, rng)
+    if place is None:
+        return np.zeros(scene.size)
+    centre, radius = place
     dims = len(scene.size)
     if rng.random() < 0.5:
         semi_axes = np.asarray([radius, *[radius / 6] * (dims - 1)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -14,6 +15,7 @@ from cphloc.annotation import mask_of
 from cphloc.data.augment import Augmentation
 from cphloc.data.case import Case, read_case
 from cphloc.data.dataset import Dataset, Split
+from cphloc.data.fingerprint import check_splits, fingerprint
 from cphloc.data.intensity import Intensity, fit_intensity, parse_intensity
 from cphloc.data.loader import Batch, PatchSamples, Steps, training_loader
 from cphloc.data.prepare import PreparedCases, prepare
@@ -84,7 +86,7 @@ class Pipeline:
         schemes = data.intensity if isinstance(data.intensity, list) else [data.intensity]
         intensity = [_plain(scheme) for scheme in schemes]
         return cls(
-            open_dataset(data),
+            open_dataset(data, recipe.dims),
             data.patch,
             data.spacing_mm,
             intensity if isinstance(data.intensity, list) else intensity[0],
@@ -118,9 +120,18 @@ class Pipeline:
         """
         return prepare(self.dataset.cases(split), self.preprocess, len(self.dataset.classes), self.skip_bad)
 
+    def fingerprint(self, split: Split) -> str:
+        """Hash of the ids and contents of a split's cases."""
+        return fingerprint((case.id, case.content) for case in self.cases(split))
+
     @cached_property
     def samples(self) -> PatchSamples:
-        """The patches of the training split."""
+        """The patches of the training split.
+
+        Raises:
+            DataError: cases cannot be used, or a case or patient is in two splits.
+        """
+        check_splits(self.dataset)
         return PatchSamples(self.cases("train"), self.patch, self.augmentation, self.foreground, self.seed)
 
     def batches(self, batch: int, first: int = 0, rank: int = 0, ranks: int = 1) -> Iterable[Batch]:
@@ -135,12 +146,16 @@ class Pipeline:
         return training_loader(self.samples, Steps(batch, first, rank, ranks), self.workers)
 
 
-def open_dataset(data: Data) -> Dataset:
+def open_dataset(data: Data, dims: int) -> Dataset:
     """The data set that the ``data`` section of a recipe names.
+
+    Args:
+        data: the section.
+        dims: number of axes that the recipe states.
 
     Raises:
         NotFoundError: it is not there.
-        InputError: it takes no ``root`` or no ``channels``.
+        InputError: it takes no ``root`` or no ``channels``, or its images have another number of axes.
     """
     arguments = dict(data.args)
     known = {a.name for a in registry.arguments(registry.card("dataset", data.type))}
@@ -151,7 +166,14 @@ def open_dataset(data: Data) -> Dataset:
             raise InputError(msg)
         if value is not None:
             arguments[name] = value
-    return registry.resolve("dataset", data.type)(**arguments)
+    kind = registry.resolve("dataset", data.type)
+    if "dims" in inspect.signature(kind).parameters:
+        arguments["dims"] = dims
+    dataset = kind(**arguments)
+    if dataset.dims != dims:
+        msg = f"data set '{data.type}' is {dataset.dims}-D but the recipe says dims: {dims}"
+        raise InputError(msg)
+    return dataset
 
 
 def _plain(block: str | Block) -> dict[str, Any]:

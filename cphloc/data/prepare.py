@@ -15,6 +15,7 @@ from rich.progress import track
 from cphloc.annotation import IGNORE, Annotation
 from cphloc.data.cache import PreparedCase, entry_key, evict, open_entry
 from cphloc.data.case import Case, read_case
+from cphloc.data.fingerprint import content_hash
 from cphloc.data.preprocess import Preprocess
 from cphloc.errors import DataError, InputError
 from cphloc.geometry import Geometry
@@ -73,7 +74,9 @@ def prepare(cases: Sequence[Case], preprocess: Preprocess, classes: int, skip_ba
     threads = min(8, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads) as pool:
         checks = pool.map(partial(_problem, prepared), prepared.cases)
-        shown = track(checks, "preparing cases", len(cases), console=Console(stderr=True), transient=True)
+        console = Console(stderr=True)
+        quiet = not console.is_terminal
+        shown = track(checks, "preparing cases", len(cases), console=console, transient=True, disable=quiet)
         problems = list(zip(prepared.cases, shown, strict=True))
     bad = [f"case '{case.id}': {problem}" for case, problem in problems if problem]
     if bad:
@@ -100,7 +103,8 @@ def prepare_case(case: Case, preprocess: Preprocess, classes: int) -> PreparedCa
         raise DataError(msg)
     annotation = _prepared_annotation(given, preprocess, volume.geometry)
     foreground = _foreground(annotation, preprocess.dims)
-    return PreparedCase(case.id, ready.array, annotation, ready.geometry, volume.geometry, foreground)
+    grids = ready.geometry, volume.geometry
+    return PreparedCase(case.id, ready.array, annotation, *grids, foreground, content_hash(case))
 
 
 def _prepared_annotation(given: Annotation, preprocess: Preprocess, geometry: Geometry) -> Annotation:

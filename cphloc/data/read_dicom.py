@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 _NOT_IMAGES = ("RTSTRUCT", "RTPLAN", "RTDOSE", "SEG", "SR", "PR", "KO", "REG", "DOC")
+_DECODED = ("Modality", "SeriesInstanceUID", "SeriesDescription", "SeriesNumber", "Rows", "Columns", "NumberOfFrames")
 _SUFFIXES = (".dcm", ".dicom", ".ima")
 
 
@@ -87,6 +88,12 @@ def _header(path: Path) -> Dataset:
         header = dcmread(path, stop_before_pixels=True, force=True)
         if "SOPClassUID" not in header and "DirectoryRecordSequence" not in header:
             msg = f"{path}: cannot be read as DICOM (no SOPClassUID); copy or export it again"
+            raise DataError(msg)
+        # pydicom decodes a value when it is first asked for; damaged ones shall show here, with the file's name.
+        for name in _DECODED:
+            header.get(name)
+        if "Rows" in header and not (int(header.Rows) > 0 and int(header.Columns) > 0):
+            msg = f"{path}: states {header.Rows}x{header.Columns} pixels; copy or export it again"
             raise DataError(msg)
         return header
 

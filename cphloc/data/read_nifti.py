@@ -1,4 +1,4 @@
-"""NIfTI-1 and NIfTI-2: SimpleITK tells where the image lies, the voxels are decoded here.
+"""NIfTI-1: SimpleITK tells where the image lies, the voxels are decoded here.
 
 ITK's reader returns voxels for a truncated or damaged file without an error. Decompressing the file whole checks its
 length and checksum, and takes half the time.
@@ -20,12 +20,13 @@ from cphloc.data.volume import Volume
 from cphloc.errors import DataError
 
 _DTYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
+_NIFTI2 = (struct.pack("<i4s", 540, b"n+2\0"), struct.pack(">i4s", 540, b"n+2\0"))
 _RGB = {128: 3, 2304: 4}
 
 
 @dataclass(frozen=True)
 class _Header:
-    """Fields of the NIfTI header that describe the voxels; names as in the standard (nifti1.h, nifti2.h)."""
+    """Fields of the NIfTI header that describe the voxels; names as in the standard (nifti1.h)."""
 
     dim: tuple[int, ...]
     datatype: int
@@ -64,25 +65,18 @@ def _content(path: Path) -> bytes:
 
 
 def _header(path: Path, content: bytes) -> _Header:
-    for order in "<>":
-        if len(content) >= 348 and content[344:347] in (b"n+1", b"ni1") and _size(content, order) == 348:
-            rank, *dim = struct.unpack_from(order + "8h", content, 40)
-            (datatype,) = struct.unpack_from(order + "h", content, 70)
-            offset, slope, inter = struct.unpack_from(order + "3f", content, 108)
-        elif len(content) >= 540 and content[4:7] in (b"n+2", b"ni2") and _size(content, order) == 540:
-            (datatype,) = struct.unpack_from(order + "h", content, 12)
-            rank, *dim = struct.unpack_from(order + "8q", content, 16)
-            offset, slope, inter = struct.unpack_from(order + "q2d", content, 168)
-        else:
-            continue
-        if not (1 <= rank <= 7 and min(dim[:rank]) >= 1 and math.isfinite(offset)):
-            raise damaged(path, f"its header states the size {tuple(dim)}")
-        return _Header(tuple(dim[:rank]), datatype, int(offset), float(slope), float(inter), order)
-    raise damaged(path, f"it is not NIfTI, it begins with {content[:12]!r}")
-
-
-def _size(content: bytes, order: str) -> int:
-    return struct.unpack_from(order + "i", content)[0]
+    if content[:8] in _NIFTI2:
+        msg = f"{path}: is NIfTI-2, which ITK does not read; convert it to NIfTI-1"
+        raise DataError(msg)
+    order = next((o for o in "<>" if len(content) >= 348 and struct.unpack_from(o + "i", content) == (348,)), None)
+    if order is None or content[344:347] != b"n+1":
+        raise damaged(path, f"it is not NIfTI, it begins with {content[:12]!r}")
+    rank, *dim = struct.unpack_from(order + "8h", content, 40)
+    (datatype,) = struct.unpack_from(order + "h", content, 70)
+    offset, slope, inter = struct.unpack_from(order + "3f", content, 108)
+    if not (1 <= rank <= 7 and min(dim[:rank]) >= 1 and math.isfinite(offset)):
+        raise damaged(path, f"its header states the size {tuple(dim)}")
+    return _Header(tuple(dim[:rank]), datatype, int(offset), slope, inter, order)
 
 
 def _voxels(path: Path, content: bytes, header: _Header, shape: tuple[int, ...]) -> np.ndarray:

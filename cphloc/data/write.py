@@ -116,9 +116,7 @@ def write_coco(path: str | Path, cases: Sequence[CaseBoxes], classes: Mapping[in
 
 def _rows(case: CaseBoxes, classes: Mapping[int, str]) -> Iterator[list[Any]]:
     dims = case.geometry.dims
-    world = Geometry.regular((1,) * dims)
-    # The world's own grid, in z, y, x order with voxel 0 centred on 0: half a voxel back, and x first.
-    enclosed = (case.geometry.boxes_to(world, case.boxes) - 0.5).reshape(-1, 2, dims)[:, :, ::-1].reshape(-1, 2 * dims)
+    enclosed = case.geometry.boxes_to_world(case.boxes)
     for box, millimetres, value, score in zip(case.boxes, enclosed, case.classes, case.scores, strict=True):
         corners = [f"{v:.3f}" for v in millimetres] if case.geometry.unit == "mm" else [""] * (2 * dims)
         yield [case.case, classes[int(value)], f"{float(score):.6g}", *corners, *(f"{float(v):.3f}" for v in box)]

@@ -1,8 +1,4 @@
-"""Inflation: a 2-D convolutional network becomes a 3-D one that starts from its weights (I3D, arXiv:1705.07750).
-
-What decides correctness is the *boring volume*: one image repeated along the slices must give the 2-D features in every
-slice. ``centre`` inflation is exact everywhere. ``average`` inflation is exact away from the ends, where zero padding
-takes part in the average.
+"""A whole 2-D convolutional network becomes a 3-D one that starts from its weights (I3D, arXiv:1705.07750).
 
 Every layer is either known here, and converted, or refused by name: nothing is guessed.
 """
@@ -17,26 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cphloc.errors import InputError
+from cphloc.ops.inflate import inflate
 
 Inflation = Literal["average", "centre"]
-"""``average``: the kernel divided among the slices; ``centre``: the kernel in the middle slice, zeros beside it."""
-
-FAMILIES = "resnet, resnext, regnet, efficientnet, mobilenetv3, convnext or densenet"
-
-
-def inflate_weight(weight: Tensor, depth: int, inflation: Inflation) -> Tensor:
-    """Kernel ``(O, I, h, w)`` to ``(O, I, depth, h, w)``.
-
-    >>> inflate_weight(torch.ones(1, 1, 1, 1), 4, "average").flatten().tolist()
-    [0.25, 0.25, 0.25, 0.25]
-    >>> inflate_weight(torch.ones(1, 1, 1, 1), 3, "centre").flatten().tolist()
-    [0.0, 1.0, 0.0]
-    """
-    if inflation == "average":
-        return (weight / depth)[:, :, None].repeat(1, 1, depth, 1, 1)
-    inflated = weight.new_zeros(*weight.shape[:2], depth, *weight.shape[2:])
-    inflated[:, :, depth // 2] = weight
-    return inflated
+"""How a kernel is extended along the slices; see `cphloc.ops.inflate.inflate`."""
 
 
 def slice_stride_at(stride: int, coarsest: int, slice_stride: int) -> int:
@@ -48,7 +28,7 @@ def slice_stride_at(stride: int, coarsest: int, slice_stride: int) -> int:
     return max(1, stride * slice_stride // coarsest)
 
 
-def inflate(network: nn.Module, inflation: Inflation, slice_strides: Mapping[nn.Module, int]) -> nn.Module:
+def inflate_network(network: nn.Module, inflation: Inflation, slice_strides: Mapping[nn.Module, int]) -> nn.Module:
     """Convert a network of 2-D layers, with its weights, into one for ``(N, C, D, H, W)``.
 
     Args:
@@ -155,7 +135,7 @@ def _inflated(
         return converters[name](module, inflation, slice_strides.get(module, 1)).train(module.training)
     leaf = next(module.children(), None) is None
     if next(module.parameters(recurse=False), None) is not None or (leaf and not _has_no_axes(module)):
-        msg = f"layer '{name}' has no 3-D counterpart; inflation works for convolutional networks such as {FAMILIES}"
+        msg = f"its layer '{name}' has no 3-D counterpart"
         raise InputError(msg)
     return module
 
@@ -201,7 +181,7 @@ def _conv(layer: nn.Conv2d, inflation: Inflation, slice_stride: int) -> nn.Modul
         layer.groups,
         bias=layer.bias is not None,
     )
-    state = {**layer.state_dict(), "weight": inflate_weight(layer.weight.detach(), depth, inflation)}
+    state = {**layer.state_dict(), "weight": inflate(layer.weight.detach(), depth, inflation)}
     conv.load_state_dict(state)
     return conv.to(layer.weight)
 
@@ -235,7 +215,7 @@ def _average_pool(layer: nn.AvgPool2d, _: Inflation, slice_stride: int) -> nn.Mo
 
 def _gate(layer: nn.Module, *_: object) -> nn.Module:
     if getattr(layer, "add_maxpool", False):
-        msg = f"layer '{type(layer).__name__}' with max-pooling has no 3-D counterpart; choose another model"
+        msg = f"its layer '{type(layer).__name__}' with max-pooling has no 3-D counterpart"
         raise InputError(msg)
     return ChannelGate(nn.Sequential(*layer.children()))
 
@@ -251,7 +231,7 @@ def _along_slices(layer: nn.Module, slice_stride: int) -> tuple[int, int, int]:
 def _with_weights_of(layer: nn.Module, inflated: nn.Module) -> nn.Module:
     own = {key: value for key, value in layer.state_dict().items() if key in inflated.state_dict()}
     inflated.load_state_dict(own)
-    return inflated.to(next(iter(own.values()), torch.empty(0)).device)
+    return inflated.to(next(iter(own.values()), torch.empty(0)))
 
 
 def _pair(value: int | tuple[int, int]) -> tuple[int, int]:

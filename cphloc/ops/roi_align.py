@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cphloc.levels import Levels
+from cphloc.ops.assign import level_of
 from cphloc.ops.boxes import corners, volume
 
 CELLS_ACROSS = 14
@@ -58,7 +59,7 @@ def pyramid_roi_align(
     Returns:
         ``(sum of n, C, *size)``, image after image.
     """
-    chosen = [level_of(rois, levels) for rois in boxes]
+    chosen = [level_of(rois, levels, CELLS_ACROSS) for rois in boxes]
     order = torch.cat(chosen) if chosen else torch.zeros(0, dtype=torch.int64)
     result = pyramid[0].new_zeros((len(order), pyramid[0].shape[1], *size))
     for number, (features, level) in enumerate(zip(pyramid, levels, strict=True)):
@@ -66,13 +67,6 @@ def pyramid_roi_align(
         pooled = roi_align(features, here, level.stride, size, samples)
         result = result.index_put(((order == number).nonzero()[:, 0],), pooled.to(result.dtype))
     return result
-
-
-def level_of(boxes: Tensor, levels: Levels, cells_across: float = CELLS_ACROSS) -> Tensor:
-    """Index ``(n,)`` of the coarsest level on which each box spans ``cells_across`` cells, by geometric mean side."""
-    cells = torch.tensor([float(torch.tensor(level.stride).prod()) for level in levels], device=boxes.device)
-    across = (volume(boxes)[:, None] / cells) ** (1 / levels[0].dims)
-    return ((across + 1e-6 >= cells_across).sum(dim=1) - 1).clamp(min=0)
 
 
 def _pool(image: Tensor, boxes: Tensor, stride: Sequence[float], size: tuple[int, ...], samples: int) -> Tensor:

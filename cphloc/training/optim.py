@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 
 from cphloc.errors import InputError, NotFoundError, did_you_mean
 
-OPTIMIZERS = ("SGD", "Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "Adagrad", "Adamax")
+OPTIMIZERS = ("SGD", "Adam", "AdamW", "NAdam", "RAdam", "RMSprop")
 """Names of `torch.optim` that ``train.optimizer.type`` may take."""
 
 Schedule = Callable[[float], float]
@@ -91,14 +91,13 @@ def build_optimizer(model: nn.Module, type: str, lr: float, **args: Any) -> Opti
         NotFoundError: unknown optimizer or argument, or a pattern of ``lr_scale`` that matches nothing.
     """
     if type not in OPTIMIZERS:
-        msg = f"train.optimizer.type: no optimizer '{type}'; {did_you_mean(type, OPTIMIZERS)} one of {OPTIMIZERS}"
+        hint = did_you_mean(type, OPTIMIZERS) or f"choose from {', '.join(OPTIMIZERS)}"
+        msg = f"train.optimizer.type: no optimizer '{type}'; {hint}"
         raise NotFoundError(msg)
     chosen = getattr(torch.optim, type)
     scales = args.pop("lr_scale", {})
     allowed = set(inspect.signature(chosen).parameters) - _NOT_FROM_RECIPES
-    for name in sorted(set(args) - allowed):
-        msg = f"train.optimizer.{name}: {type} takes no '{name}'; {did_you_mean(name, allowed)} it takes {sorted(allowed)}"
-        raise NotFoundError(msg)
+    _check_arguments(args, allowed, "optimizer", type)
     weight_decay = args.pop("weight_decay", inspect.signature(chosen).parameters["weight_decay"].default)
     args = {name: tuple(value) if isinstance(value, list) else value for name, value in args.items()}
     return chosen(_groups(model, lr, weight_decay, scales), lr=lr, **args)
@@ -118,7 +117,8 @@ def build_schedule(type: str, steps: int, warmup_steps: int = 0, **args: Any) ->
     (0.1, 1.0, 0.5359, 0.0)
     """
     if type not in _CURVES:
-        msg = f"train.schedule: no schedule '{type}'; {did_you_mean(type, _CURVES)} one of {', '.join(_CURVES)}"
+        hint = did_you_mean(type, _CURVES) or f"choose from {', '.join(_CURVES)}"
+        msg = f"train.schedule: no schedule '{type}'; {hint}"
         raise NotFoundError(msg)
     curve = _CURVES[type]
     allowed = set(inspect.signature(curve).parameters) - {"step", "steps"}
@@ -140,6 +140,13 @@ def set_lr(optimizer: Optimizer, factor: float) -> None:
     """Set each group's learning rate to ``factor`` times its ``base_lr``."""
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor
+
+
+def _check_arguments(args: Mapping[str, Any], allowed: set[str], kind: str, type: str) -> None:
+    for name in sorted(set(args) - allowed):
+        hint = did_you_mean(name, allowed) or f"it takes {', '.join(sorted(allowed)) or 'none'}"
+        msg = f"train.{kind}.{name}: {type} takes no argument '{name}'; {hint}"
+        raise NotFoundError(msg)
 
 
 def _groups(model: nn.Module, lr: float, weight_decay: float, scales: Mapping[str, float]) -> list[dict[str, Any]]:

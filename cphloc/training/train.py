@@ -3,38 +3,33 @@
 from __future__ import annotations
 
 import json
-import platform
-import subprocess
 import time
-from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from cphloc.build import build_model
-from cphloc.data.prepare import PreparedCases
+from cphloc.data.loader import Batch
+from cphloc.data.pipeline import Pipeline
 from cphloc.errors import CphlocError, InputError
 from cphloc.model import Model
 from cphloc.recipe import Recipe, load
 from cphloc.training import checkpoint
-from cphloc.training.data import Batches, fingerprint, pipeline_of
+from cphloc.training.events import curves
+from cphloc.training.facts import facts_of
 from cphloc.training.fit import Outcome, fit
-from cphloc.training.pictures import draw_curves, draw_overlay
+from cphloc.training.module import Batches
+from cphloc.training.pictures import draw_case, draw_curves
+from cphloc.training.progress import progress_bar
 from cphloc.training.run import Run
 from cphloc.training.settings import Settings
-from cphloc.training.tracking import Tracker, curves
+from cphloc.training.tracking import Tracker
 from cphloc.training.validate import Validator
 
-_PACKAGES = ("cphloc", "torch", "lightning", "numpy", "scipy", "timm", "albumentations", "SimpleITK", "mlflow")
-_HEADLINES = {
-    "segmentation": "dice",
-    "detection": "ap50",
-    "attention": "attention_mass",
-    "classification": "auc",
-    "localization": "dice",
-}
+_HEADLINES = {"detection": "ap50", "attention": "attention_mass", "classification": "auc"}
+"""Metric that chooses the weights, by task; ``dice`` for every other."""
 
 
 class Interrupted(CphlocError):
@@ -68,20 +63,21 @@ def train(
         CphlocError: the training failed; what was best so far is kept.
     """
     started = time.monotonic()
-    run = _resumed(resume, source, overrides) if resume else Run.create(load_recipe(source, overrides))
+    recipe = _resumed(resume, source, overrides).recipe if resume else _given(source, overrides)
+    pipeline = Pipeline.from_recipe(recipe)
+    splits = {"train": pipeline.samples.cases, "val": pipeline.cases("val")}
+    run = Run.open(resume) if resume else Run.create(_with_constants(recipe, pipeline))
     tracker = Tracker(run.folder, f"cphloc/{run.recipe.name}", run.id)
+    if not resume:
+        _record_start(tracker, run, facts_of(run.recipe, splits))
+    settings = settings_of(run.recipe)
+    validator = Validator(splits["val"], pipeline.dataset.classes, pipeline.patch)
     try:
-        torch.manual_seed(run.recipe.train.seed)
+        torch.manual_seed(settings.seed)
         model = build_model(run.recipe)
-        pipeline = pipeline_of(run.recipe)
-        cases = {split: pipeline.cases(split) for split in ("train", "val")}
-        if not resume:
-            _record_start(tracker, run, cases)
-        settings = settings_of(run.recipe)
-        validator = Validator(cases["val"], pipeline.dataset.classes, run.recipe.data.patch)
         outcome = fit(
             model,
-            Batches(pipeline, run.recipe.train.batch),
+            _batches(pipeline, run.recipe.train.batch),
             validator,
             settings,
             run.folder,
@@ -90,6 +86,7 @@ def train(
             seconds=time.monotonic() - started,
             devices=devices,
             nodes=nodes,
+            callbacks=progress_bar(settings),
         )
         run = _finish(run, model, validator, outcome, tracker, settings.best)
     except BaseException as error:
@@ -97,21 +94,6 @@ def train(
         raise
     tracker.end()
     return run
-
-
-def load_recipe(
-    source: str | Path | Mapping[str, Any] | Recipe | None, overrides: Mapping[str, Any] | None = None
-) -> Recipe:
-    """The recipe to train.
-
-    Raises:
-        InputError: none was given.
-        RecipeError: it has problems.
-    """
-    if source is None:
-        msg = "give a recipe to train, or a run to resume"
-        raise InputError(msg)
-    return source if isinstance(source, Recipe) and not overrides else load(source, overrides)
 
 
 def settings_of(recipe: Recipe) -> Settings:
@@ -128,37 +110,50 @@ def settings_of(recipe: Recipe) -> Settings:
         ema=train.ema,
         seed=train.seed,
         validate_every=train.validate_every or -(-train.steps // 10),
-        best=train.best or _HEADLINES[recipe.task],
+        best=train.best or _HEADLINES.get(recipe.task, "dice"),
         minutes=train.minutes,
         patience=train.patience,
         freeze=recipe.freeze,
     )
 
 
-def facts_of(run: Run, cases: Mapping[str, PreparedCases]) -> dict[str, Any]:
-    """What made the weights of a run: enough to make them again."""
-    return {
-        "recipe_sha256": run.recipe.sha256,
-        "data_fingerprint": fingerprint(**cases),
-        "splits": {split: len(prepared) for split, prepared in cases.items()},
-        "git_commit": _git_commit(),
-        "seed": run.recipe.train.seed,
-        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
-        "python": platform.python_version(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu",
-    }
+def _given(source: str | Path | Mapping[str, Any] | Recipe | None, overrides: Mapping[str, Any] | None) -> Recipe:
+    if source is None:
+        msg = "give a recipe to train, or a run to resume"
+        raise InputError(msg)
+    return source if isinstance(source, Recipe) and not overrides else load(source, overrides)
 
 
 def _resumed(resume: str | Path | Run, source: Any, overrides: Mapping[str, Any] | None) -> Run:
     run = Run.open(resume)
-    if overrides or (source is not None and load(source).sha256 != run.recipe.sha256):
+    if overrides or (source is not None and _given(source, None).name != run.recipe.name):
         msg = f"run '{run.id}' goes on with its own recipe, {run.folder / 'recipe.yaml'}; start a new run to change it"
         raise InputError(msg)
     return run
 
 
-def _record_start(tracker: Tracker, run: Run, cases: Mapping[str, PreparedCases]) -> None:
-    facts = facts_of(run, cases)
+def _with_constants(recipe: Recipe, pipeline: Pipeline) -> Recipe:
+    """The recipe with the intensity constants that were found in the training cases."""
+    if tuple(pipeline.schemes) == pipeline.intensity:
+        return recipe
+    plain = recipe.to_plain()
+    plain["data"]["intensity"] = [scheme.to_dict() for scheme in pipeline.intensity]
+    return load(plain)
+
+
+def _batches(pipeline: Pipeline, batch: int) -> Batches:
+    """The processes of a distributed training share every batch."""
+
+    def batches(first: int, rank: int, ranks: int) -> Iterable[Batch]:
+        if batch % ranks:
+            msg = f"train.batch: {batch} cannot be shared by {ranks} processes; choose a multiple of {ranks}"
+            raise InputError(msg)
+        return pipeline.batches(batch // ranks, first, rank, ranks)
+
+    return batches
+
+
+def _record_start(tracker: Tracker, run: Run, facts: Mapping[str, Any]) -> None:
     (run.folder / "facts.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     tracker.params({**run.recipe.to_plain(), **facts})
     tracker.tags({"mlflow.source.git.commit": facts["git_commit"], "cphloc.run": run.id})
@@ -167,9 +162,7 @@ def _record_start(tracker: Tracker, run: Run, cases: Mapping[str, PreparedCases]
     tracker.push()
 
 
-def _finish(
-    run: Run, model: Model, validator: Validator, outcome: Outcome, tracker: Tracker, headline: str
-) -> Run:
+def _finish(run: Run, model: Model, validator: Validator, outcome: Outcome, tracker: Tracker, headline: str) -> Run:
     if outcome.stopped.startswith("SIG"):
         msg = f"stopped by {outcome.stopped} at step {outcome.step}; go on with: cphloc train --resume {run.folder}"
         raise Interrupted(msg)
@@ -180,7 +173,7 @@ def _finish(
     model.load_state_dict(checkpoint.load(run.folder / checkpoint.BEST)[0])
     model.eval()
     _draw(run.folder, model, validator, outcome, headline)
-    tracker.metrics(metrics, outcome.step)
+    tracker.metrics({name: metrics[name] for name in metrics if not name.startswith("val/")}, outcome.step)
     for path in (run.folder / "metrics.json", run.folder / "cases.csv"):
         tracker.artifact(path)
     for path in sorted((run.folder / "pictures").iterdir()):
@@ -192,31 +185,11 @@ def _draw(folder: Path, model: Model, validator: Validator, outcome: Outcome, na
     """Learning curves, and the worst, median and best case by the metric ``name``."""
     pictures = folder / "pictures"
     draw_curves(curves(folder), pictures / "curves.png")
-    ranked = sorted((row[name], row["case"]) for row in outcome.cases if row.get(name, float("nan")) == row.get(name))
+    scored = {row["case"]: row.get(name, float("nan")) for row in outcome.cases}
+    ranked = sorted((case for case, value in scored.items() if value == value), key=scored.get) or list(scored)
     by_id = {case.id: case for case in validator.cases}
-    for title, position in (("worst", 0), ("median", len(ranked) // 2), ("best", -1)) if ranked else ():
-        value, case = ranked[position]
-        shown = by_id[case]
-        predicted, spacing_mm = validator.mask(model, shown), shown.geometry.spacing_mm
-        heading = f"{title}: {case}, {name} {value:.3f}"
-        draw_overlay(shown.image[0], shown.annotation.mask, predicted, spacing_mm, heading, pictures / f"{title}.png")
-
-
-def _git_commit() -> str:
-    """Commit of the code that trains, ``+changes`` where files differ from it; empty outside a checkout."""
-    here = Path(__file__).parent
-    try:
-        told = [
-            subprocess.run(["git", *args], cwd=here, capture_output=True, text=True, timeout=10, check=True).stdout
-            for args in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
-        ]
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return told[0].strip() + ("+changes" if told[1].strip() else "")
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+    for title, position in (("worst", 0), ("median", len(ranked) // 2), ("best", -1)):
+        case = by_id[ranked[position]]
+        heading = f"{title}: {case.id}, {name} {scored[case.id]:.3f}"
+        found = validator.found(model, case)
+        draw_case(case, found, validator.classes, heading, pictures / f"{title}.png")

@@ -105,6 +105,7 @@ class Baseline(_Strict):
 
     name: Text
     metrics: Annotated[dict[Text, Metric], Field(min_length=1)]
+    per_class: dict[str, dict[str, Metric]] = {}
 
 
 class Evaluation(_Strict):

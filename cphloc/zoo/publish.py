@@ -136,14 +136,14 @@ def zoo_to_write(to: str | Path | None = None) -> Path:
 
 def gather(run: Run, name: str, zoo: Path, about: str | Path | Mapping[str, Any] | None = None) -> Material:
     """Read what a publication of ``run`` as ``name`` would be made of."""
-    from cphloc.training.data import dataset_of
+    from cphloc.data.pipeline import open_dataset
 
     last = _last(name, zoo)
     return Material(
         run=run,
         facts=_json(run.folder / "facts.json") or {},
         evaluation=_json(run.folder / f"evaluation-{SPLIT}.json"),
-        dataset=dataset_of(run.recipe),
+        dataset=open_dataset(run.recipe.data, run.recipe.dims),
         source=registry.card("dataset", run.recipe.data.type),
         about=About.gather(about, run, last.entry if last else None),
         last=last,

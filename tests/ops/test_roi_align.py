@@ -6,7 +6,7 @@ import torchvision
 from torch.testing import assert_close
 
 from cphloc.levels import Level
-from cphloc.ops.roi_align import level_of, pyramid_roi_align, roi_align
+from cphloc.ops.roi_align import pyramid_roi_align, roi_align
 
 
 def test_bins_of_a_ramp_have_the_asserted_values():
@@ -82,13 +82,6 @@ def test_the_gradient_is_that_of_finite_differences(dims):
         return roi_align(x, box, (1,) * dims, (2,) * dims)
 
     assert torch.autograd.gradcheck(pooled, features, eps=1e-2, atol=1e-2)
-
-
-def test_boxes_go_to_the_level_of_the_fpn_paper():
-    levels = tuple(Level(1, (s, s)) for s in (4, 8, 16, 32))
-    sides = torch.tensor([1.0, 32, 56, 64, 111, 112, 113, 224, 448])
-    boxes = torch.stack([0 * sides, 0 * sides, sides, sides], dim=1)
-    assert (2 + level_of(boxes, levels)).tolist() == [2, 2, 2, 2, 2, 3, 3, 4, 5]
 
 
 @pytest.mark.parametrize("dims", [2, 3])

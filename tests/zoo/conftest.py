@@ -229,8 +229,8 @@ def trained(runs: Path, dims: int = 3, dice: tuple[float, ...] = (0.8, 0.7, 0.9)
 
     from cphloc import recipe as recipes
     from cphloc.build import build_model
+    from cphloc.data.pipeline import open_dataset
     from cphloc.training import checkpoint
-    from cphloc.training.data import dataset_of
 
     recipe = recipes.load(tiny_recipe(dims))
     folder = runs / "tiny" / name
@@ -240,7 +240,7 @@ def trained(runs: Path, dims: int = 3, dice: tuple[float, ...] = (0.8, 0.7, 0.9)
     torch.manual_seed(0)
     checkpoint.save(folder / checkpoint.BEST, build_model(recipe).state_dict(), {})
     run = Trained(folder, recipe)
-    cases = [case.id for case in dataset_of(recipe).cases("test")]
+    cases = [case.id for case in open_dataset(recipe.data, recipe.dims).cases("test")]
     mean = sum(dice) / len(dice)
     run.write("metrics.json", {"val/dice": 0.8})
     run.write("tracking.json", {"uri": "", "experiment": "", "name": name, "run_id": "abc123", "sent": 0})

@@ -178,9 +178,9 @@ def test_test_cases_seen_in_training_are_refused(train_run, zoo, monkeypatch, le
 
 
 def _dataset(run):
-    from cphloc.training.data import dataset_of
+    from cphloc.data.pipeline import open_dataset
 
-    return dataset_of(run.recipe)
+    return open_dataset(run.recipe.data, run.recipe.dims)
 
 
 def test_a_version_that_is_significantly_worse_needs_a_reason(train_run, zoo):

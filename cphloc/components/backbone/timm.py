@@ -12,15 +12,19 @@ from torch import Tensor, nn
 from cphloc.argument_types import NonNegativeInt, PositiveInt
 from cphloc.errors import InputError, did_you_mean
 from cphloc.levels import Level, Levels
-from cphloc.ops.inflate import FAMILIES, Inflation, inflate, plan_slice_strides, slice_stride_at
+from cphloc.ops.inflate import with_input_channels
+from cphloc.ops.inflate_network import Inflation, inflate_network, plan_slice_strides, slice_stride_at
 from cphloc.ops.weights import in_order_of, read_weights
+
+INFLATABLE = "resnet, resnext, regnet, efficientnet, mobilenetv3, convnext and densenet"
+"""Families whose inflation is tested; other convolutional models often work too."""
 
 
 class Timm(nn.Module):
     """Feature pyramid of a timm model; convolutional models also in 3-D.
 
     Args:
-        in_channels: image channels (wired); pretrained stems are summed over RGB for one, repeated for many.
+        in_channels: image channels (wired); an image copied into all of them gives what it gives in colour.
         dims: spatial axes (wired). In 3-D the convolutions, norms and pools of the 2-D model are inflated.
         name: timm model name, such as ``resnet18`` or ``tf_efficientnet_lite0``.
         pretrained: start from timm's weights (downloaded by timm when they are not in its cache).
@@ -59,7 +63,8 @@ class Timm(nn.Module):
         if dims == 2 and slice_stride is not None:
             msg = f"slice_stride is {slice_stride} but the model is 2-D and has no slices; remove it"
             raise InputError(msg)
-        self.body = _create(name, in_channels, _initial(name, pretrained, weights), out_indices)
+        self.body = _create(name, _initial(name, pretrained, weights), out_indices)
+        _adapt_stem(self.body, in_channels)
         strides = self.body.feature_info.reduction()
         per_level = [(stride,) * dims for stride in strides]
         if dims == 3:
@@ -94,22 +99,27 @@ def _initial(name: str, pretrained: bool, weights: str | None) -> dict[str, Any]
     classifier = tuple(f"{part}." for part in _as_tuple(model.pretrained_cfg.get("classifier", ())))
     if any(key not in state for key in reference if not key.startswith(classifier)):
         state = in_order_of(reference, state, weights)
-    # timm adapts the stem to the image's channels on the way.
     return {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": state, "source": ""}}
 
 
-def _create(name: str, in_channels: int, initial: dict[str, Any], out_indices: Sequence[int] | None) -> nn.Module:
+def _create(name: str, initial: dict[str, Any], out_indices: Sequence[int] | None) -> nn.Module:
     import timm
 
     chosen = {} if out_indices is None else {"out_indices": tuple(out_indices)}
     try:
-        return timm.create_model(name, features_only=True, in_chans=in_channels, **initial, **chosen)
+        return timm.create_model(name, features_only=True, **initial, **chosen)
     except OSError as error:
         msg = f"weights of timm model '{name}' could not be fetched ({error}); give weights: a file or package:name"
         raise InputError(msg) from error
     except (RuntimeError, AttributeError, AssertionError, IndexError) as error:
         msg = f"timm model '{name}' gives no such feature pyramid ({error}); choose another model or out_indices"
         raise InputError(msg) from error
+
+
+def _adapt_stem(body: nn.Module, in_channels: int) -> None:
+    stem = next(layer for layer in body.modules() if isinstance(layer, nn.Conv2d))
+    stem.weight = nn.Parameter(with_input_channels(stem.weight.detach(), in_channels))
+    stem.in_channels = in_channels
 
 
 def _inflate(body: nn.Module, name: str, in_channels: int, inflation: Inflation, slice_stride: int) -> nn.Module:
@@ -119,11 +129,11 @@ def _inflate(body: nn.Module, name: str, in_channels: int, inflation: Inflation,
         msg = f"slice_stride {slice_stride} does not divide the in-plane stride {coarsest} of '{name}'; give a divisor"
         raise InputError(msg)
     try:
-        body = inflate(body, inflation, plan_slice_strides(body, in_channels, coarsest, slice_stride))
+        body = inflate_network(body, inflation, plan_slice_strides(body, in_channels, coarsest, slice_stride))
         trial = copy.deepcopy(body).to("meta").eval()
         trial(torch.zeros(1, in_channels, slice_stride, 2 * coarsest, 2 * coarsest, device="meta"))
     except (RuntimeError, AssertionError, ValueError, IndexError) as error:
-        msg = f"timm model '{name}' cannot be inflated to 3-D ({error}); models of {FAMILIES} can"
+        msg = f"timm model '{name}' cannot be inflated to 3-D ({error}); models of the families {INFLATABLE} can"
         raise InputError(msg) from error
     return body
 

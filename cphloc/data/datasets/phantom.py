@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import SimpleITK as sitk
 
 from cphloc import paths
@@ -77,7 +78,7 @@ class PhantomCases(Dataset):
         self.positive = positive
         self.annotated = _checked_fractions(annotated or {})
         self.seed = seed
-        settings = json.dumps([asdict(self.scene), positive, seed])
+        settings = json.dumps([asdict(self.scene), self.counts, positive, seed])
         self.root = paths.cache() / "data" / "phantom" / hashlib.sha256(settings.encode()).hexdigest()[:16]
 
     def _cases(self, split: Split) -> list[Case]:
@@ -87,9 +88,12 @@ class PhantomCases(Dataset):
         name = f"phantom_{split}_{number:04d}"
         folder = self.root / name
         if not folder.is_dir():
-            self._draw(folder, seed=number * len(SPLITS) + SPLITS.index(split))
+            self._draw(folder, split, number)
         facts = json.loads((folder / "facts.json").read_text())
-        rung = self._rung(number) if split == "train" else Rung.MASK
+        place = self._places(split)[number]
+        rung = Rung.MASK
+        if split == "train":
+            rung = max((r for r, fraction in self.annotated.items() if place < fraction), default=Rung.LABEL)
         marks = Marks(
             mask=folder / "mask.mha" if rung >= Rung.MASK else None,
             boxes=tuple(map(tuple, facts["boxes"])) if rung == Rung.BOXES else None,
@@ -99,14 +103,15 @@ class PhantomCases(Dataset):
         )
         return Case(name, name, (folder / "image.mha",), marks)
 
-    def _rung(self, number: int) -> Rung:
-        """Strongest rung of a training case: fractions of any run of consecutive cases come out as asked."""
-        place = number * 0.6180339887498949 % 1
-        return max((r for r, fraction in self.annotated.items() if place < fraction), default=Rung.LABEL)
+    def _places(self, split: Split, purpose: int = 0) -> np.ndarray:
+        """The cases of a split spread over 0..1 in random order, so that any fraction of them comes out exactly."""
+        rng = np.random.default_rng((self.seed, SPLITS.index(split), purpose))
+        return rng.permutation(self.counts[split]) / max(1, self.counts[split])
 
-    def _draw(self, folder: Path, seed: int) -> None:
-        fraction = seed * 0.7548776662466927 % 1
-        drawn = draw_phantom(self.scene, fraction < self.positive, seed=self.seed * 1_000_003 + seed)
+    def _draw(self, folder: Path, split: Split, number: int) -> None:
+        positive = self._places(split, purpose=1)[number] < self.positive
+        seed = number * len(SPLITS) + SPLITS.index(split)
+        drawn = draw_phantom(self.scene, positive, seed=self.seed * 1_000_003 + seed)
         geometry = Geometry.regular(self.scene.size, self.scene.spacing_mm)
         folder.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".drawing-"))

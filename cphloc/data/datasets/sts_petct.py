@@ -44,6 +44,6 @@ class StsPetct(Dataset):
 
 
 def _split_of(row: dict[str, str]) -> str:
-    if row["split"] == "train" and held_out(row["case"], 0.2, "sts_petct"):
+    if row["split"] == "train" and held_out(row["case"], 0.2):
         return "val"
     return row["split"]

@@ -1,24 +1,86 @@
+from __future__ import annotations
+
 import pytest
+import timm
 import torch
+from torch.testing import assert_close
 
 from cphloc.components.backbone.timm import Timm
 from cphloc.errors import InputError
 
-
-@pytest.mark.parametrize("name", ["resnet10t", "tf_efficientnet_lite0"])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_levels_describe_what_forward_gives(name, channels):
-    backbone = Timm(channels, 2, name)
-    pyramid = backbone(torch.randn(1, channels, 64, 96))
-    assert [(1, level.channels, *level.size((64, 96))) for level in backbone.levels] == [
-        tuple(x.shape) for x in pyramid
-    ]
+TINY = "mobilenetv3_small_050"
 
 
-def test_out_indices_choose_stages():
-    assert [level.stride for level in Timm(3, 2, "resnet10t", out_indices=[2, 3]).levels] == [(8, 8), (16, 16)]
+@pytest.mark.parametrize(("dims", "slice_stride"), [(2, None), (3, None), (3, 4)])
+def test_levels_say_what_forward_gives_and_every_parameter_gets_a_gradient(dims, slice_stride):
+    backbone = Timm(1, dims, TINY, slice_stride=slice_stride)
+    size = (32,) * dims if slice_stride is None else (8, 64, 64)
+    pyramid = backbone(torch.randn(2, 1, *size))
+    for level, features in zip(backbone.levels, pyramid, strict=True):
+        assert features.shape == (2, level.channels, *level.size(size))
+    sum(features.square().mean() for features in pyramid).backward()
+    assert all(p.grad is not None for p in backbone.parameters())
 
 
-def test_an_unknown_name_gets_a_suggestion():
-    with pytest.raises(InputError, match=r"no model 'resnet10q'; did you mean 'resnet"):
-        Timm(3, 2, "resnet10q")
+def test_chosen_stages_only():
+    levels = Timm(1, 3, TINY, out_indices=[1, 3], slice_stride=1).levels
+    assert [level.stride for level in levels] == [(1, 4, 4), (1, 16, 16)]
+
+
+@pytest.fixture(scope="module")
+def weights_file(tmp_path_factory) -> tuple[str, dict[str, torch.Tensor]]:
+    torch.manual_seed(3)
+    state = timm.create_model(TINY).state_dict()
+    path = tmp_path_factory.mktemp("weights") / "renamed.pth"
+    torch.save({f"layer{i}": value for i, value in enumerate(state.values())}, path)
+    return str(path), state
+
+
+def test_weights_under_other_names_load_in_order(weights_file):
+    path, state = weights_file
+    loaded = Timm(3, 2, TINY, weights=path).body.state_dict()
+    assert len(loaded) > 100
+    for name, value in loaded.items():
+        assert_close(value, state[name], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4])
+def test_image_copied_into_all_channels_gives_what_it_gives_in_colour(weights_file, channels):
+    path, _ = weights_file
+    grey = torch.randn(1, 1, 32, 32)
+    other, colour = (Timm(c, 2, TINY, weights=path).eval() for c in (channels, 3))
+    with torch.no_grad():
+        for a, b in zip(other(grey.expand(-1, channels, -1, -1)), colour(grey.expand(-1, 3, -1, -1)), strict=True):
+            assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_volume_starts_as_the_pretrained_network_on_every_slice(weights_file):
+    path, _ = weights_file
+    x = torch.randn(1, 1, 64, 64)
+    flat, deep = Timm(1, 2, TINY, weights=path).eval(), Timm(1, 3, TINY, weights=path, slice_stride=1).eval()
+    with torch.no_grad():
+        for a, b in zip(flat(x), deep(x[:, :, None].expand(-1, -1, 3, -1, -1)), strict=True):
+            assert_close(b, a[:, :, None].expand_as(b), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("dims", "arguments", "message"),
+    [
+        (2, {"name": "resnet81"}, "did you mean"),
+        (2, {"name": TINY, "slice_stride": 2}, "has no slices"),
+        (2, {"name": TINY, "pretrained": True, "weights": "w.pth"}, "not both"),
+        (2, {"name": TINY, "out_indices": [9]}, "out_indices"),
+        (3, {"name": TINY, "slice_stride": 3}, "does not divide"),
+        (3, {"name": "vit_tiny_patch16_224"}, "cannot be inflated"),
+        (3, {"name": "pvt_v2_b0"}, "cannot be inflated"),
+        (3, {"name": "convnextv2_atto"}, "GlobalResponseNorm"),
+    ],
+)
+def test_what_cannot_be_built_says_why(dims, arguments, message):
+    with pytest.raises(InputError, match=message):
+        Timm(1, dims, **arguments)
+
+
+def test_weights_of_another_model_are_refused(weights_file):
+    with pytest.raises(InputError, match="another model"):
+        Timm(1, 2, "resnet10t", weights=weights_file[0])

@@ -1,0 +1,129 @@
+"""CenterNet: objects as peaks of a heat map; neither anchors nor suppression."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cphloc.argument_types import NonNegativeFloat, NonNegativeInt, PositiveInt, UnitInterval
+from cphloc.levels import Levels
+from cphloc.ops.anchors import cell_centres
+from cphloc.ops.boxes import from_centre_size, to_centre_size
+from cphloc.ops.dense_prediction import PRIOR_BIAS, Towers, as_rows, predictor
+from cphloc.ops.detections import best, suppressed
+from cphloc.ops.heatmap import draw_centres, peaks
+from cphloc.targets import Prediction, Targets, class_names
+
+
+class CenterNetOutput(NamedTuple):
+    """Raw output: heat map logits ``(N, K, *S_0)``, centre offsets and sizes in cells ``(N, D, *S_0)`` each."""
+
+    heat: Tensor
+    offset: Tensor
+    size: Tensor
+
+
+class CenterNet(nn.Module):
+    """Heat map of the centres, offset of the centre in its cell, and size, on the finest level.
+
+    L = penalty-reduced focal loss of the heat map / number of objects + offset_weight L1 + size_weight L1, the latter two
+    at the centres only. Detections are the cells that top their neighbourhood.
+
+    Args:
+        levels: what the backbone or neck gives (wired); the finest is read, so put a neck before it.
+        classes: foreground classes, ``{1: nodule}`` or ``[nodule]``.
+        offset_weight: weight of the offset's loss.
+        size_weight: weight of the size's loss (in cells).
+        channels: width of the towers.
+        convolutions: depth of the towers.
+        score_threshold: detections at or below are dropped.
+        detections: boxes kept per image.
+
+    Reference: Zhou et al. 2019, arXiv:1904.07850.
+
+    >>> from cphloc.levels import Level
+    >>> head = CenterNet((Level(8, (4, 4)),), classes=["cell"], channels=8)
+    >>> head((torch.zeros(1, 8, 4, 4),)).heat.shape
+    torch.Size([1, 1, 4, 4])
+    """
+
+    def __init__(
+        self,
+        levels: Levels,
+        classes: Mapping[int, str] | Sequence[str],
+        offset_weight: NonNegativeFloat = 1.0,
+        size_weight: NonNegativeFloat = 0.1,
+        channels: PositiveInt = 64,
+        convolutions: NonNegativeInt = 1,
+        score_threshold: UnitInterval = 0.05,
+        detections: PositiveInt = 100,
+    ) -> None:
+        super().__init__()
+        self.classes = class_names(classes)
+        self.stride = levels[0].stride
+        self.offset_weight = offset_weight
+        self.size_weight = size_weight
+        self.score_threshold = score_threshold
+        self.detections = detections
+        dims = levels[0].dims
+        self.towers = Towers(levels[:1], channels, convolutions, branches=2)
+        self.heat = predictor(channels, len(self.classes), dims, PRIOR_BIAS)
+        self.offset = predictor(channels, dims, dims)
+        self.size = predictor(channels, dims, dims)
+
+    def forward(self, pyramid: tuple[Tensor, ...]) -> CenterNetOutput:
+        """Pyramid to `CenterNetOutput`."""
+        (scores,), (boxes,) = self.towers(pyramid[:1])
+        return CenterNetOutput(self.heat(scores), self.offset(boxes), self.size(boxes))
+
+    def loss(self, raw: CenterNetOutput, targets: Targets) -> dict[str, Tensor]:
+        """``{"score", "offset", "size"}`` over the cases whose boxes are known."""
+        rows = targets.has_boxes.nonzero()[:, 0].tolist()
+        cells, dims = raw.heat.shape[2:], len(self.stride)
+        step = torch.tensor(self.stride, device=raw.heat.device)
+        last = torch.tensor(cells, device=raw.heat.device) - 1
+        heat = torch.zeros_like(raw.heat, dtype=torch.float32)
+        offset, size = raw.offset.new_zeros(0), raw.size.new_zeros(0)
+        for row in rows:
+            centre, extent = (x / step for x in to_centre_size(targets.boxes[row]))
+            index = centre.long().clamp(min=0).minimum(last)
+            heat[row] = draw_centres(index, extent, targets.box_classes[row] - 1, heat.shape[1], cells)
+            at = (row, slice(None), *index.T)
+            offset = torch.cat([offset, _l1(raw.offset[at].reshape(dims, -1).T, centre - index - 0.5)])
+            size = torch.cat([size, _l1(raw.size[at].reshape(dims, -1).T, extent)])
+        count = max(1, sum(len(targets.boxes[row]) for row in rows))
+        return {
+            "score": heatmap_loss(raw.heat[rows], heat[rows]) / count,
+            "offset": self.offset_weight * (offset.sum() + 0 * raw.offset[rows].sum()) / count,
+            "size": self.size_weight * (size.sum() + 0 * raw.size[rows].sum()) / count,
+        }
+
+    def decode(self, raw: CenterNetOutput) -> Prediction:
+        """Boxes at the peaks of each image; they may reach beyond it."""
+        step = torch.tensor(self.stride, device=raw.heat.device)
+        centre = cell_centres(raw.heat.shape[2:], self.stride, raw.heat.device)
+        scores = as_rows(peaks(raw.heat.float().sigmoid()), len(self.classes))
+        offset, size = as_rows(raw.offset, len(step)), as_rows(raw.size, len(step)).clamp(min=0)
+        boxes = from_centre_size(centre + offset * step, size * step)
+        found = []
+        for score, box in zip(scores, boxes, strict=True):
+            at, classes, value = best(score, self.score_threshold, self.detections)
+            found.append(suppressed(box[at], value, classes, None, self.detections))
+        return Prediction(detections=found)
+
+
+def heatmap_loss(logits: Tensor, heat: Tensor) -> Tensor:
+    """Penalty-reduced focal loss, summed: -(1 - p)^2 log p where ``heat`` is 1, else -(1 - heat)^4 p^2 log(1 - p)."""
+    logits = logits.float()
+    p = logits.sigmoid()
+    present = -((1 - p) ** 2) * functional.logsigmoid(logits)
+    absent = -((1 - heat) ** 4) * p**2 * functional.logsigmoid(-logits)
+    return torch.where(heat == 1, present, absent).sum()
+
+
+def _l1(predicted: Tensor, true: Tensor) -> Tensor:
+    return (predicted.float() - true).abs().mean(dim=1)

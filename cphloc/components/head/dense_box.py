@@ -1,0 +1,101 @@
+"""Dense prediction: every cell says whether an object's centre lies in it, where exactly, and how large it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from cphloc.argument_types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, UnitInterval
+from cphloc.components.loss.focal import Focal
+from cphloc.components.loss.smooth_l1 import SmoothL1
+from cphloc.levels import Levels
+from cphloc.ops.anchor_head import AnchorHead, AnchorOutput
+from cphloc.ops.assign import NEGATIVE, assign_centre_cell, level_of
+from cphloc.targets import Targets
+
+
+class DenseBox(AnchorHead):
+    """One prediction per cell: probability of each class, offset of the centre in cells, and log size in cells.
+
+    The centre is ``(i + 1/2 + t) * stride`` and the size ``stride * exp(l)`` per axis, so a prediction is relative to
+    where it is made, and moves along with the object. The cell that holds a box's centre answers for it; at most one
+    object's centre per cell can be told, and of several the smallest is kept.
+
+    Args:
+        levels: what the backbone or neck gives (wired).
+        classes: foreground classes, ``{1: nodule}`` or ``[nodule]``.
+        cells_across: with several levels, a box belongs to the coarsest on which it spans so many cells.
+        channels: width of the towers.
+        convolutions: depth of the towers.
+        loss: takes scores; default ``focal``.
+        box_loss: takes boxes; default ``smooth_l1``.
+        box_weight: weight of the box loss.
+        score_threshold: detections at or below are dropped.
+        nms_threshold: IoU above which the lower-scored box of a class is dropped.
+        per_level: best candidates taken from each level.
+        detections: boxes kept per image.
+
+    Attributes:
+        collisions: boxes of the last loss call that lost their cell to a smaller one.
+
+    Shapes:
+        pyramid to logits ``(N, K, *S_l)`` and deltas ``(N, 2 D, *S_l)`` per level: 819,200 predictions for
+        512 x 512 x 200 voxels at stride 4, 936,704 with the coarser levels.
+
+    Reference: Yala, CPH 100A, Localization and Segmentation; Huang et al. 2015, DenseBox, arXiv:1509.04874.
+
+    >>> from cphloc.levels import Level
+    >>> head = DenseBox((Level(8, (4, 4)),), classes=["nodule"], channels=8)
+    >>> head((torch.zeros(1, 8, 4, 4),)).deltas[0].shape
+    torch.Size([1, 4, 4, 4])
+    """
+
+    def __init__(
+        self,
+        levels: Levels,
+        classes: Mapping[int, str] | Sequence[str],
+        cells_across: PositiveFloat = 4.0,
+        channels: PositiveInt = 128,
+        convolutions: NonNegativeInt = 2,
+        loss: nn.Module | None = None,
+        box_loss: nn.Module | None = None,
+        box_weight: NonNegativeFloat = 1.0,
+        score_threshold: UnitInterval = 0.05,
+        nms_threshold: UnitInterval = 0.5,
+        per_level: PositiveInt = 1000,
+        detections: PositiveInt = 100,
+    ) -> None:
+        super().__init__(
+            levels,
+            classes,
+            [[level.stride] for level in levels],
+            channels,
+            convolutions,
+            loss or Focal(),
+            box_loss or SmoothL1(),
+            box_weight,
+            score_threshold,
+            nms_threshold,
+            per_level,
+            detections,
+        )
+        self.cells_across = cells_across
+        self.collisions = 0
+
+    def loss(self, raw: AnchorOutput, targets: Targets) -> dict[str, Tensor]:
+        """``{"score": scalar, "box": scalar}`` over the cases whose boxes are known."""
+        self.collisions = 0
+        return super().loss(raw, targets)
+
+    def assign(self, anchors: Sequence[Tensor], boxes: Tensor, cells: Sequence[Sequence[int]]) -> Tensor:
+        """The cell of the centre, on the level that suits the size."""
+        at = level_of(boxes, self.levels, self.cells_across)
+        assigned = []
+        for number, (level, extent) in enumerate(zip(self.levels, cells, strict=True)):
+            here = (at == number).nonzero()[:, 0]
+            local, lost = assign_centre_cell(boxes[here], extent, level.stride)
+            self.collisions += lost
+            assigned.append(torch.where(local >= 0, here[local] if len(here) else local, NEGATIVE))
+        return torch.cat(assigned)

@@ -1,0 +1,162 @@
+"""FCOS: every cell inside an object says how far its faces are; no anchors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from cphloc.argument_types import NonNegativeFloat, NonNegativeInt, PositiveInt, UnitInterval
+from cphloc.components.loss.bce import BCE
+from cphloc.components.loss.box_iou import BoxIoU
+from cphloc.components.loss.focal import Focal
+from cphloc.levels import Levels
+from cphloc.ops.anchors import cell_centres
+from cphloc.ops.assign_fcos import assign_fcos
+from cphloc.ops.boxes import MAX_LOG_SIZE, decode_faces, encode_faces
+from cphloc.ops.dense_prediction import PRIOR_BIAS, Towers, as_rows, predictor
+from cphloc.ops.detections import best, from_levels
+from cphloc.targets import Prediction, Targets, class_names
+
+
+class FCOSOutput(NamedTuple):
+    """Raw output per level: logits ``(N, K, *S_l)``, log distances ``(N, 2 D, *S_l)``, centre-ness ``(N, 1, *S_l)``."""
+
+    scores: tuple[Tensor, ...]
+    distances: tuple[Tensor, ...]
+    centreness: tuple[Tensor, ...]
+
+
+class FCOS(nn.Module):
+    """Class scores, distances to the faces and centre-ness at every cell, from towers shared by all levels.
+
+    Args:
+        levels: what the backbone or neck gives (wired).
+        classes: foreground classes, ``{1: nodule}`` or ``[nodule]``.
+        radius: only cells this near to a box's centre answer for it, in cells; 0: all inside.
+        channels: width of the towers.
+        convolutions: depth of the towers.
+        loss: takes scores; default ``focal``.
+        box_loss: takes boxes and must compare decoded boxes; default ``box_iou`` with GIoU.
+        box_weight: weight of the box loss.
+        score_threshold: detections whose class score times centre-ness is at or below are dropped.
+        nms_threshold: IoU above which the lower-scored box of a class is dropped.
+        per_level: best candidates taken from each level.
+        detections: boxes kept per image.
+
+    Reference: Tian et al. 2019, arXiv:1904.01355. In 3-D centre-ness is the cube root of the product of three ratios.
+
+    >>> from cphloc.levels import Level
+    >>> head = FCOS((Level(8, (4, 4)),), classes=["cell"], channels=8, convolutions=1)
+    >>> head((torch.zeros(1, 8, 4, 4),)).distances[0].shape
+    torch.Size([1, 4, 4, 4])
+    """
+
+    def __init__(
+        self,
+        levels: Levels,
+        classes: Mapping[int, str] | Sequence[str],
+        radius: NonNegativeFloat = 1.5,
+        channels: PositiveInt = 256,
+        convolutions: NonNegativeInt = 4,
+        loss: nn.Module | None = None,
+        box_loss: nn.Module | None = None,
+        box_weight: NonNegativeFloat = 1.0,
+        score_threshold: UnitInterval = 0.05,
+        nms_threshold: UnitInterval = 0.6,
+        per_level: PositiveInt = 1000,
+        detections: PositiveInt = 100,
+    ) -> None:
+        super().__init__()
+        self.classes = class_names(classes)
+        self.levels = levels
+        self.radius = radius
+        self.criterion = loss or Focal()
+        self.box_criterion = box_loss or BoxIoU()
+        self.centre_criterion = BCE()
+        self.box_weight = box_weight
+        self.score_threshold = score_threshold
+        self.nms_threshold = nms_threshold
+        self.per_level = per_level
+        self.detections = detections
+        dims = levels[0].dims
+        self.towers = Towers(levels, channels, convolutions, branches=2)
+        self.score = predictor(channels, len(self.classes), dims, PRIOR_BIAS)
+        self.distance = predictor(channels, 2 * dims, dims)
+        self.centreness = predictor(channels, 1, dims)
+        self.scales = nn.Parameter(torch.ones(len(levels)))
+
+    def forward(self, pyramid: tuple[Tensor, ...]) -> FCOSOutput:
+        """Pyramid to `FCOSOutput`."""
+        scores, boxes = self.towers(pyramid)
+        return FCOSOutput(
+            tuple(map(self.score, scores)),
+            tuple(scale * self.distance(x) for scale, x in zip(self.scales, boxes, strict=True)),
+            tuple(map(self.centreness, boxes)),
+        )
+
+    def loss(self, raw: FCOSOutput, targets: Targets) -> dict[str, Tensor]:
+        """``{"score", "box", "centre"}`` over the cases whose boxes are known."""
+        rows = targets.has_boxes.nonzero()[:, 0].tolist()
+        points = self.points(raw)
+        scores = torch.cat([as_rows(x, len(self.classes)) for x in raw.scores], dim=1)[rows]
+        centreness = torch.cat([as_rows(x, 1) for x in raw.centreness], dim=1)[rows][..., 0]
+        predicted = torch.cat([self.boxes(raw, level) for level in range(len(self.levels))], dim=1)[rows]
+        truth, boxes = torch.zeros_like(scores, dtype=torch.float32), torch.zeros_like(predicted)
+        for n, row in enumerate(rows):
+            assigned = assign_fcos(points, self.levels, targets.boxes[row], self.radius)
+            found = (assigned >= 0).nonzero()[:, 0]
+            truth[n, found, targets.box_classes[row][assigned[found]] - 1] = 1
+            boxes[n, found] = targets.boxes[row][assigned[found]]
+        positive = truth.sum(dim=2) > 0
+        count = max(1, int(positive.sum()))
+        centre = centreness_of(boxes[positive], torch.cat(points).expand(*positive.shape, -1)[positive])
+        box = (centre * self.box_criterion(predicted[positive], boxes[positive])).sum()
+        return {
+            "score": self.criterion(scores, truth).sum() / count,
+            "box": self.box_weight * box / centre.sum().clamp(min=1e-6),
+            "centre": self.centre_criterion(centreness[positive], centre).sum() / count,
+        }
+
+    def decode(self, raw: FCOSOutput) -> Prediction:
+        """Detections of every image, scored by class score times centre-ness; boxes may reach beyond it."""
+        images = range(len(raw.scores[0]))
+        return Prediction(
+            detections=[from_levels(self.candidates(raw, i), self.nms_threshold, self.detections) for i in images]
+        )
+
+    def candidates(self, raw: FCOSOutput, image: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """The best boxes, scores and classes of one image, per level."""
+        found = []
+        for level, (scores, centreness) in enumerate(zip(raw.scores, raw.centreness, strict=True)):
+            score = as_rows(scores, len(self.classes))[image].float().sigmoid()
+            centre = as_rows(centreness, 1)[image].float().sigmoid()
+            at, classes, value = best(score * centre, self.score_threshold, self.per_level)
+            found.append((self.boxes(raw, level)[image, at], value, classes))
+        return found
+
+    def points(self, raw: FCOSOutput) -> list[Tensor]:
+        """Cell centres ``(cells, D)`` of every level, in image voxels."""
+        layout = zip(raw.scores, self.levels, strict=True)
+        return [cell_centres(x.shape[2:], level.stride, x.device) for x, level in layout]
+
+    def boxes(self, raw: FCOSOutput, level: int) -> Tensor:
+        """Predicted boxes ``(N, cells, 2 D)`` of one level, in image voxels."""
+        step = torch.tensor(self.levels[level].stride * 2, device=raw.distances[level].device)
+        logs = as_rows(raw.distances[level], len(step)).float()
+        return decode_faces(logs.clamp(max=MAX_LOG_SIZE).exp() * step, self.points(raw)[level])
+
+
+def centreness_of(boxes: Tensor, points: Tensor) -> Tensor:
+    """How central ``points`` ``(n, D)`` lie in ``boxes`` ``(n, 2 D)``: 1 at the centre, 0 on a face.
+
+    The geometric mean over axes of the nearer over the farther face's distance.
+
+    >>> centreness_of(torch.tensor([[0.0, 0, 4, 4]]), torch.tensor([[1.0, 2.0]])).item() ** 2
+    0.3333333532015486
+    """
+    below, above = encode_faces(boxes, points).chunk(2, dim=-1)
+    ratio = torch.minimum(below, above) / torch.maximum(below, above)
+    return ratio.clamp(min=0).prod(dim=-1) ** (1 / below.shape[-1])

@@ -1,0 +1,109 @@
+"""The simplest localization: pool everything, then regress one box per class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from cphloc.argument_types import NonNegativeFloat, UnitInterval
+from cphloc.components.loss.bce import BCE
+from cphloc.levels import Levels
+from cphloc.ops.boxes import from_centre_size, to_centre_size
+from cphloc.ops.detections import best, suppressed
+from cphloc.targets import Prediction, Targets, class_names
+
+
+class GlobalBoxOutput(NamedTuple):
+    """Raw output: logits ``(N, K)``, centres and sizes ``(N, K, D)`` in voxels."""
+
+    logits: Tensor
+    centre: Tensor
+    size: Tensor
+
+
+class GlobalBox(nn.Module):
+    """Global average pooling, then per class the probability of an object, its centre and its size.
+
+    L = BCE(p) + p (centre_weight |c - c*|^2 + size_weight |s - s*|^2), with c and s as a share of the image, averaged
+    over the axes; where a class is absent only its probability is trained. One box per class is all it can say: shown
+    two objects, the best it can do is the box between them.
+
+    Args:
+        levels: what the backbone or neck gives (wired); the coarsest is pooled.
+        classes: foreground classes, ``{1: nodule}`` or ``[nodule]``.
+        centre_weight: weight of the centre's squared error.
+        size_weight: weight of the size's squared error.
+        loss: takes scores; default ``bce``.
+        score_threshold: detections at or below are dropped.
+
+    Reference: Yala, CPH 100A, Localization and Segmentation.
+
+    >>> from cphloc.levels import Level
+    >>> GlobalBox((Level(8, (4, 4)),), classes=["nodule"])((torch.zeros(1, 8, 4, 4),)).centre.shape
+    torch.Size([1, 1, 2])
+    """
+
+    def __init__(
+        self,
+        levels: Levels,
+        classes: Mapping[int, str] | Sequence[str],
+        centre_weight: NonNegativeFloat = 1.0,
+        size_weight: NonNegativeFloat = 1.0,
+        loss: nn.Module | None = None,
+        score_threshold: UnitInterval = 0.05,
+    ) -> None:
+        super().__init__()
+        self.classes = class_names(classes)
+        self.stride = levels[-1].stride
+        self.centre_weight = centre_weight
+        self.size_weight = size_weight
+        self.criterion = loss or BCE()
+        self.score_threshold = score_threshold
+        shape = (len(self.classes), 1 + 2 * len(self.stride))
+        self.linear = nn.Sequential(nn.Linear(levels[-1].channels, shape[0] * shape[1]), nn.Unflatten(1, shape))
+
+    def forward(self, pyramid: tuple[Tensor, ...]) -> GlobalBoxOutput:
+        """Pyramid to `GlobalBoxOutput`."""
+        features = pyramid[-1]
+        out = self.linear(features.flatten(2).mean(dim=2)).float()
+        extent = out.new_tensor([n * s for n, s in zip(features.shape[2:], self.stride, strict=True)])
+        centre, size = out[..., 1:].chunk(2, dim=-1)
+        return GlobalBoxOutput(out[..., 0], centre * extent, size * extent)
+
+    def loss(self, raw: GlobalBoxOutput, targets: Targets) -> dict[str, Tensor]:
+        """``{"score", "centre", "size"}`` over the cases whose boxes are known; several boxes of a class share."""
+        rows = targets.has_boxes.nonzero()[:, 0].tolist()
+        present = torch.zeros_like(raw.logits)
+        for row in rows:
+            present[row, targets.box_classes[row] - 1] = 1
+        image = torch.cat(
+            [torch.full_like(targets.box_classes[row], row) for row in rows] or [present.new_zeros(0).long()]
+        )
+        column = torch.cat([targets.box_classes[row] - 1 for row in rows] or [image])
+        boxes = torch.cat([targets.boxes[row] for row in rows] or [raw.centre.new_zeros(0, 2 * len(self.stride))])
+        centre, size = to_centre_size(boxes)
+        extent = raw.centre.new_tensor(targets.size)
+        share = 1 / torch.zeros_like(present).index_put_((image, column), present.new_ones(()), accumulate=True)
+        weight = share[image, column] / max(1, int(present.sum()))
+
+        def error(predicted: Tensor, true: Tensor) -> Tensor:
+            return (((predicted[image, column] - true) / extent).square().mean(dim=1) * weight).sum()
+
+        score = self.criterion(raw.logits[rows], present[rows]).sum() / max(1, present[rows].numel())
+        return {
+            "score": score,
+            "centre": self.centre_weight * error(raw.centre, centre),
+            "size": self.size_weight * error(raw.size, size),
+        }
+
+    def decode(self, raw: GlobalBoxOutput) -> Prediction:
+        """At most one box per class and image; a negative size is none."""
+        boxes = from_centre_size(raw.centre, raw.size.clamp(min=0))
+        found = []
+        for scores, per_class in zip(raw.logits.sigmoid(), boxes, strict=True):
+            _, classes, value = best(scores[None], self.score_threshold, len(scores))
+            found.append(suppressed(per_class[classes - 1], value, classes, None, len(scores)))
+        return Prediction(detections=found)

@@ -1,0 +1,96 @@
+"""RetinaNet: anchors at every level, focal loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from cphloc.argument_types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, UnitInterval
+from cphloc.components.loss.focal import Focal
+from cphloc.components.loss.smooth_l1 import SmoothL1
+from cphloc.levels import Levels
+from cphloc.ops.anchor_head import AnchorHead
+from cphloc.ops.anchors import retina_sizes
+from cphloc.ops.assign import assign_max_iou
+from cphloc.ops.assign_atss import assign_atss
+from cphloc.ops.boxes import overlap_matrix
+
+
+class Retina(AnchorHead):
+    """Class scores and box corrections of anchors, from two convolutional towers shared by all levels.
+
+    Args:
+        levels: what the backbone or neck gives (wired).
+        classes: foreground classes, ``{1: nodule}`` or ``[nodule]``.
+        anchors: anchor sizes in voxels, one list per level (fine to coarse) of equally many sizes, each with one number
+            per axis; default RetinaNet's nine, of about 4 cells.
+        assignment: ``atss`` (each box finds its own threshold) or ``max_iou``.
+        candidates: nearest anchors per box and level that compete in ``atss``.
+        low, high: with ``max_iou``, anchors below ``low`` are background, from ``high`` on positive, ignored between.
+        channels: width of the towers.
+        convolutions: depth of the towers.
+        loss: takes scores; default ``focal``.
+        box_loss: takes boxes; default ``smooth_l1``.
+        box_weight: weight of the box loss.
+        score_threshold: detections at or below are dropped.
+        nms_threshold: IoU above which the lower-scored box of a class is dropped.
+        per_level: best candidates taken from each level.
+        detections: boxes kept per image.
+
+    Shapes:
+        pyramid to logits ``(N, A * K, *S_l)`` and deltas ``(N, A * 2 D, *S_l)`` per level.
+
+    Reference: Lin et al. 2017, arXiv:1708.02002; ATSS Zhang et al. 2020, arXiv:1912.02424; with a ``unet`` beside it on
+    one neck, Retina U-Net, Jaeger et al. 2020, arXiv:1811.08661.
+
+    >>> from cphloc.levels import Level
+    >>> head = Retina((Level(8, (4, 4)),), classes=["cell"], channels=8, convolutions=1)
+    >>> [x.shape for x in head((torch.zeros(1, 8, 4, 4),)).scores]
+    [torch.Size([1, 9, 4, 4])]
+    """
+
+    def __init__(
+        self,
+        levels: Levels,
+        classes: Mapping[int, str] | Sequence[str],
+        anchors: Sequence[Sequence[Sequence[PositiveFloat]]] | None = None,
+        assignment: Literal["atss", "max_iou"] = "atss",
+        candidates: PositiveInt = 9,
+        low: UnitInterval = 0.4,
+        high: UnitInterval = 0.5,
+        channels: PositiveInt = 256,
+        convolutions: NonNegativeInt = 4,
+        loss: nn.Module | None = None,
+        box_loss: nn.Module | None = None,
+        box_weight: NonNegativeFloat = 1.0,
+        score_threshold: UnitInterval = 0.05,
+        nms_threshold: UnitInterval = 0.5,
+        per_level: PositiveInt = 1000,
+        detections: PositiveInt = 100,
+    ) -> None:
+        super().__init__(
+            levels,
+            classes,
+            anchors or [retina_sizes(level) for level in levels],
+            channels,
+            convolutions,
+            loss or Focal(),
+            box_loss or SmoothL1(),
+            box_weight,
+            score_threshold,
+            nms_threshold,
+            per_level,
+            detections,
+        )
+        self.assignment = assignment
+        self.nearest = candidates
+        self.low, self.high = low, high
+
+    def assign(self, anchors: Sequence[Tensor], boxes: Tensor, cells: Sequence[Sequence[int]]) -> Tensor:
+        """By ATSS or best overlap."""
+        if self.assignment == "atss":
+            return assign_atss(anchors, boxes, self.nearest * len(self.sizes[0]))
+        return assign_max_iou(overlap_matrix(torch.cat(list(anchors)), boxes), self.low, self.high)

@@ -1,0 +1,80 @@
+"""Semantic FPN: coarse, middle and fine features on one grid, added up and scored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from cphloc.argument_types import PositiveInt
+from cphloc.components.loss.dice_ce import DiceCE
+from cphloc.levels import Levels
+from cphloc.ops.layers import ConvBlock, Norm, conv_type, initialize, resize
+from cphloc.ops.mask_loss import mask_loss
+from cphloc.targets import Prediction, Targets, class_names
+
+
+class SemanticFPN(nn.Module):
+    """Z = Z_coarse + Z_middle + Z_fine: every level comes to the finest, a convolution per step; the sum is scored.
+
+    Args:
+        levels: what the backbone or neck gives (wired).
+        classes: foreground classes, ``{1: tumour}`` or ``[tumour]``.
+        channels: channels of the summed features.
+        norm: normalization after each convolution.
+        loss: a loss that takes masks; default ``dice_ce``.
+
+    Shapes:
+        pyramid to logits ``(N, K + 1, *S)``, background first, interpolated from the finest level.
+
+    Reference: Kirillov et al. 2019, arXiv:1901.02446.
+
+    >>> import torch
+    >>> from cphloc.levels import Level
+    >>> head = SemanticFPN((Level(8, (2, 2)), Level(16, (4, 4))), classes=["lesion"], channels=8)
+    >>> head((torch.zeros(1, 8, 4, 4), torch.zeros(1, 16, 2, 2))).shape
+    torch.Size([1, 2, 8, 8])
+    """
+
+    def __init__(
+        self,
+        levels: Levels,
+        classes: Mapping[int, str] | Sequence[str],
+        channels: PositiveInt = 128,
+        norm: Norm = "group",
+        loss: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.classes = class_names(classes)
+        self.levels = levels
+        self.criterion = loss or DiceCE()
+        dims = levels[0].dims
+        style = {"norm_name": norm, "activation_name": "relu"}
+        self.paths = nn.ModuleList(
+            nn.ModuleList(
+                ConvBlock(level.channels if step == 0 else channels, channels, dims, **style)
+                for step in range(max(1, index))
+            )
+            for index, level in enumerate(levels)
+        )
+        self.score = conv_type(dims)(channels, len(self.classes) + 1, 1)
+        initialize(self)
+
+    def forward(self, pyramid: tuple[Tensor, ...]) -> Tensor:
+        """Logits at full resolution."""
+        sizes = [tuple(x.shape[2:]) for x in pyramid]
+        total = self.paths[0][0](pyramid[0])
+        for index in range(1, len(pyramid)):
+            x = pyramid[index]
+            for block, size in zip(self.paths[index], reversed(sizes[:index]), strict=True):
+                x = resize(block(x), size)
+            total = total + x
+        return resize(self.score(total), [n * s for n, s in zip(sizes[0], self.levels[0].stride, strict=True)])
+
+    def loss(self, raw: Tensor, targets: Targets) -> dict[str, Tensor]:
+        """``{"mask": scalar}`` over the cases that have a mask."""
+        return {"mask": mask_loss(self.criterion, raw, targets)}
+
+    def decode(self, raw: Tensor) -> Prediction:
+        """Class probabilities ``(N, K + 1, *S)``."""
+        return Prediction(mask_probabilities=raw.float().softmax(dim=1))

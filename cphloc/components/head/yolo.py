@@ -1,0 +1,146 @@
+"""YOLO, the first version: a coarse grid whose cells each regress a few boxes and one class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from cphloc.argument_types import NonNegativeFloat, PositiveInt, UnitInterval
+from cphloc.levels import Levels
+from cphloc.ops.anchors import cell_centres
+from cphloc.ops.assign import assign_centre_cell
+from cphloc.ops.boxes import from_centre_size, overlap, to_centre_size
+from cphloc.ops.dense_prediction import as_rows
+from cphloc.ops.detections import best, suppressed
+from cphloc.ops.layers import conv_type
+from cphloc.targets import Prediction, Targets, class_names
+
+
+class YOLO(nn.Module):
+    """Per cell of the coarsest level: B boxes with an objectness each, and one set of class scores; squared errors.
+
+    A box is the centre's place in its cell (0..1) and the square roots of its size as a share of the image, so that a
+    large box does not dominate. The cell that holds a box's centre answers for it, and in the cell the predictor of
+    best IoU, or of least error where none overlaps; its objectness is trained towards that IoU.
+
+    Args:
+        levels: what the backbone or neck gives (wired); the coarsest is the grid.
+        classes: foreground classes, ``{1: nodule}`` or ``[nodule]``.
+        boxes: B, predictors per cell.
+        coordinate_weight: weight of centre and size.
+        empty_weight: weight of the objectness of predictors that answer for nothing.
+        score_threshold: detections whose class score times objectness is at or below are dropped.
+        nms_threshold: IoU above which the lower-scored box of a class is dropped.
+        detections: boxes kept per image.
+
+    Shapes:
+        pyramid to ``(N, B (2 D + 1) + K, *S)``: 7 x 7 x 30 for 2-D, two boxes and 20 classes.
+
+    Reference: Redmon et al. 2016, arXiv:1506.02640.
+
+    >>> from cphloc.levels import Level
+    >>> head = YOLO((Level(8, (64, 64)),), classes=[f"c{i}" for i in range(20)])
+    >>> head((torch.zeros(1, 8, 7, 7),)).numel()
+    1470
+    """
+
+    def __init__(
+        self,
+        levels: Levels,
+        classes: Mapping[int, str] | Sequence[str],
+        boxes: PositiveInt = 2,
+        coordinate_weight: NonNegativeFloat = 5.0,
+        empty_weight: NonNegativeFloat = 0.5,
+        score_threshold: UnitInterval = 0.05,
+        nms_threshold: UnitInterval = 0.5,
+        detections: PositiveInt = 100,
+    ) -> None:
+        super().__init__()
+        self.classes = class_names(classes)
+        self.stride = levels[-1].stride
+        self.predictors = boxes
+        self.coordinate_weight = coordinate_weight
+        self.empty_weight = empty_weight
+        self.score_threshold = score_threshold
+        self.nms_threshold = nms_threshold
+        self.detections = detections
+        dims = levels[-1].dims
+        self.out = conv_type(dims)(levels[-1].channels, boxes * (2 * dims + 1) + len(self.classes), 1)
+        nn.init.normal_(self.out.weight, std=0.01)
+        with (
+            torch.no_grad()
+        ):  # start in the middle of the cell with boxes of a sixteenth of the image, unlike each other
+            first = torch.tensor([0.5] * dims + [0.25] * dims + [0.0]).repeat(boxes, 1)
+            first[:, dims : 2 * dims] *= torch.linspace(0.5, 1.5, boxes)[:, None] if boxes > 1 else 1
+            self.out.bias.copy_(torch.cat([first.flatten(), torch.zeros(len(self.classes))]))
+
+    def forward(self, pyramid: tuple[Tensor, ...]) -> Tensor:
+        """Pyramid to the grid ``(N, B (2 D + 1) + K, *S)``."""
+        return self.out(pyramid[-1])
+
+    def loss(self, raw: Tensor, targets: Targets) -> dict[str, Tensor]:
+        """``{"box", "object", "empty", "class"}`` per annotated case, over the cases whose boxes are known."""
+        rows = targets.has_boxes.nonzero()[:, 0].tolist()
+        parts = raw.new_zeros(4, dtype=torch.float32) + 0 * raw[rows].float().sum()
+        for row in rows:
+            parts = parts + self._image_loss(raw[row : row + 1], targets.boxes[row], targets.box_classes[row])
+        return dict(zip(("box", "object", "empty", "class"), parts / max(1, len(rows)), strict=True))
+
+    def decode(self, raw: Tensor) -> Prediction:
+        """Detections of every image, scored by class score times objectness; boxes may reach beyond it."""
+        found = []
+        for image in range(len(raw)):
+            codes, objectness, scores = self._split(raw[image : image + 1])
+            joint = (objectness[..., None] * scores[:, None]).clamp(0, 1).flatten(0, 1)
+            at, classes, value = best(joint, self.score_threshold, len(joint))
+            boxes = self._boxes(codes, raw.shape[2:]).flatten(0, 1)[at]
+            found.append(suppressed(boxes, value, classes, self.nms_threshold, self.detections))
+        return Prediction(detections=found)
+
+    def _image_loss(self, raw: Tensor, boxes: Tensor, classes: Tensor) -> Tensor:
+        cells = raw.shape[2:]
+        codes, objectness, scores = self._split(raw)
+        assigned, _ = assign_centre_cell(boxes, cells, self.stride)
+        cell = (assigned >= 0).nonzero()[:, 0]
+        true = boxes[assigned[cell]]
+        wanted = self._codes(true, cell, cells)
+        with torch.no_grad():
+            iou = overlap(self._boxes(codes, cells)[cell], true[:, None])
+            error = (codes[cell] - wanted[:, None]).square().sum(dim=-1)
+            responsible = torch.where(iou.amax(dim=1, keepdim=True) > 0, iou, -error).argmax(dim=1)
+        reached = iou[torch.arange(len(cell)), responsible]
+        answers = torch.zeros_like(objectness, dtype=torch.bool)
+        answers[cell, responsible] = True
+        onehot = nn.functional.one_hot(classes[assigned[cell]] - 1, len(self.classes))
+        return torch.stack(
+            [
+                self.coordinate_weight * (codes[cell, responsible] - wanted).square().sum(),
+                (objectness[cell, responsible] - reached).square().sum(),
+                self.empty_weight * objectness[~answers].square().sum(),
+                (scores[cell] - onehot).square().sum(),
+            ]
+        )
+
+    def _split(self, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Box codes ``(cells, B, 2 D)``, objectness ``(cells, B)`` and class scores ``(cells, K)`` of one image."""
+        rows = as_rows(raw, raw.shape[1])[0].float()
+        boxes = rows[:, : -len(self.classes)].unflatten(1, (self.predictors, -1))
+        return boxes[..., :-1], boxes[..., -1], rows[:, -len(self.classes) :]
+
+    def _grid(self, cells: Sequence[int], like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Lower corner ``(cells, D)`` of every cell, the stride, and the image's extent, in voxels."""
+        step = torch.tensor(self.stride, dtype=torch.float32, device=like.device)
+        corner = cell_centres(cells, self.stride, like.device) - step / 2
+        return corner, step, step * torch.tensor(cells, device=like.device)
+
+    def _boxes(self, codes: Tensor, cells: Sequence[int]) -> Tensor:
+        corner, step, extent = self._grid(cells, codes)
+        place, root = codes.chunk(2, dim=-1)
+        return from_centre_size(corner[:, None] + place * step, root.clamp(min=0) ** 2 * extent)
+
+    def _codes(self, boxes: Tensor, cell: Tensor, cells: Sequence[int]) -> Tensor:
+        corner, step, extent = self._grid(cells, boxes)
+        centre, size = to_centre_size(boxes)
+        return torch.cat([(centre - corner[cell]) / step, (size / extent).sqrt()], dim=-1)

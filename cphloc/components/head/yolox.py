@@ -1,0 +1,143 @@
+"""YOLOX: anchor-free, with decoupled towers, and SimOTA to choose who answers for what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from cphloc.argument_types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, UnitInterval
+from cphloc.components.loss.bce import BCE
+from cphloc.components.loss.box_iou import BoxIoU
+from cphloc.levels import Levels
+from cphloc.ops.anchors import grid_anchors
+from cphloc.ops.assign_simota import assign_simota
+from cphloc.ops.boxes import decode, to_centre_size
+from cphloc.ops.dense_prediction import PRIOR_BIAS, Towers, as_rows, predictor
+from cphloc.ops.detections import best, from_levels
+from cphloc.targets import Prediction, Targets, class_names
+
+
+class YOLOXOutput(NamedTuple):
+    """Raw output per level: class logits ``(N, K, *S_l)``, deltas ``(N, 2 D, *S_l)``, objectness ``(N, 1, *S_l)``."""
+
+    scores: tuple[Tensor, ...]
+    deltas: tuple[Tensor, ...]
+    objectness: tuple[Tensor, ...]
+
+
+class YOLOX(nn.Module):
+    """Class scores, objectness and a box (offset and log size in cells) at every cell.
+
+    L = box_weight (1 - IoU) + BCE(objectness) + BCE(class, towards the IoU of the box), over the number of positives.
+
+    Args:
+        levels: what the backbone or neck gives (wired).
+        classes: foreground classes, ``{1: nodule}`` or ``[nodule]``.
+        radius: cells this near to a box's centre compete for it, in cells.
+        channels: width of the towers.
+        convolutions: depth of the towers.
+        loss: takes scores; default ``bce``.
+        box_loss: takes boxes and must compare decoded boxes; default ``box_iou`` with plain IoU.
+        box_weight: weight of the box loss.
+        score_threshold: detections whose class score times objectness is at or below are dropped.
+        nms_threshold: IoU above which the lower-scored box of a class is dropped.
+        per_level: best candidates taken from each level.
+        detections: boxes kept per image.
+
+    Reference: Ge et al. 2021, arXiv:2107.08430.
+
+    >>> from cphloc.levels import Level
+    >>> head = YOLOX((Level(8, (4, 4)),), classes=["cell"], channels=8)
+    >>> head((torch.zeros(1, 8, 4, 4),)).objectness[0].shape
+    torch.Size([1, 1, 4, 4])
+    """
+
+    def __init__(
+        self,
+        levels: Levels,
+        classes: Mapping[int, str] | Sequence[str],
+        radius: PositiveFloat = 1.5,
+        channels: PositiveInt = 128,
+        convolutions: NonNegativeInt = 2,
+        loss: nn.Module | None = None,
+        box_loss: nn.Module | None = None,
+        box_weight: NonNegativeFloat = 5.0,
+        score_threshold: UnitInterval = 0.05,
+        nms_threshold: UnitInterval = 0.65,
+        per_level: PositiveInt = 1000,
+        detections: PositiveInt = 100,
+    ) -> None:
+        super().__init__()
+        self.classes = class_names(classes)
+        self.levels = levels
+        self.radius = radius
+        self.criterion = loss or BCE()
+        self.box_criterion = box_loss or BoxIoU("iou")
+        self.box_weight = box_weight
+        self.score_threshold = score_threshold
+        self.nms_threshold = nms_threshold
+        self.per_level = per_level
+        self.detections = detections
+        dims = levels[0].dims
+        self.towers = Towers(levels, channels, convolutions, branches=2)
+        self.score = predictor(channels, len(self.classes), dims, PRIOR_BIAS)
+        self.delta = predictor(channels, 2 * dims, dims)
+        self.objectness = predictor(channels, 1, dims, PRIOR_BIAS)
+
+    def forward(self, pyramid: tuple[Tensor, ...]) -> YOLOXOutput:
+        """Pyramid to `YOLOXOutput`."""
+        scores, boxes = self.towers(pyramid)
+        return YOLOXOutput(
+            tuple(map(self.score, scores)), tuple(map(self.delta, boxes)), tuple(map(self.objectness, boxes))
+        )
+
+    def loss(self, raw: YOLOXOutput, targets: Targets) -> dict[str, Tensor]:
+        """``{"score", "box", "object"}`` over the cases whose boxes are known."""
+        rows = targets.has_boxes.nonzero()[:, 0].tolist()
+        cells = torch.cat(self.cells(raw))
+        points, strides = to_centre_size(cells)
+        scores = torch.cat([as_rows(x, len(self.classes)) for x in raw.scores], dim=1)[rows].float()
+        objectness = torch.cat([as_rows(x, 1) for x in raw.objectness], dim=1)[rows][..., 0].float()
+        predicted = decode(torch.cat([as_rows(x, cells.shape[1]) for x in raw.deltas], dim=1)[rows], cells)
+        probabilities = (scores.sigmoid() * objectness.sigmoid()[..., None]).detach()
+        truth, boxes = torch.zeros_like(scores), torch.zeros_like(predicted)
+        positive = torch.zeros_like(objectness, dtype=torch.bool)
+        for n, row in enumerate(rows):
+            true, numbers = targets.boxes[row], targets.box_classes[row] - 1
+            shown = (predicted[n].detach(), probabilities[n])
+            assigned, iou = assign_simota(points, strides, *shown, true, numbers, self.radius)
+            found = (assigned >= 0).nonzero()[:, 0]
+            positive[n, found] = True
+            truth[n, found, numbers[assigned[found]]] = iou[found]
+            boxes[n, found] = true[assigned[found]]
+        count = max(1, int(positive.sum()))
+        return {
+            "score": self.criterion(scores[positive], truth[positive]).sum() / count,
+            "box": self.box_weight * self.box_criterion(predicted[positive], boxes[positive]).sum() / count,
+            "object": self.criterion(objectness, positive.float()).sum() / count,
+        }
+
+    def decode(self, raw: YOLOXOutput) -> Prediction:
+        """Detections of every image, scored by class score times objectness; boxes may reach beyond it."""
+        images = range(len(raw.scores[0]))
+        return Prediction(
+            detections=[from_levels(self.candidates(raw, i), self.nms_threshold, self.detections) for i in images]
+        )
+
+    def candidates(self, raw: YOLOXOutput, image: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """The best boxes, scores and classes of one image, per level."""
+        found = []
+        for scores, deltas, objectness, cells in zip(*raw, self.cells(raw), strict=True):
+            score = as_rows(scores, len(self.classes))[image].float().sigmoid()
+            joint = score * as_rows(objectness, 1)[image].float().sigmoid()
+            at, classes, value = best(joint, self.score_threshold, self.per_level)
+            found.append((decode(as_rows(deltas, cells.shape[1])[image, at], cells[at]), value, classes))
+        return found
+
+    def cells(self, raw: YOLOXOutput) -> list[Tensor]:
+        """The cells of every level as boxes ``(cells, 2 D)``, in image voxels."""
+        layout = zip(raw.scores, self.levels, strict=True)
+        return [grid_anchors(x.shape[2:], level.stride, [level.stride], x.device) for x, level in layout]

@@ -1,0 +1,79 @@
+"""Boundary loss of masks: every voxel pays by its distance from the annotated surface."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor, nn
+
+from cphloc.annotation import IGNORE
+from cphloc.argument_types import NonNegativeFloat, PositiveFloat
+from cphloc.components.loss.dice import Dice
+from cphloc.ops.layers import one_hot
+
+
+class Boundary(nn.Module):
+    """dice_weight x soft Dice + boundary_weight x mean of ``phi p``, phi the signed distance, negative inside.
+
+    The boundary term has no pull on its own while prediction and truth are far apart, therefore it comes with Dice.
+
+    Args:
+        boundary_weight, dice_weight: weights of the two parts.
+        spacing_mm: voxel size per axis in array order, so that distances are millimetres; default 1, voxels.
+
+    Shapes:
+        logits ``(N, K + 1, *S)``, target ``(N, *S)`` int64 with 255 = not annotated, to a scalar, which falls below 0.
+
+    Reference: Kervadec et al. 2019, arXiv:1812.07032.
+
+    >>> logits, target = torch.zeros(1, 2, 3, 3), torch.zeros(1, 3, 3, dtype=torch.long)
+    >>> round(Boundary()(logits, target).item(), 3)  # nothing annotated: Dice alone
+    1.0
+    """
+
+    def __init__(
+        self,
+        boundary_weight: NonNegativeFloat = 0.01,
+        dice_weight: NonNegativeFloat = 1.0,
+        spacing_mm: Sequence[PositiveFloat] | None = None,
+    ) -> None:
+        super().__init__()
+        self.boundary_weight = boundary_weight
+        self.dice_weight = dice_weight
+        self.dice = Dice()
+        self.spacing_mm = None if spacing_mm is None else tuple(spacing_mm)
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Scalar loss."""
+        truth = one_hot(target, logits.shape[1])[:, 1:]
+        annotated = (target != IGNORE).unsqueeze(1)
+        distance = signed_distance(truth, self.spacing_mm) * annotated
+        voxels = (annotated.sum() * truth.shape[1]).clamp_min(1)
+        boundary = (logits.float().softmax(dim=1)[:, 1:] * distance).sum() / voxels
+        return self.dice_weight * self.dice(logits, target) + self.boundary_weight * boundary
+
+
+@torch.no_grad()
+def signed_distance(truth: Tensor, spacing: Sequence[float] | None = None) -> Tensor:
+    """Distance of each voxel to the nearest voxel on the other side of the surface, negative inside.
+
+    Args:
+        truth: ``(N, K, *S)`` of 0 and 1.
+        spacing: voxel size per axis, default 1.
+
+    Returns:
+        ``(N, K, *S)`` float32; 0 everywhere for a class that is absent, or fills the image, and has no surface.
+
+    >>> signed_distance(torch.tensor([[[0.0, 1.0, 1.0, 0.0, 0.0]]]))
+    tensor([[[ 1., -1., -1.,  1.,  2.]]])
+    """
+    distance = np.zeros(truth.shape, np.float32)
+    for index in np.ndindex(*truth.shape[:2]):
+        inside = truth[index].cpu().numpy() > 0
+        if inside.any() and not inside.all():
+            outer, inner = (ndimage.distance_transform_edt(part, sampling=spacing) for part in (~inside, inside))
+            distance[index] = outer - inner
+    return torch.from_numpy(distance).to(truth.device)

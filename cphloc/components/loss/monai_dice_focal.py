@@ -1,0 +1,55 @@
+"""MONAI's Dice plus focal loss: a borrowed loss."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from cphloc.annotation import IGNORE
+from cphloc.argument_types import NonNegativeFloat
+from cphloc.errors import MissingExtraError
+
+
+class MonaiDiceFocal(nn.Module):
+    """dice_weight x Dice + focal_weight x focal loss over the foreground classes, as MONAI computes them.
+
+    MONAI knows no voxels without annotation: they are given to it as background that is predicted with certainty.
+
+    Args:
+        gamma: exponent of the focal loss.
+        dice_weight, focal_weight: weights of the two parts.
+
+    Shapes:
+        logits ``(N, K + 1, *S)``, target ``(N, *S)`` int64 with 255 = not annotated, to a scalar in [0, inf).
+
+    Raises:
+        MissingExtraError: MONAI is not installed.
+
+    Reference: Cardoso et al. 2022, MONAI, arXiv:2211.02701.
+    """
+
+    def __init__(
+        self, gamma: NonNegativeFloat = 2.0, dice_weight: NonNegativeFloat = 1.0, focal_weight: NonNegativeFloat = 1.0
+    ) -> None:
+        super().__init__()
+        try:
+            from monai.losses import DiceFocalLoss
+        except ImportError as error:
+            raise MissingExtraError("loss 'monai_dice_focal'", "monai") from error
+        self.loss = DiceFocalLoss(
+            include_background=False,
+            to_onehot_y=True,
+            softmax=True,
+            gamma=gamma,
+            lambda_dice=dice_weight,
+            lambda_focal=focal_weight,
+        )
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Scalar loss."""
+        unknown = (target == IGNORE).unsqueeze(1)
+        certain = logits.new_full((logits.shape[1],), -1e4)
+        certain[0] = 1e4
+        certain = certain.view(1, -1, *(1,) * (logits.dim() - 2))
+        logits = torch.where(unknown, certain, logits).float()
+        return self.loss(logits, target.unsqueeze(1).masked_fill(unknown, 0))

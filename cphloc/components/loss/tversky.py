@@ -1,0 +1,59 @@
+"""Tversky loss of masks: Dice with separate prices for too much and too little."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from cphloc.annotation import IGNORE
+from cphloc.argument_types import NonNegativeFloat, PositiveFloat
+from cphloc.ops.layers import one_hot
+
+
+class Tversky(nn.Module):
+    """(1 - (TP + eps) / (TP + alpha FP + beta FN + eps)) ^ gamma, averaged over foreground classes and cases.
+
+    Args:
+        alpha: price of false positives. Beware, some papers swap the two letters.
+        beta: price of false negatives; above ``alpha`` it favours sensitivity. ``alpha = beta = 0.5`` is Dice.
+        gamma: below 1 the focal Tversky loss, which keeps pulling at nearly perfect cases; above 1 the opposite.
+        batch: sum over the whole batch before dividing.
+        smooth: eps.
+
+    Shapes:
+        logits ``(N, K + 1, *S)``, target ``(N, *S)`` int64 with 255 = not annotated, to a scalar in [0, 1].
+
+    Reference: Salehi et al. 2017, arXiv:1706.05721; focal: Abraham & Khan 2019, arXiv:1810.07842.
+
+    >>> import torch
+    >>> logits, target = torch.zeros(1, 2, 10), torch.tensor([[1] + [0] * 9])
+    >>> round(Tversky(alpha=0.5, beta=0.5)(logits, target).item(), 4)  # p = 0.5, 10 % foreground: Dice 1/6
+    0.8333
+    """
+
+    def __init__(
+        self,
+        alpha: NonNegativeFloat = 0.3,
+        beta: NonNegativeFloat = 0.7,
+        gamma: PositiveFloat = 1.0,
+        batch: bool = False,
+        smooth: PositiveFloat = 1e-5,
+    ) -> None:
+        super().__init__()
+        self.alpha = alpha
+        self.beta = beta
+        self.gamma = gamma
+        self.batch = batch
+        self.smooth = smooth
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Scalar loss."""
+        probability = logits.float().softmax(dim=1)[:, 1:] * (target != IGNORE).unsqueeze(1)
+        truth = one_hot(target, logits.shape[1])[:, 1:]
+        axes = (0, *range(2, logits.dim())) if self.batch else tuple(range(2, logits.dim()))
+        hits = (probability * truth).sum(axes)
+        false_positives = probability.sum(axes) - hits
+        false_negatives = truth.sum(axes) - hits
+        total = hits + self.alpha * false_positives + self.beta * false_negatives
+        loss = 1 - (hits + self.smooth) / (total + self.smooth)
+        # A power below 1 has an infinite slope at 0.
+        return (loss.clamp_min(1e-6) ** self.gamma if self.gamma != 1 else loss).mean()

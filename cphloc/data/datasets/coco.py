@@ -1,0 +1,92 @@
+"""Any data set with COCO annotation files."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cphloc.data.case import Case, Marks
+from cphloc.data.dataset import Dataset, Split, find_root
+from cphloc.errors import DataError
+
+
+class Coco(Dataset):
+    """Pictures with boxes from ``annotations/instances_{train,val,test}.json`` (Lin 2014, COCO format).
+
+    COCO boxes are ``[x, y, width, height]`` in pixel edges. Categories are numbered 1..K in the order of their ids.
+    Objects marked ``iscrowd`` are left out, as the COCO metric does. An image without annotations has no object.
+
+    Args:
+        root: folder of the pictures and annotations.
+        images: folder of the pictures, relative to ``root``.
+        annotations: pattern of the annotation files, relative to ``root``.
+        channels: names of the pictures' channels.
+
+    Raises:
+        NotFoundError: the folder does not exist.
+        DataError: the annotations of the training split cannot be read.
+    """
+
+    dims = 2
+
+    def __init__(
+        self,
+        root: str | None = None,
+        images: str = "images",
+        annotations: str = "annotations/instances_{split}.json",
+        channels: Sequence[str] = ("red", "green", "blue"),
+    ) -> None:
+        self.root = find_root("coco", root, annotations.format(split="train"))
+        self.images = self.root / images
+        self.annotations = annotations
+        self.channels = tuple(channels)
+        categories = sorted(self._read("train")["categories"], key=lambda c: c["id"])
+        self.classes = {number: str(c["name"]) for number, c in enumerate(categories, start=1)}
+        self._numbers = {c["id"]: number for number, c in enumerate(categories, start=1)}
+
+    def _cases(self, split: Split) -> list[Case]:
+        content = self._read(split)
+        path = self.root / self.annotations.format(split=split)
+        boxes: dict[Any, list[tuple[int, tuple[float, ...]]]] = defaultdict(list)
+        for item in content["annotations"]:
+            if not item.get("iscrowd"):
+                boxes[item.get("image_id")].append(self._box(item, path))
+        known = {image["id"] for image in content["images"]}
+        strays = set(boxes) - known
+        if strays:
+            msg = f"{path}: annotates image id {min(strays, key=str)}, which `images` does not list; add or remove it"
+            raise DataError(msg)
+        return [self._case(image, boxes[image["id"]]) for image in content["images"]]
+
+    def _case(self, image: dict[str, Any], found: list[tuple[int, tuple[float, ...]]]) -> Case:
+        name = Path(image["file_name"]).with_suffix("").as_posix()
+        marks = Marks(boxes=tuple(box for _, box in found), box_classes=tuple(number for number, _ in found))
+        return Case(name, str(image.get("patient", name)), (self.images / image["file_name"],), marks)
+
+    def _box(self, item: dict[str, Any], path: Path) -> tuple[int, tuple[float, ...]]:
+        try:
+            x, y, width, height = map(float, item["bbox"])
+            number = self._numbers[item["category_id"]]
+        except (KeyError, TypeError, ValueError) as error:
+            msg = f"{path}: annotation {item.get('id')} lacks a bbox [x, y, width, height] or a known category_id"
+            raise DataError(msg) from error
+        if width < 0 or height < 0:
+            msg = f"{path}: annotation {item.get('id')} has a negative size {width:g} x {height:g}; correct its bbox"
+            raise DataError(msg)
+        return number, (y, x, y + height, x + width)
+
+    def _read(self, split: str) -> dict[str, Any]:
+        path = self.root / self.annotations.format(split=split)
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            missing = [k for k in ("images", "annotations", "categories") if k not in content]
+        except (OSError, ValueError, TypeError) as error:
+            msg = f"{path}: cannot be read as COCO JSON ({error}); check the `annotations` pattern"
+            raise DataError(msg) from error
+        if missing:
+            msg = f"{path}: has no '{missing[0]}'; COCO needs images, annotations and categories"
+            raise DataError(msg)
+        return content

@@ -1,0 +1,133 @@
+"""Any images with a table: the general-purpose data set."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from cphloc.argument_types import PositiveFloat, UnitInterval
+from cphloc.data.case import Case, Marks, one_hot
+from cphloc.data.dataset import (
+    SPLITS,
+    Dataset,
+    Split,
+    class_numbers,
+    find_root,
+    hashed_split,
+    read_table,
+)
+from cphloc.errors import DataError, did_you_mean
+
+
+class ImageFolder(Dataset):
+    """Cases in a CSV table, one row each; whatever a case lacks is left empty.
+
+    ====================  ==============================================================================
+    column                holds
+    ====================  ==============================================================================
+    ``image``             file relative to ``root``; with several channels one column ``image_<channel>`` each
+    ``case``              optional name; by default the file's
+    ``patient``           optional; all cases of a patient fall into one split
+    ``split``             optional ``train``, ``val`` or ``test``; where empty, a hash of the patient decides
+    ``mask``              optional file, whole numbers 0..K (0 and 255 in pictures), or an RTSTRUCT
+    ``region``            optional file of where the finding may lie
+    ``label``             optional class names present, separated by ``;``, or ``none``
+    ``boxes``             optional JSON ``[[class, lo..., hi...], ...]``: voxel edges in array order; ``[]`` is none
+    ====================  ==============================================================================
+
+    Args:
+        root: folder of the table.
+        table: file name of the table.
+        classes: names of the classes, numbered from 1.
+        channels: names of the channels.
+        dims: 2 for pictures, 3 for volumes.
+        voxel_mm: voxel size in array order for files that state none.
+        laterality: whether classes name a side of the body.
+        val: fraction of the patients without a split that validate.
+        test: fraction of them that test.
+
+    Raises:
+        NotFoundError: the table does not exist.
+        InputError: classes or channels are not distinct.
+    """
+
+    def __init__(
+        self,
+        root: str | None = None,
+        table: str = "cases.csv",
+        classes: Sequence[str] | Mapping[int, str] = ("object",),
+        channels: Sequence[str] = ("image",),
+        dims: Literal[2, 3] = 3,
+        voxel_mm: Sequence[PositiveFloat] | None = None,
+        laterality: bool = False,
+        val: UnitInterval = 0.15,
+        test: UnitInterval = 0.15,
+    ) -> None:
+        self.root = find_root("image_folder", root, table)
+        self.table = self.root / table
+        self.classes = class_numbers(classes)
+        self.channels = tuple(channels)
+        self.dims = dims
+        self.voxel_mm = None if voxel_mm is None else tuple(voxel_mm)
+        self.laterality = laterality
+        self.val, self.test = val, test
+
+    def _cases(self, split: Split) -> list[Case]:
+        single = len(self.channels) == 1
+        columns = ("image",) if single else tuple(f"image_{channel}" for channel in self.channels)
+        rows = enumerate(read_table(self.table, needed=columns), start=2)
+        cases = [self._case(row, columns, f"{self.table}:{line}") for line, row in rows]
+        return [case for case, chosen in cases if chosen == split]
+
+    def _case(self, row: Mapping[str, str], columns: Sequence[str], where: str) -> tuple[Case, str]:
+        empty = [c for c in columns if not row[c]]
+        if empty:
+            msg = f"{where}: column '{empty[0]}' is empty; name the image of this case, or remove the row"
+            raise DataError(msg)
+        images = tuple(self.root / row[c] for c in columns)
+        name = row.get("case") or images[0].name.partition(".")[0]
+        patient = row.get("patient") or name
+        split = row.get("split") or hashed_split(patient, self.val, self.test)
+        if split not in SPLITS:
+            msg = (
+                f"{where}: split '{split}' does not exist; {did_you_mean(split, SPLITS) or 'use ' + ', '.join(SPLITS)}"
+            )
+            raise DataError(msg)
+        return Case(name, patient, images, self._marks(row, where), self.voxel_mm), split
+
+    def _marks(self, row: Mapping[str, str], where: str) -> Marks:
+        numbers = {name: number for number, name in self.classes.items()}
+        label, boxes, box_classes = None, None, ()
+        if row.get("label"):
+            names = [n.strip() for n in row["label"].split(";")] if row["label"] != "none" else []
+            label = one_hot(tuple(_number(n, numbers, where) for n in names), len(numbers))
+        if row.get("boxes"):
+            boxes, box_classes = _boxes(row["boxes"], numbers, self.dims, where)
+        mask, region = (self.root / row[c] if row.get(c) else None for c in ("mask", "region"))
+        return Marks(mask=mask, region=region, boxes=boxes, box_classes=box_classes, label=label)
+
+
+def _number(name: str, numbers: Mapping[str, int], where: str) -> int:
+    if name not in numbers:
+        hint = did_you_mean(name, numbers) or f"the classes are {', '.join(numbers)}"
+        msg = f"{where}: undeclared class '{name}'; {hint}"
+        raise DataError(msg)
+    return numbers[name]
+
+
+def _boxes(
+    text: str, numbers: Mapping[str, int], dims: int, where: str
+) -> tuple[tuple[tuple[float, ...], ...], tuple[int, ...]]:
+    try:
+        rows = json.loads(text)
+        boxes = tuple(tuple(float(v) for v in row[1:]) for row in rows)
+        names = [str(row[0]) for row in rows]
+    except (ValueError, TypeError, IndexError) as error:
+        msg = f"{where}: boxes are no JSON list of [class, lo..., hi...] ({error}); got '{text[:60]}'"
+        raise DataError(msg) from error
+    for box in boxes:
+        if len(box) != 2 * dims or any(high < low for low, high in zip(box[:dims], box[dims:], strict=True)):
+            msg = f"{where}: box {list(box)} must be {2 * dims} numbers [lo..., hi...] with lo <= hi"
+            raise DataError(msg)
+    return boxes, tuple(_number(n, numbers, where) for n in names)

@@ -1,0 +1,58 @@
+"""LUNA16: lung nodules in CT as points with a diameter."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from cphloc.argument_types import NonNegativeInt
+from cphloc.data.case import Case, Marks
+from cphloc.data.dataset import Dataset, Split, find_root, held_out, read_table
+from cphloc.errors import DataError
+
+
+class Luna16(Dataset):
+    """CT series ``subset0..9/<seriesuid>.mhd`` with ``annotations.csv`` (Setio 2017, Medical Image Analysis 42:1).
+
+    Nodules are world points in LPS millimetres with a diameter; their boxes are found through the image's geometry,
+    so series stored with flipped axes come out right. A series without annotation has no nodule of 3 mm or more.
+
+    Args:
+        root: folder of the subsets; by default ``luna16`` in the data folders.
+        test_subsets: subsets that test; of the others a fifth, by a hash of the series, validates.
+
+    Raises:
+        NotFoundError: the folder does not exist.
+    """
+
+    dims = 3
+    channels = ("ct",)
+
+    def __init__(self, root: str | None = None, test_subsets: Sequence[NonNegativeInt] = (8, 9)) -> None:
+        self.root = find_root("luna16", root, "annotations.csv")
+        self.test_subsets = tuple(test_subsets)
+        self.classes = {1: "nodule"}
+
+    def _cases(self, split: Split) -> list[Case]:
+        nodules = self._nodules()
+        cases = []
+        for path in sorted(self.root.glob("subset*/*.mhd")):
+            tests = path.parent.name in {f"subset{n}" for n in self.test_subsets}
+            chosen = "test" if tests else "val" if held_out(path.stem, 0.2) else "train"
+            if chosen == split:
+                found = tuple(nodules.get(path.stem, ()))
+                marks = Marks(spheres=found, sphere_classes=(1,) * len(found))
+                cases.append(Case(path.stem, path.stem, (path,), marks))
+        return cases
+
+    def _nodules(self) -> dict[str, list[tuple[float, ...]]]:
+        columns = ("coordX", "coordY", "coordZ", "diameter_mm")
+        path = self.root / "annotations.csv"
+        nodules: dict[str, list[tuple[float, ...]]] = defaultdict(list)
+        for line, row in enumerate(read_table(path, ("seriesuid", *columns)), start=2):
+            try:
+                nodules[row["seriesuid"]].append(tuple(float(row[c]) for c in columns))
+            except (TypeError, ValueError) as error:
+                msg = f"{path}:{line}: a coordinate is no number ({error}); correct the row"
+                raise DataError(msg) from error
+        return nodules

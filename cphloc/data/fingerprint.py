@@ -1,0 +1,62 @@
+"""What a training saw, as one hash; and the proof that no test case was among it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from cphloc.data.case import Case
+from cphloc.data.dataset import SPLITS, Dataset
+from cphloc.errors import DataError
+
+
+def content_hash(case: Case) -> str:
+    """SHA-256 over the bytes of all files of ``case`` and what its marks say beside files; paths do not matter.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    digest = hashlib.sha256()
+    for path in case.files:
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if not file.is_dir():
+                digest.update(_file_hash(file))
+    marks = case.marks
+    digest.update(repr((marks.boxes, marks.box_classes, marks.spheres, marks.sphere_classes, marks.label)).encode())
+    return digest.hexdigest()
+
+
+def fingerprint(contents: Iterable[tuple[str, str]]) -> str:
+    """SHA-256 of case ids with their `content_hash`, whatever their order.
+
+    >>> fingerprint([("a", "1"), ("b", "2")]) == fingerprint([("b", "2"), ("a", "1")])
+    True
+    """
+    lines = sorted(f"{name} {content}\n" for name, content in contents)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def check_splits(dataset: Dataset) -> None:
+    """Make sure that no case and no patient is in two splits.
+
+    Raises:
+        DataError: naming the first that is.
+    """
+    for name, of in (("case", lambda c: c.id), ("patient", lambda c: c.patient)):
+        seen: dict[str, str] = {}
+        for split in SPLITS:
+            for value in {of(case) for case in dataset.cases(split)}:
+                if value in seen:
+                    msg = f"{name} '{value}' is in {seen[value]} and in {split}; each {name} belongs to one split only"
+                    raise DataError(msg)
+                seen[value] = split
+
+
+def _file_hash(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError as error:
+        msg = f"{path}: cannot be read ({error.strerror}); check the file"
+        raise DataError(msg) from error

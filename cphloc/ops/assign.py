@@ -1,0 +1,67 @@
+"""Which anchor or cell answers for which box: by best overlap, or by the cell that holds the centre.
+
+Every assignment is ``(n,)`` int64 over the anchors: the index of a box, `NEGATIVE` for background, or `IGNORED`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from cphloc.levels import Levels
+from cphloc.ops.boxes import to_centre_size, volume
+
+NEGATIVE = -1
+IGNORED = -2
+
+
+def assign_max_iou(iou: Tensor, low: float, high: float, rescue: bool = True) -> Tensor:
+    """Assign every anchor to the box it overlaps most (Ren et al. 2015).
+
+    Args:
+        iou: ``(n, m)`` of n anchors with m boxes.
+        low: an anchor whose best IoU is below is background.
+        high: from here on it is positive; in between it is ignored.
+        rescue: a box's best anchors are positive even below ``high``, so that no box goes without.
+
+    >>> assign_max_iou(torch.tensor([[0.8], [0.4], [0.1]]), 0.3, 0.7).tolist()
+    [0, -2, -1]
+    """
+    if iou.shape[1] == 0:
+        return torch.full((len(iou),), NEGATIVE, device=iou.device)
+    best, box = iou.max(dim=1)
+    assigned = torch.where(best >= high, box, torch.where(best < low, NEGATIVE, IGNORED))
+    if rescue and len(iou):
+        highest = iou.max(dim=0).values
+        assigned = torch.where(((iou == highest) & (highest > 0)).any(dim=1), box, assigned)
+    return assigned
+
+
+def assign_centre_cell(boxes: Tensor, cells: Sequence[int], stride: Sequence[int]) -> tuple[Tensor, int]:
+    """Assign to each cell the box whose centre it holds; of several the smallest (Tian et al. 2019).
+
+    A centre on the far border belongs to the last cell.
+
+    Returns:
+        the assignment ``(prod(cells),)``, and how many boxes lost their cell to a smaller one.
+    """
+    step = torch.tensor(stride, device=boxes.device)
+    extent = torch.tensor(cells, device=boxes.device)
+    at = (to_centre_size(boxes)[0] / step).long().clamp(min=0).minimum(extent - 1)
+    flat = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
+    for axis, n in enumerate(cells):
+        flat = flat * n + at[:, axis]
+    order = volume(boxes).argsort(stable=True)
+    taken = (flat[order, None] == flat[order]).tril(-1).any(dim=1)
+    assigned = torch.full((int(extent.prod()),), NEGATIVE, device=boxes.device)
+    assigned[flat[order[~taken]]] = order[~taken]
+    return assigned, int(taken.sum())
+
+
+def level_of(boxes: Tensor, levels: Levels, cells_across: float) -> Tensor:
+    """Index ``(n,)`` of the coarsest level on which each box spans ``cells_across`` cells, by geometric mean side."""
+    cells = torch.tensor([level.stride for level in levels], dtype=torch.float32, device=boxes.device).prod(dim=1)
+    across = (volume(boxes)[:, None] / cells) ** (1 / levels[0].dims)
+    return ((across + 1e-6 >= cells_across).sum(dim=1) - 1).clamp(min=0)

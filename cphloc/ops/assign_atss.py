@@ -1,0 +1,59 @@
+"""Adaptive training sample selection: each box finds its own overlap threshold (Zhang et al. 2020, arXiv:1912.02424)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from cphloc.ops.assign import NEGATIVE
+from cphloc.ops.boxes import corners, overlap, to_centre_size
+
+
+def assign_atss(anchors: Sequence[Tensor], boxes: Tensor, candidates: int = 9, centre_inside: bool = True) -> Tensor:
+    """Assign anchors to boxes by the statistics of each box's nearest anchors.
+
+    Per box and level the ``candidates`` anchors of nearest centre compete; those are positive whose IoU reaches the
+    mean plus the (unbiased) standard deviation over the box's candidates. An anchor wanted by several boxes goes to the
+    one it overlaps most. A box left without any, such as a lesion smaller than a cell, takes its best candidate.
+
+    Args:
+        anchors: ``(n_l, 2 D)`` of every level.
+        boxes: ``(m, 2 D)``.
+        candidates: per box and level.
+        centre_inside: require the anchor's centre to lie in the box.
+
+    Returns:
+        ``(sum of n_l,)`` int64: index of a box or -1.
+    """
+    every = torch.cat(list(anchors))
+    assigned = torch.full((len(every),), NEGATIVE, device=every.device)
+    if len(boxes) == 0:
+        return assigned
+    chosen = _nearest(anchors, boxes, candidates)
+    iou = overlap(every[chosen], boxes)
+    spread = iou.std(dim=0) if len(chosen) > 1 else torch.zeros_like(iou[0])
+    good = iou >= iou.mean(dim=0) + spread
+    if centre_inside:
+        centre = to_centre_size(every[chosen])[0]
+        lo, hi = corners(boxes)
+        good &= torch.cat([centre - lo, hi - centre], dim=-1).amin(dim=-1) > 0.01
+    wanted = torch.full((len(every), len(boxes)), -1.0, device=every.device)
+    wanted.scatter_(0, chosen, torch.where(good, iou, -1.0))
+    best, box = wanted.max(dim=1)
+    assigned = torch.where(best >= 0, box, assigned)
+    for lost in (~torch.isin(torch.arange(len(boxes), device=box.device), assigned)).nonzero()[:, 0]:
+        assigned[chosen[iou[:, lost].argmax(), lost]] = lost
+    return assigned
+
+
+def _nearest(anchors: Sequence[Tensor], boxes: Tensor, candidates: int) -> Tensor:
+    """Indices ``(candidates of all levels, m)`` into the joined anchors, nearest centres per level."""
+    centre = to_centre_size(boxes)[0]
+    chosen, start = [], 0
+    for level in anchors:
+        distance = torch.cdist(to_centre_size(level)[0], centre)
+        chosen.append(start + distance.topk(min(candidates, len(level)), dim=0, largest=False).indices)
+        start += len(level)
+    return torch.cat(chosen)

@@ -1,0 +1,59 @@
+"""Assignment of grid points to the boxes around them (Tian et al. 2019, FCOS, arXiv:1904.01355)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from cphloc.levels import Levels
+from cphloc.ops.assign import NEGATIVE
+from cphloc.ops.boxes import encode_faces, to_centre_size, volume
+
+CELLS_PER_LEVEL = 8.0
+"""A level answers for boxes that reach up to 8 cells from the point: 64 pixels at stride 8."""
+
+
+def assign_fcos(points: Sequence[Tensor], levels: Levels, boxes: Tensor, radius: float = 1.5) -> Tensor:
+    """Assign points to boxes: inside the box, near its centre, on the level that suits its reach; the smallest wins.
+
+    Args:
+        points: ``(n_l, D)`` cell centres of every level, in image voxels.
+        levels: their strides.
+        boxes: ``(m, 2 D)``.
+        radius: how far from the box's centre a point may lie, in cells of its level; 0: anywhere in the box.
+
+    Returns:
+        ``(sum of n_l,)`` int64: index of a box or -1.
+    """
+    ranges = level_ranges(levels)
+    assigned = []
+    for at, level, (least, most) in zip(points, levels, ranges, strict=True):
+        if len(boxes) == 0:
+            assigned.append(torch.full((len(at),), NEGATIVE, device=at.device))
+            continue
+        faces = encode_faces(boxes[None], at[:, None])
+        reach = faces.amax(dim=-1)
+        fits = (faces.amin(dim=-1) > 0) & (reach > least) & (reach <= most)
+        if radius:
+            step = torch.tensor(level.stride, device=at.device)
+            off = (at[:, None] - to_centre_size(boxes)[0]).abs()
+            fits &= (off < radius * step).all(dim=-1)
+        size = torch.where(fits, volume(boxes), torch.inf)
+        smallest, box = size.min(dim=1)
+        assigned.append(torch.where(smallest < torch.inf, box, NEGATIVE))
+    return torch.cat(assigned)
+
+
+def level_ranges(levels: Levels) -> list[tuple[float, float]]:
+    """Reach in voxels, least and most, of the boxes each level answers for; the last level has no upper bound.
+
+    >>> from cphloc.levels import Level
+    >>> level_ranges((Level(1, (8, 8)), Level(1, (16, 16)), Level(1, (32, 32))))
+    [(-1.0, 64.0), (64.0, 128.0), (128.0, inf)]
+    """
+    strides = torch.tensor([level.stride for level in levels], dtype=torch.float64)
+    bounds = (CELLS_PER_LEVEL * strides.log().mean(dim=1).exp()).tolist()
+    bounds = [round(bound, 6) for bound in bounds]
+    return list(zip([-1.0, *bounds[:-1]], [*bounds[:-1], float("inf")], strict=True))

@@ -1,0 +1,59 @@
+"""What heads that predict at every cell share: convolutional towers, first biases, and maps read as rows."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+
+from cphloc.levels import Levels
+from cphloc.ops.layers import ConvBlock, conv_type, initialize
+
+PRIOR = 0.01
+PRIOR_BIAS = -math.log((1 - PRIOR) / PRIOR)
+"""First bias of a score, -4.59512: nearly every cell is background, so the first step starts there (Lin et al. 2017)."""
+
+
+class Towers(nn.Module):
+    """Parallel stacks of convolutions, shared by all levels of a pyramid.
+
+    Levels of other widths are first brought to ``channels`` by a convolution of their own.
+
+    Args:
+        levels: the pyramid.
+        channels: width.
+        convolutions: depth of each stack.
+        branches: how many stacks, such as one for scores and one for boxes.
+    """
+
+    def __init__(self, levels: Levels, channels: int, convolutions: int, branches: int) -> None:
+        super().__init__()
+        dims = levels[0].dims
+        self.entries = nn.ModuleList(
+            nn.Identity() if level.channels == channels else conv_type(dims)(level.channels, channels, 1)
+            for level in levels
+        )
+        style = {"norm_name": "group", "activation_name": "relu"}
+        self.stacks = nn.ModuleList(
+            nn.Sequential(*(ConvBlock(channels, channels, dims, **style) for _ in range(convolutions)))
+            for _ in range(branches)
+        )
+        initialize(self)
+
+    def forward(self, pyramid: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], ...]:
+        """Per branch, one map ``(N, channels, *S_l)`` per level."""
+        entered = [entry(x) for entry, x in zip(self.entries, pyramid, strict=True)]
+        return tuple(tuple(stack(x) for x in entered) for stack in self.stacks)
+
+
+def predictor(channels: int, outputs: int, dims: int, bias: float = 0.0) -> nn.Module:
+    """Last convolution of a head, with small weights so that it starts out at ``bias`` everywhere."""
+    layer = conv_type(dims)(channels, outputs, 3, padding=1)
+    nn.init.normal_(layer.weight, std=0.01)
+    nn.init.constant_(layer.bias, bias)
+    return layer
+
+
+def as_rows(maps: Tensor, features: int) -> Tensor:
+    """Maps ``(N, A * features, *S)`` as rows ``(N, cells * A, features)``, in the order of `cphloc.ops.anchors`."""
+    return maps.unflatten(1, (-1, features)).flatten(3).permute(0, 3, 1, 2).flatten(1, 2)

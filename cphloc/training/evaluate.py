@@ -1,0 +1,195 @@
+"""Measure a run or an entry on one split of its data set, in every image's own geometry, beside a baseline."""
+
+from __future__ import annotations
+
+import json
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cphloc.annotation import Annotation
+from cphloc.data.case import Case, read_case
+from cphloc.data.dataset import Dataset
+from cphloc.data.pipeline import open_dataset
+from cphloc.errors import CphlocError, NotFoundError
+from cphloc.localization import Localization
+from cphloc.metrics.bootstrap import Interval
+from cphloc.metrics.summary import tracking_metrics
+from cphloc.paths import atomic
+from cphloc.predict import Localizer
+from cphloc.training.baseline import mean_shape
+from cphloc.training.run import Run, write_cases
+from cphloc.training.scores import Found, Scores, score, summary
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation measured.
+
+    Args:
+        source: the run or entry.
+        split: the split.
+        facts: ``metrics``, ``per_class``, ``baseline``, ``speed`` and ``cases``, as in ``evaluation-<split>.json``.
+        rows: one row a case.
+        folder: where both were written; ``None`` for an entry, which never changes.
+    """
+
+    source: str
+    split: str
+    facts: dict[str, Any]
+    rows: list[dict[str, Any]]
+    folder: Path | None
+
+
+def evaluate(source: str | Path | Run, split: str = "test", root: str | None = None) -> Evaluation:
+    """Predict every case of a split and compare it with its annotation.
+
+    Args:
+        source: a run (object, folder or id) or an entry (``name``, ``name@1.2.0``, folder).
+        split: ``train``, ``val`` or ``test``.
+        root: folder of the data set, where it is not the recipe's.
+
+    Returns:
+        metrics with 95 % intervals by patient; for a run also written to its folder as ``evaluation-<split>.json`` and
+        ``.csv``, and logged to MLflow as ``<split>/<metric>``.
+
+    Raises:
+        NotFoundError: no such run, entry or data.
+        DataError: a case cannot be read.
+    """
+    localizer, run = _open(source)
+    data = localizer.recipe.data
+    dataset = open_dataset(data if root is None else data.model_copy(update={"root": root}), localizer.recipe.dims)
+    cases = dataset.cases(split)
+    if not cases:
+        msg = f"data set '{data.type}' has no cases in its {split} split; choose another split"
+        raise NotFoundError(msg)
+    scores, milliseconds = _score(localizer, cases)
+    intervals = scores.intervals()
+    facts = {
+        "split": split,
+        **summary(intervals),
+        "baseline": _baseline(localizer, dataset, cases),
+        "speed": {"ms_per_case": statistics.median(milliseconds), "peak_ram_mb": _peak_ram_mb()},
+        "cases": [case.id for case in cases],
+    }
+    if run is not None:
+        _keep(run, facts, scores, intervals)
+    return Evaluation(str(source if run is None else run.folder), split, facts, scores.rows, run and run.folder)
+
+
+def localizer_of(run: Run) -> Localizer:
+    """The model of a run with its best weights."""
+    from cphloc.zoo.load import model_of, read_weights
+
+    path = run.folder / "best.safetensors"
+    if not path.is_file():
+        msg = f"{run.folder}: has no best.safetensors yet; let the training reach its first validation"
+        raise NotFoundError(msg)
+    return Localizer(model_of(run.recipe, read_weights(path.read_bytes(), str(path)), str(path)), run.recipe)
+
+
+def found_of(result: Localization, classes: Mapping[int, str]) -> Found:
+    """A result as arrays on the image's own grid."""
+    numbers = {name: number for number, name in classes.items()}
+    boxes = result.boxes
+    return Found(
+        mask=result.masks,
+        boxes=None if boxes is None else np.array([b.voxels for b in boxes]).reshape(-1, 2 * result.image.dims),
+        scores=None if boxes is None else np.array([b.score for b in boxes]),
+        box_classes=None if boxes is None else np.array([numbers[b.name] for b in boxes], int),
+        attention=result.attention,
+        probabilities=None if result.probabilities is None else np.array(list(result.probabilities.values())),
+    )
+
+
+def _open(source: str | Path | Run) -> tuple[Localizer, Run | None]:
+    """A run where one of that name exists, else an entry."""
+    try:
+        run = Run.open(source)
+    except NotFoundError as no_run:
+        from cphloc.zoo.load import load
+
+        try:
+            return load(source), None
+        except NotFoundError as no_entry:
+            msg = f"'{source}' is neither a run ({no_run}) nor an entry ({no_entry})"
+            raise NotFoundError(msg) from None
+    return localizer_of(run), run
+
+
+def _score(localizer: Localizer, cases: Sequence[Case]) -> tuple[Scores, list[float]]:
+    from rich.console import Console
+    from rich.progress import track
+
+    scored, milliseconds = [], []
+    for case in track(cases, "evaluating", console=Console(stderr=True), transient=True):
+        volume, known = _known(case, localizer)
+        started = time.perf_counter()
+        result = localizer.predict(volume)
+        milliseconds.append(1000 * (time.perf_counter() - started))
+        found = found_of(result, localizer.classes)
+        scored.append(score(case.id, case.patient, found, known, volume.geometry, localizer.classes))
+    return Scores(scored, localizer.classes), milliseconds
+
+
+def _known(case: Case, localizer: Localizer) -> tuple[Any, Annotation]:
+    volume, known = read_case(case, localizer.recipe.dims)
+    return volume, known.completed(volume.geometry.shape, len(localizer.classes))
+
+
+def _baseline(localizer: Localizer, dataset: Dataset, cases: Sequence[Case]) -> dict[str, Any] | None:
+    """What position alone scores on the same cases; ``None`` for models without masks."""
+    if localizer.recipe.task != "segmentation":
+        return None
+    classes = localizer.classes
+    predict = mean_shape(dataset.cases("train"), localizer.recipe.dims, len(classes))
+    scored = []
+    for case in cases:
+        volume, known = _known(case, localizer)
+        found = Found(mask=predict(volume.geometry))
+        scored.append(score(case.id, case.patient, found, known, volume.geometry, classes))
+    return {"name": "mean shape of the training masks", **summary(Scores(scored, classes).intervals())}
+
+
+def _keep(run: Run, facts: Mapping[str, Any], scores: Scores, intervals: Mapping[str, Interval]) -> None:
+    from cphloc.training.tracking import Tracker
+
+    split = facts["split"]
+    with atomic(run.folder / f"evaluation-{split}.json") as temporary:
+        temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    with atomic(run.folder / f"evaluation-{split}.csv") as temporary:
+        write_cases(temporary, scores.rows)
+    tracker = Tracker(run.folder, f"cphloc/{run.recipe.name}", run.id)
+    speed = {"speed/ms_per_case": facts["speed"]["ms_per_case"], "size/peak_ram_mb": facts["speed"]["peak_ram_mb"]}
+    tracker.metrics(tracking_metrics(intervals, split) | speed, 0)
+    for suffix in ("json", "csv"):
+        tracker.artifact(run.folder / f"evaluation-{split}.{suffix}")
+    try:
+        tracker.end()
+    except CphlocError as error:
+        print(f"MLflow: {error}; the record is kept in {run.folder}", file=sys.stderr)
+
+
+def flat_metrics(split: str, facts: Mapping[str, Any]) -> dict[str, float]:
+    """The keys every run and entry has in MLflow: ``test/dice``, ``test/dice_ci_low``, ``speed/ms_per_case`` ..."""
+    flat: dict[str, float] = {}
+    for name, metric in facts["metrics"].items():
+        flat |= {f"{split}/{name}": metric["value"]}
+        flat |= {f"{split}/{name}_ci_low": metric["low"], f"{split}/{name}_ci_high": metric["high"]}
+    return flat | {
+        "speed/ms_per_case": facts["speed"]["ms_per_case"],
+        "size/peak_ram_mb": facts["speed"]["peak_ram_mb"],
+    }
+
+
+def _peak_ram_mb() -> float:
+    """Largest memory of this process so far; Linux counts kilobytes, macOS bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)

@@ -1,0 +1,59 @@
+"""A progress bar on a terminal, and nothing anywhere else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import lightning.pytorch as L
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from cphloc.training.fit import Loop
+from cphloc.training.settings import Settings
+
+
+def progress_bar(settings: Settings) -> Sequence[L.Callback]:
+    """The callbacks that show progress: one on a terminal, none where the output goes to a file."""
+    console = Console(stderr=True)
+    return [ProgressBar(settings, console)] if console.is_terminal else []
+
+
+class ProgressBar(L.Callback):
+    """Steps, loss, and the best validation so far."""
+
+    def __init__(self, settings: Settings, console: Console) -> None:
+        self.settings = settings
+        text = TextColumn("loss {task.fields[loss]:.4f}  best {task.fields[best]}")
+        columns = (BarColumn(), MofNCompleteColumn(), text, TimeElapsedColumn(), TimeRemainingColumn())
+        self.progress = Progress(TextColumn("{task.description}"), *columns, console=console)
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Show the bar, on the first process."""
+        if trainer.is_global_zero:
+            total, done = self.settings.steps, module.step
+            self.task = self.progress.add_task("training", total=total, completed=done, loss=float("nan"), best="-")
+            self.progress.start()
+            self._shown_at = 0.0
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *args: Any) -> None:
+        """Move on; at most five times a second, because reading the loss waits for the device."""
+        if trainer.is_global_zero and time.monotonic() - self._shown_at > 0.2:
+            outcome = next(c for c in trainer.callbacks if isinstance(c, Loop)).outcome
+            best = f"{self.settings.best} {outcome.best[self.settings.best]:.4f}" if outcome.best else "-"
+            self.progress.update(self.task, completed=module.step, loss=float(module.losses["loss"]), best=best)
+            self._shown_at = time.monotonic()
+
+    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Leave the bar as it stands."""
+        self._stop(trainer, module)
+
+    def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
+        """Give the terminal back before the error is printed."""
+        self._stop(trainer, module)
+
+    def _stop(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        if trainer.is_global_zero and self.progress.tasks:
+            self.progress.update(self.task, completed=module.step)
+            self.progress.stop()

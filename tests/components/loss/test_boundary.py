@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from cphloc.components.loss.boundary import Boundary, signed_distance
+from cphloc.components.loss.dice import Dice
+
+
+def logits_of(mask: torch.Tensor) -> torch.Tensor:
+    return 60 * torch.nn.functional.one_hot(mask, 2).movedim(-1, 1).float() - 30
+
+
+def test_smallest_over_all_binary_predictions_is_the_truth_itself():
+    truth = torch.tensor([[[0, 1, 1], [0, 1, 0], [0, 0, 0]]])
+    distance = signed_distance(truth[:, None].float())[0, 0]
+    pure = Boundary(boundary_weight=1.0, dice_weight=0.0)
+    values = {
+        bits: pure(logits_of(torch.tensor(bits).view(1, 3, 3)), truth).item()
+        for bits in itertools.product((0, 1), repeat=9)
+    }
+    best = min(values, key=values.get)
+    assert best == tuple(truth.flatten().tolist())
+    assert values[best] == pytest.approx(distance[truth[0] == 1].sum().item() / 9, abs=1e-5)
+
+
+@pytest.mark.parametrize("spacing", [(2.0, 1.0), (3.0, 2.0, 1.0)])
+def test_distance_is_in_millimetres_along_each_axis(spacing):
+    dims = len(spacing)
+    truth = torch.zeros(1, 1, *(5,) * dims)
+    truth[(0, 0, *(2,) * dims)] = 1
+    distance = signed_distance(truth, spacing)[0, 0]
+    for axis, size in enumerate(spacing):
+        index = [2] * dims
+        index[axis] = 4
+        assert distance[tuple(index)] == 2 * size
+    assert distance[(2,) * dims] == -min(spacing)
+
+
+@pytest.mark.parametrize("value", [0, 1])
+@pytest.mark.parametrize("size", [(4, 4), (3, 4, 4)])
+def test_class_without_a_surface_adds_nothing(value, size):
+    torch.manual_seed(0)
+    target = torch.full((1, *size), value)
+    logits = torch.randn(1, 2, *size)
+    assert_close(Boundary(boundary_weight=1.0)(logits, target), Dice()(logits, target))
+
+
+def test_farther_mistakes_cost_more():
+    truth = torch.zeros(1, 1, 9, dtype=torch.long)
+    truth[..., :2] = 1
+    near, far = truth.clone(), truth.clone()
+    near[..., 2], far[..., 8] = 1, 1
+    loss = Boundary(boundary_weight=1.0)
+    assert loss(logits_of(truth), truth) < loss(logits_of(near), truth) < loss(logits_of(far), truth)
+
+
+def test_voxels_without_annotation_do_not_count():
+    truth = torch.tensor([[[0, 1, 1, 0, 255, 255]]])
+    logits = torch.randn(1, 2, 1, 6, requires_grad=True)
+    Boundary(boundary_weight=1.0)(logits, truth).backward()
+    assert logits.grad[..., 4:].abs().max() == 0
+    assert logits.grad[..., :4].abs().min() > 0

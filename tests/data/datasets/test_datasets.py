@@ -1,0 +1,81 @@
+import pytest
+
+from cphloc import registry
+from cphloc.data.case import read_case
+from cphloc.data.dataset import SPLITS, Dataset, choose_channels, class_numbers, find_root, hashed_split
+from cphloc.data.datasets.hippocampus import Hippocampus
+from cphloc.data.datasets.phantom import PhantomCases
+from cphloc.data.fingerprint import check_splits
+from cphloc.errors import InputError, NotFoundError
+
+
+@pytest.mark.parametrize("name", list(registry.cards("dataset")))
+def test_card_names_a_data_set_with_typed_arguments(name):
+    card = registry.card("dataset", name)
+    assert issubclass(registry.resolve("dataset", name), Dataset)
+    assert all(argument.meaning for argument in registry.arguments(card))
+    assert card.licence
+    assert card.citation
+
+
+@pytest.mark.parametrize("make", [lambda: Hippocampus("sample"), lambda: PhantomCases((48, 48), cases={"train": 6})])
+def test_shipped_data_read_and_split_by_patient(make):
+    dataset = make()
+    check_splits(dataset)
+    for split in SPLITS:
+        cases = dataset.cases(split)
+        assert cases
+        assert [c.id for c in cases] == [c.id for c in dataset.cases(split)]
+        volume, annotation = read_case(cases[0], dataset.dims)
+        done = annotation.completed(volume.geometry.shape, len(dataset.classes))
+        assert done.label.shape == (len(dataset.classes),)
+
+
+def test_hippocampus_sample_holds_both_classes_at_one_millimetre():
+    volume, annotation = read_case(Hippocampus("sample").cases("test")[0], 3)
+    done = annotation.completed(volume.geometry.shape, 2)
+    assert volume.geometry.spacing_mm == (1.0, 1.0, 1.0)
+    assert done.label.tolist() == [1, 1]
+
+
+def test_phantom_annotates_the_fractions_that_were_asked():
+    dataset = PhantomCases((48, 48), cases={"train": 20}, annotated={"region": 0.8, "boxes": 0.5, "mask": 0.1})
+    marks = [case.marks for case in dataset.cases("train")]
+    assert sum(m.mask is not None for m in marks) == 2
+    assert sum(m.boxes is not None for m in marks) == 8
+    assert sum(m.region is not None for m in marks) == 6
+    assert all(m.label is not None for m in marks)
+    assert all(case.marks.mask is not None for case in dataset.cases("test"))
+
+
+def test_unknown_split_is_named():
+    with pytest.raises(InputError, match=r"split 'tset' does not exist.*did you mean 'test'"):
+        Hippocampus("sample").cases("tset")
+
+
+def test_missing_data_name_every_folder_searched(tmp_path, monkeypatch):
+    monkeypatch.setenv("CPHLOC_DATA", str(tmp_path))
+    with pytest.raises(NotFoundError) as error:
+        find_root("busi", None, "cases.csv")
+    assert f"'{tmp_path / 'busi'}'" in str(error.value)
+    assert "cphloc data fetch busi" in str(error.value)
+    (tmp_path / "busi").mkdir()
+    (tmp_path / "busi/cases.csv").touch()
+    assert find_root("busi", None, "cases.csv") == tmp_path / "busi"
+
+
+def test_hashed_splits_have_the_fractions_asked_and_never_change():
+    splits = [hashed_split(f"patient {i}", 0.2, 0.1) for i in range(2000)]
+    assert 0.17 < splits.count("val") / 2000 < 0.23
+    assert 0.08 < splits.count("test") / 2000 < 0.12
+    assert splits[:5] == [hashed_split(f"patient {i}", 0.2, 0.1) for i in range(5)]
+
+
+def test_classes_and_channels_are_checked():
+    assert class_numbers({2: "b", 1: "a"}) == {1: "a", 2: "b"}
+    with pytest.raises(InputError, match=r"numbered 1..K with distinct names"):
+        class_numbers({0: "a"})
+    with pytest.raises(InputError, match=r"channel 'pett' does not exist.*did you mean 'pet'"):
+        choose_channels(["pett"], ("ct", "pet"))
+    with pytest.raises(InputError, match="channels must be distinct"):
+        choose_channels(["ct", "ct"], ("ct", "pet"))

@@ -1,0 +1,216 @@
+"""Data sets in general layouts, written here and read back."""
+
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from cphloc.annotation import Annotation
+from cphloc.data.case import read_case
+from cphloc.data.datasets.busi import Busi
+from cphloc.data.datasets.coco import Coco
+from cphloc.data.datasets.image_folder import ImageFolder
+from cphloc.data.datasets.luna16 import Luna16
+from cphloc.data.datasets.nnunet import NnUnet
+from cphloc.data.datasets.sts_petct import StsPetct
+from cphloc.data.datasets.voc import Voc
+from cphloc.errors import DataError
+
+
+def write(path, array, spacing=None, direction=None, origin=None):
+    """Write an array with x, y[, z] spacing, direction and origin."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = sitk.GetImageFromArray(array)
+    if spacing:
+        image.SetSpacing(spacing)
+    if direction:
+        image.SetDirection(direction)
+    if origin:
+        image.SetOrigin(origin)
+    sitk.WriteImage(image, str(path))
+    return path
+
+
+def picture(path, shape=(20, 30, 3)):
+    return write(path, np.zeros(shape, np.uint8)) if len(shape) == 2 else _colour(path, shape)
+
+
+def _colour(path, shape):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros(shape, np.uint8), isVector=True), str(path))
+    return path
+
+
+def annotation_of(dataset, split="train") -> Annotation:
+    (case,) = dataset.cases(split)
+    return read_case(case, dataset.dims)[1]
+
+
+def voc_folder(root, objects, name="cell"):
+    picture(root / "JPEGImages" / f"{name}.png")
+    for split in ("train", "val", "test"):
+        path = root / "ImageSets/Main" / f"{split}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{name}\n" if split == "train" else "")
+    (root / "Annotations").mkdir(exist_ok=True)
+    (root / "Annotations" / f"{name}.xml").write_text(f"<annotation>{objects}</annotation>")
+    return str(root)
+
+
+def voc_object(name, x0, y0, x1, y1):
+    corners = "".join(
+        f"<{k}>{v}</{k}>" for k, v in zip(("xmin", "ymin", "xmax", "ymax"), (x0, y0, x1, y1), strict=True)
+    )
+    return f"<object><name>{name}</name><bndbox>{corners}</bndbox></object>"
+
+
+def test_voc_counts_pixels_from_one_and_includes_the_last(tmp_path):
+    root = voc_folder(tmp_path, voc_object("b", 1, 2, 30, 20) + voc_object("a", 5, 5, 5, 5))
+    found = annotation_of(Voc(root, classes=["a", "b"]))
+    assert found.boxes.tolist() == [[1, 0, 20, 30], [4, 4, 5, 5]]
+    assert found.box_classes.tolist() == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("objects", "message"),
+    [
+        (voc_object("c", 1, 1, 2, 2), "object 1 has the undeclared class 'c'; the classes are a, b"),
+        (voc_object("a", 5, 1, 2, 2), "object 1 has an inverted box 5,1 to 2,2"),
+        (voc_object("a", "x", 1, 2, 2), "object 1 lacks a number in its bndbox"),
+        ("<object>", "is no readable VOC annotation"),
+    ],
+)
+def test_voc_mistakes_name_file_and_object(tmp_path, objects, message):
+    root = voc_folder(tmp_path, objects)
+    with pytest.raises(DataError, match=message) as error:
+        Voc(root, classes=["a", "b"]).cases("train")
+    assert "cell.xml" in str(error.value)
+
+
+def coco_folder(root, annotations, images=({"id": 7, "file_name": "a.png"},)):
+    picture(root / "images/a.png")
+    categories = [{"id": 9, "name": "late"}, {"id": 3, "name": "early"}]
+    content = {"images": list(images), "annotations": annotations, "categories": categories}
+    (root / "annotations").mkdir()
+    (root / "annotations/instances_train.json").write_text(json.dumps(content))
+    return str(root)
+
+
+def test_coco_boxes_become_edges_in_array_order(tmp_path):
+    crowd = {"id": 2, "image_id": 7, "category_id": 3, "bbox": [0, 0, 9, 9], "iscrowd": 1}
+    dataset = Coco(coco_folder(tmp_path, [{"id": 1, "image_id": 7, "category_id": 9, "bbox": [2, 3, 10, 4.5]}, crowd]))
+    found = annotation_of(dataset)
+    assert dataset.classes == {1: "early", 2: "late"}
+    assert found.boxes.tolist() == [[3, 2, 7.5, 12]]
+    assert found.box_classes.tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "message"),
+    [
+        ({"id": 1, "image_id": 8, "category_id": 3, "bbox": [0, 0, 1, 1]}, "annotates image id 8"),
+        ({"id": 1, "image_id": 7, "category_id": 4, "bbox": [0, 0, 1, 1]}, "annotation 1 lacks a bbox"),
+        ({"id": 1, "image_id": 7, "category_id": 3, "bbox": [0, 0, -1, 1]}, "annotation 1 has a negative size"),
+    ],
+)
+def test_coco_mistakes_name_the_annotation(tmp_path, annotation, message):
+    dataset = Coco(coco_folder(tmp_path, [annotation]))
+    with pytest.raises(DataError, match=message):
+        dataset.cases("train")
+
+
+@pytest.mark.parametrize("flipped", [False, True])
+def test_luna_nodules_find_their_voxels_whatever_the_axes(tmp_path, flipped):
+    lung = np.zeros((20, 30, 40), np.int16)
+    lung[9:12, 14:19, 24:29] = 100
+    direction = (-1.0, 0, 0, 0, -1.0, 0, 0, 0, 1.0) if flipped else (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)
+    path = write(tmp_path / "subset0/1.2.3.mhd", lung, (0.8, 0.8, 2.0), direction, (-100.0, 50.0, -7.0))
+    world = sitk.ReadImage(str(path)).TransformContinuousIndexToPhysicalPoint((26.0, 16.0, 10.0))
+    row = ",".join(["1.2.3", *map(str, world), "6.0"])
+    (tmp_path / "annotations.csv").write_text(f"seriesuid,coordX,coordY,coordZ,diameter_mm\n{row}\n")
+    dataset = Luna16(str(tmp_path))
+    (split,) = (s for s in ("train", "val") if dataset.cases(s))
+    found = annotation_of(dataset, split)
+    expected = [10.5 - 1.5, 16.5 - 3.75, 26.5 - 3.75, 10.5 + 1.5, 16.5 + 3.75, 26.5 + 3.75]
+    np.testing.assert_allclose(found.boxes, [expected], atol=1e-4)
+
+
+@pytest.mark.parametrize("style", ["nnU-Net", "Decathlon"])
+def test_nnunet_and_decathlon_layouts(tmp_path, style):
+    mask = np.zeros((4, 5, 6), np.uint8)
+    mask[1], mask[2], mask[3] = 1, 5, 7
+    write(tmp_path / "labelsTr/case.nii.gz", mask)
+    write(tmp_path / f"imagesTr/case{'_0000' if style == 'nnU-Net' else ''}.nii.gz", mask.astype(np.int16))
+    facts = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1, "tumour": 5, "ignore": 7}}
+    if style == "Decathlon":
+        facts = {"modality": {"0": "CT"}, "labels": {"0": "background", "1": "liver", "5": "tumour", "7": "ignore"}}
+    (tmp_path / "dataset.json").write_text(json.dumps(facts))
+    dataset = NnUnet(str(tmp_path), val=0, test=0)
+    found = annotation_of(dataset)
+    assert dataset.classes == {1: "liver", 2: "tumour"}
+    assert dataset.channels == ("ct",)
+    assert found.mask[:, 0, 0].tolist() == [0, 1, 2, 255]
+
+
+def image_folder(root, header, *rows):
+    picture(root / "a.png", (20, 30))
+    write(root / "m.png", np.eye(20, 30).astype(np.uint8) * 255)
+    (root / "cases.csv").write_text("\n".join([header, *rows]) + "\n")
+    return ImageFolder(str(root), classes=["cyst", "mass"], dims=2, val=0, test=0)
+
+
+def test_image_folder_reads_every_rung(tmp_path):
+    header = "image,patient,mask,region,label,boxes"
+    boxes = '"[[""mass"", 1, 2, 3, 4]]"'
+    rows = ["a.png,p,m.png,,,", "a.png,p,,m.png,,", "a.png,p,,,cyst;mass,", "a.png,p,,,none,", f"a.png,p,,,,{boxes}"]
+    rows.append("a.png,p,,,,[]")
+    dataset = image_folder(tmp_path, header, *rows)
+    found = [read_case(case, 2)[1] for case in dataset.cases("train")]
+    assert found[0].mask.sum() == 20
+    assert found[1].region.sum() == 20
+    assert found[2].label.tolist() == [1, 1]
+    assert found[3].label.tolist() == [0, 0]
+    assert (found[4].boxes.tolist(), found[4].box_classes.tolist()) == ([[1, 2, 3, 4]], [2])
+    assert found[5].boxes.shape == (0, 4)
+    assert found[0].label is None
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "message"),
+    [
+        ("picture", "a.png", "has no column 'image', only picture"),
+        ("image,split", "a.png,tran", r"cases.csv:2: split 'tran' does not exist; did you mean 'train'"),
+        ("image,label", "a.png,mas", r"cases.csv:2: undeclared class 'mas'; did you mean 'mass'"),
+        ("image,boxes", "a.png,oops", r"cases.csv:2: boxes are no JSON list"),
+        ("image,boxes", 'a.png,"[[""mass"", 5, 2, 3, 4]]"', r"must be 4 numbers \[lo..., hi...\] with lo <= hi"),
+        ("image,case", ",b", r"cases.csv:2: column 'image' is empty"),
+    ],
+)
+def test_image_folder_mistakes_name_the_line(tmp_path, header, row, message):
+    with pytest.raises(DataError, match=message):
+        image_folder(tmp_path, header, row).cases("train")
+
+
+def test_busi_knows_a_label_for_all_and_a_mask_for_some(tmp_path):
+    rows = ["a,malignant,1,4,train", "b,normal,1,4,train", "c,benign,0,5,train"]
+    (tmp_path / "cases.csv").write_text("\n".join(["case,class,has_mask,duplicate_cluster,split", *rows]))
+    for name, lesion in (("a", 255), ("b", 0), ("c", 0)):
+        picture(tmp_path / "images" / f"{name}.png", (20, 30))
+        write(tmp_path / "masks" / f"{name}.png", np.full((20, 30), lesion, np.uint8))
+    dataset = Busi(str(tmp_path))
+    found = [read_case(case, 2)[1] for case in dataset.cases("train")]
+    assert [a.label.tolist() for a in found] == [[0, 1], [0, 0], [1, 0]]
+    assert [None if a.mask is None else int(a.mask.max()) for a in found] == [2, 0, None]
+    assert [c.patient for c in dataset.cases("train")] == ["cluster_4", "cluster_4", "cluster_5"]
+
+
+def test_sarcoma_channels_in_the_order_asked_and_no_test_patient_moved(tmp_path):
+    names = [f"STS_{i:03d}" for i in range(40)]
+    rows = [f"{name},{'test' if i < 8 else 'train'}," for i, name in enumerate(names)]
+    (tmp_path / "cases.csv").write_text("\n".join(["case,split,tumour_ml", *rows]))
+    dataset = StsPetct(str(tmp_path), channels=["pet", "ct"])
+    assert [p.name for p in dataset.cases("test")[0].images] == ["STS_000_suv100.nii.gz", "STS_000_ct.nii.gz"]
+    assert [c.id for c in dataset.cases("test")] == names[:8]
+    assert {c.id for c in dataset.cases("train")} | {c.id for c in dataset.cases("val")} == set(names[8:])
+    assert dataset.cases("val")
