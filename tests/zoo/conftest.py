@@ -206,7 +206,6 @@ def tiny_recipe(dims: int) -> dict[str, Any]:
             "objects": [1, 1],
             "diameter_mm": [4.0, 6.0],
             "distractors": [0, 0],
-            "channels": ["ct"],
             "patch": size,
         },
         "model": {
