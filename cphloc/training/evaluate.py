@@ -48,11 +48,11 @@ class Evaluation:
     folder: Path | None
 
 
-def evaluate(source: str | Path | Run, split: str = "test", root: str | None = None) -> Evaluation:
+def evaluate(source: str | Path | Run | Localizer, split: str = "test", root: str | None = None) -> Evaluation:
     """Predict every case of a split and compare it with its annotation.
 
     Args:
-        source: a run (object, folder or id) or an entry (``name``, ``name@1.2.0``, folder).
+        source: a run (object, folder or id), an entry (``name``, ``name@1.2.0``, folder), or a loaded model.
         split: ``train``, ``val`` or ``test``.
         root: folder of the data set, where it is not the recipe's.
 
@@ -110,8 +110,10 @@ def found_of(result: Localization, classes: Mapping[int, str]) -> Found:
     )
 
 
-def _open(source: str | Path | Run) -> tuple[Localizer, Run | None]:
+def _open(source: str | Path | Run | Localizer) -> tuple[Localizer, Run | None]:
     """A run where one of that name exists, else an entry."""
+    if isinstance(source, Localizer):
+        return source, None
     try:
         run = Run.open(source)
     except NotFoundError as no_run:

@@ -115,7 +115,7 @@ def publish(
         raise CphlocError(msg) from error
     finally:
         shutil.rmtree(stage, ignore_errors=True)
-    _register(entry, folder)
+    _tell_mlflow(entry, folder)
     return entry
 
 
@@ -185,8 +185,8 @@ def _json(path: Path) -> Any:
         raise DataError(msg) from None
 
 
-def _register(entry: Entry, folder: Path) -> None:
-    """Tell MLflow; an entry stands without it, and ``cphloc zoo index`` can tell it later."""
+def _tell_mlflow(entry: Entry, folder: Path) -> None:
+    """An entry stands without MLflow, and ``cphloc zoo index`` can tell it later."""
     from cphloc.training import tracking
 
     try:
