@@ -79,7 +79,9 @@ class GlobalBox(nn.Module):
         present = torch.zeros_like(raw.logits)
         for row in rows:
             present[row, targets.box_classes[row] - 1] = 1
-        image = torch.cat([torch.full_like(targets.box_classes[row], row) for row in rows] or [present.new_zeros(0).long()])
+        image = torch.cat(
+            [torch.full_like(targets.box_classes[row], row) for row in rows] or [present.new_zeros(0).long()]
+        )
         column = torch.cat([targets.box_classes[row] - 1 for row in rows] or [image])
         boxes = torch.cat([targets.boxes[row] for row in rows] or [raw.centre.new_zeros(0, 2 * len(self.stride))])
         centre, size = to_centre_size(boxes)
