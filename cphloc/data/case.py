@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -154,8 +153,3 @@ def one_hot(class_ids: tuple[int, ...], classes: int) -> tuple[float, ...]:
     (0.0, 1.0, 0.0)
     """
     return tuple(float(c in class_ids) for c in range(1, classes + 1))
-
-
-def unknown_label(classes: int) -> tuple[float, ...]:
-    """Label of a case about which nothing is known."""
-    return (math.nan,) * classes
