@@ -303,7 +303,7 @@ def _send(client: MlflowClient, run_id: str, folder: Path, waiting: Iterable[Map
 
 
 def _short(value: str) -> str:
-    """MLflow cuts long values without a word; this one says where the whole value stands."""
+    """MLflow cuts long values without a word; this says where the whole value stands."""
     whole = "... (whole in recipe.yaml)"
     return value if len(value) <= _LONGEST_PARAM else value[: _LONGEST_PARAM - len(whole)] + whole
 
