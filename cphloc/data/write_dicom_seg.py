@@ -16,7 +16,7 @@ from cphloc.geometry import Geometry
 from cphloc.paths import atomic
 
 if TYPE_CHECKING:
-    from highdicom.seg import SegmentDescription, Segmentation
+    from highdicom.seg import Segmentation, SegmentDescription
     from pydicom import Dataset
 
 
