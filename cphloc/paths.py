@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cphloc.errors import CphlocError
@@ -81,7 +81,8 @@ def atomic(path: str | Path) -> Iterator[Path]:
         msg = f"{path}: cannot be written ({error.strerror or error}); free space, or choose another folder"
         raise CphlocError(msg) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def _listed(variable: str) -> list[Path]:

@@ -98,7 +98,8 @@ def preprocess_of(recipe: Recipe) -> Preprocess:
     """What a recipe does to every image before the model sees it."""
     data = recipe.to_plain()["data"]
     spacing = None if data["spacing_mm"] is None else tuple(data["spacing_mm"])
-    return Preprocess(recipe.dims, spacing, parse_intensity(data["intensity"], len(recipe.channels)))
+    fit = tuple(data["patch"]) if data["fit"] == "whole" else None
+    return Preprocess(recipe.dims, spacing, parse_intensity(data["intensity"], len(recipe.channels)), fit)
 
 
 def _localization(

@@ -6,7 +6,6 @@ later version has other defaults.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from cphloc import registry, yamlio
 from cphloc.argument_types import NonNegativeInt, PositiveFloat, PositiveInt, UnitInterval
+from cphloc.card import Card
 from cphloc.errors import InputError, Problem, RecipeError
 from cphloc.nodes import Node, Position, from_plain
 from cphloc.recipe_blocks import block_problems, expand_names, fill
@@ -113,12 +113,21 @@ def _folder_name(name: str) -> str:
     return name
 
 
+class About(_Strict):
+    """What only a person can say of the model; publishing asks for it."""
+
+    intended_use: str = Field("", description="who may use it for what")
+    limits: list[str] = Field([], description="where it is known to fail, or was never tested")
+    changelog: str = Field("", description="what is new in this version")
+
+
 class Recipe(_Strict):
     """A complete, checked recipe; `load` makes it."""
 
     format: PositiveInt = Field(FORMAT, description="version of the recipe language")
     name: Annotated[str, AfterValidator(_folder_name)] = Field("recipe", description="by default the file's name")
     description: str = Field("", description="one line for people")
+    about: About = About()
     task: Task = Field(description="what the model is for")
     dims: Dims = Field(description="number of axes of an image")
     data: Data
@@ -152,6 +161,8 @@ class Recipe(_Strict):
     @property
     def sha256(self) -> str:
         """Hash of `to_yaml`, in hexadecimal: two recipes that mean the same have the same."""
+        import hashlib
+
         return hashlib.sha256(self.to_yaml().encode()).hexdigest()
 
     @property
@@ -165,7 +176,7 @@ class Recipe(_Strict):
         return self.dataset.laterality
 
     @property
-    def dataset(self) -> registry.Card:
+    def dataset(self) -> Card:
         """The card of the data set."""
         return registry.card("dataset", self.data.type)
 

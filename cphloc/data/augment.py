@@ -17,6 +17,7 @@ import numpy as np
 
 from cphloc.annotation import Annotation
 from cphloc.data import augment_intensity, augment_spatial
+from cphloc.data.augment_albumentations import ALLOWED, Albumentation
 from cphloc.data.augment_spatial import Draw, Flip
 from cphloc.data.warp import Warp
 from cphloc.errors import InputError, NotFoundError, did_you_mean
@@ -100,10 +101,12 @@ def _build(block: dict[str, Any]) -> Any:
         kind = getattr(augment_spatial, name)
     elif name in INTENSITY:
         kind = getattr(augment_intensity, name)
+    elif name in ALLOWED:
+        return Albumentation(name, block)
     else:
-        known = (*SPATIAL, *INTENSITY)
-        msg = f"augmentation '{name}' does not exist; choose from {', '.join(known)}. {did_you_mean(name, known)}"
-        raise NotFoundError(msg.rstrip())
+        known = (*SPATIAL, *INTENSITY, *ALLOWED)
+        msg = f"augmentation '{name}' does not exist; {did_you_mean(name, known) or 'see `cphloc list transforms`'}"
+        raise NotFoundError(msg)
     try:
         return kind(**block)
     except TypeError as error:

@@ -7,6 +7,7 @@ from it in overlapping reconstructions (DICOM PS3.3 C.7.6.2.1.1).
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -60,9 +61,13 @@ class Slice:
 
 @contextmanager
 def parsing(path: Path) -> Iterator[None]:
-    """Turn whatever goes wrong with a damaged DICOM file into one `DataError`; pydicom raises nearly every type."""
+    """Turn whatever goes wrong with a damaged DICOM file into one `DataError`; pydicom raises nearly every type.
+
+    Its warnings about values that bend the standard are silenced: what matters is checked and raised.
+    """
     try:
-        yield
+        with warnings.catch_warnings(action="ignore"):
+            yield
     except CphlocError:
         raise
     except Exception as error:

@@ -63,6 +63,11 @@ class ZScore(Intensity):
     type: ClassVar[str] = "zscore"
     clip: Range = (0.0, 100.0)
 
+    def __post_init__(self) -> None:
+        if len(self.clip) != 2 or not 0 <= self.clip[0] < self.clip[1] <= 100:
+            msg = f"intensity zscore needs two rising percentiles in clip, such as [0.5, 99.5]; got {self.clip}"
+            raise InputError(msg)
+
     def __call__(self, values: np.ndarray, window: Range | None = None) -> np.ndarray:
         """Clip, subtract the mean, divide by the standard deviation; moments are taken in float64."""
         if tuple(self.clip) != (0.0, 100.0):
@@ -87,6 +92,11 @@ class CT(Intensity):
     high: float | None = None
     mean: float | None = None
     std: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.std is not None and self.std <= 0:
+            msg = f"intensity ct needs a std above 0, got {self.std}"
+            raise InputError(msg)
 
     def __call__(self, values: np.ndarray, window: Range | None = None) -> np.ndarray:
         """Clip and standardize.
@@ -225,6 +235,11 @@ def _from_dict(spec: Spec) -> Intensity:
         hint = did_you_mean(key, known) or f"it takes {', '.join(sorted(known)) or 'no parameter'}"
         msg = f"intensity {name} has no parameter '{key}'; {hint}"
         raise InputError(msg)
+    for key, value in arguments.items():
+        numbers = value if isinstance(value, (list, tuple)) else [value]
+        if not all(isinstance(n, (int, float)) or n is None for n in numbers):
+            msg = f"intensity {name}: {key} must be a number, got {value!r}"
+            raise InputError(msg)
     return SCHEMES[name](**{k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()})
 
 

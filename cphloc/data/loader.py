@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -135,7 +136,7 @@ def training_loader(samples: PatchSamples, steps: Steps, workers: int = 1) -> Da
         collate_fn=samples.collate,
         pin_memory=torch.cuda.is_available(),
         prefetch_factor=4 if workers else None,
-        worker_init_fn=_one_thread,
+        worker_init_fn=_prepare_worker,
     )
 
 
@@ -145,5 +146,8 @@ def _order(seed: int, number: int, cases: int) -> np.ndarray:
     return np.random.default_rng(np.random.SeedSequence((seed, number), spawn_key=(1,))).permutation(cases)
 
 
-def _one_thread(worker: int) -> None:
+def _prepare_worker(worker: int) -> None:
+    """One thread each; and a signal meant to stop the training is the training's, which still needs its batches."""
     torch.set_num_threads(1)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal
@@ -36,7 +37,7 @@ class Pipeline:
             proportions, until it fits into one patch, and pads the rest.
         augment: transforms of the training patches.
         foreground: fraction of patches that are centred on an object.
-        workers: processes that load ahead.
+        workers: processes that load ahead; ``None`` means at most two, one core being left to the training.
         skip_bad: go on without the cases that cannot be used.
         seed: of the run.
 
@@ -53,7 +54,7 @@ class Pipeline:
         fit: Literal["patch", "whole"] = "patch",
         augment: Sequence[Mapping[str, Any]] = (),
         foreground: float = 0.33,
-        workers: int = 1,
+        workers: int | None = None,
         skip_bad: bool = False,
         seed: int = 0,
     ) -> None:
@@ -67,7 +68,7 @@ class Pipeline:
         self.schemes = parse_intensity(intensity, len(dataset.channels))
         self.augmentation = Augmentation(augment, dataset.dims, dataset.laterality)
         self.foreground = foreground
-        self.workers = workers
+        self.workers = min(2, (os.cpu_count() or 1) - 1) if workers is None else workers
         self.skip_bad = skip_bad
         self.seed = seed
 
@@ -159,19 +160,20 @@ def open_dataset(data: Data, dims: int) -> Dataset:
     """
     arguments = dict(data.args)
     known = {a.name for a in registry.arguments(registry.card("dataset", data.type))}
-    for name in ("root", "channels"):
-        value = getattr(data, name)
-        if value is not None and name not in known:
-            msg = f"data set '{data.type}' takes no {name}; remove data.{name}"
-            raise InputError(msg)
-        if value is not None:
-            arguments[name] = value
+    if data.root is not None and "root" not in known:
+        msg = f"data set '{data.type}' takes no root; remove data.root"
+        raise InputError(msg)
+    given = {"root": data.root, "channels": data.channels}
+    arguments |= {name: value for name, value in given.items() if value is not None and name in known}
     kind = registry.resolve("dataset", data.type)
     if "dims" in inspect.signature(kind).parameters:
         arguments["dims"] = dims
     dataset = kind(**arguments)
     if dataset.dims != dims:
         msg = f"data set '{data.type}' is {dataset.dims}-D but the recipe says dims: {dims}"
+        raise InputError(msg)
+    if data.channels is not None and tuple(data.channels) != tuple(dataset.channels):
+        msg = f"data set '{data.type}' has the channels {list(dataset.channels)} and no choice; remove data.channels"
         raise InputError(msg)
     return dataset
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 _NOT_IMAGES = ("RTSTRUCT", "RTPLAN", "RTDOSE", "SEG", "SR", "PR", "KO", "REG", "DOC")
+_DECODED = ("Modality", "SeriesInstanceUID", "SeriesDescription", "SeriesNumber", "Rows", "Columns", "NumberOfFrames")
 _SUFFIXES = (".dcm", ".dicom", ".ima")
 
 
@@ -41,21 +41,13 @@ def read_dicom(path: Path, series: str | None = None) -> Volume:
     first = slices[0]
     source = str(path) if series is None else f"{path}#{series}"
     modality = first.header.get("Modality")
-    with _no_warnings():
-        return Volume(read_pixels(slices), grid(path, slices), modality, source, display_window(first))
+    return Volume(read_pixels(slices), grid(path, slices), modality, source, display_window(first))
 
 
 def read_slices(path: Path, series: str | None = None) -> list[Slice]:
     """Headers of the ordered slices that `read_dicom` makes into a volume."""
-    with _no_warnings():
-        headers = _headers(path)
-        chosen = _chosen(path, headers, series)
-        return ordered(path, [s for p in chosen for s in slices_of(p, headers[p])])
-
-
-def _no_warnings() -> warnings.catch_warnings:
-    """pydicom warns about every value that bends the standard; what matters is checked and raised."""
-    return warnings.catch_warnings(action="ignore")
+    headers = _headers(path)
+    return ordered(path, [s for p in _chosen(path, headers, series) for s in slices_of(p, headers[p])])
 
 
 def _headers(path: Path) -> dict[Path, Dataset]:
@@ -87,6 +79,12 @@ def _header(path: Path) -> Dataset:
         header = dcmread(path, stop_before_pixels=True, force=True)
         if "SOPClassUID" not in header and "DirectoryRecordSequence" not in header:
             msg = f"{path}: cannot be read as DICOM (no SOPClassUID); copy or export it again"
+            raise DataError(msg)
+        # pydicom decodes a value when it is first asked for; damaged ones shall show here, with the file's name.
+        for name in _DECODED:
+            header.get(name)
+        if "Rows" in header and not (int(header.Rows) > 0 and int(header.Columns) > 0):
+            msg = f"{path}: states {header.Rows}x{header.Columns} pixels; copy or export it again"
             raise DataError(msg)
         return header
 

@@ -9,6 +9,9 @@ import numpy as np
 from cphloc.errors import InputError
 from cphloc.metrics.detection import DetectionCase
 
+SUMMARY = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+"""COCO's names: s, m, l are small, medium and large objects; 1, 10, 100 the detections allowed per image."""
+
 
 def coco_summary(cases: Sequence[DetectionCase]) -> dict[str, float]:
     """AP and AR of 2-D boxes by COCO's rules, also by object size (areas 32² and 96² pixels part them).
@@ -16,14 +19,13 @@ def coco_summary(cases: Sequence[DetectionCase]) -> dict[str, float]:
     `cphloc.metrics.detection.mean_average_precision` gives the same AP in any number of dimensions.
 
     Returns:
-        faster-coco-eval's names and values: ``AP_all``, ``AP_50``, ``AP_75``, ``AP_small``, ..., ``AR_100``, ...; NaN
-        where there is no reference.
+        the twelve numbers of `SUMMARY`; NaN where there is no reference.
 
     Raises:
         InputError: boxes that are not 2-D.
 
     >>> case = DetectionCase([[0, 0, 40, 40]], [0.9], [1], [[0, 0, 40, 30]], [1])
-    >>> round(coco_summary([case])["AP_50"], 9)
+    >>> round(coco_summary([case])["AP50"], 9)
     1.0
     """
     from faster_coco_eval import COCO, COCOeval_faster
@@ -39,7 +41,8 @@ def coco_summary(cases: Sequence[DetectionCase]) -> dict[str, float]:
     )
     evaluation = COCOeval_faster(reference, reference.loadRes(_results(cases)), iouType="bbox")
     evaluation.run()
-    return {name: float(value) if value >= 0 else float("nan") for name, value in evaluation.stats_as_dict.items()}
+    values = evaluation.stats[: len(SUMMARY)]
+    return {name: float(v) if v >= 0 else float("nan") for name, v in zip(SUMMARY, values, strict=True)}
 
 
 def _annotations(cases: Sequence[DetectionCase]) -> list[dict]:

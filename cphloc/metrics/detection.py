@@ -184,12 +184,21 @@ def mean_average_precision(matches: Iterable[Matches], weights: np.ndarray | Non
     Args:
         matches: one `Matches` per class.
         weights: ``(cases,)`` how often each case counts.
+
+    >>> case = DetectionCase([[0, 0, 4, 4]], [0.9], [1], [[0, 0, 4, 3]], [1])
+    >>> round(mean_average_precision([match([case])]), 9)
+    0.6
     """
     return _mean_over_classes([average_precision(m, weights=weights) for m in matches if _references(m, weights)])
 
 
 def recall(matches: Iterable[Matches], weights: np.ndarray | None = None) -> float:
-    """Share of references that were found, averaged over IoU thresholds and classes: COCO's AR."""
+    """Share of references that were found, averaged over IoU thresholds and classes: COCO's AR.
+
+    >>> case = DetectionCase([[0, 0, 4, 4]], [0.9], [1], [[0, 0, 4, 3], [5, 5, 6, 6]], [1, 1])
+    >>> recall([match([case], iou_thresholds=[0.5])])
+    0.5
+    """
     there = [m for m in matches if _references(m, weights)]
     curves = [precision_recall(m, weights) for m in there]
     return _mean_over_classes([np.array([r.max(initial=0.0) for r, _ in by_threshold]) for by_threshold in curves])

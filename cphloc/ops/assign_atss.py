@@ -1,4 +1,7 @@
-"""Adaptive training sample selection: each box finds its own overlap threshold (Zhang et al. 2020, arXiv:1912.02424)."""
+"""Adaptive training sample selection: each box finds its own overlap threshold.
+
+Zhang et al. 2020, arXiv:1912.02424.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,7 @@ from cphloc.ops.assign import NEGATIVE
 from cphloc.ops.boxes import corners, overlap, to_centre_size
 
 
-def assign_atss(
-    anchors: Sequence[Tensor], boxes: Tensor, candidates: int = 9, centre_inside: bool = True
-) -> Tensor:
+def assign_atss(anchors: Sequence[Tensor], boxes: Tensor, candidates: int = 9, centre_inside: bool = True) -> Tensor:
     """Assign anchors to boxes by the statistics of each box's nearest anchors.
 
     Per box and level the ``candidates`` anchors of nearest centre compete; those are positive whose IoU reaches the

@@ -11,7 +11,7 @@ from cphloc.ops.layers import ConvBlock, conv_type, initialize
 
 PRIOR = 0.01
 PRIOR_BIAS = -math.log((1 - PRIOR) / PRIOR)
-"""First bias of a score, -4.59512: nearly every cell is background, so the first step starts there (Lin et al. 2017)."""
+"""First bias of a score, -4.59512: nearly every cell is background, so training starts there (Lin et al. 2017)."""
 
 
 class Towers(nn.Module):

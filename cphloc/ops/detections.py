@@ -35,7 +35,9 @@ def suppressed(boxes: Tensor, scores: Tensor, classes: Tensor, threshold: float 
     """
     real = volume(boxes) > 0
     boxes, scores, classes = boxes[real], scores[real], classes[real]
-    order = scores.argsort(descending=True, stable=True) if threshold is None else nms(boxes, scores, threshold, classes)
+    order = (
+        scores.argsort(descending=True, stable=True) if threshold is None else nms(boxes, scores, threshold, classes)
+    )
     order = order[:limit]
     return Detections(boxes[order].float(), scores[order].float(), classes[order])
 

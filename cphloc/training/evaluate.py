@@ -20,11 +20,13 @@ from cphloc.data.dataset import Dataset
 from cphloc.data.pipeline import open_dataset
 from cphloc.errors import CphlocError, NotFoundError
 from cphloc.localization import Localization
+from cphloc.metrics.bootstrap import Interval
+from cphloc.metrics.summary import tracking_metrics
 from cphloc.paths import atomic
 from cphloc.predict import Localizer
 from cphloc.training.baseline import mean_shape
 from cphloc.training.run import Run, write_cases
-from cphloc.training.scores import Found, Scores, summary
+from cphloc.training.scores import Found, Scores, score, summary
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,11 @@ class Evaluation:
     folder: Path | None
 
 
-def evaluate(source: str | Path | Run, split: str = "test", root: str | None = None) -> Evaluation:
+def evaluate(source: str | Path | Run | Localizer, split: str = "test", root: str | None = None) -> Evaluation:
     """Predict every case of a split and compare it with its annotation.
 
     Args:
-        source: a run (object, folder or id) or an entry (``name``, ``name@1.2.0``, folder).
+        source: a run (object, folder or id), an entry (``name``, ``name@1.2.0``, folder), or a loaded model.
         split: ``train``, ``val`` or ``test``.
         root: folder of the data set, where it is not the recipe's.
 
@@ -64,21 +66,22 @@ def evaluate(source: str | Path | Run, split: str = "test", root: str | None = N
     """
     localizer, run = _open(source)
     data = localizer.recipe.data
-    dataset = open_dataset(data if root is None else data.model_copy(update={"root": root}))
+    dataset = open_dataset(data if root is None else data.model_copy(update={"root": root}), localizer.recipe.dims)
     cases = dataset.cases(split)
     if not cases:
         msg = f"data set '{data.type}' has no cases in its {split} split; choose another split"
         raise NotFoundError(msg)
     scores, milliseconds = _score(localizer, cases)
+    intervals = scores.intervals()
     facts = {
         "split": split,
-        **summary(scores.intervals()),
+        **summary(intervals),
         "baseline": _baseline(localizer, dataset, cases),
         "speed": {"ms_per_case": statistics.median(milliseconds), "peak_ram_mb": _peak_ram_mb()},
         "cases": [case.id for case in cases],
     }
     if run is not None:
-        _keep(run, split, facts, scores.rows)
+        _keep(run, facts, scores, intervals)
     return Evaluation(str(source if run is None else run.folder), split, facts, scores.rows, run and run.folder)
 
 
@@ -107,8 +110,10 @@ def found_of(result: Localization, classes: Mapping[int, str]) -> Found:
     )
 
 
-def _open(source: str | Path | Run) -> tuple[Localizer, Run | None]:
+def _open(source: str | Path | Run | Localizer) -> tuple[Localizer, Run | None]:
     """A run where one of that name exists, else an entry."""
+    if isinstance(source, Localizer):
+        return source, None
     try:
         run = Run.open(source)
     except NotFoundError as no_run:
@@ -126,14 +131,15 @@ def _score(localizer: Localizer, cases: Sequence[Case]) -> tuple[Scores, list[fl
     from rich.console import Console
     from rich.progress import track
 
-    scores, milliseconds = Scores(localizer.classes), []
+    scored, milliseconds = [], []
     for case in track(cases, "evaluating", console=Console(stderr=True), transient=True):
         volume, known = _known(case, localizer)
         started = time.perf_counter()
         result = localizer.predict(volume)
         milliseconds.append(1000 * (time.perf_counter() - started))
-        scores.add(case.id, case.patient, found_of(result, localizer.classes), known, volume.geometry)
-    return scores, milliseconds
+        found = found_of(result, localizer.classes)
+        scored.append(score(case.id, case.patient, found, known, volume.geometry, localizer.classes))
+    return Scores(scored, localizer.classes), milliseconds
 
 
 def _known(case: Case, localizer: Localizer) -> tuple[Any, Annotation]:
@@ -147,22 +153,25 @@ def _baseline(localizer: Localizer, dataset: Dataset, cases: Sequence[Case]) -> 
         return None
     classes = localizer.classes
     predict = mean_shape(dataset.cases("train"), localizer.recipe.dims, len(classes))
-    scores = Scores(classes)
+    scored = []
     for case in cases:
         volume, known = _known(case, localizer)
-        scores.add(case.id, case.patient, Found(mask=predict(volume.geometry)), known, volume.geometry)
-    return {"name": "mean shape of the training masks", **summary(scores.intervals())}
+        found = Found(mask=predict(volume.geometry))
+        scored.append(score(case.id, case.patient, found, known, volume.geometry, classes))
+    return {"name": "mean shape of the training masks", **summary(Scores(scored, classes).intervals())}
 
 
-def _keep(run: Run, split: str, facts: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+def _keep(run: Run, facts: Mapping[str, Any], scores: Scores, intervals: Mapping[str, Interval]) -> None:
     from cphloc.training.tracking import Tracker
 
+    split = facts["split"]
     with atomic(run.folder / f"evaluation-{split}.json") as temporary:
         temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     with atomic(run.folder / f"evaluation-{split}.csv") as temporary:
-        write_cases(temporary, rows)
+        write_cases(temporary, scores.rows)
     tracker = Tracker(run.folder, f"cphloc/{run.recipe.name}", run.id)
-    tracker.metrics(flat_metrics(split, facts), 0)
+    speed = {"speed/ms_per_case": facts["speed"]["ms_per_case"], "size/peak_ram_mb": facts["speed"]["peak_ram_mb"]}
+    tracker.metrics(tracking_metrics(intervals, split) | speed, 0)
     for suffix in ("json", "csv"):
         tracker.artifact(run.folder / f"evaluation-{split}.{suffix}")
     try:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import resource
 import signal
+import sys
 import threading
 import time
 import warnings
@@ -14,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
+import torch
 from torch import Tensor, nn
 
 from cphloc.errors import CphlocError, NotFoundError, did_you_mean
-from cphloc.training import checkpoint
+from cphloc.training import checkpoint, processes
 from cphloc.training.module import Batches, TrainingModule
 from cphloc.training.optim import freeze
 from cphloc.training.settings import Settings, native_precision
@@ -29,6 +32,7 @@ Log = Callable[[Mapping[str, float], int], None]
 """Takes metrics by name and the step they belong to."""
 
 _LOG_EVERY = 10
+_PER_MB = 1e6 if sys.platform == "darwin" else 1e3
 
 
 @dataclass(frozen=True)
@@ -77,12 +81,11 @@ def fit(
     log: Log = lambda metrics, step: None,
     resume: bool = False,
     seconds: float = 0.0,
-    devices: int = 1,
-    nodes: int = 1,
     callbacks: Sequence[L.Callback] = (),
 ) -> Outcome:
     """Train ``model`` in place; leave ``best.safetensors`` and ``last.safetensors`` in ``folder``.
 
+    Where torchrun started several processes they train together, by distributed data parallel.
     Stopped by SIGTERM or Ctrl-C it saves and returns; killed outright it loses what came after the last validation.
     Either way ``resume`` goes on from ``last`` and, on a CPU, ends with the same weights bit for bit.
 
@@ -95,8 +98,6 @@ def fit(
         log: receives ``train/...`` and ``val/...`` metrics, on the first rank only.
         resume: go on from ``folder``'s last checkpoint.
         seconds: time already spent, which counts against ``settings.minutes``.
-        devices: processes on this machine, by distributed data parallel where there are several.
-        nodes: machines.
         callbacks: further Lightning callbacks, such as a progress bar.
 
     Raises:
@@ -105,6 +106,8 @@ def fit(
     """
     checkpoint.check_space(folder, model)
     freeze(model, settings.freeze)
+    if not torch.cuda.is_available():
+        _channels_last(model)
     module = TrainingModule(model, batches, settings)
     loop = Loop(validate, settings, folder, log, seconds)
     if resume:
@@ -115,9 +118,9 @@ def fit(
         trainer = L.Trainer(
             max_steps=settings.steps - module.step,
             max_epochs=-1,
-            devices=devices,
-            num_nodes=nodes,
-            strategy="ddp" if devices * nodes > 1 else "auto",
+            devices=processes.on_this_machine(),
+            num_nodes=processes.count() // processes.on_this_machine(),
+            strategy="ddp" if processes.count() > 1 else "auto",
             precision=native_precision() if settings.precision == "auto" else settings.precision,
             accumulate_grad_batches=settings.accumulate,
             gradient_clip_val=settings.clip_norm,
@@ -160,7 +163,7 @@ class Loop(L.Callback):
     def on_train_start(self, trainer: L.Trainer, module: TrainingModule) -> None:
         """Start the clock and listen to signals, after Lightning has installed its own handlers."""
         self._started = time.monotonic() - self.outcome.seconds
-        self._logged_at = time.monotonic()
+        self._logged_at, self._cpu_at = time.monotonic(), time.process_time()
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._take_note)
@@ -243,10 +246,14 @@ class Loop(L.Callback):
         if not all(map(_finite, means.values())):
             msg = f"the loss is not finite at step {module.step}: {means}; lower train.optimizer.lr or clip_norm"
             raise CphlocError(msg)
-        now = time.monotonic()
+        now, cpu = time.monotonic(), time.process_time()
+        means["system/cpu_cores"] = (cpu - self._cpu_at) / (now - self._logged_at)
+        means["system/peak_ram_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _PER_MB
+        if torch.cuda.is_available():
+            means["system/peak_gpu_mb"] = torch.cuda.max_memory_allocated() / 1e6
         means["train/lr"] = max(group["lr"] for group in module.optimizers().param_groups)
         means["train/steps_per_second"] = self._summed / self.settings.accumulate / (now - self._logged_at)
-        self._sums, self._summed, self._logged_at = {}, 0, now
+        self._sums, self._summed, self._logged_at, self._cpu_at = {}, 0, now, cpu
         if trainer.is_global_zero:
             self.record(means, module.step)
 
@@ -254,6 +261,14 @@ class Loop(L.Callback):
         """Remember the signal until the step is done; a second one acts at once."""
         self._signal = signal.Signals(number).name
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
+def _channels_last(model: nn.Module) -> None:
+    """Store kernels with the channels innermost: a fifth to a third faster on a CPU, and the same numbers."""
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for parameter in model.parameters():
+        if parameter.ndim in formats:
+            parameter.data = parameter.data.contiguous(memory_format=formats[parameter.ndim])
 
 
 def _finite(value: float) -> bool:

@@ -1,4 +1,4 @@
-"""Pictures of a training: learning curves, and the best, median and worst case with true and predicted outlines."""
+"""Pictures of a training: learning curves, and cases with what is known about them and what was found."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cphloc.data.cache import PreparedCase
+from cphloc.data.overlay import overlay
+from cphloc.data.volume import Volume
+from cphloc.training.scores import Found
+
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_COLOURS = ("#e41a1c", "#377eb8", "#4daf4a", "#ff7f00", "#984ea3", "#a65628", "#f781bf", "#999999")
+_SHOWN_SCORE = 0.3
 _NOT_LOSSES = ("lr", "steps_per_second")
 
 
@@ -20,7 +24,7 @@ def draw_curves(curves: Mapping[str, Sequence[tuple[int, float]]], path: Path) -
     """Draw the losses, the validation metrics and the learning rate over steps.
 
     Args:
-        curves: ``(step, value)`` of each metric by name, as `tracking.curves` gives them.
+        curves: ``(step, value)`` of each metric by name, as `events.curves` gives them.
         path: picture to write.
     """
     panels = {
@@ -40,47 +44,30 @@ def draw_curves(curves: Mapping[str, Sequence[tuple[int, float]]], path: Path) -
     _save(figure, path)
 
 
-def draw_overlay(
-    image: np.ndarray, truth: np.ndarray, predicted: np.ndarray, spacing_mm: tuple[float, ...], title: str, path: Path
-) -> None:
-    """Draw the slice with the most annotated or predicted voxels: truth dashed, prediction solid, a colour a class.
+def draw_case(case: PreparedCase, found: Found, classes: Mapping[int, str], title: str, path: Path) -> None:
+    """Draw a prepared case with its annotation and with what was found: outlines, boxes, attention.
 
     Args:
-        image: ``(*S)``.
-        truth: class mask ``(*S)``; 255 counts as background.
-        predicted: class mask ``(*S)``.
-        spacing_mm: voxel size per axis, for the aspect.
+        case: image and annotation.
+        found: by the model, on the same grid.
+        classes: number -> name.
         title: above the picture.
         path: picture to write.
     """
-    truth = np.where(truth == 255, 0, truth)
-    row = _fullest_slice(np.logical_or(truth, predicted))
-    picture, truth, predicted = image[row], truth[row], predicted[row]
-    figure = _figure(2, width=4)
-    for axes, masks in zip(figure.axes, ((), ((truth, "dashed"), (predicted, "solid"))), strict=True):
-        low, high = np.percentile(picture, (0.5, 99.5))
-        axes.imshow(picture, cmap="gray", vmin=low, vmax=high, aspect=spacing_mm[-2] / spacing_mm[-1])
-        axes.set_axis_off()
-        for mask, style in masks:
-            _outline(axes, mask, style)
-    figure.suptitle(f"{title}\ndashed: reference, solid: prediction", fontsize=9)
-    _save(figure, path)
-
-
-def _fullest_slice(marked: np.ndarray) -> tuple[int, ...]:
-    """Index along the leading axes (none in 2-D) where ``marked`` has most voxels; the middle where it is empty."""
-    counts = marked.sum(axis=(-2, -1))
-    if not counts.any():
-        return tuple(n // 2 for n in counts.shape)
-    return tuple(int(i) for i in np.unravel_index(counts.argmax(), counts.shape))
-
-
-def _outline(axes: Axes, mask: np.ndarray, style: str) -> None:
-    for number in np.unique(mask[mask > 0]):
-        colour = _COLOURS[(int(number) - 1) % len(_COLOURS)]
-        edged = np.pad((mask == number).astype(float), 1)
-        along = [np.arange(-1, n + 1) for n in mask.shape]
-        axes.contour(along[1], along[0], edged, levels=[0.5], colors=colour, linestyles=style, linewidths=1.2)
+    known = case.annotation
+    both = {"reference": known.mask, "prediction": found.mask}
+    masks = {who: np.asarray(mask) for who, mask in both.items() if mask is not None}
+    boxes = []
+    if found.boxes is not None:
+        sure = found.scores >= _SHOWN_SCORE
+        rows = zip(found.boxes[sure], found.box_classes[sure], found.scores[sure], strict=True)
+        boxes = [(edges, int(number), f"{score:.2f}") for edges, number, score in rows]
+    if found.boxes is not None and known.boxes is not None:
+        boxes += [
+            (edges, int(number), "reference") for edges, number in zip(known.boxes, known.box_classes, strict=True)
+        ]
+    volume = Volume(np.asarray(case.image), case.geometry)
+    _save(overlay(volume, classes, masks, boxes, found.attention, title), path)
 
 
 def _figure(panels: int, width: float) -> Figure:

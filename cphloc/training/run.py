@@ -16,6 +16,9 @@ from cphloc.recipe import Recipe, load
 
 RUNS = Path("runs")
 
+LATEST = "latest"
+"""Name of the newest run under ``runs`` of the working folder."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -38,7 +41,7 @@ class Run:
 
     @classmethod
     def open(cls, name: str | Path | Run) -> Run:
-        """Open a run by its folder, or by its id if it lies under ``runs`` of the working folder.
+        """Open a run by its folder; by its id, or as ``latest``, if it lies under ``runs`` of the working folder.
 
         Raises:
             NotFoundError: there is no such run.
@@ -80,6 +83,8 @@ def _find(name: str | Path) -> Path:
     if (Path(name) / "recipe.yaml").is_file():
         return Path(name)
     known = {path.parent.name: path.parent for path in RUNS.glob("*/*/recipe.yaml")}
+    if str(name) == LATEST and known:
+        return known[max(known)]
     if str(name) not in known:
         hint = did_you_mean(str(name), known) or "give its folder, or run this where its 'runs' folder is"
         msg = f"no run '{name}'; {hint}"

@@ -11,18 +11,27 @@ import json
 import logging
 import os
 import re
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cphloc import paths
 from cphloc.errors import CphlocError, NotFoundError
+from cphloc.training.events import EVENTS, append, events, flat
 
 if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
     from mlflow.tracking import MlflowClient
 
+    from cphloc.zoo.entry import Entry
+
 ZOO_EXPERIMENT = "cphloc-zoo"
-EVENTS, STATE = "tracking.jsonl", "tracking.json"
+STATE = "tracking.json"
 
 _PUSH_EVERY_SECONDS = 10.0
 _LONGEST_PAUSE_SECONDS = 600.0
@@ -53,26 +62,26 @@ class Tracker:
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Record settings; nested mappings become dotted names."""
-        self._record({"event": "params", "values": {key: str(value) for key, value in flat(values).items()}})
+        append(self.folder, {"event": "params", "values": {key: str(value) for key, value in flat(values).items()}})
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Record facts about the run."""
-        self._record({"event": "tags", "values": dict(values)})
+        append(self.folder, {"event": "tags", "values": dict(values)})
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Record numbers measured at ``step``; pushes when it is time."""
         stamp = int(time.time() * 1000)
-        self._record({"event": "metrics", "step": step, "time_ms": stamp, "values": dict(values)})
+        append(self.folder, {"event": "metrics", "step": step, "time_ms": stamp, "values": dict(values)})
         if time.monotonic() - self._pushed_at >= self._pause:
             self.push()
 
     def artifact(self, path: Path, to: str = "") -> None:
         """Record a file of the run's folder; it is read when it is pushed."""
-        self._record({"event": "artifact", "path": str(path.relative_to(self.folder)), "to": to})
+        append(self.folder, {"event": "artifact", "path": str(path.relative_to(self.folder)), "to": to})
 
     def end(self, status: str = "FINISHED") -> None:
         """Record how the run ended (``FINISHED``, ``FAILED`` or ``KILLED``) and push what is left."""
-        self._record({"event": "end", "status": status, "time_ms": int(time.time() * 1000)})
+        append(self.folder, {"event": "end", "status": status, "time_ms": int(time.time() * 1000)})
         self.push()
 
     def push(self) -> None:
@@ -85,10 +94,6 @@ class Tracker:
                 _log.warning("%s", error)
             self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
         self._pushed_at = time.monotonic()
-
-    def _record(self, event: Mapping[str, Any]) -> None:
-        with (self.folder / EVENTS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(event) + "\n")
 
 
 def push(folder: Path) -> int:
@@ -108,37 +113,15 @@ def push(folder: Path) -> int:
     waiting = events(folder)[state["sent"] :]
     if not waiting:
         return 0
-    try:
+    with _reaching(state["uri"], f"the run is kept in {folder / EVENTS}, push it later"):
         client = _client(state["uri"])
         if state["run_id"] is None:
-            state["run_id"] = _new_run(client, state["uri"], state["experiment"], state["name"])
+            experiment = _experiment(client, state["uri"], state["experiment"])
+            state["run_id"] = client.create_run(experiment, run_name=state["name"]).info.run_id
             _write_state(folder, state)
         _send(client, state["run_id"], folder, waiting)
-    except Exception as error:  # whatever a server, a driver or a network can raise must not end a training
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
-        msg = f"MLflow at {state['uri']} is out of reach ({reason}); the run is kept in {folder / EVENTS}, push it later"
-        raise CphlocError(msg) from error
     _write_state(folder, state | {"sent": state["sent"] + len(waiting)})
     return len(waiting)
-
-
-def events(folder: Path) -> list[dict[str, Any]]:
-    """Everything recorded in a run's folder, in order; a line cut short by a crash is left out."""
-    try:
-        lines = (folder / EVENTS).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return []
-    return [json.loads(line) for line in lines if line.endswith("}")]
-
-
-def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """Each recorded metric as ``(step, value)``, rising; of values repeated by a resumed run the later counts."""
-    found: dict[str, dict[int, float]] = {}
-    for event in events(folder):
-        if event["event"] == "metrics":
-            for name, value in event["values"].items():
-                found.setdefault(name, {})[event["step"]] = value
-    return {name: sorted(values.items()) for name, values in found.items()}
 
 
 def tracking_uri() -> str:
@@ -146,21 +129,128 @@ def tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one level of dotted names; a list of blocks counts its entries.
+def register_entry(entry: Entry, folder: Path) -> str:
+    """Give a published entry its summary run in the zoo's experiment and a version in the model registry.
 
-    >>> flat({"train": {"steps": 5}, "augment": [{"type": "Flip"}], "patch": [8, 8]})
-    {'train.steps': 5, 'augment.0.type': 'Flip', 'patch': [8, 8]}
+    The version holds the whole folder of the entry and can be served by MLflow; ``models:/name/latest`` is always the
+    newest (MLflow keeps that alias for itself). An entry that is registered already stays as it is.
+
+    Returns:
+        id of the summary run.
+
+    Raises:
+        CphlocError: the tracking server cannot be reached or refuses.
     """
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, list | tuple) and any(isinstance(entry, Mapping) for entry in value):
-            value = dict(enumerate(value))
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value
-    return found
+    uri, name = tracking_uri(), f"{entry.name}@{entry.version}"
+    with _reaching(uri, f"register {name} later"):
+        client = _client(uri)
+        experiment = _experiment(client, uri, ZOO_EXPERIMENT)
+        known = client.search_runs([experiment], f"tags.`cphloc.entry` = '{name}'", max_results=1)
+        if known:
+            return known[0].info.run_id
+        run_id = client.create_run(experiment, run_name=name).info.run_id
+        _log_entry(client, run_id, entry, folder)
+        client.set_tag(run_id, "cphloc.entry", name)
+        client.set_terminated(run_id)
+    return run_id
+
+
+def download_entry(spec: str) -> Path:
+    """Folder of an entry in the model registry, fetched once.
+
+    Args:
+        spec: ``models:/name/3``, ``models:/name/latest``, or ``models:/name@alias``.
+
+    Raises:
+        NotFoundError: no such model or version.
+    """
+    uri = tracking_uri()
+    client = _client(uri)
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    name, separator, wanted = re.fullmatch(r"models:/([^/@]+)([/@])?(.*)", spec).groups()
+    try:
+        model = _model_version(client, name, separator, wanted)
+        folder = paths.cache() / "mlflow" / f"{name}-{model.version}-{model.run_id}"
+        if not folder.is_dir():
+            draft = folder.with_name(folder.name + ".part")
+            draft.mkdir(parents=True, exist_ok=True)
+            download_artifacts(artifact_uri=model.source, dst_path=str(draft), tracking_uri=uri)
+            draft.rename(folder)
+    except MlflowException as error:
+        msg = f"{spec}: not in the model registry at {uri} ({error.message}); publish it, or set MLFLOW_TRACKING_URI"
+        raise NotFoundError(msg) from error
+    return next(folder.rglob("entry.yaml")).parent
+
+
+def _model_version(client: MlflowClient, name: str, separator: str | None, wanted: str) -> ModelVersion:
+    """A version by number, by alias, or the newest."""
+    if wanted not in ("", "latest"):
+        by_alias = separator == "@"
+        return client.get_model_version_by_alias(name, wanted) if by_alias else client.get_model_version(name, wanted)
+    client.get_registered_model(name)
+    return max(client.search_model_versions(f"name = '{name}'"), key=lambda version: int(version.version))
+
+
+def start_ui(port: int = 5000) -> tuple[subprocess.Popen[bytes] | None, str]:
+    """Start the MLflow UI on the project's store; nothing is started where that is a server already.
+
+    Returns:
+        the process, to be terminated by the caller, and the address of the zoo's experiment.
+
+    Raises:
+        CphlocError: the store cannot be opened.
+    """
+    uri = tracking_uri()
+    with _reaching(uri, "see MLFLOW_TRACKING_URI"):
+        experiment = _experiment(_client(uri), uri, ZOO_EXPERIMENT)
+    if uri.startswith(("http://", "https://")):
+        return None, f"{uri.rstrip('/')}/#/experiments/{experiment}"
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1"]
+    process = subprocess.Popen([*command, "--port", str(port)], env={**os.environ, **_QUIET})
+    return process, f"http://127.0.0.1:{port}/#/experiments/{experiment}"
+
+
+@contextmanager
+def _reaching(uri: str, otherwise: str) -> Iterator[None]:
+    """Turn whatever a server, a driver or a network can raise into one clear line."""
+    try:
+        yield
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
+        msg = f"MLflow at {uri} is out of reach ({reason}); {otherwise}"
+        raise CphlocError(msg) from error
+
+
+def _log_entry(client: MlflowClient, run_id: str, entry: Entry, folder: Path) -> None:
+    import mlflow.pyfunc
+    from mlflow.exceptions import MlflowException
+
+    from cphloc.metrics.bootstrap import Interval
+    from cphloc.metrics.summary import tracking_metrics
+
+    plain = entry.model_dump(mode="json")
+    kept = ("name", "version", "task", "dims", "modality", "classes", "channels", "spacing_mm", "intensity", "data")
+    params = flat({key: plain[key] for key in kept} | plain["origin"])
+    params["recipe_sha256"] = entry.files["recipe.yaml"].sha256
+    for key, value in params.items():
+        client.log_param(run_id, _REFUSED.sub("_", key), _short(str(value)))
+    measured = {name: Interval(m.value, m.low, m.high, m.n) for name, m in entry.evaluation.metrics.items() if m.n}
+    metrics = tracking_metrics(measured, entry.evaluation.split)
+    metrics |= {"speed/ms_per_case": entry.speed.ms_per_case, "size/peak_ram_mb": entry.size.peak_ram_mb}
+    for key, value in {**metrics, "size/params_m": entry.size.parameters / 1e6}.items():
+        client.log_metric(run_id, _REFUSED.sub("_", key), value)
+    with tempfile.TemporaryDirectory() as place:
+        model = Path(place) / "model"
+        mlflow.pyfunc.save_model(
+            model, loader_module="cphloc.zoo.served", data_path=str(folder), pip_requirements=["cphloc"]
+        )
+        client.log_artifacts(run_id, str(model), "model")
+    with suppress(MlflowException):  # the model exists from its first version on
+        client.create_registered_model(entry.name)
+    source = f"{client.get_run(run_id).info.artifact_uri}/model"
+    client.create_model_version(entry.name, source, run_id, description=entry.summary)
 
 
 def _client(uri: str) -> MlflowClient:
@@ -180,10 +270,6 @@ def _experiment(client: MlflowClient, uri: str, name: str) -> str:
         return known.experiment_id
     beside = Path(uri.removeprefix("sqlite:///")).resolve().parent / "mlartifacts"
     return client.create_experiment(name, artifact_location=beside.as_uri() if uri.startswith("sqlite:") else None)
-
-
-def _new_run(client: MlflowClient, uri: str, experiment: str, name: str) -> str:
-    return client.create_run(_experiment(client, uri, experiment), run_name=name).info.run_id
 
 
 def _send(client: MlflowClient, run_id: str, folder: Path, waiting: Iterable[Mapping[str, Any]]) -> None:
@@ -217,7 +303,7 @@ def _send(client: MlflowClient, run_id: str, folder: Path, waiting: Iterable[Map
 
 
 def _short(value: str) -> str:
-    """MLflow cuts long values without a word; this one says where the whole value stands."""
+    """MLflow cuts long values without a word; this says where the whole value stands."""
     whole = "... (whole in recipe.yaml)"
     return value if len(value) <= _LONGEST_PARAM else value[: _LONGEST_PARAM - len(whole)] + whole
 

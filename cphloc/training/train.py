@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,20 +14,24 @@ import torch
 from cphloc.build import build_model
 from cphloc.data.loader import Batch
 from cphloc.data.pipeline import Pipeline
+from cphloc.data.prepare import PreparedCases
 from cphloc.errors import CphlocError, InputError
 from cphloc.model import Model
 from cphloc.recipe import Recipe, load
-from cphloc.training import checkpoint
+from cphloc.training import checkpoint, processes
+from cphloc.training.events import curves
 from cphloc.training.facts import facts_of
+from cphloc.training.finetune import take_over
 from cphloc.training.fit import Outcome, fit
 from cphloc.training.module import Batches
-from cphloc.training.pictures import draw_curves, draw_overlay
+from cphloc.training.pictures import draw_case, draw_curves
 from cphloc.training.progress import progress_bar
 from cphloc.training.run import Run
 from cphloc.training.settings import Settings
-from cphloc.training.tracking import Tracker, curves
+from cphloc.training.tracking import Tracker
 from cphloc.training.validate import Validator
 
+_log = logging.getLogger(__name__)
 _HEADLINES = {"detection": "ap50", "attention": "attention_mass", "classification": "auc"}
 """Metric that chooses the weights, by task; ``dice`` for every other."""
 
@@ -49,8 +54,8 @@ def train(
         source: a recipe file, the name of a shipped recipe, a mapping, or a `Recipe`; may be left out with ``resume``.
         overrides: values by dotted key, ``{"train.steps": 100}``.
         resume: a run (or its id or folder) to go on with; its own recipe counts.
-        devices: processes on this machine.
-        nodes: machines.
+        devices: processes on this machine; with several, this program is started anew in each, by torchrun.
+        nodes: machines; the program is to be started on each of them by torchrun.
 
     Returns:
         the finished run, its weights in ``best.safetensors``.
@@ -62,37 +67,40 @@ def train(
         CphlocError: the training failed; what was best so far is kept.
     """
     started = time.monotonic()
+    processes.start(devices, nodes)
     recipe = _resumed(resume, source, overrides).recipe if resume else _given(source, overrides)
     pipeline = Pipeline.from_recipe(recipe)
     splits = {"train": pipeline.samples.cases, "val": pipeline.cases("val")}
-    run = Run.open(resume) if resume else Run.create(_with_constants(recipe, pipeline))
-    tracker = Tracker(run.folder, f"cphloc/{run.recipe.name}", run.id)
-    if not resume:
-        _record_start(tracker, run, facts_of(run.recipe, splits))
+    torch.manual_seed(recipe.train.seed)
+    model = build_model(recipe)
+    if recipe.from_ and not resume:
+        _start_from(model, recipe.from_)
+    made = processes.from_first(lambda: resume or _new_run(_with_constants(recipe, pipeline), splits))
+    run = Run.open(made)
+    tracker = Tracker(run.folder, f"cphloc/{run.recipe.name}", run.id) if processes.is_first() else None
     settings = settings_of(run.recipe)
     validator = Validator(splits["val"], pipeline.dataset.classes, pipeline.patch)
     try:
-        torch.manual_seed(settings.seed)
-        model = build_model(run.recipe)
         outcome = fit(
             model,
             _batches(pipeline, run.recipe.train.batch),
             validator,
             settings,
             run.folder,
-            log=tracker.metrics,
+            log=tracker.metrics if tracker else _nowhere,
             resume=resume is not None,
             seconds=time.monotonic() - started,
-            devices=devices,
-            nodes=nodes,
             callbacks=progress_bar(settings),
         )
-        run = _finish(run, model, validator, outcome, tracker, settings.best)
+        if outcome.stopped.startswith("SIG"):
+            msg = f"stopped by {outcome.stopped} at step {outcome.step}; go on with: cphloc train --resume {run.folder}"
+            raise Interrupted(msg)
+        processes.from_first(lambda: _finish(run, model, validator, outcome, tracker, settings.best))
     except BaseException as error:
-        tracker.end("KILLED" if isinstance(error, Interrupted | KeyboardInterrupt) else "FAILED")
+        if tracker:
+            tracker.end("KILLED" if isinstance(error, Interrupted | KeyboardInterrupt) else "FAILED")
         raise
-    tracker.end()
-    return run
+    return Run.open(run.folder)
 
 
 def settings_of(recipe: Recipe) -> Settings:
@@ -152,43 +160,56 @@ def _batches(pipeline: Pipeline, batch: int) -> Batches:
     return batches
 
 
-def _record_start(tracker: Tracker, run: Run, facts: Mapping[str, Any]) -> None:
+def _start_from(model: Model, spec: str) -> None:
+    """Take over the weights of a zoo entry, and say what was taken."""
+    from cphloc.zoo.load import load as load_entry
+
+    _log.info("from %s: %s", spec, take_over(model, load_entry(spec, device="cpu").model.state_dict(), spec))
+
+
+def _new_run(recipe: Recipe, splits: Mapping[str, PreparedCases]) -> Path:
+    """Make the folder of a run and record how it starts."""
+    run, facts = Run.create(recipe), facts_of(recipe, splits)
     (run.folder / "facts.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    tracker.params({**run.recipe.to_plain(), **facts})
+    tracker = Tracker(run.folder, f"cphloc/{recipe.name}", run.id)
+    tracker.params({**recipe.to_plain(), **facts})
     tracker.tags({"mlflow.source.git.commit": facts["git_commit"], "cphloc.run": run.id})
     tracker.artifact(run.folder / "recipe.yaml")
     tracker.artifact(run.folder / "facts.json")
     tracker.push()
+    return run.folder
 
 
-def _finish(run: Run, model: Model, validator: Validator, outcome: Outcome, tracker: Tracker, headline: str) -> Run:
-    if outcome.stopped.startswith("SIG"):
-        msg = f"stopped by {outcome.stopped} at step {outcome.step}; go on with: cphloc train --resume {run.folder}"
-        raise Interrupted(msg)
+def _finish(run: Run, model: Model, validator: Validator, outcome: Outcome, tracker: Tracker, headline: str) -> None:
+    """Write metrics, cases and pictures of the best weights."""
     metrics = {f"val/{name}": value for name, value in outcome.best.items()}
-    metrics |= {"train/steps": outcome.step, "train/best_step": outcome.best_step, "train/seconds": outcome.seconds}
-    metrics["size/params_m"] = sum(p.numel() for p in model.parameters()) / 1e6
-    run = run.with_results(metrics, outcome.cases)
+    made = {"train/steps": outcome.step, "train/best_step": outcome.best_step, "train/seconds": outcome.seconds}
+    made["size/params_m"] = sum(p.numel() for p in model.parameters()) / 1e6
+    run.with_results(metrics | made, outcome.cases)
     model.load_state_dict(checkpoint.load(run.folder / checkpoint.BEST)[0])
     model.eval()
     _draw(run.folder, model, validator, outcome, headline)
-    tracker.metrics({name: metrics[name] for name in metrics if not name.startswith("val/")}, outcome.step)
+    tracker.metrics(made, outcome.step)
     for path in (run.folder / "metrics.json", run.folder / "cases.csv"):
         tracker.artifact(path)
     for path in sorted((run.folder / "pictures").iterdir()):
         tracker.artifact(path, "pictures")
-    return run
+    tracker.end()
+
+
+def _nowhere(metrics: Mapping[str, float], step: int) -> None:
+    """Only the first process keeps a record."""
 
 
 def _draw(folder: Path, model: Model, validator: Validator, outcome: Outcome, name: str) -> None:
     """Learning curves, and the worst, median and best case by the metric ``name``."""
     pictures = folder / "pictures"
     draw_curves(curves(folder), pictures / "curves.png")
-    ranked = sorted((row[name], row["case"]) for row in outcome.cases if row.get(name, float("nan")) == row.get(name))
+    scored = {row["case"]: row.get(name, float("nan")) for row in outcome.cases}
+    ranked = sorted((case for case, value in scored.items() if value == value), key=scored.get) or list(scored)
     by_id = {case.id: case for case in validator.cases}
-    for title, position in (("worst", 0), ("median", len(ranked) // 2), ("best", -1)) if ranked else ():
-        value, case = ranked[position]
-        shown = by_id[case]
-        predicted, spacing_mm = validator.mask(model, shown), shown.geometry.spacing_mm
-        heading = f"{title}: {case}, {name} {value:.3f}"
-        draw_overlay(shown.image[0], shown.annotation.mask, predicted, spacing_mm, heading, pictures / f"{title}.png")
+    for title, position in (("worst", 0), ("median", len(ranked) // 2), ("best", -1)):
+        case = by_id[ranked[position]]
+        heading = f"{title}: {case.id}, {name} {scored[case.id]:.3f}"
+        found = validator.found(model, case)
+        draw_case(case, found, validator.classes, heading, pictures / f"{title}.png")

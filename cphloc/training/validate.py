@@ -11,9 +11,9 @@ import torch.distributed as dist
 
 from cphloc.data.cache import PreparedCase
 from cphloc.inference import infer
-from cphloc.metrics.segmentation import dice
 from cphloc.model import Model
 from cphloc.training.fit import Validation
+from cphloc.training.scores import Found, Scored, Scores, score
 
 
 class Validator:
@@ -31,32 +31,35 @@ class Validator:
         self.patch = patch
 
     def __call__(self, model: Model) -> Validation:
-        """Metrics of ``model``, which is in evaluation mode: means over cases, those without the class left out."""
+        """Metrics of ``model``, which is in evaluation mode, over the cases of all processes."""
         rank, ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-        rows = [self.score(model, self.cases[i]) for i in range(rank, len(self.cases), ranks)]
+        scored = [self.score(model, self.cases[i]) for i in range(rank, len(self.cases), ranks)]
         if ranks > 1:
             gathered: list[Any] = [None] * ranks
-            dist.all_gather_object(gathered, rows)
-            rows = [row for part in gathered for row in part]
-        rows.sort(key=lambda row: row["case"])
-        names = dict.fromkeys(name for row in rows for name in row if name != "case")
-        return Validation({name: _mean([row.get(name, np.nan) for row in rows]) for name in names}, rows)
+            dist.all_gather_object(gathered, scored)
+            scored = [case for part in gathered for case in part]
+        scores = Scores(sorted(scored, key=lambda case: case.scores.id), self.classes)
+        return Validation(scores.values(), scores.rows)
 
-    def score(self, model: Model, case: PreparedCase) -> dict[str, Any]:
-        """One row: the case and its metrics."""
-        predicted = self.mask(model, case)
-        truth = case.annotation.mask
-        found = {f"dice/{name}": dice(predicted, truth, number) for number, name in self.classes.items()}
-        return {"case": case.id, "dice": _mean(list(found.values())), **found}
+    def score(self, model: Model, case: PreparedCase) -> Scored:
+        """Predict one case and compare it with its annotation."""
+        shape = case.image.shape[1:]
+        known = case.annotation.completed(shape, len(self.classes))
+        return score(case.id, case.id, self.found(model, case), known, case.geometry, self.classes)
 
-    def mask(self, model: Model, case: PreparedCase) -> np.ndarray:
-        """Predicted class mask ``(*S)`` of a case."""
+    def found(self, model: Model, case: PreparedCase) -> Found:
+        """What the model finds in a case, in the model's frame."""
         image = torch.from_numpy(np.array(case.image)).to(next(model.parameters()).device)
-        found = infer(model, image[None], self.patch)
-        probabilities = next(p.mask_probabilities for p in found.values() if p.mask_probabilities is not None)
-        return probabilities[0].argmax(0).cpu().numpy()
-
-
-def _mean(values: Sequence[float]) -> float:
-    known = [value for value in values if not np.isnan(value)]
-    return float(np.mean(known)) if known else float("nan")
+        parts: dict[str, np.ndarray] = {}
+        for prediction in infer(model, image[None], self.patch).values():
+            if prediction.mask_probabilities is not None:
+                parts["mask"] = prediction.mask_probabilities[0].argmax(0).cpu().numpy().astype(np.uint8)
+            if prediction.detections is not None:
+                boxes = prediction.detections[0]
+                parts |= {"boxes": boxes.boxes.cpu().numpy(), "scores": boxes.scores.cpu().numpy()}
+                parts["box_classes"] = boxes.classes.cpu().numpy()
+            if prediction.attention is not None:
+                parts["attention"] = prediction.attention[0].cpu().numpy()
+            if prediction.label_probabilities is not None:
+                parts["probabilities"] = prediction.label_probabilities[0].cpu().numpy()
+        return Found(**parts)

@@ -14,8 +14,6 @@ from cphloc.zoo.entry import Entry
 if TYPE_CHECKING:
     from cphloc.training.run import Run
 
-ABOUT_FILE = "about.yaml"
-
 
 @dataclass(frozen=True)
 class About:
@@ -35,7 +33,7 @@ class About:
 
     @classmethod
     def gather(cls, given: str | Path | Mapping[str, Any] | None, run: Run, last: Entry | None) -> About:
-        """The texts given, as a mapping or a YAML file; else ``about.yaml`` of the run; else those of the last version.
+        """The texts given, as a mapping or a YAML file; else the recipe's ``about``; else those of the last version.
 
         The changelog is never taken from the last version; the summary of a first one is the recipe's description.
 
@@ -45,17 +43,15 @@ class About:
         inherited: dict[str, Any] = {"summary": run.recipe.description}
         if last is not None:
             inherited = {"summary": last.summary, "intended_use": last.intended_use, "limits": tuple(last.limits)}
-        beside = run.folder / ABOUT_FILE
-        if given is None and beside.is_file():
-            given = beside
-        source = ABOUT_FILE if given is None or isinstance(given, Mapping) else str(given)
+        of_recipe = {key: value for key, value in run.recipe.about.model_dump().items() if value}
         stated = given if isinstance(given, Mapping) else yamlio.load(given).plain if given is not None else {}
-        return cls(**{**inherited, **_checked(stated, source)})
+        source = "about" if given is None or isinstance(given, Mapping) else str(given)
+        return cls(**{**inherited, **_checked(of_recipe, "about"), **_checked(stated, source)})
 
     def refusals(self) -> list[str]:
         """Which texts are missing."""
         return [
-            f"'{name}' is missing: say it in {ABOUT_FILE} in the run's folder, or in a file given with --about"
+            f"'{name}' is missing: say it in the recipe's 'about', or in a file given with --about"
             for name in ("summary", "intended_use", "limits", "changelog")
             if not getattr(self, name)
         ]

@@ -107,11 +107,12 @@ def _components(recipe: Recipe) -> Iterator[Line]:
 
 
 def _version(package: str) -> str | None:
-    distributions = importlib.metadata.packages_distributions().get(package, [package])
+    """Version of the distribution that an import package comes from; most bear its name."""
     try:
-        return importlib.metadata.version(distributions[0])
+        return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        return None
+        named = importlib.metadata.packages_distributions().get(package)
+        return importlib.metadata.version(named[0]) if named else None
 
 
 def _files(listing: Listing) -> Iterator[Line]:

@@ -21,7 +21,7 @@ def card(entry: Entry) -> str:
         "Input and output": _table(("", ""), _input_and_output(entry)),
         "Data": _table(("", ""), _data(entry)),
         "Cost": _table(("", ""), _cost(entry)),
-        "How to use": _code("python", ["import cphloc", "", *_usage(entry)]),
+        "How to use": _code("python", ["import cphloc", *_usage(entry)]),
         "How to reproduce": _reproduce(entry),
         "How to cite": f"{entry.name} {entry.version}, cphloc model zoo. Data: {entry.data.citation}",
         "Changes": entry.changelog

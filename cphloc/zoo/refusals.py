@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from cphloc.data.dataset import Dataset
     from cphloc.registry import Card
 
-LOWER_IS_BETTER = ("_mm", "error", "brier", "ece", "false_positives")
+LOWER_IS_BETTER = ("_mm", "error", "error_ml", "error_mm", "brier", "ece")
 """Endings of the metrics of which less is better."""
 
 _OF_DATA = ("licence", "citation", "modality")
@@ -127,7 +128,8 @@ def _apart_refusal(name: str, now: Metric, before: Metric, last: Entry) -> list[
 def _has_interval(metric: Any) -> bool:
     if not isinstance(metric, Mapping):
         return False
-    return metric.get("n") == 0 or all(isinstance(metric.get(k), int | float) for k in ("value", "low", "high"))
+    stated = [metric.get(key) for key in ("value", "low", "high")]
+    return metric.get("n") == 0 or all(isinstance(v, int | float) and math.isfinite(v) for v in stated)
 
 
 def _content_hash(path: Path) -> str:

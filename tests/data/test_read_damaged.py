@@ -1,4 +1,4 @@
-"""Whatever happens to a file, reading it gives a `Volume` or a `DataError` that names it: nothing else, and no noise."""
+"""Whatever happens to a file, reading gives a `Volume` or a `DataError` that names it: nothing else, and no noise."""
 
 from __future__ import annotations
 
@@ -68,20 +68,17 @@ def test_a_damaged_file_gives_a_volume_or_an_error_that_names_it(tmp_path, name:
     WRITERS[name](path)
     content = path.read_bytes()
     assert isinstance(read_volume(path), Volume)
-    refused = 0
+    messages = []
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for damaged in damages(content, np.random.default_rng(0)):
             path.write_bytes(damaged)
             try:
-                volume = read_volume(path)
+                assert np.isfinite(read_volume(path).array).all()
             except DataError as error:
-                refused += 1
-                assert str(path) in str(error)
-                assert "\n" not in str(error)
-            else:
-                assert np.isfinite(volume.array).all()
-    assert refused > 12
+                messages.append(str(error))
+    assert len(messages) > 12
+    assert all(str(path) in message and "\n" not in message for message in messages)
     assert capfd.readouterr() == ("", "")
 
 
@@ -106,7 +103,7 @@ def test_no_flipped_bit_in_compressed_voxels_goes_unseen(tmp_path, name: str):
     for position in np.linspace(len(content) // 2, len(content) - 10, 25).astype(int):
         content[position] ^= 16
         path.write_bytes(content)
-        with pytest.raises(DataError, match="compressed data|gzip data"):
+        with pytest.raises(DataError, match=r"compressed data|gzip data"):
             read_volume(path)
         content[position] ^= 16
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,6 +12,7 @@ import torch
 from torch import nn
 
 from cphloc.annotation import Annotation
+from cphloc.errors import CphlocError, NotFoundError
 from cphloc.targets import Targets
 from cphloc.training import checkpoint
 from cphloc.training.fit import Validation, fit
@@ -104,9 +107,6 @@ def test_an_interrupted_training_resumes_to_the_same_bits(dims, interrupted_at, 
     def stop_early(first, rank, ranks):
         for i, batch in enumerate(batches_of(dims)(first, rank, ranks)):
             if i == 2 * interrupted_at - 1:
-                import os
-                import signal
-
                 os.kill(os.getpid(), signal.SIGTERM)
             yield batch
 
@@ -119,3 +119,106 @@ def test_an_interrupted_training_resumes_to_the_same_bits(dims, interrupted_at, 
         whole, parts = (checkpoint.load(tmp_path / run / name)[0] for run in ("whole", "parts"))
         assert whole.keys() == parts.keys()
         assert all(torch.equal(whole[key], parts[key]) for key in whole)
+
+
+def test_a_killed_training_loses_what_came_after_the_last_validation_and_no_more(tmp_path):
+    fit(model_of(2), batches_of(2), held_out(2), SETTINGS, tmp_path / "whole")
+
+    def killed(first, rank, ranks):
+        for i, batch in enumerate(batches_of(2)(first, rank, ranks)):
+            if i == 16:
+                raise ConnectionError
+            yield batch
+
+    with pytest.raises(ConnectionError):
+        fit(model_of(2), killed, held_out(2), SETTINGS, tmp_path / "parts")
+    assert checkpoint.load(tmp_path / "parts" / checkpoint.LAST)[1]["outcome"]["step"] == 5
+    fit(model_of(2), batches_of(2), held_out(2), SETTINGS, tmp_path / "parts", resume=True)
+    whole, parts = (checkpoint.load(tmp_path / run / checkpoint.LAST)[0] for run in ("whole", "parts"))
+    assert all(torch.equal(whole[key], parts[key]) for key in whole)
+
+
+def test_a_finished_training_has_nothing_to_resume(tmp_path):
+    done = fit(model_of(2), batches_of(2), held_out(2), SETTINGS, tmp_path)
+    again = fit(model_of(2), batches_of(2), held_out(2), SETTINGS, tmp_path, resume=True)
+    assert (again.step, again.best) == (done.step, done.best)
+
+
+class Clock:
+    """Time that passes only when a test says so."""
+
+    def __init__(self):
+        self.seconds = 0.0
+
+    def monotonic(self):
+        return self.seconds
+
+    process_time = monotonic
+
+
+def test_a_time_budget_counts_the_validation_and_leaves_usable_weights(tmp_path, monkeypatch):
+    clock, rates, validated = Clock(), {}, []
+    monkeypatch.setattr("cphloc.training.fit.time", clock)
+
+    def steps_of_a_second(first, rank, ranks):
+        for batch in batches_of(2)(first, rank, ranks):
+            clock.seconds += 0.5
+            yield batch
+
+    def validation_of_five_seconds(model):
+        clock.seconds += 5
+        validated.append(clock.seconds)
+        return held_out(2)(model)
+
+    def log(metrics, step):
+        rates.update({step: metrics["train/lr"]} if "train/lr" in metrics else {})
+
+    settings = replace(SETTINGS, steps=100_000, validate_every=100_000, minutes=1)
+    outcome = fit(model_of(2), steps_of_a_second, validation_of_five_seconds, settings, tmp_path, log=log)
+    assert outcome.stopped == "minutes"
+    assert 52 <= clock.seconds <= 60
+    assert validated[0] < 25, "an early validation tells how long they take, and leaves weights to use"
+    assert validated[-1] == clock.seconds
+    assert rates[40] < 0.35 * rates[10], "the schedule ends with the budget, not with the steps"
+    assert (tmp_path / checkpoint.BEST).is_file()
+
+
+def scripted(values):
+    """Validations that give these values, one after the other."""
+    remaining = iter(values)
+    return lambda model: Validation({"dice": next(remaining), "hd95_mm": 1.0})
+
+
+def test_training_stops_when_nothing_improves_and_keeps_the_best(tmp_path):
+    settings = replace(SETTINGS, steps=100, validate_every=2, best="dice", patience=2)
+    validate = scripted([0.5, float("nan"), 0.7, 0.6, 0.7, 0.9])
+    outcome = fit(model_of(2), batches_of(2), validate, settings, tmp_path)
+    assert (outcome.stopped, outcome.step, outcome.best_step) == ("patience", 10, 6)
+    assert checkpoint.load(tmp_path / checkpoint.BEST)[1] == {"step": 6, "metrics": {"dice": 0.7, "hd95_mm": 1.0}}
+
+
+def test_an_undefined_metric_is_beaten_by_any_number(tmp_path):
+    settings = replace(SETTINGS, steps=4, validate_every=2, best="dice")
+    outcome = fit(model_of(2), batches_of(2), scripted([float("nan"), 0.0]), settings, tmp_path)
+    assert outcome.best_step == 4
+
+
+def test_an_unknown_best_metric_is_named_with_its_neighbour(tmp_path):
+    settings = replace(SETTINGS, best="dise")
+    with pytest.raises(NotFoundError, match="did you mean 'dice'"):
+        fit(model_of(2), batches_of(2), scripted([0.5]), settings, tmp_path)
+
+
+def test_a_loss_that_explodes_ends_the_training_with_advice(tmp_path):
+    class Exploding(TinyModel):
+        def loss(self, raws, targets):
+            return {"loss": raws["mask"].sum() * float("inf")}
+
+    with pytest.raises(CphlocError, match="the loss is not finite at step 10"):
+        fit(Exploding(2), batches_of(2), held_out(2), replace(SETTINGS, validate_every=20), tmp_path)
+
+
+def test_training_leaves_signal_handlers_as_they_were(tmp_path):
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    fit(model_of(2), batches_of(2), held_out(2), SETTINGS, tmp_path)
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before

@@ -9,7 +9,8 @@ import sys
 import pytest
 
 from cphloc.errors import CphlocError, NotFoundError
-from cphloc.training.tracking import EVENTS, STATE, Tracker, curves, push
+from cphloc.training.events import EVENTS, curves
+from cphloc.training.tracking import STATE, Tracker, push
 
 
 @pytest.fixture

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import http.server
 import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -190,11 +192,19 @@ class Trained:
         (self.folder / name).write_text(json.dumps(value))
 
 
+ABOUT = {
+    "intended_use": "Tests of the zoo; nothing else.",
+    "limits": ["Knows phantoms alone."],
+    "changelog": "First version.",
+}
+
+
 def tiny_recipe(dims: int) -> dict[str, Any]:
     size = [16, 16] if dims == 2 else [8, 16, 16]
     return {
         "name": "tiny",
         "description": "Finds masses in phantoms",
+        "about": ABOUT,
         "task": "segmentation",
         "dims": dims,
         "data": {
@@ -204,7 +214,6 @@ def tiny_recipe(dims: int) -> dict[str, Any]:
             "objects": [1, 1],
             "diameter_mm": [4.0, 6.0],
             "distractors": [0, 0],
-            "channels": ["ct"],
             "patch": size,
         },
         "model": {
@@ -214,54 +223,72 @@ def tiny_recipe(dims: int) -> dict[str, Any]:
     }
 
 
-ABOUT = {
-    "intended_use": "Tests of the zoo; nothing else.",
-    "limits": ["Knows phantoms alone."],
-    "changelog": "First version.",
-}
+def trained(runs: Path, dims: int = 3, dice: tuple[float, ...] = (0.8, 0.7, 0.9), name: str = "run") -> Trained:
+    """Makes the folder of a run: ``dims`` axes, per-case Dice of ``dice``."""
+    import torch
+
+    from cphloc import recipe as recipes
+    from cphloc.build import build_model
+    from cphloc.data.pipeline import open_dataset
+    from cphloc.training import checkpoint
+
+    recipe = recipes.load(tiny_recipe(dims))
+    folder = runs / "tiny" / name
+    (folder / "pictures").mkdir(parents=True)
+    (folder / "recipe.yaml").write_text(recipe.to_yaml())
+    (folder / "pictures" / "worst.png").write_bytes(PICTURE)
+    torch.manual_seed(0)
+    checkpoint.save(folder / checkpoint.BEST, build_model(recipe).state_dict(), {})
+    run = Trained(folder, recipe)
+    cases = [case.id for case in open_dataset(recipe.data, recipe.dims).cases("test")]
+    mean = sum(dice) / len(dice)
+    run.write("metrics.json", {"val/dice": 0.8})
+    run.write("tracking.json", {"uri": "", "experiment": "", "name": name, "run_id": "abc123", "sent": 0})
+    made_by = {"git_commit": "0" * 40, "seed": 0, "device": "cpu", "packages": {"cphloc": "0.1.0"}}
+    run.write("facts.json", {"data_fingerprint": "f" * 64, **made_by})
+    evaluation = {
+        "split": "test",
+        "metrics": {"dice": metric(mean, n=len(cases))},
+        "per_class": {"mass": {"dice": metric(mean, n=len(cases))}},
+        "baseline": {"name": "nothing", "metrics": {"dice": metric(0.1, n=len(cases))}},
+        "speed": {"ms_per_case": 12.0, "peak_ram_mb": 300.0},
+        "cases": cases,
+    }
+    run.write("evaluation-test.json", evaluation)
+    rows = "".join(f"{case},{case},{value}\n" for case, value in zip(cases, dice, strict=True))
+    (folder / "evaluation-test.csv").write_text(f"case,patient,dice\n{rows}")
+    return run
 
 
 @pytest.fixture
 def train_run(tmp_path: Path) -> Callable[..., Trained]:
-    """Makes the folder of a run: ``dims`` axes, per-case Dice of ``dice``."""
+    """`trained`, in this test's own folder."""
+    return functools.partial(trained, tmp_path / "runs")
 
-    def make(dims: int = 3, dice: tuple[float, ...] = (0.8, 0.7, 0.9), name: str = "run") -> Trained:
-        import torch
 
-        from cphloc import recipe as recipes
-        from cphloc.build import build_model
-        from cphloc.training import checkpoint
-        from cphloc.training.data import dataset_of
+@pytest.fixture(scope="session")
+def published_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """The zoo folder in which ``tiny@1.0.0`` of so many axes was published; to be copied, not changed."""
+    from cphloc.training import tracking
+    from cphloc.zoo.publish import publish
 
-        recipe = recipes.load(tiny_recipe(dims))
-        folder = tmp_path / "runs" / "tiny" / name
-        (folder / "pictures").mkdir(parents=True)
-        (folder / "recipe.yaml").write_text(recipe.to_yaml())
-        (folder / "pictures" / "worst.png").write_bytes(PICTURE)
-        torch.manual_seed(0)
-        checkpoint.save(folder / checkpoint.BEST, build_model(recipe).state_dict(), {})
-        run = Trained(folder, recipe)
-        cases = [case.id for case in dataset_of(recipe).cases("test")]
-        mean = sum(dice) / len(dice)
-        run.write("metrics.json", {"val/dice": 0.8})
-        run.write("tracking.json", {"uri": "", "experiment": "", "name": name, "run_id": "abc123", "sent": 0})
-        run.write("facts.json", {"data_fingerprint": "f" * 64, "git_commit": "0" * 40, "seed": 0, "device": "cpu"})
-        run.write("facts.json", {**run.json("facts.json"), "packages": {"cphloc": "0.1.0"}})
-        evaluation = {
-            "split": "test",
-            "metrics": {"dice": metric(mean, n=len(cases))},
-            "per_class": {"mass": {"dice": metric(mean, n=len(cases))}},
-            "baseline": {"name": "nothing", "metrics": {"dice": metric(0.1, n=len(cases))}},
-            "speed": {"ms_per_case": 12.0, "peak_ram_mb": 300.0},
-            "cases": cases,
-        }
-        run.write("evaluation-test.json", evaluation)
-        rows = "".join(f"{case},{case},{value}\n" for case, value in zip(cases, dice, strict=True))
-        (folder / "evaluation-test.csv").write_text(f"case,patient,dice\n{rows}")
-        (folder / "about.yaml").write_text(yamlio.dump(ABOUT))
-        return run
+    @functools.cache
+    def zoo(dims: int) -> Path:
+        base = tmp_path_factory.mktemp(f"published{dims}")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("CPHLOC_CACHE", str(base / "cache"))
+            patch.setattr(tracking, "register_entry", lambda entry, folder: None, raising=False)
+            publish(trained(base / "runs", dims).folder, "tiny", "1.0.0", to=base / "zoo")
+        return base / "zoo"
 
-    return make
+    return zoo
+
+
+@pytest.fixture
+def published(request: pytest.FixtureRequest, published_once: Callable[[int], Path], tmp_path: Path) -> Path:
+    """Folder of ``tiny@1.0.0`` in a zoo of its own; 3-D unless parametrised."""
+    shutil.copytree(published_once(getattr(request, "param", 3)), tmp_path / "zoo")
+    return tmp_path / "zoo" / "tiny" / "1.0.0"
 
 
 @pytest.fixture

@@ -30,8 +30,8 @@ class CenterNetOutput(NamedTuple):
 class CenterNet(nn.Module):
     """Heat map of the centres, offset of the centre in its cell, and size, on the finest level.
 
-    L = penalty-reduced focal loss of the heat map / number of objects + offset_weight L1 + size_weight L1, the latter two
-    at the centres only. Detections are the cells that top their neighbourhood.
+    L = penalty-reduced focal loss of the heat map over the number of objects + offset_weight L1 + size_weight L1, the
+    latter two at the centres only. Detections are the cells that top their neighbourhood.
 
     Args:
         levels: what the backbone or neck gives (wired); the finest is read, so put a neck before it.

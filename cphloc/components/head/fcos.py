@@ -154,8 +154,8 @@ def centreness_of(boxes: Tensor, points: Tensor) -> Tensor:
 
     The geometric mean over axes of the nearer over the farther face's distance.
 
-    >>> centreness_of(torch.tensor([[0.0, 0, 4, 4]]), torch.tensor([[1.0, 2.0]])).item() ** 2
-    0.3333333532015486
+    >>> centreness_of(torch.tensor([[0.0, 0, 4, 4]]), torch.tensor([[1.0, 2.0]])).square()
+    tensor([0.3333])
     """
     below, above = encode_faces(boxes, points).chunk(2, dim=-1)
     ratio = torch.minimum(below, above) / torch.maximum(below, above)

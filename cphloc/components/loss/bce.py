@@ -17,6 +17,7 @@ class BCE(nn.Module):
     Shapes:
         logits and targets in [0, 1] of one shape, to losses of that shape, float32.
 
+    >>> import torch
     >>> BCE()(torch.tensor([0.0]), torch.tensor([1.0]))
     tensor([0.6931])
     """

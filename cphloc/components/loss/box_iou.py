@@ -18,6 +18,7 @@ class BoxIoU(nn.Module):
 
     Reference: Rezatofighi et al. 2019, arXiv:1902.09630; Zheng et al. 2020, arXiv:1911.08287.
 
+    >>> import torch
     >>> BoxIoU("giou")(torch.tensor([[-1.0, -1, 1, 1]]), torch.tensor([[0.0, 0, 1, 1]]))
     tensor([0.7500])
     """

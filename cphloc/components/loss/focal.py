@@ -20,6 +20,7 @@ class Focal(nn.Module):
 
     Reference: Lin et al. 2017, arXiv:1708.02002.
 
+    >>> import torch
     >>> Focal()(torch.tensor([0.0]), torch.tensor([1.0]))
     tensor([0.0433])
     """

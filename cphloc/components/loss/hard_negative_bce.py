@@ -22,6 +22,7 @@ class HardNegativeBCE(nn.Module):
 
     Reference: Shrivastava et al. 2016, arXiv:1604.03540; the pool: Baumgartner et al. 2021, arXiv:2106.00817.
 
+    >>> import torch
     >>> HardNegativeBCE(ratio=1)(torch.tensor([0.0, 0.0, -9.0]), torch.tensor([1.0, 0.0, 0.0]))
     tensor([0.6931, 0.6931, 0.0000])
     """

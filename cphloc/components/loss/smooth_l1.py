@@ -18,6 +18,7 @@ class SmoothL1(nn.Module):
 
     Reference: Girshick 2015, Fast R-CNN, arXiv:1504.08083.
 
+    >>> import torch
     >>> SmoothL1()(torch.tensor([[0.5, 2.0]]), torch.zeros(1, 2))
     tensor([1.6250])
     """

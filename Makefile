@@ -1,0 +1,44 @@
+# Everything a newcomer types. Both `make demo` and `make test` work on a machine that has Python >= 3.11, git and make.
+PYTHON ?= python3
+BIN := $(CURDIR)/.venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: demo test test-all bench lint clean
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+## The main job on real data: check, train, evaluate, publish, load, predict. About four minutes on two cores.
+demo: $(INSTALLED)
+	rm -rf demo && mkdir demo
+	cd demo && $(BIN)/cphloc check demo
+	cd demo && $(BIN)/cphloc train demo
+	cd demo && $(BIN)/cphloc evaluate latest
+	cd demo && $(BIN)/cphloc publish latest --name demo --version 0.1.0 --to zoo
+	cd demo && CPHLOC_ZOO=zoo $(BIN)/cphloc verify demo
+	cd demo && CPHLOC_ZOO=zoo $(BIN)/cphloc predict demo \
+		$(CURDIR)/cphloc/data/sample/hippocampus/images/hippocampus_149.nii.gz --out results
+	cd demo && CPHLOC_ZOO=zoo $(BIN)/cphloc compare demo unet3d-hippocampus
+	@echo
+	@echo "Picture:   demo/results/hippocampus_149_overlay.png"
+	@echo "MLflow:    cd demo && ../.venv/bin/cphloc ui"
+
+test: $(INSTALLED)
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow"
+
+## Also the tests that take minutes.
+test-all: $(INSTALLED)
+	$(BIN)/pytest -n 2 --dist loadfile
+
+bench: $(INSTALLED)
+	$(BIN)/python -m tests.benchmarks
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf demo runs dist build .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,27 @@
+"""The image itself as the only level, for heads that bring their own network."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from cphloc.levels import Level, Levels
+
+
+class Identity(nn.Module):
+    """Give the image on as it is; the ``rcnn`` head then cuts its regions from the image.
+
+    Args:
+        in_channels: image channels (wired).
+        dims: spatial axes (wired).
+
+    >>> Identity(1, dims=3).levels
+    (Level(channels=1, stride=(1, 1, 1)),)
+    """
+
+    def __init__(self, in_channels: int, dims: int) -> None:
+        super().__init__()
+        self.levels: Levels = (Level(in_channels, (1,) * dims),)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Image ``(N, C, *S)`` to a pyramid of one level."""
+        return (x,)

@@ -1,0 +1,163 @@
+"""Faster R-CNN: a network that proposes regions, and one that classifies them, on the same features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from cphloc.argument_types import NonNegativeFloat, PositiveFloat, PositiveInt, UnitInterval
+from cphloc.components.head.fast_rcnn import FastRCNN
+from cphloc.components.loss.bce import BCE
+from cphloc.components.loss.smooth_l1 import SmoothL1
+from cphloc.levels import Levels
+from cphloc.ops.anchor_head import AnchorHead, AnchorOutput
+from cphloc.ops.anchors import retina_sizes
+from cphloc.ops.assign import assign_max_iou
+from cphloc.ops.boxes import clip, overlap_matrix
+from cphloc.ops.detections import from_levels
+from cphloc.ops.region_head import RegionOutput
+from cphloc.ops.sampling import balanced
+from cphloc.targets import Prediction, Targets
+
+
+class FasterRCNNOutput(NamedTuple):
+    """Raw output of the proposal network, and what it hands to the second stage."""
+
+    anchors: AnchorOutput
+    regions: RegionOutput
+
+
+class FasterRCNN(nn.Module):
+    """Region proposal network and `FastRCNN` on one pyramid; four losses.
+
+    Args:
+        levels: what the backbone or neck gives (wired).
+        classes: foreground classes, ``{1: nodule}`` or ``[nodule]``.
+        anchors: anchor sizes in voxels, one list per level of equally many sizes; default RetinaNet's nine.
+        proposals: regions per image that reach the second stage.
+        proposal_nms: IoU above which the lower-scored proposal is dropped.
+        channels: width of both stages' convolutions.
+        pool: bins per axis that a region is read on.
+        width: of the second stage's fully connected layers.
+        loss: takes scores, for objects against background; default ``bce``.
+        box_loss: takes boxes, in both stages; default ``smooth_l1``.
+        box_weight: weight of both box losses.
+        samples: regions per image that the second stage learns from.
+        positive_fraction: at most this share of them shows an object.
+        score_threshold: detections at or below are dropped.
+        nms_threshold: IoU above which the lower-scored box of a class is dropped.
+        detections: boxes kept per image.
+
+    Reference: Ren et al. 2015, arXiv:1506.01497.
+
+    >>> from cphloc.levels import Level
+    >>> head = FasterRCNN((Level(8, (4, 4)),), classes=["cell"], channels=8, width=8)
+    >>> head((torch.zeros(1, 8, 8, 8),)).anchors.scores[0].shape
+    torch.Size([1, 9, 8, 8])
+    """
+
+    def __init__(
+        self,
+        levels: Levels,
+        classes: Mapping[int, str] | Sequence[str],
+        anchors: Sequence[Sequence[Sequence[PositiveFloat]]] | None = None,
+        proposals: PositiveInt = 1000,
+        proposal_nms: UnitInterval = 0.7,
+        channels: PositiveInt = 256,
+        pool: PositiveInt = 7,
+        width: PositiveInt = 1024,
+        loss: nn.Module | None = None,
+        box_loss: nn.Module | None = None,
+        box_weight: NonNegativeFloat = 1.0,
+        samples: PositiveInt = 512,
+        positive_fraction: UnitInterval = 0.25,
+        score_threshold: UnitInterval = 0.05,
+        nms_threshold: UnitInterval = 0.5,
+        detections: PositiveInt = 100,
+    ) -> None:
+        super().__init__()
+        box_loss = box_loss or SmoothL1()
+        self.proposer = RegionProposals(
+            levels, anchors, channels, loss or BCE(), box_loss, box_weight, proposals, proposal_nms
+        )
+        self.detector = FastRCNN(
+            levels,
+            classes,
+            pool=pool,
+            width=width,
+            channels=channels,
+            box_loss=box_loss,
+            box_weight=box_weight,
+            samples=samples,
+            positive_fraction=positive_fraction,
+            score_threshold=score_threshold,
+            nms_threshold=nms_threshold,
+            detections=detections,
+        )
+        self.classes = self.detector.classes
+
+    def forward(self, pyramid: tuple[Tensor, ...]) -> FasterRCNNOutput:
+        """Pyramid to `FasterRCNNOutput`."""
+        anchors = self.proposer(pyramid)
+        return FasterRCNNOutput(anchors, self.detector(pyramid, self.proposer.propose(anchors)))
+
+    def loss(self, raw: FasterRCNNOutput, targets: Targets) -> dict[str, Tensor]:
+        """``{"proposal_score", "proposal_box", "class", "box"}`` over the cases whose boxes are known."""
+        first = {f"proposal_{name}": value for name, value in self.proposer.loss(raw.anchors, targets).items()}
+        return {**first, **self.detector.loss(raw.regions, targets)}
+
+    def decode(self, raw: FasterRCNNOutput) -> Prediction:
+        """Detections of every image; boxes may reach beyond it."""
+        return self.detector.decode(raw.regions)
+
+
+class RegionProposals(AnchorHead):
+    """The proposal network: which anchors show any object.
+
+    Anchors of IoU 0.7 and more, or the best of a box, are positive, below 0.3 negative; 256 a image, at most half of
+    them positive, are drawn for the loss.
+    """
+
+    def __init__(
+        self,
+        levels: Levels,
+        anchors: Sequence[Sequence[Sequence[float]]] | None,
+        channels: int,
+        loss: nn.Module,
+        box_loss: nn.Module,
+        box_weight: float,
+        proposals: int,
+        nms_threshold: float,
+    ) -> None:
+        sizes = anchors or [retina_sizes(level) for level in levels]
+        super().__init__(
+            levels, ["object"], sizes, channels, 1, loss, box_loss, box_weight, 0.0, nms_threshold, proposals, proposals
+        )
+
+    def assign(self, anchors: Sequence[Tensor], boxes: Tensor, cells: Sequence[Sequence[int]]) -> Tensor:
+        """By best overlap."""
+        return assign_max_iou(overlap_matrix(torch.cat(list(anchors)), boxes), low=0.3, high=0.7)
+
+    def counted(self, assigned: Tensor) -> tuple[Tensor, int]:
+        """A balanced sample of each image."""
+        chosen = torch.zeros_like(assigned, dtype=torch.bool)
+        for row, anchors in zip(chosen, assigned, strict=True):
+            row[balanced(anchors + 1, count=256, positive_fraction=0.5)] = True
+        return chosen, max(1, int(chosen.sum()))
+
+    def numbers(self, box_classes: Tensor) -> Tensor:
+        """All classes are one."""
+        return torch.zeros_like(box_classes)
+
+    @torch.no_grad()
+    def propose(self, raw: AnchorOutput) -> list[Tensor]:
+        """The best regions ``(n, 2 D)`` of each image, cut to it."""
+        extent = tuple(n * s for n, s in zip(raw.scores[0].shape[2:], self.levels[0].stride, strict=True))
+        regions = []
+        for image in range(len(raw.scores[0])):
+            found = [(clip(boxes, extent), *rest) for boxes, *rest in self.candidates(raw, image)]
+            regions.append(from_levels(found, self.nms_threshold, self.detections).boxes)
+        return regions

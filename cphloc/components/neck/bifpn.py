@@ -1,0 +1,97 @@
+"""Bidirectional feature pyramid: down and up again, several times, with learned weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cphloc.argument_types import PositiveInt
+from cphloc.levels import Level, Levels
+from cphloc.ops.layers import ConvBlock, conv_type, fit, initialize
+
+
+class BiFPN(nn.Module):
+    """Fuse a pyramid top-down, then bottom-up, ``repeats`` times; every input of a fusion has a learned weight.
+
+    Args:
+        levels: what the backbone gives (wired).
+        channels: channels of every output level.
+        repeats: how often the pyramid is walked down and up.
+
+    Shapes:
+        one ``(N, C_l, *S_l)`` per level to one ``(N, channels, *S_l)`` per level. Sizes may be odd: enlarged maps are
+        cropped onto their neighbour, reduced ones rounded up.
+
+    Reference: Tan et al. 2020, EfficientDet, arXiv:1911.09070.
+
+    >>> BiFPN((Level(8, (1, 4, 4)), Level(16, (2, 8, 8))), channels=4).levels[1]
+    Level(channels=4, stride=(2, 8, 8))
+    """
+
+    def __init__(self, levels: Levels, channels: PositiveInt = 64, repeats: PositiveInt = 2) -> None:
+        super().__init__()
+        conv = conv_type(levels[0].dims)
+        self.lateral = nn.ModuleList(conv(level.channels, channels, 1) for level in levels)
+        self.levels: Levels = tuple(Level(channels, level.stride) for level in levels)
+        self.layers = nn.ModuleList(_Round(self.levels) for _ in range(repeats))
+        initialize(self)
+
+    def forward(self, pyramid: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Fused pyramid, fine to coarse."""
+        fused = [lateral(x) for lateral, x in zip(self.lateral, pyramid, strict=True)]
+        for layer in self.layers:
+            fused = layer(fused)
+        return tuple(fused)
+
+
+class _Round(nn.Module):
+    """Once from coarse to fine and back."""
+
+    def __init__(self, levels: Levels) -> None:
+        super().__init__()
+        steps = len(levels) - 1
+        self.ratios = [
+            tuple(c // f for c, f in zip(coarse.stride, fine.stride, strict=True)) for fine, coarse in pairwise(levels)
+        ]
+        # on the way up the coarsest level has no intermediate of its own, so one input fewer
+        self.down = nn.ModuleList(_Fusion(levels[0], 2) for _ in range(steps))
+        self.up = nn.ModuleList(_Fusion(levels[0], 3 if i < steps - 1 else 2) for i in range(steps))
+
+    def forward(self, pyramid: Sequence[Tensor]) -> list[Tensor]:
+        middle = list(pyramid)
+        for i in range(len(self.down) - 1, -1, -1):
+            middle[i] = self.down[i]([pyramid[i], _enlarged(middle[i + 1], self.ratios[i], pyramid[i])])
+        out = [middle[0]]
+        for i, fusion in enumerate(self.up):
+            inputs = [pyramid[i + 1], _reduced(out[i], self.ratios[i])]
+            out.append(fusion([*inputs, middle[i + 1]] if i < len(self.up) - 1 else inputs))
+        return out
+
+
+class _Fusion(nn.Module):
+    """Weighted mean of maps of one shape, then a convolution."""
+
+    def __init__(self, level: Level, inputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(inputs))
+        style = {"norm_name": "group", "activation_name": "silu"}
+        self.conv = ConvBlock(level.channels, level.channels, level.dims, **style)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        weight = functional.relu(self.weight)
+        return self.conv(sum(w * x for w, x in zip(weight, maps, strict=True)) / (weight.sum() + 1e-4))
+
+
+def _enlarged(x: Tensor, ratio: Sequence[int], like: Tensor) -> Tensor:
+    for axis, factor in enumerate(ratio, start=2):
+        x = x.repeat_interleave(factor, dim=axis)
+    return fit(x, like.shape[2:])
+
+
+def _reduced(x: Tensor, ratio: Sequence[int]) -> Tensor:
+    pool = {2: functional.max_pool2d, 3: functional.max_pool3d}[len(ratio)]
+    return pool(x, tuple(ratio), tuple(ratio), ceil_mode=True)

@@ -1,0 +1,110 @@
+"""What a data set looks like: sizes, spacings, intensities, annotations; the facts that a plan follows from."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from cphloc.annotation import Rung
+from cphloc.data.case import Case, read_case
+from cphloc.data.dataset import Dataset
+from cphloc.errors import DataError
+
+
+@dataclass(frozen=True)
+class CaseFacts:
+    """One case in canonical orientation.
+
+    Args:
+        shape: voxels per axis.
+        spacing_mm: voxel size, in ``unit``.
+        unit: ``mm`` or ``px``.
+        modality: what the file says.
+        ranges: lowest and highest value of each channel.
+        rung: strongest rung stated.
+        box_sizes: ``(n, D)`` extents of its boxes in voxels.
+        box_classes: ``(n,)``.
+    """
+
+    shape: tuple[int, ...]
+    spacing_mm: tuple[float, ...]
+    unit: str
+    modality: str | None
+    ranges: tuple[tuple[float, float], ...]
+    rung: Rung | None
+    box_sizes: np.ndarray
+    box_classes: np.ndarray
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The training cases of a data set, and the cases that could not be read."""
+
+    dataset: Dataset
+    cases: tuple[CaseFacts, ...]
+    problems: tuple[str, ...]
+
+    @property
+    def rungs(self) -> Counter[str]:
+        """Number of cases by the strongest rung they state."""
+        return Counter("none" if c.rung is None else c.rung.name.lower() for c in self.cases)
+
+    @property
+    def box_extents(self) -> np.ndarray:
+        """``(n, D)`` extents of all boxes in the unit of the spacing."""
+        dims = self.dataset.dims
+        return np.concatenate([np.zeros((0, dims)), *(c.box_sizes * c.spacing_mm for c in self.cases)])
+
+    @property
+    def objects(self) -> Counter[str]:
+        """Number of objects by class name."""
+        found = Counter(int(k) for c in self.cases for k in c.box_classes)
+        return Counter({name: found[number] for number, name in self.dataset.classes.items()})
+
+
+def survey(dataset: Dataset) -> Survey:
+    """Read every training case of ``dataset``.
+
+    Raises:
+        DataError: no case can be read; naming the first problem.
+    """
+    cases = dataset.cases("train")
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        found = pool.map(partial(_look, classes=len(dataset.classes), dims=dataset.dims), cases)
+        results = list(_shown(found, len(cases)))
+    facts = tuple(r for r in results if isinstance(r, CaseFacts))
+    problems = tuple(r for r in results if isinstance(r, str))
+    if not facts:
+        msg = f"no training case can be read{': ' + problems[0] if problems else '; the split is empty'}"
+        raise DataError(msg)
+    return Survey(dataset, facts, problems)
+
+
+def _look(case: Case, classes: int, dims: int) -> CaseFacts | str:
+    try:
+        volume, given = read_case(case, dims)
+        done = given.completed(volume.geometry.shape, classes)
+    except DataError as error:
+        return f"case '{case.id}': {error}"
+    grid = volume.geometry.reoriented(*volume.geometry.canonical())
+    boxes, box_classes = np.zeros((0, 2 * dims)), np.zeros(0, int)
+    if done.boxes is not None:
+        boxes, box_classes = volume.geometry.boxes_to(grid, done.boxes), done.box_classes
+    ranges = tuple((float(c.min()), float(c.max())) for c in volume.array)
+    sizes = boxes[:, dims:] - boxes[:, :dims]
+    return CaseFacts(grid.shape, grid.spacing_mm, grid.unit, volume.modality, ranges, given.rung, sizes, box_classes)
+
+
+def _shown(results: Iterator[CaseFacts | str], total: int) -> Iterable[CaseFacts | str]:
+    return track(
+        results, "reading cases", total, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()
+    )

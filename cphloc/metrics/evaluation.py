@@ -1,0 +1,189 @@
+"""The metrics of each task under their canonical names, per case or pooled over a data set.
+
+Per-case functions return ``{name: value}`` for one image; pooled ones return ``{name: statistic}``, each a function of
+the weights of the cases, because AP, FROC and AUC rank the detections or scores of all cases together. Both go to
+`cphloc.metrics.summary.summarize`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+
+from cphloc.metrics import attention as attention_metrics
+from cphloc.metrics import classification, detection
+from cphloc.metrics.detection import DetectionCase
+from cphloc.metrics.froc import Froc, Scan, hits_by_iou
+from cphloc.metrics.lesions import match_lesions
+from cphloc.metrics.segmentation import EmptyPolicy, dice, iou, volume_error_ml
+from cphloc.metrics.surface import surface_distances
+
+Statistic = Callable[[np.ndarray], float]
+"""Takes how often each case counts, ``(cases,)``, and gives one value."""
+
+
+def segmentation_scores(
+    prediction: np.ndarray,
+    reference: np.ndarray,
+    spacing_mm: tuple[float, ...],
+    classes: Mapping[int, str],
+    tolerance_mm: float = 1.0,
+    empty_policy: EmptyPolicy = "nan",
+) -> dict[str, float]:
+    """Scores of a class mask ``(*S)``: ``dice``, ``iou``, ``hd95_mm``, ``asd_mm``, ``nsd``, ``lesion_f1`` and, in 3-D,
+    ``volume_error_ml``.
+
+    Each is the mean over the classes that are defined; with several classes ``dice/<class>`` and so on follow. Surfaces
+    are those of border voxels (as in MONAI), a lesion is found where any voxel overlaps.
+
+    Args:
+        prediction: ``(*S)`` class mask.
+        reference: ``(*S)`` class mask; 255 is not annotated.
+        spacing_mm: voxel size per axis, array order.
+        classes: names by value.
+        tolerance_mm: of the normalised surface Dice.
+        empty_policy: what a class scores that neither mask holds.
+
+    >>> mask = np.eye(4, dtype=np.uint8)
+    >>> segmentation_scores(mask, mask, (1.0, 1.0), {1: "vessel"})["dice"]
+    1.0
+    """
+    by_class = {}
+    for label, name in classes.items():
+        surfaces = surface_distances(prediction, reference, spacing_mm, label, empty_policy=empty_policy)
+        by_class[name] = {
+            "dice": dice(prediction, reference, label, empty_policy),
+            "iou": iou(prediction, reference, label, empty_policy),
+            "hd95_mm": surfaces.hausdorff(95),
+            "asd_mm": surfaces.average(),
+            "nsd": surfaces.dice(tolerance_mm),
+            "lesion_f1": match_lesions(prediction, reference, label, empty_policy=empty_policy).f1,
+        }
+        if reference.ndim == 3:
+            by_class[name]["volume_error_ml"] = volume_error_ml(prediction, reference, spacing_mm, label)
+    return _with_means(by_class)
+
+
+def attention_scores(
+    attention: np.ndarray,
+    region: np.ndarray,
+    tolerance_mm: float = 0.0,
+    spacing_mm: tuple[float, ...] | None = None,
+) -> dict[str, float]:
+    """Scores of an attention map on the region's grid: ``attention_mass``, ``attention_enrichment``, ``pointing``,
+    ``side_accuracy`` (along the last axis), ``attention_entropy``.
+
+    >>> attention_scores(np.array([[0.1, 0.2], [0.3, 0.4]]), np.array([[0, 1], [0, 1]]))["pointing"]
+    1.0
+    """
+    return {
+        "attention_mass": attention_metrics.mass_in_region(attention, region),
+        "attention_enrichment": attention_metrics.enrichment(attention, region),
+        "pointing": attention_metrics.pointing(attention, region, tolerance_mm, spacing_mm),
+        "side_accuracy": attention_metrics.side_accuracy(attention, region),
+        "attention_entropy": attention_metrics.entropy(attention),
+    }
+
+
+def detection_scores(case: DetectionCase, classes: Iterable[int]) -> dict[str, float]:
+    """Scores of one image alone, to rank the cases by: ``case_ap50`` and ``case_recall50``; NaN without references.
+
+    >>> detection_scores(DetectionCase([[0, 0, 4, 4]], [0.9], [1], [[0, 0, 4, 3]], [1]), [1])
+    {'case_ap50': 1.0, 'case_recall50': 1.0}
+    """
+    matches = [detection.match([case], label, [0.5]) for label in classes]
+    return {"case_ap50": detection.mean_average_precision(matches), "case_recall50": detection.recall(matches)}
+
+
+def detection_statistics(
+    cases: Sequence[DetectionCase], classes: Iterable[int], froc_iou: float = 0.1
+) -> dict[str, Statistic]:
+    """Pooled statistics of boxes: ``map`` (COCO's .50:.95), ``ap50``, ``ap10``, ``recall50`` and ``froc``.
+
+    ``froc`` is the CPM over all classes, where a box hits a target of its class from an IoU of ``froc_iou`` on.
+
+    >>> case = DetectionCase([[0, 0, 4, 4]], [0.9], [1], [[0, 0, 4, 3]], [1])
+    >>> {name: round(statistic(np.ones(1)), 2) for name, statistic in detection_statistics([case], [1]).items()}
+    {'map': 0.6, 'ap50': 1.0, 'ap10': 1.0, 'recall50': 1.0, 'froc': 1.0}
+    """
+    classes = list(classes)
+    coco, at_50, at_10 = (
+        [detection.match(cases, label, thresholds) for label in classes]
+        for thresholds in (detection.COCO_IOU_THRESHOLDS, [0.5], [0.1])
+    )
+    free_response = Froc([_scan(case, froc_iou) for case in cases])
+    return {
+        "map": lambda weights: detection.mean_average_precision(coco, weights),
+        "ap50": lambda weights: detection.mean_average_precision(at_50, weights),
+        "ap10": lambda weights: detection.mean_average_precision(at_10, weights),
+        "recall50": lambda weights: detection.recall(at_50, weights),
+        "froc": lambda weights: free_response.score(weights=weights),
+    }
+
+
+def classification_statistics(
+    probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str], specificity: float = 0.9
+) -> dict[str, Statistic]:
+    """Pooled statistics of image labels: ``auc``, ``sensitivity_at_90`` (per cent specificity), ``ece``, ``brier``.
+
+    Each is the mean over the classes that are defined; with several classes ``auc/<class>`` and so on follow.
+
+    Args:
+        probabilities: ``(cases, K)``.
+        labels: ``(cases, K)``; NaN where unknown.
+        classes: K names.
+        specificity: of the operating point.
+
+    >>> found = classification_statistics(np.array([[0.9], [0.2]]), np.array([[1], [0]]), ["cancer"])
+    >>> found["auc"](np.ones(2))
+    1.0
+    """
+    metrics: dict[str, Callable[..., float]] = {
+        "auc": classification.auc,
+        f"sensitivity_at_{round(100 * specificity)}": lambda p, y, weights: classification.sensitivity_at_specificity(
+            p, y, specificity, weights
+        ),
+        "ece": lambda p, y, weights: classification.expected_calibration_error(p, y, weights=weights),
+        "brier": classification.brier,
+    }
+
+    def of_class(metric: Callable[..., float], k: int) -> Statistic:
+        return lambda weights: metric(probabilities[:, k], labels[:, k], weights)
+
+    by_class = {
+        name: {metric: of_class(function, k) for metric, function in metrics.items()} for k, name in enumerate(classes)
+    }
+    statistics = {metric: _mean_statistic([by_class[c][metric] for c in by_class]) for metric in metrics}
+    return statistics | (_per_class(by_class) if len(by_class) > 1 else {})
+
+
+def _scan(case: DetectionCase, iou_threshold: float) -> Scan:
+    hits = hits_by_iou(case.boxes, case.reference_boxes, iou_threshold)
+    same_class = np.asarray(case.classes)[:, None] == np.asarray(case.reference_classes)
+    return Scan(case.scores, hits & same_class, case.ignored)
+
+
+def _mean_statistic(statistics: Sequence[Statistic]) -> Statistic:
+    return lambda weights: _mean_of_defined([statistic(weights) for statistic in statistics])
+
+
+def _with_means(by_class: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    metrics = next(iter(by_class.values()))
+    means = {metric: _mean_of_defined([scores[metric] for scores in by_class.values()]) for metric in metrics}
+    return means | (_per_class(by_class) if len(by_class) > 1 else {})
+
+
+def _per_class(by_class: Mapping[str, Mapping]) -> dict:
+    """``{metric/class: ...}``, with what a tracking server refuses in a key replaced by ``_``."""
+    return {
+        f"{metric}/{re.sub(r'[^0-9A-Za-z_. -]', '_', name)}": value
+        for name, scores in by_class.items()
+        for metric, value in scores.items()
+    }
+
+
+def _mean_of_defined(values: Sequence[float]) -> float:
+    defined = [value for value in values if not np.isnan(value)]
+    return float(np.mean(defined)) if defined else float("nan")

@@ -1,0 +1,162 @@
+"""Detection in two stages: regions of the image are proposed, then each is classified and its box corrected."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cphloc.levels import Levels
+from cphloc.ops.anchors import CELLS_ACROSS
+from cphloc.ops.assign import assign_max_iou
+from cphloc.ops.boxes import decode, encode, overlap, overlap_matrix
+from cphloc.ops.detections import best, suppressed
+from cphloc.ops.proposals import sliding_proposals
+from cphloc.ops.sampling import balanced
+from cphloc.targets import Detections, Prediction, Targets, class_names
+
+CHUNK = 1000
+"""Regions described at once when decoding, to bound the memory."""
+
+DELTA_WEIGHT = (10.0, 5.0)
+"""What the deltas of centre and log size are multiplied by, so that they vary about as much as 1 (Girshick 2015)."""
+
+
+class RegionOutput(NamedTuple):
+    """Raw output: the pyramid, and the proposals ``(n, 2 D)`` of each image, in image voxels.
+
+    The second stage runs inside `loss` and `decode`, because in training the true boxes join the proposals.
+    """
+
+    pyramid: tuple[Tensor, ...]
+    proposals: list[Tensor]
+
+
+class RegionHead(nn.Module, ABC):
+    """What `rcnn`, `fast_rcnn` and `faster_rcnn` share; a subclass says in `describe` what a region's features are.
+
+    Proposals are given to `forward`; without any, boxes of ``proposal_sizes`` slide over the image.
+
+    Args:
+        levels: the pyramid.
+        classes: foreground classes.
+        features: length of a region's description.
+        proposal_sizes: sizes of sliding proposals per axis, in voxels; default 4 cells of each level.
+        proposal_overlap: share of its length by which a sliding proposal overlaps the next.
+        box_loss: takes boxes.
+        box_weight: weight of the box loss.
+        samples: regions per image that a training step looks at.
+        positive_fraction: at most this share of them shows an object.
+        high: from this IoU on a region shows the object.
+        box_high: from this IoU on its box is corrected.
+        score_threshold: detections at or below are dropped.
+        nms_threshold: IoU above which the lower-scored box of a class is dropped.
+        detections: boxes kept per image.
+    """
+
+    def __init__(
+        self,
+        levels: Levels,
+        classes: Mapping[int, str] | Sequence[str],
+        features: int,
+        proposal_sizes: Sequence[Sequence[float]] | None,
+        proposal_overlap: float,
+        box_loss: nn.Module,
+        box_weight: float,
+        samples: int,
+        positive_fraction: float,
+        high: float,
+        box_high: float,
+        score_threshold: float,
+        nms_threshold: float,
+        detections: int,
+    ) -> None:
+        super().__init__()
+        self.classes = class_names(classes)
+        self.levels = levels
+        self.proposal_sizes = proposal_sizes or [[CELLS_ACROSS * s for s in level.stride] for level in levels]
+        self.proposal_overlap = proposal_overlap
+        self.box_criterion = box_loss
+        self.box_weight = box_weight
+        self.samples = samples
+        self.positive_fraction = positive_fraction
+        self.high, self.box_high = high, box_high
+        self.score_threshold = score_threshold
+        self.nms_threshold = nms_threshold
+        self.detections = detections
+        dims = levels[0].dims
+        self.score = nn.Linear(features, len(self.classes) + 1)
+        self.delta = nn.Linear(features, len(self.classes) * 2 * dims)
+        for layer, spread in ((self.score, 0.01), (self.delta, 0.001)):
+            nn.init.normal_(layer.weight, std=spread)
+            nn.init.zeros_(layer.bias)
+        weight = torch.tensor(DELTA_WEIGHT).repeat_interleave(dims)
+        self.register_buffer("delta_weight", weight, persistent=False)
+
+    @abstractmethod
+    def describe(self, pyramid: tuple[Tensor, ...], boxes: Sequence[Tensor]) -> Tensor:
+        """Features ``(sum of n, F)`` of the regions ``(n, 2 D)`` of each image."""
+
+    def forward(self, pyramid: tuple[Tensor, ...], proposals: Sequence[Tensor] | None = None) -> RegionOutput:
+        """Pyramid and the regions ``(n, 2 D)`` of each image to `RegionOutput`."""
+        if proposals is None:
+            finest = pyramid[0]
+            extent = [n * s for n, s in zip(finest.shape[2:], self.levels[0].stride, strict=True)]
+            boxes = sliding_proposals(extent, self.proposal_sizes, self.proposal_overlap, finest.device)
+            proposals = [boxes] * len(finest)
+        return RegionOutput(pyramid, [boxes.detach() for boxes in proposals])
+
+    def loss(self, raw: RegionOutput, targets: Targets) -> dict[str, Tensor]:
+        """``{"class", "box"}`` over the cases whose boxes are known; the true boxes join the proposals."""
+        regions, classes, boxes = [], [], []
+        for row, proposals in enumerate(raw.proposals):
+            chosen = self._sample(proposals, targets, row)
+            for column, value in zip((regions, classes, boxes), chosen, strict=True):
+                column.append(value)
+        features = self.describe(raw.pyramid, regions)
+        region, true_class, true_box = torch.cat(regions), torch.cat(classes), torch.cat(boxes)
+        count = max(1, len(region))
+        logits = self.score(features).float()
+        near = (true_class > 0) & (overlap(region, true_box) >= self.box_high)
+        deltas = self.delta(features).unflatten(1, (len(self.classes), -1))[near, true_class[near] - 1]
+        return {
+            "class": functional.cross_entropy(logits, true_class, reduction="sum") / count,
+            "box": self.box_weight * self._box_loss(deltas, region[near], true_box[near]).sum() / count,
+        }
+
+    def decode(self, raw: RegionOutput) -> Prediction:
+        """Detections of every image; boxes may reach beyond it."""
+        return Prediction(detections=[self._detect(raw, image) for image in range(len(raw.proposals))])
+
+    def _sample(self, proposals: Tensor, targets: Targets, row: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Regions to learn from in one image, their classes (0: background), and their true boxes."""
+        boxes, classes = targets.boxes[row], targets.box_classes[row]
+        if not targets.has_boxes[row]:
+            return proposals[:0], classes[:0], proposals[:0]
+        regions = torch.cat([proposals, boxes])
+        assigned = assign_max_iou(overlap_matrix(regions, boxes), self.high, self.high, rescue=False)
+        label = torch.where(assigned >= 0, torch.cat([classes, classes.new_zeros(1)])[assigned], 0)
+        chosen = balanced(label, self.samples, self.positive_fraction)
+        true = torch.cat([boxes, boxes.new_zeros(1, boxes.shape[1])])[assigned[chosen]]
+        return regions[chosen], label[chosen], true
+
+    def _box_loss(self, deltas: Tensor, regions: Tensor, boxes: Tensor) -> Tensor:
+        if self.box_criterion.compares == "boxes":
+            return self.box_criterion(decode(deltas / self.delta_weight, regions), boxes)
+        return self.box_criterion(deltas, encode(boxes, regions) * self.delta_weight)
+
+    def _detect(self, raw: RegionOutput, image: int) -> Detections:
+        pyramid = tuple(x[image : image + 1] for x in raw.pyramid)
+        found = []
+        for regions in raw.proposals[image].split(CHUNK):
+            features = self.describe(pyramid, [regions])
+            scores = self.score(features).float().softmax(dim=1)[:, 1:]
+            at, classes, value = best(scores, self.score_threshold, scores.numel())
+            deltas = self.delta(features).unflatten(1, (len(self.classes), -1))[at, classes - 1]
+            found.append((decode(deltas / self.delta_weight, regions[at]), value, classes))
+        boxes, scores, classes = (torch.cat(column) for column in zip(*found, strict=True))
+        return suppressed(boxes, scores, classes, self.nms_threshold, self.detections)

@@ -1,0 +1,71 @@
+"""Start from the weights of another model: take over what fits, adapt what nearly fits, say what was left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from cphloc.errors import InputError
+from cphloc.ops.inflate import inflate, with_input_channels
+
+
+@dataclass
+class Takeover:
+    """Names of the tensors that were loaded as they are, adapted (and how), and left as they were (and why)."""
+
+    loaded: list[str] = field(default_factory=list)
+    adapted: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """A report for people."""
+        lines = [f"{len(self.loaded)} tensors loaded, {len(self.adapted)} adapted, {len(self.skipped)} left fresh"]
+        lines += [f"  adapted {name}: {how}" for name, how in self.adapted.items()]
+        lines += [f"  fresh {name}: {why}" for name, why in self.skipped.items()]
+        return "\n".join(lines)
+
+
+def take_over(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> Takeover:
+    """Load ``weights`` into ``model``, tensor by tensor.
+
+    A kernel of a 2-D model is inflated for a 3-D one, and the first kernel is adapted to another number of input
+    channels. What has another shape for another reason, such as the layer that names other classes, stays fresh.
+
+    Raises:
+        InputError: nothing fits; the weights belong to another architecture.
+
+    >>> print(take_over(nn.Conv3d(1, 2, 3), nn.Conv2d(3, 2, 3).state_dict(), "a photo model"))
+    1 tensors loaded, 1 adapted, 0 left fresh
+      adapted weight: (2, 3, 3, 3) -> (2, 1, 3, 3, 3)
+    """
+    own = model.state_dict()
+    report = Takeover()
+    first_kernel = next((name for name, value in own.items() if value.ndim >= 4), None)
+    for name, wanted in own.items():
+        if name not in weights:
+            report.skipped[name] = f"not in {source}"
+            continue
+        given = weights[name]
+        fitted = _fitted(given, wanted, name == first_kernel)
+        if fitted is None:
+            report.skipped[name] = f"{tuple(given.shape)} there, {tuple(wanted.shape)} here"
+            continue
+        if given.shape == wanted.shape:
+            report.loaded.append(name)
+        else:
+            report.adapted[name] = f"{tuple(given.shape)} -> {tuple(wanted.shape)}"
+        wanted.copy_(fitted)
+    if not any(own[name].ndim > 1 for name in (*report.loaded, *report.adapted)):
+        msg = f"from: no weight of '{source}' fits this model; use the same backbone, or leave `from` out"
+        raise InputError(msg)
+    return report
+
+
+def _fitted(given: Tensor, wanted: Tensor, is_first_kernel: bool) -> Tensor | None:
+    if given.ndim == 4 and wanted.ndim == 5 and given.shape[2:] == wanted.shape[3:]:
+        given = inflate(given, wanted.shape[2])
+    if is_first_kernel and given.ndim == wanted.ndim:
+        given = with_input_channels(given, wanted.shape[1])
+    return given if given.shape == wanted.shape else None

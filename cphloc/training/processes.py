@@ -1,0 +1,70 @@
+"""Several processes, one training: how they start, who they are, what they share.
+
+torchrun starts them, on one machine or, under SLURM or by hand, on many; everything here reads torchrun's environment.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+
+from cphloc.errors import InputError
+
+T = TypeVar("T")
+
+
+def start(devices: int = 1, nodes: int = 1) -> None:
+    """Become one of ``devices * nodes`` processes.
+
+    Under torchrun this joins the others. Elsewhere, with several ``devices``, this very program is started anew under
+    torchrun, and ends here with its exit status.
+
+    Raises:
+        InputError: several ``nodes`` without torchrun; or torchrun started another number of processes.
+    """
+    wanted, there = devices * nodes, count()
+    if "WORLD_SIZE" in os.environ:
+        if wanted not in (1, there):
+            msg = f"torchrun started {there} processes but --devices and --nodes ask for {wanted}; leave them out"
+            raise InputError(msg)
+        if there > 1 and not dist.is_initialized():
+            dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+            atexit.register(dist.destroy_process_group)
+        return
+    if nodes > 1:
+        msg = f"--nodes {nodes}: start it on every machine, `torchrun --nnodes {nodes} ... $(which cphloc) train ...`"
+        raise InputError(msg)
+    if devices > 1:
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={devices}"]
+        sys.exit(subprocess.run([*command, *sys.argv], check=False).returncode)
+
+
+def count() -> int:
+    """Number of processes of this training."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def on_this_machine() -> int:
+    """How many of them run here."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes."""
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
+def from_first(make: Callable[[], T]) -> T:
+    """What ``make`` gives on the first process, on every process; the others wait for it."""
+    if not dist.is_initialized():
+        return make()
+    box = [make() if is_first() else None]
+    dist.broadcast_object_list(box)
+    return box[0]

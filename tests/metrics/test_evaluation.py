@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cphloc.metrics.classification import auc
+from cphloc.metrics.detection import DetectionCase, match, mean_average_precision
+from cphloc.metrics.evaluation import (
+    classification_statistics,
+    detection_scores,
+    detection_statistics,
+    segmentation_scores,
+)
+from cphloc.metrics.segmentation import dice
+from cphloc.metrics.surface import surface_distances
+
+SHAPES = pytest.mark.parametrize("shape", [(20, 24), (10, 12, 14)], ids=["2-D", "3-D"])
+
+
+@SHAPES
+def test_segmentation_scores_average_over_the_classes_that_are_there(shape) -> None:
+    random = np.random.default_rng(0)
+    prediction, reference = random.integers(0, 3, (2, *shape)).astype(np.uint8)
+    spacing_mm = (2.0, 1.0, 0.5)[: len(shape)]
+    found = segmentation_scores(prediction, reference, spacing_mm, {1: "left lung", 2: "right lung", 3: "tumour"})
+    assert found["dice"] == pytest.approx((dice(prediction, reference, 1) + dice(prediction, reference, 2)) / 2)
+    assert found["dice/right lung"] == dice(prediction, reference, 2)
+    assert np.isnan(found["dice/tumour"])
+    assert found["hd95_mm_left_lung"] == surface_distances(prediction, reference, spacing_mm, 1).hausdorff(95)
+    assert ("volume_error_ml" in found) == (len(shape) == 3)
+    alone = segmentation_scores(prediction, reference, spacing_mm, {1: "left lung"})
+    assert not any(name.endswith("lung") for name in alone)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_detection_statistics_pool_all_cases_and_froc_asks_for_the_class(dims) -> None:
+    near, far = ([a] * dims + [a + 10] * dims for a in (0, 50))
+    one = DetectionCase(np.array([near, far]), [0.9, 0.8], [1, 2], np.array([near, far]), [1, 2])
+    swapped = DetectionCase(np.array([near]), [0.7], [2], np.array([near]), [1])
+    statistics = detection_statistics([one, swapped], [1, 2])
+    ones = np.ones(2)
+    matches = [match([one, swapped], label) for label in (1, 2)]
+    assert statistics["map"](ones) == mean_average_precision(matches)
+    assert statistics["froc"](ones) == pytest.approx(2 / 3)
+    assert statistics["froc"](np.array([1, 0])) == 1
+    assert detection_scores(swapped, [1, 2]) == {"case_ap50": 0.0, "case_recall50": 0.0}
+
+
+def test_classification_statistics_average_over_defined_classes() -> None:
+    random = np.random.default_rng(0)
+    probabilities, labels = random.random((30, 3)), (random.random((30, 3)) < 0.4).astype(float)
+    labels[:, 2] = np.nan
+    found = classification_statistics(probabilities, labels, ["a", "b", "c"])
+    ones = np.ones(30)
+    each = [auc(probabilities[:, k], labels[:, k]) for k in (0, 1)]
+    assert found["auc"](ones) == pytest.approx(np.mean(each))
+    assert found["auc/b"](ones) == each[1]
+    assert np.isnan(found["auc/c"](ones))

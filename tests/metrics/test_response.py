@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from cphloc.errors import InputError
+from cphloc.metrics.response import doubling_time, longest_diameter_mm, recist, response, sum_of_diameters_mm
+
+
+def disc(radius: float, shape: tuple[int, int] = (61, 61)) -> np.ndarray:
+    rows, columns = np.indices(shape) - 30
+    return rows**2 + columns**2 <= radius**2
+
+
+@pytest.mark.parametrize(
+    ("sums_mm", "expected"),
+    [
+        ([10, 7, 8.5], "SD"),  # 21 % over the nadir but 1.5 mm
+        ([100, 70], "PR"),
+        ([100, 70.1], "SD"),
+        ([100, 120], "PD"),
+        ([100, 119.9], "SD"),
+        ([100, 50, 60], "PD"),  # still 40 % below baseline: progression is from the nadir
+        ([100, 50, 59.9], "PR"),
+        ([20, 25], "PD"),
+        ([20, 24.9], "SD"),  # 24.5 % but not 5 mm
+        ([100, 0], "CR"),
+        ([100, 0, 5], "PD"),
+        ([30, 21], "PR"),
+    ],
+)
+def test_recist_category_from_baseline_and_nadir(sums_mm, expected) -> None:
+    assert recist(sums_mm) == expected
+
+
+def test_new_lesion_is_progression_whatever_the_sum() -> None:
+    assert recist([100, 0], new_lesion=True) == "PD"
+    assert recist([100, 30], new_lesion=True) == "PD"
+
+
+def test_doubling_times() -> None:
+    assert doubling_time(10**3, 12**3, 365) == pytest.approx(462.55, abs=5e-3)
+    assert doubling_time(1, 1.5, 90) == pytest.approx(153.86, abs=5e-3)
+    assert doubling_time(1, 1, 90) == math.inf
+    assert doubling_time(2, 1, 90) == pytest.approx(-90)
+
+
+def test_volume_doubles_where_the_diameter_grows_by_26_percent() -> None:
+    assert doubling_time(1, 1.26**3, 100) == pytest.approx(100, rel=0.01)
+
+
+@pytest.mark.parametrize("depth", [None, 1, 3], ids=["2-D", "one slice", "three slices"])
+def test_diameter_of_a_disc(depth) -> None:
+    mask, spacing_mm = disc(12), (0.5, 0.5)
+    if depth:
+        mask, spacing_mm = np.repeat(mask[None], depth, axis=0), (5.0, 0.5, 0.5)
+    assert longest_diameter_mm(mask, spacing_mm) == pytest.approx((24 + 1) * 0.5)
+
+
+def test_diameter_is_in_plane() -> None:
+    column = np.zeros((20, 5, 5), bool)
+    column[:, 2, 2] = True
+    assert longest_diameter_mm(column, (5.0, 1.0, 1.0)) == 1.0
+    column[7, 2, 1:5] = True
+    assert longest_diameter_mm(column, (5.0, 1.0, 1.0)) == 4.0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_diameter_equals_the_search_over_all_voxels(seed) -> None:
+    mask = ndimage.gaussian_filter(np.random.default_rng(seed).random((3, 24, 30)), 2) > 0.53
+    spacing = np.array([0.7, 0.7])
+    longest = max(
+        np.linalg.norm((p[:, None] - p) * spacing, axis=-1).max() for p in (np.argwhere(plane) for plane in mask)
+    )
+    assert longest_diameter_mm(mask, (4.0, 0.7, 0.7)) == pytest.approx(longest + 0.7)
+
+
+def test_diameter_turns_with_the_image_and_scales_with_the_spacing() -> None:
+    mask = disc(9) & (np.indices((61, 61))[0] > 25)
+    expected = longest_diameter_mm(mask, (1.0, 2.0))
+    assert longest_diameter_mm(mask.T, (2.0, 1.0)) == pytest.approx(expected)
+    assert longest_diameter_mm(mask[::-1], (1.0, 2.0)) == pytest.approx(expected)
+    assert longest_diameter_mm(mask, (3.0, 6.0)) == pytest.approx(3 * expected)
+    assert longest_diameter_mm(np.zeros((4, 4), bool), (1.0, 1.0)) == 0
+
+
+def test_at_most_five_lesions_are_summed_the_largest() -> None:
+    mask = np.zeros((7, 40), bool)
+    for k in range(7):
+        mask[k, : 5 + k] = k % 2 == 0
+        mask[k, 20 : 22 + k] = k % 2 == 1
+    lengths = sorted([5 + k for k in range(0, 7, 2)] + [2 + k for k in range(1, 7, 2)])[-5:]
+    assert sum_of_diameters_mm(mask, (1.0, 1.0)) == sum(lengths)
+
+
+def test_response_between_scans_on_different_grids() -> None:
+    before = np.repeat(disc(20)[None], 4, axis=0)
+    after = np.repeat(disc(12)[None], 8, axis=0)
+    found = response(before, after, (5.0, 1.0, 1.0), (2.5, 1.0, 1.0), days=60)
+    assert found.diameters_before_mm == pytest.approx(41)
+    assert found.diameters_after_mm == pytest.approx(25)
+    assert found.category == "PR"
+    assert found.volume_before_ml == pytest.approx(disc(20).sum() * 20 / 1000)
+    assert found.doubling_time_days < 0
+    gone = response(before, np.zeros_like(before), (5.0, 1.0, 1.0), (5.0, 1.0, 1.0), days=60)
+    assert gone.category == "CR"
+    assert math.isnan(gone.doubling_time_days)
+
+
+def test_wrong_input_is_named() -> None:
+    with pytest.raises(InputError, match="baseline"):
+        recist([10])
+    with pytest.raises(InputError, match="baseline"):
+        recist([0, 10])
+    with pytest.raises(InputError, match="positive volumes"):
+        doubling_time(0, 1, 90)
+    with pytest.raises(InputError, match="spacing per axis"):
+        longest_diameter_mm(np.zeros((3, 3)), (1.0, 1.0, 1.0))

@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from cphloc import yamlio
+from cphloc.build import build_model
+from cphloc.errors import DataError, NotFoundError, RecipeError
+from cphloc.training import checkpoint
+from cphloc.zoo import download
+from cphloc.zoo.entry import Entry, file_of
+from cphloc.zoo.index import index_zoo
+from cphloc.zoo.load import load, model_of
+
+
+@pytest.fixture(autouse=True)
+def searched(tmp_path, monkeypatch):
+    monkeypatch.setenv("CPHLOC_ZOO", str(tmp_path / "zoo"))
+
+
+@pytest.mark.parametrize("spec", ["tiny", "tiny@1.0.0", "tiny@^1", "folder"])
+def test_a_model_loads_with_the_weights_that_were_published(published, spec):
+    model = load(published if spec == "folder" else spec, device="cpu")
+    stored = load_file(published / "model.safetensors")
+    assert not model.training
+    for name, value in model.model.state_dict().items():
+        assert torch.equal(value, stored[name].float())
+        assert value.dtype == torch.float32
+    assert model(torch.zeros(1, 1, 8, 16, 16)).shape == (1, 2, 8, 16, 16)
+    assert str(model.entry) == "tiny@1.0.0"
+
+
+def test_loading_draws_no_random_number(published):
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    load("tiny", device="cpu")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_skipping_initialization_changes_nothing_that_is_not_replaced(train_run):
+    run = train_run()
+    weights = checkpoint.load(run.folder / checkpoint.BEST)[0]
+    ordinary = build_model(run.recipe)
+    ordinary.load_state_dict(weights)
+    quick = model_of(run.recipe, weights, "here")
+    assert {n for n, _ in quick.named_buffers()} == {n for n, _ in ordinary.named_buffers()}
+    for (name, value), (_, expected) in zip(quick.named_buffers(), ordinary.named_buffers(), strict=True):
+        assert torch.equal(value, expected), name
+    x = torch.randn(1, 1, 8, 16, 16)
+    assert torch.equal(quick.eval()(x), ordinary.eval()(x))
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "recipe.yaml"])
+def test_a_changed_file_is_never_loaded(published, file):
+    path = published / file
+    content = bytearray(path.read_bytes())
+    content[-2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"has sha256 .* was published"):
+        load("tiny")
+
+
+def test_a_missing_weights_file_is_named(published):
+    (published / "model.safetensors").unlink()
+    with pytest.raises(DataError, match=r"model\.safetensors cannot be read"):
+        load("tiny")
+
+
+def republish(folder, **changes):
+    """Pin whatever the folder's files hold now, as a careless publisher would."""
+    entry = Entry.read(folder / "entry.yaml")
+    weights = entry.weights.model_copy(update=dict(file_of(folder / "model.safetensors")))
+    files = {**entry.files, "recipe.yaml": file_of(folder / "recipe.yaml")}
+    entry = entry.model_copy(update={"weights": weights, "files": files, **changes})
+    (folder / "entry.yaml").write_text(entry.to_yaml())
+    (folder.parent.parent / "zoo.json").unlink()
+
+
+@pytest.mark.parametrize("change", ["missing", "extra", "shape"])
+def test_weights_of_another_model_are_refused(published, change):
+    weights = load_file(published / "model.safetensors")
+    name = next(iter(weights))
+    if change == "missing":
+        del weights[name]
+    elif change == "extra":
+        weights["extra"] = torch.zeros(1)
+    else:
+        weights[name] = torch.zeros(3)
+    save_file(weights, published / "model.safetensors")
+    republish(published)
+    with pytest.raises(DataError, match="not those of the recipe's model"):
+        load("tiny")
+
+
+def test_a_pickle_is_never_opened(published):
+    import pickle
+
+    (published / "model.safetensors").write_bytes(pickle.dumps({"x": 1}))
+    republish(published)
+    with pytest.raises(DataError, match="not a safetensors file"):
+        load("tiny")
+
+
+def test_a_recipe_that_names_code_is_refused(published):
+    recipe = yamlio.load(published / "recipe.yaml").plain
+    recipe["model"]["backbone"]["type"] = "os.system"
+    (published / "recipe.yaml").write_text(yamlio.dump(recipe))
+    republish(published)
+    with pytest.raises(RecipeError, match=r"os\.system"):
+        load("tiny")
+
+
+def test_loading_imports_what_the_recipe_names_and_no_more(published):
+    heavy = ("monai", "lightning", "mlflow", "albumentations", "timm", "torchmetrics", "matplotlib")
+    code = (
+        f"import sys, cphloc; model = cphloc.load({str(published)!r});"
+        f"model.predict({str(next((published / 'sample').glob('ct.*')))!r});"
+        f"print([m for m in {heavy!r} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.fixture
+def remote(published, server, monkeypatch):
+    """The same entry behind a server."""
+    monkeypatch.setattr(download, "TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(download, "BACKOFF_SECONDS", 0.01)
+    published.parent.parent.rename(server.root / "zoo")
+    monkeypatch.setenv("CPHLOC_ZOO", f"{server.url}/zoo")
+    return server
+
+
+def test_a_model_loads_from_a_url_and_then_with_the_network_cut(remote, monkeypatch):
+    load("tiny")
+    asked = len(remote.asked)
+    monkeypatch.setenv("CPHLOC_OFFLINE", "1")
+    load("tiny")
+    assert len(remote.asked) == asked
+
+
+@pytest.mark.parametrize("fault", ["truncate", "stall", "corrupt", "deny"])
+def test_a_hostile_server_gives_an_error_and_never_a_model(remote, fault):
+    remote.fault, remote.only = fault, "model.safetensors"
+    with pytest.raises(download.DownloadError, match=r"tiny@1\.0\.0/model\.safetensors cannot be downloaded"):
+        load("tiny")
+    remote.fault = ""
+    assert str(load("tiny").entry) == "tiny@1.0.0"
+
+
+def test_a_damaged_cache_is_noticed(remote, tmp_path):
+    entry = load("tiny").entry
+    path = tmp_path / "cache" / "zoo" / "files" / entry.weights.sha256
+    path.write_bytes(bytes(path.stat().st_size))
+    with pytest.raises(DataError, match="remove it"):
+        load("tiny")
+
+
+def test_weights_come_from_a_mirror_where_the_zoo_has_none(remote):
+    zoo = remote.root / "zoo"
+    folder = zoo / "tiny" / "1.0.0"
+    entry = Entry.read(folder / "entry.yaml")
+    (remote.root / "mirrored").write_bytes((folder / "model.safetensors").read_bytes())
+    (folder / "model.safetensors").unlink()
+    weights = entry.weights.model_copy(update={"file": None, "urls": [f"{remote.url}/mirrored"]})
+    (folder / "entry.yaml").write_text(entry.model_copy(update={"weights": weights}).to_yaml())
+    index_zoo(zoo)
+    assert str(load("tiny").entry) == "tiny@1.0.0"
+    assert str(load(folder).entry) == "tiny@1.0.0"
+
+
+def test_concurrent_loads_give_the_same_model(remote):
+    models, failures = [], []
+
+    def task():
+        try:
+            models.append(load("tiny", device="cpu").model.state_dict())
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=task) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    for model in models[1:]:
+        assert all(torch.equal(value, models[0][name]) for name, value in model.items())
+    assert sum(path.endswith("model.safetensors") for path, _ in remote.asked) == 1
+
+
+def test_an_mlflow_model_version_is_loaded_from_its_artifacts(published, monkeypatch):
+    from cphloc.training import tracking
+
+    monkeypatch.setattr(tracking, "download_entry", lambda uri: published, raising=False)
+    assert str(load("models:/tiny/3").entry) == "tiny@1.0.0"
+
+
+def test_an_unknown_name_is_one_clear_error(published):
+    with pytest.raises(NotFoundError, match=r"did you mean 'tiny'\?"):
+        load("tinny")

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import base64
+import json
+
+import numpy as np
+import pytest
+
+from cphloc.errors import InputError
+from cphloc.zoo.served import _load_pyfunc, run_lengths
+
+
+@pytest.fixture
+def served(published):
+    return published, _load_pyfunc(str(published))
+
+
+def row(folder):
+    file = next((folder / "sample").glob("ct.*"))
+    return {"image": base64.b64encode(file.read_bytes()).decode(), "name": file.name}
+
+
+def test_a_request_is_answered_with_the_mask_that_the_entry_predicts(served):
+    folder, model = served
+    import pandas as pd
+
+    [said] = model.predict(pd.DataFrame([row(folder)]))
+    expected = np.load(folder / "sample" / "expected_mask.npz")["mask"]
+    runs = np.array(said["mask"]["runs"])
+    drawn = np.repeat(runs[:, 0], runs[:, 1]).reshape(said["mask"]["shape"])
+    assert (drawn != expected).sum() <= 0.01 * (expected > 0).sum()
+    assert json.loads(json.dumps(said))["measurements"]
+
+
+@pytest.mark.parametrize("change", [{"image": "???"}, {"image": None}, {"name": None}])
+def test_a_bad_request_is_one_clear_error(served, change):
+    folder, model = served
+    with pytest.raises(InputError, match="base64"):
+        model.predict([{**row(folder), **change}])
+
+
+@pytest.mark.parametrize("shape", [(0,), (1,), (7,), (3, 4), (2, 3, 4)])
+def test_run_lengths_rebuild_the_mask(shape):
+    mask = np.random.default_rng(1).integers(0, 3, shape).astype(np.uint8)
+    rebuilt = [value for value, count in run_lengths(mask) for _ in range(count)]
+    assert rebuilt == mask.ravel().tolist()
