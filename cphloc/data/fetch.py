@@ -89,8 +89,13 @@ def fetch(name: str) -> Path:
     if paths.offline():
         msg = f"CPHLOC_OFFLINE forbids downloading '{name}'; copy it to '{target}'"
         raise CphlocError(msg)
-    source = SOURCES[name]
-    archive = _download(source, name)
+    _install(name, SOURCES[name], _download(SOURCES[name], name), target)
+    return target
+
+
+def _install(name: str, source: Source, archive: Path, target: Path) -> None:
+    """Unpack aside, check, and give it its place at once."""
+    card = registry.card("dataset", name)
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=target.parent))
     try:
@@ -103,7 +108,6 @@ def fetch(name: str) -> Path:
         aside.rename(target)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    return target
 
 
 def _download(source: Source, name: str) -> Path:

@@ -25,6 +25,7 @@ from cphloc.errors import CphlocError, NotFoundError
 from cphloc.training.events import EVENTS, append, events, flat
 
 if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
     from mlflow.tracking import MlflowClient
 
     from cphloc.zoo.entry import Entry
@@ -131,8 +132,8 @@ def tracking_uri() -> str:
 def register_entry(entry: Entry, folder: Path) -> str:
     """Give a published entry its summary run in the zoo's experiment and a version in the model registry.
 
-    The version holds the whole folder of the entry, has the alias ``latest``, and can be served by MLflow. An entry
-    that is registered already stays as it is.
+    The version holds the whole folder of the entry and can be served by MLflow; ``models:/name/latest`` is always the
+    newest (MLflow keeps that alias for itself). An entry that is registered already stays as it is.
 
     Returns:
         id of the summary run.
@@ -158,7 +159,7 @@ def download_entry(spec: str) -> Path:
     """Folder of an entry in the model registry, fetched once.
 
     Args:
-        spec: ``models:/name/3``, ``models:/name@latest``.
+        spec: ``models:/name/3``, ``models:/name/latest``, or ``models:/name@alias``.
 
     Raises:
         NotFoundError: no such model or version.
@@ -170,9 +171,7 @@ def download_entry(spec: str) -> Path:
 
     name, separator, wanted = re.fullmatch(r"models:/([^/@]+)([/@])?(.*)", spec).groups()
     try:
-        by_alias = separator != "/"
-        model = client.get_model_version_by_alias(name, wanted or "latest") if by_alias else None
-        model = model or client.get_model_version(name, wanted)
+        model = _model_version(client, name, separator, wanted)
         folder = paths.cache() / "mlflow" / f"{name}-{model.version}-{model.run_id}"
         if not folder.is_dir():
             draft = folder.with_name(folder.name + ".part")
@@ -183,6 +182,15 @@ def download_entry(spec: str) -> Path:
         msg = f"{spec}: not in the model registry at {uri} ({error.message}); publish it, or set MLFLOW_TRACKING_URI"
         raise NotFoundError(msg) from error
     return next(folder.rglob("entry.yaml")).parent
+
+
+def _model_version(client: MlflowClient, name: str, separator: str | None, wanted: str) -> ModelVersion:
+    """A version by number, by alias, or the newest."""
+    if wanted not in ("", "latest"):
+        by_alias = separator == "@"
+        return client.get_model_version_by_alias(name, wanted) if by_alias else client.get_model_version(name, wanted)
+    client.get_registered_model(name)
+    return max(client.search_model_versions(f"name = '{name}'"), key=lambda version: int(version.version))
 
 
 def start_ui(port: int = 5000) -> tuple[subprocess.Popen[bytes] | None, str]:
@@ -242,8 +250,7 @@ def _log_entry(client: MlflowClient, run_id: str, entry: Entry, folder: Path) ->
     with suppress(MlflowException):  # the model exists from its first version on
         client.create_registered_model(entry.name)
     source = f"{client.get_run(run_id).info.artifact_uri}/model"
-    version = client.create_model_version(entry.name, source, run_id, description=entry.summary)
-    client.set_registered_model_alias(entry.name, "latest", version.version)
+    client.create_model_version(entry.name, source, run_id, description=entry.summary)
 
 
 def _client(uri: str) -> MlflowClient:
@@ -296,7 +303,7 @@ def _send(client: MlflowClient, run_id: str, folder: Path, waiting: Iterable[Map
 
 
 def _short(value: str) -> str:
-    """MLflow cuts long values without a word; this one says where the whole value stands."""
+    """MLflow cuts long values without a word; this says where the whole value stands."""
     whole = "... (whole in recipe.yaml)"
     return value if len(value) <= _LONGEST_PARAM else value[: _LONGEST_PARAM - len(whole)] + whole
 

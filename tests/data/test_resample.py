@@ -55,7 +55,7 @@ def test_shrinking_averages_neighbours_so_the_mean_survives_and_noise_does_not(d
     small = resample(values, source, source.resampled((3.0,) * dims))
     assert small.shape == (1, *(11,) * dims)
     assert small.mean() == pytest.approx(values.mean(), abs=2e-2)
-    assert small.std() < values.std() / 2 ** dims
+    assert small.std() < values.std() / 2**dims
 
 
 @both

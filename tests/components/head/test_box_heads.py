@@ -171,7 +171,7 @@ def test_learns_to_find_the_object_and_to_stay_silent_without_one(name, dims):
         first = torch.relu(fine(images))
         return first, coarse(first)
 
-    for _ in range(80):
+    for _ in range(200 if name == "global_box" else 80):  # one linear layer behind a mean learns slowly
         loss = sum(head.loss(head(pyramid()), targets).values())
         optimizer.zero_grad()
         loss.backward()
