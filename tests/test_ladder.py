@@ -84,9 +84,10 @@ def test_a_heads_gradient_is_that_of_the_cases_that_have_its_rung(head, dims):
     rows = LEARNS_FROM[head]
     alone = losses(model, images[rows], [annotations[row] for row in rows])
     expected, got = (gradients(of_head(found, head), model) for found in (alone, mixed))
-    assert any(g.any() for g in expected.values())
+    largest = max(g.abs().max().item() for g in expected.values())
+    assert largest > 0
     for name, gradient in got.items():
-        torch.testing.assert_close(gradient, expected[name], atol=1e-6, rtol=1e-4, msg=name)
+        torch.testing.assert_close(gradient, expected[name], atol=1e-3 * largest, rtol=0)
 
 
 @both

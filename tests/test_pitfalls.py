@@ -167,7 +167,7 @@ def test_mirrored_views_are_refused_where_classes_name_sides(data):
 
 @both
 def test_an_empty_border_leaves_the_loss_of_dense_prediction(dims):
-    head = DenseBox((Level(4, (4,) * dims),), ["a"])
+    head = DenseBox((Level(4, (4,) * dims),), ["a"], channels=8)
     box = np.array([[4.0] * dims + [12.0] * dims], np.float32)
 
     def loss(cells: int) -> dict[str, torch.Tensor]:
@@ -207,7 +207,8 @@ def test_a_pyramid_of_50_slices_has_25_13_and_7_and_one_slice_stays_one(dims):
     neck = FPN(encoder.levels, channels=4).eval()
     image = torch.zeros(1, 1, 50, *[16] * (dims - 1))
     assert [x.shape[2] for x in neck(encoder(image))] == [50, 25, 13, 7]
-    assert [tuple(x.shape[2:]) for x in neck(encoder(torch.zeros(1, 1, *[1] * dims)))] == [(1,) * dims] * 4
+    single = tuple(torch.zeros(1, 4, *[1] * dims) for _ in encoder.levels)
+    assert [tuple(x.shape[2:]) for x in neck(single)] == [(1,) * dims] * 4
 
 
 def test_no_component_normalizes_over_the_batch_unless_asked():
