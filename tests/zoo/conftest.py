@@ -228,9 +228,9 @@ def trained(runs: Path, dims: int = 3, dice: tuple[float, ...] = (0.8, 0.7, 0.9)
     import torch
 
     from cphloc import recipe as recipes
-    from cphloc.wiring import build_model
     from cphloc.data.pipeline import open_dataset
     from cphloc.training import checkpoint
+    from cphloc.wiring import build_model
 
     recipe = recipes.load(tiny_recipe(dims))
     folder = runs / "tiny" / name
