@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> Answer:
         {"group": group, "name": name, "summary": summary}
         for group in groups
         for name, summary in _members(group)
-        if not patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+        if not patterns or any(_matches(name, pattern) for pattern in patterns)
     ]
     if patterns and not found:
         names = [*_ALWAYS, *_ON_REQUEST, *(name for group in groups for name, _ in _members(group))]
@@ -39,6 +39,11 @@ def run(options: argparse.Namespace) -> Answer:
         raise NotFoundError(msg)
     columns = ("group", "name", "summary") if len(groups) > 1 else ("name", "summary")
     return Answer(table([row[c] for c in columns] for row in found), found)
+
+
+def _matches(name: str, pattern: str) -> bool:
+    """Whether a name fits a pattern, with or without its folder."""
+    return any(fnmatch.fnmatchcase(each, pattern) for each in (name, name.rpartition("/")[2]))
 
 
 def _group(word: str) -> str:
