@@ -27,6 +27,9 @@ FORMAT = 1
 """Version of the recipe language that this cphloc reads and writes."""
 
 Dims = Literal[2, 3]
+_NAMES_SIDES = ("laterality", "sides")
+"""Arguments of data sets by which their classes name a side of the body."""
+
 Task = Literal["segmentation", "detection", "attention", "classification", "localization"]
 
 
@@ -173,7 +176,7 @@ class Recipe(_Strict):
     @property
     def laterality(self) -> bool:
         """Whether a class or label names a side of the body, so that mirroring an image changes its meaning."""
-        return self.dataset.laterality
+        return self.dataset.laterality or any(self.data.args.get(name) for name in _NAMES_SIDES)
 
     @property
     def dataset(self) -> Card:
