@@ -131,8 +131,8 @@ def tracking_uri() -> str:
 def register_entry(entry: Entry, folder: Path) -> str:
     """Give a published entry its summary run in the zoo's experiment and a version in the model registry.
 
-    The version holds the whole folder of the entry, has the alias ``latest``, and can be served by MLflow. An entry
-    that is registered already stays as it is.
+    The version holds the whole folder of the entry and can be served by MLflow. MLflow itself keeps the alias
+    ``latest`` on the newest one. An entry that is registered already stays as it is.
 
     Returns:
         id of the summary run.
@@ -242,8 +242,7 @@ def _log_entry(client: MlflowClient, run_id: str, entry: Entry, folder: Path) ->
     with suppress(MlflowException):  # the model exists from its first version on
         client.create_registered_model(entry.name)
     source = f"{client.get_run(run_id).info.artifact_uri}/model"
-    version = client.create_model_version(entry.name, source, run_id, description=entry.summary)
-    client.set_registered_model_alias(entry.name, "latest", version.version)
+    client.create_model_version(entry.name, source, run_id, description=entry.summary)
 
 
 def _client(uri: str) -> MlflowClient:
