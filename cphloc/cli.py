@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from cphloc import __version__
 from cphloc.commands import Answer
@@ -23,6 +23,8 @@ _DESCRIPTION = "A declarative model zoo for localization and segmentation in med
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    # Plug-ins of pydantic are looked for in every installed package, which takes as long as most commands.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     options = argparse.Namespace(debug="--debug" in argv, json="--json" in argv)
     try:
         options = _parse(argv)
@@ -85,7 +87,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 
 
 def _print(answer: Answer, as_json: bool) -> None:
-    text = json.dumps(answer.facts, indent=2, default=str) if as_json else answer.text
+    text = _json(answer.facts) if as_json else answer.text
     if text:
         print(text.removesuffix("\n"), flush=True)
 
@@ -95,7 +97,13 @@ def _print_error(error: CphlocError, as_json: bool) -> None:
         print(error, file=sys.stderr)
         return
     problems = [vars(p) for p in error.problems] if isinstance(error, RecipeError) else []
-    print(json.dumps({"error": str(error), "problems": problems}, indent=2), flush=True)
+    print(_json({"error": str(error), "problems": problems}), flush=True)
+
+
+def _json(facts: Any) -> str:
+    import json
+
+    return json.dumps(facts, indent=2, default=str)
 
 
 if __name__ == "__main__":

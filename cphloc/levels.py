@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cphloc.errors import InputError
+
 
 @dataclass(frozen=True)
 class Level:
@@ -32,3 +34,15 @@ class Level:
 
 Levels = tuple[Level, ...]
 """A pyramid's description, fine to coarse."""
+
+
+def level_at(levels: Levels, index: int) -> Level:
+    """Return one level of a pyramid; negative ``index`` counts from the coarsest.
+
+    Raises:
+        InputError: the pyramid has no such level.
+    """
+    if not -len(levels) <= index < len(levels):
+        msg = f"level {index} does not exist; the pyramid has {len(levels)} levels, 0 (finest) to {len(levels) - 1}"
+        raise InputError(msg)
+    return levels[index]

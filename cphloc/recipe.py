@@ -6,7 +6,6 @@ later version has other defaults.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from cphloc import registry, yamlio
 from cphloc.argument_types import NonNegativeInt, PositiveFloat, PositiveInt, UnitInterval
+from cphloc.card import Card
 from cphloc.errors import InputError, Problem, RecipeError
 from cphloc.nodes import Node, Position, from_plain
 from cphloc.recipe_blocks import block_problems, expand_names, fill
@@ -27,6 +27,9 @@ FORMAT = 1
 """Version of the recipe language that this cphloc reads and writes."""
 
 Dims = Literal[2, 3]
+_NAMES_SIDES = ("laterality", "sides")
+"""Arguments of data sets by which their classes name a side of the body."""
+
 Task = Literal["segmentation", "detection", "attention", "classification", "localization"]
 
 
@@ -161,6 +164,8 @@ class Recipe(_Strict):
     @property
     def sha256(self) -> str:
         """Hash of `to_yaml`, in hexadecimal: two recipes that mean the same have the same."""
+        import hashlib
+
         return hashlib.sha256(self.to_yaml().encode()).hexdigest()
 
     @property
@@ -171,10 +176,10 @@ class Recipe(_Strict):
     @property
     def laterality(self) -> bool:
         """Whether a class or label names a side of the body, so that mirroring an image changes its meaning."""
-        return self.dataset.laterality
+        return self.dataset.laterality or any(self.data.args.get(name) for name in _NAMES_SIDES)
 
     @property
-    def dataset(self) -> registry.Card:
+    def dataset(self) -> Card:
         """The card of the data set."""
         return registry.card("dataset", self.data.type)
 

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from cphloc import registry
+from cphloc.card import Card
 from cphloc.errors import InputError, NotFoundError, Problem, RecipeError
 from cphloc.nodes import KeyPath, Node, dotted, from_plain
-from cphloc.registry import Card
 from cphloc.report import Owner, problems_of
 from cphloc.signature import WIRED, Argument, arguments_of, parse_signature
 
@@ -123,10 +123,11 @@ def _arguments(block: BlockAt) -> list[Argument]:
 def _check(block: BlockAt, root: Node, dims: Any, common: set[str]) -> Iterator[Problem]:
     kind, path, node = block
     named = node.children.get("type")
-    if named is None:
-        fix = f"add 'type:', one of the {registry.plural(kind)}: {registry.some(registry.cards(kind))}"
-        yield Problem(str(node.key_where), dotted((*path, "type")), "missing", fix)
     if not _is_text(named):
+        choices = f"one of the {registry.plural(kind)}: {registry.some(registry.cards(kind))}"
+        at = str(node.key_where if named is None else named.where)
+        what, fix = ("missing", f"add 'type:', {choices}") if named is None else ("not a name", f"give {choices}")
+        yield Problem(at, dotted((*path, "type")), what, fix)
         return
     at_type, type_path = str(named.where), dotted((*path, "type"))
     try:

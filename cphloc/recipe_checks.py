@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from cphloc import registry
+from cphloc.card import Card
 from cphloc.errors import InputError, Problem, did_you_mean
 from cphloc.nodes import KeyPath, Node, dotted
 from cphloc.recipe_blocks import BlockAt, blocks
-from cphloc.registry import Card
 from cphloc.timm_names import timm_names
 
 Check = Callable[[Node], Iterator[Problem]]

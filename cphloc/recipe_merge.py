@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cphloc import paths, yamlio
 from cphloc.errors import InputError, NotFoundError, Problem, RecipeError, did_you_mean
-from cphloc.nodes import Key, KeyPath, Node, dotted, from_plain
+from cphloc.nodes import KeyPath, Node, dotted, from_plain
 from cphloc.yamlio import MAX_NODES
 
 _REFERENCE = re.compile(r"\$\{\s*([^${}]+?)\s*\}")
@@ -43,6 +44,8 @@ def assemble(source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any
 def find(source: str | Path, folder: Path | None = None) -> Path:
     """The file of a recipe: a path, from ``folder`` where it is relative, or the name of a shipped recipe.
 
+    Shipped recipes in a folder are found with and without it: ``systems/retina`` is ``retina``.
+
     Raises:
         NotFoundError: there is none.
     """
@@ -51,17 +54,17 @@ def find(source: str | Path, folder: Path | None = None) -> Path:
         path = folder / path
     if path.is_file():
         return path
-    shipped = paths.shipped("recipes") / f"{source}.yaml"
-    if shipped.is_file():
-        return shipped
     known = shipped_recipes()
+    named = [shipped for name, shipped in known.items() if str(source) in (name, shipped.stem)]
+    if named:
+        return named[0]
     fix = did_you_mean(str(source), known) or "give the path of a .yaml file, or a name from: cphloc list recipes"
     msg = f"no recipe '{source}'; {fix}"
     raise NotFoundError(msg)
 
 
 def shipped_recipes() -> dict[str, Path]:
-    """Shipped recipes by name, such as ``unet3d-ct`` or ``lecture/fpn``."""
+    """Shipped recipes by name, such as ``unet3d-ct`` or ``systems/retina``."""
     folder = paths.shipped("recipes")
     return {p.relative_to(folder).with_suffix("").as_posix(): p for p in sorted(folder.rglob("*.yaml"))}
 
@@ -150,53 +153,57 @@ def _set(root: Node, key: str, value: Node) -> Node:
 
 def _resolved(root: Node) -> Node:
     """Put what references name in their place."""
-    problems: list[Problem] = []
-    visited = 0
+    references = _References(root)
+    resolved = references.resolve(root, (), ())
+    if references.problems:
+        raise RecipeError(references.problems)
+    return resolved
 
-    def visit(node: Node, path: KeyPath, trail: tuple[str, ...]) -> Node:
-        nonlocal visited
-        visited += 1
-        if visited > 2 * MAX_NODES:
+
+@dataclass
+class _References:
+    """Copies a tree with its references followed; ``trail`` holds those that led to a node."""
+
+    root: Node
+    problems: list[Problem] = field(default_factory=list)
+    visited: int = 0
+
+    def resolve(self, node: Node, path: KeyPath, trail: tuple[str, ...]) -> Node:
+        self.visited += 1
+        if self.visited > 2 * MAX_NODES:
             raise RecipeError([Problem(str(node.where), dotted(path), f"more than {MAX_NODES:,} values", "copy less")])
         if isinstance(node.value, dict):
-            below: Any = {key: visit(n, (*path, key), trail) for key, n in node.value.items()}
+            below: Any = {key: self.resolve(n, (*path, key), trail) for key, n in node.value.items()}
         elif isinstance(node.value, list):
-            below = [visit(n, (*path, i), trail) for i, n in enumerate(node.value)]
+            below = [self.resolve(n, (*path, i), trail) for i, n in enumerate(node.value)]
         elif isinstance(node.value, str) and "${" in node.value:
-            return follow(node, node.value, path, trail)
+            return self._follow(node, node.value, path, trail)
         else:
             return node
         return Node(below, node.where, node.key_where)
 
-    def follow(node: Node, text: str, path: KeyPath, trail: tuple[str, ...]) -> Node:
+    def _follow(self, node: Node, text: str, path: KeyPath, trail: tuple[str, ...]) -> Node:
         found = _REFERENCE.fullmatch(text)
+        target_path = parse_path(found[1]) if found else ()
+        target = self.root.get(target_path)
         if found is None:
-            report(node, path, f"'{text}' mixes text and a reference", "make the reference the whole value")
-            return node
-        if found[1] in trail:
-            report(node, path, f"'{text}' refers to itself", "write the value out")
-            return node
-        target_path = parse_path(found[1])
-        target = root.get(target_path)
-        if target is None:
-            parent = root.get(target_path[:-1])
-            known: dict[Key, Node] = parent.children if parent is not None else {}
-            fix = (
-                did_you_mean(str(target_path[-1]), map(str, known)) or "refer to a key of this recipe by its whole path"
-            )
-            report(node, path, f"'{text}' refers to nothing", fix)
-            return node
-        return Node(visit(target, target_path, (*trail, found[1])).value, node.where, node.key_where)
+            self._report(node, path, f"'{text}' mixes text and a reference", "make the reference the whole value")
+        elif found[1] in trail:
+            self._report(node, path, f"'{text}' refers to itself", "write the value out")
+        elif target is None:
+            parent = self.root.get(target_path[:-1])
+            known = map(str, parent.children) if parent is not None else ()
+            fix = did_you_mean(str(target_path[-1]), known) or "refer to a key of this recipe by its whole path"
+            self._report(node, path, f"'{text}' refers to nothing", fix)
+        else:
+            copied = self.resolve(target, target_path, (*trail, found[1]))
+            return Node(copied.value, node.where, node.key_where)
+        return node
 
-    def report(node: Node, path: KeyPath, what: str, fix: str) -> None:
+    def _report(self, node: Node, path: KeyPath, what: str, fix: str) -> None:
         problem = Problem(str(node.where), dotted(path), what, fix)
-        if problem not in problems:
-            problems.append(problem)
-
-    resolved = visit(root, (), ())
-    if problems:
-        raise RecipeError(problems)
-    return resolved
+        if problem not in self.problems:
+            self.problems.append(problem)
 
 
 def _without_free_keys(node: Node) -> Node:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 from cphloc import registry
+from cphloc.card import Card
 from cphloc.errors import InputError
 from cphloc.recipe import Recipe
 from cphloc.recipe_blocks import arguments_model
-from cphloc.registry import KINDS, TABLES, Card
+from cphloc.registry import KINDS, TABLES
 from cphloc.signature import Argument
 from cphloc.timm_names import timm_names
 
@@ -111,7 +112,8 @@ def _or_reference(schema: Schema) -> Schema:
     if "$ref" in schema:
         return schema
     about = {key: schema[key] for key in ("description", "default") if key in schema}
-    return {"anyOf": [{k: v for k, v in schema.items() if k not in about}, _REFERENCE], **about}
+    own = {key: value for key, value in schema.items() if key not in (*about, "title")}
+    return {"anyOf": [*own.get("anyOf", [own]), _REFERENCE], **about}
 
 
 def _referring(schema: Schema) -> Schema:

@@ -21,17 +21,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     groups = ", ".join((*_ALWAYS, *_ON_REQUEST))
     parser.add_argument("what", nargs="*", help=f"{groups}; or a name with wildcards, such as 'unet*'")
+    parser.add_argument("--html", action="store_true", help="write the zoo as a page with cards, pictures and numbers")
 
 
 def run(options: argparse.Namespace) -> Answer:
     """List the groups asked for, by default all components, recipes and entries."""
+    if options.html:
+        return _page()
     groups = [g for g in (*_ALWAYS, *_ON_REQUEST) if g in map(_group, options.what)] or list(_ALWAYS)
     patterns = [w for w in options.what if _group(w) not in (*_ALWAYS, *_ON_REQUEST)]
     found = [
         {"group": group, "name": name, "summary": summary}
         for group in groups
         for name, summary in _members(group)
-        if not patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+        if not patterns or any(_matches(name, pattern) for pattern in patterns)
     ]
     if patterns and not found:
         names = [*_ALWAYS, *_ON_REQUEST, *(name for group in groups for name, _ in _members(group))]
@@ -39,6 +42,19 @@ def run(options: argparse.Namespace) -> Answer:
         raise NotFoundError(msg)
     columns = ("group", "name", "summary") if len(groups) > 1 else ("name", "summary")
     return Answer(table([row[c] for c in columns] for row in found), found)
+
+
+def _page() -> Answer:
+    from cphloc.zoo.page import zoo_page
+    from cphloc.zoo.publish import zoo_to_write
+
+    written = zoo_page(zoo_to_write())
+    return Answer(f"written to {written}", {"page": str(written)})
+
+
+def _matches(name: str, pattern: str) -> bool:
+    """Whether a name fits a pattern, with or without its folder."""
+    return any(fnmatch.fnmatchcase(each, pattern) for each in (name, name.rpartition("/")[2]))
 
 
 def _group(word: str) -> str:

@@ -8,9 +8,10 @@ from typing import Any
 
 from cphloc import registry
 from cphloc.argument_schema import words
+from cphloc.card import Card
 from cphloc.commands import Answer, table
 from cphloc.errors import NotFoundError, did_you_mean
-from cphloc.registry import KINDS, TABLES, Card
+from cphloc.registry import KINDS, TABLES
 from cphloc.signature import Argument
 
 

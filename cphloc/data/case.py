@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import fnmatch
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +21,9 @@ class Marks:
     """How a case is annotated, as paths and numbers; nothing is read until `read_case`. Absent parts are ``None``.
 
     Args:
-        mask: mask image on the grid of the case, or an RTSTRUCT with its contours.
+        mask: mask image on the grid of the case, or a DICOM RTSTRUCT where ``rois`` is given.
         mask_classes: value in the mask file -> class 0..K or 255 (not annotated); ``None`` keeps the values.
+        rois: name of a region of interest in the RTSTRUCT, with wildcards -> class 1..K; later ones lie on top.
         boxes: voxel edges ``[lo..., hi...]`` in array-axis order of the file, with ``box_classes`` 1..K.
         spheres: world ``(x, y, z, diameter)`` in LPS millimetres (LUNA16), each of ``sphere_classes`` 1..K.
         region: image with values in [0, 1] or 0/255 of where the finding may lie.
@@ -31,6 +32,7 @@ class Marks:
 
     mask: Path | None = None
     mask_classes: Mapping[int, int] | None = None
+    rois: Mapping[str, int] | None = None
     boxes: tuple[tuple[float, ...], ...] | None = None
     box_classes: tuple[int, ...] = ()
     spheres: tuple[tuple[float, ...], ...] | None = None
@@ -87,7 +89,7 @@ def _read_marks(case: Case, geometry: Geometry) -> Annotation:
     marks = case.marks
     boxes, box_classes = _boxes(case, geometry)
     return Annotation(
-        mask=None if marks.mask is None else _remap(read_mask(marks.mask, like=geometry), marks),
+        mask=None if marks.mask is None else _mask(marks, geometry),
         boxes=boxes,
         box_classes=box_classes,
         region=None if marks.region is None else _region(marks.region, geometry),
@@ -107,6 +109,21 @@ def _boxes(case: Case, geometry: Geometry) -> tuple[np.ndarray | None, np.ndarra
     centre, radius = geometry.world_to_edges(spheres[:, :dims]), spheres[:, dims:] / 2 / geometry.spacing_mm
     balls = np.concatenate([centre - radius, centre + radius], axis=1).astype(np.float32)
     return np.concatenate([boxes, balls]), np.asarray(marks.box_classes + marks.sphere_classes, np.int64)
+
+
+def _mask(marks: Marks, geometry: Geometry) -> np.ndarray:
+    if marks.rois is None:
+        return _remap(read_mask(marks.mask, like=geometry), marks)
+    from cphloc.data.rtstruct import rasterize, read_contours
+
+    contours, mask = read_contours(marks.mask), np.zeros(geometry.shape, np.uint8)
+    for pattern, class_id in marks.rois.items():
+        for name in fnmatch.filter(contours, pattern):
+            mask[rasterize(contours[name], geometry) > 0] = class_id
+    if not any(fnmatch.filter(contours, pattern) for pattern in marks.rois):
+        msg = f"{marks.mask}: has no region named {', '.join(marks.rois)}, only {', '.join(contours)}; correct `rois`"
+        raise DataError(msg)
+    return mask
 
 
 def _remap(mask: np.ndarray, marks: Marks) -> np.ndarray:
@@ -136,8 +153,3 @@ def one_hot(class_ids: tuple[int, ...], classes: int) -> tuple[float, ...]:
     (0.0, 1.0, 0.0)
     """
     return tuple(float(c in class_ids) for c in range(1, classes + 1))
-
-
-def unknown_label(classes: int) -> tuple[float, ...]:
-    """Label of a case about which nothing is known."""
-    return (math.nan,) * classes

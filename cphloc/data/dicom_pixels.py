@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cphloc.data.dicom_slices import Slice, parsing
 from cphloc.errors import DataError, MissingExtraError
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 AIR_HU = -1024
 """Lowest Hounsfield value kept: scanners write -2000 and the like outside their field of view."""
@@ -87,7 +91,7 @@ def _inversion(plane: Slice) -> int:
     return -1 if plane.header.PixelRepresentation else (1 << int(plane.header.BitsStored)) - 1
 
 
-def _check_decoder(plane: Slice, dataset: object) -> None:
+def _check_decoder(plane: Slice, dataset: Dataset) -> None:
     from pydicom.pixels import get_decoder
     from pydicom.uid import ImplicitVRLittleEndian
 

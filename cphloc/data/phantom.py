@@ -8,7 +8,7 @@ a voxel belongs to an object exactly when its centre lies inside the ellipsoid.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NoReturn
 
 import numpy as np
 from scipy import ndimage
@@ -87,15 +87,7 @@ def draw_phantom(scene: Scene, positive: bool, seed: int) -> Phantom:
     region = np.zeros(scene.size, np.uint8)
     placed: list[tuple[np.ndarray, float]] = []
     for _ in range(int(rng.integers(*scene.objects, endpoint=True)) if positive else 0):
-        place = _free_place(scene, body, placed, rng)
-        if place is None:
-            low, high = scene.diameter_mm
-            msg = (
-                f"phantom: no room for an object of {low:g} to {high:g} mm among {len(placed)} others in {scene.size} "
-                f"voxels of {scene.spacing_mm} mm; make the image larger, or the objects smaller or fewer"
-            )
-            raise InputError(msg)
-        centre, radius = place
+        centre, radius = _free_place(scene, body, placed, rng) or _refuse(scene, len(placed))
         depth = _ellipsoid(grid, centre, radius * rng.uniform(0.8, 1.0, len(scene.size)), rng)
         image += scene.contrast * deviation * _soft(depth)
         left = centre[-1] >= 0
@@ -145,6 +137,15 @@ def _free_place(
             placed.append((centre, radius))
             return centre, radius
     return None
+
+
+def _refuse(scene: Scene, placed: int) -> NoReturn:
+    low, high = scene.diameter_mm
+    msg = (
+        f"phantom: no room for an object of {low:g} to {high:g} mm among {placed} others in {scene.size} "
+        f"voxels of {scene.spacing_mm} mm; make the image larger, or the objects smaller or fewer"
+    )
+    raise InputError(msg)
 
 
 def _ellipsoid(

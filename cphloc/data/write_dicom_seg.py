@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +14,10 @@ from cphloc.data.read_dicom import read_slices
 from cphloc.errors import DataError, InputError
 from cphloc.geometry import Geometry
 from cphloc.paths import atomic
+
+if TYPE_CHECKING:
+    from highdicom.seg import Segmentation, SegmentDescription
+    from pydicom import Dataset
 
 
 def write_dicom_seg(
@@ -42,9 +47,6 @@ def write_dicom_seg(
         DataError: the mask lies on another grid than the series, or the series lacks what a SEG must repeat.
         CphlocError: the file cannot be written.
     """
-    import highdicom
-    from pydicom.uid import generate_uid
-
     source = Path(source)
     slices = read_slices(source, series)
     if not grid(source, slices).same_grid(geometry):
@@ -53,25 +55,34 @@ def write_dicom_seg(
     labels = _consecutive(path, mask.reshape(-1, *mask.shape[-2:]), classes)
     try:
         with warnings.catch_warnings(action="ignore"):
-            segmentation = highdicom.seg.Segmentation(
-                source_images=[s.header for s in slices],
-                pixel_array=labels,
-                segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
-                segment_descriptions=_descriptions(classes, algorithm, version),
-                series_instance_uid=generate_uid(),
-                series_number=int(slices[0].header.get("SeriesNumber") or 0) + 100,
-                sop_instance_uid=generate_uid(),
-                instance_number=1,
-                manufacturer="cphloc",
-                manufacturer_model_name=algorithm,
-                software_versions=version,
-                device_serial_number="0",
-            )
+            segmentation = _segmentation([s.header for s in slices], labels, classes, algorithm, version)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         msg = f"{source}: cannot carry a DICOM SEG ({' '.join(str(error).split())}); write the mask as .nii.gz"
         raise DataError(msg) from error
     with atomic(path) as temporary:
         segmentation.save_as(temporary)
+
+
+def _segmentation(
+    headers: list[Dataset], labels: np.ndarray, classes: Mapping[int, str], algorithm: str, version: str
+) -> Segmentation:
+    import highdicom
+    from pydicom.uid import generate_uid
+
+    return highdicom.seg.Segmentation(
+        source_images=headers,
+        pixel_array=labels,
+        segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=_descriptions(classes, algorithm, version),
+        series_instance_uid=generate_uid(),
+        series_number=int(headers[0].get("SeriesNumber") or 0) + 100,
+        sop_instance_uid=generate_uid(),
+        instance_number=1,
+        manufacturer="cphloc",
+        manufacturer_model_name=algorithm,
+        software_versions=version,
+        device_serial_number="0",
+    )
 
 
 def _consecutive(path: str | Path, mask: np.ndarray, classes: Mapping[int, str]) -> np.ndarray:
@@ -86,7 +97,7 @@ def _consecutive(path: str | Path, mask: np.ndarray, classes: Mapping[int, str])
     return labels
 
 
-def _descriptions(classes: Mapping[int, str], algorithm: str, version: str) -> list:
+def _descriptions(classes: Mapping[int, str], algorithm: str, version: str) -> list[SegmentDescription]:
     """One segment per class, coded neutrally: a recipe's class names carry no SNOMED code."""
     import highdicom
     from pydicom.sr.codedict import codes

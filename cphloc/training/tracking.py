@@ -25,6 +25,7 @@ from cphloc.errors import CphlocError, NotFoundError
 from cphloc.training.events import EVENTS, append, events, flat
 
 if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
     from mlflow.tracking import MlflowClient
 
     from cphloc.zoo.entry import Entry
@@ -133,8 +134,8 @@ def tracking_uri() -> str:
 def register_entry(entry: Entry, folder: Path) -> str:
     """Give a published entry its summary run in the zoo's experiment and a version in the model registry.
 
-    The version holds the whole folder of the entry and can be served by MLflow. MLflow itself keeps the alias
-    ``latest`` on the newest one. An entry that is registered already stays as it is.
+    The version holds the whole folder of the entry and can be served by MLflow; ``models:/name/latest`` is always the
+    newest (MLflow keeps that alias for itself). An entry that is registered already stays as it is.
 
     Returns:
         id of the summary run.
@@ -160,7 +161,7 @@ def download_entry(spec: str) -> Path:
     """Folder of an entry in the model registry, fetched once.
 
     Args:
-        spec: ``models:/name/3``, ``models:/name@latest``.
+        spec: ``models:/name/3``, ``models:/name/latest``, or ``models:/name@alias``.
 
     Raises:
         NotFoundError: no such model or version.
@@ -169,10 +170,9 @@ def download_entry(spec: str) -> Path:
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
-    name, version, alias = re.fullmatch(r"models:/([^/@]+)(?:/(.*)|@(.*))?", spec).groups()
+    name, separator, wanted = re.fullmatch(r"models:/([^/@]+)([/@])?(.*)", spec).groups()
     try:
-        by_alias = client.get_model_version_by_alias
-        model = client.get_model_version(name, version) if version else by_alias(name, alias or "latest")
+        model = _model_version(client, name, separator, wanted)
         folder = paths.cache() / "mlflow" / f"{name}-{model.version}-{model.run_id}"
         if not folder.is_dir():
             draft = folder.with_name(folder.name + ".part")
@@ -183,6 +183,15 @@ def download_entry(spec: str) -> Path:
         msg = f"{spec}: not in the model registry at {uri} ({error.message}); publish it, or set MLFLOW_TRACKING_URI"
         raise NotFoundError(msg) from error
     return next(folder.rglob("entry.yaml")).parent
+
+
+def _model_version(client: MlflowClient, name: str, separator: str | None, wanted: str) -> ModelVersion:
+    """A version by number, by alias, or the newest."""
+    if wanted not in ("", "latest"):
+        by_alias = separator == "@"
+        return client.get_model_version_by_alias(name, wanted) if by_alias else client.get_model_version(name, wanted)
+    client.get_registered_model(name)
+    return max(client.search_model_versions(f"name = '{name}'"), key=lambda version: int(version.version))
 
 
 def start_ui(port: int = 5000) -> tuple[subprocess.Popen[bytes] | None, str]:

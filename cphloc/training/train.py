@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from cphloc.build import build_model
 from cphloc.data.loader import Batch
 from cphloc.data.pipeline import Pipeline
 from cphloc.data.prepare import PreparedCases
@@ -30,6 +29,7 @@ from cphloc.training.run import Run
 from cphloc.training.settings import Settings
 from cphloc.training.tracking import Tracker
 from cphloc.training.validate import Validator
+from cphloc.wiring import build_model
 
 _log = logging.getLogger(__name__)
 _HEADLINES = {"detection": "ap50", "attention": "attention_mass", "classification": "auc"}

@@ -1,4 +1,4 @@
-"""Entries and runs side by side, on the same test cases where they share them."""
+"""Entries and runs side by side, on the test cases they share."""
 
 from __future__ import annotations
 
@@ -6,24 +6,21 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cphloc.errors import NotFoundError
-from cphloc.metrics.bootstrap import Difference, paired_difference
+from cphloc.errors import InputError, NotFoundError
 from cphloc.zoo.card import CASES_FILE
-from cphloc.zoo.lock import find_locked
+from cphloc.zoo.entries import find_entry
+from cphloc.zoo.entry import ENTRY_FILE
 from cphloc.zoo.refusals import read_rows
+
+if TYPE_CHECKING:
+    from cphloc.metrics.bootstrap import Difference
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One entry or run: its metrics with intervals, and its cases where they are kept.
-
-    Args:
-        name: of the entry version, or of the run.
-        metrics: ``{"dice": {"value": ..., "low": ..., "high": ..., "n": ...}}``.
-        rows: values by case and metric.
-    """
+class Compared:
+    """One of the things compared: its metrics by name, and its values by case."""
 
     name: str
     metrics: Mapping[str, Mapping[str, Any]]
@@ -31,57 +28,72 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Compared:
-    """A metric of all sources; ``difference`` is last minus first on the cases they share, where it can be tested."""
+class Line:
+    """One metric: its value in each source, ``None`` where that has none, and the last minus the first, paired."""
 
     metric: str
-    values: tuple[Mapping[str, Any] | None, ...]
+    values: list[Mapping[str, Any] | None]
     difference: Difference | None
 
 
-def compare(sources: Sequence[str | Path]) -> tuple[list[Measured], list[Compared]]:
-    """Put entries or runs side by side.
+def compare(sources: Sequence[str | Path], split: str = "test") -> tuple[list[Compared], list[Line]]:
+    """Compare entries and evaluated runs.
 
     Args:
-        sources: entries (``name@version``) or runs that have been evaluated on their test split.
+        sources: two or more entries or runs.
+        split: what the runs were evaluated on.
 
     Returns:
-        the sources, and one line per metric; of two or more, the last is compared with the first by a paired test on
-        the cases that both were measured on.
+        the sources, and one line per metric that any of them has.
 
     Raises:
-        NotFoundError: neither an entry nor an evaluated run.
+        NotFoundError: no such entry or run.
+        InputError: fewer than two sources, or a run that was not evaluated.
     """
-    measured = [_measured(source) for source in sources]
-    names = dict.fromkeys(name for m in measured for name in m.metrics)
-    lines = [
-        Compared(name, tuple(m.metrics.get(name) for m in measured), _difference(name, measured[0], measured[-1]))
-        for name in names
-    ]
-    return measured, lines
+    if len(sources) < 2:
+        msg = f"a comparison needs two entries or runs, got {len(sources)}"
+        raise InputError(msg)
+    found = [_compared(source, split) for source in sources]
+    names = dict.fromkeys(name for one in found for name in one.metrics)
+    return found, [Line(n, [one.metrics.get(n) for one in found], _difference(n, found[-1], found[0])) for n in names]
 
 
-def _measured(source: str | Path) -> Measured:
+def _compared(source: str | Path, split: str) -> Compared:
     from cphloc.training.run import Run
 
+    if (Path(source) / ENTRY_FILE).is_file():
+        return _of_entry(source)
     try:
         run = Run.open(source)
-    except NotFoundError:
-        listing = find_locked(source)
-        metrics = {name: metric.model_dump() for name, metric in listing.entry.evaluation.metrics.items()}
-        rows = read_rows(listing.path(CASES_FILE)) if CASES_FILE in listing.entry.files else {}
-        return Measured(str(listing), metrics, rows)
-    facts = run.folder / "evaluation-test.json"
-    if not facts.is_file():
-        msg = f"run {run.id} has not been measured: cphloc evaluate {run.folder} --split test"
-        raise NotFoundError(msg)
-    return Measured(run.id, json.loads(facts.read_text())["metrics"], read_rows(facts.with_suffix(".csv")))
+    except NotFoundError as no_run:
+        try:
+            return _of_entry(source)
+        except NotFoundError as no_entry:
+            msg = f"'{source}' is neither a run ({no_run}) nor an entry ({no_entry})"
+            raise NotFoundError(msg) from None
+    table, rows = (run.folder / f"evaluation-{split}.{suffix}" for suffix in ("json", "csv"))
+    if not (table.is_file() and rows.is_file()):
+        msg = f"run '{run.id}' was not evaluated: run 'cphloc evaluate {source} --split {split}' first"
+        raise InputError(msg)
+    return Compared(run.id, json.loads(table.read_text(encoding="utf-8"))["metrics"], read_rows(rows))
 
 
-def _difference(name: str, first: Measured, last: Measured) -> Difference | None:
-    shared = [c for c in first.rows if name in first.rows[c] and name in last.rows.get(c, {})]
-    if first is last or not shared:
+def _of_entry(source: str | Path) -> Compared:
+    found = find_entry(source)
+    metrics = {name: metric.model_dump() for name, metric in found.entry.evaluation.metrics.items() if metric.n}
+    rows = read_rows(found.path(CASES_FILE)) if CASES_FILE in found.entry.files else {}
+    return Compared(str(found), metrics, rows)
+
+
+def _difference(metric: str, last: Compared, first: Compared) -> Difference | None:
+    """Paired by case and resampled by patient; ``None`` for a metric that no case has by itself."""
+    from cphloc.metrics.bootstrap import paired_difference
+
+    shared = sorted(
+        c for c in last.rows.keys() & first.rows.keys() if metric in last.rows[c] and metric in first.rows[c]
+    )
+    if not shared:
         return None
-    patients = [first.rows[case].get("patient", case) for case in shared]
-    values = [[float(source.rows[case][name]) for case in shared] for source in (last, first)]
+    patients = [last.rows[case].get("patient", case) for case in shared]
+    values = ([float(one.rows[case][metric]) for case in shared] for one in (last, first))
     return paired_difference(*values, groups=patients)

@@ -23,7 +23,7 @@ from cphloc import paths
 from cphloc.errors import DataError, InputError, NotFoundError, did_you_mean
 from cphloc.zoo.download import DownloadError, download, read_url
 from cphloc.zoo.entry import ENTRY_FILE, Entry, File, Weights, sha256_of
-from cphloc.zoo.index import INDEX_FILE, Row, folders_of, parse_index, read_index, write_atomically
+from cphloc.zoo.index import INDEX_FILE, Row, folders_of, parse_index, read_index
 from cphloc.zoo.versions import Wanted, wanted
 
 
@@ -224,8 +224,8 @@ def _remote_index(base: str) -> list[Row]:
     except DownloadError as error:
         return _index_seen_last(kept, error)
     rows = parse_index(content, url)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(kept, content)
+    with paths.atomic(kept) as temporary:
+        temporary.write_bytes(content)
     return rows
 
 

@@ -105,7 +105,7 @@ class Baseline(_Strict):
 
     name: Text
     metrics: Annotated[dict[Text, Metric], Field(min_length=1)]
-    per_class: dict[str, dict[str, Metric]] = {}
+    per_class: dict[Text, dict[Text, Metric]] = Field(default_factory=dict)
 
 
 class Evaluation(_Strict):

@@ -174,8 +174,8 @@ def _facts(material: Material, localizer: Localizer, name: str, version: str, be
         "channels": list(recipe.channels),
         "spacing_mm": recipe.data.spacing_mm,
         "intensity": recipe.to_plain()["data"]["intensity"],
-        "evaluation": {key: evaluation[key] for key in ("split", "metrics", "per_class", "cases") if key in evaluation},
-        "baseline": evaluation["baseline"],
+        "evaluation": {"split": evaluation["split"], "cases": evaluation["cases"], **_measured(evaluation)},
+        "baseline": {"name": evaluation["baseline"]["name"], **_measured(evaluation["baseline"])},
         "data": _data_facts(material),
         "size": {
             "parameters": sum(p.numel() for p in localizer.model.parameters()),
@@ -196,6 +196,16 @@ def _facts(material: Material, localizer: Localizer, name: str, version: str, be
         "because": because,
         "requires_cphloc": f">={cphloc.__version__},<{Version(cphloc.__version__).major + 1}",
     }
+
+
+def _measured(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Metrics of an evaluation or baseline; NaN, which YAML readers disagree about, becomes null."""
+
+    def plain(metrics: Mapping[str, Any]) -> dict[str, Any]:
+        return {n: m if m["n"] else {**m, "value": None, "low": None, "high": None} for n, m in metrics.items()}
+
+    per_class = {name: plain(metrics) for name, metrics in (table.get("per_class") or {}).items()}
+    return {"metrics": plain(table["metrics"]), "per_class": per_class}
 
 
 def _data_facts(material: Material) -> dict[str, Any]:

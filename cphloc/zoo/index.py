@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from cphloc.errors import DataError
+from cphloc.paths import atomic
 from cphloc.zoo.entry import ENTRY_FILE, NAME_PATTERN, Entry, sha256_of
 
 INDEX_FILE = "zoo.json"
@@ -80,7 +80,8 @@ def index_zoo(folder: str | Path) -> Path:
         rows.append(Row.of(Entry.parse(content, str(path / ENTRY_FILE)), content))
     rows.sort(key=lambda row: (row.name, row.version))
     text = json.dumps({"format": FORMAT, "entries": [asdict(row) for row in rows]}, indent=1, ensure_ascii=False)
-    write_atomically(folder / INDEX_FILE, text.encode())
+    with atomic(folder / INDEX_FILE) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     return folder / INDEX_FILE
 
 
@@ -120,19 +121,6 @@ def folders_of(zoo: Path, named: Callable[[str], object]) -> Iterator[tuple[str,
             for version in versions:
                 if _VERSION.fullmatch(version.name) and version.is_dir():
                     yield name.name, version.name, Path(version.path)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a whole file or none: readers see the old content or the new."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _row(values: Any) -> Row:

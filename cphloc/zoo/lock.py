@@ -8,8 +8,8 @@ from typing import Any
 
 from cphloc import yamlio
 from cphloc.errors import DataError, InputError
+from cphloc.paths import atomic
 from cphloc.zoo.entries import Listing, find_entry
-from cphloc.zoo.index import write_atomically
 from cphloc.zoo.versions import wanted
 
 LOCK_FILE = "cphloc.lock"
@@ -37,7 +37,8 @@ def lock(specs: Sequence[str], path: str | Path = LOCK_FILE, zoos: Sequence[str]
             "weights_sha256": found.entry.weights.sha256,
         }
     if specs:
-        write_atomically(path, yamlio.dump(dict(sorted(pinned.items()))).encode())
+        with atomic(path) as temporary:
+            temporary.write_text(yamlio.dump(dict(sorted(pinned.items()))), encoding="utf-8")
     return pinned
 
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from html import escape
 from pathlib import Path
 
+from cphloc.metrics.direction import lower_is_better
+from cphloc.paths import atomic
 from cphloc.zoo.card import card, stated, verdict
 from cphloc.zoo.entries import Listing, list_entries
-from cphloc.zoo.index import write_atomically
-from cphloc.zoo.refusals import lower_is_better
 
 PAGE_FILE = "index.html"
 
@@ -64,7 +64,8 @@ def zoo_page(folder: str | Path) -> Path:
     """
     folder = Path(folder)
     entries = list_entries(all_versions=True, zoos=[str(folder)])
-    write_atomically(folder / PAGE_FILE, page(entries).encode())
+    with atomic(folder / PAGE_FILE) as temporary:
+        temporary.write_text(page(entries), encoding="utf-8")
     return folder / PAGE_FILE
 
 

@@ -79,8 +79,8 @@ def publish(
         version: ``1.2.0``; one that exists is never overwritten.
         to: zoo folder; by default the first folder of ``CPHLOC_ZOO``, else the shipped zoo.
         because: why to publish although it is significantly worse than the version before; kept in the entry.
-        about: summary, intended_use, limits and changelog, as a mapping or a YAML file; by default ``about.yaml`` in
-            the run's folder, then what the version before said.
+        about: summary, intended_use, limits and changelog, as a mapping or a YAML file; by default the recipe's own,
+            then what the version before said.
         sample: id of the test case to ship as sample; by default the smallest in which something is found.
         urls: further places where the weights will lie.
 
@@ -115,7 +115,7 @@ def publish(
         raise CphlocError(msg) from error
     finally:
         shutil.rmtree(stage, ignore_errors=True)
-    _register(entry, folder)
+    _tell_mlflow(entry, folder)
     return entry
 
 
@@ -185,8 +185,8 @@ def _json(path: Path) -> Any:
         raise DataError(msg) from None
 
 
-def _register(entry: Entry, folder: Path) -> None:
-    """Tell MLflow; an entry stands without it, and ``cphloc zoo index`` can tell it later."""
+def _tell_mlflow(entry: Entry, folder: Path) -> None:
+    """An entry stands without MLflow, and ``cphloc zoo index`` can tell it later."""
     from cphloc.training import tracking
 
     try:

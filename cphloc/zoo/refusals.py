@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cphloc.metrics.direction import lower_is_better
 from cphloc.zoo.entry import Entry, Metric
 
 if TYPE_CHECKING:
     from cphloc.data.dataset import Dataset
     from cphloc.registry import Card
-
-LOWER_IS_BETTER = ("_mm", "error", "brier", "ece", "false_positives")
-"""Endings of the metrics of which less is better."""
 
 _OF_DATA = ("licence", "citation", "modality")
 _OF_RUN = ("data_fingerprint", "seed", "packages")
@@ -92,15 +91,6 @@ def read_rows(path: Path) -> dict[str, dict[str, str]]:
         return {row["case"]: {k: v for k, v in row.items() if v not in ("", None)} for row in csv.DictReader(file)}
 
 
-def lower_is_better(metric: str) -> bool:
-    """Whether less of this metric is better.
-
-    >>> lower_is_better("hd95_mm"), lower_is_better("dice")
-    (True, False)
-    """
-    return metric.endswith(LOWER_IS_BETTER)
-
-
 def _paired_refusal(name: str, new: Sequence[Mapping], old: Sequence[Mapping], last: Entry) -> list[str]:
     from cphloc.metrics.bootstrap import paired_difference
 
@@ -127,7 +117,8 @@ def _apart_refusal(name: str, now: Metric, before: Metric, last: Entry) -> list[
 def _has_interval(metric: Any) -> bool:
     if not isinstance(metric, Mapping):
         return False
-    return metric.get("n") == 0 or all(isinstance(metric.get(k), int | float) for k in ("value", "low", "high"))
+    stated = [metric.get(key) for key in ("value", "low", "high")]
+    return metric.get("n") == 0 or all(isinstance(v, int | float) and math.isfinite(v) for v in stated)
 
 
 def _content_hash(path: Path) -> str:

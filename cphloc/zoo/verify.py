@@ -101,7 +101,7 @@ def _metric_checks(listing: Listing, localizer: Localizer) -> list[Check]:
     from cphloc.training.evaluate import evaluate
 
     published = listing.entry.evaluation
-    again = evaluate(localizer, split=published.split)
+    again = evaluate(localizer, split=published.split).facts
     checks = [_cases_check(published.cases, again["cases"])]
     tables = {"": (published.metrics, again["metrics"])}
     tables |= {f"{name}: ": (table, again["per_class"].get(name, {})) for name, table in published.per_class.items()}

@@ -15,8 +15,12 @@ from cphloc.recipe import Data
 
 @pytest.fixture
 def sample(tmp_path):
-    """A copy of the shipped cases that may be damaged."""
-    return shutil.copytree(SAMPLE, tmp_path / "hippocampus")
+    """A copy of six shipped cases that may be damaged."""
+    folder = shutil.copytree(SAMPLE, tmp_path / "hippocampus")
+    train = [f"hippocampus_{number},train" for number in (165, 320, 221, 252)]
+    rows = ["case,split", *train, "hippocampus_171,val", "hippocampus_149,test"]
+    (folder / "cases.csv").write_text("\n".join(rows) + "\n")
+    return folder
 
 
 def test_trains_on_the_shipped_cases_and_validates_whole_volumes():
@@ -25,7 +29,7 @@ def test_trains_on_the_shipped_cases_and_validates_whole_volumes():
     assert batch.image.shape == (2, 1, 24, 32, 24)
     assert batch.targets.has_mask.all()
     assert set(batch.targets.masks.unique().tolist()) <= {0, 1, 2}
-    (validation,) = pipeline.cases("val")
+    validation = pipeline.cases("val")[0]
     volume, annotation = read_case(pipeline.dataset.cases("val")[0])
     assert validation.source.same_grid(volume.geometry)
     assert abs(float(validation.image.mean())) < 1e-4
@@ -96,14 +100,15 @@ def test_a_test_case_in_training_is_an_error(sample):
         check_splits(Hippocampus(str(sample)))
 
 
-def test_fingerprint_tells_content_from_place(sample):
-    def of(root: str) -> str:
-        return fingerprint((c.id, content_hash(c)) for c in Hippocampus(root).cases("train"))
+def test_fingerprint_tells_content_from_place(sample, tmp_path):
+    def of(root) -> str:
+        return fingerprint((c.id, content_hash(c)) for c in Hippocampus(str(root)).cases("train"))
 
-    shipped, copied = of("sample"), of(str(sample))
-    image = sample / "images/hippocampus_165.nii.gz"
+    copied, before = shutil.copytree(sample, tmp_path / "copy"), of(sample)
+    image = copied / "images/hippocampus_165.nii.gz"
+    assert of(copied) == before
     image.write_bytes(image.read_bytes() + b"\0")
-    assert shipped == copied != of(str(sample))
+    assert of(copied) != before
 
 
 def test_recipe_names_its_data_set_with_its_arguments():
@@ -112,8 +117,11 @@ def test_recipe_names_its_data_set_with_its_arguments():
     assert dataset.laterality
     with pytest.raises(InputError, match="is 3-D but the recipe says dims: 2"):
         open_dataset(Data(type="hippocampus", root="sample"), dims=2)
-    with pytest.raises(InputError, match="data set 'hippocampus' takes no channels"):
-        open_dataset(Data(type="hippocampus", channels=["t1"]), dims=3)
+    assert open_dataset(Data(type="hippocampus", root="sample", channels=["t1"]), dims=3).channels == ("t1",)
+    with pytest.raises(InputError, match="data set 'hippocampus' has the channels"):
+        open_dataset(Data(type="hippocampus", root="sample", channels=["t2"]), dims=3)
+    with pytest.raises(InputError, match="data set 'phantom' takes no root"):
+        open_dataset(Data(type="phantom", root="here"), dims=3)
 
 
 def test_patch_needs_the_axes_of_the_data():

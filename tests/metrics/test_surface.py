@@ -135,6 +135,18 @@ def test_area_of_a_block_is_that_of_its_faces_and_bevelled_edges() -> None:
     assert found.predicted_areas.sum() == pytest.approx(2 * (a * b + b * c + a * c) + edges + corners)
 
 
+@GRIDS
+def test_area_of_a_hole_is_that_of_its_filling(shape, spacing_mm) -> None:
+    filling = np.random.default_rng(0).random(shape) < 0.5
+    block = np.ones([n + 4 for n in shape], bool)
+    hollow = ~np.pad(filling, 2)
+
+    def area(mask: np.ndarray) -> float:
+        return surface_distances(mask, mask, spacing_mm, surface="area").predicted_areas.sum()
+
+    assert area(hollow) == pytest.approx(area(block) + area(filling))
+
+
 @SURFACES
 @pytest.mark.parametrize(("policy", "distance", "overlap"), [("nan", np.nan, np.nan), ("one", 0, 1), ("worst", 50, 0)])
 def test_both_empty_follows_the_policy(surface, policy, distance, overlap) -> None:

@@ -192,11 +192,19 @@ class Trained:
         (self.folder / name).write_text(json.dumps(value))
 
 
+ABOUT = {
+    "intended_use": "Tests of the zoo; nothing else.",
+    "limits": ["Knows phantoms alone."],
+    "changelog": "First version.",
+}
+
+
 def tiny_recipe(dims: int) -> dict[str, Any]:
     size = [16, 16] if dims == 2 else [8, 16, 16]
     return {
         "name": "tiny",
         "description": "Finds masses in phantoms",
+        "about": ABOUT,
         "task": "segmentation",
         "dims": dims,
         "data": {
@@ -206,7 +214,6 @@ def tiny_recipe(dims: int) -> dict[str, Any]:
             "objects": [1, 1],
             "diameter_mm": [4.0, 6.0],
             "distractors": [0, 0],
-            "channels": ["ct"],
             "patch": size,
         },
         "model": {
@@ -216,21 +223,14 @@ def tiny_recipe(dims: int) -> dict[str, Any]:
     }
 
 
-ABOUT = {
-    "intended_use": "Tests of the zoo; nothing else.",
-    "limits": ["Knows phantoms alone."],
-    "changelog": "First version.",
-}
-
-
 def trained(runs: Path, dims: int = 3, dice: tuple[float, ...] = (0.8, 0.7, 0.9), name: str = "run") -> Trained:
     """Makes the folder of a run: ``dims`` axes, per-case Dice of ``dice``."""
     import torch
 
     from cphloc import recipe as recipes
-    from cphloc.build import build_model
-    from cphloc.training import checkpoint
     from cphloc.data.pipeline import open_dataset
+    from cphloc.training import checkpoint
+    from cphloc.wiring import build_model
 
     recipe = recipes.load(tiny_recipe(dims))
     folder = runs / "tiny" / name
@@ -257,7 +257,6 @@ def trained(runs: Path, dims: int = 3, dice: tuple[float, ...] = (0.8, 0.7, 0.9)
     run.write("evaluation-test.json", evaluation)
     rows = "".join(f"{case},{case},{value}\n" for case, value in zip(cases, dice, strict=True))
     (folder / "evaluation-test.csv").write_text(f"case,patient,dice\n{rows}")
-    (folder / "about.yaml").write_text(yamlio.dump(ABOUT))
     return run
 
 

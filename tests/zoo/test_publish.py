@@ -104,13 +104,19 @@ def edited(run, name, *path, value=...):
     run.write(name, facts)
 
 
+def say(run, about):
+    """Change what the recipe of a run says about it."""
+    recipe = run.folder / "recipe.yaml"
+    recipe.write_text(yamlio.dump(yamlio.load(recipe).plain | {"about": about}))
+
+
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
         (lambda r: (r.folder / "evaluation-test.json").unlink(), "evaluation-test.json is missing"),
         (lambda r: (r.folder / "evaluation-test.csv").unlink(), "evaluation-test.csv is missing"),
         (lambda r: (r.folder / "best.safetensors").unlink(), "training has not finished"),
-        (lambda r: (r.folder / "about.yaml").unlink(), "'intended_use' is missing"),
+        (lambda r: say(r, {}), "'intended_use' is missing"),
         (lambda r: edited(r, "evaluation-test.json", "metrics", "dice", "low"), "metric 'dice' has no interval"),
         (lambda r: edited(r, "evaluation-test.json", "metrics", value={}), "holds no metric"),
         (lambda r: edited(r, "evaluation-test.json", "baseline"), "no baseline"),
@@ -134,7 +140,7 @@ def test_all_reasons_are_told_at_once(train_run, zoo):
     run = train_run()
     edited(run, "evaluation-test.json", "metrics", "dice", "low")
     edited(run, "facts.json", "seed")
-    (run.folder / "about.yaml").unlink()
+    say(run, {})
     with pytest.raises(InputError) as caught:
         put(run, zoo)
     assert str(caught.value).count("\n  - ") == 5
@@ -200,7 +206,7 @@ def test_a_version_that_is_significantly_worse_needs_a_reason(train_run, zoo):
 def test_a_version_that_is_as_good_is_published_and_inherits_its_texts(train_run, zoo):
     put(train_run(name="first"), zoo)
     second = train_run(name="second")
-    (second.folder / "about.yaml").write_text("changelog: Trained longer.\n")
+    say(second, {"changelog": "Trained longer."})
     entry = put(second, zoo, "1.1.0")
     assert entry.changelog == "Trained longer."
     assert entry.limits == ["Knows phantoms alone."]

@@ -64,6 +64,7 @@ class Timm(nn.Module):
             msg = f"slice_stride is {slice_stride} but the model is 2-D and has no slices; remove it"
             raise InputError(msg)
         self.body = _create(name, _initial(name, pretrained, weights), out_indices)
+        _drop_unused(self.body)
         _adapt_stem(self.body, in_channels)
         strides = self.body.feature_info.reduction()
         per_level = [(stride,) * dims for stride in strides]
@@ -114,6 +115,13 @@ def _create(name: str, initial: dict[str, Any], out_indices: Sequence[int] | Non
     except (RuntimeError, AttributeError, AssertionError, IndexError) as error:
         msg = f"timm model '{name}' gives no such feature pyramid ({error}); choose another model or out_indices"
         raise InputError(msg) from error
+
+
+def _drop_unused(body: nn.Module) -> None:
+    """Leave out the stages behind the last one that is given: timm's EfficientNets and MobileNets run them in vain."""
+    stages = [info["stage"] for info in body.feature_info.get_dicts() if "stage" in info]
+    if stages and hasattr(body, "blocks"):
+        body.blocks = body.blocks[: max(stages)]
 
 
 def _adapt_stem(body: nn.Module, in_channels: int) -> None:

@@ -7,14 +7,15 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from cphloc.annotation import class_names
 from cphloc.argument_types import NonNegativeFloat, UnitInterval
 from cphloc.components.loss.attention_mass import AttentionMass
 from cphloc.components.loss.attention_side import AttentionSide
-from cphloc.levels import Levels
+from cphloc.levels import Levels, level_at
 from cphloc.ops.attention import AttentionTargets, log_softmax, mean_over_marked, pool
 from cphloc.ops.labels import LabelOutput, label_layer, label_loss
 from cphloc.ops.layers import conv_type
-from cphloc.targets import Prediction, Targets, class_names
+from cphloc.targets import Prediction, Targets
 
 
 class AttentionOutput(NamedTuple):
@@ -41,6 +42,9 @@ class AttentionPool(nn.Module):
         loss: attention loss for cases with boxes; default `AttentionMass`.
         side_loss: attention loss for cases with only a coarse region; default `AttentionSide`.
 
+    Raises:
+        InputError: the pyramid has no such level.
+
     Reference: Ilse et al. 2018, arXiv:1802.04712; its supervision: Yala, CPH 100A, "Localization and Segmentation".
 
     >>> import torch
@@ -65,7 +69,7 @@ class AttentionPool(nn.Module):
     ) -> None:
         super().__init__()
         self.classes = class_names(classes)
-        self.index, self.level = level, levels[level]
+        self.index, self.level = level, level_at(levels, level)
         self.weight, self.side_weight = weight, side_weight
         self.criterion = loss or AttentionMass()
         self.side_criterion = side_loss or AttentionSide()

@@ -83,13 +83,8 @@ class FastRCNN(RegionHead):
         )
         self.size = (pool,) * levels[0].dims
         self.entry = Towers(levels, channels, convolutions=0, branches=1)
-        self.layers = nn.Sequential(
-            nn.Flatten(),
-            nn.Linear(channels * pool ** len(self.size), width),
-            nn.ReLU(),
-            nn.Linear(width, width),
-            nn.ReLU(),
-        )
+        bins = channels * pool ** levels[0].dims
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(bins, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
 
     def describe(self, pyramid: tuple[Tensor, ...], boxes: Sequence[Tensor]) -> Tensor:
         """RoIAlign and two fully connected layers."""

@@ -156,6 +156,8 @@ class RegionProposals(AnchorHead):
     def propose(self, raw: AnchorOutput) -> list[Tensor]:
         """The best regions ``(n, 2 D)`` of each image, cut to it."""
         extent = tuple(n * s for n, s in zip(raw.scores[0].shape[2:], self.levels[0].stride, strict=True))
+        if raw.scores[0].is_meta:  # without values nobody knows which regions survive
+            return [raw.scores[0].new_empty(self.detections, 2 * len(extent)) for _ in raw.scores[0]]
         regions = []
         for image in range(len(raw.scores[0])):
             found = [(clip(boxes, extent), *rest) for boxes, *rest in self.candidates(raw, image)]

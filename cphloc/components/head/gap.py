@@ -8,10 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cphloc.levels import Levels
+from cphloc.annotation import class_names
+from cphloc.levels import Levels, level_at
 from cphloc.ops.cam import as_attention, class_activation
 from cphloc.ops.labels import label_loss
-from cphloc.targets import Prediction, Targets, class_names
+from cphloc.targets import Prediction, Targets
 
 
 class GapOutput(NamedTuple):
@@ -32,6 +33,9 @@ class GlobalAveragePool(nn.Module):
         classes: findings, ``{1: malignant}`` or ``[malignant]``.
         level: pyramid level to pool; the coarsest by default.
 
+    Raises:
+        InputError: the pyramid has no such level.
+
     Reference: Zhou et al. 2016, arXiv:1512.04150.
 
     >>> from cphloc.levels import Level
@@ -44,7 +48,7 @@ class GlobalAveragePool(nn.Module):
         super().__init__()
         self.classes = class_names(classes)
         self.index = level
-        self.linear = nn.Linear(levels[level].channels, len(self.classes))
+        self.linear = nn.Linear(level_at(levels, level).channels, len(self.classes))
 
     def forward(self, pyramid: tuple[Tensor, ...]) -> GapOutput:
         """Pyramid to `GapOutput`."""

@@ -8,12 +8,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from cphloc.annotation import class_names
 from cphloc.argument_types import NonNegativeFloat, UnitInterval
 from cphloc.components.loss.bce import BCE
 from cphloc.levels import Levels
 from cphloc.ops.boxes import from_centre_size, to_centre_size
 from cphloc.ops.detections import best, suppressed
-from cphloc.targets import Prediction, Targets, class_names
+from cphloc.targets import Prediction, Targets
 
 
 class GlobalBoxOutput(NamedTuple):
@@ -64,6 +65,9 @@ class GlobalBox(nn.Module):
         self.score_threshold = score_threshold
         shape = (len(self.classes), 1 + 2 * len(self.stride))
         self.linear = nn.Sequential(nn.Linear(levels[-1].channels, shape[0] * shape[1]), nn.Unflatten(1, shape))
+        with torch.no_grad():  # start from a box of a quarter of the image in its middle
+            first = torch.tensor([0.0] + [0.5] * len(self.stride) + [0.25] * len(self.stride))
+            self.linear[0].bias.copy_(first.repeat(shape[0]))
 
     def forward(self, pyramid: tuple[Tensor, ...]) -> GlobalBoxOutput:
         """Pyramid to `GlobalBoxOutput`."""

@@ -8,13 +8,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cphloc.argument_types import NonNegativeFloat, UnitInterval
+from cphloc.annotation import class_names
+from cphloc.argument_types import NonNegativeFloat, PositiveInt, UnitInterval
 from cphloc.components.loss.attention_kl import AttentionKL
 from cphloc.components.loss.attention_side_sybil import AttentionSideSybil
-from cphloc.levels import Levels
+from cphloc.errors import InputError
+from cphloc.levels import Levels, level_at
 from cphloc.ops.attention import AttentionTargets, log_softmax, mean_over_marked, pool
 from cphloc.ops.labels import LabelOutput, label_layer, label_loss
-from cphloc.targets import Prediction, Targets, class_names
+from cphloc.targets import Prediction, Targets
 
 
 class MultiAttentionOutput(NamedTuple):
@@ -54,6 +56,9 @@ class MultiAttention(nn.Module):
         loss: attention loss for cases with boxes; default `AttentionKL`.
         side_loss: attention loss for cases with only a coarse region; default `AttentionSideSybil`.
 
+    Raises:
+        InputError: the pyramid has no such level; an even ``slice_kernel``.
+
     Reference: Mikhael et al. 2023, Sybil, doi 10.1200/JCO.22.01345.
 
     >>> from cphloc.levels import Level
@@ -69,15 +74,18 @@ class MultiAttention(nn.Module):
         level: int = -1,
         output: LabelOutput = "labels",
         dropout: UnitInterval = 0.0,
-        slice_kernel: int = 11,
+        slice_kernel: PositiveInt = 11,
         weight: NonNegativeFloat = 1.0,
         side_weight: NonNegativeFloat = 1.0,
         loss: nn.Module | None = None,
         side_loss: nn.Module | None = None,
     ) -> None:
         super().__init__()
+        if slice_kernel % 2 == 0:
+            msg = f"slice_kernel is {slice_kernel} but must be odd, to keep the number of slices"
+            raise InputError(msg)
         self.classes = class_names(classes)
-        self.index, self.level = level, levels[level]
+        self.index, self.level = level, level_at(levels, level)
         self.weight, self.side_weight = weight, side_weight
         self.criterion = loss or AttentionKL()
         self.side_criterion = side_loss or AttentionSideSybil()

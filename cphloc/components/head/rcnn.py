@@ -84,14 +84,9 @@ class RCNN(RegionHead):
             nms_threshold,
             detections,
         )
-        dims = levels[0].dims
-        self.crop = (crop,) * dims
+        self.crop = (crop,) * levels[0].dims
         self.context = context
-        steps = zip([levels[0].channels, *widths[:-1]], widths, strict=True)
-        self.network = nn.Sequential(
-            *(ConvBlock(i, o, dims, stride=2, norm_name="group", activation_name="relu") for i, o in steps)
-        )
-        initialize(self.network)
+        self.network = _network(levels[0].channels, widths, levels[0].dims)
 
     def describe(self, pyramid: tuple[Tensor, ...], boxes: Sequence[Tensor]) -> Tensor:
         """Crop with context, warp, convolve, average."""
@@ -99,3 +94,11 @@ class RCNN(RegionHead):
         wider = [from_centre_size(centre, size + 2 * self.context) for centre, size in centres]
         crops = roi_align(pyramid[0], wider, self.levels[0].stride, self.crop)
         return self.network(crops).flatten(2).mean(dim=2)
+
+
+def _network(in_channels: int, widths: Sequence[int], dims: int) -> nn.Module:
+    style = {"stride": 2, "norm_name": "group", "activation_name": "relu"}
+    steps = zip([in_channels, *widths[:-1]], widths, strict=True)
+    network = nn.Sequential(*(ConvBlock(i, o, dims, **style) for i, o in steps))
+    initialize(network)
+    return network

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cphloc.annotation import IGNORE
+from cphloc.annotation import IGNORE, class_names
 from cphloc.argument_types import PositiveInt
 from cphloc.components.loss.dice_ce import DiceCE
 from cphloc.levels import Level, Levels
@@ -26,7 +26,7 @@ from cphloc.ops.layers import (
     initialize,
     resize,
 )
-from cphloc.targets import Prediction, Targets, class_names
+from cphloc.targets import Prediction, Targets
 
 
 class UNet(nn.Module):
@@ -89,17 +89,13 @@ class UNet(nn.Module):
 
     def forward(self, pyramid: tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
         """Logits at full resolution; in training with deep supervision one tensor per supervised level."""
-        x = pyramid[-1]
-        logits = []
-        supervised = len(self.weights) if self.training else 1
-        for i in range(len(self.blocks) - 1, -1, -1):
-            skip = pyramid[i]
-            x = self.blocks[i](torch.cat([skip, fit(self.up[i](x), skip.shape[2:])], dim=1))
-            if i < supervised:
-                logits.append(self.score[i](x))
-        full = logits.pop()
+        maps = [pyramid[-1]]
+        for up, block, skip in zip(reversed(self.up), reversed(self.blocks), reversed(pyramid[:-1]), strict=True):
+            maps.append(block(torch.cat([skip, fit(up(maps[-1]), skip.shape[2:])], dim=1)))
+        scored = maps[::-1][: len(self.weights) if self.training else 1]
+        full, *coarser = (score(x) for score, x in zip(self.score, scored, strict=False))
         full = resize(full, [n * s for n, s in zip(full.shape[2:], self.levels[0].stride, strict=True)])
-        return (full, *reversed(logits)) if logits else full
+        return (full, *coarser) if coarser else full
 
     def loss(self, raw: Tensor | tuple[Tensor, ...], targets: Targets) -> dict[str, Tensor]:
         """``{"mask": scalar}`` over the cases that have a mask."""

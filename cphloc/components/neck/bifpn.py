@@ -55,8 +55,7 @@ class _Round(nn.Module):
         super().__init__()
         steps = len(levels) - 1
         self.ratios = [
-            tuple(c // f for c, f in zip(coarse.stride, fine.stride, strict=True))
-            for fine, coarse in pairwise(levels)
+            tuple(c // f for c, f in zip(coarse.stride, fine.stride, strict=True)) for fine, coarse in pairwise(levels)
         ]
         # on the way up the coarsest level has no intermediate of its own, so one input fewer
         self.down = nn.ModuleList(_Fusion(levels[0], 2) for _ in range(steps))

@@ -6,13 +6,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from cphloc.argument_types import PositiveFloat, UnitInterval
+from cphloc.annotation import class_names
+from cphloc.argument_types import PositiveFloat, PositiveInt, UnitInterval
 from cphloc.data.case import Case, Marks, one_hot
 from cphloc.data.dataset import (
     SPLITS,
     Dataset,
     Split,
-    class_numbers,
     find_root,
     hashed_split,
     read_table,
@@ -30,7 +30,7 @@ class ImageFolder(Dataset):
     ``case``              optional name; by default the file's
     ``patient``           optional; all cases of a patient fall into one split
     ``split``             optional ``train``, ``val`` or ``test``; where empty, a hash of the patient decides
-    ``mask``              optional file, whole numbers 0..K (0 and 255 in pictures), or an RTSTRUCT
+    ``mask``              optional file, whole numbers 0..K (0 and 255 in pictures), or a DICOM RTSTRUCT (``.dcm``)
     ``region``            optional file of where the finding may lie
     ``label``             optional class names present, separated by ``;``, or ``none``
     ``boxes``             optional JSON ``[[class, lo..., hi...], ...]``: voxel edges in array order; ``[]`` is none
@@ -43,6 +43,7 @@ class ImageFolder(Dataset):
         channels: names of the channels.
         dims: 2 for pictures, 3 for volumes.
         voxel_mm: voxel size in array order for files that state none.
+        rois: name of a region in the RTSTRUCTs, with wildcards -> class; by default the names of the classes.
         laterality: whether classes name a side of the body.
         val: fraction of the patients without a split that validate.
         test: fraction of them that test.
@@ -60,16 +61,18 @@ class ImageFolder(Dataset):
         channels: Sequence[str] = ("image",),
         dims: Literal[2, 3] = 3,
         voxel_mm: Sequence[PositiveFloat] | None = None,
+        rois: Mapping[str, PositiveInt] | None = None,
         laterality: bool = False,
         val: UnitInterval = 0.15,
         test: UnitInterval = 0.15,
     ) -> None:
         self.root = find_root("image_folder", root, table)
         self.table = self.root / table
-        self.classes = class_numbers(classes)
+        self.classes = class_names(classes)
         self.channels = tuple(channels)
         self.dims = dims
         self.voxel_mm = None if voxel_mm is None else tuple(voxel_mm)
+        self.rois = dict(rois) if rois is not None else {name: number for number, name in self.classes.items()}
         self.laterality = laterality
         self.val, self.test = val, test
 
@@ -105,7 +108,8 @@ class ImageFolder(Dataset):
         if row.get("boxes"):
             boxes, box_classes = _boxes(row["boxes"], numbers, self.dims, where)
         mask, region = (self.root / row[c] if row.get(c) else None for c in ("mask", "region"))
-        return Marks(mask=mask, region=region, boxes=boxes, box_classes=box_classes, label=label)
+        rois = self.rois if mask is not None and mask.suffix.lower() == ".dcm" else None
+        return Marks(mask=mask, rois=rois, region=region, boxes=boxes, box_classes=box_classes, label=label)
 
 
 def _number(name: str, numbers: Mapping[str, int], where: str) -> int:

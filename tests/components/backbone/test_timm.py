@@ -22,9 +22,13 @@ def test_levels_say_what_forward_gives_and_every_parameter_gets_a_gradient(dims,
     assert all(p.grad is not None for p in backbone.parameters())
 
 
-def test_chosen_stages_only():
-    levels = Timm(1, 3, TINY, out_indices=[1, 3], slice_stride=1).levels
-    assert [level.stride for level in levels] == [(1, 4, 4), (1, 16, 16)]
+@pytest.mark.parametrize("name", [TINY, "tf_efficientnet_lite0", "resnet10t"])
+def test_chosen_stages_only_and_none_behind_them(name):
+    backbone = Timm(1, 2, name, out_indices=[0, 2])
+    assert [level.stride for level in backbone.levels] == [(2, 2), (8, 8)]
+    coarse = backbone(torch.randn(2, 1, 32, 32))[-1]
+    coarse.square().mean().backward()
+    assert all(p.grad is not None for p in backbone.parameters())
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import torch
 from cphloc.annotation import Annotation
 from cphloc.components.head.multi_attention import MultiAttention
 from cphloc.components.loss.attention_mass import AttentionMass
+from cphloc.errors import InputError
 from cphloc.levels import Level
 from cphloc.targets import Targets
 
@@ -97,6 +98,14 @@ def test_batch_without_any_annotation_gives_zero_with_a_gradient_for_every_param
     total.backward()
     assert total.item() == 0
     assert all(p.grad is not None and p.grad.isfinite().all() for p in head.parameters())
+
+
+def test_even_slice_kernel_and_missing_level_are_refused():
+    levels = (Level(6, (4, 4, 4)),)
+    with pytest.raises(InputError, match="must be odd"):
+        MultiAttention(levels, classes=["cancer"], slice_kernel=4)
+    with pytest.raises(InputError, match="level 1 does not exist"):
+        MultiAttention(levels, classes=["cancer"], level=1)
 
 
 def test_hazard_output_is_a_risk_that_never_falls():

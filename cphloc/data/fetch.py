@@ -1,0 +1,208 @@
+"""Bring a public data set onto this machine: resumed downloads, checked before they get their place."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import sys
+import tarfile
+import tempfile
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
+
+from cphloc import paths, registry
+from cphloc.data.dataset import SPLITS, Dataset
+from cphloc.data.fingerprint import content_hash, fingerprint
+from cphloc.errors import CphlocError, InputError
+
+_PIECE_BYTES = 1 << 20
+_TIMEOUT_SECONDS = 30.0
+_SHIPPED_SPLITS = Path(__file__).parent / "splits"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a data set is published, and how to tell that it came whole.
+
+    Args:
+        url: of a ``.tar``, ``.tar.gz`` or ``.zip`` archive.
+        folders: folder in the archive -> folder of the data set.
+        md5: of the archive, where its publisher keeps it unchanged.
+        fingerprint: of all cases, where the archive is packed anew for each download.
+    """
+
+    url: str
+    folders: Mapping[str, str]
+    md5: str | None = None
+    fingerprint: str | None = None
+
+
+SOURCES: dict[str, Source] = {
+    "hippocampus": Source(
+        "https://msd-for-monai.s3-us-west-2.amazonaws.com/Task04_Hippocampus.tar",
+        {"Task04_Hippocampus/imagesTr": "images", "Task04_Hippocampus/labelsTr": "labels"},
+        md5="9d24dba78a72977dbd1d2e110310f31b",
+    ),
+    "bccd": Source(
+        "https://codeload.github.com/Shenggan/BCCD_Dataset/zip/d272fb14cdff6e473fafeeeba32aba5f560e9e43",
+        {
+            f"BCCD_Dataset-d272fb14cdff6e473fafeeeba32aba5f560e9e43/BCCD/{folder}": folder
+            for folder in ("Annotations", "ImageSets", "JPEGImages")
+        },
+        fingerprint="9307d3f022a24df742c2da271b5017fa09ff8b6946b97e6d445ffddace9fd468",
+    ),
+}
+"""Data sets that can be fetched; the licence of each is on its card."""
+
+
+def fetch(name: str) -> Path:
+    """Download a data set into the first data folder, unless it is there.
+
+    An interrupted download is continued by the next call.
+
+    Returns:
+        its folder.
+
+    Raises:
+        NotFoundError: there is no such data set.
+        InputError: it is not published where a program may fetch it; the message says where people get it.
+        CphlocError: offline, unreachable, or not what it should be.
+    """
+    card = registry.card("dataset", name)
+    target = paths.data_folders()[0] / name
+    if target.exists():
+        return target
+    if name not in SOURCES:
+        msg = (
+            f"'{name}' cannot be fetched by a program; get it from {card.url} (licence: {card.licence}) "
+            f"and put it into '{target}' as `cphloc show {name}` describes"
+        )
+        raise InputError(msg)
+    if paths.offline():
+        msg = f"CPHLOC_OFFLINE forbids downloading '{name}'; copy it to '{target}'"
+        raise CphlocError(msg)
+    _install(name, SOURCES[name], _download(SOURCES[name], name), target)
+    return target
+
+
+def _install(name: str, source: Source, archive: Path, target: Path) -> None:
+    """Unpack aside, check, and give it its place at once."""
+    card = registry.card("dataset", name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=target.parent))
+    try:
+        _unpack(archive, source.folders, aside)
+        archive.unlink()
+        if (splits := _SHIPPED_SPLITS / f"{name}.csv").exists():
+            shutil.copy(splits, aside / "cases.csv")
+        (aside / "SOURCE").write_text(f"{source.url}\nlicence: {card.licence}\ncite: {card.citation}\n")
+        _check_content(name, source, aside)
+        aside.rename(target)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _download(source: Source, name: str) -> Path:
+    """The archive in the cache, whole."""
+    path = paths.cache() / "downloads" / f"{name}-{hashlib.sha256(source.url.encode()).hexdigest()[:12]}"
+    part = path.with_suffix(".part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        try:
+            _continue(source.url, part)
+        except (OSError, urllib.error.URLError) as error:
+            msg = f"{source.url}: {getattr(error, 'reason', error)}; run the command again to continue"
+            raise CphlocError(msg) from error
+        _check_archive(source, part)
+        part.rename(path)
+    return path
+
+
+def _continue(url: str, part: Path) -> None:
+    """Download ``url`` to the end of ``part``."""
+    have = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"User-Agent": "cphloc"})
+    if have:
+        request.add_header("Range", f"bytes={have}-")
+    try:
+        response = urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS)
+    except urllib.error.HTTPError as error:
+        if error.code == 416:  # nothing is left: the part is whole
+            return
+        raise
+    with response:
+        resumed = response.status == 206
+        length = response.headers.get("Content-Length")
+        with part.open("ab" if resumed else "wb") as file:
+            got = sum(file.write(piece) for piece in _shown(response, part.name, length))
+    if length is not None and got < int(length):
+        msg = f"broke off after {got:,} of {int(length):,} bytes"
+        raise OSError(msg)
+
+
+def _shown(response: BinaryIO, what: str, length: str | None) -> Iterator[bytes]:
+    columns = ("{task.description}", BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task(what, total=int(length) if length else None)
+        while piece := response.read(_PIECE_BYTES):
+            yield piece
+            bar.advance(task, len(piece))
+
+
+def _check_archive(source: Source, part: Path) -> None:
+    if source.md5 is None:
+        return
+    with part.open("rb") as file:
+        found = hashlib.file_digest(file, "md5").hexdigest()
+    if found != source.md5:
+        part.unlink()
+        msg = f"{source.url}: gave another file (md5 {found}, expected {source.md5}); run the command again"
+        raise CphlocError(msg)
+
+
+def _unpack(archive: Path, folders: Mapping[str, str], target: Path) -> None:
+    """Extract the files directly or deeper below ``folders``; hidden ones and everything else stay out."""
+    try:
+        for name, stream in _members(archive):
+            path = PurePosixPath(name)
+            for inside, outside in folders.items():
+                if path.is_relative_to(inside) and not path.name.startswith(".") and ".." not in path.parts:
+                    place = target / outside / path.relative_to(inside)
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    with place.open("wb") as file:
+                        shutil.copyfileobj(stream, file)
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+        archive.unlink()
+        msg = f"{archive}: is a damaged archive ({error}); run the command again"
+        raise CphlocError(msg) from error
+
+
+def _members(archive: Path) -> Iterator[tuple[str, BinaryIO]]:
+    """Names and contents of the regular files in an archive."""
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as file:
+            for info in file.infolist():
+                if not info.is_dir():
+                    yield info.filename, file.open(info)
+    else:
+        with tarfile.open(archive) as file:
+            for member in file:
+                if member.isfile():
+                    yield member.name.removeprefix("./"), file.extractfile(member)
+
+
+def _check_content(name: str, source: Source, folder: Path) -> None:
+    dataset: Dataset = registry.resolve("dataset", name)(root=str(folder))
+    cases = [case for split in SPLITS for case in dataset.cases(split)]
+    found = fingerprint((case.id, content_hash(case)) for case in cases)
+    if source.fingerprint is not None and found != source.fingerprint:
+        msg = f"{source.url}: holds other cases (fingerprint {found[:12]}, expected {source.fingerprint[:12]})"
+        raise CphlocError(msg)

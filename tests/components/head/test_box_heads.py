@@ -1,0 +1,184 @@
+"""What every box head owes the rest: the same tests for all of them, in 2-D and 3-D."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from cphloc.annotation import Annotation
+from cphloc.components.head.centernet import CenterNet
+from cphloc.components.head.dense_box import DenseBox
+from cphloc.components.head.fast_rcnn import FastRCNN
+from cphloc.components.head.faster_rcnn import FasterRCNN
+from cphloc.components.head.fcos import FCOS
+from cphloc.components.head.global_box import GlobalBox
+from cphloc.components.head.rcnn import RCNN
+from cphloc.components.head.retina import Retina
+from cphloc.components.head.yolo import YOLO
+from cphloc.components.head.yolox import YOLOX
+from cphloc.levels import Level
+from cphloc.ops.boxes import overlap
+from cphloc.targets import Targets
+
+SIDE = 16
+OBJECT = [4.0, 12.0]
+SMALL = {"channels": 8, "convolutions": 1}
+REGIONS = {"width": 16, "pool": 3, "channels": 8, "samples": 16}
+
+HEADS = {
+    "global_box": (GlobalBox, {}),
+    "dense_box": (DenseBox, SMALL),
+    "retina, atss": (Retina, SMALL),
+    "retina, best overlap": (Retina, {**SMALL, "assignment": "max_iou"}),
+    "fcos": (FCOS, SMALL),
+    "centernet": (CenterNet, SMALL),
+    "yolo": (YOLO, {}),
+    "yolox": (YOLOX, SMALL),
+    "rcnn": (RCNN, {"widths": [8, 16], "crop": 8, "samples": 16}),
+    "fast_rcnn": (FastRCNN, REGIONS),
+    "faster_rcnn": (FasterRCNN, {**REGIONS, "proposals": 16}),
+}
+
+every_head = pytest.mark.parametrize("name", HEADS)
+both = pytest.mark.parametrize("dims", [2, 3])
+
+
+def levels_of(dims: int) -> tuple[Level, ...]:
+    return tuple(Level(8, (s,) * dims) for s in (4, 8))
+
+
+def make(name: str, dims: int) -> nn.Module:
+    torch.manual_seed(0)
+    head, args = HEADS[name]
+    if "rcnn" in name and name != "faster_rcnn":
+        args = {**args, "proposal_sizes": [[8.0] * dims]}
+    return head(levels_of(dims), ["a", "b"], **args)
+
+
+def features(dims: int, images: int = 2) -> tuple[torch.Tensor, ...]:
+    draw = torch.Generator().manual_seed(1)
+    return tuple(torch.randn(images, 8, *[SIDE // s] * dims, generator=draw).requires_grad_() for s in (4, 8))
+
+
+def annotated(dims: int, classes: list[int]) -> Annotation:
+    boxes = np.array([[OBJECT[0]] * dims + [OBJECT[1]] * dims] * len(classes), np.float32)
+    return Annotation(boxes=boxes.reshape(-1, 2 * dims), box_classes=np.array(classes, np.int64))
+
+
+def targets_of(dims: int, *annotations: Annotation) -> Targets:
+    return Targets.collate(annotations, (SIDE,) * dims, classes=2)
+
+
+@every_head
+@both
+def test_losses_are_finite_scalars_and_reach_every_parameter(name, dims):
+    head, pyramid = make(name, dims), features(dims)
+    losses = head.loss(head(pyramid), targets_of(dims, annotated(dims, [2]), annotated(dims, [])))
+    assert all(loss.dim() == 0 and torch.isfinite(loss) for loss in losses.values())
+    sum(losses.values()).backward()
+    assert all(p.grad is not None for p in head.parameters())
+
+
+@every_head
+@both
+def test_a_case_without_boxes_gives_no_gradient_even_if_its_targets_are_nan(name, dims):
+    head, pyramid = make(name, dims), features(dims)
+    targets = targets_of(dims, annotated(dims, [1]), Annotation())
+    targets.boxes[1] = torch.full((1, 2 * dims), torch.nan)
+    targets.box_classes[1] = torch.ones(1, dtype=torch.int64)
+    losses = head.loss(head(pyramid), targets)
+    sum(losses.values()).backward()
+    for x in pyramid:
+        if x.grad is not None:
+            assert torch.isfinite(x.grad).all()
+            assert x.grad[1].abs().sum() == 0
+    assert sum(x.grad[0].abs().sum() for x in pyramid if x.grad is not None) > 0
+
+
+@every_head
+@both
+@pytest.mark.parametrize("annotation", ["nobody looked", "no object"])
+def test_a_batch_without_objects_is_finite_and_carries_the_graph(name, dims, annotation):
+    head, pyramid = make(name, dims), features(dims)
+    none = Annotation() if annotation == "nobody looked" else annotated(dims, [])
+    losses = head.loss(head(pyramid), targets_of(dims, none, none))
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    assert annotation == "no object" or sum(losses.values()) == 0
+    sum(losses.values()).backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in head.parameters())
+
+
+@pytest.mark.parametrize("name", [n for n in HEADS if "rcnn" not in n])
+@both
+def test_the_loss_does_not_depend_on_how_often_an_image_stands_in_the_batch(name, dims):
+    head, (fine, coarse) = make(name, dims).eval(), features(dims, images=1)
+    once = head.loss(head((fine, coarse)), targets_of(dims, annotated(dims, [1])))
+    twice = head.loss(
+        head((fine.repeat(3, *[1] * (dims + 1)), coarse.repeat(3, *[1] * (dims + 1)))),
+        targets_of(dims, *[annotated(dims, [1])] * 3),
+    )
+    for part, value in once.items():
+        torch.testing.assert_close(twice[part], value, atol=1e-4, rtol=1e-4)
+
+
+@every_head
+@both
+def test_detections_are_sorted_real_boxes_of_known_classes(name, dims):
+    head = make(name, dims).eval()
+    for module in head.modules():
+        if hasattr(module, "score_threshold"):
+            module.score_threshold = 1e-5
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        found = head.decode(head(features(dims))).detections
+    assert len(found) == 2
+    assert sum(map(len, found)) > 0 or name == "yolo"
+    for each in found:
+        assert each.boxes.shape == (len(each), 2 * dims)
+        assert each.boxes.dtype == each.scores.dtype == torch.float32
+        assert torch.isfinite(each.boxes).all()
+        assert (each.boxes[:, dims:] > each.boxes[:, :dims]).all()
+        assert (each.scores.diff() <= 0).all()
+        assert ((each.scores >= 0) & (each.scores <= 1)).all()
+        assert set(each.classes.tolist()) <= {1, 2}
+
+
+@every_head
+@both
+def test_a_state_dict_restores_the_output(name, dims):
+    head, other, pyramid = make(name, dims).eval(), make(name, dims).eval(), features(dims)
+    for parameter in other.parameters():
+        nn.init.normal_(parameter)
+    other.load_state_dict(head.state_dict())
+    one, two = (h.decode(h(pyramid)).detections for h in (head, other))
+    assert all(torch.equal(a.boxes, b.boxes) for a, b in zip(one, two, strict=True))
+
+
+@every_head
+@both
+def test_learns_to_find_the_object_and_to_stay_silent_without_one(name, dims):
+    head = make(name, dims)
+    conv = (nn.Conv2d, nn.Conv3d)[dims - 2]
+    fine, coarse = conv(1, 8, 4, 4), conv(8, 8, 2, 2)
+    images = torch.zeros(2, 1, *[SIDE] * dims)
+    images[(0, 0, *[slice(*map(int, OBJECT))] * dims)] = 1
+    targets = targets_of(dims, annotated(dims, [2]), annotated(dims, []))
+    parameters = [*head.parameters(), *fine.parameters(), *coarse.parameters()]
+    optimizer = torch.optim.Adam(parameters, lr=1e-2)
+
+    def pyramid():
+        first = torch.relu(fine(images))
+        return first, coarse(first)
+
+    for _ in range(200 if name == "global_box" else 80):  # one linear layer behind a mean learns slowly
+        loss = sum(head.loss(head(pyramid()), targets).values())
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 5.0)
+        optimizer.step()
+    with torch.no_grad():
+        present, absent = head.eval().decode(head(pyramid())).detections
+    assert present.classes[0] == 2
+    assert overlap(present.boxes[0], targets.boxes[0][0]) > 0.5
+    assert len(absent) == 0 or absent.scores[0] < present.scores[0] / 2

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from cphloc.annotation import Annotation
+from cphloc.components.head.dense_box import DenseBox
+from cphloc.levels import Level
+from cphloc.ops.anchor_head import AnchorOutput
+from cphloc.targets import Targets
+
+
+def head_of(dims: int, strides: tuple[int, ...] = (4,)) -> DenseBox:
+    return DenseBox(tuple(Level(4, (s,) * dims) for s in strides), classes=["a"], channels=4, convolutions=0)
+
+
+def targets_of(dims: int, boxes: list, size: int = 32) -> Targets:
+    boxes = np.array(boxes, np.float32).reshape(-1, 2 * dims)
+    annotation = Annotation(boxes=boxes, box_classes=np.ones(len(boxes), np.int64))
+    return Targets.collate([annotation], (size,) * dims, classes=1)
+
+
+def perfect(dims: int, cell: tuple[int, ...], offset: float, log_size: float) -> AnchorOutput:
+    scores = torch.full((1, 1, *[8] * dims), -20.0)
+    deltas = torch.zeros(1, 2 * dims, *[8] * dims)
+    scores[(0, 0, *cell)] = 20.0
+    deltas[(0, slice(None), *cell)] = torch.tensor([offset] * dims + [log_size] * dims)
+    return AnchorOutput((scores,), (deltas,))
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_offset_in_cells_and_log_size_decode_to_the_box_and_cost_nothing(dims):
+    cell = (3, 1, 5)[:dims]
+    raw = perfect(dims, cell, offset=0.25, log_size=float(np.log(3)))
+    centre = torch.tensor([(i + 0.75) * 4 for i in cell])
+    box = torch.cat([centre - 6, centre + 6])
+    found = head_of(dims).decode(raw).detections[0]
+    assert_close(found.boxes, box[None], atol=1e-4, rtol=0)
+    losses = head_of(dims).loss(raw, targets_of(dims, [box.tolist()], size=64))
+    assert float(sum(losses.values())) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_an_object_moved_by_a_stride_is_told_by_the_next_cell_in_the_same_words(dims):
+    raw = perfect(dims, (2,) * dims, offset=0.3, log_size=0.5)
+    moved = AnchorOutput(*(tuple(x.roll(1, dims=2) for x in maps) for maps in raw))
+    before, after = (head_of(dims).decode(r).detections[0].boxes[0] for r in (raw, moved))
+    shift = torch.zeros(dims)
+    shift[0] = 4
+    assert_close(after - before, shift.repeat(2))
+
+
+@pytest.mark.parametrize(("strides", "cells"), [((4,), 819_200), ((4, 8, 16, 32), 936_704)])
+def test_the_lectures_scan_has_as_many_predictions_as_computed(strides, cells):
+    levels = tuple(Level(2, (s, s, s)) for s in strides)
+    with torch.device("meta"):
+        head = DenseBox(levels, classes=["nodule"], channels=2, convolutions=0)
+        raw = head(tuple(torch.empty(1, 2, *level.size((200, 512, 512))) for level in levels))
+    assert sum(x[0, 0].numel() for x in raw.scores) == cells
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_boxes_that_lose_their_cell_are_counted(dims):
+    head = head_of(dims)
+    centre = torch.tensor([10.0] * dims)
+    boxes = [torch.cat([centre - r, centre + r]).tolist() for r in (2, 5)]
+    head.loss(head((torch.zeros(1, 4, *[8] * dims),)), targets_of(dims, boxes))
+    assert head.collisions == 1
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_each_box_is_told_on_the_level_of_its_size(dims):
+    head = head_of(dims, strides=(2, 4, 8))
+    boxes = torch.tensor([[1.0] * dims + [5.0] * dims, [0.0] * dims + [17.0] * dims, [0.0] * dims + [40.0] * dims])
+    assigned = head.assign([], boxes, [(24,) * dims, (12,) * dims, (6,) * dims])
+    start = 0
+    for number, cells in enumerate((24, 12, 6)):
+        here = assigned[start : start + cells**dims]
+        start += cells**dims
+        assert here[here >= 0].tolist() == [number]

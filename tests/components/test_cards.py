@@ -1,0 +1,259 @@
+"""What every card promises, asked of all of them by one walk, in 2-D and 3-D.
+
+A component added by a card, a file and a test of its own is walked here without a further line, unless its defaults
+are too large for a test (`SMALL`) or it has a reason to differ (the tables of exceptions).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from cphloc import registry
+from cphloc.annotation import Annotation
+from cphloc.levels import Level
+from cphloc.targets import Prediction, Targets
+
+SIDE = 16
+CLASSES = ["a", "b"]
+STRIDES = (2, 4)
+WIDTHS = (4, 6)
+
+REGIONS = {"pool": 2, "width": 8, "channels": 4, "samples": 8}
+
+SMALL: dict[str, dict[str, Any]] = {
+    "backbone/conv_encoder": {"widths": [4, 8]},
+    "backbone/mlp": {"size": [SIDE] * 3, "widths": [8]},
+    "backbone/monai_segresnet": {"filters": 8, "blocks": [1, 1]},
+    "backbone/timm": {"name": "test_resnet", "out_indices": [0, 1]},
+    "neck/bifpn": {"channels": 4},
+    "neck/fpn": {"channels": 4, "extra_levels": 1},
+    "neck/pyramid_sum": {"channels": 4},
+    "head/semantic_fpn": {"channels": 4, "norm": "instance"},
+    "head/rcnn": {"proposal_sizes": [[8.0] * 3], "widths": [8], "crop": 4, "samples": 8},
+    "head/fast_rcnn": {"proposal_sizes": [[8.0] * 3], **REGIONS},
+    "head/faster_rcnn": {"proposals": 8, **REGIONS},
+    **{f"head/{name}": {"channels": 8, "convolutions": 1} for name in ("dense_box", "retina", "fcos", "centernet")},
+    "head/yolox": {"channels": 8, "convolutions": 1},
+}
+"""Arguments that make a component tiny; one number per axis is given for three and cut to the dims."""
+
+NO_PARAMETERS = {"backbone/identity": "gives the image on as it is"}
+
+NOT_EXPORTED = {
+    "backbone/mlp": "refuses other image sizes by a test of the size, in Python",
+    "head/rcnn": "the regions are read in loss and decode; forward hands the pyramid on",
+    "head/fast_rcnn": "the regions are read in loss and decode; forward hands the pyramid on",
+    "head/faster_rcnn": "how many regions survive the suppression depends on the image",
+}
+"""Components whose forward is not exported, with the reason."""
+
+CARDS = [
+    (f"{kind}/{name}", dims)
+    for kind in ("backbone", "neck", "head", "loss")
+    for name, card in registry.cards(kind).items()
+    for dims in card.dims
+]
+
+every_card = pytest.mark.parametrize(("card", "dims"), CARDS, ids=[f"{card}-{dims}d" for card, dims in CARDS])
+every_head = pytest.mark.parametrize(
+    ("card", "dims"),
+    [(card, dims) for card, dims in CARDS if card.startswith("head/")],
+    ids=[f"{card}-{dims}d" for card, dims in CARDS if card.startswith("head/")],
+)
+TENSOR_PARTS = [(card, dims) for card, dims in CARDS if not card.startswith("loss/") and card not in NOT_EXPORTED]
+every_tensor_part = pytest.mark.parametrize(
+    ("card", "dims"), TENSOR_PARTS, ids=[f"{card}-{dims}d" for card, dims in TENSOR_PARTS]
+)
+
+
+def make(card: str, dims: int, seed: int = 0) -> nn.Module:
+    """The component of a card, tiny, as the build would wire it."""
+    torch.manual_seed(seed)
+    kind, name = card.split("/")
+    made = registry.resolve(kind, name)
+    wired = {"in_channels": 2, "dims": dims, "levels": levels(dims), "classes": CLASSES}
+    wanted = inspect.signature(made).parameters
+    args = {key: _cut(key, value, dims) for key, value in SMALL.get(card, {}).items()}
+    return made(**args, **{key: value for key, value in wired.items() if key in wanted})
+
+
+def _cut(key: str, value: Any, dims: int) -> Any:
+    if key == "size":
+        return value[:dims]
+    return [each[:dims] for each in value] if key == "proposal_sizes" else value
+
+
+def levels(dims: int) -> tuple[Level, ...]:
+    return tuple(Level(width, (stride,) * dims) for width, stride in zip(WIDTHS, STRIDES, strict=True))
+
+
+def inputs(card: str, dims: int) -> tuple[Any, ...]:
+    """What ``forward`` takes, drawn at random; losses get predictions that want a gradient."""
+    torch.manual_seed(1)
+    kind, name = card.split("/")
+    if kind == "backbone":
+        return (torch.randn(3, 2, *[SIDE] * dims),)
+    if kind in ("neck", "head"):
+        layout = zip(WIDTHS, STRIDES, strict=True)
+        return (tuple(torch.randn(3, width, *[SIDE // stride] * dims) for width, stride in layout),)
+    (takes,) = registry.card(kind, name).takes
+    return {"mask": _masks, "scores": _scores, "boxes": _boxes, "attention": _attention}[takes](dims)
+
+
+def _masks(dims: int) -> tuple[Tensor, Tensor]:
+    target = torch.randint(0, 3, (2, *[8] * dims))
+    target[:, 0] = 255
+    return torch.randn(2, 3, *[8] * dims, requires_grad=True), target
+
+
+def _scores(dims: int) -> tuple[Tensor, Tensor]:
+    return torch.randn(4, 5, requires_grad=True), torch.randint(0, 2, (4, 5)).float()
+
+
+def _boxes(dims: int) -> tuple[Tensor, Tensor]:
+    low, size = torch.rand(5, dims) * 4, torch.rand(5, dims) * 4 + 1
+    target = torch.cat([low, low + size], 1)
+    return (target + 0.3).requires_grad_(), target
+
+
+def _attention(dims: int) -> tuple[Tensor, Tensor, list[Tensor]]:
+    scores = torch.randn(2, *[4] * dims, requires_grad=True)
+    region = torch.zeros(2, *[4] * dims)
+    region[..., :2] = 1
+    return scores.flatten(1).log_softmax(1).view(scores.shape), region, list(region[:, None])
+
+
+def targets(dims: int) -> Targets:
+    """Three cases: two objects with their mask; a coarse region and its label; nothing at all."""
+    mask = np.zeros((SIDE,) * dims, np.uint8)
+    mask[(slice(2, 10),) * dims], mask[(slice(11, 15),) * dims] = 1, 2
+    region = np.zeros((SIDE,) * dims, np.float32)
+    region[..., : SIDE // 2] = 1
+    coarse = Annotation(region=region, label=np.array([1, 0], np.float32))
+    return Targets.collate([Annotation(mask=mask), coarse, Annotation()], (SIDE,) * dims, classes=2)
+
+
+def objective(card: str, module: nn.Module, raw: Any, dims: int) -> Tensor:
+    """A head's own losses; for other components the squares of what they give."""
+    if card.startswith("head/"):
+        return sum(module.loss(raw, targets(dims)).values())
+    return sum(x.float().square().mean() for x in tensors(raw))
+
+
+def tensors(value: Any) -> Iterator[Tensor]:
+    """All tensors inside tuples, lists, mappings and dataclasses, in order."""
+    if isinstance(value, Tensor):
+        yield value
+    elif dataclasses.is_dataclass(value):
+        yield from tensors([getattr(value, each.name) for each in dataclasses.fields(value)])
+    elif isinstance(value, Mapping):
+        yield from tensors(list(value.values()))
+    elif isinstance(value, tuple | list):
+        for each in value:
+            yield from tensors(each)
+
+
+@every_card
+def test_forward_loss_and_backward_reach_every_parameter(card, dims):
+    module, given = make(card, dims), inputs(card, dims)
+    loss = objective(card, module, module(*given), dims)
+    assert loss.isfinite()
+    wanting = {"input": given[0]} if card.startswith("loss/") else dict(module.named_parameters())
+    assert bool(wanting) == (card not in NO_PARAMETERS)
+    gradients = torch.autograd.grad(loss, list(wanting.values()), allow_unused=True) if wanting else ()
+    missing = [name for name, g in zip(wanting, gradients, strict=True) if g is None or not g.isfinite().all()]
+    assert missing == []
+    assert not wanting or any(g.any() for g in gradients)
+
+
+@pytest.mark.parametrize(
+    ("card", "dims"), [c for c in CARDS if c[0].split("/")[0] in ("backbone", "neck")], ids=lambda v: str(v)
+)
+def test_published_levels_are_what_comes_out(card, dims):
+    module = make(card, dims).eval()
+    out = module(*inputs(card, dims))
+    assert [(x.shape[1], tuple(x.shape[2:])) for x in out] == [
+        (level.channels, level.size((SIDE,) * dims)) for level in module.levels
+    ]
+
+
+@every_head
+def test_decode_gives_what_the_card_says(card, dims):
+    module = make(card, dims).eval()
+    with torch.no_grad():
+        found = module.decode(module(*inputs(card, dims)))
+    assert isinstance(found, Prediction)
+    gives = registry.card(*card.split("/")).gives
+    assert (found.mask_probabilities is not None) == ("mask" in gives)
+    assert (found.detections is not None) == ("boxes" in gives)
+    assert (found.attention is not None) == ("attention" in gives)
+    assert (found.label_probabilities is not None) == ("labels" in gives)
+    if found.mask_probabilities is not None:
+        assert found.mask_probabilities.shape == (3, 3, *[SIDE] * dims)
+        torch.testing.assert_close(found.mask_probabilities.sum(1), torch.ones(3, *[SIDE] * dims))
+    if found.attention is not None:
+        torch.testing.assert_close(found.attention.flatten(1).sum(1), torch.ones(3))
+    if found.label_probabilities is not None:
+        assert found.label_probabilities.shape == (3, 2)
+        assert ((found.label_probabilities >= 0) & (found.label_probabilities <= 1)).all()
+    assert found.detections is None or [each.boxes.shape[1] for each in found.detections] == [2 * dims] * 3
+
+
+@every_card
+def test_half_precision_is_finite(card, dims):
+    module, given = make(card, dims), inputs(card, dims)
+    if card.startswith("loss/"):
+        given = (given[0].detach().bfloat16(), *given[1:])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        raw = module(*given)
+        loss = objective(card, module, raw, dims)
+    assert loss.isfinite()
+    assert not card.startswith("loss/") or raw.dtype == torch.float32
+
+
+@every_card
+def test_a_state_dict_restores_the_output(card, dims):
+    module, other = make(card, dims).eval(), make(card, dims, seed=7).eval()
+    other.load_state_dict(module.state_dict())
+    with torch.no_grad():
+        one, two = (list(tensors(answer(card, each, inputs(card, dims)))) for each in (module, other))
+    assert len(one) == len(two) > 0
+    assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+def answer(card: str, module: nn.Module, given: tuple[Any, ...]) -> Any:
+    raw = module(*given)
+    return [raw, module.decode(raw)] if card.startswith("head/") else raw
+
+
+@every_tensor_part
+def test_an_exported_program_gives_the_same_numbers(card, dims):
+    module, given = make(card, dims).eval(), inputs(card, dims)
+    with torch.no_grad():
+        exported = torch.export.export(module, given, strict=False).module()(*given)
+        for got, expected in zip(tensors(exported), tensors(module(*given)), strict=True):
+            torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.slow
+@every_tensor_part
+def test_a_compiled_module_gives_the_same_numbers(card, dims):
+    module, given = make(card, dims).eval(), inputs(card, dims)
+    torch._dynamo.reset()
+    compiled = torch.compile(module, backend="aot_eager")  # traces everything and needs no compiler of C++
+    with torch.no_grad():
+        for got, expected in zip(tensors(compiled(*given)), tensors(module(*given)), strict=True):
+            torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_exceptions_name_cards_that_exist():
+    known = {card for card, _ in CARDS}
+    assert set(SMALL) | set(NO_PARAMETERS) | set(NOT_EXPORTED) <= known

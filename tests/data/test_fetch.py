@@ -1,0 +1,153 @@
+import hashlib
+import io
+import json
+import shutil
+import tarfile
+import threading
+import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from cphloc.cli import main
+from cphloc.data import fetch as module
+from cphloc.data.datasets.hippocampus import SAMPLE, Hippocampus
+from cphloc.data.fetch import SOURCES, Source, fetch
+from cphloc.data.fingerprint import content_hash, fingerprint
+from cphloc.errors import CphlocError, InputError
+
+
+def _packed(kind: str) -> bytes:
+    """The shipped cases as the Decathlon packs them, with the clutter of its archives."""
+    files = {f"Task/imagesTr/{p.name}": p.read_bytes() for p in (SAMPLE / "images").iterdir()}
+    files |= {f"Task/labelsTr/{p.name}": p.read_bytes() for p in (SAMPLE / "labels").iterdir()}
+    files |= {"Task/imagesTr/._hidden.nii.gz": b"x", "Task/imagesTs/a.nii.gz": b"x", "Task/imagesTr/../../evil": b"x"}
+    buffer = io.BytesIO()
+    if kind == "zip":
+        with zipfile.ZipFile(buffer, "w") as archive:
+            for name, content in files.items():
+                archive.writestr(name, content)
+    else:
+        with tarfile.open(fileobj=buffer, mode="w") as archive:
+            for name, content in files.items():
+                info = tarfile.TarInfo(f"./{name}")
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+class Server:
+    """Serves one file with ranges; breaks off after ``limit`` bytes of an answer."""
+
+    def __init__(self) -> None:
+        self.content, self.limit, self.ranges = b"", None, []
+        owner = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                asked = self.headers.get("Range")
+                owner.ranges.append(asked)
+                start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0
+                if start >= len(owner.content):
+                    self.send_error(416)
+                    return
+                rest = owner.content[start:]
+                self.send_response(206 if asked else 200)
+                self.send_header("Content-Length", str(len(rest)))
+                self.end_headers()
+                self.wfile.write(rest[: owner.limit])
+
+            def log_message(self, *arguments) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.http.server_port}/data"
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    server = Server()
+    monkeypatch.setenv("CPHLOC_DATA", str(tmp_path / "data"))
+    monkeypatch.delenv("CPHLOC_OFFLINE", raising=False)
+    splits = tmp_path / "splits"
+    splits.mkdir()
+    shutil.copy(SAMPLE / "cases.csv", splits / "hippocampus.csv")
+    monkeypatch.setattr(module, "_SHIPPED_SPLITS", splits)
+    yield server
+    server.http.shutdown()
+
+
+def _publish(server, monkeypatch, kind="tar", **checks):
+    server.content = _packed(kind)
+    checks = checks or {"md5": hashlib.md5(server.content).hexdigest()}
+    folders = {"Task/imagesTr": "images", "Task/labelsTr": "labels"}
+    monkeypatch.setitem(SOURCES, "hippocampus", Source(server.url, folders, **checks))
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_fetched_data_are_found_and_whole(server, monkeypatch, tmp_path, kind, capsys):
+    _publish(server, monkeypatch, kind)
+    assert main(["data", "fetch", "hippocampus"]) == 0
+    assert "licence: CC BY-SA 4.0" in capsys.readouterr().out
+    fetched, shipped = Hippocampus().cases("train"), Hippocampus("sample").cases("train")
+    assert [content_hash(c) for c in fetched] == [content_hash(c) for c in shipped]
+    folder = tmp_path / "data/hippocampus"
+    assert sorted(p.name for p in folder.iterdir()) == ["SOURCE", "cases.csv", "images", "labels"]
+    assert len(list((folder / "images").iterdir())) == len(list((SAMPLE / "images").iterdir()))
+    fetch("hippocampus")
+    assert len(server.ranges) == 1
+
+
+def test_broken_download_is_continued(server, monkeypatch):
+    _publish(server, monkeypatch)
+    server.limit = 100_000
+    with pytest.raises(CphlocError, match=r"broke off after 100,000 of .* run the command again to continue"):
+        fetch("hippocampus")
+    server.limit = None
+    fetch("hippocampus")
+    assert server.ranges == [None, "bytes=100000-"]
+    assert len(Hippocampus().cases("train")) == len(Hippocampus("sample").cases("train"))
+
+
+@pytest.mark.parametrize("checks", [{"md5": "0" * 32}, {"fingerprint": "0" * 64}])
+def test_other_content_gets_no_place(server, monkeypatch, tmp_path, checks):
+    _publish(server, monkeypatch, **checks)
+    with pytest.raises(CphlocError, match=r"gave another file|holds other cases"):
+        fetch("hippocampus")
+    assert not list((tmp_path / "data").glob("*"))
+
+
+def test_right_fingerprint_is_accepted(server, monkeypatch):
+    cases = [c for split in ("train", "val", "test") for c in Hippocampus("sample").cases(split)]
+    expected = fingerprint((c.id, content_hash(c)) for c in cases)
+    _publish(server, monkeypatch, fingerprint=expected)
+    assert fetch("hippocampus").is_dir()
+
+
+def test_refuses_offline_and_says_where_people_get_the_rest(monkeypatch, tmp_path):
+    monkeypatch.setenv("CPHLOC_DATA", str(tmp_path))
+    monkeypatch.setenv("CPHLOC_OFFLINE", "1")
+    with pytest.raises(CphlocError, match="CPHLOC_OFFLINE forbids downloading 'bccd'"):
+        fetch("bccd")
+    with pytest.raises(InputError, match=r"'busi' cannot be fetched by a program; get it from https://doi.org/"):
+        fetch("busi")
+
+
+def test_every_source_is_checked_and_carded():
+    for name, source in SOURCES.items():
+        assert source.md5 or source.fingerprint
+        assert source.url.startswith("https://")
+        assert name in module.registry.cards("dataset")
+
+
+def test_list_names_licence_and_place(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CPHLOC_DATA", str(tmp_path))
+    (tmp_path / "bccd").mkdir()
+    assert main(["data", "list"]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert str(tmp_path / "bccd") in lines["bccd"]
+    assert "CC BY 3.0" in lines["sts_petct"]
+    assert main(["data", "list", "b*", "--json"]) == 0
+    assert [f["name"] for f in json.loads(capsys.readouterr().out)] == ["bccd", "busi"]
+    assert main(["data", "fetch"]) == 2

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from cphloc import cli
+
+BASE = Path(__file__).parent / "broken_recipes" / "base.yaml"
+PYTHON = [sys.executable, "-m", "cphloc.cli"]
+
+
+@pytest.fixture
+def run(fixture_registry, capsys):
+    """Run one command; gives its exit code, its output and its errors."""
+
+    def run(*argv: str) -> tuple[int, str, str]:
+        code = cli.main(argv)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def test_list_aligns_names_and_summaries(run):
+    assert run("list", "heads") == (0, "retina  Boxes from anchors\nunet    U-Net decoder\n", "")
+    assert run("list", "head", "losses", "*o*")[1] == "losses  focal  Focal loss\nlosses  giou   Generalized IoU\n"
+    assert run("list", "heads", "u*", "--json")[1] == (
+        '[\n  {\n    "group": "heads",\n    "name": "unet",\n    "summary": "U-Net decoder"\n  }\n]\n'
+    )
+
+
+def test_list_of_nothing_suggests_a_name(run):
+    assert run("list", "heads", "unett") == (2, "", "nothing is called 'unett'; did you mean 'unet'?\n")
+
+
+def test_show_says_types_defaults_and_meaning(run):
+    code, out, _ = run("show", "conv_encoder")
+    assert code == 0
+    assert out.splitlines()[0] == "backbone conv_encoder: Plain encoder"
+    norm = next(line for line in out.splitlines() if line.startswith("  norm"))
+    assert [part.strip() for part in norm.split("  ") if part.strip()] == [
+        "norm", "instance, batch or group", "= instance", "normalization.",
+    ]  # fmt: skip
+    facts = json.loads(run("show", "head/unet", "--json")[1])
+    assert facts["rung"] == "mask"
+    assert [a["name"] for a in facts["arguments"]] == ["classes", "deep", "loss"]
+    assert facts["arguments"][2]["type"] == "loss block or null"
+
+
+def test_show_of_an_unknown_name_suggests_one(run, monkeypatch):
+    assert run("show", "unett") == (2, "", "no component or entry 'unett'; did you mean 'unet'?\n")
+    assert run("show", "head/unett") == (2, "", "unknown head 'unett'; did you mean 'unet'?\n")
+
+
+def test_check_reports_every_recipe(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("good.yaml").write_text(BASE.read_text())
+    Path("bad.yaml").write_text(BASE.read_text().replace("steps:", "step:"))
+    assert run("check", "--syntax", "good.yaml") == (0, "good.yaml: ok\n", "")
+    code, out, _ = run("check", "--syntax", "good.yaml", "bad.yaml", "none.yaml")
+    assert (code, out.splitlines()) == (
+        2,
+        [
+            "good.yaml: ok",
+            "bad.yaml:13:3: train.step: unknown key 'step'; did you mean 'steps'?",
+            "no recipe 'none.yaml'; give the path of a .yaml file, or a name from: cphloc list recipes",
+        ],
+    )
+    facts = json.loads(run("check", "--syntax", "bad.yaml", "--json")[1])
+    assert facts[0]["problems"][0]["path"] == "train.step"
+
+
+def test_check_asks_the_build_once_the_language_is_right(run, monkeypatch):
+    build = types.ModuleType("cphloc.wiring")
+    build.check = lambda recipe: ["a problem of shapes"]
+    monkeypatch.setitem(sys.modules, "cphloc.wiring", build)
+    assert run("check", str(BASE)) == (2, "a problem of shapes\n", "")
+
+
+def test_explain_fill_and_diff(run, tmp_path):
+    lines = run("explain", str(BASE), "--set", "train.steps=7")[1].splitlines()
+    assert any(line.split() == ["train.steps", "7", "--set", "train.steps=7"] for line in lines)
+    assert any(line.split() == ["train.seed", "0", "default"] for line in lines)
+    filled = tmp_path / "base.yaml"
+    filled.write_text(run("fill", str(BASE))[1])
+    assert run("diff", str(BASE), str(filled)) == (0, "no difference\n", "")
+    filled.write_text(filled.read_text().replace("steps: 6000", "steps: 7"))
+    assert json.loads(run("diff", str(BASE), str(filled), "--json")[1]) == [{"path": "train.steps", "a": 6000, "b": 7}]
+
+
+def test_schema_and_completion_print(run):
+    assert json.loads(run("schema")[1])["title"] == "cphloc recipe"
+    for shell in ("bash", "zsh", "fish"):
+        assert "conv_encoder" in run("completion", shell)[1]
+    script = run("completion", "bash")[1] + "COMP_WORDS=(cphloc show un); COMP_CWORD=2; _cphloc; echo ${COMPREPLY[@]}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "unet\n"
+
+
+def test_an_unknown_command_or_a_wrong_recipe_ends_with_2_and_no_traceback(run):
+    assert run("lst") == (2, "", "unknown command 'lst'; did you mean 'list'?\n")
+    assert run("fill", "none") == (
+        2,
+        "",
+        "no recipe 'none'; give the path of a .yaml file, or a name from: cphloc list recipes\n",
+    )
+    code, out, err = run("fill", str(BASE), "--set", "dims=5", "--json")
+    assert (code, err) == (2, "")
+    assert json.loads(out)["problems"] == [
+        {"where": "--set dims=5", "path": "dims", "what": "5 is not one of 2 or 3", "fix": "give 2 or 3"}
+    ]
+
+
+def test_debug_shows_the_traceback():
+    done = subprocess.run([*PYTHON, "fill", "none", "--debug"], capture_output=True, text=True)
+    assert "Traceback" in done.stderr
+    assert "NotFoundError: no recipe 'none'" in done.stderr
+
+
+def test_an_unexpected_error_ends_with_1(run, monkeypatch):
+    from cphloc.commands import fill
+
+    monkeypatch.setattr(fill.recipe, "load", lambda *_: 1 / 0)
+    assert run("fill", str(BASE)) == (
+        1,
+        "",
+        "ZeroDivisionError: division by zero; run it again with --debug to see where\n",
+    )
+
+
+def test_a_reader_that_leaves_early_is_no_error():
+    done = subprocess.run(
+        f"{sys.executable} -m cphloc.cli schema | head -1", shell=True, capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr) == ("{\n", "")
+
+
+@pytest.mark.parametrize("name", cli.commands())
+def test_every_command_has_help_and_takes_json(name):
+    parser = cli.parser(only=name).commands[name]
+    assert len(parser.description) > 10
+    assert "--json" in parser._option_string_actions
+
+
+def cpu_seconds(cache: Path, *command: str) -> float:
+    """Least CPU time of several runs, with compiled modules as every installation has them."""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    environment |= {"PYTHONPYCACHEPREFIX": str(cache), "OMP_NUM_THREADS": "1"}
+    taken = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(command, check=True, capture_output=True, env=environment)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return min(taken)
+
+
+def test_commands_that_need_no_torch_are_quick(tmp_path):
+    reference = cpu_seconds(tmp_path, sys.executable, "-c", "import yaml, pydantic")
+    listing = cpu_seconds(tmp_path, *PYTHON, "list", "heads")
+    showing = cpu_seconds(tmp_path, *PYTHON, "show", "unet")
+    assert listing < 2 * reference
+    assert showing < 3.5 * reference
+
+
+@pytest.mark.parametrize("argv", [("list",), ("show", "unet"), ("schema",), ("list", "recipes")], ids=" ".join)
+def test_they_import_no_heavy_library(argv):
+    code = (
+        f"import sys; from cphloc import cli; assert cli.main({list(argv)!r}) == 0\n"
+        "heavy = {'torch', 'timm', 'numpy', 'rich', 'lightning', 'mlflow', 'albumentations', 'monai'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

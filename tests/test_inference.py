@@ -1,0 +1,116 @@
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from cphloc.inference import infer
+from cphloc.levels import Level
+from cphloc.model import Model
+from cphloc.targets import Detections, Prediction
+
+SIZES = {2: (20, 26), 3: (12, 20, 15)}
+PATCH = {2: (8, 8), 3: (8, 8, 8)}
+
+
+class Pixels(nn.Module):
+    """A backbone that gives the image itself."""
+
+    def __init__(self, dims):
+        super().__init__()
+        self.levels = (Level(1, (1,) * dims),)
+        self.one = nn.Parameter(torch.ones(1))
+
+    def forward(self, x):
+        return (x * self.one,)
+
+
+class Everything(nn.Module):
+    """A head whose answers follow from the window alone: bright is class 1, and one box around the bright voxels."""
+
+    classes: ClassVar = {1: "bright"}
+
+    def forward(self, pyramid):
+        return pyramid[0]
+
+    def decode(self, raw):
+        bright = raw[:, 0]
+        found = []
+        for image in bright:
+            where = (image > 0.5).nonzero().float()
+            boxes = (
+                torch.cat([where.amin(0), where.amax(0) + 1])[None] if len(where) else torch.zeros(0, 2 * image.dim())
+            )
+            found.append(Detections(boxes, torch.full((len(boxes),), 0.9), torch.ones(len(boxes), dtype=torch.long)))
+        weight = bright.clamp(min=1e-6)
+        return Prediction(
+            mask_probabilities=torch.stack([1 - bright.sigmoid(), bright.sigmoid()], 1),
+            detections=found,
+            attention=weight / weight.sum(dim=tuple(range(1, weight.dim())), keepdim=True),
+            label_probabilities=bright.flatten(1).amax(1, keepdim=True).clamp(0, 1),
+            extra={"risk": bright.flatten(1).amax(1, keepdim=True)},
+        )
+
+
+def model(dims):
+    return Model(Pixels(dims), None, {"all": Everything()}).eval()
+
+
+def spot(dims):
+    image = torch.zeros(1, 1, *SIZES[dims])
+    image[(0, 0, *(slice(5, 7),) * dims)] = 1
+    return image
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("mirror", [False, True])
+def test_windows_and_mirrors_agree_with_the_whole_image_at_once(dims, mirror):
+    image = spot(dims)
+    whole = infer(model(dims), image)["all"]
+    windows = infer(model(dims), image, PATCH[dims], mirror=mirror)["all"]
+    assert torch.allclose(windows.mask_probabilities, whole.mask_probabilities, atol=1e-5)
+    assert windows.mask_probabilities.shape == (1, 2, *SIZES[dims])
+    assert torch.allclose(windows.label_probabilities, whole.label_probabilities)
+    assert torch.equal(windows.extra["risk"], whole.extra["risk"])
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("mirror", [False, True])
+def test_boxes_of_overlapping_windows_are_one_object_in_image_coordinates(dims, mirror):
+    found = infer(model(dims), spot(dims), PATCH[dims], mirror=mirror)["all"].detections[0]
+    best = found.boxes[found.scores.argmax()]
+    assert torch.allclose(best, torch.tensor([5.0] * dims + [7.0] * dims), atol=1e-4)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_attention_sums_to_one_and_points_at_the_spot(dims):
+    attention = infer(model(dims), spot(dims), PATCH[dims])["all"].attention[0]
+    assert attention.shape == SIZES[dims]
+    assert attention.sum().item() == pytest.approx(1, abs=1e-5)
+    assert all(i in (5, 6) for i in np.unravel_index(attention.argmax(), attention.shape))
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_an_image_smaller_than_the_patch_comes_back_in_its_own_size(dims):
+    image = torch.rand(1, 1, *(5,) * dims)
+    found = infer(model(dims), image, (16,) * dims)["all"]
+    assert found.mask_probabilities.shape[2:] == (5,) * dims
+    assert found.attention.shape[1:] == (5,) * dims
+
+
+def test_averaging_windows_is_averaging_logits():
+    class Position(Everything):
+        """Logits that depend on where a voxel lies in the window, so that windows disagree."""
+
+        def decode(self, raw):
+            ramp = torch.linspace(-3, 3, raw.shape[-1]).expand_as(raw[:, 0])
+            return Prediction(mask_probabilities=torch.stack([-ramp, ramp], 1).softmax(1))
+
+    from cphloc.ops.sliding_window import sliding_window
+
+    image = torch.zeros(1, 1, 16, 24)
+    found = infer(Model(Pixels(2), None, {"p": Position()}).eval(), image, (16, 16))["p"].mask_probabilities
+    ramp = torch.linspace(-3, 3, 16)
+    logits = sliding_window(lambda w: torch.stack([-ramp.expand(16, 16), ramp.expand(16, 16)])[None], image, (16, 16))
+    assert torch.allclose(found, logits.softmax(1), atol=1e-5)
