@@ -28,7 +28,11 @@ def test_an_entry_gets_one_summary_run_and_comes_back_whole(put_entry, tmp_path)
     assert {"speed/ms_per_case", "size/params_m", "size/peak_ram_mb"} <= measured[0]
     assert runs[run_ids[0]].data.params["recipe_sha256"] == entries[0].files["recipe.yaml"].sha256
 
-    for spec, folder in (("models:/unet3d-ct/1", folders[0]), ("models:/unet3d-ct@latest", folders[1])):
+    for spec, folder in (
+        ("models:/unet3d-ct/1", folders[0]),
+        ("models:/unet3d-ct@latest", folders[1]),
+        ("models:/unet3d-ct/latest", folders[1]),
+    ):
         fetched = download_entry(spec)
         assert {f.name: f.read_bytes() for f in fetched.iterdir()} == {f.name: f.read_bytes() for f in folder.iterdir()}
     with pytest.raises(NotFoundError, match="not in the model registry"):
