@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from cphloc.build import build
 from torch import Tensor
 
 from cphloc.annotation import Annotation
-from cphloc.build import build
 from cphloc.data.phantom import Scene, draw_phantom
 from cphloc.model import Model
 from cphloc.targets import Targets

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from cphloc.build import build_model
 from torch import nn
 
 from cphloc import registry
 from cphloc.annotation import Annotation, boxes_of, mask_of
-from cphloc.build import build_model
 from cphloc.components.backbone.conv_encoder import ConvEncoder
 from cphloc.components.head.dense_box import DenseBox
 from cphloc.components.head.unet import UNet

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from cphloc.build import build_model, check
 
 from cphloc import registry
 from cphloc.annotation import Annotation
-from cphloc.build import build_model, check
 from cphloc.data.phantom import Scene, draw_phantom
 from cphloc.model import Model
 from cphloc.recipe import Recipe, load

@@ -20,8 +20,8 @@ from packaging.version import Version
 
 import cphloc
 from cphloc import paths
+from cphloc.download import DownloadError, download, read_url
 from cphloc.errors import DataError, InputError, NotFoundError, did_you_mean
-from cphloc.zoo.download import DownloadError, download, read_url
 from cphloc.zoo.entry import ENTRY_FILE, Entry, File, Weights, sha256_of
 from cphloc.zoo.index import INDEX_FILE, Row, folders_of, parse_index, read_index
 from cphloc.zoo.versions import Wanted, wanted
@@ -56,7 +56,7 @@ class Listing:
                 raise NotFoundError(msg)
         else:
             expected = File(sha256=self.indexed.sha256, bytes=self.indexed.entry_bytes)
-            path = download([f"{self.place}/{ENTRY_FILE}"], expected, f"{self}/{ENTRY_FILE}")
+            path = _cached([f"{self.place}/{ENTRY_FILE}"], expected, f"{self}/{ENTRY_FILE}")
         return path.read_bytes()
 
     @property
@@ -107,7 +107,13 @@ class Listing:
                 return path
         elif file is not None:
             mirrors = [f"{self.place}/{file}", *mirrors]
-        return download(mirrors, pinned, f"{self}/{file or 'weights'}")
+        return _cached(mirrors, pinned, f"{self}/{file or 'weights'}")
+
+
+def _cached(urls: Sequence[str], pinned: File, what: str) -> Path:
+    """Path of a file in the cache, kept under its hash: never stale, and shared by the versions that have it."""
+    path = paths.cache() / "zoo" / "files" / pinned.sha256
+    return download(urls, path, what, f"sha256:{pinned.sha256}", pinned.bytes)
 
 
 def list_entries(
