@@ -7,13 +7,13 @@ import importlib
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "build": "cphloc.build",
+    "build": "cphloc.wiring",
     "load": "cphloc.zoo.load",
     "train": "cphloc.training.train",
     "evaluate": "cphloc.training.evaluate",
     "publish": "cphloc.zoo.publish",
     "list_entries": "cphloc.zoo.entries",
-    "Localization": "cphloc.predict",
+    "Localization": "cphloc.localization",
     "Geometry": "cphloc.geometry",
     "Annotation": "cphloc.annotation",
     "CphlocError": "cphloc.errors",

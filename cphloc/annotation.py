@@ -6,13 +6,14 @@ A stronger annotation always gives the weaker ones, never the reverse. A case ca
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
 from scipy import ndimage
 
-from cphloc.errors import DataError
+from cphloc.errors import DataError, InputError
 
 IGNORE = 255
 """Mask value of voxels nobody annotated: they count in no loss and no metric."""
@@ -90,6 +91,25 @@ class Annotation:
         elif done.label is None and done.region is not None and classes == 1:
             done = replace(done, label=np.array([float(done.region.any())], np.float32))
         return done
+
+
+def class_names(classes: Mapping[int, str] | Sequence[str]) -> dict[int, str]:
+    """Foreground classes by number; a list is numbered from 1, because 0 is the background.
+
+    Raises:
+        InputError: no class, numbers that are not 1..K, or a name given twice.
+
+    >>> class_names(["RBC", "WBC"])
+    {1: 'RBC', 2: 'WBC'}
+    """
+    named = dict(classes) if isinstance(classes, Mapping) else dict(enumerate(classes, start=1))
+    if not named or set(named) != set(range(1, len(named) + 1)):
+        msg = f"classes must be numbered 1, 2, ... without gaps (0 is the background), got {list(named)}"
+        raise InputError(msg)
+    if len(set(named.values())) != len(named):
+        msg = f"classes must have distinct names, got {list(named.values())}"
+        raise InputError(msg)
+    return dict(sorted(named.items()))
 
 
 def boxes_of(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from cphloc.build import blueprint
 from cphloc.errors import InputError
 from cphloc.levels import Level
 from cphloc.model import Model
 from cphloc.ops.receptive_field import ReceptiveField, receptive_fields
 from cphloc.recipe import Recipe
+from cphloc.wiring import blueprint
 
 
 @dataclass(frozen=True)

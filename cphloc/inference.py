@@ -30,10 +30,10 @@ def infer(
 ) -> dict[str, Prediction]:
     """Predict one image.
 
-    Masks are the softmax of the mean log-probability over all views, which equals averaging logits, each window weighted
-    by a Gaussian around its centre. Boxes of several views are merged by weighted box clustering. An image holds what
-    any of its windows holds: label probabilities are the maximum over windows. Attention of a window counts with its
-    most probable label.
+    Masks are the softmax of the mean log-probability over all views, which equals averaging logits, each window
+    weighted by a Gaussian around its centre. Boxes of several views are merged by weighted box clustering. An image
+    holds what any of its windows holds: label probabilities are the maximum over windows. Attention of a window counts
+    with its most probable label.
 
     Args:
         model: in evaluation mode.

@@ -134,8 +134,8 @@ class Localization:
             folder: made if it does not exist; files begin with the case's name.
 
         Returns:
-            the files: ``_mask`` and ``_attention`` (NIfTI; a PNG mask for pictures; also DICOM SEG where the input was a
-            DICOM series), ``_boxes.csv`` (and COCO JSON in 2-D), ``_result.json`` and ``_overlay.png``.
+            the files: ``_mask`` and ``_attention`` (NIfTI; a PNG mask for pictures; also DICOM SEG where the input was
+            a DICOM series), ``_boxes.csv`` (and COCO JSON in 2-D), ``_result.json`` and ``_overlay.png``.
 
         Raises:
             CphlocError: the folder cannot be written; no file is left half-written.

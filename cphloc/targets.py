@@ -6,7 +6,7 @@ out of its loss altogether, so they contribute exactly zero gradient.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from cphloc.annotation import Annotation
-from cphloc.errors import InputError
 
 
 @dataclass
@@ -117,22 +116,6 @@ class Prediction:
     attention: Tensor | None = None
     label_probabilities: Tensor | None = None
     extra: dict[str, Tensor] = field(default_factory=dict)
-
-
-def class_names(classes: Mapping[int, str] | Sequence[str]) -> dict[int, str]:
-    """Foreground classes by number; a list is numbered from 1, because 0 is the background.
-
-    Raises:
-        InputError: no class, or numbers that are not 1..K.
-
-    >>> class_names(["RBC", "WBC"])
-    {1: 'RBC', 2: 'WBC'}
-    """
-    named = dict(classes) if isinstance(classes, Mapping) else dict(enumerate(classes, start=1))
-    if not named or sorted(named) != list(range(1, len(named) + 1)):
-        msg = f"classes must be numbered 1, 2, ... without gaps (0 is the background), got {sorted(named)}"
-        raise InputError(msg)
-    return dict(sorted(named.items()))
 
 
 def _tensor(value: np.ndarray | None, default: np.ndarray) -> Tensor:

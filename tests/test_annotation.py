@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cphloc.annotation import IGNORE, Annotation, Rung, boxes_of, mask_of, region_of
-from cphloc.errors import DataError
+from cphloc.annotation import IGNORE, Annotation, Rung, boxes_of, class_names, mask_of, region_of
+from cphloc.errors import DataError, InputError
 
 SHAPES = {2: (9, 12), 3: (5, 9, 12)}
 
@@ -111,3 +111,19 @@ def test_voxels_nobody_annotated_are_no_object():
 def test_a_wrong_annotation_is_named(annotation, said):
     with pytest.raises(DataError, match=said):
         annotation.completed((4, 4), classes=2)
+
+
+def test_classes_are_numbered_from_one():
+    assert class_names(["a", "b"]) == {1: "a", 2: "b"}
+    assert list(class_names({2: "b", 1: "a"}).items()) == [(1, "a"), (2, "b")]
+
+
+@pytest.mark.parametrize("classes", [{1: "a", 3: "b"}, {0: "a"}, {"1": "a"}, []])
+def test_classes_with_other_numbers_are_refused(classes):
+    with pytest.raises(InputError, match="numbered 1, 2"):
+        class_names(classes)
+
+
+def test_two_classes_of_one_name_are_refused():
+    with pytest.raises(InputError, match="distinct names"):
+        class_names(["a", "a"])

@@ -78,9 +78,9 @@ def test_check_reports_every_recipe(run, tmp_path, monkeypatch):
 
 
 def test_check_asks_the_build_once_the_language_is_right(run, monkeypatch):
-    build = types.ModuleType("cphloc.build")
+    build = types.ModuleType("cphloc.wiring")
     build.check = lambda recipe: ["a problem of shapes"]
-    monkeypatch.setitem(sys.modules, "cphloc.build", build)
+    monkeypatch.setitem(sys.modules, "cphloc.wiring", build)
     assert run("check", str(BASE)) == (2, "a problem of shapes\n", "")
 
 

@@ -45,7 +45,7 @@ def test_strides_are_per_axis():
 
 
 def test_parameters_are_those_of_the_built_model():
-    from cphloc.build import build_model
+    from cphloc.wiring import build_model
 
     made = recipe(2, widths=[4, 8])
     assert sum(p.numel() for p in build_model(made).parameters()) == sum(describe(made).parameters.values())

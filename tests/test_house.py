@@ -12,14 +12,24 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "cphloc"
 
 ROWS = [
-    {"errors", "paths", "__init__"},
+    {"errors", "paths", "download", "__init__"},
     {"yamlio", "levels", "nodes", "geometry", "argument_types"},
     {
-        *("annotation", "report", "registry", "signature", "argument_schema", "timm_names", "schema", "migrate"),
+        *(
+            "annotation",
+            "report",
+            "card",
+            "registry",
+            "signature",
+            "argument_schema",
+            "timm_names",
+            "schema",
+            "migrate",
+        ),
         *("recipe", "recipe_blocks", "recipe_checks", "recipe_merge"),
     },
     {"targets", "model", "inference", "components", "ops", "data"},
-    {"build", "describe", "metrics"},
+    {"wiring", "describe", "metrics"},
     {"zoo", "training", "predict", "localization", "ensemble"},
     {"cli", "commands"},
 ]
@@ -93,7 +103,7 @@ def test_a_library_lives_in_one_place(library, places):
 
 
 def test_components_know_neither_recipe_nor_registry_nor_build():
-    forbidden = {"cphloc.recipe", "cphloc.registry", "cphloc.build"}
+    forbidden = {"cphloc.recipe", "cphloc.registry", "cphloc.wiring"}
     for path in (PACKAGE / "components").rglob("*.py"):
         assert not forbidden & set(imports(path)), path
 
@@ -135,3 +145,10 @@ def test_public_names_can_be_imported():
 
     for name in cphloc.__all__:
         assert getattr(cphloc, name) is not None
+
+
+def test_no_module_hides_a_public_name():
+    """Importing ``cphloc.x`` binds the module to the name ``x``, so no public function may be called like a module."""
+    import cphloc
+
+    assert set(cphloc.__all__) & {room(path) for path in modules()} == set()

@@ -1,3 +1,5 @@
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
@@ -27,7 +29,7 @@ class Pixels(nn.Module):
 class Everything(nn.Module):
     """A head whose answers follow from the window alone: bright is class 1, and one box around the bright voxels."""
 
-    classes = {1: "bright"}
+    classes: ClassVar = {1: "bright"}
 
     def forward(self, pyramid):
         return pyramid[0]

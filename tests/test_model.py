@@ -7,7 +7,7 @@ from cphloc.components.backbone.conv_encoder import ConvEncoder
 from cphloc.components.head.unet import UNet
 from cphloc.components.neck.fpn import FPN
 from cphloc.model import Model
-from cphloc.targets import Detections, Prediction, Targets, class_names
+from cphloc.targets import Detections, Prediction, Targets
 
 
 def two_heads(dims):
@@ -67,9 +67,3 @@ def test_targets_say_who_has_what():
     assert targets.has_label.tolist() == [True, True, True, False]
     assert targets.labels[:3, 0].tolist() == [1, 0, 1]
     assert targets.labels[3].isnan().all()
-
-
-def test_class_names_number_a_list_from_one():
-    assert class_names(["a", "b"]) == {1: "a", 2: "b"}
-    with pytest.raises(ValueError, match="without gaps"):
-        class_names({1: "a", 3: "b"})

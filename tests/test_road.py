@@ -18,6 +18,7 @@ IMAGE = SAMPLE / "images" / "hippocampus_149.nii.gz"
 
 RECIPE = """
 extends: demo
+description: Four steps, to test the road
 model:
   backbone: {type: conv_encoder, widths: [4, 8]}
 train: {steps: 4, validate_every: 2, warmup_steps: 1, ema: null}
@@ -150,9 +151,9 @@ def empty_folder(folder):
     [
         (lambda folder: folder / "missing.nii.gz", "does not exist"),
         (text_file, "cannot be read"),
-        (nan_volume, "not finite"),
+        (nan_volume, "NaN or infinite"),
         (picture, "2-D image but a volume"),
-        (empty_folder, "no DICOM|is empty|holds no"),
+        (empty_folder, "is an empty folder"),
     ],
     ids=["missing file", "text named .nii.gz", "NaN", "2-D image", "empty folder"],
 )
@@ -171,7 +172,7 @@ def test_a_wrong_recipe_is_reported_and_starts_no_run(road, capsys, tmp_path, mo
     (tmp_path / "wrong.yaml").write_text(RECIPE.replace("steps: 4", "stepz: 4"))
     code, _, err = run(capsys, "train", "wrong.yaml")
     assert code == 2
-    assert err.strip() == "wrong.yaml:5:9: train.stepz: unknown key; did you mean 'steps'?"
+    assert err.strip() == "wrong.yaml:6:9: train.stepz: unknown key 'stepz'; did you mean 'steps'?"
     assert not (tmp_path / "runs").exists()
 
 

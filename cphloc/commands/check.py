@@ -32,7 +32,7 @@ def _problems(source: str, options: argparse.Namespace) -> list[Problem | str]:
         return [str(error)]
     if options.syntax:
         return []
-    from cphloc.build import check
+    from cphloc.wiring import check
 
     return list(check(loaded))
 

@@ -21,10 +21,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     groups = ", ".join((*_ALWAYS, *_ON_REQUEST))
     parser.add_argument("what", nargs="*", help=f"{groups}; or a name with wildcards, such as 'unet*'")
+    parser.add_argument("--html", action="store_true", help="write the zoo as a page with cards, pictures and numbers")
 
 
 def run(options: argparse.Namespace) -> Answer:
     """List the groups asked for, by default all components, recipes and entries."""
+    if options.html:
+        return _page()
     groups = [g for g in (*_ALWAYS, *_ON_REQUEST) if g in map(_group, options.what)] or list(_ALWAYS)
     patterns = [w for w in options.what if _group(w) not in (*_ALWAYS, *_ON_REQUEST)]
     found = [
@@ -44,6 +47,14 @@ def run(options: argparse.Namespace) -> Answer:
 def _matches(name: str, pattern: str) -> bool:
     """Whether a name fits a pattern, with or without its folder."""
     return any(fnmatch.fnmatchcase(each, pattern) for each in (name, name.rpartition("/")[2]))
+
+
+def _page() -> Answer:
+    from cphloc.zoo.page import zoo_page
+    from cphloc.zoo.publish import zoo_to_write
+
+    written = zoo_page(zoo_to_write())
+    return Answer(f"written to {written}", {"page": str(written)})
 
 
 def _group(word: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -115,23 +115,6 @@ def hashed_split(patient: str, val: float, test: float) -> Split:
     if place < val:
         return "val"
     return "test" if place < val + test else "train"
-
-
-def class_numbers(classes: Sequence[str] | Mapping[int, str]) -> dict[int, str]:
-    """Classes as ``{1: name, ...}``; a list is numbered from 1.
-
-    Raises:
-        InputError: numbers are not 1..K or names repeat.
-
-    >>> class_numbers(["RBC", "WBC"])
-    {1: 'RBC', 2: 'WBC'}
-    """
-    pairs: Iterable[tuple[int, str]] = classes.items() if isinstance(classes, Mapping) else enumerate(classes, start=1)
-    numbered = {int(k): str(v) for k, v in sorted(pairs)}
-    if sorted(numbered) != list(range(1, len(numbered) + 1)) or len(set(numbered.values())) != len(numbered):
-        msg = f"classes must be numbered 1..K with distinct names (0 is background), got {dict(numbered)}"
-        raise InputError(msg)
-    return numbered
 
 
 def choose_channels(wanted: Sequence[str] | None, available: Sequence[str]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from cphloc.annotation import class_names
 from cphloc.errors import InputError
 from cphloc.levels import Levels
 from cphloc.ops.anchors import grid_anchors
@@ -16,7 +17,7 @@ from cphloc.ops.assign import IGNORED
 from cphloc.ops.boxes import decode, encode
 from cphloc.ops.dense_prediction import PRIOR_BIAS, Towers, as_rows, predictor
 from cphloc.ops.detections import best, from_levels
-from cphloc.targets import Prediction, Targets, class_names
+from cphloc.targets import Prediction, Targets
 
 
 class AnchorOutput(NamedTuple):

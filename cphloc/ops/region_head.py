@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cphloc.annotation import class_names
 from cphloc.levels import Levels
 from cphloc.ops.anchors import CELLS_ACROSS
 from cphloc.ops.assign import assign_max_iou
@@ -17,7 +18,7 @@ from cphloc.ops.boxes import decode, encode, overlap, overlap_matrix
 from cphloc.ops.detections import best, suppressed
 from cphloc.ops.proposals import sliding_proposals
 from cphloc.ops.sampling import balanced
-from cphloc.targets import Detections, Prediction, Targets, class_names
+from cphloc.targets import Detections, Prediction, Targets
 
 CHUNK = 1000
 """Regions described at once when decoding, to bound the memory."""

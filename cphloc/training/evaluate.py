@@ -24,7 +24,7 @@ from cphloc.metrics.bootstrap import Interval
 from cphloc.metrics.summary import tracking_metrics
 from cphloc.paths import atomic
 from cphloc.predict import Localizer
-from cphloc.training.baseline import mean_shape
+from cphloc.training.baseline import NAMES, without_looking
 from cphloc.training.run import Run, write_cases
 from cphloc.training.scores import Found, Scores, score, summary
 
@@ -71,12 +71,12 @@ def evaluate(source: str | Path | Run | Localizer, split: str = "test", root: st
     if not cases:
         msg = f"data set '{data.type}' has no cases in its {split} split; choose another split"
         raise NotFoundError(msg)
-    scores, milliseconds = _score(localizer, cases)
+    scores, parts, milliseconds = _score(localizer, cases)
     intervals = scores.intervals()
     facts = {
         "split": split,
         **summary(intervals),
-        "baseline": _baseline(localizer, dataset, cases),
+        "baseline": _baseline(localizer, dataset, cases, parts),
         "speed": {"ms_per_case": statistics.median(milliseconds), "peak_ram_mb": _peak_ram_mb()},
         "cases": [case.id for case in cases],
     }
@@ -127,7 +127,7 @@ def _open(source: str | Path | Run | Localizer) -> tuple[Localizer, Run | None]:
     return localizer_of(run), run
 
 
-def _score(localizer: Localizer, cases: Sequence[Case]) -> tuple[Scores, list[float]]:
+def _score(localizer: Localizer, cases: Sequence[Case]) -> tuple[Scores, list[str], list[float]]:
     from rich.console import Console
     from rich.progress import track
 
@@ -139,7 +139,8 @@ def _score(localizer: Localizer, cases: Sequence[Case]) -> tuple[Scores, list[fl
         milliseconds.append(1000 * (time.perf_counter() - started))
         found = found_of(result, localizer.classes)
         scored.append(score(case.id, case.patient, found, known, volume.geometry, localizer.classes))
-    return Scores(scored, localizer.classes), milliseconds
+    parts = [part for part in NAMES if getattr(found, part) is not None]
+    return Scores(scored, localizer.classes), parts, milliseconds
 
 
 def _known(case: Case, localizer: Localizer) -> tuple[Any, Annotation]:
@@ -147,18 +148,15 @@ def _known(case: Case, localizer: Localizer) -> tuple[Any, Annotation]:
     return volume, known.completed(volume.geometry.shape, len(localizer.classes))
 
 
-def _baseline(localizer: Localizer, dataset: Dataset, cases: Sequence[Case]) -> dict[str, Any] | None:
-    """What position alone scores on the same cases; ``None`` for models without masks."""
-    if localizer.recipe.task != "segmentation":
-        return None
-    classes = localizer.classes
-    predict = mean_shape(dataset.cases("train"), localizer.recipe.dims, len(classes))
+def _baseline(localizer: Localizer, dataset: Dataset, cases: Sequence[Case], parts: Sequence[str]) -> dict[str, Any]:
+    """What the training annotations score on the same cases without looking at the images."""
+    classes, dims = localizer.classes, localizer.recipe.dims
+    predict = without_looking(dataset.cases("train"), dims, classes, parts)
     scored = []
     for case in cases:
         volume, known = _known(case, localizer)
-        found = Found(mask=predict(volume.geometry))
-        scored.append(score(case.id, case.patient, found, known, volume.geometry, classes))
-    return {"name": "mean shape of the training masks", **summary(Scores(scored, classes).intervals())}
+        scored.append(score(case.id, case.patient, predict(volume.geometry), known, volume.geometry, classes))
+    return {"name": ", ".join(NAMES[part] for part in parts), **summary(Scores(scored, classes).intervals())}
 
 
 def _keep(run: Run, facts: Mapping[str, Any], scores: Scores, intervals: Mapping[str, Interval]) -> None:

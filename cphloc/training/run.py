@@ -80,8 +80,9 @@ def write_cases(path: Path, cases: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _find(name: str | Path) -> Path:
-    if (Path(name) / "recipe.yaml").is_file():
-        return Path(name)
+    folder = Path(name)
+    if (folder / "recipe.yaml").is_file() and not (folder / "entry.yaml").is_file():
+        return folder
     known = {path.parent.name: path.parent for path in RUNS.glob("*/*/recipe.yaml")}
     if str(name) == LATEST and known:
         return known[max(known)]

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from cphloc.build import build_model
 from cphloc.data.loader import Batch
 from cphloc.data.pipeline import Pipeline
 from cphloc.data.prepare import PreparedCases
@@ -30,6 +29,7 @@ from cphloc.training.run import Run
 from cphloc.training.settings import Settings
 from cphloc.training.tracking import Tracker
 from cphloc.training.validate import Validator
+from cphloc.wiring import build_model
 
 _log = logging.getLogger(__name__)
 _HEADLINES = {"detection": "ap50", "attention": "attention_mass", "classification": "auc"}
@@ -53,7 +53,7 @@ def train(
     Args:
         source: a recipe file, the name of a shipped recipe, a mapping, or a `Recipe`; may be left out with ``resume``.
         overrides: values by dotted key, ``{"train.steps": 100}``.
-        resume: a run (or its id or folder) to go on with; its own recipe counts.
+        resume: a run (or its id or folder) to go on with; its own recipe counts. A finished one stays as it is.
         devices: processes on this machine; with several, this program is started anew in each, by torchrun.
         nodes: machines; the program is to be started on each of them by torchrun.
 
@@ -68,7 +68,9 @@ def train(
     """
     started = time.monotonic()
     processes.start(devices, nodes)
-    recipe = _resumed(resume, source, overrides).recipe if resume else _given(source, overrides)
+    if resume and (resumed := _resumed(resume, source, overrides)).metrics:
+        return resumed
+    recipe = resumed.recipe if resume else _given(source, overrides)
     pipeline = Pipeline.from_recipe(recipe)
     splits = {"train": pipeline.samples.cases, "val": pipeline.cases("val")}
     torch.manual_seed(recipe.train.seed)
@@ -185,10 +187,10 @@ def _finish(run: Run, model: Model, validator: Validator, outcome: Outcome, trac
     metrics = {f"val/{name}": value for name, value in outcome.best.items()}
     made = {"train/steps": outcome.step, "train/best_step": outcome.best_step, "train/seconds": outcome.seconds}
     made["size/params_m"] = sum(p.numel() for p in model.parameters()) / 1e6
-    run.with_results(metrics | made, outcome.cases)
     model.load_state_dict(checkpoint.load(run.folder / checkpoint.BEST)[0])
     model.eval()
     _draw(run.folder, model, validator, outcome, headline)
+    run.with_results(metrics | made, outcome.cases)
     tracker.metrics(made, outcome.step)
     for path in (run.folder / "metrics.json", run.folder / "cases.csv"):
         tracker.artifact(path)

@@ -14,11 +14,11 @@ from torch.overrides import TorchFunctionMode
 
 from cphloc import recipe as recipes
 from cphloc import yamlio
-from cphloc.build import build_model
 from cphloc.errors import DataError
 from cphloc.model import Model
 from cphloc.predict import Localizer
 from cphloc.recipe import Recipe
+from cphloc.wiring import build_model
 from cphloc.zoo.entries import Listing, find_entry
 from cphloc.zoo.entry import RECIPE_FILE, File, sha256_of
 from cphloc.zoo.lock import find_locked

@@ -45,3 +45,11 @@ def test_each_anchor_belongs_to_the_box_it_overlaps_most_and_centres_lie_inside(
 def test_without_boxes_all_is_background(dims):
     anchors = [grid_anchors((2,) * dims, (4,) * dims, [(8.0,) * dims])]
     assert (assign_atss(anchors, torch.zeros(0, 2 * dims)) == -1).all()
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_the_spread_is_the_unbiased_standard_deviation(dims):
+    """IoUs 1, 0.83, 0, 0, 0 have the threshold 0.871; the biased deviation would put it at 0.817."""
+    box = torch.tensor([[0.0] * dims + [10.0] * dims])
+    almost = torch.tensor([[0.0] * dims + [10.0] * (dims - 1) + [8.3]])
+    assert assign_atss([torch.cat([box, almost, box + 20, box + 30, box + 40])], box).tolist() == [0, -1, -1, -1, -1]

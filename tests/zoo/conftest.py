@@ -228,7 +228,7 @@ def trained(runs: Path, dims: int = 3, dice: tuple[float, ...] = (0.8, 0.7, 0.9)
     import torch
 
     from cphloc import recipe as recipes
-    from cphloc.build import build_model
+    from cphloc.wiring import build_model
     from cphloc.data.pipeline import open_dataset
     from cphloc.training import checkpoint
 

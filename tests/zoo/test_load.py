@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cphloc import yamlio
-from cphloc.build import build_model
+from cphloc.wiring import build_model
 from cphloc.errors import DataError, NotFoundError, RecipeError
 from cphloc.training import checkpoint
 from cphloc.zoo import download

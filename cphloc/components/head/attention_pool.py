@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from cphloc.annotation import class_names
 from cphloc.argument_types import NonNegativeFloat, UnitInterval
 from cphloc.components.loss.attention_mass import AttentionMass
 from cphloc.components.loss.attention_side import AttentionSide
@@ -14,7 +15,7 @@ from cphloc.levels import Levels, level_at
 from cphloc.ops.attention import AttentionTargets, log_softmax, mean_over_marked, pool
 from cphloc.ops.labels import LabelOutput, label_layer, label_loss
 from cphloc.ops.layers import conv_type
-from cphloc.targets import Prediction, Targets, class_names
+from cphloc.targets import Prediction, Targets
 
 
 class AttentionOutput(NamedTuple):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cphloc.annotation import class_names
 from cphloc.argument_types import NonNegativeFloat, NonNegativeInt, PositiveInt, UnitInterval
 from cphloc.levels import Levels
 from cphloc.ops.anchors import cell_centres
@@ -16,7 +17,7 @@ from cphloc.ops.boxes import from_centre_size, to_centre_size
 from cphloc.ops.dense_prediction import PRIOR_BIAS, Towers, as_rows, predictor
 from cphloc.ops.detections import best, suppressed
 from cphloc.ops.heatmap import draw_centres, peaks
-from cphloc.targets import Prediction, Targets, class_names
+from cphloc.targets import Prediction, Targets
 
 
 class CenterNetOutput(NamedTuple):

@@ -9,13 +9,14 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+from cphloc.annotation import class_names
 from cphloc.argument_types import PositiveInt
 from cphloc.components.loss.cross_entropy import CrossEntropy
 from cphloc.errors import InputError
 from cphloc.levels import Levels
 from cphloc.ops.layers import conv_transpose_type, conv_type, fit
 from cphloc.ops.mask_loss import mask_loss
-from cphloc.targets import Prediction, Targets, class_names
+from cphloc.targets import Prediction, Targets
 
 
 class FCN(nn.Module):

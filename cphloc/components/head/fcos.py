@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from cphloc.annotation import class_names
 from cphloc.argument_types import NonNegativeFloat, NonNegativeInt, PositiveInt, UnitInterval
 from cphloc.components.loss.bce import BCE
 from cphloc.components.loss.box_iou import BoxIoU
@@ -18,7 +19,7 @@ from cphloc.ops.assign_fcos import assign_fcos
 from cphloc.ops.boxes import MAX_LOG_SIZE, decode_faces, encode_faces
 from cphloc.ops.dense_prediction import PRIOR_BIAS, Towers, as_rows, predictor
 from cphloc.ops.detections import best, from_levels
-from cphloc.targets import Prediction, Targets, class_names
+from cphloc.targets import Prediction, Targets
 
 
 class FCOSOutput(NamedTuple):

@@ -8,10 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from cphloc.annotation import class_names
 from cphloc.levels import Levels, level_at
 from cphloc.ops.cam import as_attention, class_activation
 from cphloc.ops.labels import label_loss
-from cphloc.targets import Prediction, Targets, class_names
+from cphloc.targets import Prediction, Targets
 
 
 class GapOutput(NamedTuple):

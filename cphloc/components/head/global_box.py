@@ -8,12 +8,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from cphloc.annotation import class_names
 from cphloc.argument_types import NonNegativeFloat, UnitInterval
 from cphloc.components.loss.bce import BCE
 from cphloc.levels import Levels
 from cphloc.ops.boxes import from_centre_size, to_centre_size
 from cphloc.ops.detections import best, suppressed
-from cphloc.targets import Prediction, Targets, class_names
+from cphloc.targets import Prediction, Targets
 
 
 class GlobalBoxOutput(NamedTuple):

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from cphloc.annotation import class_names
 from cphloc.argument_types import NonNegativeFloat, PositiveInt, UnitInterval
 from cphloc.components.loss.attention_kl import AttentionKL
 from cphloc.components.loss.attention_side_sybil import AttentionSideSybil
@@ -15,7 +16,7 @@ from cphloc.errors import InputError
 from cphloc.levels import Levels, level_at
 from cphloc.ops.attention import AttentionTargets, log_softmax, mean_over_marked, pool
 from cphloc.ops.labels import LabelOutput, label_layer, label_loss
-from cphloc.targets import Prediction, Targets, class_names
+from cphloc.targets import Prediction, Targets
 
 
 class MultiAttentionOutput(NamedTuple):

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
+from cphloc.annotation import class_names
 from cphloc.argument_types import PositiveInt
 from cphloc.components.loss.dice_ce import DiceCE
 from cphloc.levels import Levels
 from cphloc.ops.layers import ConvBlock, Norm, conv_type, initialize, resize
 from cphloc.ops.mask_loss import mask_loss
-from cphloc.targets import Prediction, Targets, class_names
+from cphloc.targets import Prediction, Targets
 
 
 class SemanticFPN(nn.Module):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cphloc.annotation import IGNORE
+from cphloc.annotation import IGNORE, class_names
 from cphloc.argument_types import PositiveInt
 from cphloc.components.loss.dice_ce import DiceCE
 from cphloc.levels import Level, Levels
@@ -26,7 +26,7 @@ from cphloc.ops.layers import (
     initialize,
     resize,
 )
-from cphloc.targets import Prediction, Targets, class_names
+from cphloc.targets import Prediction, Targets
 
 
 class UNet(nn.Module):

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from cphloc.annotation import class_names
 from cphloc.argument_types import NonNegativeFloat, PositiveInt, UnitInterval
 from cphloc.levels import Levels
 from cphloc.ops.anchors import cell_centres
@@ -15,7 +16,7 @@ from cphloc.ops.boxes import from_centre_size, overlap, to_centre_size
 from cphloc.ops.dense_prediction import as_rows
 from cphloc.ops.detections import best, suppressed
 from cphloc.ops.layers import conv_type
-from cphloc.targets import Prediction, Targets, class_names
+from cphloc.targets import Prediction, Targets
 
 
 class YOLO(nn.Module):

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from cphloc.annotation import class_names
 from cphloc.argument_types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, UnitInterval
 from cphloc.components.loss.bce import BCE
 from cphloc.components.loss.box_iou import BoxIoU
@@ -17,7 +18,7 @@ from cphloc.ops.assign_simota import assign_simota
 from cphloc.ops.boxes import decode, to_centre_size
 from cphloc.ops.dense_prediction import PRIOR_BIAS, Towers, as_rows, predictor
 from cphloc.ops.detections import best, from_levels
-from cphloc.targets import Prediction, Targets, class_names
+from cphloc.targets import Prediction, Targets
 
 
 class YOLOXOutput(NamedTuple):

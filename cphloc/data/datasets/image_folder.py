@@ -6,13 +6,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from cphloc.annotation import class_names
 from cphloc.argument_types import PositiveFloat, PositiveInt, UnitInterval
 from cphloc.data.case import Case, Marks, one_hot
 from cphloc.data.dataset import (
     SPLITS,
     Dataset,
     Split,
-    class_numbers,
     find_root,
     hashed_split,
     read_table,
@@ -68,7 +68,7 @@ class ImageFolder(Dataset):
     ) -> None:
         self.root = find_root("image_folder", root, table)
         self.table = self.root / table
-        self.classes = class_numbers(classes)
+        self.classes = class_names(classes)
         self.channels = tuple(channels)
         self.dims = dims
         self.voxel_mm = None if voxel_mm is None else tuple(voxel_mm)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from cphloc.annotation import class_names
 from cphloc.data.case import Case, Marks
-from cphloc.data.dataset import Dataset, Split, class_numbers, find_root
+from cphloc.data.dataset import Dataset, Split, find_root
 from cphloc.data.voc_xml import read_voc_boxes
 from cphloc.errors import DataError
 
@@ -35,7 +36,7 @@ class Voc(Dataset):
         channels: Sequence[str] = ("red", "green", "blue"),
     ) -> None:
         self.root = find_root("voc", root, "ImageSets/Main")
-        self.classes = class_numbers(classes)
+        self.classes = class_names(classes)
         self.channels = tuple(channels)
 
     def _cases(self, split: Split) -> list[Case]:

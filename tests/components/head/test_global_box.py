@@ -51,3 +51,10 @@ def test_two_objects_are_best_answered_by_the_point_between_them(dims):
         head_of(dims).loss(raw, targets_of(dims, two, [1, 1]))["centre"].backward()
         optimizer.step()
     assert_close(centre[0, 0].detach(), torch.full((dims,), 16.0), atol=0.1, rtol=0)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_several_objects_of_a_class_share_one_weight(dims):
+    boxes = [[8.0] * dims + [16.0] * dims] * 2
+    raw = GlobalBoxOutput(torch.zeros(1, 2), torch.full((1, 2, dims), 20.0), torch.full((1, 2, dims), 8.0))
+    assert_close(head_of(dims).loss(raw, targets_of(dims, boxes, [1, 1]))["centre"], torch.tensor(0.25**2))

@@ -2,7 +2,7 @@ import pytest
 
 from cphloc import registry
 from cphloc.data.case import read_case
-from cphloc.data.dataset import SPLITS, Dataset, choose_channels, class_numbers, find_root, hashed_split
+from cphloc.data.dataset import SPLITS, Dataset, choose_channels, find_root, hashed_split
 from cphloc.data.datasets.hippocampus import Hippocampus
 from cphloc.data.datasets.phantom import PhantomCases
 from cphloc.data.fingerprint import check_splits
@@ -71,10 +71,7 @@ def test_hashed_splits_have_the_fractions_asked_and_never_change():
     assert splits[:5] == [hashed_split(f"patient {i}", 0.2, 0.1) for i in range(5)]
 
 
-def test_classes_and_channels_are_checked():
-    assert class_numbers({2: "b", 1: "a"}) == {1: "a", 2: "b"}
-    with pytest.raises(InputError, match=r"numbered 1..K with distinct names"):
-        class_numbers({0: "a"})
+def test_channels_are_checked():
     with pytest.raises(InputError, match=r"channel 'pett' does not exist.*did you mean 'pet'"):
         choose_channels(["pett"], ("ct", "pet"))
     with pytest.raises(InputError, match="channels must be distinct"):

@@ -4,7 +4,7 @@ import sys
 import pytest
 import torch
 
-from cphloc.build import blueprint, build, check
+from cphloc.wiring import blueprint, build, check
 from cphloc.recipe import load
 
 RECIPE = "unet3d-hippocampus"
@@ -63,7 +63,7 @@ def test_a_blueprint_has_shapes_and_no_memory():
 def test_checking_200_million_parameters_stays_under_a_gigabyte():
     code = (
         "import resource\n"
-        "from cphloc.build import blueprint, check\n"
+        "from cphloc.wiring import blueprint, check\n"
         "from cphloc.recipe import load\n"
         f"recipe = load('{RECIPE}', {{'model.backbone.widths': [224, 448, 896, 1792]}})\n"
         "assert not check(recipe)\n"
