@@ -8,13 +8,13 @@ import torch
 
 from cphloc import registry
 from cphloc.annotation import Annotation
-from cphloc.build import build_model, check
 from cphloc.data.phantom import Scene, draw_phantom
 from cphloc.model import Model
 from cphloc.recipe import Recipe, load
 from cphloc.recipe_merge import find, shipped_recipes
 from cphloc.targets import Targets
 from cphloc.training.optim import build_optimizer
+from cphloc.wiring import build_model, check
 
 SYSTEMS = [name for name in shipped_recipes() if name.startswith("systems/")]
 
