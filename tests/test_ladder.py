@@ -16,6 +16,7 @@ from cphloc.annotation import Annotation
 from cphloc.data.phantom import Scene, draw_phantom
 from cphloc.model import Model
 from cphloc.targets import Targets
+from cphloc.wiring import build
 
 SIZES = {2: (32, 32), 3: (16, 16, 16)}
 SMALL = {"model.backbone.widths": [4, 8, 8], "model.neck.channels": 8, "model.heads.boxes.channels": 8}

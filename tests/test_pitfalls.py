@@ -28,6 +28,7 @@ from cphloc.ops.layers import conv_transpose_type
 from cphloc.predict import Localizer
 from cphloc.recipe import load
 from cphloc.targets import Targets
+from cphloc.wiring import build_model
 
 HERE = Path(__file__).parent
 LOSS, HEAD = "components/loss", "components/head"

@@ -15,6 +15,7 @@ from cphloc.recipe import Recipe, load
 from cphloc.recipe_merge import find, shipped_recipes
 from cphloc.targets import Targets
 from cphloc.training.optim import build_optimizer
+from cphloc.wiring import build_model, check
 
 SYSTEMS = [name for name in shipped_recipes() if name.startswith("systems/")]
 
