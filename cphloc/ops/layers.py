@@ -16,9 +16,6 @@ Norm = Literal["instance", "batch", "group", "none"]
 Activation = Literal["relu", "leaky_relu", "gelu", "silu"]
 
 
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-
-
 def conv_type(dims: int) -> type[nn.Module]:
     """``nn.Conv1d``, ``nn.Conv2d`` or ``nn.Conv3d``."""
     return {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}[dims]

@@ -178,18 +178,6 @@ def _keep(run: Run, facts: Mapping[str, Any], scores: Scores, intervals: Mapping
         print(f"MLflow: {error}; the record is kept in {run.folder}", file=sys.stderr)
 
 
-def flat_metrics(split: str, facts: Mapping[str, Any]) -> dict[str, float]:
-    """The keys every run and entry has in MLflow: ``test/dice``, ``test/dice_ci_low``, ``speed/ms_per_case`` ..."""
-    flat: dict[str, float] = {}
-    for name, metric in facts["metrics"].items():
-        flat |= {f"{split}/{name}": metric["value"]}
-        flat |= {f"{split}/{name}_ci_low": metric["low"], f"{split}/{name}_ci_high": metric["high"]}
-    return flat | {
-        "speed/ms_per_case": facts["speed"]["ms_per_case"],
-        "size/peak_ram_mb": facts["speed"]["peak_ram_mb"],
-    }
-
-
 def _peak_ram_mb() -> float:
     """Largest memory of this process so far; Linux counts kilobytes, macOS bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)

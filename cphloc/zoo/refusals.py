@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cphloc.metrics.direction import lower_is_better
-from cphloc.zoo.entry import Entry, Metric
+from cphloc.zoo.entry import Entry, Metric, file_of
 
 if TYPE_CHECKING:
     from cphloc.data.dataset import Dataset
@@ -56,11 +55,11 @@ def leak_refusals(dataset: Dataset, test_cases: Sequence[str], split: str) -> li
     said = [f"{len(unknown)} evaluated cases are not in the {split} split: {_some(unknown)}"] if unknown else []
     seen = [case for name in ("train", "val") if name != split for case in dataset.cases(name)]
     ids, patients = {case.id for case in seen}, {case.patient for case in seen}
-    contents = {_content_hash(image) for case in seen for image in case.images}
+    contents = {file_of(image).sha256 for case in seen for image in case.images}
     for why, leaked in (
         ("cases", [c.id for c in held_out if c.id in ids] + [i for i in unknown if i in ids]),
         ("patients", sorted({c.patient for c in held_out if c.patient in patients})),
-        ("images", [c.id for c in held_out if any(_content_hash(image) in contents for image in c.images)]),
+        ("images", [c.id for c in held_out if any(file_of(image).sha256 in contents for image in c.images)]),
     ):
         if leaked:
             said.append(f"{len(leaked)} test {why} were seen in training: {_some(leaked)}")
@@ -119,11 +118,6 @@ def _has_interval(metric: Any) -> bool:
         return False
     stated = [metric.get(key) for key in ("value", "low", "high")]
     return metric.get("n") == 0 or all(isinstance(v, int | float) and math.isfinite(v) for v in stated)
-
-
-def _content_hash(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _some(names: Iterable[str], most: int = 5) -> str:
