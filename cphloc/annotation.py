@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
-from scipy import ndimage
 
 from cphloc.errors import DataError, InputError
 
@@ -120,6 +119,8 @@ def boxes_of(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         boxes ``(n, 2 D)`` float32 and their classes ``(n,)`` int64, by class and then by position.
     """
+    from scipy import ndimage
+
     dims = mask.ndim
     everywhere = np.ones((3,) * dims, dtype=int)
     boxes, classes = [], []

@@ -6,8 +6,8 @@ path separator), ``CPHLOC_OFFLINE``.
 
 from __future__ import annotations
 
+import functools
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +17,7 @@ from cphloc.errors import CphlocError
 _PACKAGE = Path(__file__).parent
 
 
+@functools.cache
 def shipped(folder: str) -> Path:
     """The shipped ``registry``, ``recipes`` or ``zoo``: inside the installed package, or beside it in a checkout."""
     installed = _PACKAGE / "_data" / folder
@@ -71,6 +72,8 @@ def atomic(path: str | Path) -> Iterator[Path]:
     >>> target.read_text(), len(list(target.parent.iterdir()))
     ('done', 1)
     """
+    import secrets
+
     path = Path(path)
     temporary = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
     try:

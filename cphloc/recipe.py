@@ -34,7 +34,7 @@ Task = Literal["segmentation", "detection", "attention", "classification", "loca
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True, allow_inf_nan=False, defer_build=True)
 
 
 class Block(_Strict):
@@ -94,7 +94,7 @@ class Train(_Strict):
 
     steps: PositiveInt = Field(1000, description="optimizer steps")
     batch: PositiveInt = Field(2, description="samples in a batch")
-    optimizer: Block = Field(Block(type="AdamW"), description="optimizer and its arguments")
+    optimizer: Block = Field(default_factory=lambda: Block(type="AdamW"), description="optimizer and its arguments")
     schedule: str | Block = Field("poly", description="how the learning rate falls")
     warmup_steps: NonNegativeInt = Field(0, description="steps over which the learning rate rises")
     precision: Literal["auto", "32", "16-mixed", "bf16-mixed"] = Field("auto", description="numbers of training")
@@ -130,12 +130,12 @@ class Recipe(_Strict):
     format: PositiveInt = Field(FORMAT, description="version of the recipe language")
     name: Annotated[str, AfterValidator(_folder_name)] = Field("recipe", description="by default the file's name")
     description: str = Field("", description="one line for people")
-    about: About = About()
+    about: About = Field(default_factory=About)
     task: Task = Field(description="what the model is for")
     dims: Dims = Field(description="number of axes of an image")
     data: Data
     model: ModelBlocks
-    train: Train = Train()
+    train: Train = Field(default_factory=Train)
     from_: str | None = Field(None, alias="from", description="entry whose weights training starts from")
     freeze: list[str] = Field([], description="patterns of parameters that stay as they are")
 

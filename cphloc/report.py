@@ -211,7 +211,7 @@ def _conversion(value: Any, expected: list[str]) -> str:
 
 
 def _default(field: FieldInfo | None) -> str:
-    if field is None or field.is_required() or field.default is None or isinstance(field.default, BaseModel):
+    if field is None or field.is_required() or field.default is None or field.default_factory is not None:
         return ""
     return f" (default {inline(field.default)})"
 

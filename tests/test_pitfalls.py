@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from cphloc.build import build_model
 from torch import nn
 
 from cphloc import registry

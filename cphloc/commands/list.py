@@ -44,17 +44,17 @@ def run(options: argparse.Namespace) -> Answer:
     return Answer(table([row[c] for c in columns] for row in found), found)
 
 
-def _matches(name: str, pattern: str) -> bool:
-    """Whether a name fits a pattern, with or without its folder."""
-    return any(fnmatch.fnmatchcase(each, pattern) for each in (name, name.rpartition("/")[2]))
-
-
 def _page() -> Answer:
     from cphloc.zoo.page import zoo_page
     from cphloc.zoo.publish import zoo_to_write
 
     written = zoo_page(zoo_to_write())
     return Answer(f"written to {written}", {"page": str(written)})
+
+
+def _matches(name: str, pattern: str) -> bool:
+    """Whether a name fits a pattern, with or without its folder."""
+    return any(fnmatch.fnmatchcase(each, pattern) for each in (name, name.rpartition("/")[2]))
 
 
 def _group(word: str) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from scipy import ndimage
 
 from cphloc.data.itk import to_itk
 from cphloc.geometry import Geometry
@@ -69,6 +68,8 @@ def _antialias_sigma(geometry: Geometry, target: Geometry) -> tuple[float, ...]:
 
 
 def _smooth(channel: np.ndarray, sigma: tuple[float, ...]) -> np.ndarray:
+    from scipy import ndimage
+
     smooth = channel.astype(np.float32, copy=False)
     for axis, s in enumerate(sigma):
         if s > 0.1:

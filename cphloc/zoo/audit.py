@@ -14,7 +14,8 @@ from cphloc import registry, yamlio
 from cphloc.errors import CphlocError, NotFoundError
 from cphloc.recipe import Recipe
 from cphloc.zoo.entries import Listing, find_entry
-from cphloc.zoo.entry import ENTRY_FILE, RECIPE_FILE, file_of, sha256_of
+from cphloc.zoo.entry import file_of
+from cphloc.zoo.names import ENTRY_FILE, RECIPE_FILE, sha256_of
 
 DATA_SUFFIXES = (
     *(".yaml", ".md", ".csv", ".json", ".safetensors", ".npz", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cphloc.errors import InputError, NotFoundError
 from cphloc.zoo.card import CASES_FILE
 from cphloc.zoo.entries import find_entry
-from cphloc.zoo.entry import ENTRY_FILE
+from cphloc.zoo.names import ENTRY_FILE
 from cphloc.zoo.refusals import read_rows
 
 if TYPE_CHECKING:

@@ -12,19 +12,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
-from urllib.request import url2pathname
-
-from packaging.specifiers import SpecifierSet
-from packaging.version import Version
+from typing import TYPE_CHECKING
 
 import cphloc
 from cphloc import paths
+from cphloc.download import DownloadError, download
 from cphloc.errors import DataError, InputError, NotFoundError, did_you_mean
-from cphloc.zoo.download import DownloadError, download, read_url
-from cphloc.zoo.entry import ENTRY_FILE, Entry, File, Weights, sha256_of
 from cphloc.zoo.index import INDEX_FILE, Row, folders_of, parse_index, read_index
-from cphloc.zoo.versions import Wanted, wanted
+from cphloc.zoo.names import ENTRY_FILE, sha256_of
+
+if TYPE_CHECKING:
+    # Listing a zoo must be quicker than the import of pydantic, which reading an entry needs.
+    from cphloc.zoo.entry import Entry, File, Weights
+    from cphloc.zoo.versions import Wanted
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,10 @@ class Listing:
                 msg = f"{path}: no such file; an entry is a folder that holds {ENTRY_FILE}"
                 raise NotFoundError(msg)
         else:
+            from cphloc.zoo.entry import File
+
             expected = File(sha256=self.indexed.sha256, bytes=self.indexed.entry_bytes)
-            path = download([f"{self.place}/{ENTRY_FILE}"], expected, f"{self}/{ENTRY_FILE}")
+            path = _cached([f"{self.place}/{ENTRY_FILE}"], expected, f"{self}/{ENTRY_FILE}")
         return path.read_bytes()
 
     @property
@@ -72,6 +74,8 @@ class Listing:
             RecipeError: it has mistakes.
             DataError: it is that of another name or version, or not the one the index pins.
         """
+        from cphloc.zoo.entry import Entry
+
         source = f"{self.place}/{ENTRY_FILE}"
         entry = Entry.parse(self._entry_bytes, source)
         if (entry.name, entry.version) != (self.name, self.version):
@@ -101,13 +105,21 @@ class Listing:
         return self._fetched(weights.file, weights, weights.urls)
 
     def _fetched(self, file: str | None, pinned: File, mirrors: Sequence[str]) -> Path:
+
         if file is not None and isinstance(self.place, Path):
             path = self.place / file
             if path.is_file() or not mirrors:
                 return path
         elif file is not None:
             mirrors = [f"{self.place}/{file}", *mirrors]
-        return download(mirrors, pinned, f"{self}/{file or 'weights'}")
+        return _cached(mirrors, pinned, f"{self}/{file or 'weights'}")
+
+
+def _cached(urls: Sequence[str], pinned: File, what: str) -> Path:
+    """Path of a file in the cache, kept under its hash: never stale, and shared by the versions that have it."""
+
+    path = paths.cache() / "zoo" / "files" / pinned.sha256
+    return download(urls, path, what, f"sha256:{pinned.sha256}", pinned.bytes)
 
 
 def list_entries(
@@ -139,9 +151,15 @@ def list_entries(
         kept = here | kept
     listed = []
     for _, versions in sorted(kept.items()):
-        by_age = sorted(versions, key=lambda v: Version(v.version), reverse=True) if len(versions) > 1 else versions
+        by_age = _newest_first(versions) if len(versions) > 1 else versions
         listed += by_age if all_versions else by_age[:1]
     return [v for v in listed if _matches(v, task, dims, modality)]
+
+
+def _newest_first(versions: list[Listing]) -> list[Listing]:
+    from packaging.version import Version
+
+    return sorted(versions, key=lambda listing: Version(listing.version), reverse=True)
 
 
 def find_entry(spec: str | Path, zoos: Sequence[str] | None = None) -> Listing:
@@ -157,6 +175,8 @@ def find_entry(spec: str | Path, zoos: Sequence[str] | None = None) -> Listing:
     """
     if isinstance(spec, Path) or (Path(spec) / ENTRY_FILE).is_file() or "/" in spec or "\\" in spec:
         return _of_folder(Path(spec))
+    from cphloc.zoo.versions import wanted
+
     asked = wanted(spec)
     places = paths.zoos() if zoos is None else list(zoos)
     names: set[str] = set()
@@ -170,12 +190,17 @@ def find_entry(spec: str | Path, zoos: Sequence[str] | None = None) -> Listing:
 
 
 def _of_folder(folder: Path) -> Listing:
+    from cphloc.zoo.entry import Entry
+
     folder = folder.expanduser()
     entry = Entry.read(folder / ENTRY_FILE)
     return Listing(entry.name, entry.version, folder)
 
 
 def _newest_supported(asked: Wanted, held: dict[str, Listing], place: str) -> Listing:
+    from packaging.specifiers import SpecifierSet
+    from packaging.version import Version
+
     fitting = asked.newest(held)
     if not fitting:
         existing = ", ".join(sorted(held, key=Version, reverse=True))
@@ -208,12 +233,17 @@ def _held_by(place: str, named: Callable[[str], object]) -> Iterator[Listing]:
 def local_folder(place: str) -> Path | None:
     """The folder that a zoo's address names, or ``None`` for a URL elsewhere."""
     if place.startswith("file://"):
+        from urllib.parse import unquote, urlsplit
+        from urllib.request import url2pathname
+
         return Path(url2pathname(unquote(urlsplit(place).path)))
     return None if "://" in place else Path(place).expanduser()
 
 
 def _remote_index(base: str) -> list[Row]:
     """The zoo's index; the last one seen where the zoo cannot be reached, and that is said."""
+    from cphloc.zoo.download import DownloadError, read_url
+
     url = f"{base}/{INDEX_FILE}"
     kept = paths.cache() / "zoo" / "indexes" / f"{sha256_of(url.encode())}.json"
     try:
@@ -231,6 +261,8 @@ def _remote_index(base: str) -> list[Row]:
 
 def _index_seen_last(kept: Path, error: DownloadError) -> list[Row]:
     """The copy of an index that cannot be read now. Searching on without it might find another model than the zoo's."""
+    from cphloc.download import DownloadError
+
     if paths.offline():
         return read_index(kept) if kept.is_file() else []
     if not kept.is_file():

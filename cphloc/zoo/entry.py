@@ -18,11 +18,7 @@ from cphloc import yamlio
 from cphloc.errors import RecipeError
 from cphloc.nodes import Node
 from cphloc.report import problems_of
-
-ENTRY_FILE = "entry.yaml"
-RECIPE_FILE = "recipe.yaml"
-WEIGHTS_FILE = "model.safetensors"
-CARD_FILE = "card.md"
+from cphloc.zoo.names import NAME_PATTERN, RECIPE_FILE
 
 
 def _version(text: str) -> str:
@@ -60,7 +56,6 @@ def _finite(value: float) -> float:
     return value
 
 
-NAME_PATTERN = r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?"
 Name = Annotated[str, Field(pattern=rf"^{NAME_PATTERN}$", max_length=100)]
 VersionText = Annotated[str, AfterValidator(_version)]
 Text = Annotated[str, Field(min_length=1)]
@@ -73,7 +68,7 @@ Url = Annotated[str, Field(pattern=r"^(https?|s3|hf|file)://\S+$")]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
 
 class Metric(_Strict):
@@ -253,11 +248,6 @@ class Entry(_Strict):
     def to_yaml(self) -> str:
         """Text of ``entry.yaml``."""
         return yamlio.dump(self.model_dump(mode="python"))
-
-
-def sha256_of(content: bytes) -> str:
-    """Hash as hexadecimal text."""
-    return hashlib.sha256(content).hexdigest()
 
 
 def file_of(path: Path) -> File:

@@ -24,8 +24,9 @@ from cphloc.recipe import Recipe
 from cphloc.zoo import sample as samples
 from cphloc.zoo.card import CASES_FILE, PICTURES_FOLDER, card
 from cphloc.zoo.entries import Listing
-from cphloc.zoo.entry import CARD_FILE, ENTRY_FILE, RECIPE_FILE, WEIGHTS_FILE, Entry, Weights, file_of
+from cphloc.zoo.entry import Entry, Weights, file_of
 from cphloc.zoo.load import model_of, open_listing
+from cphloc.zoo.names import CARD_FILE, ENTRY_FILE, RECIPE_FILE, WEIGHTS_FILE
 from cphloc.zoo.verify import check_sample
 
 if TYPE_CHECKING:

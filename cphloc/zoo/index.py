@@ -8,11 +8,14 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cphloc.errors import DataError
 from cphloc.paths import atomic
-from cphloc.zoo.entry import ENTRY_FILE, NAME_PATTERN, Entry, sha256_of
+from cphloc.zoo.names import ENTRY_FILE, NAME_PATTERN, sha256_of
+
+if TYPE_CHECKING:
+    from cphloc.zoo.entry import Entry
 
 INDEX_FILE = "zoo.json"
 FORMAT = 1
@@ -73,6 +76,8 @@ def index_zoo(folder: str | Path) -> Path:
     Raises:
         RecipeError: with the mistakes of an entry that cannot be read.
     """
+    from cphloc.zoo.entry import Entry
+
     folder = Path(folder)
     rows = []
     for _, _, path in folders_of(folder, lambda name: True):

@@ -20,8 +20,9 @@ from cphloc.predict import Localizer
 from cphloc.recipe import Recipe
 from cphloc.wiring import build_model
 from cphloc.zoo.entries import Listing, find_entry
-from cphloc.zoo.entry import RECIPE_FILE, File, sha256_of
+from cphloc.zoo.entry import File
 from cphloc.zoo.lock import find_locked
+from cphloc.zoo.names import RECIPE_FILE, sha256_of
 
 
 def load(spec: str | Path, device: str | torch.device | None = None, verify: bool = True) -> Localizer:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from cphloc.errors import CphlocError, DataError
 from cphloc.zoo import sample as samples
 from cphloc.zoo.entries import Listing
-from cphloc.zoo.entry import ENTRY_FILE, File, Metric, file_of
+from cphloc.zoo.entry import File, Metric, file_of
 from cphloc.zoo.lock import find_locked
+from cphloc.zoo.names import ENTRY_FILE
 
 if TYPE_CHECKING:
     from cphloc.predict import Localizer

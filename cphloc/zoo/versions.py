@@ -10,7 +10,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from cphloc.errors import InputError
-from cphloc.zoo.entry import NAME_PATTERN
+from cphloc.zoo.names import NAME_PATTERN
 
 
 class Wanted(NamedTuple):

@@ -1,0 +1,137 @@
+"""``make bench``: cphloc beside its peers; writes ``RESULTS.md`` and ``results.json``, and decides no test.
+
+Every job is done in turn by all contenders, several times; the numbers are medians of CPU seconds, on one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import platform
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+HERE = Path(__file__).parent
+TOPICS = ("start", "model", "data", "boxes", "metrics", "prediction")
+PACKAGES = (
+    *("torch", "monai", "torchio", "batchgeneratorsv2", "torchvision", "segmentation-models-pytorch", "SimpleITK"),
+    *("nibabel", "pycocotools", "faster-coco-eval", "pydantic", "pyyaml", "numba"),
+)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure, print and write."""
+    options = _options(argv)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    sys.path.insert(0, str(HERE))
+    from measure import measure
+
+    facts = {"machine": _machine(), "full": options.full, "rounds": options.rounds, "topics": {}}
+    for topic in options.topics:
+        module = importlib.import_module(topic)
+        results = []
+        for comparison in module.comparisons(options.full):
+            result = measure(comparison, options.rounds)
+            print(f"{topic}: {_line(result)}", flush=True)
+            results.append(result)
+        facts["topics"][topic] = [asdict(result) for result in results]
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "results.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    (options.out / "RESULTS.md").write_text(_page(facts), encoding="utf-8")
+
+
+def _options(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("topics", nargs="*", metavar="TOPIC", help=f"of {', '.join(TOPICS)}; by default all")
+    parser.add_argument("--full", action="store_true", help="also the large sizes, which take an hour")
+    parser.add_argument("--rounds", type=int, default=5, help="times that everybody does each job")
+    parser.add_argument("--out", type=Path, default=HERE, help="folder for RESULTS.md and results.json")
+    options = parser.parse_args(argv)
+    options.topics = options.topics or list(TOPICS)
+    if unknown := set(options.topics) - set(TOPICS):
+        parser.error(f"no topic '{min(unknown)}'; choose from {', '.join(TOPICS)}")
+    return options
+
+
+def _machine() -> dict[str, object]:
+    """What the numbers depend on; no names or paths of this machine."""
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "bytecode": "not kept" if sys.dont_write_bytecode else "kept",
+        "packages": {name: version for name in PACKAGES if (version := _version(name)) is not None},
+    }
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.machine()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _line(result: object) -> str:
+    ratios = [f"{name} {result.ratio(name):.2f} times" for name in result.seconds if name != result.ours]
+    missing = [f"{name} not installed ({package})" for name, package in result.missing.items()]
+    found = f"{result.job}: {1e3 * result.seconds[result.ours]:.2f} ms; {', '.join(ratios + missing) or 'no peer'}"
+    return found if result.reached is None else f"{found}; goal {'reached' if result.reached else 'MISSED'}"
+
+
+def _page(facts: dict) -> str:
+    machine = facts["machine"]
+    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
+    lines = [
+        "# Benchmarks",
+        "",
+        f"Written by `make bench` on {machine['date']}: {machine['processor']}, {machine['cores']} cores, Python "
+        f"{machine['python']}, bytecode {machine['bytecode']}; {packages}.",
+        "",
+        f"Medians of {facts['rounds']} rounds in turn, milliseconds of CPU on one thread; in brackets the least and "
+        "the most. The ratio is what a peer takes over what cphloc takes: above 1, cphloc is quicker. A row whose "
+        "outputs differ is no comparison of equals.",
+    ]
+    if (HERE / "profile.md").is_file():
+        lines += ["", (HERE / "profile.md").read_text(encoding="utf-8").rstrip()]
+    for topic, results in facts["topics"].items():
+        lines += ["", f"## {topic.capitalize()}", "", "| job | who | ms | ratio | output | goal |", "|" + "---|" * 6]
+        lines += [row for result in results for row in _rows(result)]
+    return "\n".join(lines) + "\n"
+
+
+def _rows(result: dict) -> list[str]:
+    ours = result["ours"]
+    goal = result["goal"] and f"{result['goal']}: {_verdict(result['reached'])}"
+    rows = []
+    for name, seconds in result["seconds"].items():
+        low, high = result["spread"][name]
+        first = (result["job"], f"**{name}**") if name == ours else ("", name)
+        ratio = "" if name == ours else f"{seconds / result['seconds'][ours]:.2f}"
+        cells = (*first, f"{_ms(seconds)} ({_ms(low)} to {_ms(high)})", ratio, result["outputs"].get(name, ""))
+        rows.append(f"| {' | '.join(cells)} | {goal if name == ours else ''} |")
+    rows += [f"| | {name} | not installed: `{package}` | | | |" for name, package in result["missing"].items()]
+    return rows
+
+
+def _verdict(reached: bool | None) -> str:
+    return "not measured" if reached is None else "reached" if reached else "**missed**"
+
+
+def _ms(seconds: float) -> str:
+    return f"{1e3 * seconds:.3g}" if seconds < 1 else f"{1e3 * seconds:.0f}"
+
+
+if __name__ == "__main__":
+    main()

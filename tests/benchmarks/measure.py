@@ -1,0 +1,128 @@
+"""Measure cphloc and its peers in turn, in CPU seconds, so that a busy machine shifts all of them alike."""
+
+from __future__ import annotations
+
+import math
+import resource
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+SHORTEST_SECONDS = 0.02
+"""Quicker work is repeated until it takes this long, because the clock would drown it."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Who does a job. ``prepare`` imports what it needs and returns the job; nothing of that is measured."""
+
+    name: str
+    prepare: Callable[[], Callable[[], Any]]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What we want, in words, and whether it is reached with our median and that of the best peer."""
+
+    words: str
+    reached: Callable[[float, float], bool]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One job done by cphloc and by its peers.
+
+    Args:
+        job: in words.
+        ours: how cphloc does it.
+        peers: how others do it; one that is not installed is named as such.
+        goal: what we want.
+        same: whether our output and a peer's agree; ``None`` where there is nothing to compare.
+    """
+
+    job: str
+    ours: Contender
+    peers: Sequence[Contender] = ()
+    goal: Goal | None = None
+    same: Callable[[Any, Any], bool] | None = None
+
+
+@dataclass
+class Result:
+    """What was measured: median CPU seconds by contender, and what there is to say of each peer."""
+
+    job: str
+    ours: str
+    goal: str
+    seconds: dict[str, float] = field(default_factory=dict)
+    spread: dict[str, tuple[float, float]] = field(default_factory=dict)
+    outputs: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+    reached: bool | None = None
+
+    def ratio(self, peer: str) -> float:
+        """How many times more CPU a peer takes."""
+        return self.seconds[peer] / self.seconds[self.ours]
+
+
+def times_less(factor: float) -> Goal:
+    """At least ``factor`` times less CPU than the best peer."""
+    return Goal(f"{factor:g} times less", lambda ours, best: ours * factor <= best)
+
+
+def times_at_most(factor: float) -> Goal:
+    """At most ``factor`` times the CPU of the best peer."""
+    return Goal(f"at most {factor:g} times", lambda ours, best: ours <= factor * best)
+
+
+def more_at_most(seconds: float) -> Goal:
+    """At most ``seconds`` more CPU than the best peer."""
+    return Goal(f"at most {seconds:g} s more", lambda ours, best: ours <= best + seconds)
+
+
+def below(seconds: float) -> Goal:
+    """Less than ``seconds``, whatever the peers take."""
+    return Goal(f"below {seconds * 1e3:g} ms", lambda ours, best: ours < seconds)
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process, all its threads, and its children that have ended."""
+    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(u.ru_utime + u.ru_stime for u in used)
+
+
+def measure(comparison: Comparison, rounds: int) -> Result:
+    """Let everybody warm up, then do the job ``rounds`` times in turn."""
+    result = Result(comparison.job, comparison.ours.name, comparison.goal.words if comparison.goal else "")
+    jobs: dict[str, Callable[[], Any]] = {}
+    for contender in (comparison.ours, *comparison.peers):
+        try:
+            jobs[contender.name] = contender.prepare()
+        except ImportError as error:
+            result.missing[contender.name] = error.name or str(error)
+    repeats = {}
+    for name, job in jobs.items():
+        output = job()
+        repeats[name] = max(1, math.ceil(SHORTEST_SECONDS / max(_timed(job, 1), 1e-7)))
+        if name == result.ours:
+            our_output = output
+        elif comparison.same is not None:
+            result.outputs[name] = "same" if comparison.same(our_output, output) else "DIFFERENT"
+    times: dict[str, list[float]] = {name: [] for name in jobs}
+    for _ in range(rounds):
+        for name, job in jobs.items():
+            times[name].append(_timed(job, repeats[name]))
+    result.seconds = {name: statistics.median(found) for name, found in times.items()}
+    result.spread = {name: (min(found), max(found)) for name, found in times.items()}
+    best = min((s for name, s in result.seconds.items() if name != result.ours), default=math.nan)
+    if comparison.goal is not None and (not comparison.peers or not math.isnan(best)):
+        result.reached = comparison.goal.reached(result.seconds[result.ours], best)
+    return result
+
+
+def _timed(job: Callable[[], Any], repeats: int) -> float:
+    start = cpu_seconds()
+    for _ in range(repeats):
+        job()
+    return (cpu_seconds() - start) / repeats
