@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from cphloc.build import build
 from torch import Tensor
 
 from cphloc.annotation import Annotation
