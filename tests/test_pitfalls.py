@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cphloc.build import build_model
 from torch import nn
 
 from cphloc import registry

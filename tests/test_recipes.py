@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from cphloc.build import build_model, check
 
 from cphloc import registry
 from cphloc.annotation import Annotation
