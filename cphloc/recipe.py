@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from cphloc import registry, yamlio
 from cphloc.argument_types import NonNegativeInt, PositiveFloat, PositiveInt, UnitInterval
 from cphloc.card import Card
-from cphloc.errors import InputError, Problem, RecipeError
+from cphloc.errors import Problem, RecipeError
 from cphloc.nodes import Node, Position, from_plain
 from cphloc.recipe_blocks import block_problems, expand_names, fill
 from cphloc.recipe_checks import cross_problems
@@ -150,18 +150,6 @@ class Recipe(_Strict):
         return self.model_dump(by_alias=True)
 
     @property
-    def in_channels(self) -> int:
-        """Channels of an image.
-
-        Raises:
-            InputError: the recipe states none, and neither does the data set.
-        """
-        if self.data.channels is None:
-            msg = f"the channels of data set '{self.data.type}' are not known; write 'data.channels: [...]'"
-            raise InputError(msg)
-        return len(self.data.channels)
-
-    @property
     def sha256(self) -> str:
         """Hash of `to_yaml`, in hexadecimal: two recipes that mean the same have the same."""
         import hashlib
@@ -171,7 +159,7 @@ class Recipe(_Strict):
     @property
     def channels(self) -> tuple[str, ...]:
         """Names of the image channels the model takes, in order: those chosen, else all that the data set has."""
-        return tuple(self.data.channels or self.dataset.channels or ())
+        return tuple(self.data.channels or registry.channels(self.dataset))
 
     @property
     def laterality(self) -> bool:

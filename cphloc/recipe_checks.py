@@ -128,6 +128,15 @@ def _channels_exist_in_the_data(root: Node) -> Iterator[Problem]:
 
 
 @_check
+def _channels_are_known(root: Node) -> Iterator[Problem]:
+    card, node = _card(root, "dataset", ("data",)), root.get(("data", "type"))
+    if card is None or node is None or _value(root, "data", "channels") or registry.channels(card):
+        return
+    what = f"how many channels your images have is not known: the data set '{card.name}' takes any"
+    yield _problem(node, ("data", "channels"), what, "write channels: [...], their names in order")
+
+
+@_check
 def _timm_has_the_model(root: Node) -> Iterator[Problem]:
     named = root.get(("model", "backbone", "name"))
     if _value(root, "model", "backbone", "type") == "timm" and named is not None and isinstance(named.value, str):

@@ -75,6 +75,13 @@ def arguments(card: Card) -> list[Argument]:
     return list(arguments_of(card.import_) if card.import_ else parse_signature(card.signature or ""))
 
 
+def channels(card: Card) -> tuple[str, ...]:
+    """Image channels of a data set: those on its card, else the default of its argument; none where files decide."""
+    if card.channels:
+        return tuple(card.channels)
+    return next((tuple(a.default) for a in arguments(card) if a.name == "channels" and a.default), ())
+
+
 def resolve(kind: str, name: str) -> type:
     """Import the class of a component.
 

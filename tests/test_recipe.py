@@ -32,7 +32,7 @@ def test_a_loaded_recipe_is_complete(base):
     assert loaded.data.intensity.model_dump() == {"type": "zscore", "clip": [0.0, 100.0]}
     assert loaded.train.schedule.model_dump() == {"type": "poly", "power": 0.9}
     assert loaded.model.neck is None
-    assert loaded.in_channels == 1
+    assert len(loaded.channels) == 1
 
 
 def test_channels_that_the_recipe_leaves_out_are_those_of_the_data_set(base):

@@ -58,12 +58,14 @@ def run(options: argparse.Namespace) -> Answer:
 
 
 def _named(data: str) -> tuple[str, dict[str, Any]]:
-    """Card and arguments for a name or folder."""
+    """Card and arguments for a name or folder; a folder called like a data set is taken for it."""
     from cphloc import registry
 
-    folder = Path(data).expanduser()
+    folder = Path(data).expanduser().resolve()
     if not folder.is_dir():
         return registry.card("dataset", data).name, {}
+    if folder.name in registry.cards("dataset"):
+        return folder.name, {"root": str(folder)}
     for name, proof in _PROOFS.items():
         if (folder / proof).exists():
             return name, {"root": str(folder)}

@@ -10,6 +10,7 @@ import numpy as np
 import yaml
 from scipy.cluster.vq import kmeans2
 
+from cphloc import registry
 from cphloc.annotation import Rung
 from cphloc.data.heuristics import Topology, plan_patch, target_spacing
 from cphloc.data.survey import Survey
@@ -113,6 +114,8 @@ def _data(
 ) -> list[str]:
     schemes = [_scheme(found, channel) for channel in range(len(found.dataset.channels))]
     flips = list(range(found.dataset.dims - 1)) if found.dataset.laterality else list(range(found.dataset.dims))
+    if found.dataset.channels != registry.channels(registry.card("dataset", name)):
+        arguments = {**arguments, "channels": list(found.dataset.channels)}
     rounded = None if spacing is None else [round(s, 4) for s in spacing]
     why = "median of the cases" if rounded else "the files state no size: native"
     return [

@@ -77,7 +77,10 @@ def _monai(whole: bool) -> Callable[[], None]:
     ]
     if whole:
         steps += [t.RandFlipd(both, prob=0.5, spatial_axis=axis) for axis in range(3)]
-        steps += [t.RandAdjustContrastd("image", prob=1.0, gamma=GAMMA), t.RandGaussianNoised("image", 1.0, std=SIGMA[1])]
+        steps += [
+            t.RandAdjustContrastd("image", prob=1.0, gamma=GAMMA),
+            t.RandGaussianNoised("image", 1.0, std=SIGMA[1]),
+        ]
     transform = t.Compose(steps)
     image, mask = (torch.from_numpy(a) for a in _pair())
     return lambda: transform({"image": image, "mask": mask}) and None

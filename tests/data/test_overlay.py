@@ -13,7 +13,9 @@ SHAPES = {2: (20, 30), 3: (10, 20, 30)}
 @pytest.fixture(params=[2, 3])
 def volume(request):
     shape = SHAPES[request.param]
-    return Volume(np.random.default_rng(0).random((1, *shape), np.float32), Geometry.regular(shape, (2.0,) * len(shape)))
+    return Volume(
+        np.random.default_rng(0).random((1, *shape), np.float32), Geometry.regular(shape, (2.0,) * len(shape))
+    )
 
 
 def rectangles(axes):

@@ -1,12 +1,18 @@
+import json
+
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import yaml
 
 from cphloc.cli import main
-from cphloc.data.datasets.hippocampus import Hippocampus
+from cphloc.data.datasets.hippocampus import SAMPLE, Hippocampus
 from cphloc.data.datasets.phantom import PhantomCases
 from cphloc.data.plan import plan
 from cphloc.data.survey import survey
+from cphloc.errors import RecipeError
+from cphloc.recipe import load
+from cphloc.wiring import check
 
 
 def _phantom(size=(96, 96), **arguments):
@@ -66,3 +72,38 @@ def test_command_writes_a_recipe_once(tmp_path, capsys):
     assert f"{out}: exists" in capsys.readouterr().err
     assert main(["plan", str(tmp_path)]) == 2
     assert "is in no known layout" in capsys.readouterr().err
+
+
+def nnunet_folder(root, dims):
+    """Four cases of two channels in the layout of nnU-Net."""
+    for folder in ("imagesTr", "labelsTr"):
+        (root / folder).mkdir(parents=True)
+    shape = {2: (40, 36), 3: (20, 40, 36)}[dims]
+    mask = np.zeros(shape, np.uint8)
+    mask[..., 10:20, 10:20], mask[..., 24:30, 24:30] = 1, 2
+    files = {f"labelsTr/case_{i}.nii.gz": mask for i in range(4)}
+    files |= {f"imagesTr/case_{i}_{c:04d}.nii.gz": mask.astype(np.float32) for i in range(4) for c in range(2)}
+    for name, array in files.items():
+        sitk.WriteImage(sitk.GetImageFromArray(array), str(root / name))
+    facts = {"channel_names": {"0": "CT", "1": "PET"}, "labels": {"background": 0, "liver": 1, "tumour": 2}}
+    (root / "dataset.json").write_text(json.dumps(facts))
+    return root
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_planned_recipe_of_your_own_data_passes_every_check(tmp_path, dims):
+    out = tmp_path / "mine.yaml"
+    folder = nnunet_folder(tmp_path / "scans", dims)
+    assert main(["plan", str(folder), "--dims", str(dims), "--out", str(out)]) == 0
+    recipe = load(out)
+    assert (recipe.channels, recipe.dims) == (("ct", "pet"), dims)
+    assert check(recipe) == []
+    out.write_text("".join(line for line in out.open() if not line.startswith("  channels:")))
+    with pytest.raises(RecipeError, match=r"data.channels: how many channels .* write channels: \[...\]"):
+        load(out)
+
+
+def test_a_folder_called_like_a_data_set_is_that_data_set(tmp_path):
+    out = tmp_path / "mine.yaml"
+    assert main(["plan", str(SAMPLE), "--out", str(out)]) == 0
+    assert load(out).data.type == "hippocampus"
