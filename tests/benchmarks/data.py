@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measure import Comparison, Contender, times_less
+
+from .measure import Comparison, Contender, times_less
 
 SIDE = 96
 AFFINE = {"rotate": [-15, 15], "scale": [0.85, 1.2], "p": 1.0}
@@ -77,7 +78,10 @@ def _monai(whole: bool) -> Callable[[], None]:
     ]
     if whole:
         steps += [t.RandFlipd(both, prob=0.5, spatial_axis=axis) for axis in range(3)]
-        steps += [t.RandAdjustContrastd("image", prob=1.0, gamma=GAMMA), t.RandGaussianNoised("image", 1.0, std=SIGMA[1])]
+        steps += [
+            t.RandAdjustContrastd("image", prob=1.0, gamma=GAMMA),
+            t.RandGaussianNoised("image", 1.0, std=SIGMA[1]),
+        ]
     transform = t.Compose(steps)
     image, mask = (torch.from_numpy(a) for a in _pair())
     return lambda: transform({"image": image, "mask": mask}) and None

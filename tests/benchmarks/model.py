@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from measure import Comparison, Contender, below, times_at_most
+from .measure import Comparison, Contender, below, times_at_most
 
 WIDTHS = (24, 48, 96, 192)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from measure import Comparison, Contender, times_less
 from torch import Tensor
+
+from .measure import Comparison, Contender, times_less
 
 WINDOW = (64, 64, 64)
 

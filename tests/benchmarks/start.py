@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from measure import Comparison, Contender, more_at_most, times_at_most, times_less
+from .measure import Comparison, Contender, more_at_most, times_at_most, times_less
 
 FRONT = (
     ("list",),
