@@ -48,7 +48,7 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m tests.benchmarks", description=__doc__)
     parser.add_argument("topics", nargs="*", metavar="TOPIC", help=f"of {', '.join(TOPICS)}; by default all")
     parser.add_argument("--full", action="store_true", help="also the large sizes, which take an hour")
-    parser.add_argument("--rounds", type=int, default=5, help="times that everybody does each job")
+    parser.add_argument("--rounds", type=int, default=3, help="times that everybody does each job")
     parser.add_argument("--out", type=Path, default=HERE, help="folder for RESULTS.md and results.json")
     options = parser.parse_args(argv)
     options.topics = options.topics or list(TOPICS)

@@ -21,22 +21,12 @@ def comparisons(full: bool) -> list[Comparison]:
         for dims in (2, 3):
             ours = Contender("cphloc", lambda count=count, dims=dims: _ours(count, dims))
             if dims == 2:
-                jobs.append(
-                    Comparison(
-                        f"NMS of {count:,} 2-D boxes", ours, peers, times_less(1) if count >= 10_000 else None, _same
-                    )
-                )
+                goal = times_less(1) if count >= 10_000 else None
+                jobs.append(Comparison(f"NMS of {count:,} 2-D boxes", ours, peers, goal, _same))
             else:
+                goal = times_less(300) if count >= 50_000 else None
                 monai = Contender("MONAI non_max_suppression", lambda count=count: _monai(count))
-                jobs.append(
-                    Comparison(
-                        f"NMS of {count:,} 3-D boxes",
-                        ours,
-                        [monai],
-                        times_less(300) if count >= 50_000 else None,
-                        _same,
-                    )
-                )
+                jobs.append(Comparison(f"NMS of {count:,} 3-D boxes", ours, [monai], goal, _same))
     return jobs
 
 
