@@ -104,11 +104,12 @@ class Localization:
         from cphloc.data.overlay import overlay
 
         numbers = {name: number for number, name in self.classes.items()}
+        boxes = [(np.asarray(b.voxels), numbers[b.name], f"{b.name} {b.score:.2f}") for b in self.boxes or ()]
         figure = overlay(
             self.image,
             self.classes,
             {} if self.masks is None else {"cphloc": self.masks},
-            [(np.asarray(b.voxels), numbers[b.name], f"{b.name} {b.score:.2f}") for b in self.boxes or ()],
+            {} if self.boxes is None else {"cphloc": boxes},
             self.attention,
             self._title(),
         )

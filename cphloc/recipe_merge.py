@@ -44,6 +44,8 @@ def assemble(source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any
 def find(source: str | Path, folder: Path | None = None) -> Path:
     """The file of a recipe: a path, from ``folder`` where it is relative, or the name of a shipped recipe.
 
+    Shipped recipes in a folder are found with and without it: ``systems/retina`` is ``retina``.
+
     Raises:
         NotFoundError: there is none.
     """
@@ -52,17 +54,17 @@ def find(source: str | Path, folder: Path | None = None) -> Path:
         path = folder / path
     if path.is_file():
         return path
-    shipped = paths.shipped("recipes") / f"{source}.yaml"
-    if shipped.is_file():
-        return shipped
     known = shipped_recipes()
+    named = [shipped for name, shipped in known.items() if str(source) in (name, shipped.stem)]
+    if named:
+        return named[0]
     fix = did_you_mean(str(source), known) or "give the path of a .yaml file, or a name from: cphloc list recipes"
     msg = f"no recipe '{source}'; {fix}"
     raise NotFoundError(msg)
 
 
 def shipped_recipes() -> dict[str, Path]:
-    """Shipped recipes by name, such as ``unet3d-ct`` or ``lecture/fpn``."""
+    """Shipped recipes by name, such as ``unet3d-ct`` or ``systems/retina``."""
     folder = paths.shipped("recipes")
     return {p.relative_to(folder).with_suffix("").as_posix(): p for p in sorted(folder.rglob("*.yaml"))}
 

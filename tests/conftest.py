@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from file_server import Server, served
 
 from cphloc import paths
 
@@ -17,3 +19,12 @@ def fixture_registry(monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(paths, "registry_folders", lambda: [FIXTURE_REGISTRY])
     monkeypatch.syspath_prepend(str(FIXTURE_REGISTRY))
     return FIXTURE_REGISTRY
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A server of the files in its ``root``."""
+    root = tmp_path / "served"
+    root.mkdir()
+    with served(root) as server:
+        yield server

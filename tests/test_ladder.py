@@ -9,13 +9,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from cphloc.build import build
 from torch import Tensor
 
 from cphloc.annotation import Annotation
-from cphloc.build import build
 from cphloc.data.phantom import Scene, draw_phantom
 from cphloc.model import Model
 from cphloc.targets import Targets
+from cphloc.wiring import build
 
 SIZES = {2: (32, 32), 3: (16, 16, 16)}
 SMALL = {"model.backbone.widths": [4, 8, 8], "model.neck.channels": 8, "model.heads.boxes.channels": 8}

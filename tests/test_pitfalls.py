@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from cphloc.build import build_model
 from torch import nn
 
 from cphloc import registry
 from cphloc.annotation import Annotation, boxes_of, mask_of
-from cphloc.build import build_model
 from cphloc.components.backbone.conv_encoder import ConvEncoder
 from cphloc.components.head.dense_box import DenseBox
 from cphloc.components.head.unet import UNet
@@ -28,6 +28,7 @@ from cphloc.ops.layers import conv_transpose_type
 from cphloc.predict import Localizer
 from cphloc.recipe import load
 from cphloc.targets import Targets
+from cphloc.wiring import build_model
 
 HERE = Path(__file__).parent
 LOSS, HEAD = "components/loss", "components/head"

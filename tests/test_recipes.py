@@ -5,16 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from cphloc.build import build_model, check
 
 from cphloc import registry
 from cphloc.annotation import Annotation
-from cphloc.build import build_model, check
 from cphloc.data.phantom import Scene, draw_phantom
 from cphloc.model import Model
 from cphloc.recipe import Recipe, load
-from cphloc.recipe_merge import shipped_recipes
+from cphloc.recipe_merge import find, shipped_recipes
 from cphloc.targets import Targets
 from cphloc.training.optim import build_optimizer
+from cphloc.wiring import build_model, check
 
 SYSTEMS = [name for name in shipped_recipes() if name.startswith("systems/")]
 
@@ -92,6 +93,12 @@ def check_predictions(recipe: Recipe, model: Model, image: torch.Tensor, size: t
             torch.testing.assert_close(found.attention.flatten(1).sum(1), torch.ones(2))
         if "labels" in gives:
             assert found.label_probabilities.shape == (2, 1)
+
+
+def test_a_recipe_in_a_folder_is_found_by_its_name_alone():
+    stems = [path.stem for path in shipped_recipes().values()]
+    assert len(set(stems)) == len(stems)
+    assert find("retina") == find("systems/retina") == shipped_recipes()["systems/retina"]
 
 
 def test_every_head_neck_and_backbone_of_ours_has_a_recipe():

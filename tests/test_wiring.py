@@ -4,8 +4,8 @@ import sys
 import pytest
 import torch
 
-from cphloc.wiring import blueprint, build, check
 from cphloc.recipe import load
+from cphloc.wiring import blueprint, build, check
 
 RECIPE = "unet3d-hippocampus"
 

@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> Answer:
         {"group": group, "name": name, "summary": summary}
         for group in groups
         for name, summary in _members(group)
-        if not patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+        if not patterns or any(_matches(name, pattern) for pattern in patterns)
     ]
     if patterns and not found:
         names = [*_ALWAYS, *_ON_REQUEST, *(name for group in groups for name, _ in _members(group))]
@@ -50,6 +50,11 @@ def _page() -> Answer:
 
     written = zoo_page(zoo_to_write())
     return Answer(f"written to {written}", {"page": str(written)})
+
+
+def _matches(name: str, pattern: str) -> bool:
+    """Whether a name fits a pattern, with or without its folder."""
+    return any(fnmatch.fnmatchcase(each, pattern) for each in (name, name.rpartition("/")[2]))
 
 
 def _group(word: str) -> str:

@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import sys
 import tarfile
 import tempfile
-import urllib.error
-import urllib.request
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
-
 from cphloc import paths, registry
 from cphloc.data.dataset import SPLITS, Dataset
 from cphloc.data.fingerprint import content_hash, fingerprint
+from cphloc.download import download
 from cphloc.errors import CphlocError, InputError
 
-_PIECE_BYTES = 1 << 20
-_TIMEOUT_SECONDS = 30.0
 _SHIPPED_SPLITS = Path(__file__).parent / "splits"
 
 
@@ -35,13 +28,13 @@ class Source:
     Args:
         url: of a ``.tar``, ``.tar.gz`` or ``.zip`` archive.
         folders: folder in the archive -> folder of the data set.
-        md5: of the archive, where its publisher keeps it unchanged.
+        checksum: of the archive, as ``md5:<hexadecimal>``, where its publisher keeps it unchanged.
         fingerprint: of all cases, where the archive is packed anew for each download.
     """
 
     url: str
     folders: Mapping[str, str]
-    md5: str | None = None
+    checksum: str | None = None
     fingerprint: str | None = None
 
 
@@ -49,7 +42,7 @@ SOURCES: dict[str, Source] = {
     "hippocampus": Source(
         "https://msd-for-monai.s3-us-west-2.amazonaws.com/Task04_Hippocampus.tar",
         {"Task04_Hippocampus/imagesTr": "images", "Task04_Hippocampus/labelsTr": "labels"},
-        md5="9d24dba78a72977dbd1d2e110310f31b",
+        checksum="md5:9d24dba78a72977dbd1d2e110310f31b",
     ),
     "bccd": Source(
         "https://codeload.github.com/Shenggan/BCCD_Dataset/zip/d272fb14cdff6e473fafeeeba32aba5f560e9e43",
@@ -89,7 +82,7 @@ def fetch(name: str) -> Path:
     if paths.offline():
         msg = f"CPHLOC_OFFLINE forbids downloading '{name}'; copy it to '{target}'"
         raise CphlocError(msg)
-    _install(name, SOURCES[name], _download(SOURCES[name], name), target)
+    _install(name, SOURCES[name], _archive(name, SOURCES[name]), target)
     return target
 
 
@@ -110,62 +103,10 @@ def _install(name: str, source: Source, archive: Path, target: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _download(source: Source, name: str) -> Path:
+def _archive(name: str, source: Source) -> Path:
     """The archive in the cache, whole."""
     path = paths.cache() / "downloads" / f"{name}-{hashlib.sha256(source.url.encode()).hexdigest()[:12]}"
-    part = path.with_suffix(".part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        try:
-            _continue(source.url, part)
-        except (OSError, urllib.error.URLError) as error:
-            msg = f"{source.url}: {getattr(error, 'reason', error)}; run the command again to continue"
-            raise CphlocError(msg) from error
-        _check_archive(source, part)
-        part.rename(path)
-    return path
-
-
-def _continue(url: str, part: Path) -> None:
-    """Download ``url`` to the end of ``part``."""
-    have = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"User-Agent": "cphloc"})
-    if have:
-        request.add_header("Range", f"bytes={have}-")
-    try:
-        response = urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS)
-    except urllib.error.HTTPError as error:
-        if error.code == 416:  # nothing is left: the part is whole
-            return
-        raise
-    with response:
-        resumed = response.status == 206
-        length = response.headers.get("Content-Length")
-        with part.open("ab" if resumed else "wb") as file:
-            got = sum(file.write(piece) for piece in _shown(response, part.name, length))
-    if length is not None and got < int(length):
-        msg = f"broke off after {got:,} of {int(length):,} bytes"
-        raise OSError(msg)
-
-
-def _shown(response: BinaryIO, what: str, length: str | None) -> Iterator[bytes]:
-    columns = ("{task.description}", BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task(what, total=int(length) if length else None)
-        while piece := response.read(_PIECE_BYTES):
-            yield piece
-            bar.advance(task, len(piece))
-
-
-def _check_archive(source: Source, part: Path) -> None:
-    if source.md5 is None:
-        return
-    with part.open("rb") as file:
-        found = hashlib.file_digest(file, "md5").hexdigest()
-    if found != source.md5:
-        part.unlink()
-        msg = f"{source.url}: gave another file (md5 {found}, expected {source.md5}); run the command again"
-        raise CphlocError(msg)
+    return download([source.url], path, name, source.checksum)
 
 
 def _unpack(archive: Path, folders: Mapping[str, str], target: Path) -> None:

@@ -19,11 +19,15 @@ LINES = ("solid", "dashed", "dotted")
 PLANES = ("axial", "coronal", "sagittal")
 
 
+Box = tuple[np.ndarray, int, str]
+"""Edges ``(2 D,)``, class and text of a box that is drawn."""
+
+
 def overlay(
     volume: Volume,
     classes: Mapping[int, str],
     masks: Mapping[str, np.ndarray] | None = None,
-    boxes: Sequence[tuple[np.ndarray, int, str]] = (),
+    boxes: Mapping[str, Sequence[Box]] | None = None,
     attention: np.ndarray | None = None,
     title: str = "",
 ) -> Figure:
@@ -33,7 +37,7 @@ def overlay(
         volume: the image; its first channel (or RGB in 2-D) is shown.
         classes: names by number, for colours and the legend.
         masks: class masks ``(*S)`` by who drew them, such as ``{"expert": ..., "cphloc": ...}``; one line style each.
-        boxes: ``(edges (2 D,), class, text)`` on the image's grid.
+        boxes: ``(edges (2 D,), class, text)`` on the image's grid, by who drew them, in the same line styles.
         attention: ``(*S)``, shown as a heat map.
         title: above the picture.
 
@@ -47,27 +51,31 @@ def overlay(
     image = reoriented(volume.array, order, flip)
     masks = {who: reoriented(mask, order, flip) for who, mask in (masks or {}).items()}
     attention = None if attention is None else reoriented(attention, order, flip)
-    moved = [(volume.geometry.boxes_to(grid, edges[None])[0], number, text) for edges, number, text in boxes]
-    centre = _centre(grid.shape, masks, moved, attention)
+    boxes = {
+        who: [(volume.geometry.boxes_to(grid, edges[None])[0], number, text) for edges, number, text in drawn]
+        for who, drawn in (boxes or {}).items()
+    }
+    styles = dict(zip(dict.fromkeys([*masks, *boxes]), LINES, strict=False))
+    centre = _centre(grid.shape, masks, boxes, attention)
     planes = range(3) if grid.dims == 3 else [None]
     figure = Figure(figsize=(4.2 * len(planes), 4.6), layout="constrained", dpi=110)
     for axes, plane in zip(figure.subplots(1, len(planes), squeeze=False)[0], planes, strict=True):
-        _panel(axes, image, masks, moved, attention, plane, centre, grid.spacing_mm)
-    _legend(figure, classes, masks, moved)
+        _panel(axes, image, masks, boxes, attention, styles, plane, centre, grid.spacing_mm)
+    _legend(figure, classes, masks, boxes, styles)
     figure.suptitle(title, fontsize=11)
     return figure
 
 
-def _centre(shape: tuple[int, ...], masks: Mapping, boxes: Sequence, attention: np.ndarray | None) -> tuple[int, ...]:
+def _centre(shape: tuple[int, ...], masks: Mapping, boxes: Mapping, attention: np.ndarray | None) -> tuple[int, ...]:
     """Voxel through which the planes go: the middle of what was found, else of the image."""
     for mask in masks.values():
         found = (mask > 0) & (mask != IGNORE)
         if found.any():
             # The slice with the most of it, so that the picture shows it even if it is bent around its centre.
             return tuple(int(found.sum(axis=_others(found.ndim, a)).argmax()) for a in range(found.ndim))
-    if boxes:
+    if (first := next((edges for drawn in boxes.values() for edges, _, _ in drawn), None)) is not None:
         dims = len(shape)
-        middle = (boxes[0][0][:dims] + boxes[0][0][dims:]) / 2
+        middle = (first[:dims] + first[dims:]) / 2
         return tuple(int(np.clip(m, 0, n - 1)) for m, n in zip(middle, shape, strict=True))
     if attention is not None:
         return tuple(int(i) for i in np.unravel_index(attention.argmax(), shape))
@@ -82,8 +90,9 @@ def _panel(
     axes: Axes,
     image: np.ndarray,
     masks: Mapping[str, np.ndarray],
-    boxes: Sequence,
+    boxes: Mapping[str, Sequence[Box]],
     attention: np.ndarray | None,
+    styles: Mapping[str, str],
     plane: int | None,
     centre: tuple[int, ...],
     spacing: tuple[float, ...],
@@ -100,10 +109,11 @@ def _panel(
         heat = cut(attention)
         top = max(float(attention.max()), 1e-12)
         axes.imshow(heat, cmap="inferno", alpha=np.clip(heat / top, 0, 1) * 0.7, extent=extent, vmin=0, vmax=top)
-    for (_, mask), style in zip(masks.items(), LINES * 3, strict=False):
-        _contours(axes, cut(mask), style)
-    for edges, number, text in boxes:
-        _box(axes, edges, number, text, plane, centre, rows, columns)
+    for who, mask in masks.items():
+        _contours(axes, cut(mask), styles[who])
+    for who, drawn in boxes.items():
+        for box in drawn:
+            _box(axes, box, styles[who], plane, centre, rows, columns)
     axes.set(xlim=extent[:2], ylim=extent[2:], xticks=[], yticks=[])
     # Slices are stored from the feet up; people look at heads on top.
     if plane in (1, 2):
@@ -128,39 +138,35 @@ def _contours(axes: Axes, mask: np.ndarray, style: str) -> None:
             axes.contour(columns, rows, inside, [0.5], colors=_color(number), linestyles=style, linewidths=1.4)
 
 
-def _box(
-    axes: Axes,
-    edges: np.ndarray,
-    number: int,
-    text: str,
-    plane: int | None,
-    centre: tuple[int, ...],
-    rows: int,
-    columns: int,
-) -> None:
+def _box(axes: Axes, box: Box, style: str, plane: int | None, centre: tuple[int, ...], rows: int, columns: int) -> None:
     from matplotlib.patches import Rectangle
 
+    edges, number, text = box
     dims = len(edges) // 2
     if plane is not None and not edges[plane] <= centre[plane] + 0.5 < edges[dims + plane]:
         return
     corner = (edges[columns], edges[rows])
     size = (edges[dims + columns] - edges[columns], edges[dims + rows] - edges[rows])
-    axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor=_color(number), linewidth=1.4))
-    axes.text(
-        *corner, text, fontsize=7, color="white", va="bottom", bbox={"facecolor": _color(number), "pad": 1, "lw": 0}
-    )
+    axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor=_color(number), linestyle=style, linewidth=1.4))
+    if text:
+        axes.text(
+            *corner, text, fontsize=7, color="white", va="bottom", bbox={"facecolor": _color(number), "pad": 1, "lw": 0}
+        )
 
 
 def _color(number: int) -> str:
     return COLORS[(int(number) - 1) % len(COLORS)]
 
 
-def _legend(figure: Figure, classes: Mapping[int, str], masks: Mapping[str, np.ndarray], boxes: Sequence) -> None:
+def _legend(
+    figure: Figure, classes: Mapping[int, str], masks: Mapping, boxes: Mapping, styles: Mapping[str, str]
+) -> None:
     from matplotlib.lines import Line2D
 
-    shown = {int(n) for mask in masks.values() for n in np.unique(mask)} | {number for _, number, _ in boxes}
+    shown = {int(n) for mask in masks.values() for n in np.unique(mask)}
+    shown |= {number for drawn in boxes.values() for _, number, _ in drawn}
     handles = [Line2D([], [], color=_color(n), label=name) for n, name in classes.items() if n in shown]
-    if len(masks) > 1:
-        handles += [Line2D([], [], color="gray", linestyle=s, label=who) for who, s in zip(masks, LINES, strict=False)]
+    if len(styles) > 1:
+        handles += [Line2D([], [], color="gray", linestyle=style, label=who) for who, style in styles.items()]
     if handles:
         figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=9, frameon=False)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cphloc.data.cache import PreparedCase
-from cphloc.data.overlay import overlay
+from cphloc.data.overlay import Box, overlay
 from cphloc.data.volume import Volume
 from cphloc.training.scores import Found
 
@@ -54,18 +54,17 @@ def draw_case(case: PreparedCase, found: Found, classes: Mapping[int, str], titl
         title: above the picture.
         path: picture to write.
     """
-    known = case.annotation
-    both = {"reference": known.mask, "prediction": found.mask}
+    known = case.annotation.completed(case.image.shape[1:], len(classes))
+    both = {"expert": known.mask, "cphloc": found.mask}
     masks = {who: np.asarray(mask) for who, mask in both.items() if mask is not None}
-    boxes = []
+    boxes: dict[str, list[Box]] = {}
     if found.boxes is not None:
+        if known.boxes is not None:
+            pairs = zip(known.boxes, known.box_classes, strict=True)
+            boxes["expert"] = [(edges, int(number), "") for edges, number in pairs]
         sure = found.scores >= _SHOWN_SCORE
         rows = zip(found.boxes[sure], found.box_classes[sure], found.scores[sure], strict=True)
-        boxes = [(edges, int(number), f"{score:.2f}") for edges, number, score in rows]
-    if found.boxes is not None and known.boxes is not None:
-        boxes += [
-            (edges, int(number), "reference") for edges, number in zip(known.boxes, known.box_classes, strict=True)
-        ]
+        boxes["cphloc"] = [(edges, int(number), f"{score:.2f}") for edges, number, score in rows]
     volume = Volume(np.asarray(case.image), case.geometry)
     _save(overlay(volume, classes, masks, boxes, found.attention, title), path)
 

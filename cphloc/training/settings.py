@@ -8,10 +8,9 @@ from typing import Any, Literal
 
 import torch
 
-Precision = Literal["auto", "32", "bf16-mixed", "16-mixed"]
+from cphloc.metrics.direction import lower_is_better
 
-LOWER_IS_BETTER = ("loss", "hd95_mm", "error", "ece", "brier")
-"""Last words of metrics whose smaller value is better; of every other metric the larger is."""
+Precision = Literal["auto", "32", "bf16-mixed", "16-mixed"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class Settings:
         """
         if than is None or than != than:
             return True
-        return value < than if self.best.endswith(LOWER_IS_BETTER) else value > than
+        return value < than if lower_is_better(self.best) else value > than
 
 
 def native_precision() -> Precision:

@@ -37,8 +37,10 @@ _PUSH_EVERY_SECONDS = 10.0
 _LONGEST_PAUSE_SECONDS = 600.0
 _METRICS_AT_ONCE, _PARAMS_AT_ONCE, _LONGEST_PARAM = 1000, 100, 6000
 _REFUSED = re.compile(r"[^\w\-. :/]")
-_QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
-_IMPATIENT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+_ENVIRONMENT = {
+    **{"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"},
+    **{"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"},
+}
 
 _log = logging.getLogger(__name__)
 
@@ -57,8 +59,8 @@ class Tracker:
         self._pushed_at = -float("inf")
         self._pause = _PUSH_EVERY_SECONDS
         if not (folder / STATE).exists():
-            state = {"uri": tracking_uri(), "experiment": experiment, "name": name, "run_id": None, "sent": 0}
-            _write_state(folder, state)
+            to = {"uri": tracking_uri(), "experiment": experiment, "name": name}
+            _write_state(folder, {**to, "run_id": None, "sent": 0})
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Record settings; nested mappings become dotted names."""
@@ -164,8 +166,7 @@ def download_entry(spec: str) -> Path:
     Raises:
         NotFoundError: no such model or version.
     """
-    uri = tracking_uri()
-    client = _client(uri)
+    client = _client(uri := tracking_uri())
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
@@ -208,7 +209,7 @@ def start_ui(port: int = 5000) -> tuple[subprocess.Popen[bytes] | None, str]:
     if uri.startswith(("http://", "https://")):
         return None, f"{uri.rstrip('/')}/#/experiments/{experiment}"
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1"]
-    process = subprocess.Popen([*command, "--port", str(port)], env={**os.environ, **_QUIET})
+    process = subprocess.Popen([*command, "--port", str(port)], env={**_ENVIRONMENT, **os.environ})
     return process, f"http://127.0.0.1:{port}/#/experiments/{experiment}"
 
 
@@ -243,9 +244,8 @@ def _log_entry(client: MlflowClient, run_id: str, entry: Entry, folder: Path) ->
         client.log_metric(run_id, _REFUSED.sub("_", key), value)
     with tempfile.TemporaryDirectory() as place:
         model = Path(place) / "model"
-        mlflow.pyfunc.save_model(
-            model, loader_module="cphloc.zoo.served", data_path=str(folder), pip_requirements=["cphloc"]
-        )
+        served = {"loader_module": "cphloc.zoo.served", "pip_requirements": ["cphloc"]}
+        mlflow.pyfunc.save_model(model, data_path=str(folder), **served)
         client.log_artifacts(run_id, str(model), "model")
     with suppress(MlflowException):  # the model exists from its first version on
         client.create_registered_model(entry.name)
@@ -254,12 +254,12 @@ def _log_entry(client: MlflowClient, run_id: str, entry: Entry, folder: Path) ->
 
 
 def _client(uri: str) -> MlflowClient:
-    for name, value in {**_QUIET, **_IMPATIENT}.items():
+    for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     from mlflow.tracking import MlflowClient
 
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for chatty in ("mlflow", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     return MlflowClient(uri)
 
 
@@ -268,15 +268,14 @@ def _experiment(client: MlflowClient, uri: str, name: str) -> str:
     known = client.get_experiment_by_name(name)
     if known is not None:
         return known.experiment_id
-    beside = Path(uri.removeprefix("sqlite:///")).resolve().parent / "mlartifacts"
-    return client.create_experiment(name, artifact_location=beside.as_uri() if uri.startswith("sqlite:") else None)
+    beside = (Path(uri.removeprefix("sqlite:///")).resolve().parent / "mlartifacts").as_uri()
+    return client.create_experiment(name, artifact_location=beside if uri.startswith("sqlite:") else None)
 
 
 def _send(client: MlflowClient, run_id: str, folder: Path, waiting: Iterable[Mapping[str, Any]]) -> None:
     from mlflow.entities import Metric, Param, RunTag
 
-    metrics, params, tags = [], [], []
-    artifacts, end = {}, None
+    metrics, params, tags, artifacts, end = [], [], [], {}, None
     for event in waiting:
         match event["event"]:
             case "metrics":
@@ -297,9 +296,9 @@ def _send(client: MlflowClient, run_id: str, folder: Path, waiting: Iterable[Map
         client.log_batch(run_id, metrics=metrics[start : start + _METRICS_AT_ONCE])
     for path, to in artifacts.items():
         client.log_artifact(run_id, str(folder / path), to or None)
-    client.update_run(run_id, "RUNNING") if end is None else client.set_terminated(
-        run_id, end["status"], end_time=end["time_ms"]
-    )
+    client.update_run(run_id, "RUNNING")
+    if end is not None:
+        client.set_terminated(run_id, end["status"], end_time=end["time_ms"])
 
 
 def _short(value: str) -> str:
@@ -309,6 +308,5 @@ def _short(value: str) -> str:
 
 
 def _write_state(folder: Path, state: Mapping[str, Any]) -> None:
-    draft = folder / (STATE + ".part")
-    draft.write_text(json.dumps(state, indent=2), encoding="utf-8")
-    os.replace(draft, folder / STATE)
+    with paths.atomic(folder / STATE) as draft:
+        draft.write_text(json.dumps(state, indent=2), encoding="utf-8")

@@ -15,6 +15,7 @@ from cphloc.data.loader import Batch
 from cphloc.data.pipeline import Pipeline
 from cphloc.data.prepare import PreparedCases
 from cphloc.errors import CphlocError, InputError
+from cphloc.metrics.direction import lower_is_better
 from cphloc.model import Model
 from cphloc.recipe import Recipe, load
 from cphloc.training import checkpoint, processes
@@ -203,12 +204,18 @@ def _nowhere(metrics: Mapping[str, float], step: int) -> None:
     """Only the first process keeps a record."""
 
 
-def _draw(folder: Path, model: Model, validator: Validator, outcome: Outcome, name: str) -> None:
-    """Learning curves, and the worst, median and best case by the metric ``name``."""
+def _draw(folder: Path, model: Model, validator: Validator, outcome: Outcome, headline: str) -> None:
+    """Learning curves, and the worst, median and best case by ``headline``.
+
+    A headline that no single case has, such as average precision, is stood in for by the first score that cases have.
+    """
     pictures = folder / "pictures"
     draw_curves(curves(folder), pictures / "curves.png")
+    names = [name for name in outcome.cases[0] if name not in ("case", "patient") and not name.startswith("p/")]
+    name = headline if headline in names else next(iter(names), headline)
     scored = {row["case"]: row.get(name, float("nan")) for row in outcome.cases}
-    ranked = sorted((case for case, value in scored.items() if value == value), key=scored.get) or list(scored)
+    known = [case for case, value in scored.items() if value == value]
+    ranked = sorted(known, key=scored.get, reverse=lower_is_better(name)) or list(scored)
     by_id = {case.id: case for case in validator.cases}
     for title, position in (("worst", 0), ("median", len(ranked) // 2), ("best", -1)):
         case = by_id[ranked[position]]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from cphloc.metrics.direction import lower_is_better
 from cphloc.zoo.entry import Entry, Metric
-from cphloc.zoo.refusals import lower_is_better
 
 CASES_FILE = "cases.csv"
 PICTURES_FOLDER = "pictures"

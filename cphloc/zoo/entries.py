@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 
 import cphloc
 from cphloc import paths
+from cphloc.download import DownloadError, download
 from cphloc.errors import DataError, InputError, NotFoundError, did_you_mean
 from cphloc.zoo.index import INDEX_FILE, Row, folders_of, parse_index, read_index
 from cphloc.zoo.names import ENTRY_FILE, sha256_of
 
 if TYPE_CHECKING:
     # Listing a zoo must be quicker than the import of pydantic, which reading an entry needs.
-    from cphloc.zoo.download import DownloadError
     from cphloc.zoo.entry import Entry, File, Weights
     from cphloc.zoo.versions import Wanted
 
@@ -55,11 +55,10 @@ class Listing:
                 msg = f"{path}: no such file; an entry is a folder that holds {ENTRY_FILE}"
                 raise NotFoundError(msg)
         else:
-            from cphloc.zoo.download import download
             from cphloc.zoo.entry import File
 
             expected = File(sha256=self.indexed.sha256, bytes=self.indexed.entry_bytes)
-            path = download([f"{self.place}/{ENTRY_FILE}"], expected, f"{self}/{ENTRY_FILE}")
+            path = _cached([f"{self.place}/{ENTRY_FILE}"], expected, f"{self}/{ENTRY_FILE}")
         return path.read_bytes()
 
     @property
@@ -106,7 +105,6 @@ class Listing:
         return self._fetched(weights.file, weights, weights.urls)
 
     def _fetched(self, file: str | None, pinned: File, mirrors: Sequence[str]) -> Path:
-        from cphloc.zoo.download import download
 
         if file is not None and isinstance(self.place, Path):
             path = self.place / file
@@ -114,7 +112,14 @@ class Listing:
                 return path
         elif file is not None:
             mirrors = [f"{self.place}/{file}", *mirrors]
-        return download(mirrors, pinned, f"{self}/{file or 'weights'}")
+        return _cached(mirrors, pinned, f"{self}/{file or 'weights'}")
+
+
+def _cached(urls: Sequence[str], pinned: File, what: str) -> Path:
+    """Path of a file in the cache, kept under its hash: never stale, and shared by the versions that have it."""
+
+    path = paths.cache() / "zoo" / "files" / pinned.sha256
+    return download(urls, path, what, f"sha256:{pinned.sha256}", pinned.bytes)
 
 
 def list_entries(
@@ -256,7 +261,7 @@ def _remote_index(base: str) -> list[Row]:
 
 def _index_seen_last(kept: Path, error: DownloadError) -> list[Row]:
     """The copy of an index that cannot be read now. Searching on without it might find another model than the zoo's."""
-    from cphloc.zoo.download import DownloadError
+    from cphloc.download import DownloadError
 
     if paths.offline():
         return read_index(kept) if kept.is_file() else []

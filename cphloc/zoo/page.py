@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from html import escape
 from pathlib import Path
 
+from cphloc.metrics.direction import lower_is_better
 from cphloc.paths import atomic
 from cphloc.zoo.card import card, stated, verdict
 from cphloc.zoo.entries import Listing, list_entries
-from cphloc.zoo.refusals import lower_is_better
 
 PAGE_FILE = "index.html"
 

@@ -9,14 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cphloc.metrics.direction import lower_is_better
 from cphloc.zoo.entry import Entry, Metric
 
 if TYPE_CHECKING:
     from cphloc.data.dataset import Dataset
     from cphloc.registry import Card
-
-LOWER_IS_BETTER = ("_mm", "error", "error_ml", "error_mm", "brier", "ece")
-"""Endings of the metrics of which less is better."""
 
 _OF_DATA = ("licence", "citation", "modality")
 _OF_RUN = ("data_fingerprint", "seed", "packages")
@@ -91,15 +89,6 @@ def read_rows(path: Path) -> dict[str, dict[str, str]]:
     """Rows of a per-case CSV by case; values that are empty are left out."""
     with path.open(newline="", encoding="utf-8") as file:
         return {row["case"]: {k: v for k, v in row.items() if v not in ("", None)} for row in csv.DictReader(file)}
-
-
-def lower_is_better(metric: str) -> bool:
-    """Whether less of this metric is better.
-
-    >>> lower_is_better("hd95_mm"), lower_is_better("dice")
-    (True, False)
-    """
-    return metric.endswith(LOWER_IS_BETTER)
 
 
 def _paired_refusal(name: str, new: Sequence[Mapping], old: Sequence[Mapping], last: Entry) -> list[str]:

@@ -47,6 +47,13 @@ SMALL: dict[str, dict[str, Any]] = {
 
 NO_PARAMETERS = {"backbone/identity": "gives the image on as it is"}
 
+ZERO_GRADIENTS = {
+    "backbone/timm": ("layer1.0.", "a residual branch that starts at zero passes nothing back in the first step"),
+    "head/fast_rcnn": ("entry.entries.1.", "in so small an image no region is read from the coarser level"),
+    "head/faster_rcnn": ("entry.entries.1.", "in so small an image no region is read from the coarser level"),
+}
+"""Parameters, by a part of their name, whose first gradient may be all zeros, with the reason."""
+
 NOT_EXPORTED = {
     "backbone/mlp": "refuses other image sizes by a test of the size, in Python",
     "head/rcnn": "the regions are read in loss and decode; forward hands the pyramid on",
@@ -134,7 +141,7 @@ def _attention(dims: int) -> tuple[Tensor, Tensor, list[Tensor]]:
 def targets(dims: int) -> Targets:
     """Three cases: two objects with their mask; a coarse region and its label; nothing at all."""
     mask = np.zeros((SIDE,) * dims, np.uint8)
-    mask[(slice(2, 10),) * dims], mask[(slice(11, 15),) * dims] = 1, 2
+    mask[(slice(2, 9),) * dims], mask[(slice(11, 15),) * dims] = 1, 2
     region = np.zeros((SIDE,) * dims, np.float32)
     region[..., : SIDE // 2] = 1
     coarse = Annotation(region=region, label=np.array([1, 0], np.float32))
@@ -171,7 +178,8 @@ def test_forward_loss_and_backward_reach_every_parameter(card, dims):
     gradients = torch.autograd.grad(loss, list(wanting.values()), allow_unused=True) if wanting else ()
     missing = [name for name, g in zip(wanting, gradients, strict=True) if g is None or not g.isfinite().all()]
     assert missing == []
-    assert not wanting or any(g.any() for g in gradients)
+    excused, _ = ZERO_GRADIENTS.get(card, ("nothing", ""))
+    assert [n for n, g in zip(wanting, gradients, strict=True) if not g.any() and excused not in n] == []
 
 
 @pytest.mark.parametrize(
@@ -256,4 +264,4 @@ def test_a_compiled_module_gives_the_same_numbers(card, dims):
 
 def test_exceptions_name_cards_that_exist():
     known = {card for card, _ in CARDS}
-    assert set(SMALL) | set(NO_PARAMETERS) | set(NOT_EXPORTED) <= known
+    assert set(SMALL) | set(NO_PARAMETERS) | set(ZERO_GRADIENTS) | set(NOT_EXPORTED) <= known

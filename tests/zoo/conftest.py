@@ -1,15 +1,13 @@
-"""Entries that need no training, complete with made-up numbers, and the server of a hostile zoo."""
+"""Entries that need no training, complete with made-up numbers."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import http.server
 import json
 import shutil
-import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -112,73 +110,6 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @dataclass
-class Server:
-    """A file server that can be told to misbehave.
-
-    ``truncate`` sends half of what it announces; ``stall`` stops sending half-way and keeps the connection open;
-    ``corrupt`` flips a byte; ``deny`` answers 500; ``ranges`` false ignores the wish to resume. ``times`` is how many
-    answers misbehave before it behaves; ``only`` is the ending of the paths it applies to.
-    """
-
-    root: Path
-    url: str = ""
-    fault: str = ""
-    times: int = 10**6
-    only: str = ""
-    ranges: bool = True
-    asked: list[tuple[str, str | None]] = field(default_factory=list)
-
-    def misbehaves(self, path: str) -> str:
-        if not self.fault or not path.endswith(self.only) or self.times <= 0:
-            return ""
-        self.times -= 1
-        return self.fault
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    state = Server(tmp_path / "served")
-    state.root.mkdir()
-    stop = threading.Event()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            wished = self.headers.get("Range")
-            state.asked.append((self.path, wished))
-            fault = state.misbehaves(self.path)
-            file = state.root / self.path.lstrip("/")
-            if fault == "deny" or not file.is_file():
-                self.send_error(500 if fault == "deny" else 404)
-                return
-            content = bytearray(file.read_bytes())
-            if fault == "corrupt":
-                content[len(content) // 2] ^= 1
-            start = int(wished.removeprefix("bytes=").rstrip("-")) if wished and state.ranges else 0
-            self.send_response(206 if start else 200)
-            if start:
-                self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-            self.send_header("Content-Length", str(len(content) - start))
-            self.end_headers()
-            body = content[start:]
-            self.wfile.write(body[: len(body) // 2] if fault in ("truncate", "stall") else body)
-            self.wfile.flush()
-            if fault == "stall":
-                stop.wait(5)
-
-        def log_message(self, *args: Any) -> None:
-            """Keep the tests' output clean."""
-
-    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    state.url = f"http://127.0.0.1:{httpd.server_address[1]}"
-    yield state
-    stop.set()
-    httpd.shutdown()
-    httpd.server_close()
-
-
-@dataclass
 class Trained:
     """A run folder as training and evaluation leave it, of a model with random weights on synthetic scans."""
 
@@ -228,9 +159,9 @@ def trained(runs: Path, dims: int = 3, dice: tuple[float, ...] = (0.8, 0.7, 0.9)
     import torch
 
     from cphloc import recipe as recipes
-    from cphloc.wiring import build_model
     from cphloc.data.pipeline import open_dataset
     from cphloc.training import checkpoint
+    from cphloc.wiring import build_model
 
     recipe = recipes.load(tiny_recipe(dims))
     folder = runs / "tiny" / name

@@ -9,8 +9,8 @@ import pytest
 
 import cphloc
 from cphloc import yamlio
+from cphloc.download import DownloadError
 from cphloc.errors import DataError, InputError, NotFoundError, RecipeError
-from cphloc.zoo.download import DownloadError
 from cphloc.zoo.entries import find_entry, list_entries
 from cphloc.zoo.index import index_zoo, read_index
 

@@ -8,11 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from cphloc import yamlio
-from cphloc.wiring import build_model
+from cphloc import download, yamlio
 from cphloc.errors import DataError, NotFoundError, RecipeError
 from cphloc.training import checkpoint
-from cphloc.zoo import download
+from cphloc.wiring import build_model
 from cphloc.zoo.entry import Entry, file_of
 from cphloc.zoo.index import index_zoo
 from cphloc.zoo.load import load, model_of

@@ -1,7 +1,6 @@
-"""Downloads that end with the right file or with none: resumed, mirrored, checked by sha256, put in place at once.
+"""Downloads that end with the right file or with none: resumed, mirrored, checked, put in place at once.
 
-Every downloaded file is kept in the cache under its sha256, so a file there is never stale and two versions share what
-they have in common. ``http(s)`` is read directly; ``s3``, ``hf`` and the other protocols go through fsspec.
+``http(s)`` is read directly; ``s3``, ``hf`` and the other protocols go through fsspec.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from cphloc import paths
 from cphloc.errors import CphlocError, NotFoundError
-from cphloc.zoo.entry import File
 
 TRIES_EACH = 3
 TIMEOUT_SECONDS = 20.0
@@ -38,22 +37,31 @@ class _SourceError(Exception):
     """A source failed; what to say about it."""
 
 
-def download(urls: Sequence[str], expected: File, what: str) -> Path:
-    """Path of the file in the cache, downloaded first where it is not there yet.
+class _RangeError(_SourceError):
+    """A source has nothing after the part that is there, which therefore is no part of its file."""
 
-    Each URL is tried `TRIES_EACH` times, resuming where the last try broke off; what does not have the expected sha256
-    is thrown away and the next URL is tried. Any number of processes may ask for one file at once: one downloads.
+
+def download(
+    urls: Sequence[str], path: Path, what: str, checksum: str | None = None, size_bytes: int | None = None
+) -> Path:
+    """Make sure that the file is at ``path``: it is downloaded where it is not there yet.
+
+    Each URL is tried `TRIES_EACH` times, resuming where the last try broke off; what does not have the expected
+    checksum is thrown away and the next URL is tried. Any number of processes may ask for one file at once: one
+    downloads. What broke off stays beside ``path`` for the next call.
 
     Args:
         urls: mirrors, in order.
-        expected: size and sha256.
+        path: where the file belongs, in the cache.
         what: the file's name in messages, ``unet3d-ct@1.2.0/model.safetensors``.
+        checksum: of the right file, as ``sha256:<hexadecimal>`` or ``md5:<hexadecimal>``.
+        size_bytes: of the right file; without it the server's word is taken.
 
     Raises:
         DownloadError: offline, or no URL gave the expected file.
     """
-    path = paths.cache() / "zoo" / "files" / expected.sha256
-    if _complete(path, expected):
+    wanted = _Wanted(path, what, checksum, size_bytes)
+    if wanted.is_there():
         return path
     if paths.offline():
         msg = f"{what} is not in the cache and CPHLOC_OFFLINE forbids downloading; copy the file to {path}"
@@ -62,9 +70,9 @@ def download(urls: Sequence[str], expected: File, what: str) -> Path:
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(path.with_suffix(".lock")):
-            if not _complete(path, expected):
-                _download_from_any(urls, expected, what, path)
+        with filelock.FileLock(f"{path}.lock"):
+            if not wanted.is_there():
+                _download_from_any(urls, wanted)
     except OSError as error:
         msg = f"{what} cannot be kept in {path.parent}: {error.strerror or error}; free some space or set CPHLOC_CACHE"
         raise DownloadError(msg) from error
@@ -97,73 +105,110 @@ def read_url(url: str, limit_bytes: int = 100_000_000) -> bytes:
     return content
 
 
-def _complete(path: Path, expected: File) -> bool:
-    """Whether the cache holds the file. Its hash was checked when it was put there, and is again at every load."""
-    return path.is_file() and path.stat().st_size == expected.bytes
+@dataclass(frozen=True)
+class _Wanted:
+    """What `download` was asked for."""
+
+    path: Path
+    what: str
+    checksum: str | None
+    size_bytes: int | None
+
+    @property
+    def part(self) -> Path:
+        return Path(f"{self.path}.part")
+
+    def is_there(self) -> bool:
+        """Whether the cache holds the file; its checksum was compared when it was put there."""
+        return self.path.is_file() and self.size_bytes in (None, self.path.stat().st_size)
 
 
-def _download_from_any(urls: Sequence[str], expected: File, what: str, path: Path) -> None:
-    part = path.with_suffix(".part")
+def _download_from_any(urls: Sequence[str], wanted: _Wanted) -> None:
+    part = wanted.part
     failures = []
     for url in urls:
         for attempt in range(TRIES_EACH):
             resumed = part.exists()
-            failure = _try(url, expected, what, part)
+            failure = _try(url, wanted)
             if failure is None:
-                os.replace(part, path)
+                os.replace(part, wanted.path)
                 return
             if not resumed and not part.exists():
                 break  # nothing came, or all of a wrong file: asking again gives the same
             time.sleep(attempt * BACKOFF_SECONDS)
         failures.append(f"  {url}: {failure}")
-    msg = "\n".join([f"{what} cannot be downloaded; tried", *failures])
+    kept = ["run the command again to continue"] if part.exists() else []
+    msg = "\n".join([f"{wanted.what} cannot be downloaded; tried", *failures, *kept])
     raise DownloadError(msg)
 
 
-def _try(url: str, expected: File, what: str, part: Path) -> str | None:
-    """Continue ``part`` from ``url``; ``None`` when it is whole and right, else what went wrong.
+def _try(url: str, wanted: _Wanted) -> str | None:
+    """Continue the part from ``url``; ``None`` when it is whole and right, else what went wrong.
 
     A part that turned out wrong is removed, so that what is left may always be resumed.
     """
+    part, size_bytes = wanted.part, wanted.size_bytes
     have = part.stat().st_size if part.exists() else 0
-    free = shutil.disk_usage(part.parent).free
-    if expected.bytes - have > free:
-        msg = f"{expected.bytes - have:,} bytes are needed and {free:,} are free"
-        raise OSError(msg)
+    if size_bytes is not None:
+        _check_space(part.parent, size_bytes - have)
     try:
-        if have < expected.bytes or not have:
-            _append(url, expected, what, part)
+        if not have or size_bytes is None or have < size_bytes:
+            size_bytes = _append(url, part, wanted)
     except FileNotFoundError:
         return "does not exist"
+    except _RangeError as error:
+        part.unlink()
+        return str(error)
     except _SourceError as error:
         return str(error)
-    return _verdict(part, expected)
+    return _verdict(part, wanted.checksum, size_bytes)
 
 
-def _verdict(part: Path, expected: File) -> str | None:
+def _check_space(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        msg = f"{needed:,} bytes are needed and {free:,} are free"
+        raise OSError(msg)
+
+
+def _verdict(part: Path, checksum: str | None, size_bytes: int | None) -> str | None:
     size = part.stat().st_size
-    if size < expected.bytes:
-        return f"broke off after {size:,} of {expected.bytes:,} bytes"
-    with part.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if found == expected.sha256 and size == expected.bytes:
+    if size_bytes is not None and size < size_bytes:
+        return f"broke off after {size:,} of {size_bytes:,} bytes"
+    difference = _difference(part, checksum)
+    if size_bytes is not None and size > size_bytes:
+        difference = f"more than {size_bytes:,} bytes"
+    if difference is None:
         return None
     part.unlink()
-    return f"gave another file: sha256 {found[:12]}... where {expected.sha256[:12]}... is expected"
+    return f"gave another file: {difference}"
 
 
-def _append(url: str, expected: File, what: str, part: Path) -> None:
+def _difference(part: Path, checksum: str | None) -> str | None:
+    if checksum is None:
+        return None
+    algorithm, _, expected = checksum.partition(":")
+    with part.open("rb") as stream:
+        found = hashlib.file_digest(stream, algorithm).hexdigest()
+    return None if found == expected else f"{algorithm} {found[:12]}... where {expected[:12]}... is expected"
+
+
+def _append(url: str, part: Path, wanted: _Wanted) -> int | None:
+    """Continue ``part`` as far as the source gives it; the size of the whole, if anybody says it."""
     have = part.stat().st_size if part.exists() else 0
     with _opened(url, have) as (stream, start), part.open("r+b" if have else "wb") as file:
+        length = getattr(stream, "length", None)  # http: bytes that are promised
+        size_bytes = start + length if wanted.size_bytes is None and length is not None else wanted.size_bytes
         file.seek(start)
         file.truncate()
-        with _progress(what, expected.bytes, start) as advance:
-            while start <= expected.bytes and (piece := _read(stream, PIECE_BYTES)):
+        with _progress(wanted.what, size_bytes, start) as advance:
+            while (size_bytes is None or start <= size_bytes) and (piece := _read(stream, PIECE_BYTES)):
                 file.write(piece)
                 start += len(piece)
                 advance(len(piece))
         file.flush()
         os.fsync(file.fileno())
+    return size_bytes
 
 
 @contextlib.contextmanager
@@ -192,8 +237,9 @@ def _http(request: urllib.request.Request) -> BinaryIO:
         error.close()
         if error.code in (404, 410):
             raise FileNotFoundError(request.full_url) from None
+        failure = _RangeError if error.code == 416 else _SourceError
         msg = f"the server answered {error.code} {error.reason}"
-        raise _SourceError(msg) from None
+        raise failure(msg) from None
     except (OSError, http.client.HTTPException) as error:
         raise _SourceError(str(getattr(error, "reason", error))) from None
 
@@ -219,9 +265,9 @@ def _read(stream: BinaryIO, count: int) -> bytes:
 
 
 @contextlib.contextmanager
-def _progress(what: str, total: int, done: int) -> Iterator[Callable[[int], None]]:
+def _progress(what: str, total: int | None, done: int) -> Iterator[Callable[[int], None]]:
     """A progress bar on stderr for downloads that take a while, where someone is watching."""
-    if total < PROGRESS_FROM_BYTES or not sys.stderr.isatty():
+    if (total is not None and total < PROGRESS_FROM_BYTES) or not sys.stderr.isatty():
         yield lambda count: None
         return
     from rich.console import Console
