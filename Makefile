@@ -33,7 +33,9 @@ test: $(INSTALLED)
 test-all: $(INSTALLED)
 	$(BIN)/pytest -n 2 --dist loadfile
 
+## cphloc beside its peers, which are installed too; about five minutes. Writes tests/benchmarks/RESULTS.md.
 bench: $(INSTALLED)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m tests.benchmarks
 
 lint: $(INSTALLED)

@@ -79,15 +79,15 @@ def test_a_case_below_a_heads_rung_gives_it_exactly_no_gradient(head, dims):
 @every_head
 @both
 def test_a_heads_gradient_is_that_of_the_cases_that_have_its_rung(head, dims):
-    model, (images, annotations) = model_of(dims), batch(dims)
+    model, (images, annotations) = model_of(dims).double(), batch(dims)
+    images = images.double()  # single precision rounds differently in batches of different sizes
     mixed = losses(model, images, annotations)
     rows = LEARNS_FROM[head]
     alone = losses(model, images[rows], [annotations[row] for row in rows])
     expected, got = (gradients(of_head(found, head), model) for found in (alone, mixed))
-    largest = max(g.abs().max().item() for g in expected.values())
-    assert largest > 0
+    assert any(g.any() for g in expected.values())
     for name, gradient in got.items():
-        torch.testing.assert_close(gradient, expected[name], atol=1e-3 * largest, rtol=0)
+        torch.testing.assert_close(gradient, expected[name], atol=1e-7, rtol=1e-5)
 
 
 @both

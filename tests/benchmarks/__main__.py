@@ -16,6 +16,8 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
+from .measure import Result, measure
+
 HERE = Path(__file__).parent
 TOPICS = ("start", "model", "data", "boxes", "metrics", "prediction")
 PACKAGES = (
@@ -27,13 +29,10 @@ PACKAGES = (
 def main(argv: list[str] | None = None) -> None:
     """Measure, print and write."""
     options = _options(argv)
-    os.environ["OMP_NUM_THREADS"] = "1"
-    sys.path.insert(0, str(HERE))
-    from measure import measure
-
+    os.environ["OMP_NUM_THREADS"] = "1"  # read by torch when it is imported, here and in the commands measured
     facts = {"machine": _machine(), "full": options.full, "rounds": options.rounds, "topics": {}}
     for topic in options.topics:
-        module = importlib.import_module(topic)
+        module = importlib.import_module(f".{topic}", __package__)
         results = []
         for comparison in module.comparisons(options.full):
             result = measure(comparison, options.rounds)
@@ -49,7 +48,7 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m tests.benchmarks", description=__doc__)
     parser.add_argument("topics", nargs="*", metavar="TOPIC", help=f"of {', '.join(TOPICS)}; by default all")
     parser.add_argument("--full", action="store_true", help="also the large sizes, which take an hour")
-    parser.add_argument("--rounds", type=int, default=5, help="times that everybody does each job")
+    parser.add_argument("--rounds", type=int, default=3, help="times that everybody does each job")
     parser.add_argument("--out", type=Path, default=HERE, help="folder for RESULTS.md and results.json")
     options = parser.parse_args(argv)
     options.topics = options.topics or list(TOPICS)
@@ -83,7 +82,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _line(result: object) -> str:
+def _line(result: Result) -> str:
     ratios = [f"{name} {result.ratio(name):.2f} times" for name in result.seconds if name != result.ours]
     missing = [f"{name} not installed ({package})" for name, package in result.missing.items()]
     found = f"{result.job}: {1e3 * result.seconds[result.ours]:.2f} ms; {', '.join(ratios + missing) or 'no peer'}"

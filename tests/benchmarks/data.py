@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measure import Comparison, Contender, times_less
+
+from .measure import Comparison, Contender, times_less
 
 SIDE = 96
 AFFINE = {"rotate": [-15, 15], "scale": [0.85, 1.2], "p": 1.0}

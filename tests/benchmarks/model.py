@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from measure import Comparison, Contender, below, times_at_most
+from .measure import Comparison, Contender, below, times_at_most
 
 WIDTHS = (24, 48, 96, 192)
 
@@ -12,7 +12,12 @@ WIDTHS = (24, 48, 96, 192)
 def comparisons(full: bool) -> list[Comparison]:
     """Reading and checking, and building against the same network by hand."""
     return [
-        Comparison("read, merge and check a recipe, warm", Contender("cphloc", _read), goal=below(0.02)),
+        Comparison(
+            "read, merge and check a recipe, warm",
+            Contender("cphloc", _read),
+            (Contender("mmengine, which checks nothing", _mmengine),),
+            below(0.02),
+        ),
         Comparison(
             "recipe (read) to 3-D U-Net of 4 levels",
             Contender("cphloc", _build),
@@ -31,6 +36,15 @@ def _read() -> Callable[[], object]:
     from cphloc.recipe import load
 
     return lambda: load("unet3d-hippocampus")
+
+
+def _mmengine() -> Callable[[], object]:
+    from mmengine import Config
+
+    from cphloc.recipe_merge import find
+
+    path = str(find("unet3d-hippocampus"))
+    return lambda: Config.fromfile(path)
 
 
 def _build() -> Callable[[], int]:
