@@ -21,6 +21,20 @@ Words = Annotated[list[Line], BeforeValidator(_split)]
 """Words separated by commas, or a list of them."""
 
 
+class ObjectSize(BaseModel):
+    """How large the objects of a data set are: edges of their boxes in array order, mm where its images have them.
+
+    Args:
+        small: 5th percentile of each edge.
+        median: median of each edge.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    small: list[float]
+    median: list[float]
+
+
 class Card(BaseModel):
     """What a class signature cannot say about a component.
 
@@ -33,6 +47,7 @@ class Card(BaseModel):
         rung: of the supervision ladder, for a head.
         loss: what the loss of a head must take.
         channels: image channels of a data set, in order.
+        object_size: of a data set, for advice on strides and receptive fields.
         requires: an extra of cphloc that must be installed.
         renamed_from: earlier names.
         renamed_arguments: earlier names of arguments, to today's.
@@ -64,6 +79,7 @@ class Card(BaseModel):
     channels: list[Line] | None = None
     classes: dict[int, str] | list[str] | None = None
     laterality: bool = False
+    object_size: ObjectSize | None = None
     splits: list[str] | dict[str, int] | None = None
 
 

@@ -70,7 +70,7 @@ def check(recipe: Recipe) -> list[Problem]:
     try:
         model = blueprint(recipe)
     except BuildError as error:
-        return [_problem(recipe, error.path, error.message, "change this block, or the one before it")]
+        return [problem_at(recipe, error.path, error.message, "change this block, or the one before it")]
     patch = recipe.data.patch
     if patch is None:
         return []
@@ -91,7 +91,7 @@ def _check_patch(recipe: Recipe, model: Model, patch: list[int]) -> list[Problem
     if fitting == patch:
         return []
     what = f"{patch} is no multiple of the model's stride {list(model.multiple)}"
-    return [_problem(recipe, ("data", "patch"), what, f"use {fitting}, or fewer strided stages")]
+    return [problem_at(recipe, ("data", "patch"), what, f"use {fitting}, or fewer strided stages")]
 
 
 def _check_forward(recipe: Recipe, model: Model, patch: list[int]) -> list[Problem]:
@@ -99,11 +99,12 @@ def _check_forward(recipe: Recipe, model: Model, patch: list[int]) -> list[Probl
         model.eval().raws(torch.empty(1, len(recipe.channels), *patch, device="meta"))
     except (RuntimeError, ValueError) as error:
         what = f"a patch of {patch} does not go through: {str(error).splitlines()[0]}"
-        return [_problem(recipe, ("data", "patch"), what, "use a larger patch or a smaller stride")]
+        return [problem_at(recipe, ("data", "patch"), what, "use a larger patch or a smaller stride")]
     return []
 
 
-def _problem(recipe: Recipe, path: tuple[str, ...], what: str, fix: str) -> Problem:
+def problem_at(recipe: Recipe, path: tuple[str, ...], what: str, fix: str) -> Problem:
+    """A problem at the line of the recipe that wrote ``path``."""
     node = recipe.tree.get(path)
     return Problem(str(node.where) if node else recipe.name, ".".join(path), what, fix)
 

@@ -29,7 +29,7 @@ ROWS = [
         *("recipe", "recipe_blocks", "recipe_checks", "recipe_merge"),
     },
     {"targets", "model", "inference", "components", "ops", "data"},
-    {"wiring", "describe", "metrics"},
+    {"wiring", "advice", "describe", "metrics"},
     {"zoo", "training", "predict", "localization", "ensemble"},
     {"cli", "commands"},
 ]

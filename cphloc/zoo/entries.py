@@ -242,7 +242,7 @@ def local_folder(place: str) -> Path | None:
 
 def _remote_index(base: str) -> list[Row]:
     """The zoo's index; the last one seen where the zoo cannot be reached, and that is said."""
-    from cphloc.zoo.download import DownloadError, read_url
+    from cphloc.download import DownloadError, read_url
 
     url = f"{base}/{INDEX_FILE}"
     kept = paths.cache() / "zoo" / "indexes" / f"{sha256_of(url.encode())}.json"

@@ -26,7 +26,7 @@ def test_segmentation_scores_average_over_the_classes_that_are_there(shape) -> N
     assert found["dice"] == pytest.approx((dice(prediction, reference, 1) + dice(prediction, reference, 2)) / 2)
     assert found["dice/right lung"] == dice(prediction, reference, 2)
     assert np.isnan(found["dice/tumour"])
-    assert found["hd95_mm_left_lung"] == surface_distances(prediction, reference, spacing_mm, 1).hausdorff(95)
+    assert found["hd95_mm/left lung"] == surface_distances(prediction, reference, spacing_mm, 1).hausdorff(95)
     assert ("volume_error_ml" in found) == (len(shape) == 3)
     alone = segmentation_scores(prediction, reference, spacing_mm, {1: "left lung"})
     assert not any(name.endswith("lung") for name in alone)
