@@ -25,7 +25,7 @@ def infer(
     image: Tensor,
     patch: Sequence[int] | None = None,
     overlap: float = 0.5,
-    mirror: bool = False,
+    mirror: Sequence[int] = (),
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> dict[str, Prediction]:
     """Predict one image.
@@ -40,8 +40,8 @@ def infer(
         image: ``(1, C, *S)`` in the model's frame.
         patch: window size per axis; ``None`` takes the whole image at once.
         overlap: share of a window that its neighbour covers too, in [0, 1).
-        mirror: also predict every combination of flipped axes and average (2^D times slower); not for models whose
-            classes are sides.
+        mirror: axes to flip; every combination is predicted too and averaged (two views per axis). Only axes that
+            training flipped as well: a model has learned nothing about others.
         progress: wraps the list of windows, to show a progress bar.
 
     Returns:
@@ -59,11 +59,10 @@ def infer(
     return {name: merge.result(size) for name, merge in merging.items()}
 
 
-def _views(model: Model, window: Tensor, mirror: bool) -> dict[str, list[Prediction]]:
+def _views(model: Model, window: Tensor, mirror: Sequence[int]) -> dict[str, list[Prediction]]:
     """Every head's predictions of a window, one per combination of flipped axes, flipped back."""
     patch = tuple(window.shape[2:])
-    axes = range(len(patch))
-    flips = chain.from_iterable(combinations(axes, n) for n in range(len(patch) + 1)) if mirror else [()]
+    flips = chain.from_iterable(combinations(mirror, n) for n in range(len(mirror) + 1))
     views: dict[str, list[Prediction]] = {}
     for flip in flips:
         raws = model.raws(window.flip([a + 2 for a in flip]))

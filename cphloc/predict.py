@@ -64,25 +64,37 @@ class Localizer(nn.Module):
             source: a file (NIfTI, NRRD, MetaImage, DICOM, PNG, JPEG, TIFF, npy), a DICOM folder, a NumPy array
                 ``(*S)`` or ``(C, *S)``, or a mapping from channel name to these; or a list of such images.
             spacing_mm: voxel size in array order, for arrays and pictures, which state none.
-            tta: average over all mirrored views; refused where classes are sides of the body.
+            tta: average over views mirrored as in training; refused where classes are sides of the body, and for a
+                model that never saw a mirrored image.
             overlap: share of a window that its neighbour covers too, in [0, 1).
             progress: wraps the list of windows, to show a progress bar.
 
         Raises:
             DataError: the image cannot be read or does not suit the model.
-            InputError: ``tta`` for a model that knows left from right.
+            InputError: ``tta`` for a model that knows left from right, or was not trained on mirrored images.
         """
         if isinstance(source, list | tuple):
             return [self.predict(s, spacing_mm, tta=tta, overlap=overlap, progress=progress) for s in source]
-        if tta and self.recipe.laterality:
-            msg = "tta mirrors the image, but this model tells left from right; predict without it"
-            raise InputError(msg)
+        mirror = self._mirrored_axes() if tta else ()
         volume = self._read(source, spacing_mm)
         prepared = self.preprocess(volume)
         device = next(self.model.parameters()).device
         image = torch.as_tensor(prepared.array, device=device)[None]
-        found = infer(self.model, image, self.recipe.data.patch, overlap, tta, progress)
+        found = infer(self.model, image, self.recipe.data.patch, overlap, mirror, progress)
         return _localization(found, volume, prepared.geometry, self.classes, _case_name(volume.source))
+
+    def _mirrored_axes(self) -> tuple[int, ...]:
+        """Axes that training flipped."""
+        if self.recipe.laterality:
+            msg = "tta mirrors the image, but this model tells left from right; predict without it"
+            raise InputError(msg)
+        dims = self.recipe.dims
+        flips = [block.args.get("axes") for block in self.recipe.data.augment if block.type == "Flip"]
+        axes = {axis % dims for flipped in flips for axis in (range(dims) if flipped is None else flipped)}
+        if not axes:
+            msg = "tta mirrors the image, but this model was trained without Flip; predict without it"
+            raise InputError(msg)
+        return tuple(sorted(axes))
 
     def _read(self, source: Image, spacing_mm: Sequence[float] | None) -> Volume:
         names = self.recipe.channels

@@ -157,6 +157,21 @@ def test_mirroring_is_refused_for_a_model_that_tells_left_from_right(monkeypatch
         localizer(2).predict(np.ones((4, 4), np.float32), tta=True)
 
 
+@pytest.mark.parametrize(("flip", "axes"), [({}, (0, 1)), ({"axes": [-1]}, (1,))])
+def test_mirrored_views_are_those_that_training_saw(monkeypatch, flip, axes):
+    seen = []
+
+    def infer(model, image, patch, overlap, mirror, progress):
+        seen.append(mirror)
+        return {}
+
+    monkeypatch.setattr("cphloc.predict.infer", infer)
+    localizer(2, augment=[{"type": "Flip", **flip}]).predict(np.ones((4, 4), np.float32), tta=True)
+    assert seen == [axes]
+    with pytest.raises(InputError, match="trained without Flip"):
+        localizer(2).predict(np.ones((4, 4), np.float32), tta=True)
+
+
 def test_two_heads_of_one_kind_are_refused():
     model = localizer(2)
     model.model.heads["again"] = Bright()
