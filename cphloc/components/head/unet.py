@@ -49,7 +49,7 @@ class UNet(nn.Module):
     Reference: Ronneberger et al. 2015, arXiv:1505.04597; 3-D Cicek et al. 2016, arXiv:1606.06650.
 
     >>> head = UNet((Level(8, (1, 1)), Level(16, (2, 2))), classes=["lesion"])
-    >>> head((torch.zeros(1, 8, 6, 6), torch.zeros(1, 16, 3, 3)))[0].shape
+    >>> head((torch.zeros(1, 8, 6, 6), torch.zeros(1, 16, 3, 3))).shape
     torch.Size([1, 2, 6, 6])
     """
 

@@ -25,8 +25,10 @@ class Dice(nn.Module):
 
     Reference: Milletari et al. 2016, V-Net, arXiv:1606.04797; Drozdzal et al. 2016, arXiv:1608.04117.
 
-    >>> logits = torch.tensor([[[-9.0, 9.0]], [[9.0, -9.0]]]).transpose(0, 1)[None]
-    >>> round(float(Dice()(logits[0].transpose(0, 1)[None], torch.tensor([[1, 0]]))), 4)
+    >>> import torch
+    >>> target = torch.tensor([[0, 1, 1]])
+    >>> logits = 20.0 * torch.stack([target == 0, target == 1], dim=1)
+    >>> round(float(Dice()(logits, target)), 4)
     0.0
     """
 
