@@ -11,9 +11,8 @@ PACKAGE = Path(__file__).parent.parent / "cphloc"
 
 def modules_with_examples():
     files = sorted(p for p in PACKAGE.rglob("*.py") if "_data" not in p.parts and ">>>" in p.read_text())
-    return [
-        ".".join(("cphloc", *p.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__") for p in files
-    ]
+    names = (".".join(("cphloc", *p.relative_to(PACKAGE).with_suffix("").parts)) for p in files)
+    return [name.removesuffix(".__init__") for name in names]
 
 
 @pytest.mark.parametrize("name", modules_with_examples())

@@ -9,6 +9,9 @@ from cphloc.commands import Answer, overrides, recipe_arguments, table
 from cphloc.nodes import dotted
 from cphloc.yamlio import inline
 
+WIDEST = 60
+"""Characters of a value in the table; JSON has them all."""
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
@@ -21,4 +24,8 @@ def run(options: argparse.Namespace) -> Answer:
     facts = [
         {"path": dotted(path), "value": node.plain, "origin": str(node.where)} for path, node in loaded.tree.leaves()
     ]
-    return Answer(table((f["path"], inline(f["value"]), f["origin"]) for f in facts), facts)
+    return Answer(table((f["path"], _shortened(inline(f["value"])), f["origin"]) for f in facts), facts)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= WIDEST else f"{text[: WIDEST - 3]}..."
