@@ -5,7 +5,6 @@ import os
 import resource
 import subprocess
 import sys
-import types
 from pathlib import Path
 
 import pytest
@@ -78,10 +77,14 @@ def test_check_reports_every_recipe(run, tmp_path, monkeypatch):
 
 
 def test_check_asks_the_build_once_the_language_is_right(run, monkeypatch):
-    build = types.ModuleType("cphloc.wiring")
-    build.check = lambda recipe: ["a problem of shapes"]
-    monkeypatch.setitem(sys.modules, "cphloc.wiring", build)
+    monkeypatch.setattr("cphloc.wiring.check", lambda recipe: ["a problem of shapes"])
     assert run("check", str(BASE)) == (2, "a problem of shapes\n", "")
+
+
+def test_check_tells_advice_without_calling_the_recipe_wrong(run, monkeypatch):
+    monkeypatch.setattr("cphloc.wiring.check", lambda recipe: [])
+    monkeypatch.setattr("cphloc.advice.advice", lambda recipe: ["a word of advice"])
+    assert run("check", str(BASE)) == (0, f"{BASE}: ok\nnote: a word of advice\n", "")
 
 
 def test_explain_fill_and_diff(run, tmp_path):
