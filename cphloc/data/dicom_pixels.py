@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cphloc.data.dicom_slices import Slice, parsing
+from cphloc.data.itk import quiet_stderr
 from cphloc.errors import DataError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ def _values(plane: Slice) -> np.ndarray:
     with parsing(plane.path):
         dataset = dcmread(plane.path, force=True)
         _check_decoder(plane, dataset)
-        stored = pixel_array(dataset, index=plane.frame)
+        with quiet_stderr():
+            stored = pixel_array(dataset, index=plane.frame)
         if stored.shape[:2] != (dataset.Rows, dataset.Columns):
             msg = f"{plane.path}: decodes to {stored.shape} pixels instead of {dataset.Rows}x{dataset.Columns}"
             raise DataError(msg)

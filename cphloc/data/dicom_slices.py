@@ -68,9 +68,9 @@ def parsing(path: Path) -> Iterator[None]:
     try:
         with warnings.catch_warnings(action="ignore"):
             yield
-    except CphlocError:
+    except (CphlocError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
-    except Exception as error:
+    except BaseException as error:  # a panic of a decoder written in Rust is no Exception
         reason = " ".join(str(error).split()) or type(error).__name__
         msg = f"{path}: cannot be read as DICOM ({reason[:200]}); copy or export it again"
         raise DataError(msg) from error
