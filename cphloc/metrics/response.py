@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -25,15 +26,22 @@ TARGET_LESIONS = 5
 
 
 @dataclass(frozen=True)
-class Response:
-    """Change between two scans of one patient; made by `response`."""
+class Visit:
+    """One scan of a patient under treatment, beside those before it; made by `follow_up`.
 
-    volume_before_ml: float
-    volume_after_ml: float
-    diameters_before_mm: float
-    diameters_after_mm: float
-    category: Category
-    doubling_time_days: float
+    Args:
+        days: since the first scan.
+        volume_ml: of everything segmented.
+        diameters_mm: sum of the longest diameters of the five largest lesions.
+        category: RECIST 1.1; ``None`` for the first scan.
+        doubling_time_days: of the volume since the scan before; NaN for the first scan or where nothing is there.
+    """
+
+    days: float
+    volume_ml: float
+    diameters_mm: float
+    category: Category | None = None
+    doubling_time_days: float = math.nan
 
 
 def longest_diameter_mm(mask: np.ndarray, spacing_mm: tuple[float, ...]) -> float:
@@ -113,35 +121,42 @@ def doubling_time(volume_before: float, volume_after: float, interval: float) ->
     return interval * math.log(2) / growth if growth else math.inf
 
 
-def response(
-    before: np.ndarray,
-    after: np.ndarray,
-    spacing_before_mm: tuple[float, ...],
-    spacing_after_mm: tuple[float, ...],
-    days: float,
+def follow_up(
+    masks: Sequence[np.ndarray],
+    spacings_mm: Sequence[tuple[float, ...]],
+    days: Sequence[float],
     new_lesion: bool = False,
-) -> Response:
-    """Compare two 3-D lesion masks of one patient; the scans need not share a grid.
+) -> list[Visit]:
+    """Measure the lesion masks of one patient over time; the scans need not share a grid.
 
-    The doubling time is NaN where nothing is left. Lesions are not followed one by one: the five largest of each scan
-    are summed, so say so where a lesion has split or merged.
+    Lesions are not followed one by one: the five largest of each scan are summed, so say so where a lesion has split or
+    merged.
 
     Args:
-        before: ``(D, H, W)`` bool.
-        after: ``(D', H', W')`` bool.
-        spacing_before_mm: voxel size per axis, array order.
-        spacing_after_mm: the same of the second scan.
-        days: between the scans.
-        new_lesion: whether a lesion appeared that was not there before.
+        masks: ``(D, H, W)`` bool, first scan first.
+        spacings_mm: voxel size per axis and scan, array order.
+        days: of each scan, rising.
+        new_lesion: whether a lesion appeared in the last scan that was not there before.
+
+    Raises:
+        InputError: fewer than two scans, days that do not rise, or nothing to measure in the first scan.
 
     >>> before, after = np.ones((10, 10, 10), bool), np.ones((10, 10, 20), bool)
-    >>> response(before, after, (1.0, 1.0, 1.0), (1.0, 1.0, 1.0), days=90).doubling_time_days
+    >>> follow_up([before, after], [(1.0, 1.0, 1.0)] * 2, days=[0, 90])[-1].doubling_time_days
     90.0
     """
-    volumes = volume_ml(np.asarray(before) != 0, spacing_before_mm), volume_ml(np.asarray(after) != 0, spacing_after_mm)
-    sums = sum_of_diameters_mm(before, spacing_before_mm), sum_of_diameters_mm(after, spacing_after_mm)
-    doubling = doubling_time(*volumes, days) if min(volumes) > 0 else math.nan
-    return Response(*volumes, *sums, recist(sums, new_lesion), doubling)
+    if len(masks) < 2 or any(later <= earlier for earlier, later in pairwise(days)):
+        msg = f"a follow-up needs at least two scans on rising days, got {len(masks)} scans on days {list(days)}"
+        raise InputError(msg)
+    volumes = [volume_ml(np.asarray(mask) != 0, spacing) for mask, spacing in zip(masks, spacings_mm, strict=True)]
+    sums = [sum_of_diameters_mm(mask, spacing) for mask, spacing in zip(masks, spacings_mm, strict=True)]
+    visits = [Visit(days[0], volumes[0], sums[0])]
+    for k in range(1, len(masks)):
+        category = recist(sums[: k + 1], new_lesion and k == len(masks) - 1)
+        both = min(volumes[k - 1 : k + 1]) > 0
+        doubling = doubling_time(*volumes[k - 1 : k + 1], days[k] - days[k - 1]) if both else math.nan
+        visits.append(Visit(days[k], volumes[k], sums[k], category, doubling))
+    return visits
 
 
 def _diameter_mm(plane: np.ndarray, spacing_mm: np.ndarray) -> float:

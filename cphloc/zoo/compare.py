@@ -53,12 +53,18 @@ def compare(sources: Sequence[str | Path], split: str = "test") -> tuple[list[Co
     if len(sources) < 2:
         msg = f"a comparison needs two entries or runs, got {len(sources)}"
         raise InputError(msg)
-    found = [_compared(source, split) for source in sources]
+    found = [measured(source, split) for source in sources]
     names = dict.fromkeys(name for one in found for name in one.metrics)
     return found, [Line(n, [one.metrics.get(n) for one in found], _difference(n, found[-1], found[0])) for n in names]
 
 
-def _compared(source: str | Path, split: str) -> Compared:
+def measured(source: str | Path, split: str = "test") -> Compared:
+    """What an entry or an evaluated run scored.
+
+    Raises:
+        NotFoundError: neither an entry nor a run.
+        InputError: a run that was not evaluated on ``split``.
+    """
     from cphloc.training.run import Run
 
     if (Path(source) / ENTRY_FILE).is_file():

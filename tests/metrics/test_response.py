@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
+import cphloc.data
+from cphloc import cli
 from cphloc.errors import InputError
-from cphloc.metrics.response import doubling_time, longest_diameter_mm, recist, response, sum_of_diameters_mm
+from cphloc.metrics.response import doubling_time, follow_up, longest_diameter_mm, recist, sum_of_diameters_mm
 
 
 def disc(radius: float, shape: tuple[int, int] = (61, 61)) -> np.ndarray:
@@ -96,18 +100,27 @@ def test_at_most_five_lesions_are_summed_the_largest() -> None:
     assert sum_of_diameters_mm(mask, (1.0, 1.0)) == sum(lengths)
 
 
-def test_response_between_scans_on_different_grids() -> None:
-    before = np.repeat(disc(20)[None], 4, axis=0)
-    after = np.repeat(disc(12)[None], 8, axis=0)
-    found = response(before, after, (5.0, 1.0, 1.0), (2.5, 1.0, 1.0), days=60)
-    assert found.diameters_before_mm == pytest.approx(41)
-    assert found.diameters_after_mm == pytest.approx(25)
-    assert found.category == "PR"
-    assert found.volume_before_ml == pytest.approx(disc(20).sum() * 20 / 1000)
-    assert found.doubling_time_days < 0
-    gone = response(before, np.zeros_like(before), (5.0, 1.0, 1.0), (5.0, 1.0, 1.0), days=60)
-    assert gone.category == "CR"
-    assert math.isnan(gone.doubling_time_days)
+def test_follow_up_of_scans_on_different_grids() -> None:
+    first, second = np.repeat(disc(20)[None], 4, axis=0), np.repeat(disc(12)[None], 8, axis=0)
+    spacings = [(5.0, 1.0, 1.0), (2.5, 1.0, 1.0), (5.0, 1.0, 1.0)]
+    visits = follow_up([first, second, np.zeros_like(first)], spacings, days=[0, 60, 120])
+    assert [visit.diameters_mm for visit in visits] == pytest.approx([41, 25, 0])
+    assert [visit.category for visit in visits] == [None, "PR", "CR"]
+    assert visits[0].volume_ml == pytest.approx(disc(20).sum() * 20 / 1000)
+    assert visits[1].doubling_time_days < 0
+    assert math.isnan(visits[2].doubling_time_days)
+
+
+def test_progress_is_judged_against_the_smallest_sum_so_far() -> None:
+    masks = [np.repeat(disc(radius)[None], 4, axis=0) for radius in (20, 10, 14)]
+    visits = follow_up(masks, [(5.0, 1.0, 1.0)] * 3, days=[0, 60, 153.86])
+    assert [visit.category for visit in visits] == [None, "PR", "PD"]
+
+
+def test_a_follow_up_needs_rising_days() -> None:
+    mask = np.ones((2, 2, 2), bool)
+    with pytest.raises(InputError, match="rising days"):
+        follow_up([mask, mask], [(1.0, 1.0, 1.0)] * 2, days=[90, 90])
 
 
 def test_wrong_input_is_named() -> None:
@@ -119,3 +132,15 @@ def test_wrong_input_is_named() -> None:
         doubling_time(0, 1, 90)
     with pytest.raises(InputError, match="spacing per axis"):
         longest_diameter_mm(np.zeros((3, 3)), (1.0, 1.0, 1.0))
+
+
+def test_the_command_follows_a_patient(capsys) -> None:
+    images = sorted(Path(cphloc.data.__file__).parent.glob("sample/hippocampus/images/*.nii.gz"))
+    same = str(images[0])
+    assert cli.main(["response", "unet3d-hippocampus", same, same, "--days", "90", "--json"]) == 0
+    course = json.loads(capsys.readouterr().out)["anterior"]
+    assert course[0]["volume_ml"] == course[1]["volume_ml"] > 0
+    assert course[1]["category"] == "SD"
+    assert math.isinf(course[1]["doubling_time_days"])
+    assert cli.main(["response", "unet3d-hippocampus", same, "--days", "90"]) == 2
+    assert "0 later scans, 1 days" in capsys.readouterr().err
