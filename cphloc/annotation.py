@@ -91,6 +91,41 @@ class Annotation:
             done = replace(done, label=np.array([float(done.region.any())], np.float32))
         return done
 
+    def cropped(self, start: tuple[int, ...], size: tuple[int, ...]) -> Annotation:
+        """What is known of the ``size`` voxels that begin at index ``start``.
+
+        Boxes are clipped; those wholly outside are left out. A label holds for a part where it says that a class is
+        absent; otherwise it becomes unknown.
+
+        >>> Annotation(boxes=np.array([[0, 0, 4, 4]]), box_classes=np.array([1])).cropped((2, 2), (4, 4)).boxes.tolist()
+        [[0.0, 0.0, 2.0, 2.0]]
+        """
+        inside = tuple(slice(low, low + n) for low, n in zip(start, size, strict=True))
+        boxes, box_classes = self.boxes, self.box_classes
+        if boxes is not None:
+            boxes, kept = clip_boxes(boxes - np.asarray(start * 2, np.float32), size)
+            boxes, box_classes = boxes[kept], box_classes[kept]
+        return Annotation(
+            mask=None if self.mask is None else self.mask[inside],
+            boxes=boxes,
+            box_classes=box_classes,
+            region=None if self.region is None else self.region[inside],
+            label=self.label_of_part(whole=False),
+        )
+
+    def label_of_part(self, whole: bool) -> np.ndarray | None:
+        """Label of a part of the image; ``None`` where its own mask or boxes say it, or nothing is known.
+
+        Args:
+            whole: whether the part is the whole image.
+        """
+        if self.label is None or whole:
+            return self.label
+        if self.mask is not None or self.boxes is not None:
+            return None
+        label = np.where(self.label == 0, np.float32(0), np.float32(np.nan))
+        return None if np.isnan(label).all() else label
+
 
 def class_names(classes: Mapping[int, str] | Sequence[str]) -> dict[int, str]:
     """Foreground classes by number; a list is numbered from 1, because 0 is the background.

@@ -62,6 +62,7 @@ class Data(Block):
     augment: list[Block] = Field([], description="augmentations in order")
     foreground: UnitInterval = Field(0.33, description="fraction of patches centred on an object")
     workers: NonNegativeInt | None = Field(None, description="processes that prepare samples; null: at most two")
+    tiles: list[PositiveInt] | None = Field(None, description="parts per axis into which val and test images are cut")
     skip_bad: bool = Field(False, description="go on without the cases that cannot be used")
 
     @property

@@ -56,6 +56,7 @@ class Case:
         images: one file per channel, or one file that holds all channels.
         marks: what is annotated.
         spacing_mm: voxel size for files that state none, array order.
+        tile: ``(number, of how many)`` per axis where the case is one part of the image (`cphloc.data.tiles`).
     """
 
     id: str
@@ -63,6 +64,7 @@ class Case:
     images: tuple[Path, ...]
     marks: Marks = field(default_factory=Marks)
     spacing_mm: tuple[float, ...] | None = None
+    tile: tuple[tuple[int, int], ...] | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -82,7 +84,15 @@ def read_case(case: Case, dims: int | None = None) -> tuple[Volume, Annotation]:
     """
     paths = case.images[0] if len(case.images) == 1 else list(case.images)
     volume = read_volume(paths, spacing_mm=case.spacing_mm, dims=dims)
-    return volume, _read_marks(case, volume.geometry)
+    annotation = _read_marks(case, volume.geometry)
+    return (volume, annotation) if case.tile is None else _cropped(volume, annotation, case.tile)
+
+
+def _cropped(volume: Volume, annotation: Annotation, tile: tuple[tuple[int, int], ...]) -> tuple[Volume, Annotation]:
+    """One part of an image with what is known of it; a label of the whole says nothing of a part, unless absent."""
+    edges = [(n * k // count, n * (k + 1) // count) for n, (k, count) in zip(volume.geometry.shape, tile, strict=True)]
+    start, size = tuple(low for low, _ in edges), tuple(high - low for low, high in edges)
+    return volume.crop(start, size), annotation.cropped(start, size)
 
 
 def _read_marks(case: Case, geometry: Geometry) -> Annotation:

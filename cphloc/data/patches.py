@@ -67,7 +67,7 @@ def cut(
         kept = _visible(moved, size)
         boxes, box_classes = clip_boxes(moved, size)[0][kept], box_classes[kept]
     whole = all(s <= 0 and s + p >= n for s, p, n in zip(start, size, shape, strict=True))
-    return image, Annotation(mask, boxes, box_classes, region, _label(given, whole))
+    return image, Annotation(mask, boxes, box_classes, region, given.label_of_part(whole))
 
 
 def _sample(
@@ -105,13 +105,3 @@ def _visible(boxes: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     clipped, _ = clip_boxes(boxes, size)
     volume, remaining = (np.prod(b[:, dims:] - b[:, :dims], axis=1) for b in (boxes, clipped))
     return (remaining > 0) & (remaining >= VISIBLE * volume)
-
-
-def _label(given: Annotation, whole: bool) -> np.ndarray | None:
-    """Label of a patch; ``None`` where its own mask or boxes say it."""
-    if given.label is None or whole:
-        return given.label
-    if given.mask is not None or given.boxes is not None:
-        return None
-    label = np.where(given.label == 0, np.float32(0), np.float32(np.nan))
-    return None if np.isnan(label).all() else label

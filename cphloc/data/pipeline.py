@@ -21,6 +21,7 @@ from cphloc.data.intensity import Intensity, fit_intensity, parse_intensity
 from cphloc.data.loader import Batch, PatchSamples, Steps, training_loader
 from cphloc.data.prepare import PreparedCases, prepare
 from cphloc.data.preprocess import Preprocess
+from cphloc.data.tiles import Tiled
 from cphloc.errors import DataError, InputError
 from cphloc.recipe import Block, Data, Recipe
 
@@ -175,7 +176,7 @@ def open_dataset(data: Data, dims: int) -> Dataset:
     if data.channels is not None and tuple(data.channels) != tuple(dataset.channels):
         msg = f"data set '{data.type}' has the channels {list(dataset.channels)} and no choice; remove data.channels"
         raise InputError(msg)
-    return dataset
+    return dataset if data.tiles is None else Tiled(dataset, data.tiles)
 
 
 def _plain(block: str | Block) -> dict[str, Any]:
