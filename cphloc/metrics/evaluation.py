@@ -98,28 +98,38 @@ def detection_scores(case: DetectionCase, classes: Iterable[int]) -> dict[str, f
 
 
 def detection_statistics(
-    cases: Sequence[DetectionCase], classes: Iterable[int], froc_iou: float = 0.1
+    cases: Sequence[DetectionCase], classes: Mapping[int, str], froc_iou: float = 0.1
 ) -> dict[str, Statistic]:
     """Pooled statistics of boxes: ``map`` (COCO's .50:.95), ``ap50``, ``ap10``, ``recall50`` and ``froc``.
+
+    With several classes ``map/<class>``, ``ap50/<class>`` and ``ap10/<class>`` follow.
 
     ``froc`` is the CPM over all classes, where a box hits a target of its class from an IoU of ``froc_iou`` on.
 
     >>> case = DetectionCase([[0, 0, 4, 4]], [0.9], [1], [[0, 0, 4, 3]], [1])
-    >>> {name: round(statistic(np.ones(1)), 2) for name, statistic in detection_statistics([case], [1]).items()}
+    >>> {name: round(statistic(np.ones(1)), 2) for name, statistic in detection_statistics([case], {1: "a"}).items()}
     {'map': 0.6, 'ap50': 1.0, 'ap10': 1.0, 'recall50': 1.0, 'froc': 1.0}
     """
-    classes = list(classes)
     coco, at_50, at_10 = (
         [detection.match(cases, label, thresholds) for label in classes]
         for thresholds in (detection.COCO_IOU_THRESHOLDS, [0.5], [0.1])
     )
+
+    def precision(matches: list) -> Statistic:
+        return lambda weights: detection.mean_average_precision(matches, weights)
+
+    by_class = {
+        name: {"map": precision([coco[k]]), "ap50": precision([at_50[k]]), "ap10": precision([at_10[k]])}
+        for k, name in enumerate(classes.values())
+    }
     free_response = Froc([_scan(case, froc_iou) for case in cases])
     return {
-        "map": lambda weights: detection.mean_average_precision(coco, weights),
-        "ap50": lambda weights: detection.mean_average_precision(at_50, weights),
-        "ap10": lambda weights: detection.mean_average_precision(at_10, weights),
+        "map": precision(coco),
+        "ap50": precision(at_50),
+        "ap10": precision(at_10),
         "recall50": lambda weights: detection.recall(at_50, weights),
         "froc": lambda weights: free_response.score(weights=weights),
+        **(_per_class(by_class) if len(classes) > 1 else {}),
     }
 
 

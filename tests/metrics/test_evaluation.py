@@ -37,10 +37,11 @@ def test_detection_statistics_pool_all_cases_and_froc_asks_for_the_class(dims) -
     near, far = ([a] * dims + [a + 10] * dims for a in (0, 50))
     one = DetectionCase(np.array([near, far]), [0.9, 0.8], [1, 2], np.array([near, far]), [1, 2])
     swapped = DetectionCase(np.array([near]), [0.7], [2], np.array([near]), [1])
-    statistics = detection_statistics([one, swapped], [1, 2])
+    statistics = detection_statistics([one, swapped], {1: "cyst", 2: "mass"})
     ones = np.ones(2)
     matches = [match([one, swapped], label) for label in (1, 2)]
     assert statistics["map"](ones) == mean_average_precision(matches)
+    assert statistics["map/mass"](ones) == mean_average_precision(matches[1:])
     assert statistics["froc"](ones) == pytest.approx(2 / 3)
     assert statistics["froc"](np.array([1, 0])) == 1
     assert detection_scores(swapped, [1, 2]) == {"case_ap50": 0.0, "case_recall50": 0.0}

@@ -71,7 +71,7 @@ def test_every_contract_metric_has_its_name() -> None:
     names = {
         *evaluation.segmentation_scores(mask, mask, (1.0, 1.0, 1.0), {1: "tumour"}),
         *evaluation.attention_scores(np.ones((4, 4)), np.eye(4)),
-        *evaluation.detection_statistics([box], [1]),
+        *evaluation.detection_statistics([box], {1: "cyst"}),
         *evaluation.classification_statistics(np.ones((2, 1)), np.ones((2, 1)), ["cancer"]),
     }
     assert {"dice", "hd95_mm", "ap50", "map", "froc", "auc", "attention_mass", "pointing"} <= names
