@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from cphloc.errors import CphlocError
 from cphloc.training.checkpoint import optimizer_state, restore_optimizer
 from cphloc.training.ema import Ema
-from cphloc.training.optim import build_optimizer, build_schedule, set_lr, train_mode
+from cphloc.training.optim import build_optimizer, build_schedule, set_lr, tell_progress, train_mode
 from cphloc.training.settings import Settings
 
 Batches = Callable[[int, int, int], Iterable[Any]]
@@ -65,10 +65,12 @@ class TrainingModule(L.LightningModule):
         train_mode(self.model)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Seed the micro-batch and set the learning rate of the step it belongs to."""
+        """Seed the micro-batch; set the learning rate, and what losses know of the progress, for its step."""
         number = self.step * self.settings.accumulate + batch_idx % self.settings.accumulate
         _seed(self.settings.seed, number, self.trainer.global_rank)
-        set_lr(self.optimizers(), self.schedule(max(self.step, self.progress * self.settings.steps)))
+        step = max(self.step, self.progress * self.settings.steps)
+        set_lr(self.optimizers(), self.schedule(step))
+        tell_progress(self.model, step / self.settings.steps)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The loss to minimise; it and its terms stay in ``losses``."""

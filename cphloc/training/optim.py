@@ -142,6 +142,24 @@ def set_lr(optimizer: Optimizer, factor: float) -> None:
         group["lr"] = group["base_lr"] * factor
 
 
+def tell_progress(model: nn.Module, share: float) -> None:
+    """Tell every part that changes over a training, such as a loss with a schedule, how much of it is done.
+
+    Args:
+        model: those of its modules that have an attribute ``progress`` are told.
+        share: in [0, 1].
+
+    >>> loss = nn.Module()
+    >>> loss.progress = 0.0
+    >>> tell_progress(nn.Sequential(loss), 0.5)
+    >>> loss.progress
+    0.5
+    """
+    for module in model.modules():
+        if hasattr(module, "progress"):
+            module.progress = share
+
+
 def _check_arguments(args: Mapping[str, Any], allowed: set[str], kind: str, type: str) -> None:
     for name in sorted(set(args) - allowed):
         hint = did_you_mean(name, allowed) or f"it takes {', '.join(sorted(allowed)) or 'none'}"

@@ -99,6 +99,21 @@ def test_a_training_lowers_the_loss_and_leaves_best_and_last(tmp_path):
     assert outcome.best["loss"] == min(loss for _, loss in validated)
 
 
+def test_losses_are_told_how_much_of_the_training_is_done(tmp_path):
+    class Listening(TinyModel):
+        progress = -1.0
+
+        def loss(self, raws, targets):
+            if self.training:
+                heard.append(self.progress)
+            return super().loss(raws, targets)
+
+    heard = []
+    settings = replace(SETTINGS, steps=4, validate_every=4)
+    fit(Listening(2), batches_of(2), held_out(2), settings, tmp_path)
+    assert heard == [0.0, 0.0, 0.25, 0.25, 0.5, 0.5, 0.75, 0.75]
+
+
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("interrupted_at", [3, 5, 8])
 def test_an_interrupted_training_resumes_to_the_same_bits(dims, interrupted_at, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ class Boundary(nn.Module):
 
     Args:
         boundary_weight, dice_weight: weights of the two parts.
+        schedule: ``constant``; ``increase``, by which the boundary's weight rises linearly over the training from
+            ``boundary_weight`` to 1; or ``rebalance``, by which Dice's falls to 0 meanwhile.
         spacing_mm: voxel size per axis in array order, so that distances are millimetres; default 1, voxels.
 
     Shapes:
@@ -38,11 +41,14 @@ class Boundary(nn.Module):
         self,
         boundary_weight: NonNegativeFloat = 0.01,
         dice_weight: NonNegativeFloat = 1.0,
+        schedule: Literal["constant", "increase", "rebalance"] = "constant",
         spacing_mm: Sequence[PositiveFloat] | None = None,
     ) -> None:
         super().__init__()
         self.boundary_weight = boundary_weight
         self.dice_weight = dice_weight
+        self.schedule = schedule
+        self.progress = 0.0  # share of the training that is done; the training tells
         self.dice = Dice()
         self.spacing_mm = None if spacing_mm is None else tuple(spacing_mm)
 
@@ -53,7 +59,22 @@ class Boundary(nn.Module):
         distance = signed_distance(truth, self.spacing_mm) * annotated
         voxels = (annotated.sum() * truth.shape[1]).clamp_min(1)
         boundary = (logits.float().softmax(dim=1)[:, 1:] * distance).sum() / voxels
-        return self.dice_weight * self.dice(logits, target) + self.boundary_weight * boundary
+        dice_weight, boundary_weight = self.weights()
+        return dice_weight * self.dice(logits, target) + boundary_weight * boundary
+
+    def weights(self) -> tuple[float, float]:
+        """Weights of Dice and of the boundary where the training stands.
+
+        >>> loss = Boundary(boundary_weight=0.0, schedule="rebalance")
+        >>> loss.progress = 0.25
+        >>> loss.weights()
+        (0.75, 0.25)
+        """
+        if self.schedule == "constant":
+            return self.dice_weight, self.boundary_weight
+        boundary_weight = self.boundary_weight + (1 - self.boundary_weight) * self.progress
+        falls = 1 - self.progress if self.schedule == "rebalance" else 1
+        return self.dice_weight * falls, boundary_weight
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ from torch.testing import assert_close
 
 from cphloc.components.loss.boundary import Boundary, signed_distance
 from cphloc.components.loss.dice import Dice
+from cphloc.training.optim import tell_progress
 
 
 def logits_of(mask: torch.Tensor) -> torch.Tensor:
@@ -64,3 +65,22 @@ def test_voxels_without_annotation_do_not_count():
     Boundary(boundary_weight=1.0)(logits, truth).backward()
     assert logits.grad[..., 4:].abs().max() == 0
     assert logits.grad[..., :4].abs().min() > 0
+
+
+@pytest.mark.parametrize(("schedule", "dice_at_the_end"), [("rebalance", 0.0), ("increase", 1.0), ("constant", 1.0)])
+def test_weights_move_over_the_training_as_the_recipe_says(schedule, dice_at_the_end):
+    loss = Boundary(boundary_weight=0.01, schedule=schedule)
+    assert loss.weights() == (1.0, 0.01)
+    shares = []
+    for progress in (0.0, 0.5, 1.0):
+        tell_progress(torch.nn.ModuleDict({"head": torch.nn.Sequential(loss)}), progress)
+        shares.append(loss.weights())
+    assert shares[-1] == (dice_at_the_end, pytest.approx(0.01 if schedule == "constant" else 1.0))
+    assert shares[1] == pytest.approx([(a + b) / 2 for a, b in zip(shares[0], shares[2], strict=True)])
+
+
+def test_at_the_end_of_a_rebalanced_training_only_the_boundary_counts():
+    logits, truth = torch.randn(1, 2, 6, 6), (torch.rand(1, 6, 6) > 0.5).long()
+    loss = Boundary(schedule="rebalance")
+    loss.progress = 1.0
+    assert_close(loss(logits, truth), Boundary(boundary_weight=1.0, dice_weight=0.0)(logits, truth))
