@@ -31,6 +31,7 @@ REGIONS = {"pool": 2, "width": 8, "channels": 4, "samples": 8}
 
 SMALL: dict[str, dict[str, Any]] = {
     "backbone/conv_encoder": {"widths": [4, 8]},
+    "backbone/graph_conv": {"widths": [4, 8]},
     "backbone/mlp": {"size": [SIDE] * 3, "widths": [8]},
     "backbone/monai_segresnet": {"filters": 8, "blocks": [1, 1]},
     "backbone/timm": {"name": "test_resnet", "out_indices": [0, 1]},
