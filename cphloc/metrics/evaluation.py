@@ -15,7 +15,7 @@ import numpy as np
 from cphloc.metrics import attention as attention_metrics
 from cphloc.metrics import classification, detection
 from cphloc.metrics.detection import DetectionCase
-from cphloc.metrics.froc import Froc, Scan, hits_by_iou
+from cphloc.metrics.froc import froc_of_boxes
 from cphloc.metrics.lesions import match_lesions
 from cphloc.metrics.segmentation import EmptyPolicy, dice, iou, volume_error_ml
 from cphloc.metrics.surface import surface_distances
@@ -122,7 +122,7 @@ def detection_statistics(
         name: {"map": precision([coco[k]]), "ap50": precision([at_50[k]]), "ap10": precision([at_10[k]])}
         for k, name in enumerate(classes.values())
     }
-    free_response = Froc([_scan(case, froc_iou) for case in cases])
+    free_response = froc_of_boxes(cases, froc_iou)
     return {
         "map": precision(coco),
         "ap50": precision(at_50),
@@ -167,12 +167,6 @@ def classification_statistics(
     }
     statistics = {metric: _mean_statistic([by_class[c][metric] for c in by_class]) for metric in metrics}
     return statistics | (_per_class(by_class) if len(by_class) > 1 else {})
-
-
-def _scan(case: DetectionCase, iou_threshold: float) -> Scan:
-    hits = hits_by_iou(case.boxes, case.reference_boxes, iou_threshold)
-    same_class = np.asarray(case.classes)[:, None] == np.asarray(case.reference_classes)
-    return Scan(case.scores, hits & same_class, case.ignored)
 
 
 def _mean_statistic(statistics: Sequence[Statistic]) -> Statistic:

@@ -1,13 +1,11 @@
 """MLflow: every event of a run goes to a file first and to the tracking server when it can be reached.
 
-``tracking.jsonl`` in the run's folder is the complete record; ``tracking.json`` says how much of it the server has.
-So a server that is down, slow or read-only costs a training nothing but a few seconds, and `push` delivers the rest
-later. This is the only module that imports mlflow, and only inside functions.
+A server that is down, slow or read-only costs a training nothing but a few seconds, and `push` (``cphloc push RUN``)
+delivers the rest later. This is the only module that imports mlflow, and only inside functions.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -15,14 +13,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cphloc import paths
 from cphloc.errors import CphlocError, NotFoundError
-from cphloc.training.events import EVENTS, append, events, flat
+from cphloc.training.events import EVENTS, STATE, Bundle, append, bundled, events, flat, read_state, write_state
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -31,7 +29,6 @@ if TYPE_CHECKING:
     from cphloc.zoo.entry import Entry
 
 ZOO_EXPERIMENT = "cphloc-zoo"
-STATE = "tracking.json"
 
 _PUSH_EVERY_SECONDS = 10.0
 _LONGEST_PAUSE_SECONDS = 600.0
@@ -60,7 +57,7 @@ class Tracker:
         self._pause = _PUSH_EVERY_SECONDS
         if not (folder / STATE).exists():
             to = {"uri": tracking_uri(), "experiment": experiment, "name": name}
-            _write_state(folder, {**to, "run_id": None, "sent": 0})
+            write_state(folder, {**to, "run_id": None, "sent": 0})
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Record settings; nested mappings become dotted names."""
@@ -98,8 +95,12 @@ class Tracker:
         self._pushed_at = time.monotonic()
 
 
-def push(folder: Path) -> int:
+def push(folder: Path, to: str | None = None) -> int:
     """Send the recorded events that MLflow does not have yet.
+
+    Args:
+        folder: of the run.
+        to: another tracking server than the one at which the run began; it gets everything.
 
     Returns:
         how many were sent.
@@ -111,18 +112,20 @@ def push(folder: Path) -> int:
     if not (folder / STATE).is_file():
         msg = f"{folder}: no {STATE} here; give the folder of a run"
         raise NotFoundError(msg)
-    state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    state = read_state(folder)
+    if to is not None and to != state["uri"]:
+        state |= {"uri": to, "run_id": None, "sent": 0}
     waiting = events(folder)[state["sent"] :]
     if not waiting:
         return 0
-    with _reaching(state["uri"], f"the run is kept in {folder / EVENTS}, push it later"):
+    with _reaching(state["uri"], f"the run is kept in {folder / EVENTS}; send it later: cphloc push {folder}"):
         client = _client(state["uri"])
         if state["run_id"] is None:
             experiment = _experiment(client, state["uri"], state["experiment"])
             state["run_id"] = client.create_run(experiment, run_name=state["name"]).info.run_id
-            _write_state(folder, state)
-        _send(client, state["run_id"], folder, waiting)
-    _write_state(folder, state | {"sent": state["sent"] + len(waiting)})
+            write_state(folder, state)
+        _send(client, state["run_id"], folder, bundled(waiting))
+    write_state(folder, state | {"sent": state["sent"] + len(waiting)})
     return len(waiting)
 
 
@@ -272,41 +275,24 @@ def _experiment(client: MlflowClient, uri: str, name: str) -> str:
     return client.create_experiment(name, artifact_location=beside if uri.startswith("sqlite:") else None)
 
 
-def _send(client: MlflowClient, run_id: str, folder: Path, waiting: Iterable[Mapping[str, Any]]) -> None:
+def _send(client: MlflowClient, run_id: str, folder: Path, bundle: Bundle) -> None:
     from mlflow.entities import Metric, Param, RunTag
 
-    metrics, params, tags, artifacts, end = [], [], [], {}, None
-    for event in waiting:
-        match event["event"]:
-            case "metrics":
-                when = event["time_ms"], event["step"]
-                metrics += [Metric(_REFUSED.sub("_", key), value, *when) for key, value in event["values"].items()]
-            case "params":
-                params += [Param(_REFUSED.sub("_", key), _short(value)) for key, value in event["values"].items()]
-            case "tags":
-                tags += [RunTag(key, value) for key, value in event["values"].items()]
-            case "artifact":
-                artifacts[event["path"]] = event["to"]
-            case "end":
-                end = event
+    params = [Param(_REFUSED.sub("_", key), _short(value)) for key, value in bundle.params.items()]
+    metrics = [Metric(_REFUSED.sub("_", key), *rest) for key, *rest in bundle.metrics]
     for start in range(0, len(params), _PARAMS_AT_ONCE):
         client.log_batch(run_id, params=params[start : start + _PARAMS_AT_ONCE])
-    client.log_batch(run_id, tags=tags)
+    client.log_batch(run_id, tags=[RunTag(key, value) for key, value in bundle.tags.items()])
     for start in range(0, len(metrics), _METRICS_AT_ONCE):
         client.log_batch(run_id, metrics=metrics[start : start + _METRICS_AT_ONCE])
-    for path, to in artifacts.items():
+    for path, to in bundle.artifacts.items():
         client.log_artifact(run_id, str(folder / path), to or None)
     client.update_run(run_id, "RUNNING")
-    if end is not None:
-        client.set_terminated(run_id, end["status"], end_time=end["time_ms"])
+    if bundle.end is not None:
+        client.set_terminated(run_id, bundle.end["status"], end_time=bundle.end["time_ms"])
 
 
 def _short(value: str) -> str:
     """MLflow cuts long values without a word; this says where the whole value stands."""
     whole = "... (whole in recipe.yaml)"
     return value if len(value) <= _LONGEST_PARAM else value[: _LONGEST_PARAM - len(whole)] + whole
-
-
-def _write_state(folder: Path, state: Mapping[str, Any]) -> None:
-    with paths.atomic(folder / STATE) as draft:
-        draft.write_text(json.dumps(state, indent=2), encoding="utf-8")

@@ -13,32 +13,14 @@ from cphloc.training import checkpoint
 from cphloc.training.run import Run
 from cphloc.training.train import train
 
-RECIPE = {
-    "name": "tiny",
-    "task": "segmentation",
-    "dims": 3,
-    "data": {"type": "hippocampus", "root": "sample", "patch": [16, 16, 16], "workers": 0},
-    "model": {
-        "backbone": {"type": "conv_encoder", "widths": [4, 8]},
-        "heads": {"mask": {"type": "unet", "classes": {1: "anterior", 2: "posterior"}, "loss": {"type": "dice_ce"}}},
-    },
-    "train": {
-        "steps": 4,
-        "batch": 2,
-        "optimizer": {"type": "AdamW", "lr": 1e-3},
-        "validate_every": 2,
-        "precision": "32",
-    },
-}
-
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, mlflow_store):
+def finished(tmp_path_factory, mlflow_store, tiny):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("work"))
         patch.setenv("CPHLOC_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("MLFLOW_TRACKING_URI", mlflow_store)
-        yield train(RECIPE)
+        yield train(tiny)
 
 
 def test_the_run_holds_everything_that_publishing_and_resuming_need(finished):
