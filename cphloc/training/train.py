@@ -11,13 +11,13 @@ from typing import Any
 
 from cphloc.errors import CphlocError, InputError
 from cphloc.recipe import Recipe, load
-from cphloc.training import processes
+from cphloc.training import checkpoint, processes
 from cphloc.training.facts import facts_of
 from cphloc.training.fit import fit
 from cphloc.training.preparation import Preparation, prepare
 from cphloc.training.progress import progress_bar
 from cphloc.training.results import finish
-from cphloc.training.run import Run
+from cphloc.training.run import RUNS, Run
 from cphloc.training.settings import Strategy
 from cphloc.training.tracking import Tracker
 
@@ -63,6 +63,7 @@ def train(
         prepared = prepare(run.recipe, strategy, fresh=False)
     else:
         prepared = prepare(given(source, overrides), strategy)
+        checkpoint.check_space(RUNS / prepared.recipe.name, prepared.model)
         run = Run.open(processes.from_first(lambda: _new_run(prepared)))
     with _tracked(run) as tracker:
         _fit(run, prepared, tracker, resume is not None, started)
