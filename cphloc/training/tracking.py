@@ -98,6 +98,11 @@ class Tracker:
         self._pushed_at = time.monotonic()
 
 
+def run_id(folder: Path) -> str:
+    """Id that MLflow gave to the run in ``folder``; empty while it could not be reached."""
+    return json.loads((folder / STATE).read_text(encoding="utf-8"))["run_id"] or ""
+
+
 def push(folder: Path) -> int:
     """Send the recorded events that MLflow does not have yet.
 

@@ -26,7 +26,7 @@ from cphloc.training.fit import Outcome, fit
 from cphloc.training.module import Batches
 from cphloc.training.pictures import draw_case, draw_curves
 from cphloc.training.progress import progress_bar
-from cphloc.training.run import Run
+from cphloc.training.run import Place, Run
 from cphloc.training.settings import Settings
 from cphloc.training.tracking import Tracker
 from cphloc.training.validate import Validator
@@ -48,6 +48,7 @@ def train(
     resume: str | Path | Run | None = None,
     devices: int = 1,
     nodes: int = 1,
+    place: Place | None = None,
 ) -> Run:
     """Train the model of a recipe; log to MLflow; keep the best weights.
 
@@ -57,6 +58,7 @@ def train(
         resume: a run (or its id or folder) to go on with; its own recipe counts. A finished one stays as it is.
         devices: processes on this machine; with several, this program is started anew in each, by torchrun.
         nodes: machines; the program is to be started on each of them by torchrun.
+        place: where the run belongs, where it is a part of something larger.
 
     Returns:
         the finished run, its weights in ``best.safetensors``.
@@ -67,7 +69,7 @@ def train(
         Interrupted: SIGTERM or Ctrl-C; the run is saved.
         CphlocError: the training failed; what was best so far is kept.
     """
-    started = time.monotonic()
+    started, place = time.monotonic(), place or Place()
     processes.start(devices, nodes)
     if resume and (resumed := _resumed(resume, source, overrides)).metrics:
         return resumed
@@ -78,7 +80,7 @@ def train(
     model = build_model(recipe)
     if recipe.from_ and not resume:
         _start_from(model, recipe.from_)
-    made = processes.from_first(lambda: resume or _new_run(_with_constants(recipe, pipeline), splits))
+    made = processes.from_first(lambda: resume or _new_run(_with_constants(recipe, pipeline), splits, place))
     run = Run.open(made)
     tracker = Tracker(run.folder, f"cphloc/{run.recipe.name}", run.id) if processes.is_first() else None
     settings = settings_of(run.recipe)
@@ -98,7 +100,7 @@ def train(
         if outcome.stopped.startswith("SIG"):
             msg = f"stopped by {outcome.stopped} at step {outcome.step}; go on with: cphloc train --resume {run.folder}"
             raise Interrupted(msg)
-        processes.from_first(lambda: _finish(run, model, validator, outcome, tracker, settings.best))
+        processes.from_first(lambda: _finish(run, model, validator, outcome, tracker, settings.best, place))
     except BaseException as error:
         if tracker:
             tracker.end("KILLED" if isinstance(error, Interrupted | KeyboardInterrupt) else "FAILED")
@@ -170,27 +172,37 @@ def _start_from(model: Model, spec: str) -> None:
     _log.info("from %s: %s", spec, take_over(model, load_entry(spec, device="cpu").model.state_dict(), spec))
 
 
-def _new_run(recipe: Recipe, splits: Mapping[str, PreparedCases]) -> Path:
+def _new_run(recipe: Recipe, splits: Mapping[str, PreparedCases], place: Place) -> Path:
     """Make the folder of a run and record how it starts."""
-    run, facts = Run.create(recipe), facts_of(recipe, splits)
+    run, facts = Run.create(recipe, place.runs), facts_of(recipe, splits)
     (run.folder / "facts.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    tracker = Tracker(run.folder, f"cphloc/{recipe.name}", run.id)
+    tracker = Tracker(run.folder, place.experiment or f"cphloc/{recipe.name}", place.name or run.id)
     tracker.params({**recipe.to_plain(), **facts})
     tracker.tags({"mlflow.source.git.commit": facts["git_commit"], "cphloc.run": run.id})
+    tracker.tags({"mlflow.parentRunId": place.parent} if place.parent else {})
     tracker.artifact(run.folder / "recipe.yaml")
     tracker.artifact(run.folder / "facts.json")
     tracker.push()
     return run.folder
 
 
-def _finish(run: Run, model: Model, validator: Validator, outcome: Outcome, tracker: Tracker, headline: str) -> None:
+def _finish(
+    run: Run,
+    model: Model,
+    validator: Validator,
+    outcome: Outcome,
+    tracker: Tracker,
+    headline: str,
+    place: Place,
+) -> None:
     """Write metrics, cases and pictures of the best weights."""
     metrics = {f"val/{name}": value for name, value in outcome.best.items()}
     made = {"train/steps": outcome.step, "train/best_step": outcome.best_step, "train/seconds": outcome.seconds}
     made["size/params_m"] = sum(p.numel() for p in model.parameters()) / 1e6
     model.load_state_dict(checkpoint.load(run.folder / checkpoint.BEST)[0])
     model.eval()
-    _draw(run.folder, model, validator, outcome, headline)
+    if place.pictures:
+        _draw(run.folder, model, validator, outcome, headline)
     run.with_results(metrics | made, outcome.cases)
     tracker.metrics(made, outcome.step)
     for path in (run.folder / "metrics.json", run.folder / "cases.csv"):
