@@ -164,7 +164,10 @@ def _seed(seed: int, number: int, rank: int) -> None:
     mixed = int(np.random.SeedSequence((seed, number, rank)).generate_state(1)[0])
     random.seed(mixed)
     np.random.seed(mixed)
-    torch.manual_seed(mixed)
+    # Not torch.manual_seed, which without a GPU keeps a stack trace of every call for the day there is one.
+    torch.default_generator.manual_seed(mixed)
+    if torch.cuda.is_available():
+        torch.cuda.manual_seed_all(mixed)
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -95,6 +95,11 @@ class Tracker:
         self._pushed_at = time.monotonic()
 
 
+def run_id(folder: Path) -> str:
+    """Id that MLflow gave to the run in ``folder``; empty while it could not be reached."""
+    return read_state(folder)["run_id"] or ""
+
+
 def push(folder: Path, to: str | None = None) -> int:
     """Send the recorded events that MLflow does not have yet.
 
