@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from cphloc.errors import DataError, InputError
 from cphloc.geometry import Geometry
 from cphloc.inference import infer
 from cphloc.localization import Box, Localization
+from cphloc.metrics.calibration import tempered
 from cphloc.model import Model
 from cphloc.targets import Detections, Prediction
 
@@ -44,6 +46,7 @@ class Localizer(nn.Module):
         self.entry = entry
         self.classes: dict[int, str] = dict(next(iter(model.heads.values())).classes)
         self.preprocess = preprocess_of(recipe)
+        self.temperature: float = 1.0 if entry is None or entry.calibration is None else entry.calibration.temperature
 
     def forward(self, x: Tensor) -> Any:
         """Raw output of the model for ``(N, C, *S)`` images that are already preprocessed."""
@@ -81,7 +84,15 @@ class Localizer(nn.Module):
         device = next(self.model.parameters()).device
         image = torch.as_tensor(prepared.array, device=device)[None]
         found = infer(self.model, image, self.recipe.data.patch, overlap, mirror, progress)
-        return _localization(found, volume, prepared.geometry, self.classes, _case_name(volume.source))
+        result = _localization(found, volume, prepared.geometry, self.classes, _case_name(volume.source))
+        return self._calibrated(result)
+
+    def _calibrated(self, result: Localization) -> Localization:
+        """Label probabilities as the entry's calibration states them."""
+        if result.probabilities is None or self.temperature == 1:
+            return result
+        stated = tempered(np.array(list(result.probabilities.values())), self.temperature)
+        return replace(result, probabilities=dict(zip(result.probabilities, stated.tolist(), strict=True)))
 
     def _mirrored_axes(self) -> tuple[int, ...]:
         """Axes that training flipped."""

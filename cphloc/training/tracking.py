@@ -212,7 +212,8 @@ def start_ui(port: int = 5000) -> tuple[subprocess.Popen[bytes] | None, str]:
     if uri.startswith(("http://", "https://")):
         return None, f"{uri.rstrip('/')}/#/experiments/{experiment}"
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1"]
-    process = subprocess.Popen([*command, "--port", str(port)], env={**_ENVIRONMENT, **os.environ})
+    command += ["--port", str(port), "--workers", "1"]  # one person looks at it; each worker costs seconds and memory
+    process = subprocess.Popen(command, env={**_ENVIRONMENT, **os.environ})
     return process, f"http://127.0.0.1:{port}/#/experiments/{experiment}"
 
 
