@@ -125,15 +125,20 @@ def _calibration(found: Calibration) -> str:
     )
 
 
+def pictures(entry: Entry) -> list[str]:
+    """Files of the pictures, the failures first."""
+    found = [f for f in entry.files if f.startswith(f"{PICTURES_FOLDER}/") and f.endswith(".png")]
+    known = list(_CAPTIONS)
+    return sorted(found, key=lambda f: (known.index(_title(f)) if _title(f) in known else len(known), f))
+
+
 def _pictures(entry: Entry) -> str:
-    """The failures first, each under what it shows."""
-    names = {file.rpartition("/")[2].removesuffix(".png"): file for file in entry.files if _is_picture(file)}
-    order = sorted(names, key=lambda name: (list(_CAPTIONS).index(name) if name in _CAPTIONS else len(_CAPTIONS), name))
-    return "\n\n".join(f"{_CAPTIONS.get(name, name)}:\n\n![{name}]({names[name]})" for name in order)
+    """Each picture under what it shows."""
+    return "\n\n".join(f"{_CAPTIONS.get(_title(f), _title(f))}:\n\n![{_title(f)}]({f})" for f in pictures(entry))
 
 
-def _is_picture(file: str) -> bool:
-    return file.startswith(f"{PICTURES_FOLDER}/") and file.endswith(".png")
+def _title(picture: str) -> str:
+    return picture.rpartition("/")[2].removesuffix(".png")
 
 
 def _input_and_output(entry: Entry) -> Iterable[Sequence[str]]:
