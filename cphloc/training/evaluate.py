@@ -74,7 +74,7 @@ def evaluate(
         DataError: a case cannot be read.
         InputError: ``out`` for a run.
     """
-    localizer, run = _open(source)
+    localizer, run = open_localizer(source)
     if run is not None and out is not None:
         msg = f"a run keeps its evaluation in its own folder, {run.folder}; leave --out out"
         raise InputError(msg)
@@ -132,8 +132,12 @@ def found_of(result: Localization, classes: Mapping[int, str]) -> Found:
     )
 
 
-def _open(source: str | Path | Run | Localizer) -> tuple[Localizer, Run | None]:
-    """A run where one of that name exists, else an entry."""
+def open_localizer(source: str | Path | Run | Localizer) -> tuple[Localizer, Run | None]:
+    """The model of a run where one of that name exists, else of an entry.
+
+    Raises:
+        NotFoundError: there is neither.
+    """
     if isinstance(source, Localizer):
         return source, None
     try:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,9 @@ from typing import Any
 from cphloc.paths import atomic
 
 EVENTS, STATE = "tracking.jsonl", "tracking.json"
+
+_REFUSED = re.compile(r"[^\w\-. :/]")
+_LONGEST_PARAM = 6000
 
 
 @dataclass
@@ -70,6 +74,21 @@ def bundled(waiting: Iterable[Mapping[str, Any]]) -> Bundle:
             case "end":
                 bundle.end = event
     return bundle
+
+
+def key_of(name: str) -> str:
+    """A name as MLflow takes it.
+
+    >>> key_of("freeze*")
+    'freeze_'
+    """
+    return _REFUSED.sub("_", name)
+
+
+def shortened(value: str) -> str:
+    """MLflow cuts long values without a word; this says where the whole value stands."""
+    whole = "... (whole in recipe.yaml)"
+    return value if len(value) <= _LONGEST_PARAM else value[: _LONGEST_PARAM - len(whole)] + whole
 
 
 def read_state(folder: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -229,7 +230,8 @@ class Loop(L.Callback):
         trainer.strategy.barrier()
 
     def _log_losses(self, trainer: L.Trainer, module: TrainingModule) -> None:
-        means = {f"train/{name}": float(value) / self._summed for name, value in self._sums.items()}
+        mean = partial(trainer.strategy.reduce, reduce_op="mean")
+        means = {f"train/{name}": float(mean(value)) / self._summed for name, value in self._sums.items()}
         if not all(map(_finite, means.values())):
             msg = f"the loss is not finite at step {module.step}: {means}; lower train.optimizer.lr or clip_norm"
             raise CphlocError(msg)

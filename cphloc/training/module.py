@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
@@ -91,7 +91,21 @@ class TrainingModule(L.LightningModule):
         """The loss to minimise; it and its terms stay in ``losses``."""
         losses = self.model.loss(self.model.raws(batch.image), batch.targets)
         self.losses = {name: value.detach() for name, value in losses.items()}
-        return losses["loss"]
+        return losses["loss"] if self.trainer.world_size == 1 else self._of_whole_batch(losses, batch.targets)
+
+    def _of_whole_batch(self, losses: Mapping[str, Tensor], targets: Any) -> Tensor:
+        """The loss whose mean over the processes is that of their batches together.
+
+        A head's loss is a mean over the cases that have its rung. So the loss of a process in which these are few, or
+        none, weighs less, in proportion.
+        """
+        loss = losses["loss"]
+        for head, rung in self.settings.rungs.items():
+            here = getattr(targets, f"has_{rung}").sum().float()
+            share = here * self.trainer.world_size / processes.total(here).clamp(min=1)
+            own = sum(value for name, value in losses.items() if name.startswith(f"{head}/"))
+            loss = loss + (share - 1) * self.model.weights[head] * own
+        return loss
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """One step, counted, then averaged."""
@@ -150,7 +164,10 @@ def _seed(seed: int, number: int, rank: int) -> None:
     mixed = int(np.random.SeedSequence((seed, number, rank)).generate_state(1)[0])
     random.seed(mixed)
     np.random.seed(mixed)
-    torch.manual_seed(mixed)
+    # Not torch.manual_seed, which without a GPU keeps a stack trace of every call for the day there is one.
+    torch.default_generator.manual_seed(mixed)
+    if torch.cuda.is_available():
+        torch.cuda.manual_seed_all(mixed)
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 from cphloc.errors import InputError
 
@@ -67,6 +67,13 @@ def share_buffers(model: nn.Module) -> None:
     if dist.is_initialized():
         for buffer in model.buffers():
             dist.broadcast(buffer, 0)
+
+
+def total(value: Tensor) -> Tensor:
+    """Sum of ``value`` over all processes."""
+    whole = value.detach().clone()
+    dist.all_reduce(whole)
+    return whole
 
 
 def from_first(make: Callable[[], T]) -> T:

@@ -17,16 +17,17 @@ from cphloc.training.run import Run
 from cphloc.training.tracking import Tracker
 
 
-def finish(run: Run, prepared: Preparation, outcome: Outcome, tracker: Tracker) -> None:
-    """Write metrics, cases and pictures of the best weights, which ``prepared.model`` then holds."""
+def finish(run: Run, prepared: Preparation, outcome: Outcome, tracker: Tracker, draw: bool = True) -> None:
+    """Write metrics, cases and, to be drawn, pictures of the best weights, which ``prepared.model`` then holds."""
     metrics = {f"val/{name}": value for name, value in outcome.best.items()}
     made = {"train/steps": outcome.step, "train/best_step": outcome.best_step, "train/seconds": outcome.seconds}
     made["size/params_m"] = sum(p.numel() for p in prepared.model.parameters()) / 1e6
     prepared.model.load_state_dict(checkpoint.load(run.folder / checkpoint.BEST)[0])
     prepared.model.eval()
     pictures = run.folder / "pictures"
-    _draw_curves(run.folder, prepared, outcome, pictures)
-    _draw_cases(prepared, outcome, pictures)
+    if draw:
+        _draw_curves(run.folder, prepared, outcome, pictures)
+        _draw_cases(prepared, outcome, pictures)
     run.with_results(metrics | made, outcome.cases)
     tracker.metrics(made, outcome.step)
     for path in (run.folder / "metrics.json", run.folder / "cases.csv"):

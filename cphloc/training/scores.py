@@ -72,7 +72,8 @@ def score(
         measured = segmentation_scores(found.mask, known.mask, geometry.spacing_mm, classes)
         scores |= {name: v for name, v in measured.items() if geometry.unit == "mm" or not _is_physical(name)}
     if found.attention is not None and known.region is not None and known.region.any():
-        scores |= attention_scores(found.attention, known.region, spacing_mm=geometry.spacing_mm)
+        spacing_mm = geometry.spacing_mm if geometry.unit == "mm" else None
+        scores |= attention_scores(found.attention, known.region, spacing_mm, known.boxes)
     if found.boxes is not None and known.boxes is not None:
         boxes = DetectionCase(found.boxes, found.scores, found.box_classes, known.boxes, known.box_classes)
         scores |= detection_scores(boxes, classes)

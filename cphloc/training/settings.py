@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from cphloc import registry
 from cphloc.metrics.direction import headline, lower_is_better
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Settings:
         patience: validations without improvement before the training stops early.
         freeze: patterns of parameter names that are not trained.
         strategy: how several processes share the work: each holds the whole model, or a part of it.
+        rungs: by head, the rung of the cases that its loss is a mean over; heads of several rungs are left out.
     """
 
     steps: int
@@ -55,11 +57,13 @@ class Settings:
     patience: int | None = None
     freeze: Sequence[str] = ()
     strategy: Strategy = "ddp"
+    rungs: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_recipe(cls, recipe: Recipe, strategy: Strategy = "ddp") -> Settings:
         """The ``train`` fields of a recipe, and what it freezes; the strategy belongs to the machine."""
         train = recipe.train
+        rungs = {name: registry.card("head", block.type).rung for name, block in recipe.model.heads.items()}
         return cls(
             steps=train.steps,
             optimizer=train.optimizer.model_dump(),
@@ -76,6 +80,7 @@ class Settings:
             patience=train.patience,
             freeze=recipe.freeze,
             strategy=strategy,
+            rungs={name: rung for name, rung in rungs.items() if rung in ("mask", "boxes")},
         )
 
     def better(self, value: float, than: float | None) -> bool:

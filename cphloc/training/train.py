@@ -11,13 +11,13 @@ from typing import Any
 
 from cphloc.errors import CphlocError, InputError
 from cphloc.recipe import Recipe, load
-from cphloc.training import processes
+from cphloc.training import checkpoint, processes
 from cphloc.training.facts import facts_of
-from cphloc.training.fit import fit
+from cphloc.training.fit import Outcome, fit
 from cphloc.training.preparation import Preparation, prepare
 from cphloc.training.progress import progress_bar
 from cphloc.training.results import finish
-from cphloc.training.run import Run
+from cphloc.training.run import Place, Run
 from cphloc.training.settings import Strategy
 from cphloc.training.tracking import Tracker
 
@@ -34,6 +34,7 @@ def train(
     devices: int = 1,
     nodes: int = 1,
     strategy: Strategy = "ddp",
+    place: Place | None = None,
 ) -> Run:
     """Train the model of a recipe; log to MLflow; keep the best weights.
 
@@ -44,6 +45,7 @@ def train(
         devices: processes on this machine; with several, this program is started anew in each, by torchrun.
         nodes: machines; the program is to be started on each of them by torchrun.
         strategy: what several processes do: ``ddp`` holds the whole model in each, ``fsdp`` a part of it.
+        place: where the run belongs, where it is a part of something larger.
 
     Returns:
         the finished run, its weights in ``best.safetensors``.
@@ -54,7 +56,7 @@ def train(
         Interrupted: SIGTERM or Ctrl-C; the run is saved.
         CphlocError: the training failed; what was best so far is kept.
     """
-    started = time.monotonic()
+    started, place = time.monotonic(), place or Place()
     processes.start(devices, nodes)
     if resume:
         run = _resumed(resume, source, overrides)
@@ -63,9 +65,11 @@ def train(
         prepared = prepare(run.recipe, strategy, fresh=False)
     else:
         prepared = prepare(given(source, overrides), strategy)
-        run = Run.open(processes.from_first(lambda: _new_run(prepared)))
+        checkpoint.check_space(place.runs / prepared.recipe.name, prepared.model)
+        run = Run.open(processes.from_first(lambda: _new_run(prepared, place)))
     with _tracked(run) as tracker:
-        _fit(run, prepared, tracker, resume is not None, started)
+        outcome = _fit(run, prepared, tracker, resume is not None, started)
+        processes.from_first(lambda: finish(run, prepared, outcome, tracker, place.pictures))
     return Run.open(run.folder)
 
 
@@ -89,14 +93,15 @@ def _resumed(resume: str | Path | Run, source: Any, overrides: Mapping[str, Any]
     return run
 
 
-def _new_run(prepared: Preparation) -> Path:
+def _new_run(prepared: Preparation, place: Place) -> Path:
     """Make the folder of a run and record how it starts."""
     recipe = _with_constants(prepared)
-    run, facts = Run.create(recipe), facts_of(recipe, prepared.splits)
+    run, facts = Run.create(recipe, place.runs), facts_of(recipe, prepared.splits)
     (run.folder / "facts.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    tracker = Tracker(run.folder, f"cphloc/{recipe.name}", run.id)
+    tracker = Tracker(run.folder, place.experiment or f"cphloc/{recipe.name}", place.name or run.id)
     tracker.params({**recipe.to_plain(), **facts})
     tracker.tags({"mlflow.source.git.commit": facts["git_commit"], "cphloc.run": run.id})
+    tracker.tags({"mlflow.parentRunId": place.parent} if place.parent else {})
     tracker.artifact(run.folder / "recipe.yaml")
     tracker.artifact(run.folder / "facts.json")
     tracker.push()
@@ -125,8 +130,12 @@ def _tracked(run: Run) -> Iterator[Tracker | None]:
         raise
 
 
-def _fit(run: Run, prepared: Preparation, tracker: Tracker | None, resume: bool, started: float) -> None:
-    """Train to the end and write what was found; the first process does the writing."""
+def _fit(run: Run, prepared: Preparation, tracker: Tracker | None, resume: bool, started: float) -> Outcome:
+    """Train to the end.
+
+    Raises:
+        Interrupted: a signal came first.
+    """
     outcome = fit(
         prepared.model,
         prepared.batches(),
@@ -141,4 +150,4 @@ def _fit(run: Run, prepared: Preparation, tracker: Tracker | None, resume: bool,
     if outcome.stopped.startswith("SIG"):
         msg = f"stopped by {outcome.stopped} at step {outcome.step}; go on with: cphloc train --resume {run.folder}"
         raise Interrupted(msg)
-    processes.from_first(lambda: finish(run, prepared, outcome, tracker))
+    return outcome
