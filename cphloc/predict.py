@@ -21,6 +21,7 @@ from cphloc.errors import DataError, InputError
 from cphloc.geometry import Geometry
 from cphloc.inference import Air, infer
 from cphloc.localization import Box, Localization
+from cphloc.metrics.calibration import tempered
 from cphloc.model import Model
 from cphloc.targets import Detections, Prediction
 
@@ -55,6 +56,7 @@ class Localizer(nn.Module):
         self.entry = entry
         self.classes: dict[int, str] = dict(next(iter(model.heads.values())).classes)
         self.preprocess = preprocess_of(recipe)
+        self.temperature: float = 1.0 if entry is None or entry.calibration is None else entry.calibration.temperature
 
     def forward(self, x: Tensor) -> Any:
         """Raw output of the model for ``(N, C, *S)`` images that are already preprocessed."""
@@ -116,7 +118,14 @@ class Localizer(nn.Module):
             emit=lambda head, first, logits: masks[head].take(first, logits),
         )
         result = _localization(found, masks, volume, slabs.geometry, self.classes)
-        return replace(result, computed={**self.backend.facts, "air_skipped": air is not None})
+        return self._calibrated(replace(result, computed={**self.backend.facts, "air_skipped": air is not None}))
+
+    def _calibrated(self, result: Localization) -> Localization:
+        """Label probabilities as the entry's calibration states them."""
+        if result.probabilities is None or self.temperature == 1:
+            return result
+        stated = tempered(np.array(list(result.probabilities.values())), self.temperature)
+        return replace(result, probabilities=dict(zip(result.probabilities, stated.tolist(), strict=True)))
 
     def _mirrored_axes(self) -> tuple[int, ...]:
         """Axes that training flipped."""

@@ -1,8 +1,21 @@
-"""Whether more or less of a metric is better; it imports nothing, so a table of metrics needs none of them."""
+"""What a metric says: which counts first, which way is better. It imports nothing, so tables of metrics are cheap."""
 
 from __future__ import annotations
 
+DESCRIPTIVE = ("attention_entropy", "volume_error_ml")
+"""Metrics that neither direction makes better: how spread attention is, and a signed error."""
+
 _LOWER = ("_mm", "error", "error_ml", "brier", "ece", "loss")
+_HEADLINES = {"detection": "ap50", "attention": "attention_mass", "classification": "auc"}
+
+
+def headline(task: str) -> str:
+    """The metric that a task is judged by first, unless a recipe names another as ``train.best``.
+
+    >>> headline("detection"), headline("segmentation")
+    ('ap50', 'dice')
+    """
+    return _HEADLINES.get(task, "dice")
 
 
 def lower_is_better(metric: str) -> bool:

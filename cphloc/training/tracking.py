@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -208,7 +209,7 @@ def start_ui(port: int = 5000) -> tuple[subprocess.Popen[bytes] | None, str]:
     """Start the MLflow UI on the project's store; nothing is started where that is a server already.
 
     Returns:
-        the process, to be terminated by the caller, and the address of the zoo's experiment.
+        the process, leader of its own process group, to be ended by `stop_ui`, and the address of the zoo's runs.
 
     Raises:
         CphlocError: the store cannot be opened.
@@ -216,11 +217,21 @@ def start_ui(port: int = 5000) -> tuple[subprocess.Popen[bytes] | None, str]:
     uri = tracking_uri()
     with _reaching(uri, "see MLFLOW_TRACKING_URI"):
         experiment = _experiment(_client(uri), uri, ZOO_EXPERIMENT)
+    page = f"#/experiments/{experiment}/runs?workflowType=machine_learning"
     if uri.startswith(("http://", "https://")):
-        return None, f"{uri.rstrip('/')}/#/experiments/{experiment}"
+        return None, f"{uri.rstrip('/')}/{page}"
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1"]
-    process = subprocess.Popen([*command, "--port", str(port)], env={**_ENVIRONMENT, **os.environ})
-    return process, f"http://127.0.0.1:{port}/#/experiments/{experiment}"
+    command += ["--port", str(port), "--workers", "1"]  # one person looks at it; each worker costs seconds and memory
+    without_jobs = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    process = subprocess.Popen(command, env={**_ENVIRONMENT, **without_jobs, **os.environ}, start_new_session=True)
+    return process, f"http://127.0.0.1:{port}/{page}"
+
+
+def stop_ui(process: subprocess.Popen[bytes]) -> None:
+    """End the UI with the processes that it started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    process.wait()
 
 
 @contextmanager
@@ -247,7 +258,9 @@ def _log_entry(client: MlflowClient, run_id: str, entry: Entry, folder: Path) ->
     params["recipe_sha256"] = entry.files["recipe.yaml"].sha256
     for key, value in params.items():
         client.log_param(run_id, record.key_of(key), record.shortened(str(value)))
-    measured = {name: Interval(m.value, m.low, m.high, m.n) for name, m in entry.evaluation.metrics.items() if m.n}
+    tables = {"": entry.evaluation.metrics, **{f"/{c}": t for c, t in entry.evaluation.per_class.items()}}
+    every = {f"{name}{of_class}": m for of_class, table in tables.items() for name, m in table.items()}
+    measured = {name: Interval(m.value, m.low, m.high, m.n, m.n_undefined) for name, m in every.items() if m.n}
     metrics = tracking_metrics(measured, entry.evaluation.split)
     metrics |= {"speed/ms_per_case": entry.speed.ms_per_case, "size/peak_ram_mb": entry.size.peak_ram_mb}
     for key, value in {**metrics, "size/params_m": entry.size.parameters / 1e6}.items():
@@ -279,7 +292,8 @@ def _experiment(client: MlflowClient, uri: str, name: str) -> str:
     if known is not None:
         return known.experiment_id
     beside = (Path(uri.removeprefix("sqlite:///")).resolve().parent / "mlartifacts").as_uri()
-    return client.create_experiment(name, artifact_location=beside if uri.startswith("sqlite:") else None)
+    tags = {"mlflow.experimentKind": "custom_model_development"}  # else the UI opens it among chats and prompts
+    return client.create_experiment(name, beside if uri.startswith("sqlite:") else None, tags)
 
 
 def _send(client: MlflowClient, run_id: str, folder: Path, bundle: Bundle) -> None:

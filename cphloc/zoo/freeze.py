@@ -19,12 +19,13 @@ import cphloc
 from cphloc import recipe as recipes
 from cphloc.errors import InputError, NotFoundError, did_you_mean
 from cphloc.localization import Localization
+from cphloc.metrics.direction import headline
 from cphloc.predict import Localizer
 from cphloc.recipe import Recipe
 from cphloc.zoo import sample as samples
 from cphloc.zoo.card import CASES_FILE, PICTURES_FOLDER, card
 from cphloc.zoo.entries import Listing
-from cphloc.zoo.entry import Entry, Weights, file_of
+from cphloc.zoo.entry import Entry, Weights, as_undefined, file_of, is_undefined
 from cphloc.zoo.load import model_of, open_listing
 from cphloc.zoo.names import CARD_FILE, ENTRY_FILE, RECIPE_FILE, WEIGHTS_FILE
 from cphloc.zoo.verify import check_sample
@@ -104,8 +105,9 @@ def _without_downloads(value: Any) -> Any:
 
 
 def _copy_pictures(source: Path, target: Path) -> None:
-    """Pictures small enough to travel with every copy of the zoo."""
+    """Pictures small enough to travel with every copy of the zoo; test cases instead of validation cases."""
     pictures = [p for p in sorted(source.glob("*.png")) if p.stat().st_size <= PICTURE_BYTES]
+    pictures = [p for p in pictures if not (source / f"test-{p.name}").is_file() and not p.name.startswith("val-")]
     if pictures:
         target.mkdir()
     for picture in pictures:
@@ -162,8 +164,8 @@ def _write_weights(path: Path, weights: Mapping[str, Tensor], recipe: Recipe, ca
 def _facts(material: Material, localizer: Localizer, name: str, version: str, because: str | None) -> dict[str, Any]:
     """What ``entry.yaml`` says, but for its files."""
     recipe, evaluation, facts = localizer.recipe, dict(material.evaluation), material.facts
-    speed = evaluation["speed"]
-    about = material.about
+    speed, about = evaluation["speed"], material.about
+    first = recipe.train.best or headline(recipe.task)
     return {
         "name": name,
         "version": version,
@@ -175,8 +177,9 @@ def _facts(material: Material, localizer: Localizer, name: str, version: str, be
         "channels": list(recipe.channels),
         "spacing_mm": recipe.data.spacing_mm,
         "intensity": recipe.to_plain()["data"]["intensity"],
-        "evaluation": {"split": evaluation["split"], "cases": evaluation["cases"], **_measured(evaluation)},
-        "baseline": {"name": evaluation["baseline"]["name"], **_measured(evaluation["baseline"])},
+        "evaluation": {"split": evaluation["split"], "cases": evaluation["cases"], **_measured(evaluation, first)},
+        "baseline": {"name": evaluation["baseline"]["name"], **_measured(evaluation["baseline"], first)},
+        "calibration": evaluation.get("calibration"),
         "data": _data_facts(material),
         "size": {
             "parameters": sum(p.numel() for p in localizer.model.parameters()),
@@ -199,11 +202,12 @@ def _facts(material: Material, localizer: Localizer, name: str, version: str, be
     }
 
 
-def _measured(table: Mapping[str, Any]) -> dict[str, Any]:
-    """Metrics of an evaluation or baseline; NaN, which YAML readers disagree about, becomes null."""
+def _measured(table: Mapping[str, Any], first: str) -> dict[str, Any]:
+    """Metrics of an evaluation or baseline, the headline first; NaN, which YAML readers disagree about, becomes null."""
 
     def plain(metrics: Mapping[str, Any]) -> dict[str, Any]:
-        return {n: m if m["n"] else {**m, "value": None, "low": None, "high": None} for n, m in metrics.items()}
+        ordered = sorted(metrics.items(), key=lambda item: item[0] != first)
+        return {name: as_undefined(m) if is_undefined(m) else m for name, m in ordered}
 
     per_class = {name: plain(metrics) for name, metrics in (table.get("per_class") or {}).items()}
     return {"metrics": plain(table["metrics"]), "per_class": per_class}

@@ -251,3 +251,28 @@ def test_where_to_publish(tmp_path, monkeypatch):
     assert zoo_to_write() == tmp_path / "mine"
     with pytest.raises(InputError, match="publish to a folder"):
         zoo_to_write("https://example.org/zoo")
+
+
+def test_a_metric_that_no_case_defines_is_published_as_undefined(train_run, zoo):
+    run = train_run()
+    nan = float("nan")
+    edited(run, "evaluation-test.json", "metrics", "auc", value={"value": nan, "low": nan, "high": nan, "n": 3})
+    found = put(run, zoo).evaluation.metrics["auc"]
+    assert (found.value, found.low, found.n, found.n_undefined) == (None, None, 0, 3)
+
+
+def test_the_headline_comes_first_whatever_the_evaluation_lists_first(train_run, zoo):
+    run = train_run()
+    facts = run.json("evaluation-test.json")
+    facts["metrics"] = {"iou": facts["metrics"]["dice"], **facts["metrics"]}
+    run.write("evaluation-test.json", facts)
+    assert put(run, zoo).headline[0] == "dice"
+
+
+def test_pictures_of_test_cases_replace_those_of_validation_cases(train_run, zoo):
+    run = train_run()
+    pictures = run.folder / "pictures"
+    for name in ("test-worst", "best"):
+        (pictures / f"{name}.png").write_bytes((pictures / "worst.png").read_bytes())
+    shipped = {f for f in put(run, zoo).files if f.startswith("pictures/")}
+    assert shipped == {"pictures/test-worst.png", "pictures/best.png"}
