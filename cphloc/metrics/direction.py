@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-DESCRIPTIVE = ("attention_entropy", "volume_error_ml")
-"""Metrics that neither direction makes better: how spread attention is, and a signed error."""
+DESCRIPTIVE = ("attention_entropy", "volume_error", "volume_error_ml")
+"""Metrics that neither direction makes better: how spread attention is, and signed errors."""
 
 _LOWER = ("_mm", "error", "error_ml", "brier", "ece", "loss")
 _HEADLINES = {"detection": "ap50", "attention": "attention_mass", "classification": "auc"}
