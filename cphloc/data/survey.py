@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import track
 
 from cphloc.annotation import Rung
-from cphloc.data.case import Case, read_case
+from cphloc.data.case import Case, checked, read_case
 from cphloc.data.dataset import Dataset
 from cphloc.errors import DataError
 
@@ -92,7 +92,7 @@ def survey(dataset: Dataset) -> Survey:
 def _look(case: Case, classes: int, dims: int) -> CaseFacts | str:
     try:
         volume, given = read_case(case, dims)
-        done = given.completed(volume.geometry.shape, classes)
+        done = checked(case, given, volume.geometry.shape, classes)
     except DataError as error:
         return f"case '{case.id}': {error}"
     grid = volume.geometry.reoriented(*volume.geometry.canonical())
