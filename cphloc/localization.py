@@ -139,11 +139,12 @@ class Localization:
             folder: made if it does not exist; files begin with the case's name.
 
         Returns:
-            the files: ``_mask`` and ``_attention`` (NIfTI; a PNG mask for pictures; also DICOM SEG where the input was
-            a DICOM series), ``_boxes.csv`` (and COCO JSON in 2-D), ``_result.json`` and ``_overlay.png``.
+            the files: ``_mask`` and ``_attention`` (NIfTI; a PNG mask for pictures), ``_boxes.csv`` (and COCO JSON in
+            2-D), ``_result.json`` and ``_overlay.png``; ``_seg.dcm`` (DICOM SEG) where the input was DICOM.
 
         Raises:
             CphlocError: the folder cannot be written; no file is left half-written.
+            DataError: the DICOM input lacks what a SEG must repeat; all other files are written.
         """
         stem = Path(folder) / self.case
         written = [*self._save_maps(stem), *self._save_boxes(stem)]
@@ -151,7 +152,7 @@ class Localization:
         with atomic(result) as temporary:
             temporary.write_text(json.dumps(self.summary(), indent=2) + "\n", encoding="utf-8")
         self.plot(picture)
-        return [*written, result, picture]
+        return [*written, result, picture, *self._save_dicom_seg(Path(f"{stem}_seg.dcm"))]
 
     def _save_maps(self, stem: Path) -> Iterator[Path]:
         from cphloc.data.write import write_map, write_mask
@@ -161,21 +162,22 @@ class Localization:
             path = Path(f"{stem}_mask{'.png' if grid.dims == 2 else '.nii.gz'}")
             write_mask(path, self.masks, grid)
             yield path
-            if self.image.modality is not None and Path(self.image.source.partition("#")[0]).is_dir():
-                yield self._save_dicom_seg(Path(f"{stem}_seg.dcm"))
         if self.attention is not None:
             path = Path(f"{stem}_attention.nii.gz")
             write_map(path, self.attention, grid)
             yield path
 
-    def _save_dicom_seg(self, path: Path) -> Path:
+    def _save_dicom_seg(self, path: Path) -> Iterator[Path]:
+        """A SEG of the mask where the image came from DICOM, which is what states a modality."""
+        source, _, series = self.image.source.partition("#")
+        if self.masks is None or self.image.modality is None or not Path(source).exists():
+            return
         from cphloc.data.write_dicom_seg import write_dicom_seg
 
-        folder, _, series = self.image.source.partition("#")
         write_dicom_seg(
-            path, self.masks, self.image.geometry, folder, self.classes, version=__version__, series=series or None
+            path, self.masks, self.image.geometry, source, self.classes, version=__version__, series=series or None
         )
-        return path
+        yield path
 
     def _save_boxes(self, stem: Path) -> Iterator[Path]:
         if self.boxes is None:

@@ -19,7 +19,7 @@ from cphloc.recipe import Recipe
 from cphloc.recipe import load as load_recipe
 from cphloc.recipe_blocks import BlockAt, check_block
 from cphloc.recipe_merge import STUDIES, find, parse_path
-from cphloc.report import problems_of, position
+from cphloc.report import position, problems_of
 
 EVALUATION = {"type": "evaluation"}
 """What is measured where a study does not say."""
