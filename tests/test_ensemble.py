@@ -22,7 +22,7 @@ class Says(Bright):
     def decode(self, raw):
         inside = torch.full_like(raw.mean(dim=1), self.p)
         dims = inside.dim() - 1
-        box = torch.tensor([[self.first] * dims + [self.first + 8.0] * dims])
+        box = torch.tensor([[self.first] * dims + [self.first + 6.0] * dims])
         return Prediction(
             mask_probabilities=torch.stack([1 - inside, inside], 1),
             detections=[Detections(box, torch.tensor([self.score]), torch.tensor([1]))],
@@ -54,7 +54,7 @@ def test_probabilities_are_averaged_and_the_surer_member_decides(dims):
 def test_boxes_that_agree_are_merged_and_one_that_not_all_found_loses_score(dims):
     together = predict(Ensemble([says(dims, 0.5, 2.0), says(dims, 0.5, 3.0)]), dims)
     [box] = together.boxes
-    np.testing.assert_allclose(box.voxels, [2.5] * dims + [10.5] * dims, atol=0.3)
+    np.testing.assert_allclose(box.voxels, [2.5] * dims + [8.5] * dims, atol=0.3)
     assert box.score == pytest.approx(0.8, abs=0.01)
     apart = predict(Ensemble([says(dims, 0.5, 0.0), says(dims, 0.5, 9.0)]), dims)
     assert [b.score for b in apart.boxes] == pytest.approx([0.4, 0.4], abs=0.01)
