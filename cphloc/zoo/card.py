@@ -36,7 +36,7 @@ def card(entry: Entry) -> str:
         "Input and output": _table(("", ""), _input_and_output(entry)),
         "Data": _table(("", ""), _data(entry)),
         "Cost": _table(("", ""), _cost(entry)),
-        "How to use": _code("python", ["import cphloc", *_usage(entry)]),
+        "How to use": _code("python", ["import cphloc", *_usage(entry)]) + "\n\n" + _code("sh", _commands(entry)),
         "How to reproduce": _reproduce(entry),
         "How to cite": f"{entry.name} {entry.version}, cphloc model zoo. Data: {entry.data.citation}",
         "Changes": entry.changelog
@@ -85,10 +85,10 @@ def _results(entry: Entry) -> str:
     evaluation, baseline = entry.evaluation, entry.baseline
     said = {True: "yes", False: "no", None: ""}
     rows = [
-        (f"**{name}**" if name == entry.headline[0] else name, stated(m), _beside(baseline.metrics, name))
-        + (said[beats(entry, name)], _cases(m))
+        (name, stated(m), _beside(baseline.metrics, name), said[beats(entry, name)], _cases(m))
         for name, m in evaluation.metrics.items()
     ]
+    rows[0] = (f"**{entry.headline[0]}**", *rows[0][1:])
     text = (
         f"On the {len(evaluation.cases)} cases of the {evaluation.split} split, which training never saw, with 95 % "
         f"bootstrap intervals by patient. The baseline never looks at the image: {baseline.name}. {verdict(entry)}"
@@ -171,6 +171,13 @@ def _usage(entry: Entry) -> list[str]:
     sample = "scan.nii.gz" if entry.dims == 3 else "image.png"
     source = f'"{sample}"' if len(entry.channels) == 1 else f"{{name: ... for name in {entry.channels}}}"
     return [f'model = cphloc.load("{entry}")', f"result = model.predict({source})", 'result.save("out/")']
+
+
+def _commands(entry: Entry) -> list[str]:
+    sample = "scan.nii.gz" if entry.dims == 3 else "image.png"
+    inputs = sample if len(entry.channels) == 1 else ",".join(f"{name}={name}.nii.gz" for name in entry.channels)
+    serve = f"mlflow models serve -m models:/{entry.name}/latest --env-manager local"
+    return [f"cphloc predict {entry} {inputs} --out out", f"{serve}  # the request: python -m pydoc cphloc.zoo.served"]
 
 
 def _reproduce(entry: Entry) -> str:

@@ -25,6 +25,8 @@ def entry(entry_facts):
         "Vallieres et al. 2015",
         'cphloc.load("unet3d-ct@1.2.0")',
         "cphloc verify unet3d-ct@1.2.0 --metrics",
+        "cphloc predict unet3d-ct@1.2.0 scan.nii.gz --out out",
+        "mlflow models serve -m models:/unet3d-ct/latest",
         "3 x 2 x 2 mm",
         "1,400,000",
         "seed 0",
@@ -68,9 +70,7 @@ def detector(entry_facts):
 
 def test_every_metric_is_held_against_the_baseline(entry_facts):
     entry = Entry.model_validate(detector(entry_facts))
-    assert verdict(entry) == (
-        "It beats the baseline in ap50, with intervals apart. Better too: froc. Not better: map."
-    )
+    assert verdict(entry) == ("It beats the baseline in ap50, with intervals apart. Better too: froc. Not better: map.")
     text = card(entry)
     assert "| map | 0.300 [0.200, 0.350] | 0.250 [0.100, 0.300] | no | 8 |" in text
     assert "| recall50 | 0.700 [0.600, 0.800] |  |  | 8 |" in text
