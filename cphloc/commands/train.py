@@ -18,6 +18,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> Answer:
     """Train, and say where the run is and how good it got."""
+    from cphloc.training import allocator
+
+    allocator.choose()
     from cphloc.training.train import train
 
     trained = train(

@@ -64,7 +64,7 @@ def evaluate(source: str | Path | Run | Localizer, split: str = "test", root: st
         NotFoundError: no such run, entry or data.
         DataError: a case cannot be read.
     """
-    localizer, run = _open(source)
+    localizer, run = open_localizer(source)
     data = localizer.recipe.data
     dataset = open_dataset(data if root is None else data.model_copy(update={"root": root}), localizer.recipe.dims)
     cases = dataset.cases(split)
@@ -110,8 +110,12 @@ def found_of(result: Localization, classes: Mapping[int, str]) -> Found:
     )
 
 
-def _open(source: str | Path | Run | Localizer) -> tuple[Localizer, Run | None]:
-    """A run where one of that name exists, else an entry."""
+def open_localizer(source: str | Path | Run | Localizer) -> tuple[Localizer, Run | None]:
+    """The model of a run where one of that name exists, else of an entry.
+
+    Raises:
+        NotFoundError: there is neither.
+    """
     if isinstance(source, Localizer):
         return source, None
     try:
