@@ -46,6 +46,8 @@ def run(options: argparse.Namespace) -> Answer:
         files = result.save(options.out)
         done.append({"input": text, **result.summary(), "files": [str(file) for file in files]})
         lines += [_line(result.summary()), *(f"  {file}" for file in files)]
+    if model.backend.facts["backend"] != "torch":
+        lines.append("computed by {backend}, at most {difference:.1e} from torch".format(**model.backend.facts))
     if options.report:
         with atomic(options.report) as temporary:
             temporary.write_text(json.dumps(done, indent=2) + "\n", encoding="utf-8")

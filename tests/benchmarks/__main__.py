@@ -106,8 +106,9 @@ def _page(facts: dict) -> str:
         f"Written by `make bench` on {machine['date']}: {machine['processor']}, {machine['cores']} cores, Python "
         f"{machine['python']}, bytecode {machine['bytecode']}; {packages}.",
         "",
-        f"Medians of {facts['rounds']} rounds in turn (of one, where somebody takes over 20 s), milliseconds of CPU on one thread; in brackets the least and "
-        f"the most. Load of the machine when it ended: {machine['load']:.1f}; a busy one takes more CPU for the same. "
+        f"Medians of {facts['rounds']} rounds in turn (of one, where somebody takes over 20 s), milliseconds of CPU on "
+        "one thread; in brackets the least and the most. "
+        f"Load of the machine when it ended: {machine['load']:.1f}; a busy one takes more CPU for the same. "
         "The ratio is what a peer takes over what cphloc takes: above 1, cphloc is quicker. A row whose "
         "outputs differ is no comparison of equals.",
     ]
