@@ -212,7 +212,7 @@ class _Merge:
         if first.label_probabilities is not None:
             probabilities = torch.stack([v.label_probabilities[0] for v in views]).mean(dim=0)
             self.labels.append(probabilities)
-            present = probabilities.max()
+            present = probabilities.max().clamp(min=1e-6)  # what is nowhere still has a likeliest place
         if first.attention is not None:
             self._attend(corner, torch.stack([v.attention[0] for v in views]).mean(dim=0) * present)
         for key in first.extra:
