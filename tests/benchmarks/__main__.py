@@ -16,7 +16,6 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-from .growth import measured
 from .measure import Result, measure
 
 HERE = Path(__file__).parent
@@ -44,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
             results.append(result)
         facts["topics"][topic] = [asdict(result) for result in results]
     if "growth" in options.topics:
-        facts["growth"] = measured(options.full)
+        facts["growth"] = importlib.import_module(".growth", __package__).measured(options.full)
     facts["machine"] = _machine()
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "results.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
