@@ -16,11 +16,10 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-from .measure import Result, measure
+from .measure import Comparison, Result, measure
 
 HERE = Path(__file__).parent
-COMPARED = ("start", "model", "data", "boxes", "metrics", "prediction", "training")
-TOPICS = (*COMPARED, "growth")
+TOPICS = ("start", "model", "data", "boxes", "metrics", "prediction", "training", "growth")
 PACKAGES = (
     *("torch", "monai", "torchio", "batchgeneratorsv2", "torchvision", "segmentation-models-pytorch", "SimpleITK"),
     *("nibabel", "pycocotools", "faster-coco-eval", "pydantic", "pyyaml", "numba"),
@@ -33,21 +32,28 @@ def main(argv: list[str] | None = None) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"  # read by torch when it is imported, here and in the commands measured
     facts = {"full": options.full, "rounds": options.rounds, "topics": {}}
     for topic in options.topics:
-        if topic not in COMPARED:
-            continue
         module = importlib.import_module(f".{topic}", __package__)
-        results = []
-        for comparison in module.comparisons(options.full):
-            result = measure(comparison, options.rounds)
-            print(f"{topic}: {_line(result)}", flush=True)
-            results.append(result)
-        facts["topics"][topic] = [asdict(result) for result in results]
-    if "growth" in options.topics:
-        facts["growth"] = importlib.import_module(".growth", __package__).measured(options.full)
+        if topic == "growth":
+            facts["growth"] = module.measured(options.full)
+        else:
+            facts["topics"][topic] = [
+                _measured(topic, each, options.rounds) for each in module.comparisons(options.full)
+            ]
+        _write(facts, options.out)
+
+
+def _measured(topic: str, comparison: Comparison, rounds: int) -> dict:
+    result = measure(comparison, rounds)
+    print(f"{topic}: {_line(result)}", flush=True)
+    return asdict(result)
+
+
+def _write(facts: dict, folder: Path) -> None:
+    """After every topic, so that an interrupted run leaves what it has."""
     facts["machine"] = _machine()
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "results.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    (options.out / "RESULTS.md").write_text(_page(facts), encoding="utf-8")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    (folder / "RESULTS.md").write_text(_page(facts), encoding="utf-8")
 
 
 def _options(argv: list[str] | None) -> argparse.Namespace:
