@@ -49,6 +49,7 @@ class Card(BaseModel):
         channels: image channels of a data set, in order.
         object_size: of a data set, for advice on strides and receptive fields.
         requires: an extra of cphloc that must be installed.
+        not_exported: why its tensor part cannot be exported to ONNX, where that is so.
         renamed_from: earlier names.
         renamed_arguments: earlier names of arguments, to today's.
     """
@@ -68,6 +69,7 @@ class Card(BaseModel):
     gives: Words = []
     paper: Line | None = None
     requires: Line | None = None
+    not_exported: Line | None = None
     renamed_from: list[str] = []
     renamed_arguments: dict[str, str] = {}
     rung: Line | None = None

@@ -49,6 +49,7 @@ class Localization:
         probabilities: probability that each class is present in the image, by name.
         extra: further outputs of a head, such as yearly risk.
         case: name for files and messages.
+        computed: how: ``backend``, its largest ``difference`` from torch, and whether air was left out.
     """
 
     image: Volume
@@ -59,6 +60,7 @@ class Localization:
     probabilities: dict[str, float] | None = None
     extra: dict[str, Any] = field(default_factory=dict)
     case: str = "image"
+    computed: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def measurements(self) -> dict[str, dict[str, float]]:
@@ -90,6 +92,8 @@ class Localization:
             facts["boxes"] = [vars(box) for box in self.boxes]
         if self.probabilities is not None:
             facts["probabilities"] = self.probabilities
+        if self.computed:
+            facts["computed"] = dict(self.computed)
         return facts | self.extra
 
     def plot(self, path: str | Path | None = None) -> Figure:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
-from cphloc.data.intensity import parse_intensity
-from cphloc.data.preprocess import Preprocess, restore_attention, restore_boxes, restore_map
+from cphloc.backend import Backend, BackendName
+from cphloc.data.intensity import CT, parse_intensity
+from cphloc.data.preprocess import Preprocess, restore_attention, restore_boxes
 from cphloc.data.read import Source, read_volume
+from cphloc.data.slabs import MaskRows, Slabs
 from cphloc.data.volume import Volume
 from cphloc.errors import DataError, InputError
 from cphloc.geometry import Geometry
-from cphloc.inference import infer
+from cphloc.inference import Air, infer
 from cphloc.localization import Box, Localization
 from cphloc.model import Model
 from cphloc.targets import Detections, Prediction
@@ -28,6 +31,12 @@ Image = Source | Mapping[str, Source]
 """One image: a file, a DICOM folder, an array, or for several channels a mapping from channel name to one of these."""
 
 
+AIR_HU = -700.0
+"""Nothing below this many Hounsfield units is tissue: lung, the lightest, is crossed by vessels in every window."""
+ROUNDING = 1e-4
+"""By how much resampling may change a voxel amidst equal ones, in units of the model's input."""
+
+
 class Localizer(nn.Module):
     """A model together with what it expects of an image; what `cphloc.load` returns.
 
@@ -35,11 +44,13 @@ class Localizer(nn.Module):
         model: with trained weights.
         recipe: complete, with the constants of its intensity schemes.
         entry: the zoo entry it comes from, if any.
+        backend: what computes windows; see `cphloc.backend`.
     """
 
-    def __init__(self, model: Model, recipe: Recipe, entry: Any | None = None) -> None:
+    def __init__(self, model: Model, recipe: Recipe, entry: Any | None = None, backend: BackendName = "torch") -> None:
         super().__init__()
         self.model = model.eval()
+        self.backend = Backend(self.model, backend)
         self.recipe = recipe
         self.entry = entry
         self.classes: dict[int, str] = dict(next(iter(model.heads.values())).classes)
@@ -56,9 +67,15 @@ class Localizer(nn.Module):
         *,
         tta: bool = False,
         overlap: float = 0.5,
+        skip_air: bool = True,
         progress: Callable[[Iterable], Iterable] = iter,
     ) -> Localization | list[Localization]:
         """Localize in one image, or in each of a list of images.
+
+        Peak memory of a mask model does not depend on the number of slices but for the image as it is read and its
+        mask of one byte a voxel (two, where it is mirrored): besides those it is ``4 (C + K + 2)`` bytes for each
+        voxel of as many slices as a window has, and what the network takes for one window. An intensity scheme that
+        looks at the whole image (``zscore``) adds ``4 C`` bytes a voxel; attention adds 4.
 
         Args:
             source: a file (NIfTI, NRRD, MetaImage, DICOM, PNG, JPEG, TIFF, npy), a DICOM folder, a NumPy array
@@ -67,21 +84,39 @@ class Localizer(nn.Module):
             tta: average over views mirrored as in training; refused where classes are sides of the body, and for a
                 model that never saw a mirrored image.
             overlap: share of a window that its neighbour covers too, in [0, 1).
-            progress: wraps the list of windows, to show a progress bar.
+            skip_air: for models of CT (intensity ``ct``), compute nothing where no voxel exceeds `AIR_HU`, and call
+                it background. A window of which that is true holds no tissue that could be a finding.
+            progress: wraps each list of windows that begin at the same slice, to show a progress bar.
 
         Raises:
             DataError: the image cannot be read or does not suit the model.
-            InputError: ``tta`` for a model that knows left from right, or was not trained on mirrored images.
+            InputError: ``tta`` for a model that knows left from right, or was not trained on mirrored images; an
+                ``overlap`` outside its range.
         """
+        if not 0 <= overlap < 1:
+            msg = f"overlap is a share of a window, at least 0 and below 1, got {overlap}"
+            raise InputError(msg)
         if isinstance(source, list | tuple):
-            return [self.predict(s, spacing_mm, tta=tta, overlap=overlap, progress=progress) for s in source]
+            options = {"tta": tta, "overlap": overlap, "skip_air": skip_air, "progress": progress}
+            return [self.predict(s, spacing_mm, **options) for s in source]
         mirror = self._mirrored_axes() if tta else ()
         volume = self._read(source, spacing_mm)
-        prepared = self.preprocess(volume)
-        device = next(self.model.parameters()).device
-        image = torch.as_tensor(prepared.array, device=device)[None]
-        found = infer(self.model, image, self.recipe.data.patch, overlap, mirror, progress)
-        return _localization(found, volume, prepared.geometry, self.classes, _case_name(volume.source))
+        slabs = Slabs(self.preprocess, volume)
+        masks: dict[str, MaskRows] = defaultdict(lambda: MaskRows(slabs.geometry, volume.geometry))
+        air = air_of(self.preprocess) if skip_air else None
+        found = infer(
+            self.model,
+            slabs,
+            self.recipe.data.patch,
+            overlap,
+            mirror,
+            progress,
+            raws=self.backend,
+            air=air,
+            emit=lambda head, first, logits: masks[head].take(first, logits),
+        )
+        result = _localization(found, masks, volume, slabs.geometry, self.classes)
+        return replace(result, computed={**self.backend.facts, "air_skipped": air is not None})
 
     def _mirrored_axes(self) -> tuple[int, ...]:
         """Axes that training flipped."""
@@ -114,29 +149,39 @@ def preprocess_of(recipe: Recipe) -> Preprocess:
     return Preprocess(recipe.dims, spacing, parse_intensity(data["intensity"], len(recipe.channels)), fit)
 
 
+def air_of(preprocess: Preprocess) -> Air | None:
+    """Where an image of CT holds air, in the values that the model takes; ``None`` for other images."""
+    for channel, scheme in enumerate(preprocess.intensity):
+        if isinstance(scheme, CT):
+            return Air(channel, float(scheme(np.array([AIR_HU]))[0]) + ROUNDING)
+    return None
+
+
 def _localization(
-    found: Mapping[str, Prediction], volume: Volume, prepared: Geometry, classes: Mapping[int, str], case: str
+    found: Mapping[str, Prediction],
+    masks: Mapping[str, MaskRows],
+    volume: Volume,
+    prepared: Geometry,
+    classes: Mapping[int, str],
 ) -> Localization:
     """Bring the heads' predictions back onto the image's own grid, and join them."""
     original = volume.geometry
     parts: dict[str, Any] = {}
     for name, prediction in found.items():
-        for part, value in _restored(prediction, prepared, original, classes).items():
+        mask = {"masks": masks[name].mask()} if name in masks else {}
+        for part, value in (mask | _restored(prediction, prepared, original, classes)).items():
             if part in parts:
                 msg = f"two heads predict {part}, the second is '{name}'; a recipe may have one head of each kind"
                 raise InputError(msg)
             parts[part] = value
     extra = {key: value[0].tolist() for p in found.values() for key, value in p.extra.items()}
-    return Localization(volume, classes, **parts, extra=extra, case=case)
+    return Localization(volume, classes, **parts, extra=extra, case=_case_name(volume.source))
 
 
 def _restored(
     prediction: Prediction, prepared: Geometry, original: Geometry, classes: Mapping[int, str]
 ) -> dict[str, Any]:
     parts: dict[str, Any] = {}
-    if prediction.mask_probabilities is not None:
-        maps = restore_map(prepared, original, prediction.mask_probabilities[0].cpu().numpy())
-        parts["masks"] = maps.argmax(axis=0).astype(np.uint8)
     if prediction.detections is not None:
         parts["boxes"] = _boxes(prediction.detections[0], prepared, original, classes)
     if prediction.attention is not None:

@@ -161,7 +161,7 @@ def test_mirroring_is_refused_for_a_model_that_tells_left_from_right(monkeypatch
 def test_mirrored_views_are_those_that_training_saw(monkeypatch, flip, axes):
     seen = []
 
-    def infer(model, image, patch, overlap, mirror, progress):
+    def infer(model, image, patch, overlap, mirror, progress, **_):
         seen.append(mirror)
         return {}
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
+from typing import Any, get_args
 
+from cphloc.backend import BackendName
 from cphloc.commands import Answer
 
 
@@ -16,6 +17,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
     parser.add_argument("--spacing", metavar="MM", type=_spacing, help="voxel size of pictures and arrays: 3,1,1")
     parser.add_argument("--tta", action="store_true", help="average over mirrored views")
+    parser.add_argument("--overlap", type=float, default=0.5, metavar="SHARE", help="of neighbouring windows; 0.5")
+    parser.add_argument("--keep-air", action="store_true", help="compute windows of nothing but air too (CT)")
+    parser.add_argument("--backend", choices=get_args(BackendName), default="auto", help="what computes; auto")
     parser.add_argument("--report", metavar="FILE", help="facts about all inputs as one JSON file")
 
 
@@ -28,11 +32,12 @@ def run(options: argparse.Namespace) -> Answer:
     from cphloc.paths import atomic
     from cphloc.zoo.load import load
 
-    model = load(options.entry)
+    model = load(options.entry, backend=options.backend)
+    how = {"tta": options.tta, "overlap": options.overlap, "skip_air": not options.keep_air}
     done, lines, failed = [], [], 0
     for text in track(options.inputs, "predicting", console=Console(stderr=True), transient=True):
         try:
-            result = model.predict(_source(text), options.spacing, tta=options.tta)
+            result = model.predict(_source(text), options.spacing, **how)
         except DataError as error:
             failed += 1
             done.append({"input": text, "error": str(error)})

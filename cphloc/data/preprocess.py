@@ -61,10 +61,18 @@ class Preprocess:
             DataError: wrong number of axes or channels, or no physical size where a spacing is wanted.
         """
         frame = self.frame(volume.geometry, volume.source)
-        canonical = _with_channels(volume, len(self.intensity)).canonical()
-        channels = [s(c, volume.window) for s, c in zip(self.intensity, canonical.array, strict=True)]
-        array = resample(np.stack(channels), canonical.geometry, frame)
+        canonical = volume.canonical()
+        array = resample(self.scaled(canonical), canonical.geometry, frame)
         return Prepared(np.ascontiguousarray(array), frame, volume.geometry)
+
+    def scaled(self, volume: Volume) -> np.ndarray:
+        """Intensities of an image ``(C, *S)`` as the model takes them, still on its own grid.
+
+        Raises:
+            DataError: wrong number of channels.
+        """
+        channels = _with_channels(volume, len(self.intensity)).array
+        return np.stack([s(c, volume.window) for s, c in zip(self.intensity, channels, strict=True)])
 
     def frame(self, geometry: Geometry, source: str = "image") -> Geometry:
         """The model's grid for an image on ``geometry``."""

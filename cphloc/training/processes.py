@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import Tensor, nn
 
 from cphloc.errors import InputError
 
@@ -59,6 +60,20 @@ def on_this_machine() -> int:
 def is_first() -> bool:
     """Whether this process is the one that writes."""
     return not dist.is_initialized() or dist.get_rank() == 0
+
+
+def share_buffers(model: nn.Module) -> None:
+    """Give every process the running statistics of the first one, which are those that are saved."""
+    if dist.is_initialized():
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)
+
+
+def total(value: Tensor) -> Tensor:
+    """Sum of ``value`` over all processes."""
+    whole = value.detach().clone()
+    dist.all_reduce(whole)
+    return whole
 
 
 def from_first(make: Callable[[], T]) -> T:

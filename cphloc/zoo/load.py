@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from cphloc import recipe as recipes
 from cphloc import yamlio
+from cphloc.backend import BackendName
 from cphloc.errors import DataError
 from cphloc.model import Model
 from cphloc.predict import Localizer
@@ -25,7 +26,9 @@ from cphloc.zoo.lock import find_locked
 from cphloc.zoo.names import RECIPE_FILE, sha256_of
 
 
-def load(spec: str | Path, device: str | torch.device | None = None, verify: bool = True) -> Localizer:
+def load(
+    spec: str | Path, device: str | torch.device | None = None, verify: bool = True, backend: BackendName = "auto"
+) -> Localizer:
     """Load a published model, ready to predict.
 
     Args:
@@ -33,6 +36,8 @@ def load(spec: str | Path, device: str | torch.device | None = None, verify: boo
             The working folder's ``cphloc.lock`` decides between versions where it names the entry.
         device: where to put it; by default the GPU where there is one.
         verify: check the sha256 of recipe and weights. Leave it on, except to try out a folder you changed yourself.
+        backend: what computes windows: ``torch``, ``compile``, ``onnxruntime``, ``openvino``, or ``auto`` for the
+            quickest of those installed, where a prediction takes long enough; see `cphloc.backend`.
 
     Raises:
         NotFoundError: no such entry or version.
@@ -40,10 +45,15 @@ def load(spec: str | Path, device: str | torch.device | None = None, verify: boo
         DataError: a file is not the one that was published.
         DownloadError: it has to be downloaded and cannot be.
     """
-    return open_listing(_find(spec), device, verify)
+    return open_listing(_find(spec), device, verify, backend)
 
 
-def open_listing(listing: Listing, device: str | torch.device | None = None, verify: bool = True) -> Localizer:
+def open_listing(
+    listing: Listing,
+    device: str | torch.device | None = None,
+    verify: bool = True,
+    backend: BackendName = "torch",
+) -> Localizer:
     """The model of a listed version; see `load`."""
     entry = listing.entry
     content = _content(listing.path(RECIPE_FILE), entry.files[RECIPE_FILE], f"{listing}: {RECIPE_FILE}", verify)
@@ -52,7 +62,7 @@ def open_listing(listing: Listing, device: str | torch.device | None = None, ver
     model = model_of(recipe, read_weights(weights, f"{listing}: weights"), str(listing))
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Localizer(model, recipe, entry).to(device).eval()
+    return Localizer(model, recipe, entry, backend).to(device).eval()
 
 
 def model_of(recipe: Recipe, weights: Mapping[str, Tensor], source: str) -> Model:

@@ -6,11 +6,13 @@ import pytest
 from cphloc.metrics.classification import auc
 from cphloc.metrics.detection import DetectionCase, match, mean_average_precision
 from cphloc.metrics.evaluation import (
+    attention_scores,
     classification_statistics,
     detection_scores,
     detection_statistics,
     segmentation_scores,
 )
+from cphloc.metrics.lesions import match_lesions
 from cphloc.metrics.segmentation import dice
 from cphloc.metrics.surface import surface_distances
 
@@ -28,8 +30,30 @@ def test_segmentation_scores_average_over_the_classes_that_are_there(shape) -> N
     assert np.isnan(found["dice/tumour"])
     assert found["hd95_mm/left lung"] == surface_distances(prediction, reference, spacing_mm, 1).hausdorff(95)
     assert ("volume_error_ml" in found) == (len(shape) == 3)
+    lesions = match_lesions(prediction, reference, 1)
+    assert (found["lesion_f1/left lung"], found["lesion_pq/left lung"]) == (lesions.f1, lesions.panoptic_quality)
+    assert found["volume_error/left lung"] == (prediction == 1).sum() / (reference == 1).sum() - 1
     alone = segmentation_scores(prediction, reference, spacing_mm, {1: "left lung"})
     assert not any(name.endswith("lung") for name in alone)
+
+
+@SHAPES
+def test_attention_beside_one_of_two_lesions(shape) -> None:
+    """All attention is one voxel before a lesion of which there are two, in other slices."""
+    attention, region = np.zeros(shape), np.zeros(shape)
+    low = np.full((2, len(shape)), [[2], [7]])
+    boxes = np.concatenate([low, low + 2], axis=1)
+    for box in boxes:
+        region[tuple(slice(a, b) for a, b in zip(box[: len(shape)], box[len(shape) :], strict=True))] = 1
+    attention[(2,) * (len(shape) - 1) + (1,)] = 1.0
+    found = attention_scores(attention, region, (4.0,) * len(shape), boxes)
+    assert (found["attention_mass"], found["pointing"], found["lesion_recall"]) == (0, 0, 0)
+    assert found["pointing_near"] == 1, "one voxel of 4 mm"
+    assert attention_scores(attention, region, (11.0,) * len(shape))["pointing_near"] == 0
+    assert attention_scores(attention, region)["pointing_near"] == 1, "one pixel of fifteen"
+    assert found.get("slice_hit") == (1.0 if len(shape) == 3 else None)
+    on_one = np.roll(attention, 1, axis=-1)
+    assert attention_scores(on_one, region, boxes=boxes)["lesion_recall"] == 0.5
 
 
 @pytest.mark.parametrize("dims", [2, 3])
