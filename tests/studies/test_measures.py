@@ -21,6 +21,7 @@ from cphloc.studies.measured import Trained
 from cphloc.studies.measures.attention import best_dice_on_grid, loss_floor
 from cphloc.studies.measures.detection import PrecisionBySize, hits, within
 from cphloc.studies.measures.geometry import BoxVolume, Checkerboard, Lesion
+from cphloc.studies.measures.kernels import EDGE, Kernels, convolved
 from cphloc.studies.measures.screening import SimulatedReader, hit_share, independent_prompts
 
 
@@ -124,3 +125,14 @@ def test_candidates_hit_boxes_and_needles_hit_masks():
 def test_a_measure_that_needs_a_model_says_so():
     with pytest.raises(InputError, match="needs a trained model"):
         registry.resolve("measure", "cost")()(Trained(0))
+
+
+def test_kernels_of_the_lecture_on_an_impulse_a_constant_and_a_step():
+    impulse = torch.zeros(1, 1, 5, 5)
+    impulse[..., 2, 2] = 1
+    assert convolved(EDGE, impulse)[0, 0].tolist() == [[-1, -1, -1], [-1, 8, -1], [-1, -1, -1]]
+    found = Kernels()(Trained(0))
+    assert (found["edge"]["on_constant"], found["sharpen"]["on_constant"]) == (0, 1)
+    assert found["sharpen"]["overshoot"] == 1
+    assert max(found[name]["shift_error"] for name in ("edge", "sharpen")) < 1e-6
+    assert 0 < found["max pooling"]["shift_error"] < found["every second voxel"]["shift_error"]
