@@ -146,8 +146,8 @@ class Localization:
             folder: made if it does not exist; files begin with the case's name.
 
         Returns:
-            the files: ``_mask``, ``_attention`` and ``_uncertainty`` (NIfTI; a PNG mask for pictures), ``_seg.dcm`` (DICOM
-            SEG) where the input was DICOM, ``_boxes.csv`` (and COCO JSON in 2-D), ``_overlay.png`` and, last,
+            the files: ``_mask``, ``_attention`` and ``_uncertainty`` (NIfTI; a PNG mask for pictures), ``_seg.dcm``
+            (DICOM SEG) where the input was DICOM, ``_boxes.csv`` (and COCO JSON in 2-D), ``_overlay.png`` and, last,
             ``_result.json``.
 
         Raises:
