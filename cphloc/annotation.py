@@ -169,6 +169,41 @@ def boxes_of(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(boxes, np.float32).reshape(-1, 2 * dims), np.asarray(classes, np.int64)
 
 
+def of_instances(instances: np.ndarray, classes: int | Mapping[int, int]) -> Annotation:
+    """What an instance mask states: a class for every voxel and one box for every object, even where objects touch.
+
+    Args:
+        instances: ``(*S)`` whole numbers; 0 background, every other value one object, in one piece or several.
+        classes: class 1..K of all objects, or of each by its value.
+
+    Returns:
+        mask ``(*S)`` uint8, boxes by value and their classes.
+
+    Raises:
+        DataError: an object without a class, or a class for an object that has no voxel.
+
+    >>> of_instances(np.array([[1, 1, 2, 2]]), classes=1).boxes.tolist()
+    [[0.0, 0.0, 1.0, 2.0], [0.0, 2.0, 1.0, 4.0]]
+    """
+    from scipy import ndimage
+
+    values, inverse = np.unique(instances, return_inverse=True)
+    order = inverse.reshape(instances.shape) + (0 if values[0] == 0 else 1)
+    objects = values[values != 0].tolist()
+    table = dict.fromkeys(objects, classes) if isinstance(classes, int) else classes
+    for value in sorted(set(objects) ^ set(table)):
+        msg = f"object {value} {'has a class but no voxel' if value in table else 'has no class'}; correct its number"
+        raise DataError(msg)
+    box_classes = np.array([table[value] for value in objects], np.int64)
+    found = ndimage.find_objects(order)
+    boxes = [[s.start for s in spans] + [s.stop for s in spans] for spans in found]
+    return Annotation(
+        mask=np.concatenate([[0], box_classes]).astype(np.uint8)[order],
+        boxes=np.asarray(boxes, np.float32).reshape(-1, 2 * instances.ndim),
+        box_classes=box_classes,
+    )
+
+
 def region_of(boxes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Union of ``boxes`` as ``(*shape)`` float32: the covered fraction of each voxel, at most 1 where boxes overlap."""
     dims = len(shape)

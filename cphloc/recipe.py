@@ -178,11 +178,11 @@ class Recipe(_Strict):
         return self._tree or from_plain(self.to_plain(), "recipe")
 
 
-def load(source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> Recipe:
+def load(source: str | Path | Mapping[str, Any] | Node, overrides: Mapping[str, Any] | None = None) -> Recipe:
     """Read a recipe, check it, and fill in every default.
 
     Args:
-        source: a file, the name of a shipped recipe, or plain data.
+        source: a file, the name of a shipped recipe, plain data, or a tree with positions.
         overrides: values by dotted key, such as ``{"train.steps": 10}``; they merge like a child recipe.
 
     Raises:
@@ -191,7 +191,7 @@ def load(source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | 
     """
     tree = assemble(source, overrides)
     expand_names(tree)
-    name = "recipe" if isinstance(source, Mapping) else Path(source).stem
+    name = "recipe" if isinstance(source, Mapping | Node) else Path(source).stem
     tree.value.setdefault("name", Node(name, Position("file name"), Position("file name")))
     newer = tree.get(("format",))
     if newer is not None and isinstance(newer.value, int) and newer.value > FORMAT:

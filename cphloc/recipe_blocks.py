@@ -55,7 +55,7 @@ def block_problems(root: Node, data_model: type[BaseModel]) -> list[Problem]:
     found: list[Problem] = []
     for block in blocks(root):
         common = set(data_model.model_fields) if block.kind == "dataset" else {"type"}
-        found += _check(block, root, dims.value if dims is not None else None, common)
+        found += check_block(block, root, dims.value if dims is not None else None, common)
     return found
 
 
@@ -120,7 +120,8 @@ def _arguments(block: BlockAt) -> list[Argument]:
         return []
 
 
-def _check(block: BlockAt, root: Node, dims: Any, common: set[str]) -> Iterator[Problem]:
+def check_block(block: BlockAt, root: Node, dims: Any, common: set[str]) -> Iterator[Problem]:
+    """Check one block against the signature of the component it names; keys in ``common`` are not its own."""
     kind, path, node = block
     named = node.children.get("type")
     if not _is_text(named):

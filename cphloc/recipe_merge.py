@@ -7,6 +7,7 @@ with ``x-`` are free, and gone afterwards.
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,25 +20,31 @@ from cphloc.nodes import KeyPath, Node, dotted, from_plain
 from cphloc.yamlio import MAX_NODES
 
 _REFERENCE = re.compile(r"\$\{\s*([^${}]+?)\s*\}")
+STUDIES = "lecture"
+"""Folder of ``recipes`` that holds studies, which compare recipes and are none themselves."""
+
 _NOT_INHERITED = ("name", "description")
 
 
-def assemble(source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> Node:
+def assemble(source: str | Path | Mapping[str, Any] | Node, overrides: Mapping[str, Any] | None = None) -> Node:
     """Read ``source``, merge it over its parents, then apply ``overrides``, then resolve references.
 
     Args:
-        source: a file, the name of a shipped recipe, or plain data.
-        overrides: values by dotted key.
+        source: a file, the name of a shipped recipe, plain data, or a tree that was read from another file.
+        overrides: values by dotted key, plain or as nodes that know where they were written.
 
     Raises:
         RecipeError: with every problem found.
     """
-    if isinstance(source, Mapping):
+    if isinstance(source, Node):
+        root = _with_parent(copy.deepcopy(source), Path(source.where.source), [])
+    elif isinstance(source, Mapping):
         root = _with_parent(from_plain(source, "recipe"), Path(), [])
     else:
         root = _read(find(source), [])
     for key, value in (overrides or {}).items():
-        root = _set(root, key, from_plain(value, f"--set {key}={yamlio.inline(value)}"))
+        stated = copy.deepcopy(value) if isinstance(value, Node) else None
+        root = _set(root, key, stated or from_plain(value, f"--set {key}={yamlio.inline(value)}"))
     return _without_free_keys(_resolved(root))
 
 
@@ -66,7 +73,8 @@ def find(source: str | Path, folder: Path | None = None) -> Path:
 def shipped_recipes() -> dict[str, Path]:
     """Shipped recipes by name, such as ``unet3d-ct`` or ``systems/retina``."""
     folder = paths.shipped("recipes")
-    return {p.relative_to(folder).with_suffix("").as_posix(): p for p in sorted(folder.rglob("*.yaml"))}
+    found = (p for p in sorted(folder.rglob("*.yaml")) if p.parent.name != STUDIES)
+    return {p.relative_to(folder).with_suffix("").as_posix(): p for p in found}
 
 
 def merge(parent: Node, child: Node) -> Node:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 KINDS = ("backbone", "neck", "head", "loss", "dataset")
 """Kinds of components, one folder each."""
 
-TABLES = ("optimizer", "schedule", "intensity", "transform")
+TABLES = ("optimizer", "schedule", "intensity", "transform", "measure")
 """Kinds of allow-listed names, one file each."""
 
 PLUGIN_GROUP = "cphloc.registry"

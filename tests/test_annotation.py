@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cphloc.annotation import IGNORE, Annotation, Rung, boxes_of, class_names, mask_of, region_of
+from cphloc.annotation import IGNORE, Annotation, Rung, boxes_of, class_names, mask_of, of_instances, region_of
 from cphloc.errors import DataError, InputError
 
 SHAPES = {2: (9, 12), 3: (5, 9, 12)}
@@ -67,6 +67,28 @@ def test_integer_box_to_mask_and_back_is_the_identity(spans):
     boxes, classes = boxes_of(mask_of(box, [1], (11,) * len(spans)))
     assert boxes.tolist() == box.tolist()
     assert classes.tolist() == [1]
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("classes", [2, {3: 1, 7: 2, 400: 1}])
+def test_an_instance_mask_gives_a_box_per_object_where_objects_touch(dims, classes):
+    instances = np.zeros((6, 8, 10)[:dims], np.int32)
+    instances[:3], instances[3:, 0], instances[3:, 1:3] = 3, 7, 400
+    found = of_instances(instances, classes)
+    rest = (10,)[: dims - 2]
+    tight = [[0, 0, 3, 8], [3, 0, 6, 1], [3, 1, 6, 3]]
+    assert found.boxes.tolist() == [[*b[:2], *(0,) * len(rest), *b[2:], *rest] for b in tight]
+    expected = [2, 2, 2] if classes == 2 else [1, 2, 1]
+    assert found.box_classes.tolist() == expected
+    assert [int(found.mask[instances == v].min()) for v in (3, 7, 400)] == expected
+    assert len(boxes_of(found.mask)[0]) < 3
+    assert found.completed(instances.shape, 2).boxes.tolist() == found.boxes.tolist()
+
+
+def test_an_empty_instance_mask_says_that_there_is_no_object():
+    found = of_instances(np.zeros((4, 5), np.uint8), {})
+    assert found.boxes.shape == (0, 4)
+    assert not found.mask.any()
 
 
 def test_no_boxes_give_an_empty_mask_and_region():

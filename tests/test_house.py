@@ -30,7 +30,7 @@ ROWS = [
     },
     {"targets", "model", "inference", "components", "ops", "data"},
     {"wiring", "advice", "describe", "metrics"},
-    {"zoo", "training", "predict", "localization", "ensemble", "export"},
+    {"zoo", "training", "studies", "predict", "backend", "localization", "ensemble", "export"},
     {"cli", "commands"},
 ]
 TORCH_FREE = set().union(*ROWS[:3])

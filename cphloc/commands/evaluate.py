@@ -14,18 +14,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="ENTRY-or-RUN", help="an entry, or a run's id or folder")
     parser.add_argument("--split", default="test", choices=("train", "val", "test"), help="cases to measure on")
     parser.add_argument("--root", metavar="FOLDER", help="folder of the data set, where it is not the recipe's")
+    parser.add_argument("--out", metavar="FOLDER", help="write an entry's table, curves and pictures there")
 
 
 def run(options: argparse.Namespace) -> Answer:
     """Evaluate, and print one line per metric."""
     from cphloc.training.evaluate import evaluate
 
-    measured = evaluate(options.source, options.split, options.root)
+    measured = evaluate(options.source, options.split, options.root, options.out)
     facts = measured.facts
     head = ("metric", facts["split"], "95 % interval", "cases", "baseline")
     lines = [table([head, *_rows(facts)]), f"{facts['speed']['ms_per_case']:.0f} ms a case"]
     if measured.folder is not None:
-        lines.append(f"one row a case in {measured.folder / f'evaluation-{measured.split}.csv'}")
+        lines.append(f"one row a case in {measured.folder / f'evaluation-{measured.split}.csv'}, pictures beside it")
     return Answer("\n".join(lines), facts)
 
 

@@ -15,7 +15,7 @@ import shutil
 import tempfile
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +51,12 @@ class PreparedCase:
     source: Geometry
     foreground: np.ndarray
     content: str
+
+    def in_memory(self) -> PreparedCase:
+        """The same case, read whole."""
+        stated = {f.name: getattr(self.annotation, f.name) for f in fields(Annotation)}
+        read = {name: None if array is None else np.array(array) for name, array in stated.items()}
+        return replace(self, image=np.array(self.image), annotation=Annotation(**read))
 
 
 def entry_key(case: Case, preprocessing: str) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from cphloc.annotation import IGNORE, Annotation
+from cphloc.annotation import IGNORE, Annotation, clip_boxes, of_instances
 from cphloc.data.read import read_mask, read_volume
 from cphloc.data.volume import Volume
 from cphloc.errors import DataError
@@ -21,29 +22,35 @@ class Marks:
     """How a case is annotated, as paths and numbers; nothing is read until `read_case`. Absent parts are ``None``.
 
     Args:
-        mask: mask image on the grid of the case, or a DICOM RTSTRUCT where ``rois`` is given.
+        mask: mask image on the grid of the case, or a DICOM RTSTRUCT or SEG where ``rois`` is given.
         mask_classes: value in the mask file -> class 0..K or 255 (not annotated); ``None`` keeps the values.
-        rois: name of a region of interest in the RTSTRUCT, with wildcards -> class 1..K; later ones lie on top.
+        rois: name of a region in the RTSTRUCT or segment in the SEG, with wildcards -> class 1..K; later ones on top.
+        instances: file whose values number objects -> class 1..K of all of them, or of each by its value. It states
+            a mask and a box for each object; later files lie on top.
         boxes: voxel edges ``[lo..., hi...]`` in array-axis order of the file, with ``box_classes`` 1..K.
         spheres: world ``(x, y, z, diameter)`` in LPS millimetres (LUNA16), each of ``sphere_classes`` 1..K.
         region: image with values in [0, 1] or 0/255 of where the finding may lie.
         label: K entries: 1 present, 0 absent, NaN unknown.
+        problem: why what is annotated cannot be used; `read_case` raises it, so such a case is listed or skipped with
+            all others that cannot be used.
     """
 
     mask: Path | None = None
     mask_classes: Mapping[int, int] | None = None
     rois: Mapping[str, int] | None = None
+    instances: Mapping[Path, int | Mapping[int, int]] | None = None
     boxes: tuple[tuple[float, ...], ...] | None = None
     box_classes: tuple[int, ...] = ()
     spheres: tuple[tuple[float, ...], ...] | None = None
     sphere_classes: tuple[int, ...] = ()
     region: Path | None = None
     label: tuple[float, ...] | None = None
+    problem: str | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
         """The files that hold annotations."""
-        return tuple(p for p in (self.mask, self.region) if p is not None)
+        return tuple(p for p in (self.mask, self.region, *(self.instances or ())) if p is not None)
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,14 @@ class Case:
         return self.images + self.marks.files
 
 
+def marks_or_problem(make: Callable[[], Marks]) -> Marks:
+    """The marks that ``make`` finds, or its `DataError` as their problem."""
+    try:
+        return make()
+    except DataError as error:
+        return Marks(problem=str(error))
+
+
 def read_case(case: Case, dims: int | None = None) -> tuple[Volume, Annotation]:
     """Read the image and the annotation of a case, both in the file's own frame.
 
@@ -82,10 +97,25 @@ def read_case(case: Case, dims: int | None = None) -> tuple[Volume, Annotation]:
     Raises:
         DataError: a file cannot be read, channels lie on different grids, or the annotation does not fit the image.
     """
+    if case.marks.problem is not None:
+        raise DataError(case.marks.problem)
     paths = case.images[0] if len(case.images) == 1 else list(case.images)
     volume = read_volume(paths, spacing_mm=case.spacing_mm, dims=dims)
     annotation = _read_marks(case, volume.geometry)
     return (volume, annotation) if case.tile is None else _cropped(volume, annotation, case.tile)
+
+
+def checked(case: Case, given: Annotation, shape: tuple[int, ...], classes: int) -> Annotation:
+    """`Annotation.completed`, whose errors name the files of the case.
+
+    Raises:
+        DataError: the annotation does not fit the image of ``shape`` or the ``classes``.
+    """
+    try:
+        return given.completed(shape, classes)
+    except DataError as error:
+        msg = f"{', '.join(map(str, case.marks.files or case.images))}: {error}"
+        raise DataError(msg) from error
 
 
 def _cropped(volume: Volume, annotation: Annotation, tile: tuple[tuple[int, int], ...]) -> tuple[Volume, Annotation]:
@@ -97,11 +127,13 @@ def _cropped(volume: Volume, annotation: Annotation, tile: tuple[tuple[int, int]
 
 def _read_marks(case: Case, geometry: Geometry) -> Annotation:
     marks = case.marks
-    boxes, box_classes = _boxes(case, geometry)
-    return Annotation(
-        mask=None if marks.mask is None else _mask(marks, geometry),
-        boxes=boxes,
-        box_classes=box_classes,
+    if marks.instances is not None:
+        stated = _instances(marks.instances, geometry)
+    else:
+        mask = None if marks.mask is None else _mask(marks, geometry)
+        stated = Annotation(mask, *_boxes(case, geometry))
+    return replace(
+        stated,
         region=None if marks.region is None else _region(marks.region, geometry),
         label=None if marks.label is None else np.asarray(marks.label, np.float32),
     )
@@ -118,22 +150,55 @@ def _boxes(case: Case, geometry: Geometry) -> tuple[np.ndarray | None, np.ndarra
         raise DataError(msg)
     centre, radius = geometry.world_to_edges(spheres[:, :dims]), spheres[:, dims:] / 2 / geometry.spacing_mm
     balls = np.concatenate([centre - radius, centre + radius], axis=1).astype(np.float32)
-    return np.concatenate([boxes, balls]), np.asarray(marks.box_classes + marks.sphere_classes, np.int64)
+    boxes = np.concatenate([boxes, balls])
+    _, kept = clip_boxes(boxes, geometry.shape)
+    if not kept.all():
+        lost = boxes[np.argmin(kept)].tolist()
+        msg = (
+            f"{case.images[0]}: box {lost} covers nothing of the image of {geometry.shape} voxels; it must be "
+            "[lo..., hi...] in array order, as are points in LPS mm once in voxels"
+        )
+        raise DataError(msg)
+    return boxes, np.asarray(marks.box_classes + marks.sphere_classes, np.int64)
+
+
+def _instances(files: Mapping[Path, int | Mapping[int, int]], geometry: Geometry) -> Annotation:
+    """Class mask and boxes of all objects that instance masks number."""
+    mask, boxes, box_classes = np.zeros(geometry.shape, np.uint8), [], []
+    for path, classes in files.items():
+        instances = read_mask(path, like=geometry)
+        try:
+            found = of_instances(instances, classes)
+        except DataError as error:
+            msg = f"{path}: {error}"
+            raise DataError(msg) from error
+        np.copyto(mask, found.mask, where=found.mask > 0)
+        boxes.append(found.boxes)
+        box_classes.append(found.box_classes)
+    return Annotation(mask, np.concatenate(boxes), np.concatenate(box_classes))
 
 
 def _mask(marks: Marks, geometry: Geometry) -> np.ndarray:
     if marks.rois is None:
         return _remap(read_mask(marks.mask, like=geometry), marks)
-    from cphloc.data.rtstruct import rasterize, read_contours
-
-    contours, mask = read_contours(marks.mask), np.zeros(geometry.shape, np.uint8)
+    regions, mask = _regions(marks.mask, geometry), np.zeros(geometry.shape, np.uint8)
     for pattern, class_id in marks.rois.items():
-        for name in fnmatch.filter(contours, pattern):
-            mask[rasterize(contours[name], geometry) > 0] = class_id
-    if not any(fnmatch.filter(contours, pattern) for pattern in marks.rois):
-        msg = f"{marks.mask}: has no region named {', '.join(marks.rois)}, only {', '.join(contours)}; correct `rois`"
+        for name in fnmatch.filter(regions, pattern):
+            mask[regions[name]() > 0] = class_id
+    if not any(fnmatch.filter(regions, pattern) for pattern in marks.rois):
+        msg = f"{marks.mask}: has no region named {', '.join(marks.rois)}, only {', '.join(regions)}; correct `rois`"
         raise DataError(msg)
     return mask
+
+
+def _regions(path: Path, geometry: Geometry) -> dict[str, Callable[[], np.ndarray]]:
+    """What draws each named region of an RTSTRUCT or a DICOM SEG."""
+    from cphloc.data.read_dicom_seg import is_seg, read_segments
+    from cphloc.data.rtstruct import rasterize, read_contours
+
+    if is_seg(path):
+        return {name: partial(np.asarray, mask) for name, mask in read_segments(path, geometry).items()}
+    return {name: partial(rasterize, contours, geometry) for name, contours in read_contours(path).items()}
 
 
 def _remap(mask: np.ndarray, marks: Marks) -> np.ndarray:

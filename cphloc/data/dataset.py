@@ -14,6 +14,7 @@ from cphloc.data.case import Case
 from cphloc.errors import DataError, InputError, NotFoundError, did_you_mean
 
 Split = Literal["train", "val", "test"]
+_DELIMITERS = (",", ";", "\t")
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
@@ -74,19 +75,20 @@ def find_root(name: str, root: str | None, proof: str) -> Path:
 
 
 def read_table(path: Path, needed: Sequence[str]) -> list[dict[str, str]]:
-    """Rows of a CSV file with a header line.
+    """Rows of a CSV file with a header line; a spreadsheet's semicolons, tabs and byte order mark are understood.
 
     Raises:
-        DataError: the file cannot be read or lacks one of the ``needed`` columns.
+        DataError: the file cannot be read, lacks one of the ``needed`` columns, or has a longer row.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows = list(reader)
+            heading = file.readline()
+            file.seek(0)
+            reader = csv.DictReader(file, delimiter=max(_DELIMITERS, key=heading.count))
+            rows, columns = list(reader), reader.fieldnames or ()
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         msg = f"{path}: cannot be read as CSV ({error}); save it as UTF-8 text with a header line"
         raise DataError(msg) from error
-    columns = reader.fieldnames or []
     missing = [c for c in needed if c not in columns]
     if missing:
         hint = did_you_mean(missing[0], columns)
@@ -94,6 +96,10 @@ def read_table(path: Path, needed: Sequence[str]) -> list[dict[str, str]]:
             f"{path}: has no column '{missing[0]}', only {', '.join(columns) or 'an empty first line'}; add it. {hint}"
         )
         raise DataError(msg.rstrip())
+    long = next((n for n, row in enumerate(rows, start=2) if None in row), None)
+    if long is not None:
+        msg = f"{path}:{long}: has more cells than the header line; put a cell that holds a comma into double quotes"
+        raise DataError(msg)
     return rows
 
 

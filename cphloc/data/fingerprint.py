@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -23,7 +24,10 @@ def content_hash(case: Case) -> str:
             if not file.is_dir():
                 digest.update(_file_hash(file))
     marks = case.marks
-    digest.update(repr((marks.boxes, marks.box_classes, marks.spheres, marks.sphere_classes, marks.label)).encode())
+    stated = (marks.boxes, marks.box_classes, marks.spheres, marks.sphere_classes, marks.label)
+    if marks.instances is not None:
+        stated += tuple(marks.instances.values())
+    digest.update(repr(stated).encode())
     return digest.hexdigest()
 
 
@@ -38,11 +42,18 @@ def fingerprint(contents: Iterable[tuple[str, str]]) -> str:
 
 
 def check_splits(dataset: Dataset) -> None:
-    """Make sure that no case and no patient is in two splits.
+    """Make sure that no case and no patient is in two splits, and no case twice in one.
 
     Raises:
         DataError: naming the first that is.
     """
+    for split in SPLITS:
+        name, times = next(iter(Counter(case.id for case in dataset.cases(split)).most_common(1)), ("", 0))
+        if times > 1:
+            msg = (
+                f"case '{name}' is {times} times in {split}; give every case a name of its own, or remove the repeated"
+            )
+            raise DataError(msg)
     for name, of in (("case", lambda c: c.id), ("patient", lambda c: c.patient)):
         seen: dict[str, str] = {}
         for split in SPLITS:

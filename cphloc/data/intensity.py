@@ -24,6 +24,11 @@ class Intensity(ABC):
 
     type: ClassVar[str]
 
+    @property
+    def local(self) -> bool:
+        """Whether a voxel's result depends on that voxel alone, and not on the rest of its image."""
+        return True
+
     @abstractmethod
     def __call__(self, values: np.ndarray, window: Range | None = None) -> np.ndarray:
         """Transform one channel.
@@ -67,6 +72,11 @@ class ZScore(Intensity):
         if len(self.clip) != 2 or not 0 <= self.clip[0] < self.clip[1] <= 100:
             msg = f"intensity zscore needs two rising percentiles in clip, such as [0.5, 99.5]; got {self.clip}"
             raise InputError(msg)
+
+    @property
+    def local(self) -> bool:
+        """Never: mean and deviation are those of the image."""
+        return False
 
     def __call__(self, values: np.ndarray, window: Range | None = None) -> np.ndarray:
         """Clip, subtract the mean, divide by the standard deviation; moments are taken in float64."""
@@ -128,6 +138,11 @@ class Window(Intensity):
         if (self.center is None) != (self.width is None) or (self.width is not None and self.width <= 0):
             msg = f"intensity window needs a center and a width above 0, or neither; got {self.center} and {self.width}"
             raise InputError(msg)
+
+    @property
+    def local(self) -> bool:
+        """With a center and width; without, the range may be that of the image."""
+        return self.center is not None
 
     def __call__(self, values: np.ndarray, window: Range | None = None) -> np.ndarray:
         """Map the window to 0..1."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -14,11 +14,20 @@ from rich.progress import track
 
 from cphloc.annotation import IGNORE, Annotation
 from cphloc.data.cache import PreparedCase, entry_key, evict, open_entry
-from cphloc.data.case import Case, read_case
+from cphloc.data.case import Case, checked, read_case
 from cphloc.data.fingerprint import content_hash
 from cphloc.data.preprocess import Preprocess
 from cphloc.errors import DataError, InputError
 from cphloc.geometry import Geometry
+
+HELD_BYTES = 200_000_000
+"""A split whose prepared cases together are at most so large is kept in memory: opening a file costs more than a step
+of a small training."""
+
+_RECENT: dict[tuple[str, ...], PreparedCases] = {}
+"""The splits that this process prepared last, by the keys of their cases: the runs of a study share them."""
+
+_RECENT_SPLITS = 16
 
 FOREGROUND_POINTS = 2000
 """Voxels per class that are remembered for centring patches."""
@@ -26,32 +35,40 @@ FOREGROUND_POINTS = 2000
 
 @dataclass(frozen=True)
 class PreparedCases(Sequence[PreparedCase]):
-    """Cases in the model's frame, opened from the cache when they are asked for.
+    """Cases in the model's frame, opened from the cache when they are asked for; small ones stay in memory.
 
     Args:
         cases: the cases.
         preprocess: how they are prepared.
         classes: number of foreground classes K.
+        left_out: cases that cannot be used and were to be skipped, each with its reason.
     """
 
     cases: tuple[Case, ...]
     preprocess: Preprocess
     classes: int
+    left_out: tuple[str, ...] = ()
+    _held: dict[int, PreparedCase] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.cases)
 
     def __getitem__(self, index: int) -> PreparedCase:
-        return self.open(self.cases[index])
+        if index not in self._held:
+            opened = self.open(self.cases[index])
+            if 2 * opened.image.nbytes * len(self.cases) > HELD_BYTES:
+                return opened
+            self._held[index] = opened.in_memory()
+        return self._held[index]
 
     def open(self, case: Case, verify: bool = False) -> PreparedCase:
         """Open one case; it is prepared now if the cache lacks it."""
         make = partial(prepare_case, case, self.preprocess, self.classes)
         return open_entry(case, self._preprocessing, make, verify)
 
-    def keys(self) -> set[str]:
-        """Names of the cache entries."""
-        return {entry_key(case, self._preprocessing) for case in self.cases}
+    def keys(self) -> tuple[str, ...]:
+        """Names of the cache entries, which change with the files."""
+        return tuple(entry_key(case, self._preprocessing) for case in self.cases)
 
     @property
     def _preprocessing(self) -> str:
@@ -71,6 +88,9 @@ def prepare(cases: Sequence[Case], preprocess: Preprocess, classes: int, skip_ba
         DataError: unusable cases, one line each, unless ``skip_bad``; or no case is left.
     """
     prepared = PreparedCases(tuple(cases), preprocess, classes)
+    keys = prepared.keys()
+    if keys in _RECENT:
+        return _RECENT[keys]
     threads = min(8, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads) as pool:
         checks = pool.map(partial(_problem, prepared), prepared.cases)
@@ -81,11 +101,16 @@ def prepare(cases: Sequence[Case], preprocess: Preprocess, classes: int, skip_ba
     bad = [f"case '{case.id}': {problem}" for case, problem in problems if problem]
     if bad:
         _report(bad, len(cases), skip_bad)
-        prepared = PreparedCases(tuple(case for case, problem in problems if not problem), preprocess, classes)
+        prepared = PreparedCases(
+            tuple(case for case, problem in problems if not problem), preprocess, classes, tuple(bad)
+        )
     if not prepared:
         msg = "no case is left to work with; check data.root and the split"
         raise DataError(msg)
-    evict(keep=prepared.keys())
+    evict(keep=set(prepared.keys()))
+    while len(_RECENT) >= _RECENT_SPLITS:
+        del _RECENT[next(iter(_RECENT))]
+    _RECENT[prepared.keys()] = prepared
     return prepared
 
 
@@ -96,7 +121,7 @@ def prepare_case(case: Case, preprocess: Preprocess, classes: int) -> PreparedCa
         DataError: a file is unreadable, or the annotation does not fit the image or the classes.
     """
     volume, given = read_case(case, preprocess.dims)
-    given.completed(volume.geometry.shape, classes)
+    checked(case, given, volume.geometry.shape, classes)
     ready = preprocess(volume)
     if not np.isfinite(ready.array).all():
         msg = f"{case.images[0]}: holds values that are not finite; export it again"

@@ -17,6 +17,9 @@ from cphloc.data.volume import Volume, reoriented, reoriented_back
 from cphloc.errors import DataError
 from cphloc.geometry import Geometry
 
+MOST_VOXELS = 2**31
+"""Voxels per channel in the model's frame: 8 GiB, more than a whole-body CT at 0.5 mm."""
+
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
@@ -61,10 +64,18 @@ class Preprocess:
             DataError: wrong number of axes or channels, or no physical size where a spacing is wanted.
         """
         frame = self.frame(volume.geometry, volume.source)
-        canonical = _with_channels(volume, len(self.intensity)).canonical()
-        channels = [s(c, volume.window) for s, c in zip(self.intensity, canonical.array, strict=True)]
-        array = resample(np.stack(channels), canonical.geometry, frame)
+        canonical = volume.canonical()
+        array = resample(self.scaled(canonical), canonical.geometry, frame)
         return Prepared(np.ascontiguousarray(array), frame, volume.geometry)
+
+    def scaled(self, volume: Volume) -> np.ndarray:
+        """Intensities of an image ``(C, *S)`` as the model takes them, still on its own grid.
+
+        Raises:
+            DataError: wrong number of channels.
+        """
+        channels = _with_channels(volume, len(self.intensity)).array
+        return np.stack([s(c, volume.window) for s, c in zip(self.intensity, channels, strict=True)])
 
     def frame(self, geometry: Geometry, source: str = "image") -> Geometry:
         """The model's grid for an image on ``geometry``."""
@@ -80,6 +91,12 @@ class Preprocess:
         if self.fit is not None:
             shrink = max(n / most for n, most in zip(grid.shape, self.fit, strict=True))
             grid = grid.resampled(tuple(s * shrink for s in grid.spacing_mm))
+        if np.prod(grid.shape, dtype=float) > MOST_VOXELS:
+            msg = (
+                f"{source}: would have {' x '.join(map(str, grid.shape))} voxels at {self.spacing_mm} mm; its own "
+                f"spacing {tuple(round(s, 4) for s in geometry.spacing_mm)} mm is hardly right, correct it"
+            )
+            raise DataError(msg)
         return grid
 
     def prepare_mask(self, mask: np.ndarray, geometry: Geometry) -> np.ndarray:

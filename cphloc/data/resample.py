@@ -12,6 +12,8 @@ import numpy as np
 from cphloc.data.itk import to_itk
 from cphloc.geometry import Geometry
 
+_TRUNCATE = 4.0
+"""Standard deviations after which the smoothing ends."""
 _FWHM_PER_SIGMA = 2 * np.sqrt(2 * np.log(2))
 
 
@@ -34,6 +36,21 @@ def resample(array: np.ndarray, geometry: Geometry, target: Geometry, outside: f
         return array
     sigma = _antialias_sigma(geometry, target)
     return np.stack([_interpolate(_smooth(c, sigma), geometry, target, "linear", outside) for c in array])
+
+
+def reach(geometry: Geometry, target: Geometry, first: int, stop: int) -> tuple[int, int]:
+    """First and one past the last row of a grid that rows ``first`` to ``stop`` of ``target`` are interpolated from.
+
+    Rows are indices of the first axis. Both grids must be parallel.
+
+    >>> reach(Geometry.regular((10, 4)), Geometry.regular((20, 4), (0.5, 1.0)), 8, 12)
+    (2, 8)
+    """
+    ends = np.full((2, geometry.dims), 0.5)
+    ends[:, 0] += first, stop - 1
+    rows = geometry.world_to_edges(target.edges_to_world(ends))[:, 0] - 0.5
+    beside = 1 + (int(_TRUNCATE * _antialias_sigma(geometry, target)[0] + 0.5))
+    return max(0, int(np.floor(rows[0])) - beside), min(geometry.shape[0], int(np.floor(rows[1])) + 2 + beside)
 
 
 def resample_labels(
@@ -73,7 +90,7 @@ def _smooth(channel: np.ndarray, sigma: tuple[float, ...]) -> np.ndarray:
     smooth = channel.astype(np.float32, copy=False)
     for axis, s in enumerate(sigma):
         if s > 0.1:
-            smooth = ndimage.gaussian_filter1d(smooth, s, axis=axis, mode="nearest")
+            smooth = ndimage.gaussian_filter1d(smooth, s, axis=axis, mode="nearest", truncate=_TRUNCATE)
     return smooth
 
 

@@ -148,18 +148,40 @@ def weighted_bootstrap(
     """
     if not len(groups):
         return Interval(math.nan, math.nan, math.nan, 0)
+    value, low, high = weighted_band(lambda weights: np.array([statistic(weights)]), groups, n, seed)
+    return Interval(float(value[0]), float(low[0]), float(high[0]), len(groups))
+
+
+def weighted_band(
+    statistic: Callable[[np.ndarray], np.ndarray], groups: Sequence[Hashable], n: int = 2000, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A pooled curve with its 95 % interval at every point; `weighted_bootstrap` of ``(points,)`` at once.
+
+    Args:
+        statistic: of ``(cases,)`` integer weights, ``(points,)``.
+        groups: patient of each case, at least one.
+        n: resamples.
+        seed: of the resampling.
+
+    Returns:
+        values, lower and upper ends, each ``(points,)``; NaN where undefined in every resample.
+
+    >>> ages = np.array([50.0, 60.0, 70.0])
+    >>> [end.tolist() for end in weighted_band(lambda w: np.array([w @ ages / w.sum()]), "aaa")]
+    [[60.0], [60.0], [60.0]]
+    """
     patient = _patients(groups)
-    value = float(statistic(np.ones(len(patient), int)))
+    value = np.asarray(statistic(np.ones(len(patient), int)), float)
     patients = int(patient.max()) + 1
     resampled = [
-        float(statistic(np.bincount(draw, minlength=patients)[patient]))
+        statistic(np.bincount(draw, minlength=patients)[patient])
         for draws in _draws(patients, n, seed)
         for draw in draws
     ]
-    if np.isnan(resampled).all():
-        return Interval(value, math.nan, math.nan, len(patient))
-    low, high = np.nanpercentile(resampled, PERCENTILES)
-    return Interval(value, float(low), float(high), len(patient))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a point that no resample defines is NaN, as it should be
+        low, high = np.nanpercentile(np.asarray(resampled, float), PERCENTILES, axis=0)
+    return value, low, high
 
 
 def _patients(groups: Sequence[Hashable]) -> np.ndarray:

@@ -19,6 +19,9 @@ from cphloc.errors import InputError
 COCO_IOU_THRESHOLDS = tuple(k / 100 for k in range(50, 100, 5))
 """0.50, 0.55, ..., 0.95: the thresholds that COCO's mAP averages over."""
 
+COCO_RECALLS = np.linspace(0, 1, 101)
+"""The recalls at which COCO averages precision."""
+
 MatchingRule = Literal["coco", "voc"]
 """``coco``: a detection takes the best reference that is still free. ``voc``: it takes the one it overlaps most, and is
 a false positive where that one is taken."""
@@ -176,6 +179,16 @@ def precision_recall(matches: Matches, weights: np.ndarray | None = None) -> lis
     return curves
 
 
+def precision_at(points: np.ndarray, recall: np.ndarray, precision: np.ndarray) -> np.ndarray:
+    """Best precision at each of the recalls ``points`` or beyond it, 0 beyond the last: what COCO averages.
+
+    >>> precision_at(np.array([0.5, 1.0]), np.array([0.5, 0.5]), np.array([1.0, 0.5])).tolist()
+    [1.0, 0.0]
+    """
+    envelope = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
+    return envelope[np.searchsorted(recall, points, side="left")]
+
+
 def mean_average_precision(matches: Iterable[Matches], weights: np.ndarray | None = None) -> float:
     """AP averaged over IoU thresholds and classes; classes without references are left out, NaN if all are.
 
@@ -248,17 +261,11 @@ def _take_references(overlap: np.ndarray, thresholds: np.ndarray, rule: Matching
 
 
 def _coco_points(recall: np.ndarray, precision: np.ndarray) -> float:
-    return _at_points(recall, precision, np.linspace(0, 1, 101))
+    return float(precision_at(COCO_RECALLS, recall, precision).mean())
 
 
 def _eleven_points(recall: np.ndarray, precision: np.ndarray) -> float:
-    return _at_points(recall, precision, np.linspace(0, 1, 11))
-
-
-def _at_points(recall: np.ndarray, precision: np.ndarray, points: np.ndarray) -> float:
-    """Mean over recall points of the best precision at that recall or beyond; 0 beyond the last."""
-    envelope = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
-    return float(envelope[np.searchsorted(recall, points, side="left")].mean())
+    return float(precision_at(np.linspace(0, 1, 11), recall, precision).mean())
 
 
 def _all_points(recall: np.ndarray, precision: np.ndarray) -> float:

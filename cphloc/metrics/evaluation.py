@@ -15,10 +15,13 @@ import numpy as np
 from cphloc.metrics import attention as attention_metrics
 from cphloc.metrics import classification, detection
 from cphloc.metrics.detection import DetectionCase
-from cphloc.metrics.froc import Froc, Scan, hits_by_iou
+from cphloc.metrics.froc import froc_of_boxes
 from cphloc.metrics.lesions import match_lesions
-from cphloc.metrics.segmentation import EmptyPolicy, dice, iou, volume_error_ml
+from cphloc.metrics.segmentation import EmptyPolicy, dice, iou, volume_error, volume_error_ml
 from cphloc.metrics.surface import surface_distances
+
+NEAR_MM, NEAR_PIXELS = 10.0, 15.0
+"""Tolerance of ``pointing_near``; the pixels are those of Zhang et al. (2018)."""
 
 Statistic = Callable[[np.ndarray], float]
 """Takes how often each case counts, ``(cases,)``, and gives one value."""
@@ -32,8 +35,10 @@ def segmentation_scores(
     tolerance_mm: float = 1.0,
     empty_policy: EmptyPolicy = "nan",
 ) -> dict[str, float]:
-    """Scores of a class mask ``(*S)``: ``dice``, ``iou``, ``hd95_mm``, ``asd_mm``, ``nsd``, ``lesion_f1`` and, in 3-D,
-    ``volume_error_ml``.
+    """Scores of a class mask ``(*S)``: ``dice``, ``iou``, ``hd95_mm``, ``asd_mm``, ``nsd``, ``lesion_f1``,
+    ``lesion_pq`` (panoptic quality), ``volume_error`` (relative; of areas in 2-D) and, in 3-D, ``volume_error_ml``.
+
+    Volume errors are signed, so that their mean is a bias; the interval and the rows of cases show their spread.
 
     Each is the mean over the classes that are defined; with several classes ``dice/<class>`` and so on follow. Surfaces
     are those of border voxels (as in MONAI), a lesion is found where any voxel overlaps.
@@ -53,13 +58,16 @@ def segmentation_scores(
     by_class = {}
     for label, name in classes.items():
         surfaces = surface_distances(prediction, reference, spacing_mm, label, empty_policy=empty_policy)
+        lesions = match_lesions(prediction, reference, label, empty_policy=empty_policy)
         by_class[name] = {
             "dice": dice(prediction, reference, label, empty_policy),
             "iou": iou(prediction, reference, label, empty_policy),
             "hd95_mm": surfaces.hausdorff(95),
             "asd_mm": surfaces.average(),
             "nsd": surfaces.dice(tolerance_mm),
-            "lesion_f1": match_lesions(prediction, reference, label, empty_policy=empty_policy).f1,
+            "lesion_f1": lesions.f1,
+            "lesion_pq": lesions.panoptic_quality,
+            "volume_error": volume_error(prediction, reference, label),
         }
         if reference.ndim == 3:
             by_class[name]["volume_error_ml"] = volume_error_ml(prediction, reference, spacing_mm, label)
@@ -69,22 +77,37 @@ def segmentation_scores(
 def attention_scores(
     attention: np.ndarray,
     region: np.ndarray,
-    tolerance_mm: float = 0.0,
     spacing_mm: tuple[float, ...] | None = None,
+    boxes: np.ndarray | None = None,
 ) -> dict[str, float]:
-    """Scores of an attention map on the region's grid: ``attention_mass``, ``attention_enrichment``, ``pointing``,
-    ``side_accuracy`` (along the last axis), ``attention_entropy``.
+    """Scores of an attention map on the region's grid: ``attention_mass`` (also called energy pointing game),
+    ``attention_enrichment``, ``pointing``, ``pointing_near`` (within 10 mm, or 15 pixels where no physical size is
+    known), ``side_accuracy`` (along the last axis), ``attention_entropy``; ``slice_hit`` (along the first axis) in 3-D
+    and ``lesion_recall`` where the lesions are known one by one.
+
+    Args:
+        attention: ``(*S)``.
+        region: ``(*S)``.
+        spacing_mm: voxel size per axis, array order.
+        boxes: ``(n, 2 D)`` of the lesions.
 
     >>> attention_scores(np.array([[0.1, 0.2], [0.3, 0.4]]), np.array([[0, 1], [0, 1]]))["pointing"]
     1.0
     """
-    return {
+    near = NEAR_PIXELS if spacing_mm is None else NEAR_MM
+    scores = {
         "attention_mass": attention_metrics.mass_in_region(attention, region),
         "attention_enrichment": attention_metrics.enrichment(attention, region),
-        "pointing": attention_metrics.pointing(attention, region, tolerance_mm, spacing_mm),
+        "pointing": attention_metrics.pointing(attention, region),
+        "pointing_near": attention_metrics.pointing(attention, region, near, spacing_mm),
         "side_accuracy": attention_metrics.side_accuracy(attention, region),
         "attention_entropy": attention_metrics.entropy(attention),
     }
+    if np.ndim(attention) == 3:
+        scores["slice_hit"] = attention_metrics.slice_hit(attention, region)
+    if boxes is not None:
+        scores["lesion_recall"] = attention_metrics.lesion_recall(attention, boxes)
+    return scores
 
 
 def detection_scores(case: DetectionCase, classes: Iterable[int]) -> dict[str, float]:
@@ -100,15 +123,17 @@ def detection_scores(case: DetectionCase, classes: Iterable[int]) -> dict[str, f
 def detection_statistics(
     cases: Sequence[DetectionCase], classes: Mapping[int, str], froc_iou: float = 0.1
 ) -> dict[str, Statistic]:
-    """Pooled statistics of boxes: ``map`` (COCO's .50:.95), ``ap50``, ``ap10``, ``recall50`` and ``froc``.
+    """Pooled statistics of boxes: ``map`` (COCO's .50:.95), ``ap50``, ``ap10``, ``recall50``, ``froc`` and
+    ``image_auc``.
 
     With several classes ``map/<class>``, ``ap50/<class>`` and ``ap10/<class>`` follow.
 
     ``froc`` is the CPM over all classes, where a box hits a target of its class from an IoU of ``froc_iou`` on.
+    ``image_auc`` tells images that hold a target from those that do not by their best-scored box; NaN where all do.
 
     >>> case = DetectionCase([[0, 0, 4, 4]], [0.9], [1], [[0, 0, 4, 3]], [1])
     >>> {name: round(statistic(np.ones(1)), 2) for name, statistic in detection_statistics([case], {1: "a"}).items()}
-    {'map': 0.6, 'ap50': 1.0, 'ap10': 1.0, 'recall50': 1.0, 'froc': 1.0}
+    {'map': 0.6, 'ap50': 1.0, 'ap10': 1.0, 'recall50': 1.0, 'froc': 1.0, 'image_auc': nan}
     """
     coco, at_50, at_10 = (
         [detection.match(cases, label, thresholds) for label in classes]
@@ -122,13 +147,16 @@ def detection_statistics(
         name: {"map": precision([coco[k]]), "ap50": precision([at_50[k]]), "ap10": precision([at_10[k]])}
         for k, name in enumerate(classes.values())
     }
-    free_response = Froc([_scan(case, froc_iou) for case in cases])
+    free_response = froc_of_boxes(cases, froc_iou)
+    best_scores = np.array([np.max(case.scores, initial=0.0) for case in cases])
+    positive = np.array([float(len(case.reference_boxes) > 0) for case in cases])
     return {
         "map": precision(coco),
         "ap50": precision(at_50),
         "ap10": precision(at_10),
         "recall50": lambda weights: detection.recall(at_50, weights),
         "froc": lambda weights: free_response.score(weights=weights),
+        "image_auc": lambda weights: classification.auc(best_scores, positive, weights),
         **(_per_class(by_class) if len(classes) > 1 else {}),
     }
 
@@ -167,12 +195,6 @@ def classification_statistics(
     }
     statistics = {metric: _mean_statistic([by_class[c][metric] for c in by_class]) for metric in metrics}
     return statistics | (_per_class(by_class) if len(by_class) > 1 else {})
-
-
-def _scan(case: DetectionCase, iou_threshold: float) -> Scan:
-    hits = hits_by_iou(case.boxes, case.reference_boxes, iou_threshold)
-    same_class = np.asarray(case.classes)[:, None] == np.asarray(case.reference_classes)
-    return Scan(case.scores, hits & same_class, case.ignored)
 
 
 def _mean_statistic(statistics: Sequence[Statistic]) -> Statistic:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cphloc.errors import InputError
-from cphloc.metrics.detection import box_iou
+from cphloc.metrics.detection import DetectionCase, box_iou
 
 LUNA16_FP_PER_SCAN = (1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8)
 """Operating points whose mean sensitivity is the competition performance metric (CPM)."""
@@ -121,6 +121,21 @@ class Froc:
     def score(self, fp_per_scan: Sequence[float] = LUNA16_FP_PER_SCAN, weights: np.ndarray | None = None) -> float:
         """Mean sensitivity at the operating points: the CPM with the default seven."""
         return float(self.sensitivity_at(fp_per_scan, weights).mean())
+
+
+def froc_of_boxes(cases: Sequence[DetectionCase], iou_threshold: float = 0.1) -> Froc:
+    """FROC of the boxes of all classes; a box hits a target of its class from this IoU on.
+
+    >>> froc_of_boxes([DetectionCase([[0, 0, 4, 4]], [0.9], [1], [[0, 0, 4, 3]], [1])]).score()
+    1.0
+    """
+    return Froc([_scan(case, iou_threshold) for case in cases])
+
+
+def _scan(case: DetectionCase, iou_threshold: float) -> Scan:
+    hits = hits_by_iou(case.boxes, case.reference_boxes, iou_threshold)
+    same_class = np.asarray(case.classes)[:, None] == np.asarray(case.reference_classes)
+    return Scan(case.scores, hits & same_class, case.ignored)
 
 
 def _events(scan: Scan) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import product
 
 import torch
@@ -40,39 +40,66 @@ def gaussian_weight(patch: tuple[int, ...]) -> Tensor:
     return weight.clamp(min=weight[weight > 0].min())
 
 
+def window_size(size: tuple[int, ...], patch: tuple[int, ...], multiple: tuple[int, ...]) -> tuple[int, ...]:
+    """The patch, smaller along axes where the image is: no more than the image rounded up to ``multiple``.
+
+    >>> window_size((20, 300, 50), (96, 96, 96), (8, 16, 16))
+    (24, 96, 64)
+    """
+    return tuple(min(p, -(-n // m) * m) for n, p, m in zip(size, patch, multiple, strict=True))
+
+
 def corners(size: tuple[int, ...], patch: tuple[int, ...], overlap: float) -> list[tuple[int, ...]]:
-    """First voxel of every window over an image of ``size``; see `steps`."""
+    """First voxel of every window over an image of ``size``, the last axis fastest; see `steps`."""
     return list(product(*map(steps, size, patch, [overlap] * len(patch))))
 
 
 class Blend:
-    """Gaussian-weighted mean of overlapping windows, accumulated in place.
+    """Gaussian-weighted mean of overlapping windows, accumulated in place and given out row by row.
+
+    Windows come in the order of their first row (index of the first axis), as `corners` lists them, so the rows above
+    the next window are final. Only ``patch[0]`` rows are held, however many the image has: ``(K + 1) * patch[0] *
+    prod(size[1:])`` numbers of 4 bytes.
 
     Args:
+        channels: K.
         size: ``(*S)`` of the whole image, at least ``patch`` on every axis.
         patch: window size per axis.
+        device: where the values are.
     """
 
-    def __init__(self, size: tuple[int, ...], patch: tuple[int, ...]) -> None:
-        self.size = size
+    def __init__(
+        self, channels: int, size: tuple[int, ...], patch: tuple[int, ...], device: torch.device | None = None
+    ) -> None:
         self.patch = patch
-        self.weight = gaussian_weight(patch)
-        self.total: Tensor | None = None
-        self.seen = torch.zeros(size)
+        self.first = 0
+        self.weight = gaussian_weight(patch).to(device)
+        self.total = torch.zeros(channels, patch[0], *size[1:], device=device)
+        self.seen = torch.zeros(patch[0], *size[1:], device=device)
 
     def add(self, corner: tuple[int, ...], values: Tensor) -> None:
-        """Add a window's ``(K, *patch)`` values at ``corner``."""
-        if self.total is None:
-            self.weight = self.weight.to(values.device)
-            self.seen = self.seen.to(values.device)
-            self.total = torch.zeros(values.shape[0], *self.size, device=values.device)
-        window = tuple(slice(c, c + p) for c, p in zip(corner, self.patch, strict=True))
-        self.total[(slice(None), *window)] += values.float() * self.weight
-        self.seen[window] += self.weight
+        """Add a window's ``(K, *patch)`` values at ``corner``; rows above it must have been taken with `rows`."""
+        window = tuple(slice(c, c + p) for c, p in zip(corner[1:], self.patch[1:], strict=True))
+        self.total[(slice(None), slice(None), *window)].addcmul_(values.float(), self.weight)
+        self.seen[(slice(None), *window)] += self.weight
 
-    def mean(self) -> Tensor:
-        """``(K, *size)`` float32; every voxel must have been covered."""
-        return self.total.div_(self.seen)
+    def rows(self, stop: int) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Give out the rows before ``stop``, which no further window touches, and forget them.
+
+        Yields:
+            the first row, the mean ``(K, rows, *size[1:])``, and where any window has been ``(rows, *size[1:])``;
+            the mean is 0 elsewhere. Both are overwritten by what comes next.
+        """
+        while self.first < stop:
+            n = min(stop - self.first, self.patch[0])
+            seen = self.seen[:n]
+            yield self.first, self.total[:, :n].div_(torch.where(seen > 0, seen, 1.0)), seen > 0
+            for row in range(self.patch[0] - n):
+                self.total[:, row] = self.total[:, row + n]
+                self.seen[row] = self.seen[row + n]
+            self.total[:, self.patch[0] - n :] = 0
+            self.seen[self.patch[0] - n :] = 0
+            self.first += n
 
 
 @torch.inference_mode()
@@ -96,8 +123,13 @@ def sliding_window(
     """
     size = tuple(image.shape[2:])
     image = fit(image, [max(n, p) for n, p in zip(size, patch, strict=True)])
-    blend = Blend(tuple(image.shape[2:]), tuple(patch))
-    for corner in corners(blend.size, blend.patch, overlap):
+    full, blend = tuple(image.shape[2:]), None
+    done: list[Tensor] = []
+    for corner in corners(full, tuple(patch), overlap):
         window = tuple(slice(c, c + p) for c, p in zip(corner, patch, strict=True))
-        blend.add(corner, predict(image[(..., *window)])[0])
-    return fit(blend.mean()[None], size)
+        values = predict(image[(..., *window)])[0]
+        blend = blend or Blend(len(values), full, tuple(patch), values.device)
+        done += [mean.clone() for _, mean, _ in blend.rows(corner[0])]
+        blend.add(corner, values)
+    done += [mean.clone() for _, mean, _ in blend.rows(full[0])]
+    return fit(torch.cat(done, dim=1)[None], size)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,25 @@ def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) ->
         draft.unlink(missing_ok=True)
         msg = f"{path}: cannot write the checkpoint ({error}); free some space or choose another folder, then resume"
         raise CphlocError(msg) from error
+
+
+def whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The ``tensors``, put together from the shards of all processes where they are sharded; called on each of them."""
+    return {name: value.full_tensor() if is_sharded(value) else value for name, value in tensors.items()}
+
+
+def is_sharded(tensor: Tensor) -> bool:
+    """Whether every process holds a part of ``tensor``; asked without importing all of distributed torch."""
+    return hasattr(tensor, "full_tensor")
+
+
+def like(value: Tensor, parameter: Tensor) -> Tensor:
+    """``value`` laid out as ``parameter`` is: in its memory format, or sharded between the same processes."""
+    if is_sharded(parameter):
+        from torch.distributed.tensor import distribute_tensor
+
+        return distribute_tensor(value.to(parameter.device), parameter.device_mesh, parameter.placements)
+    return torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -84,7 +104,7 @@ def restore_optimizer(
         name, key = name_and_key.rsplit("/", 1)
         parameter = parameters[name]
         if isinstance(value, Tensor) and value.shape == parameter.shape:
-            value = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
+            value = like(value, parameter)
         optimizer.state[parameter][key] = value
 
 
@@ -99,9 +119,8 @@ def check_space(folder: Path, model: nn.Module) -> None:
     needed = 9 * weights + 16 * 2**20
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.write_bytes(b"")
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=folder):
+            pass
         free = shutil.disk_usage(folder).free
     except OSError as error:
         msg = f"{folder}: cannot write here ({error.strerror}); choose another folder"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from cphloc.training.checkpoint import like
+
 
 class Ema:
     """Averages of the floating-point state of ``model``, updated after each optimizer step.
@@ -26,6 +28,10 @@ class Ema:
         self.decay = decay
         self.updates = 0
         self.state: dict[str, Tensor] = {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+    def lay_out_like(self, model: nn.Module) -> None:
+        """Share the averages out as the weights of ``model``, which has been sharded since, are."""
+        self.state = {name: like(self.state[name], value) for name, value in model.state_dict().items()}
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:

@@ -18,15 +18,20 @@ from cphloc.annotation import Annotation
 from cphloc.data.case import Case, read_case
 from cphloc.data.dataset import Dataset
 from cphloc.data.pipeline import open_dataset
-from cphloc.errors import CphlocError, NotFoundError
+from cphloc.data.volume import Volume
+from cphloc.errors import InputError, NotFoundError
 from cphloc.localization import Localization
 from cphloc.metrics.bootstrap import Interval
+from cphloc.metrics.calibration import fitted_temperature
 from cphloc.metrics.summary import tracking_metrics
 from cphloc.paths import atomic
 from cphloc.predict import Localizer
 from cphloc.training.baseline import NAMES, without_looking
+from cphloc.training.pictures import draw_case, extremes, heading
+from cphloc.training.plots import draw_scores
 from cphloc.training.run import Run, write_cases
 from cphloc.training.scores import Found, Scores, score, summary
+from cphloc.training.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -48,52 +53,69 @@ class Evaluation:
     folder: Path | None
 
 
-def evaluate(source: str | Path | Run | Localizer, split: str = "test", root: str | None = None) -> Evaluation:
+def evaluate(
+    source: str | Path | Run | Localizer, split: str = "test", root: str | None = None, out: str | Path | None = None
+) -> Evaluation:
     """Predict every case of a split and compare it with its annotation.
 
     Args:
         source: a run (object, folder or id), an entry (``name``, ``name@1.2.0``, folder), or a loaded model.
         split: ``train``, ``val`` or ``test``.
         root: folder of the data set, where it is not the recipe's.
+        out: folder for the files of an entry's evaluation; a run keeps its own.
 
     Returns:
-        metrics with 95 % intervals by patient; for a run also written to its folder as ``evaluation-<split>.json`` and
-        ``.csv``, and logged to MLflow as ``<split>/<metric>``.
+        metrics with 95 % intervals by patient. For a run, or with ``out``, also files: ``evaluation-<split>.json`` and
+        ``.csv``, and ``pictures/<split>-*``: curves with their points, and the worst, median and best case. A run's
+        are logged to MLflow, metrics as ``<split>/<metric>``.
 
     Raises:
         NotFoundError: no such run, entry or data.
         DataError: a case cannot be read.
+        InputError: ``out`` for a run.
     """
     localizer, run = open_localizer(source)
+    if run is not None and out is not None:
+        msg = f"a run keeps its evaluation in its own folder, {run.folder}; leave --out out"
+        raise InputError(msg)
     data = localizer.recipe.data
     dataset = open_dataset(data if root is None else data.model_copy(update={"root": root}), localizer.recipe.dims)
     cases = dataset.cases(split)
     if not cases:
         msg = f"data set '{data.type}' has no cases in its {split} split; choose another split"
         raise NotFoundError(msg)
+    if run is not None:
+        localizer.temperature = _temperature(localizer, dataset.cases("val"))
     scores, parts, milliseconds = _score(localizer, cases)
     intervals = scores.intervals()
     facts = {
         "split": split,
         **summary(intervals),
         "baseline": _baseline(localizer, dataset, cases, parts),
+        "calibration": _calibration(localizer.temperature, scores, intervals),
         "speed": {"ms_per_case": statistics.median(milliseconds), "peak_ram_mb": _peak_ram_mb()},
         "cases": [case.id for case in cases],
     }
-    if run is not None:
-        _keep(run, facts, scores, intervals)
-    return Evaluation(str(source if run is None else run.folder), split, facts, scores.rows, run and run.folder)
+    folder = run.folder if run is not None else out and Path(out)
+    if folder is not None:
+        files = _write(folder, facts, scores.rows)
+        files += _draw(folder / "pictures", localizer, cases, scores, split)
+        if run is not None:
+            _track(run, files, intervals, facts)
+    return Evaluation(str(source if run is None else run.folder), split, facts, scores.rows, folder)
 
 
 def localizer_of(run: Run) -> Localizer:
-    """The model of a run with its best weights."""
+    """The model of a run with its best weights, rounded as an entry stores them: what is measured gets published."""
+    from cphloc.zoo.freeze import halved
     from cphloc.zoo.load import model_of, read_weights
 
     path = run.folder / "best.safetensors"
     if not path.is_file():
         msg = f"{run.folder}: has no best.safetensors yet; let the training reach its first validation"
         raise NotFoundError(msg)
-    return Localizer(model_of(run.recipe, read_weights(path.read_bytes(), str(path)), str(path)), run.recipe)
+    weights = halved(read_weights(path.read_bytes(), str(path)))
+    return Localizer(model_of(run.recipe, weights, str(path)), run.recipe)
 
 
 def found_of(result: Localization, classes: Mapping[int, str]) -> Found:
@@ -137,7 +159,7 @@ def _score(localizer: Localizer, cases: Sequence[Case]) -> tuple[Scores, list[st
 
     scored, milliseconds = [], []
     for case in track(cases, "evaluating", console=Console(stderr=True), transient=True):
-        volume, known = _known(case, localizer)
+        volume, known = _read(case, localizer)
         started = time.perf_counter()
         result = localizer.predict(volume)
         milliseconds.append(1000 * (time.perf_counter() - started))
@@ -147,9 +169,32 @@ def _score(localizer: Localizer, cases: Sequence[Case]) -> tuple[Scores, list[st
     return Scores(scored, localizer.classes), parts, milliseconds
 
 
-def _known(case: Case, localizer: Localizer) -> tuple[Any, Annotation]:
+def _read(case: Case, localizer: Localizer) -> tuple[Volume, Annotation]:
     volume, known = read_case(case, localizer.recipe.dims)
     return volume, known.completed(volume.geometry.shape, len(localizer.classes))
+
+
+def _temperature(localizer: Localizer, cases: Sequence[Case]) -> float:
+    """Of the label probabilities, fitted on validation cases; 1 for a model that states none."""
+    stated, known = [], []
+    for case in cases:
+        volume, annotation = _read(case, localizer)
+        probabilities = localizer.predict(volume).probabilities
+        if probabilities is None:
+            return 1.0
+        if annotation.label is not None:
+            stated.append(list(probabilities.values()))
+            known.append(annotation.label)
+    return fitted_temperature(np.array(stated), np.array(known)) if known else 1.0
+
+
+def _calibration(temperature: float, scores: Scores, after: Mapping[str, Interval]) -> dict[str, Any] | None:
+    """What the temperature does to the calibration error; ``None`` where it is 1 or no label is known."""
+    if temperature == 1 or "ece" not in after:
+        return None
+    before = scores.calibration_error(1 / temperature)
+    said = {"ece_before": before._asdict(), "ece_after": after["ece"]._asdict()}
+    return {"temperature": temperature, "split": "val", **said}
 
 
 def _baseline(localizer: Localizer, dataset: Dataset, cases: Sequence[Case], parts: Sequence[str]) -> dict[str, Any]:
@@ -158,28 +203,42 @@ def _baseline(localizer: Localizer, dataset: Dataset, cases: Sequence[Case], par
     predict = without_looking(dataset.cases("train"), dims, classes, parts)
     scored = []
     for case in cases:
-        volume, known = _known(case, localizer)
+        volume, known = _read(case, localizer)
         scored.append(score(case.id, case.patient, predict(volume.geometry), known, volume.geometry, classes))
     return {"name": ", ".join(NAMES[part] for part in parts), **summary(Scores(scored, classes).intervals())}
 
 
-def _keep(run: Run, facts: Mapping[str, Any], scores: Scores, intervals: Mapping[str, Interval]) -> None:
+def _write(folder: Path, facts: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    table, per_case = (folder / f"evaluation-{facts['split']}.{suffix}" for suffix in ("json", "csv"))
+    with atomic(table) as temporary:
+        temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    with atomic(per_case) as temporary:
+        write_cases(temporary, rows)
+    return [table, per_case]
+
+
+def _draw(folder: Path, localizer: Localizer, cases: Sequence[Case], scores: Scores, split: str) -> list[Path]:
+    """The curves, and the worst, median and best case, which are predicted again."""
+    files = draw_scores(scores.curves(), folder, f"{split}-")
+    name, chosen = extremes(scores.rows, Settings.from_recipe(localizer.recipe).best)
+    for place, id in chosen.items():
+        volume, known = _read(next(case for case in cases if case.id == id), localizer)
+        found, title = found_of(localizer.predict(volume), localizer.classes), heading(place, id, name, scores.rows)
+        files.append(folder / f"{split}-{place}.png")
+        draw_case(volume, known, found, localizer.classes, title, files[-1])
+    return files
+
+
+def _track(run: Run, files: Sequence[Path], intervals: Mapping[str, Interval], facts: Mapping[str, Any]) -> None:
     from cphloc.training.tracking import Tracker
 
-    split = facts["split"]
-    with atomic(run.folder / f"evaluation-{split}.json") as temporary:
-        temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    with atomic(run.folder / f"evaluation-{split}.csv") as temporary:
-        write_cases(temporary, scores.rows)
     tracker = Tracker(run.folder, f"cphloc/{run.recipe.name}", run.id)
     speed = {"speed/ms_per_case": facts["speed"]["ms_per_case"], "size/peak_ram_mb": facts["speed"]["peak_ram_mb"]}
-    tracker.metrics(tracking_metrics(intervals, split) | speed, 0)
-    for suffix in ("json", "csv"):
-        tracker.artifact(run.folder / f"evaluation-{split}.{suffix}")
-    try:
-        tracker.end()
-    except CphlocError as error:
-        print(f"MLflow: {error}; the record is kept in {run.folder}", file=sys.stderr)
+    tracker.metrics(tracking_metrics(intervals, facts["split"]) | speed, 0)
+    for file in files:
+        tracker.artifact(file, "pictures" if file.parent != run.folder else "")
+    tracker.end()
 
 
 def _peak_ram_mb() -> float:

@@ -1,13 +1,41 @@
-"""The record of a run: every setting, metric and artifact, one JSON object a line, in the order it happened."""
+"""The record of a run: every setting, metric and artifact, one JSON object a line, in the order it happened.
+
+``tracking.jsonl`` holds the events; ``tracking.json`` says where they go and how many of them have arrived.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-EVENTS = "tracking.jsonl"
+from cphloc.paths import atomic
+
+EVENTS, STATE = "tracking.jsonl", "tracking.json"
+
+_REFUSED = re.compile(r"[^\w\-. :/]")
+_LONGEST_PARAM = 6000
+
+
+@dataclass
+class Bundle:
+    """Events by kind, as a tracking server takes them.
+
+    Args:
+        metrics: ``(name, value, time_ms, step)``.
+        params, tags: by name.
+        artifacts: folder on the server, by path in the run's folder; a file recorded twice is sent once.
+        end: how the run ended, the last time that it did; ``None`` while it runs.
+    """
+
+    metrics: list[tuple[str, float, int, int]] = field(default_factory=list)
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    artifacts: dict[str, str] = field(default_factory=dict)
+    end: Mapping[str, Any] | None = None
 
 
 def append(folder: Path, event: Mapping[str, Any]) -> None:
@@ -23,6 +51,55 @@ def events(folder: Path) -> list[dict[str, Any]]:
     except FileNotFoundError:
         return []
     return [json.loads(line) for line in lines if line.endswith("}")]
+
+
+def bundled(waiting: Iterable[Mapping[str, Any]]) -> Bundle:
+    """Sort events by kind.
+
+    >>> bundled([{"event": "params", "values": {"a": "1"}}, {"event": "artifact", "path": "x.png", "to": ""}]).params
+    {'a': '1'}
+    """
+    bundle = Bundle()
+    for event in waiting:
+        match event["event"]:
+            case "metrics":
+                at = event["time_ms"], event["step"]
+                bundle.metrics += [(name, value, *at) for name, value in event["values"].items()]
+            case "params":
+                bundle.params |= event["values"]
+            case "tags":
+                bundle.tags |= event["values"]
+            case "artifact":
+                bundle.artifacts[event["path"]] = event["to"]
+            case "end":
+                bundle.end = event
+    return bundle
+
+
+def key_of(name: str) -> str:
+    """A name as MLflow takes it.
+
+    >>> key_of("freeze*")
+    'freeze_'
+    """
+    return _REFUSED.sub("_", name)
+
+
+def shortened(value: str) -> str:
+    """MLflow cuts long values without a word; this says where the whole value stands."""
+    whole = "... (whole in recipe.yaml)"
+    return value if len(value) <= _LONGEST_PARAM else value[: _LONGEST_PARAM - len(whole)] + whole
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """``uri``, ``experiment``, ``name``, ``run_id`` and how many events were ``sent``."""
+    return json.loads((folder / STATE).read_text(encoding="utf-8"))
+
+
+def write_state(folder: Path, state: Mapping[str, Any]) -> None:
+    """Keep what `read_state` reads."""
+    with atomic(folder / STATE) as draft:
+        draft.write_text(json.dumps(state, indent=2), encoding="utf-8")
 
 
 def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:

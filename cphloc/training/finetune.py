@@ -43,12 +43,13 @@ def take_over(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> T
     own = model.state_dict()
     report = Takeover()
     first_kernel = next((name for name, value in own.items() if value.ndim >= 4), None)
+    strides = {f"{name}.weight": m.stride[0] for name, m in model.named_modules() if isinstance(m, nn.ConvTranspose3d)}
     for name, wanted in own.items():
         if name not in weights:
             report.skipped[name] = f"not in {source}"
             continue
         given = weights[name]
-        fitted = _fitted(given, wanted, name == first_kernel)
+        fitted = _fitted(given, wanted, name == first_kernel, strides.get(name, 1))
         if fitted is None:
             report.skipped[name] = f"{tuple(given.shape)} there, {tuple(wanted.shape)} here"
             continue
@@ -63,9 +64,14 @@ def take_over(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> T
     return report
 
 
-def _fitted(given: Tensor, wanted: Tensor, is_first_kernel: bool) -> Tensor | None:
+def _fitted(given: Tensor, wanted: Tensor, is_first_kernel: bool, upsampling: int) -> Tensor | None:
+    """The given tensor in the shape of the wanted one, or ``None``.
+
+    Of a kernel's slices a transposed convolution adds up only every ``upsampling``-th in an output voxel, so that its
+    slices weigh so much more.
+    """
     if given.ndim == 4 and wanted.ndim == 5 and given.shape[2:] == wanted.shape[3:]:
-        given = inflate(given, wanted.shape[2])
+        given = inflate(given, wanted.shape[2]) * upsampling
     if is_first_kernel and given.ndim == wanted.ndim:
         given = with_input_channels(given, wanted.shape[1])
     return given if given.shape == wanted.shape else None

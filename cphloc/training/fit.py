@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import resource
 import signal
 import sys
 import threading
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from cphloc.errors import CphlocError, NotFoundError, did_you_mean
-from cphloc.training import checkpoint, processes
+from cphloc.training import checkpoint
 from cphloc.training.module import Batches, TrainingModule
 from cphloc.training.optim import freeze
-from cphloc.training.settings import Settings, native_precision
+from cphloc.training.settings import Settings
+from cphloc.training.trainer import run_steps
 
 Validate = Callable[[nn.Module], "Validation"]
 """Measures a model; called on every rank, which must all get the same answer."""
@@ -42,10 +41,12 @@ class Validation:
     Args:
         metrics: by name, over all cases.
         cases: one row a case: ``case`` and its metrics.
+        scores: what the curves of the metrics are drawn from; fit only hands it on.
     """
 
     metrics: dict[str, float]
     cases: list[dict[str, Any]] = field(default_factory=list)
+    scores: Any = None
 
 
 @dataclass
@@ -60,6 +61,7 @@ class Outcome:
         cases: its rows.
         stale: validations since then.
         stopped: why it ended: ``steps``, ``minutes``, ``patience``, or the name of a signal; empty while it runs.
+        scores: those of the best validation, where it was in this process; they are in no checkpoint.
     """
 
     step: int = 0
@@ -69,6 +71,11 @@ class Outcome:
     cases: list[dict[str, Any]] = field(default_factory=list)
     stale: int = 0
     stopped: str = ""
+    scores: Any = None
+
+    def to_plain(self) -> dict[str, Any]:
+        """All but the scores, ready for JSON."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "scores"}
 
 
 def fit(
@@ -106,34 +113,12 @@ def fit(
     """
     checkpoint.check_space(folder, model)
     freeze(model, settings.freeze)
-    if not torch.cuda.is_available():
-        _channels_last(model)
     module = TrainingModule(model, batches, settings)
     loop = Loop(validate, settings, folder, log, seconds)
     if resume:
         loop.restore(module)
-    if loop.outcome.stopped in ("steps", "minutes", "patience"):
-        return loop.outcome
-    with _quiet_lightning():
-        trainer = L.Trainer(
-            max_steps=settings.steps - module.step,
-            max_epochs=-1,
-            devices=processes.on_this_machine(),
-            num_nodes=processes.count() // processes.on_this_machine(),
-            strategy="ddp" if processes.count() > 1 else "auto",
-            precision=native_precision() if settings.precision == "auto" else settings.precision,
-            accumulate_grad_batches=settings.accumulate,
-            gradient_clip_val=settings.clip_norm,
-            callbacks=[loop, *callbacks],
-            default_root_dir=folder,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            limit_val_batches=0,
-            use_distributed_sampler=False,
-        )
-        trainer.fit(module)
+    if loop.outcome.stopped not in ("steps", "minutes", "patience"):
+        run_steps(module, [loop, *callbacks])
     return loop.outcome
 
 
@@ -217,8 +202,8 @@ class Loop(L.Callback):
 
     def _run_validation(self, trainer: L.Trainer, module: TrainingModule) -> None:
         started = time.monotonic()
-        with module.evaluated():
-            found = self.validate(module.model)
+        with module.evaluated() as model:
+            found = self.validate(model)
         name = self.settings.best
         if name not in found.metrics:
             msg = f"train.best: no metric '{name}'; {did_you_mean(name, found.metrics)} one of {sorted(found.metrics)}"
@@ -226,23 +211,27 @@ class Loop(L.Callback):
         improved = self.settings.better(found.metrics[name], self.outcome.best.get(name))
         self.outcome.stale = 0 if improved else self.outcome.stale + 1
         if improved:
-            self.outcome.best_step, self.outcome.best, self.outcome.cases = module.step, found.metrics, found.cases
+            self.outcome.best_step, self.outcome.best = module.step, found.metrics
+            self.outcome.cases, self.outcome.scores = found.cases, found.scores
+            self._keep(trainer, checkpoint.BEST, module.weights(), {"step": module.step, "metrics": found.metrics})
         if trainer.is_global_zero:
-            if improved:
-                facts = {"step": module.step, "metrics": found.metrics}
-                checkpoint.save(self.folder / checkpoint.BEST, module.weights(), facts)
             self.record({f"val/{metric}": value for metric, value in found.metrics.items()}, module.step)
         self._validation_seconds = time.monotonic() - started
-        trainer.strategy.barrier()
 
     def _save(self, trainer: L.Trainer, module: TrainingModule) -> None:
+        tensors, facts = module.state()
+        self._keep(trainer, checkpoint.LAST, tensors, {"module": facts, "outcome": self.outcome.to_plain()})
+
+    def _keep(self, trainer: L.Trainer, name: str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Write a checkpoint on the first process; the others bring their shards and wait."""
+        whole = checkpoint.whole(tensors)
         if trainer.is_global_zero:
-            tensors, facts = module.state()
-            checkpoint.save(self.folder / checkpoint.LAST, tensors, {"module": facts, "outcome": asdict(self.outcome)})
+            checkpoint.save(self.folder / name, whole, facts)
         trainer.strategy.barrier()
 
     def _log_losses(self, trainer: L.Trainer, module: TrainingModule) -> None:
-        means = {f"train/{name}": float(value) / self._summed for name, value in self._sums.items()}
+        mean = partial(trainer.strategy.reduce, reduce_op="mean")
+        means = {f"train/{name}": float(mean(value)) / self._summed for name, value in self._sums.items()}
         if not all(map(_finite, means.values())):
             msg = f"the loss is not finite at step {module.step}: {means}; lower train.optimizer.lr or clip_norm"
             raise CphlocError(msg)
@@ -263,25 +252,5 @@ class Loop(L.Callback):
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
-def _channels_last(model: nn.Module) -> None:
-    """Store kernels with the channels innermost: a fifth to a third faster on a CPU, and the same numbers."""
-    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
-    for parameter in model.parameters():
-        if parameter.ndim in formats:
-            parameter.data = parameter.data.contiguous(memory_format=formats[parameter.ndim])
-
-
 def _finite(value: float) -> bool:
     return value == value and abs(value) != float("inf")
-
-
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Lightning's banners and advice are not about this training."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="lightning.*")
-        yield
-    logger.setLevel(level)

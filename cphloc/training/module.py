@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -14,10 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from cphloc.errors import CphlocError
-from cphloc.training.checkpoint import optimizer_state, restore_optimizer
+from cphloc.training import processes
+from cphloc.training.checkpoint import optimizer_state, restore_optimizer, whole
 from cphloc.training.ema import Ema
 from cphloc.training.optim import build_optimizer, build_schedule, set_lr, tell_progress, train_mode
 from cphloc.training.settings import Settings
+from cphloc.training.sharding import shard
 
 Batches = Callable[[int, int, int], Iterable[Any]]
 """``batches(first, rank, ranks)``: the endless stream of this rank's training batches, from number ``first`` on."""
@@ -40,12 +43,27 @@ class TrainingModule(L.LightningModule):
         self.losses: dict[str, Tensor] = {}
         self.ema = Ema(model, settings.ema) if settings.ema else None
         self.schedule = build_schedule(steps=settings.steps, warmup_steps=settings.warmup_steps, **settings.schedule)
+        self._to_validate = [model]
+        self._scale: dict[str, Any] | None = None
         self._restored: tuple[dict[str, Tensor], dict[str, Any]] | None = None
 
     def train_dataloader(self) -> Iterable[Any]:
         """This rank's batches from where the training stands."""
         first = self.step * self.settings.accumulate
         return self.batches(first, self.trainer.global_rank, self.trainer.world_size)
+
+    def configure_model(self) -> None:
+        """Share the parameters out between the processes, where the strategy is FSDP.
+
+        The processes validate different cases, in different numbers of windows, which a sharded model cannot do: it
+        gathers its parameters from all of them at every call. So the model that was given stays whole, for that, and
+        a copy is sharded and trained.
+        """
+        if self.settings.strategy == "fsdp" and self._to_validate[0] is self.model:
+            self.model = deepcopy(self.model)
+            shard(self.model, self.device_mesh["data_parallel"])
+            if self.ema is not None:
+                self.ema.lay_out_like(self.model)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The optimizer, with its state when the training resumes."""
@@ -61,8 +79,11 @@ class TrainingModule(L.LightningModule):
         return replace(batch, image=image, targets=batch.targets.to(device, non_blocking=True))
 
     def on_train_start(self) -> None:
-        """Frozen parts stay in evaluation mode."""
+        """Frozen parts stay in evaluation mode; half precision goes on with the loss scale that it had found."""
         train_mode(self.model)
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        if scaler is not None and self._scale:
+            scaler.load_state_dict(self._scale)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seed the micro-batch; set the learning rate, and what losses know of the progress, for its step."""
@@ -76,7 +97,21 @@ class TrainingModule(L.LightningModule):
         """The loss to minimise; it and its terms stay in ``losses``."""
         losses = self.model.loss(self.model.raws(batch.image), batch.targets)
         self.losses = {name: value.detach() for name, value in losses.items()}
-        return losses["loss"]
+        return losses["loss"] if self.trainer.world_size == 1 else self._of_whole_batch(losses, batch.targets)
+
+    def _of_whole_batch(self, losses: Mapping[str, Tensor], targets: Any) -> Tensor:
+        """The loss whose mean over the processes is that of their batches together.
+
+        A head's loss is a mean over the cases that have its rung. So the loss of a process in which these are few, or
+        none, weighs less, in proportion.
+        """
+        loss = losses["loss"]
+        for head, rung in self.settings.rungs.items():
+            here = getattr(targets, f"has_{rung}").sum().float()
+            share = here * self.trainer.world_size / processes.total(here).clamp(min=1)
+            own = sum(value for name, value in losses.items() if name.startswith(f"{head}/"))
+            loss = loss + (share - 1) * self.model.weights[head] * own
+        return loss
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """One step, counted, then averaged."""
@@ -90,15 +125,17 @@ class TrainingModule(L.LightningModule):
         return self.ema.state if self.ema is not None else self.model.state_dict()
 
     @contextmanager
-    def evaluated(self) -> Iterator[None]:
-        """Hold the weights to publish, in evaluation mode; afterwards all is as before."""
-        present = {name: value.clone() for name, value in self.model.state_dict().items()}
-        self.model.load_state_dict(self.weights())
-        self.model.eval()
+    def evaluated(self) -> Iterator[nn.Module]:
+        """The model with the weights to publish, in evaluation mode; afterwards all is as before."""
+        model = self._to_validate[0].to(self.device)
+        present = {name: value.clone() for name, value in model.state_dict().items()}
+        model.load_state_dict(whole(self.weights()))
+        processes.share_buffers(model)
+        model.eval()
         try:
-            yield
+            yield model
         finally:
-            self.model.load_state_dict(present)
+            model.load_state_dict(present)
             train_mode(self.model)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -115,7 +152,7 @@ class TrainingModule(L.LightningModule):
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Take up the state of a checkpoint; called before the optimizer exists, which picks its part up later."""
         self.model.load_state_dict(_under("model/", tensors))
-        self.step = facts["step"]
+        self.step, self._scale = facts["step"], facts["scaler"]
         self._restored = _under("optimizer/", tensors), facts["optimizer"]
         if self.ema is not None:
             self.ema.updates = facts["ema_updates"]
@@ -133,7 +170,10 @@ def _seed(seed: int, number: int, rank: int) -> None:
     mixed = int(np.random.SeedSequence((seed, number, rank)).generate_state(1)[0])
     random.seed(mixed)
     np.random.seed(mixed)
-    torch.manual_seed(mixed)
+    # Not torch.manual_seed, which without a GPU keeps a stack trace of every call for the day there is one.
+    torch.default_generator.manual_seed(mixed)
+    if torch.cuda.is_available():
+        torch.cuda.manual_seed_all(mixed)
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -21,6 +21,25 @@ LATEST = "latest"
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a run belongs; that of a training by itself is all defaults.
+
+    Args:
+        runs: folder of runs.
+        experiment: in MLflow; by default ``cphloc/<recipe>``.
+        name: of the run in MLflow; by default its id.
+        parent: id of the MLflow run that it is nested in.
+        pictures: whether to draw learning curves and cases.
+    """
+
+    runs: Path = RUNS
+    experiment: str = ""
+    name: str = ""
+    parent: str = ""
+    pictures: bool = True
+
+
+@dataclass(frozen=True)
 class Run:
     """A finished or interrupted training: ``runs/<recipe>/<id>/``.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,9 @@ import numpy as np
 
 from cphloc.annotation import Annotation
 from cphloc.geometry import Geometry
-from cphloc.metrics.bootstrap import Interval
+from cphloc.metrics.bootstrap import Interval, weighted_bootstrap
+from cphloc.metrics.calibration import tempered
+from cphloc.metrics.curves import Curve, froc_curve, precision_recall_curves, reliability_curves, roc_curves
 from cphloc.metrics.detection import DetectionCase
 from cphloc.metrics.evaluation import (
     Statistic,
@@ -70,7 +72,8 @@ def score(
         measured = segmentation_scores(found.mask, known.mask, geometry.spacing_mm, classes)
         scores |= {name: v for name, v in measured.items() if geometry.unit == "mm" or not _is_physical(name)}
     if found.attention is not None and known.region is not None and known.region.any():
-        scores |= attention_scores(found.attention, known.region, spacing_mm=geometry.spacing_mm)
+        spacing_mm = geometry.spacing_mm if geometry.unit == "mm" else None
+        scores |= attention_scores(found.attention, known.region, spacing_mm, known.boxes)
     if found.boxes is not None and known.boxes is not None:
         boxes = DetectionCase(found.boxes, found.scores, found.box_classes, known.boxes, known.box_classes)
         scores |= detection_scores(boxes, classes)
@@ -108,11 +111,43 @@ class Scores:
         """Every metric with its 95 % interval by patient."""
         return summarize([case.scores for case in self.cases], self._pooled())
 
+    def curves(self) -> dict[str, list[Curve]]:
+        """Curves with bands by patient: ``precision-recall`` and ``froc`` of boxes, ``roc`` and ``reliability`` of
+        labels.
+        """
+        found: dict[str, list[Curve]] = {}
+        boxes, labels = self._boxes(), self._labels()
+        if boxes:
+            cases, patients = list(boxes.values()), self._patients(boxes)
+            found["precision-recall"] = precision_recall_curves(cases, self.classes, patients)
+            found["froc"] = [froc_curve(cases, patients)]
+        if labels:
+            probabilities, known = map(np.stack, zip(*labels.values(), strict=True))
+            of = probabilities, known, list(self.classes.values()), self._patients(labels)
+            found |= {"roc": roc_curves(*of), "reliability": reliability_curves(*of)}
+        return {kind: curves for kind, curves in found.items() if curves}
+
+    def calibration_error(self, temperature: float) -> Interval:
+        """The ``ece`` that the probabilities would have at another temperature."""
+        labels = self._labels()
+        probabilities, known = map(np.stack, zip(*labels.values(), strict=True))
+        stated = tempered(probabilities, temperature)
+        statistic = classification_statistics(stated, known, list(self.classes.values()))["ece"]
+        return weighted_bootstrap(statistic, self._patients(labels))
+
+    def _boxes(self) -> dict[int, DetectionCase]:
+        return {i: case.boxes for i, case in enumerate(self.cases) if case.boxes is not None}
+
+    def _labels(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        return {i: case.labels for i, case in enumerate(self.cases) if case.labels is not None}
+
+    def _patients(self, numbers: Iterable[int]) -> list[str]:
+        return [self.cases[i].scores.patient for i in numbers]
+
     def _pooled(self) -> dict[str, Statistic]:
         """Metrics that no single case has; each looks only at the weights of the cases that it concerns."""
         pooled: dict[str, Statistic] = {}
-        boxes = {i: case.boxes for i, case in enumerate(self.cases) if case.boxes is not None}
-        labels = {i: case.labels for i, case in enumerate(self.cases) if case.labels is not None}
+        boxes, labels = self._boxes(), self._labels()
         if boxes:
             statistics = detection_statistics(list(boxes.values()), self.classes)
             pooled |= {name: _of_some(statistic, list(boxes)) for name, statistic in statistics.items()}

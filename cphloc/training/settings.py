@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from cphloc.metrics.direction import lower_is_better
+from cphloc import registry
+from cphloc.metrics.direction import headline, lower_is_better
+
+if TYPE_CHECKING:
+    from cphloc.recipe import Recipe
 
 Precision = Literal["auto", "32", "bf16-mixed", "16-mixed"]
+
+Strategy = Literal["ddp", "fsdp"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,8 @@ class Settings:
         minutes: time budget; the last validation is part of it, and the schedule ends with it.
         patience: validations without improvement before the training stops early.
         freeze: patterns of parameter names that are not trained.
+        strategy: how several processes share the work: each holds the whole model, or a part of it.
+        rungs: by head, the rung of the cases that its loss is a mean over; heads of several rungs are left out.
     """
 
     steps: int
@@ -48,6 +56,32 @@ class Settings:
     minutes: float | None = None
     patience: int | None = None
     freeze: Sequence[str] = ()
+    strategy: Strategy = "ddp"
+    rungs: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_recipe(cls, recipe: Recipe, strategy: Strategy = "ddp") -> Settings:
+        """The ``train`` fields of a recipe, and what it freezes; the strategy belongs to the machine."""
+        train = recipe.train
+        rungs = {name: registry.card("head", block.type).rung for name, block in recipe.model.heads.items()}
+        return cls(
+            steps=train.steps,
+            optimizer=train.optimizer.model_dump(),
+            schedule=train.schedule.model_dump(),
+            warmup_steps=train.warmup_steps,
+            precision=train.precision,
+            accumulate=train.accumulate,
+            clip_norm=train.clip_norm,
+            ema=train.ema,
+            seed=train.seed,
+            validate_every=train.validate_every or -(-train.steps // 10),
+            best=train.best or headline(recipe.task),
+            minutes=train.minutes,
+            patience=train.patience,
+            freeze=recipe.freeze,
+            strategy=strategy,
+            rungs={name: rung for name, rung in rungs.items() if rung in ("mask", "boxes")},
+        )
 
     def better(self, value: float, than: float | None) -> bool:
         """Whether ``value`` of the metric ``best`` beats ``than``; NaN beats nothing but ``None``.

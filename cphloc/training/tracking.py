@@ -1,28 +1,25 @@
 """MLflow: every event of a run goes to a file first and to the tracking server when it can be reached.
 
-``tracking.jsonl`` in the run's folder is the complete record; ``tracking.json`` says how much of it the server has.
-So a server that is down, slow or read-only costs a training nothing but a few seconds, and `push` delivers the rest
-later. This is the only module that imports mlflow, and only inside functions.
+A server that is down, slow or read-only costs a training nothing but a few seconds, and `push` (``cphloc push RUN``)
+delivers the rest later. This is the only module that imports mlflow, and only inside functions.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cphloc import paths
 from cphloc.errors import CphlocError, NotFoundError
-from cphloc.training.events import EVENTS, append, events, flat
+from cphloc.training import events as record
+from cphloc.training.events import EVENTS, STATE, Bundle, bundled, flat
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -31,13 +28,11 @@ if TYPE_CHECKING:
     from cphloc.zoo.entry import Entry
 
 ZOO_EXPERIMENT = "cphloc-zoo"
-STATE = "tracking.json"
 
 _PUSH_EVERY_SECONDS = 10.0
 _LONGEST_PAUSE_SECONDS = 600.0
-_METRICS_AT_ONCE, _PARAMS_AT_ONCE, _LONGEST_PARAM = 1000, 100, 6000
-_REFUSED = re.compile(r"[^\w\-. :/]")
-_ENVIRONMENT = {
+_METRICS_AT_ONCE, _PARAMS_AT_ONCE = 1000, 100
+ENVIRONMENT = {
     **{"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"},
     **{"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"},
 }
@@ -60,30 +55,32 @@ class Tracker:
         self._pause = _PUSH_EVERY_SECONDS
         if not (folder / STATE).exists():
             to = {"uri": tracking_uri(), "experiment": experiment, "name": name}
-            _write_state(folder, {**to, "run_id": None, "sent": 0})
+            record.write_state(folder, {**to, "run_id": None, "sent": 0})
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Record settings; nested mappings become dotted names."""
-        append(self.folder, {"event": "params", "values": {key: str(value) for key, value in flat(values).items()}})
+        record.append(
+            self.folder, {"event": "params", "values": {key: str(value) for key, value in flat(values).items()}}
+        )
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Record facts about the run."""
-        append(self.folder, {"event": "tags", "values": dict(values)})
+        record.append(self.folder, {"event": "tags", "values": dict(values)})
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Record numbers measured at ``step``; pushes when it is time."""
         stamp = int(time.time() * 1000)
-        append(self.folder, {"event": "metrics", "step": step, "time_ms": stamp, "values": dict(values)})
+        record.append(self.folder, {"event": "metrics", "step": step, "time_ms": stamp, "values": dict(values)})
         if time.monotonic() - self._pushed_at >= self._pause:
             self.push()
 
     def artifact(self, path: Path, to: str = "") -> None:
         """Record a file of the run's folder; it is read when it is pushed."""
-        append(self.folder, {"event": "artifact", "path": str(path.relative_to(self.folder)), "to": to})
+        record.append(self.folder, {"event": "artifact", "path": str(path.relative_to(self.folder)), "to": to})
 
     def end(self, status: str = "FINISHED") -> None:
         """Record how the run ended (``FINISHED``, ``FAILED`` or ``KILLED``) and push what is left."""
-        append(self.folder, {"event": "end", "status": status, "time_ms": int(time.time() * 1000)})
+        record.append(self.folder, {"event": "end", "status": status, "time_ms": int(time.time() * 1000)})
         self.push()
 
     def push(self) -> None:
@@ -98,8 +95,17 @@ class Tracker:
         self._pushed_at = time.monotonic()
 
 
-def push(folder: Path) -> int:
+def run_id(folder: Path) -> str:
+    """Id that MLflow gave to the run in ``folder``; empty while it could not be reached."""
+    return record.read_state(folder)["run_id"] or ""
+
+
+def push(folder: Path, to: str | None = None) -> int:
     """Send the recorded events that MLflow does not have yet.
+
+    Args:
+        folder: of the run.
+        to: another tracking server than the one at which the run began; it gets everything.
 
     Returns:
         how many were sent.
@@ -111,18 +117,20 @@ def push(folder: Path) -> int:
     if not (folder / STATE).is_file():
         msg = f"{folder}: no {STATE} here; give the folder of a run"
         raise NotFoundError(msg)
-    state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-    waiting = events(folder)[state["sent"] :]
+    state = record.read_state(folder)
+    if to is not None and to != state["uri"]:
+        state |= {"uri": to, "run_id": None, "sent": 0}
+    waiting = record.events(folder)[state["sent"] :]
     if not waiting:
         return 0
-    with _reaching(state["uri"], f"the run is kept in {folder / EVENTS}, push it later"):
+    with _reaching(state["uri"], f"the run is kept in {folder / EVENTS}; send it later: cphloc push {folder}"):
         client = _client(state["uri"])
         if state["run_id"] is None:
             experiment = _experiment(client, state["uri"], state["experiment"])
             state["run_id"] = client.create_run(experiment, run_name=state["name"]).info.run_id
-            _write_state(folder, state)
-        _send(client, state["run_id"], folder, waiting)
-    _write_state(folder, state | {"sent": state["sent"] + len(waiting)})
+            record.write_state(folder, state)
+        _send(client, state["run_id"], folder, bundled(waiting))
+    record.write_state(folder, state | {"sent": state["sent"] + len(waiting)})
     return len(waiting)
 
 
@@ -194,23 +202,15 @@ def _model_version(client: MlflowClient, name: str, separator: str | None, wante
     return max(client.search_model_versions(f"name = '{name}'"), key=lambda version: int(version.version))
 
 
-def start_ui(port: int = 5000) -> tuple[subprocess.Popen[bytes] | None, str]:
-    """Start the MLflow UI on the project's store; nothing is started where that is a server already.
-
-    Returns:
-        the process, to be terminated by the caller, and the address of the zoo's experiment.
+def zoo_experiment() -> str:
+    """Id of the experiment that holds the summary runs of published entries, made where it is new.
 
     Raises:
         CphlocError: the store cannot be opened.
     """
     uri = tracking_uri()
     with _reaching(uri, "see MLFLOW_TRACKING_URI"):
-        experiment = _experiment(_client(uri), uri, ZOO_EXPERIMENT)
-    if uri.startswith(("http://", "https://")):
-        return None, f"{uri.rstrip('/')}/#/experiments/{experiment}"
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1"]
-    process = subprocess.Popen([*command, "--port", str(port)], env={**_ENVIRONMENT, **os.environ})
-    return process, f"http://127.0.0.1:{port}/#/experiments/{experiment}"
+        return _experiment(_client(uri), uri, ZOO_EXPERIMENT)
 
 
 @contextmanager
@@ -236,12 +236,14 @@ def _log_entry(client: MlflowClient, run_id: str, entry: Entry, folder: Path) ->
     params = flat({key: plain[key] for key in kept} | plain["origin"])
     params["recipe_sha256"] = entry.files["recipe.yaml"].sha256
     for key, value in params.items():
-        client.log_param(run_id, _REFUSED.sub("_", key), _short(str(value)))
-    measured = {name: Interval(m.value, m.low, m.high, m.n) for name, m in entry.evaluation.metrics.items() if m.n}
+        client.log_param(run_id, record.key_of(key), record.shortened(str(value)))
+    tables = {"": entry.evaluation.metrics, **{f"/{c}": t for c, t in entry.evaluation.per_class.items()}}
+    every = {f"{name}{of_class}": m for of_class, table in tables.items() for name, m in table.items()}
+    measured = {name: Interval(m.value, m.low, m.high, m.n, m.n_undefined) for name, m in every.items() if m.n}
     metrics = tracking_metrics(measured, entry.evaluation.split)
     metrics |= {"speed/ms_per_case": entry.speed.ms_per_case, "size/peak_ram_mb": entry.size.peak_ram_mb}
     for key, value in {**metrics, "size/params_m": entry.size.parameters / 1e6}.items():
-        client.log_metric(run_id, _REFUSED.sub("_", key), value)
+        client.log_metric(run_id, record.key_of(key), value)
     with tempfile.TemporaryDirectory() as place:
         model = Path(place) / "model"
         served = {"loader_module": "cphloc.zoo.served", "pip_requirements": ["cphloc"]}
@@ -254,7 +256,7 @@ def _log_entry(client: MlflowClient, run_id: str, entry: Entry, folder: Path) ->
 
 
 def _client(uri: str) -> MlflowClient:
-    for name, value in _ENVIRONMENT.items():
+    for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     from mlflow.tracking import MlflowClient
 
@@ -269,44 +271,22 @@ def _experiment(client: MlflowClient, uri: str, name: str) -> str:
     if known is not None:
         return known.experiment_id
     beside = (Path(uri.removeprefix("sqlite:///")).resolve().parent / "mlartifacts").as_uri()
-    return client.create_experiment(name, artifact_location=beside if uri.startswith("sqlite:") else None)
+    tags = {"mlflow.experimentKind": "custom_model_development"}  # else the UI opens it among chats and prompts
+    return client.create_experiment(name, beside if uri.startswith("sqlite:") else None, tags)
 
 
-def _send(client: MlflowClient, run_id: str, folder: Path, waiting: Iterable[Mapping[str, Any]]) -> None:
+def _send(client: MlflowClient, run_id: str, folder: Path, bundle: Bundle) -> None:
     from mlflow.entities import Metric, Param, RunTag
 
-    metrics, params, tags, artifacts, end = [], [], [], {}, None
-    for event in waiting:
-        match event["event"]:
-            case "metrics":
-                when = event["time_ms"], event["step"]
-                metrics += [Metric(_REFUSED.sub("_", key), value, *when) for key, value in event["values"].items()]
-            case "params":
-                params += [Param(_REFUSED.sub("_", key), _short(value)) for key, value in event["values"].items()]
-            case "tags":
-                tags += [RunTag(key, value) for key, value in event["values"].items()]
-            case "artifact":
-                artifacts[event["path"]] = event["to"]
-            case "end":
-                end = event
+    params = [Param(record.key_of(key), record.shortened(value)) for key, value in bundle.params.items()]
+    metrics = [Metric(record.key_of(key), *rest) for key, *rest in bundle.metrics]
     for start in range(0, len(params), _PARAMS_AT_ONCE):
         client.log_batch(run_id, params=params[start : start + _PARAMS_AT_ONCE])
-    client.log_batch(run_id, tags=tags)
+    client.log_batch(run_id, tags=[RunTag(key, value) for key, value in bundle.tags.items()])
     for start in range(0, len(metrics), _METRICS_AT_ONCE):
         client.log_batch(run_id, metrics=metrics[start : start + _METRICS_AT_ONCE])
-    for path, to in artifacts.items():
+    for path, to in bundle.artifacts.items():
         client.log_artifact(run_id, str(folder / path), to or None)
     client.update_run(run_id, "RUNNING")
-    if end is not None:
-        client.set_terminated(run_id, end["status"], end_time=end["time_ms"])
-
-
-def _short(value: str) -> str:
-    """MLflow cuts long values without a word; this says where the whole value stands."""
-    whole = "... (whole in recipe.yaml)"
-    return value if len(value) <= _LONGEST_PARAM else value[: _LONGEST_PARAM - len(whole)] + whole
-
-
-def _write_state(folder: Path, state: Mapping[str, Any]) -> None:
-    with paths.atomic(folder / STATE) as draft:
-        draft.write_text(json.dumps(state, indent=2), encoding="utf-8")
+    if bundle.end is not None:
+        client.set_terminated(run_id, bundle.end["status"], end_time=bundle.end["time_ms"])

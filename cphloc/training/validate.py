@@ -9,11 +9,23 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from cphloc.annotation import Annotation, Rung
 from cphloc.data.cache import PreparedCase
+from cphloc.data.prepare import PreparedCases
+from cphloc.geometry import Geometry
 from cphloc.inference import infer
 from cphloc.model import Model
+from cphloc.targets import Prediction
 from cphloc.training.fit import Validation
 from cphloc.training.scores import Found, Scored, Scores, score
+
+_RUNGS = {
+    "mask": Rung.MASK,
+    "boxes": Rung.BOXES,
+    "box_classes": Rung.BOXES,
+    "region": Rung.REGION,
+    "label": Rung.LABEL,
+}
 
 
 class Validator:
@@ -25,33 +37,48 @@ class Validator:
         patch: window ``(*S)``; larger cases are predicted window by window.
     """
 
-    def __init__(self, cases: Sequence[PreparedCase], classes: Mapping[int, str], patch: Sequence[int] | None) -> None:
+    def __init__(self, cases: PreparedCases, classes: Mapping[int, str], patch: Sequence[int]) -> None:
         self.cases = cases
         self.classes = dict(classes)
-        self.patch = patch
+        self.patch = tuple(patch)
 
     def __call__(self, model: Model) -> Validation:
         """Metrics of ``model``, which is in evaluation mode, over the cases of all processes."""
         rank, ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-        scored = [self.score(model, self.cases[i]) for i in range(rank, len(self.cases), ranks)]
+        scored = [self.score(model, i) for i in range(rank, len(self.cases), ranks)]
         if ranks > 1:
             gathered: list[Any] = [None] * ranks
             dist.all_gather_object(gathered, scored)
             scored = [case for part in gathered for case in part]
         scores = Scores(sorted(scored, key=lambda case: case.scores.id), self.classes)
-        return Validation(scores.values(), scores.rows)
+        return Validation(scores.values(), scores.rows, scores)
 
-    def score(self, model: Model, case: PreparedCase) -> Scored:
+    def score(self, model: Model, number: int) -> Scored:
         """Predict one case and compare it with its annotation."""
-        shape = case.image.shape[1:]
-        known = case.annotation.completed(shape, len(self.classes))
-        return score(case.id, case.id, self.found(model, case), known, case.geometry, self.classes)
+        case, patient = self.cases[number], self.cases.cases[number].patient
+        known = case.annotation.completed(case.image.shape[1:], len(self.classes))
+        return score(case.id, patient, self.found(model, case), known, case.geometry, self.classes)
+
+    def names(self, model: Model, channels: int) -> set[str]:
+        """Metrics that a validation will give: those of a blank image that is annotated as far as any case is."""
+        model.eval()
+        geometry = Geometry.regular(self.patch, unit=self.cases[0].geometry.unit)
+        found = self._found(infer(model, torch.zeros(1, channels, *self.patch), self.patch))
+        whole = Annotation(mask=np.ones(self.patch, np.uint8)).completed(self.patch, len(self.classes))
+        strongest = max(case.annotation.rung or 0 for case in self.cases)
+        given = {part: getattr(whole, part) for part, rung in _RUNGS.items() if rung <= strongest}
+        scored = score("", "", found, Annotation(**given), geometry, self.classes)
+        return set(Scores([scored], self.classes).values())
 
     def found(self, model: Model, case: PreparedCase) -> Found:
         """What the model finds in a case, in the model's frame."""
         image = torch.from_numpy(np.array(case.image)).to(next(model.parameters()).device)
+        return self._found(infer(model, image[None], self.patch))
+
+    @staticmethod
+    def _found(predictions: Mapping[str, Prediction]) -> Found:
         parts: dict[str, np.ndarray] = {}
-        for prediction in infer(model, image[None], self.patch).values():
+        for prediction in predictions.values():
             if prediction.mask_probabilities is not None:
                 parts["mask"] = prediction.mask_probabilities[0].argmax(0).cpu().numpy().astype(np.uint8)
             if prediction.detections is not None:

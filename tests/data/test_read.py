@@ -71,10 +71,64 @@ def test_nifti_rescale_and_byte_order(tmp_path, byte_order: str):
     np.testing.assert_allclose(read_volume(tmp_path / "scan.nii").array[0], np.asarray(proxy).T)
 
 
-def test_nifti_2_is_named(tmp_path):
-    nibabel.save(nibabel.Nifti2Image(np.zeros((3, 4, 5), np.int16), np.eye(4)), tmp_path / "scan.nii")
-    with pytest.raises(DataError, match="is NIfTI-2"):
-        read_volume(tmp_path / "scan.nii")
+def _turned(degrees: float, axis: int, spacing_mm: tuple[float, ...], corner: tuple[float, ...]) -> np.ndarray:
+    """``(4, 4)`` affine turned about one world axis."""
+    i, j = (a for a in range(3) if a != axis)
+    affine = np.eye(4)
+    affine[[i, j, i, j], [i, j, j, i]] = np.cos(np.radians(degrees)) * np.array([1, 1, 0, 0])
+    affine[i, j], affine[j, i] = -np.sin(np.radians(degrees)), np.sin(np.radians(degrees))
+    affine[:3, :3] *= spacing_mm
+    affine[:3, 3] = corner
+    return affine
+
+
+FORMS = _turned(20, 0, (2.0, 2.0, 3.0), (10, 20, 30)), _turned(35, 2, (2.0, -2.0, 3.0), (1, 2, 3))
+
+
+@pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image], ids=["NIfTI-1", "NIfTI-2"])
+@pytest.mark.parametrize("codes", [(1, 0), (0, 1), (1, 1), (2, 1), (4, 2)], ids="sform {0[0]} qform {0[1]}".format)
+@pytest.mark.parametrize("dtype", [np.int16, np.int64, np.float64], ids=lambda t: t.__name__)
+def test_the_sform_counts_before_the_qform_as_in_nibabel(tmp_path, kind, codes, dtype):
+    stored = np.arange(60).reshape(3, 4, 5).astype(dtype)
+    image = kind(stored, None, dtype=dtype)
+    image.set_sform(FORMS[0], code=codes[0])
+    image.set_qform(FORMS[1], code=codes[1])
+    image.header.set_slope_inter(0.25, 7) if dtype is np.int16 else None
+    nibabel.save(image, tmp_path / "scan.nii.gz")
+    truth, volume = nibabel.load(tmp_path / "scan.nii.gz"), read_volume(tmp_path / "scan.nii.gz")
+    np.testing.assert_allclose(_itk_order(volume.geometry), LPS_TO_RAS @ truth.affine, atol=1e-4)
+    np.testing.assert_allclose(volume.array[0], np.asarray(truth.dataobj).T, rtol=1e-6)
+
+
+def test_nifti_in_micrometres_and_without_any_form(tmp_path):
+    image = nibabel.Nifti1Image(np.zeros((3, 4, 5), np.int16), np.diag([250.0, 250.0, 500.0, 1.0]))
+    image.header.set_xyzt_units("micron")
+    nibabel.save(image, tmp_path / "microscope.nii")
+    assert read_volume(tmp_path / "microscope.nii").geometry.spacing_mm == pytest.approx((0.5, 0.25, 0.25))
+    image = nibabel.Nifti1Image(np.zeros((3, 4, 5), np.int16), None)
+    image.header["pixdim"][1:4] = 1.5, 2.0, 4.0
+    image.header["sform_code"] = image.header["qform_code"] = 0
+    nibabel.save(image, tmp_path / "plain.nii")
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(tmp_path / "plain.nii"))
+    reader.ReadImageInformation()
+    grid = read_volume(tmp_path / "plain.nii").geometry
+    assert grid.spacing_mm[::-1] == pytest.approx(reader.GetSpacing())
+    np.testing.assert_allclose(grid.direction[:, ::-1].ravel(), reader.GetDirection())
+
+
+def test_a_line_and_a_broken_quaternion_are_no_image(tmp_path):
+    nibabel.save(nibabel.Nifti1Image(np.zeros(7, np.int16), np.eye(4)), tmp_path / "line.nii")
+    with pytest.raises(DataError, match=r"line\.nii: cannot be read \(it holds a line of 7 values"):
+        read_volume(tmp_path / "line.nii")
+    image = nibabel.Nifti1Image(np.zeros((3, 4, 5), np.int16), np.eye(4))
+    image.set_sform(None, 0)
+    image.set_qform(np.eye(4), 1)
+    content = bytearray(image.to_bytes())
+    content[256:260] = np.float32(np.nan).tobytes()
+    (tmp_path / "turned.nii").write_bytes(content)
+    with pytest.raises(DataError, match=r"turned\.nii: cannot be read"):
+        read_volume(tmp_path / "turned.nii")
 
 
 def test_a_metaimage_with_a_flipped_transform_matrix(tmp_path):
@@ -220,7 +274,7 @@ class TestMask:
     def test_on_another_grid_it_is_an_error_unless_resampling_is_wanted(self, tmp_path):
         shifted = OBLIQUE.crop((0, 0, 1), OBLIQUE.shape)
         path = self.write(tmp_path / "mask.nii.gz", self.labels, shifted)
-        with pytest.raises(DataError, match=r"mask lies on another grid .* say resampled=True"):
+        with pytest.raises(DataError, match=r"mask lies on another grid .* resample the mask onto the image"):
             read_mask(path, OBLIQUE)
         np.testing.assert_array_equal(read_mask(path, OBLIQUE, resampled=True)[:, :, 1:], self.labels[:, :, :-1])
 

@@ -6,11 +6,13 @@ import pytest
 from cphloc.metrics.classification import auc
 from cphloc.metrics.detection import DetectionCase, match, mean_average_precision
 from cphloc.metrics.evaluation import (
+    attention_scores,
     classification_statistics,
     detection_scores,
     detection_statistics,
     segmentation_scores,
 )
+from cphloc.metrics.lesions import match_lesions
 from cphloc.metrics.segmentation import dice
 from cphloc.metrics.surface import surface_distances
 
@@ -28,8 +30,30 @@ def test_segmentation_scores_average_over_the_classes_that_are_there(shape) -> N
     assert np.isnan(found["dice/tumour"])
     assert found["hd95_mm/left lung"] == surface_distances(prediction, reference, spacing_mm, 1).hausdorff(95)
     assert ("volume_error_ml" in found) == (len(shape) == 3)
+    lesions = match_lesions(prediction, reference, 1)
+    assert (found["lesion_f1/left lung"], found["lesion_pq/left lung"]) == (lesions.f1, lesions.panoptic_quality)
+    assert found["volume_error/left lung"] == pytest.approx((prediction == 1).sum() / (reference == 1).sum() - 1)
     alone = segmentation_scores(prediction, reference, spacing_mm, {1: "left lung"})
     assert not any(name.endswith("lung") for name in alone)
+
+
+@SHAPES
+def test_attention_beside_one_of_two_lesions(shape) -> None:
+    """All attention is one voxel before a lesion of which there are two, in other slices."""
+    attention, region = np.zeros(shape), np.zeros(shape)
+    low = np.full((2, len(shape)), [[2], [7]])
+    boxes = np.concatenate([low, low + 2], axis=1)
+    for box in boxes:
+        region[tuple(slice(a, b) for a, b in zip(box[: len(shape)], box[len(shape) :], strict=True))] = 1
+    attention[(2,) * (len(shape) - 1) + (1,)] = 1.0
+    found = attention_scores(attention, region, (4.0,) * len(shape), boxes)
+    assert (found["attention_mass"], found["pointing"], found["lesion_recall"]) == (0, 0, 0)
+    assert found["pointing_near"] == 1, "one voxel of 4 mm"
+    assert attention_scores(attention, region, (11.0,) * len(shape))["pointing_near"] == 0
+    assert attention_scores(attention, region)["pointing_near"] == 1, "one pixel of fifteen"
+    assert found.get("slice_hit") == (1.0 if len(shape) == 3 else None)
+    on_one = np.roll(attention, 1, axis=-1)
+    assert attention_scores(on_one, region, boxes=boxes)["lesion_recall"] == 0.5
 
 
 @pytest.mark.parametrize("dims", [2, 3])
@@ -45,6 +69,20 @@ def test_detection_statistics_pool_all_cases_and_froc_asks_for_the_class(dims) -
     assert statistics["froc"](ones) == pytest.approx(2 / 3)
     assert statistics["froc"](np.array([1, 0])) == 1
     assert detection_scores(swapped, [1, 2]) == {"case_ap50": 0.0, "case_recall50": 0.0}
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_an_image_is_as_suspicious_as_its_best_box(dims) -> None:
+    """Scikit-learn's AUC of the best score of each image; one without a box scores below all others."""
+    roc_auc_score = pytest.importorskip("sklearn.metrics").roc_auc_score
+    box, none = np.array([[0] * dims + [9] * dims]), np.zeros((0, 2 * dims))
+    scores, there = [[0.9, 0.2], [], [0.3, 0.6], [0.2], []], [1, 1, 0, 1, 0]
+    cases = [
+        DetectionCase(np.repeat(box, len(s), axis=0), s, [1] * len(s), box if t else none, [1] * t)
+        for s, t in zip(scores, there, strict=True)
+    ]
+    found = detection_statistics(cases, {1: "mass"})["image_auc"](np.ones(5))
+    assert found == roc_auc_score(there, [max(s, default=0) for s in scores])
 
 
 def test_classification_statistics_average_over_defined_classes() -> None:

@@ -95,6 +95,7 @@ def test_a_training_lowers_the_loss_and_leaves_best_and_last(tmp_path):
     validated = [(step, m["val/loss"]) for step, m in seen if "val/loss" in m]
     assert [step for step, _ in validated] == [20, 40, 60]
     assert validated[-1][1] < validated[0][1] < 0.75
+    assert {"system/cpu_cores", "system/peak_ram_mb", "train/lr"} <= set().union(*(metrics for _, metrics in seen))
     assert outcome.stopped == "steps"
     assert outcome.best["loss"] == min(loss for _, loss in validated)
 

@@ -1,57 +1,94 @@
-"""Two processes on this machine, talking by gloo, train what one does."""
+"""Two processes on this machine, talking by gloo, train what one does, each with the whole model or half of it."""
 
 from __future__ import annotations
 
+import itertools
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from cphloc.errors import InputError
+from cphloc.recipe import load
 from cphloc.training import checkpoint, processes
+from cphloc.training.preparation import prepare
+from cphloc.training.train import train
 
-SCRIPT = """
-import sys
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-from dataclasses import replace
-import torch
-from torch import nn
-from test_fit import SETTINGS, batches_of, held_out
-from cphloc.training import processes
-from cphloc.training.fit import fit
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 
-class Model(nn.Module):
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.conv = nn.Conv2d(1, 2, 3, padding=1)
-    def raws(self, image):
-        return {{"mask": self.conv(image)}}
-    def loss(self, raws, targets):
-        return {{"loss": nn.functional.cross_entropy(raws["mask"], targets.masks)}}
 
-processes.start()
-folder = Path(processes.from_first(lambda: sys.argv[1]))
-outcome = fit(Model(), batches_of(2, per_batch=4), held_out(2), replace(SETTINGS, steps=6, validate_every=3), folder)
-assert outcome.step == 6 and outcome.best["loss"] > 0
-"""
+def started(folder, launcher, strategy, stop_at=0):
+    """Train in ``folder`` in one process, or in two."""
+    folder.mkdir(exist_ok=True)
+    script = str(Path(__file__).parent / "sharing.py")
+    subprocess.run([sys.executable, *launcher, script, str(folder), strategy, str(stop_at)], check=True, timeout=600)
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_weights_of_one(tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT.format(tests=str(Path(__file__).parent)))
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    for name, launcher in (("one", []), ("two", torchrun)):
-        (tmp_path / name).mkdir()
-        command = [sys.executable, *launcher, str(script), str(tmp_path / name)]
-        subprocess.run(command, check=True, timeout=600)
-    one, two = (checkpoint.load(tmp_path / name / checkpoint.LAST)[0] for name in ("one", "two"))
-    assert one.keys() == two.keys()
-    assert all(torch.allclose(one[key], two[key], atol=1e-5) for key in one)
+def test_two_processes_give_the_weights_and_metrics_of_one_whole_or_sharded(tmp_path):
+    started(tmp_path / "one", [], "ddp")
+    started(tmp_path / "ddp", TORCHRUN, "ddp")
+    started(tmp_path / "fsdp", TORCHRUN, "fsdp", stop_at=2)
+    started(tmp_path / "fsdp", TORCHRUN, "fsdp")
+    for name in (checkpoint.LAST, checkpoint.BEST):
+        one, facts = checkpoint.load(tmp_path / "one" / name)
+        for strategy in ("ddp", "fsdp"):
+            two, found = checkpoint.load(tmp_path / strategy / name)
+            assert one.keys() == two.keys()
+            assert all(torch.allclose(one[key], two[key], atol=1e-5) for key in one), (strategy, name)
+            if name == checkpoint.BEST:
+                assert found["metrics"]["loss"] == pytest.approx(facts["metrics"]["loss"], abs=1e-5)
+
+
+@pytest.mark.slow
+def test_the_command_gives_the_same_with_cases_of_uneven_number_and_annotation(at_work):
+    """Three validation cases for two processes, and batches in which one process has no mask to learn from."""
+    recipe = {
+        **{"name": "shared", "task": "segmentation", "dims": 2},
+        "data": {
+            **{"type": "phantom", "size": [32, 32], "patch": [32, 32], "cases": {"train": 6, "val": 3, "test": 1}},
+            **{"annotated": {"mask": 0.5}, "diameter_mm": [6.0, 10.0], "workers": 0},
+        },
+        "model": {
+            "backbone": {"type": "conv_encoder", "widths": [4, 8]},
+            "heads": {"mask": {"type": "unet", "classes": {1: "mass"}, "loss": {"type": "dice_ce"}}},
+        },
+        "train": {"steps": 9, "batch": 2, "validate_every": 3, "precision": "32"},
+    }
+    (at_work / "shared.yaml").write_text(yaml.safe_dump(recipe))
+    batches = prepare(load("shared.yaml")).batches()(0, 0, 1)
+    annotated = {tuple(batch.targets.has_mask.tolist()) for batch in itertools.islice(batches, 9)}
+    assert {(True, False), (False, True)} & annotated, "one process has no mask"
+    command = [sys.executable, "-m", "cphloc.cli", "train", "shared.yaml", "--json"]
+    made = {}
+    for name in ("one", "ddp", "fsdp"):
+        shared = [] if name == "one" else ["--devices", "2", "--strategy", name]
+        done = subprocess.run([*command, *shared], check=False, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr
+        made[name] = json.loads(done.stdout)
+    weights = {name: checkpoint.load(Path(run["folder"]) / checkpoint.LAST)[0] for name, run in made.items()}
+    rows = {name: (Path(run["folder"]) / "cases.csv").read_text().count("\n") for name, run in made.items()}
+    for name in ("ddp", "fsdp"):
+        for metric, value in made["one"]["metrics"].items():
+            assert metric == "train/seconds" or made[name]["metrics"][metric] == pytest.approx(value, abs=1e-3), metric
+        assert all(torch.allclose(weights["one"][key], weights[name][key], atol=1e-4) for key in weights["one"])
+        assert rows[name] == rows["one"] == 4
+
+
+def test_a_batch_that_cannot_be_shared_and_a_lonely_shard_are_refused_before_anything_is_made(
+    tiny, at_work, monkeypatch
+):
+    with pytest.raises(InputError, match="add --devices N"):
+        train(tiny, strategy="fsdp")
+    monkeypatch.setattr(processes, "count", lambda: 3)
+    with pytest.raises(InputError, match="2 cannot be shared by 3 processes"):
+        prepare(load(tiny))
+    assert list(at_work.iterdir()) == []
 
 
 def test_several_machines_need_torchrun(monkeypatch):
@@ -62,5 +99,39 @@ def test_several_machines_need_torchrun(monkeypatch):
 
 def test_another_number_of_processes_than_torchrun_started_is_refused(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(InputError, match="torchrun started 2 processes"):
+    with pytest.raises(InputError, match="2 processes were started"):
         processes.start(devices=3)
+
+
+def test_what_srun_started_is_understood(monkeypatch):
+    """The variables that SLURM documents for the third of four tasks, two on each of two machines."""
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "")
+    slurm = {
+        "NODELIST": "node[03-04]",
+        "JOB_ID": "1234567",
+        "NTASKS": "4",
+        "PROCID": "2",
+        "LOCALID": "0",
+        "NODEID": "1",
+    }
+    for name, value in {**slurm, "STEP_NUM_TASKS": "4", "STEP_NUM_NODES": "2"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    joined = []
+    monkeypatch.setattr(processes.dist, "is_initialized", lambda: False)
+    monkeypatch.setattr(processes.dist, "init_process_group", joined.append)
+    monkeypatch.setattr(processes.atexit, "register", lambda function: None)
+    processes.start()
+    assert joined == ["gloo"]
+    assert (processes.count(), processes.on_this_machine(), os.environ["RANK"]) == (4, 2, "2")
+    assert os.environ["MASTER_ADDR"] == "node03"
+
+
+def test_a_batch_script_of_slurm_is_no_process_of_many(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.delenv("SLURM_STEP_NUM_TASKS", raising=False)
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    processes.start()
+    assert processes.count() == 1

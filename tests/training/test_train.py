@@ -3,42 +3,28 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
+from cphloc.cli import main
 from cphloc.errors import InputError, NotFoundError
 from cphloc.training import checkpoint
+from cphloc.training.evaluate import evaluate
 from cphloc.training.run import Run
 from cphloc.training.train import train
 
-RECIPE = {
-    "name": "tiny",
-    "task": "segmentation",
-    "dims": 3,
-    "data": {"type": "hippocampus", "root": "sample", "patch": [16, 16, 16], "workers": 0},
-    "model": {
-        "backbone": {"type": "conv_encoder", "widths": [4, 8]},
-        "heads": {"mask": {"type": "unet", "classes": {1: "anterior", 2: "posterior"}, "loss": {"type": "dice_ce"}}},
-    },
-    "train": {
-        "steps": 4,
-        "batch": 2,
-        "optimizer": {"type": "AdamW", "lr": 1e-3},
-        "validate_every": 2,
-        "precision": "32",
-    },
-}
-
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, mlflow_store):
+def finished(tmp_path_factory, mlflow_store, tiny):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("work"))
         patch.setenv("CPHLOC_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("MLFLOW_TRACKING_URI", mlflow_store)
-        yield train(RECIPE)
+        yield train(tiny)
 
 
 def test_the_run_holds_everything_that_publishing_and_resuming_need(finished):
@@ -69,13 +55,50 @@ def test_mlflow_has_settings_curves_facts_and_files(finished):
     assert client.get_experiment(run.info.experiment_id).name == "cphloc/tiny"
     assert run.info.status == "FINISHED"
     assert run.data.params["train.optimizer.type"] == "AdamW"
-    assert run.data.params["recipe_sha256"] == finished.recipe.sha256
+    recipe = Path(client.download_artifacts(state["run_id"], "recipe.yaml")).read_bytes()
+    assert run.data.params["recipe_sha256"] == hashlib.sha256(recipe).hexdigest() == finished.recipe.sha256
+    assert run.data.params["seed"] == "0"
+    assert {"git_commit", "python", "device", "splits.train"} <= set(run.data.params)
+    assert not any(isinstance(value, dict) for value in run.data.params.values())
     assert len(run.data.params["data_fingerprint"]) == 64
     assert run.data.params["packages.torch"].startswith(torch.__version__.split("+")[0])
     assert [m.step for m in client.get_metric_history(state["run_id"], "val/dice")] == [2, 4]
     assert "size/params_m" in run.data.metrics
     artifacts = {file.path for file in client.list_artifacts(state["run_id"])}
     assert {"recipe.yaml", "facts.json", "metrics.json", "cases.csv", "pictures"} <= artifacts
+
+
+def test_the_same_evaluation_twice_gives_the_same_numbers_and_is_kept(finished):
+    first, second = evaluate(finished), evaluate(finished.id)
+    assert first.rows == second.rows
+    assert {k: v for k, v in first.facts.items() if k != "speed"} == {
+        k: v for k, v in second.facts.items() if k != "speed"
+    }
+    files = {f"evaluation-test.{suffix}" for suffix in ("json", "csv")}
+    files |= {f"pictures/test-{place}.png" for place in ("worst", "median", "best")}
+    assert all((finished.folder / file).is_file() for file in files)
+    state = json.loads((finished.folder / "tracking.json").read_text())
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(state["uri"])
+    assert {"pictures/test-worst.png"} <= {f.path for f in client.list_artifacts(state["run_id"], "pictures")}
+    logged = client.get_run(state["run_id"]).data.metrics
+    dice = first.facts["metrics"]["dice"]
+    assert [logged[f"test/dice{end}"] for end in ("", "_ci_low", "_ci_high")] == [
+        dice[k] for k in ("value", "low", "high")
+    ]
+    assert {"speed/ms_per_case", "size/peak_ram_mb"} <= set(logged)
+
+
+def test_an_evaluation_of_the_shipped_entry_is_written_where_it_is_told(finished, tmp_path, capsys):
+    out = tmp_path / "out"
+    command = ["evaluate", "unet3d-hippocampus", "--root", "sample", "--split", "val"]
+    assert main([*command, "--out", str(out)]) == 0
+    assert "pictures beside it" in capsys.readouterr().out
+    assert json.loads((out / "evaluation-val.json").read_text())["metrics"]["dice"]["value"] > 0.7
+    assert {path.name for path in (out / "pictures").iterdir()} == {f"val-{p}.png" for p in ("worst", "median", "best")}
+    assert main(["evaluate", str(finished.folder), "--out", str(out)]) == 2
+    assert "leave --out out" in capsys.readouterr().err
 
 
 def test_a_run_opens_by_id_and_by_folder(finished):
@@ -90,3 +113,12 @@ def test_a_finished_run_resumes_to_itself_and_refuses_another_recipe(finished):
         train(resume=finished.id, overrides={"train.steps": 9})
     with pytest.raises(InputError, match="give a recipe to train"):
         train()
+
+
+def test_a_budget_of_minutes_ends_in_time_with_a_usable_run(tiny, at_work):
+    budget = {"train.minutes": 0.2, "train.steps": 100_000, "train.validate_every": 100_000}
+    run = train(tiny, budget)
+    assert 5 < run.metrics["train/seconds"] < 14, "twelve seconds, preparation and validations included"
+    assert run.metrics["train/steps"] < 100_000
+    assert evaluate(run, "val").facts["metrics"]["dice"]["n"] > 0
+    assert train(resume=run).metrics == run.metrics

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cphloc.data.case import Case, Marks
+from cphloc.data.case import Case, Marks, marks_or_problem
 from cphloc.data.dataset import Dataset, Split, find_root
 from cphloc.errors import DataError
 
@@ -50,21 +50,24 @@ class Coco(Dataset):
     def _cases(self, split: Split) -> list[Case]:
         content = self._read(split)
         path = self.root / self.annotations.format(split=split)
-        boxes: dict[Any, list[tuple[int, tuple[float, ...]]]] = defaultdict(list)
+        items: dict[Any, list[dict[str, Any]]] = defaultdict(list)
         for item in content["annotations"]:
             if not item.get("iscrowd"):
-                boxes[item.get("image_id")].append(self._box(item, path))
-        known = {image["id"] for image in content["images"]}
-        strays = set(boxes) - known
+                items[item.get("image_id")].append(item)
+        strays = set(items) - {image["id"] for image in content["images"]}
         if strays:
             msg = f"{path}: annotates image id {min(strays, key=str)}, which `images` does not list; add or remove it"
             raise DataError(msg)
-        return [self._case(image, boxes[image["id"]]) for image in content["images"]]
+        return [self._case(image, items[image["id"]], path) for image in content["images"]]
 
-    def _case(self, image: dict[str, Any], found: list[tuple[int, tuple[float, ...]]]) -> Case:
+    def _case(self, image: dict[str, Any], items: list[dict[str, Any]], path: Path) -> Case:
         name = Path(image["file_name"]).with_suffix("").as_posix()
-        marks = Marks(boxes=tuple(box for _, box in found), box_classes=tuple(number for number, _ in found))
+        marks = marks_or_problem(lambda: self._marks(items, path))
         return Case(name, str(image.get("patient", name)), (self.images / image["file_name"],), marks)
+
+    def _marks(self, items: list[dict[str, Any]], path: Path) -> Marks:
+        found = [self._box(item, path) for item in items]
+        return Marks(boxes=tuple(box for _, box in found), box_classes=tuple(number for number, _ in found))
 
     def _box(self, item: dict[str, Any], path: Path) -> tuple[int, tuple[float, ...]]:
         try:

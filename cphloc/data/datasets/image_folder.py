@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Literal
 
 from cphloc.annotation import class_names
 from cphloc.argument_types import PositiveFloat, PositiveInt, UnitInterval
-from cphloc.data.case import Case, Marks, one_hot
-from cphloc.data.dataset import (
-    SPLITS,
-    Dataset,
-    Split,
-    find_root,
-    hashed_split,
-    read_table,
-)
+from cphloc.data.case import Case, Marks, marks_or_problem, one_hot
+from cphloc.data.dataset import SPLITS, Dataset, Split, find_root, hashed_split, read_table
 from cphloc.errors import DataError, did_you_mean
+
+_DICOM = (".dcm", ".dicom", ".ima")
+_UNNAMED = "(no file named)"
 
 
 class ImageFolder(Dataset):
@@ -30,7 +27,10 @@ class ImageFolder(Dataset):
     ``case``              optional name; by default the file's
     ``patient``           optional; all cases of a patient fall into one split
     ``split``             optional ``train``, ``val`` or ``test``; where empty, a hash of the patient decides
-    ``mask``              optional file, whole numbers 0..K (0 and 255 in pictures), or a DICOM RTSTRUCT (``.dcm``)
+    ``mask``              optional file, whole numbers 0..K (0 and 255 in pictures), or a DICOM RTSTRUCT or SEG
+    ``instances``         optional file whose values number the objects, so that touching ones stay apart
+    ``instance_classes``  their classes, ``mass;cyst`` for objects 1 and 2; not needed where there is one class
+    ``instances_<class>``  optional, instead: one such file per class
     ``region``            optional file of where the finding may lie
     ``label``             optional class names present, separated by ``;``, or ``none``
     ``boxes``             optional JSON ``[[class, lo..., hi...], ...]``: voxel edges in array order; ``[]`` is none
@@ -43,7 +43,7 @@ class ImageFolder(Dataset):
         channels: names of the channels.
         dims: 2 for pictures, 3 for volumes.
         voxel_mm: voxel size in array order for files that state none.
-        rois: name of a region in the RTSTRUCTs, with wildcards -> class; by default the names of the classes.
+        rois: name of a region in the RTSTRUCTs or SEGs, with wildcards -> class; by default the names of the classes.
         laterality: whether classes name a side of the body.
         val: fraction of the patients without a split that validate.
         test: fraction of them that test.
@@ -84,11 +84,7 @@ class ImageFolder(Dataset):
         return [case for case, chosen in cases if chosen == split]
 
     def _case(self, row: Mapping[str, str], columns: Sequence[str], where: str) -> tuple[Case, str]:
-        empty = [c for c in columns if not row[c]]
-        if empty:
-            msg = f"{where}: column '{empty[0]}' is empty; name the image of this case, or remove the row"
-            raise DataError(msg)
-        images = tuple(self.root / row[c] for c in columns)
+        images = tuple(self.root / (row[c] or _UNNAMED) for c in columns)
         name = row.get("case") or images[0].name.partition(".")[0]
         patient = row.get("patient") or name
         split = row.get("split") or hashed_split(patient, self.val, self.test)
@@ -97,7 +93,15 @@ class ImageFolder(Dataset):
                 f"{where}: split '{split}' does not exist; {did_you_mean(split, SPLITS) or 'use ' + ', '.join(SPLITS)}"
             )
             raise DataError(msg)
-        return Case(name, patient, images, self._marks(row, where), self.voxel_mm), split
+        marks = marks_or_problem(lambda: self._checked(row, columns, where))
+        return Case(name, patient, images, marks, self.voxel_mm), split
+
+    def _checked(self, row: Mapping[str, str], columns: Sequence[str], where: str) -> Marks:
+        empty = [c for c in columns if not row[c]]
+        if empty:
+            msg = f"{where}: column '{empty[0]}' is empty; name the image of this case, or remove the row"
+            raise DataError(msg)
+        return self._marks(row, where)
 
     def _marks(self, row: Mapping[str, str], where: str) -> Marks:
         numbers = {name: number for number, name in self.classes.items()}
@@ -108,8 +112,28 @@ class ImageFolder(Dataset):
         if row.get("boxes"):
             boxes, box_classes = _boxes(row["boxes"], numbers, self.dims, where)
         mask, region = (self.root / row[c] if row.get(c) else None for c in ("mask", "region"))
-        rois = self.rois if mask is not None and mask.suffix.lower() == ".dcm" else None
-        return Marks(mask=mask, rois=rois, region=region, boxes=boxes, box_classes=box_classes, label=label)
+        rois = self.rois if mask is not None and mask.suffix.lower() in _DICOM else None
+        instances = self._instances(row, numbers, where)
+        if instances and (mask is not None or boxes is not None):
+            msg = f"{where}: instances state mask and boxes already; leave the columns mask and boxes empty"
+            raise DataError(msg)
+        return Marks(mask, None, rois, instances, boxes, box_classes, region=region, label=label)
+
+    def _instances(
+        self, row: Mapping[str, str], numbers: Mapping[str, int], where: str
+    ) -> dict[Path, int | dict[int, int]] | None:
+        found = {name: row.get(f"instances_{name}") for name in numbers}
+        files: dict[Path, int | dict[int, int]] = {self.root / file: numbers[n] for n, file in found.items() if file}
+        if row.get("instances"):
+            classes: int | dict[int, int] = 1
+            if row.get("instance_classes"):
+                names = row["instance_classes"].split(";")
+                classes = {value: _number(n.strip(), numbers, where) for value, n in enumerate(names, start=1)}
+            elif len(numbers) > 1:
+                msg = f"{where}: instance_classes is empty; state the class of every object, separated by ';'"
+                raise DataError(msg)
+            files[self.root / row["instances"]] = classes
+        return files or None
 
 
 def _number(name: str, numbers: Mapping[str, int], where: str) -> int:

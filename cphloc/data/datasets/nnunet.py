@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from cphloc.annotation import IGNORE
 from cphloc.argument_types import UnitInterval
-from cphloc.data.case import Case, Marks
+from cphloc.data.case import Case, Marks, marks_or_problem
 from cphloc.data.dataset import Dataset, Split, find_root, hashed_split
 from cphloc.errors import DataError
+
+_CHANNEL = re.compile(r"_\d{4}$")
 
 
 class NnUnet(Dataset):
     """``imagesTr/``, ``labelsTr/`` and ``dataset.json`` of nnU-Net (Isensee 2021) or a Decathlon task (Antonelli 2022).
+
+    Where ``labelsTr/<case>.json`` lies beside a mask, as in nnDetection (Baumgartner 2021), its values number objects,
+    ``{"instances": {"1": 0, "2": 1}}`` states their classes, and ``labels`` of ``dataset.json`` counts classes from 0.
 
     Channels are separate files ``<case>_0000``, ``<case>_0001`` ... or one file ``<case>`` (Decathlon). Their test
     images have no labels, so val and test come out of the training cases, by a hash of the case.
@@ -36,9 +43,11 @@ class NnUnet(Dataset):
     ) -> None:
         self.root = find_root("nnunet", root, "dataset.json")
         facts = self._facts()
-        channels = facts.get("channel_names") or facts.get("modality") or {"0": "image"}
+        channels = facts.get("channel_names") or facts.get("modality") or facts.get("modalities") or {"0": "image"}
         self.channels = tuple(str(channels[k]).lower() for k in sorted(channels, key=int))
-        self.classes, self._values = _classes(facts["labels"], self.root / "dataset.json")
+        self._numbered = next((self.root / "labelsTr").glob("*.json"), None) is not None
+        background = set() if self._numbered else {0}
+        self.classes, self._values = _classes(facts["labels"], self.root / "dataset.json", background)
         self.dims = dims
         self.val, self.test = val, test
 
@@ -58,21 +67,39 @@ class NnUnet(Dataset):
         return [case for case in self._training() if hashed_split(case.id, self.val, self.test) == split]
 
     def _training(self) -> Iterator[Case]:
-        for mask in sorted((self.root / "labelsTr").iterdir()):
-            name, _, ending = mask.name.partition(".")
-            if not name:
-                continue
-            images = tuple(self._image(name, number, ending) for number in range(len(self.channels)))
-            together = self.root / "imagesTr" / mask.name
-            images = (together,) if not images[0].exists() and together.exists() else images
-            yield Case(name, name, images, Marks(mask=mask, mask_classes=self._values))
+        """Every case that has a mask or an image; a file that is missing shows when the case is read."""
+        masks, images = (self._files(folder) for folder in ("labelsTr", "imagesTr"))
+        lone = {_CHANNEL.sub("", name): ending for name, ending in images.items() if name not in masks}
+        for name, ending in sorted({**lone, **masks}.items()):
+            separate = tuple(f"{name}_{number:04d}" for number in range(len(self.channels)))
+            files = (name,) if separate[0] not in images and name in images else separate
+            paths = tuple(self.root / "imagesTr" / f"{file}{ending}" for file in files)
+            mask = self.root / "labelsTr" / f"{name}{ending}"
+            yield Case(name, name, paths, marks_or_problem(partial(self._marks, mask)))
 
-    def _image(self, name: str, channel: int, ending: str) -> Path:
-        return self.root / "imagesTr" / f"{name}_{channel:04d}.{ending}"
+    def _files(self, folder: str) -> dict[str, str]:
+        """Name -> ending of the images in a folder."""
+        if not (self.root / folder).is_dir():
+            msg = f"{self.root / folder}: does not exist; the layout of nnU-Net keeps its training files there"
+            raise DataError(msg)
+        names = [p.name for p in (self.root / folder).iterdir() if not p.name.startswith(".") and p.suffix != ".json"]
+        endings = {name: ".nii.gz" if name.endswith(".nii.gz") else Path(name).suffix for name in names}
+        return {name.removesuffix(ending): ending for name, ending in endings.items()}
+
+    def _marks(self, mask: Path) -> Marks:
+        if not self._numbered:
+            return Marks(mask=mask, mask_classes=self._values)
+        path = Path(str(mask).removesuffix(".gz")).with_suffix(".json")
+        try:
+            stated = json.loads(path.read_text(encoding="utf-8"))["instances"]
+            return Marks(instances={mask: {int(value): self._values[int(c)] for value, c in stated.items()}})
+        except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+            msg = f"{path}: must state the class of every object, as in {{'instances': {{'1': 0}}}} ({error!r})"
+            raise DataError(msg) from error
 
 
-def _classes(labels: dict[str, Any], path: Path) -> tuple[dict[int, str], dict[int, int]]:
-    """Classes 1..K, and the class of every value in the masks, from either direction of ``labels``."""
+def _classes(labels: dict[str, Any], path: Path, background: set[int]) -> tuple[dict[int, str], dict[int, int]]:
+    """Classes 1..K, and the class of every value stated, from either direction of ``labels``."""
     pairs = [(v, k) if not str(k).isdigit() else (k, v) for k, v in labels.items()]
     try:
         by_value = {int(value): str(name) for value, name in pairs}
@@ -80,7 +107,7 @@ def _classes(labels: dict[str, Any], path: Path) -> tuple[dict[int, str], dict[i
         msg = f"{path}: labels must each be one whole number, not a region of several; got {labels}"
         raise DataError(msg) from error
     ignored = {value for value, name in by_value.items() if name == "ignore"}
-    values = sorted(set(by_value) - ignored - {0})
+    values = sorted(set(by_value) - ignored - background)
     numbers = {value: number for number, value in enumerate(values, start=1)}
     classes = {number: by_value[value] for value, number in numbers.items()}
-    return classes, {0: 0, **numbers, **dict.fromkeys(ignored, IGNORE)}
+    return classes, {**dict.fromkeys(background, 0), **numbers, **dict.fromkeys(ignored, IGNORE)}

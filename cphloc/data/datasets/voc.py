@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from cphloc.annotation import class_names
-from cphloc.data.case import Case, Marks
+from cphloc.data.case import Case, Marks, marks_or_problem
 from cphloc.data.dataset import Dataset, Split, find_root
 from cphloc.data.voc_xml import read_voc_boxes
 from cphloc.errors import DataError
@@ -56,9 +57,14 @@ def voc_cases(root: Path, split: Split, classes: Mapping[int, str]) -> list[Case
     names = [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
     cases = []
     for name in names:
-        boxes, box_classes = read_voc_boxes(root / "Annotations" / f"{name}.xml", classes)
-        cases.append(Case(name, name, (_picture(root, name),), Marks(boxes=boxes, box_classes=box_classes)))
+        marks = marks_or_problem(partial(_marks, root / "Annotations" / f"{name}.xml", classes))
+        cases.append(Case(name, name, (_picture(root, name),), marks))
     return cases
+
+
+def _marks(path: Path, classes: Mapping[int, str]) -> Marks:
+    boxes, box_classes = read_voc_boxes(path, classes)
+    return Marks(boxes=boxes, box_classes=box_classes)
 
 
 def _picture(root: Path, name: str) -> Path:

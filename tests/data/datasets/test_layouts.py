@@ -84,7 +84,7 @@ def test_voc_counts_pixels_from_one_and_includes_the_last(tmp_path):
 def test_voc_mistakes_name_file_and_object(tmp_path, objects, message):
     root = voc_folder(tmp_path, objects)
     with pytest.raises(DataError, match=message) as error:
-        Voc(root, classes=["a", "b"]).cases("train")
+        annotation_of(Voc(root, classes=["a", "b"]))
     assert "cell.xml" in str(error.value)
 
 
@@ -109,7 +109,6 @@ def test_coco_boxes_become_edges_in_array_order(tmp_path):
 @pytest.mark.parametrize(
     ("annotation", "message"),
     [
-        ({"id": 1, "image_id": 8, "category_id": 3, "bbox": [0, 0, 1, 1]}, "annotates image id 8"),
         ({"id": 1, "image_id": 7, "category_id": 4, "bbox": [0, 0, 1, 1]}, "annotation 1 lacks a bbox"),
         ({"id": 1, "image_id": 7, "category_id": 3, "bbox": [0, 0, -1, 1]}, "annotation 1 has a negative size"),
     ],
@@ -117,7 +116,13 @@ def test_coco_boxes_become_edges_in_array_order(tmp_path):
 def test_coco_mistakes_name_the_annotation(tmp_path, annotation, message):
     dataset = Coco(coco_folder(tmp_path, [annotation]))
     with pytest.raises(DataError, match=message):
-        dataset.cases("train")
+        annotation_of(dataset)
+
+
+def test_coco_annotations_of_an_unlisted_image_are_not_dropped(tmp_path):
+    stray = {"id": 1, "image_id": 8, "category_id": 3, "bbox": [0, 0, 1, 1]}
+    with pytest.raises(DataError, match="annotates image id 8"):
+        Coco(coco_folder(tmp_path, [stray])).cases("train")
 
 
 @pytest.mark.parametrize("flipped", [False, True])
@@ -153,9 +158,48 @@ def test_nnunet_and_decathlon_layouts(tmp_path, style):
     assert found.mask[:, 0, 0].tolist() == [0, 1, 2, 255]
 
 
+def test_nndetection_layout_numbers_objects_with_a_class_each(tmp_path):
+    objects = np.zeros((4, 5, 6), np.int16)
+    objects[1, :2], objects[1, 2:4], objects[3, 0, 0] = 1, 2, 300
+    write(tmp_path / "labelsTr/case.nii.gz", objects)
+    write(tmp_path / "imagesTr/case_0000.nii.gz", objects)
+    write(tmp_path / "imagesTr/alone_0000.nii.gz", objects)
+    facts = {"modalities": {"0": "CT"}, "labels": {"0": "nodule", "1": "cyst"}, "dim": 3}
+    (tmp_path / "dataset.json").write_text(json.dumps(facts))
+    sidecar = tmp_path / "labelsTr/case.json"
+    sidecar.write_text(json.dumps({"instances": {"1": 0, "2": 0, "300": 1}}))
+    dataset = NnUnet(str(tmp_path), val=0, test=0)
+    alone, case = dataset.cases("train")
+    found = read_case(case, 3)[1]
+    assert dataset.classes == {1: "nodule", 2: "cyst"}
+    assert found.boxes.tolist() == [[1, 0, 0, 2, 2, 6], [1, 2, 0, 2, 4, 6], [3, 0, 0, 4, 1, 1]]
+    assert found.box_classes.tolist() == [1, 1, 2]
+    with pytest.raises(DataError, match=r"labelsTr/alone.json: must state the class of every object"):
+        read_case(alone, 3)
+    sidecar.write_text(json.dumps({"instances": {"1": 0, "2": 0}}))
+    with pytest.raises(DataError, match=r"case.nii.gz: object 300 has no class"):
+        read_case(dataset.cases("train")[1], 3)
+
+
+def test_nnunet_images_without_a_mask_are_not_dropped(tmp_path):
+    write(tmp_path / "imagesTr/a.1_0000.nii.gz", np.zeros((4, 5, 6), np.int16))
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "liver": 1}}))
+    with pytest.raises(DataError, match="labelsTr: does not exist"):
+        NnUnet(str(tmp_path), val=0, test=0).cases("train")
+    (tmp_path / "labelsTr").mkdir()
+    (case,) = NnUnet(str(tmp_path), val=0, test=0).cases("train")
+    with pytest.raises(DataError, match=r"labelsTr/a\.1\.nii\.gz: does not exist"):
+        read_case(case, 3)
+
+
 def image_folder(root, header, *rows):
     picture(root / "a.png", (20, 30))
     write(root / "m.png", np.eye(20, 30).astype(np.uint8) * 255)
+    objects = np.zeros((20, 30), np.uint8)
+    objects[2:6, 3:10], objects[6:9, 3:12] = 1, 2
+    write(root / "i.png", objects)
+    write(root / "i1.png", (objects == 1).astype(np.uint8))
+    write(root / "i2.png", (objects == 2).astype(np.uint8))
     (root / "cases.csv").write_text("\n".join([header, *rows]) + "\n")
     return ImageFolder(str(root), classes=["cyst", "mass"], dims=2, val=0, test=0)
 
@@ -185,11 +229,60 @@ def test_image_folder_reads_every_rung(tmp_path):
         ("image,boxes", "a.png,oops", r"cases.csv:2: boxes are no JSON list"),
         ("image,boxes", 'a.png,"[[""mass"", 5, 2, 3, 4]]"', r"must be 4 numbers \[lo..., hi...\] with lo <= hi"),
         ("image,case", ",b", r"cases.csv:2: column 'image' is empty"),
+        ("image,boxes", "a.png,[[1, 2]]", r"cases.csv:2: has more cells than the header line; put a cell that holds"),
+        ("image,instances", "a.png,i.png", r"cases.csv:2: instance_classes is empty"),
+        ("image,instances,instance_classes", "a.png,i.png,cyst", r"i.png: object 2 has no class"),
+        ("image,instances,instance_classes", "a.png,i.png,cyst;mass;mass", r"i.png: object 3 has a class but no voxel"),
+        ("image,instances_cyst,mask", "a.png,i.png,m.png", r"cases.csv:2: instances state mask and boxes already"),
     ],
 )
 def test_image_folder_mistakes_name_the_line(tmp_path, header, row, message):
     with pytest.raises(DataError, match=message):
-        image_folder(tmp_path, header, row).cases("train")
+        annotation_of(image_folder(tmp_path, header, row))
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"], ids=["comma", "semicolon", "tab"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_tables_of_any_spreadsheet_are_read(tmp_path, separator, encoding):
+    dataset = image_folder(tmp_path, "image,mask,label", "a.png,m.png,cyst")
+    table = tmp_path / "cases.csv"
+    table.write_text(table.read_text().replace(",", separator), encoding=encoding)
+    assert annotation_of(dataset).mask.sum() == 20
+    absolute = str(tmp_path / "a.png")
+    table.write_text(f"image{separator}label\n{absolute}{separator}mass\n", encoding=encoding)
+    assert annotation_of(dataset).label.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ("image,instances,instance_classes", "a.png,i.png,cyst;mass"),
+        ("image,instances_cyst,instances_mass", "a.png,i1.png,i2.png"),
+    ],
+)
+def test_objects_that_touch_stay_apart_in_an_instance_mask(tmp_path, header, row):
+    dataset = image_folder(tmp_path, header, row)
+    found = annotation_of(dataset)
+    assert found.boxes.tolist() == [[2, 3, 6, 10], [6, 3, 9, 12]]
+    assert found.box_classes.tolist() == [1, 2]
+    assert [int((found.mask == k).sum()) for k in (1, 2)] == [4 * 7, 3 * 9]
+    assert found.completed((20, 30), 2).label.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("content", ["", "\n\n"])
+def test_an_empty_table_says_that_it_has_no_column(tmp_path, content):
+    dataset = image_folder(tmp_path, "image", "a.png")
+    (tmp_path / "cases.csv").write_text(content)
+    with pytest.raises(DataError, match=r"cases.csv: has no column 'image'"):
+        dataset.cases("train")
+
+
+@pytest.mark.parametrize("box", [[50, 50, 60, 60], [5, 5, 5, 9], [-9, 2, 0, 8]])
+def test_a_box_that_covers_nothing_of_its_image_is_not_dropped(tmp_path, box):
+    cells = ",".join(map(str, box))
+    dataset = image_folder(tmp_path, "image,boxes", f'a.png,"[[""mass"",{cells}]]"')
+    with pytest.raises(DataError, match=r"a.png: box .* covers nothing of the image of \(20, 30\) voxels"):
+        annotation_of(dataset)
 
 
 def test_busi_knows_a_label_for_all_and_a_mask_for_some(tmp_path):

@@ -1,0 +1,88 @@
+"""The figure of a study: one panel a metric, every row with its mean, its interval and its seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cphloc.metrics.direction import lower_is_better
+from cphloc.paths import atomic
+
+PANELS = 4
+"""More metrics are in the table alone."""
+
+_COLOURS = ("#3b6fb6", "#d1603d", "#4f9d69", "#8e6bb0", "#c9a227", "#5aa7a7", "#b04a6b", "#7a7a7a")
+
+
+def draw(facts: Mapping[str, Any], path: Path) -> None:
+    """Draw what `Results.facts` says.
+
+    Args:
+        facts: of a study.
+        path: PNG, PDF or SVG by suffix.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    rows, metrics = facts["rows"], list(facts["metrics"])[:PANELS]
+    over_grid = len({row["at"] for row in rows}) > 1 and all(_is_number(row["at"]) for row in rows)
+    names = list(dict.fromkeys(row["row"] for row in rows))
+    height = 2.6 if over_grid else 0.9 + 0.28 * len(rows)
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": facts["study"], "font.size": 8}):
+        figure = Figure(figsize=(2.9 * len(metrics) + 1.6, height), layout="constrained")
+        panels = figure.subplots(1, len(metrics), squeeze=False, sharey=not over_grid)[0]
+        for axes, metric in zip(panels, metrics, strict=True):
+            shown = [row for row in rows if _known(row, metric)]
+            (_lines if over_grid else _bars)(axes, shown if over_grid else rows, names, metric)
+            arrow = "lower is better" if lower_is_better(metric) else ""
+            axes.set_title(metric + (f" ({arrow})" if arrow else ""), fontsize=8)
+            axes.grid(alpha=0.25, linewidth=0.5)
+        if over_grid:
+            panels[0].legend(fontsize=7)
+        with atomic(path) as draft:
+            figure.savefig(draft, dpi=90, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def _bars(axes: Any, rows: Sequence[Mapping[str, Any]], names: Sequence[str], metric: str) -> None:
+    """One line a row: interval, mean and seeds."""
+    titles = [row["row"] if row["at"] is None else f"{row['row']} @ {row['at']}" for row in rows]
+    axes.set_yticks(range(len(rows)), titles)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    for place, row in enumerate(rows):
+        if _known(row, metric):
+            found, colour = row["metrics"][metric], _colour(names, row)
+            axes.hlines(place, found["low"], found["high"], color=colour, linewidth=4, alpha=0.4)
+            axes.plot(found["value"], place, "o", color=colour, markersize=5)
+            seeds = [value for value in row["values"][metric] if value is not None]
+            axes.plot(seeds, [place] * len(seeds), "|", color=colour, markersize=6, alpha=0.7)
+
+
+def _lines(axes: Any, rows: Sequence[Mapping[str, Any]], names: Sequence[str], metric: str) -> None:
+    """One curve a row over the values of the grid."""
+    for name in names:
+        points = [row for row in rows if row["row"] == name]
+        at = [row["at"] for row in points]
+        low, value, high = ([row["metrics"][metric][key] for row in points] for key in ("low", "value", "high"))
+        if points:
+            colour = _colour(names, points[0])
+            axes.plot(at, value, "o-", color=colour, markersize=4, label=name)
+            axes.fill_between(at, low, high, color=colour, alpha=0.15, linewidth=0)
+    places = sorted({row["at"] for row in rows})
+    if places and places[0] > 0 and places[-1] / places[0] >= 4:
+        axes.set_xscale("log", base=2)
+    axes.set_xticks(places, [f"{place:g}" for place in places])
+
+
+def _colour(names: Sequence[str], row: Mapping[str, Any]) -> str:
+    return _COLOURS[names.index(row["row"]) % len(_COLOURS)]
+
+
+def _known(row: Mapping[str, Any], metric: str) -> bool:
+    found = row["metrics"].get(metric)
+    return found is not None and found["value"] is not None and not math.isnan(found["value"])
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,176 @@
+"""One job of a study: train one arm at one seed, unless that is done already, and measure it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cphloc.metrics.direction import lower_is_better
+from cphloc.paths import atomic
+from cphloc.recipe import Recipe
+from cphloc.studies.study import Cell, Study, make_measures
+
+
+@dataclass(frozen=True)
+class Job:
+    """One arm at one value of the grid and one seed.
+
+    Args:
+        study: the study.
+        cell: arm and value of the grid.
+        seed: of everything that varies.
+        folder: of the study; what the job makes lies below it.
+        parent: id of the study's MLflow run.
+    """
+
+    study: Study
+    cell: Cell
+    seed: int
+    folder: Path
+    parent: str = ""
+
+    @property
+    def name(self) -> str:
+        """For people: arm, value of the grid, seed."""
+        at = "" if self.cell.at is None else f" @ {self.cell.at}"
+        return f"{self.cell.arm or self.study.name}{at}, seed {self.seed}"
+
+    @property
+    def result(self) -> Path:
+        """Where its numbers are written, once."""
+        slug = hashlib.sha256(repr((self.cell.arm, self.cell.at)).encode()).hexdigest()[:8]
+        return self.folder / "results" / f"{slug}-{self.seed}.json"
+
+
+def jobs_of(study: Study, folder: Path, parent: str = "") -> list[Job]:
+    """Every job; all arms of a seed follow each other, so that a study that is cut short has whole seeds."""
+    return [Job(study, cell, seed, folder, parent) for seed in study.seeds for cell in study.cells]
+
+
+def done(job: Job) -> dict[str, Any] | None:
+    """What an earlier call found, if it was the same question: the same recipes and measures."""
+    try:
+        found = json.loads(job.result.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if found["question"] == _question(job) else None
+
+
+def together(jobs: list[Job]) -> list[list[Job]]:
+    """Jobs that share a recipe belong together, so that no two workers of a cluster train it at once."""
+    groups: dict[Any, list[Job]] = {}
+    for number, job in enumerate(jobs):
+        recipes = tuple(recipe.sha256 for recipe in _recipes(job))
+        groups.setdefault(recipes or number, []).append(job)
+    return list(groups.values())
+
+
+def run_all(jobs: list[Job]) -> list[dict[str, Any]]:
+    """Run jobs one after the other."""
+    return [run(job) for job in jobs]
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Train, measure, and write what was found; what is there already is only read.
+
+    Returns:
+        ``arm``, ``at``, ``seed``, ``values`` (metrics by variant), ``seconds``, ``run`` and ``recipe_sha256``.
+    """
+    if (found := done(job)) is not None:
+        return found
+    started = time.process_time()
+    from cphloc.studies.measured import Trained
+
+    with _own_signals():
+        trained = Trained(job.seed, _chosen(job))
+    values: dict[str, dict[str, float]] = {}
+    for measure in make_measures(job.study.measures_of(job.cell.arm)):
+        for variant, metrics in measure(trained).items():
+            values.setdefault(variant, {}).update({name: _plain(value) for name, value in metrics.items()})
+    found = {
+        **{"arm": job.cell.arm, "at": job.cell.at, "seed": job.seed, "values": values},
+        "seconds": round(time.process_time() - started, 2),
+        "run": str(trained.run.folder.relative_to(job.folder)) if trained.run else None,
+        "recipe_sha256": trained.run.recipe.sha256 if trained.run else None,
+        "question": _question(job),
+    }
+    with atomic(job.result) as draft:
+        draft.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    return found
+
+
+def _chosen(job: Job) -> Any:
+    """The finished run; of several to choose from, the one that validation cases prefer."""
+    runs = [_trained(job, recipe) for recipe in _recipes(job)]
+    if len(runs) < 2:
+        return next(iter(runs), None)
+    by = job.cell.tune.by
+    sign = -1 if lower_is_better(by) else 1
+
+    def preference(run: Any) -> float:
+        value = sign * run.metrics[f"val/{by}"]
+        return -math.inf if math.isnan(value) else value
+
+    return max(runs, key=preference)
+
+
+def _trained(job: Job, recipe: Recipe) -> Any:
+    """A run of this very recipe: finished earlier, resumed, or trained now. Arms with one recipe share it."""
+    from cphloc.training.run import Place, Run
+    from cphloc.training.train import train
+
+    home = job.folder / "runs" / recipe.sha256[:16]
+    for folder in sorted(path.parent for path in home.glob("*/*/recipe.yaml")):
+        if (folder / "metrics.json").is_file():
+            return Run.open(folder)
+        if (folder / "last.safetensors").is_file():
+            return train(resume=folder)
+    shutil.rmtree(home, ignore_errors=True)
+    experiment = f"cphloc/study/{job.study.name}"
+    return train(recipe, place=Place(home, experiment, job.name, job.parent, pictures=False))
+
+
+def _recipes(job: Job) -> list[Recipe]:
+    return job.cell.recipes(job.study.name, job.seed, job.study.text.vary)
+
+
+def _question(job: Job) -> str:
+    """Hash of all that decides the numbers of a job."""
+    asked: Mapping[str, Any] = {
+        "recipes": [recipe.sha256 for recipe in _recipes(job)],
+        "measures": job.study.measures_of(job.cell.arm),
+        "by": job.cell.tune.by if job.cell.tune else None,
+        "seed": job.seed,
+    }
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+def _plain(value: float) -> float | None:
+    """JSON has no NaN."""
+    value = float(value)
+    return value if math.isfinite(value) else None
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """A training answers signals in its own way; afterwards they are the study's again."""
+    import threading
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,1 @@
+"""What studies measure; every measure has its line in ``registry/measure.yaml``."""

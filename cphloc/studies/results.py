@@ -1,0 +1,188 @@
+"""From the numbers of all jobs to rows with intervals, paired differences, and a verdict."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from cphloc.metrics.bootstrap import Difference, Interval, interval, paired_difference
+from cphloc.studies.study import Condition, Study
+
+Verdict = Literal["holds", "fails", "undecided"]
+
+FORMAT = 1
+"""Version of results.json."""
+
+
+FEWEST_SEEDS = 5
+"""An interval over fewer seeds decides nothing."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table: an arm, or a variant of it, at a value of the grid.
+
+    Args:
+        name: ``arm`` or ``arm/variant``.
+        at: value of the grid.
+        values: per metric one value a seed, NaN where undefined, in the order of the seeds.
+    """
+
+    name: str
+    at: Any
+    values: Mapping[str, list[float]]
+
+    @property
+    def title(self) -> str:
+        """Name and value of the grid."""
+        return self.name if self.at is None else f"{self.name} @ {self.at}"
+
+    def interval(self, metric: str) -> Interval:
+        """Mean over the seeds, with its 95 % interval."""
+        return interval(self.values[metric])
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that a study found so far.
+
+    Args:
+        study: the study.
+        found: what `jobs.run` gave, of every job that is done.
+    """
+
+    study: Study
+    found: Sequence[Mapping[str, Any]]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every job is done."""
+        return len(self.found) == len(self.study.seeds) * len(self.study.cells)
+
+    @property
+    def rows(self) -> list[Row]:
+        """Arms in their order, each followed by its variants; at every value of the grid."""
+        rows = []
+        for cell in self.study.cells:
+            by_seed = {f["seed"]: f["values"] for f in self.found if (f["arm"], f["at"]) == (cell.arm, cell.at)}
+            for variant in dict.fromkeys(variant for values in by_seed.values() for variant in values):
+                known = [by_seed.get(seed, {}).get(variant, {}) for seed in self.study.seeds]
+                metrics = [m for m in self.study.text.metrics if any(m in values for values in known)]
+                if metrics:
+                    name = "/".join(part for part in (cell.arm, variant) if part)
+                    columns = {m: [_number(values.get(m)) for values in known] for m in metrics}
+                    rows.append(Row(name, cell.at, columns))
+        return rows
+
+    def difference(self, pair: Sequence[str], metric: str, at: Any = None) -> Difference | None:
+        """First minus second, paired by seed; ``None`` where one of them has no such metric."""
+        first, second = (self._row(name, at) for name in pair)
+        if first is None or second is None or not (metric in first.values and metric in second.values):
+            return None
+        return paired_difference(first.values[metric], second.values[metric])
+
+    @property
+    def differences(self) -> list[tuple[Sequence[str], Any, str, Difference]]:
+        """Every compared pair, value of the grid, metric and difference."""
+        at = list(dict.fromkeys(cell.at for cell in self.study.cells))
+        asked = ((pair, where, m) for pair in self.study.text.compare for where in at for m in self.study.text.metrics)
+        found = ((pair, where, m, self.difference(pair, m, where)) for pair, where, m in asked)
+        return [(pair, where, metric, value) for pair, where, metric, value in found if value is not None]
+
+    def decide(self, condition: Condition) -> Verdict:
+        """Whether the interval lies wholly on the right side, wholly on the wrong side, or on both."""
+        every = list(dict.fromkeys(cell.at for cell in self.study.cells))
+        return _all(self._decide_at(condition, at) for at in (every if condition.at is None else [condition.at]))
+
+    def _decide_at(self, condition: Condition, at: Any) -> Verdict:
+        if condition.compare:
+            found: Any = self.difference(condition.compare, condition.metric, at)
+        else:
+            row = self._row(condition.row, at)
+            found = row.interval(condition.metric) if row is not None and condition.metric in row.values else None
+        if found is None or math.isnan(found.low) or found.n < FEWEST_SEEDS:
+            return "undecided"
+        if condition.above is not None:
+            return "holds" if found.low > condition.above else "fails" if found.high <= condition.above else "undecided"
+        return "holds" if found.high < condition.below else "fails" if found.low >= condition.below else "undecided"
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """Holds where every condition holds, fails where one fails; ``None`` without conditions or before the end."""
+        if not self.study.text.verdict or not self.complete:
+            return None
+        return _all(self.decide(condition) for condition in self.study.text.verdict)
+
+    def facts(self) -> dict[str, Any]:
+        """Everything for programs, and enough to write the page again."""
+        text = self.study.text
+        return {
+            "format": FORMAT,
+            "study": self.study.name,
+            **{key: getattr(text, key) for key in ("claim", "expected", "chapter", "setup", "metrics")},
+            "seeds": self.study.seeds,
+            "complete": self.complete,
+            "verdict": self.verdict,
+            "conditions": [
+                {**condition.model_dump(exclude_none=True), "verdict": self.decide(condition)}
+                for condition in text.verdict
+            ],
+            "rows": [
+                {
+                    "row": row.name,
+                    "at": row.at,
+                    "metrics": {m: _interval(row.interval(m)) for m in row.values},
+                    "values": {m: [_or_none(v) for v in values] for m, values in row.values.items()},
+                }
+                for row in self.rows
+            ],
+            "differences": [
+                {"first": pair[0], "second": pair[1], "at": at, "metric": metric, **_interval(value)}
+                for pair, at, metric, value in self.differences
+            ],
+            "cpu_seconds": round(sum(f["seconds"] for f in self.found), 1),
+            "recipes_sha256": sorted({f["recipe_sha256"] for f in self.found if f["recipe_sha256"]}),
+        }
+
+    def write_csv(self, path: Path) -> None:
+        """One line a row, value of the grid, seed and metric."""
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(("row", "at", "seed", "metric", "value"))
+            for row in self.rows:
+                for metric, values in row.values.items():
+                    for seed, value in zip(self.study.seeds, values, strict=True):
+                        at = "" if row.at is None else row.at
+                        writer.writerow((row.name, at, seed, metric, "" if math.isnan(value) else value))
+
+    def _row(self, name: str | None, at: Any) -> Row | None:
+        return next((row for row in self.rows if (row.name, row.at) == (name, at)), None)
+
+
+def condition_text(condition: Mapping[str, Any]) -> str:
+    """A condition as one line."""
+    what = " - ".join(condition["compare"]) if "compare" in condition else condition["row"]
+    side = f"> {condition['above']:g}" if "above" in condition else f"< {condition['below']:g}"
+    where = f" at {condition['at']}" if condition.get("at") is not None else ""
+    return f"{condition['metric']}: {what} {side}{where}"
+
+
+def _all(verdicts: Iterable[Verdict]) -> Verdict:
+    found = set(verdicts)
+    return "fails" if "fails" in found else "undecided" if "undecided" in found else "holds"
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _interval(found: Interval | Difference) -> dict[str, Any]:
+    return {key: _or_none(value) if isinstance(value, float) else value for key, value in found._asdict().items()}

@@ -1,0 +1,120 @@
+"""Run a study: every job that is not done yet, here or on a cluster, then its table, figure and record."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from cphloc.paths import atomic
+from cphloc.studies import jobs
+from cphloc.studies.results import Results
+from cphloc.studies.study import Study, load
+from cphloc.training.cluster import Engine, over_jobs
+from cphloc.training.tracking import Tracker, run_id
+
+STUDIES = Path("studies")
+"""Where studies go, in the working folder."""
+
+
+def study(
+    source: str | Path,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    out: str | Path | None = None,
+    engine: Engine = "local",
+) -> tuple[Results, Path]:
+    """Run a study; what an earlier, interrupted call has finished is not run again.
+
+    Args:
+        source: a study file, or the name of a shipped one.
+        overrides: values by dotted key; what is no key of a study goes to the recipes of all arms.
+        out: folder of the study; default ``studies/<name>``.
+        engine: ``local``, or ``ray`` for the machines of a Ray cluster.
+
+    Returns:
+        the results, and the folder with ``results.json``, ``results.csv``, ``figure.svg`` and the runs.
+
+    Raises:
+        RecipeError: the study, one of its recipes or one of its measures has problems; all of them.
+        CphlocError: a training failed; the finished ones are kept.
+    """
+    checked = load(source, overrides)
+    folder = Path(out) if out is not None else STUDIES / checked.name
+    folder.mkdir(parents=True, exist_ok=True)
+    tracker = _tracker(checked, folder)
+    planned = jobs.jobs_of(checked, folder, run_id(folder))
+    try:
+        with _progress(checked.name, len(planned)) as advance:
+            found = [finished for job in planned if (finished := jobs.done(job)) is not None]
+            advance(len(found), "done earlier")
+            waiting = jobs.together([job for job in planned if jobs.done(job) is None])
+            for number, results in over_jobs(jobs.run_all, waiting, engine):
+                found += results
+                advance(len(results), waiting[number][-1].name)
+    except BaseException:
+        tracker.end("KILLED")
+        raise
+    results = Results(checked, found)
+    _write(results, folder, tracker)
+    return results, folder
+
+
+def _tracker(checked: Study, folder: Path) -> Tracker:
+    """The study's own MLflow run, the parent of all trainings."""
+    tracker = Tracker(folder, f"cphloc/study/{checked.name}", checked.name)
+    if not run_id(folder):
+        tracker.params(checked.text.model_dump(include={"claim", "expected", "metrics", "seeds", "vary", "grid"}))
+        tracker.tags({"cphloc.study": checked.name})
+        tracker.push()
+    return tracker
+
+
+def _write(results: Results, folder: Path, tracker: Tracker) -> None:
+    from cphloc.studies.figure import draw
+
+    facts = results.facts()
+    with atomic(folder / "results.json") as draft:
+        draft.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    with atomic(folder / "results.csv") as draft:
+        results.write_csv(draft)
+    draw(facts, folder / "figure.svg")
+    measured = {f"{row['row']}/{m}": v["value"] for row in facts["rows"] for m, v in row["metrics"].items()}
+    tracker.metrics({name: value for name, value in measured.items() if value is not None}, 0)
+    tracker.tags({"cphloc.verdict": str(facts["verdict"])})
+    for name in ("results.json", "results.csv", "figure.svg"):
+        tracker.artifact(folder / name)
+    tracker.end()
+
+
+@contextmanager
+def _progress(name: str, total: int) -> Iterator[Any]:
+    """A bar on a terminal; elsewhere a line a job."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield partial(_say, [0], total)
+        return
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(TextColumn("{task.description}"), *columns, console=console) as progress:
+        task = progress.add_task(name, total=total)
+        yield lambda count, what: progress.update(task, advance=count, description=what)
+
+
+def _say(reached: list[int], total: int, count: int, what: str) -> None:
+    reached[0] += count
+    if count:
+        print(f"{reached[0]}/{total} {what}", file=sys.stderr)

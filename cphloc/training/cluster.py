@@ -1,0 +1,93 @@
+"""One function over many jobs, here or on a Ray cluster: the one place that knows Ray."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal, TypeVar, get_args
+
+from cphloc.errors import CphlocError, InputError, MissingExtraError, did_you_mean
+
+Engine = Literal["local", "ray"]
+"""``local`` works through the jobs in this process; ``ray`` spreads them over the machines of a Ray cluster."""
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+def over_jobs(
+    function: Callable[[Job], Result], jobs: Sequence[Job], engine: Engine = "local"
+) -> Iterator[tuple[int, Result]]:
+    """Apply ``function`` to every job and give ``(number of the job, result)`` as each is done, in any order.
+
+    ``function`` writes what it makes, once, and finds by itself what an earlier, interrupted call has written; so
+    calling this again with the same jobs goes on where it stopped. With ``ray`` the jobs run in the workers of the
+    cluster that ``RAY_ADDRESS`` names, or of one started on this machine for the call; every worker must see the same
+    files. Each job takes one processor.
+
+    Args:
+        function: of one job; it and the jobs must be picklable.
+        jobs: the work.
+        engine: where it is done.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        CphlocError: what a job raised; the jobs that have not begun are not done.
+
+    >>> sorted(over_jobs(abs, [-1, 2]))
+    [(0, 1), (1, 2)]
+    """
+    if engine not in get_args(Engine):
+        msg = f"no engine '{engine}'; {did_you_mean(engine, get_args(Engine)) or 'local or ray'}"
+        raise InputError(msg)
+    if engine == "local":
+        yield from ((number, function(job)) for number, job in enumerate(jobs))
+    else:
+        yield from _over_ray(function, jobs)
+
+
+def _over_ray(function: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[tuple[int, Result]]:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ModuleNotFoundError:
+        raise MissingExtraError("the engine 'ray'", "ray") from None
+    started = not ray.is_initialized()
+    if started:
+        address = os.environ.get("RAY_ADDRESS")
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR", include_dashboard=None)
+    try:
+        remote = ray.remote(max_retries=2)(_in_folder)
+        waiting = {remote.remote(os.getcwd(), dict(_settings()), function, job): n for n, job in enumerate(jobs)}
+        while waiting:
+            (done,), _ = ray.wait(list(waiting), num_returns=1)
+            try:
+                yield waiting.pop(done), ray.get(done)
+            except ray.exceptions.RayTaskError as error:
+                raise _cause(error) from None
+            except ray.exceptions.RayError as error:
+                msg = f"Ray lost a job ({str(error).splitlines()[0]}); start again: what is done is kept"
+                raise CphlocError(msg) from error
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _settings() -> Iterator[tuple[str, str]]:
+    """The environment that decides what a worker does."""
+    return ((k, v) for k, v in os.environ.items() if k.startswith(("CPHLOC_", "MLFLOW_", "OMP_")))
+
+
+def _in_folder(folder: str, environment: dict[str, str], function: Callable[[Job], Result], job: Job) -> Result:
+    """Runs in a worker, which may have been started anywhere."""
+    os.chdir(folder)
+    os.environ.update(environment)
+    return function(job)
+
+
+def _cause(error: Exception) -> Exception:
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, CphlocError):
+        return cause
+    last = str(error).strip().splitlines()[-1]
+    return CphlocError(f"a job failed on the cluster: {last}; run it with --engine local to see why")

@@ -1,0 +1,134 @@
+"""Learning rate range test: which rates make the loss fall, found in a hundred steps (Smith, 2017)."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+import numpy as np
+
+from cphloc.recipe import Recipe
+from cphloc.training.module import TrainingModule
+from cphloc.training.plots import draw_lr_range
+from cphloc.training.preparation import prepare
+from cphloc.training.run import RUNS
+from cphloc.training.train import given
+from cphloc.training.trainer import run_steps
+
+LOWEST, HIGHEST, STEPS = 1e-7, 10.0, 100
+_MEMORY = 0.9
+_DIVERGED = 4.0
+
+
+@dataclass(frozen=True)
+class LrRange:
+    """What a range test found.
+
+    Args:
+        rates: ``(n,)`` learning rates, rising.
+        losses: ``(n,)`` training loss at each.
+        suggestion: where the smoothed loss falls fastest; ``None`` where it never falls.
+        picture: the curve; its points are beside it as CSV.
+    """
+
+    rates: np.ndarray
+    losses: np.ndarray
+    suggestion: float | None
+    picture: Path | None = None
+
+
+def find_lr(source: str | Path | Mapping[str, Any] | Recipe, overrides: Mapping[str, Any] | None = None) -> LrRange:
+    """Raise the learning rate from 1e-7 to 10 in 100 steps of the recipe's own training, and look at the loss.
+
+    Stops where the loss is four times its smallest. Nothing is kept but the picture ``runs/<recipe>/lr-range.png`` and
+    its points; the recipe stays as it is.
+
+    Raises:
+        RecipeError: the recipe has problems.
+        DataError: cases cannot be used.
+    """
+    prepared = prepare(given(source, overrides))
+    optimizer = {**prepared.settings.optimizer, "lr": 1.0}
+    settings = replace(prepared.settings, steps=STEPS, optimizer=optimizer, warmup_steps=0, ema=None, minutes=None)
+    module = TrainingModule(prepared.model, prepared.batches(), settings)
+    module.schedule = rate_at
+    test = _RangeTest()
+    run_steps(module, [test])
+    rates, losses = np.array(test.rates), np.array(test.losses)
+    smooth, best = smoothed(losses), suggestion(rates, losses)
+    picture = RUNS / prepared.recipe.name / "lr-range.png"
+    draw_lr_range(rates, losses, smooth, best, picture)
+    _write_points(picture.with_suffix(".csv"), rates, losses, smooth)
+    return LrRange(rates, losses, best, picture)
+
+
+def rate_at(step: float) -> float:
+    """Rate of a step: each is the same factor above the one before.
+
+    >>> rate_at(0), rate_at(STEPS - 1)
+    (1e-07, 10.0)
+    """
+    return LOWEST * (HIGHEST / LOWEST) ** (step / (STEPS - 1))
+
+
+def smoothed(losses: np.ndarray) -> np.ndarray:
+    """Moving average, corrected for its start at zero (as Adam's).
+
+    >>> smoothed(np.array([2.0, 2.0])).tolist()
+    [2.0, 2.0]
+    """
+    average, found = 0.0, []
+    for count, loss in enumerate(losses, start=1):
+        average = _MEMORY * average + (1 - _MEMORY) * loss
+        found.append(average / (1 - _MEMORY**count))
+    return np.round(found, 12)
+
+
+def suggestion(rates: np.ndarray, losses: np.ndarray) -> float | None:
+    """The rate at which the smoothed loss falls fastest over the logarithm of the rate, before its minimum.
+
+    >>> rates = np.geomspace(1e-6, 1, 61)
+    >>> suggestion(rates, np.ones(61)) is None
+    True
+    """
+    smooth = smoothed(losses)
+    lowest = int(np.argmin(smooth))
+    if lowest < 2:
+        return None
+    slopes = np.gradient(smooth[: lowest + 1], np.log(rates[: lowest + 1]))
+    steepest = int(np.argmin(slopes))
+    return float(rates[steepest]) if slopes[steepest] < 0 else None
+
+
+class _RangeTest(L.Callback):
+    """Notes the rate and the loss of every step, and stops where the loss explodes."""
+
+    def __init__(self) -> None:
+        self.rates: list[float] = []
+        self.losses: list[float] = []
+        self._sum, self._count = 0.0, 0
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: TrainingModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._sum, self._count = self._sum + float(module.losses["loss"]), self._count + 1
+        if self._count < module.settings.accumulate:
+            return
+        loss, self._sum, self._count = self._sum / self._count, 0.0, 0
+        if math.isfinite(loss):
+            self.rates.append(rate_at(module.step - 1))
+            self.losses.append(loss)
+        smooth = smoothed(np.array(self.losses))
+        trainer.should_stop = not math.isfinite(loss) or smooth[-1] > _DIVERGED * abs(smooth.min()) > 0
+
+
+def _write_points(path: Path, *columns: np.ndarray) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("lr", "loss", "smoothed"))
+        writer.writerows([f"{value:.6g}" for value in row] for row in zip(*columns, strict=True))

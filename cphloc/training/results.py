@@ -1,0 +1,53 @@
+"""What a finished training leaves in its folder and in MLflow: metrics, one row a case, and pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from cphloc.data.volume import Volume
+from cphloc.training import checkpoint
+from cphloc.training.events import curves
+from cphloc.training.fit import Outcome
+from cphloc.training.pictures import draw_case, extremes, heading
+from cphloc.training.plots import draw_learning, draw_scores
+from cphloc.training.preparation import Preparation
+from cphloc.training.run import Run
+from cphloc.training.tracking import Tracker
+
+
+def finish(run: Run, prepared: Preparation, outcome: Outcome, tracker: Tracker, draw: bool = True) -> None:
+    """Write metrics, cases and, to be drawn, pictures of the best weights, which ``prepared.model`` then holds."""
+    metrics = {f"val/{name}": value for name, value in outcome.best.items()}
+    made = {"train/steps": outcome.step, "train/best_step": outcome.best_step, "train/seconds": outcome.seconds}
+    made["size/params_m"] = sum(p.numel() for p in prepared.model.parameters()) / 1e6
+    prepared.model.load_state_dict(checkpoint.load(run.folder / checkpoint.BEST)[0])
+    prepared.model.eval()
+    pictures = run.folder / "pictures"
+    if draw:
+        _draw_curves(run.folder, prepared, outcome, pictures)
+        _draw_cases(prepared, outcome, pictures)
+    run.with_results(metrics | made, outcome.cases)
+    tracker.metrics(made, outcome.step)
+    for path in (run.folder / "metrics.json", run.folder / "cases.csv"):
+        tracker.artifact(path)
+    for path in sorted(pictures.iterdir()):
+        tracker.artifact(path, "pictures")
+    tracker.end()
+
+
+def _draw_curves(folder: Path, prepared: Preparation, outcome: Outcome, pictures: Path) -> None:
+    draw_learning(curves(folder), pictures / "curves.png")
+    scores = outcome.scores or prepared.validator(prepared.model).scores
+    draw_scores(scores.curves(), pictures)
+
+
+def _draw_cases(prepared: Preparation, outcome: Outcome, pictures: Path) -> None:
+    validator = prepared.validator
+    name, chosen = extremes(outcome.cases, prepared.settings.best)
+    by_id = {case.id: case for case in validator.cases}
+    for place, id in chosen.items():
+        case, title = by_id[id], heading(place, id, name, outcome.cases)
+        volume, found = Volume(np.asarray(case.image), case.geometry), validator.found(prepared.model, case)
+        draw_case(volume, case.annotation, found, validator.classes, title, pictures / f"{place}.png")

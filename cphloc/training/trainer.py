@@ -1,0 +1,76 @@
+"""Lightning's trainer, set up the way every training of cphloc uses it."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import lightning.pytorch as L
+import torch
+from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
+from torch import nn
+
+from cphloc.training import processes
+from cphloc.training.module import TrainingModule
+from cphloc.training.settings import Settings, native_precision
+
+
+def run_steps(module: TrainingModule, callbacks: Sequence[L.Callback]) -> None:
+    """Train ``module`` for the steps that its settings leave it, unless a callback stops it earlier.
+
+    Where torchrun started several processes they train together.
+    """
+    settings = module.settings
+    if not torch.cuda.is_available() and settings.strategy != "fsdp":
+        _channels_last(module.model)
+    with _quiet_lightning():
+        trainer = L.Trainer(
+            max_steps=settings.steps - module.step,
+            max_epochs=-1,
+            devices=processes.on_this_machine(),
+            num_nodes=processes.count() // processes.on_this_machine(),
+            strategy=_strategy(settings),
+            precision=native_precision() if settings.precision == "auto" else settings.precision,
+            accumulate_grad_batches=settings.accumulate,
+            gradient_clip_val=settings.clip_norm,
+            callbacks=list(callbacks),
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            limit_val_batches=0,
+            use_distributed_sampler=False,
+        )
+        trainer.fit(module)
+
+
+def _strategy(settings: Settings) -> Strategy | str:
+    if processes.count() == 1:
+        return "auto"
+    if settings.strategy == "fsdp":
+        return ModelParallelStrategy(data_parallel_size=processes.count(), tensor_parallel_size=1)
+    return "ddp"
+
+
+def _channels_last(model: nn.Module) -> None:
+    """Store kernels with the channels innermost: a fifth to a third faster on a CPU, and the same numbers."""
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for parameter in model.parameters():
+        if parameter.ndim in formats:
+            parameter.data = parameter.data.contiguous(memory_format=formats[parameter.ndim])
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Lightning's banners and advice are not about this training."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning.*")
+        try:
+            yield
+        finally:
+            logger.setLevel(level)

@@ -1,0 +1,109 @@
+"""The whole of a study: trainings, table, record; killed and resumed; on a cluster."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cphloc.cli import main
+from cphloc.studies import jobs
+from cphloc.studies.run import study
+from cphloc.training import train as training
+
+RESULTS = 4
+
+
+def files(folder):
+    return sorted((folder / "results").glob("*.json"))
+
+
+def test_a_killed_study_goes_on_and_trains_nothing_twice(tiny, monkeypatch):
+    calls, run = [], jobs.run
+
+    def dies_in_the_third(job):
+        calls.append(job.name)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return run(job)
+
+    monkeypatch.setattr(jobs, "run", dies_in_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        study(tiny)
+    assert len(files(tiny.parent / "studies" / "tiny")) == 2
+    monkeypatch.setattr(jobs, "run", run)
+    trained, train = [], training.train
+    monkeypatch.setattr(training, "train", lambda *args, **kwargs: trained.append(1) or train(*args, **kwargs))
+    results, folder = study(tiny)
+    assert results.complete
+    assert len(trained) == RESULTS - 2
+    before = {path: path.stat().st_mtime_ns for path in files(folder)}
+    again, _ = study(tiny)
+    assert again.facts() == results.facts()
+    assert len(trained) == RESULTS - 2
+    assert {path: path.stat().st_mtime_ns for path in files(folder)} == before
+    recorded_in_mlflow(folder)
+
+
+def recorded_in_mlflow(folder):
+    from mlflow.tracking import MlflowClient
+
+    state = json.loads((folder / "tracking.json").read_text())
+    client = MlflowClient(state["uri"])
+    experiment = client.get_experiment_by_name("cphloc/study/tiny").experiment_id
+    nested = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{state['run_id']}'")
+    assert len(nested) == RESULTS
+    assert {run.info.run_name for run in nested} >= {"convolutional, seed 0", "fully connected, seed 1"}
+    assert "convolutional/auc" in client.get_run(state["run_id"]).data.metrics
+    assert {f.path for f in client.list_artifacts(state["run_id"])} == {"results.json", "results.csv", "figure.svg"}
+
+
+def test_the_same_seed_gives_the_same_numbers_and_a_changed_recipe_is_run_anew(tiny):
+    first, folder = study(tiny, {"seeds": 1})
+    assert study(tiny, {"seeds": 1}, out="elsewhere")[0].rows == first.rows
+    assert study(tiny, {"seeds": 1, "train.optimizer.lr": 0.5})[0].rows != first.rows
+    assert len(files(folder)) == 2
+
+
+def test_a_value_is_chosen_on_validation_cases(tiny):
+    text = tiny.read_text().replace(
+        "convolutional: {}", "convolutional: {tune: {key: train.optimizer.lr, values: [0.001, 0.1], by: brier}}"
+    )
+    tiny.write_text(text)
+    checked = jobs.jobs_of(study_of(tiny), tiny.parent / "s")
+    found = jobs.run(checked[0])
+    runs = [json.loads(p.read_text())["val/brier"] for p in (tiny.parent / "s/runs").rglob("metrics.json")]
+    chosen = json.loads((tiny.parent / "s" / found["run"] / "metrics.json").read_text())
+    assert len(runs) == 2
+    assert chosen["val/brier"] == min(runs)
+
+
+def study_of(path):
+    from cphloc.studies.study import load
+
+    return load(path)
+
+
+def test_the_command_prints_table_differences_and_verdict(tiny, capsys):
+    assert main(["study", str(tiny), "--set", "seeds=1", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert [row["row"] for row in facts["rows"]] == ["convolutional", "fully connected"]
+    assert facts["verdict"] == "undecided"
+    assert main(["study", str(tiny), "--set", "seeds=1"]) == 0
+    printed = capsys.readouterr()
+    assert "convolutional - fully connected" in printed.out
+    assert "2/2 done earlier" in printed.err
+    assert main(["study", str(tiny), "--set", "sedes=1"]) == 2
+    assert "sedes" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_on_a_local_ray_the_numbers_are_the_same(tiny, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.setenv("PYTHONPATH", str(__import__("pathlib").Path(__file__).parents[2]))
+    here, _ = study(tiny, {"seeds": 1}, out="here")
+    there, folder = study(tiny, {"seeds": 1}, out="there", engine="ray")
+    assert there.rows == here.rows
+    before = {path: path.stat().st_mtime_ns for path in files(folder)}
+    assert study(tiny, {"seeds": 1}, out="there", engine="ray")[0].rows == here.rows
+    assert {path: path.stat().st_mtime_ns for path in files(folder)} == before
