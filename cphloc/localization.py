@@ -146,15 +146,16 @@ class Localization:
             folder: made if it does not exist; files begin with the case's name.
 
         Returns:
-            the files: ``_mask``, ``_attention`` and ``_uncertainty`` (NIfTI; a PNG mask for pictures; also DICOM SEG
-            where the input was a DICOM series), ``_boxes.csv`` (and COCO JSON in 2-D), ``_overlay.png`` and, last,
+            the files: ``_mask``, ``_attention`` and ``_uncertainty`` (NIfTI; a PNG mask for pictures), ``_seg.dcm``
+            (DICOM SEG) where the input was DICOM, ``_boxes.csv`` (and COCO JSON in 2-D), ``_overlay.png`` and, last,
             ``_result.json``.
 
         Raises:
             CphlocError: the folder cannot be written; no file is left half-written.
+            DataError: the DICOM input lacks what a SEG must repeat; all other files are written.
         """
         stem = Path(folder) / self.case
-        written = [*self._save_maps(stem), *self._save_boxes(stem)]
+        written = [*self._save_maps(stem), *self._save_dicom_seg(Path(f"{stem}_seg.dcm")), *self._save_boxes(stem)]
         result, picture = Path(f"{stem}_result.json"), Path(f"{stem}_overlay.png")
         self.plot(picture)
         with atomic(result) as temporary:
@@ -169,22 +170,23 @@ class Localization:
             path = Path(f"{stem}_mask{'.png' if grid.dims == 2 else '.nii.gz'}")
             write_mask(path, self.masks, grid)
             yield path
-            if self.image.modality is not None and Path(self.image.source.partition("#")[0]).is_dir():
-                yield self._save_dicom_seg(Path(f"{stem}_seg.dcm"))
         for name, values in (("attention", self.attention), ("uncertainty", self.uncertainty)):
             if values is not None:
                 path = Path(f"{stem}_{name}.nii.gz")
                 write_map(path, values, grid)
                 yield path
 
-    def _save_dicom_seg(self, path: Path) -> Path:
+    def _save_dicom_seg(self, path: Path) -> Iterator[Path]:
+        """A SEG of the mask where the image came from DICOM, which is what states a modality."""
+        source, _, series = self.image.source.partition("#")
+        if self.masks is None or self.image.modality is None or not Path(source).exists():
+            return
         from cphloc.data.write_dicom_seg import write_dicom_seg
 
-        folder, _, series = self.image.source.partition("#")
         write_dicom_seg(
-            path, self.masks, self.image.geometry, folder, self.classes, version=__version__, series=series or None
+            path, self.masks, self.image.geometry, source, self.classes, version=__version__, series=series or None
         )
-        return path
+        yield path
 
     def _save_boxes(self, stem: Path) -> Iterator[Path]:
         if self.boxes is None:

@@ -47,7 +47,8 @@ def run(options: argparse.Namespace) -> Answer:
     )
     if options.report:
         write_report(options.report, rows)
-    return Answer("\n".join(line for row in rows for line in _lines(row)), rows, _exit_code(rows))
+    lines = [line for row in rows for line in _lines(row)]
+    return Answer("\n".join([*lines, *_computed_by(rows)]), rows, _exit_code(rows))
 
 
 def _bar(cases: Sequence[Any]) -> Iterable[Any]:
@@ -77,6 +78,14 @@ def _lines(row: Mapping[str, Any]) -> Iterator[str]:
     kept = " (finished before)" if row["status"] == "kept" else ""
     yield f"{row['case']}: {'; '.join([*sizes, *found, *likely])}{kept}"
     yield from (f"  {file}" for file in row["files"])
+
+
+def _computed_by(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Names a runtime other than torch, and how far it was from torch at most."""
+    found = {made["backend"]: made["difference"] for row in rows if (made := row.get("computed")) is not None}
+    for backend, difference in found.items():
+        if backend != "torch":
+            yield f"computed by {backend}, at most {difference:.1e} from torch"
 
 
 def _spacing(text: str) -> tuple[float, ...]:

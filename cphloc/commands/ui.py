@@ -18,7 +18,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> Answer:
     """Serve until interrupted; where a tracking server runs already, just say where."""
-    from cphloc.training.tracking import start_ui, stop_ui
+    from cphloc.training.ui import start_ui, stop_ui
 
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-DESCRIPTIVE = ("attention_entropy", "volume_error_ml")
-"""Metrics that neither direction makes better: how spread attention is, and a signed error."""
+DESCRIPTIVE = ("attention_entropy", "volume_error", "volume_error_ml")
+"""Metrics that neither direction makes better: how spread attention is, and signed errors."""
 
-_LOWER = ("_mm", "error", "error_ml", "brier", "ece", "loss")
+_ERRORS = ("_mm", "error", "error_ml", "brier", "ece", "loss", "wrong_sign", "false_candidates", "checkerboard")
+_COSTS = ("multiply_adds", "activation_mb", "parameters_k", "reads", "steps_to_reach")
 _HEADLINES = {"detection": "ap50", "attention": "attention_mass", "classification": "auc"}
 
 
@@ -24,4 +25,4 @@ def lower_is_better(metric: str) -> bool:
     >>> lower_is_better("hd95_mm"), lower_is_better("hd95_mm/tumour"), lower_is_better("dice")
     (True, True, False)
     """
-    return metric.partition("/")[0].endswith(_LOWER)
+    return metric.partition("/")[0].endswith((*_ERRORS, *_COSTS))

@@ -9,9 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -35,7 +32,7 @@ ZOO_EXPERIMENT = "cphloc-zoo"
 _PUSH_EVERY_SECONDS = 10.0
 _LONGEST_PAUSE_SECONDS = 600.0
 _METRICS_AT_ONCE, _PARAMS_AT_ONCE = 1000, 100
-_ENVIRONMENT = {
+ENVIRONMENT = {
     **{"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"},
     **{"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"},
 }
@@ -205,33 +202,15 @@ def _model_version(client: MlflowClient, name: str, separator: str | None, wante
     return max(client.search_model_versions(f"name = '{name}'"), key=lambda version: int(version.version))
 
 
-def start_ui(port: int = 5000) -> tuple[subprocess.Popen[bytes] | None, str]:
-    """Start the MLflow UI on the project's store; nothing is started where that is a server already.
-
-    Returns:
-        the process, leader of its own process group, to be ended by `stop_ui`, and the address of the zoo's runs.
+def zoo_experiment() -> str:
+    """Id of the experiment that holds the summary runs of published entries, made where it is new.
 
     Raises:
         CphlocError: the store cannot be opened.
     """
     uri = tracking_uri()
     with _reaching(uri, "see MLFLOW_TRACKING_URI"):
-        experiment = _experiment(_client(uri), uri, ZOO_EXPERIMENT)
-    page = f"#/experiments/{experiment}/runs?workflowType=machine_learning"
-    if uri.startswith(("http://", "https://")):
-        return None, f"{uri.rstrip('/')}/{page}"
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--workers", "1"]  # one person looks at it; each worker costs seconds and memory
-    without_jobs = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    process = subprocess.Popen(command, env={**_ENVIRONMENT, **without_jobs, **os.environ}, start_new_session=True)
-    return process, f"http://127.0.0.1:{port}/{page}"
-
-
-def stop_ui(process: subprocess.Popen[bytes]) -> None:
-    """End the UI with the processes that it started."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-    process.wait()
+        return _experiment(_client(uri), uri, ZOO_EXPERIMENT)
 
 
 @contextmanager
@@ -277,7 +256,7 @@ def _log_entry(client: MlflowClient, run_id: str, entry: Entry, folder: Path) ->
 
 
 def _client(uri: str) -> MlflowClient:
-    for name, value in _ENVIRONMENT.items():
+    for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     from mlflow.tracking import MlflowClient
 
