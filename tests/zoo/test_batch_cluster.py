@@ -42,7 +42,7 @@ def test_the_command_spreads_cases_over_ray_and_goes_on_where_it_stopped(publish
     command = ["predict", str(published), *images(3), "broken.nii.gz", "--spacing", "3,1,1", "--backend", "torch"]
     assert main([*command, "--out", "here", "--json"]) == 1
     here = json.loads(capsys.readouterr().out)
-    assert main([*command, "--out", "there", "--engine", "ray", "--json"]) == 1
+    assert main([*command, "--out", "there", "--engine", "ray", "--json", "--debug"]) == 1
     there = json.loads(capsys.readouterr().out)
     assert [row["status"] for row in there] == ["done", "done", "done", "failed"]
     for ours, theirs in zip(here[:3], there[:3], strict=True):
