@@ -78,7 +78,7 @@ def test_uncertainty_is_the_entropy_and_is_saved_and_measured(dims, tmp_path):
     np.testing.assert_allclose(result.uncertainty, expected, rtol=1e-3)
     assert result.measurements["bright"]["mean_uncertainty"] == pytest.approx(expected, rel=1e-3)
     written = {file.name for file in result.save(tmp_path)}
-    assert "image_uncertainty.nii.gz" in written
+    assert "array_uncertainty.nii.gz" in written
     assert predict(says(dims, p), dims).uncertainty is None
     disagreeing = predict(Ensemble([says(dims, 0.95), says(dims, 0.05)]), dims, uncertainty=True)
     np.testing.assert_allclose(disagreeing.uncertainty, 1, rtol=1e-3)

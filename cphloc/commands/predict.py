@@ -24,31 +24,42 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overlap", type=float, default=0.5, metavar="SHARE", help="of neighbouring windows; 0.5")
     parser.add_argument("--keep-air", action="store_true", help="compute windows of nothing but air too (CT)")
     parser.add_argument("--backend", choices=get_args(BackendName), default="auto", help="what computes; auto")
+    where = "in this process, or on a Ray cluster (RAY_ADDRESS, or one started here); local"
+    parser.add_argument("--engine", choices=("local", "ray"), default="local", help=where)
     parser.add_argument("--redo", action="store_true", help="predict finished cases again")
     parser.add_argument("--report", metavar="FILE", help="a row a case: .csv, .json or .html")
 
 
 def run(options: argparse.Namespace) -> Answer:
     """Predict each input; one that fails is named and does not stop the others."""
-    from cphloc.zoo.batch import cases_of, predict_cases
+    from cphloc.zoo.batch import cases_of
     from cphloc.zoo.batch_report import check_suffix, write_report
-    from cphloc.zoo.load import load
 
     if options.report:
         check_suffix(options.report)
-    cases = cases_of(options.inputs)
-    names = options.entry.split(",")
-    model = load(names if len(names) > 1 else names[0], backend=options.backend)
-    how = {"tta": options.tta, "overlap": options.overlap, "skip_air": not options.keep_air}
-    rows = list(
-        predict_cases(
-            model, cases, options.out, options.spacing, options.redo, _bar, uncertainty=options.uncertainty, **how
-        )
-    )
+    rows = list(_rows(options, cases_of(options.inputs)))
     if options.report:
         write_report(options.report, rows)
     lines = [line for row in rows for line in _lines(row)]
     return Answer("\n".join([*lines, *_computed_by(rows)]), rows, _exit_code(rows))
+
+
+def _rows(options: argparse.Namespace, cases: Sequence[Any]) -> Iterator[dict[str, Any]]:
+    """One row a case, here with a progress bar or from the cluster."""
+    names = tuple(options.entry.split(","))
+    how = {"tta": options.tta, "overlap": options.overlap, "skip_air": not options.keep_air}
+    how["uncertainty"] = options.uncertainty
+    if options.engine != "local":
+        from cphloc.zoo.batch_cluster import Job, predict_over
+
+        made = names, options.backend
+        jobs = [Job(*made, case, options.out, options.spacing, options.redo, how) for case in cases]
+        return predict_over(jobs, options.engine)
+    from cphloc.zoo.batch import predict_cases
+    from cphloc.zoo.load import load
+
+    model = load(list(names) if len(names) > 1 else names[0], backend=options.backend)
+    return predict_cases(model, cases, options.out, options.spacing, options.redo, _bar, **how)
 
 
 def _bar(cases: Sequence[Any]) -> Iterable[Any]:

@@ -148,6 +148,7 @@ class Loop(L.Callback):
     def on_train_start(self, trainer: L.Trainer, module: TrainingModule) -> None:
         """Start the clock and listen to signals, after Lightning has installed its own handlers."""
         self._started = time.monotonic() - self.outcome.seconds
+        self._begun_at, self._begun_with = self.outcome.seconds, module.step
         self._logged_at, self._cpu_at = time.monotonic(), time.process_time()
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -187,7 +188,7 @@ class Loop(L.Callback):
 
     def _left(self) -> float:
         """Seconds of the budget that training may still use: the last validation is kept free."""
-        step_seconds = self.outcome.seconds / self.outcome.step
+        step_seconds = (self.outcome.seconds - self._begun_at) / (self.outcome.step - self._begun_with)
         return 60 * self.settings.minutes - self.outcome.seconds - 1.1 * (self._validation_seconds or 0) - step_seconds
 
     def _due(self) -> bool:

@@ -58,12 +58,13 @@ def _from_slurm() -> None:
         return
     from lightning.pytorch.plugins.environments import SLURMEnvironment
 
-    slurm, tasks = SLURMEnvironment(auto_requeue=False), environment["SLURM_STEP_NUM_TASKS"]
+    tasks, job = environment["SLURM_STEP_NUM_TASKS"], environment["SLURM_JOB_ID"]
     here = int(tasks) // int(environment.get("SLURM_STEP_NUM_NODES", 1))
-    environment |= {"MASTER_ADDR": slurm.main_address, "MASTER_PORT": str(slurm.main_port)}
+    first = SLURMEnvironment.resolve_root_node_address(environment["SLURM_NODELIST"])
+    environment |= {"MASTER_ADDR": first, "MASTER_PORT": str(15000 + int(job[-4:]))}
     environment |= {"RANK": environment["SLURM_PROCID"], "LOCAL_RANK": environment["SLURM_LOCALID"]}
     environment |= {"WORLD_SIZE": tasks, "LOCAL_WORLD_SIZE": str(here)}
-    environment["TORCHELASTIC_RUN_ID"] = environment["SLURM_JOB_ID"]
+    environment["TORCHELASTIC_RUN_ID"] = job
 
 
 def count() -> int:

@@ -168,13 +168,16 @@ def find_entry(spec: str | Path, zoos: Sequence[str] | None = None) -> Listing:
     """The newest version within ``spec`` that this cphloc supports, from the first zoo that has the name.
 
     Args:
-        spec: ``name``, ``name@1.2.0``, ``name@^1`` and so on (see `cphloc.zoo.versions.wanted`), or an entry's folder.
+        spec: ``name``, ``name@1.2.0``, ``name@^1`` and so on (see `cphloc.zoo.versions.wanted`), an entry's folder, or
+            the URL of an entry in a zoo, ``https://host/zoo/name/1.2.0`` or ``https://host/zoo/name@^1``.
         zoos: folders and URLs instead of `paths.zoos`.
 
     Raises:
         NotFoundError: no such name (with the nearest one), or no such version (with those that exist).
         InputError: the version needs another cphloc.
     """
+    if isinstance(spec, str) and "://" in spec:
+        return _of_url(spec)
     if isinstance(spec, Path) or (Path(spec) / ENTRY_FILE).is_file() or "/" in spec or "\\" in spec:
         return _of_folder(Path(spec))
     from cphloc.zoo.versions import wanted
@@ -197,6 +200,15 @@ def _of_folder(folder: Path) -> Listing:
     folder = folder.expanduser()
     entry = Entry.read(folder / ENTRY_FILE)
     return Listing(entry.name, entry.version, folder)
+
+
+def _of_url(url: str) -> Listing:
+    """A version by its URL: the zoo is what stands before its name, so that its index vouches for the files."""
+    zoo, _, last = url.rstrip("/").rpartition("/")
+    if last[:1].isdigit() and last.count(".") > 1 and "@" not in last:
+        zoo, _, name = zoo.rpartition("/")
+        last = f"{name}@{last}"
+    return find_entry(last, [zoo])
 
 
 def _newest_supported(asked: Wanted, held: dict[str, Listing], place: str) -> Listing:

@@ -149,7 +149,7 @@ def _tile(listing: Listing, base: str) -> str:
     value, _, interval = stated(found).partition(" ")
     other = entry.baseline.metrics.get(name)
     kind = {True: "good", False: "bad", None: ""}[beats(entry, name)]
-    shown = pictures(entry)
+    shown = sorted(pictures(entry), key=lambda file: "median" not in file)
     source = f"{base}{listing.name}/{listing.version}/{quote(shown[0])}" if shown else ""
     image = f'<img loading="lazy" alt="a result of {listing}" src="{source}">' if shown else ""
     beside = f"; baseline {stated(other)}" if other is not None else ""

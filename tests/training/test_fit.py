@@ -199,6 +199,22 @@ def test_a_time_budget_counts_the_validation_and_leaves_usable_weights(tmp_path,
     assert (tmp_path / checkpoint.BEST).is_file()
 
 
+def test_a_long_preparation_counts_and_is_not_taken_for_slow_steps(tmp_path, monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr("cphloc.training.fit.time", clock)
+
+    def steps_of_a_second(first, rank, ranks):
+        for batch in batches_of(2)(first, rank, ranks):
+            clock.seconds += 0.5
+            yield batch
+
+    settings = replace(SETTINGS, steps=100_000, validate_every=100_000, minutes=1)
+    outcome = fit(model_of(2), steps_of_a_second, held_out(2), settings, tmp_path, seconds=40)
+    assert outcome.stopped == "minutes"
+    assert 57 <= outcome.seconds <= 60
+    assert outcome.step > 15
+
+
 def scripted(values):
     """Validations that give these values, one after the other."""
     remaining = iter(values)

@@ -8,15 +8,22 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import yaml
 
+from cphloc import build
+from cphloc.annotation import Annotation
 from cphloc.errors import InputError
 from cphloc.recipe import load
+from cphloc.targets import Targets
 from cphloc.training import checkpoint, processes
+from cphloc.training.module import TrainingModule
 from cphloc.training.preparation import prepare
+from cphloc.training.settings import Settings
 from cphloc.training.train import train
 
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -43,6 +50,35 @@ def test_two_processes_give_the_weights_and_metrics_of_one_whole_or_sharded(tmp_
             assert all(torch.allclose(one[key], two[key], atol=1e-5) for key in one), (strategy, name)
             if name == checkpoint.BEST:
                 assert found["metrics"]["loss"] == pytest.approx(facts["metrics"]["loss"], abs=1e-5)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_the_gradients_of_two_processes_add_up_to_that_of_the_whole_batch(dims, monkeypatch):
+    """Of four cases one process has two with a mask, the other has one; the mean over both is that of one process."""
+    torch.manual_seed(0)
+    head = {"type": "unet", "classes": {1: "mass"}, "loss": {"type": "dice_ce"}}
+    parts = {"backbone": {"type": "conv_encoder", "widths": [4, 8]}, "heads": {"mask": head}}
+    data = {"type": "phantom", "size": [16] * dims, "patch": [16] * dims}
+    model = build({"task": "segmentation", "dims": dims, "data": data, "model": parts})
+    images = torch.randn(4, 1, *[16] * dims)
+    masks = [Annotation(mask=(image[0] > 1).numpy().astype(np.uint8)) for image in images]
+    annotations = [*masks[:3], Annotation(label=np.ones(1, np.float32))]
+    module = TrainingModule(model, None, Settings(steps=1, rungs={"mask": "mask"}))
+    module._trainer = SimpleNamespace(world_size=2)
+    monkeypatch.setattr(processes, "total", lambda here: torch.tensor(3.0))
+
+    def gradient(first, last, share):
+        model.zero_grad()
+        targets = Targets.collate(annotations[first:last], (16,) * dims, classes=1)
+        losses = model.loss(model.raws(images[first:last]), targets)
+        share(losses, targets).backward()
+        return torch.cat([p.grad.flatten() for p in model.parameters()])
+
+    whole = gradient(0, 4, lambda losses, _: losses["loss"])
+    parts = [gradient(*part, module._of_whole_batch) for part in ((0, 2), (2, 4))]
+    torch.testing.assert_close(sum(parts) / 2, whole, rtol=1e-4, atol=1e-6)
+    unshared = [gradient(*part, lambda losses, _: losses["loss"]) for part in ((0, 2), (2, 4))]
+    assert not torch.allclose(sum(unshared) / 2, whole, rtol=1e-2), "without it they do not"
 
 
 @pytest.mark.slow

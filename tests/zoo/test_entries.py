@@ -181,6 +181,12 @@ def test_an_entry_at_a_url_is_read_once_and_then_kept(remote, monkeypatch):
         _ = find_entry("unet3d-ct").entry
 
 
+@pytest.mark.parametrize("which", ["unet3d-ct/1.0.0", "unet3d-ct/1.0.0/", "unet3d-ct@1.0.0", "unet3d-ct@==1.0.0"])
+def test_an_entry_is_found_by_its_url_in_a_zoo_nobody_named(remote, monkeypatch, which):
+    monkeypatch.delenv("CPHLOC_ZOO")
+    assert str(find_entry(f"{remote.url}/zoo/{which}")) == "unet3d-ct@1.0.0"
+
+
 def test_a_server_that_gives_another_version_is_refused(remote):
     held = remote.root / "zoo" / "unet3d-ct"
     (held / "1.0.0" / "entry.yaml").write_bytes((held / "0.9.0" / "entry.yaml").read_bytes())
