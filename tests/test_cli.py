@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -152,27 +150,6 @@ def test_every_command_has_help_and_takes_json(name):
     assert "--json" in parser._option_string_actions
 
 
-def cpu_seconds(cache: Path, *command: str) -> float:
-    """Least CPU time of several runs, with compiled modules as every installation has them."""
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    environment |= {"PYTHONPYCACHEPREFIX": str(cache), "OMP_NUM_THREADS": "1"}
-    taken = []
-    for _ in range(5):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(command, check=True, capture_output=True, env=environment)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    return min(taken)
-
-
-def test_commands_that_need_no_torch_are_quick(tmp_path):
-    reference = cpu_seconds(tmp_path, sys.executable, "-c", "import yaml, pydantic")
-    listing = cpu_seconds(tmp_path, *PYTHON, "list", "heads")
-    showing = cpu_seconds(tmp_path, *PYTHON, "show", "unet")
-    assert listing < 2 * reference
-    assert showing < 3.5 * reference
-
-
 @pytest.mark.parametrize("argv", [("list",), ("show", "unet"), ("schema",), ("list", "recipes")], ids=" ".join)
 def test_they_import_no_heavy_library(argv):
     code = (
@@ -181,3 +158,13 @@ def test_they_import_no_heavy_library(argv):
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_screen_gives_the_funnel_of_the_lecture_with_its_intervals(capsys):
+    assert cli.main(["screen", "--sensitivity", "0.8", "--specificity", "0.9", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    today, triage = facts["ways"][0], facts["ways"][1]
+    assert [today[k] for k in ("true_positive", "false_positive", "false_negative", "true_negative")] == [5, 95, 1, 899]
+    assert triage["true_positive"] == pytest.approx(4)
+    assert [round(end, 3) for end in facts["today"]["sensitivity"]] == [0.436, 0.97]
+    assert facts["today"].keys() == {"sensitivity", "specificity", "ppv1", "ppv3", "npv"}

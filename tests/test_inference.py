@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from typing import ClassVar
 
 import numpy as np
@@ -5,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from cphloc.inference import infer
+from cphloc.inference import Air, infer
 from cphloc.levels import Level
 from cphloc.model import Model
 from cphloc.targets import Detections, Prediction
@@ -114,3 +116,111 @@ def test_averaging_windows_is_averaging_logits():
     ramp = torch.linspace(-3, 3, 16)
     logits = sliding_window(lambda w: torch.stack([-ramp.expand(16, 16), ramp.expand(16, 16)])[None], image, (16, 16))
     assert torch.allclose(found, logits.softmax(1), atol=1e-5)
+
+
+def body(dims):
+    """Air of -1, and a bright object in a body of 0.2 that does not reach the border."""
+    image = torch.full((1, 1, *SIZES[dims]), -1.0)
+    image[(0, 0, *(slice(2, 9),) * dims)] = 0.2
+    image[(0, 0, *(slice(4, 7),) * dims)] = 1
+    return image
+
+
+class Counted:
+    def __init__(self, network):
+        self.network, self.windows = network, []
+
+    def __call__(self, window):
+        self.windows.append(window)
+        return self.network.raws(window)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_where_there_is_air_nothing_is_computed_and_all_is_background(dims):
+    image, network = body(dims), model(dims)
+    every, some = Counted(network), Counted(network)
+    whole = infer(network, image, PATCH[dims], raws=every)["all"]
+    found = infer(network, image, PATCH[dims], raws=some, air=Air(0, -0.9))["all"]
+    assert len(some.windows) < len(every.windows)
+    assert all((window > -0.9).any() for window in some.windows)
+    inside = (image > -0.9)[0, 0]
+    assert torch.allclose(found.mask_probabilities[..., inside], whole.mask_probabilities[..., inside], atol=1e-5)
+    assert torch.equal(found.mask_probabilities.argmax(1), whole.mask_probabilities.argmax(1))
+    assert torch.allclose(found.mask_probabilities.sum(1), torch.ones(1, *SIZES[dims]), atol=1e-5)
+    assert torch.allclose(found.detections[0].boxes[0], whole.detections[0].boxes[0], atol=1e-4)
+    assert torch.equal(found.label_probabilities, whole.label_probabilities)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_an_image_of_air_alone_is_computed(dims):
+    image = torch.full((1, 1, *SIZES[dims]), -1.0)
+    assert torch.equal(
+        infer(model(dims), image, PATCH[dims], air=Air(0, -0.9))["all"].mask_probabilities,
+        infer(model(dims), image, PATCH[dims])["all"].mask_probabilities,
+    )
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("air", [None, Air(0, -0.9)])
+def test_rows_are_handed_on_once_each_in_order_and_are_the_mask(dims, air):
+    image, rows = body(dims), []
+    infer(model(dims), image, PATCH[dims], air=air, emit=lambda head, first, m: rows.append((head, first, m.clone())))
+    assert [first for _, first, _ in rows] == np.cumsum([0, *(m.shape[1] for _, _, m in rows[:-1])]).tolist()
+    joined = torch.cat([m for _, _, m in rows], dim=1).softmax(dim=0)
+    assert torch.allclose(joined, infer(model(dims), image, PATCH[dims], air=air)["all"].mask_probabilities[0])
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_windows_are_no_larger_than_the_image_needs(dims):
+    counted = Counted(model(dims))
+    counted.network.backbone.levels = (Level(1, (4,) * dims),)
+    infer(counted.network, torch.rand(1, 1, *(5,) * dims), (16,) * dims, raws=counted)
+    assert [tuple(window.shape[2:]) for window in counted.windows] == [(8,) * dims]
+
+
+PEAK = """
+import resource, sys, torch
+from torch import nn
+from cphloc.inference import Air, infer
+from cphloc.levels import Level
+from cphloc.model import Model
+from cphloc.targets import Prediction
+
+class Same(nn.Module):
+    levels = (Level(1, (1, 1, 1)),)
+    def __init__(self):
+        super().__init__()
+        self.one = nn.Parameter(torch.ones(1))
+    def forward(self, x):
+        return (x * self.one,)
+
+class Two(nn.Module):
+    classes = {1: "bright"}
+    def forward(self, pyramid):
+        return pyramid[0]
+    def decode(self, raw):
+        return Prediction(mask_probabilities=torch.cat([-raw, raw], 1).softmax(1))
+
+class Deep:
+    def __init__(self, depth):
+        self.shape = (1, 1, depth, 256, 256)
+    def __getitem__(self, key):
+        first, stop, _ = key[2].indices(self.shape[2])
+        return torch.full((1, 1, stop - first, 256, 256), 0.5)
+
+rows = [0]
+model = Model(Same(), None, {"mask": Two()}).eval()
+infer(model, Deep(int(sys.argv[1])), (16, 128, 128), emit=lambda head, first, m: rows.append(first + m.shape[1]))
+assert rows[-1] == int(sys.argv[1])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+def test_peak_memory_does_not_grow_with_the_number_of_slices():
+    """The deeper image alone has 98 MB more, its two log-probabilities 197 MB more."""
+
+    def peak_mb(depth):
+        done = subprocess.run([sys.executable, "-c", PEAK, str(depth)], capture_output=True, text=True, check=True)
+        return float(done.stdout)
+
+    assert peak_mb(424) - peak_mb(32) < 40

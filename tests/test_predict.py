@@ -190,3 +190,32 @@ def test_saving_writes_each_part_and_it_reads_back(dims, tmp_path):
     assert np.array_equal(written > 0, truth)
     facts = json.loads((tmp_path / "out" / "scan_result.json").read_text())
     assert facts["boxes"][0]["name"] == "bright"
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_air_around_a_patient_is_background_and_can_be_kept(dims):
+
+    class BrightMask(Bright):
+        def decode(self, raw):
+            inside = (raw.mean(dim=1) > 0).float()
+            return Prediction(mask_probabilities=torch.stack([1 - inside, inside], 1))
+
+    array = np.full((40,) * dims, -1000.0, np.float32)
+    array[(slice(14, 22),) * dims] = 100.0
+    intensity = {"type": "ct", "low": -1000.0, "high": 200.0, "mean": 0.0, "std": 500.0}
+    model = localizer(dims, intensity=intensity, patch=[16] * dims)
+    model.model.heads["all"] = BrightMask()
+    seen = []
+    model.model.backbone.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape))
+    skipped = model.predict(array)
+    few = len(seen)
+    kept = model.predict(array, skip_air=False)
+    assert few < len(seen) - few
+    assert np.array_equal(skipped.masks, kept.masks)
+    assert np.array_equal(skipped.masks == 1, array > 0)
+    assert (skipped.computed["air_skipped"], kept.computed["air_skipped"]) == (True, False)
+
+
+def test_an_overlap_outside_its_range_is_refused():
+    with pytest.raises(InputError, match="overlap is a share of a window"):
+        localizer(2).predict(np.ones((4, 4), np.float32), overlap=1.0)

@@ -30,6 +30,9 @@ def run(options: argparse.Namespace) -> Answer:
             msg = "--find-lr and --overfit try out a recipe in one process; leave --resume, --devices, --nodes out"
             raise InputError(msg)
         return _find_lr(options) if options.find_lr else _overfit(options)
+    from cphloc.training import allocator
+
+    allocator.choose()
     from cphloc.training.train import train
 
     scale = {"devices": options.devices, "nodes": options.nodes, "strategy": options.strategy}

@@ -57,7 +57,7 @@ def warp_image(image: np.ndarray, warp: Warp, centre: np.ndarray, size: tuple[in
     """
     out = np.zeros((len(image), *size), np.float32)
     no_mask = np.zeros((0, 0, 0), np.uint8)
-    _sample(_lift(image, 1), no_mask, *_lifted(warp, centre, size), _lift(out, 1), no_mask)
+    _sample(_lift(np.ascontiguousarray(image), 1), no_mask, *_lifted(warp, centre, size), _lift(out, 1), no_mask)
     return out
 
 
@@ -66,7 +66,8 @@ def warp_image_and_mask(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Like `warp_image`, with ``mask`` ``(*S)`` uint8 sampled by nearest neighbour in the same pass."""
     out, out_mask = np.zeros((len(image), *size), np.float32), np.zeros(size, np.uint8)
-    _sample(_lift(image, 1), _lift(mask, 0), *_lifted(warp, centre, size), _lift(out, 1), _lift(out_mask, 0))
+    lifted = _lift(np.ascontiguousarray(image), 1), _lift(np.ascontiguousarray(mask), 0)
+    _sample(*lifted, *_lifted(warp, centre, size), _lift(out, 1), _lift(out_mask, 0))
     return out, out_mask
 
 
@@ -119,22 +120,40 @@ def _lifted(warp: Warp, centre: np.ndarray, size: tuple[int, ...]) -> tuple[np.n
 
 @numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 def _sample(image, mask, matrix, offset, moved, out, out_mask):
-    """Fill ``out`` ``(C, 3 axes)`` by trilinear and ``out_mask`` by nearest sampling; leave zeros outside."""
+    """Fill ``out`` ``(C, 3 axes)`` by trilinear and ``out_mask`` by nearest sampling; leave zeros outside.
+
+    Most voxels lie amid their eight neighbours; without the tests that the others need they take a quarter less. The
+    compiler does not make that of one branch for both, nor of a function for the shared lines.
+    """
     channels, depth, height, width = image.shape
+    flat, flat_mask, plane = image.reshape(channels, -1), mask.reshape(-1), height * width
     deforms, has_mask = moved.shape[1] > 0, out_mask.shape[0] > 0
-    for k in range(out.shape[1]):
-        for j in range(out.shape[2]):
-            for i in range(out.shape[3]):
-                dk, dj, di = float(k), float(j), float(i)
-                if deforms:
-                    dk += moved[0, k, j, i]
-                    dj += moved[1, k, j, i]
-                    di += moved[2, k, j, i]
-                z = offset[0] + matrix[0, 0] * dk + matrix[0, 1] * dj + matrix[0, 2] * di
-                y = offset[1] + matrix[1, 0] * dk + matrix[1, 1] * dj + matrix[1, 2] * di
-                x = offset[2] + matrix[2, 0] * dk + matrix[2, 1] * dj + matrix[2, 2] * di
-                if z < -0.5 or y < -0.5 or x < -0.5 or z >= depth - 0.5 or y >= height - 0.5 or x >= width - 0.5:
-                    continue
+    for k, j in np.ndindex(out.shape[1], out.shape[2]):
+        for i in range(out.shape[3]):
+            dk, dj, di = float(k), float(j), float(i)
+            if deforms:
+                dk, dj, di = dk + moved[0, k, j, i], dj + moved[1, k, j, i], di + moved[2, k, j, i]
+            z = offset[0] + matrix[0, 0] * dk + matrix[0, 1] * dj + matrix[0, 2] * di
+            y = offset[1] + matrix[1, 0] * dk + matrix[1, 1] * dj + matrix[1, 2] * di
+            x = offset[2] + matrix[2, 0] * dk + matrix[2, 1] * dj + matrix[2, 2] * di
+            z0, y0, x0 = int(np.floor(z)), int(np.floor(y)), int(np.floor(x))
+            if 0 <= z0 < depth - 1 and 0 <= y0 < height - 1 and 0 <= x0 < width - 1:
+                here = z0 * plane + y0 * width + x0
+                if has_mask:
+                    up, down = plane if z - z0 >= 0.5 else 0, width if y - y0 >= 0.5 else 0
+                    out_mask[k, j, i] = flat_mask[here + up + down + (1 if x - x0 >= 0.5 else 0)]
+                wz, wy, wx = np.float32(z - z0), np.float32(y - y0), np.float32(x - x0)
+                for c in range(channels):
+                    v = flat[c]
+                    a, b, e, f = v[here], v[here + width], v[here + plane], v[here + plane + width]
+                    a += (v[here + 1] - a) * wx
+                    b += (v[here + width + 1] - b) * wx
+                    e += (v[here + plane + 1] - e) * wx
+                    f += (v[here + plane + width + 1] - f) * wx
+                    a += (b - a) * wy
+                    e += (f - e) * wy
+                    out[c, k, j, i] = a + (e - a) * wz
+            elif -0.5 <= z < depth - 0.5 and -0.5 <= y < height - 0.5 and -0.5 <= x < width - 0.5:
                 if has_mask:
                     out_mask[k, j, i] = mask[int(z + 0.5), int(y + 0.5), int(x + 0.5)]
                 z, y, x = min(max(z, 0.0), depth - 1.0), min(max(y, 0.0), height - 1.0), min(max(x, 0.0), width - 1.0)
@@ -142,10 +161,8 @@ def _sample(image, mask, matrix, offset, moved, out, out_mask):
                 z1, y1, x1 = min(z0 + 1, depth - 1), min(y0 + 1, height - 1), min(x0 + 1, width - 1)
                 wz, wy, wx = z - z0, y - y0, x - x0
                 for c in range(channels):
-                    near = (image[c, z0, y0, x0] * (1 - wx) + image[c, z0, y0, x1] * wx) * (1 - wy) + (
-                        image[c, z0, y1, x0] * (1 - wx) + image[c, z0, y1, x1] * wx
-                    ) * wy
-                    far = (image[c, z1, y0, x0] * (1 - wx) + image[c, z1, y0, x1] * wx) * (1 - wy) + (
-                        image[c, z1, y1, x0] * (1 - wx) + image[c, z1, y1, x1] * wx
-                    ) * wy
-                    out[c, k, j, i] = near * (1 - wz) + far * wz
+                    a = (image[c, z0, y0, x0] * (1 - wx) + image[c, z0, y0, x1] * wx) * (1 - wy)
+                    a += (image[c, z0, y1, x0] * (1 - wx) + image[c, z0, y1, x1] * wx) * wy
+                    e = (image[c, z1, y0, x0] * (1 - wx) + image[c, z1, y0, x1] * wx) * (1 - wy)
+                    e += (image[c, z1, y1, x0] * (1 - wx) + image[c, z1, y1, x1] * wx) * wy
+                    out[c, k, j, i] = a * (1 - wz) + e * wz

@@ -16,10 +16,10 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-from .measure import Result, measure
+from .measure import Comparison, Result, measure
 
 HERE = Path(__file__).parent
-TOPICS = ("start", "model", "data", "boxes", "metrics", "prediction")
+TOPICS = ("start", "model", "data", "boxes", "metrics", "prediction", "training", "growth")
 PACKAGES = (
     *("torch", "monai", "torchio", "batchgeneratorsv2", "torchvision", "segmentation-models-pytorch", "SimpleITK"),
     *("nibabel", "pycocotools", "faster-coco-eval", "pydantic", "pyyaml", "numba"),
@@ -30,18 +30,30 @@ def main(argv: list[str] | None = None) -> None:
     """Measure, print and write."""
     options = _options(argv)
     os.environ["OMP_NUM_THREADS"] = "1"  # read by torch when it is imported, here and in the commands measured
-    facts = {"machine": _machine(), "full": options.full, "rounds": options.rounds, "topics": {}}
+    facts = {"full": options.full, "rounds": options.rounds, "topics": {}}
     for topic in options.topics:
         module = importlib.import_module(f".{topic}", __package__)
-        results = []
-        for comparison in module.comparisons(options.full):
-            result = measure(comparison, options.rounds)
-            print(f"{topic}: {_line(result)}", flush=True)
-            results.append(result)
-        facts["topics"][topic] = [asdict(result) for result in results]
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "results.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    (options.out / "RESULTS.md").write_text(_page(facts), encoding="utf-8")
+        if topic == "growth":
+            facts["growth"] = module.measured(options.full)
+        else:
+            facts["topics"][topic] = [
+                _measured(topic, each, options.rounds) for each in module.comparisons(options.full)
+            ]
+        _write(facts, options.out)
+
+
+def _measured(topic: str, comparison: Comparison, rounds: int) -> dict:
+    result = measure(comparison, rounds)
+    print(f"{topic}: {_line(result)}", flush=True)
+    return asdict(result)
+
+
+def _write(facts: dict, folder: Path) -> None:
+    """After every topic, so that an interrupted run leaves what it has."""
+    facts["machine"] = _machine()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    (folder / "RESULTS.md").write_text(_page(facts), encoding="utf-8")
 
 
 def _options(argv: list[str] | None) -> argparse.Namespace:
@@ -63,6 +75,7 @@ def _machine() -> dict[str, object]:
         "date": datetime.now(UTC).date().isoformat(),
         "processor": _processor(),
         "cores": os.cpu_count(),
+        "load": os.getloadavg()[0],
         "python": platform.python_version(),
         "bytecode": "not kept" if sys.dont_write_bytecode else "kept",
         "packages": {name: version for name in PACKAGES if (version := _version(name)) is not None},
@@ -98,8 +111,10 @@ def _page(facts: dict) -> str:
         f"Written by `make bench` on {machine['date']}: {machine['processor']}, {machine['cores']} cores, Python "
         f"{machine['python']}, bytecode {machine['bytecode']}; {packages}.",
         "",
-        f"Medians of {facts['rounds']} rounds in turn, milliseconds of CPU on one thread; in brackets the least and "
-        "the most. The ratio is what a peer takes over what cphloc takes: above 1, cphloc is quicker. A row whose "
+        f"Medians of {facts['rounds']} rounds in turn (of one, where somebody takes over 20 s), milliseconds of CPU on "
+        "one thread; in brackets the least and the most. "
+        f"Load of the machine when it ended: {machine['load']:.1f}; a busy one takes more CPU for the same. "
+        "The ratio is what a peer takes over what cphloc takes: above 1, cphloc is quicker. A row whose "
         "outputs differ is no comparison of equals.",
     ]
     if (HERE / "profile.md").is_file():
@@ -107,7 +122,22 @@ def _page(facts: dict) -> str:
     for topic, results in facts["topics"].items():
         lines += ["", f"## {topic.capitalize()}", "", "| job | who | ms | ratio | output | goal |", "|" + "---|" * 6]
         lines += [row for result in results for row in _rows(result)]
+    if "growth" in facts:
+        lines += ["", *_growth(facts["growth"])]
     return "\n".join(lines) + "\n"
+
+
+def _growth(found: dict) -> list[str]:
+    lines = ["## Growth", "", "cphloc alone. The exponent is that of the last step: 1 is linear, 0 no growth.", ""]
+    lines += ["| what grows | sizes | seconds of CPU | exponent |", "|" + "---|" * 4]
+    for row in found["seconds"]:
+        sizes, values = (", ".join(f"{n:.3g}" if n < 1 else f"{n:,.4g}" for n in row[k]) for k in ("sizes", "values"))
+        lines.append(f"| {row['what']} | {sizes} | {values} | {row['exponent']:.2f} |")
+    lines += ["", "| peak memory of the process, MB | sizes | MB |", "|" + "---|" * 3]
+    for row in found["peak_mb"]:
+        sizes, values = (", ".join(f"{n:,.0f}" for n in row[key]) for key in ("sizes", "values"))
+        lines.append(f"| {row['what']} | {sizes} | {values} |")
+    return lines
 
 
 def _rows(result: dict) -> list[str]:

@@ -15,6 +15,9 @@ SHORTEST_SECONDS = 0.1
 LONG_SECONDS = 4.0
 """Work that takes longer at first is not done once more to see whether it needs repeating."""
 
+VERY_LONG_SECONDS = 20.0
+"""Where somebody takes longer, all do the job in one round after the warm-up."""
+
 
 @dataclass(frozen=True)
 class Contender:
@@ -113,6 +116,7 @@ def measure(comparison: Comparison, rounds: int) -> Result:
         start = cpu_seconds()
         output = job()
         took = cpu_seconds() - start
+        rounds = 1 if took > VERY_LONG_SECONDS else rounds
         took = _timed(job, 1) if took < LONG_SECONDS else took
         repeats[name] = max(1, math.ceil(SHORTEST_SECONDS / max(took, 1e-7)))
         if name == result.ours:

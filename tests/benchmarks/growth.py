@@ -1,0 +1,191 @@
+"""How cost grows with size: CPU seconds and peak memory of cphloc alone, and the exponent that fits them."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from .boxes import _ours as suppression
+from .measure import cpu_seconds
+from .metrics import _froc
+
+PEAK = """
+import resource, sys, torch
+sys.path.insert(0, "tests")
+from benchmarks.growth import stream
+stream(int(sys.argv[1]))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+CHECK = """
+import resource, sys
+from cphloc import cli
+cli.main(["check", sys.argv[1]])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, file=sys.stderr)
+"""
+LARGE = """
+task: segmentation
+dims: 3
+data: {type: hippocampus, patch: [32, 32, 32]}
+model:
+  backbone: {type: conv_encoder, widths: [64, 128, 256, 512, 1536]}
+  heads: {mask: {type: unet, classes: {1: a}}}
+train: {steps: 10, batch: 1, optimizer: {type: SGD, lr: 1e-2}}
+"""
+
+
+def measured(full: bool) -> dict[str, Any]:
+    """Rows of the page: what was made larger, how large, what it cost."""
+    more = 4 if full else 1
+    cards = [100, 1_000, 10_000]
+    return {
+        "seconds": [
+            _grown("prediction, slices of 96 x 96 (network free)", [64, 256, 1024 * more], _slices),
+            _grown("NMS, boxes", [4_000, 16_000, 64_000 * more], lambda n: suppression(n, 3)),
+            _grown("FROC, scans", [250, 1_000, 4_000 * more], _froc),
+            _grown("cphloc list, cards and entries", cards, _listing),
+            _grown("recipe, lines (heads)", [2, 8, 32], _recipe),
+        ],
+        "peak_mb": [
+            {
+                "what": "prediction of float32 slices of 256 x 256, 3 classes, windows of 48 x 64 x 64",
+                "sizes": [64, 512, 2048],
+                "values": [_peak("-c", PEAK, str(n)) for n in (64, 512, 2048)],
+            },
+            {"what": "cphloc check of a recipe of 200 M parameters", "sizes": [1], "values": [_check_peak()]},
+        ],
+    }
+
+
+def stream(slices: int) -> None:
+    """Predict a volume that is made as it is asked for, with a network that costs nothing."""
+    import torch
+    from torch import nn
+
+    from cphloc.inference import infer
+    from cphloc.levels import Level
+    from cphloc.model import Model
+    from cphloc.targets import Prediction
+
+    class Same(nn.Module):
+        levels = (Level(1, (1, 1, 1)),)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.one = nn.Parameter(torch.ones(1))
+
+        def forward(self, x: Any) -> Any:
+            return (x * self.one,)
+
+    class Three(nn.Module):
+        def forward(self, pyramid: Any) -> Any:
+            return pyramid[0]
+
+        def decode(self, raw: Any) -> Prediction:
+            return Prediction(mask_probabilities=torch.cat([raw, raw, raw], 1).softmax(1))
+
+    class Made:
+        shape = (1, 1, slices, 256, 256)
+
+        def __getitem__(self, key: Any) -> Any:
+            first, stop, _ = key[2].indices(slices)
+            return torch.full((1, 1, stop - first, 256, 256), 0.5)
+
+    model = Model(Same(), None, {"mask": Three()}).eval()
+    infer(model, Made(), (48, 64, 64), 0.25, emit=lambda *_: None)
+
+
+def _grown(what: str, sizes: Sequence[int], prepare: Callable[[int], Callable[[], Any]]) -> dict[str, Any]:
+    seconds = []
+    for n in sizes:
+        job = prepare(n)
+        job()
+        taken = []
+        for _ in range(3):
+            start = cpu_seconds()
+            job()
+            taken.append(cpu_seconds() - start)
+        seconds.append(statistics.median(taken))
+    return {"what": what, "sizes": list(sizes), "values": seconds, "exponent": exponent(sizes[-2:], seconds[-2:])}
+
+
+def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
+    """Slope of the logarithm of the cost over that of the size, between the two largest: 1 is linear.
+
+    >>> round(exponent([10, 100], [1, 100]), 2)
+    2.0
+    """
+    return math.log(costs[-1] / costs[0]) / math.log(sizes[-1] / sizes[0])
+
+
+def _slices(slices: int) -> Callable[[], Any]:
+    import torch
+
+    from cphloc.ops.sliding_window import sliding_window
+
+    image = torch.zeros(1, 1, slices, 96, 96)
+    return lambda: sliding_window(lambda w: w, image, (48, 48, 48), 0.25)
+
+
+def _listing(count: int) -> Callable[[], Any]:
+    """So many cards of losses, and so many entries in a zoo with its index."""
+    import json
+    import os
+
+    folder = tempfile.TemporaryDirectory()
+    cards, zoo = Path(folder.name, "cards", "loss"), Path(folder.name, "zoo")
+    cards.mkdir(parents=True)
+    zoo.mkdir()
+    shipped = json.loads(Path("zoo/zoo.json").read_text(encoding="utf-8"))
+    row = shipped["entries"][0]
+    for n in range(count):
+        Path(cards, f"loss{n}.yaml").write_text(
+            f"import: package.module:Class\nsummary: Loss number {n}\ntakes: mask\n"
+        )
+        Path(zoo, f"entry{n}", row["version"]).mkdir(parents=True)
+    rows = [row | {"name": f"entry{n}"} for n in range(count)]
+    Path(zoo, "zoo.json").write_text(json.dumps(shipped | {"entries": rows}))
+    environment = os.environ | {"CPHLOC_REGISTRY": str(cards.parent), "CPHLOC_ZOO": str(zoo)}
+
+    def job() -> None:
+        assert folder.name
+        done = subprocess.run(
+            [sys.executable, "-m", "cphloc.cli", "list"], env=environment, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.count("\n") > 2 * count, done.stdout[-200:]
+
+    return job
+
+
+def _recipe(heads: int) -> Callable[[], Any]:
+    from cphloc.recipe import load
+
+    mask = {"type": "unet", "classes": {1: "a"}}
+    source = {
+        "task": "segmentation",
+        "dims": 3,
+        "data": {"type": "hippocampus", "patch": [32, 32, 32]},
+        "model": {
+            "backbone": {"type": "conv_encoder", "widths": [8, 16]},
+            "heads": {f"mask{n}": dict(mask) for n in range(heads)},
+        },
+    }
+    return lambda: load(source)
+
+
+def _peak(*arguments: str) -> float:
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1])
+
+
+def _check_peak() -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "large.yaml")
+        path.write_text(LARGE, encoding="utf-8")
+        done = subprocess.run([sys.executable, "-c", CHECK, str(path)], capture_output=True, text=True, check=False)
+        return float(done.stderr.split()[-1])
