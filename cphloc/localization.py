@@ -152,12 +152,13 @@ class Localization:
 
         Raises:
             CphlocError: the folder cannot be written; no file is left half-written.
-            DataError: the DICOM input lacks what a SEG must repeat; all other files are written.
+            DataError: the DICOM input lacks what a SEG must repeat; mask, boxes and picture are written.
         """
         stem = Path(folder) / self.case
-        written = [*self._save_maps(stem), *self._save_dicom_seg(Path(f"{stem}_seg.dcm")), *self._save_boxes(stem)]
+        written = [*self._save_maps(stem), *self._save_boxes(stem)]
         result, picture = Path(f"{stem}_result.json"), Path(f"{stem}_overlay.png")
         self.plot(picture)
+        written += self._save_dicom_seg(Path(f"{stem}_seg.dcm"))
         with atomic(result) as temporary:
             temporary.write_text(json.dumps(self.summary(), indent=2) + "\n", encoding="utf-8")
         return [*written, picture, result]

@@ -30,6 +30,12 @@ def comparisons(full: bool) -> list[Comparison]:
         against(f"affine, {SIDE}^3 image + mask", affine, 4, whole=False),
         against(f"affine + flip + gamma + noise, {SIDE}^3 image + mask", chain, 3, whole=True),
         Comparison(
+            f"elastic, {SIDE}^3 image + mask",
+            Contender("cphloc", lambda: _ours([{"type": "Elastic", "p": 1.0}])),
+            [Contender(name, make) for name, make in ELASTIC.items()],
+            times_less(3),
+        ),
+        Comparison(
             f"a {SIDE}^3 patch of a 192 x 192 x 96 volume: prepared case against .nii.gz",
             Contender("cphloc", _prepared),
             (Contender("SimpleITK", _simpleitk), Contender("nibabel", _nibabel)),
@@ -116,6 +122,58 @@ def _batchgenerators(whole: bool) -> Callable[[], None]:
     transform = ComposeTransforms(steps)
     image, mask = (torch.from_numpy(a) for a in _pair())
     return lambda: transform(image=image.clone(), segmentation=mask.to(torch.int16)) and None
+
+
+def _monai_elastic() -> Callable[[], None]:
+    import torch
+    from monai.transforms import Rand3DElasticd
+
+    modes = ("bilinear", "nearest")
+    transform = Rand3DElasticd(["image", "mask"], (5, 8), (100, 200), prob=1.0, mode=modes, padding_mode="zeros")
+    image, mask = (torch.from_numpy(a) for a in _pair())
+    return lambda: transform({"image": image, "mask": mask}) and None
+
+
+def _torchio_elastic() -> Callable[[], None]:
+    import torch
+    import torchio as tio
+
+    transform = tio.RandomElasticDeformation()
+    image, mask = (torch.from_numpy(a) for a in _pair())
+    subject = tio.Subject(image=tio.ScalarImage(tensor=image), mask=tio.LabelMap(tensor=mask))
+    return lambda: transform(subject) and None
+
+
+def _batchgenerators_elastic() -> Callable[[], None]:
+    import torch
+    from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
+
+    transform = SpatialTransform((SIDE,) * 3, 0, False, p_elastic_deform=1, p_rotation=0, p_scaling=0)
+    image, mask = (torch.from_numpy(a) for a in _pair())
+    return lambda: transform(image=image.clone(), segmentation=mask.to(torch.int16)) and None
+
+
+def _scipy_elastic() -> Callable[[], None]:
+    from scipy import ndimage
+
+    image, mask = _pair()
+    random, grid = np.random.default_rng(0), np.indices((SIDE,) * 3, dtype=np.float32)
+
+    def job() -> None:
+        coarse = random.standard_normal((3, 7, 7, 7), dtype=np.float32)
+        where = grid + np.stack([ndimage.zoom(axis, SIDE / 7, order=3) for axis in coarse])
+        ndimage.map_coordinates(image[0], where, order=1)
+        ndimage.map_coordinates(mask[0], where, order=0)
+
+    return job
+
+
+ELASTIC = {
+    "MONAI": _monai_elastic,
+    "TorchIO": _torchio_elastic,
+    "batchgeneratorsv2": _batchgenerators_elastic,
+    "SciPy": _scipy_elastic,
+}
 
 
 def _folder() -> tuple[tempfile.TemporaryDirectory, np.ndarray]:

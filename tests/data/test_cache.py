@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -8,6 +10,7 @@ from cphloc import paths
 from cphloc.annotation import Annotation
 from cphloc.data.cache import PreparedCase, entry_key, evict, limit_bytes, open_entry
 from cphloc.data.case import Case
+from cphloc.data.datasets.hippocampus import Hippocampus
 from cphloc.errors import InputError
 from cphloc.geometry import Geometry
 
@@ -110,3 +113,34 @@ def test_size_must_be_a_positive_number(monkeypatch, value):
     monkeypatch.setenv("CPHLOC_CACHE_GB", value)
     with pytest.raises(InputError, match="CPHLOC_CACHE_GB must be a positive number"):
         limit_bytes()
+
+
+_PREPARE = """
+import sys, time
+from pathlib import Path
+from cphloc.data.datasets.hippocampus import Hippocampus
+from cphloc.data.intensity import parse_intensity
+from cphloc.data.prepare import prepare
+from cphloc.data.preprocess import Preprocess
+Path(sys.argv[1]).touch()
+while not all(Path(name).exists() for name in sys.argv[1:]):
+    time.sleep(0.001)
+cases = prepare(Hippocampus("sample").cases("val"), Preprocess(3, None, parse_intensity("zscore", 1)), classes=2)
+print(sorted((case.id, float(case.image.sum())) for case in cases))
+"""
+
+
+def test_two_processes_that_prepare_the_same_cases_share_them(private_cache):
+    private_cache.mkdir()
+    gates = [str(private_cache / name) for name in ("first", "second")]
+    orders = (gates, gates[::-1])
+    running = [
+        subprocess.Popen([sys.executable, "-c", _PREPARE, *order], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for order in orders
+    ]
+    results = [process.communicate(timeout=120) for process in running]
+    assert [process.returncode for process in running] == [0, 0], results
+    assert results[0][0] == results[1][0]
+    folders = list((private_cache / "prepared").iterdir())
+    assert len(folders) == len(Hippocampus("sample").cases("val"))
+    assert not [folder for folder in folders if folder.name.startswith(".")]

@@ -93,11 +93,11 @@ def test_a_single_mammogram_gets_a_seg_too(tmp_path):
     assert not [p for p in plain.save(tmp_path / "again") if p.suffix == ".dcm"]
 
 
-def test_an_input_that_cannot_carry_a_seg_loses_nothing_else(tmp_path):
+def test_an_input_that_cannot_carry_a_seg_keeps_its_mask_and_picture(tmp_path):
     write_series(tmp_path / "ct", np.zeros((3, 12, 16), np.int16), StudyInstanceUID=None)
     ct = read_volume(tmp_path / "ct")
     found = Localization(ct, {1: "lesion"}, masks=np.ones(ct.geometry.shape, np.uint8), case="p1")
     with pytest.raises(DataError, match=r"ct: cannot carry a DICOM SEG .*StudyInstanceUID.* write the mask as .nii.gz"):
         found.save(tmp_path / "out")
     names = {p.name for p in (tmp_path / "out").iterdir()}
-    assert names == {"p1_mask.nii.gz", "p1_result.json", "p1_overlay.png"}
+    assert names == {"p1_mask.nii.gz", "p1_overlay.png"}
