@@ -278,13 +278,20 @@ def test_pictures_of_test_cases_replace_those_of_validation_cases(train_run, zoo
     assert shipped == {"pictures/test-worst.png", "pictures/best.png"}
 
 
-def test_weights_too_large_to_ship_are_refused_or_lie_at_a_url(train_run, zoo, monkeypatch, server, tmp_path):
+def ship(zoo, monkeypatch):
+    """Let a zoo be the one that ships with cphloc."""
     from cphloc import paths
+
+    ordinary = paths.shipped
+    monkeypatch.setattr(paths, "shipped", lambda folder: zoo if folder == "zoo" else ordinary(folder))
+
+
+def test_weights_too_large_to_ship_are_refused_or_lie_at_a_url(train_run, zoo, monkeypatch, server, tmp_path):
     from cphloc.zoo import publish as publishing
     from cphloc.zoo.entries import cached_path
 
     run = train_run()
-    monkeypatch.setattr(paths, "shipped", lambda folder: zoo)
+    ship(zoo, monkeypatch)
     monkeypatch.setattr(publishing, "EACH_BYTES", 1000)
     with pytest.raises(InputError, match=r"0.0 MB may ship with cphloc; say with --url"):
         put(run, zoo)
@@ -298,7 +305,6 @@ def test_weights_too_large_to_ship_are_refused_or_lie_at_a_url(train_run, zoo, m
 
 
 def test_all_shipped_weights_together_are_limited_and_other_zoos_are_not(train_run, zoo, monkeypatch):
-    from cphloc import paths
     from cphloc.zoo import publish as publishing
 
     run = train_run()
@@ -306,7 +312,7 @@ def test_all_shipped_weights_together_are_limited_and_other_zoos_are_not(train_r
     held = (zoo / "tiny" / "1.0.0" / "model.safetensors").stat().st_size
     monkeypatch.setattr(publishing, "ALL_BYTES", held + 10)
     assert publishing.most_bytes(zoo) is None
-    monkeypatch.setattr(paths, "shipped", lambda folder: zoo)
+    ship(zoo, monkeypatch)
     assert publishing.most_bytes(zoo) == 10
     with pytest.raises(InputError, match="may ship"):
         put(run, zoo, "1.1.0")
