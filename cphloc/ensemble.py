@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -95,7 +95,7 @@ class Ensemble:
         first = results[0]
         if len(results) == 1:
             return first
-        joined: dict[str, Any] = {"computed": {"members": [dict(result.computed) for result in results]}}
+        joined: dict[str, Any] = {"computed": _computed([result.computed for result in results])}
         if first.probabilities is not None:
             mean = {name: float(np.mean([r.probabilities[name] for r in results])) for name in first.probabilities}
             joined["probabilities"] = mean
@@ -132,6 +132,15 @@ def entropy(probabilities: np.ndarray) -> np.ndarray:
         share = np.divide(of_class, total, out=np.zeros_like(total), where=total > 0).clip(0, 1)
         result -= share * np.log(np.where(share > 0, share, 1))
     return result / np.float32(np.log(len(probabilities)))
+
+
+def _computed(made: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """How all members were computed: every backend, the largest difference, whether any left air out."""
+    return {
+        "backend": ", ".join(dict.fromkeys(one["backend"] for one in made)),
+        "difference": max(one["difference"] or 0.0 for one in made),
+        "air_skipped": any(one["air_skipped"] for one in made),
+    }
 
 
 def _merged(found: Sequence[Sequence[Box]], classes: dict[int, str], grid: Geometry) -> list[Box]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cphloc import registry
 from cphloc.argument_schema import words
@@ -13,6 +13,9 @@ from cphloc.commands import Answer, table
 from cphloc.errors import NotFoundError, did_you_mean
 from cphloc.registry import KINDS, TABLES
 from cphloc.signature import Argument
+
+if TYPE_CHECKING:
+    from cphloc.zoo.entry import Entry
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +46,20 @@ def _entry(name: str) -> Answer:
         msg = f"no component or entry '{name}'; {suggestion}"
         raise NotFoundError(msg) from error
     facts = entry.model_dump(mode="json")
-    return Answer(table(_rows(facts)), facts)
+    return Answer(table(_rows(_shortened(entry, facts))), facts)
+
+
+def _shortened(entry: Entry, facts: dict[str, Any]) -> dict[str, Any]:
+    """An entry's facts with every metric and file on one line, and the cases counted."""
+    from cphloc.zoo.card import stated
+
+    shown = {**facts, "files": {name: f"{file.bytes:,} bytes, {file.sha256}" for name, file in entry.files.items()}}
+    for part, table_of in (("evaluation", entry.evaluation), ("baseline", entry.baseline)):
+        metrics = {name: stated(m) for name, m in table_of.metrics.items()}
+        per_class = {c: {n: stated(m) for n, m in of.items()} for c, of in table_of.per_class.items()}
+        shown[part] = {**facts[part], "metrics": metrics, "per_class": per_class}
+    shown["evaluation"]["cases"] = f"{len(entry.evaluation.cases)}, see cases.csv"
+    return shown
 
 
 def _rows(value: Any, key: str = "") -> Iterator[tuple[str, str]]:

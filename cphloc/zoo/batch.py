@@ -113,7 +113,7 @@ def _predict(
         row |= {"status": "failed", "error": str(error), "wrong_input": True}
     except InputError:
         raise
-    except (CphlocError, OSError, MemoryError, RuntimeError, ValueError, ArithmeticError) as error:
+    except Exception as error:  # whatever one image does to a model, the others are still to be predicted
         text = str(error) if isinstance(error, CphlocError) else f"{type(error).__name__}: {error}"
         row |= {"status": "failed", "error": text}
     return row | {"seconds": round(time.perf_counter() - started, 3)}

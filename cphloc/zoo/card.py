@@ -77,8 +77,9 @@ def verdict(entry: Entry) -> str:
         first = f"**It does not beat the baseline in {name} with intervals apart.**"
     better = [metric for metric, beaten in found.items() if beaten and metric != name]
     level = [metric for metric, beaten in found.items() if beaten is False and metric != name]
-    rest = [f"Better too: {', '.join(better)}."] if better else []
-    return " ".join([first, *rest, *([f"Not better: {', '.join(level)}."] if level else [])])
+    too, neither = (" too", "") if found[name] else ("", " either" if found[name] is False else "")
+    rest = [f"Better{too}: {', '.join(better)}."] if better else []
+    return " ".join([first, *rest, *([f"Not better{neither}: {', '.join(level)}."] if level else [])])
 
 
 def _results(entry: Entry) -> str:

@@ -189,7 +189,7 @@ def find_entry(spec: str | Path, zoos: Sequence[str] | None = None) -> Listing:
         held = {v.version: v for v in _held_by(place, lambda name: names.add(name) or name == asked.name)}
         if held:
             return _newest_supported(asked, held, place)
-    hint = did_you_mean(asked.name, names) or "'cphloc list zoo' names them all"
+    hint = did_you_mean(asked.name, names - {asked.name}) or "'cphloc list zoo' names them all"
     msg = f"no zoo holds an entry '{asked.name}' (searched {', '.join(places) or 'none'}); {hint}"
     raise NotFoundError(msg)
 

@@ -50,6 +50,7 @@ def freeze(
 ) -> Entry:
     """Write an entry into the empty ``folder``; see `cphloc.zoo.publish.publish` for the rest.
 
+    Weights are stored in half precision, or in full where half precision would change what the sample shows.
     Weights of more than ``most_bytes`` are not put there but into the cache, and the entry names their ``urls``.
 
     Raises:
@@ -61,9 +62,13 @@ def freeze(
     shutil.copyfile(material.rows, folder / CASES_FILE)
     _copy_pictures(material.run.folder / "pictures", folder / PICTURES_FOLDER)
     weights = run_weights(material.run.folder)
-    localizer = Localizer(model_of(recipe, weights, str(material.run.folder)), recipe)
+    localizer = _localizer(recipe, weights, material)
     case, result = _write_sample(folder / samples.SAMPLE_FOLDER, localizer, _candidates(material, sample))
-    precision = _write_weights(folder / WEIGHTS_FILE, weights, recipe, case, result)
+    small = halved(weights)
+    found = _predict(_localizer(recipe, small, material), case)
+    changed = samples.differences(samples.facts_of(result), result.masks, found)
+    precision = "float32" if changed else "float16"
+    _write_weights(folder / WEIGHTS_FILE, weights if changed else small)
     facts = _facts(material, localizer, name, version, because)
     facts["weights"] = _weights(folder, precision, urls, most_bytes)
     entry = _entry(facts, folder, localizer)
@@ -152,15 +157,17 @@ def _finds_something(result: Localization) -> bool:
     return bool(masked or result.boxes or (result.masks is None and result.boxes is None))
 
 
-def _write_weights(path: Path, weights: Mapping[str, Tensor], recipe: Recipe, case: Case, result: Localization) -> str:
-    """Write the weights in half precision, or in full where half precision would change what the sample shows."""
-    small = halved(weights)
-    found = _predict(Localizer(model_of(recipe, small, "half precision"), recipe), case)
-    changed = samples.differences(samples.facts_of(result), result.masks, found)
-    kept = dict(weights) if changed else small
-    safetensors.torch.save_file({name: value.contiguous() for name, value in kept.items()}, path)
+def _localizer(recipe: Recipe, weights: Mapping[str, Tensor], material: Material) -> Localizer:
+    """The model as it was evaluated, its calibration included."""
+    localizer = Localizer(model_of(recipe, weights, str(material.run.folder)), recipe)
+    calibration = material.evaluation.get("calibration")
+    localizer.temperature = calibration["temperature"] if calibration else 1.0
+    return localizer
+
+
+def _write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
+    safetensors.torch.save_file({name: value.contiguous() for name, value in weights.items()}, path)
     path.chmod(0o644)  # safetensors writes for its owner alone
-    return "float32" if changed else "float16"
 
 
 def _weights(folder: Path, precision: str, urls: Sequence[str], most_bytes: int | None) -> dict[str, Any]:

@@ -34,7 +34,7 @@ function filter() {
 }
 
 heads.forEach((head, column) => head.querySelector("button").addEventListener("click", () => sortBy(column, head)));
-form.addEventListener("input", filter);
+for (const kind of ["input", "change"]) form.addEventListener(kind, filter);
 form.addEventListener("submit", event => event.preventDefault());
 const open = () => document.getElementById(location.hash.slice(1))?.setAttribute("open", "");
 addEventListener("hashchange", open);

@@ -8,6 +8,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,6 +122,8 @@ def publish(
         raise CphlocError(msg) from error
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+        with suppress(OSError):  # holds versions, or was never made
+            folder.parent.rmdir()
     _tell_mlflow(entry, folder)
     return entry
 

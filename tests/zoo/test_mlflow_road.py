@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,9 +36,11 @@ def served(model: str, folder) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model, "--env-manager", "local"]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
+    beside_python = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # MLflow calls uvicorn
     with (folder / "serve.log").open("w") as log:
         server = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", str(port)], stdout=log, stderr=log, start_new_session=True
+            command, stdout=log, stderr=log, start_new_session=True, env=os.environ | {"PATH": beside_python}
         )
     url = f"http://127.0.0.1:{port}"
     try:
@@ -51,7 +55,7 @@ def served(model: str, folder) -> Iterator[str]:
             pytest.fail((folder / "serve.log").read_text())
         yield url
     finally:
-        from cphloc.training.tracking import stop_ui
+        from cphloc.training.ui import stop_ui
 
         stop_ui(server)
 

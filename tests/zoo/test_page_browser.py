@@ -67,7 +67,7 @@ def test_the_page_shows_sorts_and_filters_without_a_network(zoo, tmp_path, monke
             assert chrome.save_screenshot(str(SCREENSHOTS / f"zoo-{scheme}.png"))
 
         Select(chrome.find_element(By.NAME, "task")).select_by_visible_text("detection")
-        assert len(shown(".tile")) == len(shown("#entries tbody tr")) == len(shown("details")) == 1
+        assert len(shown(".tile")) == len(shown("#entries tbody tr")) == len(shown("summary")) == 1
         titles = shown("#entries th")
         assert any("ap50" in t for t in titles)
         assert not any("dice" in t for t in titles), "columns that none of the shown has are left out"

@@ -5,9 +5,11 @@ import json
 import pytest
 import torch
 
+from cphloc import recipe as recipes
 from cphloc import yamlio
 from cphloc.errors import CphlocError, InputError
 from cphloc.training import checkpoint
+from cphloc.wiring import build_model
 from cphloc.zoo import freeze
 from cphloc.zoo.entries import find_entry, list_entries
 from cphloc.zoo.entry import Entry
@@ -278,17 +280,24 @@ def test_pictures_of_test_cases_replace_those_of_validation_cases(train_run, zoo
     assert shipped == {"pictures/test-worst.png", "pictures/best.png"}
 
 
-def test_weights_too_large_to_ship_are_refused_or_lie_at_a_url(train_run, zoo, monkeypatch, server, tmp_path):
+def ship(zoo, monkeypatch):
+    """Let a zoo be the one that ships with cphloc."""
     from cphloc import paths
+
+    ordinary = paths.shipped
+    monkeypatch.setattr(paths, "shipped", lambda folder: zoo if folder == "zoo" else ordinary(folder))
+
+
+def test_weights_too_large_to_ship_are_refused_or_lie_at_a_url(train_run, zoo, monkeypatch, server, tmp_path):
     from cphloc.zoo import publish as publishing
     from cphloc.zoo.entries import cached_path
 
     run = train_run()
-    monkeypatch.setattr(paths, "shipped", lambda folder: zoo)
+    ship(zoo, monkeypatch)
     monkeypatch.setattr(publishing, "EACH_BYTES", 1000)
     with pytest.raises(InputError, match=r"0.0 MB may ship with cphloc; say with --url"):
         put(run, zoo)
-    assert not (zoo / "tiny").exists() or not list((zoo / "tiny").iterdir())
+    assert not (zoo / "tiny").exists()
     entry = put(run, zoo, urls=(f"{server.url}/tiny.safetensors",))
     assert entry.weights.file is None
     assert not list(zoo.rglob("*.safetensors"))
@@ -298,7 +307,6 @@ def test_weights_too_large_to_ship_are_refused_or_lie_at_a_url(train_run, zoo, m
 
 
 def test_all_shipped_weights_together_are_limited_and_other_zoos_are_not(train_run, zoo, monkeypatch):
-    from cphloc import paths
     from cphloc.zoo import publish as publishing
 
     run = train_run()
@@ -306,7 +314,30 @@ def test_all_shipped_weights_together_are_limited_and_other_zoos_are_not(train_r
     held = (zoo / "tiny" / "1.0.0" / "model.safetensors").stat().st_size
     monkeypatch.setattr(publishing, "ALL_BYTES", held + 10)
     assert publishing.most_bytes(zoo) is None
-    monkeypatch.setattr(paths, "shipped", lambda folder: zoo)
+    ship(zoo, monkeypatch)
     assert publishing.most_bytes(zoo) == 10
     with pytest.raises(InputError, match="may ship"):
         put(run, zoo, "1.1.0")
+
+
+def test_a_calibrated_model_is_published_as_it_was_evaluated(train_run, zoo):
+    """The temperature is part of the entry, and what the sample expects was predicted with it."""
+    run = train_run()
+    recipe = yamlio.load(run.folder / "recipe.yaml").plain
+    attention = {"type": "attention_pool", "classes": {1: "mass"}}
+    recipe |= {"task": "attention", "model": recipe["model"] | {"heads": {"finding": attention}}}
+    (run.folder / "recipe.yaml").write_text(yamlio.dump(recipe))
+    torch.manual_seed(0)
+    model = build_model(recipes.load(run.folder / "recipe.yaml"))
+    with torch.no_grad():
+        model.heads["finding"].labels.weight.fill_(0.0)
+        model.heads["finding"].labels.bias.fill_(3.0)
+    checkpoint.save(run.folder / checkpoint.BEST, model.state_dict(), {})
+    facts = run.json("evaluation-test.json")
+    ece = facts["metrics"]["dice"]
+    facts["calibration"] = {"temperature": 3.0, "split": "val", "ece_before": ece, "ece_after": ece}
+    run.write("evaluation-test.json", facts)
+    put(run, zoo)
+    assert load(zoo / "tiny" / "1.0.0").temperature == 3.0
+    expected = json.loads((zoo / "tiny" / "1.0.0" / "sample" / "expected.json").read_text())
+    assert expected["probabilities"]["mass"] == pytest.approx(0.7311, abs=1e-3), "sigmoid of 3 / 3"

@@ -64,7 +64,7 @@ def test_two_entries_are_selected_and_compared(tmp_path, put_entry, entry_facts,
 
     zoo, shown = tmp_path / "zoo", {}
     for name, dice in (("unet3d-ct", 0.812), ("unet3d-petct", 0.937)):
-        shown[name] = metrics(dice=dice, nsd=dice - 0.25)
+        shown[name] = metrics(dice=dice)  # MLflow draws only as many rows of its table as are in sight
         evaluation = entry_facts(name, "1.0.0")["evaluation"] | {"metrics": shown[name], "per_class": {}}
         put_entry(zoo, name, "1.0.0", evaluation=evaluation)
     assert main(["zoo", "index", str(zoo)]) == 0
@@ -83,7 +83,7 @@ def test_two_entries_are_selected_and_compared(tmp_path, put_entry, entry_facts,
             box.click()
         compare = page.until(lambda _: [b for b in chrome.find_elements(By.TAG_NAME, "button") if b.text == "Compare"])
         compare[0].click()
-        page.until(lambda _: "Comparing 2 Runs" in text() and "test/nsd_ci_low" in text())
+        page.until(lambda _: "Comparing 2 Runs" in text() and "test/dice_ci_low" in text())
         said = text().split("\n")
         for table in shown.values():
             for name, found in table.items():
