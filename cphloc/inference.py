@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cphloc.model import Model
 from cphloc.ops.layers import fit, resize
-from cphloc.ops.sliding_window import Blend, corners, gaussian_weight, steps, window_size
+from cphloc.ops.sliding_window import Blend, corners, gaussian_weight, steps
 from cphloc.ops.weighted_box_clustering import weighted_box_clustering
 from cphloc.targets import Detections, Prediction
 
@@ -97,7 +97,8 @@ def infer(
         model: in evaluation mode.
         image: ``(1, C, *S)`` in the model's frame; a tensor, or anything with a ``shape`` that gives a tensor for
             ``image[:, :, first:stop]``.
-        patch: window size per axis, smaller where the image is; ``None`` takes the whole image at once.
+        patch: window size per axis; ``None`` takes the whole image at once. An image that is smaller is edge-padded at
+            the far end, as large as the model was trained on: its norms see the padding too.
         overlap: share of a window that its neighbour covers too, in [0, 1).
         mirror: axes to flip; every combination is predicted too and averaged (two views per axis). Only axes that
             training flipped as well: a model has learned nothing about others.
@@ -110,7 +111,7 @@ def infer(
         a `Prediction` per head with N = 1; attention is ``(1, *S)`` and sums to 1.
     """
     size = tuple(image.shape[2:])
-    patch = size if patch is None else window_size(size, tuple(patch), model.multiple)
+    patch = size if patch is None else tuple(patch)
     full = tuple(max(n, p) for n, p in zip(size, patch, strict=True))
     device = next(model.parameters()).device
     merging: dict[str, _Merge] = {}

@@ -40,15 +40,6 @@ def gaussian_weight(patch: tuple[int, ...]) -> Tensor:
     return weight.clamp(min=weight[weight > 0].min())
 
 
-def window_size(size: tuple[int, ...], patch: tuple[int, ...], multiple: tuple[int, ...]) -> tuple[int, ...]:
-    """The patch, smaller along axes where the image is: no more than the image rounded up to ``multiple``.
-
-    >>> window_size((20, 300, 50), (96, 96, 96), (8, 16, 16))
-    (24, 96, 64)
-    """
-    return tuple(min(p, -(-n // m) * m) for n, p, m in zip(size, patch, multiple, strict=True))
-
-
 def corners(size: tuple[int, ...], patch: tuple[int, ...], overlap: float) -> list[tuple[int, ...]]:
     """First voxel of every window over an image of ``size``, the last axis fastest; see `steps`."""
     return list(product(*map(steps, size, patch, [overlap] * len(patch))))
