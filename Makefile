@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-all bench lint clean
+.PHONY: demo test test-all bench lecture lint clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -37,6 +37,13 @@ test-all: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m tests.benchmarks
+
+## Every study of the lecture that has no results yet, then its page; an hour on two cores. It can be stopped and goes on.
+lecture: $(INSTALLED)
+	for study in recipes/lecture/*.yaml; do \
+		$(BIN)/cphloc study $$study --out studies/$$(basename $$study .yaml) || exit 1; \
+	done
+	$(BIN)/cphloc study --page recipes/lecture
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

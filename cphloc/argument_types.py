@@ -6,7 +6,7 @@ Annotating its constructor is all that a component does: from the signature come
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from annotated_types import Ge, Gt, Le
@@ -29,5 +29,5 @@ UnitInterval = Annotated[float, Ge(0), Le(1)]
 PerAxis = PositiveInt | Sequence[PositiveInt]
 """One number for every axis, or one per axis in array order."""
 
-Plain = bool | int | float | str | Sequence[int | float]
+Plain = bool | int | float | str | Sequence[int | float] | Mapping[str, str]
 """A value of some other component's argument, which is checked where that component is made."""

@@ -49,6 +49,7 @@ class Localization:
         probabilities: probability that each class is present in the image, by name.
         extra: further outputs of a head, such as yearly risk.
         case: name for files and messages.
+        uncertainty: ``(*S)`` float32 in [0, 1], entropy of the class probabilities; ``None`` unless asked for.
         computed: how: ``backend``, its largest ``difference`` from torch, and whether air was left out.
     """
 
@@ -60,13 +61,15 @@ class Localization:
     probabilities: dict[str, float] | None = None
     extra: dict[str, Any] = field(default_factory=dict)
     case: str = "image"
+    uncertainty: np.ndarray | None = None
     computed: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def measurements(self) -> dict[str, dict[str, float]]:
         """Size of every class of the mask: volume (mL) and longest in-plane diameter (mm) in 3-D, area (mm²) in 2-D.
 
-        Where the image states no physical size the unit is the pixel, and the names say so.
+        Where the image states no physical size the unit is the pixel, and the names say so. Where uncertainty was asked
+        for, ``mean_uncertainty`` is its mean over the voxels of the class.
         """
         if self.masks is None:
             return {}
@@ -79,9 +82,13 @@ class Localization:
         amount = float(np.count_nonzero(inside)) * grid.voxel_volume
         unit = grid.unit
         diameter = {f"longest_diameter_{unit}": longest_diameter_mm(inside, grid.spacing_mm)}
+        unsure = {}
+        if self.uncertainty is not None and inside.any():
+            unsure = {"mean_uncertainty": float(self.uncertainty[inside].mean())}
         if grid.dims == 2:
-            return {f"area_{unit}2": amount, **diameter}
-        return {"volume_ml": amount / 1000, **diameter} if unit == "mm" else {f"volume_{unit}3": amount, **diameter}
+            return {f"area_{unit}2": amount, **diameter, **unsure}
+        size = {"volume_ml": amount / 1000} if unit == "mm" else {f"volume_{unit}3": amount}
+        return size | diameter | unsure
 
     def summary(self) -> dict[str, Any]:
         """Facts without the voxels, ready for JSON."""
@@ -127,7 +134,7 @@ class Localization:
             f"{name} {value:.1f} {key.rsplit('_', 1)[1].replace('ml', 'mL')}"
             for name, sizes in self.measurements.items()
             for key, value in sizes.items()
-            if not key.startswith("longest")
+            if not key.startswith(("longest", "mean"))
         ]
         parts += [f"{name} p = {p:.2f}" for name, p in (self.probabilities or {}).items()]
         return f"{self.case}: {', '.join(parts)}" if parts else self.case
@@ -139,19 +146,21 @@ class Localization:
             folder: made if it does not exist; files begin with the case's name.
 
         Returns:
-            the files: ``_mask`` and ``_attention`` (NIfTI; a PNG mask for pictures; also DICOM SEG where the input was
-            a DICOM series), ``_boxes.csv`` (and COCO JSON in 2-D), ``_result.json`` and ``_overlay.png``.
+            the files: ``_mask``, ``_attention`` and ``_uncertainty`` (NIfTI; a PNG mask for pictures), ``_seg.dcm``
+            (DICOM SEG) where the input was DICOM, ``_boxes.csv`` (and COCO JSON in 2-D), ``_overlay.png`` and, last,
+            ``_result.json``.
 
         Raises:
             CphlocError: the folder cannot be written; no file is left half-written.
+            DataError: the DICOM input lacks what a SEG must repeat; all other files are written.
         """
         stem = Path(folder) / self.case
-        written = [*self._save_maps(stem), *self._save_boxes(stem)]
+        written = [*self._save_maps(stem), *self._save_dicom_seg(Path(f"{stem}_seg.dcm")), *self._save_boxes(stem)]
         result, picture = Path(f"{stem}_result.json"), Path(f"{stem}_overlay.png")
+        self.plot(picture)
         with atomic(result) as temporary:
             temporary.write_text(json.dumps(self.summary(), indent=2) + "\n", encoding="utf-8")
-        self.plot(picture)
-        return [*written, result, picture]
+        return [*written, picture, result]
 
     def _save_maps(self, stem: Path) -> Iterator[Path]:
         from cphloc.data.write import write_map, write_mask
@@ -161,21 +170,23 @@ class Localization:
             path = Path(f"{stem}_mask{'.png' if grid.dims == 2 else '.nii.gz'}")
             write_mask(path, self.masks, grid)
             yield path
-            if self.image.modality is not None and Path(self.image.source.partition("#")[0]).is_dir():
-                yield self._save_dicom_seg(Path(f"{stem}_seg.dcm"))
-        if self.attention is not None:
-            path = Path(f"{stem}_attention.nii.gz")
-            write_map(path, self.attention, grid)
-            yield path
+        for name, values in (("attention", self.attention), ("uncertainty", self.uncertainty)):
+            if values is not None:
+                path = Path(f"{stem}_{name}.nii.gz")
+                write_map(path, values, grid)
+                yield path
 
-    def _save_dicom_seg(self, path: Path) -> Path:
+    def _save_dicom_seg(self, path: Path) -> Iterator[Path]:
+        """A SEG of the mask where the image came from DICOM, which is what states a modality."""
+        source, _, series = self.image.source.partition("#")
+        if self.masks is None or self.image.modality is None or not Path(source).exists():
+            return
         from cphloc.data.write_dicom_seg import write_dicom_seg
 
-        folder, _, series = self.image.source.partition("#")
         write_dicom_seg(
-            path, self.masks, self.image.geometry, folder, self.classes, version=__version__, series=series or None
+            path, self.masks, self.image.geometry, source, self.classes, version=__version__, series=series or None
         )
-        return path
+        yield path
 
     def _save_boxes(self, stem: Path) -> Iterator[Path]:
         if self.boxes is None:

@@ -13,14 +13,22 @@ from torch import Tensor, nn
 
 from cphloc.backend import Backend, BackendName
 from cphloc.data.intensity import CT, parse_intensity
-from cphloc.data.preprocess import Preprocess, restore_attention, restore_boxes
-from cphloc.data.read import Source, read_volume
+from cphloc.data.preprocess import Preprocess, restore_attention, restore_boxes, restore_map
+from cphloc.data.read import (
+    METAIMAGE_SUFFIXES,
+    NIFTI_SUFFIXES,
+    NRRD_SUFFIXES,
+    PICTURE_SUFFIXES,
+    Source,
+    read_volume,
+)
 from cphloc.data.slabs import MaskRows, Slabs
 from cphloc.data.volume import Volume
 from cphloc.errors import DataError, InputError
 from cphloc.geometry import Geometry
-from cphloc.inference import Air, infer
+from cphloc.inference import Air, Emit, infer
 from cphloc.localization import Box, Localization
+from cphloc.metrics.calibration import tempered
 from cphloc.model import Model
 from cphloc.targets import Detections, Prediction
 
@@ -35,6 +43,9 @@ AIR_HU = -700.0
 """Nothing below this many Hounsfield units is tissue: lung, the lightest, is crossed by vessels in every window."""
 ROUNDING = 1e-4
 """By how much resampling may change a voxel amidst equal ones, in units of the model's input."""
+
+
+IMAGE_SUFFIXES = (*NIFTI_SUFFIXES, *NRRD_SUFFIXES, *METAIMAGE_SUFFIXES, *PICTURE_SUFFIXES, ".npy", ".dcm")
 
 
 class Localizer(nn.Module):
@@ -55,6 +66,7 @@ class Localizer(nn.Module):
         self.entry = entry
         self.classes: dict[int, str] = dict(next(iter(model.heads.values())).classes)
         self.preprocess = preprocess_of(recipe)
+        self.temperature: float = 1.0 if entry is None or entry.calibration is None else entry.calibration.temperature
 
     def forward(self, x: Tensor) -> Any:
         """Raw output of the model for ``(N, C, *S)`` images that are already preprocessed."""
@@ -68,6 +80,7 @@ class Localizer(nn.Module):
         tta: bool = False,
         overlap: float = 0.5,
         skip_air: bool = True,
+        uncertainty: bool = False,
         progress: Callable[[Iterable], Iterable] = iter,
     ) -> Localization | list[Localization]:
         """Localize in one image, or in each of a list of images.
@@ -86,6 +99,8 @@ class Localizer(nn.Module):
             overlap: share of a window that its neighbour covers too, in [0, 1).
             skip_air: for models of CT (intensity ``ct``), compute nothing where no voxel exceeds `AIR_HU`, and call
                 it background. A window of which that is true holds no tissue that could be a finding.
+            uncertainty: also give the entropy of the class probabilities of every voxel, which takes
+                ``4 (K + 1)`` bytes more a voxel.
             progress: wraps each list of windows that begin at the same slice, to show a progress bar.
 
         Raises:
@@ -93,33 +108,70 @@ class Localizer(nn.Module):
             InputError: ``tta`` for a model that knows left from right, or was not trained on mirrored images; an
                 ``overlap`` outside its range.
         """
+        options = {"tta": tta, "overlap": overlap, "skip_air": skip_air, "progress": progress}
+        if isinstance(source, list | tuple):
+            return [self.predict(s, spacing_mm, uncertainty=uncertainty, **options) for s in source]
+        if uncertainty:
+            from cphloc.ensemble import Ensemble
+
+            return Ensemble([self]).predict(source, spacing_mm, uncertainty=True, **options)
+        volume = self.read(source, spacing_mm)
+        slabs = Slabs(self.preprocess, volume)
+        masks: dict[str, MaskRows] = defaultdict(lambda: MaskRows(slabs.geometry, volume.geometry))
+        found, facts = self._infer(slabs, lambda head, first, logits: masks[head].take(first, logits), **options)
+        result = _localization(found, masks, volume, slabs.geometry, self.classes)
+        return self._calibrated(replace(result, computed=facts))
+
+    def predict_maps(self, volume: Volume, **options: Any) -> tuple[Localization, np.ndarray | None]:
+        """`predict` of an image that was read, and instead of its mask the class probabilities behind it.
+
+        Args:
+            volume: as `read` gives it.
+            options: those of `predict` but ``spacing_mm`` and ``uncertainty``.
+
+        Returns:
+            the result without mask, and ``(K + 1, *S)`` on the image's own grid; ``None`` for a model without masks.
+        """
+        slabs = Slabs(self.preprocess, volume)
+        found, facts = self._infer(slabs, None, **options)
+        result = self._calibrated(_localization(found, {}, volume, slabs.geometry, self.classes))
+        maps = [p.mask_probabilities[0].cpu().numpy() for p in found.values() if p.mask_probabilities is not None]
+        whole = restore_map(slabs.geometry, volume.geometry, maps[0]) if maps else None
+        return replace(result, computed=facts), whole
+
+    def _infer(
+        self,
+        slabs: Slabs,
+        emit: Emit | None,
+        *,
+        tta: bool = False,
+        overlap: float = 0.5,
+        skip_air: bool = True,
+        progress: Callable[[Iterable], Iterable] = iter,
+    ) -> tuple[dict[str, Prediction], dict[str, Any]]:
+        """Predictions on the model's grid, and how they were computed."""
         if not 0 <= overlap < 1:
             msg = f"overlap is a share of a window, at least 0 and below 1, got {overlap}"
             raise InputError(msg)
-        if isinstance(source, list | tuple):
-            options = {"tta": tta, "overlap": overlap, "skip_air": skip_air, "progress": progress}
-            return [self.predict(s, spacing_mm, **options) for s in source]
-        mirror = self._mirrored_axes() if tta else ()
-        volume = self._read(source, spacing_mm)
-        slabs = Slabs(self.preprocess, volume)
-        masks: dict[str, MaskRows] = defaultdict(lambda: MaskRows(slabs.geometry, volume.geometry))
+        mirror = self.mirrored_axes() if tta else ()
         air = air_of(self.preprocess) if skip_air else None
-        found = infer(
-            self.model,
-            slabs,
-            self.recipe.data.patch,
-            overlap,
-            mirror,
-            progress,
-            raws=self.backend,
-            air=air,
-            emit=lambda head, first, logits: masks[head].take(first, logits),
-        )
-        result = _localization(found, masks, volume, slabs.geometry, self.classes)
-        return replace(result, computed={**self.backend.facts, "air_skipped": air is not None})
+        patch = self.recipe.data.patch
+        found = infer(self.model, slabs, patch, overlap, mirror, progress, raws=self.backend, air=air, emit=emit)
+        return found, {**self.backend.facts, "air_skipped": air is not None}
 
-    def _mirrored_axes(self) -> tuple[int, ...]:
-        """Axes that training flipped."""
+    def _calibrated(self, result: Localization) -> Localization:
+        """Label probabilities as the entry's calibration states them."""
+        if result.probabilities is None or self.temperature == 1:
+            return result
+        stated = tempered(np.array(list(result.probabilities.values())), self.temperature)
+        return replace(result, probabilities=dict(zip(result.probabilities, stated.tolist(), strict=True)))
+
+    def mirrored_axes(self) -> tuple[int, ...]:
+        """Axes that training flipped, which views may be mirrored along.
+
+        Raises:
+            InputError: the model knows left from right, or was not trained on mirrored images.
+        """
         if self.recipe.laterality:
             msg = "tta mirrors the image, but this model tells left from right; predict without it"
             raise InputError(msg)
@@ -131,7 +183,8 @@ class Localizer(nn.Module):
             raise InputError(msg)
         return tuple(sorted(axes))
 
-    def _read(self, source: Image, spacing_mm: Sequence[float] | None) -> Volume:
+    def read(self, source: Image, spacing_mm: Sequence[float] | None = None) -> Volume:
+        """Read an image of the model's channels and axes; raises as `predict` does."""
         names = self.recipe.channels
         if isinstance(source, Mapping):
             if sorted(source) != sorted(names):
@@ -175,7 +228,7 @@ def _localization(
                 raise InputError(msg)
             parts[part] = value
     extra = {key: value[0].tolist() for p in found.values() for key, value in p.extra.items()}
-    return Localization(volume, classes, **parts, extra=extra, case=_case_name(volume.source))
+    return Localization(volume, classes, **parts, extra=extra, case=case_name(volume.source))
 
 
 def _restored(
@@ -199,23 +252,21 @@ def _boxes(found: Detections, prepared: Geometry, original: Geometry, classes: M
     return [Box(classes[number], score, tuple(v), tuple(m)) for number, score, v, m in rows]
 
 
-def _case_name(source: str) -> str:
-    """File name without its suffixes; the folder's name for a DICOM series."""
-    name = Path(source.partition("#")[0]).name or "image"
-    for suffix in (
-        ".gz",
-        ".nii",
-        ".nrrd",
-        ".nhdr",
-        ".mha",
-        ".mhd",
-        ".dcm",
-        ".npy",
-        ".png",
-        ".jpg",
-        ".jpeg",
-        ".tif",
-        ".tiff",
-    ):
-        name = name.removesuffix(suffix)
-    return name
+def case_name(source: str) -> str:
+    """File name without its suffixes; the folder's name for a DICOM series.
+
+    >>> case_name("scans/a.nii.gz"), case_name("/")
+    ('a', 'image')
+    """
+    name = Path(source.partition("#")[0]).name
+    return name[: len(name) - len(image_suffix(name))] or "image"
+
+
+def image_suffix(name: str) -> str:
+    """The suffix by which a file name says that it is an image, as written; empty where it does not.
+
+    >>> image_suffix("scan.NII.gz"), image_suffix("notes.txt")
+    ('.NII.gz', '')
+    """
+    fitting = [suffix for suffix in IMAGE_SUFFIXES if name.lower().endswith(suffix)]
+    return name[-max(map(len, fitting)) :] if fitting else ""

@@ -161,3 +161,13 @@ def test_they_import_no_heavy_library(argv):
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_screen_gives_the_funnel_of_the_lecture_with_its_intervals(capsys):
+    assert cli.main(["screen", "--sensitivity", "0.8", "--specificity", "0.9", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    today, triage = facts["ways"][0], facts["ways"][1]
+    assert [today[k] for k in ("true_positive", "false_positive", "false_negative", "true_negative")] == [5, 95, 1, 899]
+    assert triage["true_positive"] == pytest.approx(4)
+    assert [round(end, 3) for end in facts["today"]["sensitivity"]] == [0.436, 0.97]
+    assert facts["today"].keys() == {"sensitivity", "specificity", "ppv1", "ppv3", "npv"}

@@ -11,6 +11,8 @@ from cphloc.commands import Answer, table
 if TYPE_CHECKING:
     from cphloc.metrics.bootstrap import Difference
 
+_DIFFERENCE = ("last - first", "95 % interval", "p (paired)", "cases")
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
@@ -22,8 +24,8 @@ def run(options: argparse.Namespace) -> Answer:
     from cphloc.zoo.compare import compare
 
     sources, lines = compare(options.sources)
-    head = ("metric", *(source.name for source in sources), "difference (last - first)")
-    rows = [(line.metric, *map(_metric, line.values), _difference(line.difference)) for line in lines]
+    head = ("metric", *(source.name for source in sources), *_DIFFERENCE)
+    rows = [(line.metric, *map(_metric, line.values), *_difference(line.difference)) for line in lines]
     facts = {
         "sources": [source.name for source in sources],
         "metrics": {
@@ -35,10 +37,16 @@ def run(options: argparse.Namespace) -> Answer:
 
 
 def _metric(found: Mapping[str, Any] | None) -> str:
-    return "-" if found is None else f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
-
-
-def _difference(found: Difference | None) -> str:
     if found is None:
         return "-"
-    return f"{found.value:+.4f} ({found.low:+.4f} to {found.high:+.4f}), p = {found.p_value:.2g}, n = {found.n}"
+    value = found["value"]
+    shown = f"{value:.3f}" if abs(value) < 100 else f"{value:,.0f}"
+    return f"{shown} [{found['low']:.3f}, {found['high']:.3f}]" if "low" in found else shown
+
+
+def _difference(found: Difference | None) -> tuple[str, ...]:
+    """Cells of `_DIFFERENCE`; empty for a metric that no case has by itself, such as AP."""
+    if found is None:
+        return ("",) * len(_DIFFERENCE)
+    low, high = f"{found.low:+.4f}", f"{found.high:+.4f}"
+    return f"{found.value:+.4f}", f"[{low}, {high}]", f"{found.p_value:.3f}", str(found.n)

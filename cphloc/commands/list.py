@@ -21,13 +21,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     groups = ", ".join((*_ALWAYS, *_ON_REQUEST))
     parser.add_argument("what", nargs="*", help=f"{groups}; or a name with wildcards, such as 'unet*'")
-    parser.add_argument("--html", action="store_true", help="write the zoo as a page with cards, pictures and numbers")
+    page = "write the zoo as a page with cards, pictures and numbers; default: index.html in its folder"
+    parser.add_argument("--html", metavar="FILE", nargs="?", const="", help=page)
 
 
 def run(options: argparse.Namespace) -> Answer:
     """List the groups asked for, by default all components, recipes and entries."""
-    if options.html:
-        return _page()
+    if options.html is not None:
+        return _page(options.html or None)
     groups = [g for g in (*_ALWAYS, *_ON_REQUEST) if g in map(_group, options.what)] or list(_ALWAYS)
     patterns = [w for w in options.what if _group(w) not in (*_ALWAYS, *_ON_REQUEST)]
     found = [
@@ -44,11 +45,11 @@ def run(options: argparse.Namespace) -> Answer:
     return Answer(table([row[c] for c in columns] for row in found), found)
 
 
-def _page() -> Answer:
+def _page(path: str | None) -> Answer:
     from cphloc.zoo.page import zoo_page
     from cphloc.zoo.publish import zoo_to_write
 
-    written = zoo_page(zoo_to_write())
+    written = zoo_page(zoo_to_write(), path)
     return Answer(f"written to {written}", {"page": str(written)})
 
 

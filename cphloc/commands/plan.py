@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from cphloc.commands import Answer, overrides
+from cphloc.commands import Answer, overrides, table
 from cphloc.errors import InputError, NotFoundError
 
 _PROOFS = {
@@ -40,13 +40,15 @@ def run(options: argparse.Namespace) -> Answer:
     stated |= overrides(options)
     kind = registry.resolve("dataset", name)
     wired = {"dims": options.dims} if name in ("image_folder", "nnunet") else {}
-    planned = plan(survey(kind(**stated, **wired)), name, stated, options.voxels, options.width)
+    found = survey(kind(**stated, **wired))
+    planned = plan(found, name, stated, options.voxels, options.width)
     facts: dict[str, Any] = {
         "recipe": planned.recipe,
         "rung": planned.rung.name.lower(),
         "spacing_mm": planned.spacing_mm,
         "patch": planned.topology.patch,
         "batch": planned.batch,
+        "fingerprint": found.facts,
     }
     if options.out is None:
         return Answer(planned.recipe, facts)
@@ -54,7 +56,7 @@ def run(options: argparse.Namespace) -> Answer:
         msg = f"{options.out}: exists; choose another name, or remove it"
         raise InputError(msg)
     options.out.write_text(planned.recipe)
-    return Answer(f"wrote {options.out}; next: cphloc check {options.out}", facts)
+    return Answer(f"{table(found.rows)}\n\nwrote {options.out}; next: cphloc check {options.out}", facts)
 
 
 def _named(data: str) -> tuple[str, dict[str, Any]]:

@@ -3,71 +3,89 @@
 from __future__ import annotations
 
 import argparse
-import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 from cphloc.backend import BackendName
 from cphloc.commands import Answer
 
+_INPUTS = "files, DICOM folders, folders of these, patterns, a .csv list; channels as ct=A,pet=B"
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("entry", metavar="ENTRY", help="an entry such as unet3d-hippocampus@^1, or its folder")
-    parser.add_argument("inputs", metavar="INPUT", nargs="+", help="files or DICOM folders; channels as ct=A,pet=B")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
+    entry = "an entry such as unet3d-hippocampus@^1, or its folder; several with commas are averaged"
+    parser.add_argument("entry", metavar="ENTRY", help=entry)
+    parser.add_argument("inputs", metavar="INPUT", nargs="+", help=_INPUTS)
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results; goes on where it stopped")
     parser.add_argument("--spacing", metavar="MM", type=_spacing, help="voxel size of pictures and arrays: 3,1,1")
     parser.add_argument("--tta", action="store_true", help="average over mirrored views")
+    parser.add_argument("--uncertainty", action="store_true", help="also save how unsure the mask is")
     parser.add_argument("--overlap", type=float, default=0.5, metavar="SHARE", help="of neighbouring windows; 0.5")
     parser.add_argument("--keep-air", action="store_true", help="compute windows of nothing but air too (CT)")
     parser.add_argument("--backend", choices=get_args(BackendName), default="auto", help="what computes; auto")
-    parser.add_argument("--report", metavar="FILE", help="facts about all inputs as one JSON file")
+    parser.add_argument("--redo", action="store_true", help="predict finished cases again")
+    parser.add_argument("--report", metavar="FILE", help="a row a case: .csv, .json or .html")
 
 
 def run(options: argparse.Namespace) -> Answer:
-    """Predict each input; one that cannot be read is named and does not stop the others."""
+    """Predict each input; one that fails is named and does not stop the others."""
+    from cphloc.zoo.batch import cases_of, predict_cases
+    from cphloc.zoo.batch_report import check_suffix, write_report
+    from cphloc.zoo.load import load
+
+    if options.report:
+        check_suffix(options.report)
+    cases = cases_of(options.inputs)
+    names = options.entry.split(",")
+    model = load(names if len(names) > 1 else names[0], backend=options.backend)
+    how = {"tta": options.tta, "overlap": options.overlap, "skip_air": not options.keep_air}
+    rows = list(
+        predict_cases(
+            model, cases, options.out, options.spacing, options.redo, _bar, uncertainty=options.uncertainty, **how
+        )
+    )
+    if options.report:
+        write_report(options.report, rows)
+    lines = [line for row in rows for line in _lines(row)]
+    return Answer("\n".join([*lines, *_computed_by(rows)]), rows, _exit_code(rows))
+
+
+def _bar(cases: Sequence[Any]) -> Iterable[Any]:
     from rich.console import Console
     from rich.progress import track
 
-    from cphloc.errors import DataError
-    from cphloc.paths import atomic
-    from cphloc.zoo.load import load
-
-    model = load(options.entry, backend=options.backend)
-    how = {"tta": options.tta, "overlap": options.overlap, "skip_air": not options.keep_air}
-    done, lines, failed = [], [], 0
-    for text in track(options.inputs, "predicting", console=Console(stderr=True), transient=True):
-        try:
-            result = model.predict(_source(text), options.spacing, **how)
-        except DataError as error:
-            failed += 1
-            done.append({"input": text, "error": str(error)})
-            lines.append(f"error: {error}")
-            continue
-        files = result.save(options.out)
-        done.append({"input": text, **result.summary(), "files": [str(file) for file in files]})
-        lines += [_line(result.summary()), *(f"  {file}" for file in files)]
-    if model.backend.facts["backend"] != "torch":
-        lines.append("computed by {backend}, at most {difference:.1e} from torch".format(**model.backend.facts))
-    if options.report:
-        with atomic(options.report) as temporary:
-            temporary.write_text(json.dumps(done, indent=2) + "\n", encoding="utf-8")
-    return Answer("\n".join(lines), done, exit_code=2 if failed else 0)
+    return track(cases, "predicting", console=Console(stderr=True), transient=True)
 
 
-def _source(text: str) -> str | dict[str, str]:
-    """``ct=A,pet=B`` as a mapping from channel to file; anything else is a path."""
-    parts = [part.partition("=") for part in text.split(",")]
-    return {name: path for name, _, path in parts} if all(sign for _, sign, _ in parts) else text
+def _exit_code(rows: Sequence[Mapping[str, Any]]) -> int:
+    """2 where every input was wrong, 1 where any case failed."""
+    failed = [row for row in rows if row["status"] == "failed"]
+    wrong = len(failed) == len(rows) and all(row.get("wrong_input") for row in failed)
+    return 0 if not failed else 2 if wrong else 1
 
 
-def _line(facts: dict[str, Any]) -> str:
+def _lines(row: Mapping[str, Any]) -> Iterator[str]:
+    if row["status"] == "failed":
+        yield f"error: {row['error']}"
+        return
     sizes = [
         f"{name} {', '.join(f'{key} {value:.4g}' for key, value in measured.items())}"
-        for name, measured in facts.get("measurements", {}).items()
+        for name, measured in row.get("measurements", {}).items()
     ]
-    found = [f"{len(facts['boxes'])} boxes"] if "boxes" in facts else []
-    likely = [f"{name} p = {p:.3f}" for name, p in facts.get("probabilities", {}).items()]
-    return f"{facts['case']}: {'; '.join([*sizes, *found, *likely])}"
+    found = [f"{len(row['boxes'])} boxes"] if "boxes" in row else []
+    likely = [f"{name} p = {p:.3f}" for name, p in row.get("probabilities", {}).items()]
+    kept = " (finished before)" if row["status"] == "kept" else ""
+    yield f"{row['case']}: {'; '.join([*sizes, *found, *likely])}{kept}"
+    yield from (f"  {file}" for file in row["files"])
+
+
+def _computed_by(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Names a runtime other than torch, and how far it was from torch at most."""
+    found = {made["backend"]: made["difference"] for row in rows if (made := row.get("computed")) is not None}
+    for backend, difference in found.items():
+        if backend != "torch":
+            yield f"computed by {backend}, at most {difference:.1e} from torch"
 
 
 def _spacing(text: str) -> tuple[float, ...]:

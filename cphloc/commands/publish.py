@@ -16,6 +16,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--about", metavar="FILE", help="YAML: summary, intended_use, limits, changelog")
     parser.add_argument("--sample", metavar="CASE", help="test case to ship as the sample")
     parser.add_argument("--because", metavar="WHY", help="publish although it is worse than the version before")
+    place = "where the weights will lie, if they are too large to ship; repeat it for mirrors"
+    parser.add_argument("--url", metavar="URL", action="append", default=[], help=place)
 
 
 def run(options: argparse.Namespace) -> Answer:
@@ -30,6 +32,12 @@ def run(options: argparse.Namespace) -> Answer:
         because=options.because,
         about=options.about,
         sample=options.sample,
+        urls=tuple(options.url),
     )
     folder = zoo_to_write(options.to) / options.name / options.version
-    return Answer(f"published {entry} in {folder}", entry.model_dump(mode="json") | {"folder": str(folder)})
+    text = f"published {entry} in {folder}"
+    if entry.weights.file is None:
+        from cphloc.zoo.entries import cached_path
+
+        text += f"; upload its weights, {cached_path(entry.weights)}, to {entry.weights.urls[0]}"
+    return Answer(text, entry.model_dump(mode="json") | {"folder": str(folder)})

@@ -53,10 +53,12 @@ def run(options: argparse.Namespace) -> Answer:
     lines = [
         table([_HEAD, *(_row(way, spans[way.name]) for way in value)]),
         "",
-        *_notes(name, sensitivities, specificity, today.intervals()["sensitivity"], value),
+        *_notes(name, sensitivities, specificity, today.intervals(), value),
         *([f"picture: {options.out}"] if options.out is not None else []),
     ]
-    return Answer("\n".join(lines), _facts(name, sensitivities, specificity, value, spans))
+    return Answer(
+        "\n".join(lines), _facts(name, sensitivities, specificity, value, spans) | {"today": today.intervals()}
+    )
 
 
 def _model(options: argparse.Namespace) -> tuple[str, tuple[float, float, float], float]:
@@ -96,13 +98,14 @@ def _notes(
     name: str,
     sensitivities: tuple[float, float, float],
     specificity: float,
-    reader: tuple[float, float],
+    today: Mapping[str, tuple[float, float]],
     found: Sequence[Way],
 ) -> list[str]:
     cancers = found[0].funnel.prevalence * found[0].funnel.screened
+    known = ", ".join(f"{share} {low:.3f} to {high:.3f}" for share, (low, high) in today.items())
     return [
         _model_line(name, sensitivities, specificity),
-        f"the reader's sensitivity rests on {cancers:g} cancers: 95 % interval {reader[0]:.3f} to {reader[1]:.3f}",
+        f"today's programme rests on {cancers:g} cancers; 95 % intervals: {known}",
         "* needs to know where: a model that gives labels alone cannot be used so",
     ]
 

@@ -50,6 +50,8 @@ def _page(options: argparse.Namespace) -> Answer:
 
 
 def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
+    from cphloc.studies.results import condition_text
+
     yield f"{facts['study']}: {facts['claim']}"
     yield ""
     yield table([("", *facts["metrics"]), *(_row(row, facts["metrics"]) for row in facts["rows"])])
@@ -61,14 +63,6 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
         yield table(("  " + condition_text(c), c["verdict"]) for c in facts["conditions"])
     yield ""
     yield f"verdict: {facts['verdict'] or 'none'} ({len(facts['seeds'])} seeds, {facts['cpu_seconds']:.0f} CPU seconds)"
-
-
-def condition_text(condition: Mapping[str, Any]) -> str:
-    """A condition as one line."""
-    what = " - ".join(condition["compare"]) if "compare" in condition else condition["row"]
-    side = f"> {condition['above']:g}" if "above" in condition else f"< {condition['below']:g}"
-    where = f" at {condition['at']}" if condition.get("at") is not None else ""
-    return f"{condition['metric']}: {what} {side}{where}"
 
 
 def _row(row: Mapping[str, Any], metrics: list[str]) -> tuple[str, ...]:

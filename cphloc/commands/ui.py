@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
 import webbrowser
 
 from cphloc.commands import Answer
@@ -16,7 +18,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> Answer:
     """Serve until interrupted; where a tracking server runs already, just say where."""
-    from cphloc.training.tracking import start_ui
+    from cphloc.training.ui import start_ui, stop_ui
+
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
 
     server, url = start_ui(options.port)
     if not options.no_browser:
@@ -26,5 +30,5 @@ def run(options: argparse.Namespace) -> Answer:
         try:
             server.wait()
         finally:
-            server.terminate()
+            stop_ui(server)
     return Answer(url, {"url": url})

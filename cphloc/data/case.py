@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cphloc.annotation import IGNORE, Annotation, of_instances
+from cphloc.annotation import IGNORE, Annotation, clip_boxes, of_instances
 from cphloc.data.read import read_mask, read_volume
 from cphloc.data.volume import Volume
 from cphloc.errors import DataError
@@ -105,6 +105,19 @@ def read_case(case: Case, dims: int | None = None) -> tuple[Volume, Annotation]:
     return (volume, annotation) if case.tile is None else _cropped(volume, annotation, case.tile)
 
 
+def checked(case: Case, given: Annotation, shape: tuple[int, ...], classes: int) -> Annotation:
+    """`Annotation.completed`, whose errors name the files of the case.
+
+    Raises:
+        DataError: the annotation does not fit the image of ``shape`` or the ``classes``.
+    """
+    try:
+        return given.completed(shape, classes)
+    except DataError as error:
+        msg = f"{', '.join(map(str, case.marks.files or case.images))}: {error}"
+        raise DataError(msg) from error
+
+
 def _cropped(volume: Volume, annotation: Annotation, tile: tuple[tuple[int, int], ...]) -> tuple[Volume, Annotation]:
     """One part of an image with what is known of it; a label of the whole says nothing of a part, unless absent."""
     edges = [(n * k // count, n * (k + 1) // count) for n, (k, count) in zip(volume.geometry.shape, tile, strict=True)]
@@ -137,7 +150,16 @@ def _boxes(case: Case, geometry: Geometry) -> tuple[np.ndarray | None, np.ndarra
         raise DataError(msg)
     centre, radius = geometry.world_to_edges(spheres[:, :dims]), spheres[:, dims:] / 2 / geometry.spacing_mm
     balls = np.concatenate([centre - radius, centre + radius], axis=1).astype(np.float32)
-    return np.concatenate([boxes, balls]), np.asarray(marks.box_classes + marks.sphere_classes, np.int64)
+    boxes = np.concatenate([boxes, balls])
+    _, kept = clip_boxes(boxes, geometry.shape)
+    if not kept.all():
+        lost = boxes[np.argmin(kept)].tolist()
+        msg = (
+            f"{case.images[0]}: box {lost} covers nothing of the image of {geometry.shape} voxels; it must be "
+            "[lo..., hi...] in array order, as are points in LPS mm once in voxels"
+        )
+        raise DataError(msg)
+    return boxes, np.asarray(marks.box_classes + marks.sphere_classes, np.int64)
 
 
 def _instances(files: Mapping[Path, int | Mapping[int, int]], geometry: Geometry) -> Annotation:

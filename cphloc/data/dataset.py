@@ -85,11 +85,10 @@ def read_table(path: Path, needed: Sequence[str]) -> list[dict[str, str]]:
             heading = file.readline()
             file.seek(0)
             reader = csv.DictReader(file, delimiter=max(_DELIMITERS, key=heading.count))
-            rows = list(reader)
+            rows, columns = list(reader), reader.fieldnames or ()
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         msg = f"{path}: cannot be read as CSV ({error}); save it as UTF-8 text with a header line"
         raise DataError(msg) from error
-    columns = reader.fieldnames or []
     missing = [c for c in needed if c not in columns]
     if missing:
         hint = did_you_mean(missing[0], columns)

@@ -16,6 +16,7 @@ from scipy import ndimage
 from cphloc.errors import InputError
 
 Modality = Literal["ct", "mammogram"]
+Half = Literal["any", "left", "right"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,9 @@ class Scene:
         distractors: number of distractors.
         contrast: of objects and rods to their surroundings, in standard deviations of tissue.
         sides: number classes by side, 1 left and 2 right, instead of one class.
+        half: of the image that holds everything drawn, along the last axis.
+        cue_mm: an object counts only if a mark so far beside it, along the last axis, is bright; where it is dark the
+            object is no finding. ``None``: no marks, every object counts.
     """
 
     size: tuple[int, ...]
@@ -41,6 +45,8 @@ class Scene:
     distractors: tuple[int, int] = (0, 3)
     contrast: float = 4.0
     sides: bool = False
+    half: Half = "any"
+    cue_mm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,8 @@ def draw_phantom(scene: Scene, positive: bool, seed: int) -> Phantom:
         depth = _ellipsoid(grid, centre, radius * rng.uniform(0.8, 1.0, len(scene.size)), rng)
         image += scene.contrast * deviation * _soft(depth)
         left = centre[-1] >= 0
+        if scene.cue_mm is not None and not _add_cue(image, scene, grid, centre, deviation, rng):
+            continue
         mask[depth >= 0] = 1 if left or not scene.sides else 2
         region[np.broadcast_to(halves == left, scene.size)] = 1
     for _ in range(int(rng.integers(*scene.distractors, endpoint=True))):
@@ -127,16 +135,38 @@ def _free_place(
 ) -> tuple[np.ndarray, float] | None:
     """Centre and radius in mm of a sphere well inside body and image that touches nothing placed; ``None`` if full."""
     size, spacing = np.asarray(scene.size), np.asarray(scene.spacing_mm)
+    half = {"any": 0, "left": -1, "right": 1}[scene.half]
     for _ in range(500):
         radius = rng.uniform(*scene.diameter_mm) / 2
         centre = rng.uniform(-0.5, 0.5, len(size)) * (size * spacing)
-        inside = (np.abs(centre) + radius <= size * spacing / 2).all()
+        inside = (np.abs(centre) + radius <= size * spacing / 2).all() and half * centre[-1] >= abs(half) * radius
+        inside &= centre[-1] + (scene.cue_mm or 0) + _MARK_MM <= size[-1] * spacing[-1] / 2 or scene.cue_mm is None
         voxel = tuple(np.clip((centre / spacing + size / 2).astype(int), 0, size - 1))
         gap = radius + 2 * spacing.max()
         if inside and body[voxel] < 0.6 and all(np.linalg.norm(centre - c) > gap + r for c, r in placed):
             placed.append((centre, radius))
             return centre, radius
     return None
+
+
+_MARK_MM = 1.5
+"""Radius of the mark beside an object."""
+
+
+def _add_cue(
+    image: np.ndarray,
+    scene: Scene,
+    grid: list[np.ndarray],
+    centre: np.ndarray,
+    deviation: float,
+    rng: np.random.Generator,
+) -> bool:
+    """Draw the mark that belongs to an object; whether it is a bright one."""
+    bright = bool(rng.random() < 0.5)
+    there = centre + np.eye(len(centre))[-1] * scene.cue_mm
+    depth = _ellipsoid(grid, there, np.full(len(centre), _MARK_MM), rng)
+    image += (2 if bright else -2) * scene.contrast * deviation * _soft(depth)
+    return bright
 
 
 def _refuse(scene: Scene, placed: int) -> NoReturn:

@@ -70,6 +70,8 @@ def plan(found: Survey, name: str, arguments: Mapping[str, Any], voxels: int = 3
     return Plan(rung, spacing if physical else None, chosen, batch, "\n".join(lines) + "\n")
 
 
+_CLUSTERS = "clusters of the boxes' sizes, in voxels"
+_FEW = "too few boxes to choose: those of retina"
 _WHOLE = ("  fit: whole  # a label holds for the whole image, not for a patch", "  foreground: 0.0")
 _TASKS = {Rung.MASK: "segmentation", Rung.BOXES: "detection", Rung.REGION: "attention", Rung.LABEL: "attention"}
 _SGD = ("  optimizer: {type: SGD, lr: 1e-2, momentum: 0.99, nesterov: true, weight_decay: 3e-5}", "  schedule: poly")
@@ -85,24 +87,8 @@ def _rung(found: Survey) -> Rung:
 
 
 def _heading(found: Survey, name: str) -> list[str]:
-    shapes, spacings = (np.asarray([getattr(c, f) for c in found.cases]) for f in ("shape", "spacing_mm"))
-    unit = found.cases[0].unit
-    rungs = ", ".join(f"{n} {rung}" for rung, n in found.rungs.most_common())
-    objects = ", ".join(f"{n} {cls}" for cls, n in found.objects.items())
-    lines = [
-        f"# Planned by `cphloc plan` from {len(found.cases)} training cases of {name}.",
-        f"# sizes    {_spread(shapes)} voxels",
-        f"# spacing  {_spread(spacings)} {unit}",
-        f"# annotated {rungs}; objects: {objects}",
-    ]
-    if len(extents := found.box_extents):
-        lines.append(f"# objects  {_spread(extents)} {unit}")
-    return lines + [f"# left out  {problem}" for problem in found.problems]
-
-
-def _spread(values: np.ndarray) -> str:
-    low, middle, high = (np.quantile(values, q, axis=0) for q in (0, 0.5, 1))
-    return " x ".join(f"{m:.4g} ({a:.4g} to {b:.4g})" for a, m, b in zip(low, middle, high, strict=True))
+    title = f"# Planned by `cphloc plan` from {len(found.cases)} training cases of {name}: median (least to largest)"
+    return [title, *(f"# {what:9}  {said}" for what, said in found.rows)]
 
 
 def _data(
@@ -171,7 +157,7 @@ def _model(found: Survey, rung: Rung, chosen: Topology, width: int, spacing: tup
         "      type: retina",
         f"      classes: {classes}",
         "      channels: 96",
-        f"      anchors: {_flow(anchors)}  # clusters of the boxes' sizes, in voxels",
+        f"      anchors: {_flow(anchors)}  # {_FEW if anchors is None else _CLUSTERS}",
     ]
 
 

@@ -14,7 +14,7 @@ from rich.progress import track
 
 from cphloc.annotation import IGNORE, Annotation
 from cphloc.data.cache import PreparedCase, entry_key, evict, open_entry
-from cphloc.data.case import Case, read_case
+from cphloc.data.case import Case, checked, read_case
 from cphloc.data.fingerprint import content_hash
 from cphloc.data.preprocess import Preprocess
 from cphloc.errors import DataError, InputError
@@ -41,11 +41,13 @@ class PreparedCases(Sequence[PreparedCase]):
         cases: the cases.
         preprocess: how they are prepared.
         classes: number of foreground classes K.
+        left_out: cases that cannot be used and were to be skipped, each with its reason.
     """
 
     cases: tuple[Case, ...]
     preprocess: Preprocess
     classes: int
+    left_out: tuple[str, ...] = ()
     _held: dict[int, PreparedCase] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -99,7 +101,9 @@ def prepare(cases: Sequence[Case], preprocess: Preprocess, classes: int, skip_ba
     bad = [f"case '{case.id}': {problem}" for case, problem in problems if problem]
     if bad:
         _report(bad, len(cases), skip_bad)
-        prepared = PreparedCases(tuple(case for case, problem in problems if not problem), preprocess, classes)
+        prepared = PreparedCases(
+            tuple(case for case, problem in problems if not problem), preprocess, classes, tuple(bad)
+        )
     if not prepared:
         msg = "no case is left to work with; check data.root and the split"
         raise DataError(msg)
@@ -117,7 +121,7 @@ def prepare_case(case: Case, preprocess: Preprocess, classes: int) -> PreparedCa
         DataError: a file is unreadable, or the annotation does not fit the image or the classes.
     """
     volume, given = read_case(case, preprocess.dims)
-    given.completed(volume.geometry.shape, classes)
+    checked(case, given, volume.geometry.shape, classes)
     ready = preprocess(volume)
     if not np.isfinite(ready.array).all():
         msg = f"{case.images[0]}: holds values that are not finite; export it again"

@@ -17,6 +17,9 @@ from cphloc.data.volume import Volume, reoriented, reoriented_back
 from cphloc.errors import DataError
 from cphloc.geometry import Geometry
 
+MOST_VOXELS = 2**31
+"""Voxels per channel in the model's frame: 8 GiB, more than a whole-body CT at 0.5 mm."""
+
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
@@ -88,6 +91,12 @@ class Preprocess:
         if self.fit is not None:
             shrink = max(n / most for n, most in zip(grid.shape, self.fit, strict=True))
             grid = grid.resampled(tuple(s * shrink for s in grid.spacing_mm))
+        if np.prod(grid.shape, dtype=float) > MOST_VOXELS:
+            msg = (
+                f"{source}: would have {' x '.join(map(str, grid.shape))} voxels at {self.spacing_mm} mm; its own "
+                f"spacing {tuple(round(s, 4) for s in geometry.spacing_mm)} mm is hardly right, correct it"
+            )
+            raise DataError(msg)
         return grid
 
     def prepare_mask(self, mask: np.ndarray, geometry: Geometry) -> np.ndarray:

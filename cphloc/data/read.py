@@ -87,7 +87,7 @@ def read_mask(source: str | Path, like: Geometry, resampled: bool = False) -> np
     if not (exact or resampled):
         msg = (
             f"{source}: mask lies on another grid ({own.shape} voxels of {_rounded(own.spacing_mm)} {own.unit}) than "
-            f"its image ({like.shape} of {_rounded(like.spacing_mm)} {like.unit}); resample it, or say resampled=True"
+            f"its image ({like.shape} of {_rounded(like.spacing_mm)} {like.unit}); resample the mask onto the image"
         )
         raise DataError(msg)
     return resample_labels(labels, own, like, "nearest")

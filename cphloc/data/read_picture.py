@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cphloc.data.itk import quiet_stderr
 from cphloc.data.volume import Volume
 from cphloc.errors import DataError
 from cphloc.geometry import Geometry
@@ -30,9 +32,14 @@ def read_picture(path: Path, labels: bool = False) -> Volume:
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(path) as picture:
+        with warnings.catch_warnings(action="ignore"), quiet_stderr(), Image.open(path) as picture:
             pages = getattr(picture, "n_frames", 1)
-            array = _channels(ImageOps.exif_transpose(picture), labels) if pages == 1 else None
+            if pages > 1:
+                array = None
+            elif _deep_colour(picture):
+                array = _by_itk(path)
+            else:
+                array = _channels(ImageOps.exif_transpose(picture), labels)
     except Exception as error:  # Pillow's plug-ins raise OSError, SyntaxError, ValueError, struct.error and others
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         msg = f"{path}: cannot be read as a picture ({reason}); copy or export it again"
@@ -41,6 +48,19 @@ def read_picture(path: Path, labels: bool = False) -> Volume:
         msg = f"{path}: holds {pages} pages; split it into one file per image"
         raise DataError(msg)
     return Volume(array, Geometry.regular(array.shape[1:], unit="px"), None, str(path))
+
+
+def _deep_colour(picture: Image.Image) -> bool:
+    """Whether it holds colours of 16 bits, of which Pillow would drop the lower half."""
+    return not picture.mode.startswith("I") and any(";16" in str(tile[3]) for tile in picture.tile)
+
+
+def _by_itk(path: Path) -> np.ndarray:
+    """Pixels as ``(C, H, W)``, without transparency."""
+    import SimpleITK as sitk
+
+    array = np.moveaxis(sitk.GetArrayFromImage(sitk.ReadImage(str(path))), -1, 0)
+    return array[: 1 if len(array) == 2 else 3]
 
 
 def _channels(picture: Image.Image, labels: bool) -> np.ndarray:

@@ -9,15 +9,20 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.progress import track
 
 from cphloc.annotation import Rung
-from cphloc.data.case import Case, read_case
+from cphloc.data.case import Case, checked, read_case
 from cphloc.data.dataset import Dataset
 from cphloc.errors import DataError
+
+SAMPLED_VALUES = 100_000
+"""Voxels per channel and case that percentiles are taken of."""
+_ORDER = ("least", "median", "largest")
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,7 @@ class CaseFacts:
         unit: ``mm`` or ``px``.
         modality: what the file says.
         ranges: lowest and highest value of each channel.
+        percentiles: 0.5, 50 and 99.5 % of each channel's values.
         rung: strongest rung stated.
         box_sizes: ``(n, D)`` extents of its boxes in voxels.
         box_classes: ``(n,)``.
@@ -40,6 +46,7 @@ class CaseFacts:
     unit: str
     modality: str | None
     ranges: tuple[tuple[float, float], ...]
+    percentiles: tuple[tuple[float, float, float], ...]
     rung: Rung | None
     box_sizes: np.ndarray
     box_classes: np.ndarray
@@ -70,6 +77,46 @@ class Survey:
         found = Counter(int(k) for c in self.cases for k in c.box_classes)
         return Counter({name: found[number] for number, name in self.dataset.classes.items()})
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The fingerprint, ready for JSON; sizes and spacings in array order."""
+        extents = self.box_extents
+        medians = np.median([c.percentiles for c in self.cases], axis=0)
+        return {
+            "cases": len(self.cases),
+            "problems": list(self.problems),
+            "unit": self.cases[0].unit,
+            "size": _spread([c.shape for c in self.cases]),
+            "spacing": _spread([c.spacing_mm for c in self.cases]),
+            "intensity": {
+                name: dict(zip(("0.5%", "50%", "99.5%"), values, strict=True))
+                for name, values in zip(self.dataset.channels, medians.tolist(), strict=True)
+            },
+            "annotated": dict(self.rungs.most_common()),
+            "objects": dict(self.objects),
+            "object_size": _spread(extents) if len(extents) else None,
+        }
+
+    @property
+    def rows(self) -> list[tuple[str, str]]:
+        """The fingerprint for people: a word, and what it is."""
+        facts = self.facts
+        unit = facts["unit"]
+        rows = [
+            ("cases", f"{facts['cases']}" + (f", {len(self.problems)} cannot be read" if self.problems else "")),
+            ("size", f"{_written(facts['size'])} voxels"),
+            ("spacing", f"{_written(facts['spacing'])} {unit}"),
+            *(
+                ("intensity", f"{name}: " + ", ".join(f"{v:.4g} ({share})" for share, v in values.items()))
+                for name, values in facts["intensity"].items()
+            ),
+            ("annotated", ", ".join(f"{n} {rung}" for rung, n in facts["annotated"].items())),
+            ("objects", ", ".join(f"{n} {name}" for name, n in facts["objects"].items())),
+        ]
+        if facts["object_size"]:
+            rows.append(("object", f"{_written(facts['object_size'])} {unit}"))
+        return rows + [("left out", problem) for problem in self.problems]
+
 
 def survey(dataset: Dataset) -> Survey:
     """Read every training case of ``dataset``.
@@ -92,7 +139,7 @@ def survey(dataset: Dataset) -> Survey:
 def _look(case: Case, classes: int, dims: int) -> CaseFacts | str:
     try:
         volume, given = read_case(case, dims)
-        done = given.completed(volume.geometry.shape, classes)
+        done = checked(case, given, volume.geometry.shape, classes)
     except DataError as error:
         return f"case '{case.id}': {error}"
     grid = volume.geometry.reoriented(*volume.geometry.canonical())
@@ -100,8 +147,25 @@ def _look(case: Case, classes: int, dims: int) -> CaseFacts | str:
     if done.boxes is not None:
         boxes, box_classes = volume.geometry.boxes_to(grid, done.boxes), done.box_classes
     ranges = tuple((float(c.min()), float(c.max())) for c in volume.array)
+    percentiles = tuple(map(_percentiles, volume.array))
     sizes = boxes[:, dims:] - boxes[:, :dims]
-    return CaseFacts(grid.shape, grid.spacing_mm, grid.unit, volume.modality, ranges, given.rung, sizes, box_classes)
+    image = (grid.shape, grid.spacing_mm, grid.unit, volume.modality, ranges, percentiles)
+    return CaseFacts(*image, given.rung, sizes, box_classes)
+
+
+def _percentiles(channel: np.ndarray) -> tuple[float, float, float]:
+    values = channel.ravel()[:: max(1, channel.size // SAMPLED_VALUES)]
+    return tuple(np.percentile(values, (0.5, 50, 99.5)).tolist())
+
+
+def _spread(values: np.ndarray) -> dict[str, list[float]]:
+    """Least, median and largest of each column."""
+    quantiles = np.quantile(np.asarray(values, float), (0, 0.5, 1), axis=0)
+    return dict(zip(("least", "median", "largest"), quantiles.tolist(), strict=True))
+
+
+def _written(spread: dict[str, list[float]]) -> str:
+    return " x ".join(f"{m:.4g} ({a:.4g} to {b:.4g})" for a, m, b in zip(*(spread[k] for k in _ORDER), strict=True))
 
 
 def _shown(results: Iterator[CaseFacts | str], total: int) -> Iterable[CaseFacts | str]:

@@ -53,9 +53,12 @@ def write_dicom_seg(
         msg = f"{source}: its grid differs from the mask's; bring the mask onto the series first (restore_mask)"
         raise DataError(msg)
     labels = _consecutive(path, mask.reshape(-1, *mask.shape[-2:]), classes)
+    headers = [s.header for s in slices]
+    if "NumberOfFrames" in headers[0]:  # all frames in one file, in the file's order
+        headers, labels = headers[:1], labels[np.argsort([s.frame for s in slices])]
     try:
         with warnings.catch_warnings(action="ignore"):
-            segmentation = _segmentation([s.header for s in slices], labels, classes, algorithm, version)
+            segmentation = _segmentation(headers, labels, classes, algorithm, version)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         msg = f"{source}: cannot carry a DICOM SEG ({' '.join(str(error).split())}); write the mask as .nii.gz"
         raise DataError(msg) from error

@@ -123,15 +123,17 @@ def detection_scores(case: DetectionCase, classes: Iterable[int]) -> dict[str, f
 def detection_statistics(
     cases: Sequence[DetectionCase], classes: Mapping[int, str], froc_iou: float = 0.1
 ) -> dict[str, Statistic]:
-    """Pooled statistics of boxes: ``map`` (COCO's .50:.95), ``ap50``, ``ap10``, ``recall50`` and ``froc``.
+    """Pooled statistics of boxes: ``map`` (COCO's .50:.95), ``ap50``, ``ap10``, ``recall50``, ``froc`` and
+    ``image_auc``.
 
     With several classes ``map/<class>``, ``ap50/<class>`` and ``ap10/<class>`` follow.
 
     ``froc`` is the CPM over all classes, where a box hits a target of its class from an IoU of ``froc_iou`` on.
+    ``image_auc`` tells images that hold a target from those that do not by their best-scored box; NaN where all do.
 
     >>> case = DetectionCase([[0, 0, 4, 4]], [0.9], [1], [[0, 0, 4, 3]], [1])
     >>> {name: round(statistic(np.ones(1)), 2) for name, statistic in detection_statistics([case], {1: "a"}).items()}
-    {'map': 0.6, 'ap50': 1.0, 'ap10': 1.0, 'recall50': 1.0, 'froc': 1.0}
+    {'map': 0.6, 'ap50': 1.0, 'ap10': 1.0, 'recall50': 1.0, 'froc': 1.0, 'image_auc': nan}
     """
     coco, at_50, at_10 = (
         [detection.match(cases, label, thresholds) for label in classes]
@@ -146,12 +148,15 @@ def detection_statistics(
         for k, name in enumerate(classes.values())
     }
     free_response = froc_of_boxes(cases, froc_iou)
+    best_scores = np.array([np.max(case.scores, initial=0.0) for case in cases])
+    positive = np.array([float(len(case.reference_boxes) > 0) for case in cases])
     return {
         "map": precision(coco),
         "ap50": precision(at_50),
         "ap10": precision(at_10),
         "recall50": lambda weights: detection.recall(at_50, weights),
         "froc": lambda weights: free_response.score(weights=weights),
+        "image_auc": lambda weights: classification.auc(best_scores, positive, weights),
         **(_per_class(by_class) if len(classes) > 1 else {}),
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
@@ -77,9 +77,9 @@ class Trained:
 
     def scores(self, split: str = "test", data: Mapping[str, Any] | None = None) -> Scores:
         """Every case of a split, predicted and compared with its annotation."""
-        pipeline = self.elsewhere(data or {})
-        validator = self._validator(pipeline, split)
-        return Scores([validator.score(self.model, case) for case in validator.cases], validator.classes)
+        validator = self._validator(self.elsewhere(data or {}), split)
+        scored = [validator.score(self.model, number) for number in range(len(validator.cases))]
+        return Scores(scored, validator.classes)
 
     def found(self, split: str = "test", data: Mapping[str, Any] | None = None) -> list[tuple[PreparedCase, Found]]:
         """Every case of a split with what the model finds in it."""
@@ -87,6 +87,5 @@ class Trained:
         return [(case, validator.found(self.model, case)) for case in validator.cases]
 
     def _validator(self, pipeline: Pipeline, split: str) -> Validator:
-        cases: Sequence[PreparedCase] = pipeline.cases(split)
-        size = cases[0].image.shape[1:]
-        return Validator(cases, pipeline.dataset.classes, tuple(size))
+        cases = pipeline.cases(split)
+        return Validator(cases, pipeline.dataset.classes, cases[0].image.shape[1:])

@@ -163,6 +163,14 @@ class Results:
         return next((row for row in self.rows if (row.name, row.at) == (name, at)), None)
 
 
+def condition_text(condition: Mapping[str, Any]) -> str:
+    """A condition as one line."""
+    what = " - ".join(condition["compare"]) if "compare" in condition else condition["row"]
+    side = f"> {condition['above']:g}" if "above" in condition else f"< {condition['below']:g}"
+    where = f" at {condition['at']}" if condition.get("at") is not None else ""
+    return f"{condition['metric']}: {what} {side}{where}"
+
+
 def _all(verdicts: Iterable[Verdict]) -> Verdict:
     found = set(verdicts)
     return "fails" if "fails" in found else "undecided" if "undecided" in found else "holds"

@@ -19,7 +19,7 @@ from cphloc.recipe import Recipe
 from cphloc.recipe import load as load_recipe
 from cphloc.recipe_blocks import BlockAt, check_block
 from cphloc.recipe_merge import STUDIES, find, parse_path
-from cphloc.report import problems_of, position
+from cphloc.report import position, problems_of
 
 EVALUATION = {"type": "evaluation"}
 """What is measured where a study does not say."""
@@ -41,7 +41,7 @@ class Tune(_Strict):
 
 
 class Condition(_Strict):
-    """What an interval must say: of one row, or of a difference ``[better, worse]``; at one value of the grid or all."""
+    """What an interval must say: of a row, or of a difference of two; at one value of the grid or at all."""
 
     metric: str
     row: str | None = Field(None, description="arm, or arm/variant")
@@ -187,9 +187,14 @@ def _cells(tree: Node, folder: Path) -> Iterator[Cell]:
         stated = dict(arm.children) if isinstance(arm.value, dict) else {}
         recipe = arm if isinstance(arm.value, str) else stated.pop("recipe", base)
         tune = stated.pop("tune", None)
-        at = next((node.plain for node in point.values()), None)
+        at = next((_label(node.plain) for node in point.values()), None)
         overrides = {**common, **stated, **point}
         yield Cell(name, at, tune and Tune.model_validate(tune.plain), _source(recipe, folder), overrides)
+
+
+def _label(value: Any) -> Any:
+    """A value of the grid as it is named in tables and conditions: a list by its text."""
+    return value if isinstance(value, str | int | float | bool | None) else yamlio.inline(value)
 
 
 def _lists(grid: list[tuple[str, Any]]) -> list[list[Node]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -118,9 +119,8 @@ def check_space(folder: Path, model: nn.Module) -> None:
     needed = 9 * weights + 16 * 2**20
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.write_bytes(b"")
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=folder):
+            pass
         free = shutil.disk_usage(folder).free
     except OSError as error:
         msg = f"{folder}: cannot write here ({error.strerror}); choose another folder"

@@ -22,6 +22,7 @@ from cphloc.data.volume import Volume
 from cphloc.errors import InputError, NotFoundError
 from cphloc.localization import Localization
 from cphloc.metrics.bootstrap import Interval
+from cphloc.metrics.calibration import fitted_temperature
 from cphloc.metrics.summary import tracking_metrics
 from cphloc.paths import atomic
 from cphloc.predict import Localizer
@@ -83,12 +84,15 @@ def evaluate(
     if not cases:
         msg = f"data set '{data.type}' has no cases in its {split} split; choose another split"
         raise NotFoundError(msg)
+    if run is not None:
+        localizer.temperature = _temperature(localizer, dataset.cases("val"))
     scores, parts, milliseconds = _score(localizer, cases)
     intervals = scores.intervals()
     facts = {
         "split": split,
         **summary(intervals),
         "baseline": _baseline(localizer, dataset, cases, parts),
+        "calibration": _calibration(localizer.temperature, scores, intervals),
         "speed": {"ms_per_case": statistics.median(milliseconds), "peak_ram_mb": _peak_ram_mb()},
         "cases": [case.id for case in cases],
     }
@@ -102,14 +106,16 @@ def evaluate(
 
 
 def localizer_of(run: Run) -> Localizer:
-    """The model of a run with its best weights."""
+    """The model of a run with its best weights, rounded as an entry stores them: what is measured gets published."""
+    from cphloc.zoo.freeze import halved
     from cphloc.zoo.load import model_of, read_weights
 
     path = run.folder / "best.safetensors"
     if not path.is_file():
         msg = f"{run.folder}: has no best.safetensors yet; let the training reach its first validation"
         raise NotFoundError(msg)
-    return Localizer(model_of(run.recipe, read_weights(path.read_bytes(), str(path)), str(path)), run.recipe)
+    weights = halved(read_weights(path.read_bytes(), str(path)))
+    return Localizer(model_of(run.recipe, weights, str(path)), run.recipe)
 
 
 def found_of(result: Localization, classes: Mapping[int, str]) -> Found:
@@ -166,6 +172,29 @@ def _score(localizer: Localizer, cases: Sequence[Case]) -> tuple[Scores, list[st
 def _read(case: Case, localizer: Localizer) -> tuple[Volume, Annotation]:
     volume, known = read_case(case, localizer.recipe.dims)
     return volume, known.completed(volume.geometry.shape, len(localizer.classes))
+
+
+def _temperature(localizer: Localizer, cases: Sequence[Case]) -> float:
+    """Of the label probabilities, fitted on validation cases; 1 for a model that states none."""
+    stated, known = [], []
+    for case in cases:
+        volume, annotation = _read(case, localizer)
+        probabilities = localizer.predict(volume).probabilities
+        if probabilities is None:
+            return 1.0
+        if annotation.label is not None:
+            stated.append(list(probabilities.values()))
+            known.append(annotation.label)
+    return fitted_temperature(np.array(stated), np.array(known)) if known else 1.0
+
+
+def _calibration(temperature: float, scores: Scores, after: Mapping[str, Interval]) -> dict[str, Any] | None:
+    """What the temperature does to the calibration error; ``None`` where it is 1 or no label is known."""
+    if temperature == 1 or "ece" not in after:
+        return None
+    before = scores.calibration_error(1 / temperature)
+    said = {"ece_before": before._asdict(), "ece_after": after["ece"]._asdict()}
+    return {"temperature": temperature, "split": "val", **said}
 
 
 def _baseline(localizer: Localizer, dataset: Dataset, cases: Sequence[Case], parts: Sequence[str]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from cphloc.data.fingerprint import fingerprint as hash_of
 from cphloc.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def facts_of(recipe: Recipe, splits: Mapping[str, PreparedCases]) -> dict[str, A
         "recipe_sha256": recipe.sha256,
         "data_fingerprint": fingerprint(splits),
         "splits": {split: len(prepared) for split, prepared in splits.items()},
+        "left_out": {split: list(prepared.left_out) for split, prepared in splits.items() if prepared.left_out},
         "git_commit": git_commit(Path(__file__).parent),
         "seed": recipe.train.seed,
         "packages": {name: found for name in PACKAGES if (found := _version(name))},
@@ -35,13 +36,8 @@ def facts_of(recipe: Recipe, splits: Mapping[str, PreparedCases]) -> dict[str, A
 
 
 def fingerprint(splits: Mapping[str, PreparedCases]) -> str:
-    """sha256 over the cases of the splits: their ids, and the name and size of every file."""
-    digest = hashlib.sha256()
-    for split, prepared in splits.items():
-        for case in prepared.cases:
-            files = [(path.name, path.stat().st_size) for path in case.files]
-            digest.update(repr((split, case.id, files)).encode())
-    return digest.hexdigest()
+    """sha256 over the cases of the splits: their ids and the content of their files, wherever these lie."""
+    return hash_of((f"{split}/{case.id}", case.content) for split, prepared in splits.items() for case in prepared)
 
 
 def git_commit(folder: Path) -> str:

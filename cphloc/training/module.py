@@ -44,6 +44,7 @@ class TrainingModule(L.LightningModule):
         self.ema = Ema(model, settings.ema) if settings.ema else None
         self.schedule = build_schedule(steps=settings.steps, warmup_steps=settings.warmup_steps, **settings.schedule)
         self._to_validate = [model]
+        self._scale: dict[str, Any] | None = None
         self._restored: tuple[dict[str, Tensor], dict[str, Any]] | None = None
 
     def train_dataloader(self) -> Iterable[Any]:
@@ -78,8 +79,11 @@ class TrainingModule(L.LightningModule):
         return replace(batch, image=image, targets=batch.targets.to(device, non_blocking=True))
 
     def on_train_start(self) -> None:
-        """Frozen parts stay in evaluation mode."""
+        """Frozen parts stay in evaluation mode; half precision goes on with the loss scale that it had found."""
         train_mode(self.model)
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        if scaler is not None and self._scale:
+            scaler.load_state_dict(self._scale)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seed the micro-batch and set the learning rate of the step it belongs to."""
@@ -146,7 +150,7 @@ class TrainingModule(L.LightningModule):
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Take up the state of a checkpoint; called before the optimizer exists, which picks its part up later."""
         self.model.load_state_dict(_under("model/", tensors))
-        self.step = facts["step"]
+        self.step, self._scale = facts["step"], facts["scaler"]
         self._restored = _under("optimizer/", tensors), facts["optimizer"]
         if self.ema is not None:
             self.ema.updates = facts["ema_updates"]

@@ -1,6 +1,6 @@
 """Several processes, one training: how they start, who they are, what they share.
 
-torchrun starts them, on one machine or, under SLURM or by hand, on many; everything here reads torchrun's environment.
+torchrun starts them on one machine or on many, and so does SLURM's srun; everything here reads torchrun's environment.
 """
 
 from __future__ import annotations
@@ -24,27 +24,46 @@ T = TypeVar("T")
 def start(devices: int = 1, nodes: int = 1) -> None:
     """Become one of ``devices * nodes`` processes.
 
-    Under torchrun this joins the others. Elsewhere, with several ``devices``, this very program is started anew under
-    torchrun, and ends here with its exit status.
+    Under torchrun or srun this joins the others. Elsewhere, with several ``devices``, this very program is started
+    anew under torchrun, and ends here with its exit status.
 
     Raises:
         InputError: several ``nodes`` without torchrun; or torchrun started another number of processes.
     """
+    _from_slurm()
     wanted, there = devices * nodes, count()
     if "WORLD_SIZE" in os.environ:
         if wanted not in (1, there):
-            msg = f"torchrun started {there} processes but --devices and --nodes ask for {wanted}; leave them out"
+            msg = f"{there} processes were started but --devices and --nodes ask for {wanted}; leave them out"
             raise InputError(msg)
         if there > 1 and not dist.is_initialized():
             dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
             atexit.register(dist.destroy_process_group)
         return
     if nodes > 1:
-        msg = f"--nodes {nodes}: start it on every machine, `torchrun --nnodes {nodes} ... $(which cphloc) train ...`"
+        msg = (
+            f"--nodes {nodes}: start it on every machine, `torchrun --nnodes {nodes} ... $(which cphloc) train ...`, "
+            "or by srun with a task for each process"
+        )
         raise InputError(msg)
     if devices > 1:
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={devices}"]
         sys.exit(subprocess.run([*command, *sys.argv], check=False).returncode)
+
+
+def _from_slurm() -> None:
+    """Where srun started the processes, say so in torchrun's words; a batch script by itself is no such process."""
+    environment = os.environ
+    if "WORLD_SIZE" in environment or int(environment.get("SLURM_STEP_NUM_TASKS", 1)) == 1:
+        return
+    from lightning.pytorch.plugins.environments import SLURMEnvironment
+
+    slurm, tasks = SLURMEnvironment(auto_requeue=False), environment["SLURM_STEP_NUM_TASKS"]
+    here = int(tasks) // int(environment.get("SLURM_STEP_NUM_NODES", 1))
+    environment |= {"MASTER_ADDR": slurm.main_address, "MASTER_PORT": str(slurm.main_port)}
+    environment |= {"RANK": environment["SLURM_PROCID"], "LOCAL_RANK": environment["SLURM_LOCALID"]}
+    environment |= {"WORLD_SIZE": tasks, "LOCAL_WORLD_SIZE": str(here)}
+    environment["TORCHELASTIC_RUN_ID"] = environment["SLURM_JOB_ID"]
 
 
 def count() -> int:

@@ -10,7 +10,8 @@ import numpy as np
 
 from cphloc.annotation import Annotation
 from cphloc.geometry import Geometry
-from cphloc.metrics.bootstrap import Interval
+from cphloc.metrics.bootstrap import Interval, weighted_bootstrap
+from cphloc.metrics.calibration import tempered
 from cphloc.metrics.curves import Curve, froc_curve, precision_recall_curves, reliability_curves, roc_curves
 from cphloc.metrics.detection import DetectionCase
 from cphloc.metrics.evaluation import (
@@ -125,6 +126,14 @@ class Scores:
             of = probabilities, known, list(self.classes.values()), self._patients(labels)
             found |= {"roc": roc_curves(*of), "reliability": reliability_curves(*of)}
         return {kind: curves for kind, curves in found.items() if curves}
+
+    def calibration_error(self, temperature: float) -> Interval:
+        """The ``ece`` that the probabilities would have at another temperature."""
+        labels = self._labels()
+        probabilities, known = map(np.stack, zip(*labels.values(), strict=True))
+        stated = tempered(probabilities, temperature)
+        statistic = classification_statistics(stated, known, list(self.classes.values()))["ece"]
+        return weighted_bootstrap(statistic, self._patients(labels))
 
     def _boxes(self) -> dict[int, DetectionCase]:
         return {i: case.boxes for i, case in enumerate(self.cases) if case.boxes is not None}

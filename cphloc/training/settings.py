@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from cphloc import registry
-from cphloc.metrics.direction import lower_is_better
+from cphloc.metrics.direction import headline, lower_is_better
 
 if TYPE_CHECKING:
     from cphloc.recipe import Recipe
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 Precision = Literal["auto", "32", "bf16-mixed", "16-mixed"]
 
 Strategy = Literal["ddp", "fsdp"]
-
-_HEADLINES = {"detection": "ap50", "attention": "attention_mass", "classification": "auc"}
-"""Metric that chooses the weights, by task; ``dice`` for every other."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +75,7 @@ class Settings:
             ema=train.ema,
             seed=train.seed,
             validate_every=train.validate_every or -(-train.steps // 10),
-            best=train.best or _HEADLINES.get(recipe.task, "dice"),
+            best=train.best or headline(recipe.task),
             minutes=train.minutes,
             patience=train.patience,
             freeze=recipe.freeze,

@@ -9,8 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -34,7 +32,7 @@ ZOO_EXPERIMENT = "cphloc-zoo"
 _PUSH_EVERY_SECONDS = 10.0
 _LONGEST_PAUSE_SECONDS = 600.0
 _METRICS_AT_ONCE, _PARAMS_AT_ONCE = 1000, 100
-_ENVIRONMENT = {
+ENVIRONMENT = {
     **{"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"},
     **{"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"},
 }
@@ -204,23 +202,15 @@ def _model_version(client: MlflowClient, name: str, separator: str | None, wante
     return max(client.search_model_versions(f"name = '{name}'"), key=lambda version: int(version.version))
 
 
-def start_ui(port: int = 5000) -> tuple[subprocess.Popen[bytes] | None, str]:
-    """Start the MLflow UI on the project's store; nothing is started where that is a server already.
-
-    Returns:
-        the process, to be terminated by the caller, and the address of the zoo's experiment.
+def zoo_experiment() -> str:
+    """Id of the experiment that holds the summary runs of published entries, made where it is new.
 
     Raises:
         CphlocError: the store cannot be opened.
     """
     uri = tracking_uri()
     with _reaching(uri, "see MLFLOW_TRACKING_URI"):
-        experiment = _experiment(_client(uri), uri, ZOO_EXPERIMENT)
-    if uri.startswith(("http://", "https://")):
-        return None, f"{uri.rstrip('/')}/#/experiments/{experiment}"
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1"]
-    process = subprocess.Popen([*command, "--port", str(port)], env={**_ENVIRONMENT, **os.environ})
-    return process, f"http://127.0.0.1:{port}/#/experiments/{experiment}"
+        return _experiment(_client(uri), uri, ZOO_EXPERIMENT)
 
 
 @contextmanager
@@ -247,7 +237,9 @@ def _log_entry(client: MlflowClient, run_id: str, entry: Entry, folder: Path) ->
     params["recipe_sha256"] = entry.files["recipe.yaml"].sha256
     for key, value in params.items():
         client.log_param(run_id, record.key_of(key), record.shortened(str(value)))
-    measured = {name: Interval(m.value, m.low, m.high, m.n) for name, m in entry.evaluation.metrics.items() if m.n}
+    tables = {"": entry.evaluation.metrics, **{f"/{c}": t for c, t in entry.evaluation.per_class.items()}}
+    every = {f"{name}{of_class}": m for of_class, table in tables.items() for name, m in table.items()}
+    measured = {name: Interval(m.value, m.low, m.high, m.n, m.n_undefined) for name, m in every.items() if m.n}
     metrics = tracking_metrics(measured, entry.evaluation.split)
     metrics |= {"speed/ms_per_case": entry.speed.ms_per_case, "size/peak_ram_mb": entry.size.peak_ram_mb}
     for key, value in {**metrics, "size/params_m": entry.size.parameters / 1e6}.items():
@@ -264,7 +256,7 @@ def _log_entry(client: MlflowClient, run_id: str, entry: Entry, folder: Path) ->
 
 
 def _client(uri: str) -> MlflowClient:
-    for name, value in _ENVIRONMENT.items():
+    for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     from mlflow.tracking import MlflowClient
 
@@ -279,7 +271,8 @@ def _experiment(client: MlflowClient, uri: str, name: str) -> str:
     if known is not None:
         return known.experiment_id
     beside = (Path(uri.removeprefix("sqlite:///")).resolve().parent / "mlartifacts").as_uri()
-    return client.create_experiment(name, artifact_location=beside if uri.startswith("sqlite:") else None)
+    tags = {"mlflow.experimentKind": "custom_model_development"}  # else the UI opens it among chats and prompts
+    return client.create_experiment(name, beside if uri.startswith("sqlite:") else None, tags)
 
 
 def _send(client: MlflowClient, run_id: str, folder: Path, bundle: Bundle) -> None:

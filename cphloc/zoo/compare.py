@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cphloc.errors import InputError, NotFoundError
 from cphloc.zoo.card import CASES_FILE
 from cphloc.zoo.entries import find_entry
+from cphloc.zoo.entry import is_undefined
 from cphloc.zoo.names import ENTRY_FILE
 from cphloc.zoo.refusals import read_rows
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Compared:
-    """One of the things compared: its metrics by name, and its values by case."""
+    """One of the things compared: its metrics by the names they have in MLflow, and its values by case."""
 
     name: str
     metrics: Mapping[str, Mapping[str, Any]]
@@ -44,7 +45,8 @@ def compare(sources: Sequence[str | Path], split: str = "test") -> tuple[list[Co
         split: what the runs were evaluated on.
 
     Returns:
-        the sources, and one line per metric that any of them has.
+        the sources, and one line per metric that any of them has, under its name in MLflow: ``test/dice``,
+        ``test/dice/tumour``, ``speed/ms_per_case``.
 
     Raises:
         NotFoundError: no such entry or run.
@@ -55,7 +57,11 @@ def compare(sources: Sequence[str | Path], split: str = "test") -> tuple[list[Co
         raise InputError(msg)
     found = [measured(source, split) for source in sources]
     names = dict.fromkeys(name for one in found for name in one.metrics)
-    return found, [Line(n, [one.metrics.get(n) for one in found], _difference(n, found[-1], found[0])) for n in names]
+    prefix = f"{split}/"
+    return found, [
+        Line(n, [one.metrics.get(n) for one in found], _difference(n.removeprefix(prefix), found[-1], found[0]))
+        for n in names
+    ]
 
 
 def measured(source: str | Path, split: str = "test") -> Compared:
@@ -81,14 +87,36 @@ def measured(source: str | Path, split: str = "test") -> Compared:
     if not (table.is_file() and rows.is_file()):
         msg = f"run '{run.id}' was not evaluated: run 'cphloc evaluate {source} --split {split}' first"
         raise InputError(msg)
-    return Compared(run.id, json.loads(table.read_text(encoding="utf-8"))["metrics"], read_rows(rows))
+    facts = json.loads(table.read_text(encoding="utf-8"))
+    costs = {
+        "speed/ms_per_case": facts["speed"]["ms_per_case"],
+        "size/params_m": run.metrics.get("size/params_m"),
+        "size/peak_ram_mb": facts["speed"]["peak_ram_mb"],
+    }
+    return Compared(run.id, _named(split, facts["metrics"], facts["per_class"], costs), read_rows(rows))
 
 
 def _of_entry(source: str | Path) -> Compared:
     found = find_entry(source)
-    metrics = {name: metric.model_dump() for name, metric in found.entry.evaluation.metrics.items() if metric.n}
-    rows = read_rows(found.path(CASES_FILE)) if CASES_FILE in found.entry.files else {}
-    return Compared(str(found), metrics, rows)
+    entry = found.entry
+    of_all, per_class = (entry.evaluation.model_dump(include={part})[part] for part in ("metrics", "per_class"))
+    costs = {
+        "speed/ms_per_case": entry.speed.ms_per_case,
+        "size/params_m": entry.size.parameters / 1e6,
+        "size/peak_ram_mb": entry.size.peak_ram_mb,
+    }
+    rows = read_rows(found.path(CASES_FILE)) if CASES_FILE in entry.files else {}
+    return Compared(str(found), _named(entry.evaluation.split, of_all, per_class, costs), rows)
+
+
+def _named(
+    split: str, of_all: Mapping[str, Any], per_class: Mapping[str, Mapping[str, Any]], costs: Mapping[str, Any]
+) -> dict[str, Mapping[str, Any]]:
+    """Everything measured under the names of the MLflow summary runs; what no case defines is left out."""
+    tables = {"": of_all, **{f"/{name}": table for name, table in per_class.items()}}
+    named = {f"{split}/{metric}{c}": found for c, table in tables.items() for metric, found in table.items()}
+    defined = {name: found for name, found in named.items() if not is_undefined(found)}
+    return defined | {name: {"value": value} for name, value in costs.items() if value is not None}
 
 
 def _difference(metric: str, last: Compared, first: Compared) -> Difference | None:

@@ -105,7 +105,6 @@ class Listing:
         return self._fetched(weights.file, weights, weights.urls)
 
     def _fetched(self, file: str | None, pinned: File, mirrors: Sequence[str]) -> Path:
-
         if file is not None and isinstance(self.place, Path):
             path = self.place / file
             if path.is_file() or not mirrors:
@@ -115,11 +114,14 @@ class Listing:
         return _cached(mirrors, pinned, f"{self}/{file or 'weights'}")
 
 
-def _cached(urls: Sequence[str], pinned: File, what: str) -> Path:
-    """Path of a file in the cache, kept under its hash: never stale, and shared by the versions that have it."""
+def cached_path(pinned: File) -> Path:
+    """Where the cache keeps a file: under its hash, so it is never stale, and shared by the versions that have it."""
+    return paths.cache() / "zoo" / "files" / pinned.sha256
 
-    path = paths.cache() / "zoo" / "files" / pinned.sha256
-    return download(urls, path, what, f"sha256:{pinned.sha256}", pinned.bytes)
+
+def _cached(urls: Sequence[str], pinned: File, what: str) -> Path:
+    """Path of a file in the cache, downloaded if need be."""
+    return download(urls, cached_path(pinned), what, f"sha256:{pinned.sha256}", pinned.bytes)
 
 
 def list_entries(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -95,6 +96,18 @@ class Metric(_Strict):
         return self
 
 
+def is_undefined(metric: Mapping[str, Any]) -> bool:
+    """Whether no case defines a measured metric: AUC without a positive case, AP of a class that is not there."""
+    value = metric.get("value")
+    return metric.get("n") == 0 or (isinstance(value, float) and math.isnan(value))
+
+
+def as_undefined(metric: Mapping[str, Any]) -> dict[str, Any]:
+    """The same as `Metric` states it."""
+    cases = metric.get("n", 0) + metric.get("n_undefined", 0)
+    return {"value": None, "low": None, "high": None, "n": 0, "n_undefined": cases}
+
+
 class Baseline(_Strict):
     """What a trivial method reaches on the same cases."""
 
@@ -110,6 +123,15 @@ class Evaluation(_Strict):
     metrics: Annotated[dict[Text, Metric], Field(min_length=1)]
     per_class: dict[Text, dict[Text, Metric]] = Field(default_factory=dict)
     cases: Annotated[list[Text], Field(min_length=1)]
+
+
+class Calibration(_Strict):
+    """By what the logits of the labels are divided, and the calibration error on the test split before and after."""
+
+    temperature: Positive
+    split: Text
+    ece_before: Metric
+    ece_after: Metric
 
 
 class DataSource(_Strict):
@@ -177,7 +199,8 @@ class Entry(_Strict):
     """A published version: what it does, how well, on what, made from what, and where its files are.
 
     ``files`` pins every file of the folder except the weights and ``entry.yaml`` itself. ``spacing_mm`` is per axis in
-    array order, ``None`` for a model that works at the image's own. ``because`` says why a version that is worse than
+    array order, ``None`` for a model that works at the image's own. ``calibration`` is that of its label probabilities,
+    which ``predict`` applies. ``because`` says why a version that is worse than
     the one before was published.
     """
 
@@ -193,6 +216,7 @@ class Entry(_Strict):
     intensity: Any
     evaluation: Evaluation
     baseline: Baseline
+    calibration: Calibration | None = None
     data: DataSource
     size: Size
     speed: Speed

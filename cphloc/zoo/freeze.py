@@ -19,12 +19,13 @@ import cphloc
 from cphloc import recipe as recipes
 from cphloc.errors import InputError, NotFoundError, did_you_mean
 from cphloc.localization import Localization
+from cphloc.metrics.direction import headline
 from cphloc.predict import Localizer
 from cphloc.recipe import Recipe
 from cphloc.zoo import sample as samples
 from cphloc.zoo.card import CASES_FILE, PICTURES_FOLDER, card
-from cphloc.zoo.entries import Listing
-from cphloc.zoo.entry import Entry, Weights, file_of
+from cphloc.zoo.entries import Listing, cached_path
+from cphloc.zoo.entry import Entry, Weights, as_undefined, file_of, is_undefined
 from cphloc.zoo.load import model_of, open_listing
 from cphloc.zoo.names import CARD_FILE, ENTRY_FILE, RECIPE_FILE, WEIGHTS_FILE
 from cphloc.zoo.verify import check_sample
@@ -45,11 +46,14 @@ def freeze(
     because: str | None = None,
     sample: str | None = None,
     urls: Sequence[str] = (),
+    most_bytes: int | None = None,
 ) -> Entry:
     """Write an entry into the empty ``folder``; see `cphloc.zoo.publish.publish` for the rest.
 
+    Weights of more than ``most_bytes`` are not put there but into the cache, and the entry names their ``urls``.
+
     Raises:
-        InputError: the entry would not be valid, or would not predict what the run predicts.
+        InputError: the entry would not be valid, would not predict what the run predicts, or its weights are too large.
         NotFoundError: no such sample case.
     """
     recipe = entry_recipe(material.run.recipe)
@@ -61,9 +65,7 @@ def freeze(
     case, result = _write_sample(folder / samples.SAMPLE_FOLDER, localizer, _candidates(material, sample))
     precision = _write_weights(folder / WEIGHTS_FILE, weights, recipe, case, result)
     facts = _facts(material, localizer, name, version, because)
-    facts["weights"] = Weights(
-        file=WEIGHTS_FILE, urls=list(urls), precision=precision, **dict(file_of(folder / WEIGHTS_FILE))
-    ).model_dump()
+    facts["weights"] = _weights(folder, precision, urls, most_bytes)
     entry = _entry(facts, folder, localizer)
     localizer = open_listing(Listing(name, version, folder), "cpu")
     differing = check_sample(Listing(name, version, folder), localizer)
@@ -104,8 +106,9 @@ def _without_downloads(value: Any) -> Any:
 
 
 def _copy_pictures(source: Path, target: Path) -> None:
-    """Pictures small enough to travel with every copy of the zoo."""
+    """Pictures small enough to travel with every copy of the zoo; test cases instead of validation cases."""
     pictures = [p for p in sorted(source.glob("*.png")) if p.stat().st_size <= PICTURE_BYTES]
+    pictures = [p for p in pictures if not (source / f"test-{p.name}").is_file() and not p.name.startswith("val-")]
     if pictures:
         target.mkdir()
     for picture in pictures:
@@ -156,14 +159,35 @@ def _write_weights(path: Path, weights: Mapping[str, Tensor], recipe: Recipe, ca
     changed = samples.differences(samples.facts_of(result), result.masks, found)
     kept = dict(weights) if changed else small
     safetensors.torch.save_file({name: value.contiguous() for name, value in kept.items()}, path)
+    path.chmod(0o644)  # safetensors writes for its owner alone
     return "float32" if changed else "float16"
+
+
+def _weights(folder: Path, precision: str, urls: Sequence[str], most_bytes: int | None) -> dict[str, Any]:
+    """What the entry says of its weights; those too large to ship lie at a URL and, for now, in the cache."""
+    weights = folder / WEIGHTS_FILE
+    file = file_of(weights)
+    stored = WEIGHTS_FILE
+    if most_bytes is not None and file.bytes > most_bytes:
+        if not urls:
+            room = f"{max(most_bytes, 0) / 1e6:.1f} MB may ship with cphloc"
+            msg = (
+                f"the weights have {file.bytes / 1e6:.1f} MB and {room}; "
+                "say with --url where they will lie, publish --to a zoo of your own, or make the model smaller"
+            )
+            raise InputError(msg)
+        kept = cached_path(file)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(weights, kept)
+        stored = None
+    return Weights(file=stored, urls=list(urls), precision=precision, **dict(file)).model_dump()
 
 
 def _facts(material: Material, localizer: Localizer, name: str, version: str, because: str | None) -> dict[str, Any]:
     """What ``entry.yaml`` says, but for its files."""
     recipe, evaluation, facts = localizer.recipe, dict(material.evaluation), material.facts
-    speed = evaluation["speed"]
-    about = material.about
+    speed, about = evaluation["speed"], material.about
+    first = recipe.train.best or headline(recipe.task)
     return {
         "name": name,
         "version": version,
@@ -175,8 +199,9 @@ def _facts(material: Material, localizer: Localizer, name: str, version: str, be
         "channels": list(recipe.channels),
         "spacing_mm": recipe.data.spacing_mm,
         "intensity": recipe.to_plain()["data"]["intensity"],
-        "evaluation": {"split": evaluation["split"], "cases": evaluation["cases"], **_measured(evaluation)},
-        "baseline": {"name": evaluation["baseline"]["name"], **_measured(evaluation["baseline"])},
+        "evaluation": {"split": evaluation["split"], "cases": evaluation["cases"], **_measured(evaluation, first)},
+        "baseline": {"name": evaluation["baseline"]["name"], **_measured(evaluation["baseline"], first)},
+        "calibration": evaluation.get("calibration"),
         "data": _data_facts(material),
         "size": {
             "parameters": sum(p.numel() for p in localizer.model.parameters()),
@@ -199,11 +224,12 @@ def _facts(material: Material, localizer: Localizer, name: str, version: str, be
     }
 
 
-def _measured(table: Mapping[str, Any]) -> dict[str, Any]:
-    """Metrics of an evaluation or baseline; NaN, which YAML readers disagree about, becomes null."""
+def _measured(table: Mapping[str, Any], first: str) -> dict[str, Any]:
+    """Metrics of an evaluation or baseline, headline first; NaN, which YAML readers disagree about, becomes null."""
 
     def plain(metrics: Mapping[str, Any]) -> dict[str, Any]:
-        return {n: m if m["n"] else {**m, "value": None, "low": None, "high": None} for n, m in metrics.items()}
+        ordered = sorted(metrics.items(), key=lambda item: item[0] != first)
+        return {name: as_undefined(m) if is_undefined(m) else m for name, m in ordered}
 
     per_class = {name: plain(metrics) for name, metrics in (table.get("per_class") or {}).items()}
     return {"metrics": plain(table["metrics"]), "per_class": per_class}

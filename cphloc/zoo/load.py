@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import safetensors
 import safetensors.torch
@@ -25,15 +25,32 @@ from cphloc.zoo.entry import File
 from cphloc.zoo.lock import find_locked
 from cphloc.zoo.names import RECIPE_FILE, sha256_of
 
+if TYPE_CHECKING:
+    from cphloc.ensemble import Ensemble
 
+
+@overload
 def load(
     spec: str | Path, device: str | torch.device | None = None, verify: bool = True, backend: BackendName = "auto"
-) -> Localizer:
-    """Load a published model, ready to predict.
+) -> Localizer: ...
+
+
+@overload
+def load(
+    spec: Sequence[str | Path],
+    device: str | torch.device | None = None,
+    verify: bool = True,
+    backend: BackendName = "auto",
+) -> Ensemble: ...
+
+
+def load(spec, device=None, verify=True, backend="auto"):
+    """Load a published model, ready to predict; of a list of models, an ensemble that predicts their average.
 
     Args:
-        spec: ``name``, ``name@1.2.0``, ``name@^1`` and so on, an entry's folder, or ``models:/name/3`` (MLflow).
-            The working folder's ``cphloc.lock`` decides between versions where it names the entry.
+        spec: ``name``, ``name@1.2.0``, ``name@^1`` and so on, an entry's folder, the URL of one inside a zoo, or
+            ``models:/name/3`` (MLflow). The working folder's ``cphloc.lock`` decides between versions where it names
+            the entry.
         device: where to put it; by default the GPU where there is one.
         verify: check the sha256 of recipe and weights. Leave it on, except to try out a folder you changed yourself.
         backend: what computes windows: ``torch``, ``compile``, ``onnxruntime``, ``openvino``, or ``auto`` for the
@@ -41,11 +58,16 @@ def load(
 
     Raises:
         NotFoundError: no such entry or version.
-        InputError: the version needs another cphloc, or the lock file pins another one.
+        InputError: the version needs another cphloc, the lock file pins another one, or the models of an ensemble
+            differ in task, channels or classes.
         DataError: a file is not the one that was published.
         DownloadError: it has to be downloaded and cannot be.
     """
-    return open_listing(_find(spec), device, verify, backend)
+    if isinstance(spec, str | Path):
+        return open_listing(_find(spec), device, verify, backend)
+    from cphloc.ensemble import Ensemble
+
+    return Ensemble([open_listing(_find(one), device, verify, backend) for one in spec])
 
 
 def open_listing(

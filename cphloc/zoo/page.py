@@ -1,116 +1,117 @@
-"""A zoo as one HTML page: a sortable table of its entries, then their cards with pictures. It needs no network."""
+"""A zoo as one HTML page: a tile and a card for each entry, and a table to sort and filter. It needs no network."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from html import escape
 from pathlib import Path
+from urllib.parse import quote
 
 from cphloc.metrics.direction import lower_is_better
 from cphloc.paths import atomic
-from cphloc.zoo.card import card, stated, verdict
+from cphloc.zoo.card import beats, card, pictures, stated, verdict
 from cphloc.zoo.entries import Listing, list_entries
+from cphloc.zoo.glossary import explained
 
 PAGE_FILE = "index.html"
 
-_STYLE = """
-:root { color-scheme: light dark; --line: #8884; --soft: #8881; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto; }
-th, td { border-bottom: 1px solid var(--line); padding: .35rem .7rem; text-align: left; vertical-align: top; }
-th button { font: inherit; font-weight: 600; border: 0; background: none; cursor: pointer; padding: 0; color: inherit; }
-th[aria-sort=ascending] button::after { content: " \\25B2"; }
-th[aria-sort=descending] button::after { content: " \\25BC"; }
-tbody tr:hover { background: var(--soft); }
-details { border: 1px solid var(--line); border-radius: .5rem; padding: .5rem 1rem; margin: .7rem 0; }
-summary { cursor: pointer; font-weight: 600; }
-pre, code { background: var(--soft); border-radius: .3rem; padding: .1rem .3rem; }
-pre { padding: .7rem; overflow-x: auto; }
-img { max-width: 100%; height: auto; }
-input { font: inherit; padding: .3rem .5rem; min-width: 16rem; }
-"""
 
-_SCRIPT = """
-const body = document.querySelector("#entries tbody");
-document.querySelectorAll("#entries th").forEach((head, column) => head.firstChild.addEventListener("click", () => {
-  const first = head.dataset.best || "ascending";
-  const other = first === "ascending" ? "descending" : "ascending";
-  const order = head.getAttribute("aria-sort") === first ? other : first;
-  document.querySelectorAll("#entries th").forEach(h => h.removeAttribute("aria-sort"));
-  head.setAttribute("aria-sort", order);
-  const value = row => row.cells[column].dataset.value ?? row.cells[column].textContent;
-  const sign = order === "ascending" ? 1 : -1;
-  [...body.rows].sort((a, b) => {
-    const x = value(a), y = value(b);
-    if (x === "" || y === "") return (x === "") - (y === "");
-    const numbers = !isNaN(x) && !isNaN(y);
-    return sign * (numbers ? x - y : x.localeCompare(y, "en", {numeric: true}));
-  }).forEach(row => body.append(row));
-}));
-document.querySelector("#filter").addEventListener("input", event => {
-  const words = event.target.value.toLowerCase().split(/\\s+/);
-  for (const row of body.rows) row.hidden = !words.every(word => row.textContent.toLowerCase().includes(word));
-});
-addEventListener("hashchange", () => document.querySelector(location.hash)?.setAttribute("open", ""));
-"""
+def zoo_page(folder: str | Path, path: str | Path | None = None) -> Path:
+    """Write the page of a zoo folder, and return its path.
 
-
-def zoo_page(folder: str | Path) -> Path:
-    """Write the page of a zoo folder, beside the entries whose pictures it shows, and return its path.
+    Args:
+        folder: the zoo; the page shows the pictures that lie there.
+        path: where to write; by default ``index.html`` beside the entries.
 
     Raises:
         RecipeError: with the mistakes of an entry that cannot be read.
     """
     folder = Path(folder)
+    path = folder / PAGE_FILE if path is None else Path(path)
     entries = list_entries(all_versions=True, zoos=[str(folder)])
-    with atomic(folder / PAGE_FILE) as temporary:
-        temporary.write_text(page(entries), encoding="utf-8")
-    return folder / PAGE_FILE
+    base = Path(os.path.relpath(folder.resolve(), path.resolve().parent)).as_posix()
+    with atomic(path) as temporary:
+        temporary.write_text(page(entries, "" if base == "." else f"{quote(base)}/"), encoding="utf-8")
+    return path
 
 
-def page(entries: list[Listing]) -> str:
-    """The page of these entries as HTML; links to their files are relative to the zoo's folder."""
+def page(entries: list[Listing], base: str = "") -> str:
+    """The page of these entries as HTML.
+
+    Args:
+        entries: what it shows.
+        base: the zoo's folder as links name it, with a slash at the end.
+    """
     metrics = list(dict.fromkeys(name for e in entries for name in e.entry.evaluation.metrics))
     heads = "".join(_head(*head) for head in _heads(metrics))
-    rows = "\n".join(_row(listing, metrics) for listing in entries)
-    cards = "\n".join(_card(listing) for listing in entries)
+    style, script = (Path(__file__).with_name(f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
+    parts = {
+        "tiles": "\n".join(_tile(listing, base) for listing in entries),
+        "rows": "\n".join(_row(listing, metrics) for listing in entries),
+        "cards": "\n".join(_card(listing, base) for listing in entries),
+    }
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="data:,">
 <title>cphloc zoo</title>
-<style>{_STYLE}</style>
+<style>
+{style}</style>
 </head>
 <body>
 <h1>cphloc zoo</h1>
-<p>{len(entries)} published versions. Metrics on the test split, with 95 % intervals; click a heading to sort.</p>
-<p><label>Filter <input id="filter" type="search" placeholder="CT segmentation"></label></p>
-<table id="entries">
+<p class="lead">Published models for localization and segmentation in medical imaging. Every number is measured on the
+test split, with a 95 % bootstrap interval by patient; green beats its baseline with intervals apart.</p>
+<form>
+<label>Search <input name="words" type="search" placeholder="tumour, CC BY, unet3d"></label>
+{_choice("task", (e.entry.task for e in entries))}
+{_choice("dims", (f"{e.entry.dims}-D" for e in entries))}
+{_choice("modality", (m for e in entries for m in e.entry.modality))}
+<span class="lead"><output id="shown">{len(entries)}</output> of {len(entries)} versions</span>
+</form>
+<div class="tiles">
+{parts["tiles"]}
+</div>
+<h2>Numbers</h2>
+<p class="lead">Click a heading to sort, best first; point at it for what it means.</p>
+<div class="scroll"><table id="entries">
 <thead><tr>{heads}</tr></thead>
 <tbody>
-{rows}
+{parts["rows"]}
 </tbody>
-</table>
+</table></div>
 <h2>Cards</h2>
-{cards}
-<script>{_SCRIPT}</script>
+{parts["cards"]}
+<script>
+{script}</script>
 </body>
 </html>
 """
 
 
-def _heads(metrics: Iterable[str]) -> Iterator[tuple[str, bool]]:
-    """Titles of the columns, and whether a large value is the best."""
-    yield from ((title, False) for title in ("entry", "task", "dims", "modality", "data", "licence"))
-    yield from ((name, not lower_is_better(name)) for name in metrics)
-    yield from ((title, False) for title in ("parameters", "MB", "ms a case"))
+def _choice(name: str, values: Iterable[str]) -> str:
+    options = "".join(f"<option>{escape(value)}</option>" for value in sorted(set(values)))
+    title = name.capitalize()
+    return f'<label>{title} <select name="{name}"><option value="">any</option>{options}</select></label>'
 
 
-def _head(title: str, large_is_best: bool) -> str:
-    best = ' data-best="descending"' if large_is_best else ""
-    return f'<th scope="col"{best}><button type="button">{escape(title)}</button></th>'
+def _heads(metrics: Iterable[str]) -> Iterator[tuple[str, str, bool, bool]]:
+    """Titles of the columns with their meaning, whether they are numbers, and whether a large one is best."""
+    yield from ((title, "", False, False) for title in ("entry", "task", "dims", "modality", "data", "licence"))
+    meanings = explained(metrics)
+    yield from ((name, meanings.get(name, ""), True, not lower_is_better(name)) for name in metrics)
+    yield from ((title, "", True, False) for title in ("parameters", "MB", "ms a case"))
+
+
+def _head(title: str, meaning: str, number: bool, large_is_best: bool) -> str:
+    best = "descending" if large_is_best else "ascending"
+    kind = ' class="number"' if number else ""
+    button = f'<button type="button" title="{escape(meaning)}">{escape(title)}</button>'
+    return f'<th scope="col"{kind} data-best="{best}">{button}</th>'
 
 
 def _row(listing: Listing, metrics: Iterable[str]) -> str:
@@ -118,25 +119,57 @@ def _row(listing: Listing, metrics: Iterable[str]) -> str:
     facts = (entry.task, f"{entry.dims}-D", ", ".join(entry.modality), entry.data.name, entry.data.licence)
     cells = [f'<td data-value="{listing}"><a href="#{_anchor(listing)}">{listing}</a></td>']
     cells += [f"<td>{escape(fact)}</td>" for fact in facts]
-    for name in metrics:
-        found = entry.evaluation.metrics.get(name)
-        known = found is not None and found.n
-        cells.append(f'<td data-value="{found.value if known else ""}">{stated(found) if known else ""}</td>')
+    cells += [_metric(listing, name) for name in metrics]
     for value, text in (
         (entry.size.parameters, f"{entry.size.parameters / 1e6:.2f} M"),
         (entry.weights.bytes, f"{entry.weights.bytes / 1e6:.1f}"),
         (entry.speed.ms_per_case, f"{entry.speed.ms_per_case:,.0f}"),
     ):
-        cells.append(f'<td data-value="{value}">{text}</td>')
-    return f"<tr>{''.join(cells)}</tr>"
+        cells.append(f'<td class="number" data-value="{value}">{text}</td>')
+    keys = {"task": entry.task, "dims": f"{entry.dims}-D", "modality": "|".join(entry.modality)}
+    filters = "".join(f' data-{key}="{escape(value)}"' for key, value in keys.items())
+    return f'<tr data-entry="{_anchor(listing)}"{filters}>{"".join(cells)}</tr>'
 
 
-def _card(listing: Listing) -> str:
+def _metric(listing: Listing, name: str) -> str:
+    """A value with its interval below it."""
+    found = listing.entry.evaluation.metrics.get(name)
+    if found is None or not found.n:
+        return '<td class="number" data-value=""></td>'
+    value, _, interval = stated(found).partition(" ")
+    kind = {True: ' class="good"', False: ' class="bad"', None: ""}[beats(listing.entry, name)]
+    text = f'<span{kind}>{value}</span><br><span class="small">{interval}</span>'
+    return f'<td class="number" data-value="{found.value}">{text}</td>'
+
+
+def _tile(listing: Listing, base: str) -> str:
+    """What an entry is, its headline number beside the baseline's, and a picture."""
     entry = listing.entry
-    body = html_of(card(entry).partition("\n")[2], f"{listing.name}/{listing.version}/")
+    name, found = entry.headline
+    value, _, interval = stated(found).partition(" ")
+    other = entry.baseline.metrics.get(name)
+    kind = {True: "good", False: "bad", None: ""}[beats(entry, name)]
+    shown = pictures(entry)
+    source = f"{base}{listing.name}/{listing.version}/{quote(shown[0])}" if shown else ""
+    image = f'<img loading="lazy" alt="a result of {listing}" src="{source}">' if shown else ""
+    beside = f"; baseline {stated(other)}" if other is not None else ""
+    about = f"{entry.task}, {entry.dims}-D, {', '.join(entry.modality)}"
+    return (
+        f'<a class="tile" data-entry="{_anchor(listing)}" href="#{_anchor(listing)}">{image}<div>'
+        f'<strong>{listing}</strong><p class="small">{escape(about)}</p><p>{escape(entry.summary)}</p>'
+        f'<p><span class="big {kind}">{value}</span> {escape(name)}</p>'
+        f'<p class="small">{interval}{beside}</p></div></a>'
+    )
+
+
+def _card(listing: Listing, base: str) -> str:
+    entry = listing.entry
+    body = html_of(card(entry).partition("\n")[2], f"{base}{listing.name}/{listing.version}/")
     title = f"{listing}: {escape(entry.summary)}"
-    hint = escape(verdict(entry).strip("*"))
-    return f'<details id="{_anchor(listing)}"><summary title="{hint}">{title}</summary>\n{body}\n</details>'
+    hint = escape(verdict(entry).replace("*", ""))
+    anchor = _anchor(listing)
+    opening = f'<details id="{anchor}" data-entry="{anchor}"><summary title="{hint}">{title}</summary>'
+    return f"{opening}\n{body}\n</details>"
 
 
 def _anchor(listing: Listing) -> str:
@@ -166,7 +199,8 @@ def _block(block: str, base: str) -> str:
     if block.startswith("- "):
         return "<ul>" + "".join(f"<li>{_inline(line[2:], base)}</li>" for line in lines) + "</ul>"
     if block.startswith("| "):
-        return f"<table>{''.join(_table_row(n, line, base) for n, line in enumerate(lines) if n != 1)}</table>"
+        rows = "".join(_table_row(n, line, base) for n, line in enumerate(lines) if n != 1)
+        return f'<div class="scroll"><table>{rows}</table></div>'
     return f"<p>{_inline(' '.join(lines), base)}</p>"
 
 

@@ -21,6 +21,7 @@ from cphloc.zoo.card import CASES_FILE
 from cphloc.zoo.entries import Listing, local_folder
 from cphloc.zoo.entry import Entry
 from cphloc.zoo.index import folders_of, index_zoo
+from cphloc.zoo.names import WEIGHTS_FILE
 from cphloc.zoo.refusals import fact_refusals, leak_refusals, metric_refusals, worse_refusal
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from cphloc.training.run import Run
 
 SPLIT = "test"
+
+EACH_BYTES, ALL_BYTES = 8_000_000, 32_000_000
+"""Weights that ship with cphloc: of one version, and of all."""
 
 _log = logging.getLogger(__name__)
 
@@ -82,13 +86,15 @@ def publish(
         about: summary, intended_use, limits and changelog, as a mapping or a YAML file; by default the recipe's own,
             then what the version before said.
         sample: id of the test case to ship as sample; by default the smallest in which something is found.
-        urls: further places where the weights will lie.
+        urls: further places where the weights will lie; weights that are too large to ship lie only there, and in the
+            cache until they are uploaded.
 
     Returns:
         the new entry.
 
     Raises:
-        InputError: the version exists, or the run may not be published; every reason is named.
+        InputError: the version exists, or the run may not be published; every reason is named. Or its weights are too
+            large for the shipped zoo.
         CphlocError: the zoo cannot be written.
     """
     from cphloc.training.run import Run
@@ -107,7 +113,7 @@ def publish(
     stage = folder.with_name(f".{version}.{secrets.token_hex(4)}")
     try:
         stage.mkdir(parents=True)
-        entry = freeze(stage, material, name, version, because, sample, urls)
+        entry = freeze(stage, material, name, version, because, sample, urls, most_bytes(zoo))
         os.rename(stage, folder)
         index_zoo(zoo)
     except OSError as error:
@@ -132,6 +138,14 @@ def zoo_to_write(to: str | Path | None = None) -> Path:
         msg = f"{to}: publish to a folder, then copy it to the URL"
         raise InputError(msg)
     return folder
+
+
+def most_bytes(zoo: Path) -> int | None:
+    """How large weights in a zoo may be: the shipped one travels with every copy of cphloc, others are not limited."""
+    if zoo.resolve() != paths.shipped("zoo").resolve():
+        return None
+    held = sum(path.stat().st_size for path in zoo.glob(f"*/*/{WEIGHTS_FILE}"))
+    return min(EACH_BYTES, ALL_BYTES - held)
 
 
 def gather(run: Run, name: str, zoo: Path, about: str | Path | Mapping[str, Any] | None = None) -> Material:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cphloc.metrics.direction import lower_is_better
-from cphloc.zoo.entry import Entry, Metric, file_of
+from cphloc.zoo.entry import Entry, Metric, as_undefined, file_of, is_undefined
 
 if TYPE_CHECKING:
     from cphloc.data.dataset import Dataset
@@ -81,7 +81,8 @@ def worse_refusal(
     shared = sorted(case for case in new.keys() & old.keys() if name in new[case] and name in old[case])
     if shared:
         return _paired_refusal(name, [new[c] for c in shared], [old[c] for c in shared], last)
-    return _apart_refusal(name, Metric(**metrics[name]), before, last)
+    now = metrics[name]
+    return _apart_refusal(name, Metric(**(as_undefined(now) if is_undefined(now) else now)), before, last)
 
 
 def read_rows(path: Path) -> dict[str, dict[str, str]]:
@@ -117,7 +118,7 @@ def _has_interval(metric: Any) -> bool:
     if not isinstance(metric, Mapping):
         return False
     stated = [metric.get(key) for key in ("value", "low", "high")]
-    return metric.get("n") == 0 or all(isinstance(v, int | float) and math.isfinite(v) for v in stated)
+    return is_undefined(metric) or all(isinstance(v, int | float) and math.isfinite(v) for v in stated)
 
 
 def _some(names: Iterable[str], most: int = 5) -> str:

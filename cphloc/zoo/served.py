@@ -4,6 +4,15 @@ A request holds one row an image: ``image`` is the file in base64 and ``name`` i
 format; a model of several channels takes one column per channel instead, each in base64, and the same ``name``.
 ``spacing_mm`` is optional. A response holds one object an image: probabilities, boxes and measurements, and the mask as
 run lengths of its flattened classes, ``[[class, count], ...]``, with its ``shape``.
+
+.. code-block:: sh
+
+    mlflow models serve -m models:/unet3d-hippocampus/1 --env-manager local --port 5001
+    echo '{"dataframe_records": [{"image": "'$(base64 -w0 t1.nii.gz)'", "name": "t1.nii.gz"}]}' > request.json
+    curl http://127.0.0.1:5001/invocations -H 'Content-Type: application/json' -d @request.json
+
+answers ``{"predictions": [{"measurements": {"anterior": {"volume_ml": 1.69, ...}}, "mask": {"shape": [35, 51, 35],
+"runs": [[0, 8120], [1, 3], ...]}}]}``.
 """
 
 from __future__ import annotations

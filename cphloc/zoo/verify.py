@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cphloc.errors import CphlocError, DataError
 from cphloc.zoo import sample as samples
 from cphloc.zoo.entries import Listing
-from cphloc.zoo.entry import File, Metric, file_of
+from cphloc.zoo.entry import File, Metric, as_undefined, file_of, is_undefined
 from cphloc.zoo.lock import find_locked
 from cphloc.zoo.names import ENTRY_FILE
 
@@ -34,7 +34,8 @@ def verify(spec: str | Path, metrics: bool = False) -> list[Check]:
 
     Args:
         spec: see `cphloc.zoo.entries.find_entry`.
-        metrics: evaluate the whole split again; needs the data set and time.
+        metrics: evaluate the whole split again, which needs the data set and time. A number may differ by
+            `METRIC_TOLERANCE`: 0.002, or 0.2 % where it is above 1.
 
     Returns:
         every check; the entry is as published when all are ``right``.
@@ -99,15 +100,20 @@ def _model_checks(listing: Listing, metrics: bool) -> list[Check]:
 
 
 def _metric_checks(listing: Listing, localizer: Localizer) -> list[Check]:
+    """Every number of the card again: the model's, the baseline's, and each class by itself."""
     from cphloc.training.evaluate import evaluate
 
-    published = listing.entry.evaluation
+    published, baseline = listing.entry.evaluation, listing.entry.baseline
     again = evaluate(localizer, split=published.split).facts
     checks = [_cases_check(published.cases, again["cases"])]
-    tables = {"": (published.metrics, again["metrics"])}
-    tables |= {f"{name}: ": (table, again["per_class"].get(name, {})) for name, table in published.per_class.items()}
-    for prefix, (before, now) in tables.items():
-        checks += [_metric_check(f"{prefix}{name}", metric, now.get(name)) for name, metric in before.items()]
+    for prefix, before, now in (("", published, again), ("baseline ", baseline, again["baseline"])):
+        tables = {"": (before.metrics, now["metrics"])}
+        tables |= {f"{name}: ": (table, now["per_class"].get(name, {})) for name, table in before.per_class.items()}
+        for of, (stated, measured) in tables.items():
+            checks += [_metric_check(f"{prefix}{of}{name}", m, measured.get(name)) for name, m in stated.items()]
+    if (calibration := listing.entry.calibration) is not None:
+        before = (again["calibration"] or {}).get("ece_before")
+        checks.append(_metric_check("calibration error before", calibration.ece_before, before))
     return checks
 
 
@@ -119,6 +125,7 @@ def _cases_check(published: list[str], again: list[str]) -> Check:
 def _metric_check(name: str, published: Metric, again: Any) -> Check:
     if again is None:
         return Check(name, "was not measured again", False)
+    again = as_undefined(again) if is_undefined(again) else again
     pairs = {key: (getattr(published, key), again[key]) for key in ("value", "low", "high")}
     right = published.n == again["n"] and all(_close(before, now) for before, now in pairs.values())
     shown = ", ".join(f"{key} {now} ({before} published)" for key, (before, now) in pairs.items())

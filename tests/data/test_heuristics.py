@@ -27,6 +27,45 @@ def test_strides_and_kernels_of_the_anisotropic_reference():
     assert topology((1.25, 0.7, 0.7), (112, 160, 128)).strides[-1] == (1, 2, 2)
 
 
+@pytest.mark.parametrize(
+    ("spacing", "patch", "strides", "kernels"),
+    [
+        ((1, 1, 1), (40, 56, 40), [(1, 1, 1), *[(2, 2, 2)] * 3], [(3, 3, 3)] * 4),
+        ((1, 1, 1), (128, 128, 128), [(1, 1, 1), *[(2, 2, 2)] * 5], [(3, 3, 3)] * 6),
+        (
+            (3, 0.76, 0.76),
+            (56, 192, 192),
+            [(1, 1, 1), (1, 2, 2), *[(2, 2, 2)] * 3, (1, 2, 2)],
+            [(1, 3, 3), *[(3, 3, 3)] * 5],
+        ),
+        (
+            (2.5, 0.7, 0.7),
+            (80, 160, 160),
+            [(1, 1, 1), (1, 2, 2), *[(2, 2, 2)] * 4],
+            [(1, 3, 3), *[(3, 3, 3)] * 5],
+        ),
+        ((1.25, 0.7, 0.7), (112, 160, 128), [(1, 1, 1), *[(2, 2, 2)] * 4, (1, 2, 2)], [(3, 3, 3)] * 6),
+    ],
+)
+def test_stages_are_those_of_the_reference(spacing, patch, strides, kernels):
+    found = topology(spacing, patch)
+    assert [list(found.strides), list(found.kernels)] == [strides, kernels]
+
+
+@pytest.mark.parametrize(
+    ("spacing", "patch"),
+    [
+        ((1, 1, 1), (256, 256, 256)),
+        ((1, 1), (2048, 2048)),
+        ((4, 1, 1), (102, 406, 406)),  # 256 * 4^(1/3) / spacing: one volume, as wide in mm along every axis
+    ],
+)
+def test_first_patch_has_the_published_volume_and_is_a_cube_in_millimetres(spacing, patch):
+    found = plan_patch(spacing, (5000,) * len(spacing), voxels=10**9)
+    whole = np.prod(found.strides, axis=0)
+    assert found.patch == tuple(int(-(-p // s) * s) for p, s in zip(patch, whole, strict=True))
+
+
 @pytest.mark.parametrize("dims", [2, 3])
 def test_patch_is_padded_to_the_whole_stride(dims):
     found = topology((1,) * dims, (37, 50, 33)[:dims])

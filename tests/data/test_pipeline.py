@@ -8,7 +8,10 @@ from cphloc.data.case import read_case
 from cphloc.data.datasets.hippocampus import SAMPLE, Hippocampus
 from cphloc.data.datasets.phantom import PhantomCases
 from cphloc.data.fingerprint import check_splits, content_hash, fingerprint
+from cphloc.data.intensity import parse_intensity
 from cphloc.data.pipeline import Pipeline, open_dataset
+from cphloc.data.prepare import prepare
+from cphloc.data.preprocess import Preprocess
 from cphloc.errors import DataError, InputError
 from cphloc.recipe import Data
 
@@ -80,6 +83,17 @@ def test_goes_on_without_bad_cases_only_when_told_and_says_so(sample, capsys):
     cases = Pipeline(Hippocampus(str(sample)), (16, 16, 16), workers=0, skip_bad=True).cases("train")
     assert [c.id for c in cases] == ["hippocampus_320", "hippocampus_221", "hippocampus_252"]
     assert "1 of 4 cases cannot be used and are left out:\ncase 'hippocampus_165'" in capsys.readouterr().err
+    (reason,) = cases.left_out
+    assert reason == f"case 'hippocampus_165': {sample / 'images/hippocampus_165.nii.gz'}: is empty (0 bytes); " + (
+        "copy or export it again"
+    )
+
+
+def test_a_mask_of_other_classes_is_named_with_its_file(sample):
+    case = Hippocampus(str(sample)).cases("train")[0]
+    with pytest.raises(DataError) as error:
+        prepare([case], Preprocess(3, None, parse_intensity("zscore", 1)), classes=1)
+    assert f"{case.marks.mask}: mask holds class 2 but only 1..1 are declared" in str(error.value)
 
 
 def test_constants_of_intensity_come_from_the_training_foreground():

@@ -1,18 +1,23 @@
+import itertools
 import json
+import re
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 import yaml
 
 from cphloc.cli import main
+from cphloc.data.case import read_case
 from cphloc.data.datasets.hippocampus import SAMPLE, Hippocampus
 from cphloc.data.datasets.phantom import PhantomCases
+from cphloc.data.pipeline import Pipeline
 from cphloc.data.plan import plan
 from cphloc.data.survey import survey
 from cphloc.errors import RecipeError
 from cphloc.recipe import load
-from cphloc.wiring import check
+from cphloc.wiring import build_model, check
 
 
 def _phantom(size=(96, 96), **arguments):
@@ -28,7 +33,7 @@ def test_plans_the_published_patch_for_the_hippocampus():
     assert recipe["data"]["intensity"] == "zscore"
     assert recipe["model"]["heads"]["mask"]["classes"] == {1: "anterior", 2: "posterior"}
     assert planned.topology.pools == (3, 3, 3)
-    assert "training cases of hippocampus." in planned.recipe
+    assert "training cases of hippocampus:" in planned.recipe
 
 
 @pytest.mark.parametrize(
@@ -101,6 +106,113 @@ def test_a_planned_recipe_of_your_own_data_passes_every_check(tmp_path, dims):
     out.write_text("".join(line for line in out.open() if not line.startswith("  channels:")))
     with pytest.raises(RecipeError, match=r"data.channels: how many channels .* write channels: \[...\]"):
         load(out)
+
+
+def coco_folder(root):
+    """Pictures with two classes of boxes."""
+    rng = np.random.default_rng(0)
+    (root / "images").mkdir(parents=True)
+    (root / "annotations").mkdir()
+    for split, number in (("train", 4), ("val", 1), ("test", 1)):
+        images = [{"id": i, "file_name": f"{split}{i}.png", "width": 64, "height": 48} for i in range(number)]
+        boxes = [[4 + 9 * k, 5, 6 + k % 3, 8 + k % 4] for k in range(6)]
+        found = [
+            {"id": 10 * i + k, "image_id": i, "category_id": 1 + k % 2, "bbox": box}
+            for i in range(number)
+            for k, box in enumerate(boxes)
+        ]
+        for image in images:
+            colours = rng.integers(0, 255, (48, 64, 3)).astype(np.uint8)
+            sitk.WriteImage(sitk.GetImageFromArray(colours, isVector=True), str(root / "images" / image["file_name"]))
+        categories = [{"id": 1, "name": "red"}, {"id": 2, "name": "white"}]
+        content = {"images": images, "annotations": found, "categories": categories}
+        (root / f"annotations/instances_{split}.json").write_text(json.dumps(content))
+    return [str(root)]
+
+
+def voc_folder(root):
+    """Four pictures of one class of boxes."""
+    for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (root / folder).mkdir(parents=True)
+    splits = {"train": ["a", "b"], "val": ["c"], "test": ["d"]}
+    box = "<bndbox><xmin>5</xmin><ymin>5</ymin><xmax>20</xmax><ymax>24</ymax></bndbox>"
+    for split, names in splits.items():
+        (root / f"ImageSets/Main/{split}.txt").write_text("\n".join(names))
+        for name in names:
+            colours = np.random.default_rng(0).integers(0, 255, (48, 64, 3)).astype(np.uint8)
+            sitk.WriteImage(sitk.GetImageFromArray(colours, isVector=True), str(root / f"JPEGImages/{name}.png"))
+            xml = f"<annotation><object><name>cell</name>{box}</object></annotation>"
+            (root / f"Annotations/{name}.xml").write_text(xml)
+    return [str(root), "--set", "classes=[cell]"]
+
+
+def table_folder(root):
+    """Pictures with a mask each."""
+    root.mkdir()
+    rows = ["image,mask,split"]
+    for i, split in enumerate(("train", "train", "val", "test")):
+        mask = np.zeros((40, 50), np.uint8)
+        mask[10:20, 12:30] = 1
+        for name, array in ((f"image{i}.png", mask * 90), (f"mask{i}.png", mask)):
+            sitk.WriteImage(sitk.GetImageFromArray(array), str(root / name))
+        rows.append(f"image{i}.png,mask{i}.png,{split}")
+    (root / "cases.csv").write_text("\n".join(rows))
+    return [str(root), "--dims", "2", "--set", "classes=[cyst]"]
+
+
+def lung_folder(root):
+    """Ten series with a nodule each, in the layout of LUNA16."""
+    rows = ["seriesuid,coordX,coordY,coordZ,diameter_mm"]
+    for i in range(10):
+        (root / f"subset{i}").mkdir(parents=True)
+        lung = sitk.GetImageFromArray(np.full((16, 32, 32), -800, np.int16))
+        lung.SetSpacing((0.8, 0.8, 2.0))
+        sitk.WriteImage(lung, str(root / f"subset{i}/{i}.mhd"))
+        rows.append(f"{i},12.0,12.0,16.0,7.0")
+    (root / "annotations.csv").write_text("\n".join(rows))
+    return [str(root)]
+
+
+def hippocampus(root):
+    """The shipped cases."""
+    return ["hippocampus", "--set", "root=sample"]
+
+
+@pytest.mark.parametrize("make", [hippocampus, voc_folder, coco_folder, table_folder, lung_folder])
+def test_a_plan_shows_its_fingerprint_passes_check_and_trains_two_steps(tmp_path, capsys, make):
+    out = tmp_path / "mine.yaml"
+    arguments = make(tmp_path / "data")
+    assert main(["plan", *arguments, "--voxels", "4000", "--width", "4", "--out", str(out)]) == 0
+    shown = capsys.readouterr().out
+    for word in ("cases", "size", "spacing", "intensity", "annotated", "objects", "object"):
+        assert re.search(rf"^{word} +\S", shown, re.MULTILINE)
+        assert re.search(rf"^# {word} +\S", out.read_text(), re.MULTILINE)
+    recipe = load(out, {"data.workers": 0})
+    assert check(recipe) == []
+    model, batches = build_model(recipe), Pipeline.from_recipe(recipe).batches(2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    for batch in itertools.islice(batches, 2):
+        loss = sum(model.loss(model.raws(batch.image), batch.targets).values())
+        assert torch.isfinite(loss)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+def test_fingerprint_is_ready_for_programs(capsys):
+    assert main(["plan", "hippocampus", "--set", "root=sample", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["fingerprint"]
+    cases = Hippocampus("sample").cases("train")
+    shapes = np.array([read_case(case)[0].geometry.shape for case in cases])
+    assert found["size"] == {
+        "least": shapes.min(axis=0).tolist(),
+        "median": np.median(shapes, axis=0).tolist(),
+        "largest": shapes.max(axis=0).tolist(),
+    }
+    assert found["spacing"]["median"] == [1, 1, 1]
+    assert (found["annotated"], found["problems"]) == ({"mask": len(cases)}, [])
+    assert set(found["objects"]) == {"anterior", "posterior"}
+    assert found["intensity"]["t1"]["0.5%"] < found["intensity"]["t1"]["50%"] < found["intensity"]["t1"]["99.5%"]
 
 
 def test_a_folder_called_like_a_data_set_is_that_data_set(tmp_path):

@@ -274,7 +274,7 @@ class TestMask:
     def test_on_another_grid_it_is_an_error_unless_resampling_is_wanted(self, tmp_path):
         shifted = OBLIQUE.crop((0, 0, 1), OBLIQUE.shape)
         path = self.write(tmp_path / "mask.nii.gz", self.labels, shifted)
-        with pytest.raises(DataError, match=r"mask lies on another grid .* say resampled=True"):
+        with pytest.raises(DataError, match=r"mask lies on another grid .* resample the mask onto the image"):
             read_mask(path, OBLIQUE)
         np.testing.assert_array_equal(read_mask(path, OBLIQUE, resampled=True)[:, :, 1:], self.labels[:, :, :-1])
 

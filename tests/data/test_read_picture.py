@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from PIL import Image
 
 from cphloc.data.read import read_mask, read_volume
@@ -27,6 +28,15 @@ def test_sixteen_bits_are_kept(tmp_path):
     for suffix in (".png", ".tif"):
         Image.fromarray(pixels).save(tmp_path / f"a{suffix}")
         np.testing.assert_array_equal(read_volume(tmp_path / f"a{suffix}").array[0], pixels)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_colours_of_sixteen_bits_are_kept(tmp_path, suffix: str, channels: int):
+    pixels = np.random.default_rng(0).integers(0, 2**16, (5, 7, channels)).astype(np.uint16)
+    sitk.WriteImage(sitk.GetImageFromArray(pixels, isVector=True), str(tmp_path / f"a{suffix}"))
+    found = read_volume(tmp_path / f"a{suffix}").array
+    np.testing.assert_array_equal(found, np.moveaxis(pixels[..., :3], -1, 0))
 
 
 def test_transparency_is_left_out_and_bilevel_becomes_numbers(tmp_path):

@@ -3,7 +3,9 @@ import pytest
 from cphloc.metrics.direction import lower_is_better
 
 
-@pytest.mark.parametrize("metric", ["hd95_mm", "asd_mm", "volume_error_ml", "brier", "ece", "loss", "asd_mm/dice"])
+@pytest.mark.parametrize(
+    "metric", ["hd95_mm", "asd_mm", "volume_error_ml", "brier", "ece", "loss", "asd_mm/dice", "mega_multiply_adds"]
+)
 def test_less_of_an_error_is_better(metric):
     assert lower_is_better(metric)
 

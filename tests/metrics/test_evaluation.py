@@ -32,7 +32,7 @@ def test_segmentation_scores_average_over_the_classes_that_are_there(shape) -> N
     assert ("volume_error_ml" in found) == (len(shape) == 3)
     lesions = match_lesions(prediction, reference, 1)
     assert (found["lesion_f1/left lung"], found["lesion_pq/left lung"]) == (lesions.f1, lesions.panoptic_quality)
-    assert found["volume_error/left lung"] == (prediction == 1).sum() / (reference == 1).sum() - 1
+    assert found["volume_error/left lung"] == pytest.approx((prediction == 1).sum() / (reference == 1).sum() - 1)
     alone = segmentation_scores(prediction, reference, spacing_mm, {1: "left lung"})
     assert not any(name.endswith("lung") for name in alone)
 
@@ -69,6 +69,20 @@ def test_detection_statistics_pool_all_cases_and_froc_asks_for_the_class(dims) -
     assert statistics["froc"](ones) == pytest.approx(2 / 3)
     assert statistics["froc"](np.array([1, 0])) == 1
     assert detection_scores(swapped, [1, 2]) == {"case_ap50": 0.0, "case_recall50": 0.0}
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_an_image_is_as_suspicious_as_its_best_box(dims) -> None:
+    """Scikit-learn's AUC of the best score of each image; one without a box scores below all others."""
+    roc_auc_score = pytest.importorskip("sklearn.metrics").roc_auc_score
+    box, none = np.array([[0] * dims + [9] * dims]), np.zeros((0, 2 * dims))
+    scores, there = [[0.9, 0.2], [], [0.3, 0.6], [0.2], []], [1, 1, 0, 1, 0]
+    cases = [
+        DetectionCase(np.repeat(box, len(s), axis=0), s, [1] * len(s), box if t else none, [1] * t)
+        for s, t in zip(scores, there, strict=True)
+    ]
+    found = detection_statistics(cases, {1: "mass"})["image_auc"](np.ones(5))
+    assert found == roc_auc_score(there, [max(s, default=0) for s in scores])
 
 
 def test_classification_statistics_average_over_defined_classes() -> None:

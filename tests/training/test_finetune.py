@@ -162,7 +162,7 @@ def test_the_shipped_entry_starts_a_model_of_more_channels():
         ({"freeze": ["bakbone.*"]}, "freeze: pattern 'bakbone.*' matches no parameter"),
         ({"freeze": ["*"]}, "leave at least one to train"),
         ({"train": {"best": "dise"}}, "train.best: no metric 'dise'; did you mean 'dice'"),
-        ({"train": {"best": "ap50"}}, "this model and its validation cases give dice"),
+        ({"train": {"best": "ap50"}}, "this model and its validation cases give asd_mm, dice"),
         ({"train": {"optimizer": {"type": "AdamW", "lr_scale": {"head.*": 0.1}}}}, "matches no parameter"),
         ({"data": {"type": "hippocampus", "root": "nowhere", "patch": [16, 16, 16]}}, "nowhere"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -98,5 +99,39 @@ def test_several_machines_need_torchrun(monkeypatch):
 
 def test_another_number_of_processes_than_torchrun_started_is_refused(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(InputError, match="torchrun started 2 processes"):
+    with pytest.raises(InputError, match="2 processes were started"):
         processes.start(devices=3)
+
+
+def test_what_srun_started_is_understood(monkeypatch):
+    """The variables that SLURM documents for the third of four tasks, two on each of two machines."""
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "")
+    slurm = {
+        "NODELIST": "node[03-04]",
+        "JOB_ID": "1234567",
+        "NTASKS": "4",
+        "PROCID": "2",
+        "LOCALID": "0",
+        "NODEID": "1",
+    }
+    for name, value in {**slurm, "STEP_NUM_TASKS": "4", "STEP_NUM_NODES": "2"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    joined = []
+    monkeypatch.setattr(processes.dist, "is_initialized", lambda: False)
+    monkeypatch.setattr(processes.dist, "init_process_group", joined.append)
+    monkeypatch.setattr(processes.atexit, "register", lambda function: None)
+    processes.start()
+    assert joined == ["gloo"]
+    assert (processes.count(), processes.on_this_machine(), os.environ["RANK"]) == (4, 2, "2")
+    assert os.environ["MASTER_ADDR"] == "node03"
+
+
+def test_a_batch_script_of_slurm_is_no_process_of_many(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.delenv("SLURM_STEP_NUM_TASKS", raising=False)
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    processes.start()
+    assert processes.count() == 1

@@ -2,6 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
 from cphloc.zoo.load import load
 from cphloc.zoo.register import register_zoo
 
@@ -11,3 +25,50 @@ def test_a_registered_entry_loads_from_the_model_registry(published):
     for spec in ("models:/tiny/1", "models:/tiny/latest"):
         model = load(spec)
         assert str(model.entry) == "tiny@1.0.0"
+
+
+@contextmanager
+def served(model: str, folder) -> Iterator[str]:
+    """The address of `mlflow models serve`, once it answers."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model, "--env-manager", "local"]
+    with (folder / "serve.log").open("w") as log:
+        server = subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", str(port)], stdout=log, stderr=log, start_new_session=True
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        end = time.monotonic() + 300
+        while server.poll() is None and time.monotonic() < end:
+            try:
+                urllib.request.urlopen(f"{url}/ping", timeout=5).close()
+                break
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.3)
+        else:
+            pytest.fail((folder / "serve.log").read_text())
+        yield url
+    finally:
+        from cphloc.training.tracking import stop_ui
+
+        stop_ui(server)
+
+
+@pytest.mark.slow
+def test_mlflow_models_serve_answers_a_request_with_the_entrys_mask(published, tmp_path):
+    register_zoo(published.parent.parent)
+    sample = next((published / "sample").glob("ct.*"))
+    row = {"image": base64.b64encode(sample.read_bytes()).decode(), "name": sample.name}
+    body = json.dumps({"dataframe_records": [row]}).encode()
+    with served("models:/tiny/1", tmp_path) as url:
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{url}/invocations", data=body, headers=headers)
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            [said] = json.load(answer)["predictions"]
+    runs = np.array(said["mask"]["runs"])
+    drawn = np.repeat(runs[:, 0], runs[:, 1]).reshape(said["mask"]["shape"])
+    expected = np.load(published / "sample" / "expected_mask.npz")["mask"]
+    assert (drawn != expected).sum() <= 0.01 * (expected > 0).sum()
+    assert said["measurements"]["mass"]["volume_ml"] >= 0

@@ -251,3 +251,62 @@ def test_where_to_publish(tmp_path, monkeypatch):
     assert zoo_to_write() == tmp_path / "mine"
     with pytest.raises(InputError, match="publish to a folder"):
         zoo_to_write("https://example.org/zoo")
+
+
+def test_a_metric_that_no_case_defines_is_published_as_undefined(train_run, zoo):
+    run = train_run()
+    nan = float("nan")
+    edited(run, "evaluation-test.json", "metrics", "auc", value={"value": nan, "low": nan, "high": nan, "n": 3})
+    found = put(run, zoo).evaluation.metrics["auc"]
+    assert (found.value, found.low, found.n, found.n_undefined) == (None, None, 0, 3)
+
+
+def test_the_headline_comes_first_whatever_the_evaluation_lists_first(train_run, zoo):
+    run = train_run()
+    facts = run.json("evaluation-test.json")
+    facts["metrics"] = {"iou": facts["metrics"]["dice"], **facts["metrics"]}
+    run.write("evaluation-test.json", facts)
+    assert put(run, zoo).headline[0] == "dice"
+
+
+def test_pictures_of_test_cases_replace_those_of_validation_cases(train_run, zoo):
+    run = train_run()
+    pictures = run.folder / "pictures"
+    for name in ("test-worst", "best"):
+        (pictures / f"{name}.png").write_bytes((pictures / "worst.png").read_bytes())
+    shipped = {f for f in put(run, zoo).files if f.startswith("pictures/")}
+    assert shipped == {"pictures/test-worst.png", "pictures/best.png"}
+
+
+def test_weights_too_large_to_ship_are_refused_or_lie_at_a_url(train_run, zoo, monkeypatch, server, tmp_path):
+    from cphloc import paths
+    from cphloc.zoo import publish as publishing
+    from cphloc.zoo.entries import cached_path
+
+    run = train_run()
+    monkeypatch.setattr(paths, "shipped", lambda folder: zoo)
+    monkeypatch.setattr(publishing, "EACH_BYTES", 1000)
+    with pytest.raises(InputError, match=r"0.0 MB may ship with cphloc; say with --url"):
+        put(run, zoo)
+    assert not (zoo / "tiny").exists() or not list((zoo / "tiny").iterdir())
+    entry = put(run, zoo, urls=(f"{server.url}/tiny.safetensors",))
+    assert entry.weights.file is None
+    assert not list(zoo.rglob("*.safetensors"))
+    cached_path(entry.weights).rename(server.root / "tiny.safetensors")
+    load(zoo / "tiny" / "1.0.0")
+    assert [path for path, _ in server.asked] == ["/tiny.safetensors"]
+
+
+def test_all_shipped_weights_together_are_limited_and_other_zoos_are_not(train_run, zoo, monkeypatch):
+    from cphloc import paths
+    from cphloc.zoo import publish as publishing
+
+    run = train_run()
+    put(run, zoo)
+    held = (zoo / "tiny" / "1.0.0" / "model.safetensors").stat().st_size
+    monkeypatch.setattr(publishing, "ALL_BYTES", held + 10)
+    assert publishing.most_bytes(zoo) is None
+    monkeypatch.setattr(paths, "shipped", lambda folder: zoo)
+    assert publishing.most_bytes(zoo) == 10
+    with pytest.raises(InputError, match="may ship"):
+        put(run, zoo, "1.1.0")

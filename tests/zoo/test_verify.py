@@ -53,9 +53,10 @@ def test_a_copy_elsewhere_verifies_too(published, tmp_path):
     assert wrong(tmp_path / "copy") == set()
 
 
-def again(value, low, high, cases):
+def again(value, low, high, cases, baseline):
     metric = {"value": value, "low": low, "high": high, "n": 3, "n_undefined": 0}
-    return {"metrics": {"dice": metric}, "per_class": {"mass": {"dice": metric}}, "cases": cases}
+    table = {"metrics": {"dice": metric}, "per_class": {"mass": {"dice": metric}}}
+    return {**table, "cases": cases, "baseline": {"metrics": {"dice": baseline}, "per_class": {}}, "calibration": None}
 
 
 @pytest.mark.parametrize(("shift", "right"), [(0.0, True), (0.001, True), (0.01, False)])
@@ -67,10 +68,15 @@ def test_the_numbers_of_the_card_are_measured_again(published, monkeypatch, shif
 
     entry = Entry.read(published / "entry.yaml")
     dice = entry.evaluation.metrics["dice"]
-    measured = again(dice.value + shift, dice.low, dice.high, entry.evaluation.cases)
+    baseline = entry.baseline.metrics["dice"].model_dump()
+    measured = again(dice.value + shift, dice.low, dice.high, entry.evaluation.cases, baseline)
     fake = types.SimpleNamespace(evaluate=lambda model, split: types.SimpleNamespace(facts=measured))
     monkeypatch.setitem(sys.modules, "cphloc.training.evaluate", fake)
     checks = {check.what: check.right for check in verify(published, metrics=True)}
     assert checks["cases"]
     assert checks["dice"] is right
     assert checks["mass: dice"] is right
+    assert checks["baseline dice"]
+    measured["baseline"]["metrics"]["dice"]["low"] -= 0.01
+    checks = {check.what: check.right for check in verify(published, metrics=True)}
+    assert not checks["baseline dice"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -32,6 +33,7 @@ class DenseBox(AnchorHead):
         loss: takes scores; default ``focal``.
         box_loss: takes boxes; default ``smooth_l1``.
         box_weight: weight of the box loss.
+        prior: probability of an object that the untrained scores state; 0.5 leaves them without a bias.
         score_threshold: detections at or below are dropped.
         nms_threshold: IoU above which the lower-scored box of a class is dropped.
         per_level: best candidates taken from each level.
@@ -62,6 +64,7 @@ class DenseBox(AnchorHead):
         loss: nn.Module | None = None,
         box_loss: nn.Module | None = None,
         box_weight: NonNegativeFloat = 1.0,
+        prior: UnitInterval = 0.01,
         score_threshold: UnitInterval = 0.05,
         nms_threshold: UnitInterval = 0.5,
         per_level: PositiveInt = 1000,
@@ -81,6 +84,7 @@ class DenseBox(AnchorHead):
             per_level,
             detections,
         )
+        nn.init.constant_(self.score.bias, math.log(prior / (1 - prior)))
         self.cells_across = cells_across
         self.collisions = 0
 

@@ -38,6 +38,7 @@ class UNet(nn.Module):
         widths: channels of the decoder at each level but the coarsest, fine to coarse; default those of the levels.
         upsample: ``transposed`` (kernel = stride, no checkerboard) or ``interpolate`` (linear, then 1x1 convolution).
         convolutions: convolutions at each level.
+        skips: concatenate the encoder's maps; without them the decoder sees the coarsest level alone.
         deep_supervision: in training also score coarser decoder levels, with weights 1, 1/2, 1/4, ... brought to sum 1.
         order, norm, activation: as in ``conv_encoder``.
         loss: a loss that takes masks; default ``dice_ce``.
@@ -60,6 +61,7 @@ class UNet(nn.Module):
         widths: Sequence[PositiveInt] | None = None,
         upsample: Literal["transposed", "interpolate"] = "transposed",
         convolutions: PositiveInt = 2,
+        skips: bool = True,
         deep_supervision: bool = True,
         order: Order = "conv-norm-act",
         norm: Norm = "instance",
@@ -68,7 +70,7 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         self.classes = class_names(classes)
-        self.levels = levels
+        self.levels, self.skips = levels, skips
         self.criterion = loss or DiceCE()
         style = {"order": order, "norm_name": norm, "activation_name": activation}
         widths = [*(widths or [level.channels for level in levels[:-1]]), levels[-1].channels]
@@ -76,7 +78,7 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(_Up(below, wide, fine, width, upsample) for (fine, below), (width, wide) in steps)
         self.blocks = nn.ModuleList(
             nn.Sequential(
-                ConvBlock(fine.channels + width, width, fine.dims, **style),
+                ConvBlock(skips * fine.channels + width, width, fine.dims, **style),
                 *(ConvBlock(width, width, fine.dims, **style) for _ in range(convolutions - 1)),
             )
             for (fine, _), (width, _) in steps
@@ -91,7 +93,8 @@ class UNet(nn.Module):
         """Logits at full resolution; in training with deep supervision one tensor per supervised level."""
         maps = [pyramid[-1]]
         for up, block, skip in zip(reversed(self.up), reversed(self.blocks), reversed(pyramid[:-1]), strict=True):
-            maps.append(block(torch.cat([skip, fit(up(maps[-1]), skip.shape[2:])], dim=1)))
+            grown = fit(up(maps[-1]), skip.shape[2:])
+            maps.append(block(torch.cat([skip, grown], dim=1) if self.skips else grown))
         scored = maps[::-1][: len(self.weights) if self.training else 1]
         full, *coarser = (score(x) for score, x in zip(self.score, scored, strict=False))
         full = resize(full, [n * s for n, s in zip(full.shape[2:], self.levels[0].stride, strict=True)])

@@ -7,7 +7,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +20,7 @@ from cphloc.argument_types import NonNegativeInt, PositiveFloat, PositiveInt, Un
 from cphloc.data.case import Case, Marks, one_hot
 from cphloc.data.dataset import SPLITS, Dataset, Split
 from cphloc.data.itk import to_itk
-from cphloc.data.phantom import Scene, draw_phantom
+from cphloc.data.phantom import Half, Scene, draw_phantom
 from cphloc.errors import InputError
 from cphloc.geometry import Geometry
 
@@ -41,6 +41,10 @@ class PhantomCases(Dataset):
         sides: name the side in the class (left mass, right mass), so that mirroring changes it.
         annotated: what fraction of the training cases carries at least this rung: ``{mask: 0.1, boxes: 0.3}`` leaves
             70 % of them with a label alone. Validation and test cases carry masks.
+        loose: boxes of training cases that are annotated by boxes alone are this many times too large.
+        half: by split, the half of the image that holds everything drawn: ``left``, ``right`` or ``any``.
+        cue_mm: an object counts only if the mark so far beside it is bright.
+        first: use only so many of the training cases; the cases themselves do not change.
         seed: of the whole data set.
 
     Raises:
@@ -60,6 +64,10 @@ class PhantomCases(Dataset):
         contrast: PositiveFloat = 4.0,
         sides: bool = False,
         annotated: Mapping[str, UnitInterval] | None = None,
+        loose: PositiveFloat = 1.0,
+        half: Mapping[str, Half] | None = None,
+        cue_mm: PositiveFloat | None = None,
+        first: PositiveInt | None = None,
         seed: NonNegativeInt = 0,
     ) -> None:
         self.dims = len(size)
@@ -70,7 +78,9 @@ class PhantomCases(Dataset):
                 msg = f"phantom: {name} must be a rising range [low, high] from 0, got [{low}, {high}]"
                 raise InputError(msg)
         ranges = tuple(objects), tuple(diameter_mm), tuple(distractors)
-        self.scene = Scene(tuple(size), tuple(voxel_mm), modality, *ranges, contrast, sides)
+        self.scene = Scene(tuple(size), tuple(voxel_mm), modality, *ranges, contrast, sides, "any", cue_mm)
+        self.half = {"train": "any", "val": "any", "test": "any", **(half or {})}
+        self.loose, self.first = loose, first
         self.channels = (modality,)
         self.laterality = sides
         self.classes = {1: "left mass", 2: "right mass"} if sides else {1: "mass"}
@@ -78,15 +88,23 @@ class PhantomCases(Dataset):
         self.positive = positive
         self.annotated = _checked_fractions(annotated or {})
         self.seed = seed
-        settings = json.dumps([asdict(self.scene), self.counts, positive, seed])
-        self.root = paths.cache() / "data" / "phantom" / hashlib.sha256(settings.encode()).hexdigest()[:16]
+
+    def _root(self, split: Split) -> Path:
+        """Folder of a split's cases; data sets that differ elsewhere share it."""
+        settings = json.dumps([asdict(self._scene(split)), self.counts[split], self.positive, self.seed])
+        return paths.cache() / "data" / "phantom" / hashlib.sha256(settings.encode()).hexdigest()[:16]
+
+    def _scene(self, split: Split) -> Scene:
+        return replace(self.scene, half=self.half[split])
 
     def _cases(self, split: Split) -> list[Case]:
-        return [self._case(split, number) for number in range(self.counts[split])]
+        cases = self.counts[split]
+        used = min(cases, self.first or cases) if split == "train" else cases
+        return [self._case(split, number) for number in range(used)]
 
     def _case(self, split: Split, number: int) -> Case:
         name = f"phantom_{split}_{number:04d}"
-        folder = self.root / name
+        folder = self._root(split) / name
         if not folder.is_dir():
             self._draw(folder, split, number)
         facts = json.loads((folder / "facts.json").read_text())
@@ -96,12 +114,19 @@ class PhantomCases(Dataset):
             rung = max((r for r, fraction in self.annotated.items() if place < fraction), default=Rung.LABEL)
         marks = Marks(
             mask=folder / "mask.mha" if rung >= Rung.MASK else None,
-            boxes=tuple(map(tuple, facts["boxes"])) if rung == Rung.BOXES else None,
+            boxes=tuple(self._loosened(box) for box in facts["boxes"]) if rung == Rung.BOXES else None,
             box_classes=tuple(facts["box_classes"]) if rung == Rung.BOXES else (),
             region=folder / "region.mha" if rung == Rung.REGION else None,
             label=one_hot(tuple(facts["box_classes"]), len(self.classes)),
         )
         return Case(name, name, (folder / "image.mha",), marks)
+
+    def _loosened(self, box: Sequence[float]) -> tuple[float, ...]:
+        """A box `loose` times too large about its centre, cut off at the image."""
+        lo, hi = np.split(np.asarray(box, float), 2)
+        middle, half = (lo + hi) / 2, self.loose * (hi - lo) / 2
+        edges = np.concatenate([np.maximum(middle - half, 0), np.minimum(middle + half, self.scene.size)])
+        return tuple(edges.tolist())
 
     def _places(self, split: Split, purpose: int = 0) -> np.ndarray:
         """The cases of a split spread over 0..1 in random order, so that any fraction of them comes out exactly."""
@@ -111,7 +136,7 @@ class PhantomCases(Dataset):
     def _draw(self, folder: Path, split: Split, number: int) -> None:
         positive = self._places(split, purpose=1)[number] < self.positive
         seed = number * len(SPLITS) + SPLITS.index(split)
-        drawn = draw_phantom(self.scene, positive, seed=self.seed * 1_000_003 + seed)
+        drawn = draw_phantom(self._scene(split), positive, seed=self.seed * 1_000_003 + seed)
         geometry = Geometry.regular(self.scene.size, self.scene.spacing_mm)
         folder.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".drawing-"))

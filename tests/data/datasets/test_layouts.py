@@ -269,6 +269,22 @@ def test_objects_that_touch_stay_apart_in_an_instance_mask(tmp_path, header, row
     assert found.completed((20, 30), 2).label.tolist() == [1, 1]
 
 
+@pytest.mark.parametrize("content", ["", "\n\n"])
+def test_an_empty_table_says_that_it_has_no_column(tmp_path, content):
+    dataset = image_folder(tmp_path, "image", "a.png")
+    (tmp_path / "cases.csv").write_text(content)
+    with pytest.raises(DataError, match=r"cases.csv: has no column 'image'"):
+        dataset.cases("train")
+
+
+@pytest.mark.parametrize("box", [[50, 50, 60, 60], [5, 5, 5, 9], [-9, 2, 0, 8]])
+def test_a_box_that_covers_nothing_of_its_image_is_not_dropped(tmp_path, box):
+    cells = ",".join(map(str, box))
+    dataset = image_folder(tmp_path, "image,boxes", f'a.png,"[[""mass"",{cells}]]"')
+    with pytest.raises(DataError, match=r"a.png: box .* covers nothing of the image of \(20, 30\) voxels"):
+        annotation_of(dataset)
+
+
 def test_busi_knows_a_label_for_all_and_a_mask_for_some(tmp_path):
     rows = ["a,malignant,1,4,train", "b,normal,1,4,train", "c,benign,0,5,train"]
     (tmp_path / "cases.csv").write_text("\n".join(["case,class,has_mask,duplicate_cluster,split", *rows]))

@@ -1,0 +1,59 @@
+"""Temperature scaling: probabilities that say how often they are right.
+
+Source: Guo et al. 2017, On Calibration of Modern Neural Networks, arXiv:1706.04599, for independent labels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cphloc.errors import InputError
+
+RANGE = (0.05, 20.0)
+_LEAST = 1e-12
+
+
+def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """Probabilities whose logits are divided by ``temperature``; above 1 they become less certain, order stays.
+
+    Raises:
+        InputError: a temperature that is not positive.
+
+    >>> tempered(np.array([0.5, 0.9]), 2.0).round(3).tolist()
+    [0.5, 0.75]
+    """
+    if not temperature > 0:
+        msg = f"a temperature is positive, got {temperature}"
+        raise InputError(msg)
+    sure = np.clip(np.asarray(probabilities, float), _LEAST, 1 - _LEAST)
+    return 1 / (1 + np.exp(-np.log(sure / (1 - sure)) / temperature))
+
+
+def fitted_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature that makes the labels of a validation set most likely, within `RANGE`.
+
+    Args:
+        probabilities: ``(cases, K)`` in [0, 1].
+        labels: ``(cases, K)``, 0 or 1, NaN where unknown.
+
+    Returns:
+        1 where the known labels are all the same, which says nothing.
+
+    >>> labels = np.array([[1.0], [1.0], [1.0], [0.0]])  # said with 0.99, true three times of four
+    >>> round(fitted_temperature(np.full((4, 1), 0.99), labels), 1)
+    4.2
+    """
+    from scipy.optimize import minimize_scalar
+
+    probabilities, labels = np.asarray(probabilities, float), np.asarray(labels, float)
+    known = ~np.isnan(labels)
+    of, there = probabilities[known], labels[known] > 0.5
+    if len(set(there.tolist())) < 2:
+        return 1.0
+
+    def surprise(log_temperature: float) -> float:
+        stated = tempered(of, np.exp(log_temperature))
+        return float(-np.log(np.where(there, stated, 1 - stated)).mean())
+
+    found = minimize_scalar(surprise, bounds=tuple(np.log(RANGE)), method="bounded")
+    return float(np.exp(found.x))

@@ -1,0 +1,160 @@
+"""What attention can be taught and what it can say: floors of its losses, Grad-CAM beside it, attention as a mask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cphloc.argument_types import PositiveInt
+from cphloc.metrics.attention import upsample
+from cphloc.metrics.evaluation import attention_scores
+from cphloc.metrics.segmentation import dice
+from cphloc.ops.attention import log_softmax
+from cphloc.ops.cam import as_attention, grad_cam
+from cphloc.studies.measured import Trained, Values
+
+_THRESHOLDS = tuple(k / 10 for k in range(1, 10))
+
+Split = Literal["train", "val", "test"]
+
+
+class LossFloor:
+    """How low the arm's attention loss can go over free attention, and how spread the map is there.
+
+    ``floor`` is the least loss that an optimizer reaches over free logits, ``floor_entropy`` the entropy of the map
+    that reaches it, in nats. They belong to the loss alone: no network is asked.
+
+    Args:
+        cells: of the map.
+        marked: cells inside the box, one variant each.
+    """
+
+    def __init__(self, cells: PositiveInt = 256, marked: Sequence[PositiveInt] = (2, 8)) -> None:
+        self.cells, self.marked = cells, list(marked)
+
+    def __call__(self, trained: Trained) -> Values:
+        """``floor`` and ``floor_entropy`` for each number of marked cells."""
+        criterion = next(h.criterion for h in trained.model.heads.values() if hasattr(h, "side_criterion"))
+        return {f"{m} cells": loss_floor(criterion, m, self.cells, trained.seed) for m in self.marked}
+
+
+def loss_floor(criterion: nn.Module, marked: int, cells: int = 256, seed: int = 0) -> dict[str, float]:
+    """Minimise an attention loss over free logits.
+
+    Args:
+        criterion: takes log attention ``(1, cells)``, region ``(1, cells)`` and the boxes' regions.
+        marked: cells inside the box.
+        cells: of the map.
+        seed: of the first logits.
+
+    >>> from cphloc.components.loss.attention_bce import AttentionBCE
+    >>> round(loss_floor(AttentionBCE(), marked=2, cells=16)["floor"], 3)  # 2 log 2
+    1.386
+    """
+    region = (torch.arange(cells) < marked).float()[None]
+    noise = torch.randn(1, cells, generator=torch.Generator().manual_seed(seed))
+    loss, logits = min((_minimised(criterion, region, scale * noise) for scale in (1.0, 0.01)), key=lambda one: one[0])
+    attention = log_softmax(logits).exp().double()
+    entropy = -(attention * attention.clamp_min(1e-300).log()).sum()
+    return {"floor": loss, "floor_entropy": float(entropy)}
+
+
+def _minimised(criterion: nn.Module, region: Tensor, start: Tensor) -> tuple[float, Tensor]:
+    """The least loss from one start, and its logits."""
+    logits = start.clone().requires_grad_()
+    optimizer = torch.optim.LBFGS([logits], max_iter=300, tolerance_grad=1e-9, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        value = criterion(log_softmax(logits), region, [region]).sum()
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    return float(loss().detach()), logits.detach()
+
+
+class GradCam:
+    """Grad-CAM of the arm's own classifier, measured like attention: what it shows without having been asked to.
+
+    Args:
+        split: cases to measure on.
+    """
+
+    def __init__(self, split: Split = "test") -> None:
+        self.split = split
+
+    def __call__(self, trained: Trained) -> Values:
+        """Attention metrics of the maps, under the variant ``grad-cam``."""
+        model = trained.model
+        head = next(iter(model.heads.values()))
+        rows = []
+        for case in trained.pipeline.cases(self.split):
+            known = case.annotation.completed(case.image.shape[1:], len(trained.pipeline.dataset.classes))
+            if known.region is None or not known.region.any():
+                continue
+            pyramid = list(model.backbone(torch.from_numpy(np.array(case.image))[None]))
+            if model.neck is not None:
+                pyramid = list(model.neck(tuple(pyramid)))
+            features = pyramid[head.index] = pyramid[head.index].detach().requires_grad_()
+            cam = as_attention(grad_cam(features, head(tuple(pyramid)).logits[:, 0]))[0].numpy()
+            rows.append(attention_scores(upsample(cam, known.region.shape), known.region))
+        return {"grad-cam": {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}}
+
+
+class AttentionAsMask:
+    """Attention thresholded into a mask, the share of the maximum chosen on validation cases; and what its grid allows.
+
+    The variant ``best on its grid`` is the mask of whole cells that overlaps the truth most: no threshold, and no
+    training, can do better on cells of that stride.
+
+    Args:
+        stride: voxels per cell of the attention.
+    """
+
+    def __init__(self, stride: PositiveInt = 4) -> None:
+        self.stride = stride
+
+    def __call__(self, trained: Trained) -> Values:
+        """``dice`` of both."""
+        val, test = _pairs(trained, "val"), _pairs(trained, "test")
+        chosen = max(_THRESHOLDS, key=lambda share: _mean_dice(val, share))
+        bounds = [best_dice_on_grid(mask > 0, self.stride) for _, mask in test]
+        return {
+            "": {"dice": _mean_dice(test, chosen), "threshold": chosen},
+            "best on its grid": {"dice": float(np.mean(bounds))},
+        }
+
+
+def _mean_dice(pairs: Sequence[tuple[np.ndarray, np.ndarray]], share: float) -> float:
+    """Mean over cases of (attention, mask), where attention of at least ``share`` of its maximum is the mask."""
+    return float(np.mean([dice((a >= share * a.max()).astype(np.uint8), mask) for a, mask in pairs]))
+
+
+def _pairs(trained: Trained, split: Split) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Attention and mask of the cases that hold an object."""
+    return [(f.attention, np.asarray(c.annotation.mask)) for c, f in trained.found(split) if c.annotation.mask.any()]
+
+
+def best_dice_on_grid(mask: np.ndarray, stride: int) -> float | None:
+    """The highest Dice that a union of whole cells can reach; ``None`` for an empty mask.
+
+    Cells enter in the order of how much of the object they hold, and the best number of them is taken, which is exact:
+    of all sets of k cells, those that hold most have the highest Dice.
+
+    >>> corner = np.zeros((8, 8), bool)
+    >>> corner[:4, :2] = True
+    >>> round(best_dice_on_grid(corner, 4), 4)  # one cell of 16 holds all 8
+    0.6667
+    """
+    if not mask.any():
+        return None
+    padded = np.pad(mask, [(0, -n % stride) for n in mask.shape])
+    cells = padded.reshape([part for n in padded.shape for part in (n // stride, stride)])
+    held = np.sort(cells.sum(axis=tuple(range(1, cells.ndim, 2))).ravel())[::-1]
+    sizes = stride**mask.ndim * np.arange(1, len(held) + 1)
+    return float((2 * held.cumsum() / (sizes + mask.sum())).max())

@@ -1,0 +1,233 @@
+"""What detectors and attention find: by the number of objects, by their size, with and without suppression."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import islice, pairwise
+
+import numpy as np
+import torch
+
+from cphloc.argument_types import NonNegativeFloat, Plain, PositiveInt
+from cphloc.metrics import detection
+from cphloc.metrics.attention import peaks
+from cphloc.metrics.detection import DetectionCase
+from cphloc.ops.boxes import overlap_matrix
+from cphloc.ops.nms import nms, soft_nms
+from cphloc.ops.weighted_box_clustering import weighted_box_clustering
+from cphloc.studies.measured import Trained, Values
+from cphloc.training.scores import Found
+from cphloc.wiring import build_model
+
+
+class RecallByCount:
+    """Share of the objects found, by how many an image holds; one variant for each number.
+
+    Candidates are what scores at least half of the best in the image: peaks of attention, or centres of boxes. An
+    object is found where a candidate lies in its box. So attention and detectors are asked the same.
+
+    Args:
+        counts: numbers of objects.
+    """
+
+    def __init__(self, counts: Sequence[PositiveInt] = (1, 2, 3, 4)) -> None:
+        self.counts = list(counts)
+
+    def __call__(self, trained: Trained) -> Values:
+        """``lesion_recall`` and ``false_candidates`` per image."""
+        by_count: dict[int, list[tuple[float, float]]] = {count: [] for count in self.counts}
+        for case, found in trained.found("test"):
+            boxes = case.annotation.completed(case.image.shape[1:], 1).boxes
+            if len(boxes) in by_count:
+                by_count[len(boxes)].append(hits(candidates(found), boxes))
+        return {
+            f"{count} objects": dict(zip(("lesion_recall", "false_candidates"), np.mean(rows, 0), strict=True))
+            for count, rows in by_count.items()
+            if rows
+        }
+
+
+def candidates(found: Found, share: float = 0.5) -> np.ndarray:
+    """Positions ``(n, D)`` of what scores at least ``share`` of the best."""
+    if found.boxes is None:
+        return peaks(found.attention, share)[0]
+    sure = found.scores >= share * found.scores.max(initial=0.0)
+    lo, hi = np.split(found.boxes[sure], 2, axis=1)
+    return (lo + hi) / 2
+
+
+def hits(positions: np.ndarray, boxes: np.ndarray) -> tuple[float, float]:
+    """Share of the boxes that hold a position, and the number of positions in none.
+
+    >>> hits(np.array([[1.0, 1.0], [1.5, 1.0], [9.0, 9.0]]), np.array([[0, 0, 2, 2], [4, 4, 6, 6]]))
+    (0.5, 1.0)
+    """
+    lo, hi = np.split(np.asarray(boxes, float), 2, axis=1)
+    inside = ((positions[:, None] >= lo) & (positions[:, None] < hi)).all(-1)
+    return float(inside.any(0).mean()), float((~inside.any(1)).sum())
+
+
+class PrecisionBySize:
+    """AP at an IoU of 0.5 for objects of each size; a box of another size counts neither way (COCO's area ranges).
+
+    Args:
+        edges: sizes in voxels between which the ranges lie: ``[6, 10]`` makes small, medium and large.
+    """
+
+    def __init__(self, edges: Sequence[NonNegativeFloat] = (6.0, 10.0)) -> None:
+        self.edges = [0.0, *edges, float("inf")]
+
+    def __call__(self, trained: Trained) -> Values:
+        """``ap50_small`` and so on, and ``recall50_small`` and so on."""
+        cases = detection_cases(trained)
+        names = ("small", "medium", "large") if len(self.edges) == 4 else [f"from {low:g}" for low in self.edges[:-1]]
+        found = {}
+        for name, span in zip(names, pairwise(self.edges), strict=True):
+            matches = [detection.match([within(case, *span) for case in cases], 1, [0.5])]
+            found[f"ap50_{name}"] = detection.mean_average_precision(matches)
+            found[f"recall50_{name}"] = detection.recall(matches)
+        return {"": found}
+
+
+def within(case: DetectionCase, low: float, high: float) -> DetectionCase:
+    """A case in which only objects of ``low`` to ``high`` voxels count (geometric mean of the edges)."""
+    there = _sizes(case.reference_boxes)
+    ignored = (there < low) | (there >= high)
+    sizes = _sizes(case.boxes)
+    overlapping = greatest_overlap(case.boxes, case.reference_boxes[~ignored]) >= 0.5
+    kept = overlapping | ((sizes >= low) & (sizes < high))
+    parts = case.boxes[kept], case.scores[kept], case.classes[kept]
+    return DetectionCase(*parts, case.reference_boxes, case.reference_classes, ignored)
+
+
+def greatest_overlap(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Greatest IoU ``(n,)`` of each box with any of the others; 0 where there are none."""
+    if not len(others) or not len(boxes):
+        return np.zeros(len(boxes))
+    return overlap_matrix(torch.as_tensor(boxes).float(), torch.as_tensor(others).float()).numpy().max(1)
+
+
+def _sizes(boxes: np.ndarray) -> np.ndarray:
+    lo, hi = np.split(np.asarray(boxes, float), 2, axis=1)
+    return np.prod(np.maximum(hi - lo, 0), axis=1) ** (1 / lo.shape[1])
+
+
+def detection_cases(trained: Trained) -> list[DetectionCase]:
+    """What was found and what is there, over the test cases."""
+    cases = []
+    for case, found in trained.found("test"):
+        known = case.annotation.completed(case.image.shape[1:], len(trained.pipeline.dataset.classes))
+        cases.append(DetectionCase(found.boxes, found.scores, found.box_classes, known.boxes, known.box_classes))
+    return cases
+
+
+class FirstLoss:
+    """Loss of the untrained model on its first training batches: what a bad start costs."""
+
+    def __call__(self, trained: Trained) -> Values:
+        """``first_loss``."""
+        torch.manual_seed(trained.seed)
+        model = build_model(trained.recipe)
+        with torch.no_grad():
+            losses = [
+                float(model.loss(model.raws(batch.image), batch.targets)["loss"])
+                for batch in islice(trained.pipeline.batches(trained.recipe.train.batch), 4)
+            ]
+        return {"": {"first_loss": float(np.mean(losses))}}
+
+
+class CentreError:
+    """Distance in voxels between the best box's centre and the nearest object's, over cases with objects.
+
+    Args:
+        data: arguments of the data set that differ from those of the training.
+        variant: name under which it stands.
+    """
+
+    def __init__(self, data: Mapping[str, Plain] | None = None, variant: str = "") -> None:
+        self.data, self.variant = dict(data or {}), variant
+
+    def __call__(self, trained: Trained) -> Values:
+        """``centre_error`` in voxels; a case in which nothing is found counts with half the image's diagonal."""
+        errors = []
+        for case, found in trained.found("test", self.data):
+            boxes = case.annotation.completed(case.image.shape[1:], 1).boxes
+            if len(boxes):
+                centres = (boxes[:, : boxes.shape[1] // 2] + boxes[:, boxes.shape[1] // 2 :]) / 2
+                errors.append(_error(found, centres, case.image.shape[1:]))
+        return {self.variant: {"centre_error": float(np.mean(errors))}}
+
+
+def _error(found: Found, centres: np.ndarray, size: Sequence[int]) -> float:
+    if not len(found.boxes):
+        return float(np.linalg.norm(size)) / 2
+    lo, hi = np.split(found.boxes[found.scores.argmax()], 2)
+    return float(np.linalg.norm((lo + hi) / 2 - centres, axis=1).min())
+
+
+class Suppression:
+    """The same detections left as they are, suppressed, softly suppressed, and clustered over mirrored views."""
+
+    def __call__(self, trained: Trained) -> Values:
+        """``ap50`` and ``boxes`` per image of ``none``, ``nms``, ``soft nms``; and of ``nms`` and ``wbc`` mirrored."""
+        head = next(iter(trained.model.heads.values()))
+        threshold, head.nms_threshold = head.nms_threshold, 1.0
+        plain = detection_cases(trained)
+        head.nms_threshold = threshold
+        suppressed = detection_cases(trained)
+        views = mirrored(trained)
+        ways = {
+            "none": plain,
+            "nms": suppressed,
+            "soft nms": [_softly(case) for case in plain],
+            "mirrored views, nms": [_joined(*view, None) for view in zip(suppressed, views, strict=True)],
+            "mirrored views, wbc": [_joined(*view, 2) for view in zip(suppressed, views, strict=True)],
+        }
+        return {
+            name: {"ap50": _ap50(cases), "boxes": float(np.mean([len(c.boxes) for c in cases]))}
+            for name, cases in ways.items()
+        }
+
+
+def mirrored(trained: Trained) -> list[DetectionCase]:
+    """What is found in the test cases seen in a mirror, turned back."""
+    model, cases = trained.model, []
+    for case in trained.pipeline.cases("test"):
+        width = case.image.shape[-1]
+        image = torch.from_numpy(np.array(case.image))[None].flip(-1)
+        with torch.inference_mode():
+            found = next(iter(model.decode(model.raws(image), tuple(image.shape[2:])).values())).detections[0]
+        boxes, dims = found.boxes.numpy().copy(), image.ndim - 2
+        boxes[:, [dims - 1, 2 * dims - 1]] = width - boxes[:, [2 * dims - 1, dims - 1]]
+        known = case.annotation.completed(case.image.shape[1:], len(trained.pipeline.dataset.classes))
+        parts = boxes, found.scores.numpy(), found.classes.numpy(), known.boxes, known.box_classes
+        cases.append(DetectionCase(*parts))
+    return cases
+
+
+def _joined(one: DetectionCase, other: DetectionCase, views: int | None) -> DetectionCase:
+    """Detections of two views of a case as one set: by suppression, or by weighted clustering over ``views``."""
+    boxes, scores, classes = (
+        torch.as_tensor(np.concatenate([getattr(one, name), getattr(other, name)]))
+        for name in ("boxes", "scores", "classes")
+    )
+    if views is None:
+        kept = nms(boxes.float(), scores.float(), 0.5, classes)
+        boxes, scores, classes = boxes[kept], scores[kept], classes[kept]
+    else:
+        covering = torch.full((len(boxes),), views)
+        joined = weighted_box_clustering(boxes.float(), scores.float(), classes, covering, torch.ones(len(boxes)), 0.3)
+        boxes, scores, classes = joined.boxes, joined.scores, joined.classes
+    found = boxes.numpy(), scores.numpy(), classes.numpy()
+    return DetectionCase(*found, one.reference_boxes, one.reference_classes)
+
+
+def _softly(case: DetectionCase) -> DetectionCase:
+    boxes, scores, classes = map(torch.as_tensor, (case.boxes, case.scores, case.classes))
+    kept, value = soft_nms(boxes.float(), scores.float(), classes)
+    found = boxes[kept].numpy(), value.numpy(), classes[kept].numpy()
+    return DetectionCase(*found, case.reference_boxes, case.reference_classes)
+
+
+def _ap50(cases: list[DetectionCase]) -> float:
+    return detection.mean_average_precision([detection.match(cases, 1, [0.5])])

@@ -1,0 +1,186 @@
+"""Pure geometry and signal: what boxes say of volumes, and what up-sampling does to a spectrum. No model is trained."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cphloc.argument_types import NonNegativeFloat, PositiveInt
+from cphloc.studies.measured import Trained, Values
+
+Shape = Literal["ball", "ellipsoid", "spiculated"]
+
+
+class BoxVolume:
+    """Volume of random lesions from the box, from the ellipsoid in the box (pi/6 whd), and from the mask.
+
+    Each lesion is seen twice, turned anew the second time and grown or shrunk by ``change`` in volume: ``wrong_sign``
+    is the share of pairs in which the measured change has the wrong sign, so that a doubling time would have it too.
+
+    Args:
+        shape: ``ball``, ``ellipsoid`` with three different axes, or ``spiculated``: a ball with rays.
+        lesions: how many.
+        change: of the true volume, as a share.
+        grid: voxels along the mean diameter.
+    """
+
+    def __init__(
+        self,
+        shape: Shape = "ellipsoid",
+        lesions: PositiveInt = 100,
+        change: NonNegativeFloat = 0.15,
+        grid: PositiveInt = 20,
+    ) -> None:
+        self.shape, self.lesions, self.change, self.grid = shape, lesions, change, grid
+
+    def __call__(self, trained: Trained) -> Values:
+        """``volume_percent_error`` (mean, signed) and ``wrong_sign`` of each way of measuring."""
+        rng = np.random.default_rng(trained.seed)
+        bias: dict[str, list[float]] = {}
+        wrong: dict[str, list[bool]] = {}
+        for _ in range(self.lesions):
+            lesion = Lesion.draw(self.shape, rng)
+            growth = rng.choice((-1, 1)) * self.change
+            before, truth = lesion.measured(self.grid, rng)
+            after, _ = lesion.grown((1 + growth) ** (1 / 3)).measured(self.grid, rng)
+            for way, volume in before.items():
+                name = f"{self.shape}, {way}"
+                bias.setdefault(name, []).append(100 * (volume / truth - 1))
+                wrong.setdefault(name, []).append((after[way] - volume) * growth <= 0)
+        return {
+            name: {"volume_percent_error": float(np.mean(bias[name])), "wrong_sign": float(np.mean(wrong[name]))}
+            for name in bias
+        }
+
+
+class Lesion:
+    """A star-shaped body: a radius for every direction; its volume is known exactly or integrated over directions.
+
+    Args:
+        axes: semi-axes ``(3,)``.
+        rays: unit directions ``(n, 3)`` along which it reaches further out.
+        reach: how much further, as a share of the radius.
+    """
+
+    def __init__(self, axes: np.ndarray, rays: np.ndarray, reach: float = 0.8) -> None:
+        self.axes, self.rays, self.reach = axes, rays, reach
+
+    @classmethod
+    def draw(cls, shape: Shape, rng: np.random.Generator) -> Lesion:
+        """A random one of mean radius about 1."""
+        axes = rng.uniform(0.7, 1.3, 3) if shape == "ellipsoid" else np.ones(3)
+        rays = rng.standard_normal((12 if shape == "spiculated" else 0, 3))
+        return cls(axes, rays / np.linalg.norm(rays, axis=1, keepdims=True))
+
+    def grown(self, factor: float) -> Lesion:
+        """The same shape, every length times ``factor``."""
+        return Lesion(self.axes * factor, self.rays, self.reach)
+
+    def radius(self, directions: np.ndarray) -> np.ndarray:
+        """Distance ``(n,)`` of the surface in unit directions ``(n, 3)``."""
+        smooth = 1 / np.linalg.norm(directions / self.axes, axis=1)
+        if not len(self.rays):
+            return smooth
+        near = (directions @ self.rays.T).max(axis=1)
+        return smooth * (1 + self.reach * np.exp((near - 1) / 0.01))
+
+    @property
+    def volume(self) -> float:
+        """Exact for an ellipsoid, else the integral of r^3 / 3 over 20,000 even directions (Fibonacci's lattice)."""
+        if not len(self.rays):
+            return float(4 / 3 * math.pi * self.axes.prod())
+        k = np.arange(20_000) + 0.5
+        z, turn = 1 - 2 * k / 20_000, math.pi * (1 + 5**0.5) * k
+        rim = np.sqrt(1 - z**2)
+        directions = np.stack([rim * np.cos(turn), rim * np.sin(turn), z], axis=1)
+        return float(4 * math.pi * (self.radius(directions) ** 3).mean() / 3)
+
+    def measured(self, grid: int, rng: np.random.Generator) -> tuple[dict[str, float], float]:
+        """Volumes by way of measuring, from a voxel image in a random position, and the true one."""
+        turn, _ = np.linalg.qr(rng.standard_normal((3, 3)))
+        step, extent = 2 / grid, (1 + self.reach * bool(len(self.rays))) * self.axes.max()
+        edge = np.arange(-extent - 2 * step, extent + 2 * step, step) + rng.uniform(0, step)
+        points = np.stack(np.meshgrid(edge, edge, edge, indexing="ij"), -1).reshape(-1, 3) @ turn
+        away = np.linalg.norm(points, axis=1)
+        inside = away <= self.radius(points / np.maximum(away, 1e-9)[:, None])
+        mask = inside.reshape((len(edge),) * 3)
+        spans = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+        box = math.prod((span[-1] - span[0] + 1) * step for span in spans)
+        return {"box": box, "pi/6 of the box": math.pi / 6 * box, "mask": float(mask.sum() * step**3)}, self.volume
+
+
+class Checkerboard:
+    """How much an up-sampling layer puts at the highest frequency of a picture that holds none.
+
+    A smooth random picture is enlarged by layers with random weights; ``checkerboard`` is the share of the spectrum's
+    energy, without the mean, at frequencies within 5 % of half a cycle per voxel along either axis.
+
+    Args:
+        size: cells of the picture.
+        channels: of the layers.
+        draws: random layers.
+    """
+
+    def __init__(self, size: PositiveInt = 32, channels: PositiveInt = 16, draws: PositiveInt = 20) -> None:
+        self.size, self.channels, self.draws = size, channels, draws
+
+    def __call__(self, trained: Trained) -> Values:
+        """``checkerboard`` and ``uneven_overlap`` of each layer."""
+        torch.manual_seed(trained.seed)
+        shares: dict[str, list[float]] = {}
+        for _ in range(self.draws):
+            smooth = torch.randn(1, self.channels, 4, 4)
+            picture = functional.interpolate(smooth, size=(self.size,) * 2, mode="bicubic", align_corners=False)
+            for name, layer in up_sampling_layers(self.channels).items():
+                with torch.no_grad():
+                    shares.setdefault(name, []).append(high_frequency_share(layer(picture)[0, 0]))
+        overlaps = {name: uneven_overlap(layer) for name, layer in up_sampling_layers(1).items()}
+        return {
+            name: {"checkerboard": float(np.mean(found)), "uneven_overlap": overlaps[name]}
+            for name, found in shares.items()
+        }
+
+
+def up_sampling_layers(channels: int) -> dict[str, nn.Module]:
+    """Layers that double a picture, by name, with fresh weights."""
+    return {
+        "transposed, kernel 2": nn.ConvTranspose2d(channels, 1, 2, 2, bias=False),
+        "transposed, kernel 3": nn.ConvTranspose2d(channels, 1, 3, 2, 1, output_padding=1, bias=False),
+        "transposed, kernel 4": nn.ConvTranspose2d(channels, 1, 4, 2, 1, bias=False),
+        "linear, then kernel 3": nn.Sequential(
+            nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False),
+            nn.Conv2d(channels, 1, 3, padding=1, padding_mode="replicate", bias=False),
+        ),
+    }
+
+
+def high_frequency_share(picture: Tensor) -> float:
+    """Share of the energy of ``(H, W)``, its mean and border left out, at nearly half a cycle per voxel.
+
+    >>> board = (torch.arange(16)[:, None] + torch.arange(16)) % 2
+    >>> round(high_frequency_share(board.float()), 6)
+    1.0
+    """
+    inner = picture[4:-4, 4:-4].double()
+    energy = torch.fft.fft2(inner - inner.mean()).abs() ** 2
+    cycles = [torch.fft.fftfreq(n, dtype=torch.float64).abs() for n in inner.shape]
+    highest = (cycles[0][:, None] >= 0.475) | (cycles[1] >= 0.475)
+    return float(energy[highest].sum() / energy.sum())
+
+
+def uneven_overlap(layer: nn.Module) -> float:
+    """Greatest over smallest number of inputs that an output voxel sums over, with a kernel of ones; 1 is even.
+
+    >>> [round(uneven_overlap(layer), 3) for layer in up_sampling_layers(1).values()]
+    [1.0, 4.0, 1.0, 1.0]
+    """
+    for parameter in layer.parameters():
+        nn.init.ones_(parameter)
+    with torch.no_grad():
+        summed = layer(torch.ones(1, 1, 8, 8))[0, 0, 4:-4, 4:-4]
+    return float(summed.max() / summed.min())

@@ -1,0 +1,74 @@
+"""The recap of convolution: what fixed kernels and max pooling do to a picture. No model is trained."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from cphloc.argument_types import PositiveInt
+from cphloc.studies.measured import Trained, Values
+
+EDGE = torch.tensor([[-1.0, -1.0, -1.0], [-1.0, 8.0, -1.0], [-1.0, -1.0, -1.0]])
+SHARPEN = torch.tensor([[0.0, -1.0, 0.0], [-1.0, 5.0, -1.0], [0.0, -1.0, 0.0]])
+
+
+class Kernels:
+    """Edge and sharpening kernels on a constant and on a step, and layers of stride 2 under a shift by one voxel.
+
+    ``on_constant`` is what comes out of a picture of ones, ``overshoot`` how far a step from 0 to 1 is left on either
+    side, and ``shift_error`` how much the output changes where the picture moves by one voxel, as a share of its
+    spread: 0 for an invariant layer. A convolution of stride 1 is compared after the output is moved back.
+
+    Args:
+        size: voxels of the pictures along each axis.
+    """
+
+    def __init__(self, size: PositiveInt = 64) -> None:
+        self.size = size
+
+    def __call__(self, trained: Trained) -> Values:
+        """The numbers of each kernel and layer."""
+        generator = torch.Generator().manual_seed(trained.seed)
+        picture = torch.randn(1, 1, self.size, self.size, generator=generator)
+        picture = functional.avg_pool2d(picture, 5, 1)
+        kernels = {name: fixed(kernel, picture) for name, kernel in (("edge", EDGE), ("sharpen", SHARPEN))}
+        return {
+            **kernels,
+            "max pooling": {"shift_error": shift_error(functional.max_pool2d(picture, 2), moved(picture, pool=True))},
+            "every second voxel": {"shift_error": shift_error(picture[..., ::2, ::2], moved(picture, pool=False))},
+        }
+
+
+def fixed(kernel: Tensor, picture: Tensor) -> dict[str, float]:
+    """Numbers of one 3 x 3 kernel.
+
+    >>> fixed(EDGE, torch.zeros(1, 1, 8, 8))["on_constant"], fixed(SHARPEN, torch.zeros(1, 1, 8, 8))["on_constant"]
+    (0.0, 1.0)
+    """
+    step = (torch.arange(8) >= 4).float().expand(1, 1, 8, 8)
+    answer = convolved(kernel, step)
+    there_and_back = convolved(kernel, picture.roll(1, -1)).roll(-1, -1)
+    inside = (..., slice(None), slice(1, -1))
+    return {
+        "on_constant": float(convolved(kernel, torch.ones(1, 1, 8, 8)).mean()),
+        "overshoot": float(max(answer.max() - 1, -answer.min())),
+        "shift_error": shift_error(convolved(kernel, picture)[inside], there_and_back[inside]),
+    }
+
+
+def convolved(kernel: Tensor, picture: Tensor) -> Tensor:
+    """Cross-correlation without padding."""
+    return functional.conv2d(picture, kernel[None, None])
+
+
+def moved(picture: Tensor, pool: bool) -> Tensor:
+    """What a layer of stride 2 gives for the picture moved by one voxel along the last axis."""
+    shifted = picture.roll(1, -1)
+    return functional.max_pool2d(shifted, 2) if pool else shifted[..., ::2, ::2]
+
+
+def shift_error(before: Tensor, after: Tensor) -> float:
+    """Root mean square change over the standard deviation, the outermost columns left out."""
+    change = (after - before)[..., 1:-1].square().mean().sqrt()
+    return float(change / before.std()) if before.std() else 0.0

@@ -1,0 +1,162 @@
+"""The page of a folder of studies, written from their results: the lecture with figures, tables and verdicts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cphloc.errors import NotFoundError
+from cphloc.paths import atomic
+from cphloc.studies.figure import draw
+from cphloc.studies.results import condition_text
+from cphloc.studies.run import STUDIES
+from cphloc.studies.study import Study, load
+
+PAGE, RESULTS, FIGURES = "README.md", "results", "figures"
+
+CHAPTERS = (
+    "Convolution and translation",
+    "Attention supervision",
+    "Boxes",
+    "Pyramids",
+    "Masks",
+    "Screening",
+)
+"""In the lecture's order; studies of any other chapter follow."""
+
+_INTRODUCTION = """\
+# The lecture as studies
+
+Each study puts one claim of the lecture to the test, on synthetic images, over several seeds. Every seed draws other
+images and other first weights, the same for all arms, so differences are paired. Intervals are 95 % bootstrap
+intervals over the seeds, which with five seeds tend to be too narrow. **holds** means that the whole interval of every
+condition lies on the side that the claim needs, **fails** that one lies wholly on the other side, **undecided**
+everything between. The conditions were written down before the numbers were known, and nothing was tuned until a claim
+held.
+"""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A study and its results; ``None`` where it was not run, or was changed since.
+
+    Args:
+        study: the study.
+        facts: of ``results.json``.
+    """
+
+    study: Study
+    facts: Mapping[str, Any] | None
+
+
+def write_page(folder: str | Path, out: str | Path | None = None) -> tuple[Path, dict[str, int]]:
+    """Take over new results, draw every figure, and write the page.
+
+    Args:
+        folder: of study files; ``README.md``, ``results/`` and ``figures/`` are written there.
+        out: folder in which the studies were run; default ``studies``.
+
+    Returns:
+        the page, and how many ``studies`` there are and how many of them have been ``run``.
+
+    Raises:
+        NotFoundError: no study file there.
+    """
+    folder, out = Path(folder), Path(out) if out is not None else STUDIES
+    files = sorted(folder.glob("*.yaml"))
+    if not files:
+        msg = f"{folder}: no study files here; name a folder of them, such as recipes/lecture"
+        raise NotFoundError(msg)
+    sections = [_section(path, out) for path in files]
+    for section in sections:
+        if section.facts is not None:
+            draw(section.facts, folder / FIGURES / f"{section.study.name}.svg")
+    with atomic(folder / PAGE) as draft:
+        draft.write_text("\n".join(page(sections)).rstrip("\n") + "\n", encoding="utf-8")
+    return folder / PAGE, {"studies": len(sections), "run": sum(s.facts is not None for s in sections)}
+
+
+def page(sections: list[Section]) -> Iterator[str]:
+    """The lines of the page."""
+    yield _INTRODUCTION
+    chapters = dict.fromkeys([*CHAPTERS, *(s.study.text.chapter for s in sections)])
+    ordered = [s for chapter in chapters for s in sections if s.study.text.chapter == chapter]
+    yield "| study | claim | verdict |"
+    yield "|---|---|---|"
+    for section in ordered:
+        name = section.study.name
+        yield f"| [{name}](#{name}) | {section.study.text.claim} | {_verdict(section)} |"
+    yield ""
+    for chapter in chapters:
+        found = [s for s in ordered if s.study.text.chapter == chapter]
+        if found:
+            yield f"## {chapter or 'Further studies'}\n"
+        for section in found:
+            yield from _of_study(section)
+
+
+def _section(path: Path, out: Path) -> Section:
+    study = load(path)
+    kept, new = path.parent / RESULTS / f"{study.name}.json", out / study.name / "results.json"
+    if new.is_file() and json.loads(new.read_text(encoding="utf-8"))["complete"]:
+        kept.parent.mkdir(exist_ok=True)
+        shutil.copyfile(new, kept)
+    facts = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else None
+    return Section(study, facts)
+
+
+def _of_study(section: Section) -> Iterator[str]:
+    study, facts = section.study, section.facts
+    yield f"### {study.name}\n"
+    yield f"**Claim.** {study.text.claim}.\n"
+    yield f"**Expected.** {study.text.expected}.\n"
+    yield f"**Set-up.** {study.text.setup}\n"
+    if facts is None:
+        yield "**Not run yet**: there are no results to show.\n"
+    else:
+        yield f"![{study.name}]({FIGURES}/{study.name}.svg)\n"
+        yield from _table(facts)
+        yield from _conditions(facts)
+        seeds, minutes = len(facts["seeds"]), facts["cpu_seconds"] / 60
+        yield f"**Verdict: {facts['verdict']}** ({seeds} seeds, {minutes:.1f} CPU minutes).\n"
+    yield f"```console\ncphloc study {study.name}\n```\n"
+
+
+def _table(facts: Mapping[str, Any]) -> Iterator[str]:
+    metrics = facts["metrics"]
+    yield f"| | {' | '.join(metrics)} |"
+    yield "|---|" + "---|" * len(metrics)
+    for row in facts["rows"]:
+        title = row["row"] if row["at"] is None else f"{row['row']} @ {row['at']}"
+        yield f"| {title} | {' | '.join(_interval(row['metrics'].get(metric)) for metric in metrics)} |"
+    yield ""
+    if facts["differences"]:
+        yield "| paired difference | metric | |"
+        yield "|---|---|---|"
+        for found in facts["differences"]:
+            where = "" if found["at"] is None else f" @ {found['at']}"
+            yield f"| {found['first']} - {found['second']}{where} | {found['metric']} | {_interval(found, '+')} |"
+        yield ""
+
+
+def _conditions(facts: Mapping[str, Any]) -> Iterator[str]:
+    for condition in facts["conditions"]:
+        yield f"- {condition_text(condition)}: {condition['verdict']}"
+    yield ""
+
+
+def _verdict(section: Section) -> str:
+    return "not run yet" if section.facts is None else f"**{section.facts['verdict']}**"
+
+
+def _interval(found: Mapping[str, Any] | None, sign: str = "") -> str:
+    if found is None or found["value"] is None:
+        return ""
+    if found["low"] == found["high"]:
+        return f"{found['value']:{sign}.4g}"
+    digits = ".3f" if abs(found["value"]) < 100 else ".0f"
+    return f"{found['value']:{sign}{digits}} ({found['low']:{sign}{digits}} to {found['high']:{sign}{digits}})"

@@ -1,0 +1,107 @@
+"""What became of many cases, as a table: CSV, JSON or a page, by the file's suffix."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from cphloc.errors import InputError
+from cphloc.paths import atomic
+
+SUFFIXES = (".csv", ".json", ".html")
+_FIRST = ("case", "status", "seconds", "error", "input")
+
+
+def check_suffix(path: str | Path) -> None:
+    """Refuse a report that cannot be written, before anything is predicted.
+
+    Raises:
+        InputError: its suffix is none of `SUFFIXES`.
+    """
+    if Path(path).suffix.lower() not in SUFFIXES:
+        msg = f"{path}: a report is one of {', '.join(SUFFIXES)}; end its name so"
+        raise InputError(msg)
+
+
+def write_report(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write one row a case; raises as `check_suffix` does."""
+    check_suffix(path)
+    path = Path(path)
+    with atomic(path) as temporary:
+        if path.suffix.lower() == ".json":
+            temporary.write_text(json.dumps(rows, indent=2, default=str) + "\n", encoding="utf-8")
+        elif path.suffix.lower() == ".csv":
+            _write_csv(temporary, [flat_row(row) for row in rows])
+        else:
+            temporary.write_text(_page(rows, path.resolve().parent), encoding="utf-8")
+
+
+def flat_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A case's facts as cells: ``tumour/volume_ml``, ``p/tumour``, the number of boxes.
+
+    >>> flat_row({"case": "a", "measurements": {"tumour": {"volume_ml": 2.0}}, "probabilities": {"tumour": 0.9}})
+    {'case': 'a', 'tumour/volume_ml': 2.0, 'p/tumour': 0.9}
+    """
+    cells = {key: row[key] for key in _FIRST if key in row}
+    if isinstance(cells.get("input"), Mapping):
+        cells["input"] = ",".join(f"{name}={file}" for name, file in cells["input"].items())
+    for name, sizes in row.get("measurements", {}).items():
+        cells |= {f"{name}/{key}": value for key, value in sizes.items()}
+    cells |= {f"p/{name}": value for name, value in row.get("probabilities", {}).items()}
+    return cells | ({"boxes": len(row["boxes"])} if "boxes" in row else {})
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys([*_FIRST, *(key for row in rows for key in row)]))
+
+
+def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, _columns(rows))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _page(rows: Sequence[Mapping[str, Any]], folder: Path) -> str:
+    flat = [flat_row(row) for row in rows]
+    columns = _columns(flat)
+    style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
+    failed = sum(row["status"] == "failed" for row in rows)
+    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+    lines = []
+    for row, cells in zip(rows, flat, strict=True):
+        texts = [f"<td{_kind(cells.get(c))}>{_text(cells.get(c, ''))}</td>" for c in columns]
+        lines.append(f"<tr><td>{_picture(row, folder)}</td>{''.join(texts)}</tr>")
+    return f"""<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><link rel="icon" href="data:,"><title>Predictions</title><style>
+{style}td img {{ width: 14rem; border-radius: .3rem; }}
+</style></head>
+<body><h1>Predictions</h1>
+<p class="lead">{len(rows)} cases, {failed} failed.</p>
+<div class="scroll"><table><thead><tr><th></th>{head}</tr></thead>
+<tbody>
+{chr(10).join(lines)}
+</tbody></table></div></body></html>
+"""
+
+
+def _picture(row: Mapping[str, Any], folder: Path) -> str:
+    pictures = [file for file in row.get("files", []) if file.endswith("_overlay.png")]
+    if not pictures:
+        return ""
+    source = escape(Path(os.path.relpath(Path(pictures[0]).resolve(), folder)).as_posix())
+    return f'<a href="{source}"><img loading="lazy" alt="{escape(str(row["case"]))}" src="{source}"></a>'
+
+
+def _kind(value: Any) -> str:
+    return ' class="number"' if isinstance(value, int | float) else ""
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else escape(str(value))

@@ -1,0 +1,66 @@
+"""Chromium without a window, for tests of what people see."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from selenium.webdriver.remote.webdriver import WebDriver
+
+PATIENCE_SECONDS = 120
+SWITCHES = (
+    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"),
+    *("--window-size=1500,1000", "--hide-scrollbars"),
+)
+
+
+def programs() -> tuple[str, str]:
+    """Chromium and its driver. Skips the test where either is missing, except in CI, which has to install them."""
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if browser and driver:
+        return browser, driver
+    what = "Chromium and its driver are not installed, so nobody looked at the pages: apt-get install chromium-driver"
+    if os.environ.get("CI"):
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+@contextlib.contextmanager
+def opened(profile: Path, *switches: str) -> Iterator[WebDriver]:
+    """A fresh Chromium that notes every request it makes.
+
+    Args:
+        profile: folder for its settings; made if it does not exist.
+        switches: further ones of the command line.
+    """
+    from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+
+    browser, driver = programs()
+    options = ChromeOptions()
+    options.binary_location = browser
+    for switch in (*SWITCHES, f"--user-data-dir={profile}", *switches):
+        options.add_argument(switch)
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
+    chrome = Chrome(options=options, service=ChromeService(driver))
+    try:
+        chrome.set_page_load_timeout(PATIENCE_SECONDS)
+        yield chrome
+    finally:
+        chrome.quit()
+
+
+def requested(chrome: WebDriver) -> set[str]:
+    """Addresses that the pages opened so far asked for."""
+    import json
+
+    messages = [json.loads(entry["message"])["message"] for entry in chrome.get_log("performance")]
+    return {m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"}

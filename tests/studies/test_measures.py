@@ -1,0 +1,138 @@
+"""The mathematics of the measures, against the constants of the lecture and exact geometry."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from cphloc import registry
+from cphloc.components.loss.attention_bce import AttentionBCE
+from cphloc.components.loss.attention_kl import AttentionKL
+from cphloc.components.loss.attention_mass import AttentionMass
+from cphloc.components.loss.attention_mse import AttentionMSE
+from cphloc.errors import InputError
+from cphloc.metrics.detection import DetectionCase
+from cphloc.metrics.screening import OperatingPoint
+from cphloc.metrics.segmentation import dice
+from cphloc.studies.measured import Trained
+from cphloc.studies.measures.attention import best_dice_on_grid, loss_floor
+from cphloc.studies.measures.detection import PrecisionBySize, hits, within
+from cphloc.studies.measures.geometry import BoxVolume, Checkerboard, Lesion
+from cphloc.studies.measures.kernels import EDGE, Kernels, convolved
+from cphloc.studies.measures.screening import SimulatedReader, hit_share, independent_prompts
+
+
+@pytest.mark.parametrize("marked", [2, 8])
+def test_e2_losses_per_cell_have_the_floors_of_the_formulae(marked):
+    """DOMAIN.md 2.3: cross-entropy m log m at the even map, squared error (m - 1)^2 / m."""
+    even = math.log(marked)
+    cross = loss_floor(AttentionBCE(), marked, cells=64)
+    assert cross["floor"] == pytest.approx({2: 1.3862944, 8: 16.6355323}[marked], abs=2e-3)
+    assert cross["floor_entropy"] == pytest.approx(even, abs=1e-2)
+    square = loss_floor(AttentionMSE(), marked, cells=64)
+    assert square["floor"] == pytest.approx((marked - 1) ** 2 / marked, abs=2e-3)
+    kl = loss_floor(AttentionKL(), marked, cells=64)
+    assert kl["floor"] == pytest.approx(0, abs=1e-3)
+    assert kl["floor_entropy"] == pytest.approx(even, abs=1e-2)
+
+
+def test_e2_the_mass_loss_reaches_zero_and_asks_for_no_shape():
+    assert loss_floor(AttentionMass(), 8, cells=64)["floor"] < 1e-3
+    box, even, peak = (torch.zeros(1, 64) for _ in range(3))
+    box[:, :8], even[:, :8], peak[:, 3] = 1, 1 / 8, 1
+    logs = (map_.clamp_min(1e-12).log() for map_ in (even, peak))
+    assert [AttentionMass()(log, box, [box]).item() for log in logs] == pytest.approx([0, 0], abs=1e-5)
+
+
+def test_e12_a_box_overstates_a_ball_by_6_over_pi_and_a_mask_does_not():
+    found = BoxVolume("ball", lesions=20, grid=40)(Trained(0))
+    assert found["ball, box"]["volume_percent_error"] == pytest.approx(100 * (6 / math.pi - 1), abs=8)
+    assert found["ball, pi/6 of the box"]["volume_percent_error"] == pytest.approx(0, abs=4)
+    assert found["ball, mask"]["volume_percent_error"] == pytest.approx(0, abs=0.5)
+    assert found["ball, mask"]["wrong_sign"] == 0
+
+
+def test_e12_a_turned_ellipsoid_is_overstated_by_more_and_its_volume_is_exact():
+    found = BoxVolume("ellipsoid", lesions=30)(Trained(0))
+    assert found["ellipsoid, box"]["volume_percent_error"] > 100 * (6 / math.pi - 1)
+    assert found["ellipsoid, mask"]["volume_percent_error"] == pytest.approx(0, abs=1)
+    assert Lesion(np.ones(3), np.zeros((0, 3))).volume == pytest.approx(4 / 3 * math.pi)
+    spiky = Lesion.draw("spiculated", np.random.default_rng(0))
+    assert 4 / 3 * math.pi < spiky.volume < 4 / 3 * math.pi * 1.8**3
+    assert spiky.grown(2).volume == pytest.approx(8 * spiky.volume)
+
+
+def test_e13_no_union_of_cells_overlaps_more_than_the_bound():
+    rng = np.random.default_rng(0)
+    mask = np.zeros((16, 16), bool)
+    mask[3:10, 5:11] = True
+    bound = best_dice_on_grid(mask, 4)
+    tried = [np.kron(rng.random((4, 4)) < 0.4, np.ones((4, 4))).astype(np.uint8) for _ in range(500)]
+    assert max(dice(one, mask.astype(np.uint8)) for one in tried) <= bound + 1e-12
+    covered = np.kron(mask.reshape(4, 4, 4, 4).swapaxes(1, 2).sum((2, 3)) > 16 * bound / 2, np.ones((4, 4)))
+    assert dice(covered.astype(np.uint8), mask.astype(np.uint8)) == pytest.approx(bound)
+    assert best_dice_on_grid(mask, 1) == 1.0
+    assert best_dice_on_grid(mask & False, 4) is None
+
+
+def test_e16_only_the_kernel_that_its_stride_does_not_divide_overlaps_unevenly():
+    found = Checkerboard(draws=4)(Trained(0))
+    assert {name: row["uneven_overlap"] for name, row in found.items()} == {
+        "transposed, kernel 2": 1.0,
+        "transposed, kernel 3": 4.0,
+        "transposed, kernel 4": 1.0,
+        "linear, then kernel 3": 1.0,
+    }
+    assert found["linear, then kernel 3"]["checkerboard"] < 0.01 < found["transposed, kernel 3"]["checkerboard"]
+
+
+def test_e18_the_simulated_reader_is_that_of_the_lecture_and_prompts_tend_to_the_formula():
+    found = SimulatedReader(correlation=0.0, located=1.0, people=40_000)(Trained(0))
+    alone, prompted = found["reader alone"], found["prompts with location"]
+    assert alone["sensitivity"] == pytest.approx(5 / 6, abs=0.01)
+    assert alone["specificity"] == pytest.approx(899 / 994, abs=0.005)
+    assert found["prompts without location"] == alone
+    model = OperatingPoint(float(1 - __import__("scipy.stats").stats.norm.cdf(1.6448536 - 2.0)), 0.95)
+    together = independent_prompts(OperatingPoint(5 / 6, 899 / 994), model)
+    assert prompted["sensitivity"] == pytest.approx(together.sensitivity, abs=0.01)
+    assert prompted["specificity"] == pytest.approx(together.specificity, abs=0.01)
+    assert found["triage"]["specificity"] > alone["specificity"]
+    assert found["triage"]["reads"] == pytest.approx(500, abs=15)
+
+
+def test_an_object_of_another_size_counts_neither_way():
+    case = DetectionCase(
+        np.array([[0, 0, 4, 4], [10, 10, 30, 30], [40, 40, 44, 44.0]]),
+        np.array([0.9, 0.8, 0.7]),
+        np.ones(3, int),
+        np.array([[0, 0, 4, 4], [10, 10, 30, 30.0]]),
+        np.ones(2, int),
+    )
+    small = within(case, 0, 6)
+    assert small.boxes.tolist() == [[0, 0, 4, 4], [40, 40, 44, 44]]
+    assert small.ignored.tolist() == [False, True]
+    assert PrecisionBySize([6, 10]).edges == [0, 6, 10, math.inf]
+
+
+def test_candidates_hit_boxes_and_needles_hit_masks():
+    assert hits(np.zeros((0, 2)), np.array([[0, 0, 2, 2]])) == (0.0, 0.0)
+    assert hit_share(np.ones((4, 4), bool), np.array([[3.9, 0.0], [4.0, 0.0]])) == 0.5
+
+
+def test_a_measure_that_needs_a_model_says_so():
+    with pytest.raises(InputError, match="needs a trained model"):
+        registry.resolve("measure", "cost")()(Trained(0))
+
+
+def test_kernels_of_the_lecture_on_an_impulse_a_constant_and_a_step():
+    impulse = torch.zeros(1, 1, 5, 5)
+    impulse[..., 2, 2] = 1
+    assert convolved(EDGE, impulse)[0, 0].tolist() == [[-1, -1, -1], [-1, 8, -1], [-1, -1, -1]]
+    found = Kernels()(Trained(0))
+    assert (found["edge"]["on_constant"], found["sharpen"]["on_constant"]) == (0, 1)
+    assert found["sharpen"]["overshoot"] == 1
+    assert max(found[name]["shift_error"] for name in ("edge", "sharpen")) < 1e-6
+    assert 0 < found["max pooling"]["shift_error"] < found["every second voxel"]["shift_error"]
