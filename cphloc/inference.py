@@ -97,8 +97,8 @@ def infer(
         model: in evaluation mode.
         image: ``(1, C, *S)`` in the model's frame; a tensor, or anything with a ``shape`` that gives a tensor for
             ``image[:, :, first:stop]``.
-        patch: window size per axis, as in training; a smaller image is padded to it. ``None`` takes the whole image at
-            once.
+        patch: window size per axis; ``None`` takes the whole image at once. An image that is smaller is edge-padded at
+            the far end, as large as the model was trained on: its norms see the padding too.
         overlap: share of a window that its neighbour covers too, in [0, 1).
         mirror: axes to flip; every combination is predicted too and averaged (two views per axis). Only axes that
             training flipped as well: a model has learned nothing about others.

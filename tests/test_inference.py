@@ -170,14 +170,6 @@ def test_rows_are_handed_on_once_each_in_order_and_are_the_mask(dims, air):
     assert torch.allclose(joined, infer(model(dims), image, PATCH[dims], air=air)["all"].mask_probabilities[0])
 
 
-@pytest.mark.parametrize("dims", [2, 3])
-def test_windows_are_no_larger_than_the_image_needs(dims):
-    counted = Counted(model(dims))
-    counted.network.backbone.levels = (Level(1, (4,) * dims),)
-    infer(counted.network, torch.rand(1, 1, *(5,) * dims), (16,) * dims, raws=counted)
-    assert [tuple(window.shape[2:]) for window in counted.windows] == [(8,) * dims]
-
-
 PEAK = """
 import resource, sys, torch
 from torch import nn

@@ -48,6 +48,7 @@ class Comparison:
         ours: how cphloc does it.
         peers: how others do it; one that is not installed is named as such.
         goal: what we want.
+        variants: other ways of ours, which no goal counts.
         same: whether our output and a peer's agree; ``None`` where there is nothing to compare.
     """
 
@@ -56,6 +57,7 @@ class Comparison:
     peers: Sequence[Contender] = ()
     goal: Goal | None = None
     same: Callable[[Any, Any], bool] | None = None
+    variants: Sequence[Contender] = ()
 
 
 @dataclass
@@ -106,7 +108,7 @@ def measure(comparison: Comparison, rounds: int) -> Result:
     """Let everybody warm up, then do the job ``rounds`` times in turn, every other time in reverse."""
     result = Result(comparison.job, comparison.ours.name, comparison.goal.words if comparison.goal else "")
     jobs: dict[str, Callable[[], Any]] = {}
-    for contender in (comparison.ours, *comparison.peers):
+    for contender in (comparison.ours, *comparison.variants, *comparison.peers):
         try:
             jobs[contender.name] = contender.prepare()
         except ImportError as error:
@@ -129,7 +131,7 @@ def measure(comparison: Comparison, rounds: int) -> Result:
             times[name].append(_timed(jobs[name], repeats[name]))
     result.seconds = {name: statistics.median(found) for name, found in times.items()}
     result.spread = {name: (min(found), max(found)) for name, found in times.items()}
-    best = min((s for name, s in result.seconds.items() if name != result.ours), default=math.nan)
+    best = min((result.seconds[peer.name] for peer in comparison.peers if peer.name in jobs), default=math.nan)
     if comparison.goal is not None and (comparison.goal.absolute or not math.isnan(best)):
         result.reached = comparison.goal.reached(result.seconds[result.ours], best)
     return result
