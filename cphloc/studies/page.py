@@ -102,11 +102,16 @@ def page(sections: list[Section]) -> Iterator[str]:
 def _section(path: Path, out: Path) -> Section:
     study = load(path)
     kept, new = path.parent / RESULTS / f"{study.name}.json", out / study.name / "results.json"
-    if new.is_file() and json.loads(new.read_text(encoding="utf-8"))["complete"]:
+    if _facts(new, study) is not None:
         kept.parent.mkdir(exist_ok=True)
         shutil.copyfile(new, kept)
-    facts = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else None
-    return Section(study, facts)
+    return Section(study, _facts(kept, study))
+
+
+def _facts(path: Path, study: Study) -> Mapping[str, Any] | None:
+    """Results of the study as it stands now, run to its end; ``None`` where there are none."""
+    facts = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return facts if facts.get("complete") and facts.get("study_sha256") == study.sha256 else None
 
 
 def _of_study(section: Section) -> Iterator[str]:

@@ -123,6 +123,7 @@ class Results:
         return {
             "format": FORMAT,
             "study": self.study.name,
+            "study_sha256": self.study.sha256,
             **{key: getattr(text, key) for key in ("claim", "expected", "chapter", "setup", "metrics")},
             "seeds": self.study.seeds,
             "complete": self.complete,

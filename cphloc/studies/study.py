@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import itertools
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,6 +117,12 @@ class Study:
     def seeds(self) -> list[int]:
         """Every seed."""
         return list(range(self.text.seeds)) if isinstance(self.text.seeds, int) else list(self.text.seeds)
+
+    @property
+    def sha256(self) -> str:
+        """Hash of all that decides the numbers and the verdict, not of what is told to people."""
+        decisive = self.text.model_dump(mode="json", exclude={"claim", "expected", "chapter", "setup"})
+        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
     def measures_of(self, arm: str) -> list[dict[str, Any]]:
         """The measures of one arm, without the names of arms."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from cphloc.errors import CphlocError, InputError, MissingExtraError, did_you_mean
 
@@ -54,8 +54,7 @@ def _over_ray(function: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterato
         raise MissingExtraError("the engine 'ray'", "ray") from None
     started = not ray.is_initialized()
     if started:
-        address = os.environ.get("RAY_ADDRESS")
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR", include_dashboard=None)
+        _start(ray)
     try:
         remote = ray.remote(max_retries=2)(_in_folder)
         waiting = {remote.remote(os.getcwd(), dict(_settings()), function, job): n for n, job in enumerate(jobs)}
@@ -71,6 +70,18 @@ def _over_ray(function: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterato
     finally:
         if started:
             ray.shutdown()
+
+
+def _start(ray: Any) -> None:
+    """Join the cluster of ``RAY_ADDRESS``, or start one on this machine."""
+    address = os.environ.get("RAY_ADDRESS")
+    alone: dict[str, Any] = {} if address else {"include_dashboard": False}
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **alone)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0]
+        msg = f"Ray did not start ({reason}); on a busy machine try again, or set RAY_ADDRESS to a running cluster"
+        raise CphlocError(msg) from error
 
 
 def _settings() -> Iterator[tuple[str, str]]:

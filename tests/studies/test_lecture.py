@@ -61,7 +61,11 @@ def lecture(work):
     folder.mkdir()
     (folder / "e16-checkerboard.yaml").write_text(STUDIES["e16-checkerboard"].read_text(encoding="utf-8"))
     (folder / "e12-box-volume.yaml").write_text(STUDIES["e12-box-volume"].read_text(encoding="utf-8"))
-    study(folder / "e16-checkerboard.yaml", {"measures": [{"type": "checkerboard", "draws": 1}]})
+    quick = folder / "e16-checkerboard.yaml"
+    quick.write_text(
+        quick.read_text(encoding="utf-8").replace("{type: checkerboard}", "{type: checkerboard, draws: 1}")
+    )
+    study(quick)
     return folder
 
 
@@ -76,9 +80,13 @@ def test_the_page_is_written_from_results_and_says_what_was_not_run(lecture, cap
     assert text.index("e12-box-volume") < text.index("e16-checkerboard")
     assert "**Not run yet**" in text.split("### e12-box-volume")[1].split("###")[0]
     assert "cphloc study e16-checkerboard" in text
+    changed = (lecture / "e16-checkerboard.yaml").read_text(encoding="utf-8").replace("draws: 1", "draws: 2")
+    assert "draws: 2" in changed
     before = {path: path.read_bytes() for path in lecture.rglob("*") if path.is_file()}
     write_page(lecture, "nowhere")
     assert {path: path.read_bytes() for path in lecture.rglob("*") if path.is_file()} == before
+    (lecture / "e16-checkerboard.yaml").write_text(changed, encoding="utf-8")
+    assert write_page(lecture, "nowhere")[1] == {"studies": 2, "run": 0}
 
 
 def test_the_shipped_page_is_that_of_the_shipped_results(work):

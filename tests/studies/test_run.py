@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from cphloc.cli import main
+from cphloc.errors import CphlocError
 from cphloc.studies import jobs
 from cphloc.studies.run import study
 from cphloc.training import train as training
@@ -100,9 +102,12 @@ def test_the_command_prints_table_differences_and_verdict(tiny, capsys):
 @pytest.mark.slow
 def test_on_a_local_ray_the_numbers_are_the_same(tiny, monkeypatch):
     pytest.importorskip("ray")
-    monkeypatch.setenv("PYTHONPATH", str(__import__("pathlib").Path(__file__).parents[2]))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     here, _ = study(tiny, {"seeds": 1}, out="here")
-    there, folder = study(tiny, {"seeds": 1}, out="there", engine="ray")
+    try:
+        there, folder = study(tiny, {"seeds": 1}, out="there", engine="ray")
+    except CphlocError as error:
+        pytest.skip(f"no Ray on this machine: {error}") if "did not start" in str(error) else pytest.fail(str(error))
     assert there.rows == here.rows
     before = {path: path.stat().st_mtime_ns for path in files(folder)}
     assert study(tiny, {"seeds": 1}, out="there", engine="ray")[0].rows == here.rows
