@@ -155,7 +155,7 @@ def _difference(found: dict[str, Any], expected: dict[str, Any]) -> float:
     from torch.utils._pytree import tree_leaves
 
     pairs = zip(tree_leaves(found), tree_leaves(expected), strict=True)
-    return max(float((f - e).abs().max() / e.abs().max().clamp(min=1)) for f, e in pairs)
+    return max(float((f - e).detach().abs().max() / e.detach().abs().max().clamp(min=1)) for f, e in pairs)
 
 
 def _exported(model: Model, window: Tensor) -> Path:

@@ -44,7 +44,7 @@ def reach(geometry: Geometry, target: Geometry, first: int, stop: int) -> tuple[
     Rows are indices of the first axis. Both grids must be parallel.
 
     >>> reach(Geometry.regular((10, 4)), Geometry.regular((20, 4), (0.5, 1.0)), 8, 12)
-    (2, 8)
+    (3, 8)
     """
     ends = np.full((2, geometry.dims), 0.5)
     ends[:, 0] += first, stop - 1
