@@ -47,6 +47,7 @@ class Card(BaseModel):
         rung: of the supervision ladder, for a head.
         loss: what the loss of a head must take.
         channels: image channels of a data set, in order.
+        modality: DICOM's name of a data set's modality; as many as channels where they differ by channel.
         object_size: of a data set, for advice on strides and receptive fields.
         requires: an extra of cphloc that must be installed.
         not_exported: why its tensor part cannot be exported to ONNX, where that is so.

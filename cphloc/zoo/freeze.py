@@ -31,6 +31,7 @@ from cphloc.zoo.names import CARD_FILE, ENTRY_FILE, RECIPE_FILE, WEIGHTS_FILE
 from cphloc.zoo.verify import check_sample
 
 if TYPE_CHECKING:
+    from cphloc.card import Card
     from cphloc.data.case import Case
     from cphloc.zoo.publish import Material
 
@@ -201,7 +202,7 @@ def _facts(material: Material, localizer: Localizer, name: str, version: str, be
         "summary": about.summary,
         "task": recipe.task,
         "dims": recipe.dims,
-        "modality": _listed(material.source.modality),
+        "modality": modalities_of(material.source, recipe.channels),
         "classes": localizer.classes,
         "channels": list(recipe.channels),
         "spacing_mm": recipe.data.spacing_mm,
@@ -242,12 +243,21 @@ def _measured(table: Mapping[str, Any], first: str) -> dict[str, Any]:
     return {"metrics": plain(table["metrics"]), "per_class": per_class}
 
 
+def modalities_of(source: Card, channels: Sequence[str]) -> list[str]:
+    """Of the channels that the model reads, where the data set says which is which; else all of the data set."""
+    all_of_set = _listed(source.modality)
+    if len(all_of_set) != len(source.channels or ()):
+        return all_of_set
+    by_channel = dict(zip(source.channels, all_of_set, strict=True))
+    return list(dict.fromkeys(by_channel[channel] for channel in channels))
+
+
 def _data_facts(material: Material) -> dict[str, Any]:
     source = material.source
     return {
         "name": source.name,
         "licence": source.licence,
-        "citation": " ".join(_listed(source.citation)),
+        "citation": "; ".join(_listed(source.citation)),
         "url": next(iter(_listed(source.url)), None),
         "fingerprint": material.facts["data_fingerprint"],
         "splits": {split: len(material.dataset.cases(split)) for split in ("train", "val", "test")},

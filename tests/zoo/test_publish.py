@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cphloc import recipe as recipes
-from cphloc import yamlio
+from cphloc import registry, yamlio
 from cphloc.errors import CphlocError, InputError
 from cphloc.training import checkpoint
 from cphloc.wiring import build_model
@@ -341,3 +341,16 @@ def test_a_calibrated_model_is_published_as_it_was_evaluated(train_run, zoo):
     assert load(zoo / "tiny" / "1.0.0").temperature == 3.0
     expected = json.loads((zoo / "tiny" / "1.0.0" / "sample" / "expected.json").read_text())
     assert expected["probabilities"]["mass"] == pytest.approx(0.7311, abs=1e-3), "sigmoid of 3 / 3"
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "expected"),
+    [
+        ("sts_petct", ["ct"], ["CT"]),
+        ("sts_petct", ["ct", "pet"], ["CT", "PT"]),
+        ("phantom", ["ct"], ["CT", "MG"]),
+        ("bccd", ["red", "green", "blue"], ["microscopy"]),
+    ],
+)
+def test_an_entry_names_the_modality_of_the_channels_it_reads(name, channels, expected):
+    assert freeze.modalities_of(registry.card("dataset", name), channels) == expected
