@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -102,6 +103,8 @@ def _data(
     flips = list(range(found.dataset.dims - 1)) if found.dataset.laterality else list(range(found.dataset.dims))
     if found.dataset.channels != registry.channels(registry.card("dataset", name)):
         arguments = {**arguments, "channels": list(found.dataset.channels)}
+    if "classes" in inspect.signature(type(found.dataset)).parameters:
+        arguments = {**arguments, "classes": list(found.dataset.classes.values())}
     rounded = None if spacing is None else [round(s, 4) for s in spacing]
     why = "median of the cases" if rounded else "the files state no size: native"
     return [

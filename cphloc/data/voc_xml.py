@@ -18,15 +18,10 @@ def read_voc_boxes(path: Path, classes: Mapping[int, str]) -> tuple[tuple[tuple[
     Raises:
         DataError: the file is damaged, names an unknown class, or holds an inverted box.
     """
-    try:
-        objects = ElementTree.parse(path).getroot().findall("object")
-    except (OSError, ElementTree.ParseError) as error:
-        msg = f"{path}: is no readable VOC annotation ({error}); copy it again"
-        raise DataError(msg) from error
     numbers = {name: number for number, name in classes.items()}
     boxes, found = [], []
-    for number, item in enumerate(objects, start=1):
-        name = (item.findtext("name") or "").strip()
+    for number, item in enumerate(_objects(path), start=1):
+        name = _name(item)
         if name not in numbers:
             hint = did_you_mean(name, numbers) or f"the classes are {', '.join(numbers)}"
             msg = f"{path}: object {number} has the undeclared class '{name}'; {hint}"
@@ -34,6 +29,27 @@ def read_voc_boxes(path: Path, classes: Mapping[int, str]) -> tuple[tuple[tuple[
         boxes.append(_edges(path, number, item))
         found.append(numbers[name])
     return tuple(boxes), tuple(found)
+
+
+def read_voc_classes(path: Path) -> set[str]:
+    """Class names of the objects of one picture.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    return {name for item in _objects(path) if (name := _name(item))}
+
+
+def _objects(path: Path) -> list[ElementTree.Element]:
+    try:
+        return ElementTree.parse(path).getroot().findall("object")
+    except (OSError, ElementTree.ParseError) as error:
+        msg = f"{path}: is no readable VOC annotation ({error}); copy it again"
+        raise DataError(msg) from error
+
+
+def _name(item: ElementTree.Element) -> str:
+    return (item.findtext("name") or "").strip()
 
 
 def _edges(path: Path, number: int, item: ElementTree.Element) -> tuple[float, float, float, float]:

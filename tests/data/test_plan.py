@@ -143,7 +143,7 @@ def voc_folder(root):
             sitk.WriteImage(sitk.GetImageFromArray(colours, isVector=True), str(root / f"JPEGImages/{name}.png"))
             xml = f"<annotation><object><name>cell</name>{box}</object></annotation>"
             (root / f"Annotations/{name}.xml").write_text(xml)
-    return [str(root), "--set", "classes=[cell]"]
+    return [str(root)]
 
 
 def table_folder(root):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 from cphloc.annotation import class_names
 from cphloc.data.case import Case, Marks, marks_or_problem
 from cphloc.data.dataset import Dataset, Split, find_root
-from cphloc.data.voc_xml import read_voc_boxes
+from cphloc.data.voc_xml import read_voc_boxes, read_voc_classes
 from cphloc.errors import DataError
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
@@ -20,11 +21,12 @@ class Voc(Dataset):
 
     Args:
         root: folder that holds these.
-        classes: names of the classes, numbered from 1.
+        classes: names of the classes, numbered from 1; ``None``: those of the training annotations, by alphabet.
         channels: names of the pictures' channels.
 
     Raises:
         NotFoundError: the folder does not exist.
+        DataError: no classes are stated, and no training annotation can be read.
         InputError: classes are not distinct.
     """
 
@@ -33,11 +35,11 @@ class Voc(Dataset):
     def __init__(
         self,
         root: str | None = None,
-        classes: Sequence[str] | Mapping[int, str] = ("object",),
+        classes: Sequence[str] | Mapping[int, str] | None = None,
         channels: Sequence[str] = ("red", "green", "blue"),
     ) -> None:
         self.root = find_root("voc", root, "ImageSets/Main")
-        self.classes = class_names(classes)
+        self.classes = class_names(_annotated_classes(self.root) if classes is None else classes)
         self.channels = tuple(channels)
 
     def _cases(self, split: Split) -> list[Case]:
@@ -50,16 +52,31 @@ def voc_cases(root: Path, split: Split, classes: Mapping[int, str]) -> list[Case
     Raises:
         DataError: a list, picture or annotation is missing or damaged.
     """
+    cases = []
+    for name in _pictures(root, split):
+        marks = marks_or_problem(partial(_marks, root / "Annotations" / f"{name}.xml", classes))
+        cases.append(Case(name, name, (_picture(root, name),), marks))
+    return cases
+
+
+def _pictures(root: Path, split: Split) -> list[str]:
     path = root / "ImageSets" / "Main" / f"{split}.txt"
     if not path.is_file():
         msg = f"{path}: the list of the {split} split is missing; write one picture name per line"
         raise DataError(msg)
-    names = [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
-    cases = []
-    for name in names:
-        marks = marks_or_problem(partial(_marks, root / "Annotations" / f"{name}.xml", classes))
-        cases.append(Case(name, name, (_picture(root, name),), marks))
-    return cases
+    return [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
+
+
+def _annotated_classes(root: Path) -> list[str]:
+    """Class names of the training annotations; a file that cannot be read is named when its case is."""
+    found: set[str] = set()
+    for name in _pictures(root, "train"):
+        with suppress(DataError):
+            found.update(read_voc_classes(root / "Annotations" / f"{name}.xml"))
+    if not found:
+        msg = f"{root / 'Annotations'}: no training annotation names an object; state the classes"
+        raise DataError(msg)
+    return sorted(found)
 
 
 def _marks(path: Path, classes: Mapping[int, str]) -> Marks:

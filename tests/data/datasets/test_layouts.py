@@ -72,6 +72,13 @@ def test_voc_counts_pixels_from_one_and_includes_the_last(tmp_path):
     assert found.box_classes.tolist() == [2, 1]
 
 
+def test_voc_finds_the_classes_that_are_not_stated(tmp_path):
+    root = voc_folder(tmp_path, voc_object("b", 1, 2, 30, 20) + voc_object("a", 5, 5, 5, 5))
+    assert Voc(root).classes == {1: "a", 2: "b"}
+    with pytest.raises(DataError, match="no training annotation names an object; state the classes"):
+        Voc(voc_folder(tmp_path, "<object>"))
+
+
 @pytest.mark.parametrize(
     ("objects", "message"),
     [
