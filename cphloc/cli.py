@@ -87,7 +87,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 
 
 def _print(answer: Answer, as_json: bool) -> None:
-    text = _json(answer.facts) if as_json else answer.text
+    text = _json(answer.facts) if as_json and answer.facts is not None else answer.text
     if text:
         print(text.removesuffix("\n"), flush=True)
 

@@ -18,7 +18,7 @@ class Answer:
 
     Args:
         text: for people.
-        facts: the same for programs, as ``--json`` prints it.
+        facts: the same for programs, as ``--json`` prints it; ``None`` where there is nothing to say.
         exit_code: 0 done, 1 failed, 2 wrong input.
     """
 

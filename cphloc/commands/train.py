@@ -30,13 +30,15 @@ def run(options: argparse.Namespace) -> Answer:
             msg = "--find-lr and --overfit try out a recipe in one process; leave --resume, --devices, --nodes out"
             raise InputError(msg)
         return _find_lr(options) if options.find_lr else _overfit(options)
-    from cphloc.training import allocator
+    from cphloc.training import allocator, processes
 
     allocator.choose()
     from cphloc.training.train import train
 
     scale = {"devices": options.devices, "nodes": options.nodes, "strategy": options.strategy}
     trained = train(options.recipe, overrides(options), resume=options.resume, **scale)
+    if not processes.is_first():  # of several processes one speaks
+        return Answer("", None)
     facts = {"run": trained.id, "folder": str(trained.folder), "metrics": trained.metrics}
     rows = [(name, f"{value:.4g}") for name, value in trained.metrics.items()]
     return Answer(f"{table(rows)}\n\nrun {trained.id} in {trained.folder}", facts)
