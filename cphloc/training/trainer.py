@@ -24,7 +24,7 @@ def run_steps(module: TrainingModule, callbacks: Sequence[L.Callback]) -> None:
     """
     settings = module.settings
     if not torch.cuda.is_available() and settings.strategy != "fsdp":
-        _channels_last(module.model)
+        channels_last(module.model)
     with _quiet_lightning():
         trainer = L.Trainer(
             max_steps=settings.steps - module.step,
@@ -54,7 +54,7 @@ def _strategy(settings: Settings) -> Strategy | str:
     return "ddp"
 
 
-def _channels_last(model: nn.Module) -> None:
+def channels_last(model: nn.Module) -> None:
     """Store kernels with the channels innermost: a fifth to a third faster on a CPU, and the same numbers."""
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     for parameter in model.parameters():

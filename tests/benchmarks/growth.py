@@ -165,7 +165,7 @@ def _listing(count: int) -> Callable[[], Any]:
 def _recipe(heads: int) -> Callable[[], Any]:
     from cphloc.recipe import load
 
-    mask = {"type": "unet", "classes": {1: "a"}}
+    mask = {"type": "unet", "classes": {1: "anterior", 2: "posterior"}}
     source = {
         "task": "segmentation",
         "dims": 3,

@@ -14,12 +14,12 @@ import sys, time, torch
 from cphloc.components.backbone.conv_encoder import ConvEncoder
 from cphloc.components.head.unet import UNet
 from cphloc.model import Model
-from cphloc.training.fit import _channels_last
+from cphloc.training.trainer import channels_last
 torch.manual_seed(0)
 backbone = ConvEncoder(1, 3, (16, 32, 64, 128, 256))
 model = Model(backbone, None, {"mask": UNet(backbone.levels, ["organ"], deep_supervision=False)})
 if sys.argv[1] == "cphloc":
-    _channels_last(model)
+    channels_last(model)
 optimizer = torch.optim.SGD(model.parameters(), 0.01)
 image, target = torch.randn(2, 1, 64, 64, 32), torch.randint(0, 2, (2, 64, 64, 32))
 for _ in range(int(sys.argv[2])):
