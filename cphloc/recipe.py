@@ -137,7 +137,7 @@ class Recipe(_Strict):
     data: Data
     model: ModelBlocks
     train: Train = Field(default_factory=Train)
-    from_: str | None = Field(None, alias="from", description="entry whose weights training starts from")
+    from_: str | None = Field(None, alias="from", description="entry or run whose weights training starts from")
     freeze: list[str] = Field([], description="patterns of parameters that stay as they are")
 
     _tree: Node | None = PrivateAttr(None)

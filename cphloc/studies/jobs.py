@@ -10,13 +10,13 @@ import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cphloc.metrics.direction import lower_is_better
 from cphloc.paths import atomic
-from cphloc.recipe import Recipe
+from cphloc.recipe import Recipe, load
 from cphloc.studies.study import Cell, Study, make_measures
 
 
@@ -69,7 +69,7 @@ def together(jobs: list[Job]) -> list[list[Job]]:
     """Jobs that share a recipe belong together, so that no two workers of a cluster train it at once."""
     groups: dict[Any, list[Job]] = {}
     for number, job in enumerate(jobs):
-        recipes = tuple(recipe.sha256 for recipe in _recipes(job))
+        recipes = tuple(recipe.sha256 for recipe in _recipes(_root(job)))
         groups.setdefault(recipes or number, []).append(job)
     return list(groups.values())
 
@@ -128,13 +128,16 @@ def _trained(job: Job, recipe: Recipe) -> Any:
     from cphloc.training.run import Place, Run
     from cphloc.training.train import train
 
-    home = job.folder / "runs" / recipe.sha256[:16]
+    before = _before(job)
+    home = job.folder / "runs" / _hash([recipe.sha256, _question(before)] if before else recipe.sha256)[:16]
     for folder in sorted(path.parent for path in home.glob("*/*/recipe.yaml")):
         if (folder / "metrics.json").is_file():
             return Run.open(folder)
         if (folder / "last.safetensors").is_file():
             return train(resume=folder)
     shutil.rmtree(home, ignore_errors=True)
+    if before:
+        recipe = load(recipe.to_plain(), {"from": str(_chosen(before).folder)})
     experiment = f"cphloc/study/{job.study.name}"
     return train(recipe, place=Place(home, experiment, job.name, job.parent, pictures=False))
 
@@ -143,15 +146,33 @@ def _recipes(job: Job) -> list[Recipe]:
     return job.cell.recipes(job.study.name, job.seed, job.study.text.vary)
 
 
+def _before(job: Job) -> Job | None:
+    """The job from whose weights this one starts."""
+    cells = (cell for cell in job.study.cells if (cell.arm, cell.at) == (job.cell.after, job.cell.at))
+    return next((replace(job, cell=cell) for cell in cells), None)
+
+
+def _root(job: Job) -> Job:
+    """The first job of those that start from each other."""
+    before = _before(job)
+    return _root(before) if before else job
+
+
 def _question(job: Job) -> str:
     """Hash of all that decides the numbers of a job."""
+    before = _before(job)
     asked: Mapping[str, Any] = {
         "recipes": [recipe.sha256 for recipe in _recipes(job)],
         "measures": job.study.measures_of(job.cell.arm),
         "by": job.cell.tune.by if job.cell.tune else None,
         "seed": job.seed,
+        "after": _question(before) if before else None,
     }
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    return _hash(asked)
+
+
+def _hash(plain: Any) -> str:
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def _plain(value: float) -> float | None:

@@ -26,6 +26,9 @@ from cphloc.report import position, problems_of
 EVALUATION = {"type": "evaluation"}
 """What is measured where a study does not say."""
 
+_NOT_OVERRIDES = ("recipe", "tune", "after")
+"""Keys of an arm that are no keys of a recipe."""
+
 _ARMS = "arms"
 """Key of a measure that names the arms it is for."""
 
@@ -62,7 +65,7 @@ class Text(_Strict):
     setup: str = Field("", description="what is done, for people")
     base: str | dict[str, Any] | None = Field(None, description="recipe that all arms start from; null: no model")
     overrides: dict[str, Any] = Field({}, description="values by dotted key, for all arms")
-    arms: dict[str, Any] = Field({}, description="by name: overrides by dotted key, or another recipe")
+    arms: dict[str, Any] = Field({}, description="by name: overrides by dotted key, 'tune', 'after'; or another recipe")
     seeds: PositiveInt | list[NonNegativeInt] = Field(5, description="how many, or which")
     vary: list[str] = Field(["train.seed"], description="keys that take the seed")
     grid: dict[str, list[Any]] = Field({}, description="one dotted key and its values; every arm runs at each")
@@ -79,12 +82,16 @@ class Cell:
     Args:
         arm: its name.
         at: value of the grid; ``None`` without one.
-        recipes: one, or one per value to choose from; none in a study without models.
+        tune: a value to choose on validation cases.
+        after: an earlier arm, from whose weights this one starts.
+        base: the recipe it starts from; ``None`` in a study without models.
+        overrides: what it changes of that.
     """
 
     arm: str
     at: Any = None
     tune: Tune | None = None
+    after: str | None = None
     base: Any = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
@@ -193,11 +200,12 @@ def _cells(tree: Node, folder: Path) -> Iterator[Cell]:
     points = [dict(zip((key for key, _ in grid), point, strict=True)) for point in itertools.product(*_lists(grid))]
     for (name, arm), point in itertools.product(arms.items(), points):
         stated = dict(arm.children) if isinstance(arm.value, dict) else {}
-        recipe = arm if isinstance(arm.value, str) else stated.pop("recipe", base)
-        tune = stated.pop("tune", None)
+        own = {key: stated.pop(key, None) for key in _NOT_OVERRIDES}
+        recipe = arm if isinstance(arm.value, str) else own["recipe"] or base
+        tune = own["tune"] and Tune.model_validate(own["tune"].plain)
+        after = own["after"] and own["after"].plain
         at = next((_label(node.plain) for node in point.values()), None)
-        overrides = {**common, **stated, **point}
-        yield Cell(name, at, tune and Tune.model_validate(tune.plain), _source(recipe, folder), overrides)
+        yield Cell(name, at, tune, after, _source(recipe, folder), {**common, **stated, **point})
 
 
 def _label(value: Any) -> Any:
@@ -232,6 +240,12 @@ def _own_problems(tree: Node, text: Text) -> Iterator[Problem]:
                 fix = did_you_mean(name.split("/")[0], arms) or f"arms: {', '.join(arms)}"
                 yield Problem(position(tree, path), dotted(path), f"no arm '{name}'", fix)
 
+    for number, (name, arm) in enumerate(text.arms.items()):
+        after = arm.get("after") if isinstance(arm, dict) else None
+        if after is not None and after not in arms[:number]:
+            fix = f"name one of the arms above it: {', '.join(arms[:number]) or 'there is none'}"
+            path = (_ARMS, name, "after")
+            yield Problem(position(tree, path), dotted(path), f"'{after}' is no earlier arm", fix)
     for number, pair in enumerate(text.compare):
         yield from unknown(pair, ("compare", number))
     for number, measure in enumerate(text.measures):

@@ -100,9 +100,9 @@ def _check_best(best: str, names: Iterable[str]) -> None:
 
 
 def _start_from(model: Model, spec: str) -> None:
-    """Take over the weights of a zoo entry, and say what was taken."""
-    from cphloc.zoo.load import load as load_entry
+    """Take over the weights of a zoo entry or of a run, and say what was taken."""
+    from cphloc.training.evaluate import open_localizer
 
-    report = take_over(model, load_entry(spec, device="cpu").model.state_dict(), spec)
+    report = take_over(model, open_localizer(spec)[0].model.state_dict(), spec)
     if processes.is_first():
         print(f"from {spec}: {report}", file=sys.stderr)

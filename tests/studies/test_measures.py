@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 
 from cphloc import registry
@@ -20,7 +21,7 @@ from cphloc.metrics.segmentation import dice
 from cphloc.studies.measured import Trained
 from cphloc.studies.measures.attention import best_dice_on_grid, loss_floor
 from cphloc.studies.measures.detection import PrecisionBySize, hits, within
-from cphloc.studies.measures.geometry import BoxVolume, Checkerboard, Lesion
+from cphloc.studies.measures.geometry import AnnotatedVolume, BoxVolume, Checkerboard, Lesion
 from cphloc.studies.measures.kernels import EDGE, Kernels, convolved
 from cphloc.studies.measures.screening import SimulatedReader, hit_share, independent_prompts
 
@@ -63,6 +64,20 @@ def test_e12_a_turned_ellipsoid_is_overstated_by_more_and_its_volume_is_exact():
     spiky = Lesion.draw("spiculated", np.random.default_rng(0))
     assert 4 / 3 * math.pi < spiky.volume < 4 / 3 * math.pi * 1.8**3
     assert spiky.grown(2).volume == pytest.approx(8 * spiky.volume)
+
+
+def test_of_what_experts_outlined_the_largest_object_is_measured(tmp_path):
+    """A staircase of 6 voxels in a box of 9, beside a lone voxel: 9 / 6 - 1 = 50 %."""
+    mask = np.zeros((12, 8), np.uint8)
+    mask[0:3, 0:3] = np.tril(np.ones((3, 3)))
+    mask[10, 6] = 1
+    for name, picture in (("image", np.arange(96, dtype=np.uint8).reshape(12, 8)), ("mask", mask)):
+        sitk.WriteImage(sitk.GetImageFromArray(picture), tmp_path / f"{name}.png")
+    (tmp_path / "cases.csv").write_text("id,image,mask,split\na,image.png,mask.png,train\n")
+    block = {"type": "image_folder", "root": str(tmp_path), "classes": {1: "stairs"}, "dims": 2}
+    found = AnnotatedVolume(block, parts=1)(Trained(0))
+    assert found["stairs, box"]["volume_percent_error"] == pytest.approx(50)
+    assert found["stairs, pi/6 of the box"]["volume_percent_error"] == pytest.approx(50 * math.pi / 2 - 100)
 
 
 def test_e13_no_union_of_cells_overlaps_more_than_the_bound():

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from cphloc.cli import main
 from cphloc.errors import CphlocError
@@ -78,6 +80,23 @@ def test_a_value_is_chosen_on_validation_cases(tiny):
     chosen = json.loads((tiny.parent / "s" / found["run"] / "metrics.json").read_text())
     assert len(runs) == 2
     assert chosen["val/brier"] == min(runs)
+
+
+def test_an_arm_starts_from_the_weights_of_an_earlier_one(tiny):
+    after = "  again: {after: convolutional, train.optimizer.lr: 1.0e-12}\nseeds: 1"
+    tiny.write_text(tiny.read_text().replace("seeds: 2", after))
+    checked = jobs.jobs_of(study_of(tiny), tiny.parent / "s")
+    assert [[job.name for job in group] for group in jobs.together(checked)] == [
+        ["convolutional, seed 0", "again, seed 0"],
+        ["fully connected, seed 0"],
+    ]
+    again, first = (
+        load_file(tiny.parent / "s" / jobs.run(job)["run"] / "best.safetensors") for job in (checked[2], checked[0])
+    )
+    weights = [name for name in first if name.endswith(("weight", "bias"))]  # batch norm goes on counting
+    assert len(weights) > 5
+    for name in weights:
+        np.testing.assert_allclose(again[name], first[name], rtol=1e-3, atol=1e-6)
 
 
 def study_of(path):

@@ -84,6 +84,13 @@ def test_a_condition_that_decides_nothing(tiny, condition, told):
         load(tiny)
 
 
+@pytest.mark.parametrize("named", ["fully connected", "convolutional", "nothing"])
+def test_an_arm_can_only_start_from_an_earlier_one(tiny, named):
+    tiny.write_text(tiny.read_text().replace("convolutional: {}", f"convolutional: {{after: {named}}}"))
+    with pytest.raises(RecipeError, match=rf"tiny.yaml:14.*arms.convolutional.after.*'{named}' is no earlier arm"):
+        load(tiny)
+
+
 def test_an_unknown_study():
     with pytest.raises(NotFoundError, match="no study 'e99'"):
         load("e99")

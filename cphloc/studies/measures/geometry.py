@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cphloc.argument_types import NonNegativeFloat, PositiveInt
+from cphloc import registry
+from cphloc.argument_types import NonNegativeFloat, Plain, PositiveInt
+from cphloc.data.case import read_case
+from cphloc.data.dataset import SPLITS
 from cphloc.studies.measured import Trained, Values
 
 Shape = Literal["ball", "ellipsoid", "spiculated"]
@@ -56,6 +61,47 @@ class BoxVolume:
             name: {"volume_percent_error": float(np.mean(bias[name])), "wrong_sign": float(np.mean(wrong[name]))}
             for name in bias
         }
+
+
+class AnnotatedVolume:
+    """Volume of what experts outlined, from its box and from the ellipsoid in the box (pi/6 whd), against the mask.
+
+    Of every class of a case the largest object is measured. A seed takes every ``parts``-th case, so that seeds hold
+    different patients.
+
+    Args:
+        dataset: block of a data set with masks, ``{type: sts_petct, channels: [ct]}``.
+        parts: in how many the cases of all splits are dealt out.
+    """
+
+    def __init__(self, dataset: Mapping[str, Plain], parts: PositiveInt = 5) -> None:
+        self.dataset, self.parts = dict(dataset), parts
+
+    def __call__(self, trained: Trained) -> Values:
+        """``volume_percent_error`` (mean, signed) of each way of measuring each class."""
+        dataset = registry.resolve("dataset", self.dataset["type"])(
+            **{key: value for key, value in self.dataset.items() if key != "type"}
+        )
+        cases = [case for split in SPLITS for case in dataset.cases(split)]
+        bias: dict[str, list[float]] = {}
+        for case in cases[trained.seed % self.parts :: self.parts]:
+            _, annotation = read_case(case, dataset.dims)
+            for number, name in dataset.classes.items():
+                if (fill := fill_of_box(annotation.mask == number)) is not None:
+                    bias.setdefault(f"{name}, box", []).append(100 / fill - 100)
+                    bias.setdefault(f"{name}, pi/6 of the box", []).append(100 * math.pi / 6 / fill - 100)
+        return {name: {"volume_percent_error": float(np.mean(found))} for name, found in bias.items()}
+
+
+def fill_of_box(mask: np.ndarray) -> float | None:
+    """Share of its tight box that the largest object of ``mask`` fills; ``None`` where there is none.
+
+    >>> fill_of_box(np.array([[1, 0, 0], [1, 1, 0], [0, 0, 0]], bool))
+    0.75
+    """
+    labels, count = ndimage.label(mask, np.ones((3,) * mask.ndim))
+    objects = (labels[box] == number for number, box in enumerate(ndimage.find_objects(labels), 1))
+    return max(objects, key=np.count_nonzero).mean().item() if count else None
 
 
 class Lesion:
