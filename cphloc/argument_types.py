@@ -29,5 +29,5 @@ UnitInterval = Annotated[float, Ge(0), Le(1)]
 PerAxis = PositiveInt | Sequence[PositiveInt]
 """One number for every axis, or one per axis in array order."""
 
-Plain = bool | int | float | str | Sequence[int | float] | Mapping[str, str]
+Plain = bool | int | float | str | Sequence[int | float | str] | Mapping[str, str]
 """A value of some other component's argument, which is checked where that component is made."""
