@@ -34,6 +34,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "backbone/graph_conv": {"widths": [4, 8]},
     "backbone/mlp": {"size": [SIDE] * 3, "widths": [8]},
     "backbone/monai_segresnet": {"filters": 8, "blocks": [1, 1]},
+    "backbone/parallel_conv": {"filters": 2},
     "backbone/timm": {"name": "test_resnet", "out_indices": [0, 1]},
     "neck/bifpn": {"channels": 4},
     "neck/fpn": {"channels": 4, "extra_levels": 1},

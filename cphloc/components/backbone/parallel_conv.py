@@ -1,0 +1,56 @@
+"""Convolutions of several window sizes side by side: the text CNN, on anything that has axes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cphloc.argument_types import PerAxis, PositiveInt
+from cphloc.levels import Level, Levels
+from cphloc.ops.layers import conv_type, initialize, per_axis
+
+
+class ParallelConvolutions(nn.Module):
+    """One layer of windows of several sizes, each with filters of its own, all answers of a place together.
+
+    In 1-D over the vectors of words, with the head `gmp` above it, this is the text CNN: 3 sizes of 100 filters give
+    300 features, and what is greatest over time decides. Windows that reach beyond the border see zeros there, so that
+    an input may be shorter than a window.
+
+    Args:
+        in_channels: image channels, or numbers that stand for a word (wired).
+        dims: spatial axes (wired).
+        kernels: window sizes, one number or one per axis for each.
+        filters: of each window size.
+
+    Shapes:
+        ``(N, in_channels, *S)`` to one level ``(N, filters * len(kernels), *S)``.
+
+    Reference: Kim 2014, arXiv:1408.5882.
+
+    >>> backbone = ParallelConvolutions(in_channels=8, dims=1)
+    >>> backbone(torch.rand(1, 8, 20))[0].shape
+    torch.Size([1, 300, 20])
+    """
+
+    def __init__(
+        self, in_channels: int, dims: int, kernels: Sequence[PerAxis] = (3, 4, 5), filters: PositiveInt = 100
+    ) -> None:
+        super().__init__()
+        self.windows = nn.ModuleList(
+            conv_type(dims)(in_channels, filters, per_axis(kernel, dims)) for kernel in kernels
+        )
+        self.levels: Levels = (Level(filters * len(self.windows), (1,) * dims),)
+        initialize(self)
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        """The only level, at full resolution."""
+        return (torch.cat([window(_padded(x, window.kernel_size)) for window in self.windows], 1).relu(),)
+
+
+def _padded(x: Tensor, kernel: Sequence[int]) -> Tensor:
+    """With so many zeros around that a window gives one answer for every place; an even one reaches further ahead."""
+    return functional.pad(x, [margin for size in reversed(kernel) for margin in ((size - 1) // 2, size // 2)])
