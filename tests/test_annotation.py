@@ -36,6 +36,16 @@ def test_a_weaker_rung_never_gives_a_stronger_one():
     assert [a.rung for a in (boxes, region, label, Annotation())] == [Rung.BOXES, Rung.REGION, Rung.LABEL, None]
 
 
+def test_boxes_become_the_mask_of_the_lectures_scan_and_come_back():
+    shape = (200, 512, 512)
+    boxes = np.array([[10, 20, 30, 40, 60, 90], [100, 300, 200, 150, 400, 512]], np.float32)
+    mask = mask_of(boxes, np.array([1, 1]), shape)
+    assert mask.shape == shape
+    assert mask.sum() == 30 * 40 * 60 + 50 * 100 * 312
+    assert np.array_equal(boxes_of(mask)[0], boxes)
+    assert not mask_of(np.zeros((0, 6), np.float32), np.zeros(0, np.int64), shape).any()
+
+
 def test_no_object_is_not_the_same_as_nobody_looked():
     empty = Annotation(boxes=np.zeros((0, 4)), box_classes=np.zeros(0, int)).completed((4, 4), 2)
     assert empty.label.tolist() == [0.0, 0.0]

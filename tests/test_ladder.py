@@ -6,16 +6,21 @@ annotated. Attention, detector and U-Net share a backbone and a neck.
 
 from __future__ import annotations
 
+from itertools import islice
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from cphloc.annotation import Annotation
+from cphloc.annotation import Annotation, Rung
 from cphloc.data.phantom import Scene, draw_phantom
+from cphloc.data.pipeline import Pipeline
 from cphloc.model import Model
+from cphloc.recipe import load
 from cphloc.targets import Targets
-from cphloc.wiring import build
+from cphloc.training.optim import build_optimizer
+from cphloc.wiring import build, build_model
 
 SIZES = {2: (32, 32), 3: (16, 16, 16)}
 SMALL = {"model.backbone.widths": [4, 8, 8], "model.neck.channels": 8, "model.heads.boxes.channels": 8}
@@ -104,6 +109,28 @@ def test_the_three_train_together(dims):
         course.append({head: of_head(found, head).item() for head in LEARNS_FROM})
     for head in LEARNS_FROM:
         assert course[-1][head] < 0.8 * course[0][head], (head, course[0][head], course[-1][head])
+
+
+@both
+def test_one_recipe_trains_the_three_on_a_data_set_of_masks_boxes_regions_and_labels(dims):
+    size = [32] * dims if dims == 2 else [8, 32, 32]
+    scene = {"size": size, "patch": size, "objects": [1, 1], "diameter_mm": [6, 8], "workers": 0}
+    data = {f"data.{key}": value for key, value in scene.items()} | {"data.cases": {"train": 24, "val": 0, "test": 0}}
+    recipe = load(f"systems/multitask{dims}d-phantom", {**SMALL, **data})
+    torch.manual_seed(0)
+    pipeline, model = Pipeline.from_recipe(recipe), build_model(recipe)
+    rungs = [case.annotation.rung for case in pipeline.cases("train")]
+    assert [rungs.count(rung) for rung in Rung] == [4, 8, 6, 6]
+    optimizer = build_optimizer(model, "AdamW", lr=3e-3)
+    course = []
+    for batch in islice(pipeline.batches(8), 40):
+        found = model.loss(model.raws(batch.image), batch.targets)
+        optimizer.zero_grad()
+        found["loss"].backward()
+        optimizer.step()
+        course.append([of_head(found, head).item() for head in LEARNS_FROM])
+    first, last = np.mean(course[:8], axis=0), np.mean(course[-8:], axis=0)
+    assert (last < 0.9 * first).all(), dict(zip(LEARNS_FROM, zip(first, last, strict=True), strict=True))
 
 
 @both

@@ -6,6 +6,8 @@ Most live beside the code they guard; the table says where. Those that concern n
 from __future__ import annotations
 
 import ast
+import itertools
+import math
 from pathlib import Path
 
 import numpy as np
@@ -124,7 +126,8 @@ CAUGHT_BY = {
     ],
     26: [
         "ops/test_receptive_field::resnets_of_torchvision_have_the_computed_fields",
-        "ops/test_receptive_field::vgg16_has_the_published_field_and_padding",
+        "ops/test_receptive_field::vgg16_has_the_published_fields_and_padding",
+        "ops/test_receptive_field::resnets_whose_stride_is_in_the_first_convolution_of_a_block_see_more",
     ],
     27: [
         "test_pitfalls::a_transposed_convolution_is_the_adjoint_of_the_convolution",
@@ -251,6 +254,16 @@ def test_transposed_convolutions_of_the_textbook(stride, padding, expected):
     x = torch.tensor([[[[0.0, 1.0], [2.0, 3.0]]]])
     up.weight.data = x
     assert up(x)[0, 0].tolist() == expected
+
+
+@both
+@pytest.mark.parametrize(("kernel", "covered"), [(2, [1]), (3, [1, 2])])
+def test_a_kernel_larger_than_its_stride_covers_some_voxels_more_often(dims, kernel, covered):
+    """The checkerboard: along each axis 1 or 2 kernels of three meet at stride two, but exactly one kernel of two."""
+    up = conv_transpose_type(dims)(1, 1, kernel, 2, bias=False)
+    nn.init.ones_(up.weight)
+    inner = up(torch.ones(1, 1, *[6] * dims))[(..., *[slice(1, -1)] * dims)]
+    assert inner.unique().tolist() == sorted({math.prod(c) for c in itertools.product(covered, repeat=dims)})
 
 
 @both

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from cphloc.annotation import class_names
 from cphloc.errors import InputError
 from cphloc.levels import Levels
 from cphloc.ops.anchors import grid_anchors
 from cphloc.ops.assign import IGNORED
 from cphloc.ops.boxes import decode, encode
-from cphloc.ops.dense_prediction import PRIOR_BIAS, Towers, as_rows, predictor
-from cphloc.ops.detections import best, from_levels
-from cphloc.targets import Prediction, Targets
+from cphloc.ops.dense_prediction import PRIOR_BIAS, DenseHead, Towers, as_rows, predictor
+from cphloc.ops.detections import Suppression, best
+from cphloc.targets import Targets
 
 
 class AnchorOutput(NamedTuple):
@@ -27,7 +26,7 @@ class AnchorOutput(NamedTuple):
     deltas: tuple[Tensor, ...]
 
 
-class AnchorHead(nn.Module, ABC):
+class AnchorHead(DenseHead):
     """What `retina`, `dense_box` and the region proposals of `faster_rcnn` share.
 
     A subclass says in `assign` which anchor answers for which box, and may choose in `counted` which anchors take part
@@ -42,10 +41,8 @@ class AnchorHead(nn.Module, ABC):
         loss: takes scores.
         box_loss: takes boxes.
         box_weight: weight of the box loss.
-        score_threshold: detections at or below are dropped.
-        nms_threshold: IoU above which the lower-scored box of a class is dropped.
+        suppression: makes one detection of the many that find the same object.
         per_level: best candidates taken from each level.
-        detections: boxes kept per image.
 
     Raises:
         InputError: the anchors do not fit the levels.
@@ -61,23 +58,12 @@ class AnchorHead(nn.Module, ABC):
         loss: nn.Module,
         box_loss: nn.Module,
         box_weight: float,
-        score_threshold: float,
-        nms_threshold: float,
+        suppression: Suppression,
         per_level: int,
-        detections: int,
     ) -> None:
-        super().__init__()
+        super().__init__(levels, classes, loss, box_loss, box_weight, suppression, per_level)
         _check(sizes, levels)
-        self.classes = class_names(classes)
-        self.levels = levels
         self.sizes = sizes
-        self.criterion = loss
-        self.box_criterion = box_loss
-        self.box_weight = box_weight
-        self.score_threshold = score_threshold
-        self.nms_threshold = nms_threshold
-        self.per_level = per_level
-        self.detections = detections
         dims, anchors = levels[0].dims, len(sizes[0])
         self.towers = Towers(levels, channels, convolutions, branches=2)
         self.score = predictor(channels, anchors * len(self.classes), dims, PRIOR_BIAS)
@@ -141,16 +127,9 @@ class AnchorHead(nn.Module, ABC):
         for scores, deltas, anchors in zip(raw.scores, raw.deltas, self.anchors(raw), strict=True):
             score = as_rows(scores[image : image + 1], len(self.classes))[0].float().sigmoid()
             delta = as_rows(deltas[image : image + 1], anchors.shape[1])[0]
-            at, classes, value = best(score, self.score_threshold, self.per_level)
+            at, classes, value = best(score, self.suppression.score_threshold, self.per_level)
             found.append((decode(delta[at], anchors[at]), value, classes))
         return found
-
-    def decode(self, raw: AnchorOutput) -> Prediction:
-        """Detections of every image; boxes may reach beyond it."""
-        images = range(len(raw.scores[0]))
-        return Prediction(
-            detections=[from_levels(self.candidates(raw, i), self.nms_threshold, self.detections) for i in images]
-        )
 
 
 def _check(sizes: Sequence[Sequence[Sequence[float]]], levels: Levels) -> None:

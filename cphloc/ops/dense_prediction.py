@@ -1,17 +1,65 @@
-"""What heads that predict at every cell share: convolutional towers, first biases, and maps read as rows."""
+"""What heads that predict at every cell share: settings, convolutional towers, first biases, maps read as rows."""
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
+from cphloc.annotation import class_names
 from cphloc.levels import Levels
+from cphloc.ops.detections import Suppression, joined
 from cphloc.ops.layers import ConvBlock, conv_type, initialize
+from cphloc.targets import Prediction
 
 PRIOR = 0.01
 PRIOR_BIAS = -math.log((1 - PRIOR) / PRIOR)
 """First bias of a score, -4.59512: nearly every cell is background, so training starts there (Lin et al. 2017)."""
+
+
+class DenseHead(nn.Module, ABC):
+    """A head whose every cell may find an object, on every level: what all of them are told, and how they decode.
+
+    Args:
+        levels: the pyramid.
+        classes: foreground classes.
+        loss: takes scores.
+        box_loss: takes boxes.
+        box_weight: weight of the box loss.
+        suppression: makes one detection of the many that find the same object.
+        per_level: best candidates taken from each level.
+    """
+
+    def __init__(
+        self,
+        levels: Levels,
+        classes: Mapping[int, str] | Sequence[str],
+        loss: nn.Module,
+        box_loss: nn.Module,
+        box_weight: float,
+        suppression: Suppression,
+        per_level: int,
+    ) -> None:
+        super().__init__()
+        self.classes = class_names(classes)
+        self.levels = levels
+        self.criterion = loss
+        self.box_criterion = box_loss
+        self.box_weight = box_weight
+        self.suppression = suppression
+        self.per_level = per_level
+
+    @abstractmethod
+    def candidates(self, raw: Any, image: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """The best boxes ``(n, 2 D)``, scores and classes ``(n,)`` of one image, per level."""
+
+    def decode(self, raw: Any) -> Prediction:
+        """Detections of every image; boxes may reach beyond it."""
+        images = range(len(raw.scores[0]))
+        return Prediction(detections=[self.suppression(*joined(self.candidates(raw, i))) for i in images])
 
 
 class Towers(nn.Module):

@@ -54,14 +54,15 @@ def soft_nms(
     threshold: float = 0.3,
     sigma: float = 0.5,
     min_score: float = 0.001,
+    limit: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Soft suppression (Bodla et al. 2017): lower the score of overlapping boxes instead of dropping them.
 
     ``linear`` multiplies by ``1 - IoU`` where IoU exceeds ``threshold``, ``gaussian`` by ``exp(-IoU² / sigma)``.
 
     Returns:
-        indices ``(kept,)`` int64 in the order chosen, and the lowered scores ``(kept,)``; those below ``min_score``
-        are dropped.
+        indices ``(kept,)`` int64 by falling lowered score, and these scores ``(kept,)``; at most ``limit``, and none
+        at or below ``min_score``.
 
     Raises:
         InputError: a coordinate or score is not finite, or a box is inverted.
@@ -73,10 +74,10 @@ def soft_nms(
         factor = torch.where(classes[:, None] == classes, factor, 1.0)
     left = scores.float().clone()
     kept, lowered = [], []
-    for _ in range(len(boxes)):
+    for _ in range(len(boxes) if limit is None else min(limit, len(boxes))):
         best = int(left.argmax())
         score = float(left[best])
-        if score < min_score:
+        if score <= min_score:
             break
         kept.append(best)
         lowered.append(score)

@@ -15,7 +15,7 @@ from cphloc.levels import Levels
 from cphloc.ops.anchors import CELLS_ACROSS
 from cphloc.ops.assign import assign_max_iou
 from cphloc.ops.boxes import decode, encode, overlap, overlap_matrix
-from cphloc.ops.detections import best, suppressed
+from cphloc.ops.detections import Suppression, best, joined
 from cphloc.ops.proposals import sliding_proposals
 from cphloc.ops.sampling import balanced
 from cphloc.targets import Detections, Prediction, Targets
@@ -54,9 +54,7 @@ class RegionHead(nn.Module, ABC):
         positive_fraction: at most this share of them shows an object.
         high: from this IoU on a region shows the object.
         box_high: from this IoU on its box is corrected.
-        score_threshold: detections at or below are dropped.
-        nms_threshold: IoU above which the lower-scored box of a class is dropped.
-        detections: boxes kept per image.
+        suppression: makes one detection of the many that find the same object.
     """
 
     def __init__(
@@ -72,9 +70,7 @@ class RegionHead(nn.Module, ABC):
         positive_fraction: float,
         high: float,
         box_high: float,
-        score_threshold: float,
-        nms_threshold: float,
-        detections: int,
+        suppression: Suppression,
     ) -> None:
         super().__init__()
         self.classes = class_names(classes)
@@ -86,9 +82,7 @@ class RegionHead(nn.Module, ABC):
         self.samples = samples
         self.positive_fraction = positive_fraction
         self.high, self.box_high = high, box_high
-        self.score_threshold = score_threshold
-        self.nms_threshold = nms_threshold
-        self.detections = detections
+        self.suppression = suppression
         dims = levels[0].dims
         self.score = nn.Linear(features, len(self.classes) + 1)
         self.delta = nn.Linear(features, len(self.classes) * 2 * dims)
@@ -156,8 +150,7 @@ class RegionHead(nn.Module, ABC):
         for regions in raw.proposals[image].split(CHUNK):
             features = self.describe(pyramid, [regions])
             scores = self.score(features).float().softmax(dim=1)[:, 1:]
-            at, classes, value = best(scores, self.score_threshold, scores.numel())
+            at, classes, value = best(scores, self.suppression.score_threshold, scores.numel())
             deltas = self.delta(features).unflatten(1, (len(self.classes), -1))[at, classes - 1]
             found.append((decode(deltas / self.delta_weight, regions[at]), value, classes))
-        boxes, scores, classes = (torch.cat(column) for column in zip(*found, strict=True))
-        return suppressed(boxes, scores, classes, self.nms_threshold, self.detections)
+        return self.suppression(*joined(found))

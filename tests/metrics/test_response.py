@@ -12,6 +12,7 @@ import cphloc.data
 from cphloc import cli
 from cphloc.errors import InputError
 from cphloc.metrics.response import doubling_time, follow_up, longest_diameter_mm, recist, sum_of_diameters_mm
+from cphloc.metrics.segmentation import volume_ml
 
 
 def disc(radius: float, shape: tuple[int, int] = (61, 61)) -> np.ndarray:
@@ -54,6 +55,18 @@ def test_doubling_times() -> None:
 
 def test_volume_doubles_where_the_diameter_grows_by_26_percent() -> None:
     assert doubling_time(1, 1.26**3, 100) == pytest.approx(100, rel=0.01)
+
+
+@pytest.mark.parametrize(("diameter", "volume", "category"), [(0.7, -0.657, "PR"), (1.2, 0.728, "PD")])
+def test_recists_limits_in_volume(diameter, volume, category) -> None:
+    """-30 % and +20 % of the diameter are -65.7 % and +72.8 % of the volume."""
+
+    def ball(radius: float) -> np.ndarray:
+        return (((np.indices((101,) * 3) - 50) / radius) ** 2).sum(axis=0) <= 1
+
+    before, after = (volume_ml(ball(radius), (1.0,) * 3) for radius in (40, 40 * diameter))
+    assert after / before - 1 == pytest.approx(volume, abs=5e-3)
+    assert recist([80, 80 * diameter]) == category
 
 
 @pytest.mark.parametrize("depth", [None, 1, 3], ids=["2-D", "one slice", "three slices"])

@@ -89,6 +89,13 @@ def test_volume_of_a_ball_of_ten_voxels_radius() -> None:
     assert volume_ml(ball, (1.0, 1.0, 1.0)) / 4.18879 - 1 == pytest.approx(-0.0047, abs=1e-4)
 
 
+def test_a_sphere_of_ten_millimetres_holds_half_a_millilitre_and_half_of_its_box() -> None:
+    grid = (np.indices((80, 80, 80)) + 0.5) / 8 - 5  # voxels of an eighth of a millimetre
+    sphere = (grid**2).sum(axis=0) <= 25
+    assert volume_ml(sphere, (0.125,) * 3) == pytest.approx(0.5236, rel=1e-3)
+    assert sphere.mean() == pytest.approx(0.524, abs=1e-3)
+
+
 def test_volume_errors_are_signed_and_undefined_without_reference() -> None:
     small, large = np.zeros((10, 10, 10), bool), np.zeros((10, 10, 10), bool)
     small[:5], large[:] = True, True

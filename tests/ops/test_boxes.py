@@ -55,6 +55,20 @@ def test_overlap_of_two_boxes_gives_the_formulas_value(a, b, expected):
     assert_close(torch.stack([overlap(a, b, m) for m in ("iou", "giou", "diou")]), torch.tensor(expected).float())
 
 
+@pytest.mark.parametrize("dims", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("lo", "hi", "expected"),
+    [
+        (0.1, 1.1, [0.818, 0.681, 0.574]),  # shifted by a tenth along every axis
+        (0.2, 1.2, [0.667, 0.471, 0.344]),
+        (0.1, 0.9, [0.8, 0.64, 0.512]),  # shrunk to four fifths around its centre
+    ],
+)
+def test_the_same_error_costs_more_overlap_with_every_dimension(dims, lo, hi, expected):
+    one, other = torch.tensor([0.0] * dims + [1.0] * dims), torch.tensor([lo] * dims + [hi] * dims)
+    assert overlap(one, other).item() == pytest.approx(expected[dims - 1], abs=5e-4)
+
+
 @pytest.mark.parametrize(
     ("measure", "oracle"),
     [

@@ -26,11 +26,37 @@ def test_resnets_of_torchvision_have_the_computed_fields(name, size):
     assert rows == columns
 
 
-def test_vgg16_has_the_published_field_and_padding():
+@pytest.mark.parametrize(("blocks", "size"), [((3, 4, 6, 3), 483), ((3, 4, 23, 3), 1027), ((3, 8, 36, 3), 1507)])
+def test_resnets_whose_stride_is_in_the_first_convolution_of_a_block_see_more(blocks, size):
+    """The first version of He et al. 2016; torchvision moved the stride into the second."""
+    with torch.device("meta"):
+        model = torchvision.models.ResNet(torchvision.models.resnet.Bottleneck, blocks)
+    for block in model.modules():
+        if isinstance(block, torchvision.models.resnet.Bottleneck):
+            block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride
+    field = receptive_fields(without_classifier(model), 3, (256, 256))[0][0]
+    assert (field.size, field.stride) == (size, 32)
+
+
+def test_vgg16_has_the_published_fields_and_padding():
     with torch.device("meta"):
         model = torchvision.models.vgg16().features
     field = receptive_fields(model, 3, (224, 224))[0][0]
     assert (field.size, field.stride, field.padding) == (212, 32, 90)
+    ends = {"conv1_1": 1, "pool1": 5, "pool2": 10, "pool3": 17, "conv4_1": 18, "pool4": 24, "conv5_1": 25, "pool5": 31}
+    sizes = [receptive_fields(model[:end], 3, (224, 224))[0][0].size for end in ends.values()]
+    assert sizes == [3, 6, 16, 44, 60, 100, 132, 212]
+
+
+def test_alexnet_has_the_published_fields_and_padding():
+    """Second version (Krizhevsky 2014), whose first convolution is not padded."""
+    pool = nn.MaxPool2d(3, 2)
+    with torch.device("meta"):
+        first, second = nn.Conv2d(3, 1, 11, 4), nn.Conv2d(1, 1, 5, padding=2)
+        model = nn.Sequential(first, pool, second, pool, *[nn.Conv2d(1, 1, 3, padding=1) for _ in range(3)], pool)
+    fields = [receptive_fields(model[:end], 3, (224, 224))[0][0] for end in range(1, 9)]
+    assert [field.size for field in fields] == [11, 19, 51, 67, 99, 131, 163, 195]
+    assert (fields[-1].stride, fields[-1].padding) == (32, 64)
 
 
 def test_r3d18_sees_less_in_time_than_in_space():
@@ -48,12 +74,52 @@ def test_every_stage_of_resnet18_by_timm():
     assert [(f[0].size, f[0].stride) for f in fields] == [(7, 2), (43, 4), (99, 8), (211, 16), (435, 32)]
 
 
-@pytest.mark.parametrize(("depth", "size"), [(5, 11), (10, 21), (50, 101)])
+@pytest.mark.parametrize(("depth", "size"), [(5, 11), (10, 21), (50, 101), (100, 201), (255, 511), (256, 513)])
 @pytest.mark.parametrize("conv", [nn.Conv2d, nn.Conv3d])
 def test_stride_one_layers_grow_linearly(conv, depth, size):
     model = nn.Sequential(*[conv(1, 1, 3, padding=1) for _ in range(depth)])
     dims = model[0].weight.dim() - 2
     assert {f.size for f in receptive_fields(model, 1, (8,) * dims)[0]} == {size}
+
+
+class PaperUNet(nn.Module):
+    """Ronneberger et al. 2015: convolutions without padding, skips cropped to what is left; one channel throughout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.ModuleList(self.twice(1) for _ in range(5))
+        self.grow = nn.ModuleList(nn.ConvTranspose2d(1, 1, 2, 2) for _ in range(4))
+        self.up = nn.ModuleList(self.twice(2) for _ in range(4))
+        self.pool = nn.MaxPool2d(2)
+
+    @staticmethod
+    def twice(channels: int) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(channels, 1, 3), nn.Conv2d(1, 1, 3))
+
+    def bottleneck(self, x: torch.Tensor) -> list[torch.Tensor]:
+        maps = [self.down[0](x)]
+        for stage in self.down[1:]:
+            maps.append(stage(self.pool(maps[-1])))
+        return maps
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        *skips, x = self.bottleneck(x)
+        for grow, block, skip in zip(self.grow, self.up, reversed(skips), strict=True):
+            x = grow(x)
+            cut = (skip.shape[-1] - x.shape[-1]) // 2
+            x = block(torch.cat([skip[..., cut : cut + x.shape[-1], cut : cut + x.shape[-1]], x], dim=1))
+        return x
+
+
+def test_the_unet_of_the_paper_gives_388_of_572_pixels_and_sees_140_at_its_bottleneck():
+    with torch.device("meta"):
+        model = PaperUNet()
+        image = torch.empty(1, 1, 572, 572)
+        assert [x.shape[-1] for x in model.bottleneck(image)] == [568, 280, 136, 64, 28]
+        assert model(image).shape[-1] == 388
+        path = nn.Sequential(model.down[0], *(nn.Sequential(model.pool, stage) for stage in model.down[1:]))
+    field = receptive_fields(path, 1, (572, 572))[0][0]
+    assert (field.size, field.stride, field.padding) == (140, 16, 0)
 
 
 class TwoPaths(nn.Module):

@@ -15,7 +15,7 @@ from cphloc.levels import Levels
 from cphloc.ops.anchors import cell_centres
 from cphloc.ops.boxes import from_centre_size, to_centre_size
 from cphloc.ops.dense_prediction import PRIOR_BIAS, Towers, as_rows, predictor
-from cphloc.ops.detections import best, suppressed
+from cphloc.ops.detections import best, with_volume
 from cphloc.ops.heatmap import draw_centres, peaks
 from cphloc.targets import Prediction, Targets
 
@@ -113,7 +113,7 @@ class CenterNet(nn.Module):
         found = []
         for score, box in zip(scores, boxes, strict=True):
             at, classes, value = best(score, self.score_threshold, self.detections)
-            found.append(suppressed(box[at], value, classes, None, self.detections))
+            found.append(with_volume(box[at], value, classes))
         return Prediction(detections=found)
 
 

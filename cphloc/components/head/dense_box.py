@@ -14,6 +14,7 @@ from cphloc.components.loss.smooth_l1 import SmoothL1
 from cphloc.levels import Levels
 from cphloc.ops.anchor_head import AnchorHead, AnchorOutput
 from cphloc.ops.assign import NEGATIVE, assign_centre_cell, level_of
+from cphloc.ops.detections import Suppression, SuppressionMethod
 from cphloc.targets import Targets
 
 
@@ -35,7 +36,9 @@ class DenseBox(AnchorHead):
         box_weight: weight of the box loss.
         prior: probability of an object that the untrained scores state; 0.5 leaves them without a bias.
         score_threshold: detections at or below are dropped.
-        nms_threshold: IoU above which the lower-scored box of a class is dropped.
+        nms_threshold: IoU above which boxes of a class tell of one object.
+        suppression: what the lower-scored of them suffers: ``nms`` drops it, ``soft_nms_linear`` and
+            ``soft_nms_gaussian`` (whatever the overlap) lower its score, ``weighted_box_clustering`` averages them.
         per_level: best candidates taken from each level.
         detections: boxes kept per image.
 
@@ -67,6 +70,7 @@ class DenseBox(AnchorHead):
         prior: UnitInterval = 0.01,
         score_threshold: UnitInterval = 0.05,
         nms_threshold: UnitInterval = 0.5,
+        suppression: SuppressionMethod = "nms",
         per_level: PositiveInt = 1000,
         detections: PositiveInt = 100,
     ) -> None:
@@ -79,10 +83,8 @@ class DenseBox(AnchorHead):
             loss or Focal(),
             box_loss or SmoothL1(),
             box_weight,
-            score_threshold,
-            nms_threshold,
+            Suppression(suppression, nms_threshold, score_threshold, detections),
             per_level,
-            detections,
         )
         nn.init.constant_(self.score.bias, math.log(prior / (1 - prior)))
         self.cells_across = cells_across

@@ -10,6 +10,7 @@ from cphloc.argument_types import NonNegativeFloat, PositiveFloat, PositiveInt, 
 from cphloc.components.loss.smooth_l1 import SmoothL1
 from cphloc.levels import Levels
 from cphloc.ops.dense_prediction import Towers
+from cphloc.ops.detections import Suppression, SuppressionMethod
 from cphloc.ops.region_head import RegionHead
 from cphloc.ops.roi_align import pyramid_roi_align
 
@@ -35,7 +36,9 @@ class FastRCNN(RegionHead):
         positive_fraction: at most this share of them shows an object.
         high: from this IoU on a region shows the object.
         score_threshold: detections at or below are dropped.
-        nms_threshold: IoU above which the lower-scored box of a class is dropped.
+        nms_threshold: IoU above which boxes of a class tell of one object.
+        suppression: what the lower-scored of them suffers: ``nms`` drops it, ``soft_nms_linear`` and
+            ``soft_nms_gaussian`` (whatever the overlap) lower its score, ``weighted_box_clustering`` averages them.
         detections: boxes kept per image.
 
     Reference: Girshick 2015, arXiv:1504.08083; RoIAlign He et al. 2017, arXiv:1703.06870.
@@ -63,6 +66,7 @@ class FastRCNN(RegionHead):
         high: UnitInterval = 0.5,
         score_threshold: UnitInterval = 0.05,
         nms_threshold: UnitInterval = 0.5,
+        suppression: SuppressionMethod = "nms",
         detections: PositiveInt = 100,
     ) -> None:
         super().__init__(
@@ -77,9 +81,7 @@ class FastRCNN(RegionHead):
             positive_fraction,
             high,
             high,
-            score_threshold,
-            nms_threshold,
-            detections,
+            Suppression(suppression, nms_threshold, score_threshold, detections),
         )
         self.size = (pool,) * levels[0].dims
         self.entry = Towers(levels, channels, convolutions=0, branches=1)

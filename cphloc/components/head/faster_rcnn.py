@@ -17,7 +17,7 @@ from cphloc.ops.anchor_head import AnchorHead, AnchorOutput
 from cphloc.ops.anchors import retina_sizes
 from cphloc.ops.assign import assign_max_iou
 from cphloc.ops.boxes import clip, overlap_matrix
-from cphloc.ops.detections import from_levels
+from cphloc.ops.detections import Suppression, SuppressionMethod, joined
 from cphloc.ops.region_head import RegionOutput
 from cphloc.ops.sampling import balanced
 from cphloc.targets import Prediction, Targets
@@ -48,7 +48,9 @@ class FasterRCNN(nn.Module):
         samples: regions per image that the second stage learns from.
         positive_fraction: at most this share of them shows an object.
         score_threshold: detections at or below are dropped.
-        nms_threshold: IoU above which the lower-scored box of a class is dropped.
+        nms_threshold: IoU above which boxes of a class tell of one object.
+        suppression: what the lower-scored of them suffers: ``nms`` drops it, ``soft_nms_linear`` and
+            ``soft_nms_gaussian`` (whatever the overlap) lower its score, ``weighted_box_clustering`` averages them.
         detections: boxes kept per image.
 
     Reference: Ren et al. 2015, arXiv:1506.01497.
@@ -76,6 +78,7 @@ class FasterRCNN(nn.Module):
         positive_fraction: UnitInterval = 0.25,
         score_threshold: UnitInterval = 0.05,
         nms_threshold: UnitInterval = 0.5,
+        suppression: SuppressionMethod = "nms",
         detections: PositiveInt = 100,
     ) -> None:
         super().__init__()
@@ -95,6 +98,7 @@ class FasterRCNN(nn.Module):
             positive_fraction=positive_fraction,
             score_threshold=score_threshold,
             nms_threshold=nms_threshold,
+            suppression=suppression,
             detections=detections,
         )
         self.classes = self.detector.classes
@@ -133,8 +137,9 @@ class RegionProposals(AnchorHead):
         nms_threshold: float,
     ) -> None:
         sizes = anchors or [retina_sizes(level) for level in levels]
+        suppression = Suppression("nms", nms_threshold, score_threshold=0.0, limit=proposals)
         super().__init__(
-            levels, ["object"], sizes, channels, 1, loss, box_loss, box_weight, 0.0, nms_threshold, proposals, proposals
+            levels, ["object"], sizes, channels, 1, loss, box_loss, box_weight, suppression, per_level=proposals
         )
 
     def assign(self, anchors: Sequence[Tensor], boxes: Tensor, cells: Sequence[Sequence[int]]) -> Tensor:
@@ -157,9 +162,9 @@ class RegionProposals(AnchorHead):
         """The best regions ``(n, 2 D)`` of each image, cut to it."""
         extent = tuple(n * s for n, s in zip(raw.scores[0].shape[2:], self.levels[0].stride, strict=True))
         if raw.scores[0].is_meta:  # without values nobody knows which regions survive
-            return [raw.scores[0].new_empty(self.detections, 2 * len(extent)) for _ in raw.scores[0]]
+            return [raw.scores[0].new_empty(self.suppression.limit, 2 * len(extent)) for _ in raw.scores[0]]
         regions = []
         for image in range(len(raw.scores[0])):
             found = [(clip(boxes, extent), *rest) for boxes, *rest in self.candidates(raw, image)]
-            regions.append(from_levels(found, self.nms_threshold, self.detections).boxes)
+            regions.append(self.suppression(*joined(found)).boxes)
         return regions

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cphloc.annotation import class_names
 from cphloc.argument_types import NonNegativeFloat, NonNegativeInt, PositiveInt, UnitInterval
 from cphloc.components.loss.bce import BCE
 from cphloc.components.loss.box_iou import BoxIoU
@@ -17,9 +16,9 @@ from cphloc.levels import Levels
 from cphloc.ops.anchors import cell_centres
 from cphloc.ops.assign_fcos import assign_fcos
 from cphloc.ops.boxes import MAX_LOG_SIZE, decode_faces, encode_faces
-from cphloc.ops.dense_prediction import PRIOR_BIAS, Towers, as_rows, predictor
-from cphloc.ops.detections import best, from_levels
-from cphloc.targets import Prediction, Targets
+from cphloc.ops.dense_prediction import PRIOR_BIAS, DenseHead, Towers, as_rows, predictor
+from cphloc.ops.detections import Suppression, SuppressionMethod, best
+from cphloc.targets import Targets
 
 
 class FCOSOutput(NamedTuple):
@@ -30,7 +29,7 @@ class FCOSOutput(NamedTuple):
     centreness: tuple[Tensor, ...]
 
 
-class FCOS(nn.Module):
+class FCOS(DenseHead):
     """Class scores, distances to the faces and centre-ness at every cell, from towers shared by all levels.
 
     Args:
@@ -43,7 +42,9 @@ class FCOS(nn.Module):
         box_loss: takes boxes and must compare decoded boxes; default ``box_iou`` with GIoU.
         box_weight: weight of the box loss.
         score_threshold: detections whose class score times centre-ness is at or below are dropped.
-        nms_threshold: IoU above which the lower-scored box of a class is dropped.
+        nms_threshold: IoU above which boxes of a class tell of one object.
+        suppression: what the lower-scored of them suffers: ``nms`` drops it, ``soft_nms_linear`` and
+            ``soft_nms_gaussian`` (whatever the overlap) lower its score, ``weighted_box_clustering`` averages them.
         per_level: best candidates taken from each level.
         detections: boxes kept per image.
 
@@ -67,21 +68,21 @@ class FCOS(nn.Module):
         box_weight: NonNegativeFloat = 1.0,
         score_threshold: UnitInterval = 0.05,
         nms_threshold: UnitInterval = 0.6,
+        suppression: SuppressionMethod = "nms",
         per_level: PositiveInt = 1000,
         detections: PositiveInt = 100,
     ) -> None:
-        super().__init__()
-        self.classes = class_names(classes)
-        self.levels = levels
+        super().__init__(
+            levels,
+            classes,
+            loss or Focal(),
+            box_loss or BoxIoU(),
+            box_weight,
+            Suppression(suppression, nms_threshold, score_threshold, detections),
+            per_level,
+        )
         self.radius = radius
-        self.criterion = loss or Focal()
-        self.box_criterion = box_loss or BoxIoU()
         self.centre_criterion = BCE()
-        self.box_weight = box_weight
-        self.score_threshold = score_threshold
-        self.nms_threshold = nms_threshold
-        self.per_level = per_level
-        self.detections = detections
         dims = levels[0].dims
         self.towers = Towers(levels, channels, convolutions, branches=2)
         self.score = predictor(channels, len(self.classes), dims, PRIOR_BIAS)
@@ -121,20 +122,13 @@ class FCOS(nn.Module):
             "centre": self.centre_criterion(centreness[positive], centre).sum() / count,
         }
 
-    def decode(self, raw: FCOSOutput) -> Prediction:
-        """Detections of every image, scored by class score times centre-ness; boxes may reach beyond it."""
-        images = range(len(raw.scores[0]))
-        return Prediction(
-            detections=[from_levels(self.candidates(raw, i), self.nms_threshold, self.detections) for i in images]
-        )
-
     def candidates(self, raw: FCOSOutput, image: int) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """The best boxes, scores and classes of one image, per level."""
+        """The best boxes, scores (class score times centre-ness) and classes of one image, per level."""
         found = []
         for level, (scores, centreness) in enumerate(zip(raw.scores, raw.centreness, strict=True)):
             score = as_rows(scores, len(self.classes))[image].float().sigmoid()
             centre = as_rows(centreness, 1)[image].float().sigmoid()
-            at, classes, value = best(score * centre, self.score_threshold, self.per_level)
+            at, classes, value = best(score * centre, self.suppression.score_threshold, self.per_level)
             found.append((self.boxes(raw, level)[image, at], value, classes))
         return found
 

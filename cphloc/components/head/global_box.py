@@ -13,7 +13,7 @@ from cphloc.argument_types import NonNegativeFloat, UnitInterval
 from cphloc.components.loss.bce import BCE
 from cphloc.levels import Levels
 from cphloc.ops.boxes import from_centre_size, to_centre_size
-from cphloc.ops.detections import best, suppressed
+from cphloc.ops.detections import best, with_volume
 from cphloc.targets import Prediction, Targets
 
 
@@ -109,5 +109,5 @@ class GlobalBox(nn.Module):
         found = []
         for scores, per_class in zip(raw.logits.sigmoid(), boxes, strict=True):
             _, classes, value = best(scores[None], self.score_threshold, len(scores))
-            found.append(suppressed(per_class[classes - 1], value, classes, None, len(scores)))
+            found.append(with_volume(per_class[classes - 1], value, classes))
         return Prediction(detections=found)

@@ -10,6 +10,7 @@ from cphloc.argument_types import NonNegativeFloat, NonNegativeInt, PositiveFloa
 from cphloc.components.loss.smooth_l1 import SmoothL1
 from cphloc.levels import Levels
 from cphloc.ops.boxes import from_centre_size, to_centre_size
+from cphloc.ops.detections import Suppression, SuppressionMethod
 from cphloc.ops.layers import ConvBlock, initialize
 from cphloc.ops.region_head import RegionHead
 from cphloc.ops.roi_align import roi_align
@@ -37,7 +38,9 @@ class RCNN(RegionHead):
         high: from this IoU on a region shows the object.
         box_high: from this IoU on its box is corrected.
         score_threshold: detections at or below are dropped.
-        nms_threshold: IoU above which the lower-scored box of a class is dropped.
+        nms_threshold: IoU above which boxes of a class tell of one object.
+        suppression: what the lower-scored of them suffers: ``nms`` drops it, ``soft_nms_linear`` and
+            ``soft_nms_gaussian`` (whatever the overlap) lower its score, ``weighted_box_clustering`` averages them.
         detections: boxes kept per image.
 
     Reference: Girshick et al. 2014, arXiv:1311.2524.
@@ -66,6 +69,7 @@ class RCNN(RegionHead):
         box_high: UnitInterval = 0.6,
         score_threshold: UnitInterval = 0.05,
         nms_threshold: UnitInterval = 0.3,
+        suppression: SuppressionMethod = "nms",
         detections: PositiveInt = 100,
     ) -> None:
         super().__init__(
@@ -80,9 +84,7 @@ class RCNN(RegionHead):
             positive_fraction,
             high,
             box_high,
-            score_threshold,
-            nms_threshold,
-            detections,
+            Suppression(suppression, nms_threshold, score_threshold, detections),
         )
         self.crop = (crop,) * levels[0].dims
         self.context = context

@@ -17,6 +17,7 @@ from cphloc.ops.anchors import retina_sizes
 from cphloc.ops.assign import assign_max_iou
 from cphloc.ops.assign_atss import assign_atss
 from cphloc.ops.boxes import overlap_matrix
+from cphloc.ops.detections import Suppression, SuppressionMethod
 
 
 class Retina(AnchorHead):
@@ -36,7 +37,9 @@ class Retina(AnchorHead):
         box_loss: takes boxes; default ``smooth_l1``.
         box_weight: weight of the box loss.
         score_threshold: detections at or below are dropped.
-        nms_threshold: IoU above which the lower-scored box of a class is dropped.
+        nms_threshold: IoU above which boxes of a class tell of one object.
+        suppression: what the lower-scored of them suffers: ``nms`` drops it, ``soft_nms_linear`` and
+            ``soft_nms_gaussian`` (whatever the overlap) lower its score, ``weighted_box_clustering`` averages them.
         per_level: best candidates taken from each level.
         detections: boxes kept per image.
 
@@ -68,6 +71,7 @@ class Retina(AnchorHead):
         box_weight: NonNegativeFloat = 1.0,
         score_threshold: UnitInterval = 0.05,
         nms_threshold: UnitInterval = 0.5,
+        suppression: SuppressionMethod = "nms",
         per_level: PositiveInt = 1000,
         detections: PositiveInt = 100,
     ) -> None:
@@ -80,10 +84,8 @@ class Retina(AnchorHead):
             loss or Focal(),
             box_loss or SmoothL1(),
             box_weight,
-            score_threshold,
-            nms_threshold,
+            Suppression(suppression, nms_threshold, score_threshold, detections),
             per_level,
-            detections,
         )
         self.assignment = assignment
         self.nearest = candidates

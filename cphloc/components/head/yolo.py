@@ -14,7 +14,7 @@ from cphloc.ops.anchors import cell_centres
 from cphloc.ops.assign import assign_centre_cell
 from cphloc.ops.boxes import from_centre_size, overlap, to_centre_size
 from cphloc.ops.dense_prediction import as_rows
-from cphloc.ops.detections import best, suppressed
+from cphloc.ops.detections import Suppression, SuppressionMethod, best
 from cphloc.ops.layers import conv_type
 from cphloc.targets import Prediction, Targets
 
@@ -33,7 +33,9 @@ class YOLO(nn.Module):
         coordinate_weight: weight of centre and size.
         empty_weight: weight of the objectness of predictors that answer for nothing.
         score_threshold: detections whose class score times objectness is at or below are dropped.
-        nms_threshold: IoU above which the lower-scored box of a class is dropped.
+        nms_threshold: IoU above which boxes of a class tell of one object.
+        suppression: what the lower-scored of them suffers: ``nms`` drops it, ``soft_nms_linear`` and
+            ``soft_nms_gaussian`` (whatever the overlap) lower its score, ``weighted_box_clustering`` averages them.
         detections: boxes kept per image.
 
     Shapes:
@@ -56,6 +58,7 @@ class YOLO(nn.Module):
         empty_weight: NonNegativeFloat = 0.5,
         score_threshold: UnitInterval = 0.05,
         nms_threshold: UnitInterval = 0.5,
+        suppression: SuppressionMethod = "nms",
         detections: PositiveInt = 100,
     ) -> None:
         super().__init__()
@@ -64,9 +67,7 @@ class YOLO(nn.Module):
         self.predictors = boxes
         self.coordinate_weight = coordinate_weight
         self.empty_weight = empty_weight
-        self.score_threshold = score_threshold
-        self.nms_threshold = nms_threshold
-        self.detections = detections
+        self.suppression = Suppression(suppression, nms_threshold, score_threshold, detections)
         dims = levels[-1].dims
         self.out = conv_type(dims)(levels[-1].channels, boxes * (2 * dims + 1) + len(self.classes), 1)
         nn.init.normal_(self.out.weight, std=0.01)
@@ -94,9 +95,9 @@ class YOLO(nn.Module):
         for image in range(len(raw)):
             codes, objectness, scores = self._split(raw[image : image + 1])
             joint = (objectness[..., None] * scores[:, None]).clamp(0, 1).flatten(0, 1)
-            at, classes, value = best(joint, self.score_threshold, len(joint))
+            at, classes, value = best(joint, self.suppression.score_threshold, len(joint))
             boxes = self._boxes(codes, raw.shape[2:]).flatten(0, 1)[at]
-            found.append(suppressed(boxes, value, classes, self.nms_threshold, self.detections))
+            found.append(self.suppression(boxes, value, classes))
         return Prediction(detections=found)
 
     def _image_loss(self, raw: Tensor, boxes: Tensor, classes: Tensor) -> Tensor:

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cphloc.annotation import class_names
 from cphloc.argument_types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, UnitInterval
 from cphloc.components.loss.bce import BCE
 from cphloc.components.loss.box_iou import BoxIoU
@@ -16,9 +15,9 @@ from cphloc.levels import Levels
 from cphloc.ops.anchors import grid_anchors
 from cphloc.ops.assign_simota import assign_simota
 from cphloc.ops.boxes import decode, to_centre_size
-from cphloc.ops.dense_prediction import PRIOR_BIAS, Towers, as_rows, predictor
-from cphloc.ops.detections import best, from_levels
-from cphloc.targets import Prediction, Targets
+from cphloc.ops.dense_prediction import PRIOR_BIAS, DenseHead, Towers, as_rows, predictor
+from cphloc.ops.detections import Suppression, SuppressionMethod, best
+from cphloc.targets import Targets
 
 
 class YOLOXOutput(NamedTuple):
@@ -29,7 +28,7 @@ class YOLOXOutput(NamedTuple):
     objectness: tuple[Tensor, ...]
 
 
-class YOLOX(nn.Module):
+class YOLOX(DenseHead):
     """Class scores, objectness and a box (offset and log size in cells) at every cell.
 
     L = box_weight (1 - IoU) + BCE(objectness) + BCE(class, towards the IoU of the box), over the number of positives.
@@ -44,7 +43,9 @@ class YOLOX(nn.Module):
         box_loss: takes boxes and must compare decoded boxes; default ``box_iou`` with plain IoU.
         box_weight: weight of the box loss.
         score_threshold: detections whose class score times objectness is at or below are dropped.
-        nms_threshold: IoU above which the lower-scored box of a class is dropped.
+        nms_threshold: IoU above which boxes of a class tell of one object.
+        suppression: what the lower-scored of them suffers: ``nms`` drops it, ``soft_nms_linear`` and
+            ``soft_nms_gaussian`` (whatever the overlap) lower its score, ``weighted_box_clustering`` averages them.
         per_level: best candidates taken from each level.
         detections: boxes kept per image.
 
@@ -68,20 +69,20 @@ class YOLOX(nn.Module):
         box_weight: NonNegativeFloat = 5.0,
         score_threshold: UnitInterval = 0.05,
         nms_threshold: UnitInterval = 0.65,
+        suppression: SuppressionMethod = "nms",
         per_level: PositiveInt = 1000,
         detections: PositiveInt = 100,
     ) -> None:
-        super().__init__()
-        self.classes = class_names(classes)
-        self.levels = levels
+        super().__init__(
+            levels,
+            classes,
+            loss or BCE(),
+            box_loss or BoxIoU("iou"),
+            box_weight,
+            Suppression(suppression, nms_threshold, score_threshold, detections),
+            per_level,
+        )
         self.radius = radius
-        self.criterion = loss or BCE()
-        self.box_criterion = box_loss or BoxIoU("iou")
-        self.box_weight = box_weight
-        self.score_threshold = score_threshold
-        self.nms_threshold = nms_threshold
-        self.per_level = per_level
-        self.detections = detections
         dims = levels[0].dims
         self.towers = Towers(levels, channels, convolutions, branches=2)
         self.score = predictor(channels, len(self.classes), dims, PRIOR_BIAS)
@@ -121,20 +122,13 @@ class YOLOX(nn.Module):
             "object": self.criterion(objectness, positive.float()).sum() / count,
         }
 
-    def decode(self, raw: YOLOXOutput) -> Prediction:
-        """Detections of every image, scored by class score times objectness; boxes may reach beyond it."""
-        images = range(len(raw.scores[0]))
-        return Prediction(
-            detections=[from_levels(self.candidates(raw, i), self.nms_threshold, self.detections) for i in images]
-        )
-
     def candidates(self, raw: YOLOXOutput, image: int) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """The best boxes, scores and classes of one image, per level."""
+        """The best boxes, scores (class score times objectness) and classes of one image, per level."""
         found = []
         for scores, deltas, objectness, cells in zip(*raw, self.cells(raw), strict=True):
             score = as_rows(scores, len(self.classes))[image].float().sigmoid()
             joint = score * as_rows(objectness, 1)[image].float().sigmoid()
-            at, classes, value = best(joint, self.score_threshold, self.per_level)
+            at, classes, value = best(joint, self.suppression.score_threshold, self.per_level)
             found.append((decode(as_rows(deltas, cells.shape[1])[image, at], cells[at]), value, classes))
         return found
 

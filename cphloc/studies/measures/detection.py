@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import islice, pairwise
 
 import numpy as np
@@ -171,9 +172,9 @@ class Suppression:
     def __call__(self, trained: Trained) -> Values:
         """``ap50`` and ``boxes`` per image of ``none``, ``nms``, ``soft nms``; and of ``nms`` and ``wbc`` mirrored."""
         head = next(iter(trained.model.heads.values()))
-        threshold, head.nms_threshold = head.nms_threshold, 1.0
+        chosen, head.suppression = head.suppression, replace(head.suppression, threshold=1.0)
         plain = detection_cases(trained)
-        head.nms_threshold = threshold
+        head.suppression = chosen
         suppressed = detection_cases(trained)
         views = mirrored(trained)
         ways = {

@@ -30,6 +30,16 @@ def test_the_lecture_encoder_has_stride_four_on_every_axis():
     assert features[-1][0, 0].numel() == 819_200
 
 
+def test_a_stride_of_one_is_inefficient():
+    """A scan of 52 million voxels: 64 channels at stride 1 take 12.5 GiB, 512 at stride 4 take an eighth of that."""
+    with torch.device("meta"):
+        image = torch.empty(1, 1, 200, 512, 512)
+        (fine,) = ConvEncoder(1, 3, widths=[64], strides=[1], convolutions=1)(image)
+        (_, coarse) = ConvEncoder(1, 3, widths=[8, 512], strides=[2, 2], convolutions=1)(image)
+    assert image.numel() == 52_428_800
+    assert [x.numel() * x.element_size() / 2**30 for x in (fine, coarse)] == [12.5, 1.5625]
+
+
 @pytest.mark.parametrize(("order", "expected"), [("conv-norm-act", "CNA"), ("conv-act-norm", "CAN")])
 def test_order_of_convolution_norm_and_activation(order, expected):
     encoder = ConvEncoder(1, 2, widths=[4], convolutions=1, order=order, norm="batch", activation="relu")

@@ -31,6 +31,27 @@ def test_chosen_stages_only_and_none_behind_them(name):
     assert all(p.grad is not None for p in backbone.parameters())
 
 
+def parameters_of(module: torch.nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "whole", "features"),
+    [("resnet18", 11_689_512, 512), ("resnet34", 21_797_672, 512), ("resnet50", 25_557_032, 2048)],
+)
+def test_resnets_have_the_published_number_of_parameters_less_their_thousand_classes(name, whole, features):
+    with torch.device("meta"):
+        backbone = Timm(3, 2, name)
+    assert parameters_of(backbone) + (features + 1) * 1000 == whole
+
+
+def test_an_inflated_resnet18_is_torchvisions_r3d18_but_for_its_deeper_stem():
+    with torch.device("meta"):
+        body = Timm(3, 3, "resnet18").body
+    classifier, stem = (512 + 1) * 400, 64 * 3 * 3 * 7 * 7
+    assert parameters_of(body) - body.conv1.weight.numel() == 33_371_472 - classifier - stem
+
+
 @pytest.fixture(scope="module")
 def weights_file(tmp_path_factory) -> tuple[str, dict[str, torch.Tensor]]:
     torch.manual_seed(3)

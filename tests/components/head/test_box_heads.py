@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from cphloc import registry
 from cphloc.annotation import Annotation
 from cphloc.components.head.centernet import CenterNet
 from cphloc.components.head.dense_box import DenseBox
@@ -20,7 +23,7 @@ from cphloc.components.head.yolo import YOLO
 from cphloc.components.head.yolox import YOLOX
 from cphloc.levels import Level
 from cphloc.ops.boxes import overlap
-from cphloc.targets import Targets
+from cphloc.targets import Detections, Targets
 
 SIDE = 16
 OBJECT = [4.0, 12.0]
@@ -128,7 +131,9 @@ def test_the_loss_does_not_depend_on_how_often_an_image_stands_in_the_batch(name
 def test_detections_are_sorted_real_boxes_of_known_classes(name, dims):
     head = make(name, dims).eval()
     for module in head.modules():
-        if hasattr(module, "score_threshold"):
+        if hasattr(module, "suppression"):
+            module.suppression = replace(module.suppression, score_threshold=1e-5)
+        elif hasattr(module, "score_threshold"):
             module.score_threshold = 1e-5
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
         found = head.decode(head(features(dims))).detections
@@ -182,3 +187,80 @@ def test_learns_to_find_the_object_and_to_stay_silent_without_one(name, dims):
     assert present.classes[0] == 2
     assert overlap(present.boxes[0], targets.boxes[0][0]) > 0.5
     assert len(absent) == 0 or absent.scores[0] < present.scores[0] / 2
+
+
+SUPPRESSING = [name for name in HEADS if name not in ("global_box", "centernet")]
+LITTLE = 0.05
+"""IoU above which boxes tell of one object: cells of neighbouring levels overlap by an eighth in 3-D."""
+
+
+def factor(method: str, iou: float, threshold: float) -> float:
+    """What a better box leaves of the score of one that it overlaps (Bodla et al. 2017, sigma 0.5)."""
+    if method == "nms":
+        return 0.0 if iou > threshold else 1.0
+    if method == "soft_nms_linear":
+        return 1 - iou if iou > threshold else 1.0
+    return float(np.exp(-(iou**2) / 0.5))
+
+
+def left_over(boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, method: str, threshold: float) -> np.ndarray:
+    """Scores that remain, falling: a plain loop over the best box left."""
+    dims, scores, done = boxes.shape[1] // 2, scores.astype(np.float64), []
+    alive = scores > 0
+    while alive.any():
+        at = np.where(alive, scores, -1).argmax()
+        done.append(scores[at])
+        alive[at] = False
+        for other in np.flatnonzero(alive & (classes == classes[at])):
+            a, b = boxes[at].astype(np.float64), boxes[other].astype(np.float64)
+            common = np.clip(np.minimum(a[dims:], b[dims:]) - np.maximum(a[:dims], b[:dims]), 0, None).prod()
+            iou = common / ((a[dims:] - a[:dims]).prod() + (b[dims:] - b[:dims]).prod() - common)
+            scores[other] *= factor(method, iou, threshold)
+        alive &= scores > 0
+    return np.array(done)
+
+
+@torch.no_grad()
+def detected(name: str, dims: int, **chosen) -> Detections:
+    """What a new head finds in one image; unless told otherwise it suppresses nothing and keeps every score."""
+    head, args = HEADS[name]
+    few = {} if "rcnn" in name or name == "yolo" else {"per_level": 20}
+    sizes = {"proposal_sizes": [[8.0] * dims]} if name in ("rcnn", "fast_rcnn") else {}
+    everything = {"score_threshold": 0.0, "detections": 1000, "nms_threshold": 1.0}
+    torch.manual_seed(0)
+    made = head(levels_of(dims), ["a", "b"], **{**args, **few, **sizes, **everything, **chosen}).eval()
+    if name == "yolo":  # its first scores are zero
+        made.out.bias += 0.5
+    return made.decode(made(features(dims, images=1))).detections[0]
+
+
+@pytest.mark.parametrize("method", ["nms", "soft_nms_linear", "soft_nms_gaussian"])
+@pytest.mark.parametrize("name", SUPPRESSING)
+@both
+def test_a_head_suppresses_as_chosen(name, dims, method):
+    plain, found = detected(name, dims), detected(name, dims, nms_threshold=LITTLE, suppression=method)
+    expected = left_over(plain.boxes.numpy(), plain.scores.numpy(), plain.classes.numpy(), method, LITTLE)
+    assert (len(found) < len(plain)) == (method == "nms")
+    np.testing.assert_allclose(found.scores, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", SUPPRESSING)
+@both
+def test_a_head_that_clusters_keeps_boxes_apart_and_scores_below_the_best(name, dims):
+    plain = detected(name, dims)
+    found = detected(name, dims, nms_threshold=LITTLE, suppression="weighted_box_clustering")
+    assert 0 < len(found) < len(plain)
+    assert found.scores[0] <= plain.scores[0]
+    lo, hi = plain.boxes[:, :dims].amin(dim=0), plain.boxes[:, dims:].amax(dim=0)
+    assert (found.boxes[:, :dims] >= lo - 1e-4).all()
+    assert (found.boxes[:, dims:] <= hi + 1e-4).all()
+
+
+def test_every_card_that_suppresses_offers_the_same_choice():
+    offered = {
+        name: {a.name: (a.annotation, a.default) for a in registry.arguments(card)}
+        for name, card in registry.cards("head").items()
+    }
+    suppressing = {name: args["suppression"] for name, args in offered.items() if "nms_threshold" in args}
+    assert {name.split(",")[0] for name in SUPPRESSING} == set(suppressing)
+    assert len(set(suppressing.values())) == 1

@@ -6,8 +6,10 @@ import torch
 from torch.testing import assert_close
 
 from cphloc.annotation import Annotation
+from cphloc.components.backbone.conv_encoder import ConvEncoder
 from cphloc.components.head.fast_rcnn import FastRCNN
 from cphloc.levels import Level
+from cphloc.model import Model
 from cphloc.targets import Targets
 
 
@@ -27,6 +29,20 @@ def test_given_the_true_boxes_a_perfect_classifier_finds_exactly_them(dims, monk
     found = head.decode(raw).detections[0]
     assert_close(found.boxes[found.classes.argsort()], boxes[[1, 0]])
     assert sorted(found.classes.tolist()) == [1, 2]
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_however_many_regions_the_image_goes_through_the_backbone_once(dims):
+    backbone = ConvEncoder(1, dims, widths=[4])
+    head = FastRCNN(backbone.levels, ["a"], [[4.0] * dims], width=4, pool=2, channels=4, score_threshold=0.0)
+    model, calls = Model(backbone, None, {"boxes": head}).eval(), []
+    backbone.register_forward_hook(lambda *_: calls.append(1))
+    with torch.no_grad():
+        raws = model.raws(torch.zeros(1, 1, *[16] * dims))
+        found = model.decode(raws, (16,) * dims)["boxes"].detections[0]
+    assert len(raws["boxes"].proposals[0]) > 9**dims
+    assert len(found) > 1
+    assert len(calls) == 1
 
 
 @pytest.mark.parametrize("dims", [2, 3])

@@ -67,6 +67,28 @@ def test_a_batch_without_any_mask_is_zero_and_still_carries_a_graph():
     assert all(p.grad is not None and not p.grad.any() for p in model.parameters())
 
 
+def test_the_widths_of_the_paper_give_its_31_million_parameters():
+    style = {"norm": "none", "activation": "relu"}
+    backbone = ConvEncoder(1, 2, widths=[64, 128, 256, 512, 1024], **style)
+    head = UNet(backbone.levels, ["cell"], deep_supervision=False, **style)
+    assert sum(p.numel() for part in (backbone, head) for p in part.parameters()) == 31_030_658
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_the_lectures_block_convolves_activates_and_normalizes_before_it_doubles_the_size(dims):
+    levels = tuple(Level(4, (2**i,) * dims) for i in range(3))
+    head = UNet(levels, ["lesion"], convolutions=1, order="conv-act-norm", norm="batch", activation="relu").eval()
+    called = []
+    names = (f"Conv{dims}d", "ReLU", f"BatchNorm{dims}d")
+    for module in head.blocks.modules():
+        if type(module).__name__ in names:
+            module.register_forward_hook(lambda m, *_: called.append(type(m).__name__))
+    for up in head.up:
+        up.register_forward_hook(lambda m, given, out: called.append(out.shape[-1] / given[0].shape[-1]))
+    head(tuple(torch.zeros(1, 4, *(16 // level.stride[0],) * dims) for level in levels))
+    assert called == [2, *names, 2, *names]
+
+
 def test_deep_supervision_weights_are_those_of_nnunet():
     assert deep_supervision_weights(5) == pytest.approx([8 / 15, 4 / 15, 2 / 15, 1 / 15])
     assert deep_supervision_weights(1) == (1.0,)

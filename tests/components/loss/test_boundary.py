@@ -1,14 +1,21 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
 
+from cphloc.annotation import Annotation
 from cphloc.components.loss.boundary import Boundary, signed_distance
 from cphloc.components.loss.dice import Dice
+from cphloc.targets import Targets
+from cphloc.training.fit import Validation, fit
 from cphloc.training.optim import tell_progress
+from cphloc.training.settings import Settings
+from cphloc.wiring import build
 
 
 def logits_of(mask: torch.Tensor) -> torch.Tensor:
@@ -84,3 +91,47 @@ def test_at_the_end_of_a_rebalanced_training_only_the_boundary_counts():
     loss = Boundary(schedule="rebalance")
     loss.progress = 1.0
     assert_close(loss(logits, truth), Boundary(boundary_weight=1.0, dice_weight=0.0)(logits, truth))
+
+
+@dataclass
+class Batch:
+    image: torch.Tensor
+    targets: Targets
+
+
+def discs(dims, seed, cases=4):
+    """Noisy images of a bright ball each, and their masks."""
+    size, rng = {2: 24, 3: 12}[dims], np.random.default_rng(seed)
+    grid = np.indices((size,) * dims)
+    masks = [
+        sum((axis - rng.uniform(0.35, 0.65) * size) ** 2 for axis in grid) <= (size / 4) ** 2 for _ in range(cases)
+    ]
+    images = np.stack([mask + rng.normal(0, 0.3, mask.shape) for mask in masks]).astype(np.float32)
+    annotations = [Annotation(mask=mask.astype(np.uint8)) for mask in masks]
+    return Batch(torch.from_numpy(images)[:, None], Targets.collate(annotations, (size,) * dims, classes=1))
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize(("schedule", "dice_falls"), [("rebalance", 1), ("increase", 0)])
+def test_a_training_goes_over_from_dice_to_the_boundary_and_learns_the_mask(dims, schedule, dice_falls, tmp_path):
+    torch.manual_seed(0)
+    small = {"data.size": [16] * dims, "data.patch": [16] * dims, "model.backbone.widths": [4, 8]}
+    small |= {"model.neck.channels": 8, "model.heads.mask.channels": 8, "model.heads.mask.loss.schedule": schedule}
+    model, steps, course = build("systems/boundary", {"dims": dims, **small}), 60, []
+    model.heads["mask"].criterion.register_forward_hook(lambda loss, *_: course.append(loss.weights()))
+
+    def batches(first, rank, ranks):
+        return (discs(dims, seed) for seed in itertools.count(first))
+
+    def validate(model):
+        batch = discs(dims, seed=10_000, cases=8)
+        with torch.no_grad():
+            found = model.decode(model.raws(batch.image), batch.image.shape[2:])["mask"].mask_probabilities.argmax(1)
+        common = (found * batch.targets.masks).sum().item()
+        return Validation({"dice": 2 * common / (found.sum() + batch.targets.masks.sum()).item()})
+
+    settings = Settings(steps, {"type": "AdamW", "lr": 1e-2}, validate_every=steps, best="dice", precision="32")
+    outcome = fit(model, batches, validate, settings, tmp_path)
+    done = np.arange(steps) / steps
+    np.testing.assert_allclose(course, np.stack([1 - dice_falls * done, 0.01 + 0.99 * done], axis=1))
+    assert outcome.best["dice"] > 0.9
