@@ -34,13 +34,13 @@ MARGIN = PHRASE - 1
 class TextCnn:
     """One convolution over words and each way of pooling it, tried where no phrase lay in training.
 
-    Every sentence holds the same three words side by side; where they stand in the right order they are the phrase, in
-    any other order they are not, so that no single word tells. In training they stand in the first half of a sentence,
-    in the test in the second. ``pointing`` is how often attention is greatest on a word of the phrase, and
-    ``padding_error`` the largest change of a logit by empty words before and behind the sentence.
+    Every sentence holds the same three words once, side by side; in the right order they are the phrase, in any other
+    they are not, so that no single word tells. In training they stand in the first half of a sentence, in the test in
+    the second. ``pointing`` is how often attention is greatest on a word of the phrase, and ``padding_error`` the
+    largest change of a logit by empty words before and behind the sentence.
 
     Args:
-        vocabulary: different words.
+        vocabulary: different words besides those of the phrase.
         channels: numbers that stand for a word.
         filters: features of the convolution.
         steps: of each training, 32 sentences each.
@@ -88,10 +88,10 @@ def _model(backbone: nn.Module, head: type[nn.Module]) -> Model:
 
 
 class Sentences:
-    """Sentences of random words, each word a random direction of unit length, and an empty word of zeros.
+    """Sentences of random words, each a random unit vector from torch's generator; the empty word is zeros.
 
     Args:
-        vocabulary: different words.
+        vocabulary: different words besides those of the phrase.
         channels: numbers that stand for a word.
         words: of the shortest and of the longest sentence.
 
@@ -101,7 +101,7 @@ class Sentences:
 
     def __init__(self, vocabulary: int, channels: int, words: tuple[int, int] = (24, 32)) -> None:
         self.words = words
-        self.vectors = functional.normalize(torch.randn(vocabulary, channels), dim=1)
+        self.vectors = functional.normalize(torch.randn(PHRASE + vocabulary, channels), dim=1)
 
     @property
     def size(self) -> int:
@@ -126,7 +126,7 @@ class Sentences:
         length = int(torch.randint(shortest, longest + 1, ()))
         low, high = (0, shortest // 2 - PHRASE) if half == "first" else (longest // 2, length - PHRASE)
         start = int(torch.randint(low, high + 1, ()))
-        words = torch.randint(len(self.vectors), (length,))
+        words = torch.randint(PHRASE, len(self.vectors), (length,))
         words[start : start + PHRASE] = torch.arange(PHRASE) if phrase else _disordered()
         padding = (MARGIN, self.size - MARGIN - length)
         return functional.pad(self.vectors[words].T, padding), start + MARGIN
