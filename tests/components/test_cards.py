@@ -1,4 +1,4 @@
-"""What every card promises, asked of all of them by one walk, in 2-D and 3-D.
+"""What every card promises, asked of all of them by one walk, in each of its dims.
 
 A component added by a card, a file and a test of its own is walked here without a further line, unless its defaults
 are too large for a test (`SMALL`) or it has a reason to differ (the tables of exceptions).

@@ -21,9 +21,15 @@ from cphloc.metrics.segmentation import dice
 from cphloc.studies.measured import Trained
 from cphloc.studies.measures.attention import best_dice_on_grid, loss_floor
 from cphloc.studies.measures.detection import PrecisionBySize, hits, within
+<<<<<<< HEAD
 from cphloc.studies.measures.geometry import AnnotatedVolume, BoxVolume, Checkerboard, Lesion
+=======
+from cphloc.studies.measures.geometry import BoxVolume, Checkerboard, Lesion
+from cphloc.studies.measures.graph_convolution import GraphConvolution, pictures
+>>>>>>> helper-one
 from cphloc.studies.measures.kernels import EDGE, Kernels, convolved
 from cphloc.studies.measures.screening import SimulatedReader, hit_share, independent_prompts
+from cphloc.studies.measures.text_cnn import MARGIN, PHRASE, Sentences, TextCnn
 
 
 @pytest.mark.parametrize("marked", [2, 8])
@@ -151,3 +157,43 @@ def test_kernels_of_the_lecture_on_an_impulse_a_constant_and_a_step():
     assert found["sharpen"]["overshoot"] == 1
     assert max(found[name]["shift_error"] for name in ("edge", "sharpen")) < 1e-6
     assert 0 < found["max pooling"]["shift_error"] < found["every second voxel"]["shift_error"]
+
+
+@pytest.mark.parametrize("half", ["first", "second"])
+def test_e22_every_other_sentence_holds_the_phrase_in_its_half_and_a_box_says_where(half):
+    torch.manual_seed(0)
+    corpus = Sentences(20, 8)
+    sentences, annotations = corpus.draw(half, 40, places=True)
+    phrase = corpus.vectors[:PHRASE].T
+    for number, (sentence, annotation) in enumerate(zip(sentences, annotations, strict=True)):
+        assert not sentence[:, :MARGIN].any()
+        assert not sentence[:, -MARGIN:].any()
+        assert len(annotation.boxes) == number % 2
+        for low, high in annotation.boxes.astype(int):
+            assert torch.equal(sentence[:, low:high], phrase)
+            assert (high - MARGIN <= 12) if half == "first" else (low - MARGIN >= 16)
+    windows = sentences[::2].unfold(2, PHRASE, 1).permute(0, 2, 1, 3).flatten(0, 1)
+    assert min((window - phrase).abs().max() for window in windows) > 0.1
+
+
+def test_e22_every_model_is_measured_and_padding_is_nothing_to_the_max_over_time():
+    found = TextCnn(steps=2, tested=10)(Trained(0))
+    assert found["max over time"]["padding_error"] < 1e-5 < found["mean over time"]["padding_error"]
+    assert found["fully connected"].keys() == {"auc"}
+    assert all(0 <= found[name]["pointing"] <= 1 for name in ("attention", "attention, taught"))
+
+
+def test_e23_tied_taps_are_a_convolution_and_see_no_order():
+    found = GraphConvolution(steps=1, tested=10)(Trained(0))
+    assert found["one weight"]["convolution_error"] < 1e-5
+    assert found["a weight a direction"]["convolution_error"] < 1e-5
+    assert found["one weight"]["shuffle_error"] < 1e-5
+    assert min(found[name]["shuffle_error"] for name in ("a weight a direction", "convolution")) > 0.1
+
+
+def test_e23_pictures_answer_their_question():
+    drawn, labels = pictures("direction", 20, size=8, noise=0.0)
+    brighter = drawn[:, 0, :, -1].mean(1) > drawn[:, 0, :, 0].mean(1)
+    assert brighter.tolist() == [bool(each.label[0]) for each in labels] == [False, True] * 10
+    drawn, _ = pictures("edge", 20, size=8, noise=0.0)
+    assert drawn.flatten(1).any(1).tolist() == [False, True] * 10

@@ -15,7 +15,7 @@ from cphloc.ops.layers import Activation, ConvBlock, Norm, Order, ResidualBlock,
 
 
 class ConvEncoder(nn.Module):
-    """Encoder of a U-Net, or on its own a small CNN; the same code in 2-D and 3-D.
+    """Encoder of a U-Net, or on its own a small CNN; the same code in 1-D, 2-D and 3-D.
 
     With ``strides: [1]`` for every stage it is the fully convolutional network without any down-sampling.
 

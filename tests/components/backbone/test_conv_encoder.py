@@ -7,7 +7,7 @@ from cphloc.errors import InputError
 from cphloc.levels import Level
 
 
-@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("dims", [1, 2, 3])
 @pytest.mark.parametrize("block", ["plain", "residual"])
 def test_levels_describe_what_forward_gives(dims, block):
     encoder = ConvEncoder(2, dims, widths=[4, 6, 8], block=block)

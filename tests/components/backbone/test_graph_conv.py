@@ -61,7 +61,19 @@ def test_a_grid_with_an_edge_kind_per_direction_is_a_convolution(dims):
     assert_close(nodes.transpose(1, 2).unflatten(2, size), conv(x), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_one_weight_for_all_is_a_convolution_with_equal_taps_away_from_the_border(dims):
+    backbone = GraphConvolutions(2, dims, cell=1, widths=[4, 3])
+    conv = conv_type(dims)(4, 3, 3, padding=1)
+    with torch.no_grad():
+        conv.bias.copy_(backbone.layers[0].bias)
+        conv.weight.copy_((backbone.layers[0].linears[0].weight / 3**dims)[(..., *(None,) * dims)])
+    x = torch.randn(1, 2, *(7, 6, 8)[:dims])
+    inside = (..., *(slice(2, -2),) * dims)
+    assert_close(backbone(x)[0][inside], conv(backbone.read(x).relu()).relu()[inside], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3])
 @pytest.mark.parametrize("edges", ["shared", "directed"])
 def test_only_directed_edges_tell_left_from_right(dims, edges):
     torch.manual_seed(0)

@@ -1,0 +1,40 @@
+"""Global max pooling: the greatest answer of each feature, wherever it was given."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cphloc.components.head.gap import GapOutput, GlobalAveragePool
+from cphloc.ops.cam import class_activation
+
+
+class GlobalMaxPool(GlobalAveragePool):
+    """Labels from the greatest value of each feature over all cells; in 1-D the max over time of a text CNN.
+
+    Its attention is what each cell adds to the likeliest class by the features that are greatest there. Empty margins
+    change nothing: once a map holds one cell that sees only zeros, further zeros around the input bring no new value.
+
+    Args:
+        levels: what the backbone or neck gives (wired).
+        classes: findings, ``{1: malignant}`` or ``[malignant]``.
+        level: pyramid level to pool; the coarsest by default.
+
+    Raises:
+        InputError: the pyramid has no such level.
+
+    Reference: Kim 2014, arXiv:1408.5882; on images Oquab et al. 2015, doi 10.1109/CVPR.2015.7298668.
+
+    >>> from cphloc.levels import Level
+    >>> head = GlobalMaxPool((Level(8, (1,)),), classes=["phrase"])
+    >>> sentence = torch.rand(1, 8, 20)
+    >>> bool((head((sentence,)).logits == head((sentence.roll(5, 2),)).logits).all())
+    True
+    """
+
+    def forward(self, pyramid: tuple[Tensor, ...]) -> GapOutput:
+        """Pyramid to `GapOutput`; its maps add up over the cells to the logits without bias."""
+        features = pyramid[self.index]
+        greatest, cell = features.flatten(2).max(2, keepdim=True)
+        winners = torch.zeros_like(features).flatten(2).scatter(2, cell, greatest).view_as(features)
+        return GapOutput(self.linear(greatest.squeeze(2)), class_activation(winners, self.linear.weight))

@@ -1,0 +1,47 @@
+"""A training of seconds, for measures that draw their own data; no run is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from cphloc.annotation import Annotation
+from cphloc.metrics.classification import auc
+from cphloc.model import Model
+from cphloc.targets import Targets
+
+Batch = tuple[Tensor, Sequence[Annotation]]
+"""Images ``(N, C, *S)`` and what is known of each."""
+
+
+def learn(model: Model, draw: Callable[[], Batch], steps: int, lr: float = 3e-3) -> Model:
+    """Train on freshly drawn batches with AdamW.
+
+    Args:
+        model: is changed in place.
+        draw: gives a batch, another one each time; one class.
+        steps: how many batches.
+        lr: learning rate.
+
+    Returns:
+        the model in evaluation mode.
+    """
+    optimizer = torch.optim.AdamW(model.parameters(), lr)
+    for _ in range(steps):
+        images, annotations = draw()
+        targets = Targets.collate(annotations, tuple(images.shape[2:]), classes=1)
+        optimizer.zero_grad()
+        model.loss(model.raws(images), targets)["loss"].backward()
+        optimizer.step()
+    return model.eval()
+
+
+def auc_of(model: Model, batch: Batch) -> float:
+    """How well the logits of a model with one head and one class tell the cases with a label of 1 from the others."""
+    images, annotations = batch
+    size = tuple(images.shape[2:])
+    labels = [annotation.completed(size, classes=1).label[0] for annotation in annotations]
+    with torch.no_grad():
+        return auc(model(images).logits[:, 0].numpy(), labels)

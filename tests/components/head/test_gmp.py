@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from cphloc.components.backbone.conv_encoder import ConvEncoder
+from cphloc.components.head.gmp import GlobalMaxPool
+from cphloc.levels import Level
+
+
+def reader(channels: int, window: int, filters: int) -> ConvEncoder:
+    """One convolution over words."""
+    return ConvEncoder(channels, 1, widths=[filters], kernels=[window], convolutions=1, norm="none", activation="relu")
+
+
+@pytest.mark.parametrize("grid", [(9,), (4, 6), (2, 4, 6)])
+def test_the_maps_add_up_to_the_logit_and_only_winning_cells_count(grid):
+    torch.manual_seed(0)
+    head = GlobalMaxPool((Level(5, (4,) * len(grid)),), classes=["benign", "malignant"])
+    features = torch.randn(3, 5, *grid)
+    raw = head((features,))
+    torch.testing.assert_close(raw.maps.flatten(2).sum(2) + head.linear.bias, raw.logits)
+    torch.testing.assert_close(raw.logits, head.linear(features.flatten(2).amax(2)))
+    assert (raw.maps.flatten(2).count_nonzero(2) <= 5).all()
+    torch.testing.assert_close(head.decode(raw).attention.flatten(1).sum(1), torch.ones(3))
+
+
+def test_a_text_cnn_is_three_convolutions_their_max_over_time_and_a_linear_layer():
+    """Kim 2014 with 3 x 100 features, written by hand; odd windows, so that there is one answer a word."""
+    torch.manual_seed(0)
+    encoders = [reader(300, window, 100) for window in (3, 5, 7)]
+    head = GlobalMaxPool((Level(300, (1,)),), classes=["positive"])
+    words = torch.randn(2, 300, 19)
+    logits = head((torch.cat([encoder(words)[0] for encoder in encoders], 1),)).logits
+    by_hand = []
+    for encoder in encoders:
+        weight, bias = encoder.stages[0][0].conv.weight, encoder.stages[0][0].conv.bias
+        conv = nn.Conv1d(300, 100, weight.shape[2])
+        conv.load_state_dict({"weight": weight, "bias": bias})
+        by_hand.append(conv(functional.pad(words, [weight.shape[2] // 2] * 2)).relu().max(dim=2).values)
+    assert torch.cat(by_hand, 1).shape == (2, 300)
+    torch.testing.assert_close(logits, head.linear(torch.cat(by_hand, 1)))
+
+
+@pytest.mark.parametrize("words", [1, 2, 12])
+@pytest.mark.parametrize("layers", [1, 3])
+def test_padding_and_moving_a_sentence_change_nothing_once_it_has_a_margin(words, layers):
+    """Exactly, whatever the bias; also for a sentence shorter than the window."""
+    torch.manual_seed(0)
+    encoder = ConvEncoder(4, 1, [6] * layers, [1] * layers, [5] * layers, 1, norm="none", activation="relu")
+    for stage in encoder.stages:
+        nn.init.normal_(stage[0].conv.bias)
+    head = GlobalMaxPool(encoder.levels, classes=["phrase"])
+    sentence, margin = torch.randn(3, 4, words), 4 * layers
+    logits = [
+        head(encoder(functional.pad(sentence, (margin + before, margin + behind)))).logits
+        for before, behind in ((0, 0), (0, 40), (17, 3))
+    ]
+    torch.testing.assert_close(logits[1], logits[0], atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(logits[2], logits[0], atol=1e-6, rtol=1e-6)
+
+
+def test_moving_a_bigram_between_empty_words_does_not_change_the_logit():
+    torch.manual_seed(0)
+    encoder = reader(4, 3, 10)
+    head, bigram = GlobalMaxPool(encoder.levels, classes=["phrase"]), torch.randn(4, 2)
+    sentences = torch.zeros(8, 4, 14)
+    for place, sentence in enumerate(sentences):
+        sentence[:, place + 2 : place + 4] = bigram
+    logits = head(encoder(sentences)).logits
+    torch.testing.assert_close(logits, logits[:1].expand(8, 1))
