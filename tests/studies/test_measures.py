@@ -21,12 +21,8 @@ from cphloc.metrics.segmentation import dice
 from cphloc.studies.measured import Trained
 from cphloc.studies.measures.attention import best_dice_on_grid, loss_floor
 from cphloc.studies.measures.detection import PrecisionBySize, hits, within
-<<<<<<< HEAD
 from cphloc.studies.measures.geometry import AnnotatedVolume, BoxVolume, Checkerboard, Lesion
-=======
-from cphloc.studies.measures.geometry import BoxVolume, Checkerboard, Lesion
 from cphloc.studies.measures.graph_convolution import GraphConvolution, pictures
->>>>>>> helper-one
 from cphloc.studies.measures.kernels import EDGE, Kernels, convolved
 from cphloc.studies.measures.screening import SimulatedReader, hit_share, independent_prompts
 from cphloc.studies.measures.text_cnn import MARGIN, PHRASE, Sentences, TextCnn

@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 from cphloc.components.backbone.conv_encoder import ConvEncoder
+from cphloc.components.backbone.parallel_conv import ParallelConvolutions
 from cphloc.components.head.gmp import GlobalMaxPool
 from cphloc.levels import Level
 
@@ -28,19 +29,16 @@ def test_the_maps_add_up_to_the_logit_and_only_winning_cells_count(grid):
 
 
 def test_a_text_cnn_is_three_convolutions_their_max_over_time_and_a_linear_layer():
-    """Kim 2014 with 3 x 100 features, written by hand; odd windows, so that there is one answer a word."""
+    """Kim 2014 with 3 x 100 features, written by hand; windows reach beyond the ends of the sentence."""
     torch.manual_seed(0)
-    encoders = [reader(300, window, 100) for window in (3, 5, 7)]
-    head = GlobalMaxPool((Level(300, (1,)),), classes=["positive"])
+    backbone = ParallelConvolutions(300, 1)
+    head = GlobalMaxPool(backbone.levels, classes=["positive"])
     words = torch.randn(2, 300, 19)
-    logits = head((torch.cat([encoder(words)[0] for encoder in encoders], 1),)).logits
+    logits = head(backbone(words)).logits
     by_hand = []
-    for encoder in encoders:
-        weight, bias = encoder.stages[0][0].conv.weight, encoder.stages[0][0].conv.bias
-        conv = nn.Conv1d(300, 100, weight.shape[2])
-        conv.load_state_dict({"weight": weight, "bias": bias})
-        by_hand.append(conv(functional.pad(words, [weight.shape[2] // 2] * 2)).relu().max(dim=2).values)
-    assert torch.cat(by_hand, 1).shape == (2, 300)
+    for window, margins in zip(backbone.windows, [(1, 1), (1, 2), (2, 2)], strict=True):
+        by_hand.append(functional.conv1d(functional.pad(words, margins), window.weight, window.bias).relu().amax(2))
+    assert [features.shape for features in by_hand] == [(2, 100)] * 3
     torch.testing.assert_close(logits, head.linear(torch.cat(by_hand, 1)))
 
 
