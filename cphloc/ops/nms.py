@@ -99,27 +99,28 @@ def _check(boxes: Tensor, scores: Tensor) -> None:
     corners(boxes)
 
 
-def _grid(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _grid(boxes: np.ndarray) -> tuple[np.ndarray, int, np.ndarray, np.ndarray]:
     """Lay a uniform grid over the centres of ``boxes``, with cells as large as the largest ordinary box.
 
-    Boxes that overlap then lie in the same or in neighbouring cells. There are at most a few cells a box.
+    Boxes that overlap then lie in the same or in neighbouring cells. There are at most a few cells a box, and an empty
+    one all around, so that a neighbour never leaves the grid.
 
     Returns:
-        cell ``(n, D)`` int64 of every box, 1-based so that neighbours never leave the grid; the grid's shape ``(D,)``;
-        memory strides ``(D,)``; and whether each box is huge ``(n,)``.
+        cell ``(n,)`` int64 of every box; the number of cells; what to add to a cell for it and its neighbours
+        ``(3^D,)``; and whether each box is huge ``(n,)``.
     """
     n, dims = len(boxes), boxes.shape[1] // 2
     if n == 0:
-        none = np.zeros((0, dims), np.int64)
-        return none, np.ones(dims, np.int64), np.ones(dims, np.int64), np.zeros(0, np.bool_)
-    size = boxes[:, dims:] - boxes[:, :dims]
-    centre = (boxes[:, dims:] + boxes[:, :dims]) / 2
-    huge = (size > HUGE * np.median(size, axis=0)).any(axis=1)
-    extent = np.ptp(centre, axis=0)
-    longest = size[~huge].max(axis=0, initial=0.0)
-    cells_per_axis = np.ceil((4 * n) ** (1 / dims))
-    cell_size = np.maximum(np.maximum(longest, extent / cells_per_axis), np.finfo(float).tiny)
-    cell = ((centre - centre.min(axis=0)) / cell_size).astype(np.int64) + 1
-    shape = cell.max(axis=0) + 2
-    memory = np.concatenate([np.cumprod(shape[::-1])[-2::-1], [1]]).astype(np.int64)
-    return cell, shape, memory, huge
+        return np.zeros(0, np.int64), 0, np.zeros(0, np.int64), np.zeros(0, np.bool_)
+    low, high = np.ascontiguousarray(boxes.T).reshape(2, dims, n)  # a row for each axis: quicker along it
+    size, centre = high - low, (high + low) / 2
+    huge = (size > HUGE * np.median(size, axis=1, keepdims=True)).any(axis=0)
+    longest = size.max(axis=1, initial=0.0, where=~huge)
+    start = centre.min(axis=1)
+    per_axis = (centre.max(axis=1) - start) / np.ceil((4 * n) ** (1 / dims))
+    edge = np.maximum(np.maximum(longest, per_axis), np.finfo(float).tiny)
+    places = ((centre - start[:, None]) / edge[:, None]).astype(np.int64) + 1
+    shape = places.max(axis=1) + 2
+    around = np.ravel_multi_index(np.indices((3,) * dims).reshape(dims, -1), shape)
+    around -= around[len(around) // 2]
+    return np.ravel_multi_index(places, shape), int(np.prod(shape)), around, huge

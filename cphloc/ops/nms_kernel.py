@@ -12,8 +12,8 @@ def suppress(
     groups: np.ndarray,
     threshold: float,
     cell: np.ndarray,
-    shape: np.ndarray,
-    memory: np.ndarray,
+    cells: int,
+    around: np.ndarray,
     huge: np.ndarray,
 ) -> np.ndarray:
     """Greedy suppression of ``boxes`` ``(n, 2 D)`` sorted by falling score; grid as laid by `cphloc.ops.nms`.
@@ -25,7 +25,7 @@ def suppress(
     """
     n = len(boxes)
     keep = np.zeros(n, np.bool_)
-    first_in_cell = np.full(np.prod(shape), -1, np.int64)
+    first_in_cell = np.full(cells, -1, np.int64)
     next_in_cell = np.full(n, -1, np.int64)
     kept, kept_huge = np.empty(n, np.int64), np.empty(n, np.int64)
     count = count_huge = 0
@@ -34,7 +34,7 @@ def suppress(
         if not dropped and huge[i]:
             dropped = _overlaps_any(boxes, groups, threshold, i, kept[:count])
         elif not dropped:
-            dropped = _overlaps_near(boxes, groups, threshold, i, cell, memory, first_in_cell, next_in_cell)
+            dropped = _overlaps_near(boxes, groups, threshold, i, cell[i], around, first_in_cell, next_in_cell)
         if dropped:
             continue
         keep[i] = True
@@ -44,9 +44,8 @@ def suppress(
         else:
             kept[count] = i
             count += 1
-            here = np.sum(cell[i] * memory)
-            next_in_cell[i] = first_in_cell[here]
-            first_in_cell[here] = i
+            next_in_cell[i] = first_in_cell[cell[i]]
+            first_in_cell[cell[i]] = i
     return keep
 
 
@@ -56,18 +55,13 @@ def _overlaps_near(
     groups: np.ndarray,
     threshold: float,
     i: int,
-    cell: np.ndarray,
-    memory: np.ndarray,
+    home: int,
+    around: np.ndarray,
     first_in_cell: np.ndarray,
     next_in_cell: np.ndarray,
 ) -> bool:
-    dims = len(memory)
-    for neighbour in range(3**dims):
-        here, code = 0, neighbour
-        for axis in range(dims):
-            here += (cell[i, axis] + code % 3 - 1) * memory[axis]
-            code //= 3
-        j = first_in_cell[here]
+    for step in around:
+        j = first_in_cell[home + step]
         while j >= 0:
             if groups[i] == groups[j] and _iou(boxes, i, j) > threshold:
                 return True
