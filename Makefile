@@ -38,7 +38,7 @@ bench: $(INSTALLED)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m tests.benchmarks
 
-## Every study of the lecture that has no results yet, then its page; an hour on two cores. It can be stopped and goes on.
+## Every study of the lecture that has no results yet, then its page; about two hours on two cores. It can be stopped and goes on.
 lecture: $(INSTALLED)
 	for study in recipes/lecture/*.yaml; do \
 		$(BIN)/cphloc study $$study --out studies/$$(basename $$study .yaml) || exit 1; \

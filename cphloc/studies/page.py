@@ -31,12 +31,12 @@ CHAPTERS = (
 _INTRODUCTION = """\
 # The lecture as studies
 
-Each study puts one claim of the lecture to the test, on synthetic images, over several seeds. Every seed draws other
-images and other first weights, the same for all arms, so differences are paired. Intervals are 95 % bootstrap
-intervals over the seeds, which with five seeds tend to be too narrow. **holds** means that the whole interval of every
-condition lies on the side that the claim needs, **fails** that one lies wholly on the other side, **undecided**
-everything between. The conditions were written down before the numbers were known, and nothing was tuned until a claim
-held.
+Each study puts one claim of the lecture to the test, over several seeds, on synthetic images where it does not say
+otherwise. Every seed draws other images and other first weights, the same for all arms, so differences are paired.
+Intervals are 95 % bootstrap intervals over the seeds, which with five seeds tend to be too narrow. **holds** means that
+the whole interval of every condition lies on the side that the claim needs, **fails** that one lies wholly on the other
+side, **undecided** everything between. The conditions were written down before the numbers were known, and nothing was
+tuned until a claim held.
 """
 
 
