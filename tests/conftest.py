@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import pytest
 from file_server import Server, served
 
 from cphloc import paths
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers that each use all cores wait for one another in every small operation
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 FIXTURE_REGISTRY = Path(__file__).parent / "fixture_registry"
 
