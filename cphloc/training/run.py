@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -75,7 +74,7 @@ class Run:
     @classmethod
     def create(cls, recipe: Recipe, runs: Path = RUNS) -> Run:
         """Make the folder of a new run and write its recipe there."""
-        name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+        name = f"{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"  # the later run has the greater name: see ``latest``
         folder = runs / recipe.name / name
         (folder / "pictures").mkdir(parents=True)
         (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")

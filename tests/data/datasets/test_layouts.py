@@ -15,7 +15,7 @@ from cphloc.data.datasets.luna16 import Luna16
 from cphloc.data.datasets.nnunet import NnUnet
 from cphloc.data.datasets.sts_petct import StsPetct
 from cphloc.data.datasets.voc import Voc
-from cphloc.errors import DataError
+from cphloc.errors import DataError, InputError
 
 
 def write(path, array, spacing=None, direction=None, origin=None):
@@ -292,17 +292,26 @@ def test_a_box_that_covers_nothing_of_its_image_is_not_dropped(tmp_path, box):
         annotation_of(dataset)
 
 
-def test_busi_knows_a_label_for_all_and_a_mask_for_some(tmp_path):
+@pytest.mark.parametrize(
+    ("classes", "labels", "masks"),
+    [(None, [[0, 1], [0, 0], [1, 0]], [2, 0, None]), ({1: "lesion"}, [[1], [0], [1]], [1, 0, None])],
+)
+def test_busi_knows_a_label_for_all_and_a_mask_for_some(tmp_path, classes, labels, masks):
     rows = ["a,malignant,1,4,train", "b,normal,1,4,train", "c,benign,0,5,train"]
     (tmp_path / "cases.csv").write_text("\n".join(["case,class,has_mask,duplicate_cluster,split", *rows]))
     for name, lesion in (("a", 255), ("b", 0), ("c", 0)):
         picture(tmp_path / "images" / f"{name}.png", (20, 30))
         write(tmp_path / "masks" / f"{name}.png", np.full((20, 30), lesion, np.uint8))
-    dataset = Busi(str(tmp_path))
+    dataset = Busi(str(tmp_path), classes)
     found = [read_case(case, 2)[1] for case in dataset.cases("train")]
-    assert [a.label.tolist() for a in found] == [[0, 1], [0, 0], [1, 0]]
-    assert [None if a.mask is None else int(a.mask.max()) for a in found] == [2, 0, None]
+    assert [a.label.tolist() for a in found] == labels
+    assert [None if a.mask is None else int(a.mask.max()) for a in found] == masks
     assert [c.patient for c in dataset.cases("train")] == ["cluster_4", "cluster_4", "cluster_5"]
+
+
+def test_busi_has_no_other_classes(tmp_path):
+    with pytest.raises(InputError, match="busi has no classes cyst, mass; take benign and malignant, or one for both"):
+        Busi(str(tmp_path), {1: "cyst", 2: "mass"})
 
 
 def test_sarcoma_channels_in_the_order_asked_and_no_test_patient_moved(tmp_path):
