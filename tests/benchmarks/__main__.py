@@ -35,6 +35,7 @@ def main(argv: list[str] | None = None) -> None:
         module = importlib.import_module(f".{topic}", __package__)
         if topic == "growth":
             facts["growth"] = module.measured(options.full)
+            module.plot(facts["growth"], options.out / "growth.png")
         else:
             facts["topics"][topic] = [
                 _measured(topic, each, options.rounds) for each in module.comparisons(options.full)
@@ -51,7 +52,6 @@ def _measured(topic: str, comparison: Comparison, rounds: int) -> dict:
 def _write(facts: dict, folder: Path) -> None:
     """After every topic, so that an interrupted run leaves what it has."""
     facts["machine"] = _machine()
-    folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     (folder / "RESULTS.md").write_text(_page(facts), encoding="utf-8")
 
@@ -63,6 +63,7 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="times that everybody does each job")
     parser.add_argument("--out", type=Path, default=HERE, help="folder for RESULTS.md and results.json")
     options = parser.parse_args(argv)
+    options.out.mkdir(parents=True, exist_ok=True)
     options.topics = options.topics or list(TOPICS)
     if unknown := set(options.topics) - set(TOPICS):
         parser.error(f"no topic '{min(unknown)}'; choose from {', '.join(TOPICS)}")
@@ -128,7 +129,8 @@ def _page(facts: dict) -> str:
 
 
 def _growth(found: dict) -> list[str]:
-    lines = ["## Growth", "", "cphloc alone. The exponent is that of the last step: 1 is linear, 0 no growth.", ""]
+    lines = ["## Growth", "", "cphloc alone. The exponent is fitted to all sizes: 1 is linear, 0 no growth.", ""]
+    lines += ["![cost over size](growth.png)", ""]
     lines += ["| what grows | sizes | seconds of CPU | exponent |", "|" + "---|" * 4]
     for row in found["seconds"]:
         sizes, values = (", ".join(f"{n:.3g}" if n < 1 else f"{n:,.4g}" for n in row[k]) for k in ("sizes", "values"))

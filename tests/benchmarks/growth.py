@@ -15,26 +15,34 @@ from .boxes import _ours as suppression
 from .measure import cpu_seconds
 from .metrics import _froc
 
-PEAK = """
-import resource, sys, torch
+MOST = """
+print(int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 1024, file=sys.stderr)
+"""
+"""The peak of this process; what getrusage reports starts at the memory of the process that started it."""
+STREAM = (
+    """
+import sys, torch
 sys.path.insert(0, "tests")
 from benchmarks.growth import stream
 stream(int(sys.argv[1]))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
-CHECK = """
-import resource, sys
+    + MOST
+)
+CHECK = (
+    """
+import sys
 from cphloc import cli
-cli.main(["check", sys.argv[1]])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, file=sys.stderr)
+assert cli.main(["check", sys.argv[1]]) == 0
 """
+    + MOST
+)
 LARGE = """
 task: segmentation
 dims: 3
-data: {type: hippocampus, patch: [32, 32, 32]}
+data: {type: phantom, size: [32, 32, 32], patch: [32, 32, 32]}
 model:
   backbone: {type: conv_encoder, widths: [64, 128, 256, 512, 1536]}
-  heads: {mask: {type: unet, classes: {1: a}}}
+  heads: {mask: {type: unet, classes: {1: mass}}}
 train: {steps: 10, batch: 1, optimizer: {type: SGD, lr: 1e-2}}
 """
 
@@ -53,9 +61,9 @@ def measured(full: bool) -> dict[str, Any]:
         ],
         "peak_mb": [
             {
-                "what": "prediction of float32 slices of 256 x 256, 3 classes, windows of 48 x 64 x 64",
-                "sizes": [64, 512, 2048],
-                "values": [_peak("-c", PEAK, str(n)) for n in (64, 512, 2048)],
+                "what": "prediction of float32 slices of 512 x 512, 3 classes, windows of 48 x 64 x 64",
+                "sizes": [64, 512, 2000],
+                "values": [_peak(STREAM, str(n)) for n in (64, 512, 2000)],
             },
             {"what": "cphloc check of a recipe of 200 M parameters", "sizes": [1], "values": [_check_peak()]},
         ],
@@ -90,11 +98,11 @@ def stream(slices: int) -> None:
             return Prediction(mask_probabilities=torch.cat([raw, raw, raw], 1).softmax(1))
 
     class Made:
-        shape = (1, 1, slices, 256, 256)
+        shape = (1, 1, slices, 512, 512)
 
         def __getitem__(self, key: Any) -> Any:
             first, stop, _ = key[2].indices(slices)
-            return torch.full((1, 1, stop - first, 256, 256), 0.5)
+            return torch.full((1, 1, stop - first, 512, 512), 0.5)
 
     model = Model(Same(), None, {"mask": Three()}).eval()
     infer(model, Made(), (48, 64, 64), 0.25, emit=lambda *_: None)
@@ -111,16 +119,16 @@ def _grown(what: str, sizes: Sequence[int], prepare: Callable[[int], Callable[[]
             job()
             taken.append(cpu_seconds() - start)
         seconds.append(statistics.median(taken))
-    return {"what": what, "sizes": list(sizes), "values": seconds, "exponent": exponent(sizes[-2:], seconds[-2:])}
+    return {"what": what, "sizes": list(sizes), "values": seconds, "exponent": exponent(sizes, seconds)}
 
 
 def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
-    """Slope of the logarithm of the cost over that of the size, between the two largest: 1 is linear.
+    """Slope of the logarithm of the cost over that of the size, fitted to all sizes: 1 is linear.
 
     >>> round(exponent([10, 100], [1, 100]), 2)
     2.0
     """
-    return math.log(costs[-1] / costs[0]) / math.log(sizes[-1] / sizes[0])
+    return statistics.linear_regression([math.log(n) for n in sizes], [math.log(c) for c in costs]).slope
 
 
 def _slices(slices: int) -> Callable[[], Any]:
@@ -178,14 +186,32 @@ def _recipe(heads: int) -> Callable[[], Any]:
     return lambda: load(source)
 
 
-def _peak(*arguments: str) -> float:
-    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=True)
-    return float(done.stdout.split()[-1])
+def _peak(code: str, argument: str) -> float:
+    done = subprocess.run([sys.executable, "-c", code, argument], capture_output=True, text=True, check=False)
+    return float(done.stderr.split()[-1])
 
 
 def _check_peak() -> float:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "large.yaml")
         path.write_text(LARGE, encoding="utf-8")
-        done = subprocess.run([sys.executable, "-c", CHECK, str(path)], capture_output=True, text=True, check=False)
-        return float(done.stderr.split()[-1])
+        return _peak(CHECK, str(path))
+
+
+def plot(found: dict[str, Any], path: Path) -> None:
+    """Draw every cost over its size, both relative to the smallest, with the line along which it would be linear."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
+    for row in found["seconds"]:
+        sizes, costs = ([value / row[key][0] for value in row[key]] for key in ("sizes", "values"))
+        axes.plot(sizes, costs, marker="o", label=f"{row['what']}: {row['exponent']:.2f}")
+    most = max(row["sizes"][-1] / row["sizes"][0] for row in found["seconds"])
+    axes.plot([1, most], [1, most], color="grey", linestyle="dashed", label="linear: 1")
+    axes.set(xscale="log", yscale="log", xlabel="size, times the smallest", ylabel="CPU seconds, times the least")
+    axes.legend(title="what grows: exponent")
+    figure.savefig(path, dpi=80)
+    pyplot.close(figure)
