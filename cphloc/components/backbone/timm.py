@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -108,13 +110,26 @@ def _create(name: str, initial: dict[str, Any], out_indices: Sequence[int] | Non
 
     chosen = {} if out_indices is None else {"out_indices": tuple(out_indices)}
     try:
-        return timm.create_model(name, features_only=True, **initial, **chosen)
+        with _without_classifier():
+            return timm.create_model(name, features_only=True, **initial, **chosen)
     except OSError as error:
         msg = f"weights of timm model '{name}' could not be fetched ({error}); give weights: a file or package:name"
         raise InputError(msg) from error
     except (RuntimeError, AttributeError, AssertionError, IndexError) as error:
         msg = f"timm model '{name}' gives no such feature pyramid ({error}); choose another model or out_indices"
         raise InputError(msg) from error
+
+
+@contextmanager
+def _without_classifier() -> Iterator[None]:
+    """Keep timm from warning that the weights of the classifier, which a pyramid lacks, find no place."""
+    logger = logging.getLogger("timm.models._builder")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _drop_unused(body: nn.Module) -> None:
