@@ -123,33 +123,42 @@ def test_a_2d_entry_starts_a_3d_model_by_the_command(flat_entry, capsys):
         assert torch.allclose(tuned[name].sum(dim=2), entry[name], atol=1e-5), "inflated, then frozen"
 
 
-WIDTHS = {"type": "conv_encoder", "widths": [24, 48, 96, 192]}
+@pytest.fixture(scope="module")
+def shipped():
+    """The shipped entry; what starts from it has its backbone, however wide."""
+    return load("unet3d-hippocampus", device="cpu")
 
 
-def test_the_shipped_entry_starts_a_model_of_other_classes_by_the_command(at_work, capsys):
+@pytest.fixture(scope="module")
+def backbone(shipped):
+    return {"type": "conv_encoder", "widths": list(shipped.recipe.model.backbone.args["widths"])}
+
+
+def test_the_shipped_entry_starts_a_model_of_other_classes_by_the_command(shipped, backbone, at_work, capsys):
     recipe = phantom(3, **{"from": "unet3d-hippocampus", "freeze": ["backbone.*"]})
-    recipe["model"]["backbone"] = WIDTHS
+    recipe["model"]["backbone"] = backbone
     assert command(recipe) == 0
     printed = capsys.readouterr().err
     fresh = [line.split()[1] for line in printed.splitlines() if line.startswith("  fresh")]
     assert fresh
     assert all(name.startswith("heads.mask.") for name in fresh), "only the layers that name the classes"
-    assert "(3, 24, 1, 1, 1) there, (2, 24, 1, 1, 1) here" in printed
-    entry = load("unet3d-hippocampus", device="cpu").model.state_dict()
+    wide = backbone["widths"][0]
+    assert f"(3, {wide}, 1, 1, 1) there, (2, {wide}, 1, 1, 1) here" in printed
+    entry = shipped.model.state_dict()
     tuned = checkpoint.load(Run.open("latest").folder / checkpoint.BEST)[0]
     assert all(torch.equal(tuned[name], entry[name]) for name in entry if name.startswith("backbone."))
 
 
-def test_the_shipped_entry_starts_a_model_of_more_channels():
+def test_the_shipped_entry_starts_a_model_of_more_channels(shipped, backbone):
     recipe = phantom(3)
     recipe["data"] = {"type": "sts_petct", "channels": ["ct", "pet"], "patch": [16, 16, 16]}
-    recipe["model"] = {"backbone": WIDTHS, "heads": {"mask": {"type": "unet", "classes": {1: "tumour"}}}}
-    entry = load("unet3d-hippocampus", device="cpu").model
+    recipe["model"] = {"backbone": backbone, "heads": {"mask": {"type": "unet", "classes": {1: "tumour"}}}}
+    entry, wide = shipped.model, backbone["widths"][0]
     model = build(recipe)
     (name, how), *more = take_over(model, entry.state_dict(), "the entry").adapted.items()
     assert not more
     assert name.startswith("backbone.")
-    assert how.startswith("(24, 1, 3, 3, 3) -> (24, 2, 3, 3, 3)")
+    assert how.startswith(f"({wide}, 1, 3, 3, 3) -> ({wide}, 2, 3, 3, 3)")
     x = torch.randn(1, 1, 16, 16, 16)
     both, one = model.backbone(x.expand(-1, 2, -1, -1, -1)), entry.backbone(x)
     assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(both, one, strict=True))
