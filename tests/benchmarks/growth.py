@@ -187,7 +187,7 @@ def _recipe(heads: int) -> Callable[[], Any]:
 
 
 def _peak(code: str, argument: str) -> float:
-    done = subprocess.run([sys.executable, "-c", code, argument], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code, argument], capture_output=True, text=True, check=True)
     return float(done.stderr.split()[-1])
 
 
