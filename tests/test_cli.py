@@ -143,11 +143,36 @@ def test_a_reader_that_leaves_early_is_no_error():
     assert (done.stdout, done.stderr) == ("{\n", "")
 
 
+@pytest.mark.parametrize("argv", [[], ["--help"], ["-h"], ["help"]], ids=repr)
+def test_help_lists_every_command_in_its_group(argv):
+    done = subprocess.run([sys.executable, "-m", "cphloc", *argv], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    named = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ")]
+    assert named == cli.commands()
+    assert [line for line in done.stdout.splitlines() if len(line) > 120] == []
+
+
+def test_every_file_of_a_command_is_listed():
+    files = {p.stem for p in Path(cli.__file__).parent.joinpath("commands").glob("*.py")} - {"__init__"}
+    assert sorted(files) == sorted(cli.commands())
+
+
 @pytest.mark.parametrize("name", cli.commands())
-def test_every_command_has_help_and_takes_json(name):
-    parser = cli.parser(only=name).commands[name]
-    assert len(parser.description) > 10
-    assert "--json" in parser._option_string_actions
+def test_help_of_a_command_shows_every_argument_as_it_is_written(name, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([name, "--help"])
+    text = capsys.readouterr().out
+    assert stop.value.code == 0
+    assert cli.main(["help", name]) == 0
+    assert capsys.readouterr().out.rstrip("\n") == text.rstrip("\n")
+    words = " ".join(text.split())
+    below = cli.parser(only=name).commands[name]
+    assert words.startswith(f"usage: cphloc {name}")
+    assert below.description in words
+    for action in below._actions:
+        assert action.help and " ".join(action.help.split()) in words, action.dest
+        assert all(option in words for option in action.option_strings)
+    assert {"--json", "--debug"} <= set(below._option_string_actions)
 
 
 @pytest.mark.parametrize(

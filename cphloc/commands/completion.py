@@ -22,7 +22,7 @@ complete -o default -F _cphloc cphloc"""
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("shell", choices=("bash", "zsh", "fish"))
+    parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell that runs the script")
     parser.epilog = 'bash, zsh: eval "$(cphloc completion bash)"; fish: cphloc completion fish | source'
 
 

@@ -12,7 +12,7 @@ from cphloc.commands import Answer
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--port", type=int, default=5000)
+    parser.add_argument("--port", type=int, default=5000, help="port to serve on; default 5000")
     parser.add_argument("--no-browser", action="store_true", help="only serve; do not open a browser")
 
 
