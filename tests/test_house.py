@@ -31,7 +31,7 @@ ROWS = [
     {"targets", "model", "inference", "components", "ops", "data"},
     {"wiring", "advice", "describe", "metrics"},
     {"zoo", "training", "studies", "predict", "backend", "localization", "ensemble", "export"},
-    {"cli", "commands"},
+    {"cli", "commands", "__main__"},
 ]
 TORCH_FREE = set().union(*ROWS[:3])
 HEAVY = {"torch", "timm", "mlflow", "monai", "lightning", "albumentations"}
