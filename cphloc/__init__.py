@@ -7,15 +7,15 @@ import importlib
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "build": "cphloc.wiring",
+    "build": "cphloc.modeling.build",
     "load": "cphloc.zoo.load",
     "train": "cphloc.training.train",
-    "evaluate": "cphloc.training.evaluate",
-    "publish": "cphloc.zoo.publish",
+    "evaluate": "cphloc.evaluation.evaluate",
+    "publish": "cphloc.publishing.publish",
     "list_entries": "cphloc.zoo.entries",
-    "Localization": "cphloc.localization",
-    "Geometry": "cphloc.geometry",
-    "Annotation": "cphloc.annotation",
+    "Localization": "cphloc.inference.localization",
+    "Geometry": "cphloc.structures.geometry",
+    "Annotation": "cphloc.structures.annotation",
     "CphlocError": "cphloc.errors",
 }
 

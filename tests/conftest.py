@@ -14,7 +14,9 @@ from cphloc import paths
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers that each use all cores wait for one another in every small operation
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-FIXTURE_REGISTRY = Path(__file__).parent / "fixture_registry"
+pytest_plugins = ["entry_fixtures", "training_fixtures"]
+
+FIXTURE_REGISTRY = Path(__file__).parent / "registry" / "fixture_registry"
 
 
 @pytest.fixture

@@ -15,21 +15,21 @@ import pytest
 import torch
 from torch import nn
 
-from cphloc import registry
-from cphloc.annotation import Annotation, boxes_of, mask_of
 from cphloc.components.backbone.conv_encoder import ConvEncoder
 from cphloc.components.head.dense_box import DenseBox
 from cphloc.components.head.unet import UNet
 from cphloc.components.neck.fpn import FPN
 from cphloc.errors import InputError
-from cphloc.geometry import Geometry
-from cphloc.levels import Level
+from cphloc.inference.localizer import Localizer
+from cphloc.modeling.build import build_model
 from cphloc.ops.anchor_head import AnchorOutput
 from cphloc.ops.layers import conv_transpose_type
-from cphloc.predict import Localizer
-from cphloc.recipe import load
-from cphloc.targets import Targets
-from cphloc.wiring import build_model
+from cphloc.ops.targets import Targets
+from cphloc.recipe.recipe import load
+from cphloc.registry import catalogue
+from cphloc.structures.annotation import Annotation, boxes_of, mask_of
+from cphloc.structures.geometry import Geometry
+from cphloc.structures.levels import Level
 
 HERE = Path(__file__).parent
 LOSS, HEAD = "components/loss", "components/head"
@@ -219,8 +219,8 @@ def test_no_component_normalizes_over_the_batch_unless_asked():
     norms = {
         f"{kind}/{name}": argument.default
         for kind in ("backbone", "neck", "head")
-        for name, card in registry.cards(kind).items()
-        for argument in registry.arguments(card)
+        for name, card in catalogue.cards(kind).items()
+        for argument in catalogue.arguments(card)
         if argument.name == "norm"
     }
     assert len(norms) >= 3

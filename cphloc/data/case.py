@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from cphloc.annotation import IGNORE, Annotation, clip_boxes, of_instances
-from cphloc.data.read import read_mask, read_volume
-from cphloc.data.volume import Volume
+from cphloc.data.io.read import read_mask, read_volume
 from cphloc.errors import DataError
-from cphloc.geometry import Geometry
+from cphloc.structures.annotation import IGNORE, Annotation, clip_boxes, of_instances
+from cphloc.structures.geometry import Geometry
+from cphloc.structures.volume import Volume
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Case:
         images: one file per channel, or one file that holds all channels.
         marks: what is annotated.
         spacing_mm: voxel size for files that state none, array order.
-        tile: ``(number, of how many)`` per axis where the case is one part of the image (`cphloc.data.tiles`).
+        tile: ``(number, of how many)`` per axis where the case is one part of the image (`cphloc.data.pipeline.tiles`).
     """
 
     id: str
@@ -193,8 +193,8 @@ def _mask(marks: Marks, geometry: Geometry) -> np.ndarray:
 
 def _regions(path: Path, geometry: Geometry) -> dict[str, Callable[[], np.ndarray]]:
     """What draws each named region of an RTSTRUCT or a DICOM SEG."""
-    from cphloc.data.read_dicom_seg import is_seg, read_segments
-    from cphloc.data.rtstruct import rasterize, read_contours
+    from cphloc.data.io.read_dicom_seg import is_seg, read_segments
+    from cphloc.data.io.rtstruct import rasterize, read_contours
 
     if is_seg(path):
         return {name: partial(np.asarray, mask) for name, mask in read_segments(path, geometry).items()}

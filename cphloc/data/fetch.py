@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from cphloc import paths, registry
+from cphloc import paths
 from cphloc.data.dataset import SPLITS, Dataset
 from cphloc.data.fingerprint import content_hash, fingerprint
 from cphloc.download import download
 from cphloc.errors import CphlocError, InputError
+from cphloc.registry import catalogue
 
 _SHIPPED_SPLITS = Path(__file__).parent / "splits"
 
@@ -69,7 +70,7 @@ def fetch(name: str) -> Path:
         InputError: it is not published where a program may fetch it; the message says where people get it.
         CphlocError: offline, unreachable, or not what it should be.
     """
-    card = registry.card("dataset", name)
+    card = catalogue.card("dataset", name)
     target = paths.data_folders()[0] / name
     if target.exists():
         return target
@@ -88,7 +89,7 @@ def fetch(name: str) -> Path:
 
 def _install(name: str, source: Source, archive: Path, target: Path) -> None:
     """Unpack aside, check, and give it its place at once."""
-    card = registry.card("dataset", name)
+    card = catalogue.card("dataset", name)
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=target.parent))
     try:
@@ -141,7 +142,7 @@ def _members(archive: Path) -> Iterator[tuple[str, BinaryIO]]:
 
 
 def _check_content(name: str, source: Source, folder: Path) -> None:
-    dataset: Dataset = registry.resolve("dataset", name)(root=str(folder))
+    dataset: Dataset = catalogue.resolve("dataset", name)(root=str(folder))
     cases = [case for split in SPLITS for case in dataset.cases(split)]
     found = fingerprint((case.id, content_hash(case)) for case in cases)
     if source.fingerprint is not None and found != source.fingerprint:

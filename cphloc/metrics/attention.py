@@ -11,9 +11,9 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from cphloc.annotation import region_of
 from cphloc.errors import InputError
 from cphloc.metrics.segmentation import iou
+from cphloc.structures.annotation import region_of
 
 
 def upsample(attention: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Overlap and volume of masks.
 
 Every function compares one class: ``label`` of a class mask ``(*S)``, in 2-D or 3-D; a bool mask is its class 1.
-Voxels where the reference is `cphloc.annotation.IGNORE` count nowhere. A data set's Dice is the mean over cases,
-not the Dice of pooled voxels.
+Voxels where the reference is `cphloc.structures.annotation.IGNORE` count nowhere. A data set's Dice is the mean over
+cases, not the Dice of pooled voxels.
 
 **Empty masks.** Where only one of the two masks is empty the score is the worst there is: overlap 0, distance the
 image's diagonal. Where both are empty, ``empty_policy`` decides: ``nan`` (default) leaves the case out of the mean,
@@ -17,8 +17,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from cphloc.annotation import IGNORE
 from cphloc.errors import InputError
+from cphloc.structures.annotation import IGNORE
 
 EmptyPolicy = Literal["nan", "one", "worst"]
 """What a case scores in which neither prediction nor reference holds the class."""

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from cphloc.errors import InputError
-from cphloc.levels import Levels
 from cphloc.ops.anchors import grid_anchors
 from cphloc.ops.assign import IGNORED
 from cphloc.ops.boxes import decode, encode
 from cphloc.ops.dense_prediction import PRIOR_BIAS, DenseHead, Towers, as_rows, predictor
 from cphloc.ops.detections import Suppression, best
-from cphloc.targets import Targets
+from cphloc.ops.targets import Targets
+from cphloc.structures.levels import Levels
 
 
 class AnchorOutput(NamedTuple):

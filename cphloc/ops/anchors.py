@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cphloc.levels import Level
 from cphloc.ops.boxes import from_centre_size
+from cphloc.structures.levels import Level
 
 OCTAVES = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))
 RATIOS = (0.5, 1.0, 2.0)

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cphloc.levels import Levels
 from cphloc.ops.boxes import to_centre_size, volume
+from cphloc.structures.levels import Levels
 
 NEGATIVE = -1
 IGNORED = -2

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cphloc.levels import Levels
 from cphloc.ops.assign import NEGATIVE
 from cphloc.ops.boxes import encode_faces, to_centre_size, volume
+from cphloc.structures.levels import Levels
 
 CELLS_PER_LEVEL = 8.0
 """A level answers for boxes that reach up to 8 cells from the point: 64 pixels at stride 8."""
@@ -49,7 +49,7 @@ def assign_fcos(points: Sequence[Tensor], levels: Levels, boxes: Tensor, radius:
 def level_ranges(levels: Levels) -> list[tuple[float, float]]:
     """Reach in voxels, least and most, of the boxes each level answers for; the last level has no upper bound.
 
-    >>> from cphloc.levels import Level
+    >>> from cphloc.structures.levels import Level
     >>> level_ranges((Level(1, (8, 8)), Level(1, (16, 16)), Level(1, (32, 32))))
     [(-1.0, 64.0), (64.0, 128.0), (128.0, inf)]
     """

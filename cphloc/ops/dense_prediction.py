@@ -9,11 +9,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from cphloc.annotation import class_names
-from cphloc.levels import Levels
 from cphloc.ops.detections import Suppression, joined
 from cphloc.ops.layers import ConvBlock, conv_type, initialize
-from cphloc.targets import Prediction
+from cphloc.ops.targets import Prediction
+from cphloc.structures.annotation import class_names
+from cphloc.structures.levels import Levels
 
 PRIOR = 0.01
 PRIOR_BIAS = -math.log((1 - PRIOR) / PRIOR)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from cphloc.ops.boxes import volume
 from cphloc.ops.nms import nms, soft_nms
+from cphloc.ops.targets import Detections
 from cphloc.ops.weighted_box_clustering import weighted_box_clustering
-from cphloc.targets import Detections
 
 SuppressionMethod = Literal["nms", "soft_nms_linear", "soft_nms_gaussian", "weighted_box_clustering"]
 """What becomes of the lower-scored boxes of an object: they are dropped, they lose score by their overlap, or they are

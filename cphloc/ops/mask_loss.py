@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from cphloc.ops.layers import carries_graph
-from cphloc.targets import Targets
+from cphloc.ops.targets import Targets
 
 
 def mask_loss(criterion: nn.Module, logits: Tensor, targets: Targets) -> Tensor:

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cphloc.annotation import class_names
-from cphloc.levels import Levels
 from cphloc.ops.anchors import CELLS_ACROSS
 from cphloc.ops.assign import assign_max_iou
 from cphloc.ops.boxes import decode, encode, overlap, overlap_matrix
 from cphloc.ops.detections import Suppression, best, joined
 from cphloc.ops.proposals import sliding_proposals
 from cphloc.ops.sampling import balanced
-from cphloc.targets import Detections, Prediction, Targets
+from cphloc.ops.targets import Detections, Prediction, Targets
+from cphloc.structures.annotation import class_names
+from cphloc.structures.levels import Levels
 
 CHUNK = 1000
 """Regions described at once when decoding, to bound the memory."""

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cphloc.levels import Levels
 from cphloc.ops.assign import level_of
 from cphloc.ops.boxes import corners, volume
+from cphloc.structures.levels import Levels
 
 CELLS_ACROSS = 14
 """A box is read from the coarsest level on which it still spans this many cells: 224 / 16 of Lin et al. 2017."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cphloc.ops.boxes import overlap, volume
-from cphloc.targets import Detections
+from cphloc.ops.targets import Detections
 
 
 def weighted_box_clustering(

@@ -16,7 +16,7 @@ from typing import Any
 
 from cphloc.metrics.direction import lower_is_better
 from cphloc.paths import atomic
-from cphloc.recipe import Recipe, load
+from cphloc.recipe.recipe import Recipe, load
 from cphloc.studies.study import Cell, Study, make_measures
 
 
@@ -125,7 +125,7 @@ def _chosen(job: Job) -> Any:
 
 def _trained(job: Job, recipe: Recipe) -> Any:
     """A run of this very recipe: finished earlier, resumed, or trained now. Arms with one recipe share it."""
-    from cphloc.training.run import Place, Run
+    from cphloc.tracking.run import Place, Run
     from cphloc.training.train import train
 
     before = _before(job)

@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cphloc.data.pipeline import Pipeline
+from cphloc.data.pipeline.pipeline import Pipeline
 from cphloc.errors import InputError
-from cphloc.model import Model
-from cphloc.recipe import Recipe, load
+from cphloc.evaluation.scores import Scores
+from cphloc.evaluation.validate import Validator
+from cphloc.modeling.build import build_model
+from cphloc.modeling.model import Model
+from cphloc.recipe.recipe import Recipe, load
+from cphloc.tracking.run import Run
 from cphloc.training import checkpoint
-from cphloc.training.run import Run
-from cphloc.training.scores import Scores
-from cphloc.training.validate import Validator
-from cphloc.wiring import build_model
 
 if TYPE_CHECKING:
-    from cphloc.data.cache import PreparedCase
-    from cphloc.training.scores import Found
+    from cphloc.data.pipeline.cache import PreparedCase
+    from cphloc.evaluation.scores import Found
 
 Values = Mapping[str, Mapping[str, float]]
 """What a measure gives: metrics by variant; the variant ``""`` is the arm itself."""

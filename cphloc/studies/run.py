@@ -10,12 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from cphloc.distributed.cluster import Engine, over_jobs
 from cphloc.paths import atomic
 from cphloc.studies import jobs
 from cphloc.studies.results import Results
 from cphloc.studies.study import Study, load
-from cphloc.training.cluster import Engine, over_jobs
-from cphloc.training.tracking import Tracker, run_id
+from cphloc.tracking.tracker import Tracker, run_id
 
 STUDIES = Path("studies")
 """Where studies go, in the working folder."""

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from cphloc.annotation import Annotation
 from cphloc.metrics.classification import auc
-from cphloc.model import Model
-from cphloc.targets import Targets
+from cphloc.modeling.model import Model
+from cphloc.ops.targets import Targets
+from cphloc.structures.annotation import Annotation
 
 Batch = tuple[Tensor, Sequence[Annotation]]
 """Images ``(N, C, *S)`` and what is known of each."""

@@ -13,15 +13,17 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cphloc import paths, registry, yamlio
-from cphloc.argument_types import NonNegativeInt, PositiveInt
+from cphloc import paths
+from cphloc.config import yamlio
+from cphloc.config.argument_types import NonNegativeInt, PositiveInt
+from cphloc.config.nodes import Node, dotted, from_plain
+from cphloc.config.problems import position, problems_of
 from cphloc.errors import InputError, NotFoundError, Problem, RecipeError, did_you_mean
-from cphloc.nodes import Node, dotted, from_plain
-from cphloc.recipe import Recipe
-from cphloc.recipe import load as load_recipe
-from cphloc.recipe_blocks import BlockAt, check_block
-from cphloc.recipe_merge import STUDIES, find, parse_path
-from cphloc.report import position, problems_of
+from cphloc.recipe.blocks import BlockAt, check_block
+from cphloc.recipe.merge import STUDIES, find, parse_path
+from cphloc.recipe.recipe import Recipe
+from cphloc.recipe.recipe import load as load_recipe
+from cphloc.registry import catalogue
 
 EVALUATION = {"type": "evaluation"}
 """What is measured where a study does not say."""
@@ -282,6 +284,6 @@ def _recipe_problems(tree: Node, text: Text, cells: list[Cell]) -> Iterator[Prob
 def make_measures(blocks: list[dict[str, Any]]) -> list[Any]:
     """The measures that blocks name, ready to be called."""
     return [
-        registry.resolve("measure", block["type"])(**{k: v for k, v in block.items() if k != "type"})
+        catalogue.resolve("measure", block["type"])(**{k: v for k, v in block.items() if k != "type"})
         for block in blocks
     ]

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from cphloc.data.fingerprint import fingerprint as hash_of
-from cphloc.recipe import Recipe
+from cphloc.recipe.recipe import Recipe
 
 if TYPE_CHECKING:
-    from cphloc.data.prepare import PreparedCases
+    from cphloc.data.pipeline.prepare import PreparedCases
 
 PACKAGES = ("cphloc", "torch", "lightning", "numpy", "scipy", "timm", "albumentations", "SimpleITK", "mlflow")
 

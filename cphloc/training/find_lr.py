@@ -12,11 +12,11 @@ from typing import Any
 import lightning.pytorch as L
 import numpy as np
 
-from cphloc.recipe import Recipe
+from cphloc.evaluation.plots import draw_lr_range
+from cphloc.recipe.recipe import Recipe
+from cphloc.tracking.run import RUNS
 from cphloc.training.module import TrainingModule
-from cphloc.training.plots import draw_lr_range
 from cphloc.training.preparation import prepare
-from cphloc.training.run import RUNS
 from cphloc.training.train import given
 from cphloc.training.trainer import run_steps
 

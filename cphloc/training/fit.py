@@ -18,13 +18,14 @@ import torch
 from torch import Tensor, nn
 
 from cphloc.errors import CphlocError, NotFoundError, did_you_mean
+from cphloc.evaluation.validate import Validation
 from cphloc.training import checkpoint
 from cphloc.training.module import Batches, TrainingModule
 from cphloc.training.optim import freeze
 from cphloc.training.settings import Settings
 from cphloc.training.trainer import run_steps
 
-Validate = Callable[[nn.Module], "Validation"]
+Validate = Callable[[nn.Module], Validation]
 """Measures a model; called on every rank, which must all get the same answer."""
 
 Log = Callable[[Mapping[str, float], int], None]
@@ -32,21 +33,6 @@ Log = Callable[[Mapping[str, float], int], None]
 
 _LOG_EVERY = 10
 _PER_MB = 1e6 if sys.platform == "darwin" else 1e3
-
-
-@dataclass(frozen=True)
-class Validation:
-    """What a validation found.
-
-    Args:
-        metrics: by name, over all cases.
-        cases: one row a case: ``case`` and its metrics.
-        scores: what the curves of the metrics are drawn from; fit only hands it on.
-    """
-
-    metrics: dict[str, float]
-    cases: list[dict[str, Any]] = field(default_factory=list)
-    scores: Any = None
 
 
 @dataclass

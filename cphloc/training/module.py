@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cphloc.distributed import processes
+from cphloc.distributed.sharding import shard
 from cphloc.errors import CphlocError
-from cphloc.training import processes
 from cphloc.training.checkpoint import optimizer_state, restore_optimizer, whole
 from cphloc.training.ema import Ema
 from cphloc.training.optim import build_optimizer, build_schedule, set_lr, tell_progress, train_mode
 from cphloc.training.settings import Settings
-from cphloc.training.sharding import shard
 
 Batches = Callable[[int, int, int], Iterable[Any]]
 """``batches(first, rank, ranks)``: the endless stream of this rank's training batches, from number ``first`` on."""

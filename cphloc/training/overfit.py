@@ -10,8 +10,8 @@ from typing import Any
 
 import lightning.pytorch as L
 
-from cphloc.data.loader import Batch
-from cphloc.recipe import Recipe
+from cphloc.data.pipeline.loader import Batch
+from cphloc.recipe.recipe import Recipe
 from cphloc.training.module import TrainingModule
 from cphloc.training.preparation import prepare
 from cphloc.training.train import given

@@ -8,19 +8,19 @@ from dataclasses import dataclass
 
 import torch
 
-from cphloc.data.loader import Batch
-from cphloc.data.pipeline import Pipeline
-from cphloc.data.prepare import PreparedCases
+from cphloc.data.pipeline.loader import Batch
+from cphloc.data.pipeline.pipeline import Pipeline
+from cphloc.data.pipeline.prepare import PreparedCases
+from cphloc.distributed import processes
 from cphloc.errors import InputError, NotFoundError, did_you_mean
-from cphloc.model import Model
-from cphloc.recipe import Recipe
-from cphloc.training import processes
+from cphloc.evaluation.validate import Validator
+from cphloc.modeling.build import build_model
+from cphloc.modeling.model import Model
+from cphloc.recipe.recipe import Recipe
 from cphloc.training.finetune import take_over
 from cphloc.training.module import Batches
 from cphloc.training.optim import build_optimizer, build_schedule, freeze
 from cphloc.training.settings import Settings, Strategy
-from cphloc.training.validate import Validator
-from cphloc.wiring import build_model
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def _check_best(best: str, names: Iterable[str]) -> None:
 
 def _start_from(model: Model, spec: str) -> None:
     """Take over the weights of a zoo entry or of a run, and say what was taken."""
-    from cphloc.training.evaluate import open_localizer
+    from cphloc.evaluation.evaluate import open_localizer
 
     report = take_over(model, open_localizer(spec)[0].model.state_dict(), spec)
     if processes.is_first():

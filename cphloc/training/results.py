@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from cphloc.data.volume import Volume
+from cphloc.evaluation.pictures import draw_case, extremes, heading
+from cphloc.evaluation.plots import draw_learning, draw_scores
+from cphloc.structures.volume import Volume
+from cphloc.tracking.record import curves
+from cphloc.tracking.run import Run
+from cphloc.tracking.tracker import Tracker
 from cphloc.training import checkpoint
-from cphloc.training.events import curves
 from cphloc.training.fit import Outcome
-from cphloc.training.pictures import draw_case, extremes, heading
-from cphloc.training.plots import draw_learning, draw_scores
 from cphloc.training.preparation import Preparation
-from cphloc.training.run import Run
-from cphloc.training.tracking import Tracker
 
 
 def finish(run: Run, prepared: Preparation, outcome: Outcome, tracker: Tracker, draw: bool = True) -> None:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from cphloc import registry
-from cphloc.metrics.direction import headline, lower_is_better
+from cphloc.metrics.direction import lower_is_better
+from cphloc.registry import catalogue
 
 if TYPE_CHECKING:
-    from cphloc.recipe import Recipe
+    from cphloc.recipe.recipe import Recipe
 
 Precision = Literal["auto", "32", "bf16-mixed", "16-mixed"]
 
@@ -63,7 +63,7 @@ class Settings:
     def from_recipe(cls, recipe: Recipe, strategy: Strategy = "ddp") -> Settings:
         """The ``train`` fields of a recipe, and what it freezes; the strategy belongs to the machine."""
         train = recipe.train
-        rungs = {name: registry.card("head", block.type).rung for name, block in recipe.model.heads.items()}
+        rungs = {name: catalogue.card("head", block.type).rung for name, block in recipe.model.heads.items()}
         return cls(
             steps=train.steps,
             optimizer=train.optimizer.model_dump(),
@@ -75,7 +75,7 @@ class Settings:
             ema=train.ema,
             seed=train.seed,
             validate_every=train.validate_every or -(-train.steps // 10),
-            best=train.best or headline(recipe.task),
+            best=recipe.headline,
             minutes=train.minutes,
             patience=train.patience,
             freeze=recipe.freeze,

@@ -9,17 +9,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from cphloc.distributed import processes
 from cphloc.errors import CphlocError, InputError
-from cphloc.recipe import Recipe, load
-from cphloc.training import checkpoint, processes
+from cphloc.recipe.recipe import Recipe, load
+from cphloc.tracking.run import Place, Run
+from cphloc.tracking.tracker import Tracker
+from cphloc.training import checkpoint
 from cphloc.training.facts import facts_of
 from cphloc.training.fit import Outcome, fit
 from cphloc.training.preparation import Preparation, prepare
 from cphloc.training.progress import progress_bar
 from cphloc.training.results import finish
-from cphloc.training.run import Place, Run
 from cphloc.training.settings import Strategy
-from cphloc.training.tracking import Tracker
 
 
 class Interrupted(CphlocError):

@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
 from torch import nn
 
-from cphloc.training import processes
+from cphloc.distributed import processes
 from cphloc.training.module import TrainingModule
 from cphloc.training.settings import Settings, native_precision
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cphloc import recipe as recipes
-from cphloc import registry, yamlio
+from cphloc.recipe import recipe as recipes
+from cphloc.registry import catalogue
+from cphloc.config import yamlio
 from cphloc.errors import CphlocError, NotFoundError
-from cphloc.recipe import Recipe
+from cphloc.recipe.recipe import Recipe
 from cphloc.zoo.entries import Listing, find_entry
 from cphloc.zoo.entry import file_of
 from cphloc.zoo.names import ENTRY_FILE, RECIPE_FILE, sha256_of
@@ -93,10 +94,10 @@ def _recipe_line(recipe: Recipe, pinned: bool = True) -> Line:
 
 def _components(recipe: Recipe) -> Iterator[Line]:
     """Every block of the recipe, outer before inner."""
-    from cphloc.recipe_blocks import blocks
+    from cphloc.recipe.blocks import blocks
 
     for block in blocks(recipe.tree):
-        card = registry.card(block.kind, block.node.children["type"].value)
+        card = catalogue.card(block.kind, block.node.children["type"].value)
         if card.import_ is None:
             yield Line(block.kind, card.name, f"allowed by name in {Path(card.source).name}", True)
             continue

@@ -15,10 +15,10 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from cphloc import yamlio
+from cphloc.config import yamlio
 from cphloc.errors import RecipeError
-from cphloc.nodes import Node
-from cphloc.report import problems_of
+from cphloc.config.nodes import Node
+from cphloc.config.problems import problems_of
 from cphloc.zoo.names import NAME_PATTERN, RECIPE_FILE
 
 

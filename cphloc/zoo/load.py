@@ -12,21 +12,22 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from cphloc import recipe as recipes
-from cphloc import yamlio
-from cphloc.backend import BackendName
+from cphloc.recipe import recipe as recipes
+from cphloc.config import yamlio
+from cphloc.inference.backend import BackendName
 from cphloc.errors import DataError
-from cphloc.model import Model
-from cphloc.predict import Localizer
-from cphloc.recipe import Recipe
-from cphloc.wiring import build_model
+from cphloc.modeling.model import Model
+from cphloc.inference.localizer import Localizer
+from cphloc.recipe.recipe import Recipe
+from cphloc.modeling.build import build_model
 from cphloc.zoo.entries import Listing, find_entry
 from cphloc.zoo.entry import File
 from cphloc.zoo.lock import find_locked
+from cphloc.zoo.weights import model_of, read_weights
 from cphloc.zoo.names import RECIPE_FILE, sha256_of
 
 if TYPE_CHECKING:
-    from cphloc.ensemble import Ensemble
+    from cphloc.inference.ensemble import Ensemble
 
 
 @overload
@@ -54,7 +55,7 @@ def load(spec, device=None, verify=True, backend="auto"):
         device: where to put it; by default the GPU where there is one.
         verify: check the sha256 of recipe and weights. Leave it on, except to try out a folder you changed yourself.
         backend: what computes windows: ``torch``, ``compile``, ``onnxruntime``, ``openvino``, or ``auto`` for the
-            quickest of those installed, where a prediction takes long enough; see `cphloc.backend`.
+            quickest of those installed, where a prediction takes long enough; see `cphloc.inference.backend`.
 
     Raises:
         NotFoundError: no such entry or version.
@@ -65,7 +66,7 @@ def load(spec, device=None, verify=True, backend="auto"):
     """
     if isinstance(spec, str | Path):
         return open_listing(_find(spec), device, verify, backend)
-    from cphloc.ensemble import Ensemble
+    from cphloc.inference.ensemble import Ensemble
 
     return Ensemble([open_listing(_find(one), device, verify, backend) for one in spec])
 
@@ -87,41 +88,11 @@ def open_listing(
     return Localizer(model, recipe, entry, backend).to(device).eval()
 
 
-def model_of(recipe: Recipe, weights: Mapping[str, Tensor], source: str) -> Model:
-    """A recipe's model with these weights, as float32; its own initialization is skipped.
-
-    Raises:
-        DataError: the weights are not those of the recipe's model.
-    """
-    with _WithoutInitialization():
-        model = build_model(recipe)
-    state = {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
-    try:
-        model.load_state_dict(state, strict=True, assign=True)
-    except RuntimeError as error:
-        msg = f"{source}: the weights are not those of the recipe's model: {str(error).replace(chr(10), ' ')}"
-        raise DataError(msg) from None
-    return model
-
-
-def read_weights(content: bytes, source: str) -> dict[str, Tensor]:
-    """Tensors of a safetensors file.
-
-    Raises:
-        DataError: it is not one.
-    """
-    try:
-        return safetensors.torch.load(content)
-    except safetensors.SafetensorError as error:
-        msg = f"{source}: not a safetensors file ({error}); download or publish it again"
-        raise DataError(msg) from None
-
-
 def _find(spec: str | Path) -> Listing:
     if isinstance(spec, str) and spec.startswith("models:/"):
-        from cphloc.training import tracking
+        from cphloc.tracking import tracker
 
-        return find_entry(Path(tracking.download_entry(spec)))
+        return find_entry(Path(tracker.download_entry(spec)))
     return find_locked(spec)
 
 
@@ -139,18 +110,3 @@ def _content(path: Path, expected: File, what: str, verify: bool) -> bytes:
         )
         raise DataError(msg)
     return content
-
-
-class _WithoutInitialization(TorchFunctionMode):
-    """Leave parameters as they are allocated: drawing random weights is most of a build's time, and they get replaced.
-
-    Unlike building on the meta device this leaves buffers and constants, which no weights file replaces, correct.
-    """
-
-    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        kwargs = kwargs or {}
-        random = getattr(func, "__module__", "") == "torch.nn.init" or func in (Tensor.normal_, Tensor.uniform_)
-        target = kwargs.get("tensor", args[0] if args else None)
-        if random and isinstance(target, nn.Parameter):
-            return target
-        return func(*args, **kwargs)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cphloc import yamlio
+from cphloc.config import yamlio
 from cphloc.errors import DataError, InputError
 from cphloc.paths import atomic
 from cphloc.zoo.entries import Listing, find_entry

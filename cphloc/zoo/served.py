@@ -27,10 +27,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cphloc.errors import InputError
-from cphloc.localization import Localization
+from cphloc.inference.localization import Localization
 
 if TYPE_CHECKING:
-    from cphloc.predict import Localizer
+    from cphloc.inference.localizer import Localizer
 
 
 class Served:

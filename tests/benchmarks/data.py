@@ -51,9 +51,9 @@ def _pair() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _ours(blocks: list[dict[str, Any]]) -> Callable[[], None]:
-    from cphloc.annotation import Annotation
-    from cphloc.data.augment import Augmentation
-    from cphloc.data.warp import warp_image_and_mask
+    from cphloc.data.augment.augmentation import Augmentation
+    from cphloc.data.augment.warp import warp_image_and_mask
+    from cphloc.structures.annotation import Annotation
 
     augmentation, random = Augmentation(blocks, dims=3), np.random.default_rng(0)
     image, mask = _pair()
@@ -185,11 +185,11 @@ def _folder() -> tuple[tempfile.TemporaryDirectory, np.ndarray]:
 
 def _prepared() -> Callable[[], np.ndarray]:
     """The array file of a prepared case, opened and cut as the training pipeline does."""
-    from cphloc.annotation import Annotation
-    from cphloc.data.cache import PreparedCase
-    from cphloc.data.patches import cut
-    from cphloc.data.warp import Warp
-    from cphloc.geometry import Geometry
+    from cphloc.data.augment.warp import Warp
+    from cphloc.data.pipeline.cache import PreparedCase
+    from cphloc.data.pipeline.patches import cut
+    from cphloc.structures.annotation import Annotation
+    from cphloc.structures.geometry import Geometry
 
     folder, volume = _folder()
     path, geometry = Path(folder.name, "image.npy"), Geometry.regular(volume.shape, (1.0, 1.0, 1.0))

@@ -31,8 +31,8 @@ stream(int(sys.argv[1]))
 CHECK = (
     """
 import sys
-from cphloc import cli
-assert cli.main(["check", sys.argv[1]]) == 0
+from cphloc.cli import main
+assert main(["check", sys.argv[1]]) == 0
 """
     + MOST
 )
@@ -75,10 +75,10 @@ def stream(slices: int) -> None:
     import torch
     from torch import nn
 
-    from cphloc.inference import infer
-    from cphloc.levels import Level
-    from cphloc.model import Model
-    from cphloc.targets import Prediction
+    from cphloc.inference.windows import infer
+    from cphloc.modeling.model import Model
+    from cphloc.ops.targets import Prediction
+    from cphloc.structures.levels import Level
 
     class Same(nn.Module):
         levels = (Level(1, (1, 1, 1)),)
@@ -171,7 +171,7 @@ def _listing(count: int) -> Callable[[], Any]:
 
 
 def _recipe(heads: int) -> Callable[[], Any]:
-    from cphloc.recipe import load
+    from cphloc.recipe.recipe import load
 
     mask = {"type": "unet", "classes": {1: "anterior", 2: "posterior"}}
     source = {

@@ -34,7 +34,7 @@ def comparisons(full: bool) -> list[Comparison]:
 
 
 def _read() -> Callable[[], object]:
-    from cphloc.recipe import load
+    from cphloc.recipe.recipe import load
 
     return lambda: load("unet3d-hippocampus")
 
@@ -42,15 +42,15 @@ def _read() -> Callable[[], object]:
 def _mmengine() -> Callable[[], object]:
     from mmengine import Config
 
-    from cphloc.recipe_merge import find
+    from cphloc.recipe.merge import find
 
     path = str(find("unet3d-hippocampus"))
     return lambda: Config.fromfile(path)
 
 
 def _build() -> Callable[[], int]:
-    from cphloc.recipe import load
-    from cphloc.wiring import build_model
+    from cphloc.modeling.build import build_model
+    from cphloc.recipe.recipe import load
 
     recipe = load("unet3d-hippocampus", {"model.backbone.widths": list(WIDTHS)})
     return lambda: _parameters(build_model(recipe))
@@ -60,7 +60,7 @@ def _by_hand() -> Callable[[], int]:
     from cphloc.components.backbone.conv_encoder import ConvEncoder
     from cphloc.components.head.unet import UNet
     from cphloc.components.loss.dice_ce import DiceCE
-    from cphloc.model import Model
+    from cphloc.modeling.model import Model
 
     def job() -> int:
         backbone = ConvEncoder(1, 3, WIDTHS)

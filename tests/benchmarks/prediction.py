@@ -66,7 +66,7 @@ def _way(backend: str, air: bool) -> str:
 
 def _entry(backend: str) -> Callable[[], np.ndarray]:
     """The shipped entry; what it computes is compared in the model's frame, before anything is restored."""
-    from cphloc.inference import infer
+    from cphloc.inference.windows import infer
     from cphloc.zoo.load import load
 
     localizer = load("unet3d-hippocampus", backend=backend)
@@ -98,7 +98,7 @@ def _entry_monai() -> Callable[[], np.ndarray]:
 
 
 def _scan(localizer: Any) -> Tensor:
-    from cphloc.data.read import read_volume
+    from cphloc.data.io.read import read_volume
 
     return torch.as_tensor(localizer.preprocess(read_volume(SCAN)).array)[None]
 
@@ -109,8 +109,8 @@ def _same_mask(ours: np.ndarray, theirs: np.ndarray) -> bool:
 
 
 def _ct(size: tuple[int, ...], window: tuple[int, ...], backend: str, air: bool) -> Callable[[], None]:
-    from cphloc.backend import Backend
-    from cphloc.inference import Air, infer
+    from cphloc.inference.backend import Backend
+    from cphloc.inference.windows import Air, infer
 
     model, image = _unet(), _phantom(size)
     raws = Backend(model, backend)
@@ -134,7 +134,7 @@ def _ct_monai(size: tuple[int, ...], window: tuple[int, ...]) -> Callable[[], No
 def _unet() -> torch.nn.Module:
     from cphloc.components.backbone.conv_encoder import ConvEncoder
     from cphloc.components.head.unet import UNet
-    from cphloc.model import Model
+    from cphloc.modeling.model import Model
 
     torch.manual_seed(0)
     backbone = ConvEncoder(1, 3, (32, 64, 128, 256), strides=(2, 2, 2, 2))

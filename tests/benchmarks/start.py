@@ -24,9 +24,9 @@ MOST = 2.5
 """How many times the import of yaml and pydantic they may take."""
 SCAN = Path("cphloc/data/sample/hippocampus/images/hippocampus_149.nii.gz").resolve()
 PREDICT = f"""
-from cphloc.predict import Localizer
-from cphloc.recipe import load
-from cphloc.wiring import build_model
+from cphloc.inference.localizer import Localizer
+from cphloc.recipe.recipe import load
+from cphloc.modeling.build import build_model
 recipe = load("unet3d-hippocampus")
 Localizer(build_model(recipe), recipe).eval().predict({str(SCAN)!r})
 """

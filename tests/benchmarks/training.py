@@ -13,7 +13,7 @@ STEPS = """
 import sys, time, torch
 from cphloc.components.backbone.conv_encoder import ConvEncoder
 from cphloc.components.head.unet import UNet
-from cphloc.model import Model
+from cphloc.modeling.model import Model
 from cphloc.training.trainer import channels_last
 torch.manual_seed(0)
 backbone = ConvEncoder(1, 3, (16, 32, 64, 128, 256))

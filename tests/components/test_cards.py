@@ -16,11 +16,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cphloc import registry
-from cphloc.annotation import Annotation
-from cphloc.export import export_onnx
-from cphloc.levels import Level
-from cphloc.targets import Prediction, Targets
+from cphloc.inference.export import export_onnx
+from cphloc.ops.targets import Prediction, Targets
+from cphloc.registry import catalogue
+from cphloc.structures.annotation import Annotation
+from cphloc.structures.levels import Level
 
 SIDE = 16
 CLASSES = ["a", "b"]
@@ -60,7 +60,7 @@ ZERO_GRADIENTS = {
 CARDS = [
     (f"{kind}/{name}", dims)
     for kind in ("backbone", "neck", "head", "loss")
-    for name, card in registry.cards(kind).items()
+    for name, card in catalogue.cards(kind).items()
     for dims in card.dims
 ]
 
@@ -73,7 +73,7 @@ every_head = pytest.mark.parametrize(
 TENSOR_PARTS = [
     (card, dims)
     for card, dims in CARDS
-    if not card.startswith("loss/") and registry.card(*card.split("/")).not_exported is None
+    if not card.startswith("loss/") and catalogue.card(*card.split("/")).not_exported is None
 ]
 every_tensor_part = pytest.mark.parametrize(
     ("card", "dims"), TENSOR_PARTS, ids=[f"{card}-{dims}d" for card, dims in TENSOR_PARTS]
@@ -84,7 +84,7 @@ def make(card: str, dims: int, seed: int = 0) -> nn.Module:
     """The component of a card, tiny, as the build would wire it."""
     torch.manual_seed(seed)
     kind, name = card.split("/")
-    made = registry.resolve(kind, name)
+    made = catalogue.resolve(kind, name)
     wired = {"in_channels": 2, "dims": dims, "levels": levels(dims), "classes": CLASSES}
     wanted = inspect.signature(made).parameters
     args = {key: _cut(key, value, dims) for key, value in SMALL.get(card, {}).items()}
@@ -110,7 +110,7 @@ def inputs(card: str, dims: int) -> tuple[Any, ...]:
     if kind in ("neck", "head"):
         layout = zip(WIDTHS, STRIDES, strict=True)
         return (tuple(torch.randn(3, width, *[SIDE // stride] * dims) for width, stride in layout),)
-    (takes,) = registry.card(kind, name).takes
+    (takes,) = catalogue.card(kind, name).takes
     return {"mask": _masks, "scores": _scores, "boxes": _boxes, "attention": _attention}[takes](dims)
 
 
@@ -198,7 +198,7 @@ def test_decode_gives_what_the_card_says(card, dims):
     with torch.no_grad():
         found = module.decode(module(*inputs(card, dims)))
     assert isinstance(found, Prediction)
-    gives = registry.card(*card.split("/")).gives
+    gives = catalogue.card(*card.split("/")).gives
     assert (found.mask_probabilities is not None) == ("mask" in gives)
     assert (found.detections is not None) == ("boxes" in gives)
     assert (found.attention is not None) == ("attention" in gives)

@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cphloc.annotation import Annotation
-from cphloc.data.cache import PreparedCase
-from cphloc.geometry import Geometry
+from cphloc.data.pipeline.cache import PreparedCase
+from cphloc.structures.annotation import Annotation
+from cphloc.structures.geometry import Geometry
 
 
 @pytest.fixture(autouse=True)

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from cphloc.data import rtstruct
 from cphloc.data.case import Case, Marks, read_case
+from cphloc.data.io import rtstruct
 from cphloc.errors import DataError
 
 

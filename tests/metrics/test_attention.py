@@ -3,7 +3,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cphloc.annotation import region_of
 from cphloc.errors import InputError
 from cphloc.metrics.attention import (
     enrichment,
@@ -17,6 +16,7 @@ from cphloc.metrics.attention import (
     thresholded_iou,
     upsample,
 )
+from cphloc.structures.annotation import region_of
 
 SHAPES = pytest.mark.parametrize("shape", [(8, 10), (4, 8, 10)], ids=["2-D", "3-D"])
 

@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 
 import cphloc.data
-from cphloc import cli
+from cphloc.cli import main
 from cphloc.errors import InputError
 from cphloc.metrics.response import doubling_time, follow_up, longest_diameter_mm, recist, sum_of_diameters_mm
 from cphloc.metrics.segmentation import volume_ml
@@ -150,10 +150,10 @@ def test_wrong_input_is_named() -> None:
 def test_the_command_follows_a_patient(capsys) -> None:
     images = sorted(Path(cphloc.data.__file__).parent.glob("sample/hippocampus/images/*.nii.gz"))
     same = str(images[0])
-    assert cli.main(["response", "unet3d-hippocampus", same, same, "--days", "90", "--json"]) == 0
+    assert main(["response", "unet3d-hippocampus", same, same, "--days", "90", "--json"]) == 0
     course = json.loads(capsys.readouterr().out)["anterior"]
     assert course[0]["volume_ml"] == course[1]["volume_ml"] > 0
     assert course[1]["category"] == "SD"
     assert math.isinf(course[1]["doubling_time_days"])
-    assert cli.main(["response", "unet3d-hippocampus", same, "--days", "90"]) == 2
+    assert main(["response", "unet3d-hippocampus", same, "--days", "90"]) == 2
     assert "0 later scans, 1 days" in capsys.readouterr().err

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from cphloc import cli
+from cphloc.cli import main
 from cphloc.errors import InputError
 from cphloc.metrics.screening import OperatingPoint
 from cphloc.metrics.screening_impact import draw_ways, programme, ways
@@ -50,7 +50,7 @@ def test_the_figure_is_drawn(tmp_path) -> None:
 
 
 def test_the_command_answers_for_a_stated_model(capsys) -> None:
-    assert cli.main(["screen", "--sensitivity", "0.8", "--json"]) == 0
+    assert main(["screen", "--sensitivity", "0.8", "--json"]) == 0
     found = {way["name"].partition(",")[0]: way for way in json.loads(capsys.readouterr().out)["ways"]}
     either = found["second reader: recalled if either says so"]
     assert either["true_positive"] / 6 == pytest.approx(1 - 0.2 / 6)  # 1 - (1 - 5/6)(1 - 0.8)
@@ -59,10 +59,10 @@ def test_the_command_answers_for_a_stated_model(capsys) -> None:
 
 @pytest.mark.parametrize("arguments", [[], ["unet3d-hippocampus", "--sensitivity", "0.8"]])
 def test_the_command_wants_one_model(arguments, capsys) -> None:
-    assert cli.main(["screen", *arguments]) == 2
+    assert main(["screen", *arguments]) == 2
     assert "not both" in capsys.readouterr().err
 
 
 def test_a_model_without_labels_is_refused(capsys) -> None:
-    assert cli.main(["screen", "unet3d-hippocampus"]) == 2
+    assert main(["screen", "unet3d-hippocampus"]) == 2
     assert "image labels" in capsys.readouterr().err

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from cphloc.levels import Level
 from cphloc.ops.anchors import cell_centres, grid_anchors, retina_sizes
+from cphloc.structures.levels import Level
 
 
 @pytest.mark.parametrize("dims", [2, 3])

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cphloc.levels import Level
 from cphloc.ops.assign import IGNORED, NEGATIVE, assign_centre_cell, assign_max_iou, level_of
+from cphloc.structures.levels import Level
 
 
 def test_best_overlap_gives_detectron2s_asserted_matches():

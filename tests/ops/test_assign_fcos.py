@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cphloc.levels import Level
 from cphloc.ops.anchors import cell_centres
 from cphloc.ops.assign_fcos import assign_fcos, level_ranges
+from cphloc.structures.levels import Level
 
 
 def test_ranges_are_those_of_the_reference_implementation():

@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from cphloc.annotation import Annotation
-from cphloc.levels import Level
 from cphloc.ops.attention import (
     AttentionTargets,
     boxes_on_grid,
@@ -16,7 +14,9 @@ from cphloc.ops.attention import (
     pool,
     regions_on_grid,
 )
-from cphloc.targets import Targets
+from cphloc.ops.targets import Targets
+from cphloc.structures.annotation import Annotation
+from cphloc.structures.levels import Level
 
 GRIDS = [(4, 6), (3, 4, 5)]
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cphloc.levels import Level
 from cphloc.ops.anchors import grid_anchors
 from cphloc.ops.dense_prediction import PRIOR_BIAS, Towers, as_rows, predictor
+from cphloc.structures.levels import Level
 
 
 def test_the_prior_bias_is_that_of_one_percent():

@@ -5,8 +5,8 @@ import torch
 import torchvision
 from torch.testing import assert_close
 
-from cphloc.levels import Level
 from cphloc.ops.roi_align import pyramid_roi_align, roi_align
+from cphloc.structures.levels import Level
 
 
 def test_bins_of_a_ramp_have_the_asserted_values():

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from cphloc.cli import main
-from cphloc.recipe_merge import shipped_recipes
+from cphloc.recipe.merge import shipped_recipes
 from cphloc.studies.page import RESULTS, write_page
 from cphloc.studies.run import study
 from cphloc.studies.study import load, shipped_studies

@@ -9,7 +9,6 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from cphloc import registry
 from cphloc.components.loss.attention_bce import AttentionBCE
 from cphloc.components.loss.attention_kl import AttentionKL
 from cphloc.components.loss.attention_mass import AttentionMass
@@ -18,6 +17,7 @@ from cphloc.errors import InputError
 from cphloc.metrics.detection import DetectionCase
 from cphloc.metrics.screening import OperatingPoint
 from cphloc.metrics.segmentation import dice
+from cphloc.registry import catalogue
 from cphloc.studies.measured import Trained
 from cphloc.studies.measures.attention import best_dice_on_grid, loss_floor
 from cphloc.studies.measures.detection import PrecisionBySize, hits, within
@@ -141,7 +141,7 @@ def test_candidates_hit_boxes_and_needles_hit_masks():
 
 def test_a_measure_that_needs_a_model_says_so():
     with pytest.raises(InputError, match="needs a trained model"):
-        registry.resolve("measure", "cost")()(Trained(0))
+        catalogue.resolve("measure", "cost")()(Trained(0))
 
 
 def test_kernels_of_the_lecture_on_an_impulse_a_constant_and_a_step():

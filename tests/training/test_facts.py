@@ -1,8 +1,8 @@
 import shutil
 
 from cphloc.data.datasets.hippocampus import SAMPLE, Hippocampus
-from cphloc.data.pipeline import Pipeline
-from cphloc.recipe import load
+from cphloc.data.pipeline.pipeline import Pipeline
+from cphloc.recipe.recipe import load
 from cphloc.training.facts import facts_of, fingerprint
 
 

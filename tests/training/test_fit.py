@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from cphloc.annotation import Annotation
 from cphloc.errors import CphlocError, NotFoundError
-from cphloc.targets import Targets
+from cphloc.ops.targets import Targets
+from cphloc.structures.annotation import Annotation
 from cphloc.training import checkpoint
 from cphloc.training.fit import Validation, fit
 from cphloc.training.settings import Settings

@@ -12,8 +12,8 @@ import pytest
 import torch
 import yaml
 
+from cphloc.tracking.run import Run
 from cphloc.training import checkpoint
-from cphloc.training.run import Run
 from cphloc.training.train import train
 
 

@@ -12,9 +12,9 @@ import torch
 
 from cphloc.cli import main
 from cphloc.errors import InputError, NotFoundError
+from cphloc.evaluation.evaluate import evaluate
+from cphloc.tracking.run import Run
 from cphloc.training import checkpoint
-from cphloc.training.evaluate import evaluate
-from cphloc.training.run import Run
 from cphloc.training.train import train
 
 

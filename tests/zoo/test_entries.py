@@ -8,7 +8,7 @@ import time
 import pytest
 
 import cphloc
-from cphloc import yamlio
+from cphloc.config import yamlio
 from cphloc.download import DownloadError
 from cphloc.errors import DataError, InputError, NotFoundError, RecipeError
 from cphloc.zoo.entries import find_entry, list_entries

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from cphloc import yamlio
+from cphloc.config import yamlio
 from cphloc.errors import NotFoundError, RecipeError
 from cphloc.zoo.entry import Entry
 

@@ -8,10 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from cphloc import download, yamlio
+from cphloc import download
+from cphloc.config import yamlio
 from cphloc.errors import DataError, NotFoundError, RecipeError
 from cphloc.training import checkpoint
-from cphloc.wiring import build_model
+from cphloc.modeling.build import build_model
 from cphloc.zoo.entry import Entry, file_of
 from cphloc.zoo.index import index_zoo
 from cphloc.zoo.load import load, model_of
@@ -194,9 +195,9 @@ def test_concurrent_loads_give_the_same_model(remote):
 
 
 def test_an_mlflow_model_version_is_loaded_from_its_artifacts(published, monkeypatch):
-    from cphloc.training import tracking
+    from cphloc.tracking import tracker
 
-    monkeypatch.setattr(tracking, "download_entry", lambda uri: published, raising=False)
+    monkeypatch.setattr(tracker, "download_entry", lambda uri: published, raising=False)
     assert str(load("models:/tiny/3").entry) == "tiny@1.0.0"
 
 

@@ -8,10 +8,10 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from cphloc.argument_types import PerAxis, PositiveInt
+from cphloc.config.argument_types import PerAxis, PositiveInt
 from cphloc.errors import InputError
-from cphloc.levels import Level, Levels
 from cphloc.ops.layers import Activation, ConvBlock, Norm, Order, ResidualBlock, initialize, per_axis
+from cphloc.structures.levels import Level, Levels
 
 
 class ConvEncoder(nn.Module):

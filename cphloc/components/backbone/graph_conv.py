@@ -9,10 +9,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from cphloc.argument_types import PerAxis, PositiveInt
-from cphloc.levels import Level, Levels
+from cphloc.config.argument_types import PerAxis, PositiveInt
 from cphloc.ops.graph import GraphConv, grid_edges
 from cphloc.ops.layers import conv_type, fit, initialize, per_axis
+from cphloc.structures.levels import Level, Levels
 
 
 class GraphConvolutions(nn.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from cphloc.levels import Level, Levels
+from cphloc.structures.levels import Level, Levels
 
 
 class Identity(nn.Module):

@@ -8,9 +8,9 @@ from math import prod
 
 from torch import Tensor, nn
 
-from cphloc.argument_types import PositiveInt
+from cphloc.config.argument_types import PositiveInt
 from cphloc.errors import InputError
-from cphloc.levels import Level, Levels
+from cphloc.structures.levels import Level, Levels
 
 
 class MultilayerPerceptron(nn.Module):

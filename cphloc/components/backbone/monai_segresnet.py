@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from cphloc.argument_types import PositiveInt
+from cphloc.config.argument_types import PositiveInt
 from cphloc.errors import InputError, MissingExtraError
-from cphloc.levels import Level, Levels
+from cphloc.structures.levels import Level, Levels
 
 
 class MonaiSegResNet(nn.Module):

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cphloc.argument_types import PerAxis, PositiveInt
-from cphloc.levels import Level, Levels
+from cphloc.config.argument_types import PerAxis, PositiveInt
 from cphloc.ops.layers import conv_type, initialize, per_axis
+from cphloc.structures.levels import Level, Levels
 
 
 class ParallelConvolutions(nn.Module):

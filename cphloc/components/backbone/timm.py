@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cphloc.argument_types import NonNegativeInt, PositiveInt
+from cphloc.config.argument_types import NonNegativeInt, PositiveInt
 from cphloc.errors import InputError, did_you_mean
-from cphloc.levels import Level, Levels
 from cphloc.ops.inflate import with_input_channels
 from cphloc.ops.inflate_network import Inflation, inflate_network, plan_slice_strides, slice_stride_at
 from cphloc.ops.weights import in_order_of, read_weights
+from cphloc.structures.levels import Level, Levels
 
 INFLATABLE = "resnet, resnext, regnet, efficientnet, mobilenetv3, convnext and densenet"
 """Families whose inflation is tested; other convolutional models often work too."""

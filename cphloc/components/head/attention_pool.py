@@ -7,15 +7,15 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from cphloc.annotation import class_names
-from cphloc.argument_types import NonNegativeFloat, UnitInterval
 from cphloc.components.loss.attention_mass import AttentionMass
 from cphloc.components.loss.attention_side import AttentionSide
-from cphloc.levels import Levels, level_at
+from cphloc.config.argument_types import NonNegativeFloat, UnitInterval
 from cphloc.ops.attention import AttentionTargets, log_softmax, mean_over_marked, pool
 from cphloc.ops.labels import LabelOutput, label_layer, label_loss
 from cphloc.ops.layers import conv_type
-from cphloc.targets import Prediction, Targets
+from cphloc.ops.targets import Prediction, Targets
+from cphloc.structures.annotation import class_names
+from cphloc.structures.levels import Levels, level_at
 
 
 class AttentionOutput(NamedTuple):
@@ -48,7 +48,7 @@ class AttentionPool(nn.Module):
     Reference: Ilse et al. 2018, arXiv:1802.04712; its supervision: Yala, CPH 100A, "Localization and Segmentation".
 
     >>> import torch
-    >>> from cphloc.levels import Level
+    >>> from cphloc.structures.levels import Level
     >>> head = AttentionPool((Level(8, (4, 4)),), classes=["cancer"])
     >>> head.decode(head((torch.zeros(1, 8, 2, 2),))).attention
     tensor([[[0.2500, 0.2500],

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cphloc.annotation import class_names
-from cphloc.argument_types import NonNegativeFloat, NonNegativeInt, PositiveInt, UnitInterval
-from cphloc.levels import Levels
+from cphloc.config.argument_types import NonNegativeFloat, NonNegativeInt, PositiveInt, UnitInterval
 from cphloc.ops.anchors import cell_centres
 from cphloc.ops.boxes import from_centre_size, to_centre_size
 from cphloc.ops.dense_prediction import PRIOR_BIAS, Towers, as_rows, predictor
 from cphloc.ops.detections import best, with_volume
 from cphloc.ops.heatmap import draw_centres, peaks
-from cphloc.targets import Prediction, Targets
+from cphloc.ops.targets import Prediction, Targets
+from cphloc.structures.annotation import class_names
+from cphloc.structures.levels import Levels
 
 
 class CenterNetOutput(NamedTuple):
@@ -46,7 +46,7 @@ class CenterNet(nn.Module):
 
     Reference: Zhou et al. 2019, arXiv:1904.07850.
 
-    >>> from cphloc.levels import Level
+    >>> from cphloc.structures.levels import Level
     >>> head = CenterNet((Level(8, (4, 4)),), classes=["cell"], channels=8)
     >>> head((torch.zeros(1, 8, 4, 4),)).heat.shape
     torch.Size([1, 1, 4, 4])

@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from cphloc.argument_types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, UnitInterval
 from cphloc.components.loss.focal import Focal
 from cphloc.components.loss.smooth_l1 import SmoothL1
-from cphloc.levels import Levels
+from cphloc.config.argument_types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, UnitInterval
 from cphloc.ops.anchor_head import AnchorHead, AnchorOutput
 from cphloc.ops.assign import NEGATIVE, assign_centre_cell, level_of
 from cphloc.ops.detections import Suppression, SuppressionMethod
-from cphloc.targets import Targets
+from cphloc.ops.targets import Targets
+from cphloc.structures.levels import Levels
 
 
 class DenseBox(AnchorHead):
@@ -51,7 +51,7 @@ class DenseBox(AnchorHead):
 
     Reference: Yala, CPH 100A, Localization and Segmentation; Huang et al. 2015, DenseBox, arXiv:1509.04874.
 
-    >>> from cphloc.levels import Level
+    >>> from cphloc.structures.levels import Level
     >>> head = DenseBox((Level(8, (4, 4)),), classes=["nodule"], channels=8)
     >>> head((torch.zeros(1, 8, 4, 4),)).deltas[0].shape
     torch.Size([1, 4, 4, 4])

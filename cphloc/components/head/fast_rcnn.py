@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from cphloc.argument_types import NonNegativeFloat, PositiveFloat, PositiveInt, UnitInterval
 from cphloc.components.loss.smooth_l1 import SmoothL1
-from cphloc.levels import Levels
+from cphloc.config.argument_types import NonNegativeFloat, PositiveFloat, PositiveInt, UnitInterval
 from cphloc.ops.dense_prediction import Towers
 from cphloc.ops.detections import Suppression, SuppressionMethod
 from cphloc.ops.region_head import RegionHead
 from cphloc.ops.roi_align import pyramid_roi_align
+from cphloc.structures.levels import Levels
 
 
 class FastRCNN(RegionHead):
@@ -44,7 +44,7 @@ class FastRCNN(RegionHead):
     Reference: Girshick 2015, arXiv:1504.08083; RoIAlign He et al. 2017, arXiv:1703.06870.
 
     >>> import torch
-    >>> from cphloc.levels import Level
+    >>> from cphloc.structures.levels import Level
     >>> head = FastRCNN((Level(8, (4, 4)),), classes=["cell"], width=8, channels=8)
     >>> head((torch.zeros(1, 8, 8, 8),)).proposals[0].shape[1]
     4

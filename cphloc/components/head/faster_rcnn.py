@@ -8,11 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cphloc.argument_types import NonNegativeFloat, PositiveFloat, PositiveInt, UnitInterval
 from cphloc.components.head.fast_rcnn import FastRCNN
 from cphloc.components.loss.bce import BCE
 from cphloc.components.loss.smooth_l1 import SmoothL1
-from cphloc.levels import Levels
+from cphloc.config.argument_types import NonNegativeFloat, PositiveFloat, PositiveInt, UnitInterval
 from cphloc.ops.anchor_head import AnchorHead, AnchorOutput
 from cphloc.ops.anchors import retina_sizes
 from cphloc.ops.assign import assign_max_iou
@@ -20,7 +19,8 @@ from cphloc.ops.boxes import clip, overlap_matrix
 from cphloc.ops.detections import Suppression, SuppressionMethod, joined
 from cphloc.ops.region_head import RegionOutput
 from cphloc.ops.sampling import balanced
-from cphloc.targets import Prediction, Targets
+from cphloc.ops.targets import Prediction, Targets
+from cphloc.structures.levels import Levels
 
 
 class FasterRCNNOutput(NamedTuple):
@@ -55,7 +55,7 @@ class FasterRCNN(nn.Module):
 
     Reference: Ren et al. 2015, arXiv:1506.01497.
 
-    >>> from cphloc.levels import Level
+    >>> from cphloc.structures.levels import Level
     >>> head = FasterRCNN((Level(8, (4, 4)),), classes=["cell"], channels=8, width=8)
     >>> head((torch.zeros(1, 8, 8, 8),)).anchors.scores[0].shape
     torch.Size([1, 9, 8, 8])

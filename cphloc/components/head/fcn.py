@@ -9,14 +9,14 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from cphloc.annotation import class_names
-from cphloc.argument_types import PositiveInt
 from cphloc.components.loss.cross_entropy import CrossEntropy
+from cphloc.config.argument_types import PositiveInt
 from cphloc.errors import InputError
-from cphloc.levels import Levels
 from cphloc.ops.layers import conv_transpose_type, conv_type, fit
 from cphloc.ops.mask_loss import mask_loss
-from cphloc.targets import Prediction, Targets
+from cphloc.ops.targets import Prediction, Targets
+from cphloc.structures.annotation import class_names
+from cphloc.structures.levels import Levels
 
 
 class FCN(nn.Module):
@@ -41,7 +41,7 @@ class FCN(nn.Module):
 
     Reference: Long et al. 2015, arXiv:1411.4038.
 
-    >>> from cphloc.levels import Level
+    >>> from cphloc.structures.levels import Level
     >>> head = FCN((Level(8, (8, 8)), Level(16, (16, 16))), classes=["lesion"])
     >>> head((torch.zeros(1, 8, 4, 4), torch.zeros(1, 16, 2, 2))).shape
     torch.Size([1, 2, 32, 32])

@@ -8,17 +8,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cphloc.argument_types import NonNegativeFloat, NonNegativeInt, PositiveInt, UnitInterval
 from cphloc.components.loss.bce import BCE
 from cphloc.components.loss.box_iou import BoxIoU
 from cphloc.components.loss.focal import Focal
-from cphloc.levels import Levels
+from cphloc.config.argument_types import NonNegativeFloat, NonNegativeInt, PositiveInt, UnitInterval
 from cphloc.ops.anchors import cell_centres
 from cphloc.ops.assign_fcos import assign_fcos
 from cphloc.ops.boxes import MAX_LOG_SIZE, decode_faces, encode_faces
 from cphloc.ops.dense_prediction import PRIOR_BIAS, DenseHead, Towers, as_rows, predictor
 from cphloc.ops.detections import Suppression, SuppressionMethod, best
-from cphloc.targets import Targets
+from cphloc.ops.targets import Targets
+from cphloc.structures.levels import Levels
 
 
 class FCOSOutput(NamedTuple):
@@ -50,7 +50,7 @@ class FCOS(DenseHead):
 
     Reference: Tian et al. 2019, arXiv:1904.01355. In 3-D centre-ness is the cube root of the product of three ratios.
 
-    >>> from cphloc.levels import Level
+    >>> from cphloc.structures.levels import Level
     >>> head = FCOS((Level(8, (4, 4)),), classes=["cell"], channels=8, convolutions=1)
     >>> head((torch.zeros(1, 8, 4, 4),)).distances[0].shape
     torch.Size([1, 4, 4, 4])

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cphloc.annotation import class_names
-from cphloc.levels import Levels, level_at
 from cphloc.ops.cam import as_attention, class_activation
 from cphloc.ops.labels import label_loss
-from cphloc.targets import Prediction, Targets
+from cphloc.ops.targets import Prediction, Targets
+from cphloc.structures.annotation import class_names
+from cphloc.structures.levels import Levels, level_at
 
 
 class GapOutput(NamedTuple):
@@ -38,7 +38,7 @@ class GlobalAveragePool(nn.Module):
 
     Reference: Zhou et al. 2016, arXiv:1512.04150.
 
-    >>> from cphloc.levels import Level
+    >>> from cphloc.structures.levels import Level
     >>> head = GlobalAveragePool((Level(8, (4, 4)),), classes=["cancer"])
     >>> head.decode(head((torch.rand(1, 8, 2, 2),))).attention.shape
     torch.Size([1, 2, 2])

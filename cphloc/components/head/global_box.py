@@ -8,13 +8,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cphloc.annotation import class_names
-from cphloc.argument_types import NonNegativeFloat, UnitInterval
 from cphloc.components.loss.bce import BCE
-from cphloc.levels import Levels
+from cphloc.config.argument_types import NonNegativeFloat, UnitInterval
 from cphloc.ops.boxes import from_centre_size, to_centre_size
 from cphloc.ops.detections import best, with_volume
-from cphloc.targets import Prediction, Targets
+from cphloc.ops.targets import Prediction, Targets
+from cphloc.structures.annotation import class_names
+from cphloc.structures.levels import Levels
 
 
 class GlobalBoxOutput(NamedTuple):
@@ -42,7 +42,7 @@ class GlobalBox(nn.Module):
 
     Reference: Yala, CPH 100A, Localization and Segmentation.
 
-    >>> from cphloc.levels import Level
+    >>> from cphloc.structures.levels import Level
     >>> GlobalBox((Level(8, (4, 4)),), classes=["nodule"])((torch.zeros(1, 8, 4, 4),)).centre.shape
     torch.Size([1, 1, 2])
     """

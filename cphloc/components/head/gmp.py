@@ -25,7 +25,7 @@ class GlobalMaxPool(GlobalAveragePool):
 
     Reference: Kim 2014, arXiv:1408.5882; on images Oquab et al. 2015, doi 10.1109/CVPR.2015.7298668.
 
-    >>> from cphloc.levels import Level
+    >>> from cphloc.structures.levels import Level
     >>> head = GlobalMaxPool((Level(8, (1,)),), classes=["phrase"])
     >>> sentence = torch.rand(1, 8, 20)
     >>> bool((head((sentence,)).logits == head((sentence.roll(5, 2),)).logits).all())

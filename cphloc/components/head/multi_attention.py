@@ -8,15 +8,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cphloc.annotation import class_names
-from cphloc.argument_types import NonNegativeFloat, PositiveInt, UnitInterval
 from cphloc.components.loss.attention_kl import AttentionKL
 from cphloc.components.loss.attention_side_sybil import AttentionSideSybil
+from cphloc.config.argument_types import NonNegativeFloat, PositiveInt, UnitInterval
 from cphloc.errors import InputError
-from cphloc.levels import Levels, level_at
 from cphloc.ops.attention import AttentionTargets, log_softmax, mean_over_marked, pool
 from cphloc.ops.labels import LabelOutput, label_layer, label_loss
-from cphloc.targets import Prediction, Targets
+from cphloc.ops.targets import Prediction, Targets
+from cphloc.structures.annotation import class_names
+from cphloc.structures.levels import Levels, level_at
 
 
 class MultiAttentionOutput(NamedTuple):
@@ -61,7 +61,7 @@ class MultiAttention(nn.Module):
 
     Reference: Mikhael et al. 2023, Sybil, doi 10.1200/JCO.22.01345.
 
-    >>> from cphloc.levels import Level
+    >>> from cphloc.structures.levels import Level
     >>> head = MultiAttention((Level(8, (1, 4, 4)),), classes=[f"year {t}" for t in range(1, 7)], output="hazard")
     >>> round(head((torch.rand(1, 8, 5, 2, 2),)).log_attention.exp().sum().item(), 4)
     1.0

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from cphloc.argument_types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, UnitInterval
 from cphloc.components.loss.smooth_l1 import SmoothL1
-from cphloc.levels import Levels
+from cphloc.config.argument_types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, UnitInterval
 from cphloc.ops.boxes import from_centre_size, to_centre_size
 from cphloc.ops.detections import Suppression, SuppressionMethod
 from cphloc.ops.layers import ConvBlock, initialize
 from cphloc.ops.region_head import RegionHead
 from cphloc.ops.roi_align import roi_align
+from cphloc.structures.levels import Levels
 
 
 class RCNN(RegionHead):
@@ -46,7 +46,7 @@ class RCNN(RegionHead):
     Reference: Girshick et al. 2014, arXiv:1311.2524.
 
     >>> import torch
-    >>> from cphloc.levels import Level
+    >>> from cphloc.structures.levels import Level
     >>> head = RCNN((Level(1, (1, 1)),), classes=["cell"], proposal_sizes=[[8, 8]], widths=[4])
     >>> len(head.decode(head((torch.zeros(1, 1, 16, 16),))).detections)
     1

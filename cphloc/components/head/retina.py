@@ -8,16 +8,16 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from cphloc.argument_types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, UnitInterval
 from cphloc.components.loss.focal import Focal
 from cphloc.components.loss.smooth_l1 import SmoothL1
-from cphloc.levels import Levels
+from cphloc.config.argument_types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, UnitInterval
 from cphloc.ops.anchor_head import AnchorHead
 from cphloc.ops.anchors import retina_sizes
 from cphloc.ops.assign import assign_max_iou
 from cphloc.ops.assign_atss import assign_atss
 from cphloc.ops.boxes import overlap_matrix
 from cphloc.ops.detections import Suppression, SuppressionMethod
+from cphloc.structures.levels import Levels
 
 
 class Retina(AnchorHead):
@@ -49,7 +49,7 @@ class Retina(AnchorHead):
     Reference: Lin et al. 2017, arXiv:1708.02002; ATSS Zhang et al. 2020, arXiv:1912.02424; with a ``unet`` beside it on
     one neck, Retina U-Net, Jaeger et al. 2020, arXiv:1811.08661.
 
-    >>> from cphloc.levels import Level
+    >>> from cphloc.structures.levels import Level
     >>> head = Retina((Level(8, (4, 4)),), classes=["cell"], channels=8, convolutions=1)
     >>> [x.shape for x in head((torch.zeros(1, 8, 4, 4),)).scores]
     [torch.Size([1, 9, 4, 4])]

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from cphloc.annotation import class_names
-from cphloc.argument_types import PositiveInt
 from cphloc.components.loss.dice_ce import DiceCE
-from cphloc.levels import Levels
+from cphloc.config.argument_types import PositiveInt
 from cphloc.ops.layers import ConvBlock, Norm, conv_type, initialize, resize
 from cphloc.ops.mask_loss import mask_loss
-from cphloc.targets import Prediction, Targets
+from cphloc.ops.targets import Prediction, Targets
+from cphloc.structures.annotation import class_names
+from cphloc.structures.levels import Levels
 
 
 class SemanticFPN(nn.Module):
@@ -31,7 +31,7 @@ class SemanticFPN(nn.Module):
     Reference: Kirillov et al. 2019, arXiv:1901.02446.
 
     >>> import torch
-    >>> from cphloc.levels import Level
+    >>> from cphloc.structures.levels import Level
     >>> head = SemanticFPN((Level(8, (2, 2)), Level(16, (4, 4))), classes=["lesion"], channels=8)
     >>> head((torch.zeros(1, 8, 4, 4), torch.zeros(1, 16, 2, 2))).shape
     torch.Size([1, 2, 8, 8])

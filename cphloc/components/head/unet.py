@@ -10,10 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cphloc.annotation import IGNORE, class_names
-from cphloc.argument_types import PositiveInt
 from cphloc.components.loss.dice_ce import DiceCE
-from cphloc.levels import Level, Levels
+from cphloc.config.argument_types import PositiveInt
 from cphloc.ops.layers import (
     Activation,
     ConvBlock,
@@ -26,7 +24,9 @@ from cphloc.ops.layers import (
     initialize,
     resize,
 )
-from cphloc.targets import Prediction, Targets
+from cphloc.ops.targets import Prediction, Targets
+from cphloc.structures.annotation import IGNORE, class_names
+from cphloc.structures.levels import Level, Levels
 
 
 class UNet(nn.Module):

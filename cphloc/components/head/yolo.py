@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from cphloc.annotation import class_names
-from cphloc.argument_types import NonNegativeFloat, PositiveInt, UnitInterval
-from cphloc.levels import Levels
+from cphloc.config.argument_types import NonNegativeFloat, PositiveInt, UnitInterval
 from cphloc.ops.anchors import cell_centres
 from cphloc.ops.assign import assign_centre_cell
 from cphloc.ops.boxes import from_centre_size, overlap, to_centre_size
 from cphloc.ops.dense_prediction import as_rows
 from cphloc.ops.detections import Suppression, SuppressionMethod, best
 from cphloc.ops.layers import conv_type
-from cphloc.targets import Prediction, Targets
+from cphloc.ops.targets import Prediction, Targets
+from cphloc.structures.annotation import class_names
+from cphloc.structures.levels import Levels
 
 
 class YOLO(nn.Module):
@@ -43,7 +43,7 @@ class YOLO(nn.Module):
 
     Reference: Redmon et al. 2016, arXiv:1506.02640.
 
-    >>> from cphloc.levels import Level
+    >>> from cphloc.structures.levels import Level
     >>> head = YOLO((Level(8, (64, 64)),), classes=[f"c{i}" for i in range(20)])
     >>> head((torch.zeros(1, 8, 7, 7),)).numel()
     1470

@@ -8,16 +8,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cphloc.argument_types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, UnitInterval
 from cphloc.components.loss.bce import BCE
 from cphloc.components.loss.box_iou import BoxIoU
-from cphloc.levels import Levels
+from cphloc.config.argument_types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, UnitInterval
 from cphloc.ops.anchors import grid_anchors
 from cphloc.ops.assign_simota import assign_simota
 from cphloc.ops.boxes import decode, to_centre_size
 from cphloc.ops.dense_prediction import PRIOR_BIAS, DenseHead, Towers, as_rows, predictor
 from cphloc.ops.detections import Suppression, SuppressionMethod, best
-from cphloc.targets import Targets
+from cphloc.ops.targets import Targets
+from cphloc.structures.levels import Levels
 
 
 class YOLOXOutput(NamedTuple):
@@ -51,7 +51,7 @@ class YOLOX(DenseHead):
 
     Reference: Ge et al. 2021, arXiv:2107.08430.
 
-    >>> from cphloc.levels import Level
+    >>> from cphloc.structures.levels import Level
     >>> head = YOLOX((Level(8, (4, 4)),), classes=["cell"], channels=8)
     >>> head((torch.zeros(1, 8, 4, 4),)).objectness[0].shape
     torch.Size([1, 1, 4, 4])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cphloc.argument_types import PositiveFloat
+from cphloc.config.argument_types import PositiveFloat
 
 
 class BCE(nn.Module):

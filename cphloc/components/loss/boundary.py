@@ -10,10 +10,10 @@ import torch
 from scipy import ndimage
 from torch import Tensor, nn
 
-from cphloc.annotation import IGNORE
-from cphloc.argument_types import NonNegativeFloat, PositiveFloat
 from cphloc.components.loss.dice import Dice
+from cphloc.config.argument_types import NonNegativeFloat, PositiveFloat
 from cphloc.ops.layers import one_hot
+from cphloc.structures.annotation import IGNORE
 
 
 class Boundary(nn.Module):

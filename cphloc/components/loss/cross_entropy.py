@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cphloc.annotation import IGNORE
-from cphloc.argument_types import NonNegativeFloat, UnitInterval
+from cphloc.config.argument_types import NonNegativeFloat, UnitInterval
 from cphloc.ops.layers import carries_graph
+from cphloc.structures.annotation import IGNORE
 
 
 class CrossEntropy(nn.Module):

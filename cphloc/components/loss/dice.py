@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from cphloc.annotation import IGNORE
-from cphloc.argument_types import NonNegativeFloat
+from cphloc.config.argument_types import NonNegativeFloat
 from cphloc.ops.layers import one_hot
+from cphloc.structures.annotation import IGNORE
 
 
 class Dice(nn.Module):

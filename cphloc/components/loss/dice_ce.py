@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from cphloc.argument_types import NonNegativeFloat
 from cphloc.components.loss.cross_entropy import CrossEntropy
 from cphloc.components.loss.dice import Dice
+from cphloc.config.argument_types import NonNegativeFloat
 
 
 class DiceCE(nn.Module):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cphloc.argument_types import NonNegativeFloat, UnitInterval
+from cphloc.config.argument_types import NonNegativeFloat, UnitInterval
 
 
 class Focal(nn.Module):

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from cphloc.annotation import IGNORE
-from cphloc.argument_types import NonNegativeFloat
+from cphloc.config.argument_types import NonNegativeFloat
 from cphloc.ops.layers import carries_graph
+from cphloc.structures.annotation import IGNORE
 
 
 class FocalMask(nn.Module):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cphloc.argument_types import NonNegativeInt, PositiveFloat, PositiveInt
+from cphloc.config.argument_types import NonNegativeInt, PositiveFloat, PositiveInt
 from cphloc.ops.sampling import hard_negatives
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from cphloc.annotation import IGNORE
-from cphloc.argument_types import NonNegativeFloat
+from cphloc.config.argument_types import NonNegativeFloat
 from cphloc.errors import MissingExtraError
+from cphloc.structures.annotation import IGNORE
 
 
 class MonaiDiceFocal(nn.Module):

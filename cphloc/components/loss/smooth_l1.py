@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from cphloc.argument_types import NonNegativeFloat
+from cphloc.config.argument_types import NonNegativeFloat
 
 
 class SmoothL1(nn.Module):

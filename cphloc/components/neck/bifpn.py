@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cphloc.argument_types import PositiveInt
-from cphloc.levels import Level, Levels
+from cphloc.config.argument_types import PositiveInt
 from cphloc.ops.layers import ConvBlock, conv_type, fit, initialize
+from cphloc.structures.levels import Level, Levels
 
 
 class BiFPN(nn.Module):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cphloc.argument_types import NonNegativeInt, PositiveInt
-from cphloc.levels import Level, Levels
+from cphloc.config.argument_types import NonNegativeInt, PositiveInt
 from cphloc.ops.layers import conv_type, fit, initialize
+from cphloc.structures.levels import Level, Levels
 
 
 class FPN(nn.Module):

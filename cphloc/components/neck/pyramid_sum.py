@@ -6,9 +6,9 @@ import math
 
 from torch import Tensor, nn
 
-from cphloc.argument_types import NonNegativeInt, PositiveInt
-from cphloc.levels import Level, Levels
+from cphloc.config.argument_types import NonNegativeInt, PositiveInt
 from cphloc.ops.layers import conv_type, initialize, resize
+from cphloc.structures.levels import Level, Levels
 
 
 class PyramidSum(nn.Module):

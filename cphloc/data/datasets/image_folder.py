@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from cphloc.annotation import class_names
-from cphloc.argument_types import PositiveFloat, PositiveInt, UnitInterval
+from cphloc.config.argument_types import PositiveFloat, PositiveInt, UnitInterval
 from cphloc.data.case import Case, Marks, marks_or_problem, one_hot
 from cphloc.data.dataset import SPLITS, Dataset, Split, find_root, hashed_split, read_table
 from cphloc.errors import DataError, did_you_mean
+from cphloc.structures.annotation import class_names
 
 _DICOM = (".dcm", ".dicom", ".ima")
 _UNNAMED = "(no file named)"

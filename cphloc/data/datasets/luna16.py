@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from cphloc.argument_types import NonNegativeInt
+from cphloc.config.argument_types import NonNegativeInt
 from cphloc.data.case import Case, Marks
 from cphloc.data.dataset import Dataset, Split, find_root, held_out, read_table
 from cphloc.errors import DataError

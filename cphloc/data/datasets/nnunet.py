@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from cphloc.annotation import IGNORE
-from cphloc.argument_types import UnitInterval
+from cphloc.config.argument_types import UnitInterval
 from cphloc.data.case import Case, Marks, marks_or_problem
 from cphloc.data.dataset import Dataset, Split, find_root, hashed_split
 from cphloc.errors import DataError
+from cphloc.structures.annotation import IGNORE
 
 _CHANNEL = re.compile(r"_\d{4}$")
 

@@ -15,18 +15,18 @@ import numpy as np
 import SimpleITK as sitk
 
 from cphloc import paths
-from cphloc.annotation import Rung, boxes_of
-from cphloc.argument_types import NonNegativeInt, PositiveFloat, PositiveInt, UnitInterval
+from cphloc.config.argument_types import NonNegativeInt, PositiveFloat, PositiveInt, UnitInterval
 from cphloc.data.case import Case, Marks, one_hot
 from cphloc.data.dataset import SPLITS, Dataset, Split
-from cphloc.data.itk import to_itk
-from cphloc.data.phantom import Half, Scene, draw_phantom
+from cphloc.data.io.itk import to_itk
+from cphloc.data.pipeline.phantom import Half, Scene, draw_phantom
 from cphloc.errors import InputError
-from cphloc.geometry import Geometry
+from cphloc.structures.annotation import Rung, boxes_of
+from cphloc.structures.geometry import Geometry
 
 
 class PhantomCases(Dataset):
-    """Cases drawn by `cphloc.data.phantom.draw_phantom` and kept as MetaImage files in the cache.
+    """Cases drawn by `cphloc.data.pipeline.phantom.draw_phantom` and kept as MetaImage files in the cache.
 
     Args:
         size: voxels ``(*S)``; two sizes make 2-D images.

@@ -7,11 +7,11 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from cphloc.annotation import class_names
 from cphloc.data.case import Case, Marks, marks_or_problem
 from cphloc.data.dataset import Dataset, Split, find_root
-from cphloc.data.voc_xml import read_voc_boxes, read_voc_classes
+from cphloc.data.io.voc_xml import read_voc_boxes, read_voc_classes
 from cphloc.errors import DataError
+from cphloc.structures.annotation import class_names
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cphloc.argument_types import PositiveInt
+from cphloc.config.argument_types import PositiveInt
 from cphloc.metrics.attention import upsample
 from cphloc.metrics.evaluation import attention_scores
 from cphloc.metrics.segmentation import dice

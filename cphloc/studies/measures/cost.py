@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from cphloc.argument_types import PositiveInt
-from cphloc.describe import describe
+from cphloc.config.argument_types import PositiveInt
+from cphloc.modeling.describe import describe
 from cphloc.studies.measured import Trained, Values
-from cphloc.training.events import curves
+from cphloc.tracking.record import curves
 
 
 class Cost:

@@ -9,16 +9,16 @@ from itertools import islice, pairwise
 import numpy as np
 import torch
 
-from cphloc.argument_types import NonNegativeFloat, Plain, PositiveInt
+from cphloc.config.argument_types import NonNegativeFloat, Plain, PositiveInt
+from cphloc.evaluation.scores import Found
 from cphloc.metrics import detection
 from cphloc.metrics.attention import peaks
 from cphloc.metrics.detection import DetectionCase
+from cphloc.modeling.build import build_model
 from cphloc.ops.boxes import overlap_matrix
 from cphloc.ops.nms import nms, soft_nms
 from cphloc.ops.weighted_box_clustering import weighted_box_clustering
 from cphloc.studies.measured import Trained, Values
-from cphloc.training.scores import Found
-from cphloc.wiring import build_model
 
 
 class RecallByCount:

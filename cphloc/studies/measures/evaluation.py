@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from cphloc.argument_types import Plain
+from cphloc.config.argument_types import Plain
 from cphloc.studies.measured import Trained, Values
 
 

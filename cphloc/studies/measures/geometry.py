@@ -12,10 +12,10 @@ from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cphloc import registry
-from cphloc.argument_types import NonNegativeFloat, Plain, PositiveInt
+from cphloc.config.argument_types import NonNegativeFloat, Plain, PositiveInt
 from cphloc.data.case import read_case
 from cphloc.data.dataset import SPLITS
+from cphloc.registry import catalogue
 from cphloc.studies.measured import Trained, Values
 
 Shape = Literal["ball", "ellipsoid", "spiculated"]
@@ -79,7 +79,7 @@ class AnnotatedVolume:
 
     def __call__(self, trained: Trained) -> Values:
         """``volume_percent_error`` (mean, signed) of each way of measuring each class."""
-        dataset = registry.resolve("dataset", self.dataset["type"])(
+        dataset = catalogue.resolve("dataset", self.dataset["type"])(
             **{key: value for key, value in self.dataset.items() if key != "type"}
         )
         cases = [case for split in SPLITS for case in dataset.cases(split)]

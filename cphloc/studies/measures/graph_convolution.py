@@ -10,12 +10,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from cphloc.annotation import Annotation
-from cphloc.argument_types import NonNegativeFloat, PositiveInt
 from cphloc.components.backbone.conv_encoder import ConvEncoder
 from cphloc.components.backbone.graph_conv import GraphConvolutions
 from cphloc.components.head.gap import GlobalAveragePool
-from cphloc.model import Model
+from cphloc.config.argument_types import NonNegativeFloat, PositiveInt
+from cphloc.modeling.model import Model
+from cphloc.structures.annotation import Annotation
 from cphloc.studies.measured import Trained, Values
 from cphloc.studies.small_training import Batch, auc_of, learn
 

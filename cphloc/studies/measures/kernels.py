@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cphloc.argument_types import PositiveInt
+from cphloc.config.argument_types import PositiveInt
 from cphloc.studies.measured import Trained, Values
 
 EDGE = torch.tensor([[-1.0, -1.0, -1.0], [-1.0, 8.0, -1.0], [-1.0, -1.0, -1.0]])

@@ -8,10 +8,10 @@ import numpy as np
 from scipy import ndimage
 from scipy.stats import norm
 
-from cphloc.argument_types import PositiveFloat, PositiveInt, UnitInterval
+from cphloc.config.argument_types import PositiveFloat, PositiveInt, UnitInterval
+from cphloc.evaluation.scores import Found
 from cphloc.metrics.screening import Funnel, OperatingPoint, apply_ai, funnel
 from cphloc.studies.measured import Trained, Values
-from cphloc.training.scores import Found
 
 _PREVALENCE = 6 / 1000
 

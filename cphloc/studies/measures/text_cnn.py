@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cphloc.annotation import Annotation
-from cphloc.argument_types import PositiveInt
 from cphloc.components.backbone.conv_encoder import ConvEncoder
 from cphloc.components.backbone.mlp import MultilayerPerceptron
 from cphloc.components.head.attention_pool import AttentionPool
 from cphloc.components.head.gap import GlobalAveragePool
 from cphloc.components.head.gmp import GlobalMaxPool
+from cphloc.config.argument_types import PositiveInt
 from cphloc.metrics.attention import pointing
-from cphloc.model import Model
+from cphloc.modeling.model import Model
+from cphloc.structures.annotation import Annotation
 from cphloc.studies.measured import Trained, Values
 from cphloc.studies.small_training import Batch, auc_of, learn
 

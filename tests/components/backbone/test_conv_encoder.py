@@ -4,7 +4,7 @@ from torch import nn
 
 from cphloc.components.backbone.conv_encoder import ConvEncoder
 from cphloc.errors import InputError
-from cphloc.levels import Level
+from cphloc.structures.levels import Level
 
 
 @pytest.mark.parametrize("dims", [1, 2, 3])

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from cphloc.annotation import Annotation
 from cphloc.components.head.attention_pool import AttentionPool
 from cphloc.components.loss.attention_kl import AttentionKL
-from cphloc.levels import Level
-from cphloc.targets import Targets
+from cphloc.ops.targets import Targets
+from cphloc.structures.annotation import Annotation
+from cphloc.structures.levels import Level
 
 SIZES = [(16, 24), (8, 16, 24)]
 

@@ -9,8 +9,6 @@ import pytest
 import torch
 from torch import nn
 
-from cphloc import registry
-from cphloc.annotation import Annotation
 from cphloc.components.head.centernet import CenterNet
 from cphloc.components.head.dense_box import DenseBox
 from cphloc.components.head.fast_rcnn import FastRCNN
@@ -21,9 +19,11 @@ from cphloc.components.head.rcnn import RCNN
 from cphloc.components.head.retina import Retina
 from cphloc.components.head.yolo import YOLO
 from cphloc.components.head.yolox import YOLOX
-from cphloc.levels import Level
 from cphloc.ops.boxes import overlap
-from cphloc.targets import Detections, Targets
+from cphloc.ops.targets import Detections, Targets
+from cphloc.registry import catalogue
+from cphloc.structures.annotation import Annotation
+from cphloc.structures.levels import Level
 
 SIDE = 16
 OBJECT = [4.0, 12.0]
@@ -258,8 +258,8 @@ def test_a_head_that_clusters_keeps_boxes_apart_and_scores_below_the_best(name, 
 
 def test_every_card_that_suppresses_offers_the_same_choice():
     offered = {
-        name: {a.name: (a.annotation, a.default) for a in registry.arguments(card)}
-        for name, card in registry.cards("head").items()
+        name: {a.name: (a.annotation, a.default) for a in catalogue.arguments(card)}
+        for name, card in catalogue.cards("head").items()
     }
     suppressing = {name: args["suppression"] for name, args in offered.items() if "nms_threshold" in args}
     assert {name.split(",")[0] for name in SUPPRESSING} == set(suppressing)

@@ -5,7 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from cphloc.components.head.centernet import CenterNet, CenterNetOutput, heatmap_loss
-from cphloc.levels import Level
+from cphloc.structures.levels import Level
 
 
 def test_the_heat_map_loss_is_the_published_formula():

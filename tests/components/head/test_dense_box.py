@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from cphloc.annotation import Annotation
 from cphloc.components.head.dense_box import DenseBox
-from cphloc.levels import Level
 from cphloc.ops.anchor_head import AnchorOutput
-from cphloc.targets import Targets
+from cphloc.ops.targets import Targets
+from cphloc.structures.annotation import Annotation
+from cphloc.structures.levels import Level
 
 
 def head_of(dims: int, strides: tuple[int, ...] = (4,)) -> DenseBox:

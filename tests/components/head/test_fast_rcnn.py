@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from cphloc.annotation import Annotation
 from cphloc.components.backbone.conv_encoder import ConvEncoder
 from cphloc.components.head.fast_rcnn import FastRCNN
-from cphloc.levels import Level
-from cphloc.model import Model
-from cphloc.targets import Targets
+from cphloc.modeling.model import Model
+from cphloc.ops.targets import Targets
+from cphloc.structures.annotation import Annotation
+from cphloc.structures.levels import Level
 
 
 def head_of(dims: int, **args: object) -> FastRCNN:

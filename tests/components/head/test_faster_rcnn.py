@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from cphloc.annotation import Annotation
 from cphloc.components.head.faster_rcnn import FasterRCNN
-from cphloc.levels import Level
 from cphloc.ops.anchor_head import AnchorOutput
 from cphloc.ops.boxes import encode, overlap_matrix
-from cphloc.targets import Targets
+from cphloc.ops.targets import Targets
+from cphloc.structures.annotation import Annotation
+from cphloc.structures.levels import Level
 
 
 def head_of(dims: int) -> FasterRCNN:

@@ -6,14 +6,14 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from cphloc.annotation import Annotation
 from cphloc.components.backbone.conv_encoder import ConvEncoder
 from cphloc.components.head.fcn import FCN
 from cphloc.components.loss.dice import Dice
 from cphloc.errors import InputError
-from cphloc.levels import Level
 from cphloc.ops.layers import resize
-from cphloc.targets import Targets
+from cphloc.ops.targets import Targets
+from cphloc.structures.annotation import Annotation
+from cphloc.structures.levels import Level
 
 
 def pyramid_of(levels, size, cases=1):

@@ -5,7 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from cphloc.components.head.fcos import FCOS, FCOSOutput, centreness_of
-from cphloc.levels import Level
+from cphloc.structures.levels import Level
 
 
 @pytest.mark.parametrize("dims", [2, 3])

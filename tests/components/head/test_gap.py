@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from cphloc.annotation import Annotation
 from cphloc.components.head.gap import GlobalAveragePool
-from cphloc.levels import Level
 from cphloc.ops.cam import grad_cam
-from cphloc.targets import Targets
+from cphloc.ops.targets import Targets
+from cphloc.structures.annotation import Annotation
+from cphloc.structures.levels import Level
 
 
 @pytest.mark.parametrize("grid", [(4, 6), (2, 4, 6)])

@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from cphloc.annotation import Annotation
 from cphloc.components.head.global_box import GlobalBox, GlobalBoxOutput
-from cphloc.levels import Level
-from cphloc.targets import Targets
+from cphloc.ops.targets import Targets
+from cphloc.structures.annotation import Annotation
+from cphloc.structures.levels import Level
 
 
 def head_of(dims: int) -> GlobalBox:

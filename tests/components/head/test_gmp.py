@@ -8,7 +8,7 @@ from torch.nn import functional
 from cphloc.components.backbone.conv_encoder import ConvEncoder
 from cphloc.components.backbone.parallel_conv import ParallelConvolutions
 from cphloc.components.head.gmp import GlobalMaxPool
-from cphloc.levels import Level
+from cphloc.structures.levels import Level
 
 
 def reader(channels: int, window: int, filters: int) -> ConvEncoder:

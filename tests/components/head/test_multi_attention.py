@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from cphloc.annotation import Annotation
 from cphloc.components.head.multi_attention import MultiAttention
 from cphloc.components.loss.attention_mass import AttentionMass
 from cphloc.errors import InputError
-from cphloc.levels import Level
-from cphloc.targets import Targets
+from cphloc.ops.targets import Targets
+from cphloc.structures.annotation import Annotation
+from cphloc.structures.levels import Level
 
 SIZES = [(16, 24), (8, 16, 24)]
 

@@ -5,8 +5,8 @@ import torch
 from torch.testing import assert_close
 
 from cphloc.components.head.rcnn import RCNN
-from cphloc.levels import Level
 from cphloc.ops.roi_align import roi_align
+from cphloc.structures.levels import Level
 
 
 @pytest.mark.parametrize("dims", [2, 3])

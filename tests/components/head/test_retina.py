@@ -6,8 +6,8 @@ import torch
 from cphloc.components.head.retina import Retina
 from cphloc.components.loss.box_iou import BoxIoU
 from cphloc.errors import InputError
-from cphloc.levels import Level
 from cphloc.ops.boxes import encode
+from cphloc.structures.levels import Level
 
 
 def levels_of(dims: int) -> tuple[Level, ...]:

@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from cphloc.annotation import Annotation
 from cphloc.components.head.semantic_fpn import SemanticFPN
-from cphloc.levels import Level
-from cphloc.targets import Targets
+from cphloc.ops.targets import Targets
+from cphloc.structures.annotation import Annotation
+from cphloc.structures.levels import Level
 
 STRIDES = [((2, 2), (4, 4), (8, 8)), ((1, 2, 2), (1, 4, 4), (2, 8, 8))]
 

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from cphloc.annotation import Annotation
 from cphloc.components.backbone.conv_encoder import ConvEncoder
 from cphloc.components.head.unet import UNet, deep_supervision_weights
-from cphloc.levels import Level
-from cphloc.model import Model
-from cphloc.targets import Targets
+from cphloc.modeling.model import Model
+from cphloc.ops.targets import Targets
+from cphloc.structures.annotation import Annotation
+from cphloc.structures.levels import Level
 
 SIZES = {2: (21, 18), 3: (13, 18, 11)}
 

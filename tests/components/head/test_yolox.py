@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from cphloc.annotation import Annotation
 from cphloc.components.head.yolox import YOLOX, YOLOXOutput
-from cphloc.levels import Level
-from cphloc.targets import Targets
+from cphloc.ops.targets import Targets
+from cphloc.structures.annotation import Annotation
+from cphloc.structures.levels import Level
 
 
 @pytest.mark.parametrize("dims", [2, 3])

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from cphloc.annotation import Annotation
 from cphloc.components.loss.boundary import Boundary, signed_distance
 from cphloc.components.loss.dice import Dice
-from cphloc.targets import Targets
+from cphloc.modeling.build import build
+from cphloc.ops.targets import Targets
+from cphloc.structures.annotation import Annotation
 from cphloc.training.fit import Validation, fit
 from cphloc.training.optim import tell_progress
 from cphloc.training.settings import Settings
-from cphloc.wiring import build
 
 
 def logits_of(mask: torch.Tensor) -> torch.Tensor:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cphloc.components.neck.bifpn import BiFPN
-from cphloc.levels import Level
+from cphloc.structures.levels import Level
 
 
 def pyramid_of(dims: int) -> tuple[tuple[Level, ...], tuple[torch.Tensor, ...]]:

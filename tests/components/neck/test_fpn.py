@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from cphloc.components.neck.fpn import FPN
-from cphloc.levels import Level
+from cphloc.structures.levels import Level
 
 
 def pyramid(levels, size):

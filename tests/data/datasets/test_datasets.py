@@ -1,19 +1,19 @@
 import pytest
 
-from cphloc import registry
 from cphloc.data.case import read_case
 from cphloc.data.dataset import SPLITS, Dataset, choose_channels, find_root, hashed_split
 from cphloc.data.datasets.hippocampus import Hippocampus
 from cphloc.data.datasets.phantom import PhantomCases
 from cphloc.data.fingerprint import check_splits
 from cphloc.errors import InputError, NotFoundError
+from cphloc.registry import catalogue
 
 
-@pytest.mark.parametrize("name", list(registry.cards("dataset")))
+@pytest.mark.parametrize("name", list(catalogue.cards("dataset")))
 def test_card_names_a_data_set_with_typed_arguments(name):
-    card = registry.card("dataset", name)
-    assert issubclass(registry.resolve("dataset", name), Dataset)
-    assert all(argument.meaning for argument in registry.arguments(card))
+    card = catalogue.card("dataset", name)
+    assert issubclass(catalogue.resolve("dataset", name), Dataset)
+    assert all(argument.meaning for argument in catalogue.arguments(card))
     assert card.licence
     assert card.citation
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from cphloc.annotation import Annotation
 from cphloc.data.case import read_case
 from cphloc.data.datasets.busi import Busi
 from cphloc.data.datasets.coco import Coco
@@ -16,6 +15,7 @@ from cphloc.data.datasets.nnunet import NnUnet
 from cphloc.data.datasets.sts_petct import StsPetct
 from cphloc.data.datasets.voc import Voc
 from cphloc.errors import DataError, InputError
+from cphloc.structures.annotation import Annotation
 
 
 def write(path, array, spacing=None, direction=None, origin=None):

@@ -1,0 +1,21 @@
+"""``cphloc audit``: prove that an entry or a recipe holds no code."""
+
+from __future__ import annotations
+
+import argparse
+
+from cphloc.cli.result import Answer, table
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("source", metavar="ENTRY-or-RECIPE", help="an entry, or a recipe file or name")
+
+
+def run(options: argparse.Namespace) -> Answer:
+    """Name every component and hash; exit code 1 where something is not plain data."""
+    from cphloc.zoo.audit import audit
+
+    lines = audit(options.source)
+    rows = [("ok" if line.safe else "UNSAFE", line.kind, line.name, line.what) for line in lines]
+    return Answer(table(rows), [vars(line) for line in lines], exit_code=0 if all(line.safe for line in lines) else 1)

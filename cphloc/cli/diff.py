@@ -1,0 +1,39 @@
+"""``cphloc diff``: what two recipes differ in, once both are complete."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from cphloc.cli.result import Answer, table
+from cphloc.config.nodes import dotted
+from cphloc.config.yamlio import inline
+from cphloc.recipe import recipe
+
+_ABSENT: Any = object()
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("a", metavar="A", help="a YAML file, or the name of a shipped recipe")
+    parser.add_argument("b", metavar="B", help="another")
+
+
+def run(options: argparse.Namespace) -> Answer:
+    """List values that differ, or that only one of them has."""
+    a, b = (_values(source) for source in (options.a, options.b))
+    facts = [
+        {"path": path} | {side: values[path] for side, values in (("a", a), ("b", b)) if path in values}
+        for path in dict.fromkeys((*a, *b))
+        if path != "name" and a.get(path, _ABSENT) != b.get(path, _ABSENT)
+    ]
+    rows = [(f["path"], _shown(f, "a"), _shown(f, "b")) for f in facts]
+    return Answer(table([("", options.a, options.b), *rows]) if rows else "no difference", facts)
+
+
+def _values(source: str) -> dict[str, Any]:
+    return {dotted(path): node.plain for path, node in recipe.load(source).tree.leaves()}
+
+
+def _shown(fact: dict[str, Any], side: str) -> str:
+    return inline(fact[side]) if side in fact else "-"

@@ -1,0 +1,41 @@
+"""``cphloc evaluate``: measure a run or an entry, with 95 % intervals and a baseline."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from cphloc.cli.result import Answer, table
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("source", metavar="ENTRY-or-RUN", help="an entry, or a run's id or folder")
+    parser.add_argument("--split", default="test", choices=("train", "val", "test"), help="cases to measure on")
+    parser.add_argument("--root", metavar="FOLDER", help="folder of the data set, where it is not the recipe's")
+    parser.add_argument("--out", metavar="FOLDER", help="write an entry's table, curves and pictures there")
+
+
+def run(options: argparse.Namespace) -> Answer:
+    """Evaluate, and print one line per metric."""
+    from cphloc.evaluation.evaluate import evaluate
+
+    measured = evaluate(options.source, options.split, options.root, options.out)
+    facts = measured.facts
+    head = ("metric", facts["split"], "95 % interval", "cases", "baseline")
+    lines = [table([head, *_rows(facts)]), f"{facts['speed']['ms_per_case']:.0f} ms a case"]
+    if measured.folder is not None:
+        lines.append(f"one row a case in {measured.folder / f'evaluation-{measured.split}.csv'}, pictures beside it")
+    return Answer("\n".join(lines), facts)
+
+
+def _rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    baseline = facts["baseline"] or {"metrics": {}, "per_class": {}}
+    parts = [("", facts["metrics"], baseline["metrics"])]
+    parts += [(f"/{name}", m, baseline["per_class"].get(name, {})) for name, m in facts["per_class"].items()]
+    for class_name, metrics, baselines in parts:
+        for name, found in metrics.items():
+            beside = f"{baselines[name]['value']:.3f}" if name in baselines else "-"
+            span = f"{found['low']:.3f} to {found['high']:.3f}"
+            yield f"{name}{class_name}", f"{found['value']:.3f}", span, str(found["n"]), beside

@@ -1,0 +1,31 @@
+"""``cphloc explain``: each value of a recipe and where it came from."""
+
+from __future__ import annotations
+
+import argparse
+
+from cphloc.cli.result import Answer, overrides, recipe_arguments, table
+from cphloc.config.nodes import dotted
+from cphloc.config.yamlio import inline
+from cphloc.recipe import recipe
+
+WIDEST = 60
+"""Characters of a value in the table; JSON has them all."""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    recipe_arguments(parser)
+
+
+def run(options: argparse.Namespace) -> Answer:
+    """List every value in the order of the complete recipe."""
+    loaded = recipe.load(options.recipe, overrides(options))
+    facts = [
+        {"path": dotted(path), "value": node.plain, "origin": str(node.where)} for path, node in loaded.tree.leaves()
+    ]
+    return Answer(table((f["path"], _shortened(inline(f["value"])), f["origin"]) for f in facts), facts)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= WIDEST else f"{text[: WIDEST - 3]}..."

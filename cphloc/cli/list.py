@@ -1,0 +1,80 @@
+"""``cphloc list``: what exists, one line each."""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+from collections.abc import Iterator
+
+from cphloc.cli.result import Answer, table
+from cphloc.config import yamlio
+from cphloc.errors import NotFoundError, did_you_mean
+from cphloc.recipe.merge import shipped_recipes
+from cphloc.registry import catalogue, kinds
+from cphloc.registry.kinds import plural
+from cphloc.registry.timm_names import timm_names
+
+_ALWAYS = (*map(plural, kinds.KINDS), "recipes", "zoo")
+_ON_REQUEST = (*map(plural, kinds.TABLES), "timm")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    groups = ", ".join((*_ALWAYS, *_ON_REQUEST))
+    parser.add_argument("what", nargs="*", help=f"{groups}; or a name with wildcards, such as 'unet*'")
+    page = "write the zoo as a page with cards, pictures and numbers; default: index.html in its folder"
+    parser.add_argument("--html", metavar="FILE", nargs="?", const="", help=page)
+
+
+def run(options: argparse.Namespace) -> Answer:
+    """List the groups asked for, by default all components, recipes and entries."""
+    if options.html is not None:
+        return _page(options.html or None)
+    groups = [g for g in (*_ALWAYS, *_ON_REQUEST) if g in map(_group, options.what)] or list(_ALWAYS)
+    patterns = [w for w in options.what if _group(w) not in (*_ALWAYS, *_ON_REQUEST)]
+    found = [
+        {"group": group, "name": name, "summary": summary}
+        for group in groups
+        for name, summary in _members(group)
+        if not patterns or any(_matches(name, pattern) for pattern in patterns)
+    ]
+    if patterns and not found:
+        names = [*_ALWAYS, *_ON_REQUEST, *(name for group in groups for name, _ in _members(group))]
+        msg = f"nothing is called '{' '.join(patterns)}'; {did_you_mean(patterns[0], names) or 'see cphloc list'}"
+        raise NotFoundError(msg)
+    columns = ("group", "name", "summary") if len(groups) > 1 else ("name", "summary")
+    return Answer(table([row[c] for c in columns] for row in found), found)
+
+
+def _page(path: str | None) -> Answer:
+    from cphloc.publishing.page import zoo_page
+    from cphloc.publishing.publish import zoo_to_write
+
+    written = zoo_page(zoo_to_write(), path)
+    return Answer(f"written to {written}", {"page": str(written)})
+
+
+def _matches(name: str, pattern: str) -> bool:
+    """Whether a name fits a pattern, with or without its folder."""
+    return any(fnmatch.fnmatchcase(each, pattern) for each in (name, name.rpartition("/")[2]))
+
+
+def _group(word: str) -> str:
+    """A group as people write it: in the singular, or in the plural."""
+    return plural(word) if word in (*kinds.KINDS, *kinds.TABLES) else "recipes" if word == "recipe" else word
+
+
+def _members(group: str) -> Iterator[tuple[str, str]]:
+    if group == "zoo":
+        from cphloc.zoo.entries import list_entries
+
+        yield from ((str(listing), listing.row.summary) for listing in list_entries())
+    elif group == "recipes":
+        for name, path in shipped_recipes().items():
+            description = yamlio.load(path).get(("description",))
+            yield name, str(description.plain) if description is not None else ""
+    elif group == "timm":
+        yield from ((name, "") for name in timm_names())
+    else:
+        kind = next(k for k in (*kinds.KINDS, *kinds.TABLES) if plural(k) == group)
+        yield from catalogue.summaries(kind).items()

@@ -1,0 +1,21 @@
+"""``cphloc lock``: pin versions and hashes of entries in cphloc.lock."""
+
+from __future__ import annotations
+
+import argparse
+
+from cphloc.cli.result import Answer, table
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("entries", metavar="ENTRY", nargs="+", help="entries such as unet3d-ct or unet3d-ct@^1")
+
+
+def run(options: argparse.Namespace) -> Answer:
+    """Write the lock file of the working folder; `cphloc.load` honours it."""
+    from cphloc.zoo.lock import LOCK_FILE, lock
+
+    pinned = lock(options.entries)
+    rows = [(name, facts["version"], f"weights sha256 {facts['weights_sha256']}") for name, facts in pinned.items()]
+    return Answer(f"{table(rows)}\nwritten to {LOCK_FILE}", pinned)

@@ -1,0 +1,108 @@
+"""The command line: finds the command, parses its options, prints its answer, and decides nothing.
+
+Exit codes: 0 done, 1 failed, 2 wrong input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cphloc import __version__
+from cphloc.cli.commands import GROUPS, known, overview
+from cphloc.cli.result import Answer
+from cphloc.errors import CphlocError, RecipeError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    # Plug-ins of pydantic are looked for in every installed package, which takes as long as most commands.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    options = argparse.Namespace(debug="--debug" in argv, json="--json" in argv)
+    try:
+        options = _parse(argv)
+        answer = importlib.import_module(f"cphloc.cli.{options.command}").run(options)
+        _print(answer, options.json)
+        return answer.exit_code
+    except CphlocError as error:
+        if options.debug:
+            raise
+        _print_error(error, options.json)
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader of our output has gone, as after `| head`; Python would complain again while it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if options.debug:
+            raise
+        print(f"{type(error).__name__}: {error}; run it again with --debug to see where", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 1
+
+
+class _Formatter(argparse.HelpFormatter):
+    """Prints help as it is written: argparse would read ``%`` as the start of a format."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help.replace("%", "%%") if action.help else action.help
+
+
+class Parser(argparse.ArgumentParser):
+    """The parser of one command, or of the whole program, whose help lists the commands in groups."""
+
+    commands: Mapping[str, argparse.ArgumentParser] | None = None
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, allow_abbrev=False, formatter_class=_Formatter, **options)
+
+    def format_help(self) -> str:
+        """Return the help text; that of the whole program has a line for every command."""
+        return super().format_help() if self.commands is None else overview()
+
+
+def parser(only: str | None = None) -> Parser:
+    """Build the parser of all commands, or of one, so that its siblings are not imported."""
+    top = Parser("cphloc")
+    top.add_argument("--version", action="version", version=f"cphloc {__version__}")
+    below = top.add_subparsers(parser_class=Parser, dest="command", metavar="COMMAND", required=True)
+    for name, summary in (item for group in GROUPS.values() for item in group.items() if only in (None, item[0])):
+        command = below.add_parser(name, description=f"{summary[0].upper()}{summary[1:]}.")
+        importlib.import_module(f"cphloc.cli.{name}").arguments(command)
+        command.add_argument("--json", action="store_true", help="print facts as JSON")
+        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        command.set_defaults(parser_of=parser)  # for the commands about commands, which cannot import this file
+    top.commands = below.choices
+    return top
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    name = known(argv[0]) if argv and not argv[0].startswith("-") else "help"
+    return parser(only=name).parse_args(argv or ["help"])
+
+
+def _print(answer: Answer, as_json: bool) -> None:
+    text = _json(answer.facts) if as_json and answer.facts is not None else answer.text
+    if text:
+        print(text.removesuffix("\n"), flush=True)
+
+
+def _print_error(error: CphlocError, as_json: bool) -> None:
+    if not as_json:
+        print(error, file=sys.stderr)
+        return
+    problems = [vars(p) for p in error.problems] if isinstance(error, RecipeError) else []
+    print(_json({"error": str(error), "problems": problems}), flush=True)
+
+
+def _json(facts: Any) -> str:
+    import json
+
+    return json.dumps(facts, indent=2, default=str)

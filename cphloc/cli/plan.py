@@ -1,0 +1,75 @@
+"""``cphloc plan``: writes a recipe from what a data set looks like."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from cphloc.cli.result import Answer, overrides, table
+from cphloc.errors import InputError, NotFoundError
+
+_PROOFS = {
+    "nnunet": "dataset.json",
+    "voc": "ImageSets/Main",
+    "coco": "annotations/instances_train.json",
+    "luna16": "annotations.csv",
+    "image_folder": "cases.csv",
+}
+"""Layout -> what tells it, in the order of looking."""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("data", metavar="DATA", help="name of a data set, or a folder in a known layout")
+    what = "an argument of the data set, such as classes=[cyst,mass]; repeatable"
+    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help=what)
+    parser.add_argument("--dims", type=int, choices=(2, 3), default=3, help="axes, where the layout leaves it open")
+    parser.add_argument("--voxels", type=int, default=300_000, help="most voxels of a patch (8 GB of GPU: 2000000)")
+    parser.add_argument("--width", type=int, default=24, help="channels of the first stage")
+    parser.add_argument("--out", type=Path, help="write the recipe here; otherwise it is printed")
+
+
+def run(options: argparse.Namespace) -> Answer:
+    """Survey the training cases, plan, check the recipe, and write or print it."""
+    from cphloc.data.planning.plan import plan
+    from cphloc.data.planning.survey import survey
+    from cphloc.registry import catalogue
+
+    name, stated = _named(options.data)
+    stated |= overrides(options)
+    kind = catalogue.resolve("dataset", name)
+    wired = {"dims": options.dims} if name in ("image_folder", "nnunet") else {}
+    found = survey(kind(**stated, **wired))
+    planned = plan(found, name, stated, options.voxels, options.width)
+    facts: dict[str, Any] = {
+        "recipe": planned.recipe,
+        "rung": planned.rung.name.lower(),
+        "spacing_mm": planned.spacing_mm,
+        "patch": planned.topology.patch,
+        "batch": planned.batch,
+        "fingerprint": found.facts,
+    }
+    if options.out is None:
+        return Answer(planned.recipe, facts)
+    if options.out.exists():
+        msg = f"{options.out}: exists; choose another name, or remove it"
+        raise InputError(msg)
+    options.out.write_text(planned.recipe)
+    return Answer(f"{table(found.rows)}\n\nwrote {options.out}; next: cphloc check {options.out}", facts)
+
+
+def _named(data: str) -> tuple[str, dict[str, Any]]:
+    """Card and arguments for a name or folder; a folder called like a data set is taken for it."""
+    from cphloc.registry import catalogue
+
+    folder = Path(data).expanduser().resolve()
+    if not folder.is_dir():
+        return catalogue.card("dataset", data).name, {}
+    if folder.name in catalogue.cards("dataset"):
+        return folder.name, {"root": str(folder)}
+    for name, proof in _PROOFS.items():
+        if (folder / proof).exists():
+            return name, {"root": str(folder)}
+    msg = f"{folder}: is in no known layout; it needs one of {', '.join(_PROOFS.values())}"
+    raise NotFoundError(msg)

@@ -1,0 +1,20 @@
+"""``cphloc schema``: JSON Schema of recipes, for editors."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from cphloc.cli.result import Answer
+from cphloc.recipe.schema import recipe_schema
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.epilog = "cphloc schema > recipe.schema.json; then start a recipe with: # yaml-language-server: $schema=..."
+
+
+def run(options: argparse.Namespace) -> Answer:
+    """Print the schema."""
+    schema = recipe_schema()
+    return Answer(json.dumps(schema, indent=1), schema)

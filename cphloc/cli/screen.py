@@ -1,0 +1,142 @@
+"""``cphloc screen``: what a model would change in a screening programme."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cphloc.cli.result import Answer, table
+from cphloc.errors import InputError
+
+if TYPE_CHECKING:
+    from cphloc.metrics.screening_impact import Way
+
+_METRIC, _SPECIFICITY = "sensitivity_at_90", 0.9
+"""The operating point that evaluations measure."""
+
+_HEAD = ("way of screening", "recalled", "biopsied", "found", "missed", "sensitivity", "specificity", "PPV1", "reads")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options; the programme is by default the lecture's."""
+    what = "an entry or an evaluated run with image labels; its sensitivity at 90 % specificity is used"
+    parser.add_argument("source", metavar="ENTRY-or-RUN", nargs="?", help=what)
+    parser.add_argument("--sensitivity", type=float, help="of a model, in place of an entry")
+    parser.add_argument("--specificity", type=float, default=_SPECIFICITY, help="with --sensitivity; default 0.9")
+    parser.add_argument("--screened", type=float, default=1000, help="people screened; default 1000")
+    parser.add_argument("--cancers", type=float, default=6, help="cancers among them, found or missed; default 6")
+    parser.add_argument("--recalled", type=float, default=100, help="people called back; default 100")
+    parser.add_argument("--biopsied", type=float, default=20, help="people biopsied; default 20")
+    parser.add_argument("--found", type=float, default=5, help="cancers found; default 5")
+    what = "of the errors of reader and model: 0 independent (default), 1 as dependent as their rates allow"
+    parser.add_argument("--dependence", type=float, default=0.0, help=what)
+    parser.add_argument("--out", metavar="PICTURE", help="draw it as well (PNG, PDF, SVG)")
+
+
+def run(options: argparse.Namespace) -> Answer:
+    """Work out today's funnel and every way of using the model, with the interval of the model's sensitivity."""
+    from cphloc.metrics.screening import OperatingPoint
+    from cphloc.metrics.screening_impact import draw_ways, programme, ways
+
+    today = programme(options.screened, options.cancers, options.recalled, options.biopsied, options.found)
+    name, sensitivities, specificity = _model(options)
+    value, low, high = (
+        ways(today, OperatingPoint(sensitivity, specificity), options.dependence) for sensitivity in sensitivities
+    )
+    spans = {
+        way.name: (a.funnel.biopsied_with_cancer, b.funnel.biopsied_with_cancer)
+        for way, a, b in zip(value, low, high, strict=True)
+    }
+    if options.out is not None:
+        draw_ways(value, spans, options.out, _model_line(name, sensitivities, specificity))
+    lines = [
+        table([_HEAD, *(_row(way, spans[way.name]) for way in value)]),
+        "",
+        *_notes(name, sensitivities, specificity, today.intervals(), value),
+        *([f"picture: {options.out}"] if options.out is not None else []),
+    ]
+    return Answer(
+        "\n".join(lines), _facts(name, sensitivities, specificity, value, spans) | {"today": today.intervals()}
+    )
+
+
+def _model(options: argparse.Namespace) -> tuple[str, tuple[float, float, float], float]:
+    """Name, sensitivity with the ends of its interval, and specificity of the model."""
+    if (options.source is None) == (options.sensitivity is None):
+        msg = "name an entry or run, or state --sensitivity (and --specificity) of a model, not both"
+        raise InputError(msg)
+    if options.source is None:
+        return "a model", (options.sensitivity,) * 3, options.specificity
+    from cphloc.publishing.compare import measured
+
+    source = measured(options.source)
+    if _METRIC not in source.metrics:
+        msg = f"{source.name} was not measured on image labels (no {_METRIC}); name one that gives labels"
+        raise InputError(msg)
+    found = source.metrics[_METRIC]
+    return source.name, (found["value"], found["low"], found["high"]), _SPECIFICITY
+
+
+def _row(way: Way, span: tuple[float, float]) -> Sequence[str]:
+    funnel = way.funnel
+    found = f"{funnel.biopsied_with_cancer:.2f}"
+    return (
+        way.name + (" *" if way.needs_location else ""),
+        f"{funnel.recalled:.1f}",
+        f"{funnel.biopsied:.1f}",
+        found if span[1] - span[0] < 0.005 else f"{found} ({span[0]:.2f} to {span[1]:.2f})",
+        f"{funnel.prevalence * funnel.screened - funnel.biopsied_with_cancer:.2f}",
+        f"{funnel.sensitivity:.3f}",
+        f"{funnel.specificity:.3f}",
+        f"{funnel.ppv1:.3f}",
+        f"{way.reads:.0f}",
+    )
+
+
+def _notes(
+    name: str,
+    sensitivities: tuple[float, float, float],
+    specificity: float,
+    today: Mapping[str, tuple[float, float]],
+    found: Sequence[Way],
+) -> list[str]:
+    cancers = found[0].funnel.prevalence * found[0].funnel.screened
+    known = ", ".join(f"{share} {low:.3f} to {high:.3f}" for share, (low, high) in today.items())
+    return [
+        _model_line(name, sensitivities, specificity),
+        f"today's programme rests on {cancers:g} cancers; 95 % intervals: {known}",
+        "* needs to know where: a model that gives labels alone cannot be used so",
+    ]
+
+
+def _model_line(name: str, sensitivities: tuple[float, float, float], specificity: float) -> str:
+    value, low, high = sensitivities
+    interval = f" (95 % interval {low:.3f} to {high:.3f})" if low < high else ""
+    return f"{name}: sensitivity {value:.3f}{interval} at specificity {specificity:.3f}"
+
+
+def _facts(
+    name: str,
+    sensitivities: tuple[float, float, float],
+    specificity: float,
+    found: Sequence[Way],
+    spans: Mapping[str, tuple[float, float]],
+) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {
+        "model": name,
+        "sensitivity": dict(zip(("value", "low", "high"), sensitivities, strict=True)),
+        "specificity": specificity,
+        "ways": [
+            {
+                "name": way.name,
+                "needs_location": way.needs_location,
+                "reads": way.reads,
+                "found_by_biopsy": spans[way.name],
+                **asdict(way.funnel),
+            }
+            for way in found
+        ],
+    }

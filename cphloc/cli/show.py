@@ -1,0 +1,99 @@
+"""``cphloc show``: a component's arguments and contract, or an entry's metadata."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from cphloc.cli.result import Answer, table
+from cphloc.config.argument_schema import words
+from cphloc.config.signature import Argument
+from cphloc.errors import NotFoundError, did_you_mean
+from cphloc.registry import catalogue
+from cphloc.registry.card import Card
+from cphloc.registry.kinds import KINDS, TABLES
+
+if TYPE_CHECKING:
+    from cphloc.zoo.entry import Entry
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("name", help="a component such as unet or head/unet, or an entry such as unet3d-ct@1.0.0")
+
+
+def run(options: argparse.Namespace) -> Answer:
+    """Show the component, or the components of several kinds, that have this name; else the entry."""
+    kind, _, name = options.name.rpartition("/")
+    kinds = [kind] if kind in (*KINDS, *TABLES) else (*KINDS, *TABLES)
+    found = [catalogue.card(k, name) for k in kinds if name in catalogue.cards(k) or k == kind]
+    if not found:
+        return _entry(options.name)
+    facts = [_facts(card, catalogue.arguments(card)) for card in found]
+    return Answer("\n\n".join(map(_text, facts)), facts if len(facts) > 1 else facts[0])
+
+
+def _entry(name: str) -> Answer:
+    from cphloc.zoo.entries import find_entry
+
+    try:
+        entry = find_entry(name).entry
+    except NotFoundError as error:
+        suggestion = did_you_mean(name, (n for k in (*KINDS, *TABLES) for n in catalogue.cards(k)))
+        if not suggestion:
+            raise
+        msg = f"no component or entry '{name}'; {suggestion}"
+        raise NotFoundError(msg) from error
+    facts = entry.model_dump(mode="json")
+    return Answer(table(_rows(_shortened(entry, facts))), facts)
+
+
+def _shortened(entry: Entry, facts: dict[str, Any]) -> dict[str, Any]:
+    """An entry's facts with every metric and file on one line, and the cases counted."""
+    from cphloc.publishing.card import stated
+
+    shown = {**facts, "files": {name: f"{file.bytes:,} bytes, {file.sha256}" for name, file in entry.files.items()}}
+    for part, table_of in (("evaluation", entry.evaluation), ("baseline", entry.baseline)):
+        metrics = {name: stated(m) for name, m in table_of.metrics.items()}
+        per_class = {c: {n: stated(m) for n, m in of.items()} for c, of in table_of.per_class.items()}
+        shown[part] = {**facts[part], "metrics": metrics, "per_class": per_class}
+    shown["evaluation"]["cases"] = f"{len(entry.evaluation.cases)}, see cases.csv"
+    return shown
+
+
+def _rows(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Nested facts as lines of a dotted key and a value."""
+    if isinstance(value, dict):
+        for below, inner in value.items():
+            yield from _rows(inner, f"{key}.{below}".removeprefix("."))
+    elif value not in (None, "", []):
+        yield key, ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _facts(card: Card, arguments: list[Argument]) -> dict[str, Any]:
+    about = card.model_dump(by_alias=True, exclude_defaults=True, exclude={"signature"}) | {"dims": card.dims}
+    return about | {"arguments": [_argument(a) for a in arguments]}
+
+
+def _argument(argument: Argument) -> dict[str, Any]:
+    kind = argument.component
+    what = words(argument.annotation) if kind is None else words(argument.annotation).replace("block", f"{kind} block")
+    stated = {} if argument.required else {"default": argument.default}
+    return {"name": argument.name, "type": what, "required": argument.required, **stated, "meaning": argument.meaning}
+
+
+def _text(facts: dict[str, Any]) -> str:
+    about = {k: v for k, v in facts.items() if k not in ("kind", "name", "summary", "arguments")}
+    lines = [f"{facts['kind']} {facts['name']}: {facts['summary']}", ""]
+    lines.append(table(_rows(about | {"dims": " and ".join(f"{d}-D" for d in about["dims"])})))
+    rows = [(a["name"], a["type"], _default(a), a["meaning"]) for a in facts["arguments"]]
+    lines += ["", "arguments", table(("  " + row[0], *row[1:]) for row in rows)] if rows else ["", "no arguments"]
+    return "\n".join(lines)
+
+
+def _default(argument: dict[str, Any]) -> str:
+    if argument["required"]:
+        return "required"
+    value = argument["default"]
+    return "= null" if value is None else f"= {str(value).lower() if isinstance(value, bool) else value}"

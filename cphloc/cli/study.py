@@ -1,0 +1,81 @@
+"""``cphloc study``: a declared set of recipes x seeds, one table with intervals, one figure, one verdict."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from cphloc.cli.result import Answer, overrides, table
+from cphloc.errors import InputError
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("study", metavar="STUDY", nargs="?", help="a YAML file, or the name of a shipped study")
+    what = "override a value of the study, or of all its recipes; repeatable"
+    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help=what)
+    parser.add_argument("--out", metavar="DIR", help="folder of the study; default studies/<name>; it is resumed")
+    parser.add_argument("--engine", choices=("local", "ray"), default="local", help="where the trainings run")
+    parser.add_argument("--check", action="store_true", help="only check the study, its recipes and its measures")
+    what = "write the page of a folder of studies from their results; --out is the folder that holds them"
+    parser.add_argument("--page", metavar="FOLDER", help=what)
+
+
+def run(options: argparse.Namespace) -> Answer:
+    """Run the study, or check it, or write the page of several."""
+    if options.page is not None:
+        return _page(options)
+    if options.study is None:
+        msg = "name a study: a YAML file, or a shipped one such as e00-shifted-object; cphloc list studies"
+        raise InputError(msg)
+    from cphloc.studies.study import load
+
+    if options.check:
+        checked = load(options.study, overrides(options))
+        runs = len(checked.cells) * len(checked.seeds)
+        return Answer(f"{checked.name}: ok, {runs} runs", {"study": checked.name, "ok": True, "runs": runs})
+    from cphloc.studies.run import study
+
+    results, folder = study(options.study, overrides(options), out=options.out, engine=options.engine)
+    facts = results.facts()
+    return Answer("\n".join([*_lines(facts), "", f"figure, numbers and runs in {folder}"]), facts)
+
+
+def _page(options: argparse.Namespace) -> Answer:
+    from cphloc.studies.page import write_page
+
+    page, told = write_page(options.page, options.out)
+    return Answer(f"{told['studies']} studies, {told['run']} with results: {page}", {"page": str(page), **told})
+
+
+def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
+    from cphloc.studies.results import condition_text
+
+    yield f"{facts['study']}: {facts['claim']}"
+    yield ""
+    yield table([("", *facts["metrics"]), *(_row(row, facts["metrics"]) for row in facts["rows"])])
+    if facts["differences"]:
+        yield ""
+        yield table([("difference, paired by seed", "metric", "", ""), *map(_difference, facts["differences"])])
+    if facts["conditions"]:
+        yield ""
+        yield table(("  " + condition_text(c), c["verdict"]) for c in facts["conditions"])
+    yield ""
+    yield f"verdict: {facts['verdict'] or 'none'} ({len(facts['seeds'])} seeds, {facts['cpu_seconds']:.0f} CPU seconds)"
+
+
+def _row(row: Mapping[str, Any], metrics: list[str]) -> tuple[str, ...]:
+    title = row["row"] if row["at"] is None else f"{row['row']} @ {row['at']}"
+    return (title or "all", *(_interval(row["metrics"].get(metric)) for metric in metrics))
+
+
+def _difference(found: Mapping[str, Any]) -> tuple[str, ...]:
+    what = f"{found['first']} - {found['second']}" + ("" if found["at"] is None else f" @ {found['at']}")
+    return what, found["metric"], _interval(found, sign="+"), f"p = {found['p_value']:.2g}" if found["p_value"] else ""
+
+
+def _interval(found: Mapping[str, Any] | None, sign: str = "") -> str:
+    if found is None or found["value"] is None:
+        return "-"
+    return f"{found['value']:{sign}.3f} ({found['low']:{sign}.3f} to {found['high']:{sign}.3f})"

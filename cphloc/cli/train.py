@@ -1,0 +1,64 @@
+"""``cphloc train``: train a recipe, log to MLflow, keep the best weights."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+
+from cphloc.cli.result import Answer, overrides, table
+from cphloc.errors import InputError
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("recipe", metavar="RECIPE", nargs="?", help="a YAML file, or the name of a shipped recipe")
+    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="override a value; repeatable")
+    parser.add_argument("--resume", metavar="RUN", help="go on with an interrupted run")
+    parser.add_argument("--devices", type=int, default=1, metavar="N", help="processes on this machine")
+    parser.add_argument("--nodes", type=int, default=1, metavar="N", help="machines")
+    shared = "each process holds the whole model (ddp) or a part of it (fsdp)"
+    parser.add_argument("--strategy", choices=("ddp", "fsdp"), default="ddp", help=shared)
+    before = parser.add_mutually_exclusive_group()
+    before.add_argument("--find-lr", action="store_true", help="only suggest a learning rate, with its curve")
+    before.add_argument("--overfit", action="store_true", help="only check that one batch can be learnt by heart")
+
+
+def run(options: argparse.Namespace) -> Answer:
+    """Train, and say where the run is and how good it got; or only try the recipe out."""
+    if options.find_lr or options.overfit:
+        if options.resume or options.devices * options.nodes > 1:
+            msg = "--find-lr and --overfit try out a recipe in one process; leave --resume, --devices, --nodes out"
+            raise InputError(msg)
+        return _find_lr(options) if options.find_lr else _overfit(options)
+    from cphloc.distributed import processes
+    from cphloc.training import allocator
+
+    allocator.choose()
+    from cphloc.training.train import train
+
+    scale = {"devices": options.devices, "nodes": options.nodes, "strategy": options.strategy}
+    trained = train(options.recipe, overrides(options), resume=options.resume, **scale)
+    if not processes.is_first():  # of several processes one speaks
+        return Answer("", None)
+    facts = {"run": trained.id, "folder": str(trained.folder), "metrics": trained.metrics}
+    rows = [(name, f"{value:.4g}") for name, value in trained.metrics.items()]
+    return Answer(f"{table(rows)}\n\nrun {trained.id} in {trained.folder}", facts)
+
+
+def _find_lr(options: argparse.Namespace) -> Answer:
+    from cphloc.training.find_lr import find_lr
+
+    found = find_lr(options.recipe, overrides(options))
+    facts = {"lr": found.suggestion, "rates": found.rates.tolist(), "losses": found.losses.tolist()}
+    facts["picture"] = str(found.picture)
+    if found.suggestion is None:
+        why = "no learning rate makes the loss fall; try --overfit, which says whether the model can learn at all"
+        return Answer(f"{why}\n{found.picture}", facts, exit_code=1)
+    return Answer(f"--set train.optimizer.lr={found.suggestion:.1e}\n{found.picture}", facts)
+
+
+def _overfit(options: argparse.Namespace) -> Answer:
+    from cphloc.training.overfit import overfit
+
+    found = overfit(options.recipe, overrides(options))
+    return Answer(str(found), asdict(found) | {"passed": found.passed}, exit_code=0 if found.passed else 1)

@@ -1,0 +1,22 @@
+"""``cphloc verify``: check an entry's hashes, its sample prediction and, with --metrics, its numbers."""
+
+from __future__ import annotations
+
+import argparse
+
+from cphloc.cli.result import Answer, table
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("entry", metavar="ENTRY", help="an entry, a version of it, or its folder")
+    parser.add_argument("--metrics", action="store_true", help="evaluate again and compare with the card")
+
+
+def run(options: argparse.Namespace) -> Answer:
+    """Verify; exit code 1 where anything is not as published."""
+    from cphloc.publishing.verify import verify
+
+    checks = verify(options.entry, options.metrics)
+    rows = [("ok" if check.right else "WRONG", check.what, check.found) for check in checks]
+    return Answer(table(rows), [vars(check) for check in checks], exit_code=0 if all(c.right for c in checks) else 1)

@@ -1,0 +1,29 @@
+"""``cphloc zoo``: index a zoo folder, for listings, for URLs and for the MLflow comparison."""
+
+from __future__ import annotations
+
+import argparse
+
+from cphloc.cli.result import Answer
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "action", choices=("index",), help="index: write zoo.json, and register every version in MLflow"
+    )
+    parser.add_argument(
+        "zoo", metavar="ZOO", nargs="?", help="zoo folder; default: first of CPHLOC_ZOO, else the shipped"
+    )
+
+
+def run(options: argparse.Namespace) -> Answer:
+    """Rebuild the index, and the summary runs and registered versions of all entries."""
+    from cphloc.publishing.publish import zoo_to_write
+    from cphloc.publishing.register import register_zoo
+    from cphloc.zoo.index import index_zoo
+
+    folder = zoo_to_write(options.zoo)
+    written, versions = index_zoo(folder), register_zoo(folder)
+    text = "\n".join([*versions, f"{len(versions)} versions in {written} and in MLflow; compare them with: cphloc ui"])
+    return Answer(text, {"index": str(written), "registered": versions})

@@ -1,0 +1,1 @@
+"""YAML with positions, signatures and problems; knows nothing of models."""

@@ -1,0 +1,1 @@
+"""Random changes of a case: geometry, intensity."""

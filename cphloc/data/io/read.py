@@ -1,0 +1,245 @@
+"""Read any image or mask into a `Volume`: one function whatever the format.
+
+NIfTI, NRRD, MetaImage, DICOM (a folder or a file), PNG, JPEG, TIFF, BMP and NumPy arrays. Whatever is wrong with a
+file becomes one `DataError` that names it and says what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from cphloc.data.io.resample import resample_labels
+from cphloc.errors import DataError, did_you_mean
+from cphloc.structures.geometry import Geometry
+from cphloc.structures.volume import Volume
+
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
+NRRD_SUFFIXES = (".nrrd", ".nhdr")
+METAIMAGE_SUFFIXES = (".mha", ".mhd")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+
+Source = str | Path | np.ndarray | Volume | Sequence["str | Path | np.ndarray | Volume"]
+
+
+def read_volume(
+    source: Source,
+    spacing_mm: Sequence[float] | None = None,
+    dims: int | None = None,
+    series: str | None = None,
+) -> Volume:
+    """Read an image with its geometry.
+
+    Args:
+        source: a file, a DICOM folder (``folder#seriesUID`` where it holds several series), an array, a `Volume`, or a
+            list of these that become the channels of one image. An array is ``(*S)`` or ``(C, *S)``; a 2-D picture
+            may also be ``(H, W, 3)``.
+        spacing_mm: voxel size in array order, for arrays and pictures, which state none.
+        dims: 2 or 3 where the number of axes matters; an image of another is an error.
+        series: SeriesInstanceUID to read from a DICOM folder.
+
+    Raises:
+        DataError: missing, damaged, ambiguous or unsuitable input.
+
+    >>> read_volume(np.zeros((4, 5, 6)), spacing_mm=(2.0, 1.0, 1.0)).geometry.spacing_mm
+    (2.0, 1.0, 1.0)
+    """
+    if isinstance(source, (list, tuple)):
+        return _stacked([read_volume(s, spacing_mm, dims, series) for s in source])
+    if isinstance(source, Volume):
+        volume = source
+    elif isinstance(source, np.ndarray):
+        volume = _from_array(source, spacing_mm, dims)
+    else:
+        volume = _read_path(str(source), series)
+    volume = _with_spacing(volume, spacing_mm)
+    _check_values(volume)
+    return _with_dims(volume, dims)
+
+
+def read_mask(source: str | Path, like: Geometry, resampled: bool = False) -> np.ndarray:
+    """Read integer labels onto the grid of an image.
+
+    A mask stored with other axes or flips than the image is brought over exactly. A picture that holds only 0 and 255
+    is read as 0 and 1.
+
+    Args:
+        source: file of the mask.
+        like: grid of the image.
+        resampled: accept a mask on another grid and take the nearest label; otherwise that is an error.
+
+    Returns:
+        ``(*like.shape)``, uint8 where the labels fit and int32 otherwise.
+
+    Raises:
+        DataError: unreadable, not integer labels, or on another grid.
+    """
+    volume = _with_dims(_read_path(str(source), None, labels=True), like.dims)
+    _check_values(volume)
+    labels = _labels(volume)
+    own = volume.geometry
+    if "px" in (own.unit, like.unit) and own.shape == like.shape:
+        return labels
+    exact = own.reoriented(*own.canonical()).same_grid(like.reoriented(*like.canonical()))
+    if not (exact or resampled):
+        msg = (
+            f"{source}: mask lies on another grid ({own.shape} voxels of {_rounded(own.spacing_mm)} {own.unit}) than "
+            f"its image ({like.shape} of {_rounded(like.spacing_mm)} {like.unit}); resample the mask onto the image"
+        )
+        raise DataError(msg)
+    return resample_labels(labels, own, like, "nearest")
+
+
+def _read_path(source: str, series: str | None, labels: bool = False) -> Volume:
+    name, _, uid = source.partition("#") if not Path(source).exists() else (source, "", "")
+    path = Path(name).expanduser()
+    if not path.exists():
+        msg = f"{path}: does not exist; {_nearby(path) or 'check the path'}"
+        raise DataError(msg)
+    if path.is_dir():
+        from cphloc.data.io.read_dicom import read_dicom
+
+        return read_dicom(path, series or uid or None)
+    if path.stat().st_size == 0:
+        msg = f"{path}: is empty (0 bytes); copy or export it again"
+        raise DataError(msg)
+    lower = path.name.lower()
+    if lower.endswith(NIFTI_SUFFIXES):
+        from cphloc.data.io.read_nifti import read_nifti
+
+        return read_nifti(path)
+    if lower.endswith(NRRD_SUFFIXES):
+        from cphloc.data.io.read_nrrd import read_nrrd
+
+        return read_nrrd(path)
+    if lower.endswith(METAIMAGE_SUFFIXES):
+        from cphloc.data.io.read_metaimage import read_metaimage
+
+        return read_metaimage(path)
+    if lower.endswith(PICTURE_SUFFIXES):
+        from cphloc.data.io.read_picture import read_picture
+
+        return read_picture(path, labels)
+    if lower.endswith(".npy"):
+        return _from_array(_load_npy(path), None, None, str(path))
+    from cphloc.data.io.read_dicom import is_dicom, read_dicom
+
+    if is_dicom(path):
+        return read_dicom(path, series or uid or None)
+    known = ", ".join((*NIFTI_SUFFIXES, *NRRD_SUFFIXES, *METAIMAGE_SUFFIXES, *PICTURE_SUFFIXES, ".npy"))
+    msg = f"{path}: is neither DICOM nor one of {known}; convert it to one of these"
+    raise DataError(msg)
+
+
+def _load_npy(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        msg = f"{path}: is not a readable .npy array ({error}); save it again with numpy.save"
+        raise DataError(msg) from error
+
+
+def _from_array(
+    array: np.ndarray, spacing_mm: Sequence[float] | None, dims: int | None, source: str = "array"
+) -> Volume:
+    dims = dims or (len(spacing_mm) if spacing_mm is not None else min(array.ndim, 3))
+    if array.ndim == 3 and dims == 2 and array.shape[-1] in (3, 4) and array.shape[0] > 4:
+        array = np.moveaxis(array[..., :3], -1, 0)
+    if array.ndim == dims:
+        array = array[None]
+    if array.ndim != dims + 1 or dims not in (2, 3) or 0 in array.shape or array.dtype.kind not in "buif":
+        msg = f"{source}: {array.dtype} of shape {array.shape} is no {dims}-D image; give real numbers (*S) or (C, *S)"
+        raise DataError(msg)
+    return Volume(array, Geometry.regular(array.shape[1:], unit="px"), None, source)
+
+
+def _with_spacing(volume: Volume, spacing_mm: Sequence[float] | None) -> Volume:
+    if spacing_mm is None:
+        return volume
+    own = volume.geometry
+    spacing = tuple(float(s) for s in spacing_mm)
+    if own.unit == "px":
+        origin = tuple(0.0 for _ in spacing)
+        return replace(volume, geometry=Geometry(own.shape, spacing, origin, own.direction, "mm"))
+    if not np.allclose(own.spacing_mm, spacing, rtol=1e-3):
+        msg = f"{volume.source}: states its own spacing {_rounded(own.spacing_mm)} mm; leave out spacing_mm {spacing}"
+        raise DataError(msg)
+    return volume
+
+
+def _check_values(volume: Volume) -> None:
+    if volume.array.dtype.kind != "f":
+        return
+    # The sum is finite unless a voxel is not, and needs no copy.
+    with np.errstate(invalid="ignore"):
+        if np.isfinite(volume.array.sum(dtype=np.float64)):
+            return
+    bad = int((~np.isfinite(volume.array)).sum())
+    if bad:
+        msg = f"{volume.source}: {bad} voxels are NaN or infinite; replace them, for instance by the background's value"
+        raise DataError(msg)
+
+
+def _with_dims(volume: Volume, dims: int | None) -> Volume:
+    if dims is None or (volume.dims == dims and (dims == 2 or volume.geometry.shape[0] > 1)):
+        return volume
+    if dims == 3:
+        what = "has a single slice" if volume.dims == 3 else "is a 2-D image"
+        msg = f"{volume.source}: {what} but a volume is needed; give the whole series or use a 2-D model"
+        raise DataError(msg)
+    if 1 not in volume.geometry.shape:
+        msg = f"{volume.source}: is a volume of {volume.geometry.shape} voxels but a 2-D image is needed; give a slice"
+        raise DataError(msg)
+    axis = volume.geometry.shape.index(1)
+    plane = [a for a in range(3) if a != axis]
+    geometry = Geometry.regular(
+        tuple(volume.geometry.shape[a] for a in plane),
+        tuple(volume.geometry.spacing_mm[a] for a in plane),
+        volume.geometry.unit,
+    )
+    return replace(volume, array=volume.array.squeeze(axis + 1), geometry=geometry)
+
+
+def _stacked(volumes: list[Volume]) -> Volume:
+    if not volumes:
+        msg = "an empty list holds no image; give one path per channel"
+        raise DataError(msg)
+    first = volumes[0]
+    for other in volumes[1:]:
+        if not other.geometry.same_grid(first.geometry):
+            msg = (
+                f"{other.source}: lies on another grid ({other.geometry.shape} voxels of "
+                f"{_rounded(other.geometry.spacing_mm)}) than the first channel {first.source} "
+                f"({first.geometry.shape} of {_rounded(first.geometry.spacing_mm)}); resample it onto the first"
+            )
+            raise DataError(msg)
+    return replace(first, array=np.concatenate([v.array for v in volumes]))
+
+
+def _labels(volume: Volume) -> np.ndarray:
+    array = volume.array
+    if len(array) > 1 and (array == array[:1]).all():
+        array = array[:1]
+    if len(array) > 1:
+        msg = f"{volume.source}: mask has {len(array)} channels; give one channel of integer labels"
+        raise DataError(msg)
+    low, high = float(array.min()), float(array.max())
+    if low < 0 or high >= 2**31 or (array.dtype.kind == "f" and not (array == np.rint(array)).all()):
+        msg = f"{volume.source}: is no label mask: it must hold whole numbers from 0, got {low:g} to {high:g}"
+        raise DataError(msg)
+    labels = array[0].astype(np.uint8 if high <= 255 else np.int32)
+    if high == 255 and volume.source.lower().endswith(PICTURE_SUFFIXES) and np.isin(labels, (0, 255)).all():
+        return labels // 255
+    return labels
+
+
+def _nearby(path: Path) -> str:
+    siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    return did_you_mean(path.name, siblings)
+
+
+def _rounded(spacing_mm: Sequence[float]) -> tuple[float, ...]:
+    return tuple(round(s, 4) for s in spacing_mm)

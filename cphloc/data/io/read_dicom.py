@@ -1,0 +1,112 @@
+"""A DICOM series, from a folder or a single file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cphloc.data.io.dicom_pixels import display_window, read_pixels
+from cphloc.data.io.dicom_slices import Slice, grid, ordered, parsing, slices_of
+from cphloc.errors import DataError, did_you_mean
+from cphloc.structures.volume import Volume
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+_NOT_IMAGES = ("RTSTRUCT", "RTPLAN", "RTDOSE", "SEG", "SR", "PR", "KO", "REG", "DOC")
+_DECODED = ("Modality", "SeriesInstanceUID", "SeriesDescription", "SeriesNumber", "Rows", "Columns", "NumberOfFrames")
+_SUFFIXES = (".dcm", ".dicom", ".ima")
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether the file begins as DICOM files do, or is named like one."""
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM" or path.suffix.lower() in _SUFFIXES
+
+
+def read_dicom(path: Path, series: str | None = None) -> Volume:
+    """Read a folder that holds one series, or one series of several, or a single file.
+
+    Several slices become a volume in Hounsfield units (CT) or the file's unit; one image becomes a 2-D one.
+
+    Args:
+        path: folder, searched with its sub-folders, or file.
+        series: SeriesInstanceUID, needed where the folder holds several.
+
+    Raises:
+        DataError: no or several series, damaged or unsuitable files.
+        MissingExtraError: pixels are compressed in a way that needs the extra ``dicom``.
+    """
+    slices = read_slices(path, series)
+    first = slices[0]
+    source = str(path) if series is None else f"{path}#{series}"
+    modality = first.header.get("Modality")
+    return Volume(read_pixels(slices), grid(path, slices), modality, source, display_window(first))
+
+
+def read_slices(path: Path, series: str | None = None) -> list[Slice]:
+    """Headers of the ordered slices that `read_dicom` makes into a volume."""
+    headers = _headers(path)
+    return ordered(path, [s for p in _chosen(path, headers, series) for s in slices_of(p, headers[p])])
+
+
+def _headers(path: Path) -> dict[Path, Dataset]:
+    """Headers of all images below ``path``."""
+    if path.is_file():
+        return {path: _header(path)}
+    files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+    if not files:
+        msg = f"{path}: is an empty folder; give one that holds DICOM files"
+        raise DataError(msg)
+    dicom = {p for p in files if p.stat().st_size and is_dicom(p)}
+    if not dicom:
+        msg = f"{path}: holds {len(files)} files but no DICOM; give the image file itself"
+        raise DataError(msg)
+    suffixes = {p.suffix for p in dicom}
+    for other in files:
+        if other not in dicom and (other.suffix in suffixes or other.stat().st_size == 0):
+            what = "is empty (0 bytes)" if other.stat().st_size == 0 else "is no DICOM file though its neighbours are"
+            msg = f"{other}: {what}; copy it again, or remove it"
+            raise DataError(msg)
+    headers = {p: _header(p) for p in files if p in dicom}
+    return {p: h for p, h in headers.items() if "Rows" in h and h.get("Modality") not in _NOT_IMAGES}
+
+
+def _header(path: Path) -> Dataset:
+    from pydicom import dcmread
+
+    with parsing(path):
+        header = dcmread(path, stop_before_pixels=True, force=True)
+        if "SOPClassUID" not in header and "DirectoryRecordSequence" not in header:
+            msg = f"{path}: cannot be read as DICOM (no SOPClassUID); copy or export it again"
+            raise DataError(msg)
+        # pydicom decodes a value when it is first asked for; damaged ones shall show here, with the file's name.
+        for name in _DECODED:
+            header.get(name)
+        if "Rows" in header and not (int(header.Rows) > 0 and int(header.Columns) > 0):
+            msg = f"{path}: states {header.Rows}x{header.Columns} pixels; copy or export it again"
+            raise DataError(msg)
+        return header
+
+
+def _chosen(path: Path, headers: dict[Path, Dataset], series: str | None) -> list[Path]:
+    groups: dict[str, list[Path]] = {}
+    for file, header in headers.items():
+        groups.setdefault(str(header.get("SeriesInstanceUID", "")), []).append(file)
+    if not groups or (path.is_file() and "Rows" not in headers[path]):
+        msg = f"{path}: holds DICOM objects but no image; give the folder of the image series"
+        raise DataError(msg)
+    if series is None and len(groups) == 1:
+        return next(iter(groups.values()))
+    if series in groups:
+        return groups[series]
+    listed = "; ".join(
+        f"{uid} ({headers[files[0]].get('Modality', '?')}, '{headers[files[0]].get('SeriesDescription', '')}', "
+        f"{len(files)} files)"
+        for uid, files in groups.items()
+    )
+    if series is not None:
+        msg = f"{path}: holds no series {series}; {did_you_mean(series, groups)} It holds {listed}"
+    else:
+        msg = f"{path}: holds {len(groups)} series; choose one as '{path}#UID' or series=UID: {listed}"
+    raise DataError(msg)

@@ -1,0 +1,154 @@
+"""NIfTI-1 and NIfTI-2, header and voxels.
+
+ITK reads no NIfTI-2, returns voxels for a truncated file without an error, and follows the qform in some files that
+state an sform. Here the sform counts if it has a code, else the qform (nifti1.h, "3D IMAGE ORIENTATION AND LOCATION IN
+SPACE"), as in nibabel, whose import would cost more than a second of every start.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from cphloc.data.io.itk import damaged
+from cphloc.errors import DataError, InputError
+from cphloc.structures.geometry import Geometry
+from cphloc.structures.volume import Volume
+
+_FIELDS = {
+    "dim": ("8i2", 40, "8i8", 16),
+    "datatype": ("i2", 70, "i2", 12),
+    "pixdim": ("8f4", 76, "8f8", 104),
+    "vox_offset": ("f4", 108, "i8", 168),
+    "scl_slope": ("f4", 112, "f8", 176),
+    "scl_inter": ("f4", 116, "f8", 184),
+    "xyzt_units": ("u1", 123, "i4", 500),
+    "qform_code": ("i2", 252, "i4", 344),
+    "sform_code": ("i2", 254, "i4", 348),
+    "quatern": ("3f4", 256, "3f8", 352),
+    "qoffset": ("3f4", 268, "3f8", 376),
+    "srow": ("(3,4)f4", 280, "(3,4)f8", 400),
+}
+"""Field of the header -> its type and byte in NIfTI-1, and in NIfTI-2 (nifti1.h, nifti2.h)."""
+_VERSIONS = ((348, 344, b"n+1", 0), (540, 4, b"n+2", 2))
+"""Bytes of the header, where its magic is, the magic, and the column of `_FIELDS`."""
+_DTYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
+_RGB = {128: 3, 2304: 4}
+_MM = {1: 1000.0, 3: 0.001}
+"""Spatial unit -> millimetres; files without one mean millimetres."""
+
+
+def read_nifti(path: Path) -> Volume:
+    """Read a ``.nii`` or ``.nii.gz`` file.
+
+    Raises:
+        DataError: damaged, not NIfTI, sheared, or a series of volumes.
+    """
+    content = _content(path)
+    header, byte_order = _header(path, content)
+    rank, *dim = (int(n) for n in header["dim"])
+    if not (1 <= rank <= 7 and min(dim[:rank]) >= 1 and math.isfinite(header["vox_offset"])):
+        raise damaged(path, f"its header states the size {tuple(dim)}")
+    geometry = _geometry(path, header, tuple(dim[: min(rank, 3)]))
+    return Volume(_voxels(path, content, header, byte_order, geometry.shape), geometry, None, str(path))
+
+
+def _content(path: Path) -> bytes:
+    content = path.read_bytes()
+    if content[:2] != b"\x1f\x8b":
+        return content
+    try:
+        return gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise damaged(path, f"its gzip data is truncated or damaged: {error}") from error
+
+
+def _header(path: Path, content: bytes) -> tuple[np.void, str]:
+    """Fields of the header, and the byte order of the file."""
+    for size, place, magic, column in _VERSIONS:
+        for order in "<>":
+            states = np.frombuffer(content[:4].ljust(4), order + "i4")[0]
+            if states == size and len(content) >= size and content[place : place + 3] == magic:
+                formats, offsets = ([f[c] for f in _FIELDS.values()] for c in (column, column + 1))
+                fields = {"names": list(_FIELDS), "formats": formats, "offsets": offsets, "itemsize": size}
+                return np.frombuffer(content, np.dtype(fields).newbyteorder(order), 1)[0], order
+    raise damaged(path, f"it is not NIfTI, it begins with {content[:12]!r}")
+
+
+def _geometry(path: Path, header: np.void, dim: tuple[int, ...]) -> Geometry:
+    """Grid in LPS; that of a picture within its plane."""
+    dims = len(dim)
+    if dims < 2:
+        raise damaged(path, f"it holds a line of {dim[0]} values, no image")
+    affine = np.diag([-1.0, -1.0, 1.0]) @ _affine(header)
+    steps = affine[:dims, :dims]
+    if dims == 2 and not np.allclose(affine[2, :2], 0, atol=1e-3 * np.abs(affine[:, :2]).max()):
+        steps = np.diag(np.linalg.norm(affine[:, :2], axis=0))
+    spacing = np.linalg.norm(steps, axis=0)
+    direction = (steps / np.where(spacing > 0, spacing, 1))[:, ::-1]
+    try:
+        return Geometry(dim[::-1], tuple(spacing[::-1].tolist()), tuple(affine[:dims, 3].tolist()), direction)
+    except InputError as error:
+        raise damaged(path, " ".join(str(error).split())) from error
+
+
+def _affine(header: np.void) -> np.ndarray:
+    """``(3, 4)`` from index (x, y, z) to RAS mm. Without any form the axes run towards left, back and head."""
+    pixdim = np.abs(header["pixdim"].astype(float))
+    if header["sform_code"] > 0:
+        affine = header["srow"].astype(float)
+    elif header["qform_code"] > 0:
+        steps = _rotation(header["quatern"].astype(float)) * pixdim[1:4]
+        steps[:, 2] *= -1 if header["pixdim"][0] < 0 else 1
+        affine = np.column_stack([steps, header["qoffset"].astype(float)])
+    else:
+        affine = np.column_stack([np.diag(pixdim[1:4] * [-1, -1, 1]), np.zeros(3)])
+    return affine * _MM.get(int(header["xyzt_units"]) & 7, 1.0)
+
+
+def _rotation(quatern: np.ndarray) -> np.ndarray:
+    """Rotation matrix of a unit quaternion of which b, c, d are given (nifti1.h, "METHOD 2")."""
+    rest = 1 - float(quatern @ quatern)
+    # A half turn: what single precision leaves of a is noise.
+    a, (b, c, d) = (math.sqrt(rest), quatern) if rest > 1e-6 else (0.0, quatern / math.sqrt(1 - rest))
+    return np.array(
+        [
+            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
+            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
+            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
+        ]
+    )
+
+
+def _voxels(path: Path, content: bytes, header: np.void, byte_order: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Voxels as ``(C, *shape)``, rescaled."""
+    rank, *dim = (int(n) for n in header["dim"])
+    times, components = math.prod(dim[3:rank][:1]), math.prod(dim[4:rank])
+    if times > 1:
+        msg = f"{path}: is a series of {times} volumes; split it and give one file per volume or channel"
+        raise DataError(msg)
+    datatype, offset = int(header["datatype"]), int(header["vox_offset"])
+    colours = _RGB.get(datatype, 1)
+    if datatype not in _DTYPES and colours == 1:
+        raise damaged(path, f"its voxels have NIfTI datatype {datatype}, not real numbers")
+    dtype = np.dtype(byte_order + _DTYPES.get(datatype, "u1"))
+    count = math.prod(dim[:rank]) * colours
+    missing = offset + count * dtype.itemsize - len(content)
+    if offset < 0 or missing > 0:
+        raise damaged(path, f"it is truncated, {missing} bytes are missing")
+    stored = np.frombuffer(content, dtype, count, offset)
+    if colours > 1:
+        stored = np.moveaxis(stored.reshape(*shape, colours)[..., :3], -1, 0)
+    return _rescaled(stored.reshape(-1 if colours > 1 else components, *shape), header)
+
+
+def _rescaled(stored: np.ndarray, header: np.void) -> np.ndarray:
+    slope, inter = float(header["scl_slope"]), float(header["scl_inter"])
+    if slope == 0 or not math.isfinite(slope) or not math.isfinite(inter) or (slope, inter) == (1.0, 0.0):
+        native = stored.dtype.newbyteorder("=")
+        return stored.astype(np.float32 if native == np.float64 else native)
+    return (stored * np.float64(slope) + inter).astype(np.float32)

@@ -1,0 +1,159 @@
+"""NRRD (teem.sourceforge.net/nrrd/format.html), attached or detached header.
+
+Read here and not by SimpleITK: its NRRD parser crashes the whole process on some damaged headers.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import math
+import re
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cphloc.data.io.itk import damaged
+from cphloc.errors import DataError
+from cphloc.structures.geometry import Geometry
+from cphloc.structures.volume import Volume
+
+_TYPES = {
+    "i1": ("signed char", "int8", "int8_t"),
+    "u1": ("uchar", "unsigned char", "uint8", "uint8_t"),
+    "i2": ("short", "short int", "signed short", "signed short int", "int16", "int16_t"),
+    "u2": ("ushort", "unsigned short", "unsigned short int", "uint16", "uint16_t"),
+    "i4": ("int", "signed int", "int32", "int32_t"),
+    "u4": ("uint", "unsigned int", "uint32", "uint32_t"),
+    "i8": ("longlong", "long long", "long long int", "signed long long", "signed long long int", "int64", "int64_t"),
+    "u8": ("ulonglong", "unsigned long long", "unsigned long long int", "uint64", "uint64_t"),
+    "f4": ("float",),
+    "f8": ("double",),
+}
+_DTYPE = {name: code for code, names in _TYPES.items() for name in names}
+_DECODERS = {
+    "raw": bytes,
+    "gzip": gzip.decompress,
+    "gz": gzip.decompress,
+    "bzip2": bz2.decompress,
+    "bz2": bz2.decompress,
+}
+_TO_LPS = {
+    "right-anterior-superior": (-1.0, -1.0, 1.0),
+    "ras": (-1.0, -1.0, 1.0),
+    "left-anterior-superior": (1.0, -1.0, 1.0),
+    "las": (1.0, -1.0, 1.0),
+}
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What an NRRD header says; axes in file order, the fastest first."""
+
+    sizes: tuple[int, ...]
+    dtype: np.dtype
+    encoding: str
+    directions: tuple[tuple[float, ...] | None, ...]
+    origin: tuple[float, ...]
+    data_file: str | None
+
+
+def read_nrrd(path: Path) -> Volume:
+    """Read a ``.nrrd`` or ``.nhdr`` file; an axis without a direction in space becomes the channels.
+
+    Raises:
+        DataError: damaged, not NRRD, or in an encoding other than raw, gzip and bzip2.
+    """
+    content = path.read_bytes()
+    if not content.startswith(b"NRRD"):
+        raise damaged(path, f"it is no NRRD, it begins with {content[:12]!r}")
+    end = re.search(rb"\r?\n\r?\n", content)
+    text = content[: end.start() if end else len(content)].decode("latin-1")
+    try:
+        header = _parse(text)
+        geometry, spatial = _geometry(header)
+    except KeyError as error:
+        raise damaged(path, f"its header lacks {error}, or states an unknown {error}") from error
+    except (ValueError, IndexError, OverflowError) as error:
+        raise damaged(path, f"its header is wrong: {' '.join(str(error).split())}") from error
+    stored = _data(path, header, content[end.end() :] if end else b"")
+    array = stored.reshape(header.sizes[::-1])
+    component_axes = [array.ndim - 1 - a for a in range(array.ndim) if a not in spatial]
+    array = np.moveaxis(array, component_axes, range(len(component_axes))).reshape(-1, *geometry.shape)
+    native = array.dtype.newbyteorder("=")
+    return Volume(array.astype(np.float32 if native == np.float64 else native), geometry, None, str(path))
+
+
+def _parse(text: str) -> _Header:
+    lines = (line.partition(": ") for line in text.splitlines()[1:] if not line.startswith("#"))
+    fields = {key.strip().lower(): value.strip() for key, separator, value in lines if separator}
+    sizes = tuple(int(n) for n in fields["sizes"].split())
+    if len(sizes) != int(fields["dimension"]) or not 2 <= len(sizes) <= 5 or min(sizes) < 1:
+        msg = f"dimension {fields['dimension']} and sizes {sizes}"
+        raise ValueError(msg)
+    space = fields.get("space", "").lower()
+    to_lps = np.array(_TO_LPS.get(space, (1.0, 1.0, 1.0)))
+    if "space directions" in fields or "space" in fields:
+        directions = [_vector(v, to_lps) for v in re.findall(r"none|\([^)]*\)", fields["space directions"])]
+    else:
+        spacings = [float(s) for s in fields.get("spacings", " ".join(["1"] * len(sizes))).split()]
+        dims = sum(map(math.isfinite, spacings))
+        axes = iter(np.eye(dims))
+        directions = [tuple(next(axes) * s) if math.isfinite(s) else None for s in spacings]
+    dims = sum(d is not None for d in directions)
+    order = "<" if fields.get("endian", "little").lower() == "little" else ">"
+    return _Header(
+        sizes=sizes,
+        dtype=np.dtype(order + _DTYPE[fields["type"].lower()]),
+        encoding=fields["encoding"].lower(),
+        directions=tuple(directions),
+        origin=_vector(fields["space origin"], to_lps) if "space origin" in fields else (0.0,) * dims,
+        data_file=fields.get("data file", fields.get("datafile")),
+    )
+
+
+def _vector(text: str, to_lps: np.ndarray) -> tuple[float, ...] | None:
+    """A vector ``(1,0,0)`` in LPS; ``none`` for an axis that is not spatial."""
+    if text == "none":
+        return None
+    values = [float(v) for v in text.strip("()").split(",")]
+    return tuple(float(v) for v in values * to_lps[: len(values)])
+
+
+def _geometry(header: _Header) -> tuple[Geometry, list[int]]:
+    """The grid, and which axes of the file are spatial."""
+    spatial = [a for a, d in enumerate(header.directions) if d is not None]
+    if len(header.directions) != len(header.sizes) or len(spatial) not in (2, 3):
+        msg = f"{len(header.directions)} directions, {len(spatial)} of them in space, for sizes {header.sizes}"
+        raise ValueError(msg)
+    if not np.isfinite(header.origin).all():
+        msg = f"space origin {header.origin}"
+        raise ValueError(msg)
+    vectors = np.array([header.directions[a] for a in reversed(spatial)])
+    spacing = np.linalg.norm(vectors, axis=1)
+    shape = tuple(header.sizes[a] for a in reversed(spatial))
+    if not (spacing > 0).all():
+        msg = f"spacing {spacing.tolist()}"
+        raise ValueError(msg)
+    return Geometry(shape, tuple(spacing.tolist()), header.origin, (vectors / spacing[:, None]).T), spatial
+
+
+def _data(path: Path, header: _Header, attached: bytes) -> np.ndarray:
+    if header.encoding not in _DECODERS:
+        msg = f"{path}: is an NRRD in encoding '{header.encoding}'; save it as raw or gzip"
+        raise DataError(msg)
+    if header.data_file is not None:
+        beside = path.parent / header.data_file
+        if not beside.is_file():
+            raise damaged(path, f"its voxel file '{header.data_file}' is missing beside it")
+        attached = beside.read_bytes()
+    try:
+        data = _DECODERS[header.encoding](attached)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise damaged(path, f"its compressed data is truncated or damaged: {error}") from error
+    missing = math.prod(header.sizes) * header.dtype.itemsize - len(data)
+    if missing > 0:
+        raise damaged(path, f"it is truncated, {missing} bytes are missing")
+    return np.frombuffer(data, header.dtype, math.prod(header.sizes))

@@ -1,0 +1,74 @@
+"""PNG, JPEG, TIFF and BMP by Pillow."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cphloc.data.io.itk import quiet_stderr
+from cphloc.errors import DataError
+from cphloc.structures.geometry import Geometry
+from cphloc.structures.volume import Volume
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+def read_picture(path: Path, labels: bool = False) -> Volume:
+    """Read a picture: grey as one channel, colour as three, in the file's own bit depth; transparency is left out.
+
+    A picture states no physical size, so its unit is ``px``. A rotation written in EXIF is applied.
+
+    Args:
+        path: the file.
+        labels: read a palette picture as its indices, as label masks are stored, instead of its colours.
+
+    Raises:
+        DataError: damaged, or several pages.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with warnings.catch_warnings(action="ignore"), quiet_stderr(), Image.open(path) as picture:
+            pages = getattr(picture, "n_frames", 1)
+            if pages > 1:
+                array = None
+            elif _deep_colour(picture):
+                array = _by_itk(path)
+            else:
+                array = _channels(ImageOps.exif_transpose(picture), labels)
+    except Exception as error:  # Pillow's plug-ins raise OSError, SyntaxError, ValueError, struct.error and others
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        msg = f"{path}: cannot be read as a picture ({reason}); copy or export it again"
+        raise DataError(msg) from error
+    if array is None:
+        msg = f"{path}: holds {pages} pages; split it into one file per image"
+        raise DataError(msg)
+    return Volume(array, Geometry.regular(array.shape[1:], unit="px"), None, str(path))
+
+
+def _deep_colour(picture: Image.Image) -> bool:
+    """Whether it holds colours of 16 bits, of which Pillow would drop the lower half."""
+    return not picture.mode.startswith("I") and any(";16" in str(tile[3]) for tile in picture.tile)
+
+
+def _by_itk(path: Path) -> np.ndarray:
+    """Pixels as ``(C, H, W)``, without transparency."""
+    import SimpleITK as sitk
+
+    array = np.moveaxis(sitk.GetArrayFromImage(sitk.ReadImage(str(path))), -1, 0)
+    return array[: 1 if len(array) == 2 else 3]
+
+
+def _channels(picture: Image.Image, labels: bool) -> np.ndarray:
+    """Pixels as ``(C, H, W)``."""
+    grey = picture.mode in ("1", "L", "F") or picture.mode.startswith("I") or (picture.mode == "P" and labels)
+    if picture.mode == "LA":
+        picture, grey = picture.getchannel(0), True
+    array = np.array(picture if grey else picture.convert("RGB"))
+    if array.dtype == bool:
+        array = array.astype(np.uint8)
+    return array[None] if grey else np.moveaxis(array, -1, 0)

@@ -1,0 +1,162 @@
+"""Write results: masks and maps as images, boxes as tables. Every file appears wholly or not at all."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cphloc.data.io.itk import quiet_stderr, to_itk
+from cphloc.errors import DataError, InputError
+from cphloc.paths import atomic
+from cphloc.structures.geometry import Geometry
+
+IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".png")
+
+
+@dataclass(frozen=True, eq=False)
+class CaseBoxes:
+    """Boxes found in one image.
+
+    Args:
+        case: identifier, for COCO the file's name.
+        geometry: grid of the image.
+        boxes: ``(n, 2 D)`` edge coordinates ``[lo..., hi...]`` in array-axis order.
+        classes: ``(n,)`` class numbers.
+        scores: ``(n,)`` in [0, 1].
+    """
+
+    case: str
+    geometry: Geometry
+    boxes: np.ndarray
+    classes: np.ndarray
+    scores: np.ndarray
+
+
+def write_mask(path: str | Path, mask: np.ndarray, geometry: Geometry) -> None:
+    """Write integer labels ``(*S)``; the suffix chooses NIfTI, NRRD, MetaImage or, in 2-D, PNG.
+
+    Raises:
+        InputError: another suffix, or labels that do not fit the grid.
+        CphlocError: the file cannot be written.
+    """
+    if mask.dtype.kind not in "bui":
+        msg = f"{path}: a mask holds integers, got {mask.dtype}; take the largest class, or use write_map"
+        raise InputError(msg)
+    smallest = np.uint8 if mask.size == 0 or (mask.min() >= 0 and mask.max() <= 255) else np.int32
+    _write_image(Path(path), mask.astype(smallest), geometry)
+
+
+def write_map(path: str | Path, values: np.ndarray, geometry: Geometry) -> None:
+    """Write a map ``(*S)``, such as attention or a probability, as float32 NIfTI, NRRD or MetaImage."""
+    if Path(path).suffix.lower() == ".png":
+        msg = f"{path}: PNG cannot hold the numbers of a map; write .nii.gz, .nrrd or .mha"
+        raise InputError(msg)
+    _write_image(Path(path), np.asarray(values, np.float32), geometry)
+
+
+def write_boxes_csv(path: str | Path, cases: Sequence[CaseBoxes], classes: Mapping[int, str]) -> None:
+    """Write one row per box: case, class, score, corners in LPS mm, corners in voxels.
+
+    ``x_lo_mm .. z_hi_mm`` enclose the box in the patient (on an oblique grid they are wider than the box itself) and
+    stay empty where the image states no physical size; ``slice_lo .. column_hi`` are edge coordinates, so a box of the
+    first voxel alone is 0 to 1.
+    """
+    dims = {c.geometry.dims for c in cases}
+    if len(dims) > 1:
+        msg = f"{path}: 2-D and 3-D boxes do not go into one table; write two"
+        raise InputError(msg)
+    axes = ("slice", "row", "column")[-dims.pop() :] if dims else ("slice", "row", "column")
+    world = ("x", "y", "z")[: len(axes)]
+    columns = [f"{a}_{end}_mm" for end in ("lo", "hi") for a in world]
+    columns += [f"{a}_{end}" for end in ("lo", "hi") for a in axes]
+    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["case", "class", "score", *columns])
+        for case in cases:
+            writer.writerows(_rows(case, classes))
+
+
+def write_coco(path: str | Path, cases: Sequence[CaseBoxes], classes: Mapping[int, str]) -> None:
+    """Write 2-D boxes as COCO JSON: ``bbox`` is ``[x, y, width, height]`` in pixels, and every box has its ``score``.
+
+    Raises:
+        InputError: a 3-D case; COCO knows pictures only.
+    """
+    images, annotations = [], []
+    for number, case in enumerate(cases, start=1):
+        if case.geometry.dims != 2:
+            msg = f"{path}: COCO describes pictures and '{case.case}' is 3-D; write its boxes as CSV"
+            raise InputError(msg)
+        rows, columns = case.geometry.shape
+        images.append({"id": number, "file_name": case.case, "width": columns, "height": rows})
+        for box, value, score in zip(case.boxes, case.classes, case.scores, strict=True):
+            top, left, bottom, right = map(float, box)
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number,
+                    "category_id": int(value),
+                    "bbox": [left, top, right - left, bottom - top],
+                    "area": (right - left) * (bottom - top),
+                    "iscrowd": 0,
+                    "score": float(score),
+                }
+            )
+    categories = [{"id": number, "name": name} for number, name in classes.items()]
+    with atomic(path) as temporary:
+        content = {"images": images, "categories": categories, "annotations": annotations}
+        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+
+def _rows(case: CaseBoxes, classes: Mapping[int, str]) -> Iterator[list[Any]]:
+    dims = case.geometry.dims
+    enclosed = case.geometry.boxes_to_world(case.boxes)
+    for box, millimetres, value, score in zip(case.boxes, enclosed, case.classes, case.scores, strict=True):
+        corners = [f"{v:.3f}" for v in millimetres] if case.geometry.unit == "mm" else [""] * (2 * dims)
+        yield [case.case, classes[int(value)], f"{float(score):.6g}", *corners, *(f"{float(v):.3f}" for v in box)]
+
+
+def _write_image(path: Path, array: np.ndarray, geometry: Geometry) -> None:
+    if array.shape != geometry.shape:
+        msg = f"{path}: array of shape {array.shape} does not fit its grid of {geometry.shape}"
+        raise InputError(msg)
+    if not path.name.lower().endswith(IMAGE_SUFFIXES) or (path.suffix.lower() == ".png" and geometry.dims != 2):
+        msg = f"{path}: {geometry.dims}-D images are written as {', '.join(IMAGE_SUFFIXES)} (PNG in 2-D only)"
+        raise InputError(msg)
+    with atomic(path) as temporary:
+        if path.suffix.lower() == ".png":
+            _write_png(temporary, array)
+        else:
+            _write_itk(temporary, array, geometry)
+
+
+def _write_png(path: Path, labels: np.ndarray) -> None:
+    from PIL import Image
+
+    if labels.dtype != np.uint8:
+        msg = f"{path}: PNG masks hold labels up to 255, got {labels.max()}; write .nii.gz"
+        raise InputError(msg)
+    Image.fromarray(labels).save(path)
+
+
+def _write_itk(path: Path, array: np.ndarray, geometry: Geometry) -> None:
+    """Write and read back: ITK does not report every failed write, such as a disk that fills up."""
+    import SimpleITK as sitk
+
+    from cphloc.data.io.read import read_volume
+
+    try:
+        with quiet_stderr():
+            sitk.WriteImage(to_itk(array, geometry), str(path), useCompression=True)
+        whole = np.array_equal(read_volume(path).array[0], array, equal_nan=array.dtype.kind == "f")
+    except (RuntimeError, DataError):
+        whole = False
+    if not whole:
+        msg = "the file came out incomplete"
+        raise OSError(msg)

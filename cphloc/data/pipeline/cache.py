@@ -1,0 +1,223 @@
+"""Prepared cases on disk: preprocessed once, memory-mapped by every run and process.
+
+An entry is a folder named by a hash of the files (path, size, time) and of the preprocessing, so a changed file or
+setting makes a new entry. It is written aside and renamed, so a half-written entry never has the name; it is checked
+against its checksums when a run starts, and made again when it is damaged. The least recently used entries leave when
+all together exceed ``CPHLOC_CACHE_GB`` (default 50).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+
+from cphloc import paths
+from cphloc.data.case import Case
+from cphloc.errors import InputError
+from cphloc.structures.annotation import Annotation
+from cphloc.structures.geometry import Geometry
+
+FORMAT = 1
+"""Changes whenever the content of an entry changes its meaning."""
+
+
+@dataclass(frozen=True)
+class PreparedCase:
+    """A case in the model's frame; image, mask and region are memory-mapped, so only what is used is read.
+
+    Args:
+        id: of the case.
+        image: ``(C, *S)`` float32.
+        annotation: on the grid of ``image``.
+        geometry: grid of ``image``.
+        source: grid of the file, to which results go back.
+        foreground: ``(n, 1 + D)`` int32; class and index of voxels on which a patch may be centred.
+        content: hash of the files it was made from (`cphloc.data.fingerprint.content_hash`).
+    """
+
+    id: str
+    image: np.ndarray
+    annotation: Annotation
+    geometry: Geometry
+    source: Geometry
+    foreground: np.ndarray
+    content: str
+
+    def in_memory(self) -> PreparedCase:
+        """The same case, read whole."""
+        stated = {f.name: getattr(self.annotation, f.name) for f in fields(Annotation)}
+        read = {name: None if array is None else np.array(array) for name, array in stated.items()}
+        return replace(self, image=np.array(self.image), annotation=Annotation(**read))
+
+
+def entry_key(case: Case, preprocessing: str) -> str:
+    """Name of the cache entry of ``case`` under ``preprocessing`` (any text that describes it completely)."""
+    files = [_identity(path) for path in case.files]
+    parts = [FORMAT, preprocessing, case.id, repr(case.marks), repr(case.spacing_mm), case.tile, files]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def open_entry(case: Case, preprocessing: str, make: Callable[[], PreparedCase], verify: bool = False) -> PreparedCase:
+    """Open the prepared ``case``, made by ``make`` if it is missing or damaged.
+
+    Args:
+        case: the case.
+        preprocessing: text that describes the preparation completely.
+        make: prepares the case.
+        verify: read everything once and compare with the checksums; otherwise only the sizes are looked at.
+    """
+    folder = paths.cache() / "prepared" / entry_key(case, preprocessing)
+    prepared = _load(folder, verify)
+    if prepared is None:
+        shutil.rmtree(folder, ignore_errors=True)
+        _store(make(), folder)
+        prepared = _load(folder, verify=False)
+    if prepared is None:
+        msg = f"{folder}: the prepared case '{case.id}' cannot be read back; check the disk or set CPHLOC_CACHE"
+        raise InputError(msg)
+    return prepared
+
+
+def limit_bytes() -> int:
+    """Size the cache may have, from ``CPHLOC_CACHE_GB``.
+
+    Raises:
+        InputError: it is not a positive number.
+    """
+    text = os.environ.get("CPHLOC_CACHE_GB", "50")
+    try:
+        size = float(text)
+    except ValueError:
+        size = -1.0
+    if not size > 0:
+        msg = f"CPHLOC_CACHE_GB must be a positive number of gigabytes, got '{text}'"
+        raise InputError(msg)
+    return int(size * 1e9)
+
+
+def evict(keep: set[str]) -> list[str]:
+    """Remove the least recently used entries until the cache fits its limit; never those in ``keep``.
+
+    Returns:
+        names of the entries that were removed.
+    """
+    folders = [f for f in (paths.cache() / "prepared").glob("*") if f.is_dir() and not f.name.startswith(".")]
+    sizes = {f: sum(p.stat().st_size for p in f.iterdir()) for f in folders}
+    excess, removed = sum(sizes.values()) - limit_bytes(), []
+    for folder in sorted(folders, key=lambda f: f.stat().st_mtime):
+        if excess <= 0:
+            break
+        if folder.name not in keep:
+            shutil.rmtree(folder, ignore_errors=True)
+            excess -= sizes[folder]
+            removed.append(folder.name)
+    return removed
+
+
+def _identity(path: Path) -> list[object]:
+    """What tells whether a file changed; of a folder (a DICOM series), that of all its files."""
+    path = path.resolve()
+    if path.is_dir():
+        return [str(path), [_identity(p) for p in sorted(path.iterdir())]]
+    try:
+        stat = path.stat()
+    except OSError:
+        return [str(path), "missing"]
+    return [str(path), stat.st_size, stat.st_mtime_ns]
+
+
+def _store(prepared: PreparedCase, folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=".making-", dir=folder.parent))
+    try:
+        annotation = prepared.annotation
+        arrays = {
+            "image": np.ascontiguousarray(prepared.image, np.float32),
+            "foreground": prepared.foreground,
+            "mask": annotation.mask,
+            "region": annotation.region,
+            "boxes": annotation.boxes,
+            "box_classes": annotation.box_classes,
+            "label": annotation.label,
+        }
+        checksums = {}
+        for name, array in arrays.items():
+            if array is not None:
+                np.save(aside / f"{name}.npy", array)
+                checksums[name] = [
+                    (aside / f"{name}.npy").stat().st_size,
+                    zlib.crc32((aside / f"{name}.npy").read_bytes()),
+                ]
+        facts = {
+            "id": prepared.id,
+            "geometry": _geometry_to_json(prepared.geometry),
+            "source": _geometry_to_json(prepared.source),
+            "content": prepared.content,
+            "arrays": checksums,
+        }
+        (aside / "case.json").write_text(json.dumps(facts))
+        if not folder.exists():
+            aside.rename(folder)
+    except OSError:
+        if not folder.exists():
+            raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _load(folder: Path, verify: bool) -> PreparedCase | None:
+    """Open an entry; ``None`` when it is missing or damaged."""
+    try:
+        facts = json.loads((folder / "case.json").read_text())
+        arrays = {
+            name: _open_array(folder / f"{name}.npy", *expected, verify) for name, expected in facts["arrays"].items()
+        }
+        os.utime(folder)
+        return PreparedCase(
+            facts["id"],
+            arrays["image"],
+            Annotation(*(arrays.get(n) for n in ("mask", "boxes", "box_classes", "region", "label"))),
+            _geometry_from_json(facts["geometry"]),
+            _geometry_from_json(facts["source"]),
+            arrays["foreground"],
+            facts["content"],
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _open_array(path: Path, size: int, checksum: int, verify: bool) -> np.ndarray:
+    if path.stat().st_size != size or (verify and zlib.crc32(path.read_bytes()) != checksum):
+        msg = f"{path} is damaged"
+        raise ValueError(msg)
+    large = path.stem in ("image", "mask", "region")
+    return np.load(path, mmap_mode="r" if large else None, allow_pickle=False).view(np.ndarray)
+
+
+def _geometry_to_json(geometry: Geometry) -> dict[str, object]:
+    return {
+        "shape": geometry.shape,
+        "spacing_mm": geometry.spacing_mm,
+        "origin_mm": geometry.origin_mm,
+        "direction": geometry.direction.tolist(),
+        "unit": geometry.unit,
+    }
+
+
+def _geometry_from_json(facts: dict) -> Geometry:
+    return Geometry(
+        tuple(facts["shape"]),
+        tuple(facts["spacing_mm"]),
+        tuple(facts["origin_mm"]),
+        np.asarray(facts["direction"]),
+        facts["unit"],
+    )

@@ -1,0 +1,153 @@
+"""Batches for training: patches of prepared cases, the same whatever the number of workers or the step resumed at."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from cphloc.data.augment.augmentation import Augmentation, swap_classes
+from cphloc.data.pipeline.patches import cut, draw_foreground, draw_start
+from cphloc.data.pipeline.prepare import PreparedCases
+from cphloc.ops.targets import Targets
+from cphloc.structures.annotation import Annotation
+
+
+@dataclass
+class Batch:
+    """What one training step takes.
+
+    Args:
+        image: ``(N, C, *S)`` float32.
+        targets: annotations of the N images.
+        ids: case of each image.
+    """
+
+    image: Tensor
+    targets: Targets
+    ids: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """Copy on ``device``."""
+        return Batch(self.image.to(device, non_blocking=non_blocking), self.targets.to(device, non_blocking), self.ids)
+
+
+@dataclass
+class Sample:
+    """One patch: image ``(C, *S)`` float32, its annotation, and the case it is from."""
+
+    image: Tensor
+    annotation: Annotation
+    id: str
+
+
+class PatchSamples(Dataset[Sample]):
+    """Training patches by number: patch ``i`` of a run depends on the seed and ``i`` alone.
+
+    Every case comes once in each pass over the data, in an order drawn for the pass.
+
+    Args:
+        cases: where patches come from.
+        patch: their size ``(*S)``.
+        augmentation: what happens to them.
+        foreground: fraction of patches that are centred on an object (exactly this fraction, evenly spread).
+        seed: of the run.
+    """
+
+    def __init__(
+        self,
+        cases: PreparedCases,
+        patch: tuple[int, ...],
+        augmentation: Augmentation,
+        foreground: float = 0.33,
+        seed: int = 0,
+    ) -> None:
+        self.cases = cases
+        self.patch = tuple(patch)
+        self.augmentation = augmentation
+        self.foreground = foreground
+        self.seed = seed
+
+    def __getitem__(self, index: int) -> Sample:
+        number, position = divmod(index, len(self.cases))
+        prepared = self.cases[_order(self.seed, number, len(self.cases))[position]]
+        rng = np.random.default_rng(np.random.SeedSequence((self.seed, index)))
+        centred = int((index + 1) * self.foreground) > int(index * self.foreground)
+        around = draw_foreground(prepared.foreground, rng) if centred else None
+        start = draw_start(prepared.image.shape[1:], self.patch, rng, around)
+        drawn = self.augmentation.draw(rng, self.patch, prepared.geometry.spacing_mm)
+        image, annotation = cut(prepared, start, self.patch, drawn.warp)
+        if drawn.swap:
+            annotation = swap_classes(annotation, drawn.swap)
+        image, annotation = self.augmentation.apply(image, annotation, rng)
+        return Sample(torch.from_numpy(image), annotation, prepared.id)
+
+    def collate(self, samples: list[Sample]) -> Batch:
+        """Stack samples into a batch."""
+        targets = Targets.collate([s.annotation for s in samples], self.patch, self.cases.classes)
+        return Batch(torch.stack([s.image for s in samples]), targets, tuple(s.id for s in samples))
+
+
+class Steps(Sampler[list[int]]):
+    """Numbers of the samples of each batch, without end; the processes of a distributed run share them out.
+
+    Args:
+        batch: samples per batch.
+        first: number of the first batch, above 0 when a run is resumed.
+        rank: of this process.
+        ranks: processes of the run.
+
+    >>> import itertools
+    >>> list(itertools.islice(Steps(batch=2, first=1, rank=1, ranks=2), 2))
+    [[6, 7], [10, 11]]
+    """
+
+    def __init__(self, batch: int, first: int = 0, rank: int = 0, ranks: int = 1) -> None:
+        self.batch, self.first, self.rank, self.ranks = batch, first, rank, ranks
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for number in itertools.count(self.first):
+            start = (number * self.ranks + self.rank) * self.batch
+            yield list(range(start, start + self.batch))
+
+
+def training_loader(samples: PatchSamples, steps: Steps, workers: int = 1) -> DataLoader[Sample]:
+    """The endless stream of a training's batches, each a `Batch`.
+
+    Args:
+        samples: the patches.
+        steps: which of them form each batch.
+        workers: processes that load ahead; 0 loads in this one. Batches do not depend on it.
+    """
+    return DataLoader(
+        samples,
+        batch_sampler=steps,
+        num_workers=workers,
+        collate_fn=samples.collate,
+        pin_memory=torch.cuda.is_available(),
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=_prepare_worker,
+    )
+
+
+@lru_cache(maxsize=4)
+def _order(seed: int, number: int, cases: int) -> np.ndarray:
+    """Order of the cases in pass ``number`` over the data."""
+    return np.random.default_rng(np.random.SeedSequence((seed, number), spawn_key=(1,))).permutation(cases)
+
+
+def _prepare_worker(worker: int) -> None:
+    """One thread each; and a signal meant to stop the training is the training's, which still needs its batches."""
+    torch.set_num_threads(1)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

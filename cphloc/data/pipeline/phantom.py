@@ -1,0 +1,214 @@
+"""Synthetic CT and mammograms with exact masks, in 2-D and 3-D, the same for the same seed.
+
+A body with texture holds objects (ellipsoids to be found) and distractors of the same contrast (rods, like vessels or
+folds, and faint blobs, like dense tissue). Everything is laid out in millimetres, so spacing may be anisotropic, and
+a voxel belongs to an object exactly when its centre lies inside the ellipsoid.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NoReturn
+
+import numpy as np
+from scipy import ndimage
+
+from cphloc.errors import InputError
+
+Modality = Literal["ct", "mammogram"]
+Half = Literal["any", "left", "right"]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is drawn; ranges are drawn from uniformly, ends included.
+
+    Args:
+        size: voxels ``(*S)``.
+        spacing_mm: voxel size.
+        modality: ``ct``: a body in Hounsfield units; ``mammogram``: one breast on the left or right edge.
+        objects: number of objects in a positive case.
+        diameter_mm: of the objects.
+        distractors: number of distractors.
+        contrast: of objects and rods to their surroundings, in standard deviations of tissue.
+        sides: number classes by side, 1 left and 2 right, instead of one class.
+        half: of the image that holds everything drawn, along the last axis.
+        cue_mm: an object counts only if a mark so far beside it, along the last axis, is bright; where it is dark the
+            object is no finding. ``None``: no marks, every object counts.
+    """
+
+    size: tuple[int, ...]
+    spacing_mm: tuple[float, ...]
+    modality: Modality = "ct"
+    objects: tuple[int, int] = (1, 3)
+    diameter_mm: tuple[float, float] = (8.0, 20.0)
+    distractors: tuple[int, int] = (0, 3)
+    contrast: float = 4.0
+    sides: bool = False
+    half: Half = "any"
+    cue_mm: float | None = None
+
+
+@dataclass(frozen=True)
+class Phantom:
+    """A drawn scene.
+
+    Args:
+        image: ``(*S)`` int16.
+        mask: ``(*S)`` uint8; 0 background, 1 object, or 1 left and 2 right where the scene has sides.
+        region: ``(*S)`` uint8; 1 in the halves (left, right) of the image that hold an object: a coarse region.
+    """
+
+    image: np.ndarray
+    mask: np.ndarray
+    region: np.ndarray
+
+
+_TISSUE = {"ct": (40.0, 15.0, -1000.0), "mammogram": (1500.0, 150.0, 0.0)}
+"""Mean and standard deviation of tissue, and the value of air."""
+
+
+def draw_phantom(scene: Scene, positive: bool, seed: int) -> Phantom:
+    """Draw one case.
+
+    Args:
+        scene: what to draw.
+        positive: whether it holds any object.
+        seed: the same seed gives the same case.
+
+    Raises:
+        InputError: the objects do not fit into the image.
+
+    >>> scene = Scene((64, 64), (1.0, 1.0), objects=(2, 2))
+    >>> from cphloc.structures.annotation import boxes_of
+    >>> len(boxes_of(draw_phantom(scene, positive=True, seed=0).mask)[0])
+    2
+    """
+    rng = np.random.default_rng(seed)
+    tissue, deviation, air = _TISSUE[scene.modality]
+    grid = _grid(scene)
+    body = _body(scene, grid, rng)
+    image = tissue + deviation * _texture(scene, rng)
+    mask, halves = np.zeros(scene.size, np.uint8), grid[-1] >= 0
+    region = np.zeros(scene.size, np.uint8)
+    placed: list[tuple[np.ndarray, float]] = []
+    for _ in range(int(rng.integers(*scene.objects, endpoint=True)) if positive else 0):
+        centre, radius = _free_place(scene, body, placed, rng) or _refuse(scene, len(placed))
+        depth = _ellipsoid(grid, centre, radius * rng.uniform(0.8, 1.0, len(scene.size)), rng)
+        image += scene.contrast * deviation * _soft(depth)
+        left = centre[-1] >= 0
+        if scene.cue_mm is not None and not _add_cue(image, scene, grid, centre, deviation, rng):
+            continue
+        mask[depth >= 0] = 1 if left or not scene.sides else 2
+        region[np.broadcast_to(halves == left, scene.size)] = 1
+    for _ in range(int(rng.integers(*scene.distractors, endpoint=True))):
+        image += deviation * _distractor(scene, grid, body, placed, rng)
+    image = np.where(body < 1, image, air) + deviation / 3 * rng.standard_normal(scene.size)
+    return Phantom(np.rint(image).astype(np.int16), mask, region)
+
+
+def _grid(scene: Scene) -> list[np.ndarray]:
+    """Millimetres from the middle of the image to each voxel centre, one array per axis that broadcast together."""
+    axes = [(np.arange(n) + 0.5 - n / 2) * s for n, s in zip(scene.size, scene.spacing_mm, strict=True)]
+    return np.meshgrid(*axes, indexing="ij", sparse=True)
+
+
+def _body(scene: Scene, grid: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    """Squared elliptic radius in the image plane, broadcast to the whole size; the body is where it is below 1."""
+    height, width = (n * s for n, s in zip(scene.size[-2:], scene.spacing_mm[-2:], strict=True))
+    if scene.modality == "ct":
+        middle, half_width = 0.0, 0.46 * width
+    else:
+        middle, half_width = rng.choice((-0.5, 0.5)) * width, 0.85 * width
+    radius = (grid[-2] / (0.46 * height)) ** 2 + ((grid[-1] - middle) / half_width) ** 2
+    return np.broadcast_to(radius, scene.size)
+
+
+def _texture(scene: Scene, rng: np.random.Generator) -> np.ndarray:
+    """Noise with structures of about 4 mm, mean 0 and standard deviation 1."""
+    noise = ndimage.gaussian_filter(rng.standard_normal(scene.size), [2.0 / s for s in scene.spacing_mm], mode="wrap")
+    return (noise - noise.mean()) / noise.std()
+
+
+def _free_place(
+    scene: Scene, body: np.ndarray, placed: list[tuple[np.ndarray, float]], rng: np.random.Generator
+) -> tuple[np.ndarray, float] | None:
+    """Centre and radius in mm of a sphere well inside body and image that touches nothing placed; ``None`` if full."""
+    size, spacing = np.asarray(scene.size), np.asarray(scene.spacing_mm)
+    half = {"any": 0, "left": -1, "right": 1}[scene.half]
+    for _ in range(500):
+        radius = rng.uniform(*scene.diameter_mm) / 2
+        centre = rng.uniform(-0.5, 0.5, len(size)) * (size * spacing)
+        inside = (np.abs(centre) + radius <= size * spacing / 2).all() and half * centre[-1] >= abs(half) * radius
+        inside &= centre[-1] + (scene.cue_mm or 0) + _MARK_MM <= size[-1] * spacing[-1] / 2 or scene.cue_mm is None
+        voxel = tuple(np.clip((centre / spacing + size / 2).astype(int), 0, size - 1))
+        gap = radius + 2 * spacing.max()
+        if inside and body[voxel] < 0.6 and all(np.linalg.norm(centre - c) > gap + r for c, r in placed):
+            placed.append((centre, radius))
+            return centre, radius
+    return None
+
+
+_MARK_MM = 1.5
+"""Radius of the mark beside an object."""
+
+
+def _add_cue(
+    image: np.ndarray,
+    scene: Scene,
+    grid: list[np.ndarray],
+    centre: np.ndarray,
+    deviation: float,
+    rng: np.random.Generator,
+) -> bool:
+    """Draw the mark that belongs to an object; whether it is a bright one."""
+    bright = bool(rng.random() < 0.5)
+    there = centre + np.eye(len(centre))[-1] * scene.cue_mm
+    depth = _ellipsoid(grid, there, np.full(len(centre), _MARK_MM), rng)
+    image += (2 if bright else -2) * scene.contrast * deviation * _soft(depth)
+    return bright
+
+
+def _refuse(scene: Scene, placed: int) -> NoReturn:
+    low, high = scene.diameter_mm
+    msg = (
+        f"phantom: no room for an object of {low:g} to {high:g} mm among {placed} others in {scene.size} "
+        f"voxels of {scene.spacing_mm} mm; make the image larger, or the objects smaller or fewer"
+    )
+    raise InputError(msg)
+
+
+def _ellipsoid(
+    grid: list[np.ndarray], centre: np.ndarray, semi_axes_mm: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """About the depth in mm below the surface of a randomly turned ellipsoid; negative outside, zero on the surface."""
+    turn, _ = np.linalg.qr(rng.standard_normal((len(grid), len(grid))))
+    offset = [g - c for g, c in zip(grid, centre, strict=True)]
+    along = (sum(t * o for t, o in zip(row, offset, strict=True)) for row in turn)
+    radius = np.sqrt(sum((a / s) ** 2 for a, s in zip(along, semi_axes_mm, strict=True)))
+    return (1 - radius) * semi_axes_mm.min()
+
+
+def _soft(depth_mm: np.ndarray) -> np.ndarray:
+    """0 to 1 across about a millimetre on either side of the surface, like a scanner's blur."""
+    return 1 / (1 + np.exp(-np.clip(depth_mm * 3, -30, 30)))
+
+
+def _distractor(
+    scene: Scene,
+    grid: list[np.ndarray],
+    body: np.ndarray,
+    placed: list[tuple[np.ndarray, float]],
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """A rod of the objects' contrast, or a blob so faint and blurred that it is no object; none in a full image."""
+    place = _free_place(scene, body, placed, rng)
+    if place is None:
+        return np.zeros(scene.size)
+    centre, radius = place
+    dims = len(scene.size)
+    if rng.random() < 0.5:
+        semi_axes = np.asarray([radius, *[radius / 6] * (dims - 1)])
+        return scene.contrast * _soft(_ellipsoid(grid, centre, semi_axes, rng))
+    depth = _ellipsoid(grid, centre, np.full(dims, radius), rng)
+    return scene.contrast / 3 * _soft(depth * 3 / radius)

@@ -1,0 +1,203 @@
+"""A data set made ready for one recipe: fitted intensities, prepared cases, training batches."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+from cphloc.data.augment.augmentation import Augmentation
+from cphloc.data.case import Case, read_case
+from cphloc.data.dataset import Dataset, Split
+from cphloc.data.fingerprint import check_splits, fingerprint
+from cphloc.data.pipeline.intensity import Intensity, fit_intensity, parse_intensity
+from cphloc.data.pipeline.loader import Batch, PatchSamples, Steps, training_loader
+from cphloc.data.pipeline.prepare import PreparedCases, prepare
+from cphloc.data.pipeline.preprocess import Preprocess
+from cphloc.data.pipeline.tiles import Tiled
+from cphloc.errors import DataError, InputError
+from cphloc.recipe.recipe import Block, Data, Recipe
+from cphloc.registry import catalogue
+from cphloc.structures.annotation import mask_of
+
+
+class Pipeline:
+    """From a data set to batches, as the ``data`` section of a recipe says.
+
+    Args:
+        dataset: the data set.
+        patch: size ``(*S)`` of training patches in voxels.
+        spacing_mm: voxel size in the model's frame, array order; ``None`` keeps each image's own.
+        intensity: scheme, or one per channel; constants that it lacks are found in the training cases.
+        fit: ``patch`` cuts patches out of images at their resolution; ``whole`` scales every image, keeping its
+            proportions, until it fits into one patch, and pads the rest.
+        augment: transforms of the training patches.
+        foreground: fraction of patches that are centred on an object.
+        workers: processes that load ahead; ``None`` means at most two, one core being left to the training.
+        skip_bad: go on without the cases that cannot be used.
+        seed: of the run.
+
+    Raises:
+        InputError: the patch has not the data set's number of axes, or an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        patch: Sequence[int],
+        spacing_mm: Sequence[float] | None = None,
+        intensity: str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]] = "zscore",
+        fit: Literal["patch", "whole"] = "patch",
+        augment: Sequence[Mapping[str, Any]] = (),
+        foreground: float = 0.33,
+        workers: int | None = None,
+        skip_bad: bool = False,
+        seed: int = 0,
+    ) -> None:
+        self.dataset = dataset
+        self.patch = tuple(patch)
+        if len(self.patch) != dataset.dims or min(self.patch) < 1:
+            msg = f"patch must be {dataset.dims} positive sizes for this {dataset.dims}-D data set, got {list(patch)}"
+            raise InputError(msg)
+        self.spacing_mm = None if spacing_mm is None else tuple(spacing_mm)
+        self.fit = self.patch if fit == "whole" else None
+        self.schemes = parse_intensity(intensity, len(dataset.channels))
+        self.augmentation = Augmentation(augment, dataset.dims, dataset.laterality)
+        self.foreground = foreground
+        self.workers = min(2, (os.cpu_count() or 1) - 1) if workers is None else workers
+        self.skip_bad = skip_bad
+        self.seed = seed
+
+    @classmethod
+    def from_recipe(cls, recipe: Recipe) -> Pipeline:
+        """The pipeline of a recipe.
+
+        Raises:
+            NotFoundError: the data are not there.
+            InputError: the recipe names no patch, or a root or channels that its data set does not take.
+        """
+        data = recipe.data
+        if data.patch is None:
+            msg = f"recipe '{recipe.name}' has no data.patch; state the size of training patches in voxels"
+            raise InputError(msg)
+        schemes = data.intensity if isinstance(data.intensity, list) else [data.intensity]
+        intensity = [_plain(scheme) for scheme in schemes]
+        return cls(
+            open_dataset(data, recipe.dims),
+            data.patch,
+            data.spacing_mm,
+            intensity if isinstance(data.intensity, list) else intensity[0],
+            data.fit,
+            [_plain(block) for block in data.augment],
+            data.foreground,
+            data.workers,
+            data.skip_bad,
+            recipe.train.seed,
+        )
+
+    @cached_property
+    def intensity(self) -> tuple[Intensity, ...]:
+        """The schemes with all their constants; the resolved recipe states them."""
+        training = self.dataset.cases("train")
+        return tuple(
+            fit_intensity(scheme, *_channel(training, self.dataset.dims, number))
+            for number, scheme in enumerate(self.schemes)
+        )
+
+    @cached_property
+    def preprocess(self) -> Preprocess:
+        """What happens to every image before the model sees it."""
+        return Preprocess(self.dataset.dims, self.spacing_mm, self.intensity, self.fit)
+
+    def cases(self, split: Split) -> PreparedCases:
+        """All cases of a split, checked and prepared.
+
+        Raises:
+            DataError: unusable cases, one line each, unless they are to be skipped.
+        """
+        return prepare(self.dataset.cases(split), self.preprocess, len(self.dataset.classes), self.skip_bad)
+
+    def fingerprint(self, split: Split) -> str:
+        """Hash of the ids and contents of a split's cases."""
+        return fingerprint((case.id, case.content) for case in self.cases(split))
+
+    @cached_property
+    def samples(self) -> PatchSamples:
+        """The patches of the training split.
+
+        Raises:
+            DataError: cases cannot be used, or a case or patient is in two splits.
+        """
+        check_splits(self.dataset)
+        return PatchSamples(self.cases("train"), self.patch, self.augmentation, self.foreground, self.seed)
+
+    def batches(self, batch: int, first: int = 0, rank: int = 0, ranks: int = 1) -> Iterable[Batch]:
+        """Training batches without end.
+
+        Args:
+            batch: samples per batch and process.
+            first: number of the first batch; batches are the same whether a run was interrupted or not.
+            rank: of this process.
+            ranks: processes of the run.
+        """
+        return training_loader(self.samples, Steps(batch, first, rank, ranks), self.workers)
+
+
+def open_dataset(data: Data, dims: int) -> Dataset:
+    """The data set that the ``data`` section of a recipe names.
+
+    Args:
+        data: the section.
+        dims: number of axes that the recipe states.
+
+    Raises:
+        NotFoundError: it is not there.
+        InputError: it takes no ``root`` or no ``channels``, or its images have another number of axes.
+    """
+    arguments = dict(data.args)
+    known = {a.name for a in catalogue.arguments(catalogue.card("dataset", data.type))}
+    if data.root is not None and "root" not in known:
+        msg = f"data set '{data.type}' takes no root; remove data.root"
+        raise InputError(msg)
+    given = {"root": data.root, "channels": data.channels}
+    arguments |= {name: value for name, value in given.items() if value is not None and name in known}
+    kind = catalogue.resolve("dataset", data.type)
+    if "dims" in inspect.signature(kind).parameters:
+        arguments["dims"] = dims
+    dataset = kind(**arguments)
+    if dataset.dims != dims:
+        msg = f"data set '{data.type}' is {dataset.dims}-D but the recipe says dims: {dims}"
+        raise InputError(msg)
+    if data.channels is not None and tuple(data.channels) != tuple(dataset.channels):
+        msg = f"data set '{data.type}' has the channels {list(dataset.channels)} and no choice; remove data.channels"
+        raise InputError(msg)
+    return dataset if data.tiles is None else Tiled(dataset, data.tiles)
+
+
+def _plain(block: str | Block) -> dict[str, Any]:
+    return {"type": block} if isinstance(block, str) else {"type": block.type, **block.args}
+
+
+def _channel(
+    cases: Sequence[Case], dims: int, channel: int
+) -> tuple[Iterator[np.ndarray], Iterator[np.ndarray | None]]:
+    """One channel and the foreground of each readable case; the unreadable ones are named when cases are prepared."""
+    first, second = itertools.tee(_readable(cases, dims))
+    return (array[channel] for array, _ in first), (mask for _, mask in second)
+
+
+def _readable(cases: Sequence[Case], dims: int) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    for case in cases:
+        try:
+            volume, given = read_case(case, dims)
+        except DataError:
+            continue
+        mask = given.mask
+        if mask is None and given.boxes is not None:
+            mask = mask_of(given.boxes, given.box_classes, volume.geometry.shape)
+        yield volume.array, mask

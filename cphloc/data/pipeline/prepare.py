@@ -1,0 +1,184 @@
+"""Prepare all cases of a split before the first step, and say which cannot be used."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from cphloc.data.case import Case, checked, read_case
+from cphloc.data.fingerprint import content_hash
+from cphloc.data.pipeline.cache import PreparedCase, entry_key, evict, open_entry
+from cphloc.data.pipeline.preprocess import Preprocess
+from cphloc.errors import DataError, InputError
+from cphloc.structures.annotation import IGNORE, Annotation
+from cphloc.structures.geometry import Geometry
+
+HELD_BYTES = 200_000_000
+"""A split whose prepared cases together are at most so large is kept in memory: opening a file costs more than a step
+of a small training."""
+
+_RECENT: dict[tuple[str, ...], PreparedCases] = {}
+"""The splits that this process prepared last, by the keys of their cases: the runs of a study share them."""
+
+_RECENT_SPLITS = 16
+
+FOREGROUND_POINTS = 2000
+"""Voxels per class that are remembered for centring patches."""
+
+
+@dataclass(frozen=True)
+class PreparedCases(Sequence[PreparedCase]):
+    """Cases in the model's frame, opened from the cache when they are asked for; small ones stay in memory.
+
+    Args:
+        cases: the cases.
+        preprocess: how they are prepared.
+        classes: number of foreground classes K.
+        left_out: cases that cannot be used and were to be skipped, each with its reason.
+    """
+
+    cases: tuple[Case, ...]
+    preprocess: Preprocess
+    classes: int
+    left_out: tuple[str, ...] = ()
+    _held: dict[int, PreparedCase] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __getitem__(self, index: int) -> PreparedCase:
+        if index not in self._held:
+            opened = self.open(self.cases[index])
+            if 2 * opened.image.nbytes * len(self.cases) > HELD_BYTES:
+                return opened
+            self._held[index] = opened.in_memory()
+        return self._held[index]
+
+    def open(self, case: Case, verify: bool = False) -> PreparedCase:
+        """Open one case; it is prepared now if the cache lacks it."""
+        make = partial(prepare_case, case, self.preprocess, self.classes)
+        return open_entry(case, self._preprocessing, make, verify)
+
+    def keys(self) -> tuple[str, ...]:
+        """Names of the cache entries, which change with the files."""
+        return tuple(entry_key(case, self._preprocessing) for case in self.cases)
+
+    @property
+    def _preprocessing(self) -> str:
+        return f"{self.preprocess!r} {self.classes}"
+
+
+def prepare(cases: Sequence[Case], preprocess: Preprocess, classes: int, skip_bad: bool = False) -> PreparedCases:
+    """Prepare and check every case, so that nothing fails in the middle of a training.
+
+    Args:
+        cases: the cases of a split.
+        preprocess: how they are prepared.
+        classes: number of foreground classes K.
+        skip_bad: go on without the cases that cannot be used; they are printed.
+
+    Raises:
+        DataError: unusable cases, one line each, unless ``skip_bad``; or no case is left.
+    """
+    prepared = PreparedCases(tuple(cases), preprocess, classes)
+    keys = prepared.keys()
+    if keys in _RECENT:
+        return _RECENT[keys]
+    threads = min(8, os.cpu_count() or 1)
+    with ThreadPoolExecutor(threads) as pool:
+        checks = pool.map(partial(_problem, prepared), prepared.cases)
+        console = Console(stderr=True)
+        quiet = not console.is_terminal
+        shown = track(checks, "preparing cases", len(cases), console=console, transient=True, disable=quiet)
+        problems = list(zip(prepared.cases, shown, strict=True))
+    bad = [f"case '{case.id}': {problem}" for case, problem in problems if problem]
+    if bad:
+        _report(bad, len(cases), skip_bad)
+        prepared = PreparedCases(
+            tuple(case for case, problem in problems if not problem), preprocess, classes, tuple(bad)
+        )
+    if not prepared:
+        msg = "no case is left to work with; check data.root and the split"
+        raise DataError(msg)
+    evict(keep=set(prepared.keys()))
+    while len(_RECENT) >= _RECENT_SPLITS:
+        del _RECENT[next(iter(_RECENT))]
+    _RECENT[prepared.keys()] = prepared
+    return prepared
+
+
+def prepare_case(case: Case, preprocess: Preprocess, classes: int) -> PreparedCase:
+    """Read a case and bring image and annotation into the model's frame.
+
+    Raises:
+        DataError: a file is unreadable, or the annotation does not fit the image or the classes.
+    """
+    volume, given = read_case(case, preprocess.dims)
+    checked(case, given, volume.geometry.shape, classes)
+    ready = preprocess(volume)
+    if not np.isfinite(ready.array).all():
+        msg = f"{case.images[0]}: holds values that are not finite; export it again"
+        raise DataError(msg)
+    annotation = _prepared_annotation(given, preprocess, volume.geometry)
+    foreground = _foreground(annotation, preprocess.dims)
+    grids = ready.geometry, volume.geometry
+    return PreparedCase(case.id, ready.array, annotation, *grids, foreground, content_hash(case))
+
+
+def _prepared_annotation(given: Annotation, preprocess: Preprocess, geometry: Geometry) -> Annotation:
+    mask, boxes, region = given.mask, given.boxes, given.region
+    if region is not None:
+        percent = preprocess.prepare_mask(np.rint(region * 100).astype(np.uint8), geometry)
+        region = percent.astype(np.float32) / 100
+    return Annotation(
+        None if mask is None else preprocess.prepare_mask(mask, geometry).astype(np.uint8),
+        None if boxes is None else preprocess.prepare_boxes(boxes, geometry).astype(np.float32),
+        given.box_classes,
+        region,
+        given.label,
+    )
+
+
+def _foreground(annotation: Annotation, dims: int) -> np.ndarray:
+    """Class and index of voxels that patches are centred on: of the mask, else the boxes' middles, else the region."""
+    rng = np.random.default_rng(0)
+    rows = []
+    if annotation.mask is not None:
+        for value in np.unique(annotation.mask):
+            if value not in (0, IGNORE):
+                rows += _points(np.argwhere(annotation.mask == value), int(value), rng)
+    elif annotation.boxes is not None:
+        middles = (annotation.boxes[:, :dims] + annotation.boxes[:, dims:]) / 2
+        rows += [(int(c), *m) for c, m in zip(annotation.box_classes, middles.astype(int).tolist(), strict=True)]
+    elif annotation.region is not None:
+        rows += _points(np.argwhere(annotation.region > 0), 1, rng)
+    return np.asarray(rows, np.int32).reshape(-1, 1 + dims)
+
+
+def _points(voxels: np.ndarray, value: int, rng: np.random.Generator) -> list[tuple[int, ...]]:
+    if len(voxels) > FOREGROUND_POINTS:
+        voxels = voxels[rng.choice(len(voxels), FOREGROUND_POINTS, replace=False)]
+    return [(value, *v) for v in voxels.tolist()]
+
+
+def _problem(prepared: PreparedCases, case: Case) -> str | None:
+    try:
+        prepared.open(case, verify=True)
+    except (InputError, OSError, MemoryError) as error:
+        return str(error)
+    return None
+
+
+def _report(bad: list[str], total: int, skip_bad: bool) -> None:
+    heading = f"{len(bad)} of {total} cases cannot be used"
+    if not skip_bad:
+        msg = "\n".join([f"{heading}; repair them, or set data.skip_bad: true to go on without them", *bad])
+        raise DataError(msg)
+    Console(stderr=True, soft_wrap=True, markup=False).print("\n".join([f"{heading} and are left out:", *bad]))

@@ -1,0 +1,1 @@
+"""A recipe from what a data set looks like."""

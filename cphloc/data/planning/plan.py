@@ -1,0 +1,180 @@
+"""A commented recipe from what a data set looks like."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import yaml
+from scipy.cluster.vq import kmeans2
+
+from cphloc.data.planning.heuristics import Topology, plan_patch, target_spacing
+from cphloc.data.planning.survey import Survey
+from cphloc.registry import catalogue
+from cphloc.structures.annotation import Rung
+
+ANCHORS_PER_LEVEL = 3
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the rules decided, and its recipe.
+
+    Args:
+        rung: rung of supervision that the recipe trains with.
+        spacing_mm: of the resampled images; ``None`` where the files state no size.
+        topology: patch, strides and kernels.
+        batch: patches per step.
+        recipe: YAML with comments.
+    """
+
+    rung: Rung
+    spacing_mm: tuple[float, ...] | None
+    topology: Topology
+    batch: int
+    recipe: str
+
+
+def plan(found: Survey, name: str, arguments: Mapping[str, Any], voxels: int = 300_000, width: int = 24) -> Plan:
+    """Plan a recipe by nnU-Net's rules (`cphloc.data.planning.heuristics`).
+
+    Args:
+        found: the survey of the data set.
+        name: its card.
+        arguments: what the recipe says to it, such as its root.
+        voxels: most voxels of a patch; 300,000 trains well on a few cores, 2,000,000 fill a GPU of 8 GB.
+        width: channels of the first stage; they double up to 320 (3-D) or 512 (2-D).
+    """
+    spacings, shapes = ([getattr(c, f) for c in found.cases] for f in ("spacing_mm", "shape"))
+    physical = all(c.unit == "mm" for c in found.cases)
+    spacing = target_spacing(spacings, shapes) if physical else (1.0,) * found.dataset.dims
+    resampled = np.asarray(shapes) * spacings / np.asarray(spacing) if physical else np.asarray(shapes)
+    chosen = plan_patch(spacing, np.median(resampled, axis=0), voxels)
+    share = 0.05 * float(np.prod(resampled, axis=1).sum()) / np.prod(chosen.patch)
+    batch = int(np.clip(min(2 * voxels // np.prod(chosen.patch), share), 2, 16))
+    rung = _rung(found)
+    lines = [
+        *_heading(found, name),
+        f"task: {_TASKS[rung]}",
+        f"dims: {found.dataset.dims}",
+        *_data(found, name, arguments, spacing if physical else None, chosen),
+        *(_WHOLE if rung is Rung.LABEL else ()),
+        *_model(found, rung, chosen, width, spacing),
+        "train:",
+        "  steps: 6000",
+        f"  batch: {batch}",
+        *_OPTIMIZERS[rung],
+    ]
+    return Plan(rung, spacing if physical else None, chosen, batch, "\n".join(lines) + "\n")
+
+
+_CLUSTERS = "clusters of the boxes' sizes, in voxels"
+_FEW = "too few boxes to choose: those of retina"
+_WHOLE = ("  fit: whole  # a label holds for the whole image, not for a patch", "  foreground: 0.0")
+_TASKS = {Rung.MASK: "segmentation", Rung.BOXES: "detection", Rung.REGION: "attention", Rung.LABEL: "attention"}
+_SGD = ("  optimizer: {type: SGD, lr: 1e-2, momentum: 0.99, nesterov: true, weight_decay: 3e-5}", "  schedule: poly")
+_ADAM = ("  optimizer: {type: AdamW, lr: 3e-4, weight_decay: 1e-2}", "  schedule: cosine", "  warmup_steps: 200")
+_OPTIMIZERS = {Rung.MASK: _SGD, Rung.BOXES: _ADAM, Rung.REGION: _ADAM, Rung.LABEL: _ADAM}
+
+
+def _rung(found: Survey) -> Rung:
+    """The strongest rung that at least half of the cases have, since weaker ones follow from it."""
+    half = len(found.cases) / 2
+    stated = [c.rung or 0 for c in found.cases]
+    return max((r for r in Rung if sum(s >= r for s in stated) >= half), default=Rung.LABEL)
+
+
+def _heading(found: Survey, name: str) -> list[str]:
+    title = f"# Planned by `cphloc plan` from {len(found.cases)} training cases of {name}: median (least to largest)"
+    return [title, *(f"# {what:9}  {said}" for what, said in found.rows)]
+
+
+def _data(
+    found: Survey,
+    name: str,
+    arguments: Mapping[str, Any],
+    spacing: tuple[float, ...] | None,
+    chosen: Topology,
+) -> list[str]:
+    schemes = [_scheme(found, channel) for channel in range(len(found.dataset.channels))]
+    flips = list(range(found.dataset.dims - 1)) if found.dataset.laterality else list(range(found.dataset.dims))
+    if found.dataset.channels != catalogue.channels(catalogue.card("dataset", name)):
+        arguments = {**arguments, "channels": list(found.dataset.channels)}
+    if "classes" in inspect.signature(type(found.dataset)).parameters:
+        arguments = {**arguments, "classes": list(found.dataset.classes.values())}
+    rounded = None if spacing is None else [round(s, 4) for s in spacing]
+    why = "median of the cases" if rounded else "the files state no size: native"
+    return [
+        "data:",
+        f"  type: {name}",
+        *(f"  {key}: {_flow(value)}" for key, value in arguments.items()),
+        f"  spacing_mm: {_flow(rounded)}  # {why}",
+        f"  intensity: {_flow(schemes[0] if len(set(schemes)) == 1 else schemes)}",
+        f"  patch: {_flow(list(chosen.patch))}",
+        "  augment:",
+        "    - {type: Affine, rotate: [-15, 15], scale: [0.85, 1.2]}",
+        f"    - {{type: Flip, axes: {_flow(flips)}}}{_side_note(found)}",
+        "    - {type: Gamma, p: 0.3}",
+        "    - {type: GaussNoise, p: 0.2}",
+    ]
+
+
+def _side_note(found: Survey) -> str:
+    return "  # not left-right: classes name sides" if found.dataset.laterality else ""
+
+
+def _scheme(found: Survey, channel: int) -> str:
+    name = found.dataset.channels[channel].lower()
+    if name == "ct" or all(c.modality == "CT" for c in found.cases):
+        return "ct"
+    eight_bit = all(c.ranges[channel][0] >= 0 and 100 < c.ranges[channel][1] <= 255 for c in found.cases)
+    return "scale" if eight_bit and len(found.dataset.channels) == 3 else "zscore"
+
+
+def _model(found: Survey, rung: Rung, chosen: Topology, width: int, spacing: tuple[float, ...]) -> list[str]:
+    most = 320 if found.dataset.dims == 3 else 512
+    widths = [min(width * 2**stage, most) for stage in range(len(chosen.strides))]
+    lines = [
+        "model:",
+        "  backbone:",
+        "    type: conv_encoder",
+        f"    widths: {_flow(widths)}",
+        f"    strides: {_flow([list(s) for s in chosen.strides])}",
+        f"    kernels: {_flow([list(k) for k in chosen.kernels])}",
+    ]
+    classes = _flow(found.dataset.classes)
+    if rung is Rung.MASK:
+        return [*lines, "  heads:", f"    mask: {{type: unet, classes: {classes}, loss: {{type: dice_ce}}}}"]
+    if rung is not Rung.BOXES:
+        return [*lines, "  heads:", f"    attention: {{type: attention_pool, classes: {classes}}}"]
+    finest = min(2, len(chosen.strides) - 1)
+    anchors = _anchors(found.box_extents / np.asarray(spacing), len(chosen.strides) - finest)
+    return [
+        *lines,
+        f"  neck: {{type: fpn, channels: 96, finest: {finest}}}",
+        "  heads:",
+        "    boxes:",
+        "      type: retina",
+        f"      classes: {classes}",
+        "      channels: 96",
+        f"      anchors: {_flow(anchors)}  # {_FEW if anchors is None else _CLUSTERS}",
+    ]
+
+
+def _anchors(sizes: np.ndarray, levels: int) -> list[list[list[float]]] | None:
+    """Anchor sizes per level, small to large: clusters of box sizes in their logarithm; ``None`` if boxes are few."""
+    sizes = sizes[(sizes >= 2).all(axis=1)]
+    wanted = levels * ANCHORS_PER_LEVEL
+    if len(sizes) < 5 * wanted:
+        return None
+    centres, _ = kmeans2(np.log(sizes), wanted, minit="++", seed=0)
+    anchors = np.exp(centres[np.argsort(centres.sum(axis=1))]).round(1)
+    return anchors.reshape(levels, ANCHORS_PER_LEVEL, -1).tolist()
+
+
+def _flow(value: Any) -> str:
+    """``value`` as YAML on one line."""
+    return yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False).removesuffix("\n...\n").strip()

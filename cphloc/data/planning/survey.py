@@ -1,0 +1,174 @@
+"""What a data set looks like: sizes, spacings, intensities, annotations; the facts that a plan follows from."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from cphloc.data.case import Case, checked, read_case
+from cphloc.data.dataset import Dataset
+from cphloc.errors import DataError
+from cphloc.structures.annotation import Rung
+
+SAMPLED_VALUES = 100_000
+"""Voxels per channel and case that percentiles are taken of."""
+_ORDER = ("least", "median", "largest")
+
+
+@dataclass(frozen=True)
+class CaseFacts:
+    """One case in canonical orientation.
+
+    Args:
+        shape: voxels per axis.
+        spacing_mm: voxel size, in ``unit``.
+        unit: ``mm`` or ``px``.
+        modality: what the file says.
+        ranges: lowest and highest value of each channel.
+        percentiles: 0.5, 50 and 99.5 % of each channel's values.
+        rung: strongest rung stated.
+        box_sizes: ``(n, D)`` extents of its boxes in voxels.
+        box_classes: ``(n,)``.
+    """
+
+    shape: tuple[int, ...]
+    spacing_mm: tuple[float, ...]
+    unit: str
+    modality: str | None
+    ranges: tuple[tuple[float, float], ...]
+    percentiles: tuple[tuple[float, float, float], ...]
+    rung: Rung | None
+    box_sizes: np.ndarray
+    box_classes: np.ndarray
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The training cases of a data set, and the cases that could not be read."""
+
+    dataset: Dataset
+    cases: tuple[CaseFacts, ...]
+    problems: tuple[str, ...]
+
+    @property
+    def rungs(self) -> Counter[str]:
+        """Number of cases by the strongest rung they state."""
+        return Counter("none" if c.rung is None else c.rung.name.lower() for c in self.cases)
+
+    @property
+    def box_extents(self) -> np.ndarray:
+        """``(n, D)`` extents of all boxes in the unit of the spacing."""
+        dims = self.dataset.dims
+        return np.concatenate([np.zeros((0, dims)), *(c.box_sizes * c.spacing_mm for c in self.cases)])
+
+    @property
+    def objects(self) -> Counter[str]:
+        """Number of objects by class name."""
+        found = Counter(int(k) for c in self.cases for k in c.box_classes)
+        return Counter({name: found[number] for number, name in self.dataset.classes.items()})
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The fingerprint, ready for JSON; sizes and spacings in array order."""
+        extents = self.box_extents
+        medians = np.median([c.percentiles for c in self.cases], axis=0)
+        return {
+            "cases": len(self.cases),
+            "problems": list(self.problems),
+            "unit": self.cases[0].unit,
+            "size": _spread([c.shape for c in self.cases]),
+            "spacing": _spread([c.spacing_mm for c in self.cases]),
+            "intensity": {
+                name: dict(zip(("0.5%", "50%", "99.5%"), values, strict=True))
+                for name, values in zip(self.dataset.channels, medians.tolist(), strict=True)
+            },
+            "annotated": dict(self.rungs.most_common()),
+            "objects": dict(self.objects),
+            "object_size": _spread(extents) if len(extents) else None,
+        }
+
+    @property
+    def rows(self) -> list[tuple[str, str]]:
+        """The fingerprint for people: a word, and what it is."""
+        facts = self.facts
+        unit = facts["unit"]
+        rows = [
+            ("cases", f"{facts['cases']}" + (f", {len(self.problems)} cannot be read" if self.problems else "")),
+            ("size", f"{_written(facts['size'])} voxels"),
+            ("spacing", f"{_written(facts['spacing'])} {unit}"),
+            *(
+                ("intensity", f"{name}: " + ", ".join(f"{v:.4g} ({share})" for share, v in values.items()))
+                for name, values in facts["intensity"].items()
+            ),
+            ("annotated", ", ".join(f"{n} {rung}" for rung, n in facts["annotated"].items())),
+            ("objects", ", ".join(f"{n} {name}" for name, n in facts["objects"].items())),
+        ]
+        if facts["object_size"]:
+            rows.append(("object", f"{_written(facts['object_size'])} {unit}"))
+        return rows + [("left out", problem) for problem in self.problems]
+
+
+def survey(dataset: Dataset) -> Survey:
+    """Read every training case of ``dataset``.
+
+    Raises:
+        DataError: no case can be read; naming the first problem.
+    """
+    cases = dataset.cases("train")
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        found = pool.map(partial(_look, classes=len(dataset.classes), dims=dataset.dims), cases)
+        results = list(_shown(found, len(cases)))
+    facts = tuple(r for r in results if isinstance(r, CaseFacts))
+    problems = tuple(r for r in results if isinstance(r, str))
+    if not facts:
+        msg = f"no training case can be read{': ' + problems[0] if problems else '; the split is empty'}"
+        raise DataError(msg)
+    return Survey(dataset, facts, problems)
+
+
+def _look(case: Case, classes: int, dims: int) -> CaseFacts | str:
+    try:
+        volume, given = read_case(case, dims)
+        done = checked(case, given, volume.geometry.shape, classes)
+    except DataError as error:
+        return f"case '{case.id}': {error}"
+    grid = volume.geometry.reoriented(*volume.geometry.canonical())
+    boxes, box_classes = np.zeros((0, 2 * dims)), np.zeros(0, int)
+    if done.boxes is not None:
+        boxes, box_classes = volume.geometry.boxes_to(grid, done.boxes), done.box_classes
+    ranges = tuple((float(c.min()), float(c.max())) for c in volume.array)
+    percentiles = tuple(map(_percentiles, volume.array))
+    sizes = boxes[:, dims:] - boxes[:, :dims]
+    image = (grid.shape, grid.spacing_mm, grid.unit, volume.modality, ranges, percentiles)
+    return CaseFacts(*image, given.rung, sizes, box_classes)
+
+
+def _percentiles(channel: np.ndarray) -> tuple[float, float, float]:
+    values = channel.ravel()[:: max(1, channel.size // SAMPLED_VALUES)]
+    return tuple(np.percentile(values, (0.5, 50, 99.5)).tolist())
+
+
+def _spread(values: np.ndarray) -> dict[str, list[float]]:
+    """Least, median and largest of each column."""
+    quantiles = np.quantile(np.asarray(values, float), (0, 0.5, 1), axis=0)
+    return dict(zip(("least", "median", "largest"), quantiles.tolist(), strict=True))
+
+
+def _written(spread: dict[str, list[float]]) -> str:
+    return " x ".join(f"{m:.4g} ({a:.4g} to {b:.4g})" for a, m, b in zip(*(spread[k] for k in _ORDER), strict=True))
+
+
+def _shown(results: Iterator[CaseFacts | str], total: int) -> Iterable[CaseFacts | str]:
+    return track(
+        results, "reading cases", total, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()
+    )

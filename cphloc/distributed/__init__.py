@@ -1,0 +1,1 @@
+"""Processes, shards and clusters."""

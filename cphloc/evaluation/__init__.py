@@ -1,0 +1,1 @@
+"""A model measured against the truth: scores, baselines, validation, pictures."""

@@ -1,0 +1,244 @@
+"""Measure a run or an entry on one split of its data set, in every image's own geometry, beside a baseline."""
+
+from __future__ import annotations
+
+import json
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cphloc.data.case import Case, read_case
+from cphloc.data.dataset import Dataset
+from cphloc.data.pipeline.pipeline import open_dataset
+from cphloc.errors import InputError, NotFoundError
+from cphloc.evaluation.baseline import NAMES, without_looking
+from cphloc.evaluation.pictures import draw_case, extremes, heading
+from cphloc.evaluation.plots import draw_scores
+from cphloc.evaluation.scores import Found, Scores, score, summary
+from cphloc.inference.localization import Localization
+from cphloc.inference.localizer import Localizer
+from cphloc.metrics.bootstrap import Interval
+from cphloc.metrics.calibration import fitted_temperature
+from cphloc.metrics.summary import tracking_metrics
+from cphloc.paths import atomic
+from cphloc.structures.annotation import Annotation
+from cphloc.structures.volume import Volume
+from cphloc.tracking.run import Run, write_cases
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation measured.
+
+    Args:
+        source: the run or entry.
+        split: the split.
+        facts: ``metrics``, ``per_class``, ``baseline``, ``speed`` and ``cases``, as in ``evaluation-<split>.json``.
+        rows: one row a case.
+        folder: where both were written; ``None`` for an entry, which never changes.
+    """
+
+    source: str
+    split: str
+    facts: dict[str, Any]
+    rows: list[dict[str, Any]]
+    folder: Path | None
+
+
+def evaluate(
+    source: str | Path | Run | Localizer, split: str = "test", root: str | None = None, out: str | Path | None = None
+) -> Evaluation:
+    """Predict every case of a split and compare it with its annotation.
+
+    Args:
+        source: a run (object, folder or id), an entry (``name``, ``name@1.2.0``, folder), or a loaded model.
+        split: ``train``, ``val`` or ``test``.
+        root: folder of the data set, where it is not the recipe's.
+        out: folder for the files of an entry's evaluation; a run keeps its own.
+
+    Returns:
+        metrics with 95 % intervals by patient. For a run, or with ``out``, also files: ``evaluation-<split>.json`` and
+        ``.csv``, and ``pictures/<split>-*``: curves with their points, and the worst, median and best case. A run's
+        are logged to MLflow, metrics as ``<split>/<metric>``.
+
+    Raises:
+        NotFoundError: no such run, entry or data.
+        DataError: a case cannot be read.
+        InputError: ``out`` for a run.
+    """
+    localizer, run = open_localizer(source)
+    if run is not None and out is not None:
+        msg = f"a run keeps its evaluation in its own folder, {run.folder}; leave --out out"
+        raise InputError(msg)
+    data = localizer.recipe.data
+    dataset = open_dataset(data if root is None else data.model_copy(update={"root": root}), localizer.recipe.dims)
+    cases = dataset.cases(split)
+    if not cases:
+        msg = f"data set '{data.type}' has no cases in its {split} split; choose another split"
+        raise NotFoundError(msg)
+    if run is not None:
+        localizer.temperature = _temperature(localizer, dataset.cases("val"))
+    scores, parts, milliseconds = _score(localizer, cases)
+    intervals = scores.intervals()
+    facts = {
+        "split": split,
+        **summary(intervals),
+        "baseline": _baseline(localizer, dataset, cases, parts),
+        "calibration": _calibration(localizer.temperature, scores, intervals),
+        "speed": {"ms_per_case": statistics.median(milliseconds), "peak_ram_mb": _peak_ram_mb()},
+        "cases": [case.id for case in cases],
+    }
+    folder = run.folder if run is not None else out and Path(out)
+    if folder is not None:
+        files = _write(folder, facts, scores.rows)
+        files += _draw(folder / "pictures", localizer, cases, scores, split)
+        if run is not None:
+            _track(run, files, intervals, facts)
+    return Evaluation(str(source if run is None else run.folder), split, facts, scores.rows, folder)
+
+
+def localizer_of(run: Run) -> Localizer:
+    """The model of a run with its best weights, rounded as an entry stores them: what is measured gets published."""
+    from cphloc.zoo.weights import halved, model_of, read_weights
+
+    path = run.folder / "best.safetensors"
+    if not path.is_file():
+        msg = f"{run.folder}: has no best.safetensors yet; let the training reach its first validation"
+        raise NotFoundError(msg)
+    weights = halved(read_weights(path.read_bytes(), str(path)))
+    return Localizer(model_of(run.recipe, weights, str(path)), run.recipe)
+
+
+def found_of(result: Localization, classes: Mapping[int, str]) -> Found:
+    """A result as arrays on the image's own grid."""
+    numbers = {name: number for number, name in classes.items()}
+    boxes = result.boxes
+    return Found(
+        mask=result.masks,
+        boxes=None if boxes is None else np.array([b.voxels for b in boxes]).reshape(-1, 2 * result.image.dims),
+        scores=None if boxes is None else np.array([b.score for b in boxes]),
+        box_classes=None if boxes is None else np.array([numbers[b.name] for b in boxes], int),
+        attention=result.attention,
+        probabilities=None if result.probabilities is None else np.array(list(result.probabilities.values())),
+    )
+
+
+def open_localizer(source: str | Path | Run | Localizer) -> tuple[Localizer, Run | None]:
+    """The model of a run where one of that name exists, else of an entry.
+
+    Raises:
+        NotFoundError: there is neither.
+    """
+    if isinstance(source, Localizer):
+        return source, None
+    try:
+        run = Run.open(source)
+    except NotFoundError as no_run:
+        from cphloc.zoo.load import load
+
+        try:
+            return load(source), None
+        except NotFoundError as no_entry:
+            msg = f"'{source}' is neither a run ({no_run}) nor an entry ({no_entry})"
+            raise NotFoundError(msg) from None
+    return localizer_of(run), run
+
+
+def _score(localizer: Localizer, cases: Sequence[Case]) -> tuple[Scores, list[str], list[float]]:
+    from rich.console import Console
+    from rich.progress import track
+
+    scored, milliseconds = [], []
+    for case in track(cases, "evaluating", console=Console(stderr=True), transient=True):
+        volume, known = _read(case, localizer)
+        started = time.perf_counter()
+        result = localizer.predict(volume)
+        milliseconds.append(1000 * (time.perf_counter() - started))
+        found = found_of(result, localizer.classes)
+        scored.append(score(case.id, case.patient, found, known, volume.geometry, localizer.classes))
+    parts = [part for part in NAMES if getattr(found, part) is not None]
+    return Scores(scored, localizer.classes), parts, milliseconds
+
+
+def _read(case: Case, localizer: Localizer) -> tuple[Volume, Annotation]:
+    volume, known = read_case(case, localizer.recipe.dims)
+    return volume, known.completed(volume.geometry.shape, len(localizer.classes))
+
+
+def _temperature(localizer: Localizer, cases: Sequence[Case]) -> float:
+    """Of the label probabilities, fitted on validation cases; 1 for a model that states none."""
+    stated, known = [], []
+    for case in cases:
+        volume, annotation = _read(case, localizer)
+        probabilities = localizer.predict(volume).probabilities
+        if probabilities is None:
+            return 1.0
+        if annotation.label is not None:
+            stated.append(list(probabilities.values()))
+            known.append(annotation.label)
+    return fitted_temperature(np.array(stated), np.array(known)) if known else 1.0
+
+
+def _calibration(temperature: float, scores: Scores, after: Mapping[str, Interval]) -> dict[str, Any] | None:
+    """What the temperature does to the calibration error; ``None`` where it is 1 or no label is known."""
+    if temperature == 1 or "ece" not in after:
+        return None
+    before = scores.calibration_error(1 / temperature)
+    said = {"ece_before": before._asdict(), "ece_after": after["ece"]._asdict()}
+    return {"temperature": temperature, "split": "val", **said}
+
+
+def _baseline(localizer: Localizer, dataset: Dataset, cases: Sequence[Case], parts: Sequence[str]) -> dict[str, Any]:
+    """What the training annotations score on the same cases without looking at the images."""
+    classes, dims = localizer.classes, localizer.recipe.dims
+    predict = without_looking(dataset.cases("train"), dims, classes, parts)
+    scored = []
+    for case in cases:
+        volume, known = _read(case, localizer)
+        scored.append(score(case.id, case.patient, predict(volume.geometry), known, volume.geometry, classes))
+    return {"name": ", ".join(NAMES[part] for part in parts), **summary(Scores(scored, classes).intervals())}
+
+
+def _write(folder: Path, facts: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    table, per_case = (folder / f"evaluation-{facts['split']}.{suffix}" for suffix in ("json", "csv"))
+    with atomic(table) as temporary:
+        temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    with atomic(per_case) as temporary:
+        write_cases(temporary, rows)
+    return [table, per_case]
+
+
+def _draw(folder: Path, localizer: Localizer, cases: Sequence[Case], scores: Scores, split: str) -> list[Path]:
+    """The curves, and the worst, median and best case, which are predicted again."""
+    files = draw_scores(scores.curves(), folder, f"{split}-")
+    name, chosen = extremes(scores.rows, localizer.recipe.headline)
+    for place, id in chosen.items():
+        volume, known = _read(next(case for case in cases if case.id == id), localizer)
+        found, title = found_of(localizer.predict(volume), localizer.classes), heading(place, id, name, scores.rows)
+        files.append(folder / f"{split}-{place}.png")
+        draw_case(volume, known, found, localizer.classes, title, files[-1])
+    return files
+
+
+def _track(run: Run, files: Sequence[Path], intervals: Mapping[str, Interval], facts: Mapping[str, Any]) -> None:
+    from cphloc.tracking.tracker import Tracker
+
+    tracker = Tracker(run.folder, f"cphloc/{run.recipe.name}", run.id)
+    speed = {"speed/ms_per_case": facts["speed"]["ms_per_case"], "size/peak_ram_mb": facts["speed"]["peak_ram_mb"]}
+    tracker.metrics(tracking_metrics(intervals, facts["split"]) | speed, 0)
+    for file in files:
+        tracker.artifact(file, "pictures" if file.parent != run.folder else "")
+    tracker.end()
+
+
+def _peak_ram_mb() -> float:
+    """Largest memory of this process so far; Linux counts kilobytes, macOS bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)

@@ -1,0 +1,107 @@
+"""Validation during training: whole prepared cases, in the model's frame."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from cphloc.data.pipeline.cache import PreparedCase
+from cphloc.data.pipeline.prepare import PreparedCases
+from cphloc.evaluation.scores import Found, Scored, Scores, score
+from cphloc.inference.windows import infer
+from cphloc.modeling.model import Model
+from cphloc.ops.targets import Prediction
+from cphloc.structures.annotation import Annotation, Rung
+from cphloc.structures.geometry import Geometry
+
+_RUNGS = {
+    "mask": Rung.MASK,
+    "boxes": Rung.BOXES,
+    "box_classes": Rung.BOXES,
+    "region": Rung.REGION,
+    "label": Rung.LABEL,
+}
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What a validation found.
+
+    Args:
+        metrics: by name, over all cases.
+        cases: one row a case: ``case`` and its metrics.
+        scores: what the curves of the metrics are drawn from; fit only hands it on.
+    """
+
+    metrics: dict[str, float]
+    cases: list[dict[str, Any]] = field(default_factory=list)
+    scores: Any = None
+
+
+class Validator:
+    """Predicts every case and measures it; the processes of a distributed training share the cases between them.
+
+    Args:
+        cases: prepared cases.
+        classes: number 1..K -> name.
+        patch: window ``(*S)``; larger cases are predicted window by window.
+    """
+
+    def __init__(self, cases: PreparedCases, classes: Mapping[int, str], patch: Sequence[int]) -> None:
+        self.cases = cases
+        self.classes = dict(classes)
+        self.patch = tuple(patch)
+
+    def __call__(self, model: Model) -> Validation:
+        """Metrics of ``model``, which is in evaluation mode, over the cases of all processes."""
+        rank, ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        scored = [self.score(model, i) for i in range(rank, len(self.cases), ranks)]
+        if ranks > 1:
+            gathered: list[Any] = [None] * ranks
+            dist.all_gather_object(gathered, scored)
+            scored = [case for part in gathered for case in part]
+        scores = Scores(sorted(scored, key=lambda case: case.scores.id), self.classes)
+        return Validation(scores.values(), scores.rows, scores)
+
+    def score(self, model: Model, number: int) -> Scored:
+        """Predict one case and compare it with its annotation."""
+        case, patient = self.cases[number], self.cases.cases[number].patient
+        known = case.annotation.completed(case.image.shape[1:], len(self.classes))
+        return score(case.id, patient, self.found(model, case), known, case.geometry, self.classes)
+
+    def names(self, model: Model, channels: int) -> set[str]:
+        """Metrics that a validation will give: those of a blank image that is annotated as far as any case is."""
+        model.eval()
+        geometry = Geometry.regular(self.patch, unit=self.cases[0].geometry.unit)
+        found = self._found(infer(model, torch.zeros(1, channels, *self.patch), self.patch))
+        whole = Annotation(mask=np.ones(self.patch, np.uint8)).completed(self.patch, len(self.classes))
+        strongest = max(case.annotation.rung or 0 for case in self.cases)
+        given = {part: getattr(whole, part) for part, rung in _RUNGS.items() if rung <= strongest}
+        scored = score("", "", found, Annotation(**given), geometry, self.classes)
+        return set(Scores([scored], self.classes).values())
+
+    def found(self, model: Model, case: PreparedCase) -> Found:
+        """What the model finds in a case, in the model's frame."""
+        image = torch.from_numpy(np.array(case.image)).to(next(model.parameters()).device)
+        return self._found(infer(model, image[None], self.patch))
+
+    @staticmethod
+    def _found(predictions: Mapping[str, Prediction]) -> Found:
+        parts: dict[str, np.ndarray] = {}
+        for prediction in predictions.values():
+            if prediction.mask_probabilities is not None:
+                parts["mask"] = prediction.mask_probabilities[0].argmax(0).cpu().numpy().astype(np.uint8)
+            if prediction.detections is not None:
+                boxes = prediction.detections[0]
+                parts |= {"boxes": boxes.boxes.cpu().numpy(), "scores": boxes.scores.cpu().numpy()}
+                parts["box_classes"] = boxes.classes.cpu().numpy()
+            if prediction.attention is not None:
+                parts["attention"] = prediction.attention[0].cpu().numpy()
+            if prediction.label_probabilities is not None:
+                parts["probabilities"] = prediction.label_probabilities[0].cpu().numpy()
+        return Found(**parts)

@@ -1,0 +1,1 @@
+"""A model applied to real images: windows, runtimes, ensembles, batches, results."""

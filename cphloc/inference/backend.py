@@ -1,0 +1,253 @@
+"""What computes a model's windows: torch, or another runtime that does the same quicker on this machine.
+
+Which is quickest depends on model and machine, so it is measured: one window by each that is installed (extra
+``cphloc[fast]``), once torch has been busy for as long as finding out takes. A runtime whose numbers differ from
+torch's by more than `TOLERANCE`, or that fails, is not used. The choice is kept in the cache, by model and machine. A
+CPU always computes in single precision; only a GPU is asked for half.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import logging
+import platform
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from cphloc.errors import CphlocError, InputError, MissingExtraError
+from cphloc.paths import atomic, cache
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from cphloc.modeling.model import Model
+
+BackendName = Literal["auto", "torch", "compile", "half", "onnxruntime", "openvino"]
+
+TOLERANCE = 5e-3
+"""How far a backend may be from torch, relative to the largest magnitude of an output (at least 1)."""
+
+FIND_SECONDS = 10.0
+"""With ``auto`` torch computes this long before others are tried; exporting a model takes about as long."""
+
+KNOWN_SECONDS = 1.0
+"""The same where the cache knows which is quickest."""
+
+GAIN = 1.1
+"""With ``auto`` another backend must be this many times quicker than torch."""
+
+Run = Callable[["Tensor"], dict[str, Any]]
+
+_log = logging.getLogger(__name__)
+
+
+class Backend:
+    """Computes windows as ``Model.raws`` does.
+
+    Args:
+        model: in evaluation mode; it may move to another device later.
+        asked: ``torch``; ``onnxruntime``; ``openvino``; ``compile`` (torch.compile, which takes half a minute at
+            first: ``auto`` leaves it out); ``half`` (GPU: half precision, channels innermost); or ``auto``.
+
+    Raises:
+        InputError: no such backend.
+
+    >>> from cphloc.modeling.build import build
+    >>> Backend(build("unet3d-hippocampus").eval()).facts
+    {'backend': 'torch', 'difference': 0.0}
+    """
+
+    def __init__(self, model: Model, asked: BackendName = "torch") -> None:
+        if asked not in get_args(BackendName):
+            msg = f"no backend '{asked}'; choose from {', '.join(get_args(BackendName))}"
+            raise InputError(msg)
+        self.model = model
+        self.asked = asked
+        self.facts: dict[str, Any] = {"backend": "torch", "difference": 0.0}
+        self._runs: dict[tuple[int, ...], Run] = {}
+        self._spent: dict[tuple[int, ...], float] = defaultdict(float)
+
+    def __call__(self, window: Tensor) -> dict[str, Any]:
+        """Raw outputs of every head by name for ``(1, C, *S)``; the first of a size always come from torch."""
+        run = self._runs.get(tuple(window.shape))
+        return self._first(window) if run is None else run(window)
+
+    def _first(self, window: Tensor) -> dict[str, Any]:
+        """Compute by torch, and decide who goes on if that is due."""
+        shape = tuple(window.shape)
+        expected, seconds = _timed(self.model.raws, window)
+        self._spent[shape] += seconds
+        names = [self.asked] if self.asked != "auto" else _installed(window.device.type)
+        if names in ([], ["torch"]):
+            self._runs[shape] = self.model.raws
+        elif self.asked != "auto":
+            self._runs[shape] = self._quickest(names, window, expected, float("inf"))
+        elif self._spent[shape] >= KNOWN_SECONDS:
+            choice = _folder(self.model, window) / "choice.json"
+            known = json.loads(choice.read_text(encoding="utf-8"))["backend"] if choice.is_file() else None
+            if known is not None:
+                self._runs[shape] = self._quickest([known], window, expected, float("inf"))
+            elif self._spent[shape] >= FIND_SECONDS:
+                self._runs[shape] = self._quickest(names, window, expected, seconds)
+                with atomic(choice) as temporary:
+                    temporary.write_text(json.dumps(self.facts) + "\n", encoding="utf-8")
+        return expected
+
+    def _quickest(self, names: Sequence[str], window: Tensor, expected: dict[str, Any], seconds: float) -> Run:
+        """The quickest of those that agree with what torch ``expected`` and need less than its ``seconds``."""
+        best: Run = self.model.raws
+        for name in names:
+            if name == "torch":
+                continue
+            try:
+                run = _OPEN[name](self.model, window, expected)
+                difference = _difference(run(window), expected)
+                _, took = _timed(run, window)
+            except Exception as error:  # whatever a runtime does not know
+                _log.warning("backend %s cannot compute this model, torch does: %s", name, _first_line(error))
+                continue
+            if not difference <= TOLERANCE:
+                _log.warning("backend %s differs by %.1e from torch, which is used instead", name, difference)
+                continue
+            _log.info("backend %s: %.3f s a window, %.1e from torch", name, took, difference)
+            if took * GAIN < seconds:
+                best, seconds = run, took * GAIN
+                self.facts = {"backend": name, "difference": float(f"{difference:.2g}")}
+        return best
+
+
+def _installed(device: str) -> list[str]:
+    """What ``auto`` tries beside torch."""
+    if device != "cpu":
+        return ["half"] if device == "cuda" else []
+    can_export = importlib.util.find_spec("onnxscript") is not None
+    return [name for name in ("openvino", "onnxruntime") if can_export and importlib.util.find_spec(name) is not None]
+
+
+def _timed(run: Run, window: Tensor) -> tuple[dict[str, Any], float]:
+    start = time.perf_counter()
+    found = run(window)
+    if window.device.type == "cuda":
+        import torch
+
+        torch.cuda.synchronize()
+    return found, time.perf_counter() - start
+
+
+def _folder(model: Model, window: Tensor) -> Path:
+    """Where what is known of a model at a window size on this machine is kept."""
+    import torch
+
+    digest = hashlib.sha256(repr((model, tuple(window.shape), str(window.device))).encode())
+    digest.update(repr((platform.processor(), platform.machine(), torch.__version__, torch.get_num_threads())).encode())
+    for value in model.state_dict().values():
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return cache() / "backends" / digest.hexdigest()[:24]
+
+
+def _difference(found: dict[str, Any], expected: dict[str, Any]) -> float:
+    """Largest deviation, relative to the largest magnitude of an output (at least 1)."""
+    from torch.utils._pytree import tree_leaves
+
+    pairs = zip(tree_leaves(found), tree_leaves(expected), strict=True)
+    return max(float((f - e).detach().abs().max() / e.detach().abs().max().clamp(min=1)) for f, e in pairs)
+
+
+def _exported(model: Model, window: Tensor) -> Path:
+    """The model as ONNX, exported once for each window size."""
+    import torch
+
+    from cphloc.inference.export import export_onnx
+
+    path = _folder(model, window) / "model.onnx"
+    if not path.is_file():
+        with torch.inference_mode(False), torch.no_grad():
+            export_onnx(model, torch.zeros(window.shape), path, tolerance=TOLERANCE)
+    return path
+
+
+def _onnxruntime(model: Model, window: Tensor, expected: dict[str, Any]) -> Run:
+    path = _exported(model, window)
+    import onnxruntime
+    import torch
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    (image,) = session.get_inputs()
+    return _as_raws(lambda x: session.run(None, {image.name: x}), expected)
+
+
+def _openvino(model: Model, window: Tensor, expected: dict[str, Any]) -> Run:
+    path = _exported(model, window)
+    try:
+        import openvino
+    except ImportError as error:
+        what = "the backend openvino"
+        raise MissingExtraError(what, "fast") from error
+    import torch
+
+    core = openvino.Core()
+    network = core.read_model(str(path))
+    network.reshape(list(window.shape))
+    # Single precision: by default it takes bfloat16 where the processor has it.
+    hints = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    compiled = core.compile_model(network, "CPU", {**hints, "INFERENCE_NUM_THREADS": torch.get_num_threads()})
+    request = compiled.create_infer_request()
+
+    def compute(x: Any) -> list[Any]:
+        found = request.infer([x])
+        return [found[output] for output in compiled.outputs]
+
+    return _as_raws(compute, expected)
+
+
+def _as_raws(compute: Callable[[Any], list[Any]], expected: dict[str, Any]) -> Run:
+    """Arrays in, arrays out, as a function from a window to raw outputs built like ``expected``."""
+    import numpy as np
+    import torch
+    from torch.utils._pytree import tree_flatten, tree_unflatten
+
+    leaves, structure = tree_flatten(expected)
+    if not all(isinstance(leaf, torch.Tensor) for leaf in leaves):
+        msg = "a head gives more than tensors"
+        raise CphlocError(msg)
+
+    def run(window: Tensor) -> dict[str, Any]:
+        found = compute(np.ascontiguousarray(window.numpy()))
+        return tree_unflatten([torch.from_numpy(array) for array in found], structure)
+
+    return run
+
+
+def _compile(model: Model, window: Tensor, expected: dict[str, Any]) -> Run:
+    import torch
+
+    return torch.compile(model.raws, dynamic=False)
+
+
+def _half(model: Model, window: Tensor, expected: dict[str, Any]) -> Run:
+    """Half precision with the channels innermost, as a GPU's matrix units want them."""
+    import torch
+    from torch.utils._pytree import tree_map
+
+    layout = {4: torch.channels_last, 5: torch.channels_last_3d}[window.dim()]
+
+    def run(window: Tensor) -> dict[str, Any]:
+        with torch.autocast(window.device.type, torch.float16):
+            raws = model.raws(window.contiguous(memory_format=layout))
+        return tree_map(lambda x: x.float(), raws)
+
+    return run
+
+
+_OPEN = {"compile": _compile, "half": _half, "onnxruntime": _onnxruntime, "openvino": _openvino}
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

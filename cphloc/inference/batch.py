@@ -1,0 +1,214 @@
+"""Prediction of many cases: one that fails stops no other, and one that is finished is not done again."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cphloc.errors import CphlocError, DataError, InputError, NotFoundError
+from cphloc.inference.localizer import case_name, image_suffix
+from cphloc.paths import atomic
+
+if TYPE_CHECKING:
+    from cphloc.inference.ensemble import Ensemble
+    from cphloc.inference.localizer import Localizer
+
+RECORDS = ".cphloc"
+"""Folder among the results that says which cases are finished."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image to predict.
+
+    Args:
+        name: its results' files begin with it.
+        source: file, folder, or file by channel.
+    """
+
+    name: str
+    source: str | dict[str, str]
+
+
+def cases_of(inputs: Sequence[str]) -> list[Case]:
+    """The cases that people mean.
+
+    Args:
+        inputs: each is a file; a DICOM folder; a folder of such; a pattern with ``*`` or ``?``; a ``.csv`` with a row
+            a case, a column a channel (or ``image``), and perhaps ``case``; or ``ct=FILE,pet=FILE``.
+
+    Returns:
+        cases with names of their own; equal names get the name of the folder in front, or a number.
+
+    Raises:
+        NotFoundError: a pattern fits nothing, or a CSV cannot be read.
+    """
+    found = [case for text in inputs for case in _cases(text)]
+    found = [replace(c, name=n) for c, n in zip(found, _told_apart(found, _with_folder), strict=True)]
+    return [replace(c, name=n) for c, n in zip(found, _told_apart(found, _with_number), strict=True)]
+
+
+def predict_cases(
+    model: Localizer | Ensemble,
+    cases: Sequence[Case],
+    out: str | Path,
+    spacing_mm: Sequence[float] | None = None,
+    redo: bool = False,
+    progress: Callable[[Iterable[Case]], Iterable[Case]] = iter,
+    **options: Any,
+) -> Iterator[dict[str, Any]]:
+    """Predict every case and save its results; yields one row a case.
+
+    A case whose results are in ``out`` already, from the same model, input and options, is not predicted again.
+
+    Args:
+        model: what `cphloc.load` gives.
+        cases: from `cases_of`.
+        out: folder for the results.
+        spacing_mm: see `Localizer.predict`.
+        redo: predict finished cases too.
+        progress: wraps the cases, to show a progress bar.
+        options: further ones of `Localizer.predict`.
+
+    Returns:
+        rows with ``case``, ``input``, ``status`` (``done``, ``kept`` or ``failed``), ``seconds``, ``error``, ``files``,
+        and what `Localization.summary` says.
+
+    Raises:
+        InputError: the options do not suit the model.
+    """
+    if options.get("tta"):
+        model.mirrored_axes()
+    for case in progress(cases):
+        made_by = _made_by(model, case, spacing_mm, options)
+        record = Path(out) / RECORDS / f"{case.name}.json"
+        kept = None if redo else _finished(record, made_by)
+        if kept is not None:
+            yield {**kept, "status": "kept"}
+            continue
+        row = _predict(model, case, out, spacing_mm, options)
+        if row["status"] == "done":
+            with atomic(record) as temporary:
+                temporary.write_text(json.dumps({"made_by": made_by, "row": row}), encoding="utf-8")
+        yield row
+
+
+def _predict(
+    model: Localizer | Ensemble, case: Case, out: str | Path, spacing_mm: Sequence[float] | None, options: Mapping
+) -> dict[str, Any]:
+    """The row of a case, whatever happens to it."""
+    started = time.perf_counter()
+    row = {"case": case.name, "input": case.source, "status": "done", "seconds": 0.0, "error": ""}
+    try:
+        result = replace(model.predict(case.source, spacing_mm, **options), case=case.name)
+        row |= {"files": [str(file) for file in result.save(out)], **result.summary()}
+    except DataError as error:
+        row |= {"status": "failed", "error": str(error), "wrong_input": True}
+    except InputError:
+        raise
+    except Exception as error:  # whatever one image does to a model, the others are still to be predicted
+        text = str(error) if isinstance(error, CphlocError) else f"{type(error).__name__}: {error}"
+        row |= {"status": "failed", "error": text}
+    return row | {"seconds": round(time.perf_counter() - started, 3)}
+
+
+def _made_by(model: Localizer | Ensemble, case: Case, spacing_mm: Sequence[float] | None, options: Mapping) -> Any:
+    """What a result depends on, as JSON gives it back."""
+    entries = [member.entry for member in getattr(model, "members", [model])]
+    weights = [None if entry is None else [str(entry), entry.weights.sha256] for entry in entries]
+    files = case.source.values() if isinstance(case.source, dict) else [case.source]
+    stamps = [[str(Path(file).resolve()), *_stamp(Path(file))] for file in files]
+    return json.loads(json.dumps([weights, stamps, spacing_mm, sorted(options.items())], default=str))
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Number of bytes and newest change of a file, or of those in a folder."""
+    files = [f for f in path.rglob("*") if f.is_file()] if path.is_dir() else [path] if path.is_file() else []
+    stats = [file.stat() for file in files]
+    return sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0)
+
+
+def _finished(record: Path, made_by: Any) -> dict[str, Any] | None:
+    """The row of a case that was finished in the same way, and whose files are all there."""
+    try:
+        known = json.loads(record.read_text(encoding="utf-8"))
+        same = known["made_by"] == made_by and all(Path(file).is_file() for file in known["row"]["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return known["row"] if same else None
+
+
+def _cases(text: str) -> Iterator[Case]:
+    path = Path(text).expanduser()
+    parts = [part.partition("=") for part in text.split(",")]
+    if not path.exists() and all(sign for _, sign, _ in parts):
+        yield Case(case_name(parts[0][2]), {name: file for name, _, file in parts})
+    elif not path.exists() and glob.has_magic(text):
+        matches = sorted(glob.glob(str(path), recursive=True))
+        if not matches:
+            msg = f"{text}: no file fits this pattern; put it in quotes and look for a misspelling"
+            raise NotFoundError(msg)
+        for match in matches:
+            yield from _cases(match)
+    elif path.suffix.lower() == ".csv":
+        yield from _listed(path)
+    elif path.is_dir():
+        yield from _in_folder(path)
+    else:
+        yield Case(case_name(text), text)
+
+
+def _in_folder(folder: Path) -> Iterator[Case]:
+    """A case a file where a folder holds images, and a case a folder where it holds a DICOM series."""
+    inside = [p for p in sorted(folder.iterdir()) if not p.name.startswith(".")]
+    images = [p for p in inside if p.is_file() and image_suffix(p.name) not in ("", ".dcm")]
+    folders = [p for p in inside if p.is_dir()]
+    if not images and not folders:
+        yield Case(folder.resolve().name, str(folder))  # a DICOM series, or nothing, which reading it says
+        return
+    yield from (Case(case_name(str(image)), str(image)) for image in images)
+    for below in folders:
+        yield from _in_folder(below)
+
+
+def _listed(path: Path) -> Iterator[Case]:
+    """A row a case; paths are relative to the list."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        msg = f"{path}: cannot be read as a list of images ({error})"
+        raise NotFoundError(msg) from None
+    for number, row in enumerate(rows, 2):
+        files = {key: str(path.parent / value) for key, value in row.items() if key != "case" and key and value}
+        if not files:
+            msg = f"{path}:{number}: names no image; give a column 'image', or one for each channel"
+            raise NotFoundError(msg)
+        source = files["image"] if list(files) == ["image"] else files
+        yield Case(row.get("case") or case_name(next(iter(files.values()))), source)
+
+
+def _told_apart(cases: Sequence[Case], rename: Callable[[Case, int], str]) -> list[str]:
+    """Names of the cases, where those that several have are given anew."""
+    many, seen = Counter(case.name for case in cases), Counter()
+    names = []
+    for case in cases:
+        seen[case.name] += 1
+        names.append(rename(case, seen[case.name]) if many[case.name] > 1 else case.name)
+    return names
+
+
+def _with_folder(case: Case, number: int) -> str:
+    file = next(iter(case.source.values())) if isinstance(case.source, dict) else case.source
+    return f"{Path(file).resolve().parent.name}-{case.name}"
+
+
+def _with_number(case: Case, number: int) -> str:
+    return f"{case.name}-{number}"

@@ -1,0 +1,192 @@
+"""A network as an ONNX file: preprocessed images in, raw outputs of the heads out, proven equal to torch first."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cphloc import __version__
+from cphloc.errors import CphlocError, InputError, MissingExtraError
+from cphloc.modeling.model import Model
+from cphloc.paths import atomic
+from cphloc.recipe.recipe import Recipe
+from cphloc.registry import catalogue
+
+INPUT = "image"
+"""Name of the input of every exported model."""
+
+TOLERANCE = 1e-4
+"""How far ONNX Runtime may be from torch, relative to the largest magnitude of an output (at least 1)."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export wrote.
+
+    Args:
+        path: the ONNX file.
+        inputs, outputs: shapes by name; the batch axis is ``N`` and may be anything.
+        difference: largest deviation of ONNX Runtime from torch, relative to the largest magnitude of an output.
+        tolerance: how large it could have been.
+    """
+
+    path: Path
+    inputs: dict[str, tuple[str | int, ...]]
+    outputs: dict[str, tuple[str | int, ...]]
+    difference: float
+    tolerance: float
+
+
+def export_onnx(
+    network: nn.Module,
+    example: Tensor | tuple[Tensor, ...],
+    path: str | Path,
+    metadata: Mapping[str, str] | None = None,
+    tolerance: float = TOLERANCE,
+) -> Exported:
+    """Write a network as ONNX, after ONNX Runtime gave the same numbers as torch for two batch sizes.
+
+    Args:
+        network: any module; put into evaluation mode. A `Model` gives the raw outputs of all its heads.
+        example: an input ``(N, C, *S)``, or a pyramid of them for a neck or head. Only N may differ later.
+        path: file to write; it is replaced only when the numbers agree.
+        metadata: what the file says about itself, in its ``metadata_props``.
+        tolerance: largest deviation that is accepted.
+
+    Returns:
+        names and shapes; outputs are called by their place in the raw output: ``mask``, ``boxes.scores.0``.
+
+    Raises:
+        MissingExtraError: ``onnx``, ``onnxscript`` or ``onnxruntime`` is not installed.
+        CphlocError: the network cannot be exported, or gives other numbers; nothing is left behind.
+
+    >>> import tempfile
+    >>> done = export_onnx(nn.Conv2d(1, 4, 3), torch.zeros(1, 1, 8, 8), Path(tempfile.mkdtemp(), "conv.onnx"))
+    >>> done.inputs, done.outputs
+    ({'image': ('N', 1, 8, 8)}, {'output': ('N', 4, 6, 6)})
+    """
+    single = isinstance(example, Tensor)
+    given = {INPUT: example} if single else {f"level{i}": level for i, level in enumerate(example)}
+    flat, inputs = _Flat(network, single).eval(), _drawn(given, batch=2)  # a batch of one would become a constant
+    with torch.no_grad():
+        outputs = flat.named(*inputs.values())
+    program = _program(flat, inputs, list(outputs))
+    program.model.metadata_props.update({"cphloc": __version__, **(metadata or {})})
+    with atomic(path) as temporary:
+        program.save(str(temporary), external_data=False)
+        difference = max(_difference(flat, temporary, _drawn(given, batch)) for batch in (1, 3))
+        if not difference <= tolerance:
+            msg = (
+                f"{path}: ONNX Runtime differs from torch by {difference:.1e}, tolerance {tolerance:.0e}; "
+                "nothing was written, the network holds an operator that ONNX computes otherwise"
+            )
+            raise CphlocError(msg)
+    return Exported(Path(path), _shapes(inputs), _shapes(outputs), difference, tolerance)
+
+
+def export_model(
+    model: Model, recipe: Recipe, path: str | Path, source: str | None = None, tolerance: float = TOLERANCE
+) -> Exported:
+    """Write the tensor part of a recipe's model as ONNX, at its patch size; see `export_onnx`.
+
+    The metadata hold what a program needs to prepare images and read the outputs: channels, spacing, intensity
+    (complete), patch and classes as JSON, and the sha256 of the recipe.
+
+    Raises:
+        InputError: the recipe states no patch; or a head decides in its tensor part by what it sees.
+        CphlocError: as `export_onnx`.
+    """
+    for name, block in recipe.model.heads.items():
+        if (reason := catalogue.card("head", block.type).not_exported) is not None:
+            msg = f"head '{name}' ({block.type}) cannot be exported: {reason}; export a model with another head"
+            raise InputError(msg)
+    if recipe.data.patch is None:
+        msg = f"{recipe.name}: has no data.patch, so that its image size is open; state one"
+        raise InputError(msg)
+    classes = dict(next(iter(model.heads.values())).classes)
+    data = recipe.to_plain()["data"]
+    facts = {key: data[key] for key in ("spacing_mm", "intensity", "patch", "fit")}
+    facts |= {"channels": list(recipe.channels), "classes": classes, "task": recipe.task}
+    metadata = {key: value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}
+    metadata |= {"source": source or recipe.name, "recipe_sha256": recipe.sha256}
+    example = torch.zeros(1, len(recipe.channels), *recipe.data.patch)
+    return export_onnx(model.cpu(), example, path, metadata, tolerance)
+
+
+def named(raw: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    """All tensors of a raw output with the names of their places.
+
+    >>> [name for name, _ in named({"boxes": (torch.zeros(1), torch.zeros(1)), "mask": torch.zeros(1)})]
+    ['boxes.0', 'boxes.1', 'mask']
+    """
+    if isinstance(raw, Tensor):
+        yield name or "output", raw
+        return
+    keys = raw if isinstance(raw, Mapping) else getattr(raw, "_fields", range(len(raw)))
+    values = raw.values() if isinstance(raw, Mapping) else raw
+    for key, value in zip(keys, values, strict=True):
+        yield from named(value, f"{name}.{key}" if name else str(key))
+
+
+class _Flat(nn.Module):
+    """A network that takes tensors and gives a tuple of tensors, which is all that ONNX knows."""
+
+    def __init__(self, network: nn.Module, single: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.single = single
+
+    def named(self, *given: Tensor) -> dict[str, Tensor]:
+        call = self.network.raws if isinstance(self.network, Model) else self.network
+        return dict(named(call(given[0] if self.single else given)))
+
+    def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.named(*given).values())
+
+
+def _program(flat: _Flat, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> Any:
+    """The network as ONNX, in memory."""
+    try:
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        what = "an ONNX export"
+        raise MissingExtraError(what, "onnx") from error
+    batch = torch.export.Dim("N")
+    given = tuple(inputs.values())
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            graph = torch.export.export(flat, given, dynamic_shapes=(tuple({0: batch} for _ in given),), strict=False)
+            return torch.onnx.export(graph, given, verbose=False, input_names=list(inputs), output_names=list(outputs))
+    except Exception as error:  # each of the exporter's parts raises errors of its own
+        msg = f"the network cannot be exported to ONNX: {str(error).strip().splitlines()[0]}"
+        raise CphlocError(msg) from error
+
+
+def _drawn(like: Mapping[str, Tensor], batch: int) -> dict[str, Tensor]:
+    """Random inputs of the same shapes but for the batch."""
+    draw = torch.Generator().manual_seed(batch)
+    return {name: torch.randn(batch, *x.shape[1:], generator=draw) for name, x in like.items()}
+
+
+def _difference(flat: _Flat, path: Path, inputs: Mapping[str, Tensor]) -> float:
+    """Largest deviation of ONNX Runtime from torch, relative to the largest magnitude of an output (at least 1)."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    found = session.run(None, {name: x.numpy() for name, x in inputs.items()})
+    with torch.no_grad():
+        expected = flat(*inputs.values())
+    pairs = [(torch.from_numpy(f), e) for f, e in zip(found, expected, strict=True)]
+    return max(float((f - e).abs().max() / e.abs().max().clamp(min=1)) for f, e in pairs)
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[str | int, ...]]:
+    return {name: ("N", *x.shape[1:]) for name, x in tensors.items()}

@@ -1,0 +1,210 @@
+"""What was found in one image, in that image's own coordinates."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cphloc import __version__
+from cphloc.paths import atomic
+from cphloc.structures.volume import Volume
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Box:
+    """One object found.
+
+    Args:
+        name: its class.
+        score: confidence in [0, 1].
+        voxels: ``(2 D,)`` edges ``[lo..., hi...]`` on the image's grid, array-axis order.
+        mm: ``(2 D,)`` ``[lo..., hi...]`` of the enclosing box in the world, LPS ``(x, y[, z])``; pixels where the image
+            states no physical size.
+    """
+
+    name: str
+    score: float
+    voxels: tuple[float, ...]
+    mm: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Localization:
+    """Result of `cphloc.load(...).predict(...)`; parts that the model does not predict are ``None``.
+
+    Args:
+        image: the image as it was read.
+        classes: foreground classes by number.
+        masks: ``(*S)`` uint8, the class of every voxel, 0 for background.
+        boxes: objects, most confident first.
+        attention: ``(*S)`` float32, where the model looked; sums to 1.
+        probabilities: probability that each class is present in the image, by name.
+        extra: further outputs of a head, such as yearly risk.
+        case: name for files and messages.
+        uncertainty: ``(*S)`` float32 in [0, 1], entropy of the class probabilities; ``None`` unless asked for.
+        computed: how: ``backend``, its largest ``difference`` from torch, and whether air was left out.
+    """
+
+    image: Volume
+    classes: Mapping[int, str]
+    masks: np.ndarray | None = None
+    boxes: list[Box] | None = None
+    attention: np.ndarray | None = None
+    probabilities: dict[str, float] | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+    case: str = "image"
+    uncertainty: np.ndarray | None = None
+    computed: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def measurements(self) -> dict[str, dict[str, float]]:
+        """Size of every class of the mask: volume (mL) and longest in-plane diameter (mm) in 3-D, area (mm²) in 2-D.
+
+        Where the image states no physical size the unit is the pixel, and the names say so. Where uncertainty was asked
+        for, ``mean_uncertainty`` is its mean over the voxels of the class.
+        """
+        if self.masks is None:
+            return {}
+        return {name: self._measure(self.masks == number) for number, name in self.classes.items()}
+
+    def _measure(self, inside: np.ndarray) -> dict[str, float]:
+        from cphloc.metrics.response import longest_diameter_mm
+
+        grid = self.image.geometry
+        amount = float(np.count_nonzero(inside)) * grid.voxel_volume
+        unit = grid.unit
+        diameter = {f"longest_diameter_{unit}": longest_diameter_mm(inside, grid.spacing_mm)}
+        unsure = {}
+        if self.uncertainty is not None and inside.any():
+            unsure = {"mean_uncertainty": float(self.uncertainty[inside].mean())}
+        if grid.dims == 2:
+            return {f"area_{unit}2": amount, **diameter, **unsure}
+        size = {"volume_ml": amount / 1000} if unit == "mm" else {f"volume_{unit}3": amount}
+        return size | diameter | unsure
+
+    def summary(self) -> dict[str, Any]:
+        """Facts without the voxels, ready for JSON."""
+        facts: dict[str, Any] = {"case": self.case, "source": self.image.source}
+        if self.masks is not None:
+            facts["measurements"] = self.measurements
+        if self.boxes is not None:
+            facts["boxes"] = [vars(box) for box in self.boxes]
+        if self.probabilities is not None:
+            facts["probabilities"] = self.probabilities
+        if self.computed:
+            facts["computed"] = dict(self.computed)
+        return facts | self.extra
+
+    def plot(self, path: str | Path | None = None) -> Figure:
+        """Draw what was found over the image.
+
+        Args:
+            path: write the picture there as well (PNG, PDF, SVG by suffix).
+
+        Returns:
+            the matplotlib figure; a notebook shows it.
+        """
+        from cphloc.data.io.overlay import overlay
+
+        numbers = {name: number for number, name in self.classes.items()}
+        boxes = [(np.asarray(b.voxels), numbers[b.name], f"{b.name} {b.score:.2f}") for b in self.boxes or ()]
+        figure = overlay(
+            self.image,
+            self.classes,
+            {} if self.masks is None else {"cphloc": self.masks},
+            {} if self.boxes is None else {"cphloc": boxes},
+            self.attention,
+            self._title(),
+        )
+        if path is not None:
+            with atomic(path) as temporary:
+                figure.savefig(temporary)
+        return figure
+
+    def _title(self) -> str:
+        parts = [
+            f"{name} {value:.1f} {key.rsplit('_', 1)[1].replace('ml', 'mL')}"
+            for name, sizes in self.measurements.items()
+            for key, value in sizes.items()
+            if not key.startswith(("longest", "mean"))
+        ]
+        parts += [f"{name} p = {p:.2f}" for name, p in (self.probabilities or {}).items()]
+        return f"{self.case}: {', '.join(parts)}" if parts else self.case
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write everything that was found, in the geometry of the input.
+
+        Args:
+            folder: made if it does not exist; files begin with the case's name.
+
+        Returns:
+            the files: ``_mask``, ``_attention`` and ``_uncertainty`` (NIfTI; a PNG mask for pictures), ``_seg.dcm``
+            (DICOM SEG) where the input was DICOM, ``_boxes.csv`` (and COCO JSON in 2-D), ``_overlay.png`` and, last,
+            ``_result.json``.
+
+        Raises:
+            CphlocError: the folder cannot be written; no file is left half-written.
+            DataError: the DICOM input lacks what a SEG must repeat; mask, boxes and picture are written.
+        """
+        stem = Path(folder) / self.case
+        written = [*self._save_maps(stem), *self._save_boxes(stem)]
+        result, picture = Path(f"{stem}_result.json"), Path(f"{stem}_overlay.png")
+        self.plot(picture)
+        written += self._save_dicom_seg(Path(f"{stem}_seg.dcm"))
+        with atomic(result) as temporary:
+            temporary.write_text(json.dumps(self.summary(), indent=2) + "\n", encoding="utf-8")
+        return [*written, picture, result]
+
+    def _save_maps(self, stem: Path) -> Iterator[Path]:
+        from cphloc.data.io.write import write_map, write_mask
+
+        grid = self.image.geometry
+        if self.masks is not None:
+            path = Path(f"{stem}_mask{'.png' if grid.dims == 2 else '.nii.gz'}")
+            write_mask(path, self.masks, grid)
+            yield path
+        for name, values in (("attention", self.attention), ("uncertainty", self.uncertainty)):
+            if values is not None:
+                path = Path(f"{stem}_{name}.nii.gz")
+                write_map(path, values, grid)
+                yield path
+
+    def _save_dicom_seg(self, path: Path) -> Iterator[Path]:
+        """A SEG of the mask where the image came from DICOM, which is what states a modality."""
+        source, _, series = self.image.source.partition("#")
+        if self.masks is None or self.image.modality is None or not Path(source).exists():
+            return
+        from cphloc.data.io.write_dicom_seg import write_dicom_seg
+
+        write_dicom_seg(
+            path, self.masks, self.image.geometry, source, self.classes, version=__version__, series=series or None
+        )
+        yield path
+
+    def _save_boxes(self, stem: Path) -> Iterator[Path]:
+        if self.boxes is None:
+            return
+        from cphloc.data.io.write import CaseBoxes, write_boxes_csv, write_coco
+
+        dims, numbers = self.image.dims, {name: number for number, name in self.classes.items()}
+        found = CaseBoxes(
+            self.case,
+            self.image.geometry,
+            np.array([box.voxels for box in self.boxes]).reshape(-1, 2 * dims),
+            np.array([numbers[box.name] for box in self.boxes], int),
+            np.array([box.score for box in self.boxes]),
+        )
+        table, coco = Path(f"{stem}_boxes.csv"), Path(f"{stem}_boxes.json")
+        write_boxes_csv(table, [found], self.classes)
+        yield table
+        if dims == 2:
+            write_coco(coco, [found], self.classes)
+            yield coco

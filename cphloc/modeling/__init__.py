@@ -1,0 +1,1 @@
+"""From a recipe to a model: build, describe, advise."""

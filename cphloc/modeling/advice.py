@@ -1,0 +1,90 @@
+"""Advice on a recipe: what is allowed and was probably not meant; each piece a small function of recipe and model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+from torch import nn
+
+from cphloc.errors import Problem
+from cphloc.modeling.build import blueprint, problem_at
+from cphloc.modeling.model import Model
+from cphloc.ops.receptive_field import receptive_fields
+from cphloc.recipe.recipe import Recipe
+from cphloc.registry import catalogue
+
+Advice = Callable[[Recipe, Model], Iterator[Problem]]
+_ADVICE: list[Advice] = []
+
+FEW_VALUES = 16
+"""Batch statistics of fewer values than this are noise."""
+
+
+def advice(recipe: Recipe) -> list[Problem]:
+    """Everything worth a second look in a recipe that builds; nothing is allocated."""
+    model = blueprint(recipe)
+    return [found for check in _ADVICE for found in check(recipe, model)]
+
+
+def _advice(function: Advice) -> Advice:
+    _ADVICE.append(function)
+    return function
+
+
+@_advice
+def _sees_whole_objects(recipe: Recipe, model: Model) -> Iterator[Problem]:
+    size = _object_voxels(recipe, "median")
+    if size is None or recipe.data.patch is None:
+        return
+    field = receptive_fields(model.backbone, len(recipe.channels), recipe.data.patch)[-1]
+    if field is not None and any(f.size < s for f, s in zip(field, size, strict=True)):
+        seen = " x ".join("all" if math.isinf(f.size) else str(int(f.size)) for f in field)
+        what = f"its coarsest level sees {seen} voxels, and half of the objects are larger than {_times(size)}"
+        yield problem_at(recipe, ("model", "backbone"), what, "add stages or strides if the context is needed")
+
+
+@_advice
+def _cells_are_finer_than_objects(recipe: Recipe, model: Model) -> Iterator[Problem]:
+    size = _object_voxels(recipe, "small")
+    finest = model.levels[0].stride
+    if size is None or all(cell <= s for cell, s in zip(finest, size, strict=True)):
+        return
+    for name, block in recipe.model.heads.items():
+        if catalogue.card("head", block.type).rung == "boxes":
+            what = f"objects of {_times(size)} voxels, and the finest cell covers {_times(finest)}"
+            yield problem_at(recipe, ("model", "heads", name), what, "give the head a finer level")
+
+
+@_advice
+def _pretrained_stem_fits(recipe: Recipe, model: Model) -> Iterator[Problem]:
+    stated, channels = recipe.model.backbone.args, len(recipe.channels)
+    if (stated.get("pretrained") or stated.get("weights")) and channels != 3:
+        what = f"pretrained on 3 colours, and the images have {channels} channel{'s' if channels > 1 else ''}"
+        yield problem_at(recipe, ("model", "backbone"), what, "its first kernels are adapted; nothing needs to be done")
+
+
+@_advice
+def _batch_statistics_have_enough_values(recipe: Recipe, model: Model) -> Iterator[Problem]:
+    batch_norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+    if recipe.data.patch is None or not any(isinstance(layer, batch_norms) for layer in model.modules()):
+        return
+    values = recipe.train.batch * min(math.prod(level.size(tuple(recipe.data.patch))) for level in model.levels)
+    if values < FEW_VALUES:
+        what = f"batch norm over {values} values at the coarsest level"
+        yield problem_at(recipe, ("train", "batch"), what, "use a larger batch or patch, or norm: instance")
+
+
+def _object_voxels(recipe: Recipe, which: str) -> list[float] | None:
+    """Edges of small or median objects in voxels of the model's frame; ``None`` where nobody knows them."""
+    size, spacing = recipe.dataset.object_size, recipe.data.spacing_mm
+    if size is None or recipe.data.fit == "whole":
+        return None
+    edges = getattr(size, which)
+    if recipe.dims == 2:
+        return edges
+    return None if spacing is None else [edge / s for edge, s in zip(edges, spacing, strict=True)]
+
+
+def _times(values: list[float] | tuple[int, ...]) -> str:
+    return " x ".join(f"{value:.3g}" for value in values)

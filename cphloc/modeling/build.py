@@ -1,0 +1,128 @@
+"""From a recipe to a model; the only place where one stage's levels are wired into the next."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from cphloc.errors import InputError, Problem
+from cphloc.modeling.model import Model
+from cphloc.recipe.recipe import Block, Recipe, load
+from cphloc.registry import catalogue
+from cphloc.structures.levels import Levels
+
+_STARTING_WEIGHTS = ("pretrained", "weights")
+"""Arguments of backbones that would read or fetch weights; a check leaves them out."""
+
+
+class BuildError(InputError):
+    """A component refuses its arguments or the levels it is given; ``path`` is its place in the recipe."""
+
+    def __init__(self, path: tuple[str, ...], message: str) -> None:
+        super().__init__(f"{'.'.join(path)}: {message}")
+        self.path = path
+        self.message = message
+
+
+def build(source: str | Path | Mapping[str, Any] | Recipe, overrides: Mapping[str, Any] | None = None) -> Model:
+    """Build the model of a recipe, with fresh weights.
+
+    Args:
+        source: a recipe file, the name of a shipped recipe, a mapping, or a `Recipe`.
+        overrides: values by dotted key, ``{"model.backbone.widths": [16, 32, 64]}``.
+
+    Raises:
+        RecipeError: with every problem of the recipe.
+        BuildError: a component does not fit the one before it.
+
+    >>> build("unet3d-hippocampus", {"model.backbone.widths": [4, 8]}).multiple
+    (2, 2, 2)
+    """
+    return build_model(source if isinstance(source, Recipe) and not overrides else load(source, overrides))
+
+
+def build_model(recipe: Recipe) -> Model:
+    """Build the model of a valid recipe: backbone, neck and heads, each told the levels of the stage before."""
+    blocks, dims = recipe.model, recipe.dims
+    backbone = _component(
+        "backbone", blocks.backbone, ("model", "backbone"), in_channels=len(recipe.channels), dims=dims
+    )
+    neck = blocks.neck and _component("neck", blocks.neck, ("model", "neck"), levels=backbone.levels, dims=dims)
+    levels: Levels = (neck or backbone).levels
+    heads = {
+        name: _component("head", block, ("model", "heads", name), levels=levels, dims=dims)
+        for name, block in blocks.heads.items()
+    }
+    return Model(backbone, neck, heads, blocks.weights)
+
+
+def check(recipe: Recipe) -> list[Problem]:
+    """Build the model without any memory for weights and push an empty patch through it.
+
+    Returns:
+        what does not fit, at the line of the recipe that says it; nothing where everything does.
+    """
+    try:
+        model = blueprint(recipe)
+    except BuildError as error:
+        return [problem_at(recipe, error.path, error.message, "change this block, or the one before it")]
+    patch = recipe.data.patch
+    if patch is None:
+        return []
+    return _check_patch(recipe, model, patch) or _check_forward(recipe, model, patch)
+
+
+def blueprint(recipe: Recipe) -> Model:
+    """The model of a recipe on the meta device: shapes without memory, and nothing read or fetched."""
+    backbone = recipe.model.backbone
+    stated = {key: value for key, value in backbone.args.items() if key not in _STARTING_WEIGHTS}
+    blocks = recipe.model.model_copy(update={"backbone": Block(type=backbone.type, **stated)})
+    with torch.device("meta"):
+        return build_model(recipe.model_copy(update={"model": blocks}))
+
+
+def _check_patch(recipe: Recipe, model: Model, patch: list[int]) -> list[Problem]:
+    fitting = [-(-n // m) * m for n, m in zip(patch, model.multiple, strict=True)]
+    if fitting == patch:
+        return []
+    what = f"{patch} is no multiple of the model's stride {list(model.multiple)}"
+    return [problem_at(recipe, ("data", "patch"), what, f"use {fitting}, or fewer strided stages")]
+
+
+def _check_forward(recipe: Recipe, model: Model, patch: list[int]) -> list[Problem]:
+    try:
+        model.eval().raws(torch.empty(1, len(recipe.channels), *patch, device="meta"))
+    except (RuntimeError, ValueError) as error:
+        what = f"a patch of {patch} does not go through: {str(error).splitlines()[0]}"
+        return [problem_at(recipe, ("data", "patch"), what, "use a larger patch or a smaller stride")]
+    return []
+
+
+def problem_at(recipe: Recipe, path: tuple[str, ...], what: str, fix: str) -> Problem:
+    """A problem at the line of the recipe that wrote ``path``."""
+    node = recipe.tree.get(path)
+    return Problem(str(node.where) if node else recipe.name, ".".join(path), what, fix)
+
+
+def _component(kind: str, block: Block, path: tuple[str, ...], **wired: Any) -> nn.Module:
+    """Instantiate a block: its own arguments, nested losses built first, and whatever of ``wired`` it asks for."""
+    made = catalogue.resolve(kind, block.type)
+    wanted = inspect.signature(made).parameters
+    args = {key: _nested(key, value) for key, value in block.args.items()}
+    try:
+        return made(**args, **{key: value for key, value in wired.items() if key in wanted})
+    except InputError as error:
+        raise BuildError(path, f"{kind} '{block.type}': {error}") from error
+
+
+def _nested(key: str, value: Any) -> Any:
+    """Build the loss that a head's ``loss`` or ``*_loss`` argument names."""
+    if (key == "loss" or key.endswith("_loss")) and isinstance(value, Mapping):
+        args = {name: argument for name, argument in value.items() if name != "type"}
+        return catalogue.resolve("loss", value["type"])(**args)
+    return value

@@ -1,0 +1,116 @@
+"""What a recipe's model is like, before any weight exists: levels, receptive fields, size, work and memory."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from cphloc.errors import InputError
+from cphloc.modeling.build import blueprint
+from cphloc.modeling.model import Model
+from cphloc.ops.receptive_field import ReceptiveField, receptive_fields
+from cphloc.recipe.recipe import Recipe
+from cphloc.structures.levels import Level
+
+
+@dataclass(frozen=True)
+class Described:
+    """Facts about a model.
+
+    Args:
+        levels: ``(stage, level, receptive field per axis)`` of the backbone's and the neck's pyramid.
+        parameters: by part: ``backbone``, ``neck`` and each head.
+        patch: input size ``(*S)`` that work and memory are given for.
+        multiply_adds: of one forward pass of one patch.
+        activation_mb: float32 outputs of all layers for one patch, which a training step keeps.
+    """
+
+    levels: tuple[tuple[str, Level, tuple[ReceptiveField, ...]], ...]
+    parameters: dict[str, int]
+    patch: tuple[int, ...]
+    multiply_adds: int
+    activation_mb: float
+
+    def to_plain(self) -> dict[str, Any]:
+        """The facts as dicts and numbers; an unlimited receptive field is ``null``."""
+        return {
+            "levels": [
+                {
+                    "stage": stage,
+                    "channels": level.channels,
+                    "stride": list(level.stride),
+                    "receptive_field": [None if math.isinf(f.size) else int(f.size) for f in fields],
+                    "cells": list(level.size(self.patch)),
+                }
+                for stage, level, fields in self.levels
+            ],
+            "parameters": self.parameters | {"total": sum(self.parameters.values())},
+            "patch": list(self.patch),
+            "multiply_adds": self.multiply_adds,
+            "activation_mb": self.activation_mb,
+        }
+
+
+def describe(recipe: Recipe) -> Described:
+    """Measure the model of a recipe on the meta device.
+
+    Raises:
+        InputError: the recipe states no patch, so there is no size to measure for.
+        BuildError: a component does not fit the one before it.
+    """
+    if recipe.data.patch is None:
+        msg = f"recipe '{recipe.name}' has no data.patch; state one, for work and memory depend on it"
+        raise InputError(msg)
+    model, patch, channels = blueprint(recipe).eval(), tuple(recipe.data.patch), len(recipe.channels)
+    image = torch.empty(1, channels, *patch, device="meta")
+    with FlopCounterMode(display=False) as flops, _Activations(model) as activations, torch.no_grad():
+        model.raws(image)
+    parts = {"backbone": model.backbone, "neck": model.neck} | dict(model.heads)
+    return Described(
+        levels=tuple(_levels(model, channels, patch)),
+        parameters={name: _parameters(part) for name, part in parts.items() if part is not None},
+        patch=patch,
+        multiply_adds=flops.get_total_flops() // 2,
+        activation_mb=activations.bytes / 1e6,
+    )
+
+
+def _levels(model: Model, channels: int, patch: tuple[int, ...]) -> list[tuple[str, Level, tuple[ReceptiveField, ...]]]:
+    stages = [("backbone", model.backbone)]
+    if model.neck is not None:
+        stages.append(("neck", nn.Sequential(model.backbone, model.neck)))
+    found = []
+    for name, stage in stages:
+        levels = (model.backbone if name == "backbone" else model.neck).levels
+        fields = receptive_fields(stage, channels, patch)
+        found += [(name, level, field) for level, field in zip(levels, fields, strict=True)]
+    return found
+
+
+def _parameters(part: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in part.parameters())
+
+
+class _Activations:
+    """Adds up the outputs of all layers that have no layers inside."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.bytes = 0
+        self.leaves = [module for module in model.modules() if not list(module.children())]
+
+    def __enter__(self) -> _Activations:
+        self.hooks = [leaf.register_forward_hook(self._note) for leaf in self.leaves]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for hook in self.hooks:
+            hook.remove()
+
+    def _note(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            self.bytes += 4 * output.numel()

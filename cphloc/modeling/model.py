@@ -1,0 +1,118 @@
+"""A whole model: backbone, neck, and any number of heads on one pyramid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cphloc.ops.layers import fit
+from cphloc.ops.targets import Detections, Prediction, Targets
+from cphloc.structures.levels import Levels
+
+
+class Model(nn.Module):
+    """Backbone, neck and heads put together.
+
+    Args:
+        backbone: gives a pyramid; see ``registry/backbone``.
+        neck: refines the pyramid, or ``None``.
+        heads: heads by name; all read the same pyramid.
+        weights: weight of each head's loss, default 1.
+
+    An image of any size may be given: it is edge-padded at the far end to a multiple of the coarsest stride, and what
+    comes out is cropped back.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        neck: nn.Module | None,
+        heads: Mapping[str, nn.Module],
+        weights: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.neck = neck
+        self.heads = nn.ModuleDict(heads)
+        self.weights = {name: float((weights or {}).get(name, 1.0)) for name in heads}
+
+    @property
+    def levels(self) -> Levels:
+        """The pyramid the heads read."""
+        return (self.neck or self.backbone).levels
+
+    @property
+    def multiple(self) -> tuple[int, ...]:
+        """Per axis, the number of voxels that image sizes are padded to a multiple of."""
+        strides = [level.stride for level in (*self.backbone.levels, *self.levels)]
+        return tuple(max(axis) for axis in zip(*strides, strict=True))
+
+    def forward(self, x: Tensor) -> Any:
+        """Raw output of the only head (logits ``(N, K + 1, *S)`` for a mask head), else a dict by head name.
+
+        Args:
+            x: ``(N, C, *S)`` images as the preprocessing gives them.
+        """
+        raws = self.raws(x)
+        return next(iter(raws.values())) if len(raws) == 1 else raws
+
+    def raws(self, x: Tensor) -> dict[str, Any]:
+        """Raw output of every head by name."""
+        size = tuple(x.shape[2:])
+        padded = tuple(-(-n // m) * m for n, m in zip(size, self.multiple, strict=True))
+        pyramid = self.backbone(fit(x, padded))
+        if self.neck is not None:
+            pyramid = self.neck(pyramid)
+        return {name: _crop(head(pyramid), padded, size) for name, head in self.heads.items()}
+
+    def loss(self, raws: Mapping[str, Any], targets: Targets) -> dict[str, Tensor]:
+        """Every head's losses as ``head/name``, and their weighted sum as ``loss``.
+
+        Args:
+            raws: what `raws` gave.
+            targets: annotations of the batch; a head ignores the cases that lack its rung.
+        """
+        parts: dict[str, Tensor] = {}
+        total = 0.0
+        for name, head in self.heads.items():
+            for part, value in head.loss(raws[name], targets).items():
+                parts[f"{name}/{part}"] = value
+                total = total + self.weights[name] * value
+        return {"loss": total, **parts}
+
+    def decode(self, raws: Mapping[str, Any], size: tuple[int, ...]) -> dict[str, Prediction]:
+        """Predictions of every head; boxes are clipped to the image of ``size`` voxels."""
+        return {name: _clip(head.decode(raws[name]), size) for name, head in self.heads.items()}
+
+
+def _crop(raw: Any, padded: tuple[int, ...], size: tuple[int, ...]) -> Any:
+    """Cut dense outputs at full resolution back to the image; everything else stays as it is."""
+    if padded == size:
+        return raw
+    if isinstance(raw, Tensor):
+        dense = raw.dim() == len(size) + 2 and tuple(raw.shape[2:]) == padded
+        return raw[(..., *(slice(n) for n in size))] if dense else raw
+    if isinstance(raw, Mapping):
+        return {key: _crop(value, padded, size) for key, value in raw.items()}
+    if isinstance(raw, tuple | list):
+        cropped = [_crop(value, padded, size) for value in raw]
+        return type(raw)(*cropped) if hasattr(raw, "_fields") else type(raw)(cropped)
+    return raw
+
+
+def _clip(prediction: Prediction, size: tuple[int, ...]) -> Prediction:
+    if prediction.detections is None:
+        return prediction
+    return replace(prediction, detections=[_clip_boxes(found, size) for found in prediction.detections])
+
+
+def _clip_boxes(found: Detections, size: tuple[int, ...]) -> Detections:
+    dims = len(size)
+    far = torch.tensor(size * 2, dtype=found.boxes.dtype, device=found.boxes.device)
+    boxes = torch.minimum(found.boxes.clamp(min=0), far)
+    inside = (boxes[:, dims:] > boxes[:, :dims]).all(dim=1)
+    return Detections(boxes[inside], found.scores[inside], found.classes[inside])

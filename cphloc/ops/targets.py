@@ -1,0 +1,126 @@
+"""What flows between data, model and heads: targets in, predictions out.
+
+A batch mixes cases of every rung. Whatever a case lacks is marked in a ``has_*`` vector, and a head leaves those rows
+out of its loss altogether, so they contribute exactly zero gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cphloc.structures.annotation import Annotation
+
+
+@dataclass
+class Targets:
+    """Annotations of a batch of N images of size ``(*S)``, already completed down the ladder.
+
+    Args:
+        masks: ``(N, *S)`` int64; 0 background, 1..K classes, 255 not annotated.
+        has_mask: ``(N,)`` bool.
+        boxes: N tensors ``(n, 2 D)`` float32, edge coordinates ``[lo..., hi...]`` in array-axis order.
+        box_classes: N tensors ``(n,)`` int64, 1..K.
+        has_boxes: ``(N,)`` bool; true with zero boxes says "no object here".
+        regions: ``(N, *S)`` float32 in [0, 1]: union of the boxes where there are boxes, else the coarse region.
+        has_region: ``(N,)`` bool.
+        labels: ``(N, K)`` float32; 1 present, 0 absent, NaN unknown.
+        has_label: ``(N,)`` bool.
+    """
+
+    masks: Tensor
+    has_mask: Tensor
+    boxes: list[Tensor]
+    box_classes: list[Tensor]
+    has_boxes: Tensor
+    regions: Tensor
+    has_region: Tensor
+    labels: Tensor
+    has_label: Tensor
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """``(*S)`` of the images."""
+        return tuple(self.masks.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.masks)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Targets:
+        """Copy on ``device``."""
+        moved = {}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            many = isinstance(value, list)
+            moved[f.name] = (
+                [v.to(device, non_blocking=non_blocking) for v in value]
+                if many
+                else value.to(device, non_blocking=non_blocking)
+            )
+        return replace(self, **moved)
+
+    @classmethod
+    def collate(cls, annotations: Sequence[Annotation], size: tuple[int, ...], classes: int) -> Targets:
+        """Stack the annotations of images that all have ``size`` voxels, completing each down the ladder first."""
+        done = [a.completed(size, classes) for a in annotations]
+        no_boxes = np.zeros((0, 2 * len(size)), np.float32)
+        return cls(
+            masks=_stack([a.mask for a in done], np.zeros(size, np.int64)),
+            has_mask=torch.tensor([a.mask is not None for a in done]),
+            boxes=[_tensor(a.boxes, no_boxes) for a in done],
+            box_classes=[_tensor(a.box_classes, np.zeros(0, np.int64)) for a in done],
+            has_boxes=torch.tensor([a.boxes is not None for a in done]),
+            regions=_stack([a.region for a in done], np.zeros(size, np.float32)),
+            has_region=torch.tensor([a.region is not None for a in done]),
+            labels=_stack([a.label for a in done], np.full(classes, np.nan, np.float32)),
+            has_label=torch.tensor([a.label is not None for a in done]),
+        )
+
+
+@dataclass
+class Detections:
+    """Boxes found in one image.
+
+    Args:
+        boxes: ``(n, 2 D)`` float32, edge coordinates ``[lo..., hi...]`` in array-axis order.
+        scores: ``(n,)`` float32 in [0, 1], falling.
+        classes: ``(n,)`` int64, 1..K.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    classes: Tensor
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+@dataclass
+class Prediction:
+    """What one head says about a batch of N images; fields it does not predict are ``None``.
+
+    Args:
+        mask_probabilities: ``(N, K + 1, *S)``, background first, summing to 1 over classes.
+        detections: one `Detections` per image.
+        attention: ``(N, *S')`` on the head's own grid, summing to 1 over each image.
+        label_probabilities: ``(N, K)`` in [0, 1].
+        extra: further named outputs of the head, such as yearly risk ``(N, years)``.
+    """
+
+    mask_probabilities: Tensor | None = None
+    detections: list[Detections] | None = None
+    attention: Tensor | None = None
+    label_probabilities: Tensor | None = None
+    extra: dict[str, Tensor] = field(default_factory=dict)
+
+
+def _tensor(value: np.ndarray | None, default: np.ndarray) -> Tensor:
+    return torch.as_tensor(np.ascontiguousarray(default if value is None else value).astype(default.dtype, copy=False))
+
+
+def _stack(values: Sequence[np.ndarray | None], default: np.ndarray) -> Tensor:
+    return torch.stack([_tensor(v, default) for v in values])

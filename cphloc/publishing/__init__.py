@@ -1,0 +1,1 @@
+"""A run becomes a published entry: checks, frozen weights, card and page."""

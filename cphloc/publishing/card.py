@@ -1,0 +1,222 @@
+"""``card.md``: an entry's page for people, generated from ``entry.yaml`` so that the two can never disagree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from cphloc.metrics.direction import DESCRIPTIVE, lower_is_better
+from cphloc.publishing.glossary import explained
+from cphloc.zoo.entry import Calibration, Entry, Metric
+
+CASES_FILE = "cases.csv"
+PICTURES_FOLDER = "pictures"
+
+_CAPTIONS = {
+    "test-worst": "The test case it does worst on, with the expert's annotation",
+    "test-median": "A test case of middling result",
+    "test-best": "The test case it does best on",
+    "worst": "The validation case it does worst on, with the expert's annotation",
+    "median": "A validation case of middling result",
+    "best": "The validation case it does best on",
+    "test-precision-recall": "Precision against recall on the test split",
+    "test-froc": "Sensitivity against false positives an image on the test split",
+    "test-roc": "Sensitivity against specificity on the test split",
+    "test-reliability": "Stated probabilities against observed frequencies on the test split",
+    "curves": "Losses and validation metrics over the training",
+}
+
+
+def card(entry: Entry) -> str:
+    """The model card as Markdown (after Mitchell et al. 2019, Model Cards for Model Reporting, arXiv:1810.03993)."""
+    sections = {
+        "Intended use": entry.intended_use,
+        "Limits": _bullets(entry.limits),
+        "Results": _results(entry),
+        "Pictures": _pictures(entry),
+        "Input and output": _table(("", ""), _input_and_output(entry)),
+        "Data": _table(("", ""), _data(entry)),
+        "Cost": _table(("", ""), _cost(entry)),
+        "How to use": _code("python", ["import cphloc", *_usage(entry)]) + "\n\n" + _code("sh", _commands(entry)),
+        "How to reproduce": _reproduce(entry),
+        "How to cite": f"{entry.name} {entry.version}, cphloc model zoo. Data: {entry.data.citation}",
+        "Changes": entry.changelog
+        + (f"\n\nWorse than the version before, because: {entry.because}" * bool(entry.because)),
+    }
+    body = (f"## {title}\n\n{text}\n" for title, text in sections.items() if text)
+    return "\n".join([f"# {entry.name} {entry.version}\n", f"{entry.summary}\n", *body])
+
+
+def stated(metric: Metric) -> str:
+    """A metric with its interval, as text.
+
+    >>> stated(Metric(value=0.891, low=0.88, high=0.9, n=40))
+    '0.891 [0.880, 0.900]'
+    """
+    if metric.n == 0:
+        return "undefined"
+    return f"{_number(metric.value)} [{_number(metric.low)}, {_number(metric.high)}]"
+
+
+def beats(entry: Entry, name: str) -> bool | None:
+    """Whether a metric is better than the baseline's with intervals apart; ``None`` where that cannot be said."""
+    ours, other = entry.evaluation.metrics[name], entry.baseline.metrics.get(name)
+    if name in DESCRIPTIVE or other is None or not (ours.n and other.n):
+        return None
+    return ours.high < other.low if lower_is_better(name) else ours.low > other.high
+
+
+def verdict(entry: Entry) -> str:
+    """Whether the model beats the baseline with intervals apart: in the headline metric, then in the others."""
+    name, _ = entry.headline
+    found = {metric: beats(entry, metric) for metric in entry.evaluation.metrics}
+    if found[name] is None:
+        first = f"The baseline reports no '{name}', so whether the model beats it is not known."
+    elif found[name]:
+        first = f"It beats the baseline in {name}, with intervals apart."
+    else:
+        first = f"**It does not beat the baseline in {name} with intervals apart.**"
+    better = [metric for metric, beaten in found.items() if beaten and metric != name]
+    level = [metric for metric, beaten in found.items() if beaten is False and metric != name]
+    too, neither = (" too", "") if found[name] else ("", " either" if found[name] is False else "")
+    rest = [f"Better{too}: {', '.join(better)}."] if better else []
+    return " ".join([first, *rest, *([f"Not better{neither}: {', '.join(level)}."] if level else [])])
+
+
+def _results(entry: Entry) -> str:
+    evaluation, baseline = entry.evaluation, entry.baseline
+    said = {True: "yes", False: "no", None: ""}
+    rows = [
+        (name, stated(m), _beside(baseline.metrics, name), said[beats(entry, name)], _cases(m))
+        for name, m in evaluation.metrics.items()
+    ]
+    rows[0] = (f"**{entry.headline[0]}**", *rows[0][1:])
+    text = (
+        f"On the {len(evaluation.cases)} cases of the {evaluation.split} split, which training never saw, with 95 % "
+        f"bootstrap intervals by patient. The baseline never looks at the image: {baseline.name}. {verdict(entry)}"
+    )
+    parts = [text, _table(("metric", entry.name, "baseline", "better", "cases"), rows)]
+    if evaluation.per_class:
+        names = list(dict.fromkeys(name for table in evaluation.per_class.values() for name in table))
+        parts.append(_table(("class", *names), _per_class(entry, names)))
+    if entry.calibration is not None:
+        parts.append(_calibration(entry.calibration))
+    if CASES_FILE in entry.files:
+        parts.append(f"Every case by itself: [{CASES_FILE}]({CASES_FILE}).")
+    parts.append(_bullets(f"{name}: {meaning}" for name, meaning in explained(evaluation.metrics).items()))
+    return "\n\n".join(part for part in parts if part)
+
+
+def _per_class(entry: Entry, names: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Every class, and below it its baseline."""
+    for class_name, table in entry.evaluation.per_class.items():
+        yield class_name, *(_beside(table, name) for name in names)
+        other = entry.baseline.per_class.get(class_name)
+        if other:
+            yield f"{class_name}, baseline", *(_beside(other, name) for name in names)
+
+
+def _beside(table: Mapping[str, Metric], name: str) -> str:
+    return stated(table[name]) if name in table else ""
+
+
+def _calibration(found: Calibration) -> str:
+    return (
+        f"Probabilities are calibrated by a temperature of {found.temperature:.2f}, fitted on the {found.split} split. "
+        f"Calibration error on the test split before: {stated(found.ece_before)}, after: {stated(found.ece_after)}."
+    )
+
+
+def pictures(entry: Entry) -> list[str]:
+    """Files of the pictures, the failures first."""
+    found = [f for f in entry.files if f.startswith(f"{PICTURES_FOLDER}/") and f.endswith(".png")]
+    known = list(_CAPTIONS)
+    return sorted(found, key=lambda f: (known.index(_title(f)) if _title(f) in known else len(known), f))
+
+
+def _pictures(entry: Entry) -> str:
+    """Each picture under what it shows."""
+    return "\n\n".join(f"{_CAPTIONS.get(_title(f), _title(f))}:\n\n![{_title(f)}]({f})" for f in pictures(entry))
+
+
+def _title(picture: str) -> str:
+    return picture.rpartition("/")[2].removesuffix(".png")
+
+
+def _input_and_output(entry: Entry) -> Iterable[Sequence[str]]:
+    spacing = "the image's own" if entry.spacing_mm is None else " x ".join(f"{s:g}" for s in entry.spacing_mm) + " mm"
+    yield "task", f"{entry.task}, {entry.dims}-D"
+    yield "modality", ", ".join(entry.modality)
+    yield "channels", ", ".join(entry.channels)
+    yield "works at", spacing
+    yield "intensity", _plain(entry.intensity)
+    yield "classes", ", ".join(f"{number} {name}" for number, name in entry.classes.items())
+
+
+def _data(entry: Entry) -> Iterable[Sequence[str]]:
+    data = entry.data
+    yield "data set", f"[{data.name}]({data.url})" if data.url else data.name
+    yield "licence", data.licence
+    yield "cases", ", ".join(f"{count} {split}" for split, count in data.splits.items())
+    yield "fingerprint", f"`{data.fingerprint}`"
+    yield "citation", data.citation
+
+
+def _cost(entry: Entry) -> Iterable[Sequence[str]]:
+    yield "parameters", f"{entry.size.parameters:,}"
+    yield "weights", f"{entry.weights.bytes / 1e6:.1f} MB, {entry.weights.precision}"
+    yield "memory", f"{entry.size.peak_ram_mb:,.0f} MB at most"
+    yield "time", f"{entry.speed.ms_per_case:,.0f} ms a case on {entry.speed.device}"
+
+
+def _usage(entry: Entry) -> list[str]:
+    sample = "scan.nii.gz" if entry.dims == 3 else "image.png"
+    source = f'"{sample}"' if len(entry.channels) == 1 else f"{{name: ... for name in {entry.channels}}}"
+    return [f'model = cphloc.load("{entry}")', f"result = model.predict({source})", 'result.save("out/")']
+
+
+def _commands(entry: Entry) -> list[str]:
+    sample = "scan.nii.gz" if entry.dims == 3 else "image.png"
+    inputs = sample if len(entry.channels) == 1 else ",".join(f"{name}={name}.nii.gz" for name in entry.channels)
+    serve = f"mlflow models serve -m models:/{entry.name}/latest --env-manager local"
+    return [f"cphloc predict {entry} {inputs} --out out", f"{serve}  # the request: python -m pydoc cphloc.zoo.served"]
+
+
+def _reproduce(entry: Entry) -> str:
+    origin = entry.origin
+    commit = f"commit `{origin.git_commit}`" if origin.git_commit else "an installed cphloc"
+    versions = ", ".join(f"{name} {version}" for name, version in origin.packages.items())
+    text = (
+        f"Made by {commit}, seed {origin.seed}, run `{origin.run}`"
+        + (f", MLflow run `{origin.mlflow_run}`" if origin.mlflow_run else "")
+        + f", with {versions}. Published on {origin.published}."
+    )
+    commands = ["cphloc train recipe.yaml", f"cphloc verify {entry} --metrics"]
+    return f"{text}\n\n{_code('sh', commands)}"
+
+
+def _cases(metric: Metric) -> str:
+    return f"{metric.n}" + (f" ({metric.n_undefined} undefined)" if metric.n_undefined else "")
+
+
+def _number(value: float | None) -> str:
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, Mapping):
+        rest = ", ".join(f"{k} {v}" for k, v in value.items() if k != "type")
+        return f"{value.get('type', '')} ({rest})" if rest else str(value.get("type", ""))
+    return "; ".join(map(_plain, value)) if isinstance(value, list) else str(value)
+
+
+def _bullets(sentences: Iterable[str]) -> str:
+    return "\n".join(f"- {sentence}" for sentence in sentences)
+
+
+def _code(language: str, lines: Iterable[str]) -> str:
+    return "\n".join([f"```{language}", *lines, "```"])
+
+
+def _table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [heading, ["---"] * len(heading), *rows]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)

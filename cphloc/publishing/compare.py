@@ -1,0 +1,133 @@
+"""Entries and runs side by side, on the test cases they share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cphloc.errors import InputError, NotFoundError
+from cphloc.publishing.card import CASES_FILE
+from cphloc.publishing.checks import read_rows
+from cphloc.zoo.entries import find_entry
+from cphloc.zoo.entry import is_undefined
+from cphloc.zoo.names import ENTRY_FILE
+
+if TYPE_CHECKING:
+    from cphloc.metrics.bootstrap import Difference
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One of the things compared: its metrics by the names they have in MLflow, and its values by case."""
+
+    name: str
+    metrics: Mapping[str, Mapping[str, Any]]
+    rows: Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One metric: its value in each source, ``None`` where that has none, and the last minus the first, paired."""
+
+    metric: str
+    values: list[Mapping[str, Any] | None]
+    difference: Difference | None
+
+
+def compare(sources: Sequence[str | Path], split: str = "test") -> tuple[list[Compared], list[Line]]:
+    """Compare entries and evaluated runs.
+
+    Args:
+        sources: two or more entries or runs.
+        split: what the runs were evaluated on.
+
+    Returns:
+        the sources, and one line per metric that any of them has, under its name in MLflow: ``test/dice``,
+        ``test/dice/tumour``, ``speed/ms_per_case``.
+
+    Raises:
+        NotFoundError: no such entry or run.
+        InputError: fewer than two sources, or a run that was not evaluated.
+    """
+    if len(sources) < 2:
+        msg = f"a comparison needs two entries or runs, got {len(sources)}"
+        raise InputError(msg)
+    found = [measured(source, split) for source in sources]
+    names = dict.fromkeys(name for one in found for name in one.metrics)
+    prefix = f"{split}/"
+    return found, [
+        Line(n, [one.metrics.get(n) for one in found], _difference(n.removeprefix(prefix), found[-1], found[0]))
+        for n in names
+    ]
+
+
+def measured(source: str | Path, split: str = "test") -> Compared:
+    """What an entry or an evaluated run scored.
+
+    Raises:
+        NotFoundError: neither an entry nor a run.
+        InputError: a run that was not evaluated on ``split``.
+    """
+    from cphloc.tracking.run import Run
+
+    if (Path(source) / ENTRY_FILE).is_file():
+        return _of_entry(source)
+    try:
+        run = Run.open(source)
+    except NotFoundError as no_run:
+        try:
+            return _of_entry(source)
+        except NotFoundError as no_entry:
+            msg = f"'{source}' is neither a run ({no_run}) nor an entry ({no_entry})"
+            raise NotFoundError(msg) from None
+    table, rows = (run.folder / f"evaluation-{split}.{suffix}" for suffix in ("json", "csv"))
+    if not (table.is_file() and rows.is_file()):
+        msg = f"run '{run.id}' was not evaluated: run 'cphloc evaluate {source} --split {split}' first"
+        raise InputError(msg)
+    facts = json.loads(table.read_text(encoding="utf-8"))
+    costs = {
+        "speed/ms_per_case": facts["speed"]["ms_per_case"],
+        "size/params_m": run.metrics.get("size/params_m"),
+        "size/peak_ram_mb": facts["speed"]["peak_ram_mb"],
+    }
+    return Compared(run.id, _named(split, facts["metrics"], facts["per_class"], costs), read_rows(rows))
+
+
+def _of_entry(source: str | Path) -> Compared:
+    found = find_entry(source)
+    entry = found.entry
+    of_all, per_class = (entry.evaluation.model_dump(include={part})[part] for part in ("metrics", "per_class"))
+    costs = {
+        "speed/ms_per_case": entry.speed.ms_per_case,
+        "size/params_m": entry.size.parameters / 1e6,
+        "size/peak_ram_mb": entry.size.peak_ram_mb,
+    }
+    rows = read_rows(found.path(CASES_FILE)) if CASES_FILE in entry.files else {}
+    return Compared(str(found), _named(entry.evaluation.split, of_all, per_class, costs), rows)
+
+
+def _named(
+    split: str, of_all: Mapping[str, Any], per_class: Mapping[str, Mapping[str, Any]], costs: Mapping[str, Any]
+) -> dict[str, Mapping[str, Any]]:
+    """Everything measured under the names of the MLflow summary runs; what no case defines is left out."""
+    tables = {"": of_all, **{f"/{name}": table for name, table in per_class.items()}}
+    named = {f"{split}/{metric}{c}": found for c, table in tables.items() for metric, found in table.items()}
+    defined = {name: found for name, found in named.items() if not is_undefined(found)}
+    return defined | {name: {"value": value} for name, value in costs.items() if value is not None}
+
+
+def _difference(metric: str, last: Compared, first: Compared) -> Difference | None:
+    """Paired by case and resampled by patient; ``None`` for a metric that no case has by itself."""
+    from cphloc.metrics.bootstrap import paired_difference
+
+    shared = sorted(
+        c for c in last.rows.keys() & first.rows.keys() if metric in last.rows[c] and metric in first.rows[c]
+    )
+    if not shared:
+        return None
+    patients = [last.rows[case].get("patient", case) for case in shared]
+    values = ([float(one.rows[case][metric]) for case in shared] for one in (last, first))
+    return paired_difference(*values, groups=patients)

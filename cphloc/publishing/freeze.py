@@ -1,0 +1,297 @@
+"""Write every file of a new entry into a folder, and make sure that it loads and predicts what the run predicted."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import safetensors.torch
+from packaging.version import Version
+from pydantic import ValidationError
+from torch import Tensor
+
+import cphloc
+from cphloc.errors import InputError, NotFoundError, did_you_mean
+from cphloc.inference.localization import Localization
+from cphloc.inference.localizer import Localizer
+from cphloc.publishing import sample as samples
+from cphloc.publishing.card import CASES_FILE, PICTURES_FOLDER, card
+from cphloc.publishing.verify import check_sample
+from cphloc.recipe import recipe as recipes
+from cphloc.recipe.recipe import Recipe
+from cphloc.zoo.entries import Listing, cached_path
+from cphloc.zoo.entry import Entry, Weights, as_undefined, file_of, is_undefined
+from cphloc.zoo.load import model_of, open_listing
+from cphloc.zoo.names import CARD_FILE, ENTRY_FILE, RECIPE_FILE, WEIGHTS_FILE
+from cphloc.zoo.weights import halved
+
+if TYPE_CHECKING:
+    from cphloc.data.case import Case
+    from cphloc.publishing.material import Material
+    from cphloc.registry.card import Card
+
+PICTURE_BYTES = 400_000
+TRIED_SAMPLES = 5
+
+
+def freeze(
+    folder: Path,
+    material: Material,
+    name: str,
+    version: str,
+    because: str | None = None,
+    sample: str | None = None,
+    urls: Sequence[str] = (),
+    most_bytes: int | None = None,
+) -> Entry:
+    """Write an entry into the empty ``folder``; see `cphloc.publishing.publish.publish` for the rest.
+
+    Weights are stored in half precision, or in full where half precision would change what the sample shows.
+    Weights of more than ``most_bytes`` are not put there but into the cache, and the entry names their ``urls``.
+
+    Raises:
+        InputError: the entry would not be valid, would not predict what the run predicts, or its weights are too large.
+        NotFoundError: no such sample case.
+    """
+    recipe = entry_recipe(material.run.recipe)
+    (folder / RECIPE_FILE).write_text(recipe.to_yaml(), encoding="utf-8")
+    shutil.copyfile(material.rows, folder / CASES_FILE)
+    _copy_pictures(material.run.folder / "pictures", folder / PICTURES_FOLDER)
+    weights = run_weights(material.run.folder)
+    localizer = _localizer(recipe, weights, material)
+    case, result = _write_sample(folder / samples.SAMPLE_FOLDER, localizer, _candidates(material, sample))
+    small = halved(weights)
+    found = _predict(_localizer(recipe, small, material), case)
+    changed = samples.differences(samples.facts_of(result), result.masks, found)
+    precision = "float32" if changed else "float16"
+    _write_weights(folder / WEIGHTS_FILE, weights if changed else small)
+    facts = _facts(material, localizer, name, version, because)
+    facts["weights"] = _weights(folder, precision, urls, most_bytes)
+    entry = _entry(facts, folder, localizer)
+    localizer = open_listing(Listing(name, version, folder), "cpu")
+    differing = check_sample(Listing(name, version, folder), localizer)
+    if differing:
+        msg = f"{name}@{version} does not predict what its run predicts: {'; '.join(differing)}"
+        raise InputError(msg)
+    return entry
+
+
+def entry_recipe(recipe: Recipe) -> Recipe:
+    """The recipe as an entry stores it: nothing to download, nothing of this machine, no start from other weights."""
+    plain = _without_downloads(recipe.to_plain())
+    return recipes.load({**plain, "data": {**plain["data"], "root": None}, "from": None, "freeze": []})
+
+
+def run_weights(folder: Path) -> dict[str, Tensor]:
+    """The weights that a run found best."""
+    from cphloc.training import checkpoint
+
+    return checkpoint.load(folder / checkpoint.BEST)[0]
+
+
+def _without_downloads(value: Any) -> Any:
+    """Plain data in which no component starts from weights of its own: `load` is about to replace them."""
+    if isinstance(value, list):
+        return [_without_downloads(inner) for inner in value]
+    if not isinstance(value, Mapping):
+        return value
+    kept = {key: _without_downloads(inner) for key, inner in value.items()}
+    start = {"pretrained": False} if "pretrained" in kept else {}
+    return kept | start | ({"weights": None} if isinstance(kept.get("weights"), str) else {})
+
+
+def _copy_pictures(source: Path, target: Path) -> None:
+    """Pictures small enough to travel with every copy of the zoo; test cases instead of validation cases.
+
+    256 colours each: they look the same and take a third of the bytes.
+    """
+    from PIL import Image
+
+    pictures = [p for p in sorted(source.glob("*.png")) if p.stat().st_size <= PICTURE_BYTES]
+    pictures = [p for p in pictures if not (source / f"test-{p.name}").is_file() and not p.name.startswith("val-")]
+    if pictures:
+        target.mkdir()
+    for picture in pictures:
+        with Image.open(picture) as colours:
+            colours.convert("RGB").quantize(256).save(target / picture.name, optimize=True)
+
+
+def _candidates(material: Material, sample: str | None) -> list[Case]:
+    """Cases that may become the sample: the one named, else test cases from small files to large."""
+    evaluated = set(material.evaluation["cases"])
+    cases = {case.id: case for case in material.dataset.cases("test") if case.id in evaluated}
+    if sample is None:
+        return sorted(cases.values(), key=lambda case: sum(image.stat().st_size for image in case.images))
+    if sample not in cases:
+        msg = f"no evaluated test case '{sample}'; {did_you_mean(sample, cases) or 'cases.csv names them'}"
+        raise NotFoundError(msg)
+    return [cases[sample]]
+
+
+def _write_sample(folder: Path, localizer: Localizer, candidates: Sequence[Case]) -> tuple[Case, Localization]:
+    """Write the first case in which something is found, as predicted in full precision."""
+    results = []
+    for case in candidates[:TRIED_SAMPLES]:
+        results.append((case, _predict(localizer, case)))
+        if _finds_something(results[-1][1]):
+            break
+    case, result = results[-1] if _finds_something(results[-1][1]) else results[0]
+    folder.mkdir()
+    inputs = samples.copy_inputs(case.images, localizer.recipe.channels, folder)
+    samples.write_expected(folder, case.id, inputs, case.spacing_mm, result)
+    return case, result
+
+
+def _predict(localizer: Localizer, case: Case) -> Localization:
+    images = case.images
+    source = images[0] if len(images) == 1 else dict(zip(localizer.recipe.channels, images, strict=True))
+    return localizer.predict(source, spacing_mm=case.spacing_mm)
+
+
+def _finds_something(result: Localization) -> bool:
+    masked = result.masks is not None and result.masks.any()
+    return bool(masked or result.boxes or (result.masks is None and result.boxes is None))
+
+
+def _localizer(recipe: Recipe, weights: Mapping[str, Tensor], material: Material) -> Localizer:
+    """The model as it was evaluated, its calibration included."""
+    localizer = Localizer(model_of(recipe, weights, str(material.run.folder)), recipe)
+    calibration = material.evaluation.get("calibration")
+    localizer.temperature = calibration["temperature"] if calibration else 1.0
+    return localizer
+
+
+def _write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
+    safetensors.torch.save_file({name: value.contiguous() for name, value in weights.items()}, path)
+    path.chmod(0o644)  # safetensors writes for its owner alone
+
+
+def _weights(folder: Path, precision: str, urls: Sequence[str], most_bytes: int | None) -> dict[str, Any]:
+    """What the entry says of its weights; those too large to ship lie at a URL and, for now, in the cache."""
+    weights = folder / WEIGHTS_FILE
+    file = file_of(weights)
+    stored = WEIGHTS_FILE
+    if most_bytes is not None and file.bytes > most_bytes:
+        if not urls:
+            room = f"{max(most_bytes, 0) / 1e6:.1f} MB may ship with cphloc"
+            msg = (
+                f"the weights have {file.bytes / 1e6:.1f} MB and {room}; "
+                "say with --url where they will lie, publish --to a zoo of your own, or make the model smaller"
+            )
+            raise InputError(msg)
+        kept = cached_path(file)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(weights, kept)
+        stored = None
+    return Weights(file=stored, urls=list(urls), precision=precision, **dict(file)).model_dump()
+
+
+def _facts(material: Material, localizer: Localizer, name: str, version: str, because: str | None) -> dict[str, Any]:
+    """What ``entry.yaml`` says, but for its files."""
+    recipe, evaluation, facts = localizer.recipe, dict(material.evaluation), material.facts
+    speed, about = evaluation["speed"], material.about
+    first = recipe.headline
+    return {
+        "name": name,
+        "version": version,
+        "summary": about.summary,
+        "task": recipe.task,
+        "dims": recipe.dims,
+        "modality": modalities_of(material.source, recipe.channels),
+        "classes": localizer.classes,
+        "channels": list(recipe.channels),
+        "spacing_mm": recipe.data.spacing_mm,
+        "intensity": recipe.to_plain()["data"]["intensity"],
+        "evaluation": {"split": evaluation["split"], "cases": evaluation["cases"], **_measured(evaluation, first)},
+        "baseline": {"name": evaluation["baseline"]["name"], **_measured(evaluation["baseline"], first)},
+        "calibration": evaluation.get("calibration"),
+        "data": _data_facts(material),
+        "size": {
+            "parameters": sum(p.numel() for p in localizer.model.parameters()),
+            "peak_ram_mb": float(speed["peak_ram_mb"]),
+        },
+        "speed": {"ms_per_case": float(speed["ms_per_case"]), "device": speed.get("device") or facts["device"]},
+        "origin": {
+            "run": material.run.id,
+            "git_commit": facts.get("git_commit") or None,
+            "seed": facts["seed"],
+            "packages": facts["packages"],
+            "mlflow_run": _mlflow_run(material.run.folder),
+            "published": datetime.now(UTC).date().isoformat(),
+        },
+        "intended_use": about.intended_use,
+        "limits": list(about.limits),
+        "changelog": about.changelog,
+        "because": because,
+        "requires_cphloc": f">={cphloc.__version__},<{Version(cphloc.__version__).major + 1}",
+    }
+
+
+def _measured(table: Mapping[str, Any], first: str) -> dict[str, Any]:
+    """Metrics of an evaluation or baseline, headline first; NaN, which YAML readers disagree about, becomes null."""
+
+    def plain(metrics: Mapping[str, Any]) -> dict[str, Any]:
+        ordered = sorted(metrics.items(), key=lambda item: item[0] != first)
+        return {name: as_undefined(m) if is_undefined(m) else m for name, m in ordered}
+
+    per_class = {name: plain(metrics) for name, metrics in (table.get("per_class") or {}).items()}
+    return {"metrics": plain(table["metrics"]), "per_class": per_class}
+
+
+def modalities_of(source: Card, channels: Sequence[str]) -> list[str]:
+    """Of the channels that the model reads, where the data set says which is which; else all of the data set."""
+    all_of_set = _listed(source.modality)
+    if len(all_of_set) != len(source.channels or ()):
+        return all_of_set
+    by_channel = dict(zip(source.channels, all_of_set, strict=True))
+    return list(dict.fromkeys(by_channel[channel] for channel in channels))
+
+
+def _data_facts(material: Material) -> dict[str, Any]:
+    source = material.source
+    return {
+        "name": source.name,
+        "licence": source.licence,
+        "citation": "; ".join(_listed(source.citation)),
+        "url": next(iter(_listed(source.url)), None),
+        "fingerprint": material.facts["data_fingerprint"],
+        "splits": {split: len(material.dataset.cases(split)) for split in ("train", "val", "test")},
+    }
+
+
+def _entry(facts: dict[str, Any], folder: Path, localizer: Localizer) -> Entry:
+    """Pin the files, write the card and ``entry.yaml``.
+
+    The card shows the entry and the entry pins the card, so the card is written from an entry that does not pin it yet.
+    """
+    pinned = {
+        path.relative_to(folder).as_posix(): file_of(path).model_dump()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != WEIGHTS_FILE
+    }
+    try:
+        entry = Entry.model_validate({**facts, "files": pinned})
+        (folder / CARD_FILE).write_text(card(entry), encoding="utf-8")
+        entry = Entry.model_validate(
+            {**facts, "files": {**pinned, CARD_FILE: file_of(folder / CARD_FILE).model_dump()}}
+        )
+    except ValidationError as error:
+        lines = [
+            f"  - {'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()
+        ]
+        raise InputError("\n".join(["the entry would not be valid:", *lines])) from None
+    (folder / ENTRY_FILE).write_text(entry.to_yaml(), encoding="utf-8")
+    return entry
+
+
+def _mlflow_run(folder: Path) -> str | None:
+    state = folder / "tracking.json"
+    return json.loads(state.read_text(encoding="utf-8"))["run_id"] if state.is_file() else None
+
+
+def _listed(words: Any) -> list[str]:
+    return [words] if isinstance(words, str) else list(words or ())

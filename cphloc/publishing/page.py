@@ -1,0 +1,223 @@
+"""A zoo as one HTML page: a tile and a card for each entry, and a table to sort and filter. It needs no network."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from html import escape
+from pathlib import Path
+from urllib.parse import quote
+
+from cphloc.metrics.direction import lower_is_better
+from cphloc.paths import atomic
+from cphloc.publishing.card import beats, card, pictures, stated, verdict
+from cphloc.publishing.glossary import explained
+from cphloc.zoo.entries import Listing, list_entries
+
+PAGE_FILE = "index.html"
+
+
+def zoo_page(folder: str | Path, path: str | Path | None = None) -> Path:
+    """Write the page of a zoo folder, and return its path.
+
+    Args:
+        folder: the zoo; the page shows the pictures that lie there.
+        path: where to write; by default ``index.html`` beside the entries.
+
+    Raises:
+        RecipeError: with the mistakes of an entry that cannot be read.
+    """
+    folder = Path(folder)
+    path = folder / PAGE_FILE if path is None else Path(path)
+    entries = list_entries(all_versions=True, zoos=[str(folder)])
+    base = Path(os.path.relpath(folder.resolve(), path.resolve().parent)).as_posix()
+    with atomic(path) as temporary:
+        temporary.write_text(page(entries, "" if base == "." else f"{quote(base)}/"), encoding="utf-8")
+    return path
+
+
+def page(entries: list[Listing], base: str = "") -> str:
+    """The page of these entries as HTML.
+
+    Args:
+        entries: what it shows.
+        base: the zoo's folder as links name it, with a slash at the end.
+    """
+    metrics = list(dict.fromkeys(name for e in entries for name in e.entry.evaluation.metrics))
+    heads = "".join(_head(*head) for head in _heads(metrics))
+    style, script = (Path(__file__).with_name(f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
+    parts = {
+        "tiles": "\n".join(_tile(listing, base) for listing in entries),
+        "rows": "\n".join(_row(listing, metrics) for listing in entries),
+        "cards": "\n".join(_card(listing, base) for listing in entries),
+    }
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="data:,">
+<title>cphloc zoo</title>
+<style>
+{style}</style>
+</head>
+<body>
+<h1>cphloc zoo</h1>
+<p class="lead">Published models for localization and segmentation in medical imaging. Every number is measured on the
+test split, with a 95 % bootstrap interval by patient; green beats its baseline with intervals apart.</p>
+<form>
+<label>Search <input name="words" type="search" placeholder="tumour, CC BY, unet3d"></label>
+{_choice("task", (e.entry.task for e in entries))}
+{_choice("dims", (f"{e.entry.dims}-D" for e in entries))}
+{_choice("modality", (m for e in entries for m in e.entry.modality))}
+<span class="lead"><output id="shown">{len(entries)}</output> of {len(entries)} versions</span>
+</form>
+<div class="tiles">
+{parts["tiles"]}
+</div>
+<h2>Numbers</h2>
+<p class="lead">Click a heading to sort, best first; point at it for what it means.</p>
+<div class="scroll"><table id="entries">
+<thead><tr>{heads}</tr></thead>
+<tbody>
+{parts["rows"]}
+</tbody>
+</table></div>
+<h2>Cards</h2>
+{parts["cards"]}
+<script>
+{script}</script>
+</body>
+</html>
+"""
+
+
+def _choice(name: str, values: Iterable[str]) -> str:
+    options = "".join(f"<option>{escape(value)}</option>" for value in sorted(set(values)))
+    title = name.capitalize()
+    return f'<label>{title} <select name="{name}"><option value="">any</option>{options}</select></label>'
+
+
+def _heads(metrics: Iterable[str]) -> Iterator[tuple[str, str, bool, bool]]:
+    """Titles of the columns with their meaning, whether they are numbers, and whether a large one is best."""
+    yield from ((title, "", False, False) for title in ("entry", "task", "dims", "modality", "data", "licence"))
+    meanings = explained(metrics)
+    yield from ((name, meanings.get(name, ""), True, not lower_is_better(name)) for name in metrics)
+    yield from ((title, "", True, False) for title in ("parameters", "MB", "ms a case"))
+
+
+def _head(title: str, meaning: str, number: bool, large_is_best: bool) -> str:
+    best = "descending" if large_is_best else "ascending"
+    kind = ' class="number"' if number else ""
+    button = f'<button type="button" title="{escape(meaning)}">{escape(title)}</button>'
+    return f'<th scope="col"{kind} data-best="{best}">{button}</th>'
+
+
+def _row(listing: Listing, metrics: Iterable[str]) -> str:
+    entry = listing.entry
+    facts = (entry.task, f"{entry.dims}-D", ", ".join(entry.modality), entry.data.name, entry.data.licence)
+    cells = [f'<td data-value="{listing}"><a href="#{_anchor(listing)}">{listing}</a></td>']
+    cells += [f"<td>{escape(fact)}</td>" for fact in facts]
+    cells += [_metric(listing, name) for name in metrics]
+    for value, text in (
+        (entry.size.parameters, f"{entry.size.parameters / 1e6:.2f} M"),
+        (entry.weights.bytes, f"{entry.weights.bytes / 1e6:.1f}"),
+        (entry.speed.ms_per_case, f"{entry.speed.ms_per_case:,.0f}"),
+    ):
+        cells.append(f'<td class="number" data-value="{value}">{text}</td>')
+    keys = {"task": entry.task, "dims": f"{entry.dims}-D", "modality": "|".join(entry.modality)}
+    filters = "".join(f' data-{key}="{escape(value)}"' for key, value in keys.items())
+    return f'<tr data-entry="{_anchor(listing)}"{filters}>{"".join(cells)}</tr>'
+
+
+def _metric(listing: Listing, name: str) -> str:
+    """A value with its interval below it."""
+    found = listing.entry.evaluation.metrics.get(name)
+    if found is None or not found.n:
+        return '<td class="number" data-value=""></td>'
+    value, _, interval = stated(found).partition(" ")
+    kind = {True: ' class="good"', False: ' class="bad"', None: ""}[beats(listing.entry, name)]
+    text = f'<span{kind}>{value}</span><br><span class="small">{interval}</span>'
+    return f'<td class="number" data-value="{found.value}">{text}</td>'
+
+
+def _tile(listing: Listing, base: str) -> str:
+    """What an entry is, its headline number beside the baseline's, and a picture."""
+    entry = listing.entry
+    name, found = entry.headline
+    value, _, interval = stated(found).partition(" ")
+    other = entry.baseline.metrics.get(name)
+    kind = {True: "good", False: "bad", None: ""}[beats(entry, name)]
+    shown = sorted(pictures(entry), key=lambda file: "median" not in file)
+    source = f"{base}{listing.name}/{listing.version}/{quote(shown[0])}" if shown else ""
+    image = f'<img loading="lazy" alt="a result of {listing}" src="{source}">' if shown else ""
+    beside = f"; baseline {stated(other)}" if other is not None else ""
+    about = f"{entry.task}, {entry.dims}-D, {', '.join(entry.modality)}"
+    return (
+        f'<a class="tile" data-entry="{_anchor(listing)}" href="#{_anchor(listing)}">{image}<div>'
+        f'<strong>{listing}</strong><p class="small">{escape(about)}</p><p>{escape(entry.summary)}</p>'
+        f'<p><span class="big {kind}">{value}</span> {escape(name)}</p>'
+        f'<p class="small">{interval}{beside}</p></div></a>'
+    )
+
+
+def _card(listing: Listing, base: str) -> str:
+    entry = listing.entry
+    body = html_of(card(entry).partition("\n")[2], f"{base}{listing.name}/{listing.version}/")
+    title = f"{listing}: {escape(entry.summary)}"
+    hint = escape(verdict(entry).replace("*", ""))
+    anchor = _anchor(listing)
+    opening = f'<details id="{anchor}" data-entry="{anchor}"><summary title="{hint}">{title}</summary>'
+    return f"{opening}\n{body}\n</details>"
+
+
+def _anchor(listing: Listing) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", f"entry-{listing}")
+
+
+def html_of(markdown: str, base: str) -> str:
+    """The Markdown that `cphloc.publishing.card.card` writes, as HTML; everything people wrote in it is escaped.
+
+    Args:
+        markdown: blocks between blank lines: headings, paragraphs, lists, tables and fenced code; in them pictures,
+            links, bold and code.
+        base: folder that links are relative to, with a slash at the end.
+
+    >>> html_of("- a **b** & c", "")
+    '<ul><li>a <strong>b</strong> &amp; c</li></ul>'
+    """
+    return "\n".join(_block(block.strip("\n"), base) for block in re.split(r"\n{2,}", markdown.strip()))
+
+
+def _block(block: str, base: str) -> str:
+    lines = block.split("\n")
+    if block.startswith("```"):
+        return f"<pre><code>{escape(chr(10).join(lines[1:-1]))}</code></pre>"
+    if block.startswith("## "):
+        return f"<h3>{_inline(block[3:], base)}</h3>"
+    if block.startswith("- "):
+        return "<ul>" + "".join(f"<li>{_inline(line[2:], base)}</li>" for line in lines) + "</ul>"
+    if block.startswith("| "):
+        rows = "".join(_table_row(n, line, base) for n, line in enumerate(lines) if n != 1)
+        return f'<div class="scroll"><table>{rows}</table></div>'
+    return f"<p>{_inline(' '.join(lines), base)}</p>"
+
+
+def _table_row(number: int, line: str, base: str) -> str:
+    cells = [cell.replace("\\|", "|").strip() for cell in re.split(r"(?<!\\)\|", line.strip())[1:-1]]
+    kind = "td" if number else "th"
+    if not any(cells):
+        return ""
+    return "<tr>" + "".join(f"<{kind}>{_inline(cell, base)}</{kind}>" for cell in cells) + "</tr>"
+
+
+def _inline(text: str, base: str) -> str:
+    def target(url: str) -> str:
+        return url if re.match(r"(?:https?|s3|hf|file)://", url) else base + url
+
+    text = escape(text)
+    text = re.sub(r"!\[([^]]*)\]\(([^)]+)\)", lambda m: f'<img alt="{m[1]}" loading="lazy" src="{target(m[2])}">', text)
+    text = re.sub(r"\[([^]]+)\]\(([^)]+)\)", lambda m: f'<a href="{target(m[2])}">{m[1]}</a>', text)
+    text = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", text)
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", text)

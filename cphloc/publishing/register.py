@@ -1,0 +1,57 @@
+"""Tell MLflow about published entries, so that anyone can compare them in its UI."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cphloc.metrics.bootstrap import Interval
+from cphloc.metrics.summary import tracking_metrics
+from cphloc.tracking import tracker
+from cphloc.tracking.record import flat
+from cphloc.zoo.entries import list_entries
+from cphloc.zoo.entry import Entry
+
+_PARAMS = ("name", "version", "task", "dims", "modality", "classes", "channels", "spacing_mm", "intensity", "data")
+
+
+def register_entry(entry: Entry, folder: Path) -> str:
+    """Give a published version its summary run in the zoo's experiment and a version in the model registry.
+
+    Returns:
+        id of the summary run.
+
+    Raises:
+        CphlocError: MLflow cannot be reached.
+    """
+    facts = entry.name, entry.version, entry.summary
+    return tracker.register_entry(tracker.PublishedVersion(*facts, _params(entry), _metrics(entry), folder))
+
+
+def register_zoo(folder: str | Path) -> list[str]:
+    """Give every version in a zoo folder its summary run and its version in the model registry, where it lacks them.
+
+    Returns:
+        the versions, oldest first.
+
+    Raises:
+        CphlocError: MLflow cannot be reached.
+    """
+    listed = list_entries(all_versions=True, zoos=[str(folder)])
+    for listing in reversed(listed):  # MLflow counts versions in the order they come, and the last one is `latest`
+        register_entry(listing.entry, Path(listing.place))
+    return [str(listing) for listing in reversed(listed)]
+
+
+def _params(entry: Entry) -> dict[str, str]:
+    plain = entry.model_dump(mode="json")
+    params = flat({key: plain[key] for key in _PARAMS} | plain["origin"])
+    return {**params, "recipe_sha256": entry.files["recipe.yaml"].sha256}
+
+
+def _metrics(entry: Entry) -> dict[str, float]:
+    tables = {"": entry.evaluation.metrics, **{f"/{c}": t for c, t in entry.evaluation.per_class.items()}}
+    every = {f"{name}{of_class}": m for of_class, table in tables.items() for name, m in table.items()}
+    measured = {name: Interval(m.value, m.low, m.high, m.n, m.n_undefined) for name, m in every.items() if m.n}
+    metrics = tracking_metrics(measured, entry.evaluation.split)
+    metrics |= {"speed/ms_per_case": entry.speed.ms_per_case, "size/peak_ram_mb": entry.size.peak_ram_mb}
+    return {**metrics, "size/params_m": entry.size.parameters / 1e6}

@@ -1,0 +1,153 @@
+"""An entry's sample: a small real input and what the model says about it, so that every copy of it can check itself."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cphloc.errors import DataError
+from cphloc.inference.localization import Box, Localization
+
+SAMPLE_FOLDER = "sample"
+EXPECTED_FILE = "expected.json"
+MASK_FILE = "expected_mask.npz"
+
+MASK_TOLERANCE = 0.01
+"""Share of the voxels in either mask that may differ."""
+SCORE_TOLERANCE = 0.02
+"""How far probabilities and box scores may be apart."""
+BOX_IOU = 0.9
+"""Overlap from which boxes count as the same."""
+CERTAIN_SCORE = 0.3
+"""Boxes below this score are not compared: rounding decides whether they appear at all."""
+ATTENTION_TOLERANCE = 0.05
+"""How far attention may be apart, relative to its maximum."""
+ATTENTION_CELLS = 16
+"""Attention is compared on a grid of at most this many cells per axis."""
+
+
+def copy_inputs(images: Sequence[Path], channels: Sequence[str], folder: Path) -> dict[str, str]:
+    """Copy the images of a case into a sample folder.
+
+    Returns:
+        file name by channel; by ``image`` where one file holds every channel.
+    """
+    names = channels if len(images) == len(channels) else ["image"]
+    copied = {}
+    for name, image in zip(names, images, strict=True):
+        copied[name] = name + "".join(image.suffixes[-2:] if image.suffix == ".gz" else image.suffixes[-1:])
+        shutil.copyfile(image, folder / copied[name])
+    return copied
+
+
+def write_expected(
+    folder: Path, case: str, inputs: Mapping[str, str], spacing_mm: Sequence[float] | None, result: Localization
+) -> None:
+    """Write what ``result`` says about the inputs that `copy_inputs` placed in ``folder``."""
+    facts = {"case": case, "inputs": dict(inputs), "spacing_mm": spacing_mm and list(spacing_mm), **facts_of(result)}
+    (folder / EXPECTED_FILE).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    if result.masks is not None:
+        np.savez_compressed(folder / MASK_FILE, mask=result.masks)
+
+
+def read_expected(facts_path: Path, mask_path: Path | None) -> tuple[dict[str, Any], np.ndarray | None]:
+    """Facts and mask of a sample.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    try:
+        facts = json.loads(facts_path.read_text(encoding="utf-8"))
+        if mask_path is None:
+            return facts, None
+        with np.load(mask_path, allow_pickle=False) as arrays:
+            return facts, arrays["mask"]
+    except (OSError, ValueError, KeyError) as error:
+        msg = f"{facts_path.parent}: the sample cannot be read ({error}); download or publish the entry again"
+        raise DataError(msg) from None
+
+
+def source_of(facts: Mapping[str, Any], paths: Mapping[str, Path]) -> Any:
+    """What to give to ``predict``: one file, or one per channel."""
+    inputs = facts["inputs"]
+    by_channel = {name: paths[file] for name, file in inputs.items()}
+    return by_channel["image"] if list(by_channel) == ["image"] else by_channel
+
+
+def facts_of(result: Localization) -> dict[str, Any]:
+    """Everything in ``result`` but the mask, ready for JSON; attention thinned to a coarse grid."""
+    facts: dict[str, Any] = {"has_mask": result.masks is not None}
+    if result.boxes is not None:
+        facts["boxes"] = [{"name": b.name, "score": b.score, "voxels": list(b.voxels)} for b in result.boxes]
+    if result.probabilities is not None:
+        facts["probabilities"] = dict(result.probabilities)
+    if result.attention is not None:
+        facts["attention"] = [float(f"{value:.4g}") for value in _thinned(result.attention).ravel()]
+    return facts
+
+
+def differences(facts: Mapping[str, Any], mask: np.ndarray | None, result: Localization) -> list[str]:
+    """Where ``result`` is not what a sample expects, one sentence each; empty where all agrees within tolerance."""
+    found = facts_of(result)
+    kinds = ("boxes", "probabilities", "attention")
+    differing = [f"{kind} are expected" for kind in kinds if kind in facts and kind not in found]
+    differing += [f"{kind} were not expected" for kind in kinds if kind in found and kind not in facts]
+    if differing or facts["has_mask"] != found["has_mask"]:
+        return differing or [f"a mask is {'expected' if facts['has_mask'] else 'not expected'}"]
+    if mask is not None:
+        differing += _mask_differences(mask, result.masks)
+    for name, expected in facts.get("probabilities", {}).items():
+        value = found["probabilities"].get(name, math.nan)
+        if not abs(value - expected) <= SCORE_TOLERANCE:
+            differing.append(f"probability of {name} is {value:.4f}, {expected:.4f} is expected")
+    if "boxes" in facts:
+        differing += _box_differences([Box(mm=(), **b) for b in facts["boxes"]], result.boxes)
+    if "attention" in facts:
+        differing += _attention_differences(np.asarray(facts["attention"]), _thinned(result.attention).ravel())
+    return differing
+
+
+def _mask_differences(expected: np.ndarray, found: np.ndarray) -> list[str]:
+    if expected.shape != found.shape:
+        return [f"the mask has shape {found.shape}, {expected.shape} is expected"]
+    differing = int(np.count_nonzero(expected != found))
+    either = int(np.count_nonzero((expected > 0) | (found > 0)))
+    if differing <= MASK_TOLERANCE * either:
+        return []
+    return [f"{differing:,} of {either:,} mask voxels differ, {MASK_TOLERANCE:.0%} may"]
+
+
+def _box_differences(expected: Sequence[Box], found: Sequence[Box]) -> list[str]:
+    missing = [b for b in expected if b.score >= CERTAIN_SCORE and not any(_same(b, f) for f in found)]
+    extra = [f for f in found if f.score >= CERTAIN_SCORE + SCORE_TOLERANCE and not any(_same(f, b) for b in expected)]
+    said = [f"expected box {b.name} {b.score:.3f} at {[round(v, 1) for v in b.voxels]} is not found" for b in missing]
+    return said + [f"box {b.name} {b.score:.3f} at {[round(v, 1) for v in b.voxels]} is not expected" for b in extra]
+
+
+def _same(first: Box, second: Box) -> bool:
+    if first.name != second.name or abs(first.score - second.score) > SCORE_TOLERANCE:
+        return False
+    a, b = np.asarray(first.voxels), np.asarray(second.voxels)
+    dims = len(a) // 2
+    shared = np.prod(np.clip(np.minimum(a[dims:], b[dims:]) - np.maximum(a[:dims], b[:dims]), 0, None))
+    union = np.prod(a[dims:] - a[:dims]) + np.prod(b[dims:] - b[:dims]) - shared
+    return bool(shared >= BOX_IOU * union)
+
+
+def _attention_differences(expected: np.ndarray, found: np.ndarray) -> list[str]:
+    if expected.shape != found.shape:
+        return [f"attention has {found.size} cells, {expected.size} are expected"]
+    apart = float(np.abs(expected - found).max()) / max(float(expected.max()), 1e-12)
+    if apart <= ATTENTION_TOLERANCE:
+        return []
+    return [f"attention differs by {apart:.0%} of its maximum, {ATTENTION_TOLERANCE:.0%} may"]
+
+
+def _thinned(attention: np.ndarray) -> np.ndarray:
+    return attention[tuple(slice(None, None, max(1, -(-n // ATTENTION_CELLS))) for n in attention.shape)]

@@ -1,0 +1,1 @@
+"""A whole model as data: merge, blocks, checks, schema."""

@@ -1,0 +1,192 @@
+"""The blocks of a recipe: which component each names, and whether its arguments fit that component's signature."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from cphloc.config.nodes import KeyPath, Node, dotted, from_plain
+from cphloc.config.problems import Owner, problems_of
+from cphloc.config.signature import WIRED, Argument, arguments_of, parse_signature
+from cphloc.errors import InputError, NotFoundError, Problem, RecipeError
+from cphloc.registry import catalogue, kinds
+from cphloc.registry.card import Card
+
+
+class BlockAt(NamedTuple):
+    """A block of a recipe: the kind of component it must name, and where it stands."""
+
+    kind: str
+    path: KeyPath
+    node: Node
+
+
+def blocks(root: Node) -> Iterator[BlockAt]:
+    """Every block of a recipe, outer before inner; what is not a block is left to the recipe's schema."""
+    for kind, path in _places(root):
+        node = root.get(path)
+        if node is not None and isinstance(node.value, dict):
+            yield from _with_nested(BlockAt(kind, path, node))
+
+
+def expand_names(root: Node) -> None:
+    """Write ``schedule: poly`` as ``schedule: {type: poly}``, and intensities and losses likewise, in place."""
+    for kind, path in _places(root):
+        node = root.get(path)
+        if kind in ("schedule", "intensity") and node is not None:
+            _expand_name(node)
+    for block in list(blocks(root)):
+        for argument in _arguments(block):
+            if argument.component is not None and argument.name in block.node.children:
+                _expand_name(block.node.children[argument.name])
+
+
+def _expand_name(node: Node) -> None:
+    if isinstance(node.value, str):
+        node.value = {"type": Node(node.value, node.where, node.key_where)}
+
+
+def block_problems(root: Node, data_model: type[BaseModel]) -> list[Problem]:
+    """Check every block against the signature of the component it names."""
+    dims = root.get(("dims",))
+    found: list[Problem] = []
+    for block in blocks(root):
+        common = set(data_model.model_fields) if block.kind == "dataset" else {"type"}
+        found += check_block(block, root, dims.value if dims is not None else None, common)
+    return found
+
+
+def fill(root: Node, recipe_model: type[BaseModel], data_model: type[BaseModel]) -> None:
+    """Write the default of every argument that the recipe leaves out, in the order of the signature."""
+    plain = recipe_model.model_validate(root.plain).model_dump(by_alias=True)
+    _add_channels(root.get(("data",)))
+    _add_defaults(root, plain)
+    expand_names(root)
+    for block in blocks(root):
+        common = data_model.model_fields if block.kind == "dataset" else ()
+        card = catalogue.card(block.kind, block.node.value["type"].value)
+        stated = block.node.value
+        for argument in catalogue.arguments(card):
+            if argument.name not in common:
+                value = stated.pop(argument.name, None)
+                stated[argument.name] = value or from_plain(argument.default, f"default of {card.name}")
+
+
+def _places(root: Node) -> Iterator[tuple[str, KeyPath]]:
+    yield "dataset", ("data",)
+    intensity = root.get(("data", "intensity"))
+    if intensity is not None and isinstance(intensity.value, list):
+        yield from (("intensity", ("data", "intensity", i)) for i in intensity.children)
+    else:
+        yield "intensity", ("data", "intensity")
+    yield from (("transform", ("data", "augment", i)) for i in _keys(root, ("data", "augment")))
+    yield "backbone", ("model", "backbone")
+    yield "neck", ("model", "neck")
+    if not _is_text(root.get(("model", "heads", "type"))):
+        yield from (("head", ("model", "heads", key)) for key in _keys(root, ("model", "heads")))
+    yield "optimizer", ("train", "optimizer")
+    yield "schedule", ("train", "schedule")
+
+
+def _keys(root: Node, path: KeyPath) -> list[Any]:
+    node = root.get(path)
+    return list(node.children) if node is not None else []
+
+
+def _with_nested(block: BlockAt) -> Iterator[BlockAt]:
+    yield block
+    for argument in _arguments(block):
+        node = block.node.children.get(argument.name)
+        if argument.component is None or node is None:
+            continue
+        path = (*block.path, argument.name)
+        if isinstance(node.value, dict):
+            yield from _with_nested(BlockAt(argument.component, path, node))
+        elif isinstance(node.value, list):
+            for i, item in enumerate(node.value):
+                if isinstance(item.value, dict):
+                    yield from _with_nested(BlockAt(argument.component, (*path, i), item))
+
+
+def _arguments(block: BlockAt) -> list[Argument]:
+    """Arguments of the component a block names; none where it names no readable one, which `_check` reports."""
+    named = block.node.children.get("type")
+    try:
+        return catalogue.arguments(catalogue.card(block.kind, named.value)) if _is_text(named) else []
+    except InputError:
+        return []
+
+
+def check_block(block: BlockAt, root: Node, dims: Any, common: set[str]) -> Iterator[Problem]:
+    """Check one block against the signature of the component it names; keys in ``common`` are not its own."""
+    kind, path, node = block
+    named = node.children.get("type")
+    if not _is_text(named):
+        choices = f"one of the {kinds.plural(kind)}: {kinds.some(catalogue.cards(kind))}"
+        at = str(node.key_where if named is None else named.where)
+        what, fix = ("missing", f"add 'type:', {choices}") if named is None else ("not a name", f"give {choices}")
+        yield Problem(at, dotted((*path, "type")), what, fix)
+        return
+    at_type, type_path = str(named.where), dotted((*path, "type"))
+    try:
+        card = catalogue.card(kind, named.value)
+        model = arguments_model(card.import_, card.signature, frozenset(common))
+    except NotFoundError:
+        yield Problem(at_type, type_path, *catalogue.missing(kind, named.value))
+        return
+    except (RecipeError, InputError) as error:
+        yield Problem(at_type, type_path, f"the card of {kind} '{named.value}' is broken: {error}", "mend the card")
+        return
+    if dims in (2, 3) and dims not in card.dims:
+        what = f"the {kind} '{card.name}' works in {card.dims[0]}-D, and this recipe has dims: {dims}"
+        yield Problem(at_type, type_path, what, f"choose another: cphloc list {kinds.plural(kind)}")
+    stated = {key: child.plain for key, child in node.children.items() if key not in common}
+    try:
+        model.model_validate(stated, context={"dims": dims})
+    except ValidationError as error:
+        yield from problems_of(error, model, root, path, _owner(card, common - {"type"}))
+
+
+def _owner(card: Card, siblings: set[str]) -> Owner:
+    renamed = {old: f"it is now called '{new}': cphloc migrate" for old, new in card.renamed_arguments.items()}
+    wired = dict.fromkeys(WIRED, "remove it: the build works it out")
+    return Owner(f"{card.kind} '{card.name}'", tuple(sorted(siblings)), renamed | wired)
+
+
+@functools.cache
+def arguments_model(target: str | None, signature: str | None, common: frozenset[str]) -> type[BaseModel]:
+    """The pydantic model of a signature, without ``common`` names, which are checked elsewhere."""
+    arguments = arguments_of(target) if target else parse_signature(signature or "")
+    fields: dict[str, Any] = {
+        a.name: (a.annotation, Field(a.default, description=a.meaning)) for a in arguments if a.name not in common
+    }
+    config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
+    return create_model("Arguments", __config__=config, **fields)
+
+
+def _add_channels(data: Node) -> None:
+    """Where the recipe states no channels, those that the data set gives."""
+    card = catalogue.card("dataset", data.value["type"].value)
+    by_signature = next((a.default for a in catalogue.arguments(card) if a.name == "channels" and not a.required), None)
+    channels = by_signature or card.channels
+    if channels and data.get(("channels",)) is None:
+        data.value["channels"] = from_plain(channels, f"default of {card.name}")
+
+
+def _add_defaults(node: Node, plain: Any) -> None:
+    if isinstance(plain, dict) and isinstance(node.value, dict):
+        for key, value in plain.items():
+            if key in node.value:
+                _add_defaults(node.value[key], value)
+            else:
+                node.value[key] = from_plain(value, "default")
+    elif isinstance(plain, list) and isinstance(node.value, list):
+        for child, value in zip(node.value, plain, strict=True):
+            _add_defaults(child, value)
+
+
+def _is_text(node: Node | None) -> bool:
+    return node is not None and isinstance(node.value, str)

@@ -1,0 +1,191 @@
+"""Checks that need more than one block of a recipe, each a small function of the tree.
+
+A check yields nothing where what it needs is missing or wrong; other parts of the report say that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from cphloc.config.nodes import KeyPath, Node, dotted
+from cphloc.errors import InputError, Problem, did_you_mean
+from cphloc.recipe.blocks import BlockAt, blocks
+from cphloc.registry import catalogue
+from cphloc.registry.card import Card
+from cphloc.registry.timm_names import timm_names
+
+Check = Callable[[Node], Iterator[Problem]]
+_CHECKS: list[Check] = []
+
+_RUNGS = ("label", "region", "boxes", "mask")
+"""The supervision ladder, weakest first."""
+
+
+def cross_problems(root: Node) -> list[Problem]:
+    """Run every check of this file."""
+    return [problem for check in _CHECKS for problem in check(root)]
+
+
+def _check(function: Check) -> Check:
+    _CHECKS.append(function)
+    return function
+
+
+@_check
+def _one_value_per_axis(root: Node) -> Iterator[Problem]:
+    dims = _value(root, "dims")
+    for key in ("patch", "spacing_mm"):
+        node = root.get(("data", key))
+        if dims in (2, 3) and node is not None and isinstance(node.value, list) and len(node.value) != dims:
+            what = f"{len(node.value)} values for dims: {dims}"
+            order = "[height, width]" if dims == 2 else "[depth, height, width]"
+            yield _problem(node, ("data", key), what, f"give one an axis, {order}")
+
+
+@_check
+def _one_intensity_per_channel(root: Node) -> Iterator[Problem]:
+    channels, intensity = root.get(("data", "channels")), root.get(("data", "intensity"))
+    if channels is None or intensity is None:
+        return
+    if isinstance(channels.value, list) and isinstance(intensity.value, list):
+        expected, given = len(channels.value), len(intensity.value)
+        if expected != given:
+            what = f"{given} scalings for {expected} channels"
+            yield _problem(intensity, ("data", "intensity"), what, "give one a channel, or a single one for all")
+
+
+@_check
+def _classes_are_numbered_from_one(root: Node) -> Iterator[Problem]:
+    for block in _heads(root):
+        node = block.node.children.get("classes")
+        if node is None or not node.children:
+            continue
+        path, names = (*block.path, "classes"), [str(n.plain) for n in node.children.values()]
+        numbers = list(node.value) if isinstance(node.value, dict) else []
+        if all(isinstance(n, int) for n in numbers) and sorted(numbers) != list(range(1, len(numbers) + 1)):
+            fix = f"number the classes 1 to {len(numbers)}; 0 is the background"
+            yield _problem(node, path, f"class numbers {', '.join(map(str, numbers))}", fix)
+        if len(set(names)) < len(names):
+            twice = next(n for n in names if names.count(n) > 1)
+            yield _problem(node, path, f"the class '{twice}' twice", "give every class a name of its own")
+
+
+@_check
+def _classes_exist_in_the_data(root: Node) -> Iterator[Problem]:
+    card = _card(root, "dataset", ("data",))
+    if card is None:
+        return
+    stated = root.get(("data", "classes"))
+    declared = stated.plain if stated is not None else card.classes or []
+    known = list(declared.values()) if isinstance(declared, dict) else declared
+    for block in _heads(root):
+        classes = block.node.children.get("classes")
+        for key, node in (classes.children if classes is not None else {}).items():
+            if known and isinstance(node.value, str) and node.value not in known:
+                what = f"the data set '{card.name}' has no class '{node.value}'"
+                fix = did_you_mean(node.value, known) or f"its classes: {', '.join(known)}"
+                yield _problem(node, (*block.path, "classes", key), what, fix)
+
+
+@_check
+def _rung_is_available(root: Node) -> Iterator[Problem]:
+    data = _card(root, "dataset", ("data",))
+    available = [_RUNGS.index(r) for r in data.gives if r in _RUNGS] if data is not None else []
+    for block in _heads(root):
+        head = _card_of(block)
+        if not available or head is None or head.rung not in _RUNGS or _RUNGS.index(head.rung) <= max(available):
+            continue
+        what = f"the head '{head.name}' learns from {head.rung}, and '{data.name}' has {_RUNGS[max(available)]} at most"
+        yield _problem(block.node.children["type"], (*block.path, "type"), what, "choose another head or data set")
+
+
+@_check
+def _loss_fits_the_head(root: Node) -> Iterator[Problem]:
+    for block in _heads(root):
+        head, node = _card_of(block), block.node.children.get("loss")
+        if head is None or head.loss is None or node is None or not isinstance(node.value, dict):
+            continue
+        inner = BlockAt("loss", (*block.path, "loss"), node)
+        loss = _card_of(inner)
+        if loss is not None and loss.takes and head.loss not in loss.takes:
+            fitting = [name for name, c in catalogue.cards("loss").items() if head.loss in c.takes]
+            what = f"the loss '{loss.name}' takes {', '.join(loss.takes)}, and '{head.name}' gives {head.loss}"
+            fix = f"losses that fit: {', '.join(fitting) or 'none'}"
+            yield _problem(node.children["type"], (*inner.path, "type"), what, fix)
+
+
+@_check
+def _channels_exist_in_the_data(root: Node) -> Iterator[Problem]:
+    card, node = _card(root, "dataset", ("data",)), root.get(("data", "channels"))
+    if card is None or card.channels is None or node is None:
+        return
+    for index, channel in node.children.items():
+        if isinstance(channel.value, str) and channel.value not in card.channels:
+            what = f"the data set '{card.name}' has no channel '{channel.value}'"
+            fix = did_you_mean(channel.value, card.channels) or f"its channels: {', '.join(card.channels)}"
+            yield _problem(channel, ("data", "channels", index), what, fix)
+
+
+@_check
+def _channels_are_known(root: Node) -> Iterator[Problem]:
+    card, node = _card(root, "dataset", ("data",)), root.get(("data", "type"))
+    if card is None or node is None or _value(root, "data", "channels") or catalogue.channels(card):
+        return
+    what = f"how many channels your images have is not known: the data set '{card.name}' takes any"
+    yield _problem(node, ("data", "channels"), what, "write channels: [...], their names in order")
+
+
+@_check
+def _timm_has_the_model(root: Node) -> Iterator[Problem]:
+    named = root.get(("model", "backbone", "name"))
+    if _value(root, "model", "backbone", "type") == "timm" and named is not None and isinstance(named.value, str):
+        model = named.value.split(".")[0]
+        if model not in timm_names():
+            fix = did_you_mean(model, timm_names()) or "list them: cphloc list timm"
+            yield _problem(named, ("model", "backbone", "name"), f"timm has no model '{named.value}'", fix)
+
+
+@_check
+def _weights_name_heads(root: Node) -> Iterator[Problem]:
+    heads, weights = root.get(("model", "heads")), root.get(("model", "weights"))
+    if heads is None or weights is None:
+        return
+    names = [str(name) for name in heads.children]
+    for key, node in weights.children.items():
+        if key not in heads.children:
+            fix = did_you_mean(str(key), names) or f"heads: {', '.join(names)}"
+            yield Problem(str(node.key_where), dotted(("model", "weights", key)), f"no head '{key}'", fix)
+
+
+@_check
+def _warmup_is_shorter_than_training(root: Node) -> Iterator[Problem]:
+    node, steps = root.get(("train", "warmup_steps")), _value(root, "train", "steps")
+    if node is not None and isinstance(node.value, int) and isinstance(steps, int) and node.value > steps > 0:
+        yield _problem(node, ("train", "warmup_steps"), f"{node.value} of {steps} steps", "make it less than 'steps'")
+
+
+def _problem(node: Node, path: KeyPath, what: str, fix: str) -> Problem:
+    return Problem(str(node.where), dotted(path), what, fix)
+
+
+def _value(root: Node, *path: str) -> Any:
+    node = root.get(path)
+    return node.value if node is not None else None
+
+
+def _heads(root: Node) -> Iterator[BlockAt]:
+    return (block for block in blocks(root) if block.kind == "head")
+
+
+def _card(root: Node, kind: str, path: KeyPath) -> Card | None:
+    node = root.get(path)
+    return _card_of(BlockAt(kind, path, node)) if node is not None else None
+
+
+def _card_of(block: BlockAt) -> Card | None:
+    named = block.node.children.get("type")
+    try:
+        return catalogue.card(block.kind, named.value) if named is not None and isinstance(named.value, str) else None
+    except InputError:
+        return None

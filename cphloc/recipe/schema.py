@@ -1,0 +1,124 @@
+"""JSON Schema of recipes, so that editors complete and check them: names, arguments, types, ranges and meanings.
+
+Every value may also be a reference such as ``${data.patch}``, every mapping may have free ``x-`` keys, and a recipe
+that ``extends`` another may leave out anything; what is missing after merging is found by ``cphloc check``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cphloc.config.signature import Argument
+from cphloc.errors import InputError
+from cphloc.recipe.blocks import arguments_model
+from cphloc.recipe.recipe import Recipe
+from cphloc.registry import catalogue
+from cphloc.registry.card import Card
+from cphloc.registry.kinds import KINDS, TABLES
+from cphloc.registry.timm_names import timm_names
+
+Schema = dict[str, Any]
+
+_REFERENCE: Schema = {"type": "string", "pattern": r"^\$\{[^${}]+\}$"}
+_FREE_KEYS: Schema = {"^x-": {}}
+_SHORT = ("schedule", "intensity", "loss")
+"""Kinds that may be written as a name alone."""
+
+
+def recipe_schema() -> Schema:
+    """The schema as plain data, plug-ins included.
+
+    >>> recipe_schema()["properties"]["dims"]["anyOf"][0]["enum"]
+    [2, 3]
+    """
+    made = Recipe.model_json_schema(by_alias=True)
+    definitions = {name: _opened(d) for name, d in made.pop("$defs").items() if name not in ("Block", "Data")}
+    common = Recipe.model_fields["data"].annotation.model_json_schema()["properties"]
+    definitions |= {kind: _kind(kind, common if kind == "dataset" else {}) for kind in (*KINDS, *TABLES)}
+    definitions["ModelBlocks"]["properties"] |= {
+        "backbone": _ref("backbone"),
+        "neck": {"anyOf": [_ref("neck"), {"type": "null"}]},
+        "heads": {"type": "object", "additionalProperties": _ref("head"), "minProperties": 1},
+    }
+    definitions["Train"]["properties"] |= {"optimizer": _ref("optimizer"), "schedule": _ref("schedule")}
+    top, needed = _opened(made), made["required"]
+    top["properties"] |= {"data": _ref("dataset"), "extends": {"type": "string", "description": "recipe to start from"}}
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "cphloc recipe",
+        **top,
+        "if": {"required": ["extends"]},
+        "else": {"required": needed},
+        "$defs": definitions,
+    }
+
+
+def _kind(kind: str, common: Schema) -> Schema:
+    """Any component of a kind, and where it is allowed its bare name."""
+    found = catalogue.cards(kind)
+    choices = [_component(kind, found[name], common) for name in found]
+    if kind in _SHORT:
+        choices.append({"enum": list(found)})
+    return {"anyOf": [*choices, _REFERENCE]}
+
+
+def _component(kind: str, card: Card, common: Schema) -> Schema:
+    properties: Schema = {"type": {"const": card.name, "description": card.summary}}
+    properties |= {name: _or_reference(_with_kinds(s)) for name, s in common.items() if name != "type"}
+    try:
+        properties |= _arguments(card)
+    except InputError:
+        # The card of a broken plug-in must not take completion from everything else; `cphloc show` reports it.
+        return {"type": "object", "properties": properties}
+    closed = {"additionalProperties": False, "patternProperties": _FREE_KEYS}
+    return {"title": card.name, "description": card.summary, "type": "object", "properties": properties, **closed}
+
+
+def _arguments(card: Card) -> Schema:
+    model = arguments_model(card.import_, card.signature, frozenset())
+    schemas = model.model_json_schema()["properties"] if model.model_fields else {}
+    arguments = {a.name: a for a in catalogue.arguments(card)}
+    properties = {name: _or_reference(_argument(schema, arguments[name])) for name, schema in schemas.items()}
+    if (card.kind, card.name) == ("backbone", "timm"):
+        properties["name"] = {"anyOf": [{"enum": list(timm_names())}, {"type": "string"}]}
+    return properties
+
+
+def _argument(schema: Schema, argument: Argument) -> Schema:
+    if argument.component is None:
+        return schema
+    nested = [_ref(argument.component)] + ([] if argument.required else [{"type": "null"}])
+    return {"anyOf": nested, "description": argument.meaning}
+
+
+def _with_kinds(schema: Schema) -> Schema:
+    """A common field of ``data`` with its blocks named: augmentations and intensity schemes."""
+    if schema.get("title") == "Augment":
+        return schema | {"items": _ref("transform")}
+    if schema.get("title") == "Intensity":
+        one = _ref("intensity")
+        return {"anyOf": [one, {"type": "array", "items": one}], "description": schema["description"]}
+    return schema
+
+
+def _opened(schema: Schema) -> Schema:
+    """A model's schema that also takes references and free keys; it asks for nothing, since a parent may have it."""
+    properties = {name: _or_reference(_referring(s)) for name, s in schema["properties"].items()}
+    closed = {"additionalProperties": False, "patternProperties": _FREE_KEYS}
+    return {"type": "object", "properties": properties, **closed}
+
+
+def _or_reference(schema: Schema) -> Schema:
+    if "$ref" in schema:
+        return schema
+    about = {key: schema[key] for key in ("description", "default") if key in schema}
+    own = {key: value for key, value in schema.items() if key not in (*about, "title")}
+    return {"anyOf": [*own.get("anyOf", [own]), _REFERENCE], **about}
+
+
+def _referring(schema: Schema) -> Schema:
+    return {"$ref": schema["$ref"]} if "$ref" in schema else schema
+
+
+def _ref(name: str) -> Schema:
+    return {"$ref": f"#/$defs/{name}"}

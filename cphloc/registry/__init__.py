@@ -1,0 +1,1 @@
+"""What exists: cards of components and allow-listed names, by kind."""

@@ -1,0 +1,266 @@
+"""What exists: the cards of components, found without importing any of them.
+
+A card is ``<folder>/<kind>/<name>.yaml``, where the folder is the shipped ``registry``, one of ``CPHLOC_REGISTRY``, or
+the package that a plug-in names under the entry point group ``cphloc.registry``. Optimizers, schedules, intensity
+schemes and augmentations are short, so all of a kind stand in ``<folder>/<kind>.yaml``; those that are no classes of
+ours have a ``signature`` in place of ``import``.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cphloc import paths
+from cphloc.config import yamlio
+from cphloc.config.nodes import Node
+from cphloc.errors import InputError, MissingExtraError, NotFoundError, did_you_mean
+from cphloc.registry.kinds import KINDS, TABLES, article, plural, some
+
+if TYPE_CHECKING:
+    # Reading a card needs pydantic, and listing names must be quicker than its import.
+    from cphloc.config.signature import Argument
+    from cphloc.registry.card import Card
+
+PLUGIN_GROUP = "cphloc.registry"
+
+
+def cards(kind: str) -> Mapping[str, Card]:
+    """Cards of a kind by name, in alphabetical order; each is read when it is first used.
+
+    Raises:
+        InputError: there is no such kind, or two cards claim one name.
+    """
+    return _Cards(kind)
+
+
+def card(kind: str, name: str) -> Card:
+    """The card of one component.
+
+    Raises:
+        NotFoundError: there is none; the message says what was probably meant, or which plug-in has it.
+        RecipeError: the card is wrong; with all its problems.
+    """
+    found = cards(kind)
+    if name not in found:
+        raise NotFoundError("; ".join(missing(kind, name)))
+    return found[name]
+
+
+def summaries(kind: str) -> dict[str, str]:
+    """One line about every component of a kind, without reading the cards whole (10,000 take less than a second)."""
+    found = _Cards(kind)
+    return {name: found.summary(name) for name in found}
+
+
+def arguments(card: Card) -> list[Argument]:
+    """Arguments of a component, without the wired ones, from its class signature and without importing it.
+
+    Raises:
+        InputError: the class or its signature cannot be read.
+    """
+    from cphloc.config.signature import arguments_of, parse_signature
+
+    return list(arguments_of(card.import_) if card.import_ else parse_signature(card.signature or ""))
+
+
+def channels(card: Card) -> tuple[str, ...]:
+    """Image channels of a data set: those on its card, else the default of its argument; none where files decide."""
+    if card.channels:
+        return tuple(card.channels)
+    return next((tuple(a.default) for a in arguments(card) if a.name == "channels" and a.default), ())
+
+
+def resolve(kind: str, name: str) -> type:
+    """Import the class of a component.
+
+    Raises:
+        NotFoundError: no card has that name.
+        MissingExtraError: the card names an extra that is not installed.
+    """
+    found = card(kind, name)
+    if found.import_ is None:
+        msg = f"the {kind} '{name}' is an allow-listed name without a class"
+        raise InputError(msg)
+    module, class_name = found.import_.split(":")
+    try:
+        return getattr(importlib.import_module(module), class_name)
+    except ModuleNotFoundError as error:
+        if found.requires:
+            raise MissingExtraError(f"the {kind} '{name}'", found.requires) from error
+        raise
+
+
+def missing(kind: str, name: str) -> tuple[str, str]:
+    """Say why ``name`` is not a component of ``kind``, and what to do."""
+    names = cards(kind)
+    if (new := renamed(kind, name)) is not None:
+        return f"the {kind} '{name}' is now called '{new}'", f"write '{new}', or run: cphloc migrate"
+    for other in (*KINDS, *TABLES):
+        if other != kind and name in cards(other):
+            fix = did_you_mean(name, names) or f"{plural(kind)}: {some(names)}"
+            return f"'{name}' is {article(other)} {other}, not {article(kind)} {kind}", fix
+    for plugin, owned in _known_plugins().items():
+        if name in owned.get(kind, ()):
+            return f"the {kind} '{name}' is in plug-in '{plugin}', not installed", f"pip install {plugin}"
+    fix = did_you_mean(name, names) or f"{plural(kind)}: {some(names)}"
+    return f"unknown {kind} '{name}'", fix
+
+
+def renamed(kind: str, name: str) -> str | None:
+    """Today's name of a component that was called ``name``; ``None`` where none was. Few cards need to be read."""
+    found = _Cards(kind)
+    for new, path in found.files.items():
+        if b"renamed_from" in Path(path).read_bytes() and name in found[new].renamed_from and name not in found:
+            return new
+    return None
+
+
+class _Cards(Mapping[str, "Card"]):
+    """Names first; a card is read when it is asked for."""
+
+    def __init__(self, kind: str) -> None:
+        if kind not in (*KINDS, *TABLES):
+            msg = f"no kind '{kind}'; {did_you_mean(kind, (*KINDS, *TABLES)) or f'kinds: {some((*KINDS, *TABLES))}'}"
+            raise InputError(msg)
+        self.kind = kind
+        self._read = _read_card if kind in KINDS else _read_entry
+        self.files = _files(kind) if kind in KINDS else _entries(kind)
+
+    def __getitem__(self, name: str) -> Card:
+        return self._read(self.kind, name, self.files[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.files)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.files
+
+    def summary(self, name: str) -> str:
+        """The one line about a component: of a plain line without a parser, else without a check of the card."""
+        if self.kind in TABLES:
+            return _summary_of(_table(self.files[name])[name])
+        with open(self.files[name], "rb") as file:
+            line = _SUMMARY.search(file.read(4096))
+        try:
+            return line[1].decode() if line else _summary_of(yamlio.load(self.files[name]))
+        except (InputError, UnicodeDecodeError):
+            return "(broken card: see cphloc show)"
+
+
+def _summary_of(node: Node) -> str:
+    summary = node.get(("summary",))
+    return str(summary.value) if summary is not None else "(no summary)"
+
+
+_SUMMARY = re.compile(rb"^summary: +([A-Za-z0-9][^#\"':\n\r]*[^#\"':\n\r\s]) *\r?$", re.MULTILINE)
+
+
+def _folders() -> list[Path]:
+    return [*paths.registry_folders(), *_plugin_folders()]
+
+
+@functools.cache
+def _plugin_folders() -> list[Path]:
+    """Folders of cards of installed plug-ins; located, never imported."""
+    if not _any_plugin():
+        return []
+    from importlib.metadata import entry_points
+
+    folders = []
+    for point in entry_points(group=PLUGIN_GROUP):
+        top, *below = point.value.split(".")
+        try:
+            spec = importlib.util.find_spec(top)
+        except (ImportError, ValueError):
+            spec = None
+        if spec is None or not spec.submodule_search_locations:
+            msg = f"plug-in '{point.name}' names the package '{point.value}', which is not there; reinstall the plug-in"
+            raise InputError(msg)
+        folders += [Path(location).joinpath(*below) for location in spec.submodule_search_locations]
+    return folders
+
+
+def _any_plugin() -> bool:
+    """Whether an installed package mentions our entry points; ten times quicker than to parse all of theirs."""
+    marker = f"[{PLUGIN_GROUP}]".encode()
+    for folder in filter(os.path.isdir, sys.path):
+        for entry in os.scandir(folder):
+            points = os.path.join(entry.path, "entry_points.txt")
+            if entry.name.endswith((".dist-info", ".egg-info")) and os.path.isfile(points):
+                with open(points, "rb") as file:
+                    if marker in file.read():
+                        return True
+    return False
+
+
+def _files(kind: str) -> dict[str, str]:
+    """Card files of a kind by name."""
+    folders = [os.path.join(folder, kind) for folder in _folders()]
+    return _listed(kind, tuple((f, os.stat(f).st_mtime_ns) for f in folders if os.path.isdir(f)))
+
+
+@functools.lru_cache(maxsize=32)
+def _listed(kind: str, folders: tuple[tuple[str, int], ...]) -> dict[str, str]:
+    """Card files in ``folders``; with the time of its last change, a folder is listed anew only when it changed."""
+    found: dict[str, str] = {}
+    for folder, _ in folders:
+        for entry in os.scandir(folder):
+            name, extension = os.path.splitext(entry.name)
+            if extension != ".yaml":
+                continue
+            if name in found:
+                msg = f"{entry.path} and {found[name]} both are the {kind} '{name}'; rename one"
+                raise InputError(msg)
+            found[name] = entry.path
+    return dict(sorted(found.items()))
+
+
+def _entries(kind: str) -> dict[str, Path]:
+    """Files of allow-listed names, by name."""
+    found: dict[str, Path] = {}
+    for folder in _folders():
+        path = folder / f"{kind}.yaml"
+        for name in _table(path):
+            if name in found:
+                msg = f"{path} and {found[name]} both have the {kind} '{name}'; rename one"
+                raise InputError(msg)
+            found[name] = path
+    return found
+
+
+@functools.cache
+def _table(path: Path) -> dict[str, Node]:
+    return {str(k): v for k, v in yamlio.load(path).children.items()} if path.is_file() else {}
+
+
+@functools.cache
+def _read_card(kind: str, name: str, path: str) -> Card:
+    from cphloc.registry.card import card_from
+
+    return card_from(yamlio.load(path), kind, name, path)
+
+
+@functools.cache
+def _read_entry(kind: str, name: str, path: Path) -> Card:
+    from cphloc.registry.card import card_from
+
+    return card_from(_table(path)[name], kind, name, str(path))
+
+
+def _known_plugins() -> dict[str, dict[str, list[str]]]:
+    """Components of plug-ins that may not be installed, from the ``plugins.yaml`` of every folder."""
+    known: dict[str, dict[str, list[str]]] = {}
+    for folder in _folders():
+        known |= {name: node.plain for name, node in _table(folder / "plugins.yaml").items()}
+    return known

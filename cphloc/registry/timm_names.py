@@ -1,0 +1,38 @@
+"""Names of timm's models, known without importing timm, which takes eight seconds.
+
+``registry/timm_models.txt.gz`` is ``timm.list_models()``; after a new timm,
+``python -m cphloc.registry.timm_names`` writes it anew.
+"""
+
+from __future__ import annotations
+
+import functools
+import gzip
+from pathlib import Path
+
+from cphloc import paths
+
+
+@functools.cache
+def timm_names() -> tuple[str, ...]:
+    """Every model name of timm, without the tag of pretrained weights.
+
+    >>> "resnet18" in timm_names()
+    True
+    """
+    return tuple(gzip.decompress(_file().read_bytes()).decode().split())
+
+
+def _file() -> Path:
+    return paths.shipped("registry") / "timm_models.txt.gz"
+
+
+def _write() -> None:
+    import timm
+
+    text = "\n".join(timm.list_models()) + "\n"
+    _file().write_bytes(gzip.compress(text.encode(), mtime=0))
+
+
+if __name__ == "__main__":
+    _write()

@@ -1,0 +1,301 @@
+"""MLflow: every event of a run goes to a file first and to the tracking server when it can be reached.
+
+A server that is down, slow or read-only costs a training nothing but a few seconds, and `push` (``cphloc push RUN``)
+delivers the rest later. This is the only module that imports mlflow, and only inside functions.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cphloc import paths
+from cphloc.errors import CphlocError, NotFoundError
+from cphloc.tracking import record
+from cphloc.tracking.record import EVENTS, STATE, Bundle, bundled, flat
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.tracking import MlflowClient
+
+
+ZOO_EXPERIMENT = "cphloc-zoo"
+
+_PUSH_EVERY_SECONDS = 10.0
+_LONGEST_PAUSE_SECONDS = 600.0
+_METRICS_AT_ONCE, _PARAMS_AT_ONCE = 1000, 100
+ENVIRONMENT = {
+    **{"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"},
+    **{"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"},
+}
+
+_log = logging.getLogger(__name__)
+
+
+class Tracker:
+    """Records a run and passes it on to MLflow now and then.
+
+    Args:
+        folder: the run's folder; an existing record is continued.
+        experiment: MLflow experiment.
+        name: name of the MLflow run.
+    """
+
+    def __init__(self, folder: Path, experiment: str, name: str) -> None:
+        self.folder = folder
+        self._pushed_at = -float("inf")
+        self._pause = _PUSH_EVERY_SECONDS
+        if not (folder / STATE).exists():
+            to = {"uri": tracking_uri(), "experiment": experiment, "name": name}
+            record.write_state(folder, {**to, "run_id": None, "sent": 0})
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Record settings; nested mappings become dotted names."""
+        record.append(
+            self.folder, {"event": "params", "values": {key: str(value) for key, value in flat(values).items()}}
+        )
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Record facts about the run."""
+        record.append(self.folder, {"event": "tags", "values": dict(values)})
+
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
+        """Record numbers measured at ``step``; pushes when it is time."""
+        stamp = int(time.time() * 1000)
+        record.append(self.folder, {"event": "metrics", "step": step, "time_ms": stamp, "values": dict(values)})
+        if time.monotonic() - self._pushed_at >= self._pause:
+            self.push()
+
+    def artifact(self, path: Path, to: str = "") -> None:
+        """Record a file of the run's folder; it is read when it is pushed."""
+        record.append(self.folder, {"event": "artifact", "path": str(path.relative_to(self.folder)), "to": to})
+
+    def end(self, status: str = "FINISHED") -> None:
+        """Record how the run ended (``FINISHED``, ``FAILED`` or ``KILLED``) and push what is left."""
+        record.append(self.folder, {"event": "end", "status": status, "time_ms": int(time.time() * 1000)})
+        self.push()
+
+    def push(self) -> None:
+        """Push what is new; after a failure the next try waits twice as long."""
+        try:
+            push(self.folder)
+            self._pause = _PUSH_EVERY_SECONDS
+        except CphlocError as error:
+            if self._pause == _PUSH_EVERY_SECONDS:
+                _log.warning("%s", error)
+            self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
+        self._pushed_at = time.monotonic()
+
+
+def run_id(folder: Path) -> str:
+    """Id that MLflow gave to the run in ``folder``; empty while it could not be reached."""
+    return record.read_state(folder)["run_id"] or ""
+
+
+def push(folder: Path, to: str | None = None) -> int:
+    """Send the recorded events that MLflow does not have yet.
+
+    Args:
+        folder: of the run.
+        to: another tracking server than the one at which the run began; it gets everything.
+
+    Returns:
+        how many were sent.
+
+    Raises:
+        NotFoundError: the folder holds no record.
+        CphlocError: the tracking server cannot be reached or refuses; everything stays in the folder.
+    """
+    if not (folder / STATE).is_file():
+        msg = f"{folder}: no {STATE} here; give the folder of a run"
+        raise NotFoundError(msg)
+    state = record.read_state(folder)
+    if to is not None and to != state["uri"]:
+        state |= {"uri": to, "run_id": None, "sent": 0}
+    waiting = record.events(folder)[state["sent"] :]
+    if not waiting:
+        return 0
+    with _reaching(state["uri"], f"the run is kept in {folder / EVENTS}; send it later: cphloc push {folder}"):
+        client = _client(state["uri"])
+        if state["run_id"] is None:
+            experiment = _experiment(client, state["uri"], state["experiment"])
+            state["run_id"] = client.create_run(experiment, run_name=state["name"]).info.run_id
+            record.write_state(folder, state)
+        _send(client, state["run_id"], folder, bundled(waiting))
+    record.write_state(folder, state | {"sent": state["sent"] + len(waiting)})
+    return len(waiting)
+
+
+def tracking_uri() -> str:
+    """``MLFLOW_TRACKING_URI``, or an sqlite file in the working folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+
+
+@dataclass(frozen=True)
+class PublishedVersion:
+    """What MLflow is told about one published version.
+
+    Args:
+        name: of the entry.
+        version: ``1.2.0``.
+        summary: one line about it.
+        params: facts by name.
+        metrics: numbers by name.
+        folder: the version's folder, whose files the registered model holds.
+    """
+
+    name: str
+    version: str
+    summary: str
+    params: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    folder: Path
+
+
+def register_entry(version: PublishedVersion) -> str:
+    """Give a published entry its summary run in the zoo's experiment and a version in the model registry.
+
+    The version holds the whole folder of the entry and can be served by MLflow; ``models:/name/latest`` is always the
+    newest (MLflow keeps that alias for itself). An entry that is registered already stays as it is.
+
+    Returns:
+        id of the summary run.
+
+    Raises:
+        CphlocError: the tracking server cannot be reached or refuses.
+    """
+    uri, name = tracking_uri(), f"{version.name}@{version.version}"
+    with _reaching(uri, f"register {name} later"):
+        client = _client(uri)
+        experiment = _experiment(client, uri, ZOO_EXPERIMENT)
+        known = client.search_runs([experiment], f"tags.`cphloc.entry` = '{name}'", max_results=1)
+        if known:
+            return known[0].info.run_id
+        run_id = client.create_run(experiment, run_name=name).info.run_id
+        _log_entry(client, run_id, version)
+        client.set_tag(run_id, "cphloc.entry", name)
+        client.set_terminated(run_id)
+    return run_id
+
+
+def download_entry(spec: str) -> Path:
+    """Folder of an entry in the model registry, fetched once.
+
+    Args:
+        spec: ``models:/name/3``, ``models:/name/latest``, or ``models:/name@alias``.
+
+    Raises:
+        NotFoundError: no such model or version.
+    """
+    client = _client(uri := tracking_uri())
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    name, separator, wanted = re.fullmatch(r"models:/([^/@]+)([/@])?(.*)", spec).groups()
+    try:
+        model = _model_version(client, name, separator, wanted)
+        folder = paths.cache() / "mlflow" / f"{name}-{model.version}-{model.run_id}"
+        if not folder.is_dir():
+            draft = folder.with_name(folder.name + ".part")
+            draft.mkdir(parents=True, exist_ok=True)
+            download_artifacts(artifact_uri=model.source, dst_path=str(draft), tracking_uri=uri)
+            draft.rename(folder)
+    except MlflowException as error:
+        msg = f"{spec}: not in the model registry at {uri} ({error.message}); publish it, or set MLFLOW_TRACKING_URI"
+        raise NotFoundError(msg) from error
+    return next(folder.rglob("entry.yaml")).parent
+
+
+def _model_version(client: MlflowClient, name: str, separator: str | None, wanted: str) -> ModelVersion:
+    """A version by number, by alias, or the newest."""
+    if wanted not in ("", "latest"):
+        by_alias = separator == "@"
+        return client.get_model_version_by_alias(name, wanted) if by_alias else client.get_model_version(name, wanted)
+    client.get_registered_model(name)
+    return max(client.search_model_versions(f"name = '{name}'"), key=lambda version: int(version.version))
+
+
+def zoo_experiment() -> str:
+    """Id of the experiment that holds the summary runs of published entries, made where it is new.
+
+    Raises:
+        CphlocError: the store cannot be opened.
+    """
+    uri = tracking_uri()
+    with _reaching(uri, "see MLFLOW_TRACKING_URI"):
+        return _experiment(_client(uri), uri, ZOO_EXPERIMENT)
+
+
+@contextmanager
+def _reaching(uri: str, otherwise: str) -> Iterator[None]:
+    """Turn whatever a server, a driver or a network can raise into one clear line."""
+    try:
+        yield
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
+        msg = f"MLflow at {uri} is out of reach ({reason}); {otherwise}"
+        raise CphlocError(msg) from error
+
+
+def _log_entry(client: MlflowClient, run_id: str, version: PublishedVersion) -> None:
+    import mlflow.pyfunc
+    from mlflow.exceptions import MlflowException
+
+    for key, value in version.params.items():
+        client.log_param(run_id, record.key_of(key), record.shortened(str(value)))
+    for key, value in version.metrics.items():
+        client.log_metric(run_id, record.key_of(key), value)
+    with tempfile.TemporaryDirectory() as place:
+        model = Path(place) / "model"
+        served = {"loader_module": "cphloc.zoo.served", "pip_requirements": ["cphloc"]}
+        mlflow.pyfunc.save_model(model, data_path=str(version.folder), **served)
+        client.log_artifacts(run_id, str(model), "model")
+    with suppress(MlflowException):  # the model exists from its first version on
+        client.create_registered_model(version.name)
+    source = f"{client.get_run(run_id).info.artifact_uri}/model"
+    client.create_model_version(version.name, source, run_id, description=version.summary)
+
+
+def _client(uri: str) -> MlflowClient:
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    from mlflow.tracking import MlflowClient
+
+    for chatty in ("mlflow", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    return MlflowClient(uri)
+
+
+def _experiment(client: MlflowClient, uri: str, name: str) -> str:
+    """Id of an experiment, created when new; a local store keeps the artifacts beside its database."""
+    known = client.get_experiment_by_name(name)
+    if known is not None:
+        return known.experiment_id
+    beside = (Path(uri.removeprefix("sqlite:///")).resolve().parent / "mlartifacts").as_uri()
+    tags = {"mlflow.experimentKind": "custom_model_development"}  # else the UI opens it among chats and prompts
+    return client.create_experiment(name, beside if uri.startswith("sqlite:") else None, tags)
+
+
+def _send(client: MlflowClient, run_id: str, folder: Path, bundle: Bundle) -> None:
+    from mlflow.entities import Metric, Param, RunTag
+
+    params = [Param(record.key_of(key), record.shortened(value)) for key, value in bundle.params.items()]
+    metrics = [Metric(record.key_of(key), *rest) for key, *rest in bundle.metrics]
+    for start in range(0, len(params), _PARAMS_AT_ONCE):
+        client.log_batch(run_id, params=params[start : start + _PARAMS_AT_ONCE])
+    client.log_batch(run_id, tags=[RunTag(key, value) for key, value in bundle.tags.items()])
+    for start in range(0, len(metrics), _METRICS_AT_ONCE):
+        client.log_batch(run_id, metrics=metrics[start : start + _METRICS_AT_ONCE])
+    for path, to in bundle.artifacts.items():
+        client.log_artifact(run_id, str(folder / path), to or None)
+    client.update_run(run_id, "RUNNING")
+    if bundle.end is not None:
+        client.set_terminated(run_id, bundle.end["status"], end_time=bundle.end["time_ms"])

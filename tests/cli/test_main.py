@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cphloc
+from cphloc.cli import main
+from cphloc.cli.commands import commands
+from cphloc.cli.main import parser
+
+BASE = Path(__file__).parents[1] / "recipe" / "broken_recipes" / "base.yaml"
+PYTHON = [sys.executable, "-m", "cphloc.cli"]
+
+
+@pytest.fixture
+def run(fixture_registry, capsys):
+    """Run one command; gives its exit code, its output and its errors."""
+
+    def run(*argv: str) -> tuple[int, str, str]:
+        code = main(argv)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def test_list_aligns_names_and_summaries(run):
+    assert run("list", "heads") == (0, "retina  Boxes from anchors\nunet    U-Net decoder\n", "")
+    assert run("list", "head", "losses", "*o*")[1] == "losses  focal  Focal loss\nlosses  giou   Generalized IoU\n"
+    assert run("list", "heads", "u*", "--json")[1] == (
+        '[\n  {\n    "group": "heads",\n    "name": "unet",\n    "summary": "U-Net decoder"\n  }\n]\n'
+    )
+
+
+def test_list_of_nothing_suggests_a_name(run):
+    assert run("list", "heads", "unett") == (2, "", "nothing is called 'unett'; did you mean 'unet'?\n")
+
+
+def test_show_says_types_defaults_and_meaning(run):
+    code, out, _ = run("show", "conv_encoder")
+    assert code == 0
+    assert out.splitlines()[0] == "backbone conv_encoder: Plain encoder"
+    norm = next(line for line in out.splitlines() if line.startswith("  norm"))
+    assert [part.strip() for part in norm.split("  ") if part.strip()] == [
+        "norm", "instance, batch or group", "= instance", "normalization.",
+    ]  # fmt: skip
+    facts = json.loads(run("show", "head/unet", "--json")[1])
+    assert facts["rung"] == "mask"
+    assert [a["name"] for a in facts["arguments"]] == ["classes", "deep", "loss"]
+    assert facts["arguments"][2]["type"] == "loss block or null"
+
+
+def test_show_of_an_unknown_name_suggests_one(run, monkeypatch):
+    assert run("show", "unett") == (2, "", "no component or entry 'unett'; did you mean 'unet'?\n")
+    assert run("show", "head/unett") == (2, "", "unknown head 'unett'; did you mean 'unet'?\n")
+
+
+def test_check_reports_every_recipe(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("good.yaml").write_text(BASE.read_text())
+    Path("bad.yaml").write_text(BASE.read_text().replace("steps:", "step:"))
+    assert run("check", "--syntax", "good.yaml") == (0, "good.yaml: ok\n", "")
+    code, out, _ = run("check", "--syntax", "good.yaml", "bad.yaml", "none.yaml")
+    assert (code, out.splitlines()) == (
+        2,
+        [
+            "good.yaml: ok",
+            "bad.yaml:13:3: train.step: unknown key 'step'; did you mean 'steps'?",
+            "no recipe 'none.yaml'; give the path of a .yaml file, or a name from: cphloc list recipes",
+        ],
+    )
+    facts = json.loads(run("check", "--syntax", "bad.yaml", "--json")[1])
+    assert facts[0]["problems"][0]["path"] == "train.step"
+
+
+def test_check_asks_the_build_once_the_language_is_right(run, monkeypatch):
+    monkeypatch.setattr("cphloc.modeling.build.check", lambda recipe: ["a problem of shapes"])
+    assert run("check", str(BASE)) == (2, "a problem of shapes\n", "")
+
+
+def test_check_tells_advice_without_calling_the_recipe_wrong(run, monkeypatch):
+    monkeypatch.setattr("cphloc.modeling.build.check", lambda recipe: [])
+    monkeypatch.setattr("cphloc.modeling.advice.advice", lambda recipe: ["a word of advice"])
+    assert run("check", str(BASE)) == (0, f"{BASE}: ok\nnote: a word of advice\n", "")
+
+
+def test_explain_fill_and_diff(run, tmp_path):
+    lines = run("explain", str(BASE), "--set", "train.steps=7")[1].splitlines()
+    assert any(line.split() == ["train.steps", "7", "--set", "train.steps=7"] for line in lines)
+    assert any(line.split() == ["train.seed", "0", "default"] for line in lines)
+    filled = tmp_path / "base.yaml"
+    filled.write_text(run("fill", str(BASE))[1])
+    assert run("diff", str(BASE), str(filled)) == (0, "no difference\n", "")
+    filled.write_text(filled.read_text().replace("steps: 6000", "steps: 7"))
+    assert json.loads(run("diff", str(BASE), str(filled), "--json")[1]) == [{"path": "train.steps", "a": 6000, "b": 7}]
+
+
+def test_schema_and_completion_print(run):
+    assert json.loads(run("schema")[1])["title"] == "cphloc recipe"
+    for shell in ("bash", "zsh", "fish"):
+        assert "conv_encoder" in run("completion", shell)[1]
+    script = run("completion", "bash")[1] + "COMP_WORDS=(cphloc show un); COMP_CWORD=2; _cphloc; echo ${COMPREPLY[@]}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "unet\n"
+
+
+def test_an_unknown_command_or_a_wrong_recipe_ends_with_2_and_no_traceback(run):
+    assert run("lst") == (2, "", "unknown command 'lst'; did you mean 'list'?\n")
+    assert run("fill", "none") == (
+        2,
+        "",
+        "no recipe 'none'; give the path of a .yaml file, or a name from: cphloc list recipes\n",
+    )
+    code, out, err = run("fill", str(BASE), "--set", "dims=5", "--json")
+    assert (code, err) == (2, "")
+    assert json.loads(out)["problems"] == [
+        {"where": "--set dims=5", "path": "dims", "what": "5 is not one of 2 or 3", "fix": "give 2 or 3"}
+    ]
+
+
+def test_debug_shows_the_traceback():
+    done = subprocess.run([*PYTHON, "fill", "none", "--debug"], capture_output=True, text=True)
+    assert "Traceback" in done.stderr
+    assert "NotFoundError: no recipe 'none'" in done.stderr
+
+
+def test_an_unexpected_error_ends_with_1(run, monkeypatch):
+    from cphloc.cli import fill
+
+    monkeypatch.setattr(fill.recipe, "load", lambda *_: 1 / 0)
+    assert run("fill", str(BASE)) == (
+        1,
+        "",
+        "ZeroDivisionError: division by zero; run it again with --debug to see where\n",
+    )
+
+
+def test_a_reader_that_leaves_early_is_no_error():
+    done = subprocess.run(
+        f"{sys.executable} -m cphloc.cli schema | head -1", shell=True, capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr) == ("{\n", "")
+
+
+@pytest.mark.parametrize("argv", [[], ["--help"], ["-h"], ["help"]], ids=repr)
+def test_help_lists_every_command_in_its_group(argv):
+    done = subprocess.run([sys.executable, "-m", "cphloc", *argv], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    named = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ")]
+    assert named == commands()
+    assert [line for line in done.stdout.splitlines() if len(line) > 120] == []
+
+
+def test_every_file_of_a_command_is_listed():
+    inner = {"__init__", "__main__", "main", "commands", "result"}
+    files = {p.stem for p in Path(cphloc.__file__).parent.joinpath("cli").glob("*.py")} - inner
+    assert sorted(files) == sorted(commands())
+
+
+@pytest.mark.parametrize("name", commands())
+def test_help_of_a_command_shows_every_argument_as_it_is_written(name, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([name, "--help"])
+    text = capsys.readouterr().out
+    assert stop.value.code == 0
+    assert main(["help", name]) == 0
+    assert capsys.readouterr().out.rstrip("\n") == text.rstrip("\n")
+    words = " ".join(text.split())
+    below = parser(only=name).commands[name]
+    assert words.startswith(f"usage: cphloc {name}")
+    assert below.description in words
+    for action in below._actions:
+        assert action.help, action.dest
+        assert " ".join(action.help.split()) in words, action.dest
+        assert all(option in words for option in action.option_strings)
+    assert {"--json", "--debug"} <= set(below._option_string_actions)
+
+
+@pytest.mark.parametrize(
+    "argv", [("list",), ("list", "heads"), ("show", "unet"), ("schema",), ("list", "recipes")], ids=" ".join
+)
+def test_they_import_no_heavy_library(argv):
+    code = (
+        f"import sys; from cphloc.cli import main; assert main({list(argv)!r}) == 0\n"
+        "heavy = {'torch', 'timm', 'numpy', 'rich', 'lightning', 'mlflow', 'albumentations', 'monai'}\n"
+        f"heavy |= {{'pydantic'}} if {argv == ('list', 'heads')} else set()\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_screen_gives_the_funnel_of_the_lecture_with_its_intervals(capsys):
+    assert main(["screen", "--sensitivity", "0.8", "--specificity", "0.9", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    today, triage = facts["ways"][0], facts["ways"][1]
+    assert [today[k] for k in ("true_positive", "false_positive", "false_negative", "true_negative")] == [5, 95, 1, 899]
+    assert triage["true_positive"] == pytest.approx(4)
+    assert [round(end, 3) for end in facts["today"]["sensitivity"]] == [0.436, 0.97]
+    assert facts["today"].keys() == {"sensitivity", "specificity", "ppv1", "ppv3", "npv"}

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import highdicom
+import numpy as np
+import pydicom
+import pytest
+from highdicom.seg import SegmentationTypeValues
+from synthetic_dicom import UPRIGHT, oblique, write_series
+
+from cphloc.data.case import Case, Marks, read_case
+from cphloc.data.io.read import read_volume
+from cphloc.data.io.read_dicom import read_slices
+from cphloc.data.io.read_dicom_seg import read_segments
+from cphloc.data.io.write import write_mask
+from cphloc.data.io.write_dicom_seg import _descriptions, write_dicom_seg
+from cphloc.errors import DataError
+
+CLASSES = {1: "liver", 2: "tumour"}
+FLIPPED = np.array([[-1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+
+
+@pytest.fixture(params=[UPRIGHT, oblique(), FLIPPED], ids=["axial", "oblique", "flipped"])
+def series(request, tmp_path):
+    write_series(tmp_path / "ct", np.zeros((6, 12, 16), np.int16), orientation=request.param)
+    return tmp_path / "ct"
+
+
+def labels(shape) -> np.ndarray:
+    mask = np.zeros(shape, np.uint8)
+    mask[1, 2:5, 3:9], mask[4, 2:7, 3:5], mask[4, 9, 15] = 1, 1, 2
+    return mask
+
+
+def reversed_frames(path) -> None:
+    """Write the frames of a binary SEG in the opposite order."""
+    dataset = pydicom.dcmread(path)
+    frames = dataset.pixel_array[::-1]
+    dataset.PixelData = np.packbits(frames.ravel(), bitorder="little").tobytes()
+    dataset.PerFrameFunctionalGroupsSequence = list(dataset.PerFrameFunctionalGroupsSequence)[::-1]
+    dataset.save_as(path)
+
+
+def test_sparse_and_unordered_frames_find_their_slices(series, tmp_path):
+    geometry = read_volume(series).geometry
+    mask = labels(geometry.shape)
+    write_dicom_seg(tmp_path / "seg.dcm", mask, geometry, series, CLASSES)
+    assert int(pydicom.dcmread(tmp_path / "seg.dcm").NumberOfFrames) == 3
+    for _ in range(2):
+        found = read_segments(tmp_path / "seg.dcm", geometry)
+        for number, name in CLASSES.items():
+            np.testing.assert_array_equal(found[name], mask == number)
+        reversed_frames(tmp_path / "seg.dcm")
+
+
+@pytest.mark.parametrize("kind", [SegmentationTypeValues.FRACTIONAL, SegmentationTypeValues.LABELMAP])
+def test_fractions_count_from_one_half_and_label_maps_by_value(series, tmp_path, kind):
+    geometry = read_volume(series).geometry
+    mask = labels(geometry.shape)
+    pixels = mask if kind is SegmentationTypeValues.LABELMAP else np.stack([mask == 1, mask == 2], -1) * 0.6
+    if kind is SegmentationTypeValues.FRACTIONAL:
+        pixels[0, 0, 0] = 0.4
+    segmentation = highdicom.seg.Segmentation(
+        source_images=[s.header for s in read_slices(series)],
+        pixel_array=pixels,
+        segmentation_type=kind,
+        segment_descriptions=_descriptions(CLASSES, "reader", "1"),
+        series_instance_uid=highdicom.UID(),
+        series_number=2,
+        sop_instance_uid=highdicom.UID(),
+        instance_number=1,
+        manufacturer="m",
+        manufacturer_model_name="n",
+        software_versions="1",
+        device_serial_number="1",
+    )
+    segmentation.save_as(tmp_path / "seg.dcm")
+    found = read_segments(tmp_path / "seg.dcm", geometry)
+    assert [int(found[name].sum()) for name in CLASSES.values()] == [int((mask == k).sum()) for k in CLASSES]
+
+
+def test_a_seg_and_a_nifti_of_one_mask_are_the_same_annotation(series, tmp_path):
+    geometry = read_volume(series).geometry
+    mask = labels(geometry.shape)
+    write_dicom_seg(tmp_path / "seg.dcm", mask, geometry, series, CLASSES)
+    write_mask(tmp_path / "mask.nii.gz", mask, geometry)
+    both = [Marks(mask=tmp_path / "seg.dcm", rois={"liver": 1, "tum*": 2}), Marks(mask=tmp_path / "mask.nii.gz")]
+    first, second = (read_case(Case("a", "a", (series,), marks))[1].mask for marks in both)
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_array_equal(first, mask)
+    with pytest.raises(DataError, match=r"seg.dcm: has no region named lung, only liver, tumour; correct `rois`"):
+        read_case(Case("a", "a", (series,), Marks(mask=tmp_path / "seg.dcm", rois={"lung": 1})))
+
+
+def test_another_grid_and_another_object_are_refused(series, tmp_path):
+    geometry = read_volume(series).geometry
+    write_dicom_seg(tmp_path / "seg.dcm", labels(geometry.shape), geometry, series, CLASSES)
+    for other in (geometry.resampled((3.0, 1.4, 2.2)), geometry.crop((2, 0, 0), (3, 12, 16))):
+        with pytest.raises(DataError, match=r"seg.dcm: pixels of frame \d are no voxels of its image"):
+            read_segments(tmp_path / "seg.dcm", other)
+    with pytest.raises(DataError, match="is no DICOM SEG"):
+        read_segments(next(series.iterdir()), geometry)
+    content = (tmp_path / "seg.dcm").read_bytes()
+    (tmp_path / "cut.dcm").write_bytes(content[: len(content) // 2])
+    with pytest.raises(DataError, match=r"cut.dcm: cannot be read as DICOM"):
+        read_segments(tmp_path / "cut.dcm", geometry)

@@ -1,0 +1,164 @@
+import logging
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from cphloc.components.backbone.conv_encoder import ConvEncoder
+from cphloc.components.head.retina import Retina
+from cphloc.components.head.unet import UNet
+from cphloc.components.neck.fpn import FPN
+from cphloc.errors import InputError
+from cphloc.inference import backend as backends
+from cphloc.inference.backend import Backend
+from cphloc.inference.windows import infer
+from cphloc.modeling.model import Model
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("CPHLOC_CACHE", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory):
+    return tmp_path_factory.mktemp("exports")
+
+
+@pytest.fixture
+def exported_once(exports, monkeypatch):
+    """The same model is exported for the first test alone, as it is for a user."""
+    monkeypatch.setenv("CPHLOC_CACHE", str(exports))
+
+
+def model(dims):
+    """Two heads, whose raw outputs are nested, on one pyramid."""
+    torch.manual_seed(0)
+    backbone = ConvEncoder(1, dims, [8, 16])
+    neck = FPN(backbone.levels, 8)
+    return Model(backbone, neck, {"mask": UNet(neck.levels, ["a"]), "boxes": Retina(neck.levels, ["a"])}).eval()
+
+
+def leaves(raws):
+    return torch.utils._pytree.tree_leaves(raws)
+
+
+@pytest.mark.usefixtures("exported_once")
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_another_runtime_gives_what_torch_gives(name, dims):
+    pytest.importorskip(name)
+    network, size = model(dims), (16,) * dims
+    backend = Backend(network, name)
+    with torch.inference_mode():
+        backend(torch.randn(1, 1, *size))
+        assert backend.facts["backend"] == name
+        assert backend.facts["difference"] < 1e-3
+        window = torch.randn(1, 1, *(40,) * dims)[(..., *(slice(3, 19),) * dims)]
+        found, expected = backend(window), network.raws(window)
+    assert torch.utils._pytree.tree_structure(found) == torch.utils._pytree.tree_structure(expected)
+    for f, e in zip(leaves(found), leaves(expected), strict=True):
+        assert torch.allclose(f, e, atol=1e-3 * float(e.abs().max().clamp(min=1)))
+
+
+@pytest.mark.usefixtures("exported_once")
+def test_a_whole_prediction_is_the_same():
+    pytest.importorskip("openvino")
+    network, image = model(2), torch.randn(1, 1, 40, 50)
+    backend = Backend(network, "openvino")
+    ours = infer(network, image, (16, 16), raws=backend)["mask"].mask_probabilities
+    assert backend.facts["backend"] == "openvino"
+    assert torch.allclose(ours, infer(network, image, (16, 16))["mask"].mask_probabilities, atol=1e-3)
+
+
+def refusing(model, window, expected):
+    msg = "operator Frobnicate is unknown\nand a long story"
+    raise RuntimeError(msg)
+
+
+def wrong(model, window, expected):
+    return lambda window: {"mask": expected["mask"] + 1, "boxes": expected["boxes"]}
+
+
+def right(model, window, expected):
+    return lambda window: expected
+
+
+@pytest.mark.parametrize(("opens", "said"), [(refusing, "operator Frobnicate is unknown"), (wrong, "differs by")])
+def test_what_fails_or_differs_is_not_used_and_that_is_said(opens, said, monkeypatch, caplog):
+    monkeypatch.setitem(backends._OPEN, "openvino", opens)
+    network, window = model(2), torch.randn(1, 1, 16, 16)
+    backend = Backend(network, "openvino")
+    for _ in range(2):
+        assert all(
+            torch.equal(f, e) for f, e in zip(leaves(backend(window)), leaves(network.raws(window)), strict=True)
+        )
+    assert backend.facts == {"backend": "torch", "difference": 0.0}
+    assert said in caplog.text
+    assert "long story" not in caplog.text
+
+
+def test_the_quickest_is_found_once_and_known_afterwards(monkeypatch, cache, caplog):
+    caplog.set_level(logging.INFO)
+    opened = []
+
+    def slow(model, window, expected):
+        opened.append("slow")
+        return lambda window: time.sleep(0.05) or expected
+
+    def quick(model, window, expected):
+        opened.append("quick")
+        return right(model, window, expected)
+
+    monkeypatch.setattr(backends, "_installed", lambda device: ["onnxruntime", "openvino"])
+    monkeypatch.setattr(backends, "_OPEN", {"onnxruntime": slow, "openvino": quick})
+    network, window = model(2), torch.randn(1, 1, 16, 16)
+    slow_raws = network.raws
+    network.raws = lambda x: time.sleep(0.02) or slow_raws(x)
+    first = Backend(network, "auto")
+    first(window)
+    assert opened == [], "torch has not been busy for long enough"
+    monkeypatch.setattr(backends, "KNOWN_SECONDS", 0.0)
+    monkeypatch.setattr(backends, "FIND_SECONDS", 0.0)
+    first(window)
+    assert opened == ["slow", "quick"]
+    assert first.facts["backend"] == "openvino"
+    assert "backend openvino" in caplog.text
+    second = Backend(network, "auto")
+    second(window)
+    assert opened == ["slow", "quick", "quick"]
+    assert second.facts["backend"] == "openvino"
+    with torch.no_grad():
+        next(network.parameters()).add_(1)
+    Backend(network, "auto")(window)
+    assert opened[3:] == ["slow", "quick"], "other weights are another model"
+
+
+def test_a_plain_installation_computes_by_torch(monkeypatch, cache):
+    monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(backends, "KNOWN_SECONDS", 0.0)
+    network = model(2)
+    backend = Backend(network, "auto")
+    backend(torch.randn(1, 1, 16, 16))
+    assert backend.facts["backend"] == "torch"
+    assert list(cache.iterdir()) == []
+
+
+def test_an_unknown_backend_is_refused():
+    with pytest.raises(InputError, match="no backend 'tensorrt'; choose from auto, torch"):
+        Backend(model(2), "tensorrt")
+
+
+@pytest.mark.parametrize("name", ["torch", "openvino"])
+def test_a_localizer_says_what_computed(name, monkeypatch):
+    monkeypatch.setitem(backends._OPEN, "openvino", right)
+    from cphloc.inference.localizer import Localizer
+    from cphloc.modeling.build import build_model
+    from cphloc.recipe.recipe import load
+
+    recipe = load("unet3d-hippocampus", {"model.backbone.widths": [4, 8], "data.patch": [8, 8, 8]})
+    result = Localizer(build_model(recipe), recipe, backend=name).predict(np.random.rand(8, 9, 10), (1.0, 1.0, 1.0))
+    assert result.summary()["computed"]["backend"] == name
+    assert result.summary()["computed"]["air_skipped"] is False

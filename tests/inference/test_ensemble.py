@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from test_localizer import SHAPE, Bright, Pixels, localizer
+
+from cphloc.errors import InputError
+from cphloc.inference.ensemble import Ensemble, entropy
+from cphloc.inference.localizer import Localizer
+from cphloc.modeling.model import Model
+from cphloc.ops.targets import Detections, Prediction
+
+
+class Says(Bright):
+    """Predicts the same everywhere: foreground with probability ``p``, one box that begins at ``first``."""
+
+    def __init__(self, p, first=2.0, score=0.8):
+        super().__init__()
+        self.p, self.first, self.score = p, first, score
+
+    def decode(self, raw):
+        inside = torch.full_like(raw.mean(dim=1), self.p)
+        dims = inside.dim() - 1
+        box = torch.tensor([[self.first] * dims + [self.first + 6.0] * dims])
+        return Prediction(
+            mask_probabilities=torch.stack([1 - inside, inside], 1),
+            detections=[Detections(box, torch.tensor([self.score]), torch.tensor([1]))],
+            attention=inside / inside.sum(),
+            label_probabilities=torch.tensor([[self.p]]),
+        )
+
+
+def says(dims, *args, **data):
+    recipe = localizer(dims, **data).recipe
+    return Localizer(Model(Pixels(dims), None, {"all": Says(*args)}), recipe)
+
+
+def predict(model, dims, **options):
+    return model.predict(np.zeros(SHAPE[dims], np.float32), spacing_mm=(1.0,) * dims, **options)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_probabilities_are_averaged_and_the_surer_member_decides(dims):
+    members = [says(dims, p) for p in (0.9, 0.4, 0.3)]
+    result = predict(Ensemble(members), dims)
+    assert result.masks.all(), "two of three say background, but the mean of 0.9, 0.4, 0.3 is above one half"
+    assert result.probabilities["bright"] == pytest.approx(1.6 / 3)
+    assert result.attention.sum() == pytest.approx(1, abs=1e-5)
+    assert not predict(Ensemble(members[1:]), dims).masks.any()
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_boxes_that_agree_are_merged_and_one_that_not_all_found_loses_score(dims):
+    together = predict(Ensemble([says(dims, 0.5, 2.0), says(dims, 0.5, 3.0)]), dims)
+    [box] = together.boxes
+    np.testing.assert_allclose(box.voxels, [2.5] * dims + [8.5] * dims, atol=0.3)
+    assert box.score == pytest.approx(0.8, abs=0.01)
+    apart = predict(Ensemble([says(dims, 0.5, 0.0), says(dims, 0.5, 9.0)]), dims)
+    assert [b.score for b in apart.boxes] == pytest.approx([0.4, 0.4], abs=0.01)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_one_model_as_an_ensemble_says_what_it_says_alone(dims):
+    image = np.zeros(SHAPE[dims], np.float32)
+    image[(slice(4, 8),) * dims] = 1
+    model = localizer(dims)
+    alone, inside = (m.predict(image, (1.0,) * dims) for m in (model, Ensemble([model])))
+    np.testing.assert_array_equal(inside.masks, alone.masks)
+    assert (inside.boxes, inside.probabilities) == (alone.boxes, alone.probabilities)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_uncertainty_is_the_entropy_and_is_saved_and_measured(dims, tmp_path):
+    p = 0.8
+    result = predict(says(dims, p), dims, uncertainty=True)
+    expected = -(p * np.log2(p) + (1 - p) * np.log2(1 - p))
+    np.testing.assert_allclose(result.uncertainty, expected, rtol=1e-3)
+    assert result.measurements["bright"]["mean_uncertainty"] == pytest.approx(expected, rel=1e-3)
+    written = {file.name for file in result.save(tmp_path)}
+    assert "array_uncertainty.nii.gz" in written
+    assert predict(says(dims, p), dims).uncertainty is None
+    disagreeing = predict(Ensemble([says(dims, 0.95), says(dims, 0.05)]), dims, uncertainty=True)
+    np.testing.assert_allclose(disagreeing.uncertainty, 1, rtol=1e-3)
+
+
+def test_entropy_is_between_0_and_1_and_outside_the_image_0():
+    probabilities = np.random.default_rng(0).dirichlet([0.5] * 4, 100).T
+    found = entropy(probabilities)
+    assert ((found >= 0) & (found <= 1)).all()
+    np.testing.assert_allclose(entropy(3 * probabilities), found, rtol=1e-5)
+    assert entropy(np.zeros((2, 3))).tolist() == [0, 0, 0]
+
+
+def test_members_must_agree():
+    with pytest.raises(InputError, match="at least one"):
+        Ensemble([])
+    with pytest.raises(InputError, match="same dims"):
+        Ensemble([localizer(2), localizer(3)])
+    with pytest.raises(InputError, match="same channels"):
+        Ensemble([localizer(2), localizer(2, channels=("a", "b"))])
+    other = localizer(2)
+    other.classes = {1: "dark"}
+    with pytest.raises(InputError, match="same classes"):
+        Ensemble([localizer(2), other])
+    sides = localizer(2, augment=[{"type": "Flip", "axes": [1]}])
+    with pytest.raises(InputError, match="without Flip"):
+        Ensemble([sides, localizer(2)]).mirrored_axes()
+
+
+def test_a_temperature_makes_label_probabilities_less_certain():
+    model = says(2, 0.9)
+    model.temperature = 2.0
+    assert predict(model, 2).probabilities["bright"] == pytest.approx(0.75)
+    assert predict(Ensemble([model]), 2).probabilities["bright"] == pytest.approx(0.75)

@@ -1,0 +1,221 @@
+import subprocess
+import sys
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from cphloc.inference.windows import Air, infer
+from cphloc.modeling.model import Model
+from cphloc.ops.targets import Detections, Prediction
+from cphloc.structures.levels import Level
+
+SIZES = {2: (20, 26), 3: (12, 20, 15)}
+PATCH = {2: (8, 8), 3: (8, 8, 8)}
+
+
+class Pixels(nn.Module):
+    """A backbone that gives the image itself."""
+
+    def __init__(self, dims):
+        super().__init__()
+        self.levels = (Level(1, (1,) * dims),)
+        self.one = nn.Parameter(torch.ones(1))
+
+    def forward(self, x):
+        return (x * self.one,)
+
+
+class Everything(nn.Module):
+    """A head whose answers follow from the window alone: bright is class 1, and one box around the bright voxels."""
+
+    classes: ClassVar = {1: "bright"}
+
+    def forward(self, pyramid):
+        return pyramid[0]
+
+    def decode(self, raw):
+        bright = raw[:, 0]
+        found = []
+        for image in bright:
+            where = (image > 0.5).nonzero().float()
+            boxes = (
+                torch.cat([where.amin(0), where.amax(0) + 1])[None] if len(where) else torch.zeros(0, 2 * image.dim())
+            )
+            found.append(Detections(boxes, torch.full((len(boxes),), 0.9), torch.ones(len(boxes), dtype=torch.long)))
+        weight = bright.clamp(min=1e-6)
+        return Prediction(
+            mask_probabilities=torch.stack([1 - bright.sigmoid(), bright.sigmoid()], 1),
+            detections=found,
+            attention=weight / weight.sum(dim=tuple(range(1, weight.dim())), keepdim=True),
+            label_probabilities=bright.flatten(1).amax(1, keepdim=True).clamp(0, 1),
+            extra={"risk": bright.flatten(1).amax(1, keepdim=True)},
+        )
+
+
+def model(dims):
+    return Model(Pixels(dims), None, {"all": Everything()}).eval()
+
+
+def spot(dims):
+    image = torch.zeros(1, 1, *SIZES[dims])
+    image[(0, 0, *(slice(5, 7),) * dims)] = 1
+    return image
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("mirror", [False, True])
+def test_windows_and_mirrors_agree_with_the_whole_image_at_once(dims, mirror):
+    image = spot(dims)
+    whole = infer(model(dims), image)["all"]
+    windows = infer(model(dims), image, PATCH[dims], mirror=range(dims) if mirror else ())["all"]
+    assert torch.allclose(windows.mask_probabilities, whole.mask_probabilities, atol=1e-5)
+    assert windows.mask_probabilities.shape == (1, 2, *SIZES[dims])
+    assert torch.allclose(windows.label_probabilities, whole.label_probabilities)
+    assert torch.equal(windows.extra["risk"], whole.extra["risk"])
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("mirror", [False, True])
+def test_boxes_of_overlapping_windows_are_one_object_in_image_coordinates(dims, mirror):
+    found = infer(model(dims), spot(dims), PATCH[dims], mirror=range(dims) if mirror else ())["all"].detections[0]
+    best = found.boxes[found.scores.argmax()]
+    assert torch.allclose(best, torch.tensor([5.0] * dims + [7.0] * dims), atol=1e-4)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_attention_sums_to_one_and_points_at_the_spot(dims):
+    attention = infer(model(dims), spot(dims), PATCH[dims])["all"].attention[0]
+    assert attention.shape == SIZES[dims]
+    assert attention.sum().item() == pytest.approx(1, abs=1e-5)
+    assert all(i in (5, 6) for i in np.unravel_index(attention.argmax(), attention.shape))
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_an_image_smaller_than_the_patch_comes_back_in_its_own_size(dims):
+    image = torch.rand(1, 1, *(5,) * dims)
+    found = infer(model(dims), image, (16,) * dims)["all"]
+    assert found.mask_probabilities.shape[2:] == (5,) * dims
+    assert found.attention.shape[1:] == (5,) * dims
+
+
+def test_averaging_windows_is_averaging_logits():
+    class Position(Everything):
+        """Logits that depend on where a voxel lies in the window, so that windows disagree."""
+
+        def decode(self, raw):
+            ramp = torch.linspace(-3, 3, raw.shape[-1]).expand_as(raw[:, 0])
+            return Prediction(mask_probabilities=torch.stack([-ramp, ramp], 1).softmax(1))
+
+    from cphloc.ops.sliding_window import sliding_window
+
+    image = torch.zeros(1, 1, 16, 24)
+    found = infer(Model(Pixels(2), None, {"p": Position()}).eval(), image, (16, 16))["p"].mask_probabilities
+    ramp = torch.linspace(-3, 3, 16)
+    logits = sliding_window(lambda w: torch.stack([-ramp.expand(16, 16), ramp.expand(16, 16)])[None], image, (16, 16))
+    assert torch.allclose(found, logits.softmax(1), atol=1e-5)
+
+
+def body(dims):
+    """Air of -1, and a bright object in a body of 0.2 that does not reach the border."""
+    image = torch.full((1, 1, *SIZES[dims]), -1.0)
+    image[(0, 0, *(slice(2, 9),) * dims)] = 0.2
+    image[(0, 0, *(slice(4, 7),) * dims)] = 1
+    return image
+
+
+class Counted:
+    def __init__(self, network):
+        self.network, self.windows = network, []
+
+    def __call__(self, window):
+        self.windows.append(window)
+        return self.network.raws(window)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_where_there_is_air_nothing_is_computed_and_all_is_background(dims):
+    image, network = body(dims), model(dims)
+    every, some = Counted(network), Counted(network)
+    whole = infer(network, image, PATCH[dims], raws=every)["all"]
+    found = infer(network, image, PATCH[dims], raws=some, air=Air(0, -0.9))["all"]
+    assert len(some.windows) < len(every.windows)
+    assert all((window > -0.9).any() for window in some.windows)
+    inside = (image > -0.9)[0, 0]
+    assert torch.allclose(found.mask_probabilities[..., inside], whole.mask_probabilities[..., inside], atol=1e-5)
+    assert torch.equal(found.mask_probabilities.argmax(1), whole.mask_probabilities.argmax(1))
+    assert torch.allclose(found.mask_probabilities.sum(1), torch.ones(1, *SIZES[dims]), atol=1e-5)
+    assert torch.allclose(found.detections[0].boxes[0], whole.detections[0].boxes[0], atol=1e-4)
+    assert torch.equal(found.label_probabilities, whole.label_probabilities)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_an_image_of_air_alone_is_computed(dims):
+    image = torch.full((1, 1, *SIZES[dims]), -1.0)
+    assert torch.equal(
+        infer(model(dims), image, PATCH[dims], air=Air(0, -0.9))["all"].mask_probabilities,
+        infer(model(dims), image, PATCH[dims])["all"].mask_probabilities,
+    )
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("air", [None, Air(0, -0.9)])
+def test_rows_are_handed_on_once_each_in_order_and_are_the_mask(dims, air):
+    image, rows = body(dims), []
+    infer(model(dims), image, PATCH[dims], air=air, emit=lambda head, first, m: rows.append((head, first, m.clone())))
+    assert [first for _, first, _ in rows] == np.cumsum([0, *(m.shape[1] for _, _, m in rows[:-1])]).tolist()
+    joined = torch.cat([m for _, _, m in rows], dim=1).softmax(dim=0)
+    assert torch.allclose(joined, infer(model(dims), image, PATCH[dims], air=air)["all"].mask_probabilities[0])
+
+
+PEAK = """
+import sys, torch
+from torch import nn
+from cphloc.inference.windows import Air, infer
+from cphloc.structures.levels import Level
+from cphloc.modeling.model import Model
+from cphloc.ops.targets import Prediction
+
+class Same(nn.Module):
+    levels = (Level(1, (1, 1, 1)),)
+    def __init__(self):
+        super().__init__()
+        self.one = nn.Parameter(torch.ones(1))
+    def forward(self, x):
+        return (x * self.one,)
+
+class Two(nn.Module):
+    classes = {1: "bright"}
+    def forward(self, pyramid):
+        return pyramid[0]
+    def decode(self, raw):
+        return Prediction(mask_probabilities=torch.cat([-raw, raw], 1).softmax(1))
+
+class Deep:
+    def __init__(self, depth):
+        self.shape = (1, 1, depth, 256, 256)
+    def __getitem__(self, key):
+        first, stop, _ = key[2].indices(self.shape[2])
+        return torch.full((1, 1, stop - first, 256, 256), 0.5)
+
+rows = [0]
+model = Model(Same(), None, {"mask": Two()}).eval()
+infer(model, Deep(int(sys.argv[1])), (16, 128, 128), emit=lambda head, first, m: rows.append(first + m.shape[1]))
+assert rows[-1] == int(sys.argv[1])
+print(int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 1024)
+"""
+"""What getrusage reports would start at the memory of the process that started this one."""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="the peak of memory is read where Linux tells it")
+def test_peak_memory_does_not_grow_with_the_number_of_slices():
+    """The deeper image alone has 98 MB more, its two log-probabilities 197 MB more."""
+
+    def peak_mb(depth):
+        done = subprocess.run([sys.executable, "-c", PEAK, str(depth)], capture_output=True, text=True, check=True)
+        return float(done.stdout)
+
+    assert peak_mb(424) - peak_mb(32) < 40

@@ -1,0 +1,59 @@
+import pytest
+import torch
+
+from cphloc.errors import InputError
+from cphloc.modeling.describe import describe
+from cphloc.recipe.recipe import load
+
+
+def recipe(dims, **backbone):
+    return load(
+        {
+            "task": "segmentation",
+            "dims": dims,
+            "data": {"type": "phantom", "patch": [16] * dims},
+            "model": {
+                "backbone": {"type": "conv_encoder", "convolutions": 1, "norm": "none", **backbone},
+                "neck": {"type": "fpn", "channels": 4},
+                "heads": {"mask": {"type": "unet", "classes": {1: "mass"}}},
+            },
+        }
+    )
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_receptive_field_of_stride_one_grows_by_two_a_layer(dims):
+    found = describe(recipe(dims, widths=[2, 2, 2], strides=[1, 1, 1])).to_plain()
+    fields = [level["receptive_field"] for level in found["levels"] if level["stage"] == "backbone"]
+    assert fields == [[3] * dims, [5] * dims, [7] * dims]
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_work_and_size_are_those_of_the_formula(dims):
+    one = describe(recipe(dims, widths=[6], strides=[1]))
+    cells, kernel = 16**dims, 3**dims
+    assert one.parameters["backbone"] == 6 * kernel + 6
+    scores = cells * 4 * 2
+    fpn = cells * (6 * 4 + 4 * 4 * kernel)
+    assert one.multiply_adds == cells * 6 * kernel + fpn + scores
+
+
+def test_strides_are_per_axis():
+    found = describe(recipe(3, widths=[2, 2], strides=[1, [1, 2, 2]])).to_plain()
+    assert [level["stride"] for level in found["levels"]] == [[1, 1, 1], [1, 2, 2]] * 2
+    assert found["levels"][1]["cells"] == [16, 8, 8]
+
+
+def test_parameters_are_those_of_the_built_model():
+    from cphloc.modeling.build import build_model
+
+    made = recipe(2, widths=[4, 8])
+    assert sum(p.numel() for p in build_model(made).parameters()) == sum(describe(made).parameters.values())
+    assert torch.is_tensor(next(build_model(made).parameters()))
+
+
+def test_without_a_patch_there_is_nothing_to_measure():
+    made = recipe(2, widths=[4]).model_copy(deep=True)
+    made.data.patch = None
+    with pytest.raises(InputError, match=r"no data\.patch"):
+        describe(made)

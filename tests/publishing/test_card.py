@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import pytest
+
+from cphloc.publishing.card import card, stated, verdict
+from cphloc.zoo.entry import Entry, Metric
+
+
+@pytest.fixture
+def entry(entry_facts):
+    return Entry.model_validate(entry_facts("unet3d-ct", "1.2.0"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# unet3d-ct 1.2.0",
+        "| **dice** | 0.800 [0.750, 0.850] | 0.600 [0.550, 0.650] | yes | 8 |",
+        "| tumour | 0.800 [0.750, 0.850] |",
+        "On the 8 cases of the test split",
+        "It beats the baseline in dice, with intervals apart.",
+        "- Never tested on children.",
+        "Research on volumetry; not for diagnosis.",
+        "CC BY 3.0",
+        "Vallieres et al. 2015",
+        'cphloc.load("unet3d-ct@1.2.0")',
+        "cphloc verify unet3d-ct@1.2.0 --metrics",
+        "cphloc predict unet3d-ct@1.2.0 scan.nii.gz --out out",
+        "mlflow models serve -m models:/unet3d-ct/latest",
+        "3 x 2 x 2 mm",
+        "1,400,000",
+        "seed 0",
+    ],
+)
+def test_the_card_states(entry, text):
+    assert text in card(entry)
+
+
+def baseline(entry, value):
+    low, high = value - 0.05, value + 0.05
+    metrics = {"dice": Metric(value=value, low=low, high=high, n=8)}
+    return entry.model_copy(update={"baseline": entry.baseline.model_copy(update={"metrics": metrics})})
+
+
+def test_an_entry_that_does_not_beat_its_baseline_says_so(entry):
+    assert verdict(baseline(entry, 0.69)).startswith("It beats")
+    assert "does not beat" in verdict(baseline(entry, 0.72))
+    assert "does not beat" in card(baseline(entry, 0.9))
+
+
+def test_of_distances_the_smaller_is_better(entry_facts):
+    facts = entry_facts("unet3d-ct", "1.2.0")
+    facts["evaluation"]["metrics"] = {"hd95_mm": {"value": 5.0, "low": 4.0, "high": 6.0, "n": 8}}
+    facts["baseline"]["metrics"] = {"hd95_mm": {"value": 9.0, "low": 8.0, "high": 10.0, "n": 8}}
+    assert verdict(Entry.model_validate(facts)).startswith("It beats")
+
+
+def detector(entry_facts):
+    facts = entry_facts("retina3d-petct", "1.0.0") | {"task": "detection"}
+    ours = {"ap50": (0.5, 0.4, 0.6), "map": (0.3, 0.2, 0.35), "froc": (0.6, 0.5, 0.7), "recall50": (0.7, 0.6, 0.8)}
+    theirs = {"ap50": (0.1, 0.0, 0.2), "map": (0.25, 0.1, 0.3), "froc": (0.2, 0.1, 0.3)}
+
+    def table(values):
+        return {n: {"value": v, "low": low, "high": high, "n": 8} for n, (v, low, high) in values.items()}
+
+    facts["evaluation"] |= {"metrics": table(ours), "per_class": {"tumour": table(ours)}}
+    facts["baseline"] = {"name": "mean box", "metrics": table(theirs), "per_class": {"tumour": table(theirs)}}
+    return facts
+
+
+def test_every_metric_is_held_against_the_baseline(entry_facts):
+    entry = Entry.model_validate(detector(entry_facts))
+    assert verdict(entry) == ("It beats the baseline in ap50, with intervals apart. Better too: froc. Not better: map.")
+    text = card(entry)
+    assert "| map | 0.300 [0.200, 0.350] | 0.250 [0.100, 0.300] | no | 8 |" in text
+    assert "| recall50 | 0.700 [0.600, 0.800] |  |  | 8 |" in text
+    assert "| tumour, baseline | 0.100 [0.000, 0.200] | 0.250 [0.100, 0.300] | 0.200 [0.100, 0.300] |  |" in text
+    assert "- froc: mean sensitivity at 1/8 to 8 false positives an image" in text
+
+
+def test_what_no_direction_makes_better_is_not_judged(entry_facts):
+    facts = entry_facts("unet3d-ct", "1.2.0")
+    ours, theirs = ({"value": v, "low": v, "high": v, "n": 8} for v in (-5.0, 1.0))
+    facts["evaluation"]["metrics"]["volume_error_ml"] = ours
+    facts["baseline"]["metrics"]["volume_error_ml"] = theirs
+    assert "volume_error_ml" not in verdict(Entry.model_validate(facts))
+
+
+def test_calibration_is_stated_before_and_after(entry_facts):
+    ece = {"value": 0.2, "low": 0.1, "high": 0.3, "n": 8}
+    said = {"temperature": 1.7, "split": "val", "ece_before": ece, "ece_after": {**ece, "value": 0.15}}
+    text = card(Entry.model_validate(entry_facts("a", "1.0.0") | {"calibration": said}))
+    assert "temperature of 1.70, fitted on the val split" in text
+    assert "before: 0.200 [0.100, 0.300], after: 0.150 [0.100, 0.300]" in text
+
+
+def test_pictures_of_failures_come_first_and_say_what_they_are(entry_facts):
+    facts = entry_facts("a", "1.0.0")
+    pin = facts["files"]["recipe.yaml"]
+    facts["files"] |= {f"pictures/{name}.png": pin for name in ("curves", "test-roc", "test-best", "test-worst")}
+    text = card(Entry.model_validate(facts))
+    order = [text.index(f"![{name}]") for name in ("test-worst", "test-best", "test-roc", "curves")]
+    assert order == sorted(order)
+    assert "The test case it does worst on" in text
+
+
+def test_an_undefined_metric_is_said_to_be():
+    assert stated(Metric(value=None, low=None, high=None, n=0, n_undefined=4)) == "undefined"
+
+
+def test_a_bar_in_a_name_does_not_break_a_table(entry):
+    odd = entry.model_copy(update={"classes": {1: "a|b"}})
+    assert "1 a\\|b" in card(odd)

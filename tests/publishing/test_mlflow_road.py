@@ -1,0 +1,78 @@
+"""The whole road through a real MLflow store; slow, because importing MLflow is."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cphloc.publishing.register import register_zoo
+from cphloc.zoo.load import load
+
+
+def test_a_registered_entry_loads_from_the_model_registry(published):
+    assert register_zoo(published.parent.parent) == ["tiny@1.0.0"]
+    for spec in ("models:/tiny/1", "models:/tiny/latest"):
+        model = load(spec)
+        assert str(model.entry) == "tiny@1.0.0"
+
+
+@contextmanager
+def served(model: str, folder) -> Iterator[str]:
+    """The address of `mlflow models serve`, once it answers."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model, "--env-manager", "local"]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
+    beside_python = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # MLflow calls uvicorn
+    with (folder / "serve.log").open("w") as log:
+        server = subprocess.Popen(
+            command, stdout=log, stderr=log, start_new_session=True, env=os.environ | {"PATH": beside_python}
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        end = time.monotonic() + 300
+        while server.poll() is None and time.monotonic() < end:
+            try:
+                urllib.request.urlopen(f"{url}/ping", timeout=5).close()
+                break
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.3)
+        else:
+            pytest.fail((folder / "serve.log").read_text())
+        yield url
+    finally:
+        from cphloc.tracking.ui import stop_ui
+
+        stop_ui(server)
+
+
+@pytest.mark.slow
+def test_mlflow_models_serve_answers_a_request_with_the_entrys_mask(published, tmp_path):
+    register_zoo(published.parent.parent)
+    sample = next((published / "sample").glob("ct.*"))
+    row = {"image": base64.b64encode(sample.read_bytes()).decode(), "name": sample.name}
+    body = json.dumps({"dataframe_records": [row]}).encode()
+    with served("models:/tiny/1", tmp_path) as url:
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{url}/invocations", data=body, headers=headers)
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            [said] = json.load(answer)["predictions"]
+    runs = np.array(said["mask"]["runs"])
+    drawn = np.repeat(runs[:, 0], runs[:, 1]).reshape(said["mask"]["shape"])
+    expected = np.load(published / "sample" / "expected_mask.npz")["mask"]
+    assert (drawn != expected).sum() <= 0.01 * (expected > 0).sum()
+    assert said["measurements"]["mass"]["volume_ml"] >= 0

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from cphloc.data.io.read import read_volume
+from cphloc.inference.localization import Box, Localization
+from cphloc.publishing.sample import copy_inputs, differences, facts_of, read_expected, source_of, write_expected
+
+
+def result(dims=3, **parts):
+    return Localization(read_volume(np.zeros((8,) * dims), spacing_mm=(1.0,) * dims), {1: "mass"}, **parts)
+
+
+def box(score=0.9, low=2.0, high=6.0, dims=3, name="mass"):
+    return Box(name, score, (low,) * dims + (high,) * dims, ())
+
+
+def mask(dims, voxels):
+    flat = np.zeros(8**dims, np.uint8)
+    flat[:voxels] = 1
+    return flat.reshape((8,) * dims)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("kind", ["masks", "boxes", "attention", "probabilities"])
+def test_a_result_agrees_with_itself_through_the_files(tmp_path, dims, kind):
+    random = np.random.default_rng(0)
+    values = {
+        "masks": mask(dims, 20),
+        "boxes": [box(dims=dims), box(0.1, dims=dims)],
+        "attention": random.random((8,) * dims).astype(np.float32),
+        "probabilities": {"mass": 0.7},
+    }
+    found = result(dims, **{kind: values[kind]})
+    write_expected(tmp_path, "case", {"image": "image.nii.gz"}, None, found)
+    stored = tmp_path / "expected_mask.npz"
+    facts, expected = read_expected(tmp_path / "expected.json", stored if stored.exists() else None)
+    assert (expected is not None) == (kind == "masks")
+    assert differences(facts, expected, found) == []
+    assert differences(facts, expected, result(dims)) != []
+
+
+@pytest.mark.parametrize(("changed", "agrees"), [(0, True), (1, True), (3, False)])
+def test_one_per_cent_of_the_mask_may_differ(changed, agrees):
+    expected = result(masks=mask(3, 200))
+    found = result(masks=mask(3, 200 + changed))
+    assert (differences(facts_of(expected), expected.masks, found) == []) is agrees
+
+
+def test_a_mask_of_background_alone_must_be_matched():
+    expected = result(masks=mask(3, 0))
+    assert differences(facts_of(expected), expected.masks, result(masks=mask(3, 0))) == []
+    assert differences(facts_of(expected), expected.masks, result(masks=mask(3, 1))) != []
+
+
+@pytest.mark.parametrize(
+    ("boxes", "agrees"),
+    [
+        ([box()], True),
+        ([box(0.91)], True),
+        ([box(high=6.1)], True),
+        ([box(), box(0.05, 0.0, 1.0)], True),
+        ([box(0.8)], False),
+        ([box(high=7.0)], False),
+        ([box(name="other")], False),
+        ([], False),
+        ([box(), box(0.5, 0.0, 1.0)], False),
+    ],
+)
+def test_boxes_agree_within_rounding(boxes, agrees):
+    assert (differences(facts_of(result(boxes=[box()])), None, result(boxes=boxes)) == []) is agrees
+
+
+@pytest.mark.parametrize(("value", "agrees"), [(0.7, True), (0.715, True), (0.75, False), (float("nan"), False)])
+def test_probabilities_agree_within_rounding(value, agrees):
+    facts = facts_of(result(probabilities={"mass": 0.7}))
+    assert (differences(facts, None, result(probabilities={"mass": value})) == []) is agrees
+
+
+def test_attention_elsewhere_is_noticed():
+    attention = np.zeros((8, 8, 8), np.float32)
+    attention[2, 2, 2] = 1
+    facts = facts_of(result(attention=attention))
+    assert differences(facts, None, result(attention=attention * 0.99)) == []
+    assert differences(facts, None, result(attention=np.roll(attention, 2))) != []
+
+
+def test_inputs_are_copied_under_the_names_of_their_channels(tmp_path):
+    (tmp_path / "a").mkdir()
+    for name in ("1_ct.v2.nii.gz", "1_pet.nii.gz", "photo.v1.png"):
+        (tmp_path / "a" / name).write_bytes(name.encode())
+    two = copy_inputs([tmp_path / "a" / "1_ct.v2.nii.gz", tmp_path / "a" / "1_pet.nii.gz"], ["ct", "pet"], tmp_path)
+    assert two == {"ct": "ct.nii.gz", "pet": "pet.nii.gz"}
+    one = copy_inputs([tmp_path / "a" / "photo.v1.png"], ["red", "green", "blue"], tmp_path)
+    assert one == {"image": "image.png"}
+    paths = {name: tmp_path / name for name in (*two.values(), *one.values())}
+    assert source_of({"inputs": two}, paths) == {"ct": tmp_path / "ct.nii.gz", "pet": tmp_path / "pet.nii.gz"}
+    assert source_of({"inputs": one}, paths) == tmp_path / "image.png"
+
+
+def test_a_mask_file_with_objects_is_not_unpickled(tmp_path):
+    from cphloc.errors import DataError
+
+    (tmp_path / "expected.json").write_text(json.dumps({}))
+    np.savez(tmp_path / "expected_mask.npz", mask=np.array([{"code": 1}], dtype=object))
+    with pytest.raises(DataError, match="sample cannot be read"):
+        read_expected(tmp_path / "expected.json", tmp_path / "expected_mask.npz")

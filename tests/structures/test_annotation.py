@@ -1,0 +1,170 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cphloc.errors import DataError, InputError
+from cphloc.structures.annotation import (
+    IGNORE,
+    Annotation,
+    Rung,
+    boxes_of,
+    class_names,
+    mask_of,
+    of_instances,
+    region_of,
+)
+
+SHAPES = {2: (9, 12), 3: (5, 9, 12)}
+
+
+def two_objects(dims):
+    mask = np.zeros(SHAPES[dims], np.uint8)
+    mask[(slice(1, 3),) * dims] = 1
+    mask[(slice(4, 5),) * (dims - 1) + (slice(6, 9),)] = 2
+    return mask
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_mask_gives_every_weaker_rung(dims):
+    done = Annotation(mask=two_objects(dims)).completed(SHAPES[dims], classes=3)
+    assert done.boxes.tolist() == [[1.0] * dims + [3.0] * dims, [4.0] * (dims - 1) + [6.0] + [5.0] * (dims - 1) + [9.0]]
+    assert done.box_classes.tolist() == [1, 2]
+    assert np.array_equal(done.region, (done.mask > 0).astype(np.float32))
+    assert done.label.tolist() == [1.0, 1.0, 0.0]
+
+
+def test_a_weaker_rung_never_gives_a_stronger_one():
+    shape = (4, 4)
+    boxes = Annotation(boxes=np.array([[0.0, 0, 2, 2]]), box_classes=np.array([1])).completed(shape, 1)
+    region = Annotation(region=np.ones(shape, np.float32)).completed(shape, 1)
+    label = Annotation(label=np.array([1.0], np.float32)).completed(shape, 1)
+    assert boxes.mask is None
+    assert region.mask is region.boxes is None
+    assert label.mask is label.boxes is label.region is None
+    assert [a.rung for a in (boxes, region, label, Annotation())] == [Rung.BOXES, Rung.REGION, Rung.LABEL, None]
+
+
+def test_boxes_become_the_mask_of_the_lectures_scan_and_come_back():
+    shape = (200, 512, 512)
+    boxes = np.array([[10, 20, 30, 40, 60, 90], [100, 300, 200, 150, 400, 512]], np.float32)
+    mask = mask_of(boxes, np.array([1, 1]), shape)
+    assert mask.shape == shape
+    assert mask.sum() == 30 * 40 * 60 + 50 * 100 * 312
+    assert np.array_equal(boxes_of(mask)[0], boxes)
+    assert not mask_of(np.zeros((0, 6), np.float32), np.zeros(0, np.int64), shape).any()
+
+
+def test_no_object_is_not_the_same_as_nobody_looked():
+    empty = Annotation(boxes=np.zeros((0, 4)), box_classes=np.zeros(0, int)).completed((4, 4), 2)
+    assert empty.label.tolist() == [0.0, 0.0]
+    assert empty.boxes.shape == (0, 4)
+    assert not empty.region.any()
+
+
+def test_what_was_stated_stays():
+    stated = np.array([0.0, np.nan], np.float32)
+    done = Annotation(mask=two_objects(2), label=stated).completed(SHAPES[2], 2)
+    assert done.label is stated
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_completing_twice_is_completing_once(dims):
+    once = Annotation(mask=two_objects(dims)).completed(SHAPES[dims], 2)
+    twice = once.completed(SHAPES[dims], 2)
+    for name in ("mask", "boxes", "box_classes", "region", "label"):
+        assert np.array_equal(getattr(once, name), getattr(twice, name))
+
+
+@given(
+    st.integers(2, 3).flatmap(
+        lambda dims: st.lists(st.tuples(st.integers(0, 5), st.integers(1, 5)), min_size=dims, max_size=dims)
+    )
+)
+def test_integer_box_to_mask_and_back_is_the_identity(spans):
+    box = np.array([[a for a, _ in spans] + [a + n for a, n in spans]], float)
+    boxes, classes = boxes_of(mask_of(box, [1], (11,) * len(spans)))
+    assert boxes.tolist() == box.tolist()
+    assert classes.tolist() == [1]
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("classes", [2, {3: 1, 7: 2, 400: 1}])
+def test_an_instance_mask_gives_a_box_per_object_where_objects_touch(dims, classes):
+    instances = np.zeros((6, 8, 10)[:dims], np.int32)
+    instances[:3], instances[3:, 0], instances[3:, 1:3] = 3, 7, 400
+    found = of_instances(instances, classes)
+    rest = (10,)[: dims - 2]
+    tight = [[0, 0, 3, 8], [3, 0, 6, 1], [3, 1, 6, 3]]
+    assert found.boxes.tolist() == [[*b[:2], *(0,) * len(rest), *b[2:], *rest] for b in tight]
+    expected = [2, 2, 2] if classes == 2 else [1, 2, 1]
+    assert found.box_classes.tolist() == expected
+    assert [int(found.mask[instances == v].min()) for v in (3, 7, 400)] == expected
+    assert len(boxes_of(found.mask)[0]) < 3
+    assert found.completed(instances.shape, 2).boxes.tolist() == found.boxes.tolist()
+
+
+def test_an_empty_instance_mask_says_that_there_is_no_object():
+    found = of_instances(np.zeros((4, 5), np.uint8), {})
+    assert found.boxes.shape == (0, 4)
+    assert not found.mask.any()
+
+
+def test_no_boxes_give_an_empty_mask_and_region():
+    assert not mask_of(np.zeros((0, 6)), [], (3, 4, 5)).any()
+    assert not region_of(np.zeros((0, 6)), (3, 4, 5)).any()
+
+
+def test_two_identical_boxes_cover_like_one():
+    box = np.array([[0.5, 1.0, 2.0, 3.25]])
+    assert np.array_equal(region_of(np.repeat(box, 2, axis=0), (4, 4)), region_of(box, (4, 4)))
+    assert region_of(box, (4, 4)).sum() == pytest.approx(1.5 * 2.25)
+
+
+def test_diagonal_neighbours_are_one_object():
+    mask = np.zeros((2, 2, 2), np.uint8)
+    mask[0, 0, 0] = mask[1, 1, 1] = 1
+    assert boxes_of(mask)[0].tolist() == [[0, 0, 0, 2, 2, 2]]
+
+
+def test_boxes_outside_the_image_are_clipped_and_lost_ones_removed():
+    boxes = np.array([[-2.0, -2, 2, 2], [20, 20, 22, 22]])
+    done = Annotation(boxes=boxes, box_classes=np.array([1, 1])).completed((4, 4), 1)
+    assert done.boxes.tolist() == [[0, 0, 2, 2]]
+
+
+def test_voxels_nobody_annotated_are_no_object():
+    mask = np.full((3, 3), IGNORE, np.uint8)
+    done = Annotation(mask=mask).completed((3, 3), 1)
+    assert len(done.boxes) == 0
+
+
+@pytest.mark.parametrize(
+    ("annotation", "said"),
+    [
+        (Annotation(mask=np.zeros((2, 2), np.uint8)), r"mask has shape \(2, 2\)"),
+        (Annotation(mask=np.full((4, 4), 3, np.uint8)), "holds class 3"),
+        (Annotation(boxes=np.array([[2.0, 2, 1, 3]]), box_classes=np.array([1])), "upper corner below"),
+        (Annotation(boxes=np.array([[0.0, 0, 1, 1]])), "need one class each"),
+        (Annotation(boxes=np.array([[0.0, 0, 1, 1]]), box_classes=np.array([0])), "box classes must be"),
+    ],
+)
+def test_a_wrong_annotation_is_named(annotation, said):
+    with pytest.raises(DataError, match=said):
+        annotation.completed((4, 4), classes=2)
+
+
+def test_classes_are_numbered_from_one():
+    assert class_names(["a", "b"]) == {1: "a", 2: "b"}
+    assert list(class_names({2: "b", 1: "a"}).items()) == [(1, "a"), (2, "b")]
+
+
+@pytest.mark.parametrize("classes", [{1: "a", 3: "b"}, {0: "a"}, {"1": "a"}, []])
+def test_classes_with_other_numbers_are_refused(classes):
+    with pytest.raises(InputError, match="numbered 1, 2"):
+        class_names(classes)
+
+
+def test_two_classes_of_one_name_are_refused():
+    with pytest.raises(InputError, match="distinct names"):
+        class_names(["a", "a"])
