@@ -51,7 +51,7 @@ CAUGHT_BY = {
     ],
     6: [
         f"{LOSS}/test_attention_side::pitfall_6_flipping_image_and_region_leaves_the_loss_but_flipping_one_does_not",
-        "data/test_augment::flip_swaps_sides_exactly_when_it_mirrors_them",
+        "data/augment/test_augmentation::flip_swaps_sides_exactly_when_it_mirrors_them",
         "test_pitfalls::mirrored_views_are_refused_where_classes_name_sides",
     ],
     7: [f"{HEAD}/test_box_heads::a_case_without_boxes_gives_no_gradient_even_if_its_targets_are_nan"],
@@ -81,7 +81,7 @@ CAUGHT_BY = {
     15: [
         "ops/test_nms::boxes_at_exactly_the_threshold_both_stay",
         "ops/test_nms::classes_do_not_suppress_each_other",
-        "test_inference::boxes_of_overlapping_windows_are_one_object_in_image_coordinates",
+        "inference/test_windows::boxes_of_overlapping_windows_are_one_object_in_image_coordinates",
     ],
     16: [
         "metrics/test_froc::false_positives_are_divided_by_all_scans",
@@ -107,22 +107,22 @@ CAUGHT_BY = {
         "test_pitfalls::no_component_normalizes_over_the_batch_unless_asked",
     ],
     22: [
-        "data/test_read_dicom::a_shuffled_series_with_slopes_keeps_values_and_places",
-        "data/test_read_dicom::the_distance_of_slices_comes_from_positions_not_from_thickness",
+        "data/io/test_read_dicom::a_shuffled_series_with_slopes_keeps_values_and_places",
+        "data/io/test_read_dicom::the_distance_of_slices_comes_from_positions_not_from_thickness",
     ],
     23: [
-        "data/test_read::a_metaimage_with_a_flipped_transform_matrix",
+        "data/io/test_read::a_metaimage_with_a_flipped_transform_matrix",
         "data/datasets/test_layouts::luna_nodules_find_their_voxels_whatever_the_axes",
     ],
     24: [
         "ops/test_sliding_window::a_constant_network_gives_a_constant_output",
         "ops/test_sliding_window::identity_is_stitched_back_to_the_input",
-        "test_inference::an_image_smaller_than_the_patch_comes_back_in_its_own_size",
+        "inference/test_windows::an_image_smaller_than_the_patch_comes_back_in_its_own_size",
     ],
     25: [
         "data/datasets/test_datasets::hashed_splits_have_the_fractions_asked_and_never_change",
-        "data/test_pipeline::a_test_case_in_training_is_an_error",
-        "data/test_pipeline::constants_of_intensity_come_from_the_training_foreground",
+        "data/pipeline/test_pipeline::a_test_case_in_training_is_an_error",
+        "data/pipeline/test_pipeline::constants_of_intensity_come_from_the_training_foreground",
     ],
     26: [
         "ops/test_receptive_field::resnets_of_torchvision_have_the_computed_fields",

@@ -67,10 +67,15 @@ def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer.writerows(rows)
 
 
+def stylesheet() -> str:
+    """Return the CSS of the pages that cphloc writes: reports of predictions, the page of a zoo."""
+    return Path(__file__).with_name("page.css").read_text(encoding="utf-8")
+
+
 def _page(rows: Sequence[Mapping[str, Any]], folder: Path) -> str:
     flat = [flat_row(row) for row in rows]
     columns = _columns(flat)
-    style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
+    style = stylesheet()
     failed = sum(row["status"] == "failed" for row in rows)
     head = "".join(f"<th>{escape(column)}</th>" for column in columns)
     lines = []

@@ -9,6 +9,7 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
+from cphloc.inference.batch_report import stylesheet
 from cphloc.metrics.direction import lower_is_better
 from cphloc.paths import atomic
 from cphloc.publishing.card import beats, card, pictures, stated, verdict
@@ -46,7 +47,7 @@ def page(entries: list[Listing], base: str = "") -> str:
     """
     metrics = list(dict.fromkeys(name for e in entries for name in e.entry.evaluation.metrics))
     heads = "".join(_head(*head) for head in _heads(metrics))
-    style, script = (Path(__file__).with_name(f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
+    style, script = stylesheet(), Path(__file__).with_name("page.js").read_text(encoding="utf-8")
     parts = {
         "tiles": "\n".join(_tile(listing, base) for listing in entries),
         "rows": "\n".join(_row(listing, metrics) for listing in entries),

@@ -108,7 +108,7 @@ def test_every_source_is_checked_and_carded():
     for name, source in SOURCES.items():
         assert source.checksum or source.fingerprint
         assert source.url.startswith("https://")
-        assert name in module.registry.cards("dataset")
+        assert name in module.catalogue.cards("dataset")
 
 
 def test_list_names_licence_and_place(tmp_path, monkeypatch, capsys):

@@ -11,6 +11,7 @@ import pytest
 from cphloc.cli import main
 from cphloc.inference.batch import Case
 from cphloc.inference.batch_cluster import Job, predict_over
+from cphloc.zoo.load import load
 
 
 def images(count: int) -> list[str]:
@@ -28,9 +29,9 @@ def jobs(entry: Path, count: int) -> list[Job]:
 
 def test_a_case_that_is_there_is_not_predicted_again(published) -> None:
     work = jobs(published, 3)
-    first = list(predict_over(work[:2], "local"))
+    first = list(predict_over(work[:2], "local", load))
     assert [(row["case"], row["status"]) for row in first] == [("scan0", "done"), ("scan1", "done")]
-    again = list(predict_over(work, "local"))
+    again = list(predict_over(work, "local", load))
     assert [row["status"] for row in again] == ["kept", "kept", "done"]
     assert [row["case"] for row in again] == ["scan0", "scan1", "scan2"]
 

@@ -3,11 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from test_localizer import SHAPE, Bright, Pixels, localizer
+from brightness_model import SHAPE, Bright, Pixels, localizer
 
 from cphloc.errors import InputError
-from cphloc.inference.ensemble import Ensemble, entropy
+from cphloc.inference.ensemble import Ensemble
 from cphloc.inference.localizer import Localizer
+from cphloc.inference.uncertainty import entropy
 from cphloc.modeling.model import Model
 from cphloc.ops.targets import Detections, Prediction
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from cphloc.cli import main
 from cphloc.errors import CphlocError, InputError
-from cphloc.inference.export import export_localizer, export_onnx
+from cphloc.inference.export import export_model, export_onnx
 from cphloc.inference.localizer import Localizer
 from cphloc.modeling.build import build_model
 from cphloc.recipe.recipe import Recipe, load
@@ -51,7 +51,7 @@ def run_folder(tmp_path):
 def test_onnx_runtime_gives_the_raw_outputs_of_every_head_for_any_batch(dims, tmp_path):
     recipe = recipe_of(dims)
     localizer = Localizer(build_model(recipe), recipe)
-    done = export_localizer(localizer, tmp_path / "model.onnx")
+    done = export_model(localizer.model, localizer.recipe, tmp_path / "model.onnx")
     size = tuple(SIZES[dims])
     assert done.inputs == {"image": ("N", 1, *size)}
     assert list(done.outputs) == [
@@ -108,7 +108,7 @@ def test_what_onnx_cannot_express_is_one_clear_error(tmp_path):
 def test_a_head_whose_tensor_part_depends_on_what_it_sees_says_so(tmp_path):
     recipe = recipe_of(2, heads={"boxes": {"type": "faster_rcnn", "classes": {1: "mass"}, "channels": 8, "width": 8}})
     with pytest.raises(InputError, match=r"head 'boxes' \(faster_rcnn\) cannot be exported: how many regions survive"):
-        export_localizer(Localizer(build_model(recipe), recipe), tmp_path / "model.onnx")
+        export_model(build_model(recipe), recipe, tmp_path / "model.onnx")
 
 
 @pytest.mark.parametrize(

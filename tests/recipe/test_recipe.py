@@ -16,6 +16,7 @@ from cphloc.errors import CphlocError, RecipeError
 from cphloc.recipe import recipe
 
 BASE = Path(__file__).parent / "broken_recipes" / "base.yaml"
+FIXTURE_REGISTRY = Path(__file__).parents[1] / "registry" / "fixture_registry"
 
 
 @pytest.fixture
@@ -132,8 +133,8 @@ import sys
 from pathlib import Path
 from cphloc import paths
 from cphloc.recipe import recipe
-paths.registry_folders = lambda: [Path({str(BASE.parent.parent / "fixture_registry")!r})]
-sys.path.insert(0, {str(BASE.parent.parent / "fixture_registry")!r})
+paths.registry_folders = lambda: [Path({str(FIXTURE_REGISTRY)!r})]
+sys.path.insert(0, {str(FIXTURE_REGISTRY)!r})
 recipe.load({str(BASE)!r})
 assert not {{"torch", "timm", "numpy", "fixture_components"}} & set(sys.modules)
 """

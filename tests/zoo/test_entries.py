@@ -150,7 +150,7 @@ def _seconds(action):
 
 def test_finding_and_listing_import_no_torch(zoo):
     code = (
-        "import sys; from cphloc.zoo import audit, card, entries, lock;"
+        "import sys; from cphloc.publishing import card; from cphloc.zoo import audit, entries, lock;"
         f"entries.list_entries(zoos=[{str(zoo)!r}]); entries.find_entry('unet3d-ct', zoos=[{str(zoo)!r}]).entry;"
         "print([m for m in ('torch', 'mlflow', 'lightning', 'monai', 'timm', 'albumentations') if m in sys.modules])"
     )
