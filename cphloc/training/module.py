@@ -19,7 +19,7 @@ from cphloc.distributed.sharding import shard
 from cphloc.errors import CphlocError
 from cphloc.training.checkpoint import optimizer_state, restore_optimizer, whole
 from cphloc.training.ema import Ema
-from cphloc.training.optim import build_optimizer, build_schedule, set_lr, tell_progress, train_mode
+from cphloc.training.optim import build_optimizer, build_schedule, set_lr, set_progress, train_mode
 from cphloc.training.settings import Settings
 
 Batches = Callable[[int, int, int], Iterable[Any]]
@@ -91,7 +91,7 @@ class TrainingModule(L.LightningModule):
         _seed(self.settings.seed, number, self.trainer.global_rank)
         step = max(self.step, self.progress * self.settings.steps)
         set_lr(self.optimizers(), self.schedule(step))
-        tell_progress(self.model, step / self.settings.steps)
+        set_progress(self.model, step / self.settings.steps)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The loss to minimise; it and its terms stay in ``losses``."""

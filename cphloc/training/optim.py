@@ -1,6 +1,6 @@
-"""Optimizers, parameter groups, freezing and learning rate schedules, all named by what a recipe may write.
+"""Optimizers, parameter groups, freezing and learning rate schedules, by the names that a recipe may write.
 
-Optimizers are torch's own, allow-listed by name: a recipe is data and can never name an import path.
+Optimizers are torch's own, allow-listed by their cards: a recipe is data and can never name an import path.
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from cphloc.errors import InputError, NotFoundError, did_you_mean
-
-OPTIMIZERS = ("SGD", "Adam", "AdamW", "NAdam", "RAdam", "RMSprop")
-"""Names of `torch.optim` that ``train.optimizer.type`` may take."""
+from cphloc.registry import catalogue
 
 Schedule = Callable[[float], float]
 """Factor on the learning rate at a step in [0, steps); steps may be fractional when a time budget drives them."""
@@ -82,7 +80,7 @@ def build_optimizer(model: nn.Module, type: str, lr: float, **args: Any) -> Opti
 
     Args:
         model: the model; frozen parameters are left out.
-        type: one of `OPTIMIZERS`.
+        type: name of a card of kind ``optimizer``: a class of `torch.optim`, or one that a plug-in adds.
         lr: learning rate.
         args: the optimizer's own arguments, and ``lr_scale``: pattern of parameter names -> factor on ``lr``, the last
             match counting (``{"backbone.*": 0.1}`` trains the backbone ten times slower).
@@ -90,11 +88,12 @@ def build_optimizer(model: nn.Module, type: str, lr: float, **args: Any) -> Opti
     Raises:
         NotFoundError: unknown optimizer or argument, or a pattern of ``lr_scale`` that matches nothing.
     """
-    if type not in OPTIMIZERS:
-        hint = did_you_mean(type, OPTIMIZERS) or f"choose from {', '.join(OPTIMIZERS)}"
+    names = catalogue.cards("optimizer")
+    if type not in names:
+        hint = did_you_mean(type, names) or f"choose from {', '.join(names)}"
         msg = f"train.optimizer.type: no optimizer '{type}'; {hint}"
         raise NotFoundError(msg)
-    chosen = getattr(torch.optim, type)
+    chosen = catalogue.resolve("optimizer", type) if names[type].import_ else getattr(torch.optim, type)
     scales = args.pop("lr_scale", {})
     allowed = set(inspect.signature(chosen).parameters) - _NOT_FROM_RECIPES
     _check_arguments(args, allowed, "optimizer", type)
@@ -142,16 +141,16 @@ def set_lr(optimizer: Optimizer, factor: float) -> None:
         group["lr"] = group["base_lr"] * factor
 
 
-def tell_progress(model: nn.Module, share: float) -> None:
-    """Tell every part that changes over a training, such as a loss with a schedule, how much of it is done.
+def set_progress(model: nn.Module, share: float) -> None:
+    """Pass the training progress to every scheduled component, for example a loss whose weight changes over time.
 
     Args:
-        model: those of its modules that have an attribute ``progress`` are told.
-        share: in [0, 1].
+        model: every module in it that has an attribute ``progress`` gets the new value.
+        share: fraction of the training that is done, in [0, 1].
 
     >>> loss = nn.Module()
     >>> loss.progress = 0.0
-    >>> tell_progress(nn.Sequential(loss), 0.5)
+    >>> set_progress(nn.Sequential(loss), 0.5)
     >>> loss.progress
     0.5
     """

@@ -14,7 +14,7 @@ from cphloc.modeling.build import build
 from cphloc.ops.targets import Targets
 from cphloc.structures.annotation import Annotation
 from cphloc.training.fit import Validation, fit
-from cphloc.training.optim import tell_progress
+from cphloc.training.optim import set_progress
 from cphloc.training.settings import Settings
 
 
@@ -80,7 +80,7 @@ def test_weights_move_over_the_training_as_the_recipe_says(schedule, dice_at_the
     assert loss.weights() == (1.0, 0.01)
     shares = []
     for progress in (0.0, 0.5, 1.0):
-        tell_progress(torch.nn.ModuleDict({"head": torch.nn.Sequential(loss)}), progress)
+        set_progress(torch.nn.ModuleDict({"head": torch.nn.Sequential(loss)}), progress)
         shares.append(loss.weights())
     assert shares[-1] == (dice_at_the_end, pytest.approx(0.01 if schedule == "constant" else 1.0))
     assert shares[1] == pytest.approx([(a + b) / 2 for a, b in zip(shares[0], shares[2], strict=True)])
