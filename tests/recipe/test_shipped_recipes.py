@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from cphloc.data.pipeline.phantom import Scene, draw_phantom
+from cphloc.data.pipeline.pipeline import open_dataset
 from cphloc.modeling.build import build_model, check
 from cphloc.modeling.model import Model
 from cphloc.ops.targets import Targets
@@ -75,6 +77,34 @@ def test_a_system_trains_two_steps_and_decodes(name):
     assert any(not torch.equal(before[key], p) for key, p in model.named_parameters())
     assert all(p.isfinite().all() for p in model.parameters())
     check_predictions(recipe, model, image, size)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_only_a_system_that_states_convolutions_has_more_than_two_of_them_a_stage(name):
+    stated = (
+        yaml.safe_load(shipped_recipes()[name].read_text()).get("model", {}).get("backbone", {}).get("convolutions")
+    )
+    assert load(name).model.backbone.args.get("convolutions", 2) == (stated or 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "carried"),
+    [
+        ("attention", {"boxes", "label"}),
+        ("attention-side", {"region", "label"}),
+        ("gap", {"label"}),
+        ("gmp", {"label"}),
+        ("text-cnn", {"label"}),
+        ("multi-attention", {"boxes", "region", "label"}),
+        ("multitask3d-phantom", {"mask", "boxes", "region", "label"}),
+    ],
+)
+def test_training_cases_carry_the_annotations_that_the_description_names(name, carried):
+    recipe = load(f"systems/{name}")
+    cases = open_dataset(recipe.data, recipe.dims).cases("train")
+    assert {
+        rung for case in cases for rung in ("mask", "boxes", "region", "label") if getattr(case.marks, rung)
+    } == carried
 
 
 def check_predictions(recipe: Recipe, model: Model, image: torch.Tensor, size: tuple[int, ...]) -> None:
