@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = ["registry/head/unet.yaml", "recipes/unet3d-hippocampus.yaml"]
+TYPES = ["cphloc/py.typed", "cphloc/__init__.pyi"]
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +62,9 @@ def test_wheel_and_sdist_hold_the_data_folders(built):
         in_sdist = [name.split("/", 1)[1] for name in archive.getnames() if "/" in name]
     for name in SHIPPED:
         assert f"cphloc/_data/{name}" in in_wheel
+        assert name in in_sdist
+    for name in TYPES:
+        assert name in in_wheel
         assert name in in_sdist
     assert any("zoo/" in name and name.endswith("model.safetensors") for name in in_wheel)
     assert any(name.startswith("cphloc/data/sample/") for name in in_wheel)

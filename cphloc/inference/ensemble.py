@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Unpack, overload
 
 import numpy as np
 import torch
 
 from cphloc.errors import InputError
 from cphloc.inference.localization import Box, Localization
-from cphloc.inference.localizer import Image, Localizer
+from cphloc.inference.localizer import Image, Localizer, PredictOptions
 from cphloc.inference.uncertainty import with_masks
 from cphloc.inference.windows import AGREE_IOU
 from cphloc.ops.weighted_box_clustering import weighted_box_clustering
@@ -54,6 +54,16 @@ class Ensemble:
         """Axes that all members can be mirrored along; raises as `Localizer.mirrored_axes` does."""
         return tuple(sorted(set.intersection(*(set(member.mirrored_axes()) for member in self.members))))
 
+    @overload
+    def predict(
+        self, source: Image, spacing_mm: Sequence[float] | None = None, **options: Unpack[PredictOptions]
+    ) -> Localization: ...
+
+    @overload
+    def predict(
+        self, source: Sequence[Image], spacing_mm: Sequence[float] | None = None, **options: Unpack[PredictOptions]
+    ) -> list[Localization]: ...
+
     def predict(
         self,
         source: Image | Sequence[Image],
@@ -73,7 +83,7 @@ class Ensemble:
             DataError, InputError: as `Localizer.predict`; ``uncertainty`` of models that predict no mask.
         """
         options = {"tta": tta, "overlap": overlap, "skip_air": skip_air, "progress": progress}
-        if isinstance(source, list | tuple):
+        if isinstance(source, Sequence) and not isinstance(source, str):
             return [self.predict(s, spacing_mm, uncertainty=uncertainty, **options) for s in source]
         volume = self.members[0].read(source, spacing_mm)
         results, total = [], None

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
 import numpy as np
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from cphloc.data.io.read import (
     NIFTI_SUFFIXES,
     NRRD_SUFFIXES,
     PICTURE_SUFFIXES,
-    Source,
+    Channel,
     read_volume,
 )
 from cphloc.data.pipeline.intensity import CT, parse_intensity
@@ -36,8 +36,18 @@ from cphloc.structures.volume import Volume
 if TYPE_CHECKING:
     from cphloc.recipe.recipe import Recipe
 
-Image = Source | Mapping[str, Source]
+Image = Channel | Mapping[str, Channel]
 """One image: a file, a DICOM folder, an array, or for several channels a mapping from channel name to one of these."""
+
+
+class PredictOptions(TypedDict, total=False):
+    """Keyword arguments of `Localizer.predict`, which describes them."""
+
+    tta: bool
+    overlap: float
+    skip_air: bool
+    uncertainty: bool
+    progress: Callable[[Iterable], Iterable]
 
 
 AIR_HU = -700.0
@@ -72,6 +82,16 @@ class Localizer(nn.Module):
     def forward(self, x: Tensor) -> Any:
         """Raw output of the model for ``(N, C, *S)`` images that are already preprocessed."""
         return self.model(x)
+
+    @overload
+    def predict(
+        self, source: Image, spacing_mm: Sequence[float] | None = None, **options: Unpack[PredictOptions]
+    ) -> Localization: ...
+
+    @overload
+    def predict(
+        self, source: Sequence[Image], spacing_mm: Sequence[float] | None = None, **options: Unpack[PredictOptions]
+    ) -> list[Localization]: ...
 
     def predict(
         self,
@@ -110,7 +130,7 @@ class Localizer(nn.Module):
                 ``overlap`` outside its range.
         """
         options = {"tta": tta, "overlap": overlap, "skip_air": skip_air, "progress": progress}
-        if isinstance(source, list | tuple):
+        if isinstance(source, Sequence) and not isinstance(source, str):
             return [self.predict(s, spacing_mm, uncertainty=uncertainty, **options) for s in source]
         volume = self.read(source, spacing_mm)
         if uncertainty:
@@ -189,7 +209,8 @@ class Localizer(nn.Module):
             if sorted(source) != sorted(names):
                 msg = f"the model takes the channels {', '.join(names)}, got {', '.join(source)}; name each of them"
                 raise DataError(msg)
-            source = [source[name] for name in names] if len(names) > 1 else source[names[0]]
+            channels = [source[name] for name in names]
+            return read_volume(channels if len(names) > 1 else channels[0], spacing_mm, dims=self.recipe.dims)
         return read_volume(source, spacing_mm, dims=self.recipe.dims)
 
 

@@ -45,7 +45,12 @@ def load(
 ) -> Ensemble: ...
 
 
-def load(spec, device=None, verify=True, backend="auto"):
+def load(
+    spec: str | Path | Sequence[str | Path],
+    device: str | torch.device | None = None,
+    verify: bool = True,
+    backend: BackendName = "auto",
+) -> Localizer | Ensemble:
     """Load a published model, ready to predict; of a list of models, an ensemble that predicts their average.
 
     Args:

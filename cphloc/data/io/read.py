@@ -22,7 +22,10 @@ NRRD_SUFFIXES = (".nrrd", ".nhdr")
 METAIMAGE_SUFFIXES = (".mha", ".mhd")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
-Source = str | Path | np.ndarray | Volume | Sequence["str | Path | np.ndarray | Volume"]
+Channel = str | Path | np.ndarray | Volume
+"""One channel, or an image whose file or array holds all of them: a file, a DICOM folder, an array or a volume."""
+Source = Channel | Sequence[Channel]
+"""An image: one `Channel`, or the channels in order."""
 
 
 def read_volume(
