@@ -15,6 +15,8 @@ from cphloc.inference.batch import Case, cases_of
 from cphloc.inference.batch_report import write_report
 from cphloc.inference.localizer import Localizer
 
+pytestmark = pytest.mark.usefixtures("own_folders")
+
 
 def names(*inputs):
     return {case.name: case.source for case in cases_of([str(i) for i in inputs])}

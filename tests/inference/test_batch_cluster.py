@@ -13,6 +13,8 @@ from cphloc.inference.batch import Case
 from cphloc.inference.batch_cluster import Job, predict_over
 from cphloc.zoo.load import load
 
+pytestmark = pytest.mark.usefixtures("own_folders")
+
 
 def images(count: int) -> list[str]:
     random = np.random.default_rng(0)

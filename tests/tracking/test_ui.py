@@ -18,6 +18,8 @@ from browser import PATIENCE_SECONDS, opened, programs, requested
 
 from cphloc.cli import main
 
+pytestmark = pytest.mark.usefixtures("own_folders")
+
 SCREENSHOT = Path(__file__).parent.parent.parent / "runs" / "screenshots" / "comparison.png"
 
 
