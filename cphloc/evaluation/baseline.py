@@ -10,7 +10,7 @@ import numpy as np
 from cphloc.data.case import Case, read_case
 from cphloc.data.io.resample import resample
 from cphloc.errors import DataError
-from cphloc.evaluation.scores import Found
+from cphloc.evaluation.scores import CasePrediction
 from cphloc.structures.annotation import Annotation
 from cphloc.structures.geometry import Geometry
 from cphloc.structures.volume import reoriented, reoriented_back
@@ -24,9 +24,9 @@ NAMES = {
 """What stands in for each part of a prediction."""
 
 
-def without_looking(
+def prior_baseline(
     cases: Sequence[Case], dims: int, classes: Mapping[int, str], parts: Container[str]
-) -> Callable[[Geometry], Found]:
+) -> Callable[[Geometry], CasePrediction]:
     """What the training annotations alone predict of an image, given only its grid.
 
     Args:
@@ -36,7 +36,7 @@ def without_looking(
         parts: what to predict, among the keys of `NAMES`.
 
     Returns:
-        a function from the grid of an image to what is `Found` in it.
+        a function from the grid of an image to what is `CasePrediction` in it.
 
     Raises:
         DataError: a part is asked for that no training case is annotated for.
@@ -47,8 +47,8 @@ def without_looking(
     labels = [annotation.label for _, annotation in known if annotation.label is not None]
     prevalence = np.nanmean(labels, axis=0) if "probabilities" in parts and labels else None
 
-    def predict(geometry: Geometry) -> Found:
-        found = Found(mask=None if shape is None else shape(geometry), probabilities=prevalence)
+    def predict(geometry: Geometry) -> CasePrediction:
+        found = CasePrediction(mask=None if shape is None else shape(geometry), probabilities=prevalence)
         if "attention" in parts:
             found = replace(found, attention=np.full(geometry.shape, 1 / np.prod(geometry.shape), np.float32))
         if boxes is not None:

@@ -18,10 +18,10 @@ from cphloc.data.case import Case, read_case
 from cphloc.data.dataset import Dataset
 from cphloc.data.pipeline.pipeline import open_dataset
 from cphloc.errors import InputError, NotFoundError
-from cphloc.evaluation.baseline import NAMES, without_looking
+from cphloc.evaluation.baseline import NAMES, prior_baseline
 from cphloc.evaluation.pictures import draw_case, extremes, heading
 from cphloc.evaluation.plots import draw_scores
-from cphloc.evaluation.scores import Found, Scores, score, summary
+from cphloc.evaluation.scores import CasePrediction, Scores, score_case, summary
 from cphloc.inference.localization import Localization
 from cphloc.inference.localizer import Localizer
 from cphloc.metrics.bootstrap import Interval
@@ -116,11 +116,11 @@ def localizer_of(run: Run) -> Localizer:
     return Localizer(model_of(run.recipe, weights, str(path)), run.recipe)
 
 
-def found_of(result: Localization, classes: Mapping[int, str]) -> Found:
+def case_prediction(result: Localization, classes: Mapping[int, str]) -> CasePrediction:
     """A result as arrays on the image's own grid."""
     numbers = {name: number for number, name in classes.items()}
     boxes = result.boxes
-    return Found(
+    return CasePrediction(
         mask=result.masks,
         boxes=None if boxes is None else np.array([b.voxels for b in boxes]).reshape(-1, 2 * result.image.dims),
         scores=None if boxes is None else np.array([b.score for b in boxes]),
@@ -161,8 +161,8 @@ def _score(localizer: Localizer, cases: Sequence[Case]) -> tuple[Scores, list[st
         started = time.perf_counter()
         result = localizer.predict(volume)
         milliseconds.append(1000 * (time.perf_counter() - started))
-        found = found_of(result, localizer.classes)
-        scored.append(score(case.id, case.patient, found, known, volume.geometry, localizer.classes))
+        found = case_prediction(result, localizer.classes)
+        scored.append(score_case(case.id, case.patient, found, known, volume.geometry, localizer.classes))
     parts = [part for part in NAMES if getattr(found, part) is not None]
     return Scores(scored, localizer.classes), parts, milliseconds
 
@@ -198,11 +198,11 @@ def _calibration(temperature: float, scores: Scores, after: Mapping[str, Interva
 def _baseline(localizer: Localizer, dataset: Dataset, cases: Sequence[Case], parts: Sequence[str]) -> dict[str, Any]:
     """What the training annotations score on the same cases without looking at the images."""
     classes, dims = localizer.classes, localizer.recipe.dims
-    predict = without_looking(dataset.cases("train"), dims, classes, parts)
+    predict = prior_baseline(dataset.cases("train"), dims, classes, parts)
     scored = []
     for case in cases:
         volume, known = _read(case, localizer)
-        scored.append(score(case.id, case.patient, predict(volume.geometry), known, volume.geometry, classes))
+        scored.append(score_case(case.id, case.patient, predict(volume.geometry), known, volume.geometry, classes))
     return {"name": ", ".join(NAMES[part] for part in parts), **summary(Scores(scored, classes).intervals())}
 
 
@@ -222,7 +222,10 @@ def _draw(folder: Path, localizer: Localizer, cases: Sequence[Case], scores: Sco
     name, chosen = extremes(scores.rows, localizer.recipe.headline)
     for place, id in chosen.items():
         volume, known = _read(next(case for case in cases if case.id == id), localizer)
-        found, title = found_of(localizer.predict(volume), localizer.classes), heading(place, id, name, scores.rows)
+        found, title = (
+            case_prediction(localizer.predict(volume), localizer.classes),
+            heading(place, id, name, scores.rows),
+        )
         files.append(folder / f"{split}-{place}.png")
         draw_case(volume, known, found, localizer.classes, title, files[-1])
     return files

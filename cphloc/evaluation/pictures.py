@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cphloc.data.io.overlay import Box, overlay
-from cphloc.evaluation.scores import Found
+from cphloc.evaluation.scores import CasePrediction
 from cphloc.metrics.direction import lower_is_better
 from cphloc.structures.annotation import Annotation
 from cphloc.structures.volume import Volume
@@ -18,7 +18,7 @@ _SHOWN_SCORE = 0.3
 
 
 def draw_case(
-    volume: Volume, known: Annotation, found: Found, classes: Mapping[int, str], title: str, path: Path
+    volume: Volume, known: Annotation, found: CasePrediction, classes: Mapping[int, str], title: str, path: Path
 ) -> None:
     """Draw an image with its annotation and with what was found: outlines, boxes, attention.
 

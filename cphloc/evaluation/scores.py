@@ -26,7 +26,7 @@ from cphloc.structures.geometry import Geometry
 
 
 @dataclass(frozen=True)
-class Found:
+class CasePrediction:
     """What a model found in one image, on the grid of its annotation; ``None`` where it does not predict that.
 
     Args:
@@ -45,7 +45,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredCase:
     """One case: its scores, and what the metrics over all cases need of it."""
 
     scores: CaseScores
@@ -53,9 +53,9 @@ class Scored:
     labels: tuple[np.ndarray, np.ndarray] | None = None
 
 
-def score(
-    case: str, patient: str, found: Found, known: Annotation, geometry: Geometry, classes: Mapping[int, str]
-) -> Scored:
+def score_case(
+    case: str, patient: str, found: CasePrediction, known: Annotation, geometry: Geometry, classes: Mapping[int, str]
+) -> ScoredCase:
     """Score one case on every rung that it and the model share.
 
     Args:
@@ -80,7 +80,7 @@ def score(
     if found.probabilities is not None and known.label is not None:
         labels = found.probabilities, known.label
         facts = {f"p/{name}": float(p) for name, p in zip(classes.values(), found.probabilities, strict=True)}
-    return Scored(CaseScores(case, patient, scores, facts), boxes, labels)
+    return ScoredCase(CaseScores(case, patient, scores, facts), boxes, labels)
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Scores:
         classes: number 1..K -> name.
     """
 
-    cases: Sequence[Scored]
+    cases: Sequence[ScoredCase]
     classes: Mapping[int, str]
 
     @property

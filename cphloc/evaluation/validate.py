@@ -12,7 +12,7 @@ import torch.distributed as dist
 
 from cphloc.data.pipeline.cache import PreparedCase
 from cphloc.data.pipeline.prepare import PreparedCases
-from cphloc.evaluation.scores import Found, Scored, Scores, score
+from cphloc.evaluation.scores import CasePrediction, ScoredCase, Scores, score_case
 from cphloc.inference.windows import infer
 from cphloc.modeling.model import Model
 from cphloc.ops.targets import Prediction
@@ -60,7 +60,7 @@ class Validator:
     def __call__(self, model: Model) -> Validation:
         """Metrics of ``model``, which is in evaluation mode, over the cases of all processes."""
         rank, ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-        scored = [self.score(model, i) for i in range(rank, len(self.cases), ranks)]
+        scored = [self.score_case(model, i) for i in range(rank, len(self.cases), ranks)]
         if ranks > 1:
             gathered: list[Any] = [None] * ranks
             dist.all_gather_object(gathered, scored)
@@ -68,30 +68,30 @@ class Validator:
         scores = Scores(sorted(scored, key=lambda case: case.scores.id), self.classes)
         return Validation(scores.values(), scores.rows, scores)
 
-    def score(self, model: Model, number: int) -> Scored:
+    def score_case(self, model: Model, number: int) -> ScoredCase:
         """Predict one case and compare it with its annotation."""
         case, patient = self.cases[number], self.cases.cases[number].patient
         known = case.annotation.completed(case.image.shape[1:], len(self.classes))
-        return score(case.id, patient, self.found(model, case), known, case.geometry, self.classes)
+        return score_case(case.id, patient, self.predict(model, case), known, case.geometry, self.classes)
 
-    def names(self, model: Model, channels: int) -> set[str]:
+    def metric_names(self, model: Model, channels: int) -> set[str]:
         """Metrics that a validation will give: those of a blank image that is annotated as far as any case is."""
         model.eval()
         geometry = Geometry.regular(self.patch, unit=self.cases[0].geometry.unit)
-        found = self._found(infer(model, torch.zeros(1, channels, *self.patch), self.patch))
+        found = self._case_prediction(infer(model, torch.zeros(1, channels, *self.patch), self.patch))
         whole = Annotation(mask=np.ones(self.patch, np.uint8)).completed(self.patch, len(self.classes))
         strongest = max(case.annotation.rung or 0 for case in self.cases)
         given = {part: getattr(whole, part) for part, rung in _RUNGS.items() if rung <= strongest}
-        scored = score("", "", found, Annotation(**given), geometry, self.classes)
+        scored = score_case("", "", found, Annotation(**given), geometry, self.classes)
         return set(Scores([scored], self.classes).values())
 
-    def found(self, model: Model, case: PreparedCase) -> Found:
+    def predict(self, model: Model, case: PreparedCase) -> CasePrediction:
         """What the model finds in a case, in the model's frame."""
         image = torch.from_numpy(np.array(case.image)).to(next(model.parameters()).device)
-        return self._found(infer(model, image[None], self.patch))
+        return self._case_prediction(infer(model, image[None], self.patch))
 
     @staticmethod
-    def _found(predictions: Mapping[str, Prediction]) -> Found:
+    def _case_prediction(predictions: Mapping[str, Prediction]) -> CasePrediction:
         parts: dict[str, np.ndarray] = {}
         for prediction in predictions.values():
             if prediction.mask_probabilities is not None:
@@ -104,4 +104,4 @@ class Validator:
                 parts["attention"] = prediction.attention[0].cpu().numpy()
             if prediction.label_probabilities is not None:
                 parts["probabilities"] = prediction.label_probabilities[0].cpu().numpy()
-        return Found(**parts)
+        return CasePrediction(**parts)

@@ -19,7 +19,7 @@ from cphloc.training import checkpoint
 
 if TYPE_CHECKING:
     from cphloc.data.pipeline.cache import PreparedCase
-    from cphloc.evaluation.scores import Found
+    from cphloc.evaluation.scores import CasePrediction
 
 Values = Mapping[str, Mapping[str, float]]
 """What a measure gives: metrics by variant; the variant ``""`` is the arm itself."""
@@ -78,13 +78,15 @@ class Trained:
     def scores(self, split: str = "test", data: Mapping[str, Any] | None = None) -> Scores:
         """Every case of a split, predicted and compared with its annotation."""
         validator = self._validator(self.elsewhere(data or {}), split)
-        scored = [validator.score(self.model, number) for number in range(len(validator.cases))]
+        scored = [validator.score_case(self.model, number) for number in range(len(validator.cases))]
         return Scores(scored, validator.classes)
 
-    def found(self, split: str = "test", data: Mapping[str, Any] | None = None) -> list[tuple[PreparedCase, Found]]:
+    def found(
+        self, split: str = "test", data: Mapping[str, Any] | None = None
+    ) -> list[tuple[PreparedCase, CasePrediction]]:
         """Every case of a split with what the model finds in it."""
         validator = self._validator(self.elsewhere(data or {}), split)
-        return [(case, validator.found(self.model, case)) for case in validator.cases]
+        return [(case, validator.predict(self.model, case)) for case in validator.cases]
 
     def _validator(self, pipeline: Pipeline, split: str) -> Validator:
         cases = pipeline.cases(split)

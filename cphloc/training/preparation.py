@@ -77,7 +77,7 @@ def prepare(recipe: Recipe, strategy: Strategy = "ddp", fresh: bool = True) -> P
     build_optimizer(model, **settings.optimizer)
     splits = {"train": pipeline.samples.cases, "val": pipeline.cases("val")}
     validator = Validator(splits["val"], pipeline.dataset.classes, pipeline.patch)
-    _check_best(settings.best, validator.names(model, len(recipe.channels)))
+    _check_best(settings.best, validator.metric_names(model, len(recipe.channels)))
     return Preparation(recipe, pipeline, splits, model, validator, settings)
 
 

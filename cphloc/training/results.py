@@ -49,5 +49,5 @@ def _draw_cases(prepared: Preparation, outcome: Outcome, pictures: Path) -> None
     by_id = {case.id: case for case in validator.cases}
     for place, id in chosen.items():
         case, title = by_id[id], heading(place, id, name, outcome.cases)
-        volume, found = Volume(np.asarray(case.image), case.geometry), validator.found(prepared.model, case)
+        volume, found = Volume(np.asarray(case.image), case.geometry), validator.predict(prepared.model, case)
         draw_case(volume, case.annotation, found, validator.classes, title, pictures / f"{place}.png")

@@ -3,7 +3,7 @@ import pytest
 from matplotlib.image import imread
 
 from cphloc.evaluation.pictures import draw_case, extremes
-from cphloc.evaluation.scores import Found
+from cphloc.evaluation.scores import CasePrediction
 from cphloc.structures.annotation import Annotation
 from cphloc.structures.geometry import Geometry
 from cphloc.structures.volume import Volume
@@ -26,10 +26,10 @@ def answers(dims):
     mask[..., 10:22, 12:32] = 1
     box = np.array([[2.0, 10, 12][-dims:] + [12.0, 22, 32][-dims:]])
     return {
-        "nothing": Found(),
-        "mask": Found(mask=mask),
-        "boxes": Found(boxes=box, scores=np.array([0.9]), box_classes=np.array([1])),
-        "attention": Found(attention=mask / mask.sum()),
+        "nothing": CasePrediction(),
+        "mask": CasePrediction(mask=mask),
+        "boxes": CasePrediction(boxes=box, scores=np.array([0.9]), box_classes=np.array([1])),
+        "attention": CasePrediction(attention=mask / mask.sum()),
     }
 
 
@@ -46,7 +46,7 @@ def test_every_kind_of_answer_can_be_seen(dims, tmp_path):
 
 def test_boxes_that_are_unlikely_are_not_drawn(tmp_path):
     for score in (0.9, 0.1):
-        found = Found(boxes=np.array([[2.0, 2, 9, 9]]), scores=np.array([score]), box_classes=np.array([1]))
+        found = CasePrediction(boxes=np.array([[2.0, 2, 9, 9]]), scores=np.array([score]), box_classes=np.array([1]))
         draw_case(*example(2), found, {1: "mass"}, "a", tmp_path / f"{score}.png")
     likely, unlikely = (imread(tmp_path / f"{score}.png") for score in (0.9, 0.1))
     assert (likely != unlikely).any()

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.image import imread
 
 from cphloc.evaluation.plots import draw_learning, draw_lr_range, draw_scores
-from cphloc.evaluation.scores import Found, Scores, score
+from cphloc.evaluation.scores import CasePrediction, Scores, score_case
 from cphloc.structures.annotation import Annotation
 from cphloc.structures.geometry import Geometry
 
@@ -18,13 +18,15 @@ def scores_of(dims, cases=6):
     for i in range(cases):
         boxes = np.array([[2.0] * dims + [10.0] * dims, [12.0] * dims + [16.0] * dims])
         known = Annotation(boxes=boxes, box_classes=np.array([1, 2])).completed((20,) * dims, 2)
-        found = Found(
+        found = CasePrediction(
             boxes=boxes[: 2 - (i == 0)] + i / 2,
             scores=np.array([0.9, 0.5])[: 2 - (i == 0)],
             box_classes=np.array([1, 2])[: 2 - (i == 0)],
             probabilities=np.array([0.9, 0.2]),
         )
-        scored.append(score(f"case{i}", f"p{i // 2}", found, known, Geometry.regular((20,) * dims), {1: "a", 2: "b"}))
+        scored.append(
+            score_case(f"case{i}", f"p{i // 2}", found, known, Geometry.regular((20,) * dims), {1: "a", 2: "b"})
+        )
     return Scores(scored, {1: "a", 2: "b"})
 
 
@@ -45,7 +47,7 @@ def test_boxes_and_labels_get_their_curves_and_points(dims, tmp_path):
 
 def test_masks_alone_have_no_curves(tmp_path):
     mask = np.ones((4, 4), np.uint8)
-    scored = score("a", "a", Found(mask=mask), Annotation(mask=mask), Geometry.regular((4, 4)), {1: "x"})
+    scored = score_case("a", "a", CasePrediction(mask=mask), Annotation(mask=mask), Geometry.regular((4, 4)), {1: "x"})
     assert draw_scores(Scores([scored], {1: "x"}).curves(), tmp_path) == []
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from cphloc.config.argument_types import NonNegativeFloat, Plain, PositiveInt
-from cphloc.evaluation.scores import Found
+from cphloc.evaluation.scores import CasePrediction
 from cphloc.metrics import detection
 from cphloc.metrics.attention import peaks
 from cphloc.metrics.detection import DetectionCase
@@ -48,7 +48,7 @@ class RecallByCount:
         }
 
 
-def candidates(found: Found, share: float = 0.5) -> np.ndarray:
+def candidates(found: CasePrediction, share: float = 0.5) -> np.ndarray:
     """Positions ``(n, D)`` of what scores at least ``share`` of the best."""
     if found.boxes is None:
         return peaks(found.attention, share)[0]
@@ -159,7 +159,7 @@ class CentreError:
         return {self.variant: {"centre_error": float(np.mean(errors))}}
 
 
-def _error(found: Found, centres: np.ndarray, size: Sequence[int]) -> float:
+def _error(found: CasePrediction, centres: np.ndarray, size: Sequence[int]) -> float:
     if not len(found.boxes):
         return float(np.linalg.norm(size)) / 2
     lo, hi = np.split(found.boxes[found.scores.argmax()], 2)

@@ -9,7 +9,7 @@ from scipy import ndimage
 from scipy.stats import norm
 
 from cphloc.config.argument_types import PositiveFloat, PositiveInt, UnitInterval
-from cphloc.evaluation.scores import Found
+from cphloc.evaluation.scores import CasePrediction
 from cphloc.metrics.screening import Funnel, OperatingPoint, apply_ai, funnel
 from cphloc.studies.measured import Trained, Values
 
@@ -122,7 +122,7 @@ class BiopsyHits:
         return {"": {"biopsy_hits": float(np.mean(aimed))}, "random": {"biopsy_hits": float(np.mean(anywhere))}}
 
 
-def site(found: Found) -> np.ndarray | None:
+def site(found: CasePrediction) -> np.ndarray | None:
     """Where to aim, in voxel edges; ``None`` where nothing was found."""
     if found.mask is not None:
         if not found.mask.any():
