@@ -14,12 +14,10 @@ from cphloc.recipe.blocks import BlockAt, blocks
 from cphloc.registry import catalogue
 from cphloc.registry.card import Card
 from cphloc.registry.timm_names import timm_names
+from cphloc.structures.rung import RUNGS
 
 Check = Callable[[Node], Iterator[Problem]]
 _CHECKS: list[Check] = []
-
-_RUNGS = ("label", "region", "boxes", "mask")
-"""The supervision ladder, weakest first."""
 
 
 def cross_problems(root: Node) -> list[Problem]:
@@ -91,12 +89,12 @@ def _classes_exist_in_the_data(root: Node) -> Iterator[Problem]:
 @_check
 def _rung_is_available(root: Node) -> Iterator[Problem]:
     data = _card(root, "dataset", ("data",))
-    available = [_RUNGS.index(r) for r in data.gives if r in _RUNGS] if data is not None else []
+    available = [RUNGS.index(rung) for rung in data.gives] if data is not None else []
     for block in _heads(root):
         head = _card_of(block)
-        if not available or head is None or head.rung not in _RUNGS or _RUNGS.index(head.rung) <= max(available):
+        if not available or head is None or head.rung is None or RUNGS.index(head.rung) <= max(available):
             continue
-        what = f"the head '{head.name}' learns from {head.rung}, and '{data.name}' has {_RUNGS[max(available)]} at most"
+        what = f"the head '{head.name}' learns from {head.rung}, and '{data.name}' has {RUNGS[max(available)]} at most"
         yield _problem(block.node.children["type"], (*block.path, "type"), what, "choose another head or data set")
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
 from cphloc.config.nodes import Node
 from cphloc.config.problems import problems_of
-from cphloc.errors import Problem, RecipeError
-from cphloc.registry.kinds import KINDS, article
+from cphloc.errors import Problem, RecipeError, did_you_mean
+from cphloc.registry.kinds import ALL, CLOSED_KEYS, article, some
 
 
 def _split(value: Any) -> Any:
@@ -65,7 +66,7 @@ class Card(BaseModel):
         None, alias="import"
     )
     signature: str | None = None
-    dims: list[int] = [2, 3]
+    dims: list[Literal[1, 2, 3]] = [2, 3]
     takes: Words = []
     gives: Words = []
     paper: Line | None = None
@@ -86,15 +87,14 @@ class Card(BaseModel):
     splits: list[str] | dict[str, int] | None = None
 
 
-_NEEDED = {
-    "head": ("rung",),
-    "loss": ("takes",),
-    "dataset": ("licence", "citation", "url", "modality"),
-}
-
-
 def card_from(node: Node, kind: str, name: str, path: str) -> Card:
     """Check what was read as a card.
+
+    Args:
+        node: the card with the positions of its values.
+        kind: its kind, see `cphloc.registry.kinds`.
+        name: its name.
+        path: its file, for messages.
 
     Raises:
         RecipeError: with every problem of the card.
@@ -103,13 +103,35 @@ def card_from(node: Node, kind: str, name: str, path: str) -> Card:
         raise RecipeError([Problem(str(node.where), "(top)", "not a card", "write 'import:', 'summary:' and so on")])
     stated: dict[str, Any] = {"kind": kind, "name": name, "source": path}
     try:
-        found = Card.model_validate({**node.plain, **stated})
+        card = Card.model_validate({**node.plain, **stated})
     except ValidationError as error:
         raise RecipeError(problems_of(error, Card, node)) from None
-    needed = ["import_"] if kind in KINDS else [] if found.import_ else ["signature"]
-    lacking = [key for key in (*needed, *_NEEDED.get(kind, ())) if getattr(found, key) in (None, [])]
-    if lacking:
-        what = f"{article(kind)} {kind} card needs it"
-        keys = [key.rstrip("_") for key in lacking]
-        raise RecipeError([Problem(str(node.where), key, what, f"add '{key}:'") for key in keys])
-    return found
+    problems = [*_missing_keys(card, node), *_unknown_words(card, node)]
+    if problems:
+        raise RecipeError(problems)
+    return card
+
+
+def _missing_keys(card: Card, node: Node) -> Iterator[Problem]:
+    """A problem for each key that a card of this kind must have and this one lacks."""
+    needed = ALL[card.kind].needs or (() if card.import_ else ("signature",))
+    for key in needed:
+        if getattr(card, key) in (None, []):
+            yaml_key = key.rstrip("_")
+            what = f"{article(card.kind)} {card.kind} card needs it"
+            yield Problem(str(node.where), yaml_key, what, f"add '{yaml_key}:'")
+
+
+def _unknown_words(card: Card, node: Node) -> Iterator[Problem]:
+    """A problem for each word that is not in the vocabulary of its key, and for keys that cards of other kinds have."""
+    for key in sorted(CLOSED_KEYS & set(node.children)):
+        child, allowed = node.children[key], ALL[card.kind].words.get(key)
+        if allowed is None:
+            what = f"{article(card.kind)} {card.kind} card has no '{key}'"
+            yield Problem(str(child.key_where), key, what, f"remove '{key}:'")
+            continue
+        value = getattr(card, key)
+        for word in [value] if isinstance(value, str) else value or ():
+            if word not in allowed:
+                fix = did_you_mean(word, allowed) or "choose one of them"
+                yield Problem(str(child.where), key, f"'{word}' is not one of {some(allowed, 99)}", fix)

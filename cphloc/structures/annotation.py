@@ -8,23 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import IntEnum
 
 import numpy as np
 
 from cphloc.errors import DataError, InputError
+from cphloc.structures.rung import Rung
 
 IGNORE = 255
 """Mask value of voxels nobody annotated: they count in no loss and no metric."""
-
-
-class Rung(IntEnum):
-    """Strength of an annotation; a higher rung contains every lower one."""
-
-    LABEL = 1
-    REGION = 2
-    BOXES = 3
-    MASK = 4
 
 
 @dataclass(frozen=True)

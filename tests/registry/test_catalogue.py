@@ -41,7 +41,7 @@ def write(folder: Path, kind: str, name: str, text: str) -> None:
 LOSS = "import: fixture_components:Giou\nsummary: A loss\ntakes: boxes\n"
 
 
-@pytest.mark.parametrize("kind", [*kinds.KINDS, *kinds.TABLES])
+@pytest.mark.parametrize("kind", kinds.ALL)
 def test_every_shipped_card_is_valid_and_its_arguments_are_readable(kind):
     for name, card in catalogue.cards(kind).items():
         assert (card.kind, card.name) == (kind, name)
@@ -78,10 +78,20 @@ def test_two_cards_of_one_name_are_refused(tmp_path, monkeypatch):
         ("loss", "- a", "{}:1:1: (top): not a card; write 'import:', 'summary:' and so on"),
         ("loss", LOSS.replace("summary", "sumary"), "{}:2:1: sumary: unknown key 'sumary'; did you mean 'summary'?"),
         ("loss", LOSS.replace(":Giou", ""), "{}:1:9: import: 'fixture_components' does not match "),
-        ("loss", LOSS + "dims: 3\n", "{}:4:7: dims: 3 is not a list; give a list of whole numbers (default [2, 3])"),
+        ("loss", LOSS + "dims: 3\n", "{}:4:7: dims: 3 is not a list; give a list of (1, 2 or 3) (default [2, 3])"),
+        ("loss", LOSS + "dims: [4]\n", "{}:4:8: dims[0]: 4 is not one of 1, 2 or 3; "),
         ("loss", "summary: A loss\n", "{0}:1:1: import: a loss card needs it; add 'import:'\n"
          "{0}:1:1: takes: a loss card needs it; add 'takes:'"),
         ("head", LOSS, "{}:1:1: rung: a head card needs it; add 'rung:'"),
+        ("head", "import: a:B\nsummary: A head\nrung: maks\n", "{}:3:7: rung: 'maks' is not one of label, region, "
+         "boxes, mask; did you mean 'mask'?"),
+        ("head", "import: a:B\nsummary: A head\nrung: mask\nloss: score\ngives: [mask, Boxes]\n",
+         "{0}:5:8: gives: 'Boxes' is not one of mask, boxes, attention, labels; did you mean 'boxes'?\n"
+         "{0}:4:7: loss: 'score' is not one of mask, scores, boxes, attention; did you mean 'scores'?"),
+        ("loss", LOSS + "rung: mask\n", "{}:4:1: rung: a loss card has no 'rung'; remove 'rung:'"),
+        ("dataset", "import: a:B\nsummary: S\nlicence: L\ncitation: C\nurl: U\nmodality: [CT, PET]\n",
+         "{}:6:11: modality: 'PET' is not one of any, microscopy, CT, MR, PT, NM, US, MG, CR, DX, RF, XA, OPT, OP, ES, "
+         "XC, SM, GM; did you mean 'PT'?"),
     ],
 )  # fmt: skip
 def test_a_wrong_card_is_reported_with_its_position(folder, kind, text, report):
@@ -166,8 +176,7 @@ def test_any_bytes_as_a_card_give_a_report(folder, text):
 def test_listing_needs_neither_torch_nor_the_plug_in():
     code = (
         "import sys; from cphloc.registry import catalogue, kinds\n"
-        "kinds = (*kinds.KINDS, *kinds.TABLES)\n"
-        "[catalogue.arguments(card) for kind in kinds for card in catalogue.cards(kind).values()]\n"
+        "[catalogue.arguments(card) for kind in kinds.ALL for card in catalogue.cards(kind).values()]\n"
         "assert not {'torch', 'timm', 'numpy', 'sample_plugin'} & set(sys.modules), sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -21,8 +21,9 @@ from cphloc.data.dataset import SPLITS, Dataset, Split
 from cphloc.data.io.itk import to_itk
 from cphloc.data.pipeline.phantom import Half, Scene, draw_phantom
 from cphloc.errors import InputError
-from cphloc.structures.annotation import Rung, boxes_of
+from cphloc.structures.annotation import boxes_of
 from cphloc.structures.geometry import Geometry
+from cphloc.structures.rung import RUNGS, Rung
 
 
 class PhantomCases(Dataset):
@@ -153,7 +154,7 @@ class PhantomCases(Dataset):
 
 
 def _checked_fractions(annotated: Mapping[str, float]) -> dict[Rung, float]:
-    names = {"label": Rung.LABEL, "region": Rung.REGION, "boxes": Rung.BOXES, "mask": Rung.MASK}
+    names = dict(zip(RUNGS, Rung, strict=True))
     unknown = [name for name in annotated if name not in names]
     if unknown:
         msg = f"phantom: annotated knows the rungs {', '.join(names)}, not '{unknown[0]}'"
