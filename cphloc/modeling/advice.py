@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from torch import nn
 
 from cphloc.errors import Problem
-from cphloc.modeling.build import blueprint, problem_at
+from cphloc.modeling.build import blueprint
 from cphloc.modeling.model import Model
+from cphloc.modeling.problems import problem_at
 from cphloc.ops.receptive_field import receptive_fields
 from cphloc.recipe.recipe import Recipe
 from cphloc.registry import catalogue

@@ -11,7 +11,9 @@ import torch
 from torch import nn
 
 from cphloc.errors import InputError, Problem
+from cphloc.modeling.classes import class_problems, known_classes
 from cphloc.modeling.model import Model
+from cphloc.modeling.problems import problem_at
 from cphloc.recipe.recipe import Block, Recipe, load
 from cphloc.registry import catalogue
 from cphloc.structures.levels import Levels
@@ -61,20 +63,26 @@ def build_model(recipe: Recipe) -> Model:
     return Model(backbone, neck, heads, blocks.weights)
 
 
-def check(recipe: Recipe) -> list[Problem]:
-    """Build the model without any memory for weights and push an empty patch through it.
+def check(recipe: Recipe, classes: Mapping[int, str] | None = None) -> list[Problem]:
+    """Build the model without any memory for weights and push an empty training batch through it.
+
+    Args:
+        recipe: what to check.
+        classes: those of the data set, number -> name; by default as far as `known_classes` knows them.
 
     Returns:
         what does not fit, at the line of the recipe that says it; nothing where everything does.
     """
+    known = classes or known_classes(recipe)
+    wrong = [] if known is None else class_problems(recipe, known)
     try:
         model = blueprint(recipe)
     except BuildError as error:
-        return [problem_at(recipe, error.path, error.message, "change this block, or the one before it")]
+        return [*wrong, problem_at(recipe, error.path, error.message, "change this block, or the one before it")]
     patch = recipe.data.patch
     if patch is None:
-        return []
-    return _check_patch(recipe, model, patch) or _check_forward(recipe, model, patch)
+        return wrong
+    return wrong + (_check_patch(recipe, model, patch) or _check_forward(recipe, model, patch))
 
 
 def blueprint(recipe: Recipe) -> Model:
@@ -96,25 +104,19 @@ def _check_patch(recipe: Recipe, model: Model, patch: list[int]) -> list[Problem
 
 def _check_forward(recipe: Recipe, model: Model, patch: list[int]) -> list[Problem]:
     try:
-        model.eval().raws(torch.empty(1, len(recipe.channels), *patch, device="meta"))
+        model.train().raws(torch.empty(recipe.train.batch, len(recipe.channels), *patch, device="meta"))
     except (RuntimeError, ValueError) as error:
         what = f"a patch of {patch} does not go through: {str(error).splitlines()[0]}"
         return [problem_at(recipe, ("data", "patch"), what, "use a larger patch or a smaller stride")]
     return []
 
 
-def problem_at(recipe: Recipe, path: tuple[str, ...], what: str, fix: str) -> Problem:
-    """A problem at the line of the recipe that wrote ``path``."""
-    node = recipe.tree.get(path)
-    return Problem(str(node.where) if node else recipe.name, ".".join(path), what, fix)
-
-
 def _component(kind: str, block: Block, path: tuple[str, ...], **wired: Any) -> nn.Module:
     """Instantiate a block: its own arguments, nested losses built first, and whatever of ``wired`` it asks for."""
-    made = catalogue.resolve(kind, block.type)
-    wanted = inspect.signature(made).parameters
-    args = {key: _nested(key, value) for key, value in block.args.items()}
     try:
+        made = catalogue.resolve(kind, block.type)
+        wanted = inspect.signature(made).parameters
+        args = {key: _nested(key, value) for key, value in block.args.items()}
         return made(**args, **{key: value for key, value in wired.items() if key in wanted})
     except InputError as error:
         raise BuildError(path, f"{kind} '{block.type}': {error}") from error

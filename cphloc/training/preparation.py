@@ -15,6 +15,7 @@ from cphloc.distributed import processes
 from cphloc.errors import InputError, NotFoundError, did_you_mean
 from cphloc.evaluation.validate import Validator
 from cphloc.modeling.build import build_model
+from cphloc.modeling.classes import with_matched_classes
 from cphloc.modeling.model import Model
 from cphloc.recipe.recipe import Recipe
 from cphloc.training.finetune import take_over
@@ -69,6 +70,7 @@ def prepare(recipe: Recipe, strategy: Strategy = "ddp", fresh: bool = True) -> P
     _check_processes(recipe.train.batch, strategy)
     build_schedule(steps=settings.steps, warmup_steps=settings.warmup_steps, **settings.schedule)
     pipeline = Pipeline.from_recipe(recipe)
+    recipe = with_matched_classes(recipe, pipeline.dataset.classes)
     torch.manual_seed(recipe.train.seed)
     model = build_model(recipe)
     if recipe.from_ and fresh:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,8 +20,8 @@ from cphloc.data.pipeline.prepare import PreparedCases, prepare
 from cphloc.data.pipeline.preprocess import Preprocess
 from cphloc.data.pipeline.tiles import Tiled
 from cphloc.errors import DataError, InputError
+from cphloc.recipe.dataset import make_dataset
 from cphloc.recipe.recipe import Block, Data, Recipe
-from cphloc.registry import catalogue
 from cphloc.structures.annotation import mask_of
 
 
@@ -149,7 +148,7 @@ class Pipeline:
 
 
 def open_dataset(data: Data, dims: int) -> Dataset:
-    """The data set that the ``data`` section of a recipe names.
+    """Open the data set that the ``data`` section of a recipe names, cut into tiles where it says so.
 
     Args:
         data: the section.
@@ -159,23 +158,7 @@ def open_dataset(data: Data, dims: int) -> Dataset:
         NotFoundError: it is not there.
         InputError: it takes no ``root`` or no ``channels``, or its images have another number of axes.
     """
-    arguments = dict(data.args)
-    known = {a.name for a in catalogue.arguments(catalogue.card("dataset", data.type))}
-    if data.root is not None and "root" not in known:
-        msg = f"data set '{data.type}' takes no root; remove data.root"
-        raise InputError(msg)
-    given = {"root": data.root, "channels": data.channels}
-    arguments |= {name: value for name, value in given.items() if value is not None and name in known}
-    kind = catalogue.resolve("dataset", data.type)
-    if "dims" in inspect.signature(kind).parameters:
-        arguments["dims"] = dims
-    dataset = kind(**arguments)
-    if dataset.dims != dims:
-        msg = f"data set '{data.type}' is {dataset.dims}-D but the recipe says dims: {dims}"
-        raise InputError(msg)
-    if data.channels is not None and tuple(data.channels) != tuple(dataset.channels):
-        msg = f"data set '{data.type}' has the channels {list(dataset.channels)} and no choice; remove data.channels"
-        raise InputError(msg)
+    dataset = make_dataset(data, dims)
     return dataset if data.tiles is None else Tiled(dataset, data.tiles)
 
 

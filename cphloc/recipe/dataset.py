@@ -1,0 +1,41 @@
+"""The data set that a recipe names, opened from its card."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from cphloc.errors import InputError
+from cphloc.recipe.recipe import Data
+from cphloc.registry import catalogue
+
+
+def make_dataset(data: Data, dims: int) -> Any:
+    """Instantiate the data set of a recipe's ``data`` section; no image is read.
+
+    Args:
+        data: the section.
+        dims: number of axes that the recipe states.
+
+    Raises:
+        NotFoundError: its files are not there.
+        InputError: it takes no ``root``, has other channels, or its images have another number of axes.
+    """
+    arguments = dict(data.args)
+    known = {a.name for a in catalogue.arguments(catalogue.card("dataset", data.type))}
+    if data.root is not None and "root" not in known:
+        msg = f"data set '{data.type}' takes no root; remove data.root"
+        raise InputError(msg)
+    given = {"root": data.root, "channels": data.channels}
+    arguments |= {name: value for name, value in given.items() if value is not None and name in known}
+    kind = catalogue.resolve("dataset", data.type)
+    if "dims" in inspect.signature(kind).parameters:
+        arguments["dims"] = dims
+    dataset = kind(**arguments)
+    if dataset.dims != dims:
+        msg = f"data set '{data.type}' is {dataset.dims}-D but the recipe says dims: {dims}; change one of them"
+        raise InputError(msg)
+    if data.channels is not None and tuple(data.channels) != tuple(dataset.channels):
+        msg = f"data set '{data.type}' has the channels {list(dataset.channels)} and no choice; remove data.channels"
+        raise InputError(msg)
+    return dataset
