@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -48,6 +49,26 @@ def test_file_without_tensors_is_refused(tmp_path):
     torch.save({"epoch": 3}, tmp_path / "w.pth")
     with pytest.raises(InputError, match="state_dict"):
         read_weights(str(tmp_path / "w.pth"))
+
+
+class _Code:
+    """What an attacker would put into a checkpoint: unpickling it writes a file."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self):
+        return Path.touch, (self.trace,)
+
+
+def test_code_inside_a_checkpoint_is_not_run(tmp_path):
+    torch.save({"w": _Code(tmp_path / "trace")}, tmp_path / "w.pth")
+    torch.load(tmp_path / "w.pth", weights_only=False)
+    assert (tmp_path / "trace").exists()
+    (tmp_path / "trace").unlink()
+    with pytest.raises(InputError, match="more than tensors"):
+        read_weights(str(tmp_path / "w.pth"))
+    assert not (tmp_path / "trace").exists()
 
 
 def test_tensors_take_other_names_in_order_but_only_with_equal_shapes():

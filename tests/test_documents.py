@@ -1,0 +1,62 @@
+"""The documents at the top: what they name exists, and the walk of a change works as written."""
+
+from __future__ import annotations
+
+import ast
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+import yaml
+
+import cphloc
+from cphloc.cli import main
+
+ROOT = Path(__file__).parent.parent
+GITHUB = ROOT / ".github"
+PROMISES = re.findall(r"`(tests/\S+\.py)::(test_\w+)`", (ROOT / "SECURITY.md").read_text())
+
+
+def test_the_citation_names_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert (citation["title"].split(":")[0], citation["version"]) == ("cphloc", cphloc.__version__)
+
+
+@pytest.mark.parametrize(("file", "name"), PROMISES, ids=[name for _, name in PROMISES])
+def test_a_promise_is_kept_by_a_test_that_exists(file, name):
+    functions = [n.name for n in ast.parse((ROOT / file).read_text()).body if isinstance(n, ast.FunctionDef)]
+    assert name in functions
+
+
+def test_every_promise_names_a_test():
+    table = [line for line in (ROOT / "SECURITY.md").read_text().splitlines() if line.startswith("| ")]
+    assert len(PROMISES) == len(table) - 1 > 0
+
+
+@pytest.mark.parametrize("template", sorted(GITHUB.glob("ISSUE_TEMPLATE/*.yml")), ids=lambda path: path.stem)
+def test_a_template_has_what_a_form_needs(template):
+    form = yaml.safe_load(template.read_text())
+    assert {"name", "description", "body"} <= form.keys()
+    fields = [field for field in form["body"] if field["type"] != "markdown"]
+    assert all(field["attributes"]["label"] for field in fields)
+    assert len({field["id"] for field in fields}) == len(fields)
+
+
+def test_the_neck_of_the_contributing_guide_works_as_written(tmp_path, monkeypatch, capsys):
+    guide = (GITHUB / "CONTRIBUTING.md").read_text()
+    # Only the module's place differs: a test adds nothing to the package.
+    guide = guide.replace("cphloc/components/neck/lateral.py", "walked_neck.py")
+    guide = guide.replace("cphloc.components.neck.lateral", "walked_neck")
+    for name, text in re.findall(r"`([\w./]+)`:\n\n```\w+\n(.*?)```", guide, flags=re.DOTALL):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("CPHLOC_REGISTRY", str(tmp_path / "registry"))
+    monkeypatch.chdir(tmp_path)
+    assert main(["show", "lateral"]) == 0
+    assert main(["check", "my.yaml"]) == 0
+    assert "my.yaml: ok" in capsys.readouterr().out
+    test = runpy.run_path("tests/components/neck/test_lateral.py")
+    for dims in (2, 3):
+        test["test_every_level_is_a_linear_map_of_its_channels"](dims)
