@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-all bench lecture lint clean
+.PHONY: demo test test-all mutants bench lecture lint clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -32,6 +32,11 @@ test: $(INSTALLED)
 ## Also the tests that take minutes.
 test-all: $(INSTALLED)
 	$(BIN)/pytest -n 2 --dist loadfile
+
+## Would the tests notice a mistake? About 40 minutes on one core. It can be stopped and goes on. Writes tests/MUTANTS.md.
+mutants: $(INSTALLED)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[mutants]'
+	$(BIN)/python -W ignore -m tests.mutants
 
 ## cphloc beside its peers, which are installed too; about five minutes. Writes tests/benchmarks/RESULTS.md.
 bench: $(INSTALLED)

@@ -1,0 +1,62 @@
+"""Write ``tests/MUTANTS.md``: what was tried, how much of it the tests noticed, and why the rest survived."""
+
+from __future__ import annotations
+
+import subprocess
+from collections import Counter
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+import yaml
+
+from .sample import EVERY, PACKAGES, ROOT, SEED, Mutant
+
+EXPLAINED = Path(__file__).parent / "survivors.yaml"
+HEAD = """# Mutants
+
+`make mutants` changes the code in {tried} places, one at a time (a `<` into a `<=`, a 1 into a 2, an `and` into an
+`or`, a loop that never runs), and runs the tests of the changed module and of its package. A mutant is killed when a
+test fails. The changes are those of [cosmic-ray](https://cosmic-ray.readthedocs.io) {version}, one at every {every}th
+place of a module that can be changed; the first place and the change at each are drawn with seed {seed}. Left out are
+annotations, error messages, logging and type-only imports, and `==` against `is`.
+
+Written {date} at commit {commit} by the command; the reasons are kept in `tests/mutants/survivors.yaml`.
+
+| package | mutants | killed | survived | share killed |
+|---|---:|---:|---:|---:|
+"""
+
+
+def write_report(tried: list[tuple[Mutant, str | None]]) -> None:
+    """Write the page from each mutant and the test that killed it, ``None`` for a survivor."""
+    commit = subprocess.check_output(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], text=True).strip()
+    date, version = datetime.now(UTC).strftime("%Y-%m-%d"), metadata.version("cosmic-ray")
+    text = HEAD.format(tried=len(tried), version=version, every=EVERY, seed=SEED, date=date, commit=commit)
+    text += "".join(_row(package, [t for t in tried if _package(t[0]) == package]) for package in PACKAGES)
+    text += _row("all", tried) + _ends(tried) + "\n## Survivors\n"
+    explained = yaml.safe_load(EXPLAINED.read_text()) or {}
+    for mutant, killed_by in tried:
+        if killed_by is None:
+            reason = explained.get(mutant.module, {}).get(mutant.change, "not yet explained")
+            text += f"\n- `{mutant.module}:{mutant.line}`  \n  `{mutant.change}`  \n  {reason}\n"
+    (ROOT / "tests" / "MUTANTS.md").write_text(text)
+
+
+def _package(mutant: Mutant) -> str:
+    return str(Path(mutant.module).parent.relative_to("cphloc"))
+
+
+def _row(name: str, tried: list[tuple[Mutant, str | None]]) -> str:
+    survived = sum(killed_by is None for _, killed_by in tried)
+    share = 1 - survived / len(tried)
+    return f"| {name} | {len(tried)} | {len(tried) - survived} | {survived} | {share:.1%} |\n"
+
+
+def _ends(tried: list[tuple[Mutant, str | None]]) -> str:
+    """Say how many ended without a failing test."""
+    counts = Counter(killed_by for _, killed_by in tried)
+    return (
+        f"\nOf those killed, {counts['time']} ran past three times the time of the unchanged code, {counts['crash']} "
+        f"ended the process, and {counts['import']} could not be imported; a failing test ended the rest.\n"
+    )
