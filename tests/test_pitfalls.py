@@ -35,119 +35,135 @@ HERE = Path(__file__).parent
 LOSS, HEAD = "components/loss", "components/head"
 
 CAUGHT_BY = {
-    1: [
-        f"{LOSS}/test_attention_empty_regions::pitfall_1_empty_regions_give_zero_and_exactly_zero_gradient_beside_marked_ones",
+    "the logarithm of an attention mass of zero where a case has no region": [
+        f"{LOSS}/test_attention_empty_regions::empty_regions_give_zero_and_exactly_zero_gradient_beside_marked_ones",
         f"{HEAD}/test_attention_pool::gradients_without_annotation_are_those_of_classification_alone",
     ],
-    2: ["ops/test_attention::pitfall_2_two_identical_boxes_are_one_box"],
-    3: ["ops/test_attention::pitfall_3_three_voxel_lesion_at_stride_16_keeps_mass"],
-    4: [
+    "overlapping boxes counted twice in the region that attention must reach": [
+        "ops/test_attention::two_identical_boxes_are_one_box"
+    ],
+    "a small lesion lost when its region is scaled down by nearest neighbour": [
+        "ops/test_attention::three_voxel_lesion_at_stride_16_keeps_mass"
+    ],
+    "a softmax over the wrong axis, or in half precision": [
         "ops/test_attention::softmax_runs_over_all_cells_of_each_case",
         "ops/test_attention::softmax_of_819200_cells_in_half_precision_is_finite_and_sums_to_one",
     ],
-    5: [
-        f"{LOSS}/test_attention_side_sybil::pitfall_5_softmax_of_probabilities_as_published",
-        f"{LOSS}/test_attention_side::pitfall_5_mass_loss_reaches_zero_where_sybils_floor_is_0_3132617",
+    "the softmax of probabilities in Sybil's loss of sides, copied without notice": [
+        f"{LOSS}/test_attention_side_sybil::softmax_of_probabilities_as_published",
+        f"{LOSS}/test_attention_side::mass_loss_reaches_zero_where_sybils_floor_is_0_3132617",
     ],
-    6: [
-        f"{LOSS}/test_attention_side::pitfall_6_flipping_image_and_region_leaves_the_loss_but_flipping_one_does_not",
+    "a mirrored image that keeps the label of its side": [
+        f"{LOSS}/test_attention_side::flipping_image_and_region_leaves_the_loss_but_flipping_one_does_not",
         "data/augment/test_augmentation::flip_swaps_sides_exactly_when_it_mirrors_them",
         "test_pitfalls::mirrored_views_are_refused_where_classes_name_sides",
     ],
-    7: [f"{HEAD}/test_box_heads::a_case_without_boxes_gives_no_gradient_even_if_its_targets_are_nan"],
-    8: [
+    "box losses of cases without boxes, masked by multiplying NaN": [
+        f"{HEAD}/test_box_heads::a_case_without_boxes_gives_no_gradient_even_if_its_targets_are_nan"
+    ],
+    "dense losses divided by the number of cells, or by zero objects": [
         "test_pitfalls::an_empty_border_leaves_the_loss_of_dense_prediction",
         f"{HEAD}/test_box_heads::a_batch_without_objects_is_finite_and_carries_the_graph",
     ],
-    9: [
+    "a new detector that does not start at a low probability": [
         "ops/test_dense_prediction::a_new_predictor_says_one_percent_everywhere",
         f"{HEAD}/test_retina::a_new_head_scores_one_percent",
     ],
-    10: ["test_pitfalls::one_voxel_survives_the_way_through_boxes_and_the_world"],
-    11: [
+    "half a voxel, or the order of axes, between arrays and the world": [
+        "test_pitfalls::one_voxel_survives_the_way_through_boxes_and_the_world"
+    ],
+    "a centre on the far border, and two objects in one cell": [
         "ops/test_assign::a_centre_on_the_far_border_belongs_to_the_last_cell",
         "ops/test_assign::of_two_boxes_in_one_cell_the_smaller_stays_and_the_loss_is_counted",
     ],
-    12: [
+    "boxes of size zero encoded, or exponentials that overflow": [
         "ops/test_boxes::a_box_of_size_zero_cannot_be_encoded",
         "ops/test_boxes::a_wild_prediction_decodes_to_a_finite_box",
     ],
-    13: [
+    "overlap with inclusive edges, in half precision, or of empty boxes": [
         "ops/test_boxes::overlap_matrix_gives_torchvisions_asserted_constants",
         "ops/test_boxes::volume_does_not_overflow_in_half_precision",
         "ops/test_boxes::boxes_without_volume_have_no_overlap_and_a_finite_gradient",
     ],
-    14: [f"{LOSS}/test_box_iou::same_box_costs_nothing_and_boxes_apart_attract_unless_plain_iou"],
-    15: [
+    "the sign of generalized IoU, and a loss above zero for equal boxes": [
+        f"{LOSS}/test_box_iou::same_box_costs_nothing_and_boxes_apart_attract_unless_plain_iou"
+    ],
+    "suppression across classes, at exactly the threshold, or before windows are put together": [
         "ops/test_nms::boxes_at_exactly_the_threshold_both_stay",
         "ops/test_nms::classes_do_not_suppress_each_other",
         "inference/test_windows::boxes_of_overlapping_windows_are_one_object_in_image_coordinates",
     ],
-    16: [
+    "free-response curves that count scans, duplicates or the radius wrongly": [
         "metrics/test_froc::false_positives_are_divided_by_all_scans",
         "metrics/test_froc::candidate_exactly_at_the_radius_misses",
         "metrics/test_froc::two_hits_on_one_target_are_one_true_and_no_false_positive",
         "metrics/test_froc::monai_constant_with_its_six_operating_points",
     ],
-    17: ["metrics/test_detection::worked_example_of_24_detections_and_15_references"],
-    18: [
+    "the average precisions of COCO and VOC taken for each other": [
+        "metrics/test_detection::worked_example_of_24_detections_and_15_references"
+    ],
+    "a mean Dice that hides what it does with empty cases": [
         "metrics/test_segmentation::both_empty_follows_the_policy",
         "metrics/test_bootstrap::undefined_cases_are_left_out_and_counted",
     ],
-    19: [
+    "surface distances that ignore spacing or the order of axes": [
         "metrics/test_surface::deepmind_cubes_one_row_apart",
         "metrics/test_surface::spacing_belongs_to_its_axis",
     ],
-    20: [
+    "odd sizes in pyramids and poolings": [
         "components/neck/test_fpn::odd_sizes_keep_every_level_on_its_own_grid",
         "test_pitfalls::a_pyramid_of_50_slices_has_25_13_and_7_and_one_slice_stays_one",
     ],
-    21: [
-        "ops/test_inflate_network::pitfall_21_inflated_norms_keep_evaluation_mode_and_statistics",
+    "batch statistics of one or two cases": [
+        "ops/test_inflate_network::inflated_norms_keep_evaluation_mode_and_statistics",
         "test_pitfalls::no_component_normalizes_over_the_batch_unless_asked",
     ],
-    22: [
+    "DICOM slices in the order of their names, and spacing from their thickness": [
         "data/io/test_read_dicom::a_shuffled_series_with_slopes_keeps_values_and_places",
         "data/io/test_read_dicom::the_distance_of_slices_comes_from_positions_not_from_thickness",
     ],
-    23: [
+    "LPS taken for RAS, and signs of a direction dropped": [
         "data/io/test_read::a_metaimage_with_a_flipped_transform_matrix",
         "data/datasets/test_layouts::luna_nodules_find_their_voxels_whatever_the_axes",
     ],
-    24: [
+    "windows with seams or zero weights, or larger than the image": [
         "ops/test_sliding_window::a_constant_network_gives_a_constant_output",
         "ops/test_sliding_window::identity_is_stitched_back_to_the_input",
         "inference/test_windows::an_image_smaller_than_the_patch_comes_back_in_its_own_size",
     ],
-    25: [
+    "a patient in two splits, and constants taken from test cases": [
         "data/datasets/test_datasets::hashed_splits_have_the_fractions_asked_and_never_change",
         "data/pipeline/test_pipeline::a_test_case_in_training_is_an_error",
         "data/pipeline/test_pipeline::constants_of_intensity_come_from_the_training_foreground",
     ],
-    26: [
+    "receptive fields of ResNets as often quoted, not as built": [
         "ops/test_receptive_field::resnets_of_torchvision_have_the_computed_fields",
         "ops/test_receptive_field::vgg16_has_the_published_fields_and_padding",
         "ops/test_receptive_field::resnets_whose_stride_is_in_the_first_convolution_of_a_block_see_more",
     ],
-    27: [
+    "transposed convolutions with a flipped kernel": [
         "test_pitfalls::a_transposed_convolution_is_the_adjoint_of_the_convolution",
         "test_pitfalls::transposed_convolutions_of_the_textbook",
     ],
-    28: ["ops/test_cam::pitfall_28_grad_cam_behind_average_pooling_is_the_positive_cam_over_the_cells"],
-    29: [
+    "Grad-CAM in 3-D that averages over two axes": [
+        "ops/test_cam::grad_cam_behind_average_pooling_is_the_positive_cam_over_the_cells"
+    ],
+    "labels of deep supervision interpolated linearly": [
         f"{HEAD}/test_unet::deep_supervision_weights_are_those_of_nnunet",
         "test_pitfalls::coarse_targets_hold_only_classes_that_are_there",
     ],
-    30: ["metrics/test_response::recist_category_from_baseline_and_nadir"],
+    "progression measured from the baseline instead of the smallest sum, without the clause of 5 mm": [
+        "metrics/test_response::recist_category_from_baseline_and_nadir"
+    ],
 }
-"""Number of the pitfall -> ``path::test``, under tests/, without ``.py`` and ``test_``."""
+"""Each mistake -> ``path::test``, under tests/, without ``.py`` and ``test_``."""
 
 both = pytest.mark.parametrize("dims", [2, 3])
 
 
-@pytest.mark.parametrize("number", range(1, 31))
-def test_every_pitfall_has_a_test_that_exists(number):
-    for place in CAUGHT_BY[number]:
+@pytest.mark.parametrize("mistake", CAUGHT_BY)
+def test_every_mistake_has_a_test_that_exists(mistake):
+    for place in CAUGHT_BY[mistake]:
         path, name = place.split("::")
         module = ast.parse((HERE / f"{path}.py").read_text())
         functions = [each.name for each in module.body if isinstance(each, ast.FunctionDef)]

@@ -75,7 +75,7 @@ def test_empty_region_has_mass_one_and_gradient_exactly_zero():
 
 
 @pytest.mark.parametrize("stride", [(16, 16), (4, 16, 16)])
-def test_pitfall_3_three_voxel_lesion_at_stride_16_keeps_mass(stride):
+def test_three_voxel_lesion_at_stride_16_keeps_mass(stride):
     dims = len(stride)
     grid = (2,) * dims
     level = Level(8, stride)
@@ -107,7 +107,7 @@ def test_box_outside_the_grid_and_no_boxes_at_all():
     assert regions_on_grid(torch.zeros(0, 8, 8), level, (2, 2)).shape == (0, 2, 2)
 
 
-def test_pitfall_2_two_identical_boxes_are_one_box():
+def test_two_identical_boxes_are_one_box():
     annotation = [np.array([[0, 0, 4, 4]] * copies, np.float32) for copies in (1, 2)]
     once, twice = (
         AttentionTargets.of(

@@ -8,7 +8,7 @@ from cphloc.ops.cam import as_attention, class_activation, grad_cam
 
 
 @pytest.mark.parametrize("grid", [(4, 5), (2, 4, 5)])
-def test_pitfall_28_grad_cam_behind_average_pooling_is_the_positive_cam_over_the_cells(grid):
+def test_grad_cam_behind_average_pooling_is_the_positive_cam_over_the_cells(grid):
     torch.manual_seed(0)
     features = torch.randn(3, 6, *grid, requires_grad=True)
     linear = nn.Linear(6, 2)

@@ -87,7 +87,7 @@ def test_same_padding_equals_timms_in_the_plane(size):
         assert_close(deep(x[:, :, None].expand(-1, -1, 3, -1, -1))[:, :, 1], flat(x))
 
 
-def test_pitfall_21_inflated_norms_keep_evaluation_mode_and_statistics():
+def test_inflated_norms_keep_evaluation_mode_and_statistics():
     norm = nn.BatchNorm2d(3).eval()
     norm.running_mean.copy_(torch.tensor([1.0, 2.0, 3.0]))
     inflated = inflate_network(nn.Sequential(norm), "centre", {})

@@ -30,7 +30,7 @@ from cphloc.studies.measures.text_cnn import MARGIN, PHRASE, Sentences, TextCnn
 
 @pytest.mark.parametrize("marked", [2, 8])
 def test_e2_losses_per_cell_have_the_floors_of_the_formulae(marked):
-    """DOMAIN.md 2.3: cross-entropy m log m at the even map, squared error (m - 1)^2 / m."""
+    """Of m marked cells the even map is best: cross-entropy m log m, squared error (m - 1)^2 / m."""
     even = math.log(marked)
     cross = loss_floor(AttentionBCE(), marked, cells=64)
     assert cross["floor"] == pytest.approx({2: 1.3862944, 8: 16.6355323}[marked], abs=2e-3)

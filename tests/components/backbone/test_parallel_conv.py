@@ -23,7 +23,7 @@ def test_each_window_size_is_a_convolution_of_its_own(dims):
 
 
 def test_the_text_cnn_of_the_paper():
-    """DOMAIN.md row 7: 3 x 100 features; moving a pair of words changes nothing; short sentences and padding work."""
+    """Kim 2014, arXiv:1408.5882: 3 x 100 features; moving a pair of words changes nothing, nor does padding."""
     backbone = ParallelConvolutions(300, 1)
     with torch.no_grad():
         for window in backbone.windows:

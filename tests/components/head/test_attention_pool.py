@@ -49,7 +49,7 @@ def test_attention_sums_to_one_and_prediction_has_its_shapes(size):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_pitfall_1_mixed_batch_is_finite_and_unannotated_cases_get_no_attention_gradient(size):
+def test_mixed_batch_is_finite_and_unannotated_cases_get_no_attention_gradient(size):
     annotations = of_every_rung(size)
     head, pyramid = head_and_features(size, len(annotations))
     raw = head(pyramid)
@@ -128,7 +128,7 @@ def test_hazard_output_is_a_risk_that_never_falls():
     assert (risk.diff(dim=1) >= 0).all()
 
 
-def test_pitfall_4_attention_stays_float32_under_autocast():
+def test_attention_stays_float32_under_autocast():
     head, pyramid = head_and_features((16, 24), 2)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         raw = head(pyramid)

@@ -76,7 +76,7 @@ def test_side_terms_follow_sybil_in_every_slice_and_weighted_by_volume_attention
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("loss", [None, AttentionMass("per_box")])
-def test_pitfall_1_mixed_batch_is_finite_and_unannotated_cases_get_no_attention_gradient(size, loss):
+def test_mixed_batch_is_finite_and_unannotated_cases_get_no_attention_gradient(size, loss):
     negative = Annotation(label=np.zeros(1, np.float32))
     annotations = [boxed(size), sided(size), negative, Annotation()]
     head, pyramid = head_and_features(size, 4, loss=loss)

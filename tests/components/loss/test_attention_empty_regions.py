@@ -28,7 +28,7 @@ LOSSES = [
 
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: type(loss).__name__)
 @pytest.mark.parametrize("grid", [(3, 4), (2, 3, 4)])
-def test_pitfall_1_empty_regions_give_zero_and_exactly_zero_gradient_beside_marked_ones(loss, grid):
+def test_empty_regions_give_zero_and_exactly_zero_gradient_beside_marked_ones(loss, grid):
     torch.manual_seed(0)
     scores = torch.randn(3, *grid, requires_grad=True)
     region = torch.zeros(3, *grid)

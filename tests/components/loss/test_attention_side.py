@@ -12,7 +12,7 @@ GRIDS = [(3, 6), (3, 7), (2, 3, 6), (2, 3, 7)]
 
 
 @pytest.mark.parametrize("grid", GRIDS)
-def test_pitfall_6_flipping_image_and_region_leaves_the_loss_but_flipping_one_does_not(grid):
+def test_flipping_image_and_region_leaves_the_loss_but_flipping_one_does_not(grid):
     torch.manual_seed(0)
     log_attention, region = log_softmax(2 * torch.randn(1, *grid)), torch.zeros(1, *grid)
     region[..., 0] = 1
@@ -30,7 +30,7 @@ def test_equals_the_mass_inside_the_half_image(grid):
     torch.testing.assert_close(AttentionSide()(log_attention, half), AttentionMass()(log_attention, half))
 
 
-def test_pitfall_5_mass_loss_reaches_zero_where_sybils_floor_is_0_3132617():
+def test_mass_loss_reaches_zero_where_sybils_floor_is_0_3132617():
     all_upper = torch.tensor([[[0.0, 0.0, 0.5, 0.5]]]).clamp_min(1e-30).log()
     upper = torch.tensor([[[0.0, 0.0, 1.0, 1.0]]])
     assert AttentionSide()(all_upper, upper).item() == pytest.approx(0, abs=1e-6)

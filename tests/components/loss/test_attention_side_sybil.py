@@ -10,7 +10,7 @@ from cphloc.components.loss.attention_side_sybil import AttentionSideSybil
 @pytest.mark.parametrize(
     ("lower", "upper", "value"), [(0, 1, 0.3132617), (0.5, 0.5, 0.6931472), (1, 0, 1.3132617), (0.1, 0.9, 0.3711007)]
 )
-def test_pitfall_5_softmax_of_probabilities_as_published(lead, lower, upper, value):
+def test_softmax_of_probabilities_as_published(lead, lower, upper, value):
     cells = torch.tensor([lower, 0.0, 0.0, upper]).expand(*lead, 4) / torch.Size(lead).numel()
     region = torch.zeros(1, *lead, 4)
     region[..., 2:] = 1

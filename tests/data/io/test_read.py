@@ -132,7 +132,7 @@ def test_a_line_and_a_broken_quaternion_are_no_image(tmp_path):
 
 
 def test_a_metaimage_with_a_flipped_transform_matrix(tmp_path):
-    """LUNA16 writes such files; abs(world - origin) / spacing hides the mistake (DOMAIN 8, pitfall 23)."""
+    """LUNA16 writes such files; abs(world - origin) / spacing hides the mistake."""
     header = (
         "ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = False\nCompressedData = False\n"
         "TransformMatrix = -1 0 0 0 -1 0 0 0 1\nOffset = 100 80 -200\nElementSpacing = 0.5 0.75 2\n"

@@ -44,7 +44,7 @@ def test_ct_clips_and_standardizes():
 
 
 def test_ct_constants_are_those_of_the_pooled_foreground():
-    """nnU-Net's CT normalisation: percentiles 0.5 and 99.5, mean and std of all foreground voxels (DOMAIN 6.5)."""
+    """Isensee et al. 2021, nnU-Net: percentiles 0.5 and 99.5, mean and std of all foreground voxels."""
     volumes = [RNG.normal(40, 20, (10, 20, 20)), RNG.normal(80, 10, (10, 20, 20))]
     masks = [RNG.random((10, 20, 20)) < 0.3, RNG.random((10, 20, 20)) < 0.1]
     pooled = np.concatenate([v[m] for v, m in zip(volumes, masks, strict=True)])
