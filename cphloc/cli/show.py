@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from cphloc.cli.result import Answer, table
 from cphloc.config.argument_schema import words
 from cphloc.config.signature import Argument
-from cphloc.errors import NotFoundError, did_you_mean
+from cphloc.errors import NotFoundError
 from cphloc.registry import catalogue
 from cphloc.registry.card import Card
-from cphloc.registry.kinds import KINDS, TABLES
+from cphloc.registry.kinds import ALL
 
 if TYPE_CHECKING:
     from cphloc.zoo.entry import Entry
@@ -26,7 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> Answer:
     """Show the component, or the components of several kinds, that have this name; else the entry."""
     kind, _, name = options.name.rpartition("/")
-    kinds = [kind] if kind in (*KINDS, *TABLES) else (*KINDS, *TABLES)
+    kinds = [kind] if kind in ALL else list(ALL)
     found = [catalogue.card(k, name) for k in kinds if name in catalogue.cards(k) or k == kind]
     if not found:
         return _entry(options.name)
@@ -35,13 +35,13 @@ def run(options: argparse.Namespace) -> Answer:
 
 
 def _entry(name: str) -> Answer:
-    from cphloc.zoo.entries import find_entry
+    from cphloc.zoo.resolve import names_an_entry, nearest, resolve_entry
 
     try:
-        entry = find_entry(name).entry
+        entry = resolve_entry(name).entry
     except NotFoundError as error:
-        suggestion = did_you_mean(name, (n for k in (*KINDS, *TABLES) for n in catalogue.cards(k)))
-        if not suggestion:
+        suggestion = nearest(name, (n for kind in ALL for n in catalogue.cards(kind)))
+        if names_an_entry(name) or not suggestion:
             raise
         msg = f"no component or entry '{name}'; {suggestion}"
         raise NotFoundError(msg) from error

@@ -31,6 +31,9 @@ from cphloc.paths import atomic
 from cphloc.structures.annotation import Annotation
 from cphloc.structures.volume import Volume
 from cphloc.tracking.run import Run, write_cases
+from cphloc.zoo.entries import Listing
+from cphloc.zoo.load import open_listing
+from cphloc.zoo.resolve import resolve_run_or_entry
 
 
 @dataclass(frozen=True)
@@ -138,16 +141,9 @@ def open_localizer(source: str | Path | Run | Localizer) -> tuple[Localizer, Run
     """
     if isinstance(source, Localizer):
         return source, None
-    try:
-        run = Run.open(source)
-    except NotFoundError as no_run:
-        from cphloc.zoo.load import load
-
-        try:
-            return load(source), None
-        except NotFoundError as no_entry:
-            msg = f"'{source}' is neither a run ({no_run}) nor an entry ({no_entry})"
-            raise NotFoundError(msg) from None
+    run = resolve_run_or_entry(source)
+    if isinstance(run, Listing):
+        return open_listing(run), None
     return localizer_of(run), run
 
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cphloc.errors import InputError, NotFoundError
+from cphloc.errors import InputError
 from cphloc.publishing.card import CASES_FILE
 from cphloc.publishing.checks import read_rows
-from cphloc.zoo.entries import find_entry
+from cphloc.zoo.entries import Listing
 from cphloc.zoo.entry import is_undefined
-from cphloc.zoo.names import ENTRY_FILE
+from cphloc.zoo.resolve import resolve_run_or_entry
 
 if TYPE_CHECKING:
     from cphloc.metrics.bootstrap import Difference
@@ -71,18 +71,9 @@ def measured(source: str | Path, split: str = "test") -> Compared:
         NotFoundError: neither an entry nor a run.
         InputError: a run that was not evaluated on ``split``.
     """
-    from cphloc.tracking.run import Run
-
-    if (Path(source) / ENTRY_FILE).is_file():
-        return _of_entry(source)
-    try:
-        run = Run.open(source)
-    except NotFoundError as no_run:
-        try:
-            return _of_entry(source)
-        except NotFoundError as no_entry:
-            msg = f"'{source}' is neither a run ({no_run}) nor an entry ({no_entry})"
-            raise NotFoundError(msg) from None
+    run = resolve_run_or_entry(source)
+    if isinstance(run, Listing):
+        return _of_entry(run)
     table, rows = (run.folder / f"evaluation-{split}.{suffix}" for suffix in ("json", "csv"))
     if not (table.is_file() and rows.is_file()):
         msg = f"run '{run.id}' was not evaluated: run 'cphloc evaluate {source} --split {split}' first"
@@ -96,8 +87,7 @@ def measured(source: str | Path, split: str = "test") -> Compared:
     return Compared(run.id, _named(split, facts["metrics"], facts["per_class"], costs), read_rows(rows))
 
 
-def _of_entry(source: str | Path) -> Compared:
-    found = find_entry(source)
+def _of_entry(found: Listing) -> Compared:
     entry = found.entry
     of_all, per_class = (entry.evaluation.model_dump(include={part})[part] for part in ("metrics", "per_class"))
     costs = {

@@ -10,8 +10,8 @@ from cphloc.errors import CphlocError, DataError
 from cphloc.publishing import sample as samples
 from cphloc.zoo.entries import Listing
 from cphloc.zoo.entry import File, Metric, as_undefined, file_of, is_undefined
-from cphloc.zoo.lock import find_locked
 from cphloc.zoo.names import ENTRY_FILE
+from cphloc.zoo.resolve import resolve_entry
 
 if TYPE_CHECKING:
     from cphloc.inference.localizer import Localizer
@@ -33,7 +33,7 @@ def verify(spec: str | Path, metrics: bool = False) -> list[Check]:
     """Check an entry's files, its sample prediction and, if asked, every number of its card.
 
     Args:
-        spec: see `cphloc.zoo.entries.find_entry`.
+        spec: see `cphloc.zoo.resolve.resolve_entry`.
         metrics: evaluate the whole split again, which needs the data set and time. A number may differ by
             `METRIC_TOLERANCE`: 0.002, or 0.2 % where it is above 1.
 
@@ -43,7 +43,7 @@ def verify(spec: str | Path, metrics: bool = False) -> list[Check]:
     Raises:
         NotFoundError: no such entry or version.
     """
-    listing = find_locked(spec)
+    listing = resolve_entry(spec)
     checks = _file_checks(listing)
     if all(check.right for check in checks):
         checks += _model_checks(listing, metrics)

@@ -97,11 +97,22 @@ def write_cases(path: Path, cases: Sequence[Mapping[str, Any]]) -> None:
         writer.writerows(cases)
 
 
+def run_names() -> list[str]:
+    """Return the ids of the runs under ``runs`` of the working folder, and ``latest`` where there is any."""
+    known = _known()
+    return [*known, LATEST] if known else []
+
+
+def _known() -> dict[str, Path]:
+    """Folders of the runs under ``runs`` of the working folder, by id."""
+    return {path.parent.name: path.parent for path in RUNS.glob("*/*/recipe.yaml")}
+
+
 def _find(name: str | Path) -> Path:
     folder = Path(name)
     if (folder / "recipe.yaml").is_file() and not (folder / "entry.yaml").is_file():
         return folder
-    known = {path.parent.name: path.parent for path in RUNS.glob("*/*/recipe.yaml")}
+    known = _known()
     if str(name) == LATEST and known:
         return known[max(known)]
     if str(name) not in known:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,13 @@ from cphloc.recipe import recipe as recipes
 from cphloc.registry import catalogue
 from cphloc.config import yamlio
 from cphloc.errors import CphlocError, NotFoundError
+from cphloc.recipe.merge import find as find_recipe
+from cphloc.recipe.merge import shipped_recipes
 from cphloc.recipe.recipe import Recipe
-from cphloc.zoo.entries import Listing, find_entry
+from cphloc.zoo.entries import Listing, NoSuchVersionError
 from cphloc.zoo.entry import file_of
 from cphloc.zoo.names import ENTRY_FILE, RECIPE_FILE, sha256_of
+from cphloc.zoo.resolve import names_an_entry, nearest, resolve_entry
 
 DATA_SUFFIXES = (
     *(".yaml", ".md", ".csv", ".json", ".safetensors", ".npz", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"),
@@ -48,7 +52,7 @@ def audit(source: str | Path | Mapping[str, Any]) -> list[Line]:
     """Every component, package, version and hash behind an entry or a recipe. Nothing is imported or run.
 
     Args:
-        source: an entry (see `cphloc.zoo.entries.find_entry`), or a recipe: a file, a shipped name, a mapping.
+        source: an entry (see `cphloc.zoo.resolve.resolve_entry`), or a recipe: a file, a shipped name, a mapping.
 
     Returns:
         one line each; the source holds no code when all are ``safe``.
@@ -71,20 +75,23 @@ def audit(source: str | Path | Mapping[str, Any]) -> list[Line]:
 
 
 def _entry(source: str | Path) -> Listing | None:
+    """The entry that ``source`` names; ``None`` where it is a recipe."""
     path = Path(source)
     if path.suffix in (".yaml", ".yml") and path.is_file():
         return None
     try:
-        return find_entry(source)
+        return resolve_entry(source)
+    except NoSuchVersionError:
+        raise
     except NotFoundError:
-        if path.is_dir():
+        if path.is_dir() or names_an_entry(source):
             raise
-        try:
-            recipes.load(source)
-        except NotFoundError as error:
-            msg = f"'{source}' is neither an entry nor a recipe; {error}"
-            raise NotFoundError(msg) from None
-        return None
+        with suppress(NotFoundError):
+            find_recipe(source)
+            return None
+        hint = nearest(source, shipped_recipes()) or "give a recipe file, or a name from: cphloc list zoo recipes"
+        msg = f"no entry or recipe '{source}'; {hint}"
+        raise NotFoundError(msg) from None
 
 
 def _recipe_line(recipe: Recipe, pinned: bool = True) -> Line:

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from cphloc.zoo.versions import Wanted
 
 
+class NoSuchVersionError(NotFoundError):
+    """An entry exists, but none of its versions is in the range asked for."""
+
+
 @dataclass(frozen=True)
 class Listing:
     """One version of an entry, as a zoo lists it: name and version are known, the rest is read when asked for.
@@ -219,7 +223,7 @@ def _newest_supported(asked: Wanted, held: dict[str, Listing], place: str) -> Li
     if not fitting:
         existing = ", ".join(sorted(held, key=Version, reverse=True))
         msg = f"{asked.name} has no version '{asked.asked}' in {place}; it has {existing}"
-        raise NotFoundError(msg)
+        raise NoSuchVersionError(msg)
     running = Version(cphloc.__version__)
     for version in fitting:
         if SpecifierSet(held[version].row.requires_cphloc).contains(running, prereleases=True):

@@ -20,9 +20,9 @@ from cphloc.modeling.model import Model
 from cphloc.inference.localizer import Localizer
 from cphloc.recipe.recipe import Recipe
 from cphloc.modeling.build import build_model
-from cphloc.zoo.entries import Listing, find_entry
+from cphloc.zoo.entries import Listing
 from cphloc.zoo.entry import File
-from cphloc.zoo.lock import find_locked
+from cphloc.zoo.resolve import resolve_entry
 from cphloc.zoo.weights import model_of, read_weights
 from cphloc.zoo.names import RECIPE_FILE, sha256_of
 
@@ -70,10 +70,10 @@ def load(
         DownloadError: it has to be downloaded and cannot be.
     """
     if isinstance(spec, str | Path):
-        return open_listing(_find(spec), device, verify, backend)
+        return open_listing(resolve_entry(spec), device, verify, backend)
     from cphloc.inference.ensemble import Ensemble
 
-    return Ensemble([open_listing(_find(one), device, verify, backend) for one in spec])
+    return Ensemble([open_listing(resolve_entry(one), device, verify, backend) for one in spec])
 
 
 def open_listing(
@@ -91,14 +91,6 @@ def open_listing(
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return Localizer(model, recipe, entry, backend).to(device).eval()
-
-
-def _find(spec: str | Path) -> Listing:
-    if isinstance(spec, str) and spec.startswith("models:/"):
-        from cphloc.tracking import tracker
-
-        return find_entry(Path(tracker.download_entry(spec)))
-    return find_locked(spec)
 
 
 def _content(path: Path, expected: File, what: str, verify: bool) -> bytes:

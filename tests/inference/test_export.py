@@ -114,7 +114,7 @@ def test_a_head_whose_tensor_part_depends_on_what_it_sees_says_so(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nobody", "--out", "model.onnx"], "'nobody' is neither a run"),
+        (["nobody", "--out", "model.onnx"], "no run or entry 'nobody'"),
         (["nobody", "--out", "model.pb"], "an ONNX file's name ends in .onnx; write --out model.pb.onnx"),
     ],
 )

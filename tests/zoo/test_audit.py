@@ -61,5 +61,5 @@ def test_an_audit_imports_neither_torch_nor_components(published):
 
 
 def test_neither_entry_nor_recipe_is_one_clear_error(published):
-    with pytest.raises(NotFoundError, match="neither an entry nor a recipe"):
+    with pytest.raises(NotFoundError, match="no entry or recipe"):
         audit("nothing-of-the-kind")

@@ -1,0 +1,67 @@
+"""What a name on the command line or in a call means: one published version of an entry, or a training run.
+
+Every command that takes ENTRY or ENTRY-or-RUN asks here, so that ranges of versions, ``cphloc.lock``, folders, URLs and
+MLflow models work everywhere, and a misspelt name gets the same answer everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from cphloc.errors import NotFoundError, did_you_mean
+from cphloc.tracking.run import Run, run_names
+from cphloc.zoo.entries import Listing, NoSuchVersionError, find_entry, list_entries
+from cphloc.zoo.lock import find_locked
+from cphloc.zoo.names import ENTRY_FILE
+
+
+def resolve_entry(spec: str | Path) -> Listing:
+    """Find the version of an entry that ``spec`` means.
+
+    Args:
+        spec: ``name``, ``name@1.2.0``, a range such as ``name@^1``, an entry's folder or URL, or a model in the
+            registry of MLflow, ``models:/name/1``. Where ``cphloc.lock`` pins the name, the pinned version.
+
+    Raises:
+        NotFoundError: no such entry or version; the message has the nearest name, or the versions there are.
+        InputError: the version needs another cphloc, or the lock file pins another one.
+    """
+    if isinstance(spec, str) and spec.startswith("models:/"):
+        from cphloc.tracking import tracker
+
+        return find_entry(Path(tracker.download_entry(spec)))
+    return find_locked(spec)
+
+
+def resolve_run_or_entry(spec: str | Path | Run) -> Run | Listing:
+    """Open the run of that name, id or folder where there is one, else find the entry.
+
+    Raises:
+        NotFoundError: there is neither.
+    """
+    if isinstance(spec, Run):
+        return spec
+    if names_an_entry(spec):
+        return resolve_entry(spec)
+    try:
+        return Run.open(spec)
+    except NotFoundError:
+        try:
+            return resolve_entry(spec)
+        except NoSuchVersionError:
+            raise
+        except NotFoundError:
+            hint = nearest(spec, run_names()) or "give a run's folder, or a name from: cphloc list zoo"
+            msg = f"no run or entry '{spec}'; {hint}"
+            raise NotFoundError(msg) from None
+
+
+def names_an_entry(spec: str | Path) -> bool:
+    """Return True where nothing but an entry can be meant: it has a version, or is a URL or an entry's folder."""
+    return "@" in str(spec) or ":/" in str(spec) or (Path(spec) / ENTRY_FILE).is_file()
+
+
+def nearest(spec: str | Path, others: Iterable[str] = ()) -> str:
+    """Suggest the nearest name of an entry, or of ``others``; empty where none is near."""
+    return did_you_mean(str(spec).partition("@")[0], [*others, *(listing.name for listing in list_entries())])

@@ -1,0 +1,49 @@
+"""Every function and command that takes the name of an entry understands the same names, and refuses them alike."""
+
+from __future__ import annotations
+
+import pytest
+
+from cphloc.cli import main
+from cphloc.errors import NotFoundError
+from cphloc.zoo.lock import lock
+from cphloc.zoo.resolve import resolve_entry, resolve_run_or_entry
+
+
+@pytest.fixture
+def zoo(tmp_path, monkeypatch, put_entry):
+    put_entry(tmp_path / "zoo", "unet3d-ct", "1.0.0")
+    put_entry(tmp_path / "zoo", "unet3d-ct", "1.1.0")
+    monkeypatch.setenv("CPHLOC_ZOO", str(tmp_path / "zoo"))
+    return tmp_path / "zoo"
+
+
+@pytest.mark.parametrize("resolve", [resolve_entry, resolve_run_or_entry])
+def test_names_ranges_folders_and_pins(zoo, resolve):
+    for spec, version in {"unet3d-ct": "1.1.0", "unet3d-ct@1.0.0": "1.0.0", "unet3d-ct@~1.0": "1.0.0"}.items():
+        assert resolve(spec).version == version
+    assert resolve(zoo / "unet3d-ct" / "1.0.0").version == "1.0.0"
+    lock(["unet3d-ct@1.0.0"])
+    assert resolve("unet3d-ct").version == "1.0.0"
+
+
+@pytest.mark.parametrize("resolve", [resolve_entry, resolve_run_or_entry])
+def test_a_version_that_is_not_there(zoo, resolve):
+    with pytest.raises(NotFoundError, match=r"unet3d-ct has no version '\^0' in .*; it has 1\.1\.0, 1\.0\.0"):
+        resolve("unet3d-ct@^0")
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["show", "verify", "audit", "evaluate", "export --out x.onnx", "predict --out x scan.nii", "screen", "compare me"],
+)
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [("unet3d-ct@^0", "unet3d-ct has no version '^0'"), ("unet3d-cd@1", "did you mean 'unet3d-ct'?"),
+     ("unet3d-cd", "did you mean 'unet3d-ct'?")],
+)  # fmt: skip
+def test_every_command_refuses_a_name_alike(zoo, capsys, command, spec, message):
+    name, *rest = command.split()
+    (zoo.parent / "work" / "scan.nii").touch()
+    assert main([name, spec, *rest]) == 2
+    assert message in capsys.readouterr().err
