@@ -26,6 +26,15 @@ NonNegativeFloat = Annotated[float, Ge(0)]
 UnitInterval = Annotated[float, Ge(0), Le(1)]
 """From 0 to 1: a probability, a fraction, a weight."""
 
+Weight = Annotated[float, Ge(0), Le(1e4)]
+"""From 0 to 10,000: the weight of a part of a loss or of a class. Larger ones could overflow."""
+
+PositiveWeight = Annotated[float, Gt(0), Le(1e4)]
+"""A `Weight` above 0."""
+
+Exponent = Annotated[float, Ge(0), Le(10)]
+"""From 0 to 10: the focusing exponent of a loss."""
+
 PerAxis = PositiveInt | Sequence[PositiveInt]
 """One number for every axis, or one per axis in array order."""
 

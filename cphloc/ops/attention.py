@@ -15,6 +15,9 @@ from torch import Tensor
 from cphloc.ops.targets import Targets
 from cphloc.structures.levels import Level
 
+LOG_ZERO = -1e30
+"""Finite value in place of the log of attention that is exactly 0."""
+
 
 def log_softmax(scores: Tensor) -> Tensor:
     """Log attention ``(N, *S')`` of scores ``(N, *S')``: one softmax over all cells of a case.
@@ -26,6 +29,11 @@ def log_softmax(scores: Tensor) -> Tensor:
     1.0
     """
     return scores.float().flatten(1).log_softmax(1).view(scores.shape)
+
+
+def finite_log(log_attention: Tensor) -> Tensor:
+    """Log attention in float32 with a finite log of 0, so that a product with 0 is 0 and no loss is infinite."""
+    return log_attention.float().clamp_min(LOG_ZERO)
 
 
 def pool(features: Tensor, log_attention: Tensor) -> Tensor:
@@ -49,7 +57,7 @@ def log_mass(log_attention: Tensor, region: Tensor) -> Tensor:
     >>> round(log_mass(attention.log(), torch.tensor([[[0.0, 1.0], [0.0, 1.0]]])).exp().item(), 6)
     0.6
     """
-    scores, region = log_attention.float().flatten(1), region.float().flatten(1)
+    scores, region = finite_log(log_attention).flatten(1), region.float().flatten(1)
     inside = torch.where(has_mass(region)[:, None], region, 1.0)
     log_region = torch.where(inside > 0, inside, 1.0).log().masked_fill(inside <= 0, -torch.inf)
     return torch.logsumexp(scores + log_region, 1) - torch.logsumexp(scores, 1)

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from cphloc.ops.attention import has_mass
+from cphloc.ops.attention import finite_log, has_mass
 
 
 class AttentionBCE(nn.Module):
@@ -32,7 +32,7 @@ class AttentionBCE(nn.Module):
 
     def forward(self, log_attention: Tensor, region: Tensor, box_regions: Sequence[Tensor] | None = None) -> Tensor:
         """Loss ``(N,)`` of log attention ``(N, *S')`` and region ``(N, *S')``; 0 where a region is empty."""
-        region, log_attention = region.float().flatten(1), log_attention.float().flatten(1)
+        region, log_attention = region.float().flatten(1), finite_log(log_attention).flatten(1)
         # With all attention in one cell log(1 - A) would be infinite there.
         log_rest = torch.log1p(-log_attention.exp().clamp_max(1 - 1e-6))
         losses = -(region * log_attention + (1 - region) * log_rest).sum(1)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from cphloc.ops.attention import finite_log
+
 
 class AttentionKL(nn.Module):
     """``KL(q || A)`` with ``q`` the region divided by its sum: attention must cover the region evenly.
@@ -23,4 +25,4 @@ class AttentionKL(nn.Module):
         """Loss ``(N,)`` of log attention ``(N, *S')`` and region ``(N, *S')``; 0 where a region is empty."""
         region = region.float().flatten(1)
         wanted = region / region.sum(1, keepdim=True).clamp_min(torch.finfo(region.dtype).tiny)
-        return (torch.xlogy(wanted, wanted) - wanted * log_attention.float().flatten(1)).sum(1)
+        return (torch.xlogy(wanted, wanted) - wanted * finite_log(log_attention).flatten(1)).sum(1)

@@ -45,4 +45,4 @@ class AttentionMass(nn.Module):
             drawn = boxes[has_mass(boxes)]
             parts = drawn if len(drawn) else union[None]
             losses.append(-log_mass(log_map.expand_as(parts), parts).mean())
-        return torch.stack(losses)
+        return torch.stack(losses) if losses else log_attention.float().flatten(1).sum(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cphloc.config.argument_types import PositiveFloat
+from cphloc.config.argument_types import PositiveWeight
 
 
 class BCE(nn.Module):
@@ -22,7 +22,7 @@ class BCE(nn.Module):
     tensor([0.6931])
     """
 
-    def __init__(self, positive_weight: PositiveFloat = 1.0) -> None:
+    def __init__(self, positive_weight: PositiveWeight = 1.0) -> None:
         super().__init__()
         self.positive_weight = positive_weight
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
+from annotated_types import Gt, Le
 from scipy import ndimage
 from torch import Tensor, nn
 
 from cphloc.components.loss.dice import Dice
-from cphloc.config.argument_types import NonNegativeFloat, PositiveFloat
+from cphloc.config.argument_types import Weight
 from cphloc.ops.layers import one_hot
 from cphloc.structures.annotation import IGNORE
 
@@ -39,10 +40,10 @@ class Boundary(nn.Module):
 
     def __init__(
         self,
-        boundary_weight: NonNegativeFloat = 0.01,
-        dice_weight: NonNegativeFloat = 1.0,
+        boundary_weight: Weight = 0.01,
+        dice_weight: Weight = 1.0,
         schedule: Literal["constant", "increase", "rebalance"] = "constant",
-        spacing_mm: Sequence[PositiveFloat] | None = None,
+        spacing_mm: Sequence[Annotated[float, Gt(0), Le(1e4)]] | None = None,
     ) -> None:
         super().__init__()
         self.boundary_weight = boundary_weight

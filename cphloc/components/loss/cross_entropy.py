@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cphloc.config.argument_types import NonNegativeFloat, UnitInterval
+from cphloc.config.argument_types import UnitInterval, Weight
 from cphloc.ops.layers import carries_graph
 from cphloc.structures.annotation import IGNORE
 
@@ -27,17 +27,16 @@ class CrossEntropy(nn.Module):
     tensor(1.3863)
     """
 
-    def __init__(
-        self, class_weights: Sequence[NonNegativeFloat] | None = None, label_smoothing: UnitInterval = 0.0
-    ) -> None:
+    def __init__(self, class_weights: Sequence[Weight] | None = None, label_smoothing: UnitInterval = 0.0) -> None:
         super().__init__()
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
         self.register_buffer("class_weights", weights, persistent=False)
         self.label_smoothing = label_smoothing
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Scalar loss; zero (with a graph) when nothing is annotated."""
-        if not (target != IGNORE).any():
+        """Scalar loss; zero (with a graph) when nothing is annotated, or no annotated class has a weight."""
+        annotated = target != IGNORE
+        if not annotated.any() or (self.class_weights is not None and not self.class_weights[target[annotated]].any()):
             return carries_graph(logits)
         return functional.cross_entropy(
             logits.float(), target, self.class_weights, ignore_index=IGNORE, label_smoothing=self.label_smoothing

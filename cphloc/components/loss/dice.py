@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from cphloc.config.argument_types import NonNegativeFloat
+from cphloc.config.argument_types import Weight
 from cphloc.ops.layers import one_hot
+from cphloc.ops.mask_loss import mean, overlap_loss
 from cphloc.structures.annotation import IGNORE
 
 
@@ -33,7 +34,7 @@ class Dice(nn.Module):
     """
 
     def __init__(
-        self, squared: bool = False, batch: bool = False, background: bool = False, smooth: NonNegativeFloat = 1e-5
+        self, squared: bool = False, batch: bool = False, background: bool = False, smooth: Weight = 1e-5
     ) -> None:
         super().__init__()
         self.squared = squared
@@ -52,4 +53,4 @@ class Dice(nn.Module):
         axes = tuple(range(2, logits.dim())) if not self.batch else (0, *range(2, logits.dim()))
         overlap = (probability * truth).sum(axes)
         total = (probability**power).sum(axes) + truth.sum(axes)
-        return (1 - (2 * overlap + self.smooth) / (total + self.smooth)).mean()
+        return mean(overlap_loss(2 * overlap, total, self.smooth))

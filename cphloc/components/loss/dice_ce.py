@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from cphloc.components.loss.cross_entropy import CrossEntropy
 from cphloc.components.loss.dice import Dice
-from cphloc.config.argument_types import NonNegativeFloat
+from cphloc.config.argument_types import Weight
 
 
 class DiceCE(nn.Module):
@@ -26,12 +26,12 @@ class DiceCE(nn.Module):
 
     def __init__(
         self,
-        dice_weight: NonNegativeFloat = 1.0,
-        ce_weight: NonNegativeFloat = 1.0,
+        dice_weight: Weight = 1.0,
+        ce_weight: Weight = 1.0,
         squared: bool = False,
         batch: bool = False,
         background: bool = False,
-        smooth: NonNegativeFloat = 1e-5,
+        smooth: Weight = 1e-5,
     ) -> None:
         super().__init__()
         self.dice = Dice(squared, batch, background, smooth)

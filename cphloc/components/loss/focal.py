@@ -5,7 +5,10 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cphloc.config.argument_types import NonNegativeFloat, UnitInterval
+from cphloc.config.argument_types import Exponent, UnitInterval
+
+LEAST_ERROR = 1e-7
+"""Where a prediction is certain and right its error is taken as this: a power below 1 has an infinite slope at 0."""
 
 
 class Focal(nn.Module):
@@ -25,7 +28,7 @@ class Focal(nn.Module):
     tensor([0.0433])
     """
 
-    def __init__(self, alpha: UnitInterval | None = 0.25, gamma: NonNegativeFloat = 2.0) -> None:
+    def __init__(self, alpha: UnitInterval | None = 0.25, gamma: Exponent = 2.0) -> None:
         super().__init__()
         self.alpha = alpha
         self.gamma = gamma
@@ -35,5 +38,6 @@ class Focal(nn.Module):
         logits, targets = logits.float(), targets.float()
         entropy = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
         p = logits.sigmoid()
-        loss = (p * (1 - targets) + (1 - p) * targets) ** self.gamma * entropy
+        error = p * (1 - targets) + (1 - p) * targets
+        loss = error.clamp_min(LEAST_ERROR) ** self.gamma * entropy
         return loss if self.alpha is None else (self.alpha * targets + (1 - self.alpha) * (1 - targets)) * loss

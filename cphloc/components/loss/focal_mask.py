@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from cphloc.config.argument_types import NonNegativeFloat
+from cphloc.components.loss.focal import LEAST_ERROR
+from cphloc.config.argument_types import Exponent, Weight
 from cphloc.ops.layers import carries_graph
 from cphloc.structures.annotation import IGNORE
 
@@ -30,7 +31,7 @@ class FocalMask(nn.Module):
     0.173287
     """
 
-    def __init__(self, gamma: NonNegativeFloat = 2.0, class_weights: Sequence[NonNegativeFloat] | None = None) -> None:
+    def __init__(self, gamma: Exponent = 2.0, class_weights: Sequence[Weight] | None = None) -> None:
         super().__init__()
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
         self.register_buffer("class_weights", weights, persistent=False)
@@ -43,5 +44,5 @@ class FocalMask(nn.Module):
             return carries_graph(logits)
         truth = target[annotated]
         log_right = logits.float().log_softmax(dim=1).movedim(1, -1)[annotated].gather(1, truth[:, None])[:, 0]
-        loss = -((1 - log_right.exp()) ** self.gamma) * log_right
+        loss = -((1 - log_right.exp()).clamp_min(LEAST_ERROR) ** self.gamma) * log_right
         return (loss if self.class_weights is None else loss * self.class_weights[truth]).mean()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from cphloc.config.argument_types import NonNegativeFloat
+from cphloc.config.argument_types import Exponent, Weight
 from cphloc.errors import MissingExtraError
+from cphloc.ops.layers import carries_graph
 from cphloc.structures.annotation import IGNORE
 
 
@@ -28,9 +29,7 @@ class MonaiDiceFocal(nn.Module):
     Reference: Cardoso et al. 2022, MONAI, arXiv:2211.02701.
     """
 
-    def __init__(
-        self, gamma: NonNegativeFloat = 2.0, dice_weight: NonNegativeFloat = 1.0, focal_weight: NonNegativeFloat = 1.0
-    ) -> None:
+    def __init__(self, gamma: Exponent = 2.0, dice_weight: Weight = 1.0, focal_weight: Weight = 1.0) -> None:
         super().__init__()
         try:
             from monai.losses import DiceFocalLoss
@@ -46,7 +45,9 @@ class MonaiDiceFocal(nn.Module):
         )
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Scalar loss."""
+        """Scalar loss; zero (with a graph) for an empty batch."""
+        if not len(logits):
+            return carries_graph(logits)
         unknown = (target == IGNORE).unsqueeze(1)
         certain = logits.new_full((logits.shape[1],), -1e4)
         certain[0] = 1e4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 from cphloc.config.argument_types import NonNegativeFloat
 
@@ -32,8 +33,5 @@ class SmoothL1(nn.Module):
 
     def forward(self, predicted: Tensor, target: Tensor) -> Tensor:
         """Loss of every box."""
-        distance = (predicted.float() - target.float()).abs()
-        if self.beta > 0:
-            square = distance.square() / (2 * self.beta)
-            distance = square.where(distance < self.beta, distance - self.beta / 2)
-        return distance.sum(dim=-1)
+        losses = functional.smooth_l1_loss(predicted.float(), target.float(), reduction="none", beta=self.beta)
+        return losses.sum(dim=-1)

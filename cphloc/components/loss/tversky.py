@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from annotated_types import Gt, Le
 from torch import Tensor, nn
 
-from cphloc.config.argument_types import NonNegativeFloat, PositiveFloat
+from cphloc.config.argument_types import Weight
 from cphloc.ops.layers import one_hot
+from cphloc.ops.mask_loss import mean, overlap_loss
 from cphloc.structures.annotation import IGNORE
 
 
@@ -32,11 +36,11 @@ class Tversky(nn.Module):
 
     def __init__(
         self,
-        alpha: NonNegativeFloat = 0.3,
-        beta: NonNegativeFloat = 0.7,
-        gamma: PositiveFloat = 1.0,
+        alpha: Weight = 0.3,
+        beta: Weight = 0.7,
+        gamma: Annotated[float, Gt(0), Le(10)] = 1.0,
         batch: bool = False,
-        smooth: PositiveFloat = 1e-5,
+        smooth: Weight = 1e-5,
     ) -> None:
         super().__init__()
         self.alpha = alpha
@@ -54,6 +58,6 @@ class Tversky(nn.Module):
         false_positives = probability.sum(axes) - hits
         false_negatives = truth.sum(axes) - hits
         total = hits + self.alpha * false_positives + self.beta * false_negatives
-        loss = 1 - (hits + self.smooth) / (total + self.smooth)
+        loss = overlap_loss(hits, total, self.smooth)
         # A power below 1 has an infinite slope at 0.
-        return (loss.clamp_min(1e-6) ** self.gamma if self.gamma != 1 else loss).mean()
+        return mean(loss.clamp_min(1e-6) ** self.gamma if self.gamma != 1 else loss)
