@@ -23,8 +23,8 @@ class Bright(nn.Module):
     def forward(self, pyramid):
         return pyramid[0]
 
-    def decode(self, raw):
-        inside = (raw.mean(dim=1) > 0.5).float()
+    def decode(self, outputs):
+        inside = (outputs.mean(dim=1) > 0.5).float()
         where = inside[0].nonzero().float()
         boxes = torch.cat([where.amin(0), where.amax(0) + 1])[None]
         return Prediction(

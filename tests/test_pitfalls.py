@@ -192,9 +192,9 @@ def test_an_empty_border_leaves_the_loss_of_dense_prediction(dims):
     def loss(cells: int) -> dict[str, torch.Tensor]:
         scores = torch.full((1, 1, *[cells] * dims), -20.0)
         scores[(0, 0, *[slice(0, 4)] * dims)] = 0.0
-        raw = AnchorOutput((scores,), (torch.zeros(1, 2 * dims, *[cells] * dims),))
+        outputs = AnchorOutput((scores,), (torch.zeros(1, 2 * dims, *[cells] * dims),))
         annotation = Annotation(boxes=box, box_classes=np.array([1]))
-        return head.loss(raw, Targets.collate([annotation], (4 * cells,) * dims, classes=1))
+        return head.loss(outputs, Targets.collate([annotation], (4 * cells,) * dims, classes=1))
 
     small, large = loss(4), loss(12)
     for part, value in small.items():

@@ -22,4 +22,4 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
         if part is not None and any(True for _ in part.parameters()):
             fully_shard(part, mesh=mesh)
     fully_shard(model, mesh=mesh)
-    register_fsdp_forward_method(model, "raws")
+    register_fsdp_forward_method(model, "outputs")

@@ -47,7 +47,7 @@ _log = logging.getLogger(__name__)
 
 
 class Backend:
-    """Computes windows as ``Model.raws`` does.
+    """Computes windows as ``Model.outputs`` does.
 
     Args:
         model: in evaluation mode; it may move to another device later.
@@ -73,18 +73,18 @@ class Backend:
         self._spent: dict[tuple[int, ...], float] = defaultdict(float)
 
     def __call__(self, window: Tensor) -> dict[str, Any]:
-        """Raw outputs of every head by name for ``(1, C, *S)``; the first of a size always come from torch."""
+        """Outputs of every head by name for ``(1, C, *S)``; the first of a size always come from torch."""
         run = self._runs.get(tuple(window.shape))
         return self._first(window) if run is None else run(window)
 
     def _first(self, window: Tensor) -> dict[str, Any]:
         """Compute by torch, and decide who goes on if that is due."""
         shape = tuple(window.shape)
-        expected, seconds = _timed(self.model.raws, window)
+        expected, seconds = _timed(self.model.outputs, window)
         self._spent[shape] += seconds
         names = [self.asked] if self.asked != "auto" else _installed(window.device.type)
         if names in ([], ["torch"]):
-            self._runs[shape] = self.model.raws
+            self._runs[shape] = self.model.outputs
         elif self.asked != "auto":
             self._runs[shape] = self._quickest(names, window, expected, float("inf"))
         elif self._spent[shape] >= KNOWN_SECONDS:
@@ -100,7 +100,7 @@ class Backend:
 
     def _quickest(self, names: Sequence[str], window: Tensor, expected: dict[str, Any], seconds: float) -> Run:
         """The quickest of those that agree with what torch ``expected`` and need less than its ``seconds``."""
-        best: Run = self.model.raws
+        best: Run = self.model.outputs
         for name in names:
             if name == "torch":
                 continue
@@ -180,7 +180,7 @@ def _onnxruntime(model: Model, window: Tensor, expected: dict[str, Any]) -> Run:
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     (image,) = session.get_inputs()
-    return _as_raws(lambda x: session.run(None, {image.name: x}), expected)
+    return _with_tensors(lambda x: session.run(None, {image.name: x}), expected)
 
 
 def _openvino(model: Model, window: Tensor, expected: dict[str, Any]) -> Run:
@@ -204,11 +204,11 @@ def _openvino(model: Model, window: Tensor, expected: dict[str, Any]) -> Run:
         found = request.infer([x])
         return [found[output] for output in compiled.outputs]
 
-    return _as_raws(compute, expected)
+    return _with_tensors(compute, expected)
 
 
-def _as_raws(compute: Callable[[Any], list[Any]], expected: dict[str, Any]) -> Run:
-    """Arrays in, arrays out, as a function from a window to raw outputs built like ``expected``."""
+def _with_tensors(compute: Callable[[Any], list[Any]], expected: dict[str, Any]) -> Run:
+    """Arrays in, arrays out, as a function from a window to outputs built like ``expected``."""
     import numpy as np
     import torch
     from torch.utils._pytree import tree_flatten, tree_unflatten
@@ -228,7 +228,7 @@ def _as_raws(compute: Callable[[Any], list[Any]], expected: dict[str, Any]) -> R
 def _compile(model: Model, window: Tensor, expected: dict[str, Any]) -> Run:
     import torch
 
-    return torch.compile(model.raws, dynamic=False)
+    return torch.compile(model.outputs, dynamic=False)
 
 
 def _half(model: Model, window: Tensor, expected: dict[str, Any]) -> Run:
@@ -240,8 +240,8 @@ def _half(model: Model, window: Tensor, expected: dict[str, Any]) -> Run:
 
     def run(window: Tensor) -> dict[str, Any]:
         with torch.autocast(window.device.type, torch.float16):
-            raws = model.raws(window.contiguous(memory_format=layout))
-        return tree_map(lambda x: x.float(), raws)
+            outputs = model.outputs(window.contiguous(memory_format=layout))
+        return tree_map(lambda x: x.float(), outputs)
 
     return run
 

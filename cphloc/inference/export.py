@@ -1,4 +1,4 @@
-"""A network as an ONNX file: preprocessed images in, raw outputs of the heads out, proven equal to torch first."""
+"""A network as an ONNX file: preprocessed images in, outputs of the heads out, proven equal to torch first."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ def export_onnx(
     """Write a network as ONNX, after ONNX Runtime gave the same numbers as torch for two batch sizes.
 
     Args:
-        network: any module; put into evaluation mode. A `Model` gives the raw outputs of all its heads.
+        network: any module; put into evaluation mode. A `Model` gives the outputs of all its heads.
         example: an input ``(N, C, *S)``, or a pyramid of them for a neck or head. Only N may differ later.
         path: file to write; it is replaced only when the numbers agree.
         metadata: what the file says about itself, in its ``metadata_props``.
         tolerance: largest deviation that is accepted.
 
     Returns:
-        names and shapes; outputs are called by their place in the raw output: ``mask``, ``boxes.scores.0``.
+        names and shapes; outputs are called by their place in them: ``mask``, ``boxes.scores.0``.
 
     Raises:
         MissingExtraError: ``onnx``, ``onnxscript`` or ``onnxruntime`` is not installed.
@@ -120,17 +120,17 @@ def export_model(
     return export_onnx(model.cpu(), example, path, metadata, tolerance)
 
 
-def named(raw: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
-    """All tensors of a raw output with the names of their places.
+def named(outputs: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Yield every tensor in nested outputs with its name, such as ``boxes.scores.0``.
 
     >>> [name for name, _ in named({"boxes": (torch.zeros(1), torch.zeros(1)), "mask": torch.zeros(1)})]
     ['boxes.0', 'boxes.1', 'mask']
     """
-    if isinstance(raw, Tensor):
-        yield name or "output", raw
+    if isinstance(outputs, Tensor):
+        yield name or "output", outputs
         return
-    keys = raw if isinstance(raw, Mapping) else getattr(raw, "_fields", range(len(raw)))
-    values = raw.values() if isinstance(raw, Mapping) else raw
+    keys = outputs if isinstance(outputs, Mapping) else getattr(outputs, "_fields", range(len(outputs)))
+    values = outputs.values() if isinstance(outputs, Mapping) else outputs
     for key, value in zip(keys, values, strict=True):
         yield from named(value, f"{name}.{key}" if name else str(key))
 
@@ -144,7 +144,7 @@ class _Flat(nn.Module):
         self.single = single
 
     def named(self, *given: Tensor) -> dict[str, Tensor]:
-        call = self.network.raws if isinstance(self.network, Model) else self.network
+        call = self.network.outputs if isinstance(self.network, Model) else self.network
         return dict(named(call(given[0] if self.single else given)))
 
     def forward(self, *given: Tensor) -> tuple[Tensor, ...]:

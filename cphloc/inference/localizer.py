@@ -175,7 +175,7 @@ class Localizer(nn.Module):
         mirror = self.mirrored_axes() if tta else ()
         air = air_of(self.preprocess) if skip_air else None
         patch = self.recipe.data.patch
-        found = infer(self.model, slabs, patch, overlap, mirror, progress, raws=self.backend, air=air, emit=emit)
+        found = infer(self.model, slabs, patch, overlap, mirror, progress, forward=self.backend, air=air, emit=emit)
         return found, {**self.backend.facts, "air_skipped": air is not None}
 
     def _calibrated(self, result: Localization) -> Localization:

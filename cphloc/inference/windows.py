@@ -24,8 +24,8 @@ AGREE_IOU = 0.3
 LOG_LEAST = math.log(1e-12)
 """Logarithm of the least probability; more certain than that is nobody."""
 
-Raws = Callable[[Tensor], dict[str, Any]]
-"""What computes a window: ``Model.raws``, or a backend that does the same quicker."""
+Forward = Callable[[Tensor], dict[str, Any]]
+"""Computes the outputs of a window by head name: ``Model.outputs``, or a faster backend."""
 
 Emit = Callable[[str, int, Tensor], None]
 """Takes rows of a mask as soon as they are final: head, first row, log-probabilities up to a constant per voxel
@@ -79,7 +79,7 @@ def infer(
     mirror: Sequence[int] = (),
     progress: Callable[[Iterable], Iterable] = iter,
     *,
-    raws: Raws | None = None,
+    forward: Forward | None = None,
     air: Air | None = None,
     emit: Emit | None = None,
 ) -> dict[str, Prediction]:
@@ -103,7 +103,7 @@ def infer(
         mirror: axes to flip; every combination is predicted too and averaged (two views per axis). Only axes that
             training flipped as well: a model has learned nothing about others.
         progress: wraps each list of windows that begin at the same row, to show a progress bar.
-        raws: computes the raw outputs of a window; by default the model.
+        forward: computes the outputs of a window; default ``model.outputs``.
         air: lay windows around the body only and leave out those of nothing but air, unless the whole image is air.
         emit: takes the masks; predictions then hold none.
 
@@ -121,12 +121,12 @@ def infer(
             window = slab[(..., slice(None), *(slice(c, c + p) for c, p in zip(corner, patch[1:], strict=True)))]
             if air is not None and air.fills(window):
                 continue
-            for name, views in _views(model, raws or model.raws, window, mirror).items():
+            for name, views in _views(model, forward or model.outputs, window, mirror).items():
                 if name not in merging:
                     merging[name] = _Merge(size, full, patch, partial(emit, name) if emit else None)
                 merging[name].add((row, *corner), views)
     if not merging:
-        return infer(model, image, patch, overlap, mirror, progress, raws=raws, emit=emit)
+        return infer(model, image, patch, overlap, mirror, progress, forward=forward, emit=emit)
     return {name: merge.result() for name, merge in merging.items()}
 
 
@@ -139,14 +139,14 @@ def _corners(slab: Tensor, patch: tuple[int, ...], overlap: float, air: Air | No
     return [tuple(c + first for c, (first, _) in zip(corner, box, strict=True)) for corner in inside]
 
 
-def _views(model: Model, raws: Raws, window: Tensor, mirror: Sequence[int]) -> dict[str, list[Prediction]]:
+def _views(model: Model, forward: Forward, window: Tensor, mirror: Sequence[int]) -> dict[str, list[Prediction]]:
     """Every head's predictions of a window, one per combination of flipped axes, flipped back."""
     patch = tuple(window.shape[2:])
     flips = chain.from_iterable(combinations(mirror, n) for n in range(len(mirror) + 1))
     views: dict[str, list[Prediction]] = {}
     for flip in flips:
-        raw = raws(window.flip([a + 2 for a in flip]) if flip else window)
-        for name, prediction in model.decode(raw, patch).items():
+        outputs = forward(window.flip([a + 2 for a in flip]) if flip else window)
+        for name, prediction in model.decode(outputs, patch).items():
             views.setdefault(name, []).append(_unflipped(prediction, flip, patch))
     return views
 

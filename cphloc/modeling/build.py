@@ -104,7 +104,7 @@ def _check_patch(recipe: Recipe, model: Model, patch: list[int]) -> list[Problem
 
 def _check_forward(recipe: Recipe, model: Model, patch: list[int]) -> list[Problem]:
     try:
-        model.train().raws(torch.empty(recipe.train.batch, len(recipe.channels), *patch, device="meta"))
+        model.train().outputs(torch.empty(recipe.train.batch, len(recipe.channels), *patch, device="meta"))
     except (RuntimeError, ValueError) as error:
         what = f"a patch of {patch} does not go through: {str(error).splitlines()[0]}"
         return [problem_at(recipe, ("data", "patch"), what, "use a larger patch or a smaller stride")]

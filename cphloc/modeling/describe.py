@@ -69,7 +69,7 @@ def describe(recipe: Recipe) -> Described:
     model, patch, channels = blueprint(recipe).eval(), tuple(recipe.data.patch), len(recipe.channels)
     image = torch.empty(1, channels, *patch, device="meta")
     with FlopCounterMode(display=False) as flops, _Activations(model) as activations, torch.no_grad():
-        model.raws(image)
+        model.outputs(image)
     parts = {"backbone": model.backbone, "neck": model.neck} | dict(model.heads)
     return Described(
         levels=tuple(_levels(model, channels, patch)),

@@ -52,16 +52,16 @@ class Model(nn.Module):
         return tuple(max(axis) for axis in zip(*strides, strict=True))
 
     def forward(self, x: Tensor) -> Any:
-        """Raw output of the only head (logits ``(N, K + 1, *S)`` for a mask head), else a dict by head name.
+        """Outputs of the only head (logits ``(N, K + 1, *S)`` for a mask head), else a dict by head name.
 
         Args:
             x: ``(N, C, *S)`` images as the preprocessing gives them.
         """
-        raws = self.raws(x)
-        return next(iter(raws.values())) if len(raws) == 1 else raws
+        outputs = self.outputs(x)
+        return next(iter(outputs.values())) if len(outputs) == 1 else outputs
 
-    def raws(self, x: Tensor) -> dict[str, Any]:
-        """Raw output of every head by name."""
+    def outputs(self, x: Tensor) -> dict[str, Any]:
+        """Outputs of every head by name."""
         size = tuple(x.shape[2:])
         padded = tuple(-(-n // m) * m for n, m in zip(size, self.multiple, strict=True))
         pyramid = self.backbone(fit(x, padded))
@@ -69,39 +69,41 @@ class Model(nn.Module):
             pyramid = self.neck(pyramid)
         return {name: _crop(head(pyramid), padded, size) for name, head in self.heads.items()}
 
-    def loss(self, raws: Mapping[str, Any], targets: Targets) -> dict[str, Tensor]:
+    raws = outputs  # earlier name
+
+    def loss(self, outputs: Mapping[str, Any], targets: Targets) -> dict[str, Tensor]:
         """Every head's losses as ``head/name``, and their weighted sum as ``loss``.
 
         Args:
-            raws: what `raws` gave.
+            outputs: result of `outputs`.
             targets: annotations of the batch; a head ignores the cases that lack its rung.
         """
         parts: dict[str, Tensor] = {}
         total = 0.0
         for name, head in self.heads.items():
-            for part, value in head.loss(raws[name], targets).items():
+            for part, value in head.loss(outputs[name], targets).items():
                 parts[f"{name}/{part}"] = value
                 total = total + self.weights[name] * value
         return {"loss": total, **parts}
 
-    def decode(self, raws: Mapping[str, Any], size: tuple[int, ...]) -> dict[str, Prediction]:
+    def decode(self, outputs: Mapping[str, Any], size: tuple[int, ...]) -> dict[str, Prediction]:
         """Predictions of every head; boxes are clipped to the image of ``size`` voxels."""
-        return {name: _clip(head.decode(raws[name]), size) for name, head in self.heads.items()}
+        return {name: _clip(head.decode(outputs[name]), size) for name, head in self.heads.items()}
 
 
-def _crop(raw: Any, padded: tuple[int, ...], size: tuple[int, ...]) -> Any:
+def _crop(output: Any, padded: tuple[int, ...], size: tuple[int, ...]) -> Any:
     """Cut dense outputs at full resolution back to the image; everything else stays as it is."""
     if padded == size:
-        return raw
-    if isinstance(raw, Tensor):
-        dense = raw.dim() == len(size) + 2 and tuple(raw.shape[2:]) == padded
-        return raw[(..., *(slice(n) for n in size))] if dense else raw
-    if isinstance(raw, Mapping):
-        return {key: _crop(value, padded, size) for key, value in raw.items()}
-    if isinstance(raw, tuple | list):
-        cropped = [_crop(value, padded, size) for value in raw]
-        return type(raw)(*cropped) if hasattr(raw, "_fields") else type(raw)(cropped)
-    return raw
+        return output
+    if isinstance(output, Tensor):
+        dense = output.dim() == len(size) + 2 and tuple(output.shape[2:]) == padded
+        return output[(..., *(slice(n) for n in size))] if dense else output
+    if isinstance(output, Mapping):
+        return {key: _crop(value, padded, size) for key, value in output.items()}
+    if isinstance(output, tuple | list):
+        cropped = [_crop(value, padded, size) for value in output]
+        return type(output)(*cropped) if hasattr(output, "_fields") else type(output)(cropped)
+    return output
 
 
 def _clip(prediction: Prediction, size: tuple[int, ...]) -> Prediction:

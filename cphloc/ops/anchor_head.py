@@ -20,7 +20,7 @@ from cphloc.structures.levels import Levels
 
 
 class AnchorOutput(NamedTuple):
-    """Raw output per level: class logits ``(N, A * K, *S_l)`` and box deltas ``(N, A * 2 D, *S_l)``."""
+    """Outputs per level: class logits ``(N, A * K, *S_l)`` and box deltas ``(N, A * 2 D, *S_l)``."""
 
     scores: tuple[Tensor, ...]
     deltas: tuple[Tensor, ...]
@@ -74,9 +74,9 @@ class AnchorHead(DenseHead):
         scores, deltas = self.towers(pyramid)
         return AnchorOutput(tuple(map(self.score, scores)), tuple(map(self.delta, deltas)))
 
-    def anchors(self, raw: AnchorOutput) -> list[Tensor]:
+    def anchors(self, outputs: AnchorOutput) -> list[Tensor]:
         """Anchors ``(cells * A, 2 D)`` of every level, in image voxels."""
-        layout = zip(raw.scores, self.levels, self.sizes, strict=True)
+        layout = zip(outputs.scores, self.levels, self.sizes, strict=True)
         return [grid_anchors(x.shape[2:], level.stride, sizes, x.device) for x, level, sizes in layout]
 
     @abstractmethod
@@ -87,12 +87,12 @@ class AnchorHead(DenseHead):
         """Which of ``assigned`` ``(n, anchors)`` take part in the loss, and what to divide it by."""
         return assigned != IGNORED, max(1, int((assigned >= 0).sum()))
 
-    def loss(self, raw: AnchorOutput, targets: Targets) -> dict[str, Tensor]:
+    def loss(self, outputs: AnchorOutput, targets: Targets) -> dict[str, Tensor]:
         """``{"score": scalar, "box": scalar}`` over the cases whose boxes are known."""
         rows = targets.has_boxes.nonzero()[:, 0].tolist()
-        scores = torch.cat([as_rows(x, len(self.classes)) for x in raw.scores], dim=1)[rows]
-        deltas = torch.cat([as_rows(x, 2 * self.levels[0].dims) for x in raw.deltas], dim=1)[rows]
-        anchors, cells = self.anchors(raw), [x.shape[2:] for x in raw.scores]
+        scores = torch.cat([as_rows(x, len(self.classes)) for x in outputs.scores], dim=1)[rows]
+        deltas = torch.cat([as_rows(x, 2 * self.levels[0].dims) for x in outputs.deltas], dim=1)[rows]
+        anchors, cells = self.anchors(outputs), [x.shape[2:] for x in outputs.scores]
         assigned = torch.full(scores.shape[:2], IGNORED, device=scores.device)
         truth = torch.zeros_like(scores, dtype=torch.float32)
         boxes = deltas.new_zeros(deltas.shape, dtype=torch.float32)
@@ -121,10 +121,10 @@ class AnchorHead(DenseHead):
             return self.box_criterion(decode(deltas, anchors), boxes)
         return self.box_criterion(deltas, encode(boxes, anchors))
 
-    def candidates(self, raw: AnchorOutput, image: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+    def candidates(self, outputs: AnchorOutput, image: int) -> list[tuple[Tensor, Tensor, Tensor]]:
         """The best boxes, scores and classes of one image, per level."""
         found = []
-        for scores, deltas, anchors in zip(raw.scores, raw.deltas, self.anchors(raw), strict=True):
+        for scores, deltas, anchors in zip(outputs.scores, outputs.deltas, self.anchors(outputs), strict=True):
             score = as_rows(scores[image : image + 1], len(self.classes))[0].float().sigmoid()
             delta = as_rows(deltas[image : image + 1], anchors.shape[1])[0]
             at, classes, value = best(score, self.suppression.score_threshold, self.per_level)

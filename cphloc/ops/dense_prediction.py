@@ -53,13 +53,13 @@ class DenseHead(nn.Module, ABC):
         self.per_level = per_level
 
     @abstractmethod
-    def candidates(self, raw: Any, image: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+    def candidates(self, outputs: Any, image: int) -> list[tuple[Tensor, Tensor, Tensor]]:
         """The best boxes ``(n, 2 D)``, scores and classes ``(n,)`` of one image, per level."""
 
-    def decode(self, raw: Any) -> Prediction:
+    def decode(self, outputs: Any) -> Prediction:
         """Detections of every image; boxes may reach beyond it."""
-        images = range(len(raw.scores[0]))
-        return Prediction(detections=[self.suppression(*joined(self.candidates(raw, i))) for i in images])
+        images = range(len(outputs.scores[0]))
+        return Prediction(detections=[self.suppression(*joined(self.candidates(outputs, i))) for i in images])
 
 
 class Towers(nn.Module):

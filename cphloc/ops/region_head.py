@@ -28,7 +28,7 @@ DELTA_WEIGHT = (10.0, 5.0)
 
 
 class RegionOutput(NamedTuple):
-    """Raw output: the pyramid, and the proposals ``(n, 2 D)`` of each image, in image voxels.
+    """Outputs: the pyramid, and the proposals ``(n, 2 D)`` of each image, in image voxels.
 
     The second stage runs inside `loss` and `decode`, because in training the true boxes join the proposals.
     """
@@ -105,14 +105,14 @@ class RegionHead(nn.Module, ABC):
             proposals = [boxes] * len(finest)
         return RegionOutput(pyramid, [boxes.detach() for boxes in proposals])
 
-    def loss(self, raw: RegionOutput, targets: Targets) -> dict[str, Tensor]:
+    def loss(self, outputs: RegionOutput, targets: Targets) -> dict[str, Tensor]:
         """``{"class", "box"}`` over the cases whose boxes are known; the true boxes join the proposals."""
         regions, classes, boxes = [], [], []
-        for row, proposals in enumerate(raw.proposals):
+        for row, proposals in enumerate(outputs.proposals):
             chosen = self._sample(proposals, targets, row)
             for column, value in zip((regions, classes, boxes), chosen, strict=True):
                 column.append(value)
-        features = self.describe(raw.pyramid, regions)
+        features = self.describe(outputs.pyramid, regions)
         region, true_class, true_box = torch.cat(regions), torch.cat(classes), torch.cat(boxes)
         count = max(1, len(region))
         logits = self.score(features).float()
@@ -123,9 +123,9 @@ class RegionHead(nn.Module, ABC):
             "box": self.box_weight * self._box_loss(deltas, region[near], true_box[near]).sum() / count,
         }
 
-    def decode(self, raw: RegionOutput) -> Prediction:
+    def decode(self, outputs: RegionOutput) -> Prediction:
         """Detections of every image; boxes may reach beyond it."""
-        return Prediction(detections=[self._detect(raw, image) for image in range(len(raw.proposals))])
+        return Prediction(detections=[self._detect(outputs, image) for image in range(len(outputs.proposals))])
 
     def _sample(self, proposals: Tensor, targets: Targets, row: int) -> tuple[Tensor, Tensor, Tensor]:
         """Regions to learn from in one image, their classes (0: background), and their true boxes."""
@@ -144,10 +144,10 @@ class RegionHead(nn.Module, ABC):
             return self.box_criterion(decode(deltas / self.delta_weight, regions), boxes)
         return self.box_criterion(deltas, encode(boxes, regions) * self.delta_weight)
 
-    def _detect(self, raw: RegionOutput, image: int) -> Detections:
-        pyramid = tuple(x[image : image + 1] for x in raw.pyramid)
+    def _detect(self, outputs: RegionOutput, image: int) -> Detections:
+        pyramid = tuple(x[image : image + 1] for x in outputs.pyramid)
         found = []
-        for regions in raw.proposals[image].split(CHUNK):
+        for regions in outputs.proposals[image].split(CHUNK):
             features = self.describe(pyramid, [regions])
             scores = self.score(features).float().softmax(dim=1)[:, 1:]
             at, classes, value = best(scores, self.suppression.score_threshold, scores.numel())

@@ -33,7 +33,7 @@ def learn(model: Model, draw: Callable[[], Batch], steps: int, lr: float = 3e-3)
         images, annotations = draw()
         targets = Targets.collate(annotations, tuple(images.shape[2:]), classes=1)
         optimizer.zero_grad()
-        model.loss(model.raws(images), targets)["loss"].backward()
+        model.loss(model.outputs(images), targets)["loss"].backward()
         optimizer.step()
     return model.eval()
 

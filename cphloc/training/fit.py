@@ -83,7 +83,7 @@ def fit(
     Either way ``resume`` goes on from ``last`` and, on a CPU, ends with the same weights bit for bit.
 
     Args:
-        model: has ``raws(image)`` and ``loss(raws, targets)``, whose ``loss`` is minimised.
+        model: has ``outputs(image)`` and ``loss(outputs, targets)``, whose ``loss`` is minimised.
         batches: this rank's training batches from a given number on.
         validate: gives the metrics, among them ``settings.best``.
         settings: how to train.

@@ -95,7 +95,7 @@ class TrainingModule(L.LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The loss to minimise; it and its terms stay in ``losses``."""
-        losses = self.model.loss(self.model.raws(batch.image), batch.targets)
+        losses = self.model.loss(self.model.outputs(batch.image), batch.targets)
         self.losses = {name: value.detach() for name, value in losses.items()}
         return losses["loss"] if self.trainer.world_size == 1 else self._of_whole_batch(losses, batch.targets)
 

@@ -94,8 +94,8 @@ def stream(slices: int) -> None:
         def forward(self, pyramid: Any) -> Any:
             return pyramid[0]
 
-        def decode(self, raw: Any) -> Prediction:
-            return Prediction(mask_probabilities=torch.cat([raw, raw, raw], 1).softmax(1))
+        def decode(self, outputs: Any) -> Prediction:
+            return Prediction(mask_probabilities=torch.cat([outputs, outputs, outputs], 1).softmax(1))
 
     class Made:
         shape = (1, 1, slices, 512, 512)

@@ -147,11 +147,11 @@ def targets(dims: int) -> Targets:
     return Targets.collate([Annotation(mask=mask), coarse, Annotation()], (SIDE,) * dims, classes=2)
 
 
-def objective(card: str, module: nn.Module, raw: Any, dims: int) -> Tensor:
+def objective(card: str, module: nn.Module, outputs: Any, dims: int) -> Tensor:
     """A head's own losses; for other components the squares of what they give."""
     if card.startswith("head/"):
-        return sum(module.loss(raw, targets(dims)).values())
-    return sum(x.float().square().mean() for x in tensors(raw))
+        return sum(module.loss(outputs, targets(dims)).values())
+    return sum(x.float().square().mean() for x in tensors(outputs))
 
 
 def tensors(value: Any) -> Iterator[Tensor]:
@@ -220,10 +220,10 @@ def test_half_precision_is_finite(card, dims):
     if card.startswith("loss/"):
         given = (given[0].detach().bfloat16(), *given[1:])
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        raw = module(*given)
-        loss = objective(card, module, raw, dims)
+        outputs = module(*given)
+        loss = objective(card, module, outputs, dims)
     assert loss.isfinite()
-    assert not card.startswith("loss/") or raw.dtype == torch.float32
+    assert not card.startswith("loss/") or outputs.dtype == torch.float32
 
 
 @every_card
@@ -237,8 +237,8 @@ def test_a_state_dict_restores_the_output(card, dims):
 
 
 def answer(card: str, module: nn.Module, given: tuple[Any, ...]) -> Any:
-    raw = module(*given)
-    return [raw, module.decode(raw)] if card.startswith("head/") else raw
+    outputs = module(*given)
+    return [outputs, module.decode(outputs)] if card.startswith("head/") else outputs
 
 
 @every_tensor_part

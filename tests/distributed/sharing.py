@@ -26,11 +26,11 @@ class SharedModel(nn.Module):
         self.neck = None
         self.heads = nn.ModuleDict({"mask": nn.Conv2d(5, 2, 1)})
 
-    def raws(self, image):
+    def outputs(self, image):
         return {"mask": self.heads["mask"](self.backbone(image))}
 
-    def loss(self, raws, targets):
-        return {"loss": nn.functional.cross_entropy(raws["mask"], targets.masks)}
+    def loss(self, outputs, targets):
+        return {"loss": nn.functional.cross_entropy(outputs["mask"], targets.masks)}
 
 
 def main(folder: Path, strategy: str, stop_at: int) -> None:

@@ -71,7 +71,7 @@ def test_the_gradients_of_two_processes_add_up_to_that_of_the_whole_batch(dims, 
     def gradient(first, last, share):
         model.zero_grad()
         targets = Targets.collate(annotations[first:last], (16,) * dims, classes=1)
-        losses = model.loss(model.raws(images[first:last]), targets)
+        losses = model.loss(model.outputs(images[first:last]), targets)
         share(losses, targets).backward()
         return torch.cat([p.grad.flatten() for p in model.parameters()])
 

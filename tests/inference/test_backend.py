@@ -34,15 +34,15 @@ def exported_once(exports, monkeypatch):
 
 
 def model(dims):
-    """Two heads, whose raw outputs are nested, on one pyramid."""
+    """Two heads, whose outputs are nested, on one pyramid."""
     torch.manual_seed(0)
     backbone = ConvEncoder(1, dims, [8, 16])
     neck = FPN(backbone.levels, 8)
     return Model(backbone, neck, {"mask": UNet(neck.levels, ["a"]), "boxes": Retina(neck.levels, ["a"])}).eval()
 
 
-def leaves(raws):
-    return torch.utils._pytree.tree_leaves(raws)
+def leaves(outputs):
+    return torch.utils._pytree.tree_leaves(outputs)
 
 
 @pytest.mark.usefixtures("exported_once")
@@ -57,7 +57,7 @@ def test_another_runtime_gives_what_torch_gives(name, dims):
         assert backend.facts["backend"] == name
         assert backend.facts["difference"] < 1e-3
         window = torch.randn(1, 1, *(40,) * dims)[(..., *(slice(3, 19),) * dims)]
-        found, expected = backend(window), network.raws(window)
+        found, expected = backend(window), network.outputs(window)
     assert torch.utils._pytree.tree_structure(found) == torch.utils._pytree.tree_structure(expected)
     for f, e in zip(leaves(found), leaves(expected), strict=True):
         assert torch.allclose(f, e, atol=1e-3 * float(e.abs().max().clamp(min=1)))
@@ -68,7 +68,7 @@ def test_a_whole_prediction_is_the_same():
     pytest.importorskip("openvino")
     network, image = model(2), torch.randn(1, 1, 40, 50)
     backend = Backend(network, "openvino")
-    ours = infer(network, image, (16, 16), raws=backend)["mask"].mask_probabilities
+    ours = infer(network, image, (16, 16), forward=backend)["mask"].mask_probabilities
     assert backend.facts["backend"] == "openvino"
     assert torch.allclose(ours, infer(network, image, (16, 16))["mask"].mask_probabilities, atol=1e-3)
 
@@ -93,7 +93,7 @@ def test_what_fails_or_differs_is_not_used_and_that_is_said(opens, said, monkeyp
     backend = Backend(network, "openvino")
     for _ in range(2):
         assert all(
-            torch.equal(f, e) for f, e in zip(leaves(backend(window)), leaves(network.raws(window)), strict=True)
+            torch.equal(f, e) for f, e in zip(leaves(backend(window)), leaves(network.outputs(window)), strict=True)
         )
     assert backend.facts == {"backend": "torch", "difference": 0.0}
     assert said in caplog.text
@@ -115,8 +115,8 @@ def test_the_quickest_is_found_once_and_known_afterwards(monkeypatch, cache, cap
     monkeypatch.setattr(backends, "_installed", lambda device: ["onnxruntime", "openvino"])
     monkeypatch.setattr(backends, "_OPEN", {"onnxruntime": slow, "openvino": quick})
     network, window = model(2), torch.randn(1, 1, 16, 16)
-    slow_raws = network.raws
-    network.raws = lambda x: time.sleep(0.02) or slow_raws(x)
+    slow = network.outputs
+    network.outputs = lambda x: time.sleep(0.02) or slow(x)
     first = Backend(network, "auto")
     first(window)
     assert opened == [], "torch has not been busy for long enough"

@@ -20,8 +20,8 @@ class Says(Bright):
         super().__init__()
         self.p, self.first, self.score = p, first, score
 
-    def decode(self, raw):
-        inside = torch.full_like(raw.mean(dim=1), self.p)
+    def decode(self, outputs):
+        inside = torch.full_like(outputs.mean(dim=1), self.p)
         dims = inside.dim() - 1
         box = torch.tensor([[self.first] * dims + [self.first + 6.0] * dims])
         return Prediction(

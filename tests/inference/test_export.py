@@ -64,7 +64,7 @@ def test_onnx_runtime_gives_the_raw_outputs_of_every_head_for_any_batch(dims, tm
         zip(done.outputs, onnxruntime.InferenceSession(done.path).run(None, {"image": image.numpy()}), strict=True)
     )
     with torch.no_grad():
-        expected = localizer.model.raws(image)
+        expected = localizer.model.outputs(image)
     for name, tensor in (("mask", expected["mask"]), ("boxes.deltas.1", expected["boxes"].deltas[1])):
         torch.testing.assert_close(torch.from_numpy(found[name]), tensor, atol=1e-4, rtol=1e-4)
 

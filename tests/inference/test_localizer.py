@@ -134,8 +134,8 @@ def test_saving_writes_each_part_and_it_reads_back(dims, tmp_path):
 def test_air_around_a_patient_is_background_and_can_be_kept(dims):
 
     class BrightMask(Bright):
-        def decode(self, raw):
-            inside = (raw.mean(dim=1) > 0).float()
+        def decode(self, outputs):
+            inside = (outputs.mean(dim=1) > 0).float()
             return Prediction(mask_probabilities=torch.stack([1 - inside, inside], 1))
 
     array = np.full((40,) * dims, -1000.0, np.float32)

@@ -37,8 +37,8 @@ class Everything(nn.Module):
     def forward(self, pyramid):
         return pyramid[0]
 
-    def decode(self, raw):
-        bright = raw[:, 0]
+    def decode(self, outputs):
+        bright = outputs[:, 0]
         found = []
         for image in bright:
             where = (image > 0.5).nonzero().float()
@@ -106,8 +106,8 @@ def test_averaging_windows_is_averaging_logits():
     class Position(Everything):
         """Logits that depend on where a voxel lies in the window, so that windows disagree."""
 
-        def decode(self, raw):
-            ramp = torch.linspace(-3, 3, raw.shape[-1]).expand_as(raw[:, 0])
+        def decode(self, outputs):
+            ramp = torch.linspace(-3, 3, outputs.shape[-1]).expand_as(outputs[:, 0])
             return Prediction(mask_probabilities=torch.stack([-ramp, ramp], 1).softmax(1))
 
     from cphloc.ops.sliding_window import sliding_window
@@ -133,15 +133,15 @@ class Counted:
 
     def __call__(self, window):
         self.windows.append(window)
-        return self.network.raws(window)
+        return self.network.outputs(window)
 
 
 @pytest.mark.parametrize("dims", [2, 3])
 def test_where_there_is_air_nothing_is_computed_and_all_is_background(dims):
     image, network = body(dims), model(dims)
     every, some = Counted(network), Counted(network)
-    whole = infer(network, image, PATCH[dims], raws=every)["all"]
-    found = infer(network, image, PATCH[dims], raws=some, air=Air(0, -0.9))["all"]
+    whole = infer(network, image, PATCH[dims], forward=every)["all"]
+    found = infer(network, image, PATCH[dims], forward=some, air=Air(0, -0.9))["all"]
     assert len(some.windows) < len(every.windows)
     assert all((window > -0.9).any() for window in some.windows)
     inside = (image > -0.9)[0, 0]
@@ -191,8 +191,8 @@ class Two(nn.Module):
     classes = {1: "bright"}
     def forward(self, pyramid):
         return pyramid[0]
-    def decode(self, raw):
-        return Prediction(mask_probabilities=torch.cat([-raw, raw], 1).softmax(1))
+    def decode(self, outputs):
+        return Prediction(mask_probabilities=torch.cat([-outputs, outputs], 1).softmax(1))
 
 class Deep:
     def __init__(self, depth):

@@ -35,7 +35,7 @@ def test_sizes_are_padded_to_the_coarsest_stride_and_cropped_back(dims):
 def test_losses_are_summed_with_their_weights():
     model = two_heads(2)
     mask = np.random.default_rng(0).integers(0, 2, (16, 16)).astype(np.uint8)
-    losses = model.loss(model.raws(torch.randn(1, 1, 16, 16)), Targets.collate([Annotation(mask=mask)], (16, 16), 2))
+    losses = model.loss(model.outputs(torch.randn(1, 1, 16, 16)), Targets.collate([Annotation(mask=mask)], (16, 16), 2))
     assert losses["loss"].item() == pytest.approx(
         2 * losses["fine/mask"].item() + losses["other/mask"].item(), rel=1e-5
     )
@@ -43,7 +43,7 @@ def test_losses_are_summed_with_their_weights():
 
 def test_boxes_are_clipped_to_the_image_and_those_outside_removed():
     class Boxes(torch.nn.Module):
-        def decode(self, raw):
+        def decode(self, outputs):
             boxes = torch.tensor([[-3.0, -3, 4, 4], [9, 9, 12, 12], [2, 2, 30, 30]])
             return Prediction(detections=[Detections(boxes, torch.tensor([0.9, 0.8, 0.7]), torch.ones(3))])
 

@@ -68,7 +68,7 @@ def test_a_system_trains_two_steps_and_decodes(name):
     optimizer = recipe.train.optimizer
     optimizer = build_optimizer(model, optimizer.type, **{"lr": 1e-3, **optimizer.args})
     for _ in range(2):
-        losses = model.loss(model.raws(image), targets)
+        losses = model.loss(model.outputs(image), targets)
         assert all(value.isfinite() for value in losses.values()), losses
         optimizer.zero_grad()
         losses["loss"].backward()
@@ -110,7 +110,7 @@ def test_training_cases_carry_the_annotations_that_the_description_names(name, c
 def check_predictions(recipe: Recipe, model: Model, image: torch.Tensor, size: tuple[int, ...]) -> None:
     model.eval()
     with torch.no_grad():
-        predictions = model.decode(model.raws(image), size)
+        predictions = model.decode(model.outputs(image), size)
     assert predictions.keys() == recipe.model.heads.keys()
     for name, found in predictions.items():
         gives = catalogue.card("head", recipe.model.heads[name].type).gives

@@ -57,7 +57,7 @@ def batch(dims: int) -> tuple[Tensor, list[Annotation]]:
 
 def losses(model: Model, images: Tensor, annotations: list[Annotation]) -> dict[str, Tensor]:
     targets = Targets.collate(annotations, tuple(images.shape[2:]), classes=1)
-    return model.loss(model.raws(images), targets)
+    return model.loss(model.outputs(images), targets)
 
 
 def of_head(found: dict[str, Tensor], head: str) -> Tensor:
@@ -124,7 +124,7 @@ def test_one_recipe_trains_the_three_on_a_data_set_of_masks_boxes_regions_and_la
     optimizer = build_optimizer(model, "AdamW", lr=3e-3)
     course = []
     for batch in islice(pipeline.batches(8), 40):
-        found = model.loss(model.raws(batch.image), batch.targets)
+        found = model.loss(model.outputs(batch.image), batch.targets)
         optimizer.zero_grad()
         found["loss"].backward()
         optimizer.step()

@@ -36,11 +36,11 @@ class TinyModel(nn.Module):
         self.backbone = nn.Sequential(conv(1, 4, 3, padding=1), norm(4), nn.ReLU(), nn.Dropout(0.2))
         self.head = conv(4, 2, 1)
 
-    def raws(self, image):
+    def outputs(self, image):
         return {"mask": self.head(self.backbone(image))}
 
-    def loss(self, raws, targets):
-        value = nn.functional.cross_entropy(raws["mask"], targets.masks, ignore_index=255)
+    def loss(self, outputs, targets):
+        value = nn.functional.cross_entropy(outputs["mask"], targets.masks, ignore_index=255)
         return {"loss": value, "mask/ce": value}
 
 
@@ -72,7 +72,7 @@ def held_out(dims):
 
     def validate(model):
         with torch.no_grad():
-            return Validation({"loss": float(model.loss(model.raws(batch.image), batch.targets)["loss"])})
+            return Validation({"loss": float(model.loss(model.outputs(batch.image), batch.targets)["loss"])})
 
     return validate
 
@@ -104,10 +104,10 @@ def test_losses_are_told_how_much_of_the_training_is_done(tmp_path):
     class Listening(TinyModel):
         progress = -1.0
 
-        def loss(self, raws, targets):
+        def loss(self, outputs, targets):
             if self.training:
                 heard.append(self.progress)
-            return super().loss(raws, targets)
+            return super().loss(outputs, targets)
 
     heard = []
     settings = replace(SETTINGS, steps=4, validate_every=4)
@@ -243,8 +243,8 @@ def test_an_unknown_best_metric_is_named_with_its_neighbour(tmp_path):
 
 def test_a_loss_that_explodes_ends_the_training_with_advice(tmp_path):
     class Exploding(TinyModel):
-        def loss(self, raws, targets):
-            return {"loss": raws["mask"].sum() * float("inf")}
+        def loss(self, outputs, targets):
+            return {"loss": outputs["mask"].sum() * float("inf")}
 
     with pytest.raises(CphlocError, match="the loss is not finite at step 10"):
         fit(Exploding(2), batches_of(2), held_out(2), replace(SETTINGS, validate_every=20), tmp_path)

@@ -1,1 +1,1 @@
-"""Heads: pyramid to raw output, its loss and its prediction."""
+"""Heads: pyramid to outputs, its loss and its prediction."""

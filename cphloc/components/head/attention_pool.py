@@ -19,7 +19,7 @@ from cphloc.structures.levels import Levels, level_at
 
 
 class AttentionOutput(NamedTuple):
-    """Raw output: class logits ``(N, K)``, log attention ``(N, *S')``."""
+    """Outputs: class logits ``(N, K)``, log attention ``(N, *S')``."""
 
     logits: Tensor
     log_attention: Tensor
@@ -83,17 +83,17 @@ class AttentionPool(nn.Module):
         log_attention = log_softmax(self.score(features)[:, 0])
         return AttentionOutput(self.labels(self.dropout(pool(features, log_attention))), log_attention)
 
-    def loss(self, raw: AttentionOutput, targets: Targets) -> dict[str, Tensor]:
+    def loss(self, outputs: AttentionOutput, targets: Targets) -> dict[str, Tensor]:
         """``label``, ``attention`` and ``side``, each averaged over the cases that know it."""
-        where = AttentionTargets.of(targets, self.level, tuple(raw.log_attention.shape[1:]))
-        attention = self.criterion(raw.log_attention, where.region, where.boxes)
-        side = self.side_criterion(raw.log_attention, where.coarse, None)
+        where = AttentionTargets.of(targets, self.level, tuple(outputs.log_attention.shape[1:]))
+        attention = self.criterion(outputs.log_attention, where.region, where.boxes)
+        side = self.side_criterion(outputs.log_attention, where.coarse, None)
         return {
-            "label": label_loss(raw.logits, targets.labels),
+            "label": label_loss(outputs.logits, targets.labels),
             "attention": self.weight * mean_over_marked(attention, where.region),
             "side": self.side_weight * mean_over_marked(side, where.coarse),
         }
 
-    def decode(self, raw: AttentionOutput) -> Prediction:
+    def decode(self, outputs: AttentionOutput) -> Prediction:
         """Label probabilities ``(N, K)`` and attention ``(N, *S')``."""
-        return Prediction(label_probabilities=raw.logits.float().sigmoid(), attention=raw.log_attention.exp())
+        return Prediction(label_probabilities=outputs.logits.float().sigmoid(), attention=outputs.log_attention.exp())

@@ -21,7 +21,7 @@ from cphloc.structures.levels import Levels
 
 
 class CenterNetOutput(NamedTuple):
-    """Raw output: heat map logits ``(N, K, *S_0)``, centre offsets and sizes in cells ``(N, D, *S_0)`` each."""
+    """Outputs: heat map logits ``(N, K, *S_0)``, centre offsets and sizes in cells ``(N, D, *S_0)`` each."""
 
     heat: Tensor
     offset: Tensor
@@ -81,34 +81,34 @@ class CenterNet(nn.Module):
         (scores,), (boxes,) = self.towers(pyramid[:1])
         return CenterNetOutput(self.heat(scores), self.offset(boxes), self.size(boxes))
 
-    def loss(self, raw: CenterNetOutput, targets: Targets) -> dict[str, Tensor]:
+    def loss(self, outputs: CenterNetOutput, targets: Targets) -> dict[str, Tensor]:
         """``{"score", "offset", "size"}`` over the cases whose boxes are known."""
         rows = targets.has_boxes.nonzero()[:, 0].tolist()
-        cells, dims = raw.heat.shape[2:], len(self.stride)
-        step = torch.tensor(self.stride, device=raw.heat.device)
-        last = torch.tensor(cells, device=raw.heat.device) - 1
-        heat = torch.zeros_like(raw.heat, dtype=torch.float32)
-        offset, size = raw.offset.new_zeros(0), raw.size.new_zeros(0)
+        cells, dims = outputs.heat.shape[2:], len(self.stride)
+        step = torch.tensor(self.stride, device=outputs.heat.device)
+        last = torch.tensor(cells, device=outputs.heat.device) - 1
+        heat = torch.zeros_like(outputs.heat, dtype=torch.float32)
+        offset, size = outputs.offset.new_zeros(0), outputs.size.new_zeros(0)
         for row in rows:
             centre, extent = (x / step for x in to_centre_size(targets.boxes[row]))
             index = centre.long().clamp(min=0).minimum(last)
             heat[row] = draw_centres(index, extent, targets.box_classes[row] - 1, heat.shape[1], cells)
             at = (row, slice(None), *index.T)
-            offset = torch.cat([offset, _l1(raw.offset[at].reshape(dims, -1).T, centre - index - 0.5)])
-            size = torch.cat([size, _l1(raw.size[at].reshape(dims, -1).T, extent)])
+            offset = torch.cat([offset, _l1(outputs.offset[at].reshape(dims, -1).T, centre - index - 0.5)])
+            size = torch.cat([size, _l1(outputs.size[at].reshape(dims, -1).T, extent)])
         count = max(1, sum(len(targets.boxes[row]) for row in rows))
         return {
-            "score": heatmap_loss(raw.heat[rows], heat[rows]) / count,
-            "offset": self.offset_weight * (offset.sum() + 0 * raw.offset[rows].sum()) / count,
-            "size": self.size_weight * (size.sum() + 0 * raw.size[rows].sum()) / count,
+            "score": heatmap_loss(outputs.heat[rows], heat[rows]) / count,
+            "offset": self.offset_weight * (offset.sum() + 0 * outputs.offset[rows].sum()) / count,
+            "size": self.size_weight * (size.sum() + 0 * outputs.size[rows].sum()) / count,
         }
 
-    def decode(self, raw: CenterNetOutput) -> Prediction:
+    def decode(self, outputs: CenterNetOutput) -> Prediction:
         """Boxes at the peaks of each image; they may reach beyond it."""
-        step = torch.tensor(self.stride, device=raw.heat.device)
-        centre = cell_centres(raw.heat.shape[2:], self.stride, raw.heat.device)
-        scores = as_rows(peaks(raw.heat.float().sigmoid()), len(self.classes))
-        offset, size = as_rows(raw.offset, len(step)), as_rows(raw.size, len(step)).clamp(min=0)
+        step = torch.tensor(self.stride, device=outputs.heat.device)
+        centre = cell_centres(outputs.heat.shape[2:], self.stride, outputs.heat.device)
+        scores = as_rows(peaks(outputs.heat.float().sigmoid()), len(self.classes))
+        offset, size = as_rows(outputs.offset, len(step)), as_rows(outputs.size, len(step)).clamp(min=0)
         boxes = from_centre_size(centre + offset * step, size * step)
         found = []
         for score, box in zip(scores, boxes, strict=True):

@@ -90,10 +90,10 @@ class DenseBox(AnchorHead):
         self.cells_across = cells_across
         self.collisions = 0
 
-    def loss(self, raw: AnchorOutput, targets: Targets) -> dict[str, Tensor]:
+    def loss(self, outputs: AnchorOutput, targets: Targets) -> dict[str, Tensor]:
         """``{"score": scalar, "box": scalar}`` over the cases whose boxes are known."""
         self.collisions = 0
-        return super().loss(raw, targets)
+        return super().loss(outputs, targets)
 
     def assign(self, anchors: Sequence[Tensor], boxes: Tensor, cells: Sequence[Sequence[int]]) -> Tensor:
         """The cell of the centre, on the level that suits the size."""

@@ -24,7 +24,7 @@ from cphloc.structures.levels import Levels
 
 
 class FasterRCNNOutput(NamedTuple):
-    """Raw output of the proposal network, and what it hands to the second stage."""
+    """Outputs of the proposal network, and what it hands to the second stage."""
 
     anchors: AnchorOutput
     regions: RegionOutput
@@ -108,14 +108,14 @@ class FasterRCNN(nn.Module):
         anchors = self.proposer(pyramid)
         return FasterRCNNOutput(anchors, self.detector(pyramid, self.proposer.propose(anchors)))
 
-    def loss(self, raw: FasterRCNNOutput, targets: Targets) -> dict[str, Tensor]:
+    def loss(self, outputs: FasterRCNNOutput, targets: Targets) -> dict[str, Tensor]:
         """``{"proposal_score", "proposal_box", "class", "box"}`` over the cases whose boxes are known."""
-        first = {f"proposal_{name}": value for name, value in self.proposer.loss(raw.anchors, targets).items()}
-        return {**first, **self.detector.loss(raw.regions, targets)}
+        first = {f"proposal_{name}": value for name, value in self.proposer.loss(outputs.anchors, targets).items()}
+        return {**first, **self.detector.loss(outputs.regions, targets)}
 
-    def decode(self, raw: FasterRCNNOutput) -> Prediction:
+    def decode(self, outputs: FasterRCNNOutput) -> Prediction:
         """Detections of every image; boxes may reach beyond it."""
-        return self.detector.decode(raw.regions)
+        return self.detector.decode(outputs.regions)
 
 
 class RegionProposals(AnchorHead):
@@ -158,13 +158,13 @@ class RegionProposals(AnchorHead):
         return torch.zeros_like(box_classes)
 
     @torch.no_grad()
-    def propose(self, raw: AnchorOutput) -> list[Tensor]:
+    def propose(self, outputs: AnchorOutput) -> list[Tensor]:
         """The best regions ``(n, 2 D)`` of each image, cut to it."""
-        extent = tuple(n * s for n, s in zip(raw.scores[0].shape[2:], self.levels[0].stride, strict=True))
-        if raw.scores[0].is_meta:  # without values nobody knows which regions survive
-            return [raw.scores[0].new_empty(self.suppression.limit, 2 * len(extent)) for _ in raw.scores[0]]
+        extent = tuple(n * s for n, s in zip(outputs.scores[0].shape[2:], self.levels[0].stride, strict=True))
+        if outputs.scores[0].is_meta:  # without values nobody knows which regions survive
+            return [outputs.scores[0].new_empty(self.suppression.limit, 2 * len(extent)) for _ in outputs.scores[0]]
         regions = []
-        for image in range(len(raw.scores[0])):
-            found = [(clip(boxes, extent), *rest) for boxes, *rest in self.candidates(raw, image)]
+        for image in range(len(outputs.scores[0])):
+            found = [(clip(boxes, extent), *rest) for boxes, *rest in self.candidates(outputs, image)]
             regions.append(self.suppression(*joined(found)).boxes)
         return regions

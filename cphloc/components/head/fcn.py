@@ -78,13 +78,13 @@ class FCN(nn.Module):
             total = finer + fit(enlarge(total), finer.shape[2:])
         return self.enlarge[0](total)
 
-    def loss(self, raw: Tensor, targets: Targets) -> dict[str, Tensor]:
+    def loss(self, outputs: Tensor, targets: Targets) -> dict[str, Tensor]:
         """``{"mask": scalar}`` over the cases that have a mask."""
-        return {"mask": mask_loss(self.criterion, raw, targets)}
+        return {"mask": mask_loss(self.criterion, outputs, targets)}
 
-    def decode(self, raw: Tensor) -> Prediction:
+    def decode(self, outputs: Tensor) -> Prediction:
         """Class probabilities ``(N, K + 1, *S)``."""
-        return Prediction(mask_probabilities=raw.float().softmax(dim=1))
+        return Prediction(mask_probabilities=outputs.float().softmax(dim=1))
 
 
 def _linear_enlargement(channels: int, factor: tuple[int, ...]) -> nn.Module:

@@ -22,7 +22,7 @@ from cphloc.structures.levels import Levels
 
 
 class FCOSOutput(NamedTuple):
-    """Raw output per level: logits ``(N, K, *S_l)``, log distances ``(N, 2 D, *S_l)``, centre-ness ``(N, 1, *S_l)``."""
+    """Outputs per level: logits ``(N, K, *S_l)``, log distances ``(N, 2 D, *S_l)``, centre-ness ``(N, 1, *S_l)``."""
 
     scores: tuple[Tensor, ...]
     distances: tuple[Tensor, ...]
@@ -99,13 +99,13 @@ class FCOS(DenseHead):
             tuple(map(self.centreness, boxes)),
         )
 
-    def loss(self, raw: FCOSOutput, targets: Targets) -> dict[str, Tensor]:
+    def loss(self, outputs: FCOSOutput, targets: Targets) -> dict[str, Tensor]:
         """``{"score", "box", "centre"}`` over the cases whose boxes are known."""
         rows = targets.has_boxes.nonzero()[:, 0].tolist()
-        points = self.points(raw)
-        scores = torch.cat([as_rows(x, len(self.classes)) for x in raw.scores], dim=1)[rows]
-        centreness = torch.cat([as_rows(x, 1) for x in raw.centreness], dim=1)[rows][..., 0]
-        predicted = torch.cat([self.boxes(raw, level) for level in range(len(self.levels))], dim=1)[rows]
+        points = self.points(outputs)
+        scores = torch.cat([as_rows(x, len(self.classes)) for x in outputs.scores], dim=1)[rows]
+        centreness = torch.cat([as_rows(x, 1) for x in outputs.centreness], dim=1)[rows][..., 0]
+        predicted = torch.cat([self.boxes(outputs, level) for level in range(len(self.levels))], dim=1)[rows]
         truth, boxes = torch.zeros_like(scores, dtype=torch.float32), torch.zeros_like(predicted)
         for n, row in enumerate(rows):
             assigned = assign_fcos(points, self.levels, targets.boxes[row], self.radius)
@@ -122,26 +122,26 @@ class FCOS(DenseHead):
             "centre": self.centre_criterion(centreness[positive], centre).sum() / count,
         }
 
-    def candidates(self, raw: FCOSOutput, image: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+    def candidates(self, outputs: FCOSOutput, image: int) -> list[tuple[Tensor, Tensor, Tensor]]:
         """The best boxes, scores (class score times centre-ness) and classes of one image, per level."""
         found = []
-        for level, (scores, centreness) in enumerate(zip(raw.scores, raw.centreness, strict=True)):
+        for level, (scores, centreness) in enumerate(zip(outputs.scores, outputs.centreness, strict=True)):
             score = as_rows(scores, len(self.classes))[image].float().sigmoid()
             centre = as_rows(centreness, 1)[image].float().sigmoid()
             at, classes, value = best(score * centre, self.suppression.score_threshold, self.per_level)
-            found.append((self.boxes(raw, level)[image, at], value, classes))
+            found.append((self.boxes(outputs, level)[image, at], value, classes))
         return found
 
-    def points(self, raw: FCOSOutput) -> list[Tensor]:
+    def points(self, outputs: FCOSOutput) -> list[Tensor]:
         """Cell centres ``(cells, D)`` of every level, in image voxels."""
-        layout = zip(raw.scores, self.levels, strict=True)
+        layout = zip(outputs.scores, self.levels, strict=True)
         return [cell_centres(x.shape[2:], level.stride, x.device) for x, level in layout]
 
-    def boxes(self, raw: FCOSOutput, level: int) -> Tensor:
+    def boxes(self, outputs: FCOSOutput, level: int) -> Tensor:
         """Predicted boxes ``(N, cells, 2 D)`` of one level, in image voxels."""
-        step = torch.tensor(self.levels[level].stride * 2, device=raw.distances[level].device)
-        logs = as_rows(raw.distances[level], len(step)).float()
-        return decode_faces(logs.clamp(max=MAX_LOG_SIZE).exp() * step, self.points(raw)[level])
+        step = torch.tensor(self.levels[level].stride * 2, device=outputs.distances[level].device)
+        logs = as_rows(outputs.distances[level], len(step)).float()
+        return decode_faces(logs.clamp(max=MAX_LOG_SIZE).exp() * step, self.points(outputs)[level])
 
 
 def centreness_of(boxes: Tensor, points: Tensor) -> Tensor:

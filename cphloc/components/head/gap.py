@@ -16,7 +16,7 @@ from cphloc.structures.levels import Levels, level_at
 
 
 class GapOutput(NamedTuple):
-    """Raw output: class logits ``(N, K)``, class activation maps ``(N, K, *S')``."""
+    """Outputs: class logits ``(N, K)``, class activation maps ``(N, K, *S')``."""
 
     logits: Tensor
     maps: Tensor
@@ -56,12 +56,12 @@ class GlobalAveragePool(nn.Module):
         logits = self.linear(features.float().flatten(2).mean(2).to(features.dtype))
         return GapOutput(logits, class_activation(features, self.linear.weight))
 
-    def loss(self, raw: GapOutput, targets: Targets) -> dict[str, Tensor]:
+    def loss(self, outputs: GapOutput, targets: Targets) -> dict[str, Tensor]:
         """``{"label": scalar}`` over the known labels."""
-        return {"label": label_loss(raw.logits, targets.labels)}
+        return {"label": label_loss(outputs.logits, targets.labels)}
 
-    def decode(self, raw: GapOutput) -> Prediction:
+    def decode(self, outputs: GapOutput) -> Prediction:
         """Label probabilities ``(N, K)``, and the positive part of the likeliest class's map as attention."""
-        likeliest = raw.logits.argmax(1)
-        shown = raw.maps[torch.arange(len(likeliest), device=likeliest.device), likeliest]
-        return Prediction(label_probabilities=raw.logits.float().sigmoid(), attention=as_attention(shown))
+        likeliest = outputs.logits.argmax(1)
+        shown = outputs.maps[torch.arange(len(likeliest), device=likeliest.device), likeliest]
+        return Prediction(label_probabilities=outputs.logits.float().sigmoid(), attention=as_attention(shown))

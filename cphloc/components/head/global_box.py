@@ -18,7 +18,7 @@ from cphloc.structures.levels import Levels
 
 
 class GlobalBoxOutput(NamedTuple):
-    """Raw output: logits ``(N, K)``, centres and sizes ``(N, K, D)`` in voxels."""
+    """Outputs: logits ``(N, K)``, centres and sizes ``(N, K, D)`` in voxels."""
 
     logits: Tensor
     centre: Tensor
@@ -77,37 +77,37 @@ class GlobalBox(nn.Module):
         centre, size = out[..., 1:].chunk(2, dim=-1)
         return GlobalBoxOutput(out[..., 0], centre * extent, size * extent)
 
-    def loss(self, raw: GlobalBoxOutput, targets: Targets) -> dict[str, Tensor]:
+    def loss(self, outputs: GlobalBoxOutput, targets: Targets) -> dict[str, Tensor]:
         """``{"score", "centre", "size"}`` over the cases whose boxes are known; several boxes of a class share."""
         rows = targets.has_boxes.nonzero()[:, 0].tolist()
-        present = torch.zeros_like(raw.logits)
+        present = torch.zeros_like(outputs.logits)
         for row in rows:
             present[row, targets.box_classes[row] - 1] = 1
         image = torch.cat(
             [torch.full_like(targets.box_classes[row], row) for row in rows] or [present.new_zeros(0).long()]
         )
         column = torch.cat([targets.box_classes[row] - 1 for row in rows] or [image])
-        boxes = torch.cat([targets.boxes[row] for row in rows] or [raw.centre.new_zeros(0, 2 * len(self.stride))])
+        boxes = torch.cat([targets.boxes[row] for row in rows] or [outputs.centre.new_zeros(0, 2 * len(self.stride))])
         centre, size = to_centre_size(boxes)
-        extent = raw.centre.new_tensor(targets.size)
+        extent = outputs.centre.new_tensor(targets.size)
         share = 1 / torch.zeros_like(present).index_put_((image, column), present.new_ones(()), accumulate=True)
         weight = share[image, column] / max(1, int(present.sum()))
 
         def error(predicted: Tensor, true: Tensor) -> Tensor:
             return (((predicted[image, column] - true) / extent).square().mean(dim=1) * weight).sum()
 
-        score = self.criterion(raw.logits[rows], present[rows]).sum() / max(1, present[rows].numel())
+        score = self.criterion(outputs.logits[rows], present[rows]).sum() / max(1, present[rows].numel())
         return {
             "score": score,
-            "centre": self.centre_weight * error(raw.centre, centre),
-            "size": self.size_weight * error(raw.size, size),
+            "centre": self.centre_weight * error(outputs.centre, centre),
+            "size": self.size_weight * error(outputs.size, size),
         }
 
-    def decode(self, raw: GlobalBoxOutput) -> Prediction:
+    def decode(self, outputs: GlobalBoxOutput) -> Prediction:
         """At most one box per class and image; a negative size is none."""
-        boxes = from_centre_size(raw.centre, raw.size.clamp(min=0))
+        boxes = from_centre_size(outputs.centre, outputs.size.clamp(min=0))
         found = []
-        for scores, per_class in zip(raw.logits.sigmoid(), boxes, strict=True):
+        for scores, per_class in zip(outputs.logits.sigmoid(), boxes, strict=True):
             _, classes, value = best(scores[None], self.score_threshold, len(scores))
             found.append(with_volume(per_class[classes - 1], value, classes))
         return Prediction(detections=found)

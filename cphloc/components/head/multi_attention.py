@@ -20,7 +20,7 @@ from cphloc.structures.levels import Levels, level_at
 
 
 class MultiAttentionOutput(NamedTuple):
-    """Raw output of T slices of ``(*P)`` cells.
+    """Outputs of T slices of ``(*P)`` cells.
 
     Logits ``(N, K)``; log attention within each slice ``(N, T, *P)``; over the slices, of the attended slice features
     ``(N, T)`` and of their maxima ``(N, T)``.
@@ -111,35 +111,35 @@ class MultiAttention(nn.Module):
         logits = self.labels(self.hidden(torch.cat(pooled, 1)))
         return MultiAttentionOutput(logits, log_slice.view(count, slices, *plane), log_volume, log_maxima)
 
-    def loss(self, raw: MultiAttentionOutput, targets: Targets) -> dict[str, Tensor]:
+    def loss(self, outputs: MultiAttentionOutput, targets: Targets) -> dict[str, Tensor]:
         """``label``; ``slice_attention`` and ``volume_attention``; ``slice_side`` and ``volume_side``.
 
         Slice terms are averaged over the slices that hold something, volume terms over the cases that do.
         """
-        where = AttentionTargets.of(targets, self.level, tuple(raw.log_slice_attention.shape[1:]))
-        slices = raw.log_slice_attention.flatten(0, 1)
+        where = AttentionTargets.of(targets, self.level, tuple(outputs.log_slice_attention.shape[1:]))
+        slices = outputs.log_slice_attention.flatten(0, 1)
         region, coarse = where.region.flatten(0, 1), where.coarse.flatten(0, 1)
         boxes_by_slice = [boxes[:, t] for boxes in where.boxes for t in range(boxes.shape[1])]
         in_slices = mean_over_marked(self.criterion(slices, region, boxes_by_slice), region)
         side_in_slices = mean_over_marked(self.side_criterion(slices, coarse, None), coarse)
-        side_in_volume = mean_over_marked(self.side_criterion(raw.log_attention, where.coarse, None), where.coarse)
+        side_in_volume = mean_over_marked(self.side_criterion(outputs.log_attention, where.coarse, None), where.coarse)
         return {
-            "label": label_loss(raw.logits, targets.labels),
+            "label": label_loss(outputs.logits, targets.labels),
             "slice_attention": self.weight * in_slices,
-            "volume_attention": self.weight * self._over_slices(raw, where),
+            "volume_attention": self.weight * self._over_slices(outputs, where),
             "slice_side": self.side_weight * side_in_slices,
             "volume_side": self.side_weight * side_in_volume,
         }
 
-    def decode(self, raw: MultiAttentionOutput) -> Prediction:
+    def decode(self, outputs: MultiAttentionOutput) -> Prediction:
         """Label probabilities ``(N, K)`` and attention ``(N, *S')``."""
-        return Prediction(label_probabilities=raw.logits.float().sigmoid(), attention=raw.log_attention.exp())
+        return Prediction(label_probabilities=outputs.logits.float().sigmoid(), attention=outputs.log_attention.exp())
 
-    def _over_slices(self, raw: MultiAttentionOutput, where: AttentionTargets) -> Tensor:
+    def _over_slices(self, outputs: MultiAttentionOutput, where: AttentionTargets) -> Tensor:
         """Loss of both attentions over slices against the share of each slice that is covered."""
         region = where.region.flatten(2).mean(2)
         boxes = [boxes.flatten(2).mean(2) for boxes in where.boxes]
-        maps = (raw.log_volume_attention, raw.log_volume_attention_of_maxima)
+        maps = (outputs.log_volume_attention, outputs.log_volume_attention_of_maxima)
         return sum(mean_over_marked(self.criterion(log_map, region, boxes), region) for log_map in maps)
 
 

@@ -72,10 +72,10 @@ class SemanticFPN(nn.Module):
             total = total + x
         return resize(self.score(total), [n * s for n, s in zip(sizes[0], self.levels[0].stride, strict=True)])
 
-    def loss(self, raw: Tensor, targets: Targets) -> dict[str, Tensor]:
+    def loss(self, outputs: Tensor, targets: Targets) -> dict[str, Tensor]:
         """``{"mask": scalar}`` over the cases that have a mask."""
-        return {"mask": mask_loss(self.criterion, raw, targets)}
+        return {"mask": mask_loss(self.criterion, outputs, targets)}
 
-    def decode(self, raw: Tensor) -> Prediction:
+    def decode(self, outputs: Tensor) -> Prediction:
         """Class probabilities ``(N, K + 1, *S)``."""
-        return Prediction(mask_probabilities=raw.float().softmax(dim=1))
+        return Prediction(mask_probabilities=outputs.float().softmax(dim=1))

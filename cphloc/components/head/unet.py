@@ -100,34 +100,34 @@ class UNet(nn.Module):
         full = resize(full, [n * s for n, s in zip(full.shape[2:], self.levels[0].stride, strict=True)])
         return (full, *coarser) if coarser else full
 
-    def loss(self, raw: Tensor | tuple[Tensor, ...], targets: Targets) -> dict[str, Tensor]:
+    def loss(self, outputs: Tensor | tuple[Tensor, ...], targets: Targets) -> dict[str, Tensor]:
         """``{"mask": scalar}`` over the cases that have a mask."""
-        outputs = (raw,) if isinstance(raw, Tensor) else raw
+        maps = (outputs,) if isinstance(outputs, Tensor) else outputs
         rows = targets.has_mask
         if not rows.any():
-            return {"mask": carries_graph(*outputs)}
+            return {"mask": carries_graph(*maps)}
         masks = targets.masks[rows]
         strides = ((1,) * self.levels[0].dims, *(level.stride for level in self.levels[1:]))
         return {
             "mask": sum(
                 weight * self.criterion(logits[rows], _at_stride(masks, stride, logits.shape[2:]))
-                for weight, logits, stride in zip(self.weights, outputs, strides, strict=False)
+                for weight, logits, stride in zip(self.weights, maps, strides, strict=False)
             )
         }
 
-    def decode(self, raw: Tensor | tuple[Tensor, ...]) -> Prediction:
+    def decode(self, outputs: Tensor | tuple[Tensor, ...]) -> Prediction:
         """Class probabilities ``(N, K + 1, *S)``."""
-        logits = raw if isinstance(raw, Tensor) else raw[0]
+        logits = outputs if isinstance(outputs, Tensor) else outputs[0]
         return Prediction(mask_probabilities=logits.float().softmax(dim=1))
 
 
-def deep_supervision_weights(outputs: int) -> tuple[float, ...]:
+def deep_supervision_weights(count: int) -> tuple[float, ...]:
     """Weights 1, 1/2, 1/4, ... normalized to 1; the coarsest of several outputs is not supervised.
 
     >>> [round(15 * w) for w in deep_supervision_weights(5)]
     [8, 4, 2, 1]
     """
-    weights = [0.5**i for i in range(max(outputs - 1, 1))]
+    weights = [0.5**i for i in range(max(count - 1, 1))]
     return tuple(w / sum(weights) for w in weights)
 
 

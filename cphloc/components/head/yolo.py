@@ -81,28 +81,28 @@ class YOLO(nn.Module):
         """Pyramid to the grid ``(N, B (2 D + 1) + K, *S)``."""
         return self.out(pyramid[-1])
 
-    def loss(self, raw: Tensor, targets: Targets) -> dict[str, Tensor]:
+    def loss(self, outputs: Tensor, targets: Targets) -> dict[str, Tensor]:
         """``{"box", "object", "empty", "class"}`` per annotated case, over the cases whose boxes are known."""
         rows = targets.has_boxes.nonzero()[:, 0].tolist()
-        parts = raw.new_zeros(4, dtype=torch.float32) + 0 * raw[rows].float().sum()
+        parts = outputs.new_zeros(4, dtype=torch.float32) + 0 * outputs[rows].float().sum()
         for row in rows:
-            parts = parts + self._image_loss(raw[row : row + 1], targets.boxes[row], targets.box_classes[row])
+            parts = parts + self._image_loss(outputs[row : row + 1], targets.boxes[row], targets.box_classes[row])
         return dict(zip(("box", "object", "empty", "class"), parts / max(1, len(rows)), strict=True))
 
-    def decode(self, raw: Tensor) -> Prediction:
+    def decode(self, outputs: Tensor) -> Prediction:
         """Detections of every image, scored by class score times objectness; boxes may reach beyond it."""
         found = []
-        for image in range(len(raw)):
-            codes, objectness, scores = self._split(raw[image : image + 1])
+        for image in range(len(outputs)):
+            codes, objectness, scores = self._split(outputs[image : image + 1])
             joint = (objectness[..., None] * scores[:, None]).clamp(0, 1).flatten(0, 1)
             at, classes, value = best(joint, self.suppression.score_threshold, len(joint))
-            boxes = self._boxes(codes, raw.shape[2:]).flatten(0, 1)[at]
+            boxes = self._boxes(codes, outputs.shape[2:]).flatten(0, 1)[at]
             found.append(self.suppression(boxes, value, classes))
         return Prediction(detections=found)
 
-    def _image_loss(self, raw: Tensor, boxes: Tensor, classes: Tensor) -> Tensor:
-        cells = raw.shape[2:]
-        codes, objectness, scores = self._split(raw)
+    def _image_loss(self, outputs: Tensor, boxes: Tensor, classes: Tensor) -> Tensor:
+        cells = outputs.shape[2:]
+        codes, objectness, scores = self._split(outputs)
         assigned, _ = assign_centre_cell(boxes, cells, self.stride)
         cell = (assigned >= 0).nonzero()[:, 0]
         true = boxes[assigned[cell]]
@@ -124,9 +124,9 @@ class YOLO(nn.Module):
             ]
         )
 
-    def _split(self, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _split(self, outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Box codes ``(cells, B, 2 D)``, objectness ``(cells, B)`` and class scores ``(cells, K)`` of one image."""
-        rows = as_rows(raw, raw.shape[1])[0].float()
+        rows = as_rows(outputs, outputs.shape[1])[0].float()
         boxes = rows[:, : -len(self.classes)].unflatten(1, (self.predictors, -1))
         return boxes[..., :-1], boxes[..., -1], rows[:, -len(self.classes) :]
 

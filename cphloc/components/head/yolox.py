@@ -21,7 +21,7 @@ from cphloc.structures.levels import Levels
 
 
 class YOLOXOutput(NamedTuple):
-    """Raw output per level: class logits ``(N, K, *S_l)``, deltas ``(N, 2 D, *S_l)``, objectness ``(N, 1, *S_l)``."""
+    """Outputs per level: class logits ``(N, K, *S_l)``, deltas ``(N, 2 D, *S_l)``, objectness ``(N, 1, *S_l)``."""
 
     scores: tuple[Tensor, ...]
     deltas: tuple[Tensor, ...]
@@ -96,14 +96,14 @@ class YOLOX(DenseHead):
             tuple(map(self.score, scores)), tuple(map(self.delta, boxes)), tuple(map(self.objectness, boxes))
         )
 
-    def loss(self, raw: YOLOXOutput, targets: Targets) -> dict[str, Tensor]:
+    def loss(self, outputs: YOLOXOutput, targets: Targets) -> dict[str, Tensor]:
         """``{"score", "box", "object"}`` over the cases whose boxes are known."""
         rows = targets.has_boxes.nonzero()[:, 0].tolist()
-        cells = torch.cat(self.cells(raw))
+        cells = torch.cat(self.cells(outputs))
         points, strides = to_centre_size(cells)
-        scores = torch.cat([as_rows(x, len(self.classes)) for x in raw.scores], dim=1)[rows].float()
-        objectness = torch.cat([as_rows(x, 1) for x in raw.objectness], dim=1)[rows][..., 0].float()
-        predicted = decode(torch.cat([as_rows(x, cells.shape[1]) for x in raw.deltas], dim=1)[rows], cells)
+        scores = torch.cat([as_rows(x, len(self.classes)) for x in outputs.scores], dim=1)[rows].float()
+        objectness = torch.cat([as_rows(x, 1) for x in outputs.objectness], dim=1)[rows][..., 0].float()
+        predicted = decode(torch.cat([as_rows(x, cells.shape[1]) for x in outputs.deltas], dim=1)[rows], cells)
         probabilities = (scores.sigmoid() * objectness.sigmoid()[..., None]).detach()
         truth, boxes = torch.zeros_like(scores), torch.zeros_like(predicted)
         positive = torch.zeros_like(objectness, dtype=torch.bool)
@@ -122,17 +122,17 @@ class YOLOX(DenseHead):
             "object": self.criterion(objectness, positive.float()).sum() / count,
         }
 
-    def candidates(self, raw: YOLOXOutput, image: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+    def candidates(self, outputs: YOLOXOutput, image: int) -> list[tuple[Tensor, Tensor, Tensor]]:
         """The best boxes, scores (class score times objectness) and classes of one image, per level."""
         found = []
-        for scores, deltas, objectness, cells in zip(*raw, self.cells(raw), strict=True):
+        for scores, deltas, objectness, cells in zip(*outputs, self.cells(outputs), strict=True):
             score = as_rows(scores, len(self.classes))[image].float().sigmoid()
             joint = score * as_rows(objectness, 1)[image].float().sigmoid()
             at, classes, value = best(joint, self.suppression.score_threshold, self.per_level)
             found.append((decode(as_rows(deltas, cells.shape[1])[image, at], cells[at]), value, classes))
         return found
 
-    def cells(self, raw: YOLOXOutput) -> list[Tensor]:
+    def cells(self, outputs: YOLOXOutput) -> list[Tensor]:
         """The cells of every level as boxes ``(cells, 2 D)``, in image voxels."""
-        layout = zip(raw.scores, self.levels, strict=True)
+        layout = zip(outputs.scores, self.levels, strict=True)
         return [grid_anchors(x.shape[2:], level.stride, [level.stride], x.device) for x, level in layout]

@@ -131,7 +131,7 @@ class FirstLoss:
         model = build_model(trained.recipe)
         with torch.no_grad():
             losses = [
-                float(model.loss(model.raws(batch.image), batch.targets)["loss"])
+                float(model.loss(model.outputs(batch.image), batch.targets)["loss"])
                 for batch in islice(trained.pipeline.batches(trained.recipe.train.batch), 4)
             ]
         return {"": {"first_loss": float(np.mean(losses))}}
@@ -197,7 +197,7 @@ def mirrored(trained: Trained) -> list[DetectionCase]:
         width = case.image.shape[-1]
         image = torch.from_numpy(np.array(case.image))[None].flip(-1)
         with torch.inference_mode():
-            found = next(iter(model.decode(model.raws(image), tuple(image.shape[2:])).values())).detections[0]
+            found = next(iter(model.decode(model.outputs(image), tuple(image.shape[2:])).values())).detections[0]
         boxes, dims = found.boxes.numpy().copy(), image.ndim - 2
         boxes[:, [dims - 1, 2 * dims - 1]] = width - boxes[:, [2 * dims - 1, dims - 1]]
         known = case.annotation.completed(case.image.shape[1:], len(trained.pipeline.dataset.classes))

@@ -151,7 +151,7 @@ def pointed(model: Model, batch: Batch) -> float:
     sentences, annotations = batch
     size = tuple(sentences.shape[2:])
     with torch.no_grad():
-        attention = model.decode(model.raws(sentences), size)["phrase"].attention.numpy()
+        attention = model.decode(model.outputs(sentences), size)["phrase"].attention.numpy()
     regions = [annotation.completed(size, classes=1).region for annotation in annotations]
     return float(np.nanmean([pointing(*pair) for pair in zip(attention, regions, strict=True)]))
 

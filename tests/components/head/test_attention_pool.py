@@ -52,10 +52,10 @@ def test_attention_sums_to_one_and_prediction_has_its_shapes(size):
 def test_mixed_batch_is_finite_and_unannotated_cases_get_no_attention_gradient(size):
     annotations = of_every_rung(size)
     head, pyramid = head_and_features(size, len(annotations))
-    raw = head(pyramid)
-    losses = head.loss(raw, Targets.collate(annotations, size, 1))
+    outputs = head(pyramid)
+    losses = head.loss(outputs, Targets.collate(annotations, size, 1))
     assert all(torch.isfinite(value) for value in losses.values())
-    gradient = torch.autograd.grad(losses["attention"] + losses["side"], raw.log_attention)[0]
+    gradient = torch.autograd.grad(losses["attention"] + losses["side"], outputs.log_attention)[0]
     per_case = gradient.flatten(1).abs().amax(1)
     assert (per_case[:3] > 0).all()
     assert per_case[3:].tolist() == [0, 0, 0, 0]
@@ -131,6 +131,6 @@ def test_hazard_output_is_a_risk_that_never_falls():
 def test_attention_stays_float32_under_autocast():
     head, pyramid = head_and_features((16, 24), 2)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        raw = head(pyramid)
-    assert raw.log_attention.dtype == torch.float32
-    torch.testing.assert_close(raw.log_attention.exp().flatten(1).sum(1), torch.ones(2))
+        outputs = head(pyramid)
+    assert outputs.log_attention.dtype == torch.float32
+    torch.testing.assert_close(outputs.log_attention.exp().flatten(1).sum(1), torch.ones(2))

@@ -33,20 +33,20 @@ def perfect(dims: int, cell: tuple[int, ...], offset: float, log_size: float) ->
 @pytest.mark.parametrize("dims", [2, 3])
 def test_offset_in_cells_and_log_size_decode_to_the_box_and_cost_nothing(dims):
     cell = (3, 1, 5)[:dims]
-    raw = perfect(dims, cell, offset=0.25, log_size=float(np.log(3)))
+    outputs = perfect(dims, cell, offset=0.25, log_size=float(np.log(3)))
     centre = torch.tensor([(i + 0.75) * 4 for i in cell])
     box = torch.cat([centre - 6, centre + 6])
-    found = head_of(dims).decode(raw).detections[0]
+    found = head_of(dims).decode(outputs).detections[0]
     assert_close(found.boxes, box[None], atol=1e-4, rtol=0)
-    losses = head_of(dims).loss(raw, targets_of(dims, [box.tolist()], size=64))
+    losses = head_of(dims).loss(outputs, targets_of(dims, [box.tolist()], size=64))
     assert float(sum(losses.values())) == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("dims", [2, 3])
 def test_an_object_moved_by_a_stride_is_told_by_the_next_cell_in_the_same_words(dims):
-    raw = perfect(dims, (2,) * dims, offset=0.3, log_size=0.5)
-    moved = AnchorOutput(*(tuple(x.roll(1, dims=2) for x in maps) for maps in raw))
-    before, after = (head_of(dims).decode(r).detections[0].boxes[0] for r in (raw, moved))
+    outputs = perfect(dims, (2,) * dims, offset=0.3, log_size=0.5)
+    moved = AnchorOutput(*(tuple(x.roll(1, dims=2) for x in maps) for maps in outputs))
+    before, after = (head_of(dims).decode(r).detections[0].boxes[0] for r in (outputs, moved))
     shift = torch.zeros(dims)
     shift[0] = 4
     assert_close(after - before, shift.repeat(2))
@@ -57,8 +57,8 @@ def test_the_lectures_scan_has_as_many_predictions_as_computed(strides, cells):
     levels = tuple(Level(2, (s, s, s)) for s in strides)
     with torch.device("meta"):
         head = DenseBox(levels, classes=["nodule"], channels=2, convolutions=0)
-        raw = head(tuple(torch.empty(1, 2, *level.size((200, 512, 512))) for level in levels))
-    assert sum(x[0, 0].numel() for x in raw.scores) == cells
+        outputs = head(tuple(torch.empty(1, 2, *level.size((200, 512, 512))) for level in levels))
+    assert sum(x[0, 0].numel() for x in outputs.scores) == cells
 
 
 @pytest.mark.parametrize("dims", [2, 3])

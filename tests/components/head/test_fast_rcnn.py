@@ -25,8 +25,8 @@ def test_given_the_true_boxes_a_perfect_classifier_finds_exactly_them(dims, monk
     with torch.no_grad():
         head.score.weight.copy_(20 * torch.eye(4)[:3])
         head.delta.weight.zero_()
-    raw = head((torch.zeros(1, 4, *[4] * dims),), proposals=[boxes])
-    found = head.decode(raw).detections[0]
+    outputs = head((torch.zeros(1, 4, *[4] * dims),), proposals=[boxes])
+    found = head.decode(outputs).detections[0]
     assert_close(found.boxes[found.classes.argsort()], boxes[[1, 0]])
     assert sorted(found.classes.tolist()) == [1, 2]
 
@@ -38,9 +38,9 @@ def test_however_many_regions_the_image_goes_through_the_backbone_once(dims):
     model, calls = Model(backbone, None, {"boxes": head}).eval(), []
     backbone.register_forward_hook(lambda *_: calls.append(1))
     with torch.no_grad():
-        raws = model.raws(torch.zeros(1, 1, *[16] * dims))
-        found = model.decode(raws, (16,) * dims)["boxes"].detections[0]
-    assert len(raws["boxes"].proposals[0]) > 9**dims
+        outputs = model.outputs(torch.zeros(1, 1, *[16] * dims))
+        found = model.decode(outputs, (16,) * dims)["boxes"].detections[0]
+    assert len(outputs["boxes"].proposals[0]) > 9**dims
     assert len(found) > 1
     assert len(calls) == 1
 
@@ -72,5 +72,5 @@ def test_corrections_are_in_units_of_the_regions_size_over_ten_and_five(dims):
 @pytest.mark.parametrize("dims", [2, 3])
 def test_no_proposals_at_all_give_no_detections(dims):
     head = head_of(dims)
-    raw = head((torch.zeros(1, 4, *[4] * dims),), proposals=[torch.zeros(0, 2 * dims)])
-    assert len(head.decode(raw).detections[0]) == 0
+    outputs = head((torch.zeros(1, 4, *[4] * dims),), proposals=[torch.zeros(0, 2 * dims)])
+    assert len(head.decode(outputs).detections[0]) == 0

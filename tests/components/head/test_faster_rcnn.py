@@ -43,8 +43,8 @@ def test_a_network_that_knows_the_anchors_proposes_every_object(dims):
 @pytest.mark.parametrize("dims", [2, 3])
 def test_proposals_lie_in_the_image_and_carry_no_gradient(dims):
     head = head_of(dims)
-    raw = head((torch.randn(2, 4, *[4] * dims, requires_grad=True),))
-    for proposals in raw.regions.proposals:
+    outputs = head((torch.randn(2, 4, *[4] * dims, requires_grad=True),))
+    for proposals in outputs.regions.proposals:
         assert not proposals.requires_grad
         assert proposals.min() >= 0
         assert proposals.max() <= 16

@@ -21,11 +21,11 @@ def test_the_maps_add_up_to_the_logit_and_only_winning_cells_count(grid):
     torch.manual_seed(0)
     head = GlobalMaxPool((Level(5, (4,) * len(grid)),), classes=["benign", "malignant"])
     features = torch.randn(3, 5, *grid)
-    raw = head((features,))
-    torch.testing.assert_close(raw.maps.flatten(2).sum(2) + head.linear.bias, raw.logits)
-    torch.testing.assert_close(raw.logits, head.linear(features.flatten(2).amax(2)))
-    assert (raw.maps.flatten(2).count_nonzero(2) <= 5).all()
-    torch.testing.assert_close(head.decode(raw).attention.flatten(1).sum(1), torch.ones(3))
+    outputs = head((features,))
+    torch.testing.assert_close(outputs.maps.flatten(2).sum(2) + head.linear.bias, outputs.logits)
+    torch.testing.assert_close(outputs.logits, head.linear(features.flatten(2).amax(2)))
+    assert (outputs.maps.flatten(2).count_nonzero(2) <= 5).all()
+    torch.testing.assert_close(head.decode(outputs).attention.flatten(1).sum(1), torch.ones(3))
 
 
 def test_a_text_cnn_is_three_convolutions_their_max_over_time_and_a_linear_layer():

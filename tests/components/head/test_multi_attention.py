@@ -36,11 +36,11 @@ def sided(size: tuple[int, ...]) -> Annotation:
 @pytest.mark.parametrize("size", SIZES)
 def test_every_slice_and_the_volume_and_their_product_sum_to_one(size):
     head, pyramid = head_and_features(size, 2)
-    raw = head(pyramid)
-    torch.testing.assert_close(raw.log_slice_attention.exp().flatten(2).sum(2), torch.ones(2, size[0] // 4))
-    torch.testing.assert_close(raw.log_volume_attention.exp().sum(1), torch.ones(2))
-    torch.testing.assert_close(raw.log_volume_attention_of_maxima.exp().sum(1), torch.ones(2))
-    prediction = head.decode(raw)
+    outputs = head(pyramid)
+    torch.testing.assert_close(outputs.log_slice_attention.exp().flatten(2).sum(2), torch.ones(2, size[0] // 4))
+    torch.testing.assert_close(outputs.log_volume_attention.exp().sum(1), torch.ones(2))
+    torch.testing.assert_close(outputs.log_volume_attention_of_maxima.exp().sum(1), torch.ones(2))
+    prediction = head.decode(outputs)
     torch.testing.assert_close(prediction.attention.flatten(1).sum(1), torch.ones(2))
     assert prediction.label_probabilities.shape == (2, 1)
 
@@ -48,12 +48,12 @@ def test_every_slice_and_the_volume_and_their_product_sum_to_one(size):
 @pytest.mark.parametrize("size", SIZES)
 def test_slice_and_volume_terms_are_divergences_from_the_box(size):
     head, pyramid = head_and_features(size, 1)
-    raw = head(pyramid)
-    losses = head.loss(raw, Targets.collate([boxed(size)], size, 1))
+    outputs = head(pyramid)
+    losses = head.loss(outputs, Targets.collate([boxed(size)], size, 1))
     # The box covers cells 0 and 1 of the last axis, and cell 0 of every other: the first slice alone.
-    inside = raw.log_slice_attention[0, 0].reshape(-1)[:2]
+    inside = outputs.log_slice_attention[0, 0].reshape(-1)[:2]
     assert losses["slice_attention"].item() == pytest.approx((-np.log(2) - inside.mean()).item(), abs=1e-5)
-    volume = raw.log_volume_attention[0, 0] + raw.log_volume_attention_of_maxima[0, 0]
+    volume = outputs.log_volume_attention[0, 0] + outputs.log_volume_attention_of_maxima[0, 0]
     assert losses["volume_attention"].item() == pytest.approx(-volume.item(), abs=1e-5)
     assert losses["slice_side"].item() == 0
 
@@ -61,14 +61,14 @@ def test_slice_and_volume_terms_are_divergences_from_the_box(size):
 @pytest.mark.parametrize("size", SIZES)
 def test_side_terms_follow_sybil_in_every_slice_and_weighted_by_volume_attention(size):
     head, pyramid = head_and_features(size, 1)
-    raw = head(pyramid)
-    losses = head.loss(raw, Targets.collate([sided(size)], size, 1))
-    per_slice = raw.log_slice_attention[0].exp()
+    outputs = head(pyramid)
+    losses = head.loss(outputs, Targets.collate([sided(size)], size, 1))
+    per_slice = outputs.log_slice_attention[0].exp()
     columns = per_slice.shape[-1] // 2
     sides = torch.stack([per_slice[..., :columns].flatten(1).sum(1), per_slice[..., columns:].flatten(1).sum(1)], 1)
     oracle = torch.nn.functional.cross_entropy(sides, torch.ones(len(sides), dtype=torch.long))
     torch.testing.assert_close(losses["slice_side"], oracle)
-    weighted = (raw.log_volume_attention[0].exp()[:, None] * sides).sum(0)
+    weighted = (outputs.log_volume_attention[0].exp()[:, None] * sides).sum(0)
     oracle = torch.nn.functional.cross_entropy(weighted[None], torch.ones(1, dtype=torch.long))
     torch.testing.assert_close(losses["volume_side"], oracle)
     assert losses["slice_attention"].item() == 0
@@ -80,11 +80,11 @@ def test_mixed_batch_is_finite_and_unannotated_cases_get_no_attention_gradient(s
     negative = Annotation(label=np.zeros(1, np.float32))
     annotations = [boxed(size), sided(size), negative, Annotation()]
     head, pyramid = head_and_features(size, 4, loss=loss)
-    raw = head(pyramid)
-    losses = head.loss(raw, Targets.collate(annotations, size, 1))
+    outputs = head(pyramid)
+    losses = head.loss(outputs, Targets.collate(annotations, size, 1))
     assert all(torch.isfinite(value) for value in losses.values())
     supervised = sum(value for name, value in losses.items() if name != "label")
-    maps = (raw.log_slice_attention, raw.log_volume_attention)
+    maps = (outputs.log_slice_attention, outputs.log_volume_attention)
     for gradient in torch.autograd.grad(supervised, maps):
         per_case = gradient.flatten(1).abs().amax(1)
         assert (per_case[:2] > 0).all()

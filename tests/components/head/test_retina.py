@@ -18,10 +18,10 @@ def levels_of(dims: int) -> tuple[Level, ...]:
 def test_given_anchors_shape_the_output(dims):
     anchors = [[[8.0] * dims, [12.0] * dims], [[20.0] * dims, [30.0] * dims]]
     head = Retina(levels_of(dims), ["a", "b", "c"], anchors, channels=8, convolutions=1)
-    raw = head((torch.zeros(1, 4, *[6] * dims), torch.zeros(1, 4, *[3] * dims)))
-    assert raw.scores[0].shape == (1, 2 * 3, *[6] * dims)
-    assert raw.deltas[1].shape == (1, 2 * 2 * dims, *[3] * dims)
-    sizes = head.anchors(raw)[1][:, dims:] - head.anchors(raw)[1][:, :dims]
+    outputs = head((torch.zeros(1, 4, *[6] * dims), torch.zeros(1, 4, *[3] * dims)))
+    assert outputs.scores[0].shape == (1, 2 * 3, *[6] * dims)
+    assert outputs.deltas[1].shape == (1, 2 * 2 * dims, *[3] * dims)
+    sizes = head.anchors(outputs)[1][:, dims:] - head.anchors(outputs)[1][:, :dims]
     assert set(sizes.flatten().tolist()) == {20.0, 30.0}
 
 
@@ -53,5 +53,5 @@ def test_the_box_loss_compares_what_it_asks_for(dims):
 @pytest.mark.parametrize("dims", [2, 3])
 def test_a_new_head_scores_one_percent(dims):
     head = Retina(levels_of(dims), ["a"], channels=8)
-    raw = head(tuple(torch.randn(1, 4, *[n] * dims) for n in (8, 4)))
-    assert raw.scores[0].sigmoid().mean().item() == pytest.approx(0.01, abs=0.002)
+    outputs = head(tuple(torch.randn(1, 4, *[n] * dims) for n in (8, 4)))
+    assert outputs.scores[0].sigmoid().mean().item() == pytest.approx(0.01, abs=0.002)

@@ -44,7 +44,7 @@ def test_a_finest_level_coarser_than_the_image_is_interpolated(dims):
 def test_every_parameter_gets_a_gradient(dims):
     model = unet(dims)
     size = SIZES[dims]
-    loss = model.loss(model.raws(torch.randn(2, 1, *size)), targets(size, random_mask(size), random_mask(size, 1)))
+    loss = model.loss(model.outputs(torch.randn(2, 1, *size)), targets(size, random_mask(size), random_mask(size, 1)))
     loss["loss"].backward()
     assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
 
@@ -54,14 +54,14 @@ def test_a_case_without_a_mask_contributes_exactly_nothing(dims):
     size = SIZES[dims]
     model = unet(dims)
     images = torch.randn(2, 1, *size, requires_grad=True)
-    model.loss(model.raws(images), targets(size, random_mask(size), None))["loss"].backward()
+    model.loss(model.outputs(images), targets(size, random_mask(size), None))["loss"].backward()
     assert images.grad[0].abs().sum() > 0
     assert torch.equal(images.grad[1], torch.zeros_like(images.grad[1]))
 
 
 def test_a_batch_without_any_mask_is_zero_and_still_carries_a_graph():
     model = unet(2)
-    loss = model.loss(model.raws(torch.randn(2, 1, 16, 16)), targets((16, 16), None, None))["loss"]
+    loss = model.loss(model.outputs(torch.randn(2, 1, 16, 16)), targets((16, 16), None, None))["loss"]
     loss.backward()
     assert loss.item() == 0
     assert all(p.grad is not None and not p.grad.any() for p in model.parameters())
@@ -105,7 +105,7 @@ def test_deep_supervision_scores_levels_in_training_only():
 
 def test_probabilities_sum_to_one():
     model = unet(3).eval()
-    prediction = model.decode(model.raws(torch.randn(1, 1, 8, 8, 8)), (8, 8, 8))["mask"]
+    prediction = model.decode(model.outputs(torch.randn(1, 1, 8, 8, 8)), (8, 8, 8))["mask"]
     assert torch.allclose(prediction.mask_probabilities.sum(1), torch.ones(1, 8, 8, 8), atol=1e-6)
 
 
@@ -121,7 +121,7 @@ def test_overfits_one_image(dims):
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
     for _ in range(60):
         optimizer.zero_grad()
-        model.loss(model.raws(image), targets(size, mask))["loss"].backward()
+        model.loss(model.outputs(image), targets(size, mask))["loss"].backward()
         optimizer.step()
     found = model.eval()(image).argmax(1)[0].numpy()
     assert (found == mask).mean() > 0.98

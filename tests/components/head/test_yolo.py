@@ -24,32 +24,32 @@ def grid_with_two_predictors(dims: int) -> tuple[YOLO, torch.Tensor, Targets]:
     root = (4 / 16) ** 0.5
     right = [0.5] * dims + [root] * dims + [1.0]
     small = [0.5] * dims + [root / 2**0.5] * dims + [0.0]
-    raw = torch.zeros(1, 2 * (2 * dims + 1) + 2, *[2] * dims)
-    raw[(0, slice(None), *[1] * dims)] = torch.tensor([*small, *right, 0.0, 1.0])
-    return head, raw, targets
+    outputs = torch.zeros(1, 2 * (2 * dims + 1) + 2, *[2] * dims)
+    outputs[(0, slice(None), *[1] * dims)] = torch.tensor([*small, *right, 0.0, 1.0])
+    return head, outputs, targets
 
 
 @pytest.mark.parametrize("dims", [2, 3])
 def test_the_predictor_of_best_overlap_answers_and_a_perfect_grid_costs_nothing(dims):
-    head, raw, targets = grid_with_two_predictors(dims)
-    losses = head.loss(raw, targets)
+    head, outputs, targets = grid_with_two_predictors(dims)
+    losses = head.loss(outputs, targets)
     assert_close(sum(losses.values()), torch.tensor(0.0), atol=1e-6, rtol=0)
-    raw[(0, 2 * dims, *[1] * dims)] = 0.4
-    assert_close(head.loss(raw, targets)["empty"], torch.tensor(0.5 * 0.4**2))
+    outputs[(0, 2 * dims, *[1] * dims)] = 0.4
+    assert_close(head.loss(outputs, targets)["empty"], torch.tensor(0.5 * 0.4**2))
 
 
 @pytest.mark.parametrize("dims", [2, 3])
 def test_objectness_is_trained_towards_the_overlap_reached(dims):
-    head, raw, targets = grid_with_two_predictors(dims)
-    raw[(0, slice(2 * dims + 1 + dims, 2 * dims + 1 + 2 * dims), *[1] * dims)] *= 0.9
-    losses = head.loss(raw, targets)
+    head, outputs, targets = grid_with_two_predictors(dims)
+    outputs[(0, slice(2 * dims + 1 + dims, 2 * dims + 1 + 2 * dims), *[1] * dims)] *= 0.9
+    losses = head.loss(outputs, targets)
     assert_close(losses["object"], torch.tensor((1 - 0.81**dims) ** 2), atol=1e-5, rtol=1e-4)
     assert_close(losses["box"], torch.tensor(5 * dims * (0.1 * 0.5) ** 2), atol=1e-6, rtol=1e-4)
 
 
 @pytest.mark.parametrize("dims", [2, 3])
 def test_a_perfect_grid_decodes_to_the_object(dims):
-    head, raw, targets = grid_with_two_predictors(dims)
-    found = head.decode(raw).detections[0]
+    head, outputs, targets = grid_with_two_predictors(dims)
+    found = head.decode(outputs).detections[0]
     assert_close(found.boxes, targets.boxes[0])
     assert found.classes.tolist() == [2]

@@ -21,10 +21,10 @@ def test_perfect_predictions_cost_nothing_and_decode_to_the_object(dims):
     near = ((index - 1.5).abs() < 1).all(dim=0)
     objectness = torch.where(near, 20.0, -20.0)[None, None]
     scores = torch.stack([torch.full_like(objectness[0, 0], -20.0), torch.full_like(objectness[0, 0], 20.0)])[None]
-    raw = YOLOXOutput((scores,), (deltas,), (objectness,))
-    losses = head.loss(raw, targets)
+    outputs = YOLOXOutput((scores,), (deltas,), (objectness,))
+    losses = head.loss(outputs, targets)
     assert losses["box"].item() == pytest.approx(0, abs=1e-4)
-    found = head.decode(raw).detections[0]
+    found = head.decode(outputs).detections[0]
     assert_close(found.boxes, targets.boxes[0], atol=1e-4, rtol=0)
     assert found.classes.tolist() == [2]
 

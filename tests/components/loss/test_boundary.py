@@ -126,7 +126,7 @@ def test_a_training_goes_over_from_dice_to_the_boundary_and_learns_the_mask(dims
     def validate(model):
         batch = discs(dims, seed=10_000, cases=8)
         with torch.no_grad():
-            found = model.decode(model.raws(batch.image), batch.image.shape[2:])["mask"].mask_probabilities.argmax(1)
+            found = model.decode(model.outputs(batch.image), batch.image.shape[2:])["mask"].mask_probabilities.argmax(1)
         common = (found * batch.targets.masks).sum().item()
         return Validation({"dice": 2 * common / (found.sum() + batch.targets.masks.sum()).item()})
 

@@ -192,7 +192,7 @@ def test_a_plan_shows_its_fingerprint_passes_check_and_trains_two_steps(tmp_path
     model, batches = build_model(recipe), Pipeline.from_recipe(recipe).batches(2)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     for batch in itertools.islice(batches, 2):
-        loss = sum(model.loss(model.raws(batch.image), batch.targets).values())
+        loss = sum(model.loss(model.outputs(batch.image), batch.targets).values())
         assert torch.isfinite(loss)
         optimizer.zero_grad()
         loss.backward()
