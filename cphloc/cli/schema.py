@@ -11,7 +11,10 @@ from cphloc.recipe.schema import recipe_schema
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.epilog = "cphloc schema > recipe.schema.json; then start a recipe with: # yaml-language-server: $schema=..."
+    parser.epilog = (
+        "cphloc schema > recipe.schema.json; then start a recipe with the line "
+        "'# yaml-language-server: $schema=recipe.schema.json'"
+    )
 
 
 def run(options: argparse.Namespace) -> Answer:

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cphloc.recipe import recipe as recipes
-from cphloc.registry import catalogue
 from cphloc.config import yamlio
 from cphloc.errors import CphlocError, NotFoundError
+from cphloc.recipe import recipe as recipes
 from cphloc.recipe.merge import find as find_recipe
 from cphloc.recipe.merge import shipped_recipes
 from cphloc.recipe.recipe import Recipe
+from cphloc.registry import catalogue
 from cphloc.zoo.entries import Listing, NoSuchVersionError
 from cphloc.zoo.entry import file_of
 from cphloc.zoo.names import ENTRY_FILE, RECIPE_FILE, sha256_of

@@ -16,9 +16,9 @@ from packaging.version import InvalidVersion, Version
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cphloc.config import yamlio
-from cphloc.errors import RecipeError
 from cphloc.config.nodes import Node
 from cphloc.config.problems import problems_of
+from cphloc.errors import RecipeError
 from cphloc.zoo.names import NAME_PATTERN, RECIPE_FILE
 
 

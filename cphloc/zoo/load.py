@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, overload
 
-import safetensors
-import safetensors.torch
 import torch
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
-from cphloc.recipe import recipe as recipes
 from cphloc.config import yamlio
-from cphloc.inference.backend import BackendName
 from cphloc.errors import DataError
-from cphloc.modeling.model import Model
+from cphloc.inference.backend import BackendName
 from cphloc.inference.localizer import Localizer
-from cphloc.recipe.recipe import Recipe
-from cphloc.modeling.build import build_model
+from cphloc.recipe import recipe as recipes
 from cphloc.zoo.entries import Listing
 from cphloc.zoo.entry import File
+from cphloc.zoo.names import RECIPE_FILE, sha256_of
 from cphloc.zoo.resolve import resolve_entry
 from cphloc.zoo.weights import model_of, read_weights
-from cphloc.zoo.names import RECIPE_FILE, sha256_of
 
 if TYPE_CHECKING:
     from cphloc.inference.ensemble import Ensemble

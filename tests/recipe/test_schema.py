@@ -6,7 +6,9 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from cphloc import paths
 from cphloc.config import yamlio
+from cphloc.recipe.merge import shipped_recipes
 from cphloc.recipe.schema import recipe_schema
 
 FOLDER = Path(__file__).parent / "broken_recipes"
@@ -63,3 +65,23 @@ def test_the_shipped_schema_completes_names_arguments_and_timm_models():
     assert "resnet18" in timm["properties"]["name"]["anyOf"][0]["enum"]
     unet = next(c for c in schema["$defs"]["head"]["anyOf"] if c.get("title") == "unet")
     assert unet["properties"]["loss"]["anyOf"][0] == {"$ref": "#/$defs/loss"}
+
+
+def test_the_shipped_schema_is_up_to_date():
+    shipped = paths.shipped("recipes") / "recipe.schema.json"
+    assert json.loads(shipped.read_text()) == json.loads(json.dumps(recipe_schema())), (
+        "run: cphloc schema > recipes/recipe.schema.json"
+    )
+
+
+def test_the_header_of_every_shipped_recipe_leads_to_the_schema():
+    schema = (paths.shipped("recipes") / "recipe.schema.json").resolve()
+    for path in shipped_recipes().values():
+        pointer = path.read_text().splitlines()[0].removeprefix("# yaml-language-server: $schema=")
+        assert (path.parent / pointer).resolve() == schema, path
+
+
+def test_every_shipped_recipe_fits_the_shipped_schema():
+    validator = jsonschema.Draft7Validator(json.loads((paths.shipped("recipes") / "recipe.schema.json").read_text()))
+    for name, path in shipped_recipes().items():
+        assert validator.is_valid(as_json(yamlio.load(path).plain)), name

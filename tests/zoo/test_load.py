@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 from cphloc import download
 from cphloc.config import yamlio
 from cphloc.errors import DataError, NotFoundError, RecipeError
-from cphloc.training import checkpoint
 from cphloc.modeling.build import build_model
+from cphloc.training import checkpoint
 from cphloc.zoo.entry import Entry, file_of
 from cphloc.zoo.index import index_zoo
 from cphloc.zoo.load import load, model_of
