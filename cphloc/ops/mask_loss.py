@@ -19,6 +19,7 @@ def overlap_loss(overlap: Tensor, total: Tensor, smooth: float) -> Tensor:
         total: of the same shape.
         smooth: smoothing constant; values below `LEAST_SMOOTH` count as that.
 
+    >>> import torch
     >>> overlap_loss(torch.tensor([0.0, 1.0]), torch.tensor([0.0, 4.0]), smooth=0)
     tensor([0.0000, 0.7500])
     """
