@@ -77,6 +77,15 @@ def test_diameter_of_a_disc(depth) -> None:
     assert longest_diameter_mm(mask, spacing_mm) == pytest.approx((24 + 1) * 0.5)
 
 
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_lesion_in_the_corner_of_anothers_window_is_measured_by_itself(dims) -> None:
+    mask = np.zeros((11, 11), bool)
+    mask[5], mask[:, 5] = True, True  # a cross of 11 x 11 voxels
+    mask[10, 10] = True
+    mask, spacing_mm = (mask, (1.0, 1.0)) if dims == 2 else (mask[None], (3.0, 1.0, 1.0))
+    assert sum_of_diameters_mm(mask, spacing_mm) == pytest.approx(11 + 1)
+
+
 def test_diameter_is_in_plane() -> None:
     column = np.zeros((20, 5, 5), bool)
     column[:, 2, 2] = True

@@ -46,6 +46,11 @@ def test_rates_of_the_lecture_table(name: str, expected: float) -> None:
     assert getattr(slide(), name) == pytest.approx(expected, rel=5e-4)
 
 
+def test_rates_per_thousand_of_two_thousand_screened() -> None:
+    found = funnel(n=2000, prevalence=15 / 2000, sensitivity=12 / 15, specificity=0.9)
+    assert (found.detected_per_thousand, found.missed_per_thousand) == pytest.approx((6, 1.5))
+
+
 def test_recalling_nobody_is_more_accurate() -> None:
     assert funnel(1000, 0.006, 0, 1).accuracy == pytest.approx(0.994)
 

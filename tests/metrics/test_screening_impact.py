@@ -42,10 +42,14 @@ def test_counts_that_contradict_each_other_are_refused() -> None:
 
 
 def test_the_figure_is_drawn(tmp_path) -> None:
-    figure = draw_ways(ways(TODAY, OperatingPoint(0.8, 0.9)), {}, tmp_path / "ways.png")
+    found = ways(TODAY, OperatingPoint(0.8, 0.9))
+    figure = draw_ways(found, {found[1].name: (2, 4)}, tmp_path / "ways.png")
     assert [axes.get_title() for axes in figure.axes] == [
         "recalled", "biopsied", "cancers found by biopsy", "human reads",
     ]  # fmt: skip
+    spans = [[s[:, 0].tolist() for lines in axes.collections for s in lines.get_segments()] for axes in figure.axes]
+    assert [bool(of_axes) for of_axes in spans] == [False, False, True, False]  # only of the cancers found
+    assert spans[2][:2] == [[5, 5], [2, 4]]
     assert (tmp_path / "ways.png").stat().st_size > 10_000
 
 
