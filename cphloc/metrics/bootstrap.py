@@ -173,14 +173,12 @@ def weighted_band(
     patient = _patients(groups)
     value = np.asarray(statistic(np.ones(len(patient), int)), float)
     patients = int(patient.max()) + 1
-    resampled = [
-        statistic(np.bincount(draw, minlength=patients)[patient])
-        for draws in _draws(patients, n, seed)
-        for draw in draws
-    ]
+    counts = np.array([np.bincount(draw, minlength=patients) for draws in _draws(patients, n, seed) for draw in draws])
+    distinct, which = np.unique(counts, axis=0, return_inverse=True)  # few patients repeat: 3 of them are 10 resamples
+    resampled = np.array([statistic(count[patient]) for count in distinct], float)[which.reshape(-1)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a point that no resample defines is NaN, as it should be
-        low, high = np.nanpercentile(np.asarray(resampled, float), PERCENTILES, axis=0)
+        low, high = np.nanpercentile(resampled, PERCENTILES, axis=0)
     return value, low, high
 
 

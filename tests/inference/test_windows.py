@@ -87,6 +87,17 @@ def test_boxes_of_overlapping_windows_are_one_object_in_image_coordinates(dims, 
 
 
 @pytest.mark.parametrize("dims", [2, 3])
+def test_boxes_of_mirrored_images_are_mirrored_back(dims):
+    """One object off the centre along every axis: where a view is not mirrored back, there are two."""
+    image = torch.zeros(1, 1, *(16,) * dims)
+    image[(0, 0, *(slice(1 + axis, 5) for axis in range(dims)))] = 1
+    found = infer(model(dims), image, mirror=range(dims))["all"].detections[0]
+    expected = torch.tensor([[1.0 + axis for axis in range(dims)] + [5.0] * dims])
+    assert torch.allclose(found.boxes, expected, atol=1e-4)
+    assert torch.allclose(found.scores, torch.tensor([0.9]), atol=1e-4)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
 def test_attention_sums_to_one_and_points_at_the_spot(dims):
     attention = infer(model(dims), spot(dims), PATCH[dims])["all"].attention[0]
     assert attention.shape == SIZES[dims]

@@ -161,18 +161,19 @@ def test_a_data_set_without_licence_is_refused(train_run, zoo, monkeypatch):
 
 
 @pytest.mark.parametrize("leak", ["cases", "patients", "images"])
-def test_test_cases_seen_in_training_are_refused(train_run, zoo, monkeypatch, leak):
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_test_cases_seen_in_training_or_validation_are_refused(train_run, zoo, monkeypatch, leak, split):
     import dataclasses
 
     from cphloc.data.datasets.phantom import PhantomCases
 
     honest = PhantomCases.cases
 
-    def leaking(self, split):
-        cases = honest(self, split)
-        if split != "test":
+    def leaking(self, wanted):
+        cases = honest(self, wanted)
+        if wanted != "test":
             return cases
-        seen = honest(self, "train")[0]
+        seen = honest(self, split)[0]
         change = {
             "cases": {"id": seen.id},
             "patients": {"patient": seen.patient},

@@ -58,6 +58,16 @@ def test_flip_swaps_sides_exactly_when_it_mirrors_them(dims):
         assert (drawn.swap is not None) == (drawn.warp.matrix[-1, -1] < 0)
 
 
+@pytest.mark.parametrize("dims", [2, 3])
+def test_sides_mirrored_twice_are_the_sides_they_were(dims):
+    """One flip swaps the classes, two do not, three do."""
+    flip = {"type": "Flip", "axes": [-1], "swap": {1: 2}, "p": 1.0}
+    for count, swapped in ((1, True), (2, False), (3, True)):
+        drawn = Augmentation([flip] * count, dims).draw(np.random.default_rng(0), (8,) * dims, (1.0,) * dims)
+        assert (drawn.warp.matrix[-1, -1] < 0) == swapped
+        assert drawn.swap == ({1: 2, 2: 1} if swapped else None)
+
+
 def test_classes_swap_in_every_rung():
     annotation = Annotation(
         mask=np.array([[0, 1], [2, 255]], np.uint8),

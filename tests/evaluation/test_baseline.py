@@ -1,0 +1,129 @@
+"""The baseline on training cases of a few voxels, whose averages are worked out by hand."""
+
+import numpy as np
+import pytest
+
+from cphloc.data.case import Case, Marks
+from cphloc.errors import DataError
+from cphloc.evaluation.baseline import mean_shape, prior_baseline
+from cphloc.evaluation.scores import Scores, score_case
+from cphloc.structures.annotation import Annotation
+from cphloc.structures.geometry import Geometry
+
+ONE, TWO = {1: "mass"}, {1: "mass", 2: "cyst"}
+both = pytest.mark.parametrize("dims", [2, 3])
+
+
+@pytest.fixture
+def case(tmp_path):
+    """Makes a case of so many voxels along each axis, with a mask or other marks."""
+
+    def make(name, shape, mask=None, **marks):
+        np.save(tmp_path / f"{name}.npy", np.zeros(shape, np.float32))
+        if mask is not None:
+            np.save(tmp_path / f"{name}-mask.npy", mask)
+            marks["mask"] = tmp_path / f"{name}-mask.npy"
+        return Case(name, name, (tmp_path / f"{name}.npy",), Marks(**marks), (1.0,) * len(shape))
+
+    return make
+
+
+def columns(dims, *values):
+    """A mask of columns along the last axis; 4 voxels along the other axes."""
+    return np.broadcast_to(np.array(values, np.uint8), (4,) * (dims - 1) + (len(values),)).copy()
+
+
+def masks(case, dims, *rows):
+    made = [columns(dims, *row) for row in rows]
+    return [case(str(i), mask.shape, mask) for i, mask in enumerate(made)]
+
+
+def grid(dims, n, direction=1.0):
+    matrix = np.eye(dims)[::-1].copy()
+    matrix[:, -1] *= direction
+    return Geometry((4,) * (dims - 1) + (n,), (1.0,) * dims, (0.0,) * dims, matrix)
+
+
+@both
+def test_the_shape_of_the_majority_is_predicted(case, dims):
+    cases = masks(case, dims, [1, 1, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1])
+    predicted = mean_shape(cases, dims, 1)(grid(dims, 4))
+    assert predicted.dtype == np.uint8
+    np.testing.assert_array_equal(predicted, columns(dims, 1, 1, 0, 0))
+
+
+@both
+def test_the_threshold_is_the_one_with_the_best_dice_in_training(case, dims):
+    """Each column is marked in a third of the cases: all three together score 0.5, none of them 0."""
+    cases = masks(case, dims, [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0])
+    np.testing.assert_array_equal(mean_shape(cases, dims, 1)(grid(dims, 4)), columns(dims, 1, 1, 1, 0))
+
+
+@both
+def test_the_shape_is_stretched_and_turned_to_the_grid_of_the_image(case, dims):
+    predict = mean_shape(masks(case, dims, [1, 1, 0, 2], [1, 1, 0, 2]), dims, 2)
+    np.testing.assert_array_equal(predict(grid(dims, 4)), columns(dims, 1, 1, 0, 2))
+    np.testing.assert_array_equal(predict(grid(dims, 4, direction=-1.0)), columns(dims, 2, 0, 1, 1))
+    twice = predict(grid(dims, 8))
+    assert set(twice[..., :3].ravel()) == {1}
+    assert set(twice[..., -1].ravel()) == {2}
+
+
+@both
+def test_the_mean_box_is_the_mean_share_of_the_image(case, dims):
+    """First half of one image and second half of another, of other size: on a third the middle half."""
+    first, second = (4.0,) * dims, (8.0,) * dims
+    cases = [
+        case("a", (8,) * dims, boxes=((0.0,) * dims + first,), box_classes=(1,)),
+        case("b", (16,) * dims, boxes=(second + (16.0,) * dims,), box_classes=(1,)),
+        case("c", (8,) * dims, boxes=()),
+    ]
+    predict = prior_baseline(cases, dims, TWO, {"boxes"})
+    predicted = predict(Geometry.regular((12,) * dims))
+    np.testing.assert_allclose(predicted.boxes, [(3.0,) * dims + (9.0,) * dims])
+    np.testing.assert_allclose(predicted.scores, [2 / 3], err_msg="two of the three images hold a mass")
+    assert predicted.box_classes.tolist() == [1], "no cyst was ever seen"
+
+
+@both
+def test_the_mean_box_finds_what_lies_where_it_always_lay(case, dims):
+    size, place = (8,) * dims, (2.0,) * dims + (6.0,) * dims
+    elsewhere = (0.0,) * dims + (2.0,) * dims
+    cases = [case(name, size, boxes=(place, elsewhere), box_classes=(1, 2)) for name in "ab"]
+    predict = prior_baseline(cases, dims, TWO, {"boxes"})
+    geometry = Geometry.regular(size)
+    known = Annotation(boxes=np.array([place, elsewhere], np.float32), box_classes=np.array([1, 2]))
+    same = score_case("c", "c", predict(geometry), known.completed(size, 2), geometry, TWO)
+    values = Scores([same], TWO).values()
+    assert [values[name] for name in ("map", "ap50/mass", "ap50/cyst", "recall50", "froc")] == [1.0] * 5
+
+
+@both
+def test_each_label_is_as_likely_as_in_training(case, dims):
+    nan = float("nan")
+    cases = [case(str(i), (4,) * dims, label=label) for i, label in enumerate([(1, 0), (1, nan), (0, 1)])]
+    predicted = prior_baseline(cases, dims, TWO, {"probabilities"})(grid(dims, 4))
+    np.testing.assert_allclose(predicted.probabilities, [2 / 3, 1 / 2])
+
+
+@both
+def test_attention_is_even_and_nothing_else_is_predicted_unasked(case, dims):
+    cases = masks(case, dims, [1, 1, 0, 0])
+    predicted = prior_baseline(cases, dims, ONE, {"attention"})(grid(dims, 8))
+    assert np.unique(predicted.attention).size == 1
+    assert predicted.attention.sum() == pytest.approx(1)
+    assert (predicted.mask, predicted.boxes, predicted.probabilities) == (None, None, None)
+    assert prior_baseline(cases, dims, ONE, {"mask"})(grid(dims, 8)).attention is None
+
+
+def test_masks_state_the_boxes_and_labels_too(case):
+    cases = masks(case, 2, [1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0])
+    predicted = prior_baseline(cases, 2, ONE, {"boxes", "probabilities"})(grid(2, 4))
+    np.testing.assert_allclose(predicted.boxes, [[0, 0, 4, 2]])
+    np.testing.assert_allclose(predicted.probabilities, [2 / 3])
+
+
+@pytest.mark.parametrize(("part", "message"), [("mask", "cases with masks"), ("boxes", "cases with boxes")])
+def test_a_part_that_no_training_case_has_is_refused(case, part, message):
+    with pytest.raises(DataError, match=message):
+        prior_baseline([case("a", (4, 4), label=(1.0,))], 2, ONE, {part})
