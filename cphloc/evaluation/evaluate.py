@@ -109,14 +109,14 @@ def evaluate(
 
 def localizer_of(run: Run) -> Localizer:
     """The model of a run with its best weights, rounded as an entry stores them: what is measured gets published."""
-    from cphloc.zoo.weights import halved, model_of, read_weights
+    from cphloc.zoo.weights import build_with_weights, half_precision, read_weights
 
     path = run.folder / "best.safetensors"
     if not path.is_file():
         msg = f"{run.folder}: has no best.safetensors yet; let the training reach its first validation"
         raise NotFoundError(msg)
-    weights = halved(read_weights(path.read_bytes(), str(path)))
-    return Localizer(model_of(run.recipe, weights, str(path)), run.recipe)
+    weights = half_precision(read_weights(path.read_bytes(), str(path)))
+    return Localizer(build_with_weights(run.recipe, weights, str(path)), run.recipe)
 
 
 def case_prediction(result: Localization, classes: Mapping[int, str]) -> CasePrediction:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cphloc.metrics.direction import lower_is_better
-from cphloc.zoo.entry import Entry, Metric, as_undefined, file_of, is_undefined
+from cphloc.zoo.entry import Entry, File, Metric, as_undefined, is_undefined
 
 if TYPE_CHECKING:
     from cphloc.data.dataset import Dataset
@@ -55,11 +55,11 @@ def leak_refusals(dataset: Dataset, test_cases: Sequence[str], split: str) -> li
     said = [f"{len(unknown)} evaluated cases are not in the {split} split: {_some(unknown)}"] if unknown else []
     seen = [case for name in ("train", "val") if name != split for case in dataset.cases(name)]
     ids, patients = {case.id for case in seen}, {case.patient for case in seen}
-    contents = {file_of(image).sha256 for case in seen for image in case.images}
+    contents = {File.of(image).sha256 for case in seen for image in case.images}
     for why, leaked in (
         ("cases", [c.id for c in held_out if c.id in ids] + [i for i in unknown if i in ids]),
         ("patients", sorted({c.patient for c in held_out if c.patient in patients})),
-        ("images", [c.id for c in held_out if any(file_of(image).sha256 in contents for image in c.images)]),
+        ("images", [c.id for c in held_out if any(File.of(image).sha256 in contents for image in c.images)]),
     ):
         if leaked:
             said.append(f"{len(leaked)} test {why} were seen in training: {_some(leaked)}")

@@ -24,10 +24,10 @@ from cphloc.publishing.verify import check_sample
 from cphloc.recipe import recipe as recipes
 from cphloc.recipe.recipe import Recipe
 from cphloc.zoo.entries import Listing, cached_path
-from cphloc.zoo.entry import Entry, Weights, as_undefined, file_of, is_undefined
-from cphloc.zoo.load import model_of, open_listing
+from cphloc.zoo.entry import Entry, File, Weights, as_undefined, is_undefined
+from cphloc.zoo.load import build_with_weights, open_listing
 from cphloc.zoo.names import CARD_FILE, ENTRY_FILE, RECIPE_FILE, WEIGHTS_FILE
-from cphloc.zoo.weights import halved
+from cphloc.zoo.weights import half_precision
 
 if TYPE_CHECKING:
     from cphloc.data.case import Case
@@ -64,7 +64,7 @@ def freeze(
     weights = run_weights(material.run.folder)
     localizer = _localizer(recipe, weights, material)
     case, result = _write_sample(folder / samples.SAMPLE_FOLDER, localizer, _candidates(material, sample))
-    small = halved(weights)
+    small = half_precision(weights)
     found = _predict(_localizer(recipe, small, material), case)
     changed = samples.differences(samples.facts_of(result), result.masks, found)
     precision = "float32" if changed else "float16"
@@ -159,7 +159,7 @@ def _finds_something(result: Localization) -> bool:
 
 def _localizer(recipe: Recipe, weights: Mapping[str, Tensor], material: Material) -> Localizer:
     """The model as it was evaluated, its calibration included."""
-    localizer = Localizer(model_of(recipe, weights, str(material.run.folder)), recipe)
+    localizer = Localizer(build_with_weights(recipe, weights, str(material.run.folder)), recipe)
     calibration = material.evaluation.get("calibration")
     localizer.temperature = calibration["temperature"] if calibration else 1.0
     return localizer
@@ -173,7 +173,7 @@ def _write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
 def _weights(folder: Path, precision: str, urls: Sequence[str], most_bytes: int | None) -> dict[str, Any]:
     """What the entry says of its weights; those too large to ship lie at a URL and, for now, in the cache."""
     weights = folder / WEIGHTS_FILE
-    file = file_of(weights)
+    file = File.of(weights)
     stored = WEIGHTS_FILE
     if most_bytes is not None and file.bytes > most_bytes:
         if not urls:
@@ -269,7 +269,7 @@ def _entry(facts: dict[str, Any], folder: Path, localizer: Localizer) -> Entry:
     The card shows the entry and the entry pins the card, so the card is written from an entry that does not pin it yet.
     """
     pinned = {
-        path.relative_to(folder).as_posix(): file_of(path).model_dump()
+        path.relative_to(folder).as_posix(): File.of(path).model_dump()
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != WEIGHTS_FILE
     }
@@ -277,7 +277,7 @@ def _entry(facts: dict[str, Any], folder: Path, localizer: Localizer) -> Entry:
         entry = Entry.model_validate({**facts, "files": pinned})
         (folder / CARD_FILE).write_text(card(entry), encoding="utf-8")
         entry = Entry.model_validate(
-            {**facts, "files": {**pinned, CARD_FILE: file_of(folder / CARD_FILE).model_dump()}}
+            {**facts, "files": {**pinned, CARD_FILE: File.of(folder / CARD_FILE).model_dump()}}
         )
     except ValidationError as error:
         lines = [

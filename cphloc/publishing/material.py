@@ -17,7 +17,7 @@ from cphloc.publishing.about import About
 from cphloc.registry import catalogue
 from cphloc.registry.card import Card
 from cphloc.tracking.run import Run
-from cphloc.zoo.entries import Listing, folders_of
+from cphloc.zoo.entries import Listing, version_folders
 
 SPLIT = "test"
 """The split whose metrics an entry states."""
@@ -66,7 +66,7 @@ def gather(run: Run, name: str, zoo: Path, about: str | Path | Mapping[str, Any]
 
 
 def _last(name: str, zoo: Path) -> Listing | None:
-    held = {version: path for _, version, path in folders_of(zoo, lambda found: found == name)}
+    held = {version: path for _, version, path in version_folders(zoo, lambda found: found == name)}
     newest = max(held, key=Version, default=None)
     return Listing(name, newest, held[newest]) if newest is not None else None
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cphloc.errors import CphlocError, DataError
 from cphloc.publishing import sample as samples
 from cphloc.zoo.entries import Listing
-from cphloc.zoo.entry import File, Metric, as_undefined, file_of, is_undefined
+from cphloc.zoo.entry import File, Metric, as_undefined, is_undefined
 from cphloc.zoo.names import ENTRY_FILE
 from cphloc.zoo.resolve import resolve_entry
 
@@ -73,7 +73,7 @@ def _file_checks(listing: Listing) -> list[Check]:
     for file, expected in sorted(pinned.items()):
         try:
             path = listing.weights_path() if expected is entry.weights else listing.path(file)
-            found = file_of(path)
+            found = File.of(path)
         except (CphlocError, OSError) as error:
             checks.append(Check(file, f"cannot be read: {error}", False))
             continue

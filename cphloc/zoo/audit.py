@@ -1,4 +1,4 @@
-"""Prove that an entry or a recipe holds no code: name every component that it would use, and hash every file."""
+"""Audit an entry or a recipe: name every component that it uses, hash every file, and show that it holds no code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cphloc.recipe.merge import shipped_recipes
 from cphloc.recipe.recipe import Recipe
 from cphloc.registry import catalogue
 from cphloc.zoo.entries import Listing, NoSuchVersionError
-from cphloc.zoo.entry import file_of
+from cphloc.zoo.entry import File
 from cphloc.zoo.names import ENTRY_FILE, RECIPE_FILE, sha256_of
 from cphloc.zoo.resolve import names_an_entry, nearest, resolve_entry
 
@@ -26,20 +26,20 @@ DATA_SUFFIXES = (
     *(".yaml", ".md", ".csv", ".json", ".safetensors", ".npz", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"),
     *(".nii", ".nii.gz", ".nrrd", ".mha", ".dcm", ".npy"),
 )
-"""Kinds of files that an entry may hold; each is read by a reader that runs nothing."""
+"""Suffixes of files that an entry may hold; none of their readers runs code."""
 
 _MAX_HEADER_BYTES = 100_000_000
 
 
 @dataclass(frozen=True)
-class Line:
+class Finding:
     """One line of an audit.
 
     Args:
         kind: ``recipe``, ``backbone``, ``loss``, ``file``, ...
         name: of the component or file.
-        what: the class it stands for with its package and version, or the file's sha256.
-        safe: whether it is data, or code of an installed package that a card names.
+        what: the component's class with its package and version, or the file's sha256.
+        safe: whether it is data, or an installed component that has a card.
     """
 
     kind: str
@@ -48,18 +48,18 @@ class Line:
     safe: bool
 
 
-def audit(source: str | Path | Mapping[str, Any]) -> list[Line]:
-    """Every component, package, version and hash behind an entry or a recipe. Nothing is imported or run.
+def audit(source: str | Path | Mapping[str, Any]) -> list[Finding]:
+    """List every component, package, version and file hash of an entry or a recipe, without importing any of it.
 
     Args:
         source: an entry (see `cphloc.zoo.resolve.resolve_entry`), or a recipe: a file, a shipped name, a mapping.
 
     Returns:
-        one line each; the source holds no code when all are ``safe``.
+        one finding each; the source holds no code when all are ``safe``.
 
     Raises:
         NotFoundError: there is neither such an entry nor such a recipe.
-        RecipeError: the recipe is not valid, so nothing can be said of it.
+        RecipeError: the recipe is not valid.
     """
     listing = None if isinstance(source, Mapping) else _entry(source)
     if listing is None:
@@ -69,8 +69,8 @@ def audit(source: str | Path | Mapping[str, Any]) -> list[Line]:
     pinned = sha256_of(content) == listing.entry.files[RECIPE_FILE].sha256
     recipe = recipes.load(yamlio.read(content, f"{listing}/{RECIPE_FILE}").plain)
     downloads = list(_downloads(recipe.to_plain()))
-    lines = [Line("entry", str(listing), f"sha256 {listing.sha256}", True), _recipe_line(recipe, pinned)]
-    lines += [Line("weights", key, "the stored recipe would start from other weights", False) for key in downloads]
+    lines = [Finding("entry", str(listing), f"sha256 {listing.sha256}", True), _recipe_line(recipe, pinned)]
+    lines += [Finding("weights", key, "the stored recipe would start from other weights", False) for key in downloads]
     return [*lines, *_components(recipe), *_files(listing)]
 
 
@@ -94,29 +94,29 @@ def _entry(source: str | Path) -> Listing | None:
         raise NotFoundError(msg) from None
 
 
-def _recipe_line(recipe: Recipe, pinned: bool = True) -> Line:
+def _recipe_line(recipe: Recipe, pinned: bool = True) -> Finding:
     text = f"sha256 {recipe.sha256}" if pinned else "differs from the one that the entry pins"
-    return Line("recipe", recipe.name, f"{text}; text, numbers and carded names only", pinned)
+    return Finding("recipe", recipe.name, f"{text}; text, numbers and carded names only", pinned)
 
 
-def _components(recipe: Recipe) -> Iterator[Line]:
-    """Every block of the recipe, outer before inner."""
+def _components(recipe: Recipe) -> Iterator[Finding]:
+    """Yield a finding for every block of the recipe, outer before inner."""
     from cphloc.recipe.blocks import blocks
 
     for block in blocks(recipe.tree):
-        card = catalogue.card(block.kind, block.node.children["type"].value)
+        card = catalogue.card(block.kind, block.node.children["type"].plain)
         if card.import_ is None:
-            yield Line(block.kind, card.name, f"allowed by name in {Path(card.source).name}", True)
+            yield Finding(block.kind, card.name, f"allowed by name in {Path(card.source).name}", True)
             continue
         package = card.import_.partition(".")[0].partition(":")[0]
         version = _version(package)
-        yield Line(
+        yield Finding(
             block.kind, card.name, f"{card.import_}, {package} {version or 'not installed'}", version is not None
         )
 
 
 def _version(package: str) -> str | None:
-    """Version of the distribution that an import package comes from; most bear its name."""
+    """Return the version of the distribution that provides an import package, which often has another name."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -124,32 +124,32 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(named[0]) if named else None
 
 
-def _files(listing: Listing) -> Iterator[Line]:
+def _files(listing: Listing) -> Iterator[Finding]:
     entry = listing.entry
     pinned = {**entry.files, entry.weights.file or "weights": entry.weights}
     for file, expected in sorted(pinned.items()):
         try:
             path = listing.weights_path() if expected is entry.weights else listing.path(file)
-            wrong = "" if file_of(path).sha256 == expected.sha256 else "differs from the one published; "
+            wrong = "" if File.of(path).sha256 == expected.sha256 else "differs from the one published; "
             unsafe = _unsafe(path, file, weights=expected is entry.weights)
         except (CphlocError, OSError) as error:
             wrong, unsafe = f"cannot be read ({error}); ", ""
-        yield Line("file", file, f"{wrong}{unsafe}sha256 {expected.sha256}", not (wrong or unsafe))
+        yield Finding("file", file, f"{wrong}{unsafe}sha256 {expected.sha256}", not (wrong or unsafe))
     if isinstance(listing.place, Path):
         there = {p.relative_to(listing.place).as_posix() for p in listing.place.rglob("*") if p.is_file()}
         for file in sorted(there - {*pinned, ENTRY_FILE}):
-            yield Line("file", file, "is not part of the entry", False)
+            yield Finding("file", file, "is not part of the entry", False)
 
 
 def _unsafe(path: Path, file: str, weights: bool) -> str:
-    """What is wrong with a file's kind; empty where nothing is."""
+    """Return why a file may not be in an entry, or an empty text."""
     if weights:
         return "" if _is_safetensors(path) else "is not a safetensors file; "
     return "" if file.lower().endswith(DATA_SUFFIXES) else "is of a kind that entries do not hold; "
 
 
 def _is_safetensors(path: Path) -> bool:
-    """Whether a file is a safetensors header (length, then JSON of dtypes, shapes and offsets) and raw numbers."""
+    """Return whether a file is a valid safetensors header followed by as many bytes as the header announces."""
     with path.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         if not 2 <= length <= min(_MAX_HEADER_BYTES, path.stat().st_size - 8):
@@ -163,7 +163,7 @@ def _is_safetensors(path: Path) -> bool:
 
 
 def _downloads(value: Any, path: str = "") -> Iterator[str]:
-    """Keys of a stored recipe that would fetch or read weights beside those of the entry."""
+    """Yield the keys of a stored recipe that would load other weights than those of the entry."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             here = f"{path}.{key}".removeprefix(".")

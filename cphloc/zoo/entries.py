@@ -1,7 +1,7 @@
-"""What the zoos hold: list it, and find the version that someone means.
+"""List the entries of zoos, and find an entry by name and version.
 
-A zoo is a folder ``<name>/<version>/entry.yaml`` or a URL of such a folder with an index, ``zoo.json``. In a folder the
-index only saves time: versions are immutable, so a row of it cannot be stale, and versions it lacks are read.
+A zoo is a folder ``<name>/<version>/entry.yaml``, or the URL of such a folder with an index, ``zoo.json``. In a folder
+the index only saves time: versions are immutable, so its rows cannot be stale, and versions without a row are read.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import cphloc
 from cphloc import paths
 from cphloc.download import DownloadError, download
 from cphloc.errors import DataError, InputError, NotFoundError, did_you_mean
-from cphloc.zoo.index import INDEX_FILE, Row, folders_of, parse_index, read_index
+from cphloc.zoo.index import INDEX_FILE, Row, parse_index, read_index, version_folders
 from cphloc.zoo.names import ENTRY_FILE, sha256_of
 
 if TYPE_CHECKING:
     # Listing a zoo must be quicker than the import of pydantic, which reading an entry needs.
     from cphloc.zoo.entry import Entry, File, Weights
-    from cphloc.zoo.versions import Wanted
+    from cphloc.zoo.versions import VersionSpec
 
 
 class NoSuchVersionError(NotFoundError):
@@ -33,9 +33,13 @@ class NoSuchVersionError(NotFoundError):
 
 @dataclass(frozen=True)
 class Listing:
-    """One version of an entry, as a zoo lists it: name and version are known, the rest is read when asked for.
+    """One version of an entry in a zoo; everything but name and version is read on first use.
 
-    ``place`` is the version's folder, or its URL; ``indexed`` its row in the zoo's index, ``None`` where it has none.
+    Args:
+        name: the entry's name.
+        version: ``1.2.0``.
+        place: folder or URL of the version.
+        indexed: its row in the zoo's index, or ``None`` where it has none.
     """
 
     name: str
@@ -48,22 +52,25 @@ class Listing:
 
     @cached_property
     def row(self) -> Row:
-        """The facts that listings show and filter by."""
+        """Facts that listings show and filter by."""
         return self.indexed or Row.of(self.entry, self._entry_bytes)
 
     @cached_property
     def _entry_bytes(self) -> bytes:
-        if isinstance(self.place, Path):
-            path = self.place / ENTRY_FILE
-            if not path.is_file():
-                msg = f"{path}: no such file; an entry is a folder that holds {ENTRY_FILE}"
-                raise NotFoundError(msg)
-        else:
-            from cphloc.zoo.entry import File
-
-            expected = File(sha256=self.indexed.sha256, bytes=self.indexed.entry_bytes)
-            path = _cached([f"{self.place}/{ENTRY_FILE}"], expected, f"{self}/{ENTRY_FILE}")
+        path = self.place / ENTRY_FILE if isinstance(self.place, Path) else self._downloaded_entry(self.place)
+        if not path.is_file():
+            msg = f"{path}: no such file; an entry is a folder that holds {ENTRY_FILE}"
+            raise NotFoundError(msg)
         return path.read_bytes()
+
+    def _downloaded_entry(self, url: str) -> Path:
+        from cphloc.zoo.entry import File
+
+        if self.indexed is None:
+            msg = f"{url}: an entry at a URL is read through the index of its zoo; name it as NAME@VERSION"
+            raise NotFoundError(msg)
+        expected = File(sha256=self.indexed.sha256, bytes=self.indexed.entry_bytes)
+        return _cached([f"{url}/{ENTRY_FILE}"], expected, f"{self}/{ENTRY_FILE}")
 
     @property
     def sha256(self) -> str:
@@ -72,7 +79,7 @@ class Listing:
 
     @cached_property
     def entry(self) -> Entry:
-        """The whole of ``entry.yaml``.
+        """The parsed ``entry.yaml``.
 
         Raises:
             RecipeError: it has mistakes.
@@ -91,7 +98,9 @@ class Listing:
         return entry
 
     def path(self, file: str) -> Path:
-        """Local path of one of the entry's files, downloaded if need be. Whoever reads it checks its hash.
+        """Return the local path of one of the entry's files, after downloading it if necessary.
+
+        The hash of a local file is not checked here; `cphloc.zoo.load` does that for what it reads.
 
         Raises:
             NotFoundError: the entry has no such file.
@@ -104,7 +113,7 @@ class Listing:
         return self._fetched(file, pinned, [])
 
     def weights_path(self) -> Path:
-        """Local path of the weights, downloaded from the zoo or a mirror if need be; raises as `path` does."""
+        """Return the local path of the weights, downloaded from the zoo or a mirror if necessary; raises as `path`."""
         weights: Weights = self.entry.weights
         return self._fetched(weights.file, weights, weights.urls)
 
@@ -119,12 +128,12 @@ class Listing:
 
 
 def cached_path(pinned: File) -> Path:
-    """Where the cache keeps a file: under its hash, so it is never stale, and shared by the versions that have it."""
+    """Return where the cache keeps a file: under its hash, so that versions share equal files."""
     return paths.cache() / "zoo" / "files" / pinned.sha256
 
 
 def _cached(urls: Sequence[str], pinned: File, what: str) -> Path:
-    """Path of a file in the cache, downloaded if need be."""
+    """Return the path of a file in the cache, after downloading it if necessary."""
     return download(urls, cached_path(pinned), what, f"sha256:{pinned.sha256}", pinned.bytes)
 
 
@@ -136,14 +145,14 @@ def list_entries(
     all_versions: bool = False,
     zoos: Sequence[str] | None = None,
 ) -> list[Listing]:
-    """Published entries by name; of each the newest version, from the first zoo that has the name.
+    """List published entries by name: the newest version of each, from the first zoo that has the name.
 
     Args:
         task: only this task.
         dims: only 2-D or 3-D ones.
         modality: only those that read this modality.
         name: only names that match this pattern, with ``*`` and ``?``.
-        all_versions: every version instead of the newest, newest first.
+        all_versions: list every version, newest first, instead of the newest only.
         zoos: folders and URLs instead of `paths.zoos`.
 
     >>> [str(e) for e in list_entries(task="no-such-task", zoos=[])]
@@ -152,7 +161,7 @@ def list_entries(
     kept: dict[str, list[Listing]] = {}
     for place in paths.zoos() if zoos is None else zoos:
         here: dict[str, list[Listing]] = {}
-        for listing in _held_by(place, lambda held: fnmatch.fnmatch(held, name)):
+        for listing in _versions_in(place, lambda held: fnmatch.fnmatch(held, name)):
             here.setdefault(listing.name, []).append(listing)
         kept = here | kept
     listed = []
@@ -169,11 +178,11 @@ def _newest_first(versions: list[Listing]) -> list[Listing]:
 
 
 def find_entry(spec: str | Path, zoos: Sequence[str] | None = None) -> Listing:
-    """The newest version within ``spec`` that this cphloc supports, from the first zoo that has the name.
+    """Find the newest version within ``spec`` that this cphloc supports, in the first zoo that has the name.
 
     Args:
-        spec: ``name``, ``name@1.2.0``, ``name@^1`` and so on (see `cphloc.zoo.versions.wanted`), an entry's folder, or
-            the URL of an entry in a zoo, ``https://host/zoo/name/1.2.0`` or ``https://host/zoo/name@^1``.
+        spec: ``name``, ``name@1.2.0``, ``name@^1`` and so on (see `cphloc.zoo.versions.parse_spec`), an entry's
+            folder, or the URL of an entry in a zoo, ``https://host/zoo/name/1.2.0`` or ``https://host/zoo/name@^1``.
         zoos: folders and URLs instead of `paths.zoos`.
 
     Raises:
@@ -184,13 +193,13 @@ def find_entry(spec: str | Path, zoos: Sequence[str] | None = None) -> Listing:
         return _of_url(spec)
     if isinstance(spec, Path) or (Path(spec) / ENTRY_FILE).is_file() or "/" in spec or "\\" in spec:
         return _of_folder(Path(spec))
-    from cphloc.zoo.versions import wanted
+    from cphloc.zoo.versions import parse_spec
 
-    asked = wanted(spec)
+    asked = parse_spec(spec)
     places = paths.zoos() if zoos is None else list(zoos)
     names: set[str] = set()
     for place in places:
-        held = {v.version: v for v in _held_by(place, lambda name: names.add(name) or name == asked.name)}
+        held = {v.version: v for v in _versions_in(place, lambda name: names.add(name) or name == asked.name)}
         if held:
             return _newest_supported(asked, held, place)
     hint = did_you_mean(asked.name, names - {asked.name}) or "'cphloc list zoo' names them all"
@@ -207,7 +216,7 @@ def _of_folder(folder: Path) -> Listing:
 
 
 def _of_url(url: str) -> Listing:
-    """A version by its URL: the zoo is what stands before its name, so that its index vouches for the files."""
+    """Find a version by its URL. The part before the name is the zoo, whose index pins the files."""
     zoo, _, last = url.rstrip("/").rpartition("/")
     if last[:1].isdigit() and last.count(".") > 1 and "@" not in last:
         zoo, _, name = zoo.rpartition("/")
@@ -215,7 +224,7 @@ def _of_url(url: str) -> Listing:
     return find_entry(last, [zoo])
 
 
-def _newest_supported(asked: Wanted, held: dict[str, Listing], place: str) -> Listing:
+def _newest_supported(asked: VersionSpec, held: dict[str, Listing], place: str) -> Listing:
     from packaging.specifiers import SpecifierSet
     from packaging.version import Version
 
@@ -233,23 +242,23 @@ def _newest_supported(asked: Wanted, held: dict[str, Listing], place: str) -> Li
     raise InputError(msg)
 
 
-def _held_by(place: str, named: Callable[[str], object]) -> Iterator[Listing]:
-    """Every version that a zoo holds of the names that ``named`` accepts."""
+def _versions_in(place: str, accept: Callable[[str], object]) -> Iterator[Listing]:
+    """Yield every version in a zoo whose name ``accept`` approves."""
     folder = local_folder(place)
     if folder is None:
         base = place.rstrip("/")
         for row in _remote_index(base):
-            if named(row.name):
+            if accept(row.name):
                 yield Listing(row.name, row.version, f"{base}/{row.name}/{row.version}", row)
         return
     index = read_index(folder / INDEX_FILE) if (folder / INDEX_FILE).is_file() else []
     rows = {(row.name, row.version): row for row in index}
-    for name, version, path in folders_of(folder, named):
+    for name, version, path in version_folders(folder, accept):
         yield Listing(name, version, path, rows.get((name, version)))
 
 
 def local_folder(place: str) -> Path | None:
-    """The folder that a zoo's address names, or ``None`` for a URL elsewhere."""
+    """Return the folder of a zoo given as path or ``file://`` URL, or ``None`` for any other URL."""
     if place.startswith("file://"):
         from urllib.parse import unquote, urlsplit
         from urllib.request import url2pathname
@@ -259,7 +268,7 @@ def local_folder(place: str) -> Path | None:
 
 
 def _remote_index(base: str) -> list[Row]:
-    """The zoo's index; the last one seen where the zoo cannot be reached, and that is said."""
+    """Read the index of the zoo at a URL, or warn and use the last copy where the zoo cannot be reached."""
     from cphloc.download import DownloadError, read_url
 
     url = f"{base}/{INDEX_FILE}"
@@ -278,7 +287,11 @@ def _remote_index(base: str) -> list[Row]:
 
 
 def _index_seen_last(kept: Path, error: DownloadError) -> list[Row]:
-    """The copy of an index that cannot be read now. Searching on without it might find another model than the zoo's."""
+    """Read the last copy of an index.
+
+    Without one this is an error rather than an empty zoo: the search would go on to the next zoo and might return
+    another model of the same name.
+    """
     from cphloc.download import DownloadError
 
     if paths.offline():

@@ -19,6 +19,7 @@ from cphloc.config import yamlio
 from cphloc.config.nodes import Node
 from cphloc.config.problems import problems_of
 from cphloc.errors import RecipeError
+from cphloc.metrics.bootstrap import Interval
 from cphloc.zoo.names import NAME_PATTERN, RECIPE_FILE
 
 
@@ -43,7 +44,7 @@ def _specifiers(text: str) -> str:
 
 
 def _inside(path: str) -> str:
-    """Paths come from other people's zoos: none may leave its folder."""
+    """Refuse paths that lead out of the entry's folder; entries may come from other people's zoos."""
     if path.startswith("/") or "\\" in path or ":" in path or not all(p.strip(".") for p in path.split("/")):
         msg = f"'{path}' must be a path inside the entry's folder"
         raise ValueError(msg)
@@ -73,9 +74,14 @@ class _Strict(BaseModel):
 
 
 class Metric(_Strict):
-    """A test statistic with its 95 % interval; all three ``None`` where no case defines it (``n`` is 0).
+    """A metric with its 95 % interval; value, low and high are ``None`` where no case defines it (``n`` is 0).
 
-    ``n`` cases have a value, ``n_undefined`` have none and are left out.
+    Args:
+        value: over the cases that have a value.
+        low: lower end of the interval.
+        high: upper end of the interval.
+        n: number of cases with a value.
+        n_undefined: number of cases without a value, which are left out.
     """
 
     value: Finite | None
@@ -90,26 +96,37 @@ class Metric(_Strict):
         if len(stated) != (3 if self.n else 0):
             msg = "value, low and high are all numbers, or all null with n: 0"
             raise ValueError(msg)
-        if self.n and self.low > self.high:
-            msg = f"the interval's low {self.low} lies above its high {self.high}"
+        if (found := self.interval) is not None and found.low > found.high:
+            msg = f"the interval's low {found.low} lies above its high {found.high}"
             raise ValueError(msg)
         return self
 
+    @property
+    def interval(self) -> Interval | None:
+        """The value with its interval; ``None`` where no case defines the metric."""
+        if self.value is None or self.low is None or self.high is None:
+            return None
+        return Interval(self.value, self.low, self.high, self.n, self.n_undefined)
+
 
 def is_undefined(metric: Mapping[str, Any]) -> bool:
-    """Whether no case defines a measured metric: AUC without a positive case, AP of a class that is not there."""
+    """Return whether no case defines a metric, such as AUC without a positive case or AP of an absent class.
+
+    Args:
+        metric: ``value`` and ``n``, as an evaluation writes them.
+    """
     value = metric.get("value")
     return metric.get("n") == 0 or (isinstance(value, float) and math.isnan(value))
 
 
 def as_undefined(metric: Mapping[str, Any]) -> dict[str, Any]:
-    """The same as `Metric` states it."""
+    """Convert an undefined metric of an evaluation (NaN) to what `Metric` takes (``None``)."""
     cases = metric.get("n", 0) + metric.get("n_undefined", 0)
     return {"value": None, "low": None, "high": None, "n": 0, "n_undefined": cases}
 
 
 class Baseline(_Strict):
-    """What a trivial method reaches on the same cases."""
+    """Metrics of a trivial method on the same cases, such as the mean training mask."""
 
     name: Text
     metrics: Annotated[dict[Text, Metric], Field(min_length=1)]
@@ -126,7 +143,14 @@ class Evaluation(_Strict):
 
 
 class Calibration(_Strict):
-    """By what the logits of the labels are divided, and the calibration error on the test split before and after."""
+    """Temperature by which label logits are divided, and the expected calibration error before and after.
+
+    Args:
+        temperature: fitted on ``split``.
+        split: ``val``.
+        ece_before: expected calibration error on the test split without the temperature.
+        ece_after: expected calibration error on the test split with it.
+    """
 
     temperature: Positive
     split: Text
@@ -135,7 +159,7 @@ class Calibration(_Strict):
 
 
 class DataSource(_Strict):
-    """Where the training and test cases come from. ``fingerprint`` is a sha256 over the training data."""
+    """The data set: where it comes from, the SHA-256 of its training data, and the number of cases per split."""
 
     name: Text
     licence: Text
@@ -146,7 +170,7 @@ class DataSource(_Strict):
 
 
 class Size(_Strict):
-    """``parameters`` as a count; ``peak_ram_mb`` while predicting one case."""
+    """Number of parameters, and peak memory in MB while predicting one case."""
 
     parameters: Annotated[int, Field(gt=0)]
     peak_ram_mb: Positive
@@ -165,9 +189,15 @@ class File(_Strict):
     sha256: Sha256
     bytes: Count
 
+    @classmethod
+    def of(cls, path: Path) -> File:
+        """Measure and hash the file at ``path``, read in pieces."""
+        with path.open("rb") as stream:
+            return File(sha256=hashlib.file_digest(stream, "sha256").hexdigest(), bytes=path.stat().st_size)
+
 
 class Weights(File):
-    """The weights, as safetensors: ``file`` inside the entry's folder, ``urls`` (mirrors, tried in order), or both."""
+    """The weights file (safetensors): ``file`` in the entry's folder, ``urls`` tried in order, or both."""
 
     file: InsidePath | None = None
     urls: list[Url] = Field(default_factory=list)
@@ -185,7 +215,7 @@ class Weights(File):
 
 
 class Origin(_Strict):
-    """What made the weights: enough to make them again. ``git_commit`` is ``None`` for an installed cphloc."""
+    """What is needed to train the weights again. ``git_commit`` is ``None`` for an installed cphloc."""
 
     run: Text
     git_commit: Text | None
@@ -196,12 +226,12 @@ class Origin(_Strict):
 
 
 class Entry(_Strict):
-    """A published version: what it does, how well, on what, made from what, and where its files are.
+    """A published version: task, inputs, metrics, data, origin and files.
 
-    ``files`` pins every file of the folder except the weights and ``entry.yaml`` itself. ``spacing_mm`` is per axis in
-    array order, ``None`` for a model that works at the image's own. ``calibration`` is that of its label probabilities,
-    which ``predict`` applies. ``because`` says why a version that is worse than
-    the one before was published.
+    ``files`` pins every file of the folder except the weights and ``entry.yaml`` itself. ``spacing_mm`` is the voxel
+    size the model works at, per axis in array order, or ``None`` for the image's own. ``predict`` applies
+    ``calibration`` to label probabilities. ``because`` gives the reason why a version with significantly worse metrics
+    than the version before was published.
     """
 
     name: Name
@@ -272,9 +302,3 @@ class Entry(_Strict):
     def to_yaml(self) -> str:
         """Text of ``entry.yaml``."""
         return yamlio.dump(self.model_dump(mode="python"))
-
-
-def file_of(path: Path) -> File:
-    """Size and hash of the file at ``path``, read in pieces."""
-    with path.open("rb") as stream:
-        return File(sha256=hashlib.file_digest(stream, "sha256").hexdigest(), bytes=path.stat().st_size)

@@ -1,4 +1,4 @@
-"""``zoo.json``: one row of facts per version, so that a zoo lists at once and a zoo at a URL lists at all."""
+"""``zoo.json``, the index of a zoo: one row per version, so that listing reads one file instead of every entry."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _VERSION = re.compile(r"\d+\.\d+\.\d+(?:(?:a|b|rc)\d+)?(?:\.post\d+)?(?:\.dev\d+
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What listings show, filter and resolve by. ``sha256`` and ``entry_bytes`` pin ``entry.yaml``."""
+    """Facts of one version for listing, filtering and resolving; ``sha256`` and ``entry_bytes`` pin ``entry.yaml``."""
 
     name: str
     version: str
@@ -48,7 +48,7 @@ class Row:
 
     @classmethod
     def of(cls, entry: Entry, content: bytes) -> Row:
-        """The row of an entry whose ``entry.yaml`` has ``content``; metrics are ``[value, low, high]``."""
+        """Make the row of an entry from its ``entry.yaml``; metrics become ``[value, low, high]``."""
         return cls(
             name=entry.name,
             version=entry.version,
@@ -80,7 +80,7 @@ def index_zoo(folder: str | Path) -> Path:
 
     folder = Path(folder)
     rows = []
-    for _, _, path in folders_of(folder, lambda name: True):
+    for _, _, path in version_folders(folder, lambda name: True):
         content = (path / ENTRY_FILE).read_bytes()
         rows.append(Row.of(Entry.parse(content, str(path / ENTRY_FILE)), content))
     rows.sort(key=lambda row: (row.name, row.version))
@@ -112,15 +112,15 @@ def parse_index(content: bytes, source: str) -> list[Row]:
         raise DataError(msg) from None
 
 
-def folders_of(zoo: Path, named: Callable[[str], object]) -> Iterator[tuple[str, str, Path]]:
-    """Name, version and folder of the versions in a zoo folder, of the names that ``named`` accepts.
+def version_folders(zoo: Path, accept: Callable[[str], object]) -> Iterator[tuple[str, str, Path]]:
+    """Yield name, version and folder of each version in a zoo folder whose name ``accept`` approves.
 
     Only ``<name>/<version>/`` counts; half-written versions have names that begin with a dot.
     """
     if not zoo.is_dir():
         return
     with os.scandir(zoo) as names:
-        accepted = [n for n in names if _NAME.fullmatch(n.name) and n.is_dir() and named(n.name)]
+        accepted = [n for n in names if _NAME.fullmatch(n.name) and n.is_dir() and accept(n.name)]
     for name in accepted:
         with os.scandir(name.path) as versions:
             for version in versions:
@@ -129,7 +129,7 @@ def folders_of(zoo: Path, named: Callable[[str], object]) -> Iterator[tuple[str,
 
 
 def _row(values: Any) -> Row:
-    """A row from outside: its name and version become parts of paths, so they are checked."""
+    """Check a row that may come from someone else's zoo: its name and version become parts of paths."""
     row = Row(**values)
     if not (_NAME.fullmatch(row.name) and _VERSION.fullmatch(row.version)):
         msg = f"'{row.name}' at version '{row.version}' is no entry"

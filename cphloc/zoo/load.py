@@ -1,4 +1,4 @@
-"""From an entry to a model that predicts. Weights and recipe are hashed at every load; nothing is ever unpickled."""
+"""Load an entry as a model that predicts. Recipe and weights are hashed at every load; nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cphloc.zoo.entries import Listing
 from cphloc.zoo.entry import File
 from cphloc.zoo.names import RECIPE_FILE, sha256_of
 from cphloc.zoo.resolve import resolve_entry
-from cphloc.zoo.weights import model_of, read_weights
+from cphloc.zoo.weights import build_with_weights, read_weights
 
 if TYPE_CHECKING:
     from cphloc.inference.ensemble import Ensemble
@@ -75,19 +75,19 @@ def open_listing(
     verify: bool = True,
     backend: BackendName = "torch",
 ) -> Localizer:
-    """The model of a listed version; see `load`."""
+    """Load the model of a listed version; arguments and errors as for `load`."""
     entry = listing.entry
     content = _content(listing.path(RECIPE_FILE), entry.files[RECIPE_FILE], f"{listing}: {RECIPE_FILE}", verify)
     recipe = recipes.load(yamlio.read(content, f"{listing}/{RECIPE_FILE}").plain)
     weights = _content(listing.weights_path(), entry.weights, f"{listing}: weights", verify)
-    model = model_of(recipe, read_weights(weights, f"{listing}: weights"), str(listing))
+    model = build_with_weights(recipe, read_weights(weights, f"{listing}: weights"), str(listing))
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return Localizer(model, recipe, entry, backend).to(device).eval()
 
 
 def _content(path: Path, expected: File, what: str, verify: bool) -> bytes:
-    """Content of a file, hashed in memory: what was checked is what is used."""
+    """Read a file and check its hash in memory, so that the bytes checked are the bytes used."""
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -10,16 +10,21 @@ from cphloc.config import yamlio
 from cphloc.errors import DataError, InputError
 from cphloc.paths import atomic
 from cphloc.zoo.entries import Listing, find_entry
-from cphloc.zoo.versions import wanted
+from cphloc.zoo.versions import parse_spec
 
 LOCK_FILE = "cphloc.lock"
 
 
 def lock(specs: Sequence[str], path: str | Path = LOCK_FILE, zoos: Sequence[str] | None = None) -> dict[str, Any]:
-    """Pin the newest version within each of ``specs``; what the file pinned before under other names stays.
+    """Pin the newest version within each of ``specs``; pins of other names are kept.
+
+    Args:
+        specs: entries with version ranges, ``name@^1``.
+        path: the lock file; written unless ``specs`` is empty.
+        zoos: folders and URLs instead of `cphloc.paths.zoos`.
 
     Returns:
-        what the file now pins, by name: ``version``, ``entry_sha256``, ``weights_sha256``.
+        the pins of the file by name: ``version``, ``entry_sha256``, ``weights_sha256``.
 
     Raises:
         NotFoundError: no such entry or version.
@@ -43,7 +48,7 @@ def lock(specs: Sequence[str], path: str | Path = LOCK_FILE, zoos: Sequence[str]
 
 
 def find_locked(spec: str | Path, path: str | Path = LOCK_FILE) -> Listing:
-    """`find_entry`, but the pinned version where the working folder's lock file names the entry.
+    """Find an entry as `find_entry` does, but at the pinned version where the lock file names it.
 
     Raises:
         InputError: another version is asked for than the one pinned.
@@ -53,7 +58,7 @@ def find_locked(spec: str | Path, path: str | Path = LOCK_FILE) -> Listing:
     name = str(spec).partition("@")[0]
     if isinstance(spec, Path) or name not in pinned:
         return find_entry(spec)
-    pin, asked = pinned[name], wanted(str(spec))
+    pin, asked = pinned[name], parse_spec(str(spec))
     if not asked.newest([pin["version"]]):
         msg = f"{path} pins {name}@{pin['version']} but '{asked.asked}' is asked for; run 'cphloc lock {spec}'"
         raise InputError(msg)

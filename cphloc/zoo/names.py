@@ -1,4 +1,4 @@
-"""What an entry and its files are called, known without pydantic, so that a zoo lists at once."""
+"""Names of entries and of their files; kept apart from the pydantic models so that listing a zoo stays fast."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ NAME_PATTERN = r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?"
 
 
 def sha256_of(content: bytes) -> str:
-    """Hash as hexadecimal text."""
+    """Return the SHA-256 of ``content`` as hexadecimal text."""
     return hashlib.sha256(content).hexdigest()

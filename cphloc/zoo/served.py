@@ -1,4 +1,4 @@
-"""An entry behind ``mlflow models serve``. MLflow names this module in ``MLmodel`` and loads through it: no pickle.
+"""Serve an entry with ``mlflow models serve``. MLflow loads entries through this module instead of a pickle.
 
 A request holds one row an image: ``image`` is the file in base64 and ``name`` its file name, whose suffix says the
 format; a model of several channels takes one column per channel instead, each in base64, and the same ``name``.
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class Served:
-    """A model that answers rows of a request.
+    """A loaded entry with the interface that MLflow expects of a model.
 
     Args:
         localizer: the loaded entry.
@@ -44,7 +44,11 @@ class Served:
         self.localizer = localizer
 
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
-        """Answer every row of a pandas data frame, or of a list of mappings.
+        """Predict every row of a request.
+
+        Args:
+            model_input: a pandas data frame or a list of mappings; columns as the module describes.
+            params: ignored.
 
         Raises:
             InputError: a row lacks its image or its name, or is not base64.
@@ -60,19 +64,19 @@ class Served:
             files = {column: _written(row, column, Path(folder)) for column in columns}
             source = files["image"] if columns == ["image"] else files
             result = self.localizer.predict(source, spacing_mm=list(spacing) if isinstance(spacing, Sequence) else None)
-        return answer(result)
+        return to_response(result)
 
 
-def answer(result: Localization) -> dict[str, Any]:
-    """A result as plain data, ready for JSON."""
-    said = {key: value for key, value in result.summary().items() if key not in ("source", "case")}
+def to_response(result: Localization) -> dict[str, Any]:
+    """Convert a result to plain data for JSON."""
+    response = {key: value for key, value in result.summary().items() if key not in ("source", "case")}
     if result.masks is not None:
-        said["mask"] = {"shape": list(result.masks.shape), "runs": run_lengths(result.masks)}
-    return said
+        response["mask"] = {"shape": list(result.masks.shape), "runs": run_lengths(result.masks)}
+    return response
 
 
 def run_lengths(mask: np.ndarray) -> list[list[int]]:
-    """``[[class, count], ...]`` along the flattened mask, last axis fastest.
+    """Encode a mask as ``[[class, count], ...]`` along its flattened voxels, last axis fastest.
 
     >>> run_lengths(np.array([[0, 0], [1, 0]]))
     [[0, 2], [1, 1], [0, 1]]
@@ -84,7 +88,7 @@ def run_lengths(mask: np.ndarray) -> list[list[int]]:
 
 
 def _written(row: Mapping[str, Any], column: str, folder: Path) -> Path:
-    """The image of a column, as a file whose suffixes are those of ``name``."""
+    """Decode the image of a column into a file with the suffixes of ``name``."""
     name, text = row.get("name"), row.get(column)
     if not isinstance(name, str) or not isinstance(text, str):
         msg = f"a row needs '{column}', a file in base64, and 'name', its file name; got {sorted(map(str, row))}"
@@ -99,7 +103,7 @@ def _written(row: Mapping[str, Any], column: str, folder: Path) -> Path:
 
 
 def _load_pyfunc(data_path: str) -> Served:
-    """The name under which MLflow looks for a loader."""
+    """Load the entry in a folder; MLflow calls this function by its name."""
     from cphloc.zoo.load import load
 
     return Served(load(Path(data_path)))

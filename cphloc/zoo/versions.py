@@ -1,4 +1,4 @@
-"""Which version someone means: ``name``, ``name@1.2.0``, ``name@1``, ``name@^1.2``, ``name@~1.2``, ``name@>=1,<2``."""
+"""Parse an entry's name with a range of versions: ``name@1.2.0``, ``name@1``, ``name@^1.2``, ``name@>=1,<2``."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from cphloc.errors import InputError
 from cphloc.zoo.names import NAME_PATTERN
 
 
-class Wanted(NamedTuple):
-    """An entry's name and the range of its versions that will do; ``asked`` is the range as it was written."""
+class VersionSpec(NamedTuple):
+    """An entry's name and a range of versions; ``asked`` is the range as it was written."""
 
     name: str
     versions: SpecifierSet
     asked: str
 
     def newest(self, candidates: Iterable[str]) -> list[str]:
-        """The candidates within the range, newest first by real version order; pre-releases only where nothing else is.
+        """Return the candidates within the range, newest first; pre-releases only where there is nothing else.
 
-        >>> wanted("unet3d-ct@^1").newest(["1.9.0", "1.10.0", "2.0.0", "1.11.0rc1"])
+        >>> parse_spec("unet3d-ct@^1").newest(["1.9.0", "1.10.0", "2.0.0", "1.11.0rc1"])
         ['1.10.0', '1.9.0']
         """
         return sorted(self.versions.filter(candidates), key=Version, reverse=True)
 
 
-def wanted(spec: str) -> Wanted:
+def parse_spec(spec: str) -> VersionSpec:
     """Parse ``name`` or ``name@range``.
 
     ``1.2.0`` is that version; ``1`` and ``1.2`` are any version that begins so; ``^1.2`` is compatible by semantic
@@ -39,7 +39,7 @@ def wanted(spec: str) -> Wanted:
     Raises:
         InputError: the name or the range cannot be read.
 
-    >>> str(wanted("unet3d-ct@^0.2").versions)
+    >>> str(parse_spec("unet3d-ct@^0.2").versions)
     '<0.3,>=0.2'
     """
     name, _, asked = spec.partition("@")
@@ -47,7 +47,7 @@ def wanted(spec: str) -> Wanted:
         msg = f"'{spec}' is not an entry: names are small letters, digits, '-', '_' and '.', then perhaps '@1.2.0'"
         raise InputError(msg)
     try:
-        return Wanted(name, _range(asked.strip()), asked.strip())
+        return VersionSpec(name, _range(asked.strip()), asked.strip())
     except (InvalidVersion, InvalidSpecifier):
         msg = f"'{asked}' in '{spec}' is not a range of versions; write 1.2.0, 1.2, ^1, ~1.2 or >=1,<2"
         raise InputError(msg) from None

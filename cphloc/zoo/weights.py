@@ -1,4 +1,4 @@
-"""Weights of entries: read, put into a model, stored in half precision."""
+"""Read the weights of entries, build models with them, and convert them to half precision."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ from cphloc.recipe.recipe import Recipe
 
 
 def read_weights(content: bytes, source: str) -> dict[str, Tensor]:
-    """Tensors of a safetensors file.
+    """Read the tensors of a safetensors file.
+
+    Args:
+        content: the file's bytes.
+        source: its name, for messages.
 
     Raises:
         DataError: it is not one.
@@ -30,14 +34,14 @@ def read_weights(content: bytes, source: str) -> dict[str, Tensor]:
         raise DataError(msg) from None
 
 
-def halved(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights in half precision; a tensor with values beyond its range stays as it is."""
+def half_precision(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Convert weights to half precision; a tensor with values beyond its range is kept as it is."""
     small = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
     return {name: value if torch.isfinite(value).all() else weights[name] for name, value in small.items()}
 
 
-def model_of(recipe: Recipe, weights: Mapping[str, Tensor], source: str) -> Model:
-    """A recipe's model with these weights, as float32; its own initialization is skipped.
+def build_with_weights(recipe: Recipe, weights: Mapping[str, Tensor], source: str) -> Model:
+    """Build a recipe's model with the given weights as float32, skipping its random initialization.
 
     Raises:
         DataError: the weights are not those of the recipe's model.
@@ -54,7 +58,7 @@ def model_of(recipe: Recipe, weights: Mapping[str, Tensor], source: str) -> Mode
 
 
 class _WithoutInitialization(TorchFunctionMode):
-    """Leave parameters as they are allocated: drawing random weights is most of a build's time, and they get replaced.
+    """Skip random initialization: drawing weights takes most of the time of a build, and they are replaced.
 
     Unlike building on the meta device this leaves buffers and constants, which no weights file replaces, correct.
     """

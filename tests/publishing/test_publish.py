@@ -16,7 +16,7 @@ from cphloc.training import checkpoint
 from cphloc.zoo.entries import find_entry, list_entries
 from cphloc.zoo.entry import Entry
 from cphloc.zoo.load import load
-from cphloc.zoo.weights import halved
+from cphloc.zoo.weights import half_precision
 
 
 @pytest.fixture
@@ -54,13 +54,13 @@ def test_the_weights_are_half_precision_and_within_its_rounding(train_run, zoo):
 
 
 def test_half_precision_that_changes_the_sample_is_not_used(train_run, zoo, monkeypatch):
-    monkeypatch.setattr(freeze, "halved", lambda weights: {name: -value for name, value in weights.items()})
+    monkeypatch.setattr(freeze, "half_precision", lambda weights: {name: -value for name, value in weights.items()})
     assert put(train_run(), zoo).weights.precision == "float32"
 
 
 def test_values_beyond_half_precision_stay_whole():
     weights = {"large": torch.tensor([1e6]), "small": torch.tensor([0.5]), "count": torch.tensor([3])}
-    small = halved(weights)
+    small = half_precision(weights)
     assert [small[name].dtype for name in weights] == [torch.float32, torch.float16, torch.int64]
 
 

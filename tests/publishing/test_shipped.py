@@ -11,7 +11,7 @@ from cphloc.publishing.publish import ALL_BYTES, EACH_BYTES
 from cphloc.publishing.verify import verify
 from cphloc.zoo.audit import audit
 from cphloc.zoo.entries import list_entries
-from cphloc.zoo.index import folders_of, read_index
+from cphloc.zoo.index import read_index, version_folders
 from cphloc.zoo.names import sha256_of
 
 ZOO = paths.shipped("zoo")
@@ -43,6 +43,6 @@ def test_the_weights_that_ship_are_small():
 
 def test_the_index_knows_every_version():
     known = {(row.name, row.version): row.sha256 for row in read_index(ZOO / "zoo.json")}
-    there = {(name, version): folder for name, version, folder in folders_of(ZOO, lambda name: True)}
+    there = {(name, version): folder for name, version, folder in version_folders(ZOO, lambda name: True)}
     assert known == {key: sha256_of((folder / "entry.yaml").read_bytes()) for key, folder in there.items()}
     assert json.loads((ZOO / "zoo.json").read_text())["format"] == 1

@@ -13,9 +13,9 @@ from cphloc.config import yamlio
 from cphloc.errors import DataError, NotFoundError, RecipeError
 from cphloc.modeling.build import build_model
 from cphloc.training import checkpoint
-from cphloc.zoo.entry import Entry, file_of
+from cphloc.zoo.entry import Entry, File
 from cphloc.zoo.index import index_zoo
-from cphloc.zoo.load import load, model_of
+from cphloc.zoo.load import build_with_weights, load
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +47,7 @@ def test_skipping_initialization_changes_nothing_that_is_not_replaced(train_run)
     weights = checkpoint.load(run.folder / checkpoint.BEST)[0]
     ordinary = build_model(run.recipe)
     ordinary.load_state_dict(weights)
-    quick = model_of(run.recipe, weights, "here")
+    quick = build_with_weights(run.recipe, weights, "here")
     assert {n for n, _ in quick.named_buffers()} == {n for n, _ in ordinary.named_buffers()}
     for (name, value), (_, expected) in zip(quick.named_buffers(), ordinary.named_buffers(), strict=True):
         assert torch.equal(value, expected), name
@@ -74,8 +74,8 @@ def test_a_missing_weights_file_is_named(published):
 def republish(folder, **changes):
     """Pin whatever the folder's files hold now, as a careless publisher would."""
     entry = Entry.read(folder / "entry.yaml")
-    weights = entry.weights.model_copy(update=dict(file_of(folder / "model.safetensors")))
-    files = {**entry.files, "recipe.yaml": file_of(folder / "recipe.yaml")}
+    weights = entry.weights.model_copy(update=dict(File.of(folder / "model.safetensors")))
+    files = {**entry.files, "recipe.yaml": File.of(folder / "recipe.yaml")}
     entry = entry.model_copy(update={"weights": weights, "files": files, **changes})
     (folder / "entry.yaml").write_text(entry.to_yaml())
     (folder.parent.parent / "zoo.json").unlink()

@@ -73,12 +73,8 @@ class Pipeline:
         self.seed = seed
 
     @classmethod
-    def from_recipe(cls, recipe: Recipe, dataset: Dataset | None = None) -> Pipeline:
-        """Make the pipeline of a recipe.
-
-        Args:
-            recipe: the recipe.
-            dataset: its data set, where that is open already.
+    def from_recipe(cls, recipe: Recipe) -> Pipeline:
+        """The pipeline of a recipe.
 
         Raises:
             NotFoundError: the data are not there.
@@ -91,7 +87,7 @@ class Pipeline:
         schemes = data.intensity if isinstance(data.intensity, list) else [data.intensity]
         intensity = [_plain(scheme) for scheme in schemes]
         return cls(
-            dataset or open_dataset(data, recipe.dims),
+            open_dataset(data, recipe.dims),
             data.patch,
             data.spacing_mm,
             intensity if isinstance(data.intensity, list) else intensity[0],
@@ -117,25 +113,13 @@ class Pipeline:
         """What happens to every image before the model sees it."""
         return Preprocess(self.dataset.dims, self.spacing_mm, self.intensity, self.fit)
 
-    def listed(self, split: Split) -> list[Case]:
-        """Return the cases of a split; no file is read.
-
-        Raises:
-            DataError: there is none.
-        """
-        cases = self.dataset.cases(split)
-        if not cases:
-            msg = f"the data set has no case in '{split}'; put some into its table of cases, or check data.root"
-            raise DataError(msg)
-        return cases
-
     def cases(self, split: Split) -> PreparedCases:
-        """Check and prepare all cases of a split.
+        """All cases of a split, checked and prepared.
 
         Raises:
-            DataError: there is no case, or unusable ones, one line each, unless they are to be skipped.
+            DataError: unusable cases, one line each, unless they are to be skipped.
         """
-        return prepare(self.listed(split), self.preprocess, len(self.dataset.classes), self.skip_bad)
+        return prepare(self.dataset.cases(split), self.preprocess, len(self.dataset.classes), self.skip_bad)
 
     def fingerprint(self, split: Split) -> str:
         """Hash of the ids and contents of a split's cases."""
