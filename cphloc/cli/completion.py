@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 from cphloc.cli.result import Answer
 from cphloc.recipe.merge import shipped_recipes
-from cphloc.registry import catalogue, kinds
+from cphloc.registry import catalogue
+from cphloc.registry.kinds import ALL, plural
 
 _BASH = """\
 _cphloc() {{
@@ -42,8 +43,8 @@ def run(options: argparse.Namespace) -> Answer:
 
 def _words(commands: Mapping[str, argparse.ArgumentParser]) -> dict[str, list[str]]:
     """Options and names that may follow each command."""
-    names = [name for kind in kinds.KINDS for name in catalogue.cards(kind)]
-    groups = [kinds.plural(kind) for kind in (*kinds.KINDS, *kinds.TABLES)]
+    names = [*ALL, *dict.fromkeys(name for kind in ALL for name in catalogue.cards(kind))]
+    groups = [plural(kind) for kind in ALL]
     words = {}
     for command, below in commands.items():
         own = [option for option in below._option_string_actions if option.startswith("--")]

@@ -10,12 +10,15 @@ from cphloc.cli.result import Answer, table
 from cphloc.config import yamlio
 from cphloc.errors import NotFoundError, did_you_mean
 from cphloc.recipe.merge import shipped_recipes
-from cphloc.registry import catalogue, kinds
-from cphloc.registry.kinds import plural
+from cphloc.registry import catalogue
+from cphloc.registry.kinds import ALL, KINDS, TABLES, plural, singular
 from cphloc.registry.timm_names import timm_names
 
-_ALWAYS = (*map(plural, kinds.KINDS), "recipes", "zoo")
-_ON_REQUEST = (*map(plural, kinds.TABLES), "timm")
+_ALWAYS = (*map(plural, KINDS), "recipes", "zoo")
+"""Groups that ``cphloc list`` shows by itself."""
+
+_ON_REQUEST = (*map(plural, TABLES), "timm")
+"""Groups that are shown when they are named."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,11 +63,12 @@ def _matches(name: str, pattern: str) -> bool:
 
 
 def _group(word: str) -> str:
-    """A group as people write it: in the singular, or in the plural."""
-    return plural(word) if word in (*kinds.KINDS, *kinds.TABLES) else "recipes" if word == "recipe" else word
+    """Name of the group that a word names in the singular or plural; the word itself where it names none."""
+    return plural(word) if word in ALL else "recipes" if word == "recipe" else word
 
 
 def _members(group: str) -> Iterator[tuple[str, str]]:
+    """Name and one-line summary of every member of a group."""
     if group == "zoo":
         from cphloc.zoo.entries import list_entries
 
@@ -76,5 +80,4 @@ def _members(group: str) -> Iterator[tuple[str, str]]:
     elif group == "timm":
         yield from ((name, "") for name in timm_names())
     else:
-        kind = next(k for k in (*kinds.KINDS, *kinds.TABLES) if plural(k) == group)
-        yield from catalogue.summaries(kind).items()
+        yield from catalogue.summaries(singular(group)).items()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import inspect
+import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -12,26 +15,54 @@ from cphloc.config.signature import Argument
 from cphloc.errors import NotFoundError
 from cphloc.registry import catalogue
 from cphloc.registry.card import Card
-from cphloc.registry.kinds import ALL
+from cphloc.registry.kinds import ALL, Kind, plural, singular
 
 if TYPE_CHECKING:
     from cphloc.zoo.entry import Entry
 
 
+_EXAMPLE = "docs/plugin-example"
+
+
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("name", help="a component such as unet or head/unet, or an entry such as unet3d-ct@1.0.0")
+    what = "a component such as unet or head/unet, a metric, a kind such as neck, or an entry such as unet3d-ct@1.0.0"
+    parser.add_argument("name", help=what)
 
 
 def run(options: argparse.Namespace) -> Answer:
-    """Show the component, or the components of several kinds, that have this name; else the entry."""
+    """Show the contract of a kind, the members of any kind that have this name, or else the entry."""
     kind, _, name = options.name.rpartition("/")
-    kinds = [kind] if kind in ALL else list(ALL)
-    found = [catalogue.card(k, name) for k in kinds if name in catalogue.cards(k) or k == kind]
+    if singular(options.name) in ALL:
+        return _kind(ALL[singular(options.name)])
+    searched = [singular(kind)] if singular(kind) in ALL else ALL
+    found = [catalogue.card(k, name) for k in searched if name in catalogue.cards(k) or singular(kind) == k]
     if not found:
         return _entry(options.name)
     facts = [_facts(card, catalogue.arguments(card)) for card in found]
     return Answer("\n\n".join(map(_text, facts)), facts if len(facts) > 1 else facts[0])
+
+
+def _kind(kind: Kind) -> Answer:
+    """Show what the cards and classes of a kind must look like, and the members that there are."""
+    file = f"{kind.name}.yaml, one entry each" if kind.table else f"{kind.name}/NAME.yaml"
+    keys = ["summary", *(key.rstrip("_") for key in kind.needs), *kind.words]
+    words = [(key, " or ".join(words)) for key, words in kind.words.items()]
+    contract = inspect.cleandoc(kind.contract)
+    names = list(catalogue.cards(kind.name))
+    lines = [
+        f"{kind.name}: {kind.summary}",
+        "",
+        table([("card", file), ("keys", ", ".join(dict.fromkeys(keys))), *words]),
+        "",
+        f"class{f' (inherits {kind.base.replace(chr(58), chr(46))})' if kind.base else ''}",
+        textwrap.indent(contract, "  "),
+        "",
+        f"an example of each kind, to copy into a package of your own: {_EXAMPLE}",
+        f"{plural(kind.name)}: {', '.join(names)}",
+    ]
+    facts = dataclasses.asdict(kind) | {"contract": contract, "members": names}
+    return Answer("\n".join(lines), facts)
 
 
 def _entry(name: str) -> Answer:
@@ -84,11 +115,17 @@ def _argument(argument: Argument) -> dict[str, Any]:
 
 
 def _text(facts: dict[str, Any]) -> str:
+    """Facts about a component as text; dims and arguments only where a recipe may name it."""
     about = {k: v for k, v in facts.items() if k not in ("kind", "name", "summary", "arguments")}
+    in_recipes = ALL[facts["kind"]].block
+    dims = " and ".join(f"{d}-D" for d in about.pop("dims"))
     lines = [f"{facts['kind']} {facts['name']}: {facts['summary']}", ""]
-    lines.append(table(_rows(about | {"dims": " and ".join(f"{d}-D" for d in about["dims"])})))
-    rows = [(a["name"], a["type"], _default(a), a["meaning"]) for a in facts["arguments"]]
-    lines += ["", "arguments", table(("  " + row[0], *row[1:]) for row in rows)] if rows else ["", "no arguments"]
+    lines.append(table(_rows(about | ({"dims": dims} if in_recipes else {}))))
+    rows = [("  " + a["name"], a["type"], _default(a), a["meaning"]) for a in facts["arguments"]]
+    if rows:
+        lines += ["", "arguments", table(rows)]
+    elif in_recipes:
+        lines += ["", "no arguments"]
     return "\n".join(lines)
 
 

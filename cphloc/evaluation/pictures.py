@@ -10,7 +10,7 @@ import numpy as np
 
 from cphloc.data.io.overlay import Box, overlay
 from cphloc.evaluation.scores import CasePrediction
-from cphloc.metrics.direction import lower_is_better
+from cphloc.registry.metrics import lower_is_better
 from cphloc.structures.annotation import Annotation
 from cphloc.structures.volume import Volume
 

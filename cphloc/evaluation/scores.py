@@ -21,6 +21,7 @@ from cphloc.metrics.evaluation import (
     segmentation_scores,
 )
 from cphloc.metrics.summary import CaseScores, summarize
+from cphloc.registry.metrics import is_physical
 from cphloc.structures.annotation import Annotation
 from cphloc.structures.geometry import Geometry
 
@@ -70,7 +71,7 @@ def score_case(
     facts = {}
     if found.mask is not None and known.mask is not None:
         measured = segmentation_scores(found.mask, known.mask, geometry.spacing_mm, classes)
-        scores |= {name: v for name, v in measured.items() if geometry.unit == "mm" or not _is_physical(name)}
+        scores |= {name: v for name, v in measured.items() if geometry.unit == "mm" or not is_physical(name)}
     if found.attention is not None and known.region is not None and known.region.any():
         spacing_mm = geometry.spacing_mm if geometry.unit == "mm" else None
         scores |= attention_scores(found.attention, known.region, spacing_mm, known.boxes)
@@ -166,11 +167,6 @@ def summary(intervals: Mapping[str, Interval]) -> dict[str, dict[str, Any]]:
         metric, _, class_name = name.partition("/")
         (per_class.setdefault(class_name, {}) if class_name else metrics)[metric] = dict(found._asdict())
     return {"metrics": metrics, "per_class": per_class}
-
-
-def _is_physical(metric: str) -> bool:
-    """Whether a metric is in millimetres, so that an image without physical size has none."""
-    return metric.partition("/")[0] in ("hd95_mm", "asd_mm", "nsd", "volume_error_ml")
 
 
 def _of_some(statistic: Statistic, cases: list[int]) -> Statistic:

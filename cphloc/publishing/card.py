@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from cphloc.metrics.direction import DESCRIPTIVE, lower_is_better
-from cphloc.publishing.glossary import explained
+from cphloc.registry.metrics import has_direction, lower_is_better, meanings
 from cphloc.zoo.entry import Calibration, Entry, Metric
 
 CASES_FILE = "cases.csv"
@@ -60,7 +59,7 @@ def stated(metric: Metric) -> str:
 def beats(entry: Entry, name: str) -> bool | None:
     """Whether a metric is better than the baseline's with intervals apart; ``None`` where that cannot be said."""
     ours, other = entry.evaluation.metrics[name], entry.baseline.metrics.get(name)
-    if name in DESCRIPTIVE or other is None or not (ours.n and other.n):
+    if not has_direction(name) or other is None or not (ours.n and other.n):
         return None
     return ours.high < other.low if lower_is_better(name) else ours.low > other.high
 
@@ -102,7 +101,7 @@ def _results(entry: Entry) -> str:
         parts.append(_calibration(entry.calibration))
     if CASES_FILE in entry.files:
         parts.append(f"Every case by itself: [{CASES_FILE}]({CASES_FILE}).")
-    parts.append(_bullets(f"{name}: {meaning}" for name, meaning in explained(evaluation.metrics).items()))
+    parts.append(_bullets(f"{name}: {meaning}" for name, meaning in meanings(evaluation.metrics).items()))
     return "\n\n".join(part for part in parts if part)
 
 

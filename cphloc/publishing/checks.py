@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cphloc.metrics.direction import lower_is_better
+from cphloc.registry.metrics import lower_is_better
 from cphloc.zoo.entry import Entry, File, Metric, as_undefined, is_undefined
 
 if TYPE_CHECKING:

@@ -10,10 +10,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 from cphloc.inference.batch_report import stylesheet
-from cphloc.metrics.direction import lower_is_better
 from cphloc.paths import atomic
 from cphloc.publishing.card import beats, card, pictures, stated, verdict
-from cphloc.publishing.glossary import explained
+from cphloc.registry.metrics import lower_is_better, meanings
 from cphloc.zoo.entries import Listing, list_entries
 
 PAGE_FILE = "index.html"
@@ -103,8 +102,8 @@ def _choice(name: str, values: Iterable[str]) -> str:
 def _heads(metrics: Iterable[str]) -> Iterator[tuple[str, str, bool, bool]]:
     """Titles of the columns with their meaning, whether they are numbers, and whether a large one is best."""
     yield from ((title, "", False, False) for title in ("entry", "task", "dims", "modality", "data", "licence"))
-    meanings = explained(metrics)
-    yield from ((name, meanings.get(name, ""), True, not lower_is_better(name)) for name in metrics)
+    explained = meanings(metrics)
+    yield from ((name, explained.get(name, ""), True, not lower_is_better(name)) for name in metrics)
     yield from ((title, "", True, False) for title in ("parameters", "MB", "ms a case"))
 
 

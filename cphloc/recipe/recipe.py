@@ -18,12 +18,13 @@ from cphloc.config.argument_types import NonNegativeInt, PositiveFloat, Positive
 from cphloc.config.nodes import Node, Position, from_plain
 from cphloc.config.problems import problems_of
 from cphloc.errors import Problem, RecipeError
-from cphloc.metrics.direction import headline
 from cphloc.recipe.blocks import block_problems, expand_names, fill
 from cphloc.recipe.checks import cross_problems
 from cphloc.recipe.merge import assemble
 from cphloc.registry import catalogue
 from cphloc.registry.card import Card
+from cphloc.registry.kinds import Task
+from cphloc.registry.metrics import headline
 
 FORMAT = 1
 """Version of the recipe language that this cphloc reads and writes."""
@@ -31,8 +32,6 @@ FORMAT = 1
 Dims = Literal[2, 3]
 _NAMES_SIDES = ("laterality", "sides")
 """Arguments of data sets by which their classes name a side of the body."""
-
-Task = Literal["segmentation", "detection", "attention", "classification", "localization"]
 
 
 class _Strict(BaseModel):

@@ -14,7 +14,7 @@ from cphloc.recipe.blocks import arguments_model
 from cphloc.recipe.recipe import Recipe
 from cphloc.registry import catalogue
 from cphloc.registry.card import Card
-from cphloc.registry.kinds import KINDS, TABLES
+from cphloc.registry.kinds import ALL
 from cphloc.registry.timm_names import timm_names
 
 Schema = dict[str, Any]
@@ -34,7 +34,7 @@ def recipe_schema() -> Schema:
     made = Recipe.model_json_schema(by_alias=True)
     definitions = {name: _opened(d) for name, d in made.pop("$defs").items() if name not in ("Block", "Data")}
     common = Recipe.model_fields["data"].annotation.model_json_schema()["properties"]
-    definitions |= {kind: _kind(kind, common if kind == "dataset" else {}) for kind in (*KINDS, *TABLES)}
+    definitions |= {kind: _kind(kind, common if kind == "dataset" else {}) for kind in ALL if ALL[kind].block}
     definitions["ModelBlocks"]["properties"] |= {
         "backbone": _ref("backbone"),
         "neck": {"anyOf": [_ref("neck"), {"type": "null"}]},

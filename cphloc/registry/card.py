@@ -49,6 +49,10 @@ class Card(BaseModel):
         loss: what the loss of a head must take.
         channels: image channels of a data set, in order.
         modality: DICOM's name of a data set's modality; as many as channels where they differ by channel.
+        direction: of a metric, which way is better: ``higher``, ``lower`` or ``none``.
+        unit: of a metric; none for shares and counts.
+        headline: tasks that are judged by this metric first.
+        physical: whether a metric needs images whose voxel size in mm is known.
         object_size: of a data set, for advice on strides and receptive fields.
         requires: an extra of cphloc that must be installed.
         not_exported: why its tensor part cannot be exported to ONNX, where that is so.
@@ -85,6 +89,10 @@ class Card(BaseModel):
     laterality: bool = False
     object_size: ObjectSize | None = None
     splits: list[str] | dict[str, int] | None = None
+    direction: Line | None = None
+    unit: Line | None = None
+    headline: Words = []
+    physical: bool = False
 
 
 def card_from(node: Node, kind: str, name: str, path: str) -> Card:

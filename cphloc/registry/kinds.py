@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 from cphloc.structures.rung import RUNGS
 
 Words = tuple[str, ...]
+
+Task = Literal["segmentation", "detection", "attention", "classification", "localization"]
+"""What a model may be for."""
 
 LOSS_INPUTS: Words = ("mask", "scores", "boxes", "attention")
 """What losses compare with their targets: class scores per voxel, class scores per box, boxes, attention maps."""
@@ -18,28 +22,39 @@ MODALITIES: Words = (
 )
 """Modalities of data sets: the defined terms of DICOM (0008,0060), microscopy of any sort, or any modality."""
 
+_MODULE = "torch.nn:Module"
+_PYRAMID: Words = ("pyramid",)
+
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of thing that a recipe can name.
+    """A kind of thing that can be added by a card, and the contract between it and cphloc.
 
     Args:
         name: in the singular, as it stands on cards and in messages.
         summary: what a member of it does, one line.
-        table: whether all cards of a folder stand in one file, ``<folder>/<name>.yaml``; else each has its own file,
-            ``<folder>/<name>/<member>.yaml``.
+        contract: what the constructor receives and what the object must offer, for ``cphloc show KIND``.
+        base: the class that it must inherit from, as ``module:Class``; empty where any class will do.
+        wired: arguments that the constructor must take, which the build gives and no recipe states.
+        members: attributes and methods that every class or object of the kind must have.
+        table: whether all cards of a folder stand in one file, ``<folder>/<kind>.yaml``; else each has its own file,
+            ``<folder>/<kind>/<name>.yaml``.
+        block: whether recipes hold blocks of this kind.
         needs: keys that every card of it must have.
         words: for card keys with a closed vocabulary, the words that may stand there; no other card may have them.
     """
 
     name: str
     summary: str
+    contract: str
+    base: str = ""
+    wired: Words = ()
+    members: Words = ()
     table: bool = False
+    block: bool = True
     needs: Words = ()
     words: Mapping[str, Words] = field(default_factory=dict)
 
-
-_PYRAMID: Words = ("pyramid",)
 
 ALL: Mapping[str, Kind] = {
     kind.name: kind
@@ -47,18 +62,43 @@ ALL: Mapping[str, Kind] = {
         Kind(
             "backbone",
             "turns an image into a pyramid of feature maps",
+            """
+            __init__(in_channels: int, dims: int, ...): channels of the image, and 2 or 3 axes.
+            levels: tuple of cphloc.structures.levels.Level(channels, stride), one a feature map, fine to coarse.
+            forward(image (N, C, *S)) -> tuple of feature maps (N, channels, *S / stride), one a level.""",
+            base=_MODULE,
+            wired=("in_channels", "dims"),
+            members=("levels", "forward"),
             needs=("import_",),
             words={"takes": ("image",), "gives": _PYRAMID},
         ),
         Kind(
             "neck",
             "turns a pyramid into a pyramid, mixing its levels",
+            """
+            __init__(levels, ...): the levels of the backbone, Level(channels, stride), fine to coarse.
+            levels: those that it gives, in the same form; a head receives them.
+            forward(pyramid: tuple of feature maps) -> tuple of feature maps, one a level.""",
+            base=_MODULE,
+            wired=("levels",),
+            members=("levels", "forward"),
             needs=("import_",),
             words={"takes": _PYRAMID, "gives": _PYRAMID},
         ),
         Kind(
             "head",
             "turns a pyramid into predictions, and knows its loss",
+            """
+            __init__(levels, ...): the levels of the neck, or of the backbone where there is no neck. An argument whose
+                name ends in 'loss' and whose type is nn.Module receives the loss that the recipe names.
+            classes: mapping of class number, from 1, to name.
+            forward(pyramid) -> outputs: tensors, or a dataclass or dict of tensors.
+            loss(outputs, targets) -> {name: scalar tensor}; targets are cphloc.ops.targets.Targets. A case that lacks
+                the head's rung adds exactly zero.
+            decode(outputs) -> predictions, as cphloc.ops.targets describes them.""",
+            base=_MODULE,
+            wired=("levels",),
+            members=("forward", "loss", "decode"),
             needs=("import_", "rung"),
             words={
                 "takes": _PYRAMID,
@@ -70,6 +110,12 @@ ALL: Mapping[str, Kind] = {
         Kind(
             "loss",
             "measures how far outputs are from targets",
+            """
+            __init__(...): the recipe's arguments alone.
+            forward(outputs, target, ...) -> tensor; the card's 'takes' says what it compares (mask, scores, boxes or
+                attention), and 'gives' whether it answers with a scalar or one loss per case, element or box.""",
+            base=_MODULE,
+            members=("forward",),
             needs=("import_", "takes"),
             words={
                 "takes": LOSS_INPUTS,
@@ -79,14 +125,81 @@ ALL: Mapping[str, Kind] = {
         Kind(
             "dataset",
             "lists cases with images and annotations, in fixed splits",
+            """
+            __init__(root: str | None, ...): the folder that the recipe or CPHLOC_DATA names; 'dims' where it asks.
+            classes: mapping of class number, from 1, to name.    channels: names of the image channels, in order.
+            cases(split) -> list of cphloc.data.case.Case for train, val and test, always in the same order.
+            A subclass of cphloc.data.dataset.Dataset writes _cases(split) instead.""",
+            members=("cases",),
             needs=("import_", "licence", "citation", "url", "modality"),
             words={"gives": RUNGS, "modality": MODALITIES},
         ),
-        Kind("optimizer", "changes the weights after every step", table=True),
-        Kind("schedule", "changes the learning rate over the training", table=True),
-        Kind("intensity", "scales voxel values before a model sees them", table=True),
-        Kind("transform", "changes a training patch at random", table=True),
-        Kind("measure", "says what a study measures", table=True),
+        Kind(
+            "optimizer",
+            "changes the weights after every step",
+            """
+            __init__(params, lr, weight_decay, ...): groups of parameters, then what the recipe states.
+            Otherwise as torch.optim.Optimizer.""",
+            base="torch.optim:Optimizer",
+            wired=("params", "lr", "weight_decay"),
+            table=True,
+        ),
+        Kind(
+            "schedule",
+            "changes the learning rate over the training",
+            """
+            __init__(...): the recipe's arguments alone.
+            __call__(step: float, steps: int) -> factor on the learning rate at a step in [0, steps); the warm-up is
+                done, and counted off, before it is asked.""",
+            members=("__call__",),
+            table=True,
+        ),
+        Kind(
+            "intensity",
+            "scales voxel values before a model sees them",
+            """
+            __init__(...): the recipe's arguments alone, numbers or lists of numbers. A frozen dataclass that inherits
+                from cphloc.data.pipeline.intensity.Intensity, with 'type' as its class variable.
+            __call__(values (*S), window) -> float32 array (*S).
+            local: False where a voxel's result depends on the rest of its image.""",
+            members=("__call__", "local", "to_dict"),
+            table=True,
+        ),
+        Kind(
+            "transform",
+            "changes a training patch at random",
+            """
+            __init__(..., p: probability): the recipe's arguments; keep p as an attribute.
+            __call__(image (C, *S), rng: numpy Generator) -> image of the same shape; or, where it moves voxels,
+            draw(rng, size, spacing_mm) -> cphloc.data.augment.spatial.Draw.""",
+            members=("__call__ or draw",),
+            table=True,
+        ),
+        Kind(
+            "metric",
+            "scores predictions against annotations",
+            """
+            __init__(): without arguments.
+            __call__(prediction, truth, geometry, classes) -> float, NaN where it is undefined, for one image:
+                cphloc.evaluation.scores.CasePrediction, cphloc.structures.annotation.Annotation completed down the
+                ladder, cphloc.structures.geometry.Geometry, and {class number: name}.
+            Every evaluation and validation computes it; a recipe may choose weights by it, train.best: NAME.""",
+            members=("__call__",),
+            table=True,
+            block=False,
+            needs=("direction",),
+            words={"direction": ("higher", "lower", "none"), "headline": get_args(Task)},
+        ),
+        Kind(
+            "measure",
+            "says what a study measures",
+            """
+            __init__(...): the study's arguments alone.
+            __call__(trained: cphloc.studies.measured.Trained) -> {variant: {metric: value}}.""",
+            members=("__call__",),
+            table=True,
+            block=False,
+        ),
     )
 }
 """Every kind by name, in the order in which lists show them."""
@@ -108,6 +221,15 @@ def plural(kind: str) -> str:
     ('losses', 'intensities')
     """
     return f"{kind[:-1]}ies" if kind.endswith("y") else f"{kind}es" if kind.endswith("s") else f"{kind}s"
+
+
+def singular(word: str) -> str:
+    """The kind that a word names in the singular or plural; the word itself where it names none.
+
+    >>> singular("losses"), singular("neck"), singular("zoo")
+    ('loss', 'neck', 'zoo')
+    """
+    return next((kind for kind in ALL if word in (kind, plural(kind))), word)
 
 
 def some(names: Iterable[str], most: int = 12) -> str:

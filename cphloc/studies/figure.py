@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cphloc.metrics.direction import lower_is_better
 from cphloc.paths import atomic
+from cphloc.registry.metrics import lower_is_better
 
 PANELS = 4
 """More metrics are in the table alone."""

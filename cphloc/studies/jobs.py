@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cphloc.metrics.direction import lower_is_better
 from cphloc.paths import atomic
 from cphloc.recipe.recipe import Recipe, load
+from cphloc.registry.metrics import lower_is_better
 from cphloc.studies.study import Cell, Study, make_measures
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from cphloc.metrics.direction import lower_is_better
 from cphloc.registry import catalogue
+from cphloc.registry.metrics import lower_is_better
 
 if TYPE_CHECKING:
     from cphloc.recipe.recipe import Recipe

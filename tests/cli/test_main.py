@@ -40,6 +40,20 @@ def test_list_of_nothing_suggests_a_name(run):
     assert run("list", "heads", "unett") == (2, "", "nothing is called 'unett'; did you mean 'unet'?\n")
 
 
+def test_show_of_a_kind_tells_its_contract_and_members(run):
+    code, out, _ = run("show", "necks")
+    assert code == 0
+    assert "__init__(levels, ...)" in out
+    assert out.endswith("necks: fpn, fpn_2d\n")
+    assert "rung   label or region or boxes or mask\n" in run("show", "head")[1]
+
+
+def test_show_of_a_metric_says_its_direction_and_unit(capsys):
+    assert main(["show", "hd95_mm"]) == 0
+    rows = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()[2:]]
+    assert {"direction": "lower", "unit": "mm"}.items() <= dict(rows).items()
+
+
 def test_show_says_types_defaults_and_meaning(run):
     code, out, _ = run("show", "conv_encoder")
     assert code == 0
