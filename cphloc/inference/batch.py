@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cphloc.data.io.formats import DICOM
 from cphloc.errors import CphlocError, DataError, InputError, NotFoundError
 from cphloc.inference.localizer import case_name, image_suffix
 from cphloc.paths import atomic
@@ -168,7 +169,7 @@ def _cases(text: str) -> Iterator[Case]:
 def _in_folder(folder: Path) -> Iterator[Case]:
     """A case a file where a folder holds images, and a case a folder where it holds a DICOM series."""
     inside = [p for p in sorted(folder.iterdir()) if not p.name.startswith(".")]
-    images = [p for p in inside if p.is_file() and image_suffix(p.name) not in ("", ".dcm")]
+    images = [p for p in inside if p.is_file() and image_suffix(p.name) not in ("", *DICOM.read)]
     folders = [p for p in inside if p.is_dir()]
     if not images and not folders:
         yield Case(folder.resolve().name, str(folder))  # a DICOM series, or nothing, which reading it says

@@ -11,11 +11,8 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 import numpy as np
 from torch import Tensor, nn
 
+from cphloc.data.io.formats import IMAGE_SUFFIXES
 from cphloc.data.io.read import (
-    METAIMAGE_SUFFIXES,
-    NIFTI_SUFFIXES,
-    NRRD_SUFFIXES,
-    PICTURE_SUFFIXES,
     Channel,
     read_volume,
 )
@@ -54,9 +51,6 @@ AIR_HU = -700.0
 """Nothing below this many Hounsfield units is tissue: lung, the lightest, is crossed by vessels in every window."""
 ROUNDING = 1e-4
 """By how much resampling may change a voxel amidst equal ones, in units of the model's input."""
-
-
-IMAGE_SUFFIXES = (*NIFTI_SUFFIXES, *NRRD_SUFFIXES, *METAIMAGE_SUFFIXES, *PICTURE_SUFFIXES, ".npy", ".dcm")
 
 
 class Localizer(nn.Module):

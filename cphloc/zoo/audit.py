@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cphloc.config import yamlio
+from cphloc.data.io.formats import IMAGE_SUFFIXES
 from cphloc.errors import CphlocError, NotFoundError
 from cphloc.recipe import recipe as recipes
 from cphloc.recipe.merge import find as find_recipe
@@ -23,8 +24,8 @@ from cphloc.zoo.names import ENTRY_FILE, RECIPE_FILE, sha256_of
 from cphloc.zoo.resolve import names_an_entry, nearest, resolve_entry
 
 DATA_SUFFIXES = (
-    *(".yaml", ".md", ".csv", ".json", ".safetensors", ".npz", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"),
-    *(".nii", ".nii.gz", ".nrrd", ".mha", ".dcm", ".npy"),
+    *(".yaml", ".md", ".csv", ".json", ".safetensors", ".npz"),
+    *IMAGE_SUFFIXES,
 )
 """Suffixes of files that an entry may hold; none of their readers runs code."""
 

@@ -10,10 +10,10 @@ from typing import Literal
 from cphloc.config.argument_types import PositiveFloat, PositiveInt, UnitInterval
 from cphloc.data.case import Case, Marks, marks_or_problem, one_hot
 from cphloc.data.dataset import SPLITS, Dataset, Split, find_root, hashed_split, read_table
+from cphloc.data.io.formats import DICOM
 from cphloc.errors import DataError, did_you_mean
 from cphloc.structures.annotation import class_names
 
-_DICOM = (".dcm", ".dicom", ".ima")
 _UNNAMED = "(no file named)"
 
 
@@ -112,7 +112,7 @@ class ImageFolder(Dataset):
         if row.get("boxes"):
             boxes, box_classes = _boxes(row["boxes"], numbers, self.dims, where)
         mask, region = (self.root / row[c] if row.get(c) else None for c in ("mask", "region"))
-        rois = self.rois if mask is not None and mask.suffix.lower() in _DICOM else None
+        rois = self.rois if mask is not None and mask.suffix.lower() in DICOM.read else None
         instances = self._instances(row, numbers, where)
         if instances and (mask is not None or boxes is not None):
             msg = f"{where}: instances state mask and boxes already; leave the columns mask and boxes empty"

@@ -9,11 +9,10 @@ from pathlib import Path
 
 from cphloc.data.case import Case, Marks, marks_or_problem
 from cphloc.data.dataset import Dataset, Split, find_root
+from cphloc.data.io.formats import PICTURE_SUFFIXES
 from cphloc.data.io.voc_xml import read_voc_boxes, read_voc_classes
 from cphloc.errors import DataError
 from cphloc.structures.annotation import class_names
-
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 
 
 class Voc(Dataset):
@@ -85,5 +84,5 @@ def _marks(path: Path, classes: Mapping[int, str]) -> Marks:
 
 
 def _picture(root: Path, name: str) -> Path:
-    candidates = [root / "JPEGImages" / f"{name}{ending}" for ending in PICTURES]
+    candidates = [root / "JPEGImages" / f"{name}{ending}" for ending in PICTURE_SUFFIXES]
     return next((c for c in candidates if c.exists()), candidates[0])

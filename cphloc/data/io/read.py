@@ -1,7 +1,7 @@
 """Read any image or mask into a `Volume`: one function whatever the format.
 
-NIfTI, NRRD, MetaImage, DICOM (a folder or a file), PNG, JPEG, TIFF, BMP and NumPy arrays. Whatever is wrong with a
-file becomes one `DataError` that names it and says what to do.
+The formats are those of `cphloc.data.io.formats`. Every problem with a file becomes one `DataError` that names the file
+and says what to do.
 """
 
 from __future__ import annotations
@@ -12,15 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
+from cphloc.data.io.formats import DICOM, IMAGE_SUFFIXES, PICTURE_SUFFIXES, image_format
+from cphloc.data.io.read_array import volume_of
 from cphloc.data.io.resample import resample_labels
 from cphloc.errors import DataError, did_you_mean
 from cphloc.structures.geometry import Geometry
 from cphloc.structures.volume import Volume
-
-NIFTI_SUFFIXES = (".nii", ".nii.gz")
-NRRD_SUFFIXES = (".nrrd", ".nhdr")
-METAIMAGE_SUFFIXES = (".mha", ".mhd")
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
 Channel = str | Path | np.ndarray | Volume
 """One channel, or an image whose file or array holds all of them: a file, a DICOM folder, an array or a volume."""
@@ -55,7 +52,7 @@ def read_volume(
     if isinstance(source, Volume):
         volume = source
     elif isinstance(source, np.ndarray):
-        volume = _from_array(source, spacing_mm, dims)
+        volume = volume_of(source, spacing_mm, dims)
     else:
         volume = _read_path(str(source), series)
     volume = _with_spacing(volume, spacing_mm)
@@ -103,60 +100,16 @@ def _read_path(source: str, series: str | None, labels: bool = False) -> Volume:
         msg = f"{path}: does not exist; {_nearby(path) or 'check the path'}"
         raise DataError(msg)
     if path.is_dir():
-        from cphloc.data.io.read_dicom import read_dicom
-
-        return read_dicom(path, series or uid or None)
+        return DICOM.load_reader()(path, series or uid or None)
     if path.stat().st_size == 0:
         msg = f"{path}: is empty (0 bytes); copy or export it again"
         raise DataError(msg)
-    lower = path.name.lower()
-    if lower.endswith(NIFTI_SUFFIXES):
-        from cphloc.data.io.read_nifti import read_nifti
-
-        return read_nifti(path)
-    if lower.endswith(NRRD_SUFFIXES):
-        from cphloc.data.io.read_nrrd import read_nrrd
-
-        return read_nrrd(path)
-    if lower.endswith(METAIMAGE_SUFFIXES):
-        from cphloc.data.io.read_metaimage import read_metaimage
-
-        return read_metaimage(path)
-    if lower.endswith(PICTURE_SUFFIXES):
-        from cphloc.data.io.read_picture import read_picture
-
-        return read_picture(path, labels)
-    if lower.endswith(".npy"):
-        return _from_array(_load_npy(path), None, None, str(path))
-    from cphloc.data.io.read_dicom import is_dicom, read_dicom
-
-    if is_dicom(path):
-        return read_dicom(path, series or uid or None)
-    known = ", ".join((*NIFTI_SUFFIXES, *NRRD_SUFFIXES, *METAIMAGE_SUFFIXES, *PICTURE_SUFFIXES, ".npy"))
-    msg = f"{path}: is neither DICOM nor one of {known}; convert it to one of these"
-    raise DataError(msg)
-
-
-def _load_npy(path: Path) -> np.ndarray:
-    try:
-        return np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        msg = f"{path}: is not a readable .npy array ({error}); save it again with numpy.save"
-        raise DataError(msg) from error
-
-
-def _from_array(
-    array: np.ndarray, spacing_mm: Sequence[float] | None, dims: int | None, source: str = "array"
-) -> Volume:
-    dims = dims or (len(spacing_mm) if spacing_mm is not None else min(array.ndim, 3))
-    if array.ndim == 3 and dims == 2 and array.shape[-1] in (3, 4) and array.shape[0] > 4:
-        array = np.moveaxis(array[..., :3], -1, 0)
-    if array.ndim == dims:
-        array = array[None]
-    if array.ndim != dims + 1 or dims not in (2, 3) or 0 in array.shape or array.dtype.kind not in "buif":
-        msg = f"{source}: {array.dtype} of shape {array.shape} is no {dims}-D image; give real numbers (*S) or (C, *S)"
+    found = image_format(path)
+    if found is None:
+        msg = f"{path}: is neither DICOM nor one of {', '.join(IMAGE_SUFFIXES)}; convert it to one of these"
         raise DataError(msg)
-    return Volume(array, Geometry.regular(array.shape[1:], unit="px"), None, source)
+    options = {"labels": labels, "series": series or uid or None}
+    return found.load_reader()(path, **{name: options[name] for name in found.options})
 
 
 def _with_spacing(volume: Volume, spacing_mm: Sequence[float] | None) -> Volume:

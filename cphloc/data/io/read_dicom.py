@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cphloc.data.io.dicom_pixels import display_window, read_pixels
 from cphloc.data.io.dicom_slices import Slice, grid, ordered, parsing, slices_of
+from cphloc.data.io.formats import is_dicom
 from cphloc.errors import DataError, did_you_mean
 from cphloc.structures.volume import Volume
 
@@ -15,13 +16,6 @@ if TYPE_CHECKING:
 
 _NOT_IMAGES = ("RTSTRUCT", "RTPLAN", "RTDOSE", "SEG", "SR", "PR", "KO", "REG", "DOC")
 _DECODED = ("Modality", "SeriesInstanceUID", "SeriesDescription", "SeriesNumber", "Rows", "Columns", "NumberOfFrames")
-_SUFFIXES = (".dcm", ".dicom", ".ima")
-
-
-def is_dicom(path: Path) -> bool:
-    """Whether the file begins as DICOM files do, or is named like one."""
-    with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM" or path.suffix.lower() in _SUFFIXES
 
 
 def read_dicom(path: Path, series: str | None = None) -> Volume:

@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from cphloc.data.io.formats import WRITTEN_IMAGE_SUFFIXES
 from cphloc.data.io.itk import quiet_stderr, to_itk
 from cphloc.errors import DataError, InputError
 from cphloc.paths import atomic
 from cphloc.structures.geometry import Geometry
-
-IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".png")
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,8 +125,8 @@ def _write_image(path: Path, array: np.ndarray, geometry: Geometry) -> None:
     if array.shape != geometry.shape:
         msg = f"{path}: array of shape {array.shape} does not fit its grid of {geometry.shape}"
         raise InputError(msg)
-    if not path.name.lower().endswith(IMAGE_SUFFIXES) or (path.suffix.lower() == ".png" and geometry.dims != 2):
-        msg = f"{path}: {geometry.dims}-D images are written as {', '.join(IMAGE_SUFFIXES)} (PNG in 2-D only)"
+    if not path.name.endswith(WRITTEN_IMAGE_SUFFIXES) or (path.suffix.lower() == ".png" and geometry.dims != 2):
+        msg = f"{path}: {geometry.dims}-D images are written as {', '.join(WRITTEN_IMAGE_SUFFIXES)} (PNG in 2-D only)"
         raise InputError(msg)
     with atomic(path) as temporary:
         if path.suffix.lower() == ".png":

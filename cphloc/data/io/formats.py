@@ -1,0 +1,121 @@
+"""The table of file formats: what is read and written, by which function. Importing it imports no reader."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+Content = Literal["image", "regions", "boxes"]
+"""What a file holds: voxels of an image or label mask, named regions on the grid of an image, or a table of boxes."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """One file format.
+
+    Args:
+        name: as lists and messages show it.
+        content: what such a file holds.
+        read: suffixes of files that can be read, lower case with the dot; case does not matter in file names.
+        written: suffixes of files that can be written.
+        reader: ``module:function`` that takes a `Path`; for images it returns a `cphloc.structures.volume.Volume`.
+        writer: ``module:function`` that writes it.
+        options: keyword arguments that the reader takes besides the path: ``labels`` (read a palette picture as its
+            indices) and ``series`` (SeriesInstanceUID to read from a folder).
+        states_mm: whether its files can state the voxel size in millimetres.
+    """
+
+    name: str
+    content: Content
+    read: tuple[str, ...] = ()
+    written: tuple[str, ...] = ()
+    reader: str | None = None
+    writer: str | None = None
+    options: tuple[str, ...] = ()
+    states_mm: bool = True
+
+    def load_reader(self) -> Callable[..., Any]:
+        """Import the function that reads this format.
+
+        Raises:
+            LookupError: the format is only written.
+        """
+        if self.reader is None:
+            msg = f"{self.name} is not read"
+            raise LookupError(msg)
+        module, function = self.reader.split(":")
+        return getattr(importlib.import_module(module), function)
+
+
+_IO = "cphloc.data.io"
+_IMAGE_WRITER = f"{_IO}.write:write_mask"
+_PICTURE = f"{_IO}.read_picture:read_picture"
+
+DICOM = Format("DICOM", "image", (".dcm", ".dicom", ".ima"), (), f"{_IO}.read_dicom:read_dicom", options=("series",))
+"""Images of hospitals: a file, or a folder that holds a series. Files without suffix are known by their first bytes."""
+
+FORMATS: tuple[Format, ...] = (
+    Format("NIfTI", "image", (".nii", ".nii.gz"), (".nii.gz", ".nii"), f"{_IO}.read_nifti:read_nifti", _IMAGE_WRITER),
+    Format("NRRD", "image", (".nrrd", ".nhdr"), (".nrrd",), f"{_IO}.read_nrrd:read_nrrd", _IMAGE_WRITER),
+    Format("MetaImage", "image", (".mha", ".mhd"), (".mha",), f"{_IO}.read_metaimage:read_metaimage", _IMAGE_WRITER),
+    DICOM,
+    Format("JPEG", "image", (".jpg", ".jpeg"), (), _PICTURE, None, ("labels",), states_mm=False),
+    Format("PNG", "image", (".png",), (".png",), _PICTURE, _IMAGE_WRITER, ("labels",), states_mm=False),
+    Format("TIFF", "image", (".tif", ".tiff"), (), _PICTURE, None, ("labels",), states_mm=False),
+    Format("BMP", "image", (".bmp",), (), _PICTURE, None, ("labels",), states_mm=False),
+    Format("NumPy", "image", (".npy",), (), f"{_IO}.read_array:read_npy", states_mm=False),
+    Format(
+        "DICOM SEG",
+        "regions",
+        (".dcm",),
+        (".dcm",),
+        f"{_IO}.read_dicom_seg:read_segments",
+        f"{_IO}.write_dicom_seg:write_dicom_seg",
+    ),
+    Format("DICOM RTSTRUCT", "regions", (".dcm",), (), f"{_IO}.rtstruct:read_contours"),
+    Format("CSV", "boxes", (), (".csv",), None, f"{_IO}.write:write_boxes_csv"),
+    Format("COCO JSON", "boxes", (), (".json",), None, f"{_IO}.write:write_coco", states_mm=False),
+    Format("Pascal VOC XML", "boxes", (".xml",), (), f"{_IO}.voc_xml:read_voc_boxes", states_mm=False),
+)
+"""Every format, images first."""
+
+
+def _suffixes(formats: tuple[Format, ...], which: Literal["read", "written"]) -> tuple[str, ...]:
+    return tuple(suffix for one in formats for suffix in getattr(one, which))
+
+
+_IMAGES = tuple(one for one in FORMATS if one.content == "image")
+
+IMAGE_SUFFIXES = _suffixes(_IMAGES, "read")
+"""Suffixes of the images that can be read."""
+
+WRITTEN_IMAGE_SUFFIXES = _suffixes(_IMAGES, "written")
+"""Suffixes with which masks and maps can be written."""
+
+PICTURE_SUFFIXES = _suffixes(tuple(one for one in _IMAGES if one.reader == _PICTURE), "read")
+"""Suffixes of 2-D pictures that state no physical size."""
+
+
+def image_format(path: Path) -> Format | None:
+    """The format of an image file by its suffix, else DICOM where the file begins as DICOM does; ``None`` for others.
+
+    Raises:
+        OSError: the suffix is unknown and the file cannot be opened.
+
+    >>> image_format(Path("scan.NII.gz")).name
+    'NIfTI'
+    """
+    name = path.name.lower()
+    by_suffix = next((one for one in _IMAGES if name.endswith(one.read)), None)
+    return by_suffix or (DICOM if is_dicom(path) else None)
+
+
+def is_dicom(path: Path) -> bool:
+    """Return True for a file with a suffix of DICOM, or with the mark ``DICM`` after its first 128 bytes."""
+    if path.suffix.lower() in DICOM.read:
+        return True
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
