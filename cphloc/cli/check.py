@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from cphloc.cli.result import Answer, overrides, recipe_arguments
 from cphloc.errors import InputError, Problem, RecipeError
@@ -12,39 +14,56 @@ from cphloc.recipe import recipe
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     recipe_arguments(parser, several=True)
-    parser.add_argument("--syntax", action="store_true", help="leave out shapes, which need torch")
+    parser.add_argument(
+        "--syntax", action="store_true", help="check the YAML alone, not shapes and data, which need torch"
+    )
 
 
 def run(options: argparse.Namespace) -> Answer:
-    """Check every recipe; shapes on the meta device, once the rest is right. Advice does not make a recipe wrong."""
+    """Check every recipe: a training of one that is ok would start. Advice does not make a recipe wrong."""
     reports = {source: _report(source, options) for source in options.recipe}
-    lines = [line for source, report in reports.items() for line in _lines(source, *report)]
+    lines = [line for source, report in reports.items() for line in _lines(source, report)]
     facts = [
-        {"recipe": s, "ok": not found, "problems": [_facts(p) for p in found], "advice": [_facts(a) for a in advised]}
-        for s, (found, advised) in reports.items()
+        {
+            "recipe": source,
+            "ok": not report.problems,
+            "problems": [_facts(problem) for problem in report.problems],
+            "unchecked": report.unchecked,
+            "advice": [_facts(advice) for advice in report.advice],
+        }
+        for source, report in reports.items()
     ]
-    return Answer("\n".join(lines), facts, exit_code=2 if any(found for found, _ in reports.values()) else 0)
+    return Answer("\n".join(lines), facts, exit_code=2 if any(r.problems for r in reports.values()) else 0)
 
 
-def _report(source: str, options: argparse.Namespace) -> tuple[list[Problem | str], list[Problem]]:
-    """Problems, and advice where there is none."""
+@dataclass(frozen=True)
+class _Report:
+    """What is wrong with a recipe, what could not be checked, and advice where nothing is wrong."""
+
+    problems: Sequence[Problem | str] = ()
+    unchecked: Sequence[str] = ()
+    advice: Sequence[Problem] = ()
+
+
+def _report(source: str, options: argparse.Namespace) -> _Report:
     try:
         loaded = recipe.load(source, overrides(options))
     except RecipeError as error:
-        return list(error.problems), []
+        return _Report(error.problems)
     except InputError as error:
-        return [str(error)], []
+        return _Report([str(error)])
     if options.syntax:
-        return [], []
+        return _Report()
     from cphloc.modeling.advice import advice
-    from cphloc.modeling.build import check
+    from cphloc.training.check import check
 
-    found = list(check(loaded))
-    return found, [] if found else advice(loaded)
+    found = check(loaded)
+    return _Report(found.problems, found.unchecked, [] if found.problems else advice(loaded))
 
 
-def _lines(source: str, found: list[Problem | str], advised: list[Problem]) -> list[str]:
-    return [*map(str, found)] if found else [f"{source}: ok", *(f"note: {advice}" for advice in advised)]
+def _lines(source: str, report: _Report) -> list[str]:
+    notes = [f"not checked: {what}" for what in report.unchecked] + [f"note: {advice}" for advice in report.advice]
+    return [*(map(str, report.problems) if report.problems else [f"{source}: ok"]), *notes]
 
 
 def _facts(problem: Problem | str) -> dict[str, str]:

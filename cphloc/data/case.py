@@ -12,7 +12,7 @@ import numpy as np
 
 from cphloc.data.io.read import read_mask, read_volume
 from cphloc.errors import DataError
-from cphloc.structures.annotation import IGNORE, Annotation, clip_boxes, of_instances
+from cphloc.structures.annotation import IGNORE, Annotation, Rung, clip_boxes, of_instances
 from cphloc.structures.geometry import Geometry
 from cphloc.structures.volume import Volume
 
@@ -46,6 +46,17 @@ class Marks:
     region: Path | None = None
     label: tuple[float, ...] | None = None
     problem: str | None = None
+
+    @property
+    def rung(self) -> Rung | None:
+        """The strongest rung annotated, ``None`` where nothing is; no file is read."""
+        stated = (
+            (self.mask or self.instances, Rung.MASK),
+            (self.boxes if self.spheres is None else self.spheres, Rung.BOXES),
+            (self.region, Rung.REGION),
+            (self.label, Rung.LABEL),
+        )
+        return next((rung for value, rung in stated if value is not None), None)
 
     @property
     def files(self) -> tuple[Path, ...]:

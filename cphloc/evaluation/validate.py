@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -43,6 +43,36 @@ class Validation:
     scores: Any = None
 
 
+def metric_names(
+    gives: Collection[str], rung: Rung | None, unit: Literal["mm", "px"], dims: int, classes: Mapping[int, str]
+) -> set[str]:
+    """Names of the metrics that a validation computes.
+
+    Args:
+        gives: what the heads predict, in the words of their cards: ``mask``, ``boxes``, ``attention``, ``labels``.
+        rung: strongest annotation of the validation cases.
+        unit: of their voxel sizes; without millimetres there are no distances.
+        dims: number of axes.
+        classes: number 1..K -> name.
+
+    >>> sorted(metric_names(["attention"], Rung.LABEL, "mm", 2, {1: "mass"}))
+    []
+    """
+    size = (4,) * dims
+    whole = Annotation(mask=np.ones(size, np.uint8)).completed(size, len(classes))
+    known = {part: getattr(whole, part) for part, of in _RUNGS.items() if rung is not None and of <= rung}
+    predicted = {
+        "mask": {"mask": whole.mask},
+        "boxes": {"boxes": whole.boxes, "scores": np.ones(1, np.float32), "box_classes": whole.box_classes},
+        "attention": {"attention": np.full(size, 1 / 4**dims, np.float32)},
+        "labels": {"probabilities": np.full(len(classes), 0.5)},
+    }
+    parts = {key: value for word in gives for key, value in predicted.get(word, {}).items()}
+    geometry = Geometry.regular(size, unit=unit)
+    scored = score_case("", "", CasePrediction(**parts), Annotation(**known), geometry, classes)
+    return set(Scores([scored], classes).values())
+
+
 class Validator:
     """Predicts every case and measures it; the processes of a distributed training share the cases between them.
 
@@ -73,17 +103,6 @@ class Validator:
         case, patient = self.cases[number], self.cases.cases[number].patient
         known = case.annotation.completed(case.image.shape[1:], len(self.classes))
         return score_case(case.id, patient, self.predict(model, case), known, case.geometry, self.classes)
-
-    def metric_names(self, model: Model, channels: int) -> set[str]:
-        """Metrics that a validation will give: those of a blank image that is annotated as far as any case is."""
-        model.eval()
-        geometry = Geometry.regular(self.patch, unit=self.cases[0].geometry.unit)
-        found = self._case_prediction(infer(model, torch.zeros(1, channels, *self.patch), self.patch))
-        whole = Annotation(mask=np.ones(self.patch, np.uint8)).completed(self.patch, len(self.classes))
-        strongest = max(case.annotation.rung or 0 for case in self.cases)
-        given = {part: getattr(whole, part) for part, rung in _RUNGS.items() if rung <= strongest}
-        scored = score_case("", "", found, Annotation(**given), geometry, self.classes)
-        return set(Scores([scored], self.classes).values())
 
     def predict(self, model: Model, case: PreparedCase) -> CasePrediction:
         """What the model finds in a case, in the model's frame."""

@@ -46,6 +46,15 @@ def _sees_whole_objects(recipe: Recipe, model: Model) -> Iterator[Problem]:
 
 
 @_advice
+def _patch_is_a_multiple_of_the_stride(recipe: Recipe, model: Model) -> Iterator[Problem]:
+    patch = recipe.data.patch or []
+    padded = [-(-n // m) * m for n, m in zip(patch, model.multiple, strict=bool(patch))]
+    if padded != patch:
+        what = f"{patch} is no multiple of the model's stride {list(model.multiple)}, and is padded to {padded}"
+        yield problem_at(recipe, ("data", "patch"), what, f"use {padded}, which costs no more")
+
+
+@_advice
 def _cells_are_finer_than_objects(recipe: Recipe, model: Model) -> Iterator[Problem]:
     size = _object_voxels(recipe, "small")
     finest = model.levels[0].stride

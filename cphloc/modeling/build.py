@@ -51,9 +51,7 @@ def build(source: str | Path | Mapping[str, Any] | Recipe, overrides: Mapping[st
 def build_model(recipe: Recipe) -> Model:
     """Build the model of a valid recipe: backbone, neck and heads, each told the levels of the stage before."""
     blocks, dims = recipe.model, recipe.dims
-    backbone = _component(
-        "backbone", blocks.backbone, ("model", "backbone"), in_channels=len(recipe.channels), dims=dims
-    )
+    backbone = build_backbone(recipe)
     neck = blocks.neck and _component("neck", blocks.neck, ("model", "neck"), levels=backbone.levels, dims=dims)
     levels: Levels = (neck or backbone).levels
     heads = {
@@ -61,6 +59,12 @@ def build_model(recipe: Recipe) -> Model:
         for name, block in blocks.heads.items()
     }
     return Model(backbone, neck, heads, blocks.weights)
+
+
+def build_backbone(recipe: Recipe) -> nn.Module:
+    """Build the backbone of a valid recipe, with the weights that it starts from."""
+    wired = {"in_channels": len(recipe.channels), "dims": recipe.dims}
+    return _component("backbone", recipe.model.backbone, ("model", "backbone"), **wired)
 
 
 def check(recipe: Recipe, classes: Mapping[int, str] | None = None) -> list[Problem]:
@@ -82,7 +86,7 @@ def check(recipe: Recipe, classes: Mapping[int, str] | None = None) -> list[Prob
     patch = recipe.data.patch
     if patch is None:
         return wrong
-    return wrong + (_check_patch(recipe, model, patch) or _check_forward(recipe, model, patch))
+    return wrong + _check_forward(recipe, model, patch)
 
 
 def blueprint(recipe: Recipe) -> Model:
@@ -92,14 +96,6 @@ def blueprint(recipe: Recipe) -> Model:
     blocks = recipe.model.model_copy(update={"backbone": Block(type=backbone.type, **stated)})
     with torch.device("meta"):
         return build_model(recipe.model_copy(update={"model": blocks}))
-
-
-def _check_patch(recipe: Recipe, model: Model, patch: list[int]) -> list[Problem]:
-    fitting = [-(-n // m) * m for n, m in zip(patch, model.multiple, strict=True)]
-    if fitting == patch:
-        return []
-    what = f"{patch} is no multiple of the model's stride {list(model.multiple)}"
-    return [problem_at(recipe, ("data", "patch"), what, f"use {fitting}, or fewer strided stages")]
 
 
 def _check_forward(recipe: Recipe, model: Model, patch: list[int]) -> list[Problem]:

@@ -159,7 +159,12 @@ def _weights_name_heads(root: Node) -> Iterator[Problem]:
 @_check
 def _warmup_is_shorter_than_training(root: Node) -> Iterator[Problem]:
     node, steps = root.get(("train", "warmup_steps")), _value(root, "train", "steps")
-    if node is not None and isinstance(node.value, int) and isinstance(steps, int) and node.value > steps > 0:
+    if (
+        node is not None
+        and isinstance(node.value, int)
+        and isinstance(steps, int)
+        and node.value >= steps > 0 < node.value
+    ):
         yield _problem(node, ("train", "warmup_steps"), f"{node.value} of {steps} steps", "make it less than 'steps'")
 
 

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from cphloc.errors import CphlocError, NotFoundError, did_you_mean
 from cphloc.evaluation.validate import Validation
 from cphloc.training import checkpoint
-from cphloc.training.module import Batches, TrainingModule
+from cphloc.training.module import TrainingModule
 from cphloc.training.optim import freeze
-from cphloc.training.settings import Settings
+from cphloc.training.settings import Batches, Settings
 from cphloc.training.trainer import run_steps
 
 Validate = Callable[[nn.Module], Validation]

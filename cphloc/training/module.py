@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
@@ -20,10 +20,7 @@ from cphloc.errors import CphlocError
 from cphloc.training.checkpoint import optimizer_state, restore_optimizer, whole
 from cphloc.training.ema import Ema
 from cphloc.training.optim import build_optimizer, build_schedule, set_lr, set_progress, train_mode
-from cphloc.training.settings import Settings
-
-Batches = Callable[[int, int, int], Iterable[Any]]
-"""``batches(first, rank, ranks)``: the endless stream of this rank's training batches, from number ``first`` on."""
+from cphloc.training.settings import Batches, Settings
 
 
 class TrainingModule(L.LightningModule):

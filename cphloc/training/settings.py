@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 Precision = Literal["auto", "32", "bf16-mixed", "16-mixed"]
 
 Strategy = Literal["ddp", "fsdp"]
+
+Batches = Callable[[int, int, int], Iterable[Any]]
+"""``batches(first, rank, ranks)``: the endless stream of this rank's training batches, from number ``first`` on."""
 
 
 @dataclass(frozen=True)

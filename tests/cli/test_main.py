@@ -11,6 +11,7 @@ import cphloc
 from cphloc.cli import main
 from cphloc.cli.commands import commands
 from cphloc.cli.main import parser
+from cphloc.training.check import Checked
 
 BASE = Path(__file__).parents[1] / "recipe" / "broken_recipes" / "base.yaml"
 PYTHON = [sys.executable, "-m", "cphloc.cli"]
@@ -91,13 +92,14 @@ def test_check_reports_every_recipe(run, tmp_path, monkeypatch):
     assert facts[0]["problems"][0]["path"] == "train.step"
 
 
-def test_check_asks_the_build_once_the_language_is_right(run, monkeypatch):
-    monkeypatch.setattr("cphloc.modeling.build.check", lambda recipe: ["a problem of shapes"])
-    assert run("check", str(BASE)) == (2, "a problem of shapes\n", "")
+def test_check_tries_what_a_training_would_do_once_the_language_is_right(run, monkeypatch):
+    found = Checked(["a problem of shapes"], ["the data"])
+    monkeypatch.setattr("cphloc.training.check.check", lambda recipe: found)
+    assert run("check", str(BASE)) == (2, "a problem of shapes\nnot checked: the data\n", "")
 
 
 def test_check_tells_advice_without_calling_the_recipe_wrong(run, monkeypatch):
-    monkeypatch.setattr("cphloc.modeling.build.check", lambda recipe: [])
+    monkeypatch.setattr("cphloc.training.check.check", lambda recipe: Checked())
     monkeypatch.setattr("cphloc.modeling.advice.advice", lambda recipe: ["a word of advice"])
     assert run("check", str(BASE)) == (0, f"{BASE}: ok\nnote: a word of advice\n", "")
 

@@ -61,3 +61,11 @@ def test_pretrained_colours_and_grey_images_are_told():
         "model": {"backbone": {"type": "timm", "name": "resnet10t", "pretrained": True}, "heads": {"mask": head}},
     }
     assert told(load(plain)) == ["model.backbone: pretrained on 3 colours, and the images have 1 channel"]
+
+
+def test_a_patch_that_the_model_has_to_pad_is_told_the_size():
+    data = {"type": "hippocampus", "spacing_mm": [1, 1, 1], "patch": [32, 31, 32]}
+    (said,) = told(recipe({"widths": [4] * 4}, data=data))
+    assert (
+        said == "data.patch: [32, 31, 32] is no multiple of the model's stride [8, 8, 8], and is padded to [32, 32, 32]"
+    )

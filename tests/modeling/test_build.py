@@ -41,10 +41,7 @@ def test_the_loss_of_a_recipe_reaches_its_head():
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        (
-            {"data.patch": [40, 55, 40]},
-            r"\[40, 55, 40\] is no multiple of the model's stride \[8, 8, 8\]; use \[40, 56, 40\]",
-        ),
+        ({"data.patch": [4, 4, 4], "train.batch": 1}, r"a patch of \[4, 4, 4\] does not go through"),
         ({"model.backbone.strides": [1, 2]}, "4 widths but 2 strides"),
     ],
 )

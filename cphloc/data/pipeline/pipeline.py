@@ -73,8 +73,12 @@ class Pipeline:
         self.seed = seed
 
     @classmethod
-    def from_recipe(cls, recipe: Recipe) -> Pipeline:
-        """The pipeline of a recipe.
+    def from_recipe(cls, recipe: Recipe, dataset: Dataset | None = None) -> Pipeline:
+        """Make the pipeline of a recipe.
+
+        Args:
+            recipe: the recipe.
+            dataset: its data set, where that is open already.
 
         Raises:
             NotFoundError: the data are not there.
@@ -87,7 +91,7 @@ class Pipeline:
         schemes = data.intensity if isinstance(data.intensity, list) else [data.intensity]
         intensity = [_plain(scheme) for scheme in schemes]
         return cls(
-            open_dataset(data, recipe.dims),
+            dataset or open_dataset(data, recipe.dims),
             data.patch,
             data.spacing_mm,
             intensity if isinstance(data.intensity, list) else intensity[0],
@@ -113,13 +117,25 @@ class Pipeline:
         """What happens to every image before the model sees it."""
         return Preprocess(self.dataset.dims, self.spacing_mm, self.intensity, self.fit)
 
-    def cases(self, split: Split) -> PreparedCases:
-        """All cases of a split, checked and prepared.
+    def listed(self, split: Split) -> list[Case]:
+        """Return the cases of a split; no file is read.
 
         Raises:
-            DataError: unusable cases, one line each, unless they are to be skipped.
+            DataError: there is none.
         """
-        return prepare(self.dataset.cases(split), self.preprocess, len(self.dataset.classes), self.skip_bad)
+        cases = self.dataset.cases(split)
+        if not cases:
+            msg = f"the data set has no case in '{split}'; put some into its table of cases, or check data.root"
+            raise DataError(msg)
+        return cases
+
+    def cases(self, split: Split) -> PreparedCases:
+        """Check and prepare all cases of a split.
+
+        Raises:
+            DataError: there is no case, or unusable ones, one line each, unless they are to be skipped.
+        """
+        return prepare(self.listed(split), self.preprocess, len(self.dataset.classes), self.skip_bad)
 
     def fingerprint(self, split: Split) -> str:
         """Hash of the ids and contents of a split's cases."""

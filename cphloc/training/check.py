@@ -1,0 +1,127 @@
+"""Check that a training would start: the steps of `prepare`, without memory for weights and without images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from cphloc.data.case import Case, read_case
+from cphloc.data.dataset import Dataset, Split
+from cphloc.data.fingerprint import check_splits
+from cphloc.data.pipeline.pipeline import Pipeline, open_dataset
+from cphloc.errors import DataError, InputError, NotFoundError, Problem, RecipeError
+from cphloc.modeling import build
+from cphloc.modeling.classes import known_classes
+from cphloc.modeling.problems import problem_at
+from cphloc.recipe.merge import parse_path
+from cphloc.recipe.recipe import Recipe
+from cphloc.structures.annotation import Rung
+from cphloc.training.preparation import check_best, freeze_and_optimize, start_from
+from cphloc.training.settings import Settings
+
+
+@dataclass
+class Checked:
+    """What a check found.
+
+    Args:
+        problems: what would keep the training from its first step.
+        unchecked: what could not be checked here, and why.
+    """
+
+    problems: list[Problem] = field(default_factory=list)
+    unchecked: list[str] = field(default_factory=list)
+
+
+def check(recipe: Recipe) -> Checked:
+    """Take every step that `cphloc.training.preparation.prepare` takes, as far as that needs no image.
+
+    Where the data are not at hand, what the recipe and the card of the data set say stands in for them.
+    """
+    checked = Checked()
+    dataset = _dataset(recipe, checked)
+    if not checked.problems:
+        checked.problems += build.check(recipe, dataset.classes)
+    if checked.problems:
+        return checked
+    settings, model = Settings.from_recipe(recipe), build.blueprint(recipe)
+    steps: list[tuple[str, Callable[[], object]]] = [
+        ("data", lambda: _check_data(recipe, dataset)),
+        ("model.backbone", lambda: _check_weights(recipe, checked)),
+        ("from", lambda: recipe.from_ and start_from(model, recipe.from_)),
+        ("train", lambda: freeze_and_optimize(model, settings)),
+    ]
+    for path, step in steps:
+        try:
+            step()
+        except InputError as error:
+            checked.problems += _problems(recipe, path, error)
+    return checked
+
+
+class _Unopened(Dataset):
+    """Stands in for a data set whose files are not at hand, as far as recipe and card describe it."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.dims, self.channels, self.laterality = recipe.dims, recipe.channels, recipe.laterality
+        self.classes = known_classes(recipe) or {}
+
+    def _cases(self, split: Split) -> list[Case]:
+        return []
+
+
+def _dataset(recipe: Recipe, checked: Checked) -> Dataset:
+    try:
+        return open_dataset(recipe.data, recipe.dims)
+    except NotFoundError as error:
+        checked.unchecked.append(f"{error}; its classes, cases and files are not checked")
+    except InputError as error:
+        checked.problems += _problems(recipe, "data", error)
+    return _Unopened(recipe)
+
+
+def _check_data(recipe: Recipe, dataset: Dataset) -> None:
+    pipeline = Pipeline.from_recipe(recipe, dataset)
+    if isinstance(dataset, _Unopened):
+        strongest = max((Rung[word.upper()] for word in recipe.dataset.gives), default=None)
+        check_best(recipe, dataset.classes or {1: "object"}, strongest, "mm")
+        return
+    check_splits(dataset)
+    cases = [case for split in ("train", "val") for case in pipeline.listed(split)]
+    if not recipe.data.skip_bad:
+        _check_files(cases)
+    validation = pipeline.listed("val")
+    rungs = [case.marks.rung for case in validation]
+    volume, _ = read_case(validation[0], recipe.dims)
+    check_best(recipe, dataset.classes, max(filter(None, rungs), default=None), volume.geometry.unit)
+
+
+def _check_files(cases: list[Case]) -> None:
+    bad = [f"case '{case.id}': {case.marks.problem}" for case in cases if case.marks.problem]
+    bad += [f"case '{case.id}': {file} does not exist" for case in cases for file in case.files if not file.exists()]
+    if bad:
+        more = f" (and {len(bad) - 3} more)" if len(bad) > 3 else ""
+        msg = f"{', '.join(bad[:3])}{more}; mend them, or go on without them: data.skip_bad"
+        raise DataError(msg)
+
+
+def _check_weights(recipe: Recipe, checked: Checked) -> None:
+    """Load the weights that the backbone starts from, unless they would have to be downloaded."""
+    arguments = recipe.model.backbone.args
+    if arguments.get("pretrained"):
+        name = arguments.get("name", recipe.model.backbone.type)
+        checked.unchecked.append(f"the pretrained weights of '{name}' are looked for when the training starts")
+    elif arguments.get("weights"):
+        build.build_backbone(recipe)
+
+
+def _problems(recipe: Recipe, path: str, error: InputError) -> list[Problem]:
+    """The problems of an error, at the key that its message names, else at ``path``."""
+    if isinstance(error, RecipeError):
+        return list(error.problems)
+    message = str(error)
+    named, _, rest = message.partition(": ")
+    if rest and recipe.tree.get(parse_path(named)) is not None:
+        path, message = named, rest
+    what, _, fix = message.rpartition("; ")
+    return [problem_at(recipe, parse_path(path), what or fix, fix if what else "change it")]
