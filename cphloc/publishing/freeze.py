@@ -22,6 +22,7 @@ from cphloc.publishing import sample as samples
 from cphloc.publishing.card import CASES_FILE, PICTURES_FOLDER, card
 from cphloc.publishing.verify import check_sample
 from cphloc.recipe import recipe as recipes
+from cphloc.recipe.formats import FORMAT
 from cphloc.recipe.recipe import Recipe
 from cphloc.zoo.entries import Listing, cached_path
 from cphloc.zoo.entry import Entry, File, Weights, as_undefined, is_undefined
@@ -81,9 +82,14 @@ def freeze(
 
 
 def entry_recipe(recipe: Recipe) -> Recipe:
-    """The recipe as an entry stores it: nothing to download, nothing of this machine, no start from other weights."""
+    """Return the recipe as an entry stores it: every default written, nothing to download, nothing of this machine.
+
+    With every default written, a recipe of any format is one of today's.
+    """
     plain = _without_downloads(recipe.to_plain())
-    return recipes.load({**plain, "data": {**plain["data"], "root": None}, "from": None, "freeze": []})
+    return recipes.load(
+        {**plain, "format": FORMAT, "data": {**plain["data"], "root": None}, "from": None, "freeze": []}
+    )
 
 
 def run_weights(folder: Path) -> dict[str, Tensor]:

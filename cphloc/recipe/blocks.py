@@ -169,11 +169,10 @@ def arguments_model(target: str | None, signature: str | None, common: frozenset
 
 def _add_channels(data: Node) -> None:
     """Where the recipe states no channels, those that the data set gives."""
-    card = catalogue.card("dataset", data.value["type"].value)
-    by_signature = next((a.default for a in catalogue.arguments(card) if a.name == "channels" and not a.required), None)
-    channels = by_signature or card.channels
-    if channels and data.get(("channels",)) is None:
-        data.value["channels"] = from_plain(channels, f"default of {card.name}")
+    card, stated = catalogue.card("dataset", data.value["type"].value), data.get(("channels",))
+    channels = catalogue.channels(card)
+    if channels and (stated is None or stated.value is None):
+        data.value["channels"] = from_plain(list(channels), f"default of {card.name}")
 
 
 def _add_defaults(node: Node, plain: Any) -> None:

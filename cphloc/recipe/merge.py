@@ -1,6 +1,7 @@
 """From a file, its parents and overrides to one tree of values, each of which knows who wrote it.
 
-Mappings merge, lists replace, and a block whose ``type`` changes is replaced whole. References such as
+Mappings merge, lists replace, and a block whose ``type`` changes is replaced whole; of ``data`` only what belongs to
+the data set is, while patch, spacing, augmentation and the like stay (`PROCESSING`). References such as
 ``${model.neck.channels}`` resolve after merging; a reference is the whole value, never part of a text. Keys that start
 with ``x-`` are free, and gone afterwards.
 """
@@ -25,6 +26,9 @@ STUDIES = "lecture"
 """Folder of ``recipes`` that holds studies, which compare recipes and are none themselves."""
 
 _NOT_INHERITED = ("name", "description")
+
+PROCESSING = ("spacing_mm", "intensity", "patch", "fit", "augment", "foreground", "workers", "tiles", "skip_bad")
+"""Fields of ``data`` that say how cases become samples, whichever data set they are from."""
 
 
 def assemble(source: str | Path | Mapping[str, Any] | Node, overrides: Mapping[str, Any] | None = None) -> Node:
@@ -78,8 +82,8 @@ def shipped_recipes() -> dict[str, Path]:
     return {p.relative_to(folder).with_suffix("").as_posix(): p for p in found}
 
 
-def merge(parent: Node, child: Node) -> Node:
-    """Lay ``child`` over ``parent``.
+def merge(parent: Node, child: Node, path: KeyPath = ()) -> Node:
+    """Lay ``child`` over ``parent``, both at ``path`` of a recipe.
 
     >>> parent, child = from_plain({"a": {"b": 1, "c": [1]}}, "p"), from_plain({"a": {"c": [2]}}, "c")
     >>> merge(parent, child).plain
@@ -88,11 +92,12 @@ def merge(parent: Node, child: Node) -> Node:
     if not (isinstance(parent.value, dict) and isinstance(child.value, dict)):
         return child
     old, new = parent.value.get("type"), child.value.get("type")
-    if old is not None and new is not None and old.value != new.value:
-        return child
     merged = dict(parent.value)
+    if old is not None and new is not None and old.value != new.value:
+        kept = PROCESSING if path == ("data",) else ()
+        merged = {key: node for key, node in merged.items() if key in kept}
     for key, node in child.value.items():
-        merged[key] = merge(merged[key], node) if key in merged else node
+        merged[key] = merge(merged[key], node, (*path, key)) if key in merged else node
     return Node(merged, child.where, child.key_where)
 
 
@@ -142,7 +147,7 @@ def _set(root: Node, key: str, value: Node) -> Node:
 
     def place(node: Node | None, path: KeyPath, done: KeyPath) -> Node:
         if not path:
-            return merge(node, value) if node is not None else value
+            return merge(node, value, done) if node is not None else value
         here = node.value if node is not None else {}
         if isinstance(here, list):
             if not isinstance(path[0], int) or path[0] >= len(here):
@@ -154,7 +159,7 @@ def _set(root: Node, key: str, value: Node) -> Node:
         stated = Node({path[0]: child}, value.where, value.key_where)
         if node is None or not isinstance(here, dict):
             return stated
-        merged = merge(node, stated)
+        merged = merge(node, stated, done)
         return Node(merged.value, node.where, node.key_where)
 
     return place(root, parse_path(key), ())

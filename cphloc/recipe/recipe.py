@@ -20,14 +20,12 @@ from cphloc.config.problems import problems_of
 from cphloc.errors import Problem, RecipeError
 from cphloc.recipe.blocks import block_problems, expand_names, fill
 from cphloc.recipe.checks import cross_problems
+from cphloc.recipe.formats import FIRST, FORMAT, add_former_defaults
 from cphloc.recipe.merge import assemble
 from cphloc.registry import catalogue
 from cphloc.registry.card import Card
 from cphloc.registry.kinds import Task
 from cphloc.registry.metrics import headline
-
-FORMAT = 1
-"""Version of the recipe language that this cphloc reads and writes."""
 
 Dims = Literal[2, 3]
 _NAMES_SIDES = ("laterality", "sides")
@@ -129,7 +127,7 @@ class About(_Strict):
 class Recipe(_Strict):
     """A complete, checked recipe; `load` makes it."""
 
-    format: PositiveInt = Field(FORMAT, description="version of the recipe language")
+    format: PositiveInt = Field(FORMAT, description="format of this recipe, which decides what its defaults are")
     name: Annotated[str, AfterValidator(_folder_name)] = Field("recipe", description="by default the file's name")
     description: str = Field("", description="one line for people")
     about: About = Field(default_factory=About)
@@ -203,6 +201,7 @@ def load(source: str | Path | Mapping[str, Any] | Node, overrides: Mapping[str, 
     if newer is not None and isinstance(newer.value, int) and newer.value > FORMAT:
         what, fix = f"recipe format {newer.value} is newer than {FORMAT}", "upgrade: pip install -U cphloc"
         raise RecipeError([Problem(str(newer.where), "format", what, fix)])
+    add_former_defaults(tree)
     try:
         Recipe.model_validate(tree.plain)
         problems = []
@@ -217,6 +216,15 @@ def load(source: str | Path | Mapping[str, Any] | Node, overrides: Mapping[str, 
     recipe = Recipe.model_validate(tree.plain)
     recipe._tree = tree
     return recipe
+
+
+def load_stored(plain: Mapping[str, Any]) -> Recipe:
+    """Read a recipe that was stored beside weights: without ``format`` it is of the first.
+
+    Raises:
+        RecipeError: with all problems.
+    """
+    return load({"format": FIRST, **plain})
 
 
 def _in_order(problems: list[Problem]) -> list[Problem]:

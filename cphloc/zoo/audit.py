@@ -68,7 +68,7 @@ def audit(source: str | Path | Mapping[str, Any]) -> list[Finding]:
         return [_recipe_line(recipe), *_components(recipe)]
     content = listing.path(RECIPE_FILE).read_bytes()
     pinned = sha256_of(content) == listing.entry.files[RECIPE_FILE].sha256
-    recipe = recipes.load(yamlio.read(content, f"{listing}/{RECIPE_FILE}").plain)
+    recipe = recipes.load_stored(yamlio.read(content, f"{listing}/{RECIPE_FILE}").plain)
     downloads = list(_downloads(recipe.to_plain()))
     lines = [Finding("entry", str(listing), f"sha256 {listing.sha256}", True), _recipe_line(recipe, pinned)]
     lines += [Finding("weights", key, "the stored recipe would start from other weights", False) for key in downloads]

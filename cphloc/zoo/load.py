@@ -78,7 +78,7 @@ def open_listing(
     """Load the model of a listed version; arguments and errors as for `load`."""
     entry = listing.entry
     content = _content(listing.path(RECIPE_FILE), entry.files[RECIPE_FILE], f"{listing}: {RECIPE_FILE}", verify)
-    recipe = recipes.load(yamlio.read(content, f"{listing}/{RECIPE_FILE}").plain)
+    recipe = recipes.load_stored(yamlio.read(content, f"{listing}/{RECIPE_FILE}").plain)
     weights = _content(listing.weights_path(), entry.weights, f"{listing}: weights", verify)
     model = build_with_weights(recipe, read_weights(weights, f"{listing}: weights"), str(listing))
     if device is None:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from cphloc.config.nodes import from_plain
 from cphloc.errors import InputError, NotFoundError, RecipeError
-from cphloc.recipe.merge import assemble, find, merge, set_argument
+from cphloc.recipe.merge import PROCESSING, assemble, find, merge, set_argument
+from cphloc.recipe.recipe import Data
 
 
 def merged(parent, child):
@@ -183,3 +184,15 @@ def test_a_wrong_value_of_set_is_reported_there():
 def test_a_recipe_that_is_not_there(tmp_path):
     with pytest.raises(NotFoundError, match=r"no recipe 'no-such'; give the path of a \.yaml file, or a name from"):
         find("no-such")
+
+
+def test_another_data_set_keeps_how_samples_are_made_and_nothing_of_the_former(tmp_path):
+    parent = "data: {type: a, root: here, channels: [ct], fold: 1, patch: [8, 8], augment: [{type: Flip}], workers: 0}"
+    child = write(tmp_path, child="extends: parent.yaml\ndata: {type: b, workers: 1}", parent=parent)
+    kept = {"patch": [8, 8], "augment": [{"type": "Flip"}], "workers": 1, "type": "b"}
+    assert assemble(child).plain == {"data": kept}
+    assert assemble(tmp_path / "parent.yaml", {"data.type": "b", "data.workers": 1}).plain == {"data": kept}
+
+
+def test_the_processing_of_data_is_all_that_is_common_to_data_sets():
+    assert {*PROCESSING, "type", "root", "channels"} == set(Data.model_fields)

@@ -39,7 +39,7 @@ def test_a_loaded_recipe_is_complete(base):
 
 def test_channels_that_the_recipe_leaves_out_are_those_of_the_data_set(base):
     del base["data"]["channels"]
-    assert recipe.load(base).data.channels == ["ct"]
+    assert recipe.load(base).data.channels == ["ct", "pet"]
 
 
 def test_what_is_written_loads_to_the_same(base):

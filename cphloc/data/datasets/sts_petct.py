@@ -20,7 +20,7 @@ class StsPetct(Dataset):
 
     Args:
         root: folder with ``cases.csv`` and the volumes; by default ``sts_petct`` in the data folders.
-        channels: ``ct`` (Hounsfield units), ``pet`` (SUV x 100), or both.
+        channels: ``ct`` (Hounsfield units), ``pet`` (SUV x 100), or by default both.
 
     Raises:
         NotFoundError: the folder does not exist.
@@ -29,7 +29,7 @@ class StsPetct(Dataset):
 
     dims = 3
 
-    def __init__(self, root: str | None = None, channels: Sequence[str] = ("ct",)) -> None:
+    def __init__(self, root: str | None = None, channels: Sequence[str] | None = None) -> None:
         self.root = find_root("sts_petct", root, "cases.csv")
         self.channels = choose_channels(channels, tuple(FILES))
         self.classes = {1: "tumour"}
