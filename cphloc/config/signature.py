@@ -18,10 +18,11 @@ from cphloc.config.argument_schema import annotation_type
 from cphloc.errors import InputError
 
 REQUIRED: Any = ...
-WIRED = frozenset({"in_channels", "dims", "levels"})
+WIRED = frozenset({"in_channels", "dims", "levels", "params"})
 """Parameters that the build gives; no recipe states them."""
 
-NESTED_KINDS = ("backbone", "neck", "head", "loss", "dataset")
+NESTED_KIND = "loss"
+"""The only kind that another component may take as an argument."""
 
 
 @dataclass(frozen=True)
@@ -230,12 +231,10 @@ def _nested_kind(parameter: ast.arg, where: str) -> str | None:
     names = {n.attr if isinstance(n, ast.Attribute) else getattr(n, "id", "") for n in ast.walk(parameter.annotation)}
     if "Module" not in names:
         return None
-    last = parameter.arg.rsplit("_", 1)[-1]
-    kind = next((k for k in NESTED_KINDS if last in (k, f"{k}s", f"{k}es")), None)
-    if kind is None:
-        msg = f"{where} takes a module, but its name does not say which kind; end it with one of {NESTED_KINDS}"
+    if parameter.arg.rsplit("_", 1)[-1] != NESTED_KIND:
+        msg = f"{where} takes a module, but its name does not say which kind; end it with '{NESTED_KIND}'"
         raise InputError(msg)
-    return kind
+    return NESTED_KIND
 
 
 def _meanings(node: ast.ClassDef | ast.FunctionDef) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from cphloc.errors import InputError, Problem
+from cphloc.errors import InputError, MissingExtraError, Problem
 from cphloc.modeling.classes import class_problems, known_classes
 from cphloc.modeling.model import Model
 from cphloc.modeling.problems import problem_at
 from cphloc.recipe.recipe import Block, Recipe, load
-from cphloc.registry import catalogue
+from cphloc.registry.contract import ContractError, construct
 from cphloc.structures.levels import Levels
 
 _STARTING_WEIGHTS = ("pretrained", "weights")
@@ -108,12 +107,14 @@ def _check_forward(recipe: Recipe, model: Model, patch: list[int]) -> list[Probl
 
 
 def _component(kind: str, block: Block, path: tuple[str, ...], **wired: Any) -> nn.Module:
-    """Instantiate a block: its own arguments, nested losses built first, and whatever of ``wired`` it asks for."""
+    """Construct a block: its own arguments, nested losses built first, and whatever of ``wired`` it asks for."""
+    args = {key: _nested(key, value) for key, value in block.args.items()}
     try:
-        made = catalogue.resolve(kind, block.type)
-        wanted = inspect.signature(made).parameters
-        args = {key: _nested(key, value) for key, value in block.args.items()}
-        return made(**args, **{key: value for key, value in wired.items() if key in wanted})
+        return construct(kind, block.type, args, **wired)
+    except ContractError as error:
+        raise BuildError(path, str(error)) from error
+    except MissingExtraError:
+        raise
     except InputError as error:
         raise BuildError(path, f"{kind} '{block.type}': {error}") from error
 
@@ -122,5 +123,5 @@ def _nested(key: str, value: Any) -> Any:
     """Build the loss that a head's ``loss`` or ``*_loss`` argument names."""
     if (key == "loss" or key.endswith("_loss")) and isinstance(value, Mapping):
         args = {name: argument for name, argument in value.items() if name != "type"}
-        return catalogue.resolve("loss", value["type"])(**args)
+        return construct("loss", value["type"], args)
     return value

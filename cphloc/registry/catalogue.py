@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.util
 import os
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,14 +20,13 @@ from cphloc import paths
 from cphloc.config import yamlio
 from cphloc.config.nodes import Node
 from cphloc.errors import InputError, MissingExtraError, NotFoundError, did_you_mean
-from cphloc.registry.kinds import KINDS, TABLES, article, plural, some
+from cphloc.registry import plugins
+from cphloc.registry.kinds import ALL, KINDS, TABLES, article, plural, some
 
 if TYPE_CHECKING:
     # Reading a card needs pydantic, and listing names must be quicker than its import.
     from cphloc.config.signature import Argument
     from cphloc.registry.card import Card
-
-PLUGIN_GROUP = "cphloc.registry"
 
 
 def cards(kind: str) -> Mapping[str, Card]:
@@ -84,6 +81,7 @@ def resolve(kind: str, name: str) -> type:
     Raises:
         NotFoundError: no card has that name.
         MissingExtraError: the card names an extra that is not installed.
+        InputError: the card names no class, or one that cannot be imported.
     """
     found = card(kind, name)
     if found.import_ is None:
@@ -92,10 +90,14 @@ def resolve(kind: str, name: str) -> type:
     module, class_name = found.import_.split(":")
     try:
         return getattr(importlib.import_module(module), class_name)
-    except ModuleNotFoundError as error:
-        if found.requires:
+    except Exception as error:
+        if found.requires and isinstance(error, ModuleNotFoundError):
             raise MissingExtraError(f"the {kind} '{name}'", found.requires) from error
-        raise
+        why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        msg = (
+            f"{found.source}: the {kind} '{name}' cannot be imported from {found.import_} ({why}); mend 'import:' or it"
+        )
+        raise InputError(msg) from error
 
 
 def missing(kind: str, name: str) -> tuple[str, str]:
@@ -103,7 +105,7 @@ def missing(kind: str, name: str) -> tuple[str, str]:
     names = cards(kind)
     if (new := renamed(kind, name)) is not None:
         return f"the {kind} '{name}' is now called '{new}'", f"write '{new}', or run: cphloc migrate"
-    for other in (*KINDS, *TABLES):
+    for other in ALL:
         if other != kind and name in cards(other):
             fix = did_you_mean(name, names) or f"{plural(kind)}: {some(names)}"
             return f"'{name}' is {article(other)} {other}, not {article(kind)} {kind}", fix
@@ -127,8 +129,8 @@ class _Cards(Mapping[str, "Card"]):
     """Names first; a card is read when it is asked for."""
 
     def __init__(self, kind: str) -> None:
-        if kind not in (*KINDS, *TABLES):
-            msg = f"no kind '{kind}'; {did_you_mean(kind, (*KINDS, *TABLES)) or f'kinds: {some((*KINDS, *TABLES))}'}"
+        if kind not in ALL:
+            msg = f"no kind '{kind}'; {did_you_mean(kind, ALL) or f'kinds: {some(ALL)}'}"
             raise InputError(msg)
         self.kind = kind
         self._read = _read_card if kind in KINDS else _read_entry
@@ -167,41 +169,7 @@ _SUMMARY = re.compile(rb"^summary: +([A-Za-z0-9][^#\"':\n\r]*[^#\"':\n\r\s]) *\r
 
 
 def _folders() -> list[Path]:
-    return [*paths.registry_folders(), *_plugin_folders()]
-
-
-@functools.cache
-def _plugin_folders() -> list[Path]:
-    """Folders of cards of installed plug-ins; located, never imported."""
-    if not _any_plugin():
-        return []
-    from importlib.metadata import entry_points
-
-    folders = []
-    for point in entry_points(group=PLUGIN_GROUP):
-        top, *below = point.value.split(".")
-        try:
-            spec = importlib.util.find_spec(top)
-        except (ImportError, ValueError):
-            spec = None
-        if spec is None or not spec.submodule_search_locations:
-            msg = f"plug-in '{point.name}' names the package '{point.value}', which is not there; reinstall the plug-in"
-            raise InputError(msg)
-        folders += [Path(location).joinpath(*below) for location in spec.submodule_search_locations]
-    return folders
-
-
-def _any_plugin() -> bool:
-    """Whether an installed package mentions our entry points; ten times quicker than to parse all of theirs."""
-    marker = f"[{PLUGIN_GROUP}]".encode()
-    for folder in filter(os.path.isdir, sys.path):
-        for entry in os.scandir(folder):
-            points = os.path.join(entry.path, "entry_points.txt")
-            if entry.name.endswith((".dist-info", ".egg-info")) and os.path.isfile(points):
-                with open(points, "rb") as file:
-                    if marker in file.read():
-                        return True
-    return False
+    return [*paths.registry_folders(), *(folder for plugin in plugins.installed() for folder in plugin.folders)]
 
 
 def _files(kind: str) -> dict[str, str]:

@@ -36,6 +36,7 @@ class Kind:
         contract: what the constructor receives and what the object must offer, for ``cphloc show KIND``.
         base: the class that it must inherit from, as ``module:Class``; empty where any class will do.
         wired: arguments that the constructor must take, which the build gives and no recipe states.
+        arguments: further arguments that the constructor must take.
         members: attributes and methods that every class or object of the kind must have.
         table: whether all cards of a folder stand in one file, ``<folder>/<kind>.yaml``; else each has its own file,
             ``<folder>/<kind>/<name>.yaml``.
@@ -49,6 +50,7 @@ class Kind:
     contract: str
     base: str = ""
     wired: Words = ()
+    arguments: Words = ()
     members: Words = ()
     table: bool = False
     block: bool = True
@@ -138,10 +140,11 @@ ALL: Mapping[str, Kind] = {
             "optimizer",
             "changes the weights after every step",
             """
-            __init__(params, lr, weight_decay, ...): groups of parameters, then what the recipe states.
+            __init__(params, lr, ...): groups of parameters with a weight_decay each, then what the recipe states.
             Otherwise as torch.optim.Optimizer.""",
             base="torch.optim:Optimizer",
-            wired=("params", "lr", "weight_decay"),
+            wired=("params",),
+            arguments=("lr",),
             table=True,
         ),
         Kind(

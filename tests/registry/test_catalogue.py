@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cphloc import paths
 from cphloc.errors import CphlocError, InputError, NotFoundError, RecipeError
-from cphloc.registry import catalogue, kinds
+from cphloc.registry import catalogue, kinds, plugins
 from cphloc.registry.timm_names import timm_names
 
 PLUGIN = Path(__file__).parent / "plugin_package"
@@ -21,9 +21,9 @@ PLUGIN = Path(__file__).parent / "plugin_package"
 def plugin(monkeypatch: pytest.MonkeyPatch):
     """Install the sample plug-in: a package and its entry point on the path."""
     monkeypatch.syspath_prepend(str(PLUGIN))
-    catalogue._plugin_folders.cache_clear()
+    plugins.installed.cache_clear()
     yield
-    catalogue._plugin_folders.cache_clear()
+    plugins.installed.cache_clear()
 
 
 @pytest.fixture

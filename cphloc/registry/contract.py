@@ -1,0 +1,116 @@
+"""From a card to an object: import the class, hold it to the contract of its kind, and call its constructor.
+
+Whoever needs an object of any kind asks `construct`, so that a plug-in that breaks its contract is one clear line that
+names the card, the class and what to change. ``cphloc show KIND`` tells the contract.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from cphloc.errors import CphlocError, InputError
+from cphloc.registry import catalogue
+from cphloc.registry.card import Card
+from cphloc.registry.kinds import ALL
+from cphloc.registry.plugins import plugin_of
+from cphloc.structures.levels import Level
+
+
+class ContractError(InputError):
+    """A class does not do what its card promises."""
+
+    def __init__(self, card: Card, what: str, fix: str) -> None:
+        plugin = plugin_of(card.source)
+        owner = f" of plug-in '{plugin.name}'" if plugin is not None else ""
+        super().__init__(
+            f"the {card.kind} '{card.name}'{owner} ({card.import_}) {what}; {fix}: see cphloc show {card.kind}"
+        )
+
+
+def construct(kind: str, name: str, arguments: Mapping[str, Any], **wired: Any) -> Any:
+    """Construct a member of a kind from its card.
+
+    Args:
+        kind: such as ``neck``.
+        name: of the card.
+        arguments: what the recipe states.
+        wired: what the build gives; passed on where the constructor takes it.
+
+    Raises:
+        NotFoundError: no card has that name.
+        ContractError: the class breaks the contract of its kind, or raises something of its own.
+        InputError: the class refuses its arguments.
+    """
+    card = catalogue.card(kind, name)
+    made_by = checked_class(kind, name)
+    parameters = _parameters(card, made_by)
+    given = {**arguments, **{key: value for key, value in wired.items() if key in parameters}}
+    made = call(card, made_by, **given)
+    for member in ALL[kind].members:
+        if not any(_has(made, one) for one in member.split(" or ")):
+            raise ContractError(card, f"has no {member}", "add it")
+    if "levels" in ALL[kind].members:
+        _check_levels(card, made.levels)
+    return made
+
+
+def checked_class(kind: str, name: str) -> type:
+    """Import the class of a card and check what its kind asks of a class.
+
+    Raises:
+        NotFoundError: no card has that name.
+        ContractError: the class is of another sort, or its constructor lacks an argument that the build gives.
+    """
+    card, made_by, contract = catalogue.card(kind, name), catalogue.resolve(kind, name), ALL[kind]
+    if not isinstance(made_by, type):
+        raise ContractError(card, "is not a class", "name a class in 'import:'")
+    if contract.base:
+        module, base = contract.base.split(":")
+        if not issubclass(made_by, getattr(importlib.import_module(module), base)):
+            raise ContractError(card, f"is not a {module}.{base}", f"inherit from {module}.{base}")
+    lacking = [
+        argument for argument in (*contract.wired, *contract.arguments) if argument not in _parameters(card, made_by)
+    ]
+    if lacking:
+        raise ContractError(card, f"takes no argument '{lacking[0]}'", "add it to the constructor")
+    return made_by
+
+
+def call(card: Card, function: Any, *arguments: Any, **named: Any) -> Any:
+    """Call code of a plug-in; whatever it raises, cphloc's own errors apart, becomes one line.
+
+    Code of cphloc itself is called as it is: an exception in it is a mistake of ours, and must be seen as one.
+    """
+    if (card.import_ or "").startswith("cphloc."):
+        return function(*arguments, **named)
+    try:
+        return function(*arguments, **named)
+    except CphlocError:
+        raise
+    except Exception as error:
+        what = f"raised {type(error).__name__}: {' '.join(str(error).split())}"
+        raise ContractError(card, what, "mend it, or run with --debug to see where") from error
+
+
+def _check_levels(card: Card, levels: Any) -> None:
+    """Refuse anything but a tuple of `cphloc.structures.levels.Level` as what a backbone or neck publishes."""
+    if not (isinstance(levels, tuple | list) and levels and all(isinstance(level, Level) for level in levels)):
+        what = f"publishes levels = {levels!r:.80}"
+        raise ContractError(card, what, "give a tuple of cphloc.structures.levels.Level(channels, stride)")
+
+
+def _parameters(card: Card, made_by: type) -> Mapping[str, inspect.Parameter]:
+    """Parameters of a constructor by name."""
+    try:
+        return inspect.signature(made_by).parameters
+    except (TypeError, ValueError) as error:
+        raise ContractError(card, "has no readable constructor", "write __init__ in Python") from error
+
+
+def _has(made: Any, member: str) -> bool:
+    """Whether an object has a member of its own; the placeholder that torch puts in for ``forward`` is none."""
+    found = getattr(made, member, None)
+    return found is not None and getattr(found, "__name__", "") != "_forward_unimplemented"
