@@ -139,5 +139,5 @@ class AttentionTargets:
         ]
         only_coarse = positive & targets.has_region & ~targets.has_boxes
         shown = torch.where(only_coarse.view(-1, *(1,) * len(grid)), targets.regions, 0.0)
-        union = torch.stack([b.amax(0) if len(b) else b.new_zeros(grid) for b in boxes])
+        union = torch.stack([b.amax(0) if len(b) else b.new_zeros(grid) for b in boxes]) if boxes else empty
         return cls(region=union, boxes=boxes, coarse=regions_on_grid(shown, level, grid))

@@ -26,6 +26,31 @@ def conv_transpose_type(dims: int) -> type[nn.Module]:
     return {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}[dims]
 
 
+class _TakesEmptyBatch(nn.Module):
+    """Let an instance norm pass a batch of no images, which torch refuses; its parameters then get zero gradients."""
+
+    weight: nn.Parameter
+    bias: nn.Parameter
+
+    def forward(self, input: Tensor) -> Tensor:
+        if len(input):
+            return super().forward(input)
+        shape = (-1, *(1,) * (input.dim() - 2))
+        return input * self.weight.view(shape) + self.bias.view(shape)
+
+
+class _InstanceNorm1d(_TakesEmptyBatch, nn.InstanceNorm1d):
+    pass
+
+
+class _InstanceNorm2d(_TakesEmptyBatch, nn.InstanceNorm2d):
+    pass
+
+
+class _InstanceNorm3d(_TakesEmptyBatch, nn.InstanceNorm3d):
+    pass
+
+
 def norm(name: Norm, channels: int, dims: int) -> nn.Module:
     """Normalization over ``channels`` of ``dims``-dimensional maps; groups of at least 8 channels for ``group``."""
     if name == "none":
@@ -36,7 +61,7 @@ def norm(name: Norm, channels: int, dims: int) -> nn.Module:
         )
     if name == "batch":
         return {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}[dims](channels)
-    return {1: nn.InstanceNorm1d, 2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}[dims](channels, affine=True)
+    return {1: _InstanceNorm1d, 2: _InstanceNorm2d, 3: _InstanceNorm3d}[dims](channels, affine=True)
 
 
 def activation(name: Activation) -> nn.Module:

@@ -70,14 +70,14 @@ class Targets:
         no_boxes = np.zeros((0, 2 * len(size)), np.float32)
         return cls(
             masks=_stack([a.mask for a in done], np.zeros(size, np.int64)),
-            has_mask=torch.tensor([a.mask is not None for a in done]),
+            has_mask=torch.tensor([a.mask is not None for a in done], dtype=torch.bool),
             boxes=[_tensor(a.boxes, no_boxes) for a in done],
             box_classes=[_tensor(a.box_classes, np.zeros(0, np.int64)) for a in done],
-            has_boxes=torch.tensor([a.boxes is not None for a in done]),
+            has_boxes=torch.tensor([a.boxes is not None for a in done], dtype=torch.bool),
             regions=_stack([a.region for a in done], np.zeros(size, np.float32)),
-            has_region=torch.tensor([a.region is not None for a in done]),
+            has_region=torch.tensor([a.region is not None for a in done], dtype=torch.bool),
             labels=_stack([a.label for a in done], np.full(classes, np.nan, np.float32)),
-            has_label=torch.tensor([a.label is not None for a in done]),
+            has_label=torch.tensor([a.label is not None for a in done], dtype=torch.bool),
         )
 
 
@@ -123,4 +123,6 @@ def _tensor(value: np.ndarray | None, default: np.ndarray) -> Tensor:
 
 
 def _stack(values: Sequence[np.ndarray | None], default: np.ndarray) -> Tensor:
-    return torch.stack([_tensor(v, default) for v in values])
+    """Values ``(N, *default.shape)``, with ``default`` in place of each that is missing."""
+    none = torch.as_tensor(default)[None][:0]
+    return torch.stack([_tensor(v, default) for v in values]) if values else none
