@@ -113,7 +113,9 @@ class RegionHead(nn.Module, ABC):
             for column, value in zip((regions, classes, boxes), chosen, strict=True):
                 column.append(value)
         features = self.describe(outputs.pyramid, regions)
-        region, true_class, true_box = torch.cat(regions), torch.cat(classes), torch.cat(boxes)
+        none = outputs.pyramid[0].new_zeros((0, 2 * self.levels[0].dims))  # so that an empty batch gives empty tensors
+        region, true_box = torch.cat([none, *regions]), torch.cat([none, *boxes])
+        true_class = torch.cat([none[:, 0].long(), *classes])
         count = max(1, len(region))
         logits = self.score(features).float()
         near = (true_class > 0) & (overlap(region, true_box) >= self.box_high)

@@ -41,7 +41,8 @@ def roi_align(
     pooled = [
         _pool(image[None], rois, stride, tuple(size), samples) for image, rois in zip(features, boxes, strict=True)
     ]
-    return torch.cat(pooled).to(features.dtype)
+    none = features[:0].sum() + features.new_zeros((0, features.shape[1], *size))  # what an empty batch gives
+    return torch.cat(pooled or [none]).to(features.dtype)
 
 
 def pyramid_roi_align(

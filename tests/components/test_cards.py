@@ -137,21 +137,22 @@ def _attention(dims: int) -> tuple[Tensor, Tensor, list[Tensor]]:
     return scores.flatten(1).log_softmax(1).view(scores.shape), region, list(region[:, None])
 
 
-def targets(dims: int) -> Targets:
+def annotations(dims: int) -> list[Annotation]:
     """Three cases: two objects with their mask; a coarse region and its label; nothing at all."""
     mask = np.zeros((SIDE,) * dims, np.uint8)
     mask[(slice(2, 9),) * dims], mask[(slice(11, 15),) * dims] = 1, 2
     region = np.zeros((SIDE,) * dims, np.float32)
     region[..., : SIDE // 2] = 1
     coarse = Annotation(region=region, label=np.array([1, 0], np.float32))
-    return Targets.collate([Annotation(mask=mask), coarse, Annotation()], (SIDE,) * dims, classes=2)
+    return [Annotation(mask=mask), coarse, Annotation()]
 
 
-def objective(card: str, module: nn.Module, outputs: Any, dims: int) -> Tensor:
-    """A head's own losses; for other components the squares of what they give."""
+def objective(card: str, module: nn.Module, outputs: Any, dims: int, cases: list[Annotation] | None = None) -> Tensor:
+    """A head's own losses of ``cases``, by default `annotations`; for other components the squares of their outputs."""
     if card.startswith("head/"):
-        return sum(module.loss(outputs, targets(dims)).values())
-    return sum(x.float().square().mean() for x in tensors(outputs))
+        cases = annotations(dims) if cases is None else cases
+        return sum(module.loss(outputs, Targets.collate(cases, (SIDE,) * dims, classes=2)).values())
+    return sum(x.float().square().sum() / max(1, x.numel()) for x in tensors(outputs))
 
 
 def tensors(value: Any) -> Iterator[Tensor]:
@@ -224,6 +225,29 @@ def test_half_precision_is_finite(card, dims):
         loss = objective(card, module, outputs, dims)
     assert loss.isfinite()
     assert not card.startswith("loss/") or outputs.dtype == torch.float32
+
+
+@every_card
+def test_an_empty_batch_gives_empty_outputs_a_loss_of_zero_and_zero_gradients(card, dims):
+    module, given = make(card, dims), _of_no_image(inputs(card, dims))
+    outputs = module(*given)
+    loss = objective(card, module, outputs, dims, cases=[])
+    assert loss == 0
+    wanting = [given[0]] if card.startswith("loss/") else list(module.parameters())
+    gradients = torch.autograd.grad(loss, wanting) if wanting else []
+    assert not any(g.any() for g in gradients)
+    assert all(value.isfinite().all() for value in module.state_dict().values())
+    if card.startswith("head/"):
+        found = module.eval().decode(outputs)
+        assert found.detections in (None, [])
+        assert all(len(each) == 0 for each in tensors(found))
+
+
+def _of_no_image(value: Any) -> Any:
+    """Inputs of `inputs`, cut to a batch of no images."""
+    if isinstance(value, Tensor):
+        return value[:0].detach().requires_grad_(value.requires_grad)
+    return [] if isinstance(value, list) else tuple(map(_of_no_image, value))
 
 
 @every_card
