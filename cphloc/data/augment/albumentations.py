@@ -1,7 +1,8 @@
-"""Transforms of albumentations: photometric ones, in-plane distortions and dropout, for images and volumes.
+"""Transforms of the library albumentations, for images and volumes: photometric, in-plane distortion, dropout.
 
-A volume gets the same transform in all slices. Intensities are brought to 0..1 for it and back, since that is the
-scale albumentations expects of floating-point images. Nothing else in cphloc imports albumentations.
+Only the names with a card in ``registry/transform.yaml`` can be used; each keeps the size of the image and needs
+nothing but the image. In a volume, every slice gets the same transform. albumentations expects floating-point images in
+0..1, so intensities are mapped to that range and back. Only this module imports albumentations.
 """
 
 from __future__ import annotations
@@ -16,52 +17,19 @@ import numpy as np
 from cphloc.errors import InputError
 from cphloc.structures.annotation import Annotation
 
-DISTORTIONS = ("GridDistortion", "OpticalDistortion", "Perspective", "ThinPlateSpline")
-DROPOUT = ("CoarseDropout", "GridDropout", "PixelDropout")
-PHOTOMETRIC = (
-    "AdvancedBlur",
-    "AutoContrast",
-    "CLAHE",
-    "ColorJitter",
-    "Defocus",
-    "Downscale",
-    "Emboss",
-    "Equalize",
-    "GlassBlur",
-    "HueSaturationValue",
-    "Illumination",
-    "ImageCompression",
-    "InvertImg",
-    "MedianBlur",
-    "MotionBlur",
-    "MultiplicativeNoise",
-    "PlasmaBrightnessContrast",
-    "PlasmaShadow",
-    "Posterize",
-    "RandomBrightnessContrast",
-    "RandomToneCurve",
-    "RingingOvershoot",
-    "SaltAndPepper",
-    "Sharpen",
-    "ShotNoise",
-    "Solarize",
-    "ToGray",
-    "UnsharpMask",
-    "ZoomBlur",
-)
-ALLOWED = (*DISTORTIONS, *DROPOUT, *PHOTOMETRIC)
-"""Names that a recipe may use; each keeps the size of the image and needs nothing but the image."""
+_MIN_VISIBLE = 0.25
+"""A box of which less than this fraction remains inside the patch is left out."""
 
 
-class Albumentation:
-    """One allow-listed transform of albumentations.
+class AlbumentationsTransform:
+    """Apply one transform of albumentations to a patch; implements `cphloc.data.augment.transform.AnnotatedTransform`.
 
     Args:
-        name: one of `ALLOWED`.
-        arguments: its own arguments, and ``p``.
+        name: class name in albumentations.
+        arguments: its arguments, and ``p``, the probability that it is applied (0.5 by default).
 
     Raises:
-        InputError: albumentations refuses the arguments.
+        InputError: albumentations rejects the arguments.
     """
 
     def __init__(self, name: str, arguments: Mapping[str, Any]) -> None:
@@ -75,27 +43,31 @@ class Albumentation:
         except (TypeError, ValueError) as error:
             msg = f"augmentation {name}: albumentations refuses {stated}: {' '.join(str(error).split())}"
             raise InputError(msg) from error
-        self.moves = name not in PHOTOMETRIC
-        boxes = albumentations.BboxParams("pascal_voc", label_fields=["number"], min_visibility=0.25)
-        self.transform = albumentations.Compose([transform], bbox_params=boxes if self.moves else None)
+        self.changes_annotation = isinstance(transform, albumentations.DualTransform)
+        boxes = albumentations.BboxParams("pascal_voc", label_fields=["number"], min_visibility=_MIN_VISIBLE)
+        self.transform = albumentations.Compose([transform], bbox_params=boxes if self.changes_annotation else None)
 
     def with_annotation(
         self, image: np.ndarray, annotation: Annotation, rng: np.random.Generator
     ) -> tuple[np.ndarray, Annotation]:
-        """Transform a patch ``(C, *S)`` with everything known about it."""
+        """Transform a patch ``(C, *S)`` float32 together with its mask, region and boxes."""
         self.transform.set_random_seed(int(rng.integers(2**31)))
         axes = tuple(range(1, image.ndim))
         low, high = image.min(axis=axes, keepdims=True), image.max(axis=axes, keepdims=True)
         extent = np.maximum(high - low, np.float32(1e-7))
         slices = ((image - low) / extent).reshape(len(image), -1, *image.shape[-2:])
-        given = {"images": np.ascontiguousarray(np.moveaxis(slices, 0, -1))}
-        out = self.transform(**given, **(_targets(annotation, image.shape[1:]) if self.moves else {}))
+        targets = {"images": np.ascontiguousarray(np.moveaxis(slices, 0, -1))}
+        if self.changes_annotation:
+            targets |= _annotation_targets(annotation, image.shape[1:])
+        out = self.transform(**targets)
         moved = np.moveaxis(np.asarray(out["images"], np.float32), -1, 0).reshape(image.shape)
-        return moved * extent + low, _moved(annotation, out, image.shape[1:]) if self.moves else annotation
+        if self.changes_annotation:
+            annotation = _transformed(annotation, out, image.shape[1:])
+        return moved * extent + low, annotation
 
 
-def _targets(annotation: Annotation, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
-    """What albumentations moves along with the image: slices of mask and region, and boxes within the plane."""
+def _annotation_targets(annotation: Annotation, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """Slices of mask and region, and boxes within the plane, as albumentations takes them."""
     region = None if annotation.region is None else np.rint(annotation.region * 100).astype(np.uint8)
     layers = [layer.reshape(-1, *shape[-2:]) for layer in (annotation.mask, region) if layer is not None]
     boxes = np.zeros((0, 2 * len(shape))) if annotation.boxes is None else annotation.boxes
@@ -103,13 +75,13 @@ def _targets(annotation: Annotation, shape: tuple[int, ...]) -> dict[str, np.nda
     return targets | ({"masks": np.concatenate(layers)} if layers else {})
 
 
-def _moved(annotation: Annotation, out: Mapping[str, Any], shape: tuple[int, ...]) -> Annotation:
-    """The annotation with what came back; boxes that left the image are gone."""
+def _transformed(annotation: Annotation, out: Mapping[str, Any], shape: tuple[int, ...]) -> Annotation:
+    """The annotation with the mask, region and boxes that albumentations returned; boxes that left are gone."""
     layers = iter(np.asarray(out["masks"]).reshape(-1, *shape) if "masks" in out else ())
     mask = None if annotation.mask is None else next(layers).astype(np.uint8)
     region = None if annotation.region is None else next(layers).astype(np.float32) / 100
     annotation = replace(annotation, mask=mask, region=region)
-    if annotation.boxes is None:
+    if annotation.boxes is None or annotation.box_classes is None:
         return annotation
     kept = np.asarray(out["number"], int).reshape(-1)
     boxes = annotation.boxes[kept].copy()
@@ -118,5 +90,5 @@ def _moved(annotation: Annotation, out: Mapping[str, Any], shape: tuple[int, ...
 
 
 def _in_plane(dims: int) -> list[int]:
-    """Where ``x0, y0, x1, y1`` stand in a box ``[lo..., hi...]``."""
+    """Positions of albumentations' ``x0, y0, x1, y1`` in a box ``[lo..., hi...]``."""
     return [dims - 1, dims - 2, 2 * dims - 1, 2 * dims - 2]

@@ -1,8 +1,8 @@
 """Augmentation of training patches, from the ``augment`` list of a recipe.
 
-Ours are `Affine`, `Elastic`, `Flip` (spatial), and `Gamma`, `GaussNoise`, `GaussBlur`, `Brightness`, `Contrast`,
-`LowResolution` (intensity); they work the same in 2-D and 3-D. Every other name is a transform of albumentations
-(`cphloc.data.augment.albumentations`), applied to images or, the same in every slice, to volumes.
+Every name that ``registry/transform.yaml`` or a plug-in's table lists can be used. A card with ``import:`` names a
+class that follows a protocol of `cphloc.data.augment.transform`; a card without one is a transform of the library
+albumentations (`cphloc.data.augment.albumentations`).
 
 Spatial transforms come first, composed into one resampling; the others follow in the order of the list.
 """
@@ -15,20 +15,18 @@ from typing import Any
 
 import numpy as np
 
-from cphloc.data.augment import intensity as augment_intensity
-from cphloc.data.augment import spatial as augment_spatial
-from cphloc.data.augment.albumentations import ALLOWED, Albumentation
-from cphloc.data.augment.spatial import Draw, Flip
+from cphloc.data.augment.albumentations import AlbumentationsTransform
+from cphloc.data.augment.spatial import Flip
+from cphloc.data.augment.transform import AnnotatedTransform, Draw, ImageTransform, SpatialTransform, Transform
 from cphloc.data.augment.warp import Warp
-from cphloc.errors import InputError, NotFoundError, did_you_mean
+from cphloc.data.from_card import check_arguments, make
+from cphloc.errors import InputError
+from cphloc.registry import catalogue
 from cphloc.structures.annotation import Annotation
-
-SPATIAL = ("Affine", "Elastic", "Flip")
-INTENSITY = ("Gamma", "GaussNoise", "GaussBlur", "Brightness", "Contrast", "LowResolution")
 
 
 class Augmentation:
-    """The transforms of one recipe.
+    """Apply the transforms of one recipe to training patches.
 
     Args:
         blocks: mappings ``{type: name, argument: value, ...}``.
@@ -36,7 +34,8 @@ class Augmentation:
         laterality: whether classes name a side of the body; a flip along the last axis must then swap them.
 
     Raises:
-        InputError: an unknown transform or argument, or a flip that would turn left into right.
+        NotFoundError: there is no transform of that name.
+        InputError: a wrong argument, or a flip that would turn left into right.
 
     >>> Augmentation([{"type": "Flip", "axes": [0]}, {"type": "GaussNoise"}], dims=3).spatial[0].axes
     (0,)
@@ -44,15 +43,15 @@ class Augmentation:
 
     def __init__(self, blocks: Sequence[Mapping[str, Any]], dims: int, laterality: bool = False) -> None:
         self.dims = dims
-        transforms = [_build(dict(block)) for block in blocks]
-        self.spatial = [t for t in transforms if hasattr(t, "draw")]
-        self.intensity = [t for t in transforms if not hasattr(t, "draw")]
+        transforms = [_build(block) for block in blocks]
+        self.spatial = [t for t in transforms if isinstance(t, SpatialTransform)]
+        self.on_patch = [t for t in transforms if not isinstance(t, SpatialTransform)]
         for flip in self.spatial:
             if isinstance(flip, Flip):
                 _refuse_swapped_sides(flip, dims, laterality)
 
     def draw(self, rng: np.random.Generator, size: tuple[int, ...], spacing_mm: tuple[float, ...]) -> Draw:
-        """Draw the spatial part for one patch of ``size`` voxels of ``spacing_mm``."""
+        """Draw the spatial transforms for one patch of ``size`` voxels of ``spacing_mm`` and compose their warps."""
         warp, swaps = Warp.identity(len(size)), []
         for transform in self.spatial:
             if isinstance(transform, Flip) or rng.random() < transform.p:
@@ -65,11 +64,11 @@ class Augmentation:
     def apply(
         self, image: np.ndarray, annotation: Annotation, rng: np.random.Generator
     ) -> tuple[np.ndarray, Annotation]:
-        """Apply the transforms that are not spatial to a patch ``(C, *S)``."""
-        for transform in self.intensity:
+        """Apply the transforms that are not spatial to a patch ``(C, *S)``, each with its probability."""
+        for transform in self.on_patch:
             if rng.random() >= transform.p:
                 continue
-            if hasattr(transform, "with_annotation"):
+            if isinstance(transform, AnnotatedTransform):
                 image, annotation = transform.with_annotation(image, annotation, rng)
             else:
                 image = transform(image, rng)
@@ -77,7 +76,11 @@ class Augmentation:
 
 
 def swap_classes(annotation: Annotation, swap: Mapping[int, int]) -> Annotation:
-    """Exchange classes in every rung of ``annotation``.
+    """Renumber the classes of an annotation: mask, boxes and label.
+
+    Args:
+        annotation: what to change.
+        swap: class number -> class number that it becomes; others stay.
 
     >>> swap_classes(Annotation(label=np.array([1.0, 0.0])), {1: 2, 2: 1}).label.tolist()
     [0.0, 1.0]
@@ -96,23 +99,21 @@ def swap_classes(annotation: Annotation, swap: Mapping[int, int]) -> Annotation:
     )
 
 
-def _build(block: dict[str, Any]) -> Any:
-    name = block.pop("type")
-    if name in SPATIAL:
-        kind = getattr(augment_spatial, name)
-    elif name in INTENSITY:
-        kind = getattr(augment_intensity, name)
-    elif name in ALLOWED:
-        return Albumentation(name, block)
-    else:
-        known = (*SPATIAL, *INTENSITY, *ALLOWED)
-        msg = f"augmentation '{name}' does not exist; {did_you_mean(name, known) or 'see `cphloc list transforms`'}"
-        raise NotFoundError(msg)
-    try:
-        return kind(**block)
-    except TypeError as error:
-        msg = f"augmentation {name}: {str(error).partition(') ')[2] or error}; see `cphloc show {name}`"
-        raise InputError(msg) from error
+def _build(block: Mapping[str, Any]) -> Transform:
+    arguments = {key: value for key, value in block.items() if key != "type"}
+    name = str(block["type"])
+    card = catalogue.card("transform", name)
+    if card.import_ is None:
+        check_arguments(card, arguments)
+        return AlbumentationsTransform(name, arguments)
+    transform = make("transform", name, arguments)
+    if not isinstance(transform, SpatialTransform | AnnotatedTransform | ImageTransform):
+        msg = (
+            f"transform {name}: class {card.import_} is no transform; it needs a number p and one of the methods draw, "
+            "with_annotation and __call__, see cphloc.data.augment.transform"
+        )
+        raise InputError(msg)
+    return transform
 
 
 def _refuse_swapped_sides(flip: Flip, dims: int, laterality: bool) -> None:

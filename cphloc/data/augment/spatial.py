@@ -4,30 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.interpolate import BSpline
 
 from cphloc.config.argument_types import PositiveFloat, UnitInterval
+from cphloc.data.augment.transform import Draw
 from cphloc.data.augment.warp import Warp
 from cphloc.errors import InputError
 
 THICK_SLICES = 3.0
 """Beyond this ratio of spacings, a volume is rotated only within its slices (nnU-Net, Isensee 2021)."""
-
-
-@dataclass(frozen=True)
-class Draw:
-    """What a spatial transform drew for one sample.
-
-    Args:
-        warp: where the voxels of the patch come from.
-        swap: classes that change places, because the transform mirrored left and right.
-    """
-
-    warp: Warp
-    swap: Mapping[int, int] | None = None
 
 
 class Affine:

@@ -1,26 +1,34 @@
-"""How voxel values become a model's input.
+"""Intensity schemes: how voxel values are scaled before they enter a model.
 
-A scheme is data: its type and constants, nothing else, so a recipe can state it and an entry can keep it. In a recipe
-it is a name (``zscore``), a mapping (``{type: window, center: 40, width: 400}``) or a list of these, one per channel.
+A scheme consists of its type and constants only, so a recipe can state it and an entry can store it. In a recipe it is
+a name (``zscore``), a mapping (``{type: window, center: 40, width: 400}``) or a list of these, one per channel. Its
+card in ``registry/intensity.yaml``, or in the table of a plug-in, names its class: a frozen dataclass derived from
+`Intensity`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
-from cphloc.errors import InputError, did_you_mean
+from cphloc.config.argument_types import PositiveFloat
+from cphloc.data.from_card import make
+from cphloc.errors import InputError
 
 Range = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Intensity(ABC):
-    """Base of all schemes: one channel ``(*S)`` in, float32 out."""
+    """Base of all schemes: a frozen dataclass whose fields are the scheme's arguments, called with one channel.
+
+    Attributes:
+        type: name of its card, as recipes write it.
+    """
 
     type: ClassVar[str]
 
@@ -29,9 +37,18 @@ class Intensity(ABC):
         """Whether a voxel's result depends on that voxel alone, and not on the rest of its image."""
         return True
 
+    @property
+    def needs_fit(self) -> bool:
+        """Whether constants are missing that training takes from the training set; see `fitted`."""
+        return False
+
+    def fitted(self, values: np.ndarray) -> Intensity:
+        """Return this scheme with its constants taken from training voxels ``values`` ``(n,)`` float64."""
+        return self
+
     @abstractmethod
     def __call__(self, values: np.ndarray, window: Range | None = None) -> np.ndarray:
-        """Transform one channel.
+        """Transform one channel into float32.
 
         Args:
             values: ``(*S)`` as stored.
@@ -39,7 +56,7 @@ class Intensity(ABC):
         """
 
     def to_dict(self) -> dict[str, Any]:
-        """The form a recipe or entry states."""
+        """Return the mapping that a recipe or entry stores; `parse_intensity` reads it back."""
         return {"type": self.type, **{k: v for k, v in asdict(self).items() if v is not None}}
 
 
@@ -101,7 +118,7 @@ class CT(Intensity):
     low: float | None = None
     high: float | None = None
     mean: float | None = None
-    std: float | None = None
+    std: PositiveFloat | None = None
 
     def __post_init__(self) -> None:
         if self.std is not None and self.std <= 0:
@@ -114,10 +131,20 @@ class CT(Intensity):
         Raises:
             InputError: a constant is missing.
         """
-        if None in (self.low, self.high, self.mean, self.std):
+        if self.low is None or self.high is None or self.mean is None or self.std is None:
             msg = "intensity ct lacks its constants low, high, mean and std; state them or let training find them"
             raise InputError(msg)
         return _standardize(np.clip(values, self.low, self.high), self.mean, self.std)
+
+    @property
+    def needs_fit(self) -> bool:
+        """True while a constant is missing."""
+        return None in (self.low, self.high, self.mean, self.std)
+
+    def fitted(self, values: np.ndarray) -> CT:
+        """Take percentiles 0.5 and 99.5, mean and standard deviation of training voxels ``(n,)``."""
+        low, high = np.percentile(values, (0.5, 99.5))
+        return CT(float(low), float(high), float(values.mean()), float(values.std()) or 1.0)
 
 
 @dataclass(frozen=True)
@@ -132,7 +159,7 @@ class Window(Intensity):
 
     type: ClassVar[str] = "window"
     center: float | None = None
-    width: float | None = None
+    width: PositiveFloat | None = None
 
     def __post_init__(self) -> None:
         if (self.center is None) != (self.width is None) or (self.width is not None and self.width <= 0):
@@ -146,7 +173,7 @@ class Window(Intensity):
 
     def __call__(self, values: np.ndarray, window: Range | None = None) -> np.ndarray:
         """Map the window to 0..1."""
-        if self.center is not None:
+        if self.center is not None and self.width is not None:
             window = (self.center, self.width)
         if window is None:
             return _ramp(values, float(values.min()), float(values.max()))
@@ -175,10 +202,6 @@ class Scale(Intensity):
         return _ramp(values, self.low, self.high)
 
 
-SCHEMES: dict[str, type[Intensity]] = {s.type: s for s in (ZScore, CT, Window, Scale, Unchanged)}
-"""Scheme classes by the name a recipe uses."""
-
-
 Spec = str | Mapping[str, Any]
 """How a recipe states one scheme: its name, or a mapping with ``type`` and parameters."""
 
@@ -205,20 +228,23 @@ def parse_intensity(spec: Spec | Sequence[Spec], channels: int) -> list[Intensit
 
 
 def fit_intensity(
-    scheme: Intensity, volumes: Iterable[np.ndarray], masks: Iterable[np.ndarray], seed: int = 0
+    scheme: Intensity, volumes: Iterable[np.ndarray], masks: Iterable[np.ndarray | None], seed: int = 0
 ) -> Intensity:
-    """Fill the constants that a scheme takes from the training set; a scheme that takes none comes back as it is.
+    """Fill in the constants that a scheme takes from the training set; a scheme that needs none is returned unchanged.
 
     Foreground voxels (mask > 0) of all cases are pooled, at most 10,000 from each. Where no case has foreground,
     every voxel counts.
 
     Args:
-        scheme: what the recipe states.
+        scheme: as the recipe states it.
         volumes: one channel ``(*S)`` per case.
         masks: ``(*S)`` per case, or ``None`` for a case without.
         seed: of the sub-sampling.
+
+    Raises:
+        InputError: the scheme needs constants, and there is no case.
     """
-    if not (isinstance(scheme, CT) and None in (scheme.low, scheme.high, scheme.mean, scheme.std)):
+    if not scheme.needs_fit:
         return scheme
     rng = np.random.default_rng(seed)
     foreground, everything = [], []
@@ -228,11 +254,9 @@ def fit_intensity(
             foreground.append(_sample(volume[mask > 0], rng))
     pooled = [part for part in foreground if len(part)] or everything
     if not pooled:
-        msg = "intensity ct cannot be fitted without a training case; state low, high, mean and std"
+        msg = f"intensity {scheme.type} cannot be fitted without a training case; state its constants"
         raise InputError(msg)
-    values = np.concatenate(pooled).astype(np.float64)
-    low, high = np.percentile(values, (0.5, 99.5))
-    return CT(float(low), float(high), float(values.mean()), float(values.std()) or 1.0)
+    return scheme.fitted(np.concatenate(pooled).astype(np.float64))
 
 
 def _sample(values: np.ndarray, rng: np.random.Generator, at_most: int = 10_000) -> np.ndarray:
@@ -241,21 +265,12 @@ def _sample(values: np.ndarray, rng: np.random.Generator, at_most: int = 10_000)
 
 def _from_dict(spec: Spec) -> Intensity:
     arguments = {"type": spec} if isinstance(spec, str) else dict(spec)
-    name = arguments.pop("type", None)
-    if name not in SCHEMES:
-        msg = f"intensity '{name}' does not exist; {did_you_mean(name, SCHEMES) or 'choose ' + ', '.join(SCHEMES)}"
+    name = str(arguments.pop("type", None))
+    scheme = make("intensity", name, arguments)
+    if not isinstance(scheme, Intensity) or scheme.type != name:
+        msg = f"intensity {name}: class {type(scheme).__qualname__} must be an Intensity with type = '{name}'"
         raise InputError(msg)
-    known = {f.name for f in fields(SCHEMES[name])}
-    for key in arguments.keys() - known:
-        hint = did_you_mean(key, known) or f"it takes {', '.join(sorted(known)) or 'no parameter'}"
-        msg = f"intensity {name} has no parameter '{key}'; {hint}"
-        raise InputError(msg)
-    for key, value in arguments.items():
-        numbers = value if isinstance(value, (list, tuple)) else [value]
-        if not all(isinstance(n, (int, float)) or n is None for n in numbers):
-            msg = f"intensity {name}: {key} must be a number, got {value!r}"
-            raise InputError(msg)
-    return SCHEMES[name](**{k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()})
+    return scheme
 
 
 def _standardize(values: np.ndarray, mean: float, std: float) -> np.ndarray:

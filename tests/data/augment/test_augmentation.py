@@ -1,12 +1,14 @@
 import numpy as np
 import pytest
 
-from cphloc.data.augment.augmentation import INTENSITY, SPATIAL, Augmentation, swap_classes
+from cphloc.data.augment.augmentation import Augmentation, swap_classes
 from cphloc.errors import InputError, NotFoundError
 from cphloc.registry import catalogue
 from cphloc.structures.annotation import Annotation
 
 DIMS = [2, 3]
+OURS = [name for name, card in catalogue.cards("transform").items() if card.import_]
+SPATIAL = ("Affine", "Elastic", "Flip")
 
 
 def _drawn(blocks, dims, seed, laterality=False):
@@ -19,7 +21,7 @@ def _drawn(blocks, dims, seed, laterality=False):
 
 
 @pytest.mark.parametrize("dims", DIMS)
-@pytest.mark.parametrize("name", [*SPATIAL, *INTENSITY])
+@pytest.mark.parametrize("name", OURS)
 def test_same_seed_same_result_other_seed_another(name, dims):
     block = [{"type": name, "p": 1.0 if name != "Flip" else 0.5}]
     (first, image), (again, image_again), (other, image_other) = (_drawn(block, dims, seed) for seed in (1, 1, 2))
@@ -29,11 +31,6 @@ def test_same_seed_same_result_other_seed_another(name, dims):
     assert moved if name in SPATIAL else not np.array_equal(image, image_other)
     assert image.dtype == np.float32
     assert np.isfinite(image).all()
-
-
-def test_every_name_has_a_card_and_every_card_a_transform():
-    ours = {name for name in catalogue.cards("transform") if catalogue.card("transform", name).import_}
-    assert ours == {*SPATIAL, *INTENSITY}
 
 
 def test_probability_is_kept():
@@ -84,8 +81,8 @@ def test_classes_swap_in_every_rung():
 @pytest.mark.parametrize(
     ("block", "error", "message"),
     [
-        ({"type": "GausNoise"}, NotFoundError, "augmentation 'GausNoise' does not exist.*did you mean 'GaussNoise'"),
-        ({"type": "Affine", "angle": 3}, InputError, "augmentation Affine.*'angle'"),
+        ({"type": "GausNoise"}, NotFoundError, "unknown transform 'GausNoise'; did you mean 'GaussNoise'"),
+        ({"type": "Affine", "angle": 3}, InputError, "transform Affine has no argument 'angle'"),
         ({"type": "Affine", "scale": [0, 1]}, InputError, r"Affine: scale must be \[low, high\] above 0, got \[0, 1\]"),
         ({"type": "Gamma", "gamma": [2, 1]}, InputError, r"Gamma: gamma must be \[low, high\]"),
         ({"type": "Flip", "axes": [2]}, InputError, "Flip: axis 2 does not exist in 2-D"),

@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cphloc.data.pipeline.intensity import CT, SCHEMES, Scale, Unchanged, Window, ZScore, fit_intensity, parse_intensity
+from cphloc.data.pipeline.intensity import CT, Scale, Unchanged, Window, ZScore, fit_intensity, parse_intensity
 from cphloc.errors import InputError
+from cphloc.registry import catalogue
 
 RNG = np.random.default_rng(0)
 
@@ -82,9 +83,9 @@ def test_windows():
     np.testing.assert_array_equal(Unchanged()(values), values)
 
 
-@pytest.mark.parametrize("name", SCHEMES)
+@pytest.mark.parametrize("name", catalogue.cards("intensity"))
 def test_a_scheme_survives_its_own_dictionary(name: str):
-    scheme = SCHEMES[name](1, 2, 3, 4) if name == "ct" else SCHEMES[name]()
+    scheme = CT(1, 2, 3, 4) if name == "ct" else catalogue.resolve("intensity", name)()
     assert parse_intensity(scheme.to_dict(), 1) == [scheme]
 
 
@@ -98,14 +99,14 @@ def test_the_form_of_a_recipe():
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("zscor", "intensity 'zscor' does not exist; did you mean 'zscore'?"),
-        ({"type": "window", "centre": 40}, "has no parameter 'centre'; did you mean 'center'?"),
+        ("zscor", "unknown intensity 'zscor'; did you mean 'zscore'?"),
+        ({"type": "window", "centre": 40}, "has no argument 'centre'; did you mean 'center'?"),
         (["zscore"], "lists 1 schemes for 2 channels"),
         ({"type": "window", "center": 40}, "needs a center and a width"),
         ({"type": "scale", "low": 3, "high": 1}, "needs high above low"),
         ({"type": "zscore", "clip": [99, 1]}, "needs two rising percentiles"),
-        ({"type": "ct", "low": "a"}, "low must be a number"),
-        ({"type": "ct", "low": 0, "high": 1, "mean": 0, "std": 0}, "std above 0"),
+        ({"type": "ct", "low": "a"}, "low must be number or null"),
+        ({"type": "ct", "low": 0, "high": 1, "mean": 0, "std": 0}, "std must be number > 0 or null"),
     ],
 )
 def test_mistakes_in_a_recipe_are_named(spec, message: str):
