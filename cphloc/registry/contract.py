@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import numbers
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,9 +26,8 @@ class ContractError(InputError):
     def __init__(self, card: Card, what: str, fix: str) -> None:
         plugin = plugin_of(card.source)
         owner = f" of plug-in '{plugin.name}'" if plugin is not None else ""
-        super().__init__(
-            f"the {card.kind} '{card.name}'{owner} ({card.import_}) {what}; {fix}: see cphloc show {card.kind}"
-        )
+        made_by = f" ({card.import_})" if card.import_ else ""
+        super().__init__(f"the {card.kind} '{card.name}'{owner}{made_by} {what}; {fix}: see cphloc show {card.kind}")
 
 
 def construct(kind: str, name: str, arguments: Mapping[str, Any], **wired: Any) -> Any:
@@ -93,6 +93,18 @@ def call(card: Card, function: Any, *arguments: Any, **named: Any) -> Any:
     except Exception as error:
         what = f"raised {type(error).__name__}: {' '.join(str(error).split())}"
         raise ContractError(card, what, "mend it, or run with --debug to see where") from error
+
+
+def call_for_number(card: Card, function: Any, *arguments: Any) -> float:
+    """Call code of a plug-in that must answer with a number; see `call`.
+
+    Raises:
+        ContractError: it answers with something else.
+    """
+    value = call(card, function, *arguments)
+    if not isinstance(value, numbers.Real):
+        raise ContractError(card, f"gave {value!r:.80} in place of a number", "return a float")
+    return float(value)
 
 
 def _check_levels(card: Card, levels: Any) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import fnmatch
 import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -18,6 +17,7 @@ from torch.optim import Optimizer
 
 from cphloc.errors import InputError, NotFoundError, did_you_mean
 from cphloc.registry import catalogue
+from cphloc.registry.contract import call, call_for_number, checked_class, construct
 
 Schedule = Callable[[float], float]
 """Factor on the learning rate at a step in [0, steps); steps may be fractional when a time budget drives them."""
@@ -88,22 +88,18 @@ def build_optimizer(model: nn.Module, type: str, lr: float, **args: Any) -> Opti
     Raises:
         NotFoundError: unknown optimizer or argument, or a pattern of ``lr_scale`` that matches nothing.
     """
-    names = catalogue.cards("optimizer")
-    if type not in names:
-        hint = did_you_mean(type, names) or f"choose from {', '.join(names)}"
-        msg = f"train.optimizer.type: no optimizer '{type}'; {hint}"
-        raise NotFoundError(msg)
-    chosen = catalogue.resolve("optimizer", type) if names[type].import_ else getattr(torch.optim, type)
+    card = catalogue.card("optimizer", type)
+    chosen = checked_class("optimizer", type) if card.import_ else getattr(torch.optim, type)
     scales = args.pop("lr_scale", {})
-    allowed = set(inspect.signature(chosen).parameters) - _NOT_FROM_RECIPES
-    _check_arguments(args, allowed, "optimizer", type)
-    weight_decay = args.pop("weight_decay", inspect.signature(chosen).parameters["weight_decay"].default)
+    parameters = inspect.signature(chosen).parameters
+    _check_arguments(args, set(parameters) - _NOT_FROM_RECIPES, "optimizer", type)
+    decay = args.pop("weight_decay", parameters["weight_decay"].default if "weight_decay" in parameters else 0.0)
     args = {name: tuple(value) if isinstance(value, list) else value for name, value in args.items()}
-    return chosen(_groups(model, lr, weight_decay, scales), lr=lr, **args)
+    return call(card, chosen, _groups(model, lr, decay, scales), lr=lr, **args)
 
 
 def build_schedule(type: str, steps: int, warmup_steps: int = 0, **args: Any) -> Schedule:
-    """A learning rate schedule by name: ``constant``, ``poly``, ``cosine``, ``one_cycle`` or ``step``.
+    """Build a learning rate schedule by the name of its card; `cphloc.training.schedules` has the shipped ones.
 
     The rate rises linearly during ``warmup_steps``; the named curve then covers the steps that remain.
 
@@ -115,24 +111,16 @@ def build_schedule(type: str, steps: int, warmup_steps: int = 0, **args: Any) ->
     >>> poly(0), poly(9), round(poly(55), 4), poly(100)
     (0.1, 1.0, 0.5359, 0.0)
     """
-    if type not in _CURVES:
-        hint = did_you_mean(type, _CURVES) or f"choose from {', '.join(_CURVES)}"
-        msg = f"train.schedule: no schedule '{type}'; {hint}"
-        raise NotFoundError(msg)
-    curve = _CURVES[type]
-    allowed = set(inspect.signature(curve).parameters) - {"step", "steps"}
-    for name in sorted(set(args) - allowed):
-        msg = (
-            f"train.schedule.{name}: {type} takes no '{name}'; {did_you_mean(name, allowed)} it takes {sorted(allowed)}"
-        )
-        raise NotFoundError(msg)
+    card = catalogue.card("schedule", type)
+    _check_arguments(args, {a.name for a in catalogue.arguments(card)}, "schedule", type)
+    curve = construct("schedule", type, args)
     if warmup_steps and type == "one_cycle":
         msg = "train.warmup_steps: one_cycle has its own warm-up; set warmup_steps to 0 or one_cycle's 'rise'"
         raise InputError(msg)
     if not 0 <= warmup_steps < steps:
         msg = f"train.warmup_steps: {warmup_steps} is not below train.steps = {steps}; shorten the warm-up"
         raise InputError(msg)
-    return partial(_warmed, partial(curve, **args), steps, warmup_steps)
+    return partial(_warmed, partial(call_for_number, card, curve), steps, warmup_steps)
 
 
 def set_lr(optimizer: Optimizer, factor: float) -> None:
@@ -185,45 +173,3 @@ def _warmed(curve: Callable[[float, int], float], steps: int, warmup_steps: int,
     if step < warmup_steps:
         return (step + 1) / warmup_steps
     return curve(min(step, steps) - warmup_steps, steps - warmup_steps)
-
-
-def _constant(step: float, steps: int) -> float:
-    return 1.0
-
-
-def _poly(step: float, steps: int, power: float = 0.9) -> float:
-    """``(1 - step / steps) ** power``, as nnU-Net trains."""
-    return (1 - step / steps) ** power
-
-
-def _cosine(step: float, steps: int, floor: float = 0.0) -> float:
-    """Half a cosine from 1 to ``floor`` (Loshchilov and Hutter, SGDR, 2017)."""
-    return _between(1.0, floor, step / steps)
-
-
-def _one_cycle(
-    step: float, steps: int, rise: float = 0.3, first_divisor: float = 25.0, last_divisor: float = 1e4
-) -> float:
-    """Half a cosine up over the first ``rise`` of the steps, and one down to near zero (Smith and Topin, 2018).
-
-    The values equal `torch.optim.lr_scheduler.OneCycleLR`, whose initial rate is 1 / ``first_divisor`` and whose final
-    rate is a ``last_divisor``-th of that; momentum is not cycled.
-    """
-    first = 1 / first_divisor
-    top, last = rise * steps - 1, steps - 1
-    if step < top:
-        return _between(first, 1.0, step / top)
-    return _between(1.0, first / last_divisor, min((step - top) / (last - top), 1.0))
-
-
-def _step(step: float, steps: int, at: Sequence[float] = (0.67, 0.89), factor: float = 0.1) -> float:
-    """Multiplied by ``factor`` at each of the fractions ``at`` of the steps."""
-    return factor ** sum(step >= fraction * steps for fraction in at)
-
-
-def _between(a: float, b: float, fraction: float) -> float:
-    """Half a cosine from ``a`` to ``b``."""
-    return b + (a - b) * (1 + math.cos(math.pi * fraction)) / 2
-
-
-_CURVES = {"constant": _constant, "poly": _poly, "cosine": _cosine, "one_cycle": _one_cycle, "step": _step}

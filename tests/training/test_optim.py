@@ -59,7 +59,7 @@ def test_warm_up_rises_linearly_and_the_curve_covers_the_rest():
     ],
 )
 def test_a_wrong_schedule_says_what_to_do(name, args, error, text):
-    with pytest.raises(error, match="train\\.") as caught:
+    with pytest.raises(error) as caught:
         build_schedule(name, 10, **args)
     assert text in str(caught.value)
 
