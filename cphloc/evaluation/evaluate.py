@@ -1,4 +1,4 @@
-"""Measure a run or an entry on one split of its data set, in every image's own geometry, beside a baseline."""
+"""Evaluate a run or a zoo entry on one split of its data set, on every image's own grid, next to a baseline."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from cphloc.data.case import Case, read_case
-from cphloc.data.dataset import Dataset
+from cphloc.data.dataset import Dataset, Split
 from cphloc.data.pipeline.pipeline import open_dataset
 from cphloc.errors import InputError, NotFoundError
-from cphloc.evaluation.baseline import NAMES, prior_baseline
+from cphloc.evaluation.baseline import BASELINES, prior_baseline
 from cphloc.evaluation.pictures import draw_case, extremes, heading
 from cphloc.evaluation.plots import draw_scores
 from cphloc.evaluation.scores import CasePrediction, Scores, score_case, summary
@@ -38,14 +38,15 @@ from cphloc.zoo.resolve import resolve_run_or_entry
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation measured.
+    """Result of `evaluate`.
 
     Args:
-        source: the run or entry.
-        split: the split.
-        facts: ``metrics``, ``per_class``, ``baseline``, ``speed`` and ``cases``, as in ``evaluation-<split>.json``.
-        rows: one row a case.
-        folder: where both were written; ``None`` for an entry, which never changes.
+        source: folder of the run, or name of the entry.
+        split: the split that was evaluated.
+        facts: content of ``evaluation-<split>.json``: ``metrics``, ``per_class``, ``baseline``, ``calibration``,
+            ``speed`` and ``cases``.
+        rows: content of ``evaluation-<split>.csv``: the scores of one case per row.
+        folder: folder that both files were written to; ``None`` if none were written.
     """
 
     source: str
@@ -56,25 +57,27 @@ class Evaluation:
 
 
 def evaluate(
-    source: str | Path | Run | Localizer, split: str = "test", root: str | None = None, out: str | Path | None = None
+    source: str | Path | Run | Localizer, split: Split = "test", root: str | None = None, out: str | Path | None = None
 ) -> Evaluation:
-    """Predict every case of a split and compare it with its annotation.
+    """Predict every case of a split and score the predictions against the annotations.
+
+    For a run, or when ``out`` is given, this also writes ``evaluation-<split>.json``, ``evaluation-<split>.csv`` and
+    ``pictures/<split>-*``: the curves with their points, and pictures of the worst, median and best case. Those of a
+    run are logged to MLflow as well, metrics as ``<split>/<metric>``.
 
     Args:
-        source: a run (object, folder or id), an entry (``name``, ``name@1.2.0``, folder), or a loaded model.
+        source: a run (object, folder or id), an entry (``name``, ``name@1.2.0`` or folder), or a loaded model.
         split: ``train``, ``val`` or ``test``.
-        root: folder of the data set, where it is not the recipe's.
-        out: folder for the files of an entry's evaluation; a run keeps its own.
+        root: folder of the data set; by default that of the recipe.
+        out: folder to write the files to, for an entry or model; a run writes to its own folder.
 
     Returns:
-        metrics with 95 % intervals by patient. For a run, or with ``out``, also files: ``evaluation-<split>.json`` and
-        ``.csv``, and ``pictures/<split>-*``: curves with their points, and the worst, median and best case. A run's
-        are logged to MLflow, metrics as ``<split>/<metric>``.
+        metrics with 95 % confidence intervals, resampled by patient.
 
     Raises:
-        NotFoundError: no such run, entry or data.
+        NotFoundError: no such run, entry, data set or split.
         DataError: a case cannot be read.
-        InputError: ``out`` for a run.
+        InputError: ``out`` is given for a run.
     """
     localizer, run = open_localizer(source)
     if run is not None and out is not None:
@@ -88,7 +91,7 @@ def evaluate(
         raise NotFoundError(msg)
     if run is not None:
         localizer.temperature = _temperature(localizer, dataset.cases("val"))
-    scores, parts, milliseconds = _score(localizer, cases)
+    scores, parts, milliseconds = _score_cases(localizer, cases)
     intervals = scores.intervals()
     facts = {
         "split": split,
@@ -98,7 +101,7 @@ def evaluate(
         "speed": {"ms_per_case": statistics.median(milliseconds), "peak_ram_mb": _peak_ram_mb()},
         "cases": [case.id for case in cases],
     }
-    folder = run.folder if run is not None else out and Path(out)
+    folder = run.folder if run is not None else None if out is None else Path(out)
     if folder is not None:
         files = _write(folder, facts, scores.rows)
         files += _draw(folder / "pictures", localizer, cases, scores, split)
@@ -108,7 +111,13 @@ def evaluate(
 
 
 def localizer_of(run: Run) -> Localizer:
-    """The model of a run with its best weights, rounded as an entry stores them: what is measured gets published."""
+    """Load the best weights of a run, rounded to the precision in which an entry stores them.
+
+    So the model that is evaluated is bit for bit the one that would be published.
+
+    Raises:
+        NotFoundError: the run has not saved any weights yet.
+    """
     from cphloc.zoo.weights import build_with_weights, half_precision, read_weights
 
     path = run.folder / "best.safetensors"
@@ -120,7 +129,12 @@ def localizer_of(run: Run) -> Localizer:
 
 
 def case_prediction(result: Localization, classes: Mapping[int, str]) -> CasePrediction:
-    """A result as arrays on the image's own grid."""
+    """Convert the result of `Localizer.predict` to arrays on the image's own grid.
+
+    Args:
+        result: the result.
+        classes: number 1..K -> name.
+    """
     numbers = {name: number for number, name in classes.items()}
     boxes = result.boxes
     return CasePrediction(
@@ -134,75 +148,85 @@ def case_prediction(result: Localization, classes: Mapping[int, str]) -> CasePre
 
 
 def open_localizer(source: str | Path | Run | Localizer) -> tuple[Localizer, Run | None]:
-    """The model of a run where one of that name exists, else of an entry.
+    """Open the run called ``source``, or else load the zoo entry of that name.
+
+    Returns:
+        the model, and the run it belongs to (``None`` for an entry or a model that is already loaded).
 
     Raises:
-        NotFoundError: there is neither.
+        NotFoundError: there is neither a run nor an entry of that name.
     """
     if isinstance(source, Localizer):
         return source, None
+    if isinstance(source, Run):
+        return localizer_of(source), source
     run = resolve_run_or_entry(source)
     if isinstance(run, Listing):
         return open_listing(run), None
     return localizer_of(run), run
 
 
-def _score(localizer: Localizer, cases: Sequence[Case]) -> tuple[Scores, list[str], list[float]]:
+def _score_cases(localizer: Localizer, cases: Sequence[Case]) -> tuple[Scores, list[str], list[float]]:
+    """Predict and score every case; also returns the parts that the model predicts and milliseconds per case."""
     from rich.console import Console
     from rich.progress import track
 
     scored, milliseconds = [], []
+    parts: list[str] = []
     for case in track(cases, "evaluating", console=Console(stderr=True), transient=True):
-        volume, known = _read(case, localizer)
+        volume, annotation = _read(case, localizer)
         started = time.perf_counter()
         result = localizer.predict(volume)
         milliseconds.append(1000 * (time.perf_counter() - started))
-        found = case_prediction(result, localizer.classes)
-        scored.append(score_case(case.id, case.patient, found, known, volume.geometry, localizer.classes))
-    parts = [part for part in NAMES if getattr(found, part) is not None]
+        prediction = case_prediction(result, localizer.classes)
+        scored.append(score_case(case.id, case.patient, prediction, annotation, volume.geometry, localizer.classes))
+        parts = [part for part in BASELINES if getattr(prediction, part) is not None]
     return Scores(scored, localizer.classes), parts, milliseconds
 
 
 def _read(case: Case, localizer: Localizer) -> tuple[Volume, Annotation]:
-    volume, known = read_case(case, localizer.recipe.dims)
-    return volume, known.completed(volume.geometry.shape, len(localizer.classes))
+    """Read the image of a case and its annotation, completed down the supervision ladder."""
+    volume, annotation = read_case(case, localizer.recipe.dims)
+    return volume, annotation.completed(volume.geometry.shape, len(localizer.classes))
 
 
 def _temperature(localizer: Localizer, cases: Sequence[Case]) -> float:
-    """Of the label probabilities, fitted on validation cases; 1 for a model that states none."""
-    stated, known = [], []
+    """Fit the temperature of the label probabilities on validation cases; 1 for a model without label probabilities."""
+    predicted, labels = [], []
     for case in cases:
         volume, annotation = _read(case, localizer)
         probabilities = localizer.predict(volume).probabilities
         if probabilities is None:
             return 1.0
         if annotation.label is not None:
-            stated.append(list(probabilities.values()))
-            known.append(annotation.label)
-    return fitted_temperature(np.array(stated), np.array(known)) if known else 1.0
+            predicted.append(list(probabilities.values()))
+            labels.append(annotation.label)
+    return fitted_temperature(np.array(predicted), np.array(labels)) if labels else 1.0
 
 
-def _calibration(temperature: float, scores: Scores, after: Mapping[str, Interval]) -> dict[str, Any] | None:
-    """What the temperature does to the calibration error; ``None`` where it is 1 or no label is known."""
-    if temperature == 1 or "ece" not in after:
+def _calibration(temperature: float, scores: Scores, intervals: Mapping[str, Interval]) -> dict[str, Any] | None:
+    """Calibration error before and after temperature scaling; ``None`` if the temperature is 1 or no label is known."""
+    if temperature == 1 or "ece" not in intervals:
         return None
     before = scores.calibration_error(1 / temperature)
-    said = {"ece_before": before._asdict(), "ece_after": after["ece"]._asdict()}
-    return {"temperature": temperature, "split": "val", **said}
+    errors = {"ece_before": before._asdict(), "ece_after": intervals["ece"]._asdict()}
+    return {"temperature": temperature, "split": "val", **errors}
 
 
 def _baseline(localizer: Localizer, dataset: Dataset, cases: Sequence[Case], parts: Sequence[str]) -> dict[str, Any]:
-    """What the training annotations score on the same cases without looking at the images."""
+    """Score `prior_baseline`, built from the training cases, on the evaluated ``cases``."""
     classes, dims = localizer.classes, localizer.recipe.dims
     predict = prior_baseline(dataset.cases("train"), dims, classes, parts)
     scored = []
     for case in cases:
-        volume, known = _read(case, localizer)
-        scored.append(score_case(case.id, case.patient, predict(volume.geometry), known, volume.geometry, classes))
-    return {"name": ", ".join(NAMES[part] for part in parts), **summary(Scores(scored, classes).intervals())}
+        volume, annotation = _read(case, localizer)
+        prediction = predict(volume.geometry)
+        scored.append(score_case(case.id, case.patient, prediction, annotation, volume.geometry, classes))
+    return {"name": ", ".join(BASELINES[part] for part in parts), **summary(Scores(scored, classes).intervals())}
 
 
 def _write(folder: Path, facts: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[Path]:
+    """Write the JSON file of the metrics and the CSV file of the cases; returns both paths."""
     folder.mkdir(parents=True, exist_ok=True)
     table, per_case = (folder / f"evaluation-{facts['split']}.{suffix}" for suffix in ("json", "csv"))
     with atomic(table) as temporary:
@@ -213,21 +237,20 @@ def _write(folder: Path, facts: Mapping[str, Any], rows: Sequence[Mapping[str, A
 
 
 def _draw(folder: Path, localizer: Localizer, cases: Sequence[Case], scores: Scores, split: str) -> list[Path]:
-    """The curves, and the worst, median and best case, which are predicted again."""
+    """Draw the curves, and the worst, median and best case (which are predicted again); returns the files."""
     files = draw_scores(scores.curves(), folder, f"{split}-")
     name, chosen = extremes(scores.rows, localizer.recipe.headline)
     for place, id in chosen.items():
-        volume, known = _read(next(case for case in cases if case.id == id), localizer)
-        found, title = (
-            case_prediction(localizer.predict(volume), localizer.classes),
-            heading(place, id, name, scores.rows),
-        )
+        volume, annotation = _read(next(case for case in cases if case.id == id), localizer)
+        prediction = case_prediction(localizer.predict(volume), localizer.classes)
+        title = heading(place, id, name, scores.rows)
         files.append(folder / f"{split}-{place}.png")
-        draw_case(volume, known, found, localizer.classes, title, files[-1])
+        draw_case(volume, annotation, prediction, localizer.classes, title, files[-1])
     return files
 
 
 def _track(run: Run, files: Sequence[Path], intervals: Mapping[str, Interval], facts: Mapping[str, Any]) -> None:
+    """Log the metrics and files of an evaluation to the MLflow run of the training."""
     from cphloc.tracking.tracker import Tracker
 
     tracker = Tracker(run.folder, f"cphloc/{run.recipe.name}", run.id)
@@ -239,5 +262,5 @@ def _track(run: Run, files: Sequence[Path], intervals: Mapping[str, Interval], f
 
 
 def _peak_ram_mb() -> float:
-    """Largest memory of this process so far; Linux counts kilobytes, macOS bytes."""
+    """Peak memory of this process so far in MB; the system call counts kilobytes on Linux and bytes on macOS."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)

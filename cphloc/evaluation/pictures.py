@@ -1,4 +1,4 @@
-"""Pictures of cases, with what is known about them and what was found; and which cases are worth one."""
+"""Pictures of cases with annotation and prediction, and the choice of the cases to draw."""
 
 from __future__ import annotations
 
@@ -18,44 +18,50 @@ _SHOWN_SCORE = 0.3
 
 
 def draw_case(
-    volume: Volume, known: Annotation, found: CasePrediction, classes: Mapping[int, str], title: str, path: Path
+    volume: Volume,
+    annotation: Annotation,
+    prediction: CasePrediction,
+    classes: Mapping[int, str],
+    title: str,
+    path: Path,
 ) -> None:
-    """Draw an image with its annotation and with what was found: outlines, boxes, attention.
+    """Draw an image with outlines, boxes and attention of its annotation and of the prediction.
 
     Args:
         volume: the image.
-        known: its annotation.
-        found: by the model, on the same grid.
-        classes: number -> name.
-        title: above the picture.
+        annotation: of the image.
+        prediction: on the same grid; boxes with a score below 0.3 are not drawn.
+        classes: number 1..K -> name.
+        title: text above the picture.
         path: picture to write.
     """
-    known = known.completed(volume.geometry.shape, len(classes))
-    both = {"expert": known.mask, "cphloc": found.mask}
-    masks = {who: np.asarray(mask) for who, mask in both.items() if mask is not None}
+    annotation = annotation.completed(volume.geometry.shape, len(classes))
+    by_source = {"expert": annotation.mask, "cphloc": prediction.mask}
+    masks = {source: np.asarray(mask) for source, mask in by_source.items() if mask is not None}
     boxes: dict[str, list[Box]] = {}
-    if found.boxes is not None:
-        if known.boxes is not None:
-            pairs = zip(known.boxes, known.box_classes, strict=True)
+    if prediction.detections is not None:
+        if annotation.boxes is not None and annotation.box_classes is not None:
+            pairs = zip(annotation.boxes, annotation.box_classes, strict=True)
             boxes["expert"] = [(edges, int(number), "") for edges, number in pairs]
-        sure = found.scores >= _SHOWN_SCORE
-        rows = zip(found.boxes[sure], found.box_classes[sure], found.scores[sure], strict=True)
+        edges, scores, box_classes = prediction.detections
+        shown = scores >= _SHOWN_SCORE
+        rows = zip(edges[shown], box_classes[shown], scores[shown], strict=True)
         boxes["cphloc"] = [(edges, int(number), f"{score:.2f}") for edges, number, score in rows]
     path.parent.mkdir(parents=True, exist_ok=True)
-    overlay(volume, classes, masks, boxes, found.attention, title).savefig(path)
+    overlay(volume, classes, masks, boxes, prediction.attention, title).savefig(path)
 
 
 def extremes(rows: Sequence[Mapping[str, Any]], headline: str) -> tuple[str, dict[str, str]]:
-    """The worst, median and best case.
+    """Choose the worst, median and best case.
 
-    A headline that no single case has, such as average precision, is stood in for by the first score that cases have.
+    A metric that single cases do not have, such as average precision, is replaced by the first score that they do have.
 
     Args:
-        rows: one a case, with ``case`` and its scores.
-        headline: metric to rank them by.
+        rows: one per case, with ``case`` and its scores.
+        headline: metric to rank the cases by.
 
     Returns:
-        the metric that ranks them, and the case at each place.
+        the metric that was used, and the case id by place (``worst``, ``median``, ``best``).
 
     >>> extremes([{"case": "a", "dice": 0.9}, {"case": "b", "dice": 0.7}, {"case": "c", "dice": 0.8}], "dice")
     ('dice', {'worst': 'b', 'median': 'c', 'best': 'a'})
@@ -64,12 +70,19 @@ def extremes(rows: Sequence[Mapping[str, Any]], headline: str) -> tuple[str, dic
     name = headline if headline in names else next(iter(names), headline)
     scored = {row["case"]: row.get(name, float("nan")) for row in rows}
     known = [case for case, value in scored.items() if value == value]
-    ranked = sorted(known, key=scored.get, reverse=lower_is_better(name)) or list(scored)
+    ranked = sorted(known, key=lambda case: scored[case], reverse=lower_is_better(name)) or list(scored)
     places = {"worst": 0, "median": len(ranked) // 2, "best": -1}
     return name, {title: ranked[place] for title, place in places.items()}
 
 
 def heading(title: str, case: str, name: str, rows: Sequence[Mapping[str, Any]]) -> str:
-    """Line above the picture of a case."""
+    """Title of the picture of a case, such as ``worst: case12, dice 0.412``.
+
+    Args:
+        title: place of the case, as `extremes` names it.
+        case: id of the case.
+        name: metric to state.
+        rows: one per case, with ``case`` and its scores.
+    """
     value = next(row for row in rows if row["case"] == case).get(name, float("nan"))
     return f"{title}: {case}, {name} {value:.3f}"

@@ -1,4 +1,4 @@
-"""Plots of a training and of an evaluation, one style for all; each with its points as CSV beside it."""
+"""Plots of a training and of an evaluation; curves come with a CSV file of their points."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _UNITS = ("_mm", "_ml")
 
 
 class _Axes(NamedTuple):
-    """Labels of a plot, and what is drawn behind its curves."""
+    """Title and axis labels of a plot, and whether to draw the diagonal that random guessing gives."""
 
     title: str
     x: str
@@ -38,10 +38,10 @@ _KINDS = {
 
 
 def draw_learning(curves: Mapping[str, Sequence[tuple[int, float]]], path: Path) -> None:
-    """Draw the losses, the validation metrics and the learning rate over steps.
+    """Draw losses, validation metrics and learning rate over training steps, one panel each.
 
     Args:
-        curves: ``(step, value)`` of each metric by name, as `events.curves` gives them.
+        curves: ``(step, value)`` pairs by metric, such as ``train/loss`` and ``val/dice``.
         path: picture to write.
     """
     measured = [n for n in curves if n.startswith("val/")]
@@ -64,25 +64,25 @@ def draw_learning(curves: Mapping[str, Sequence[tuple[int, float]]], path: Path)
 
 
 def draw_scores(curves: Mapping[str, Sequence[Curve]], folder: Path, prefix: str = "") -> list[Path]:
-    """Draw each kind of curve with its 95 % bands.
+    """Draw one plot per kind of curve, with 95 % bands, and write its points.
 
     Args:
-        curves: by kind, as `Scores.curves` gives them.
-        folder: where ``<prefix><kind>.png`` and ``.csv`` are written.
-        prefix: before their names, such as ``test-``.
+        curves: by kind, from `Scores.curves`.
+        folder: folder to write ``<prefix><kind>.png`` and ``<prefix><kind>.csv`` to.
+        prefix: start of the file names, such as ``test-``.
 
     Returns:
-        the files.
+        the files written.
     """
     files = []
-    for kind, found in curves.items():
+    for kind, of_kind in curves.items():
         figure = _figure(1)
-        _draw_bands(figure.axes[0], found, _KINDS[kind])
+        _draw_bands(figure.axes[0], of_kind, _KINDS[kind])
         if kind == "froc":
             _count_in_octaves(figure.axes[0])
         picture, points = folder / f"{prefix}{kind}.png", folder / f"{prefix}{kind}.csv"
         _save(figure, picture)
-        write_points(points, found)
+        write_points(points, of_kind)
         files += [picture, points]
     return files
 
@@ -90,13 +90,13 @@ def draw_scores(curves: Mapping[str, Sequence[Curve]], folder: Path, prefix: str
 def draw_lr_range(
     rates: Sequence[float], losses: Sequence[float], smooth: Sequence[float], best: float | None, path: Path
 ) -> None:
-    """Draw the loss over the learning rate.
+    """Draw the loss over the learning rate of a learning rate range test.
 
     Args:
-        rates: learning rates, rising.
-        losses: measured at each.
-        smooth: the same, smoothed.
-        best: suggested rate, if any.
+        rates: learning rates, in ascending order.
+        losses: training loss at each rate.
+        smooth: smoothed losses.
+        best: suggested learning rate, or ``None``.
         path: picture to write.
     """
     figure = _figure(1)
@@ -126,7 +126,7 @@ def _draw_bands(axes: Axes, curves: Sequence[Curve], labels: _Axes) -> None:
 
 
 def _count_in_octaves(axes: Axes) -> None:
-    """LUNA16's operating points, each twice the one before."""
+    """Scale the x axis by powers of two, with ticks at LUNA16's operating points."""
     axes.set_xscale("log", base=2)
     axes.set_xticks(LUNA16_FP_PER_SCAN, ["1/8", "1/4", "1/2", "1", "2", "4", "8"])
 

@@ -1,4 +1,4 @@
-"""Compare what was found in cases with what is known about them, on every rung that both have."""
+"""Score predictions against annotations, per case and over a data set, on every rung that both of them have."""
 
 from __future__ import annotations
 
@@ -28,13 +28,15 @@ from cphloc.structures.geometry import Geometry
 
 @dataclass(frozen=True)
 class CasePrediction:
-    """What a model found in one image, on the grid of its annotation; ``None`` where it does not predict that.
+    """Prediction for one image, on the same grid as its annotation; parts the model does not predict are ``None``.
 
     Args:
-        mask: class mask ``(*S)``.
-        boxes: ``(n, 2 D)`` edges, with ``scores`` ``(n,)`` and ``box_classes`` ``(n,)``.
-        attention: ``(*S)``.
-        probabilities: ``(K,)`` of the image's labels.
+        mask: ``(*S)`` uint8, class of each voxel, 0 for background.
+        boxes: ``(n, 2 D)`` voxel edges ``[lo..., hi...]`` in array-axis order.
+        scores: ``(n,)`` confidence of each box in [0, 1].
+        box_classes: ``(n,)`` class of each box, 1..K.
+        attention: ``(*S)`` attention map that sums to 1.
+        probabilities: ``(K,)`` probability that each class is present in the image.
     """
 
     mask: np.ndarray | None = None
@@ -44,10 +46,23 @@ class CasePrediction:
     attention: np.ndarray | None = None
     probabilities: np.ndarray | None = None
 
+    @property
+    def detections(self) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """Boxes, their scores and their classes; ``None`` for a model that predicts no boxes."""
+        if self.boxes is None or self.scores is None or self.box_classes is None:
+            return None
+        return self.boxes, self.scores, self.box_classes
+
 
 @dataclass(frozen=True)
 class ScoredCase:
-    """One case: its scores, and what the metrics over all cases need of it."""
+    """Scores of one case, with the inputs of the metrics that pool all cases.
+
+    Args:
+        scores: metrics of this case alone.
+        boxes: predicted and annotated boxes, for metrics that rank the boxes of all cases together (AP, FROC).
+        labels: predicted probabilities ``(K,)`` and known labels ``(K,)``, for AUC and calibration.
+    """
 
     scores: CaseScores
     boxes: DetectionCase | None = None
@@ -55,38 +70,44 @@ class ScoredCase:
 
 
 def score_case(
-    case: str, patient: str, found: CasePrediction, known: Annotation, geometry: Geometry, classes: Mapping[int, str]
+    case: str,
+    patient: str,
+    prediction: CasePrediction,
+    annotation: Annotation,
+    geometry: Geometry,
+    classes: Mapping[int, str],
 ) -> ScoredCase:
-    """Score one case on every rung that it and the model share.
+    """Compute every metric for which both the prediction and the annotation of a case have the necessary parts.
 
     Args:
-        case, patient: who it is.
-        found: by the model.
-        known: its annotation, completed down the ladder.
-        geometry: grid of both.
+        case: id of the case.
+        patient: id of the patient.
+        prediction: of the model.
+        annotation: completed down the supervision ladder, see `Annotation.completed`.
+        geometry: grid of both. Metrics in mm or mL are left out if it states no physical size.
         classes: number 1..K -> name.
     """
     scores: dict[str, float] = {}
-    boxes = labels = None
+    labels = None
     facts = {}
-    if found.mask is not None and known.mask is not None:
-        measured = segmentation_scores(found.mask, known.mask, geometry.spacing_mm, classes)
+    if prediction.mask is not None and annotation.mask is not None:
+        measured = segmentation_scores(prediction.mask, annotation.mask, geometry.spacing_mm, classes)
         scores |= {name: v for name, v in measured.items() if geometry.unit == "mm" or not is_physical(name)}
-    if found.attention is not None and known.region is not None and known.region.any():
+    if prediction.attention is not None and annotation.region is not None and annotation.region.any():
         spacing_mm = geometry.spacing_mm if geometry.unit == "mm" else None
-        scores |= attention_scores(found.attention, known.region, spacing_mm, known.boxes)
-    if found.boxes is not None and known.boxes is not None:
-        boxes = DetectionCase(found.boxes, found.scores, found.box_classes, known.boxes, known.box_classes)
+        scores |= attention_scores(prediction.attention, annotation.region, spacing_mm, annotation.boxes)
+    boxes = _detection_case(prediction, annotation)
+    if boxes is not None:
         scores |= detection_scores(boxes, classes)
-    if found.probabilities is not None and known.label is not None:
-        labels = found.probabilities, known.label
-        facts = {f"p/{name}": float(p) for name, p in zip(classes.values(), found.probabilities, strict=True)}
+    if prediction.probabilities is not None and annotation.label is not None:
+        labels = prediction.probabilities, annotation.label
+        facts = {f"p/{name}": float(p) for name, p in zip(classes.values(), prediction.probabilities, strict=True)}
     return ScoredCase(CaseScores(case, patient, scores, facts), boxes, labels)
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Metrics over a set of scored cases.
+    """Metrics over all cases of a split.
 
     Args:
         cases: scored cases, in any order.
@@ -98,42 +119,42 @@ class Scores:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """One row a case: ``case``, ``patient``, its scores, its probabilities."""
+        """One row per case: ``case``, ``patient``, its scores, and its label probabilities as ``p/<class>``."""
         each = [case.scores for case in self.cases]
         return [{"case": c.id, "patient": c.patient, **c.scores, **c.facts} for c in each]
 
     def values(self) -> dict[str, float]:
-        """Every metric over all cases, by name; ``metric/class`` for single classes."""
+        """Value of every metric over all cases by name, ``metric/class`` for those of one class; no intervals."""
         names = dict.fromkeys(name for case in self.cases for name in case.scores.scores)
         means = {name: _mean([case.scores.scores.get(name, np.nan) for case in self.cases]) for name in names}
         return means | {name: statistic(np.ones(len(self.cases))) for name, statistic in self._pooled().items()}
 
     def intervals(self) -> dict[str, Interval]:
-        """Every metric with its 95 % interval by patient."""
+        """Every metric with its 95 % confidence interval, resampled by patient."""
         return summarize([case.scores for case in self.cases], self._pooled())
 
     def curves(self) -> dict[str, list[Curve]]:
-        """Curves with bands by patient: ``precision-recall`` and ``froc`` of boxes, ``roc`` and ``reliability`` of
-        labels.
+        """Curves with 95 % bands by kind: ``precision-recall`` and ``froc`` for boxes, ``roc`` and ``reliability`` for
+        labels. Kinds without any data are left out.
         """
-        found: dict[str, list[Curve]] = {}
+        by_kind: dict[str, list[Curve]] = {}
         boxes, labels = self._boxes(), self._labels()
         if boxes:
             cases, patients = list(boxes.values()), self._patients(boxes)
-            found["precision-recall"] = precision_recall_curves(cases, self.classes, patients)
-            found["froc"] = [froc_curve(cases, patients)]
+            by_kind["precision-recall"] = precision_recall_curves(cases, self.classes, patients)
+            by_kind["froc"] = [froc_curve(cases, patients)]
         if labels:
-            probabilities, known = map(np.stack, zip(*labels.values(), strict=True))
-            of = probabilities, known, list(self.classes.values()), self._patients(labels)
-            found |= {"roc": roc_curves(*of), "reliability": reliability_curves(*of)}
-        return {kind: curves for kind, curves in found.items() if curves}
+            arguments = *_stacked(labels), list(self.classes.values()), self._patients(labels)
+            by_kind |= {"roc": roc_curves(*arguments), "reliability": reliability_curves(*arguments)}
+        return {kind: curves for kind, curves in by_kind.items() if curves}
 
     def calibration_error(self, temperature: float) -> Interval:
-        """The ``ece`` that the probabilities would have at another temperature."""
+        """Expected calibration error (``ece``) after dividing the logits of the probabilities by ``temperature``."""
         labels = self._labels()
-        probabilities, known = map(np.stack, zip(*labels.values(), strict=True))
-        stated = tempered(probabilities, temperature)
-        statistic = classification_statistics(stated, known, list(self.classes.values()))["ece"]
+        probabilities, known = _stacked(labels)
+        statistic = classification_statistics(tempered(probabilities, temperature), known, list(self.classes.values()))[
+            "ece"
+        ]
         return weighted_bootstrap(statistic, self._patients(labels))
 
     def _boxes(self) -> dict[int, DetectionCase]:
@@ -146,30 +167,43 @@ class Scores:
         return [self.cases[i].scores.patient for i in numbers]
 
     def _pooled(self) -> dict[str, Statistic]:
-        """Metrics that no single case has; each looks only at the weights of the cases that it concerns."""
+        """Metrics that pool the boxes or labels of all cases, each restricted to the cases that have them."""
         pooled: dict[str, Statistic] = {}
         boxes, labels = self._boxes(), self._labels()
         if boxes:
             statistics = detection_statistics(list(boxes.values()), self.classes)
-            pooled |= {name: _of_some(statistic, list(boxes)) for name, statistic in statistics.items()}
+            pooled |= {name: _restricted(statistic, list(boxes)) for name, statistic in statistics.items()}
         if labels:
-            probabilities, known = map(np.stack, zip(*labels.values(), strict=True))
-            statistics = classification_statistics(probabilities, known, list(self.classes.values()))
-            pooled |= {name: _of_some(statistic, list(labels)) for name, statistic in statistics.items()}
+            statistics = classification_statistics(*_stacked(labels), list(self.classes.values()))
+            pooled |= {name: _restricted(statistic, list(labels)) for name, statistic in statistics.items()}
         return pooled
 
 
 def summary(intervals: Mapping[str, Interval]) -> dict[str, dict[str, Any]]:
-    """Metrics and per-class metrics, ready for JSON: ``{"metrics": ..., "per_class": ...}``."""
+    """Convert intervals to JSON, metrics of single classes apart: ``{"metrics": ..., "per_class": {class: ...}}``."""
     per_class: dict[str, dict[str, Any]] = {}
     metrics: dict[str, Any] = {}
-    for name, found in intervals.items():
+    for name, interval in intervals.items():
         metric, _, class_name = name.partition("/")
-        (per_class.setdefault(class_name, {}) if class_name else metrics)[metric] = dict(found._asdict())
+        (per_class.setdefault(class_name, {}) if class_name else metrics)[metric] = dict(interval._asdict())
     return {"metrics": metrics, "per_class": per_class}
 
 
-def _of_some(statistic: Statistic, cases: list[int]) -> Statistic:
+def _detection_case(prediction: CasePrediction, annotation: Annotation) -> DetectionCase | None:
+    """Pair predicted with annotated boxes; ``None`` if either side has none to compare."""
+    detections = prediction.detections
+    if detections is None or annotation.boxes is None or annotation.box_classes is None:
+        return None
+    return DetectionCase(*detections, annotation.boxes, annotation.box_classes)
+
+
+def _stacked(labels: Mapping[int, tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Stack probabilities and labels of all cases, each ``(cases, K)``."""
+    return np.stack([probabilities for probabilities, _ in labels.values()]), np.stack([y for _, y in labels.values()])
+
+
+def _restricted(statistic: Statistic, cases: list[int]) -> Statistic:
+    """Make a statistic of the weights of all cases from one of the weights of ``cases``."""
     return lambda weights: statistic(weights[cases])
 
 

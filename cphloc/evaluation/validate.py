@@ -1,4 +1,4 @@
-"""Validation during training: whole prepared cases, in the model's frame."""
+"""Validation during training, on whole prepared images (resampled and normalized as the model takes them)."""
 
 from __future__ import annotations
 
@@ -30,29 +30,29 @@ _RUNGS = {
 
 @dataclass(frozen=True)
 class Validation:
-    """What a validation found.
+    """Result of one validation.
 
     Args:
-        metrics: by name, over all cases.
-        cases: one row a case: ``case`` and its metrics.
-        scores: what the curves of the metrics are drawn from; fit only hands it on.
+        metrics: value of each metric over all cases, by name.
+        cases: one row per case, with its id as ``case`` and its metrics.
+        scores: the `Scores` behind both, from which curves are drawn; ``None`` in tests of the training loop.
     """
 
     metrics: dict[str, float]
     cases: list[dict[str, Any]] = field(default_factory=list)
-    scores: Any = None
+    scores: Scores | None = None
 
 
 def metric_names(
     gives: Collection[str], rung: Rung | None, unit: Literal["mm", "px"], dims: int, classes: Mapping[int, str]
 ) -> set[str]:
-    """Names of the metrics that a validation computes.
+    """Return the names of the metrics that a validation computes, found by scoring a blank image.
 
     Args:
-        gives: what the heads predict, in the words of their cards: ``mask``, ``boxes``, ``attention``, ``labels``.
-        rung: strongest annotation of the validation cases.
-        unit: of their voxel sizes; without millimetres there are no distances.
-        dims: number of axes.
+        gives: parts the heads predict, as their cards name them: ``mask``, ``boxes``, ``attention``, ``labels``.
+        rung: strongest annotation of the validation cases; ``None`` if they have none.
+        unit: of their voxel sizes; metrics in mm need ``mm``.
+        dims: 2 or 3.
         classes: number 1..K -> name.
 
     >>> sorted(metric_names(["attention"], Rung.LABEL, "mm", 2, {1: "mass"}))
@@ -74,12 +74,12 @@ def metric_names(
 
 
 class Validator:
-    """Predicts every case and measures it; the processes of a distributed training share the cases between them.
+    """Predict and score all validation cases; the processes of a distributed training each take a part of them.
 
     Args:
         cases: prepared cases.
         classes: number 1..K -> name.
-        patch: window ``(*S)``; larger cases are predicted window by window.
+        patch: window size ``(*S)``; larger images are predicted window by window.
     """
 
     def __init__(self, cases: PreparedCases, classes: Mapping[int, str], patch: Sequence[int]) -> None:
@@ -88,7 +88,7 @@ class Validator:
         self.patch = tuple(patch)
 
     def __call__(self, model: Model) -> Validation:
-        """Metrics of ``model``, which is in evaluation mode, over the cases of all processes."""
+        """Compute the metrics of ``model``, which must be in evaluation mode, over the cases of all processes."""
         rank, ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         scored = [self.score_case(model, i) for i in range(rank, len(self.cases), ranks)]
         if ranks > 1:
@@ -99,18 +99,19 @@ class Validator:
         return Validation(scores.values(), scores.rows, scores)
 
     def score_case(self, model: Model, number: int) -> ScoredCase:
-        """Predict one case and compare it with its annotation."""
+        """Predict case ``number`` and score it against its annotation."""
         case, patient = self.cases[number], self.cases.cases[number].patient
-        known = case.annotation.completed(case.image.shape[1:], len(self.classes))
-        return score_case(case.id, patient, self.predict(model, case), known, case.geometry, self.classes)
+        annotation = case.annotation.completed(case.image.shape[1:], len(self.classes))
+        return score_case(case.id, patient, self.predict(model, case), annotation, case.geometry, self.classes)
 
     def predict(self, model: Model, case: PreparedCase) -> CasePrediction:
-        """What the model finds in a case, in the model's frame."""
+        """Predict one case, on the grid of the prepared image."""
         image = torch.from_numpy(np.array(case.image)).to(next(model.parameters()).device)
         return self._case_prediction(infer(model, image[None], self.patch))
 
     @staticmethod
     def _case_prediction(predictions: Mapping[str, Prediction]) -> CasePrediction:
+        """Join the predictions of all heads for one image."""
         parts: dict[str, np.ndarray] = {}
         for prediction in predictions.values():
             if prediction.mask_probabilities is not None:

@@ -40,7 +40,8 @@ def finish(run: Run, prepared: Preparation, outcome: Outcome, tracker: Tracker, 
 def _draw_curves(folder: Path, prepared: Preparation, outcome: Outcome, pictures: Path) -> None:
     draw_learning(curves(folder), pictures / "curves.png")
     scores = outcome.scores or prepared.validator(prepared.model).scores
-    draw_scores(scores.curves(), pictures)
+    if scores is not None:
+        draw_scores(scores.curves(), pictures)
 
 
 def _draw_cases(prepared: Preparation, outcome: Outcome, pictures: Path) -> None:

@@ -166,7 +166,7 @@ def test_the_data_may_lie_elsewhere(hand_made, tmp_path):
 
 def test_neither_run_nor_entry(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(NotFoundError, match=r"'nothing' is neither a run \(no run 'nothing'.*\) nor an entry"):
+    with pytest.raises(NotFoundError, match="no run or entry 'nothing'"):
         evaluate("nothing")
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch.distributed as dist
 
 from cphloc.data.pipeline.cache import PreparedCase
-from cphloc.evaluation.validate import Validator
+from cphloc.evaluation.validate import Validator, metric_names
 from cphloc.structures.annotation import Annotation
 from cphloc.structures.geometry import Geometry
 
@@ -77,7 +77,8 @@ def test_the_metrics_are_known_before_the_training(image_reader, dims, rung):
     known = {rung: getattr(stated, rung)} | ({"box_classes": stated.box_classes} if rung == "boxes" else {})
     other = prepared("b", image, label=np.array([0.0, 0.0]))  # a weaker annotation takes nothing away
     validator = Validator(Prepared([prepared("a", image, **known), other]), TWO, image.shape)
-    names = validator.metric_names(image_reader(dims), 1)
+    predicted = ["mask", "boxes", "attention", "labels"]
+    names = metric_names(predicted, validator.cases[0].annotation.rung, "mm", dims, TWO)
     assert names == set(validator(image_reader(dims)).metrics)
     assert {"mask": "dice", "boxes": "ap50", "region": "attention_mass", "label": "auc"}[rung] in names
 
