@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from cphloc.cli.result import Answer, table
+from cphloc.config import yamlio
 from cphloc.config.argument_schema import words
 from cphloc.config.signature import Argument
 from cphloc.errors import NotFoundError
@@ -130,7 +131,4 @@ def _text(facts: dict[str, Any]) -> str:
 
 
 def _default(argument: dict[str, Any]) -> str:
-    if argument["required"]:
-        return "required"
-    value = argument["default"]
-    return "= null" if value is None else f"= {str(value).lower() if isinstance(value, bool) else value}"
+    return "required" if argument["required"] else f"= {yamlio.inline(argument['default'])}"

@@ -119,6 +119,7 @@ _PLAIN: dict[str, Any] = {
     "str": str,
     "Path": str,
     "Module": NestedBlock,
+    "Suppression": NestedBlock,
     "PositiveInt": argument_types.PositiveInt,
     "NonNegativeInt": argument_types.NonNegativeInt,
     "PositiveFloat": _finite(argument_types.PositiveFloat),

@@ -21,8 +21,8 @@ REQUIRED: Any = ...
 WIRED = frozenset({"in_channels", "dims", "levels", "params"})
 """Parameters that the build gives; no recipe states them."""
 
-NESTED_KIND = "loss"
-"""The only kind that another component may take as an argument."""
+NESTED_KINDS = {"Module": "loss", "Suppression": "suppression"}
+"""Kinds that another component may take as an argument, by the type of that argument."""
 
 
 @dataclass(frozen=True)
@@ -209,9 +209,16 @@ def _arguments(
 
 
 def _literal(node: ast.expr, home: _Module, where: str) -> Any:
-    """The value of a default: a literal, or a constant of the module."""
+    """The value of a default: a literal, a constant of the module, or a component called with literals.
+
+    ``NMS(iou=0.6)``, where ``NMS`` comes from ``cphloc.components.suppression.nms``, is ``{type: nms, iou: 0.6}``: the
+    file of a component has its name.
+    """
     if isinstance(node, ast.Name) and (value := home.value_of(node.id)) is not None:
         return _literal(value, home, where)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in home.imports:
+        stated = {k.arg: _literal(k.value, home, where) for k in node.keywords if k.arg and not node.args}
+        return {"type": home.imports[node.func.id][0].rsplit(".", 1)[-1], **stated}
     try:
         return ast.literal_eval(node)
     except ValueError:
@@ -227,14 +234,13 @@ def _plain(value: Any) -> Any:
 
 
 def _nested_kind(parameter: ast.arg, where: str) -> str | None:
-    """The kind that an ``nn.Module`` parameter takes, from the last word of its name: ``box_loss`` takes a loss."""
+    """The kind of component that a parameter takes, which is the last word of its name: ``box_loss`` takes a loss."""
     names = {n.attr if isinstance(n, ast.Attribute) else getattr(n, "id", "") for n in ast.walk(parameter.annotation)}
-    if "Module" not in names:
-        return None
-    if parameter.arg.rsplit("_", 1)[-1] != NESTED_KIND:
-        msg = f"{where} takes a module, but its name does not say which kind; end it with '{NESTED_KIND}'"
+    kind = next((kind for name, kind in NESTED_KINDS.items() if name in names), None)
+    if kind is not None and parameter.arg.rsplit("_", 1)[-1] != kind:
+        msg = f"{where} takes a component, but its name does not say which kind; end it with '{kind}'"
         raise InputError(msg)
-    return NESTED_KIND
+    return kind
 
 
 def _meanings(node: ast.ClassDef | ast.FunctionDef) -> dict[str, str]:

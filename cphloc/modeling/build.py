@@ -14,6 +14,7 @@ from cphloc.modeling.classes import class_problems, known_classes
 from cphloc.modeling.model import Model
 from cphloc.modeling.problems import problem_at
 from cphloc.recipe.recipe import Block, Recipe, load
+from cphloc.registry import catalogue
 from cphloc.registry.contract import ContractError, construct
 from cphloc.structures.levels import Levels
 
@@ -107,9 +108,10 @@ def _check_forward(recipe: Recipe, model: Model, patch: list[int]) -> list[Probl
 
 
 def _component(kind: str, block: Block, path: tuple[str, ...], **wired: Any) -> nn.Module:
-    """Construct a block: its own arguments, nested losses built first, and whatever of ``wired`` it asks for."""
-    args = {key: _nested(key, value) for key, value in block.args.items()}
+    """Construct a block: its own arguments, nested components built first, and whatever of ``wired`` it asks for."""
     try:
+        kinds = {a.name: a.component for a in catalogue.arguments(catalogue.card(kind, block.type))}
+        args = {key: _nested(kinds.get(key), value) for key, value in block.args.items()}
         return construct(kind, block.type, args, **wired)
     except ContractError as error:
         raise BuildError(path, str(error)) from error
@@ -119,9 +121,9 @@ def _component(kind: str, block: Block, path: tuple[str, ...], **wired: Any) -> 
         raise BuildError(path, f"{kind} '{block.type}': {error}") from error
 
 
-def _nested(key: str, value: Any) -> Any:
-    """Build the loss that a head's ``loss`` or ``*_loss`` argument names."""
-    if (key == "loss" or key.endswith("_loss")) and isinstance(value, Mapping):
-        args = {name: argument for name, argument in value.items() if name != "type"}
-        return construct("loss", value["type"], args)
-    return value
+def _nested(kind: str | None, value: Any) -> Any:
+    """Build the component that an argument's block names, such as a head's loss; other values stay as they are."""
+    if kind is None or not isinstance(value, Mapping):
+        return value
+    args = {name: argument for name, argument in value.items() if name != "type"}
+    return construct(kind, value["type"], args)

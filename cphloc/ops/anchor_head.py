@@ -41,8 +41,7 @@ class AnchorHead(DenseHead):
         loss: takes scores.
         box_loss: takes boxes.
         box_weight: weight of the box loss.
-        suppression: makes one detection of the many that find the same object.
-        per_level: best candidates taken from each level.
+        suppression: resolves duplicate boxes of one object.
 
     Raises:
         InputError: the anchors do not fit the levels.
@@ -59,9 +58,8 @@ class AnchorHead(DenseHead):
         box_loss: nn.Module,
         box_weight: float,
         suppression: Suppression,
-        per_level: int,
     ) -> None:
-        super().__init__(levels, classes, loss, box_loss, box_weight, suppression, per_level)
+        super().__init__(levels, classes, loss, box_loss, box_weight, suppression)
         _check(sizes, levels)
         self.sizes = sizes
         dims, anchors = levels[0].dims, len(sizes[0])
@@ -127,7 +125,7 @@ class AnchorHead(DenseHead):
         for scores, deltas, anchors in zip(outputs.scores, outputs.deltas, self.anchors(outputs), strict=True):
             score = as_rows(scores[image : image + 1], len(self.classes))[0].float().sigmoid()
             delta = as_rows(deltas[image : image + 1], anchors.shape[1])[0]
-            at, classes, value = best(score, self.suppression.score_threshold, self.per_level)
+            at, classes, value = best(score, self.suppression.score, self.suppression.pre_nms_topk)
             found.append((decode(delta[at], anchors[at]), value, classes))
         return found
 

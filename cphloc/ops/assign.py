@@ -17,14 +17,14 @@ NEGATIVE = -1
 IGNORED = -2
 
 
-def assign_max_iou(iou: Tensor, low: float, high: float, rescue: bool = True) -> Tensor:
+def assign_max_iou(iou: Tensor, bg_iou: float, fg_iou: float, rescue: bool = True) -> Tensor:
     """Assign every anchor to the box it overlaps most (Ren et al. 2015).
 
     Args:
         iou: ``(n, m)`` of n anchors with m boxes.
-        low: an anchor whose best IoU is below is background.
-        high: from here on it is positive; in between it is ignored.
-        rescue: a box's best anchors are positive even below ``high``, so that no box goes without.
+        bg_iou: an anchor whose best IoU is below this value is background.
+        fg_iou: from this IoU on it is positive; in between it is ignored.
+        rescue: a box's best anchors are positive even below ``fg_iou``, so that no box goes without.
 
     >>> assign_max_iou(torch.tensor([[0.8], [0.4], [0.1]]), 0.3, 0.7).tolist()
     [0, -2, -1]
@@ -32,7 +32,7 @@ def assign_max_iou(iou: Tensor, low: float, high: float, rescue: bool = True) ->
     if iou.shape[1] == 0:
         return torch.full((len(iou),), NEGATIVE, device=iou.device)
     best, box = iou.max(dim=1)
-    assigned = torch.where(best >= high, box, torch.where(best < low, NEGATIVE, IGNORED))
+    assigned = torch.where(best >= fg_iou, box, torch.where(best < bg_iou, NEGATIVE, IGNORED))
     if rescue and len(iou):
         highest = iou.max(dim=0).values
         assigned = torch.where(((iou == highest) & (highest > 0)).any(dim=1), box, assigned)

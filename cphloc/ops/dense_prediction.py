@@ -29,8 +29,7 @@ class DenseHead(nn.Module, ABC):
         loss: takes scores.
         box_loss: takes boxes.
         box_weight: weight of the box loss.
-        suppression: makes one detection of the many that find the same object.
-        per_level: best candidates taken from each level.
+        suppression: resolves duplicate boxes of one object.
     """
 
     def __init__(
@@ -41,7 +40,6 @@ class DenseHead(nn.Module, ABC):
         box_loss: nn.Module,
         box_weight: float,
         suppression: Suppression,
-        per_level: int,
     ) -> None:
         super().__init__()
         self.classes = class_names(classes)
@@ -50,7 +48,6 @@ class DenseHead(nn.Module, ABC):
         self.box_criterion = box_loss
         self.box_weight = box_weight
         self.suppression = suppression
-        self.per_level = per_level
 
     @abstractmethod
     def candidates(self, outputs: Any, image: int) -> list[tuple[Tensor, Tensor, Tensor]]:

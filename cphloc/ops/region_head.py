@@ -52,9 +52,9 @@ class RegionHead(nn.Module, ABC):
         box_weight: weight of the box loss.
         samples: regions per image that a training step looks at.
         positive_fraction: at most this share of them shows an object.
-        high: from this IoU on a region shows the object.
-        box_high: from this IoU on its box is corrected.
-        suppression: makes one detection of the many that find the same object.
+        fg_iou: from this IoU with an object on, a region shows it.
+        box_iou: from this IoU with an object on, a region's box is corrected towards it.
+        suppression: resolves duplicate boxes of one object.
     """
 
     def __init__(
@@ -68,8 +68,8 @@ class RegionHead(nn.Module, ABC):
         box_weight: float,
         samples: int,
         positive_fraction: float,
-        high: float,
-        box_high: float,
+        fg_iou: float,
+        box_iou: float,
         suppression: Suppression,
     ) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class RegionHead(nn.Module, ABC):
         self.box_weight = box_weight
         self.samples = samples
         self.positive_fraction = positive_fraction
-        self.high, self.box_high = high, box_high
+        self.fg_iou, self.box_iou = fg_iou, box_iou
         self.suppression = suppression
         dims = levels[0].dims
         self.score = nn.Linear(features, len(self.classes) + 1)
@@ -118,7 +118,7 @@ class RegionHead(nn.Module, ABC):
         true_class = torch.cat([none[:, 0].long(), *classes])
         count = max(1, len(region))
         logits = self.score(features).float()
-        near = (true_class > 0) & (overlap(region, true_box) >= self.box_high)
+        near = (true_class > 0) & (overlap(region, true_box) >= self.box_iou)
         deltas = self.delta(features).unflatten(1, (len(self.classes), -1))[near, true_class[near] - 1]
         return {
             "class": functional.cross_entropy(logits, true_class, reduction="sum") / count,
@@ -135,7 +135,7 @@ class RegionHead(nn.Module, ABC):
         if not targets.has_boxes[row]:
             return proposals[:0], classes[:0], proposals[:0]
         regions = torch.cat([proposals, boxes])
-        assigned = assign_max_iou(overlap_matrix(regions, boxes), self.high, self.high, rescue=False)
+        assigned = assign_max_iou(overlap_matrix(regions, boxes), self.fg_iou, self.fg_iou, rescue=False)
         label = torch.where(assigned >= 0, torch.cat([classes, classes.new_zeros(1)])[assigned], 0)
         chosen = balanced(label, self.samples, self.positive_fraction)
         true = torch.cat([boxes, boxes.new_zeros(1, boxes.shape[1])])[assigned[chosen]]
@@ -148,11 +148,15 @@ class RegionHead(nn.Module, ABC):
 
     def _detect(self, outputs: RegionOutput, image: int) -> Detections:
         pyramid = tuple(x[image : image + 1] for x in outputs.pyramid)
-        found = []
+        candidates = []
         for regions in outputs.proposals[image].split(CHUNK):
             features = self.describe(pyramid, [regions])
             scores = self.score(features).float().softmax(dim=1)[:, 1:]
-            at, classes, value = best(scores, self.suppression.score_threshold, scores.numel())
+            at, classes, value = best(scores, self.suppression.score)
             deltas = self.delta(features).unflatten(1, (len(self.classes), -1))[at, classes - 1]
-            found.append((decode(deltas / self.delta_weight, regions[at]), value, classes))
-        return self.suppression(*joined(found))
+            candidates.append((decode(deltas / self.delta_weight, regions[at]), value, classes))
+        boxes, scores, classes = joined(candidates)
+        if self.suppression.pre_nms_topk is not None:
+            top = scores.argsort(descending=True, stable=True)[: self.suppression.pre_nms_topk]
+            boxes, scores, classes = boxes[top], scores[top], classes[top]
+        return self.suppression(boxes, scores, classes)

@@ -33,20 +33,36 @@ def blocks(root: Node) -> Iterator[BlockAt]:
 
 
 def expand_names(root: Node) -> None:
-    """Write ``schedule: poly`` as ``schedule: {type: poly}``, and intensities and losses likewise, in place."""
+    """Write ``schedule: poly`` as ``schedule: {type: poly}``, and every other block likewise, in place."""
     for kind, path in _places(root):
         node = root.get(path)
         if kind in ("schedule", "intensity") and node is not None:
             _expand_name(node)
     for block in list(blocks(root)):
         for argument in _arguments(block):
-            if argument.component is not None and argument.name in block.node.children:
-                _expand_name(block.node.children[argument.name])
+            node = block.node.children.get(argument.name)
+            if argument.component is not None and node is not None:
+                _expand_name(node)
+                _add_default_block(node, argument)
 
 
 def _expand_name(node: Node) -> None:
     if isinstance(node.value, str):
         node.value = {"type": Node(node.value, node.where, node.key_where)}
+
+
+def _add_default_block(node: Node, argument: Argument) -> None:
+    """Add what a nested block leaves out and the argument's default block states: the type, and values the type has.
+
+    ``suppression: {score: 0.2}`` changes the score alone.
+    """
+    if not isinstance(argument.default, dict) or not isinstance(node.value, dict):
+        return
+    default = {key: from_plain(value, "default") for key, value in argument.default.items()}
+    if "type" not in node.value:
+        node.value = {"type": default["type"], **node.value}
+    names = {a.name for a in _arguments(BlockAt(str(argument.component), (), node))}
+    node.value |= {key: value for key, value in default.items() if key in names and key not in node.value}
 
 
 def block_problems(root: Node, data_model: type[BaseModel]) -> list[Problem]:

@@ -49,7 +49,10 @@ def assemble(source: str | Path | Mapping[str, Any] | Node, overrides: Mapping[s
         root = _read(find(source), [])
     for key, value in (overrides or {}).items():
         stated = copy.deepcopy(value) if isinstance(value, Node) else None
-        root = _set(root, key, stated or from_plain(value, f"--set {key}={yamlio.inline(value)}"))
+        path, node = _renamed_override(
+            root, parse_path(key), stated or from_plain(value, f"--set {key}={yamlio.inline(value)}")
+        )
+        root = _set(root, key, path, node)
     return _without_free_keys(_resolved(root))
 
 
@@ -122,7 +125,7 @@ def _with_parent(root: Node, path: Path, trail: list[Path]) -> Node:
         raise RecipeError([problem])
     extends = root.value.pop("extends", None)
     if extends is None:
-        return root
+        return _renamed(root, None)
     try:
         if not isinstance(extends.value, str):
             msg = f"{extends.plain} is not one file; give one path or the name of a shipped recipe"
@@ -139,11 +142,34 @@ def _with_parent(root: Node, path: Path, trail: list[Path]) -> Node:
         raise RecipeError([Problem(str(extends.where), "extends", what, fix)]) from None
     parent = _read(parent_path, trail)
     inherited = {key: node for key, node in parent.children.items() if key not in _NOT_INHERITED}
-    return merge(Node(inherited, parent.where, parent.key_where), root)
+    return merge(Node(inherited, parent.where, parent.key_where), _renamed(root, parent))
 
 
-def _set(root: Node, key: str, value: Node) -> Node:
-    """A copy of ``root`` with ``value`` merged in at the dotted ``key``."""
+def _renamed(root: Node, whole: Node | None) -> Node:
+    """Replace earlier names of components and arguments in ``root``, which is laid over ``whole``."""
+    from cphloc.recipe.renames import renamings  # reads cards, which those that only list recipes do not need
+
+    for _ in renamings(root, whole):
+        pass
+    return root
+
+
+def _renamed_override(root: Node, path: KeyPath, value: Node) -> tuple[KeyPath, Node]:
+    """Replace earlier names in an override of ``root``, whose path may name or lie in what was renamed."""
+    if int in map(type, path):
+        return path, value
+    nested = value
+    for key in reversed(path):
+        nested = Node({key: nested}, value.where, value.key_where)
+    node, done = _renamed(nested, root), ()
+    while len(done) < len(path) and len(node.children) == 1:
+        key = path[len(done)] if path[len(done)] in node.children else next(iter(node.children))
+        node, done = node.children[key], (*done, key)
+    return done, node
+
+
+def _set(root: Node, key: str, whole_path: KeyPath, value: Node) -> Node:
+    """A copy of ``root`` with ``value`` merged in at ``whole_path``; ``key`` is what the override is called."""
 
     def place(node: Node | None, path: KeyPath, done: KeyPath) -> Node:
         if not path:
@@ -162,7 +188,7 @@ def _set(root: Node, key: str, value: Node) -> Node:
         merged = merge(node, stated, done)
         return Node(merged.value, node.where, node.key_where)
 
-    return place(root, parse_path(key), ())
+    return place(root, whole_path, ())
 
 
 def _resolved(root: Node) -> Node:

@@ -1,73 +1,103 @@
-"""Rewrite a recipe for today's names, in place, comments and all.
-
-Only what a card says about itself changes: ``renamed_from`` for components, ``renamed_arguments`` for their arguments.
-"""
+"""Rewrite a recipe file for today's names, in place, comments and all; see `cphloc.recipe.renames`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from cphloc.config import yamlio
-from cphloc.config.nodes import Node, Position, dotted
-from cphloc.errors import InputError
-from cphloc.recipe.blocks import BlockAt, blocks
-from cphloc.registry import catalogue
-
-
-@dataclass(frozen=True)
-class Renaming:
-    """One word of a file that has another name today."""
-
-    where: Position
-    path: str
-    old: str
-    new: str
-
-
-def renamings(root: Node) -> Iterator[Renaming]:
-    """What to rename in a recipe, parents aside; ``root`` follows along."""
-    for block in blocks(root):
-        named = block.node.children.get("type")
-        new = catalogue.renamed(block.kind, named.value) if named is not None and isinstance(named.value, str) else None
-        if new is not None:
-            yield Renaming(named.where, dotted((*block.path, "type")), named.value, new)
-            named.value = new
-        yield from _renamed_arguments(block)
+from cphloc.config.nodes import KeyPath, Node
+from cphloc.errors import CphlocError
+from cphloc.recipe.merge import assemble, parse_path
+from cphloc.recipe.renames import Renaming, renamings
 
 
 def migrate(path: Path) -> list[Renaming]:
-    """Rewrite the file at ``path``, and say what was renamed.
+    """Rewrite the file at ``path``; its parents stay as they are.
+
+    Returns:
+        what was renamed; the file is untouched where that is nothing.
 
     Raises:
         RecipeError: the file is no YAML.
     """
-    found = list(renamings(yamlio.load(path)))
-    text = path.read_bytes().decode("utf-8-sig")
-    if found:
-        path.write_bytes(rewritten(text, found).encode())
-    return found
+    renamed = list(renamings(yamlio.load(path), _whole(path)))
+    if renamed:
+        text = path.read_bytes().decode("utf-8-sig")
+        words = [r for r in renamed if "." not in r.new]
+        moves = [r for r in renamed if "." in r.new]
+        path.write_bytes(_moved(rewritten(text, words), moves).encode())
+    return renamed
 
 
-def rewritten(text: str, found: list[Renaming]) -> str:
+def _whole(path: Path) -> Node | None:
+    """The recipe with its parents, which name the types of blocks; ``None`` where a parent is missing or broken."""
+    try:
+        return assemble(path)
+    except CphlocError:
+        return None
+
+
+def rewritten(text: str, renamed: Sequence[Renaming]) -> str:
     """Replace each word where it stands; every other character stays."""
     lines = text.splitlines(keepends=True)
-    for renaming in sorted(found, key=lambda r: r.where, reverse=True):
+    for renaming in sorted(renamed, key=lambda r: r.where, reverse=True):
         line, column = lines[renaming.where.line - 1], renaming.where.column - 1
         before, after = line[:column], line[column:]
         lines[renaming.where.line - 1] = before + after.replace(renaming.old, renaming.new, 1)
     return "".join(lines)
 
 
-def _renamed_arguments(block: BlockAt) -> Iterator[Renaming]:
-    named = block.node.children.get("type")
-    try:
-        card = catalogue.card(block.kind, named.value) if named is not None and isinstance(named.value, str) else None
-    except InputError:
-        return
-    for old, new in card.renamed_arguments.items() if card is not None else ():
-        if old in block.node.value:
-            node = block.node.value.pop(old)
-            block.node.value[new] = node
-            yield Renaming(node.key_where, dotted((*block.path, old)), old, new)
+def _moved(text: str, moves: Sequence[Renaming]) -> str:
+    """Move arguments into the nested block that has them today, one block after the other."""
+    for path in dict.fromkeys((parse_path(r.path)[:-1], r.new.partition(".")[0]) for r in moves):
+        parent, name = path
+        here = {
+            str(parse_path(r.path)[-1]): r.new.partition(".")[2] for r in moves if parse_path(r.path)[:-1] == parent
+        }
+        text = _with_block(text, parent, name, here)
+    return text
+
+
+def _with_block(text: str, parent: KeyPath, name: str, moved: dict[str, str]) -> str:
+    """Write ``name: {...}`` in the place of the first of the ``moved`` arguments of the block at ``parent``."""
+    tree = yamlio.read(text, "recipe")
+    children = tree.get(parent).children  # type: ignore[union-attr]
+    starts = [0]
+    for line in text.splitlines(keepends=True):
+        starts.append(starts[-1] + len(line))
+
+    def span(key: str) -> tuple[int, int, str]:
+        """From where to where an argument stands, and its value as written."""
+        at, value = children[key].key_where, children[key].where
+        first, begin = starts[at.line - 1] + at.column - 1, starts[value.line - 1] + value.column - 1
+        written = _VALUE.match(text, begin)
+        assert written is not None
+        return first, written.end(), written[0].strip()
+
+    parts = {key: span(key) for key in (name, *moved) if key in children}
+    stated = parts[name][2] if name in parts else ""
+    inner = [stated.strip("{} ")] if stated.startswith("{") else [f"type: {stated}"] if stated else []
+    inner += [f"{new}: {parts[old][2]}" for old, new in moved.items()]
+    spans = sorted((first, last) for first, last, _ in parts.values())
+    for first, last in reversed(spans[1:]):
+        text = _without(text, first, last)
+    first, last = spans[0]
+    return f"{text[:first]}{name}: {{{', '.join(inner)}}}{text[last:]}"
+
+
+_VALUE = re.compile(r"\{[^{}\n]*\}|[^,}#\r\n]*[^,}#\s]")
+"""A flow mapping, or a scalar up to a comma, a brace or a comment."""
+
+
+def _without(text: str, first: int, last: int) -> str:
+    """Cut an argument out: its line where it has one to itself, else with the comma after or before it."""
+    begin, end = text.rfind("\n", 0, first) + 1, text.find("\n", last) + 1 or len(text)
+    if not text[begin:first].strip() and not text[last:end].split("#")[0].strip():
+        return text[:begin] + text[end:]
+    after = re.match(r"\s*,\s*", text[last:])
+    if after:
+        return text[:first] + text[last + after.end() :]
+    before = re.search(r"\s*,\s*$", text[:first])
+    return text[: before.start() if before else first] + text[last:]

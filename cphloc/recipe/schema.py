@@ -21,7 +21,7 @@ Schema = dict[str, Any]
 
 _REFERENCE: Schema = {"type": "string", "pattern": r"^\$\{[^${}]+\}$"}
 _FREE_KEYS: Schema = {"^x-": {}}
-_SHORT = ("schedule", "intensity", "loss")
+_SHORT = ("schedule", "intensity", "loss", "suppression")
 """Kinds that may be written as a name alone."""
 
 
@@ -87,7 +87,7 @@ def _arguments(card: Card) -> Schema:
 def _argument(schema: Schema, argument: Argument) -> Schema:
     if argument.component is None:
         return schema
-    nested = [_ref(argument.component)] + ([] if argument.required else [{"type": "null"}])
+    nested = [_ref(argument.component)] + ([{"type": "null"}] if argument.default is None else [])
     return {"anyOf": nested, "description": argument.meaning}
 
 

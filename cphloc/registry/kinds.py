@@ -92,7 +92,8 @@ ALL: Mapping[str, Kind] = {
             "turns a pyramid into predictions, and knows its loss",
             """
             __init__(levels, ...): the levels of the neck, or of the backbone where there is no neck. An argument whose
-                name ends in 'loss' and whose type is nn.Module receives the loss that the recipe names.
+                name ends in 'loss' and whose type is nn.Module receives the loss that the recipe names; 'suppression'
+                of type cphloc.ops.detections.Suppression, the suppression.
             classes: mapping of class number, from 1, to name.
             forward(pyramid) -> outputs: tensors, or a dataclass or dict of tensors.
             loss(outputs, targets) -> {name: scalar tensor}; targets are cphloc.ops.targets.Targets. A case that lacks
@@ -125,6 +126,16 @@ ALL: Mapping[str, Kind] = {
             },
         ),
         Kind(
+            "suppression",
+            "makes one detection of the many overlapping boxes of an object",
+            """
+            __init__(iou, score, pre_nms_topk, limit, ...): by these names, so that every head's defaults apply.
+            score, pre_nms_topk, limit: as given; the head drops candidates by score, and keeps the best of each level.
+            __call__(boxes (n, 2 D), scores (n,), classes (n,)) -> cphloc.ops.targets.Detections, by falling score.""",
+            members=("__call__", "score", "pre_nms_topk"),
+            needs=("import_",),
+        ),
+        Kind(
             "dataset",
             "lists cases with images and annotations, in fixed splits",
             """
@@ -154,7 +165,7 @@ ALL: Mapping[str, Kind] = {
             __init__(...): the recipe's arguments alone.
             __call__(step: float, steps: int) -> factor on the learning rate at a step in [0, steps); the warm-up is
                 done, and counted off, before it is asked.""",
-            members=("__call__",),
+            members=("__call__", "score", "pre_nms_topk"),
             table=True,
         ),
         Kind(
@@ -187,7 +198,7 @@ ALL: Mapping[str, Kind] = {
                 cphloc.evaluation.scores.CasePrediction, cphloc.structures.annotation.Annotation completed down the
                 ladder, cphloc.structures.geometry.Geometry, and {class number: name}.
             Every evaluation and validation computes it; a recipe may choose weights by it, train.best: NAME.""",
-            members=("__call__",),
+            members=("__call__", "score", "pre_nms_topk"),
             table=True,
             block=False,
             needs=("direction",),
@@ -199,7 +210,7 @@ ALL: Mapping[str, Kind] = {
             """
             __init__(...): the study's arguments alone.
             __call__(trained: cphloc.studies.measured.Trained) -> {variant: {metric: value}}.""",
-            members=("__call__",),
+            members=("__call__", "score", "pre_nms_topk"),
             table=True,
             block=False,
         ),

@@ -96,5 +96,8 @@ def test_every_shipped_signature_equals_that_of_the_imported_class(kind):
         for argument, default in stated.items():
             if default is inspect.Parameter.empty:
                 assert found[argument] is REQUIRED
+            elif isinstance(found[argument], dict):  # a component as default
+                stated_args = {key: value for key, value in found[argument].items() if key != "type"}
+                assert catalogue.resolve("suppression", found[argument]["type"])(**stated_args) == default
             else:
                 assert found[argument] == (list(default) if isinstance(default, tuple) else default)

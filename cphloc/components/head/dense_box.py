@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from cphloc.components.loss.focal import Focal
 from cphloc.components.loss.smooth_l1 import SmoothL1
+from cphloc.components.suppression.nms import NMS
 from cphloc.config.argument_types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, UnitInterval
 from cphloc.ops.anchor_head import AnchorHead, AnchorOutput
 from cphloc.ops.assign import NEGATIVE, assign_centre_cell, level_of
-from cphloc.ops.detections import Suppression, SuppressionMethod
+from cphloc.ops.detections import Suppression
 from cphloc.ops.targets import Targets
 from cphloc.structures.levels import Levels
 
@@ -35,12 +36,7 @@ class DenseBox(AnchorHead):
         box_loss: takes boxes; default ``smooth_l1``.
         box_weight: weight of the box loss.
         prior: probability of an object that the untrained scores state; 0.5 leaves them without a bias.
-        score_threshold: detections at or below are dropped.
-        nms_threshold: IoU above which boxes of a class tell of one object.
-        suppression: what the lower-scored of them suffers: ``nms`` drops it, ``soft_nms_linear`` and
-            ``soft_nms_gaussian`` (whatever the overlap) lower its score, ``weighted_box_clustering`` averages them.
-        per_level: best candidates taken from each level.
-        detections: boxes kept per image.
+        suppression: resolves duplicate boxes of one object.
 
     Attributes:
         collisions: boxes of the last loss call that lost their cell to a smaller one.
@@ -68,11 +64,7 @@ class DenseBox(AnchorHead):
         box_loss: nn.Module | None = None,
         box_weight: NonNegativeFloat = 1.0,
         prior: UnitInterval = 0.01,
-        score_threshold: UnitInterval = 0.05,
-        nms_threshold: UnitInterval = 0.5,
-        suppression: SuppressionMethod = "nms",
-        per_level: PositiveInt = 1000,
-        detections: PositiveInt = 100,
+        suppression: Suppression = NMS(),
     ) -> None:
         super().__init__(
             levels,
@@ -83,8 +75,7 @@ class DenseBox(AnchorHead):
             loss or Focal(),
             box_loss or SmoothL1(),
             box_weight,
-            Suppression(suppression, nms_threshold, score_threshold, detections),
-            per_level,
+            suppression,
         )
         nn.init.constant_(self.score.bias, math.log(prior / (1 - prior)))
         self.cells_across = cells_across

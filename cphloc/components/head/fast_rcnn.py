@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from cphloc.components.loss.smooth_l1 import SmoothL1
+from cphloc.components.suppression.nms import NMS
 from cphloc.config.argument_types import NonNegativeFloat, PositiveFloat, PositiveInt, UnitInterval
 from cphloc.ops.dense_prediction import Towers
-from cphloc.ops.detections import Suppression, SuppressionMethod
+from cphloc.ops.detections import Suppression
 from cphloc.ops.region_head import RegionHead
 from cphloc.ops.roi_align import pyramid_roi_align
 from cphloc.structures.levels import Levels
@@ -34,12 +35,8 @@ class FastRCNN(RegionHead):
         box_weight: weight of the box loss.
         samples: regions per image that a training step looks at.
         positive_fraction: at most this share of them shows an object.
-        high: from this IoU on a region shows the object.
-        score_threshold: detections at or below are dropped.
-        nms_threshold: IoU above which boxes of a class tell of one object.
-        suppression: what the lower-scored of them suffers: ``nms`` drops it, ``soft_nms_linear`` and
-            ``soft_nms_gaussian`` (whatever the overlap) lower its score, ``weighted_box_clustering`` averages them.
-        detections: boxes kept per image.
+        fg_iou: from this IoU with an object on, a region shows it.
+        suppression: resolves duplicate boxes of one object.
 
     Reference: Girshick 2015, arXiv:1504.08083; RoIAlign He et al. 2017, arXiv:1703.06870.
 
@@ -63,11 +60,8 @@ class FastRCNN(RegionHead):
         box_weight: NonNegativeFloat = 1.0,
         samples: PositiveInt = 64,
         positive_fraction: UnitInterval = 0.25,
-        high: UnitInterval = 0.5,
-        score_threshold: UnitInterval = 0.05,
-        nms_threshold: UnitInterval = 0.5,
-        suppression: SuppressionMethod = "nms",
-        detections: PositiveInt = 100,
+        fg_iou: UnitInterval = 0.5,
+        suppression: Suppression = NMS(pre_nms_topk=None),
     ) -> None:
         super().__init__(
             levels,
@@ -79,9 +73,9 @@ class FastRCNN(RegionHead):
             box_weight,
             samples,
             positive_fraction,
-            high,
-            high,
-            Suppression(suppression, nms_threshold, score_threshold, detections),
+            fg_iou,
+            fg_iou,
+            suppression,
         )
         self.size = (pool,) * levels[0].dims
         self.entry = Towers(levels, channels, convolutions=0, branches=1)

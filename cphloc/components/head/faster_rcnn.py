@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from cphloc.components.head.fast_rcnn import FastRCNN
 from cphloc.components.loss.bce import BCE
 from cphloc.components.loss.smooth_l1 import SmoothL1
+from cphloc.components.suppression.nms import NMS
 from cphloc.config.argument_types import NonNegativeFloat, PositiveFloat, PositiveInt, UnitInterval
 from cphloc.ops.anchor_head import AnchorHead, AnchorOutput
 from cphloc.ops.anchors import retina_sizes
 from cphloc.ops.assign import assign_max_iou
 from cphloc.ops.boxes import clip, overlap_matrix
-from cphloc.ops.detections import Suppression, SuppressionMethod, joined
+from cphloc.ops.detections import Suppression, joined
 from cphloc.ops.region_head import RegionOutput
 from cphloc.ops.sampling import balanced
 from cphloc.ops.targets import Prediction, Targets
@@ -38,7 +39,7 @@ class FasterRCNN(nn.Module):
         classes: foreground classes, ``{1: nodule}`` or ``[nodule]``.
         anchors: anchor sizes in voxels, one list per level of equally many sizes; default RetinaNet's nine.
         proposals: regions per image that reach the second stage.
-        proposal_nms: IoU above which the lower-scored proposal is dropped.
+        proposal_iou: proposals whose IoU with a better one exceeds this value are dropped.
         channels: width of both stages' convolutions.
         pool: bins per axis that a region is read on.
         width: of the second stage's fully connected layers.
@@ -47,11 +48,7 @@ class FasterRCNN(nn.Module):
         box_weight: weight of both box losses.
         samples: regions per image that the second stage learns from.
         positive_fraction: at most this share of them shows an object.
-        score_threshold: detections at or below are dropped.
-        nms_threshold: IoU above which boxes of a class tell of one object.
-        suppression: what the lower-scored of them suffers: ``nms`` drops it, ``soft_nms_linear`` and
-            ``soft_nms_gaussian`` (whatever the overlap) lower its score, ``weighted_box_clustering`` averages them.
-        detections: boxes kept per image.
+        suppression: resolves duplicate boxes of one object.
 
     Reference: Ren et al. 2015, arXiv:1506.01497.
 
@@ -67,7 +64,7 @@ class FasterRCNN(nn.Module):
         classes: Mapping[int, str] | Sequence[str],
         anchors: Sequence[Sequence[Sequence[PositiveFloat]]] | None = None,
         proposals: PositiveInt = 1000,
-        proposal_nms: UnitInterval = 0.7,
+        proposal_iou: UnitInterval = 0.7,
         channels: PositiveInt = 256,
         pool: PositiveInt = 7,
         width: PositiveInt = 1024,
@@ -76,15 +73,12 @@ class FasterRCNN(nn.Module):
         box_weight: NonNegativeFloat = 1.0,
         samples: PositiveInt = 512,
         positive_fraction: UnitInterval = 0.25,
-        score_threshold: UnitInterval = 0.05,
-        nms_threshold: UnitInterval = 0.5,
-        suppression: SuppressionMethod = "nms",
-        detections: PositiveInt = 100,
+        suppression: Suppression = NMS(pre_nms_topk=None),
     ) -> None:
         super().__init__()
         box_loss = box_loss or SmoothL1()
         self.proposer = RegionProposals(
-            levels, anchors, channels, loss or BCE(), box_loss, box_weight, proposals, proposal_nms
+            levels, anchors, channels, loss or BCE(), box_loss, box_weight, proposals, proposal_iou
         )
         self.detector = FastRCNN(
             levels,
@@ -96,10 +90,7 @@ class FasterRCNN(nn.Module):
             box_weight=box_weight,
             samples=samples,
             positive_fraction=positive_fraction,
-            score_threshold=score_threshold,
-            nms_threshold=nms_threshold,
             suppression=suppression,
-            detections=detections,
         )
         self.classes = self.detector.classes
 
@@ -134,17 +125,15 @@ class RegionProposals(AnchorHead):
         box_loss: nn.Module,
         box_weight: float,
         proposals: int,
-        nms_threshold: float,
+        iou: float,
     ) -> None:
         sizes = anchors or [retina_sizes(level) for level in levels]
-        suppression = Suppression("nms", nms_threshold, score_threshold=0.0, limit=proposals)
-        super().__init__(
-            levels, ["object"], sizes, channels, 1, loss, box_loss, box_weight, suppression, per_level=proposals
-        )
+        suppression = NMS(iou, score=0.0, pre_nms_topk=proposals, limit=proposals)
+        super().__init__(levels, ["object"], sizes, channels, 1, loss, box_loss, box_weight, suppression)
 
     def assign(self, anchors: Sequence[Tensor], boxes: Tensor, cells: Sequence[Sequence[int]]) -> Tensor:
         """By best overlap."""
-        return assign_max_iou(overlap_matrix(torch.cat(list(anchors)), boxes), low=0.3, high=0.7)
+        return assign_max_iou(overlap_matrix(torch.cat(list(anchors)), boxes), bg_iou=0.3, fg_iou=0.7)
 
     def counted(self, assigned: Tensor) -> tuple[Tensor, int]:
         """A balanced sample of each image."""

@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from cphloc.components.loss.bce import BCE
 from cphloc.components.loss.box_iou import BoxIoU
 from cphloc.components.loss.focal import Focal
-from cphloc.config.argument_types import NonNegativeFloat, NonNegativeInt, PositiveInt, UnitInterval
+from cphloc.components.suppression.nms import NMS
+from cphloc.config.argument_types import NonNegativeFloat, NonNegativeInt, PositiveInt
 from cphloc.ops.anchors import cell_centres
 from cphloc.ops.assign_fcos import assign_fcos
 from cphloc.ops.boxes import MAX_LOG_SIZE, decode_faces, encode_faces
 from cphloc.ops.dense_prediction import PRIOR_BIAS, DenseHead, Towers, as_rows, predictor
-from cphloc.ops.detections import Suppression, SuppressionMethod, best
+from cphloc.ops.detections import Suppression, best
 from cphloc.ops.targets import Targets
 from cphloc.structures.levels import Levels
 
@@ -41,12 +42,7 @@ class FCOS(DenseHead):
         loss: takes scores; default ``focal``.
         box_loss: takes boxes and must compare decoded boxes; default ``box_iou`` with GIoU.
         box_weight: weight of the box loss.
-        score_threshold: detections whose class score times centre-ness is at or below are dropped.
-        nms_threshold: IoU above which boxes of a class tell of one object.
-        suppression: what the lower-scored of them suffers: ``nms`` drops it, ``soft_nms_linear`` and
-            ``soft_nms_gaussian`` (whatever the overlap) lower its score, ``weighted_box_clustering`` averages them.
-        per_level: best candidates taken from each level.
-        detections: boxes kept per image.
+        suppression: resolves duplicate boxes of one object.
 
     Reference: Tian et al. 2019, arXiv:1904.01355. In 3-D centre-ness is the cube root of the product of three ratios.
 
@@ -66,11 +62,7 @@ class FCOS(DenseHead):
         loss: nn.Module | None = None,
         box_loss: nn.Module | None = None,
         box_weight: NonNegativeFloat = 1.0,
-        score_threshold: UnitInterval = 0.05,
-        nms_threshold: UnitInterval = 0.6,
-        suppression: SuppressionMethod = "nms",
-        per_level: PositiveInt = 1000,
-        detections: PositiveInt = 100,
+        suppression: Suppression = NMS(iou=0.6),
     ) -> None:
         super().__init__(
             levels,
@@ -78,8 +70,7 @@ class FCOS(DenseHead):
             loss or Focal(),
             box_loss or BoxIoU(),
             box_weight,
-            Suppression(suppression, nms_threshold, score_threshold, detections),
-            per_level,
+            suppression,
         )
         self.radius = radius
         self.centre_criterion = BCE()
@@ -128,7 +119,7 @@ class FCOS(DenseHead):
         for level, (scores, centreness) in enumerate(zip(outputs.scores, outputs.centreness, strict=True)):
             score = as_rows(scores, len(self.classes))[image].float().sigmoid()
             centre = as_rows(centreness, 1)[image].float().sigmoid()
-            at, classes, value = best(score * centre, self.suppression.score_threshold, self.per_level)
+            at, classes, value = best(score * centre, self.suppression.score, self.suppression.pre_nms_topk)
             found.append((self.boxes(outputs, level)[image, at], value, classes))
         return found
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from cphloc.components.loss.smooth_l1 import SmoothL1
+from cphloc.components.suppression.nms import NMS
 from cphloc.config.argument_types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, UnitInterval
 from cphloc.ops.boxes import from_centre_size, to_centre_size
-from cphloc.ops.detections import Suppression, SuppressionMethod
+from cphloc.ops.detections import Suppression
 from cphloc.ops.layers import ConvBlock, initialize
 from cphloc.ops.region_head import RegionHead
 from cphloc.ops.roi_align import roi_align
@@ -35,13 +36,9 @@ class RCNN(RegionHead):
         box_weight: weight of the box loss.
         samples: regions per image that a training step looks at.
         positive_fraction: at most this share of them shows an object.
-        high: from this IoU on a region shows the object.
-        box_high: from this IoU on its box is corrected.
-        score_threshold: detections at or below are dropped.
-        nms_threshold: IoU above which boxes of a class tell of one object.
-        suppression: what the lower-scored of them suffers: ``nms`` drops it, ``soft_nms_linear`` and
-            ``soft_nms_gaussian`` (whatever the overlap) lower its score, ``weighted_box_clustering`` averages them.
-        detections: boxes kept per image.
+        fg_iou: from this IoU with an object on, a region shows it.
+        box_iou: from this IoU with an object on, a region's box is corrected towards it.
+        suppression: resolves duplicate boxes of one object.
 
     Reference: Girshick et al. 2014, arXiv:1311.2524.
 
@@ -65,12 +62,9 @@ class RCNN(RegionHead):
         box_weight: NonNegativeFloat = 1.0,
         samples: PositiveInt = 32,
         positive_fraction: UnitInterval = 0.25,
-        high: UnitInterval = 0.5,
-        box_high: UnitInterval = 0.6,
-        score_threshold: UnitInterval = 0.05,
-        nms_threshold: UnitInterval = 0.3,
-        suppression: SuppressionMethod = "nms",
-        detections: PositiveInt = 100,
+        fg_iou: UnitInterval = 0.5,
+        box_iou: UnitInterval = 0.6,
+        suppression: Suppression = NMS(iou=0.3, pre_nms_topk=None),
     ) -> None:
         super().__init__(
             levels,
@@ -82,9 +76,9 @@ class RCNN(RegionHead):
             box_weight,
             samples,
             positive_fraction,
-            high,
-            box_high,
-            Suppression(suppression, nms_threshold, score_threshold, detections),
+            fg_iou,
+            box_iou,
+            suppression,
         )
         self.crop = (crop,) * levels[0].dims
         self.context = context

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 
 from cphloc.components.loss.focal import Focal
 from cphloc.components.loss.smooth_l1 import SmoothL1
+from cphloc.components.suppression.nms import NMS
 from cphloc.config.argument_types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, UnitInterval
 from cphloc.ops.anchor_head import AnchorHead
 from cphloc.ops.anchors import retina_sizes
 from cphloc.ops.assign import assign_max_iou
 from cphloc.ops.assign_atss import assign_atss
 from cphloc.ops.boxes import overlap_matrix
-from cphloc.ops.detections import Suppression, SuppressionMethod
+from cphloc.ops.detections import Suppression
 from cphloc.structures.levels import Levels
 
 
@@ -30,18 +31,14 @@ class Retina(AnchorHead):
             per axis; default RetinaNet's nine, of about 4 cells.
         assignment: ``atss`` (each box finds its own threshold) or ``max_iou``.
         candidates: nearest anchors per box and level that compete in ``atss``.
-        low, high: with ``max_iou``, anchors below ``low`` are background, from ``high`` on positive, ignored between.
+        bg_iou: with ``max_iou``, anchors whose best IoU is below this value are background.
+        fg_iou: with ``max_iou``, anchors are positive from this IoU on; between the two they are ignored.
         channels: width of the towers.
         convolutions: depth of the towers.
         loss: takes scores; default ``focal``.
         box_loss: takes boxes; default ``smooth_l1``.
         box_weight: weight of the box loss.
-        score_threshold: detections at or below are dropped.
-        nms_threshold: IoU above which boxes of a class tell of one object.
-        suppression: what the lower-scored of them suffers: ``nms`` drops it, ``soft_nms_linear`` and
-            ``soft_nms_gaussian`` (whatever the overlap) lower its score, ``weighted_box_clustering`` averages them.
-        per_level: best candidates taken from each level.
-        detections: boxes kept per image.
+        suppression: resolves duplicate boxes of one object.
 
     Shapes:
         pyramid to logits ``(N, A * K, *S_l)`` and deltas ``(N, A * 2 D, *S_l)`` per level.
@@ -62,18 +59,14 @@ class Retina(AnchorHead):
         anchors: Sequence[Sequence[Sequence[PositiveFloat]]] | None = None,
         assignment: Literal["atss", "max_iou"] = "atss",
         candidates: PositiveInt = 9,
-        low: UnitInterval = 0.4,
-        high: UnitInterval = 0.5,
+        bg_iou: UnitInterval = 0.4,
+        fg_iou: UnitInterval = 0.5,
         channels: PositiveInt = 256,
         convolutions: NonNegativeInt = 4,
         loss: nn.Module | None = None,
         box_loss: nn.Module | None = None,
         box_weight: NonNegativeFloat = 1.0,
-        score_threshold: UnitInterval = 0.05,
-        nms_threshold: UnitInterval = 0.5,
-        suppression: SuppressionMethod = "nms",
-        per_level: PositiveInt = 1000,
-        detections: PositiveInt = 100,
+        suppression: Suppression = NMS(),
     ) -> None:
         super().__init__(
             levels,
@@ -84,15 +77,14 @@ class Retina(AnchorHead):
             loss or Focal(),
             box_loss or SmoothL1(),
             box_weight,
-            Suppression(suppression, nms_threshold, score_threshold, detections),
-            per_level,
+            suppression,
         )
         self.assignment = assignment
         self.nearest = candidates
-        self.low, self.high = low, high
+        self.bg_iou, self.fg_iou = bg_iou, fg_iou
 
     def assign(self, anchors: Sequence[Tensor], boxes: Tensor, cells: Sequence[Sequence[int]]) -> Tensor:
         """By ATSS or best overlap."""
         if self.assignment == "atss":
             return assign_atss(anchors, boxes, self.nearest * len(self.sizes[0]))
-        return assign_max_iou(overlap_matrix(torch.cat(list(anchors)), boxes), self.low, self.high)
+        return assign_max_iou(overlap_matrix(torch.cat(list(anchors)), boxes), self.bg_iou, self.fg_iou)

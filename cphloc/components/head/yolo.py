@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from cphloc.config.argument_types import NonNegativeFloat, PositiveInt, UnitInterval
+from cphloc.components.suppression.nms import NMS
+from cphloc.config.argument_types import NonNegativeFloat, PositiveInt
 from cphloc.ops.anchors import cell_centres
 from cphloc.ops.assign import assign_centre_cell
 from cphloc.ops.boxes import from_centre_size, overlap, to_centre_size
 from cphloc.ops.dense_prediction import as_rows
-from cphloc.ops.detections import Suppression, SuppressionMethod, best
+from cphloc.ops.detections import Suppression, best
 from cphloc.ops.layers import conv_type
 from cphloc.ops.targets import Prediction, Targets
 from cphloc.structures.annotation import class_names
@@ -32,11 +33,7 @@ class YOLO(nn.Module):
         boxes: B, predictors per cell.
         coordinate_weight: weight of centre and size.
         empty_weight: weight of the objectness of predictors that answer for nothing.
-        score_threshold: detections whose class score times objectness is at or below are dropped.
-        nms_threshold: IoU above which boxes of a class tell of one object.
-        suppression: what the lower-scored of them suffers: ``nms`` drops it, ``soft_nms_linear`` and
-            ``soft_nms_gaussian`` (whatever the overlap) lower its score, ``weighted_box_clustering`` averages them.
-        detections: boxes kept per image.
+        suppression: resolves duplicate boxes of one object.
 
     Shapes:
         pyramid to ``(N, B (2 D + 1) + K, *S)``: 7 x 7 x 30 for 2-D, two boxes and 20 classes.
@@ -56,10 +53,7 @@ class YOLO(nn.Module):
         boxes: PositiveInt = 2,
         coordinate_weight: NonNegativeFloat = 5.0,
         empty_weight: NonNegativeFloat = 0.5,
-        score_threshold: UnitInterval = 0.05,
-        nms_threshold: UnitInterval = 0.5,
-        suppression: SuppressionMethod = "nms",
-        detections: PositiveInt = 100,
+        suppression: Suppression = NMS(pre_nms_topk=None),
     ) -> None:
         super().__init__()
         self.classes = class_names(classes)
@@ -67,7 +61,7 @@ class YOLO(nn.Module):
         self.predictors = boxes
         self.coordinate_weight = coordinate_weight
         self.empty_weight = empty_weight
-        self.suppression = Suppression(suppression, nms_threshold, score_threshold, detections)
+        self.suppression = suppression
         dims = levels[-1].dims
         self.out = conv_type(dims)(levels[-1].channels, boxes * (2 * dims + 1) + len(self.classes), 1)
         nn.init.normal_(self.out.weight, std=0.01)
@@ -95,7 +89,7 @@ class YOLO(nn.Module):
         for image in range(len(outputs)):
             codes, objectness, scores = self._split(outputs[image : image + 1])
             joint = (objectness[..., None] * scores[:, None]).clamp(0, 1).flatten(0, 1)
-            at, classes, value = best(joint, self.suppression.score_threshold, len(joint))
+            at, classes, value = best(joint, self.suppression.score, self.suppression.pre_nms_topk)
             boxes = self._boxes(codes, outputs.shape[2:]).flatten(0, 1)[at]
             found.append(self.suppression(boxes, value, classes))
         return Prediction(detections=found)

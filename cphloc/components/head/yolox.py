@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from cphloc.components.loss.bce import BCE
 from cphloc.components.loss.box_iou import BoxIoU
-from cphloc.config.argument_types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, UnitInterval
+from cphloc.components.suppression.nms import NMS
+from cphloc.config.argument_types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from cphloc.ops.anchors import grid_anchors
 from cphloc.ops.assign_simota import assign_simota
 from cphloc.ops.boxes import decode, to_centre_size
 from cphloc.ops.dense_prediction import PRIOR_BIAS, DenseHead, Towers, as_rows, predictor
-from cphloc.ops.detections import Suppression, SuppressionMethod, best
+from cphloc.ops.detections import Suppression, best
 from cphloc.ops.targets import Targets
 from cphloc.structures.levels import Levels
 
@@ -42,12 +43,7 @@ class YOLOX(DenseHead):
         loss: takes scores; default ``bce``.
         box_loss: takes boxes and must compare decoded boxes; default ``box_iou`` with plain IoU.
         box_weight: weight of the box loss.
-        score_threshold: detections whose class score times objectness is at or below are dropped.
-        nms_threshold: IoU above which boxes of a class tell of one object.
-        suppression: what the lower-scored of them suffers: ``nms`` drops it, ``soft_nms_linear`` and
-            ``soft_nms_gaussian`` (whatever the overlap) lower its score, ``weighted_box_clustering`` averages them.
-        per_level: best candidates taken from each level.
-        detections: boxes kept per image.
+        suppression: resolves duplicate boxes of one object.
 
     Reference: Ge et al. 2021, arXiv:2107.08430.
 
@@ -67,11 +63,7 @@ class YOLOX(DenseHead):
         loss: nn.Module | None = None,
         box_loss: nn.Module | None = None,
         box_weight: NonNegativeFloat = 5.0,
-        score_threshold: UnitInterval = 0.05,
-        nms_threshold: UnitInterval = 0.65,
-        suppression: SuppressionMethod = "nms",
-        per_level: PositiveInt = 1000,
-        detections: PositiveInt = 100,
+        suppression: Suppression = NMS(iou=0.65),
     ) -> None:
         super().__init__(
             levels,
@@ -79,8 +71,7 @@ class YOLOX(DenseHead):
             loss or BCE(),
             box_loss or BoxIoU("iou"),
             box_weight,
-            Suppression(suppression, nms_threshold, score_threshold, detections),
-            per_level,
+            suppression,
         )
         self.radius = radius
         dims = levels[0].dims
@@ -128,7 +119,7 @@ class YOLOX(DenseHead):
         for scores, deltas, objectness, cells in zip(*outputs, self.cells(outputs), strict=True):
             score = as_rows(scores, len(self.classes))[image].float().sigmoid()
             joint = score * as_rows(objectness, 1)[image].float().sigmoid()
-            at, classes, value = best(joint, self.suppression.score_threshold, self.per_level)
+            at, classes, value = best(joint, self.suppression.score, self.suppression.pre_nms_topk)
             found.append((decode(as_rows(deltas, cells.shape[1])[image, at], cells[at]), value, classes))
         return found
 

@@ -172,7 +172,7 @@ class Suppression:
     def __call__(self, trained: Trained) -> Values:
         """``ap50`` and ``boxes`` per image of ``none``, ``nms``, ``soft nms``; and of ``nms`` and ``wbc`` mirrored."""
         head = next(iter(trained.model.heads.values()))
-        chosen, head.suppression = head.suppression, replace(head.suppression, threshold=1.0)
+        chosen, head.suppression = head.suppression, replace(head.suppression, iou=1.0)
         plain = detection_cases(trained)
         head.suppression = chosen
         suppressed = detection_cases(trained)

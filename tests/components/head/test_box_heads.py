@@ -19,7 +19,11 @@ from cphloc.components.head.rcnn import RCNN
 from cphloc.components.head.retina import Retina
 from cphloc.components.head.yolo import YOLO
 from cphloc.components.head.yolox import YOLOX
+from cphloc.components.suppression.nms import NMS
+from cphloc.components.suppression.soft_nms import SoftNMS
+from cphloc.components.suppression.weighted_box_clustering import WeightedBoxClustering
 from cphloc.ops.boxes import overlap
+from cphloc.ops.detections import Suppression
 from cphloc.ops.targets import Detections, Targets
 from cphloc.registry import catalogue
 from cphloc.structures.annotation import Annotation
@@ -132,7 +136,7 @@ def test_detections_are_sorted_real_boxes_of_known_classes(name, dims):
     head = make(name, dims).eval()
     for module in head.modules():
         if hasattr(module, "suppression"):
-            module.suppression = replace(module.suppression, score_threshold=1e-5)
+            module.suppression = replace(module.suppression, score=1e-5)
         elif hasattr(module, "score_threshold"):
             module.score_threshold = 1e-5
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
@@ -191,19 +195,18 @@ def test_learns_to_find_the_object_and_to_stay_silent_without_one(name, dims):
 
 SUPPRESSING = [name for name in HEADS if name not in ("global_box", "centernet")]
 LITTLE = 0.05
-"""IoU above which boxes tell of one object: cells of neighbouring levels overlap by an eighth in 3-D."""
+"""IoU above which boxes are duplicates: cells of neighbouring levels overlap by an eighth in 3-D."""
 
 
-def factor(method: str, iou: float, threshold: float) -> float:
-    """What a better box leaves of the score of one that it overlaps (Bodla et al. 2017, sigma 0.5)."""
-    if method == "nms":
-        return 0.0 if iou > threshold else 1.0
-    if method == "soft_nms_linear":
-        return 1 - iou if iou > threshold else 1.0
-    return float(np.exp(-(iou**2) / 0.5))
+WAYS = {
+    "nms": lambda iou: 0.0 if iou > LITTLE else 1.0,
+    "linear": lambda iou: 1 - iou if iou > LITTLE else 1.0,
+    "gaussian": lambda iou: np.exp(-(iou**2) / 0.5),
+}
+"""What a better box leaves of the score of one that it overlaps (Bodla et al. 2017, sigma 0.5)."""
 
 
-def left_over(boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, method: str, threshold: float) -> np.ndarray:
+def left_over(boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, way: str) -> np.ndarray:
     """Scores that remain, falling: a plain loop over the best box left."""
     dims, scores, done = boxes.shape[1] // 2, scores.astype(np.float64), []
     alive = scores > 0
@@ -215,52 +218,57 @@ def left_over(boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, method
             a, b = boxes[at].astype(np.float64), boxes[other].astype(np.float64)
             common = np.clip(np.minimum(a[dims:], b[dims:]) - np.maximum(a[:dims], b[:dims]), 0, None).prod()
             iou = common / ((a[dims:] - a[:dims]).prod() + (b[dims:] - b[:dims]).prod() - common)
-            scores[other] *= factor(method, iou, threshold)
+            scores[other] *= WAYS[way](iou)
         alive &= scores > 0
     return np.array(done)
 
 
+EVERYTHING = {"score": 0.0, "pre_nms_topk": 20, "limit": 1000}
+
+
 @torch.no_grad()
-def detected(name: str, dims: int, **chosen) -> Detections:
-    """What a new head finds in one image; unless told otherwise it suppresses nothing and keeps every score."""
+def detected(name: str, dims: int, suppression: Suppression) -> Detections:
+    """Detections of a new head in one image."""
     head, args = HEADS[name]
-    few = {} if "rcnn" in name or name == "yolo" else {"per_level": 20}
     sizes = {"proposal_sizes": [[8.0] * dims]} if name in ("rcnn", "fast_rcnn") else {}
-    everything = {"score_threshold": 0.0, "detections": 1000, "nms_threshold": 1.0}
     torch.manual_seed(0)
-    made = head(levels_of(dims), ["a", "b"], **{**args, **few, **sizes, **everything, **chosen}).eval()
+    made = head(levels_of(dims), ["a", "b"], **args, **sizes, suppression=suppression).eval()
     if name == "yolo":  # its first scores are zero
         made.out.bias += 0.5
     return made.decode(made(features(dims, images=1))).detections[0]
 
 
-@pytest.mark.parametrize("method", ["nms", "soft_nms_linear", "soft_nms_gaussian"])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", SUPPRESSING)
 @both
-def test_a_head_suppresses_as_chosen(name, dims, method):
-    plain, found = detected(name, dims), detected(name, dims, nms_threshold=LITTLE, suppression=method)
-    expected = left_over(plain.boxes.numpy(), plain.scores.numpy(), plain.classes.numpy(), method, LITTLE)
-    assert (len(found) < len(plain)) == (method == "nms")
-    np.testing.assert_allclose(found.scores, expected, atol=1e-5)
+def test_a_head_suppresses_as_chosen(name, dims, way):
+    chosen = NMS(LITTLE, **EVERYTHING) if way == "nms" else SoftNMS(way, iou=LITTLE, **EVERYTHING)
+    plain, left = detected(name, dims, NMS(iou=1.0, **EVERYTHING)), detected(name, dims, chosen)
+    expected = left_over(plain.boxes.numpy(), plain.scores.numpy(), plain.classes.numpy(), way)
+    assert (len(left) < len(plain)) == (way == "nms")
+    np.testing.assert_allclose(left.scores, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", SUPPRESSING)
 @both
-def test_a_head_that_clusters_keeps_boxes_apart_and_scores_below_the_best(name, dims):
-    plain = detected(name, dims)
-    found = detected(name, dims, nms_threshold=LITTLE, suppression="weighted_box_clustering")
-    assert 0 < len(found) < len(plain)
-    assert found.scores[0] <= plain.scores[0]
+def test_a_head_compares_the_best_candidates_only_and_clusters(name, dims):
+    plain = detected(name, dims, NMS(iou=1.0, **EVERYTHING))
+    few = detected(name, dims, NMS(iou=1.0, score=0.0, pre_nms_topk=2, limit=1000))
+    assert 2 <= len(few) <= 2 * len(levels_of(dims)) < len(plain)
+    assert few.scores[0] == plain.scores[0]
+    clustered = detected(name, dims, WeightedBoxClustering(LITTLE, **EVERYTHING))
+    assert 0 < len(clustered) < len(plain)
+    assert clustered.scores[0] <= plain.scores[0]
     lo, hi = plain.boxes[:, :dims].amin(dim=0), plain.boxes[:, dims:].amax(dim=0)
-    assert (found.boxes[:, :dims] >= lo - 1e-4).all()
-    assert (found.boxes[:, dims:] <= hi + 1e-4).all()
+    assert (clustered.boxes[:, :dims] >= lo - 1e-4).all()
+    assert (clustered.boxes[:, dims:] <= hi + 1e-4).all()
 
 
-def test_every_card_that_suppresses_offers_the_same_choice():
-    offered = {
-        name: {a.name: (a.annotation, a.default) for a in catalogue.arguments(card)}
-        for name, card in catalogue.cards("head").items()
+def test_the_default_suppression_of_every_head_is_that_of_its_paper():
+    arguments = {name: catalogue.arguments(card) for name, card in catalogue.cards("head").items()}
+    defaults = {name: a.default for name, every in arguments.items() for a in every if a.component == "suppression"}
+    assert {name.split(",")[0] for name in SUPPRESSING} == set(defaults)
+    assert all(default["type"] == "nms" for default in defaults.values())
+    assert {name: default["iou"] for name, default in defaults.items() if "iou" in default} == {
+        **{"fcos": 0.6, "yolox": 0.65, "rcnn": 0.3}
     }
-    suppressing = {name: args["suppression"] for name, args in offered.items() if "nms_threshold" in args}
-    assert {name.split(",")[0] for name in SUPPRESSING} == set(suppressing)
-    assert len(set(suppressing.values())) == 1

@@ -7,6 +7,7 @@ from torch.testing import assert_close
 
 from cphloc.components.backbone.conv_encoder import ConvEncoder
 from cphloc.components.head.fast_rcnn import FastRCNN
+from cphloc.components.suppression.nms import NMS
 from cphloc.modeling.model import Model
 from cphloc.ops.targets import Targets
 from cphloc.structures.annotation import Annotation
@@ -34,7 +35,7 @@ def test_given_the_true_boxes_a_perfect_classifier_finds_exactly_them(dims, monk
 @pytest.mark.parametrize("dims", [2, 3])
 def test_however_many_regions_the_image_goes_through_the_backbone_once(dims):
     backbone = ConvEncoder(1, dims, widths=[4])
-    head = FastRCNN(backbone.levels, ["a"], [[4.0] * dims], width=4, pool=2, channels=4, score_threshold=0.0)
+    head = FastRCNN(backbone.levels, ["a"], [[4.0] * dims], width=4, pool=2, channels=4, suppression=NMS(score=0.0))
     model, calls = Model(backbone, None, {"boxes": head}).eval(), []
     backbone.register_forward_hook(lambda *_: calls.append(1))
     with torch.no_grad():

@@ -1,0 +1,1 @@
+"""Suppressions: one detection from the many overlapping boxes of an object."""

@@ -1,0 +1,97 @@
+"""Earlier names of components and arguments, replaced in a tree of values.
+
+What was renamed stands on the cards: ``renamed_from`` of components, ``renamed_arguments`` of their arguments. An
+argument that has moved into a nested block is written ``score_threshold: suppression.score``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cphloc.config.nodes import Node, Position, dotted
+from cphloc.errors import InputError
+from cphloc.recipe.blocks import BlockAt, blocks
+from cphloc.registry import catalogue
+from cphloc.registry.card import Card
+
+_SOFT_NMS = {"soft_nms_linear": "linear", "soft_nms_gaussian": "gaussian"}
+"""Earlier values of ``suppression``, and the kernel of ``soft_nms`` that each means."""
+
+
+@dataclass(frozen=True)
+class Renaming:
+    """One word of a file that has another name today.
+
+    Args:
+        where: where the word stands.
+        path: dotted path of the value.
+        old: the word.
+        new: today's word; ``block.argument`` where the argument has moved into a nested block.
+    """
+
+    where: Position
+    path: str
+    old: str
+    new: str
+
+
+def renamings(root: Node, whole: Node | None = None) -> Iterator[Renaming]:
+    """Replace every earlier name in ``root``, and yield what was replaced.
+
+    Args:
+        root: the tree of one file or override; changed in place.
+        whole: the recipe that ``root`` is merged into, which names the ``type`` of blocks where ``root`` does not.
+    """
+    for block in blocks(root):
+        named = block.node.children.get("type")
+        if named is not None and isinstance(named.value, str):
+            new = catalogue.renamed(block.kind, named.value)
+            if new is not None:
+                yield Renaming(named.where, dotted((*block.path, "type")), named.value, new)
+                named.value = new
+        card = _card(block, whole)
+        if card is not None and card.renamed_arguments:
+            yield from _renamed_arguments(block, card)
+
+
+def _card(block: BlockAt, whole: Node | None) -> Card | None:
+    """The card of a block's component; ``None`` where nothing names one."""
+    named = block.node.children.get("type") or (whole and whole.get((*block.path, "type")))
+    try:
+        return catalogue.card(block.kind, named.value) if named and isinstance(named.value, str) else None
+    except InputError:
+        return None
+
+
+def _renamed_arguments(block: BlockAt, card: Card) -> Iterator[Renaming]:
+    value = block.node.value
+    assert isinstance(value, dict)  # a block
+    yield from _suppression_block(block)
+    for old, new in card.renamed_arguments.items():
+        if old not in value:
+            continue
+        outer, _, inner = new.rpartition(".")
+        target = _nested(value, outer, value[old]) if outer else value
+        if target is not None and inner not in target:
+            node = value.pop(old)
+            target[inner] = node
+            yield Renaming(node.key_where, dotted((*block.path, old)), old, new)
+
+
+def _nested(value: dict, name: str, first: Node) -> dict | None:
+    """The mapping of the nested block ``name``, made where it is missing."""
+    node = value.setdefault(name, Node({}, first.key_where, first.key_where))
+    return node.value if isinstance(node.value, dict) else None
+
+
+def _suppression_block(block: BlockAt) -> Iterator[Renaming]:
+    """Write ``suppression: nms`` as a block, and ``soft_nms_linear`` as ``{type: soft_nms, kernel: linear}``."""
+    node = block.node.children.get("suppression")
+    if node is None or not isinstance(node.value, str):
+        return
+    old, kernel = node.value, _SOFT_NMS.get(node.value)
+    parts = {"type": "soft_nms", "kernel": kernel} if kernel else {"type": old}
+    node.value = {key: Node(text, node.where, node.where) for key, text in parts.items()}
+    if kernel:
+        yield Renaming(node.where, dotted((*block.path, "suppression")), old, f"{{type: soft_nms, kernel: {kernel}}}")
