@@ -165,7 +165,7 @@ ALL: Mapping[str, Kind] = {
             __init__(...): the recipe's arguments alone.
             __call__(step: float, steps: int) -> factor on the learning rate at a step in [0, steps); the warm-up is
                 done, and counted off, before it is asked.""",
-            members=("__call__", "score", "pre_nms_topk"),
+            members=("__call__",),
             table=True,
         ),
         Kind(
@@ -198,7 +198,7 @@ ALL: Mapping[str, Kind] = {
                 cphloc.evaluation.scores.CasePrediction, cphloc.structures.annotation.Annotation completed down the
                 ladder, cphloc.structures.geometry.Geometry, and {class number: name}.
             Every evaluation and validation computes it; a recipe may choose weights by it, train.best: NAME.""",
-            members=("__call__", "score", "pre_nms_topk"),
+            members=("__call__",),
             table=True,
             block=False,
             needs=("direction",),
@@ -210,7 +210,7 @@ ALL: Mapping[str, Kind] = {
             """
             __init__(...): the study's arguments alone.
             __call__(trained: cphloc.studies.measured.Trained) -> {variant: {metric: value}}.""",
-            members=("__call__", "score", "pre_nms_topk"),
+            members=("__call__",),
             table=True,
             block=False,
         ),
