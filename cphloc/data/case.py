@@ -1,9 +1,9 @@
-"""One case of a data set: where its images are and what is known about it."""
+"""One case of a data set: its image files and where its annotation is stored."""
 
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -12,26 +12,32 @@ import numpy as np
 
 from cphloc.data.io.read import read_mask, read_volume
 from cphloc.errors import DataError
-from cphloc.structures.annotation import IGNORE, Annotation, Rung, clip_boxes, of_instances
+from cphloc.structures.annotation import IGNORE, Annotation, clip_boxes, of_instances
 from cphloc.structures.geometry import Geometry
 from cphloc.structures.volume import Volume
 
 
 @dataclass(frozen=True)
-class Marks:
-    """How a case is annotated, as paths and numbers; nothing is read until `read_case`. Absent parts are ``None``.
+class AnnotationSource:
+    """Where the annotation of a case is stored: files to read and numbers already known. Absent parts are ``None``.
+
+    Files are read by `read_case`. Class numbers are those of `cphloc.data.dataset.Dataset.classes`, 1..K.
 
     Args:
-        mask: mask image on the grid of the case, or a DICOM RTSTRUCT or SEG where ``rois`` is given.
-        mask_classes: value in the mask file -> class 0..K or 255 (not annotated); ``None`` keeps the values.
-        rois: name of a region in the RTSTRUCT or segment in the SEG, with wildcards -> class 1..K; later ones on top.
-        instances: file whose values number objects -> class 1..K of all of them, or of each by its value. It states
-            a mask and a box for each object; later files lie on top.
-        boxes: voxel edges ``[lo..., hi...]`` in array-axis order of the file, with ``box_classes`` 1..K.
-        spheres: world ``(x, y, z, diameter)`` in LPS millimetres (LUNA16), each of ``sphere_classes`` 1..K.
-        region: image with values in [0, 1] or 0/255 of where the finding may lie.
-        label: K entries: 1 present, 0 absent, NaN unknown.
-        problem: why what is annotated cannot be used; `read_case` raises it, so such a case is listed or skipped with
+        mask: label mask on the grid of the image, or a DICOM RTSTRUCT or SEG where ``rois`` is given.
+        mask_classes: value in the mask file -> class number, 0 for background or 255 for not annotated; ``None``
+            where the file holds class numbers.
+        rois: name of a region in the RTSTRUCT or segment in the SEG, with wildcards (``*``, ``?``) -> class number;
+            where regions overlap, the last one counts.
+        instances: instance mask, whose values number the objects -> class number of all its objects, or of each object
+            by its value. It gives a mask and a box for each object; where files overlap, the last one counts.
+        boxes: voxel edges ``[lo..., hi...]`` in array-axis order of the file.
+        box_classes: class number of each box.
+        spheres: ``(x, y, z, diameter)`` in millimetres, LPS coordinates, as LUNA16 annotates nodules.
+        sphere_classes: class number of each sphere.
+        region: image of where the finding may lie, with values in [0, 1] or 0/255.
+        label: for each class 1..K: 1 present, 0 absent, NaN unknown.
+        problem: why the annotation cannot be used. `read_case` raises it, so that the case is reported together with
             all others that cannot be used.
     """
 
@@ -48,17 +54,6 @@ class Marks:
     problem: str | None = None
 
     @property
-    def rung(self) -> Rung | None:
-        """The strongest rung annotated, ``None`` where nothing is; no file is read."""
-        stated = (
-            (self.mask or self.instances, Rung.MASK),
-            (self.boxes if self.spheres is None else self.spheres, Rung.BOXES),
-            (self.region, Rung.REGION),
-            (self.label, Rung.LABEL),
-        )
-        return next((rung for value, rung in stated if value is not None), None)
-
-    @property
     def files(self) -> tuple[Path, ...]:
         """The files that hold annotations."""
         return tuple(p for p in (self.mask, self.region, *(self.instances or ())) if p is not None)
@@ -66,144 +61,159 @@ class Marks:
 
 @dataclass(frozen=True)
 class Case:
-    """One image of a data set.
+    """One image of a data set and where its annotation is stored.
 
     Args:
         id: unique in its data set; part of the fingerprint.
         patient: cases of one patient (or one cluster of near-duplicates) share it and never fall into two splits.
         images: one file per channel, or one file that holds all channels.
-        marks: what is annotated.
+        annotation: where the annotation is stored.
         spacing_mm: voxel size for files that state none, array order.
-        tile: ``(number, of how many)`` per axis where the case is one part of the image (`cphloc.data.pipeline.tiles`).
+        tile: ``(index of the part, number of parts)`` per axis, where the case is one part of the image; see
+            `cphloc.data.pipeline.tiles`.
     """
 
     id: str
     patient: str
     images: tuple[Path, ...]
-    marks: Marks = field(default_factory=Marks)
+    annotation: AnnotationSource = field(default_factory=AnnotationSource)
     spacing_mm: tuple[float, ...] | None = None
     tile: tuple[tuple[int, int], ...] | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All files that make up the case."""
-        return self.images + self.marks.files
+        """All files of the case, images first."""
+        return self.images + self.annotation.files
+
+    @property
+    def marks(self) -> AnnotationSource:
+        """Earlier name of ``annotation``."""
+        return self.annotation
 
 
-def marks_or_problem(make: Callable[[], Marks]) -> Marks:
-    """The marks that ``make`` finds, or its `DataError` as their problem."""
+def annotation_or_problem(find: Callable[[], AnnotationSource]) -> AnnotationSource:
+    """Call ``find``; where it raises a `DataError`, return an annotation source with that problem instead."""
     try:
-        return make()
+        return find()
     except DataError as error:
-        return Marks(problem=str(error))
+        return AnnotationSource(problem=str(error))
 
 
 def read_case(case: Case, dims: int | None = None) -> tuple[Volume, Annotation]:
-    """Read the image and the annotation of a case, both in the file's own frame.
+    """Read the image and the annotation of a case, both on the grid of the image file.
 
     Args:
         case: what to read.
-        dims: 2 or 3 where the data set states it; otherwise the file decides.
+        dims: 2 or 3; an image of another number of axes is an error. ``None`` accepts both.
 
     Raises:
         DataError: a file cannot be read, channels lie on different grids, or the annotation does not fit the image.
     """
-    if case.marks.problem is not None:
-        raise DataError(case.marks.problem)
+    if case.annotation.problem is not None:
+        raise DataError(case.annotation.problem)
     paths = case.images[0] if len(case.images) == 1 else list(case.images)
     volume = read_volume(paths, spacing_mm=case.spacing_mm, dims=dims)
-    annotation = _read_marks(case, volume.geometry)
-    return (volume, annotation) if case.tile is None else _cropped(volume, annotation, case.tile)
+    annotation = _read_annotation(case, volume.geometry)
+    return (volume, annotation) if case.tile is None else _tile_of(volume, annotation, case.tile)
 
 
 def checked(case: Case, given: Annotation, shape: tuple[int, ...], classes: int) -> Annotation:
-    """`Annotation.completed`, whose errors name the files of the case.
+    """Check an annotation and derive its weaker rungs, as `Annotation.completed` does; errors name the case's files.
+
+    Args:
+        case: the case that the annotation was read from.
+        given: the annotation.
+        shape: ``(*S)`` of the image.
+        classes: number of foreground classes K.
 
     Raises:
-        DataError: the annotation does not fit the image of ``shape`` or the ``classes``.
+        DataError: the annotation does not fit the image or the classes.
     """
     try:
         return given.completed(shape, classes)
     except DataError as error:
-        msg = f"{', '.join(map(str, case.marks.files or case.images))}: {error}"
+        msg = f"{', '.join(map(str, case.annotation.files or case.images))}: {error}"
         raise DataError(msg) from error
 
 
-def _cropped(volume: Volume, annotation: Annotation, tile: tuple[tuple[int, int], ...]) -> tuple[Volume, Annotation]:
-    """One part of an image with what is known of it; a label of the whole says nothing of a part, unless absent."""
+def _tile_of(volume: Volume, annotation: Annotation, tile: tuple[tuple[int, int], ...]) -> tuple[Volume, Annotation]:
+    """Crop an image and its annotation to one tile."""
     edges = [(n * k // count, n * (k + 1) // count) for n, (k, count) in zip(volume.geometry.shape, tile, strict=True)]
     start, size = tuple(low for low, _ in edges), tuple(high - low for low, high in edges)
     return volume.crop(start, size), annotation.cropped(start, size)
 
 
-def _read_marks(case: Case, geometry: Geometry) -> Annotation:
-    marks = case.marks
-    if marks.instances is not None:
-        stated = _instances(marks.instances, geometry)
+def _read_annotation(case: Case, geometry: Geometry) -> Annotation:
+    source = case.annotation
+    if source.instances is not None:
+        annotation = _read_instances(source.instances, geometry)
     else:
-        mask = None if marks.mask is None else _mask(marks, geometry)
-        stated = Annotation(mask, *_boxes(case, geometry))
+        mask = None if source.mask is None else _read_mask(source.mask, source, geometry)
+        annotation = Annotation(mask, *_boxes(case, geometry))
     return replace(
-        stated,
-        region=None if marks.region is None else _region(marks.region, geometry),
-        label=None if marks.label is None else np.asarray(marks.label, np.float32),
+        annotation,
+        region=None if source.region is None else _read_region(source.region, geometry),
+        label=None if source.label is None else np.asarray(source.label, np.float32),
     )
 
 
 def _boxes(case: Case, geometry: Geometry) -> tuple[np.ndarray | None, np.ndarray | None]:
-    marks, dims = case.marks, geometry.dims
-    if marks.boxes is None and marks.spheres is None:
+    """Boxes ``(n, 2 D)`` of the stated boxes and spheres, and their classes ``(n,)``."""
+    source, dims = case.annotation, geometry.dims
+    if source.boxes is None and source.spheres is None:
         return None, None
-    boxes = np.asarray(marks.boxes or (), np.float32).reshape(-1, 2 * dims)
-    spheres = np.asarray(marks.spheres or (), float).reshape(-1, dims + 1)
+    boxes = np.asarray(source.boxes or (), np.float32).reshape(-1, 2 * dims)
+    spheres = np.asarray(source.spheres or (), float).reshape(-1, dims + 1)
     if not (np.isfinite(boxes).all() and np.isfinite(spheres).all()):
         msg = f"{case.images[0]}: a box of case '{case.id}' is not finite; correct its coordinates or leave it out"
         raise DataError(msg)
     centre, radius = geometry.world_to_edges(spheres[:, :dims]), spheres[:, dims:] / 2 / geometry.spacing_mm
-    balls = np.concatenate([centre - radius, centre + radius], axis=1).astype(np.float32)
-    boxes = np.concatenate([boxes, balls])
+    around_spheres = np.concatenate([centre - radius, centre + radius], axis=1).astype(np.float32)
+    boxes = np.concatenate([boxes, around_spheres])
     _, kept = clip_boxes(boxes, geometry.shape)
     if not kept.all():
-        lost = boxes[np.argmin(kept)].tolist()
+        outside = boxes[np.argmin(kept)].tolist()
         msg = (
-            f"{case.images[0]}: box {lost} covers nothing of the image of {geometry.shape} voxels; it must be "
+            f"{case.images[0]}: box {outside} covers nothing of the image of {geometry.shape} voxels; it must be "
             "[lo..., hi...] in array order, as are points in LPS mm once in voxels"
         )
         raise DataError(msg)
-    return boxes, np.asarray(marks.box_classes + marks.sphere_classes, np.int64)
+    return boxes, np.asarray(source.box_classes + source.sphere_classes, np.int64)
 
 
-def _instances(files: Mapping[Path, int | Mapping[int, int]], geometry: Geometry) -> Annotation:
-    """Class mask and boxes of all objects that instance masks number."""
+def _read_instances(files: Mapping[Path, int | Mapping[int, int]], geometry: Geometry) -> Annotation:
+    """Class mask and boxes of all objects in the instance masks."""
     mask, boxes, box_classes = np.zeros(geometry.shape, np.uint8), [], []
     for path, classes in files.items():
         instances = read_mask(path, like=geometry)
         try:
-            found = of_instances(instances, classes)
+            objects = of_instances(instances, classes)
         except DataError as error:
             msg = f"{path}: {error}"
             raise DataError(msg) from error
-        np.copyto(mask, found.mask, where=found.mask > 0)
-        boxes.append(found.boxes)
-        box_classes.append(found.box_classes)
+        if objects.mask is not None:
+            np.copyto(mask, objects.mask, where=objects.mask > 0)
+        boxes.append(objects.boxes)
+        box_classes.append(objects.box_classes)
     return Annotation(mask, np.concatenate(boxes), np.concatenate(box_classes))
 
 
-def _mask(marks: Marks, geometry: Geometry) -> np.ndarray:
-    if marks.rois is None:
-        return _remap(read_mask(marks.mask, like=geometry), marks)
-    regions, mask = _regions(marks.mask, geometry), np.zeros(geometry.shape, np.uint8)
-    for pattern, class_id in marks.rois.items():
+def _read_mask(path: Path, source: AnnotationSource, geometry: Geometry) -> np.ndarray:
+    """Class mask ``(*S)`` uint8 from a label mask, an RTSTRUCT or a DICOM SEG."""
+    if source.rois is None:
+        return _class_mask(read_mask(path, like=geometry), path, source.mask_classes)
+    regions, mask = _regions(path, geometry), np.zeros(geometry.shape, np.uint8)
+    for pattern, class_number in source.rois.items():
         for name in fnmatch.filter(regions, pattern):
-            mask[regions[name]() > 0] = class_id
-    if not any(fnmatch.filter(regions, pattern) for pattern in marks.rois):
-        msg = f"{marks.mask}: has no region named {', '.join(marks.rois)}, only {', '.join(regions)}; correct `rois`"
+            mask[regions[name]() > 0] = class_number
+    if not any(fnmatch.filter(regions, pattern) for pattern in source.rois):
+        msg = f"{path}: has no region named {', '.join(source.rois)}, only {', '.join(regions)}; correct `rois`"
         raise DataError(msg)
     return mask
 
 
 def _regions(path: Path, geometry: Geometry) -> dict[str, Callable[[], np.ndarray]]:
-    """What draws each named region of an RTSTRUCT or a DICOM SEG."""
+    """Map each region name of an RTSTRUCT or DICOM SEG to a function that rasterizes it."""
     from cphloc.data.io.read_dicom_seg import is_seg, read_segments
     from cphloc.data.io.rtstruct import rasterize, read_contours
 
@@ -212,30 +222,36 @@ def _regions(path: Path, geometry: Geometry) -> dict[str, Callable[[], np.ndarra
     return {name: partial(rasterize, contours, geometry) for name, contours in read_contours(path).items()}
 
 
-def _remap(mask: np.ndarray, marks: Marks) -> np.ndarray:
-    if marks.mask_classes is None:
+def _class_mask(mask: np.ndarray, path: Path, mask_classes: Mapping[int, int] | None) -> np.ndarray:
+    """Replace the values of a mask file by class numbers; values outside the table are an error."""
+    if mask_classes is None:
         return mask
     table = np.full(256, IGNORE, np.int64)
     table[0] = 0
-    for value, class_id in marks.mask_classes.items():
-        table[value] = class_id
-    unknown = sorted(set(np.unique(mask).tolist()) - set(marks.mask_classes) - {0, IGNORE})
+    for value, class_number in mask_classes.items():
+        table[value] = class_number
+    unknown = sorted(set(np.unique(mask).tolist()) - set(mask_classes) - {0, IGNORE})
     if unknown:
-        msg = f"{marks.mask}: holds value {unknown[0]}, which is no declared class; declare it in `classes` or remap it"
+        msg = f"{path}: holds value {unknown[0]}, which is no declared class; declare it in `classes` or remap it"
         raise DataError(msg)
     return table[mask].astype(np.uint8)
 
 
-def _region(path: Path, geometry: Geometry) -> np.ndarray:
+def _read_region(path: Path, geometry: Geometry) -> np.ndarray:
+    """Region ``(*S)`` float32 in [0, 1]; a file with larger values is divided by 255."""
     values = read_mask(path, like=geometry).astype(np.float32)
     top = float(values.max(initial=0.0))
     return values / 255.0 if top > 1 else values
 
 
-def one_hot(class_ids: tuple[int, ...], classes: int) -> tuple[float, ...]:
-    """Label entries of the ``class_ids`` that are present; every other class is absent.
+def one_hot(class_numbers: Collection[int], classes: int) -> tuple[float, ...]:
+    """Label of an image: 1 for each class that is present, 0 for every other class of 1..K.
+
+    Args:
+        class_numbers: numbers of the classes that are present.
+        classes: number of classes K.
 
     >>> one_hot((2,), classes=3)
     (0.0, 1.0, 0.0)
     """
-    return tuple(float(c in class_ids) for c in range(1, classes + 1))
+    return tuple(float(number in class_numbers) for number in range(1, classes + 1))

@@ -1,4 +1,4 @@
-"""What a training saw, as one hash; and the proof that no test case was among it."""
+"""Hash the contents of a data set, and check that its splits share no case and no patient."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cphloc.errors import DataError
 
 
 def content_hash(case: Case) -> str:
-    """SHA-256 over the bytes of all files of ``case`` and what its marks say beside files; paths do not matter.
+    """SHA-256 of a case: the bytes of its files and the annotation stated outside files; paths do not matter.
 
     Raises:
         DataError: a file cannot be read.
@@ -23,16 +23,17 @@ def content_hash(case: Case) -> str:
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
             if not file.is_dir():
                 digest.update(_file_hash(file))
-    marks = case.marks
-    stated = (marks.boxes, marks.box_classes, marks.spheres, marks.sphere_classes, marks.label)
-    if marks.instances is not None:
-        stated += tuple(marks.instances.values())
+    source = case.annotation
+    stated: tuple[object, ...]
+    stated = (source.boxes, source.box_classes, source.spheres, source.sphere_classes, source.label)
+    if source.instances is not None:
+        stated += tuple(source.instances.values())
     digest.update(repr(stated).encode())
     return digest.hexdigest()
 
 
 def fingerprint(contents: Iterable[tuple[str, str]]) -> str:
-    """SHA-256 of case ids with their `content_hash`, whatever their order.
+    """SHA-256 of pairs (case id, `content_hash`); their order does not matter.
 
     >>> fingerprint([("a", "1"), ("b", "2")]) == fingerprint([("b", "2"), ("a", "1")])
     True
@@ -42,10 +43,10 @@ def fingerprint(contents: Iterable[tuple[str, str]]) -> str:
 
 
 def check_splits(dataset: Dataset) -> None:
-    """Make sure that no case and no patient is in two splits, and no case twice in one.
+    """Check that no case and no patient is in two splits, and no case twice in one.
 
     Raises:
-        DataError: naming the first that is.
+        DataError: one is; the message names the first.
     """
     for split in SPLITS:
         name, times = next(iter(Counter(case.id for case in dataset.cases(split)).most_common(1)), ("", 0))

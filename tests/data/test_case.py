@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from cphloc.data.case import Case, Marks, read_case
+from cphloc.data.case import AnnotationSource, Case, read_case
 from cphloc.data.io import rtstruct
 from cphloc.errors import DataError
 
@@ -28,25 +28,25 @@ def _mask(path, values):
 def test_values_of_a_mask_become_classes(image, tmp_path):
     values = np.zeros((4, 6, 8), np.uint8)
     values[0, 0, 0], values[0, 0, 1], values[0, 0, 2] = 3, 9, 255
-    marks = Marks(mask=_mask(tmp_path / "m.nii.gz", values), mask_classes={3: 1, 9: 255})
-    _, annotation = read_case(Case("a", "a", (image,), marks))
+    source = AnnotationSource(mask=_mask(tmp_path / "m.nii.gz", values), mask_classes={3: 1, 9: 255})
+    _, annotation = read_case(Case("a", "a", (image,), source))
     assert annotation.mask[0, 0, :4].tolist() == [1, 255, 255, 0]
     with pytest.raises(DataError, match=r"m.nii.gz: holds value 9, which is no declared class"):
-        read_case(Case("a", "a", (image,), Marks(mask=marks.mask, mask_classes={3: 1})))
+        read_case(Case("a", "a", (image,), AnnotationSource(mask=source.mask, mask_classes={3: 1})))
 
 
 def test_boxes_and_spheres_come_together_in_voxels(image):
-    marks = Marks(
+    source = AnnotationSource(
         boxes=((0.0, 1.0, 2.0, 1.0, 2.0, 3.0),),
         box_classes=(2,),
         spheres=((-5.0, 10.0, 20.0, 6.0),),
         sphere_classes=(1,),
     )
-    _, annotation = read_case(Case("a", "a", (image,), marks))
+    _, annotation = read_case(Case("a", "a", (image,), source))
     np.testing.assert_allclose(annotation.boxes[0], [0, 1, 2, 1, 2, 3])
     np.testing.assert_allclose(annotation.boxes[1], [-0.5, -2.5, -1.0, 1.5, 3.5, 2.0])
     assert annotation.box_classes.tolist() == [2, 1]
-    broken = Marks(boxes=((0.0, float("nan"), 2.0, 1.0, 2.0, 3.0),), box_classes=(1,))
+    broken = AnnotationSource(boxes=((0.0, float("nan"), 2.0, 1.0, 2.0, 3.0),), box_classes=(1,))
     with pytest.raises(DataError, match="a box of case 'a' is not finite"):
         read_case(Case("a", "a", (image,), broken))
 
@@ -62,9 +62,9 @@ def test_contours_become_the_classes_their_names_match(image, tmp_path, monkeypa
         return [np.array(corners)]
 
     monkeypatch.setattr(rtstruct, "read_contours", lambda path: {"GTV_Mass_1": square(4.0), "Heart": square(2.0)})
-    case = Case("a", "a", (image,), Marks(mask=tmp_path / "RS.dcm", rois={"GTV*": 1, "Heart": 2}))
+    case = Case("a", "a", (image,), AnnotationSource(mask=tmp_path / "RS.dcm", rois={"GTV*": 1, "Heart": 2}))
     _, annotation = read_case(case)
     assert set(np.unique(annotation.mask[1])) == {0, 1, 2}
     assert not annotation.mask[[0, 2, 3]].any()
     with pytest.raises(DataError, match=r"has no region named Lung, only GTV_Mass_1, Heart"):
-        read_case(Case("a", "a", (image,), Marks(mask=tmp_path / "RS.dcm", rois={"Lung": 1})))
+        read_case(Case("a", "a", (image,), AnnotationSource(mask=tmp_path / "RS.dcm", rois={"Lung": 1})))

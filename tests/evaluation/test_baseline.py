@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cphloc.data.case import Case, Marks
+from cphloc.data.case import AnnotationSource, Case
 from cphloc.errors import DataError
 from cphloc.evaluation.baseline import mean_shape, prior_baseline
 from cphloc.evaluation.scores import Scores, score_case
@@ -16,14 +16,14 @@ both = pytest.mark.parametrize("dims", [2, 3])
 
 @pytest.fixture
 def case(tmp_path):
-    """Makes a case of so many voxels along each axis, with a mask or other marks."""
+    """Makes a case of so many voxels along each axis, with a mask or other annotations."""
 
-    def make(name, shape, mask=None, **marks):
+    def make(name, shape, mask=None, **annotation):
         np.save(tmp_path / f"{name}.npy", np.zeros(shape, np.float32))
         if mask is not None:
             np.save(tmp_path / f"{name}-mask.npy", mask)
-            marks["mask"] = tmp_path / f"{name}-mask.npy"
-        return Case(name, name, (tmp_path / f"{name}.npy",), Marks(**marks), (1.0,) * len(shape))
+            annotation["mask"] = tmp_path / f"{name}-mask.npy"
+        return Case(name, name, (tmp_path / f"{name}.npy",), AnnotationSource(**annotation), (1.0,) * len(shape))
 
     return make
 

@@ -103,7 +103,7 @@ def test_training_cases_carry_the_annotations_that_the_description_names(name, c
     recipe = load(f"systems/{name}")
     cases = open_dataset(recipe.data, recipe.dims).cases("train")
     assert {
-        rung for case in cases for rung in ("mask", "boxes", "region", "label") if getattr(case.marks, rung)
+        rung for case in cases for rung in ("mask", "boxes", "region", "label") if getattr(case.annotation, rung)
     } == carried
 
 

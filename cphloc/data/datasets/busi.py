@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cphloc.data.case import Case, Marks, one_hot
+from cphloc.data.case import AnnotationSource, Case, one_hot
 from cphloc.data.dataset import Dataset, Split, find_root, read_table
 from cphloc.errors import InputError
 
@@ -43,10 +43,10 @@ class Busi(Dataset):
         name = row["case"]
         kind = KINDS.index(row["class"]) + 1 if row["class"] in KINDS else 0
         number = min(kind, len(self.classes))
-        marks = Marks(
+        annotation = AnnotationSource(
             mask=self.root / "masks" / f"{name}.png" if row["has_mask"] == "1" else None,
             mask_classes={0: 0, 1: number},
             label=one_hot((number,) if number else (), len(self.classes)),
         )
         image = self.root / "images" / f"{name}.png"
-        return Case(name, f"cluster_{row['duplicate_cluster']}", (image,), marks)
+        return Case(name, f"cluster_{row['duplicate_cluster']}", (image,), annotation)

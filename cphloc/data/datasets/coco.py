@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cphloc.data.case import Case, Marks, marks_or_problem
+from cphloc.data.case import AnnotationSource, Case, annotation_or_problem
 from cphloc.data.dataset import Dataset, Split, find_root
 from cphloc.errors import DataError
 
@@ -62,12 +62,12 @@ class Coco(Dataset):
 
     def _case(self, image: dict[str, Any], items: list[dict[str, Any]], path: Path) -> Case:
         name = Path(image["file_name"]).with_suffix("").as_posix()
-        marks = marks_or_problem(lambda: self._marks(items, path))
-        return Case(name, str(image.get("patient", name)), (self.images / image["file_name"],), marks)
+        annotation = annotation_or_problem(lambda: self._annotation(items, path))
+        return Case(name, str(image.get("patient", name)), (self.images / image["file_name"],), annotation)
 
-    def _marks(self, items: list[dict[str, Any]], path: Path) -> Marks:
+    def _annotation(self, items: list[dict[str, Any]], path: Path) -> AnnotationSource:
         found = [self._box(item, path) for item in items]
-        return Marks(boxes=tuple(box for _, box in found), box_classes=tuple(number for number, _ in found))
+        return AnnotationSource(boxes=tuple(box for _, box in found), box_classes=tuple(number for number, _ in found))
 
     def _box(self, item: dict[str, Any], path: Path) -> tuple[int, tuple[float, ...]]:
         try:

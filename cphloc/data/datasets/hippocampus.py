@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cphloc.data.case import Case, Marks
+from cphloc.data.case import AnnotationSource, Case
 from cphloc.data.dataset import Dataset, Split, find_root, read_table
 
 SAMPLE = Path(__file__).parent.parent / "sample" / "hippocampus"
@@ -37,4 +37,4 @@ class Hippocampus(Dataset):
 
     def _case(self, name: str) -> Case:
         image, mask = (self.root / folder / f"{name}.nii.gz" for folder in ("images", "labels"))
-        return Case(name, patient=name, images=(image,), marks=Marks(mask=mask))
+        return Case(name, patient=name, images=(image,), annotation=AnnotationSource(mask=mask))

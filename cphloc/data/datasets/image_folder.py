@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from cphloc.config.argument_types import PositiveFloat, PositiveInt, UnitInterval
-from cphloc.data.case import Case, Marks, marks_or_problem, one_hot
+from cphloc.data.case import AnnotationSource, Case, annotation_or_problem, one_hot
 from cphloc.data.dataset import SPLITS, Dataset, Split, find_root, hashed_split, read_table
 from cphloc.data.io.formats import DICOM
 from cphloc.errors import DataError, did_you_mean
@@ -93,17 +93,17 @@ class ImageFolder(Dataset):
                 f"{where}: split '{split}' does not exist; {did_you_mean(split, SPLITS) or 'use ' + ', '.join(SPLITS)}"
             )
             raise DataError(msg)
-        marks = marks_or_problem(lambda: self._checked(row, columns, where))
-        return Case(name, patient, images, marks, self.voxel_mm), split
+        annotation = annotation_or_problem(lambda: self._checked(row, columns, where))
+        return Case(name, patient, images, annotation, self.voxel_mm), split
 
-    def _checked(self, row: Mapping[str, str], columns: Sequence[str], where: str) -> Marks:
+    def _checked(self, row: Mapping[str, str], columns: Sequence[str], where: str) -> AnnotationSource:
         empty = [c for c in columns if not row[c]]
         if empty:
             msg = f"{where}: column '{empty[0]}' is empty; name the image of this case, or remove the row"
             raise DataError(msg)
-        return self._marks(row, where)
+        return self._annotation(row, where)
 
-    def _marks(self, row: Mapping[str, str], where: str) -> Marks:
+    def _annotation(self, row: Mapping[str, str], where: str) -> AnnotationSource:
         numbers = {name: number for number, name in self.classes.items()}
         label, boxes, box_classes = None, None, ()
         if row.get("label"):
@@ -117,7 +117,7 @@ class ImageFolder(Dataset):
         if instances and (mask is not None or boxes is not None):
             msg = f"{where}: instances state mask and boxes already; leave the columns mask and boxes empty"
             raise DataError(msg)
-        return Marks(mask, None, rois, instances, boxes, box_classes, region=region, label=label)
+        return AnnotationSource(mask, None, rois, instances, boxes, box_classes, region=region, label=label)
 
     def _instances(
         self, row: Mapping[str, str], numbers: Mapping[str, int], where: str

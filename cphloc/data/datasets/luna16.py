@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from cphloc.config.argument_types import NonNegativeInt
-from cphloc.data.case import Case, Marks
+from cphloc.data.case import AnnotationSource, Case
 from cphloc.data.dataset import Dataset, Split, find_root, held_out, read_table
 from cphloc.errors import DataError
 
@@ -41,8 +41,8 @@ class Luna16(Dataset):
             chosen = "test" if tests else "val" if held_out(path.stem, 0.2) else "train"
             if chosen == split:
                 found = tuple(nodules.get(path.stem, ()))
-                marks = Marks(spheres=found, sphere_classes=(1,) * len(found))
-                cases.append(Case(path.stem, path.stem, (path,), marks))
+                annotation = AnnotationSource(spheres=found, sphere_classes=(1,) * len(found))
+                cases.append(Case(path.stem, path.stem, (path,), annotation))
         return cases
 
     def _nodules(self) -> dict[str, list[tuple[float, ...]]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cphloc.config.argument_types import UnitInterval
-from cphloc.data.case import Case, Marks, marks_or_problem
+from cphloc.data.case import AnnotationSource, Case, annotation_or_problem
 from cphloc.data.dataset import Dataset, Split, find_root, hashed_split
 from cphloc.errors import DataError
 from cphloc.structures.annotation import IGNORE
@@ -75,7 +75,7 @@ class NnUnet(Dataset):
             files = (name,) if separate[0] not in images and name in images else separate
             paths = tuple(self.root / "imagesTr" / f"{file}{ending}" for file in files)
             mask = self.root / "labelsTr" / f"{name}{ending}"
-            yield Case(name, name, paths, marks_or_problem(partial(self._marks, mask)))
+            yield Case(name, name, paths, annotation_or_problem(partial(self._annotation, mask)))
 
     def _files(self, folder: str) -> dict[str, str]:
         """Name -> ending of the images in a folder."""
@@ -86,13 +86,13 @@ class NnUnet(Dataset):
         endings = {name: ".nii.gz" if name.endswith(".nii.gz") else Path(name).suffix for name in names}
         return {name.removesuffix(ending): ending for name, ending in endings.items()}
 
-    def _marks(self, mask: Path) -> Marks:
+    def _annotation(self, mask: Path) -> AnnotationSource:
         if not self._numbered:
-            return Marks(mask=mask, mask_classes=self._values)
+            return AnnotationSource(mask=mask, mask_classes=self._values)
         path = Path(str(mask).removesuffix(".gz")).with_suffix(".json")
         try:
             stated = json.loads(path.read_text(encoding="utf-8"))["instances"]
-            return Marks(instances={mask: {int(value): self._values[int(c)] for value, c in stated.items()}})
+            return AnnotationSource(instances={mask: {int(value): self._values[int(c)] for value, c in stated.items()}})
         except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
             msg = f"{path}: must state the class of every object, as in {{'instances': {{'1': 0}}}} ({error!r})"
             raise DataError(msg) from error

@@ -16,7 +16,7 @@ import SimpleITK as sitk
 
 from cphloc import paths
 from cphloc.config.argument_types import NonNegativeInt, PositiveFloat, PositiveInt, UnitInterval
-from cphloc.data.case import Case, Marks, one_hot
+from cphloc.data.case import AnnotationSource, Case, one_hot
 from cphloc.data.dataset import SPLITS, Dataset, Split
 from cphloc.data.io.itk import to_itk
 from cphloc.data.pipeline.phantom import Half, Scene, draw_phantom
@@ -113,14 +113,14 @@ class PhantomCases(Dataset):
         rung = Rung.MASK
         if split == "train":
             rung = max((r for r, fraction in self.annotated.items() if place < fraction), default=Rung.LABEL)
-        marks = Marks(
+        annotation = AnnotationSource(
             mask=folder / "mask.mha" if rung >= Rung.MASK else None,
             boxes=tuple(self._loosened(box) for box in facts["boxes"]) if rung == Rung.BOXES else None,
             box_classes=tuple(facts["box_classes"]) if rung == Rung.BOXES else (),
             region=folder / "region.mha" if rung == Rung.REGION else None,
             label=one_hot(tuple(facts["box_classes"]), len(self.classes)),
         )
-        return Case(name, name, (folder / "image.mha",), marks)
+        return Case(name, name, (folder / "image.mha",), annotation)
 
     def _loosened(self, box: Sequence[float]) -> tuple[float, ...]:
         """A box `loose` times too large about its centre, cut off at the image."""

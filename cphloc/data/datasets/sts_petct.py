@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cphloc.data.case import Case, Marks
+from cphloc.data.case import AnnotationSource, Case
 from cphloc.data.dataset import Dataset, Split, choose_channels, find_root, held_out, read_table
 
 FILES = {"ct": "ct", "pet": "suv100"}
@@ -40,7 +40,9 @@ class StsPetct(Dataset):
 
     def _case(self, name: str) -> Case:
         images = tuple(self.root / f"{name}_{FILES[channel]}.nii.gz" for channel in self.channels)
-        return Case(name, patient=name, images=images, marks=Marks(mask=self.root / f"{name}_gtv.nii.gz"))
+        return Case(
+            name, patient=name, images=images, annotation=AnnotationSource(mask=self.root / f"{name}_gtv.nii.gz")
+        )
 
 
 def _split_of(row: dict[str, str]) -> str:

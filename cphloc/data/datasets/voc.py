@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from cphloc.data.case import Case, Marks, marks_or_problem
+from cphloc.data.case import AnnotationSource, Case, annotation_or_problem
 from cphloc.data.dataset import Dataset, Split, find_root
 from cphloc.data.io.formats import PICTURE_SUFFIXES
 from cphloc.data.io.voc_xml import read_voc_boxes, read_voc_classes
@@ -53,8 +53,8 @@ def voc_cases(root: Path, split: Split, classes: Mapping[int, str]) -> list[Case
     """
     cases = []
     for name in _pictures(root, split):
-        marks = marks_or_problem(partial(_marks, root / "Annotations" / f"{name}.xml", classes))
-        cases.append(Case(name, name, (_picture(root, name),), marks))
+        annotation = annotation_or_problem(partial(_annotation, root / "Annotations" / f"{name}.xml", classes))
+        cases.append(Case(name, name, (_picture(root, name),), annotation))
     return cases
 
 
@@ -78,9 +78,9 @@ def _annotated_classes(root: Path) -> list[str]:
     return sorted(found)
 
 
-def _marks(path: Path, classes: Mapping[int, str]) -> Marks:
+def _annotation(path: Path, classes: Mapping[int, str]) -> AnnotationSource:
     boxes, box_classes = read_voc_boxes(path, classes)
-    return Marks(boxes=boxes, box_classes=box_classes)
+    return AnnotationSource(boxes=boxes, box_classes=box_classes)
 
 
 def _picture(root: Path, name: str) -> Path:

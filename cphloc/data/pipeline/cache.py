@@ -62,7 +62,7 @@ class PreparedCase:
 def entry_key(case: Case, preprocessing: str) -> str:
     """Name of the cache entry of ``case`` under ``preprocessing`` (any text that describes it completely)."""
     files = [_identity(path) for path in case.files]
-    parts = [FORMAT, preprocessing, case.id, repr(case.marks), repr(case.spacing_mm), case.tile, files]
+    parts = [FORMAT, preprocessing, case.id, repr(case.annotation), repr(case.spacing_mm), case.tile, files]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 

@@ -40,12 +40,12 @@ def test_hippocampus_sample_holds_both_classes_at_one_millimetre():
 
 def test_phantom_annotates_the_fractions_that_were_asked():
     dataset = PhantomCases((48, 48), cases={"train": 20}, annotated={"region": 0.8, "boxes": 0.5, "mask": 0.1})
-    marks = [case.marks for case in dataset.cases("train")]
-    assert sum(m.mask is not None for m in marks) == 2
-    assert sum(m.boxes is not None for m in marks) == 8
-    assert sum(m.region is not None for m in marks) == 6
-    assert all(m.label is not None for m in marks)
-    assert all(case.marks.mask is not None for case in dataset.cases("test"))
+    sources = [case.annotation for case in dataset.cases("train")]
+    assert sum(m.mask is not None for m in sources) == 2
+    assert sum(m.boxes is not None for m in sources) == 8
+    assert sum(m.region is not None for m in sources) == 6
+    assert all(m.label is not None for m in sources)
+    assert all(case.annotation.mask is not None for case in dataset.cases("test"))
 
 
 def test_unknown_split_is_named():

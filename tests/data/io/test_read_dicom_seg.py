@@ -7,7 +7,7 @@ import pytest
 from highdicom.seg import SegmentationTypeValues
 from synthetic_dicom import UPRIGHT, oblique, write_series
 
-from cphloc.data.case import Case, Marks, read_case
+from cphloc.data.case import AnnotationSource, Case, read_case
 from cphloc.data.io.read import read_volume
 from cphloc.data.io.read_dicom import read_slices
 from cphloc.data.io.read_dicom_seg import read_segments
@@ -83,12 +83,15 @@ def test_a_seg_and_a_nifti_of_one_mask_are_the_same_annotation(series, tmp_path)
     mask = labels(geometry.shape)
     write_dicom_seg(tmp_path / "seg.dcm", mask, geometry, series, CLASSES)
     write_mask(tmp_path / "mask.nii.gz", mask, geometry)
-    both = [Marks(mask=tmp_path / "seg.dcm", rois={"liver": 1, "tum*": 2}), Marks(mask=tmp_path / "mask.nii.gz")]
-    first, second = (read_case(Case("a", "a", (series,), marks))[1].mask for marks in both)
+    both = [
+        AnnotationSource(mask=tmp_path / "seg.dcm", rois={"liver": 1, "tum*": 2}),
+        AnnotationSource(mask=tmp_path / "mask.nii.gz"),
+    ]
+    first, second = (read_case(Case("a", "a", (series,), source))[1].mask for source in both)
     np.testing.assert_array_equal(first, second)
     np.testing.assert_array_equal(first, mask)
     with pytest.raises(DataError, match=r"seg.dcm: has no region named lung, only liver, tumour; correct `rois`"):
-        read_case(Case("a", "a", (series,), Marks(mask=tmp_path / "seg.dcm", rois={"lung": 1})))
+        read_case(Case("a", "a", (series,), AnnotationSource(mask=tmp_path / "seg.dcm", rois={"lung": 1})))
 
 
 def test_another_grid_and_another_object_are_refused(series, tmp_path):

@@ -93,7 +93,7 @@ def test_a_mask_of_other_classes_is_named_with_its_file(sample):
     case = Hippocampus(str(sample)).cases("train")[0]
     with pytest.raises(DataError) as error:
         prepare([case], Preprocess(3, None, parse_intensity("zscore", 1)), classes=1)
-    assert f"{case.marks.mask}: mask holds class 2 but only 1..1 are declared" in str(error.value)
+    assert f"{case.annotation.mask}: mask holds class 2 but only 1..1 are declared" in str(error.value)
 
 
 def test_constants_of_intensity_come_from_the_training_foreground():

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cphloc.data.case import Case, Marks, read_case
+from cphloc.data.case import AnnotationSource, Case, read_case
 from cphloc.data.dataset import Dataset
 from cphloc.data.io.write import write_map, write_mask
 from cphloc.data.pipeline.tiles import Tiled, tiles_of
@@ -22,7 +22,7 @@ def case(tmp_path) -> Case:
     mask[:3, :4, :5] = 1
     write_map(tmp_path / "image.nii.gz", np.arange(mask.size, dtype=np.float32).reshape(mask.shape), grid)
     write_mask(tmp_path / "mask.nii.gz", mask, grid)
-    return Case("a", "p", (tmp_path / "image.nii.gz",), Marks(mask=tmp_path / "mask.nii.gz"))
+    return Case("a", "p", (tmp_path / "image.nii.gz",), AnnotationSource(mask=tmp_path / "mask.nii.gz"))
 
 
 class One(Dataset):
