@@ -1,7 +1,8 @@
 """``make mutants``: change the code in some hundred places, one at a time, and count the changes that the tests notice.
 
-A run can be stopped and goes on where it was: outcomes are kept in ``results.jsonl`` for as long as neither the changed
-module nor its test files change. Once all mutants are tried it writes ``tests/MUTANTS.md``.
+A run can be stopped and goes on where it was: outcomes are kept in ``results.jsonl`` for as long as no file of cphloc
+and its tests changes. After a change every mutant is tried anew, with the test that killed it last time first. Once all
+are tried it writes ``tests/MUTANTS.md``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from .report import write_report
 from .sample import PACKAGES, ROOT, Mutant, sample
-from .trial import Outcome, tests_of, trial, warm_up
+from .trial import Outcome, run, tests_of, trial, warm_up
 
 RESULTS = Path(__file__).parent / "results.jsonl"
 
@@ -22,24 +23,25 @@ RESULTS = Path(__file__).parent / "results.jsonl"
 def main() -> None:
     """Try what has not been tried, then write the report."""
     options = _options()
-    if options.fresh:
-        RESULTS.unlink(missing_ok=True)
+    code = _hash_of_code()
     packages = [package for package in PACKAGES if package.startswith(options.package)]
-    modules = [module for package in packages for module in _modules(package)]
-    mutants = [mutant for module in modules for mutant in sample(module)]
+    mutants = [mutant for package in packages for module in _modules(package) for mutant in sample(module)]
     results = _results()
-    left = [mutant for mutant in mutants if _key(mutant) not in results]
+    earlier = {mutant: results.get(_key(mutant), {}) for mutant in mutants}
+    left = [mutant for mutant in mutants if earlier[mutant].get("code") != code]
+    if options.survivors:
+        left = [mutant for mutant in left if not earlier[mutant].get("killed_by")]
     print(f"{len(mutants)} mutants, {len(left)} to try", flush=True)
     if left[: options.limit]:
         warm_up()
     for mutant in left[: options.limit]:
-        tests = tests_of(mutant.module)
-        outcome = trial(mutant, tests, 20 + round(3 * _cpu_s_unchanged(mutant.module, results)))
-        results[_key(mutant)] = _keep(_key(mutant), outcome, mutant)
+        limit_s = 20 + round(3 * _cpu_s_unchanged(mutant.module, results, code))
+        outcome = trial(mutant, tests_of(mutant.module), limit_s, earlier[mutant].get("killed_by"))
+        earlier[mutant] = _keep(_key(mutant), code, outcome)
         print(
             f"{outcome.cpu_s:6.1f} s  {mutant.module}:{mutant.line}  {mutant.change}  [{outcome.killed_by}]", flush=True
         )
-    tried = [(mutant, results[_key(mutant)]["killed_by"]) for mutant in mutants if _key(mutant) in results]
+    tried = [(mutant, result["killed_by"]) for mutant, result in earlier.items() if result.get("code") == code]
     survivors = sum(killed_by is None for _, killed_by in tried)
     print(f"{len(tried)} of {len(mutants)} tried, {len(tried) - survivors} killed, {survivors} survived")
     if packages == list(PACKAGES) and len(tried) == len(mutants):
@@ -50,7 +52,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
     parser.add_argument("package", nargs="?", default="", help="only packages that begin so, for example data/io")
     parser.add_argument("--limit", type=int, help="try at most so many mutants, then stop")
-    parser.add_argument("--fresh", action="store_true", help="forget earlier outcomes")
+    parser.add_argument("--survivors", action="store_true", help="try only those that were not killed last time")
     return parser.parse_args()
 
 
@@ -59,38 +61,37 @@ def _modules(package: str) -> list[str]:
     return [str(file.relative_to(ROOT)) for file in files if file.name != "__init__.py"]
 
 
-def _cpu_s_unchanged(module: str, results: dict[str, dict]) -> float:
-    """Seconds of processor time that the tests of a module's package need; they must pass on the code as it is."""
-    package = str(Path(module).parent)
+def _cpu_s_unchanged(module: str, results: dict[str, dict], code: str) -> float:
+    """Seconds of processor time of a module's tests, which must pass on the code as it is."""
     tests = sorted(tests_of(module))
-    key = _hash(package, *((ROOT / test).read_text() for test in tests))
-    if key not in results:
-        outcome = trial(None, tests)
+    key = " ".join(tests)
+    if results.get(key, {}).get("code") != code:
+        outcome = run(None, tests)
         if outcome.killed_by:
-            msg = f"the tests of {package} fail without any change: {outcome.killed_by}"
+            msg = f"the tests of {module} fail without any change: {outcome.killed_by}"
             raise SystemExit(msg)
-        results[key] = _keep(key, outcome)
+        results[key] = _keep(key, code, outcome)
     return results[key]["cpu_s"]
 
 
 def _key(mutant: Mutant) -> str:
-    """Hash of all that decides the outcome of a mutant: the change, the module and its tests."""
-    files = (mutant.module, *tests_of(mutant.module))
-    return _hash(mutant.operator, str(mutant.occurrence), *((ROOT / file).read_text() for file in files))
+    return f"{mutant.module} {mutant.operator} {mutant.occurrence}"
 
 
-def _hash(*texts: str) -> str:
-    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+def _hash_of_code() -> str:
+    files = sorted(file for folder in ("cphloc", "tests") for file in (ROOT / folder).rglob("*.py"))
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
 
 
-def _keep(key: str, outcome: Outcome, mutant: Mutant | None = None) -> dict:
-    result = {"key": key, **asdict(outcome), **(asdict(mutant) if mutant else {})}
+def _keep(key: str, code: str, outcome: Outcome) -> dict:
+    result = {"key": key, "code": code, **asdict(outcome)}
     with RESULTS.open("a") as file:
         file.write(json.dumps(result) + "\n")
     return result
 
 
 def _results() -> dict[str, dict]:
+    """Map each mutant, and each set of tests, to its latest outcome."""
     lines = RESULTS.read_text().splitlines() if RESULTS.exists() else []
     return {result["key"]: result for result in map(json.loads, lines)}
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import gc
 import importlib
 import importlib.abc
 import importlib.util
 import json
 import os
 import resource
-import shutil
 import signal
 import sys
 import tempfile
@@ -27,6 +27,7 @@ WARM = (
     *("torch", "numpy", "scipy.ndimage", "scipy.stats", "scipy.spatial", "SimpleITK", "pydicom", "highdicom", "numba"),
     *("PIL.Image", "matplotlib.pyplot", "nibabel", "sklearn.metrics", "faster_coco_eval", "hypothesis", "pydantic"),
     *("albumentations", "timm", "monai", "monai.metrics", "monai.networks.nets", "lightning", "mlflow", "onnxruntime"),
+    "_hypothesis_pytestplugin",
 )
 ALSO = {  # test files of other folders that use a package
     "evaluation": ("tests/publishing/test_publish.py",),
@@ -58,12 +59,16 @@ class Outcome:
 
 def warm_up() -> None:
     """Import what the tests import, without cphloc: forks start with it, and none has to wait for it."""
-    os.environ.update(OMP_NUM_THREADS="1", MPLBACKEND="Agg", NO_ALBUMENTATIONS_UPDATE="1")
+    os.environ.update(
+        OMP_NUM_THREADS="1", MPLBACKEND="Agg", NO_ALBUMENTATIONS_UPDATE="1", PYTEST_DISABLE_PLUGIN_AUTOLOAD="1"
+    )
     for name in WARM:
         importlib.import_module(name)
     if any(name == "cphloc" or name.startswith("cphloc.") for name in sys.modules):
         msg = "cphloc is imported already: mutants would not be seen"
         raise RuntimeError(msg)
+    gc.collect()
+    gc.freeze()  # a collection in a fork would copy the memory of all that is imported
     builtins.CosmicRayTestingException = CosmicRayTestingException  # the name that cosmic-ray writes into `except`
 
 
@@ -78,15 +83,32 @@ def tests_of(module: str) -> list[str]:
     return [str(file.relative_to(ROOT)) for file in ranked]
 
 
-def trial(mutant: Mutant | None, tests: list[str], cpu_limit_s: int = 3600) -> Outcome:
-    """Run the tests on the changed module, or on the code as it is."""
+def trial(mutant: Mutant, tests: list[str], cpu_limit_s: int, suspect: str | None = None) -> Outcome:
+    """Run the tests on the changed module.
+
+    Args:
+        mutant: The change.
+        tests: Test files, the likeliest to fail first.
+        cpu_limit_s: Seconds of processor time after which the mutant counts as killed.
+        suspect: Test that killed the mutant in an earlier run; if it fails again, no other is run.
+    """
+    spent_s = 0.0
+    for first in [[suspect], tests] if suspect and "::" in suspect else [tests[:1], tests]:
+        outcome = run(mutant, first, cpu_limit_s)
+        spent_s += outcome.cpu_s
+        if outcome.killed_by not in (None, "import"):
+            break
+    return Outcome(outcome.killed_by, spent_s)
+
+
+def run(mutant: Mutant | None, tests: list[str], cpu_limit_s: int = 3600) -> Outcome:
+    """Run all the tests, until the first fails, on the changed module or (``None``) on the code as it is."""
     with tempfile.TemporaryDirectory(prefix="mutant-", ignore_cleanup_errors=True) as scratch:
         folder = Path(scratch)
         child = os.fork()
         if child == 0:
             _run_and_exit(mutant, tests, cpu_limit_s, folder)
         status, cpu_s = _wait(child, 4 * cpu_limit_s)
-        shutil.copy(folder / "output", Path(tempfile.gettempdir()) / "mutants-last-output")
         if status is None or (os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL)):
             return Outcome("time", cpu_s)
         if not (folder / "said").exists():
@@ -108,7 +130,14 @@ def _run_and_exit(mutant: Mutant | None, tests: list[str], cpu_limit_s: int, fol
             _install(mutant, folder)
         first = _FirstFailure()
         options = ["-q", "-x", "-m", "not slow", "--hypothesis-seed=0", f"--basetemp={folder / 'temporary'}"]
-        options += ["-p", "no:cacheprovider", "-p", "no:xdist", f"--rootdir={ROOT}", f"-c={ROOT / 'pyproject.toml'}"]
+        options += [
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "_hypothesis_pytestplugin",
+            f"--rootdir={ROOT}",
+            f"-c={ROOT / 'pyproject.toml'}",
+        ]
         status = int(pytest.main([*options, *(str(ROOT / test) for test in tests)], plugins=[first]))
         (folder / "said").write_text(json.dumps({"status": status, "failed": first.name}))
     finally:
