@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -42,7 +41,8 @@ def label_layer(output: LabelOutput, features: int, classes: int) -> nn.Module:
 def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean binary cross-entropy over the known entries of ``labels`` ``(N, K)``; NaN is unknown.
 
-    With hazard logits and `yearly_labels` this is Sybil's survival loss.
+    With the logits of `CumulativeHazard`, and labels that are NaN from the year a case was lost to follow-up, this is
+    Sybil's survival loss.
 
     >>> label_loss(torch.zeros(1, 2), torch.tensor([[1.0, torch.nan]]))
     tensor(0.6931)
@@ -51,20 +51,3 @@ def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
     if not known.any():
         return carries_graph(logits)
     return F.binary_cross_entropy_with_logits(logits[known].float(), labels[known])
-
-
-def yearly_labels(event_year: Tensor, followed_years: Tensor, years: int) -> Tensor:
-    """Labels ``(N, years)`` "event within t years", t = 1..years; NaN from the year a case was lost to follow-up.
-
-    Args:
-        event_year: ``(N,)`` years until the event, NaN where none was seen.
-        followed_years: ``(N,)`` years of follow-up.
-
-    >>> yearly_labels(torch.tensor([2.0, torch.nan]), torch.tensor([5.0, 1.0]), 3)
-    tensor([[0., 1., 1.],
-            [0., nan, nan]])
-    """
-    year = torch.arange(1, years + 1, device=event_year.device)
-    happened = event_year[:, None] <= year
-    known = happened | ~event_year.isnan()[:, None] | (followed_years[:, None] >= year)
-    return torch.where(known, happened.float(), torch.nan)

@@ -134,7 +134,7 @@ def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
 def _slices(slices: int) -> Callable[[], Any]:
     import torch
 
-    from cphloc.ops.sliding_window import sliding_window
+    from .blend import sliding_window
 
     image = torch.zeros(1, 1, slices, 96, 96)
     return lambda: sliding_window(lambda w: w, image, (48, 48, 48), 0.25)

@@ -150,7 +150,7 @@ def _phantom(size: tuple[int, ...]) -> Tensor:
 
 
 def _blend_ours(classes: int) -> Callable[[], Tensor]:
-    from cphloc.ops.sliding_window import sliding_window
+    from .blend import sliding_window
 
     image, spread = _image(), _spread(classes)
     return lambda: sliding_window(spread, image, WINDOW, overlap=0.25)

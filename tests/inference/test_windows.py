@@ -6,6 +6,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from benchmarks.blend import sliding_window
 from torch import nn
 
 from cphloc.inference.windows import Air, infer
@@ -120,8 +121,6 @@ def test_averaging_windows_is_averaging_logits():
         def decode(self, outputs):
             ramp = torch.linspace(-3, 3, outputs.shape[-1]).expand_as(outputs[:, 0])
             return Prediction(mask_probabilities=torch.stack([-ramp, ramp], 1).softmax(1))
-
-    from cphloc.ops.sliding_window import sliding_window
 
     image = torch.zeros(1, 1, 16, 24)
     found = infer(Model(Pixels(2), None, {"p": Position()}).eval(), image, (16, 16))["p"].mask_probabilities

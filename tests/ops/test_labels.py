@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from cphloc.ops.labels import CumulativeHazard, label_layer, label_loss, yearly_labels
+from cphloc.ops.labels import CumulativeHazard, label_layer, label_loss
 
 
 def test_risk_never_falls_over_the_years_whatever_the_weights():
@@ -48,9 +48,3 @@ def test_batch_without_any_label_gives_a_zero_that_carries_the_graph():
     loss.backward()
     assert loss.item() == 0
     assert logits.grad.abs().max() == 0
-
-
-def test_years_after_loss_to_follow_up_are_unknown_but_an_event_stays():
-    labels = yearly_labels(torch.tensor([3.0, torch.nan, torch.nan]), torch.tensor([3.0, 2.0, 9.0]), 4)
-    expected = torch.tensor([[0.0, 0, 1, 1], [0, 0, torch.nan, torch.nan], [0, 0, 0, 0]])
-    torch.testing.assert_close(labels, expected, equal_nan=True)

@@ -1,7 +1,8 @@
 import pytest
 import torch
+from benchmarks.blend import sliding_window
 
-from cphloc.ops.sliding_window import gaussian_weight, sliding_window, steps
+from cphloc.ops.sliding_window import gaussian_weight, steps
 
 
 @pytest.mark.parametrize(
