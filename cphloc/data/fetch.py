@@ -18,6 +18,7 @@ from cphloc.data.fingerprint import content_hash, fingerprint
 from cphloc.download import download
 from cphloc.errors import CphlocError, InputError
 from cphloc.registry import catalogue
+from cphloc.registry.contract import construct
 
 _SHIPPED_SPLITS = Path(__file__).parent / "splits"
 
@@ -142,7 +143,7 @@ def _members(archive: Path) -> Iterator[tuple[str, BinaryIO]]:
 
 
 def _check_content(name: str, source: Source, folder: Path) -> None:
-    dataset: Dataset = catalogue.resolve("dataset", name)(root=str(folder))
+    dataset: Dataset = construct("dataset", name, {"root": str(folder)})
     cases = [case for split in SPLITS for case in dataset.cases(split)]
     found = fingerprint((case.id, content_hash(case)) for case in cases)
     if source.fingerprint is not None and found != source.fingerprint:

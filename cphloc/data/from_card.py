@@ -11,6 +11,7 @@ from cphloc.config.argument_schema import words
 from cphloc.errors import InputError, did_you_mean
 from cphloc.registry import catalogue
 from cphloc.registry.card import Card
+from cphloc.registry.contract import construct
 
 
 def make(kind: str, name: str, arguments: Mapping[str, Any]) -> Any:
@@ -26,9 +27,8 @@ def make(kind: str, name: str, arguments: Mapping[str, Any]) -> Any:
         MissingExtraError: the card names an extra that is not installed.
         InputError: an argument that is unknown, missing, of another type or out of range.
     """
-    card = catalogue.card(kind, name)
-    check_arguments(card, arguments)
-    return catalogue.resolve(kind, name)(**{key: _hashable(value) for key, value in arguments.items()})
+    check_arguments(catalogue.card(kind, name), arguments)
+    return construct(kind, name, {key: _hashable(value) for key, value in arguments.items()})
 
 
 def check_arguments(card: Card, arguments: Mapping[str, Any]) -> None:

@@ -21,6 +21,8 @@ from cphloc.metrics.evaluation import (
     segmentation_scores,
 )
 from cphloc.metrics.summary import CaseScores, summarize
+from cphloc.registry import catalogue
+from cphloc.registry.contract import call_for_number, construct
 from cphloc.registry.metrics import is_physical
 from cphloc.structures.annotation import Annotation
 from cphloc.structures.geometry import Geometry
@@ -102,7 +104,26 @@ def score_case(
     if prediction.probabilities is not None and annotation.label is not None:
         labels = prediction.probabilities, annotation.label
         facts = {f"p/{name}": float(p) for name, p in zip(classes.values(), prediction.probabilities, strict=True)}
+    scores |= plugin_scores(prediction, annotation, geometry, classes)
     return ScoredCase(CaseScores(case, patient, scores, facts), boxes, labels)
+
+
+def plugin_scores(
+    prediction: CasePrediction, annotation: Annotation, geometry: Geometry, classes: Mapping[int, str]
+) -> dict[str, float]:
+    """Compute the metrics of plug-ins for one case; arguments as for `score_case`.
+
+    Returns:
+        value by name; NaN where a metric says that it is undefined.
+
+    Raises:
+        ContractError: a metric raises an exception or gives something else than a number.
+    """
+    cards = [card for card in catalogue.cards("metric").values() if card.import_ is not None]
+    return {
+        card.name: call_for_number(card, construct("metric", card.name, {}), prediction, annotation, geometry, classes)
+        for card in cards
+    }
 
 
 @dataclass(frozen=True)

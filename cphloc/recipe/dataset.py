@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 from cphloc.errors import InputError
 from cphloc.recipe.recipe import Data
 from cphloc.registry import catalogue
+from cphloc.registry.contract import construct
 
 
 def make_dataset(data: Data, dims: int) -> Any:
@@ -28,10 +28,7 @@ def make_dataset(data: Data, dims: int) -> Any:
         raise InputError(msg)
     given = {"root": data.root, "channels": data.channels}
     arguments |= {name: value for name, value in given.items() if value is not None and name in known}
-    kind = catalogue.resolve("dataset", data.type)
-    if "dims" in inspect.signature(kind).parameters:
-        arguments["dims"] = dims
-    dataset = kind(**arguments)
+    dataset = construct("dataset", data.type, arguments, dims=dims)
     if dataset.dims != dims:
         msg = f"data set '{data.type}' is {dataset.dims}-D but the recipe says dims: {dims}; change one of them"
         raise InputError(msg)

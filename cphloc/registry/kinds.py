@@ -140,10 +140,10 @@ ALL: Mapping[str, Kind] = {
             "lists cases with images and annotations, in fixed splits",
             """
             __init__(root: str | None, ...): the folder that the recipe or CPHLOC_DATA names; 'dims' where it asks.
-            classes: mapping of class number, from 1, to name.    channels: names of the image channels, in order.
+            classes: mapping of class number, from 1, to name; channels: names of the image channels; dims: 2 or 3.
             cases(split) -> list of cphloc.data.case.Case for train, val and test, always in the same order.
             A subclass of cphloc.data.dataset.Dataset writes _cases(split) instead.""",
-            members=("cases",),
+            members=("classes", "channels", "dims", "cases"),
             needs=("import_", "licence", "citation", "url", "modality"),
             words={"gives": RUNGS, "modality": MODALITIES},
         ),
@@ -183,10 +183,12 @@ ALL: Mapping[str, Kind] = {
             "transform",
             "changes a training patch at random",
             """
-            __init__(..., p: probability): the recipe's arguments; keep p as an attribute.
-            __call__(image (C, *S), rng: numpy Generator) -> image of the same shape; or, where it moves voxels,
-            draw(rng, size, spacing_mm) -> cphloc.data.augment.spatial.Draw.""",
-            members=("__call__ or draw",),
+            __init__(..., p: probability): the recipe's arguments; p stays as an attribute. One of these methods:
+            draw(rng, size, spacing_mm) -> Draw, where it moves voxels: image and annotations follow;
+            with_annotation(image (C, *S), annotation, rng) -> both, where it changes both on the same grid;
+            __call__(image (C, *S), rng) -> image of the same shape, where it changes intensities alone.
+            See the protocols in cphloc.data.augment.transform.""",
+            members=("p", "draw or with_annotation or __call__"),
             table=True,
         ),
         Kind(

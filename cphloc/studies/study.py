@@ -23,7 +23,7 @@ from cphloc.recipe.blocks import BlockAt, check_block
 from cphloc.recipe.merge import STUDIES, find, parse_path
 from cphloc.recipe.recipe import Recipe
 from cphloc.recipe.recipe import load as load_recipe
-from cphloc.registry import catalogue
+from cphloc.registry.contract import construct
 
 EVALUATION = {"type": "evaluation"}
 """What is measured where a study does not say."""
@@ -283,7 +283,4 @@ def _recipe_problems(tree: Node, text: Text, cells: list[Cell]) -> Iterator[Prob
 
 def make_measures(blocks: list[dict[str, Any]]) -> list[Any]:
     """The measures that blocks name, ready to be called."""
-    return [
-        catalogue.resolve("measure", block["type"])(**{k: v for k, v in block.items() if k != "type"})
-        for block in blocks
-    ]
+    return [construct("measure", block["type"], {k: v for k, v in block.items() if k != "type"}) for block in blocks]

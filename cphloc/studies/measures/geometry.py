@@ -15,7 +15,7 @@ from torch.nn import functional
 from cphloc.config.argument_types import NonNegativeFloat, Plain, PositiveInt
 from cphloc.data.case import read_case
 from cphloc.data.dataset import SPLITS
-from cphloc.registry import catalogue
+from cphloc.registry.contract import construct
 from cphloc.studies.measured import Trained, Values
 
 Shape = Literal["ball", "ellipsoid", "spiculated"]
@@ -79,9 +79,8 @@ class AnnotatedVolume:
 
     def __call__(self, trained: Trained) -> Values:
         """``volume_percent_error`` (mean, signed) of each way of measuring each class."""
-        dataset = catalogue.resolve("dataset", self.dataset["type"])(
-            **{key: value for key, value in self.dataset.items() if key != "type"}
-        )
+        stated = {key: value for key, value in self.dataset.items() if key != "type"}
+        dataset = construct("dataset", str(self.dataset["type"]), stated)
         cases = [case for split in SPLITS for case in dataset.cases(split)]
         bias: dict[str, list[float]] = {}
         for case in cases[trained.seed % self.parts :: self.parts]:
