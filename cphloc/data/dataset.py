@@ -1,11 +1,11 @@
-"""What every data set is: classes, channels, and cases in fixed splits."""
+"""Base class of the data sets, and what several of them need: finding the folder, reading tables, splitting."""
 
 from __future__ import annotations
 
 import csv
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -19,13 +19,17 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
 class Dataset(ABC):
-    """Base of the data sets.
+    """A list of cases with images and annotations, in fixed splits.
+
+    A plug-in adds a data set by a card ``dataset/<name>.yaml`` whose ``import:`` names a subclass. Its constructor
+    takes ``root: str | None`` where files are needed, and names every argument with a type.
 
     Attributes:
-        classes: number 1..K -> name.
+        dims: number of axes of the images, 2 or 3.
+        classes: class number 1..K -> name. The masks, boxes and labels of every case carry these numbers; 0 is the
+            background. Heads of a recipe are matched with them by number and name, never by position.
         channels: names of the image channels, in order.
-        dims: 2 or 3.
-        laterality: whether a class or label names a side of the body, so that mirroring changes its meaning.
+        laterality: whether a class names a side of the body, so that mirroring changes it.
         root: folder of the data.
     """
 
@@ -35,8 +39,13 @@ class Dataset(ABC):
     laterality: bool = False
     root: Path
 
+    @property
+    def file_numbers(self) -> Mapping[int, int]:
+        """Class number -> number that stands for the class in the files: the value in a mask, or the category id."""
+        return {number: number for number in self.classes}
+
     def cases(self, split: Split) -> list[Case]:
-        """Cases of ``train``, ``val`` or ``test``, always in the same order.
+        """List the cases of ``train``, ``val`` or ``test``, always in the same order; no image is read.
 
         Raises:
             InputError: there is no such split.
@@ -48,19 +57,19 @@ class Dataset(ABC):
 
     @abstractmethod
     def _cases(self, split: Split) -> list[Case]:
-        """Cases of a split that is known to exist."""
+        """List the cases of a split, which is one of `SPLITS`."""
 
 
 def find_root(name: str, root: str | None, proof: str) -> Path:
-    """Folder of data set ``name``: ``root`` if given, else the first data folder that holds it.
+    """Find the folder of a data set: ``root`` where it is given, else the first data folder that has it.
 
     Args:
-        name: name of the data set and of its folder.
-        root: what the recipe says.
-        proof: a file or folder that must lie in the root.
+        name: name of the data set, and of its folder below a data folder.
+        root: folder that the recipe states.
+        proof: file or folder that must lie in it.
 
     Raises:
-        NotFoundError: naming every folder that was searched.
+        NotFoundError: not found; the message names every folder that was searched.
     """
     candidates = [Path(root).expanduser()] if root is not None else [f / name for f in paths.data_folders()]
     for folder in candidates:
@@ -75,7 +84,14 @@ def find_root(name: str, root: str | None, proof: str) -> Path:
 
 
 def read_table(path: Path, needed: Sequence[str]) -> list[dict[str, str]]:
-    """Rows of a CSV file with a header line; a spreadsheet's semicolons, tabs and byte order mark are understood.
+    """Read a CSV file with a header line, one dictionary per row.
+
+    Cells may be separated by commas, semicolons or tabs, and the file may begin with a byte order mark, as spreadsheets
+    write them.
+
+    Args:
+        path: the file, UTF-8.
+        needed: columns that it must have.
 
     Raises:
         DataError: the file cannot be read, lacks one of the ``needed`` columns, or has a longer row.
@@ -104,15 +120,20 @@ def read_table(path: Path, needed: Sequence[str]) -> list[dict[str, str]]:
 
 
 def held_out(patient: str, fraction: float) -> bool:
-    """Whether ``patient`` belongs to the validation part carved out of the training cases.
+    """Return True for about ``fraction`` of the patients, which validate instead of train.
 
-    The decision hashes the patient alone, so it never changes when cases are added.
+    The decision depends on a hash of the patient's name alone, so it does not change when cases are added.
     """
     return hashed_split(patient, fraction, 0.0) == "val"
 
 
 def hashed_split(patient: str, val: float, test: float) -> Split:
-    """Split of a patient by a hash of its name, with about these fractions in val and test.
+    """Choose the split of a patient by a hash of its name, so that it does not change when cases are added.
+
+    Args:
+        patient: its name.
+        val: fraction of the patients that validate, about.
+        test: fraction of the patients that test, about.
 
     >>> [hashed_split(str(i), 0.2, 0.1) for i in range(1000)].count("val")
     212
@@ -124,10 +145,10 @@ def hashed_split(patient: str, val: float, test: float) -> Split:
 
 
 def choose_channels(wanted: Sequence[str] | None, available: Sequence[str]) -> tuple[str, ...]:
-    """The ``wanted`` channels, or all of them.
+    """Check the channels that a recipe asks for; ``None`` means all that are available.
 
     Raises:
-        InputError: a channel that does not exist, or none at all.
+        InputError: a channel that does not exist, one that is named twice, or none at all.
     """
     chosen = tuple(available) if wanted is None else tuple(wanted)
     for name in chosen:

@@ -1,23 +1,27 @@
-"""Breast ultrasound: a class for every picture, a mask for some."""
+"""BUSI: breast ultrasound with a class for every picture and a lesion mask for some."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from cphloc.data.case import AnnotationSource, Case, one_hot
 from cphloc.data.dataset import Dataset, Split, find_root, read_table
-from cphloc.errors import InputError
+from cphloc.errors import DataError, InputError
+from cphloc.structures.annotation import class_names
 
-KINDS = ("benign", "malignant")
+CLASSES = {1: "benign", 2: "malignant"}
 
 
 class Busi(Dataset):
     """766 ultrasound pictures of 256 x 256 pixels: normal, benign, malignant (Al-Dhabyani 2020, CC BY 4.0).
 
-    135 of them also have a lesion mask (empty for normal), so it climbs the supervision ladder. Near-duplicates form
-    clusters that never fall into two splits; a cluster serves as the patient, since the data set names none.
+    135 of them also have a lesion mask (empty for normal). Near-duplicates form clusters that never fall into two
+    splits; a cluster serves as the patient, since the data set names no patients.
 
     Args:
         root: folder with ``cases.csv``, ``images/`` and ``masks/``; by default ``busi`` in the data folders.
-        classes: ``{1: benign, 2: malignant}``, the default, or one class, such as ``{1: lesion}``, for both kinds.
+        classes: number -> name. ``{1: benign, 2: malignant}`` is the default; one class of any name, such as
+            ``{1: lesion}``, stands for both.
 
     Raises:
         NotFoundError: the folder does not exist.
@@ -27,11 +31,14 @@ class Busi(Dataset):
     dims = 2
     channels = ("us",)
 
-    def __init__(self, root: str | None = None, classes: dict[int, str] | None = None) -> None:
-        self.classes = classes or dict(enumerate(KINDS, start=1))
-        if tuple(self.classes.values()) != KINDS and len(self.classes) != 1:
+    def __init__(self, root: str | None = None, classes: Mapping[int, str] | None = None) -> None:
+        self.classes = class_names(classes or CLASSES)
+        if set(self.classes.values()) != set(CLASSES.values()) and len(self.classes) != 1:
             msg = f"busi has no classes {', '.join(self.classes.values())}; take benign and malignant, or one for both"
             raise InputError(msg)
+        joined = next(iter(self.classes)) if len(self.classes) == 1 else None
+        numbers = {name: number for number, name in self.classes.items()}
+        self._numbers = {name: joined or numbers[name] for name in CLASSES.values()} | {"normal": 0}
         self.root = find_root("busi", root, "cases.csv")
 
     def _cases(self, split: Split) -> list[Case]:
@@ -41,8 +48,10 @@ class Busi(Dataset):
 
     def _case(self, row: dict[str, str]) -> Case:
         name = row["case"]
-        kind = KINDS.index(row["class"]) + 1 if row["class"] in KINDS else 0
-        number = min(kind, len(self.classes))
+        number = self._numbers.get(row["class"])
+        if number is None:
+            msg = f"{self.root / 'cases.csv'}: class '{row['class']}' is none of {', '.join(self._numbers)}; correct it"
+            raise DataError(msg)
         annotation = AnnotationSource(
             mask=self.root / "masks" / f"{name}.png" if row["has_mask"] == "1" else None,
             mask_classes={0: 0, 1: number},

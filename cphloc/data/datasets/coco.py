@@ -1,10 +1,10 @@
-"""Any data set with COCO annotation files."""
+"""Pictures with COCO annotation files."""
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from cphloc.errors import DataError
 class Coco(Dataset):
     """Pictures with boxes from ``annotations/instances_{train,val,test}.json`` (Lin 2014, COCO format).
 
-    COCO boxes are ``[x, y, width, height]`` in pixel edges. Categories are numbered 1..K in the order of their ids.
-    Objects marked ``iscrowd`` are left out, as the COCO metric does. An image without annotations has no object.
+    COCO boxes are ``[x, y, width, height]`` in pixel edges. Categories get the class numbers 1..K in the order of their
+    ids; `file_numbers` gives the ids. Objects marked ``iscrowd`` are left out, as by the COCO metric. An image without
+    annotations has no object.
 
     Args:
         root: folder of the pictures and annotations.
@@ -43,9 +44,25 @@ class Coco(Dataset):
         self.images = self.root / images
         self.annotations = annotations
         self.channels = tuple(channels)
-        categories = sorted(self._read("train")["categories"], key=lambda c: c["id"])
-        self.classes = {number: str(c["name"]) for number, c in enumerate(categories, start=1)}
-        self._numbers = {c["id"]: number for number, c in enumerate(categories, start=1)}
+        names = self._category_names()
+        self._category_ids = dict(enumerate(sorted(names), start=1))
+        self.classes = {number: names[category] for number, category in self._category_ids.items()}
+        self._numbers = {category: number for number, category in self._category_ids.items()}
+
+    @property
+    def file_numbers(self) -> Mapping[int, int]:
+        """Class number -> COCO category id."""
+        return self._category_ids
+
+    def _category_names(self) -> dict[int, str]:
+        """Category id -> name, from the training annotations."""
+        categories = [(int(c["id"]), str(c["name"])) for c in self._read("train")["categories"]]
+        names = dict(categories)
+        if len(names) < len(categories) or len(set(names.values())) < len(categories):
+            path = self.root / self.annotations.format(split="train")
+            msg = f"{path}: two categories share an id or a name; give every category its own of both"
+            raise DataError(msg)
+        return names
 
     def _cases(self, split: Split) -> list[Case]:
         content = self._read(split)
@@ -66,8 +83,8 @@ class Coco(Dataset):
         return Case(name, str(image.get("patient", name)), (self.images / image["file_name"],), annotation)
 
     def _annotation(self, items: list[dict[str, Any]], path: Path) -> AnnotationSource:
-        found = [self._box(item, path) for item in items]
-        return AnnotationSource(boxes=tuple(box for _, box in found), box_classes=tuple(number for number, _ in found))
+        boxes = [self._box(item, path) for item in items]
+        return AnnotationSource(boxes=tuple(box for _, box in boxes), box_classes=tuple(number for number, _ in boxes))
 
     def _box(self, item: dict[str, Any], path: Path) -> tuple[int, tuple[float, ...]]:
         try:

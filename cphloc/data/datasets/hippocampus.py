@@ -13,8 +13,8 @@ SAMPLE = Path(__file__).parent.parent / "sample" / "hippocampus"
 class Hippocampus(Dataset):
     """T1 MRI around the hippocampus, masks of its anterior and posterior part (Simpson 2019, arXiv:1902.09063).
 
-    140 train, 20 val and 40 test cases of about 35 x 50 x 36 voxels of 1 mm. Fourteen of them ship with cphloc and
-    serve when ``root`` is ``sample``.
+    140 train, 20 val and 40 test cases of about 35 x 50 x 36 voxels of 1 mm. Fourteen of them ship with cphloc; they
+    are used where ``root`` is ``sample``.
 
     Args:
         root: folder with ``images/``, ``labels/`` and ``cases.csv``; ``sample`` for the shipped cases; by default

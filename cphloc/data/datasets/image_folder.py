@@ -1,4 +1,4 @@
-"""Any images with a table: the general-purpose data set."""
+"""Images listed in a CSV table: the general-purpose data set."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _UNNAMED = "(no file named)"
 
 
 class ImageFolder(Dataset):
-    """Cases in a CSV table, one row each; whatever a case lacks is left empty.
+    """Cases listed in a CSV table, one row each; cells of what a case lacks stay empty.
 
     ====================  ==============================================================================
     column                holds
@@ -39,7 +39,7 @@ class ImageFolder(Dataset):
     Args:
         root: folder of the table.
         table: file name of the table.
-        classes: names of the classes, numbered from 1.
+        classes: class number -> name, or names that are numbered from 1.
         channels: names of the channels.
         dims: 2 for pictures, 3 for volumes.
         voxel_mm: voxel size in array order for files that state none.
@@ -122,10 +122,10 @@ class ImageFolder(Dataset):
     def _instances(
         self, row: Mapping[str, str], numbers: Mapping[str, int], where: str
     ) -> dict[Path, int | dict[int, int]] | None:
-        found = {name: row.get(f"instances_{name}") for name in numbers}
-        files: dict[Path, int | dict[int, int]] = {self.root / file: numbers[n] for n, file in found.items() if file}
+        cells = {name: row.get(f"instances_{name}") for name in numbers}
+        files: dict[Path, int | dict[int, int]] = {self.root / file: numbers[n] for n, file in cells.items() if file}
         if row.get("instances"):
-            classes: int | dict[int, int] = 1
+            classes: int | dict[int, int] = next(iter(numbers.values()))
             if row.get("instance_classes"):
                 names = row["instance_classes"].split(";")
                 classes = {value: _number(n.strip(), numbers, where) for value, n in enumerate(names, start=1)}

@@ -14,12 +14,12 @@ from cphloc.errors import DataError
 class Luna16(Dataset):
     """CT series ``subset0..9/<seriesuid>.mhd`` with ``annotations.csv`` (Setio 2017, Medical Image Analysis 42:1).
 
-    Nodules are world points in LPS millimetres with a diameter; their boxes are found through the image's geometry,
-    so series stored with flipped axes come out right. A series without annotation has no nodule of 3 mm or more.
+    Nodules are points in LPS millimetres with a diameter; the geometry of each image turns them into boxes, so series
+    stored with flipped axes come out right. A series without annotation has no nodule of 3 mm or more.
 
     Args:
         root: folder of the subsets; by default ``luna16`` in the data folders.
-        test_subsets: subsets that test; of the others a fifth, by a hash of the series, validates.
+        test_subsets: subsets that form the test split; a fifth of the others, by a hash of the series, forms val.
 
     Raises:
         NotFoundError: the folder does not exist.
@@ -40,8 +40,8 @@ class Luna16(Dataset):
             tests = path.parent.name in {f"subset{n}" for n in self.test_subsets}
             chosen = "test" if tests else "val" if held_out(path.stem, 0.2) else "train"
             if chosen == split:
-                found = tuple(nodules.get(path.stem, ()))
-                annotation = AnnotationSource(spheres=found, sphere_classes=(1,) * len(found))
+                spheres = tuple(nodules.get(path.stem, ()))
+                annotation = AnnotationSource(spheres=spheres, sphere_classes=(1,) * len(spheres))
                 cases.append(Case(path.stem, path.stem, (path,), annotation))
         return cases
 

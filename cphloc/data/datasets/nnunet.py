@@ -1,10 +1,10 @@
-"""Any data set in the layout of nnU-Net or the Medical Segmentation Decathlon."""
+"""Data sets in the layout of nnU-Net, nnDetection or the Medical Segmentation Decathlon."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -21,11 +21,14 @@ _CHANNEL = re.compile(r"_\d{4}$")
 class NnUnet(Dataset):
     """``imagesTr/``, ``labelsTr/`` and ``dataset.json`` of nnU-Net (Isensee 2021) or a Decathlon task (Antonelli 2022).
 
-    Where ``labelsTr/<case>.json`` lies beside a mask, as in nnDetection (Baumgartner 2021), its values number objects,
-    ``{"instances": {"1": 0, "2": 1}}`` states their classes, and ``labels`` of ``dataset.json`` counts classes from 0.
+    The values of ``labels`` in ``dataset.json`` get the class numbers 1..K in rising order, without background and
+    ``ignore``; `file_numbers` gives the values.
 
-    Channels are separate files ``<case>_0000``, ``<case>_0001`` ... or one file ``<case>`` (Decathlon). Their test
-    images have no labels, so val and test come out of the training cases, by a hash of the case.
+    Where ``labelsTr/<case>.json`` lies beside a mask, as in nnDetection (Baumgartner 2021), the mask numbers
+    objects, ``{"instances": {"1": 0, "2": 1}}`` states the class of each, and ``labels`` counts classes from 0.
+
+    Channels are separate files ``<case>_0000``, ``<case>_0001`` ... or one file ``<case>`` (Decathlon). The test images
+    of these layouts have no labels, so val and test are taken from the training cases, by a hash of the case.
 
     Args:
         root: folder of ``dataset.json``.
@@ -51,6 +54,11 @@ class NnUnet(Dataset):
         self.dims = dims
         self.val, self.test = val, test
 
+    @property
+    def file_numbers(self) -> Mapping[int, int]:
+        """Class number -> value in ``dataset.json``."""
+        return {number: value for value, number in self._values.items() if number in self.classes}
+
     def _facts(self) -> dict[str, Any]:
         path = self.root / "dataset.json"
         try:
@@ -67,7 +75,7 @@ class NnUnet(Dataset):
         return [case for case in self._training() if hashed_split(case.id, self.val, self.test) == split]
 
     def _training(self) -> Iterator[Case]:
-        """Every case that has a mask or an image; a file that is missing shows when the case is read."""
+        """Every case that has a mask or an image; a missing file is reported when the case is read."""
         masks, images = (self._files(folder) for folder in ("labelsTr", "imagesTr"))
         lone = {_CHANNEL.sub("", name): ending for name, ending in images.items() if name not in masks}
         for name, ending in sorted({**lone, **masks}.items()):
@@ -99,7 +107,10 @@ class NnUnet(Dataset):
 
 
 def _classes(labels: dict[str, Any], path: Path, background: set[int]) -> tuple[dict[int, str], dict[int, int]]:
-    """Classes 1..K, and the class of every value stated, from either direction of ``labels``."""
+    """Class number -> name, and value in the files -> class number.
+
+    ``labels`` maps names to values (nnU-Net) or values to names (Decathlon).
+    """
     pairs = [(v, k) if not str(k).isdigit() else (k, v) for k, v in labels.items()]
     try:
         by_value = {int(value): str(name) for value, name in pairs}
@@ -110,4 +121,7 @@ def _classes(labels: dict[str, Any], path: Path, background: set[int]) -> tuple[
     values = sorted(set(by_value) - ignored - background)
     numbers = {value: number for number, value in enumerate(values, start=1)}
     classes = {number: by_value[value] for value, number in numbers.items()}
+    if len(set(classes.values())) < len(classes):
+        msg = f"{path}: labels have one name for two values, {labels}; give every value a name of its own"
+        raise DataError(msg)
     return classes, {**dict.fromkeys(background, 0), **numbers, **dict.fromkeys(ignored, IGNORE)}

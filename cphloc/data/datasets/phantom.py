@@ -27,7 +27,7 @@ from cphloc.structures.rung import RUNGS, Rung
 
 
 class PhantomCases(Dataset):
-    """Cases drawn by `cphloc.data.pipeline.phantom.draw_phantom` and kept as MetaImage files in the cache.
+    """Synthetic cases, drawn by `cphloc.data.pipeline.phantom.draw_phantom` and stored as MetaImage files in the cache.
 
     Args:
         size: voxels ``(*S)``; two sizes make 2-D images.
@@ -38,15 +38,15 @@ class PhantomCases(Dataset):
         objects: range of their number in a positive case.
         diameter_mm: range of their diameters.
         distractors: range of the number of distractors.
-        contrast: of objects to tissue, in standard deviations of tissue.
-        sides: name the side in the class (left mass, right mass), so that mirroring changes it.
-        annotated: what fraction of the training cases carries at least this rung: ``{mask: 0.1, boxes: 0.3}`` leaves
-            70 % of them with a label alone. Validation and test cases carry masks.
-        loose: boxes of training cases that are annotated by boxes alone are this many times too large.
-        half: by split, the half of the image that holds everything drawn: ``left``, ``right`` or ``any``.
-        cue_mm: an object counts only if the mark so far beside it is bright.
-        first: use only so many of the training cases; the cases themselves do not change.
-        seed: of the whole data set.
+        contrast: contrast of the objects to tissue, in standard deviations of tissue.
+        sides: two classes, left mass and right mass, instead of one.
+        annotated: rung -> fraction of the training cases that have an annotation of at least this rung:
+            ``{mask: 0.1, boxes: 0.3}`` leaves 70 % of them with a label alone. Validation and test cases have masks.
+        loose: factor by which boxes are too large, in training cases that are annotated by boxes alone.
+        half: split -> half of the image in which everything is drawn: ``left``, ``right`` or ``any``.
+        cue_mm: distance of a small mark beside each object; the object counts only where its mark is bright.
+        first: number of training cases to use; those used do not depend on it.
+        seed: seed of the whole data set.
 
     Raises:
         InputError: a range that is falling, or fractions outside 0..1 or growing with the rung.
@@ -91,7 +91,7 @@ class PhantomCases(Dataset):
         self.seed = seed
 
     def _root(self, split: Split) -> Path:
-        """Folder of a split's cases; data sets that differ elsewhere share it."""
+        """Folder of a split's cases, named by a hash of the settings that decide them."""
         settings = json.dumps([asdict(self._scene(split)), self.counts[split], self.positive, self.seed])
         return paths.cache() / "data" / "phantom" / hashlib.sha256(settings.encode()).hexdigest()[:16]
 
@@ -109,10 +109,10 @@ class PhantomCases(Dataset):
         if not folder.is_dir():
             self._draw(folder, split, number)
         facts = json.loads((folder / "facts.json").read_text())
-        place = self._places(split)[number]
+        rank = self._ranks(split)[number]
         rung = Rung.MASK
         if split == "train":
-            rung = max((r for r, fraction in self.annotated.items() if place < fraction), default=Rung.LABEL)
+            rung = max((r for r, fraction in self.annotated.items() if rank < fraction), default=Rung.LABEL)
         annotation = AnnotationSource(
             mask=folder / "mask.mha" if rung >= Rung.MASK else None,
             boxes=tuple(self._loosened(box) for box in facts["boxes"]) if rung == Rung.BOXES else None,
@@ -123,19 +123,19 @@ class PhantomCases(Dataset):
         return Case(name, name, (folder / "image.mha",), annotation)
 
     def _loosened(self, box: Sequence[float]) -> tuple[float, ...]:
-        """A box `loose` times too large about its centre, cut off at the image."""
+        """The box scaled by ``loose`` about its centre, clipped to the image."""
         lo, hi = np.split(np.asarray(box, float), 2)
         middle, half = (lo + hi) / 2, self.loose * (hi - lo) / 2
         edges = np.concatenate([np.maximum(middle - half, 0), np.minimum(middle + half, self.scene.size)])
         return tuple(edges.tolist())
 
-    def _places(self, split: Split, purpose: int = 0) -> np.ndarray:
-        """The cases of a split spread over 0..1 in random order, so that any fraction of them comes out exactly."""
+    def _ranks(self, split: Split, purpose: int = 0) -> np.ndarray:
+        """One number in [0, 1) per case, evenly spaced and shuffled, so that any fraction of cases is met exactly."""
         rng = np.random.default_rng((self.seed, SPLITS.index(split), purpose))
         return rng.permutation(self.counts[split]) / max(1, self.counts[split])
 
     def _draw(self, folder: Path, split: Split, number: int) -> None:
-        positive = self._places(split, purpose=1)[number] < self.positive
+        positive = self._ranks(split, purpose=1)[number] < self.positive
         seed = number * len(SPLITS) + SPLITS.index(split)
         drawn = draw_phantom(self._scene(split), positive, seed=self.seed * 1_000_003 + seed)
         geometry = Geometry.regular(self.scene.size, self.scene.spacing_mm)

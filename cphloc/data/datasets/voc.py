@@ -1,4 +1,4 @@
-"""Any data set in the layout of Pascal VOC."""
+"""Data sets in the layout of Pascal VOC."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ class Voc(Dataset):
 
     Args:
         root: folder that holds these.
-        classes: names of the classes, numbered from 1; ``None``: those of the training annotations, by alphabet.
+        classes: class number -> name, or names that are numbered from 1; ``None`` takes the names in the training
+            annotations, in alphabetical order.
         channels: names of the pictures' channels.
 
     Raises:
@@ -46,7 +47,12 @@ class Voc(Dataset):
 
 
 def voc_cases(root: Path, split: Split, classes: Mapping[int, str]) -> list[Case]:
-    """Cases of a split of the VOC folder ``root``.
+    """List the cases of a split.
+
+    Args:
+        root: folder in the layout of VOC.
+        split: ``train``, ``val`` or ``test``.
+        classes: class number -> name in the annotation files.
 
     Raises:
         DataError: a list, picture or annotation is missing or damaged.
@@ -67,15 +73,15 @@ def _pictures(root: Path, split: Split) -> list[str]:
 
 
 def _annotated_classes(root: Path) -> list[str]:
-    """Class names of the training annotations; a file that cannot be read is named when its case is."""
-    found: set[str] = set()
+    """Class names in the training annotations; a file that cannot be read is reported when its case is read."""
+    names: set[str] = set()
     for name in _pictures(root, "train"):
         with suppress(DataError):
-            found.update(read_voc_classes(root / "Annotations" / f"{name}.xml"))
-    if not found:
+            names.update(read_voc_classes(root / "Annotations" / f"{name}.xml"))
+    if not names:
         msg = f"{root / 'Annotations'}: no training annotation names an object; state the classes"
         raise DataError(msg)
-    return sorted(found)
+    return sorted(names)
 
 
 def _annotation(path: Path, classes: Mapping[int, str]) -> AnnotationSource:

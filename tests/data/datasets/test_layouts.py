@@ -109,6 +109,7 @@ def test_coco_boxes_become_edges_in_array_order(tmp_path):
     dataset = Coco(coco_folder(tmp_path, [{"id": 1, "image_id": 7, "category_id": 9, "bbox": [2, 3, 10, 4.5]}, crowd]))
     found = annotation_of(dataset)
     assert dataset.classes == {1: "early", 2: "late"}
+    assert dataset.file_numbers == {1: 3, 2: 9}
     assert found.boxes.tolist() == [[3, 2, 7.5, 12]]
     assert found.box_classes.tolist() == [2]
 
@@ -124,6 +125,17 @@ def test_coco_mistakes_name_the_annotation(tmp_path, annotation, message):
     dataset = Coco(coco_folder(tmp_path, [annotation]))
     with pytest.raises(DataError, match=message):
         annotation_of(dataset)
+
+
+@pytest.mark.parametrize("second", [{"id": 3, "name": "other"}, {"id": 4, "name": "early"}], ids=["id", "name"])
+def test_coco_categories_that_cannot_be_told_apart_are_an_error(tmp_path, second):
+    """Neither a repeated id nor a repeated name is resolved by position."""
+    root = coco_folder(tmp_path, [])
+    path = tmp_path / "annotations/instances_train.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"categories": [{"id": 3, "name": "early"}, second]}))
+    with pytest.raises(DataError, match="two categories share an id or a name"):
+        Coco(root)
 
 
 def test_coco_annotations_of_an_unlisted_image_are_not_dropped(tmp_path):
@@ -161,6 +173,7 @@ def test_nnunet_and_decathlon_layouts(tmp_path, style):
     dataset = NnUnet(str(tmp_path), val=0, test=0)
     found = annotation_of(dataset)
     assert dataset.classes == {1: "liver", 2: "tumour"}
+    assert dataset.file_numbers == {1: 1, 2: 5}
     assert dataset.channels == ("ct",)
     assert found.mask[:, 0, 0].tolist() == [0, 1, 2, 255]
 
@@ -179,6 +192,7 @@ def test_nndetection_layout_numbers_objects_with_a_class_each(tmp_path):
     alone, case = dataset.cases("train")
     found = read_case(case, 3)[1]
     assert dataset.classes == {1: "nodule", 2: "cyst"}
+    assert dataset.file_numbers == {1: 0, 2: 1}
     assert found.boxes.tolist() == [[1, 0, 0, 2, 2, 6], [1, 2, 0, 2, 4, 6], [3, 0, 0, 4, 1, 1]]
     assert found.box_classes.tolist() == [1, 1, 2]
     with pytest.raises(DataError, match=r"labelsTr/alone.json: must state the class of every object"):
@@ -294,7 +308,11 @@ def test_a_box_that_covers_nothing_of_its_image_is_not_dropped(tmp_path, box):
 
 @pytest.mark.parametrize(
     ("classes", "labels", "masks"),
-    [(None, [[0, 1], [0, 0], [1, 0]], [2, 0, None]), ({1: "lesion"}, [[1], [0], [1]], [1, 0, None])],
+    [
+        (None, [[0, 1], [0, 0], [1, 0]], [2, 0, None]),
+        ({1: "malignant", 2: "benign"}, [[1, 0], [0, 0], [0, 1]], [1, 0, None]),
+        ({1: "lesion"}, [[1], [0], [1]], [1, 0, None]),
+    ],
 )
 def test_busi_knows_a_label_for_all_and_a_mask_for_some(tmp_path, classes, labels, masks):
     rows = ["a,malignant,1,4,train", "b,normal,1,4,train", "c,benign,0,5,train"]
