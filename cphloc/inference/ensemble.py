@@ -142,4 +142,4 @@ def _merged(found: Sequence[Sequence[Box]], classes: dict[int, str], grid: Geome
     )
     voxels = merged.boxes.numpy().astype(float)
     rows = zip(merged.classes.tolist(), merged.scores.tolist(), voxels, grid.boxes_to_world(voxels), strict=True)
-    return [Box(classes[number], score, tuple(v.tolist()), tuple(mm.tolist())) for number, score, v, mm in rows]
+    return [Box(classes[number], score, tuple(v.tolist()), tuple(mm.tolist()), number) for number, score, v, mm in rows]

@@ -20,20 +20,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Box:
-    """One object found.
+    """One detected object.
 
     Args:
-        name: its class.
+        name: name of its class.
         score: confidence in [0, 1].
         voxels: ``(2 D,)`` edges ``[lo..., hi...]`` on the image's grid, array-axis order.
         mm: ``(2 D,)`` ``[lo..., hi...]`` of the enclosing box in the world, LPS ``(x, y[, z])``; pixels where the image
             states no physical size.
+        number: number of its class, as in masks; 0 where only the name is known.
     """
 
     name: str
     score: float
     voxels: tuple[float, ...]
     mm: tuple[float, ...]
+    number: int = 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -255,7 +255,7 @@ def _restored(
         parts["attention"] = restore_attention(prepared, original, prediction.attention[0].cpu().numpy())
     if prediction.label_probabilities is not None:
         values = prediction.label_probabilities[0].tolist()
-        parts["probabilities"] = dict(zip(classes.values(), values, strict=True))
+        parts["probabilities"] = {classes[number]: value for number, value in enumerate(values, start=1)}
     return parts
 
 
@@ -263,7 +263,7 @@ def _boxes(found: Detections, prepared: Geometry, original: Geometry, classes: M
     voxels = restore_boxes(prepared, original, found.boxes.cpu().numpy())
     mm = original.boxes_to_world(voxels)
     rows = zip(found.classes.tolist(), found.scores.tolist(), voxels.tolist(), mm.tolist(), strict=True)
-    return [Box(classes[number], score, tuple(v), tuple(m)) for number, score, v, m in rows]
+    return [Box(classes[number], score, tuple(v), tuple(m), number) for number, score, v, m in rows]
 
 
 def case_name(source: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cphloc.ops.dense_prediction import DenseHead
 from cphloc.ops.layers import fit
 from cphloc.ops.targets import Detections, Prediction, Targets
 from cphloc.structures.levels import Levels
@@ -67,7 +68,7 @@ class Model(nn.Module):
         pyramid = self.backbone(fit(x, padded))
         if self.neck is not None:
             pyramid = self.neck(pyramid)
-        return {name: _crop(head(pyramid), padded, size) for name, head in self.heads.items()}
+        return {name: _without_padding(head, head(pyramid), padded, size) for name, head in self.heads.items()}
 
     raws = outputs  # earlier name
 
@@ -91,10 +92,15 @@ class Model(nn.Module):
         return {name: _clip(head.decode(outputs[name]), size) for name, head in self.heads.items()}
 
 
-def _crop(output: Any, padded: tuple[int, ...], size: tuple[int, ...]) -> Any:
-    """Cut dense outputs at full resolution back to the image; everything else stays as it is."""
+def _without_padding(head: nn.Module, output: Any, padded: tuple[int, ...], size: tuple[int, ...]) -> Any:
+    """Cut outputs back to the image: as the head does it, else those at full resolution."""
     if padded == size:
         return output
+    return head.crop(output, size) if isinstance(head, DenseHead) else _crop(output, padded, size)
+
+
+def _crop(output: Any, padded: tuple[int, ...], size: tuple[int, ...]) -> Any:
+    """Cut dense outputs at full resolution back to the image; everything else stays as it is."""
     if isinstance(output, Tensor):
         dense = output.dim() == len(size) + 2 and tuple(output.shape[2:]) == padded
         return output[(..., *(slice(n) for n in size))] if dense else output

@@ -1,4 +1,4 @@
-"""What heads that predict at every cell share: settings, convolutional towers, first biases, maps read as rows."""
+"""Parts shared by heads that predict at every cell: base class, convolutional towers, initial biases."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ PRIOR_BIAS = -math.log((1 - PRIOR) / PRIOR)
 """First bias of a score, -4.59512: nearly every cell is background, so training starts there (Lin et al. 2017)."""
 
 
+MAX_WIDTH = 256
+
+
 class DenseHead(nn.Module, ABC):
-    """A head whose every cell may find an object, on every level: what all of them are told, and how they decode.
+    """Base of heads that predict boxes at every cell of every level, with class scores and outputs per level.
 
     Args:
         levels: the pyramid.
@@ -52,6 +55,11 @@ class DenseHead(nn.Module, ABC):
     @abstractmethod
     def candidates(self, outputs: Any, image: int) -> list[tuple[Tensor, Tensor, Tensor]]:
         """The best boxes ``(n, 2 D)``, scores and classes ``(n,)`` of one image, per level."""
+
+    def crop(self, outputs: Any, size: tuple[int, ...]) -> Any:
+        """Cut every level's maps to the cells that touch an image of ``size`` voxels, without those of its padding."""
+        cells = [(..., *map(slice, level.size(size))) for level in self.levels]
+        return type(outputs)(*(tuple(x[at] for x, at in zip(maps, cells, strict=True)) for maps in outputs))
 
     def decode(self, outputs: Any) -> Prediction:
         """Detections of every image; boxes may reach beyond it."""
@@ -89,6 +97,11 @@ class Towers(nn.Module):
         """Per branch, one map ``(N, channels, *S_l)`` per level."""
         entered = [entry(x) for entry, x in zip(self.entries, pyramid, strict=True)]
         return tuple(tuple(stack(x) for x in entered) for stack in self.stacks)
+
+
+def tower_width(levels: Levels) -> int:
+    """Default width of towers: that of the widest level, at most the 256 of RetinaNet and FCOS."""
+    return min(MAX_WIDTH, max(level.channels for level in levels))
 
 
 def predictor(channels: int, outputs: int, dims: int, bias: float = 0.0) -> nn.Module:

@@ -84,7 +84,9 @@ def facts_of(result: Localization) -> dict[str, Any]:
     """Everything in ``result`` but the mask, ready for JSON; attention thinned to a coarse grid."""
     facts: dict[str, Any] = {"has_mask": result.masks is not None}
     if result.boxes is not None:
-        facts["boxes"] = [{"name": b.name, "score": b.score, "voxels": list(b.voxels)} for b in result.boxes]
+        facts["boxes"] = [
+            {"name": b.name, "score": b.score, "voxels": list(b.voxels), "number": b.number} for b in result.boxes
+        ]
     if result.probabilities is not None:
         facts["probabilities"] = dict(result.probabilities)
     if result.attention is not None:

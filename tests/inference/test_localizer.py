@@ -127,7 +127,7 @@ def test_saving_writes_each_part_and_it_reads_back(dims, tmp_path):
     written = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out" / mask)))
     assert np.array_equal(written > 0, truth)
     facts = json.loads((tmp_path / "out" / "scan_result.json").read_text())
-    assert facts["boxes"][0]["name"] == "bright"
+    assert [facts["boxes"][0][key] for key in ("name", "number")] == ["bright", 1]
 
 
 @pytest.mark.parametrize("dims", [2, 3])

@@ -16,7 +16,7 @@ from cphloc.config.argument_types import NonNegativeFloat, NonNegativeInt, Posit
 from cphloc.ops.anchors import cell_centres
 from cphloc.ops.assign_fcos import assign_fcos
 from cphloc.ops.boxes import MAX_LOG_SIZE, decode_faces, encode_faces
-from cphloc.ops.dense_prediction import PRIOR_BIAS, DenseHead, Towers, as_rows, predictor
+from cphloc.ops.dense_prediction import PRIOR_BIAS, DenseHead, Towers, as_rows, predictor, tower_width
 from cphloc.ops.detections import Suppression, best
 from cphloc.ops.targets import Targets
 from cphloc.structures.levels import Levels
@@ -37,7 +37,7 @@ class FCOS(DenseHead):
         levels: what the backbone or neck gives (wired).
         classes: foreground classes, ``{1: nodule}`` or ``[nodule]``.
         radius: only cells this near to a box's centre answer for it, in cells; 0: all inside.
-        channels: width of the towers.
+        channels: width of the towers; default the widest level of the pyramid, at most 256.
         convolutions: depth of the towers.
         loss: takes scores; default ``focal``.
         box_loss: takes boxes and must compare decoded boxes; default ``box_iou`` with GIoU.
@@ -57,7 +57,7 @@ class FCOS(DenseHead):
         levels: Levels,
         classes: Mapping[int, str] | Sequence[str],
         radius: NonNegativeFloat = 1.5,
-        channels: PositiveInt = 256,
+        channels: PositiveInt | None = None,
         convolutions: NonNegativeInt = 4,
         loss: nn.Module | None = None,
         box_loss: nn.Module | None = None,
@@ -74,7 +74,7 @@ class FCOS(DenseHead):
         )
         self.radius = radius
         self.centre_criterion = BCE()
-        dims = levels[0].dims
+        dims, channels = levels[0].dims, channels or tower_width(levels)
         self.towers = Towers(levels, channels, convolutions, branches=2)
         self.score = predictor(channels, len(self.classes), dims, PRIOR_BIAS)
         self.distance = predictor(channels, 2 * dims, dims)

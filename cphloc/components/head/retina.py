@@ -17,6 +17,7 @@ from cphloc.ops.anchors import retina_sizes
 from cphloc.ops.assign import assign_max_iou
 from cphloc.ops.assign_atss import assign_atss
 from cphloc.ops.boxes import overlap_matrix
+from cphloc.ops.dense_prediction import tower_width
 from cphloc.ops.detections import Suppression
 from cphloc.structures.levels import Levels
 
@@ -33,7 +34,7 @@ class Retina(AnchorHead):
         candidates: nearest anchors per box and level that compete in ``atss``.
         bg_iou: with ``max_iou``, anchors whose best IoU is below this value are background.
         fg_iou: with ``max_iou``, anchors are positive from this IoU on; between the two they are ignored.
-        channels: width of the towers.
+        channels: width of the towers; default the widest level of the pyramid, at most 256.
         convolutions: depth of the towers.
         loss: takes scores; default ``focal``.
         box_loss: takes boxes; default ``smooth_l1``.
@@ -61,7 +62,7 @@ class Retina(AnchorHead):
         candidates: PositiveInt = 9,
         bg_iou: UnitInterval = 0.4,
         fg_iou: UnitInterval = 0.5,
-        channels: PositiveInt = 256,
+        channels: PositiveInt | None = None,
         convolutions: NonNegativeInt = 4,
         loss: nn.Module | None = None,
         box_loss: nn.Module | None = None,
@@ -72,7 +73,7 @@ class Retina(AnchorHead):
             levels,
             classes,
             anchors or [retina_sizes(level) for level in levels],
-            channels,
+            channels or tower_width(levels),
             convolutions,
             loss or Focal(),
             box_loss or SmoothL1(),

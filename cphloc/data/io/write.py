@@ -60,7 +60,7 @@ def write_map(path: str | Path, values: np.ndarray, geometry: Geometry) -> None:
 
 
 def write_boxes_csv(path: str | Path, cases: Sequence[CaseBoxes], classes: Mapping[int, str]) -> None:
-    """Write one row per box: case, class, score, corners in LPS mm, corners in voxels.
+    """Write one row per box: case, class and its number, score, corners in LPS mm, corners in voxels.
 
     ``x_lo_mm .. z_hi_mm`` enclose the box in the patient (on an oblique grid they are wider than the box itself) and
     stay empty where the image states no physical size; ``slice_lo .. column_hi`` are edge coordinates, so a box of the
@@ -76,7 +76,7 @@ def write_boxes_csv(path: str | Path, cases: Sequence[CaseBoxes], classes: Mappi
     columns += [f"{a}_{end}" for end in ("lo", "hi") for a in axes]
     with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["case", "class", "score", *columns])
+        writer.writerow(["case", "class", "class_number", "score", *columns])
         for case in cases:
             writer.writerows(_rows(case, classes))
 
@@ -118,7 +118,8 @@ def _rows(case: CaseBoxes, classes: Mapping[int, str]) -> Iterator[list[Any]]:
     enclosed = case.geometry.boxes_to_world(case.boxes)
     for box, millimetres, value, score in zip(case.boxes, enclosed, case.classes, case.scores, strict=True):
         corners = [f"{v:.3f}" for v in millimetres] if case.geometry.unit == "mm" else [""] * (2 * dims)
-        yield [case.case, classes[int(value)], f"{float(score):.6g}", *corners, *(f"{float(v):.3f}" for v in box)]
+        about = [case.case, classes[int(value)], int(value), f"{float(score):.6g}"]
+        yield [*about, *corners, *(f"{float(v):.3f}" for v in box)]
 
 
 def _write_image(path: Path, array: np.ndarray, geometry: Geometry) -> None:

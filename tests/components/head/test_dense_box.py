@@ -6,8 +6,10 @@ import torch
 from torch.testing import assert_close
 
 from cphloc.components.head.dense_box import DenseBox
+from cphloc.modeling.build import blueprint
 from cphloc.ops.anchor_head import AnchorOutput
 from cphloc.ops.targets import Targets
+from cphloc.recipe.recipe import load
 from cphloc.structures.annotation import Annotation
 from cphloc.structures.levels import Level
 
@@ -52,13 +54,15 @@ def test_an_object_moved_by_a_stride_is_told_by_the_next_cell_in_the_same_words(
     assert_close(after - before, shift.repeat(2))
 
 
-@pytest.mark.parametrize(("strides", "cells"), [((4,), 819_200), ((4, 8, 16, 32), 936_704)])
-def test_the_lectures_scan_has_as_many_predictions_as_computed(strides, cells):
-    levels = tuple(Level(2, (s, s, s)) for s in strides)
-    with torch.device("meta"):
-        head = DenseBox(levels, classes=["nodule"], channels=2, convolutions=0)
-        outputs = head(tuple(torch.empty(1, 2, *level.size((200, 512, 512))) for level in levels))
-    assert sum(x[0, 0].numel() for x in outputs.scores) == cells
+@pytest.mark.parametrize(("stages", "predictions"), [(3, 819_200), (6, 936_704)])
+def test_a_scan_of_the_lecture_has_as_many_predictions_as_computed_there(stages, predictions):
+    args = {"model.backbone.widths": [2] * stages, "model.backbone.strides": [1, *[2] * (stages - 1)]}
+    args |= {"model.neck": {"type": "fpn", "channels": 2, "finest": 2}, "model.heads.boxes.channels": 2}
+    model = blueprint(load("dense-box", args)).eval()
+    with torch.no_grad():  # 200 slices are padded to 224 for six stages
+        outputs = model.outputs(torch.empty(1, 1, 200, 512, 512, device="meta"))["boxes"]
+    assert sum(x[0, 0].numel() for x in outputs.scores) == predictions
+    assert [x.shape[2:] for x in outputs.scores] == [x.shape[2:] for x in outputs.deltas]
 
 
 @pytest.mark.parametrize("dims", [2, 3])

@@ -132,7 +132,7 @@ def test_box_corners_in_millimetres_enclose_the_box_in_the_patient(tmp_path, dim
     for axis, name in enumerate("xyz"[:dims]):
         assert float(row[f"{name}_lo_mm"]) == pytest.approx(world[:, axis].min(), abs=2e-3)
         assert float(row[f"{name}_hi_mm"]) == pytest.approx(world[:, axis].max(), abs=2e-3)
-    assert (row["case"], row["class"], row["score"]) == ("p1", "tumour", "0.75")
+    assert [row[key] for key in ("case", "class", "class_number", "score")] == ["p1", "tumour", "2", "0.75"]
     assert (row["row_lo"], row["row_hi"]) == (f"{lo[-2]:.3f}", f"{hi[-2]:.3f}")
 
 
@@ -140,8 +140,8 @@ def test_without_a_physical_size_no_millimetre_is_reported(tmp_path):
     case = CaseBoxes("p1", Geometry.regular((5, 5), unit="px"), np.array([[0, 0, 1, 2.0]]), np.array([1]), np.ones(1))
     write_boxes_csv(tmp_path / "b.csv", [case], {1: "cell"})
     header, row = (tmp_path / "b.csv").read_text().splitlines()
-    assert header == "case,class,score,x_lo_mm,y_lo_mm,x_hi_mm,y_hi_mm,row_lo,column_lo,row_hi,column_hi"
-    assert row == "p1,cell,1,,,,,0.000,0.000,1.000,2.000"
+    assert header == "case,class,class_number,score,x_lo_mm,y_lo_mm,x_hi_mm,y_hi_mm,row_lo,column_lo,row_hi,column_hi"
+    assert row == "p1,cell,1,1,,,,,0.000,0.000,1.000,2.000"
 
 
 def test_coco_loads_in_a_coco_library_with_x_first(tmp_path):
