@@ -14,6 +14,7 @@ from cphloc.data.io.read import read_mask, read_volume
 from cphloc.errors import DataError
 from cphloc.structures.annotation import IGNORE, Annotation, clip_boxes, of_instances
 from cphloc.structures.geometry import Geometry
+from cphloc.structures.rung import Rung
 from cphloc.structures.volume import Volume
 
 
@@ -52,6 +53,17 @@ class AnnotationSource:
     region: Path | None = None
     label: tuple[float, ...] | None = None
     problem: str | None = None
+
+    @property
+    def rung(self) -> Rung | None:
+        """The strongest rung annotated, ``None`` where nothing is; no file is read."""
+        stated = (
+            (self.mask or self.instances, Rung.MASK),
+            (self.boxes if self.spheres is None else self.spheres, Rung.BOXES),
+            (self.region, Rung.REGION),
+            (self.label, Rung.LABEL),
+        )
+        return next((rung for value, rung in stated if value is not None), None)
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -91,7 +91,7 @@ def _check_data(recipe: Recipe, dataset: Dataset) -> None:
     if not recipe.data.skip_bad:
         _check_files(cases)
     validation = pipeline.listed("val")
-    rungs = [case.marks.rung for case in validation]
+    rungs = [case.annotation.rung for case in validation]
     volume, _ = read_case(validation[0], recipe.dims)
     check_best(recipe, dataset.classes, max(filter(None, rungs), default=None), volume.geometry.unit)
 

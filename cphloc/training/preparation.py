@@ -88,7 +88,7 @@ def prepare(recipe: Recipe, strategy: Strategy = "ddp", fresh: bool = True) -> P
             print(f"from {recipe.from_}: {report}", file=sys.stderr)
     freeze_and_optimize(model, settings)
     splits = {"train": pipeline.samples.cases, "val": pipeline.cases("val")}
-    rungs = [case.marks.rung for case in splits["val"].cases]
+    rungs = [case.annotation.rung for case in splits["val"].cases]
     check_best(recipe, classes, max(filter(None, rungs), default=None), splits["val"][0].geometry.unit)
     return Preparation(recipe, pipeline, splits, model, Validator(splits["val"], classes, pipeline.patch), settings)
 
