@@ -145,7 +145,12 @@ def test_voxels_nobody_annotated_are_no_object():
         (Annotation(mask=np.zeros((2, 2), np.uint8)), r"mask has shape \(2, 2\)"),
         (Annotation(mask=np.full((4, 4), 3, np.uint8)), "holds class 3"),
         (Annotation(boxes=np.array([[2.0, 2, 1, 3]]), box_classes=np.array([1])), "upper corner below"),
+        (
+            Annotation(boxes=np.array([[0.0, 0, 1, 1], [0.0, 3, 1, 2]]), box_classes=np.array([1, 1])),
+            r"box \[0\.0, 3\.0, 1\.0, 2\.0\] has an upper corner below",
+        ),
         (Annotation(boxes=np.array([[0.0, 0, 1, 1]])), "need one class each"),
+        (Annotation(boxes=np.array([[0.0, 0, 1, 1]] * 2), box_classes=np.array([1])), "need one class each"),
         (Annotation(boxes=np.array([[0.0, 0, 1, 1]]), box_classes=np.array([0])), "box classes must be"),
     ],
 )
@@ -168,3 +173,41 @@ def test_classes_with_other_numbers_are_refused(classes):
 def test_two_classes_of_one_name_are_refused():
     with pytest.raises(InputError, match="distinct names"):
         class_names(["a", "a"])
+
+
+def test_a_region_gives_the_label_of_a_single_class_only():
+    region = np.zeros((4, 4), np.float32)
+    assert Annotation(region=region).completed((4, 4), 1).label.tolist() == [0.0]
+    region[1, 2] = 1
+    assert Annotation(region=region).completed((4, 4), 1).label.tolist() == [1.0]
+    assert Annotation(region=region).completed((4, 4), 2).label is None
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_crop_keeps_what_lies_inside_in_its_own_coordinates(dims):
+    mask = two_objects(dims)
+    boxes, box_classes = boxes_of(mask)
+    whole = Annotation(mask=mask, boxes=boxes, box_classes=box_classes, region=(mask > 0).astype(np.float32))
+    start, size = (2,) * (dims - 1) + (1,), (3,) * (dims - 1) + (6,)
+    part = whole.cropped(start, size)
+    inside = tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))
+    assert np.array_equal(part.mask, mask[inside])
+    assert np.array_equal(part.region, mask[inside] > 0)
+    assert part.box_classes.tolist() == [1, 2]
+    low, high = [0.0] * dims, [1.0] * (dims - 1) + [2.0]  # voxels 1 to 3 of the first object, from voxel 2 or 1 on
+    assert part.boxes[0].tolist() == low + high
+    assert part.boxes[1].tolist() == [2.0] * (dims - 1) + [5.0] + [3.0] * (dims - 1) + [6.0]  # 6 to 9, until voxel 7
+    assert whole.cropped((0,) * dims, (3,) * dims).box_classes.tolist() == [1]
+
+
+def test_the_label_of_a_part_says_only_what_is_absent():
+    label = np.array([0.0, 1.0], np.float32)
+    image = Annotation(label=label)
+    assert image.label_of_part(whole=True) is label
+    assert np.array_equal(image.label_of_part(whole=False), [0.0, np.nan], equal_nan=True)
+    assert Annotation(label=np.ones(2, np.float32)).label_of_part(whole=False) is None
+    assert Annotation().label_of_part(whole=False) is None
+    assert Annotation(mask=np.zeros((2, 2)), label=label).label_of_part(whole=False) is None
+    boxes = Annotation(boxes=np.zeros((0, 4)), box_classes=np.zeros(0, int), label=label)
+    assert boxes.label_of_part(whole=False) is None
+    assert boxes.label_of_part(whole=True) is label

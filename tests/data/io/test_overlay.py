@@ -4,6 +4,7 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
 from cphloc.data.io.overlay import COLORS, overlay
+from cphloc.structures.annotation import IGNORE
 from cphloc.structures.geometry import Geometry
 from cphloc.structures.volume import Volume
 
@@ -70,3 +71,22 @@ def test_attention_lies_over_the_image(volume):
     image, heat = figure.axes[0].images
     assert heat.get_array().shape == image.get_array().shape[:2]
     assert np.unravel_index(heat.get_array().argmax(), heat.get_array().shape) == (3, 4)
+
+
+def test_the_planes_go_through_the_finding_and_say_which_they_are():
+    volume = Volume(np.zeros((1, *SHAPES[3]), np.float32), Geometry.regular(SHAPES[3], (1.0, 1.0, 1.0)))
+    mask = np.zeros(SHAPES[3], np.uint8)
+    mask[6, 3, 11] = 1
+    mask[0, 0, :9] = IGNORE
+    figure = overlay(volume, {1: "a"}, {"expert": mask})
+    said = ["axial, slice 7 of 10", "coronal, slice 4 of 20", "sagittal, slice 12 of 30"]
+    assert [axes.get_xlabel() for axes in figure.axes] == said
+
+
+def test_the_image_is_shown_between_its_first_and_99th_percentile_on_the_voxel_grid():
+    ramp = np.linspace(-300, 700, 600, dtype=np.float32).reshape(1, 20, 30)
+    (axes,) = overlay(Volume(ramp, Geometry.regular((20, 30), (2.0, 2.0))), {1: "a"}).axes
+    low, high = np.percentile(ramp, (1, 99))
+    np.testing.assert_allclose(axes.images[0].get_array(), np.clip((ramp[0] - low) / (high - low), 0, 1), atol=1e-6)
+    assert list(axes.images[0].get_extent()) == [0, 30, 20, 0]
+    assert (axes.get_xlim(), axes.get_ylim()) == ((0, 30), (20, 0))

@@ -107,6 +107,34 @@ def test_a_monochrome1_mammogram_is_2d_bright_where_dense_with_its_window(tmp_pa
     assert volume.window == (1095.0, 500.0)
 
 
+def test_a_signed_monochrome1_image_is_inverted_about_minus_a_half(tmp_path):
+    stored = np.array([[-5, 0], [3, 100]], np.int16)
+    tags = {"PhotometricInterpretation": "MONOCHROME1", "PixelSpacing": [1, 1]}
+    image(stored, "MR", **tags).save_as(tmp_path / "a.dcm")
+    np.testing.assert_array_equal(read_volume(tmp_path / "a.dcm", dims=2).array[0], [[4, -1], [-4, -101]])
+
+
+def colour(pixels: np.ndarray, **tags):
+    """An ultrasound picture of ``pixels`` (H, W, 3)."""
+    eight_bits = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}
+    samples = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0}
+    return image(pixels, "US", **eight_bits, **samples, **tags)
+
+
+def test_a_colour_image_has_its_three_channels_first(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 6, 3)).astype(np.uint8)
+    colour(pixels, PixelSpacing=[1, 1]).save_as(tmp_path / "a.dcm")
+    np.testing.assert_array_equal(read_volume(tmp_path / "a.dcm", dims=2).array, np.moveaxis(pixels, -1, 0))
+
+
+def test_a_colour_series_is_a_volume_of_three_channels(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 4, 6, 3)).astype(np.uint8)
+    for k, plane in enumerate(pixels):
+        place = {"ImagePositionPatient": [0, 0, 2 * k], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}
+        colour(plane, PixelSpacing=[1, 1], **place).save_as(tmp_path / f"{k}.dcm")
+    np.testing.assert_array_equal(read_volume(tmp_path, dims=3).array, np.moveaxis(pixels, -1, 0))
+
+
 @pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGLSLossless, RLELossless], ids=lambda s: s.name)
 def test_compressed_pixels_are_the_same(tmp_path, syntax):
     stored = np.random.default_rng(0).integers(0, 4000, (3, 64, 48)).astype(np.uint16)
@@ -167,6 +195,14 @@ def test_a_missing_slice_is_named_by_its_neighbours(tmp_path):
     with pytest.raises(
         DataError, match=rf"1 missing between {paths[2].name} at 106.00 mm and {paths[4].name} at 112.00"
     ):
+        read_volume(tmp_path)
+
+
+def test_the_first_of_two_gaps_is_named(tmp_path):
+    paths = write_series(tmp_path, np.zeros((12, 4, 4), np.int16))
+    for k in (3, 7, 8):
+        paths[k].unlink()
+    with pytest.raises(DataError, match=rf"1 missing between {paths[2].name} at 106.00 mm and {paths[4].name} at "):
         read_volume(tmp_path)
 
 
