@@ -40,8 +40,12 @@ def check(recipe: Recipe) -> Checked:
     """
     checked = Checked()
     dataset = _dataset(recipe, checked)
-    if not checked.problems:
+    if checked.problems:
+        return checked
+    try:
         checked.problems += build.check(recipe, dataset.classes)
+    except InputError as error:
+        checked.problems += _problems(recipe, "model", error)
     if checked.problems:
         return checked
     settings, model = Settings.from_recipe(recipe), build.blueprint(recipe)
@@ -97,7 +101,7 @@ def _check_data(recipe: Recipe, dataset: Dataset) -> None:
 
 
 def _check_files(cases: list[Case]) -> None:
-    bad = [f"case '{case.id}': {case.marks.problem}" for case in cases if case.marks.problem]
+    bad = [f"case '{case.id}': {case.annotation.problem}" for case in cases if case.annotation.problem]
     bad += [f"case '{case.id}': {file} does not exist" for case in cases for file in case.files if not file.exists()]
     if bad:
         more = f" (and {len(bad) - 3} more)" if len(bad) > 3 else ""

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -5,6 +7,7 @@ import SimpleITK as sitk
 from cphloc.data.case import AnnotationSource, Case, read_case
 from cphloc.data.io import rtstruct
 from cphloc.errors import DataError
+from cphloc.structures.annotation import Rung
 
 
 @pytest.fixture
@@ -68,3 +71,19 @@ def test_contours_become_the_classes_their_names_match(image, tmp_path, monkeypa
     assert not annotation.mask[[0, 2, 3]].any()
     with pytest.raises(DataError, match=r"has no region named Lung, only GTV_Mass_1, Heart"):
         read_case(Case("a", "a", (image,), AnnotationSource(mask=tmp_path / "RS.dcm", rois={"Lung": 1})))
+
+
+@pytest.mark.parametrize(
+    ("source", "rung"),
+    [
+        ({}, None),
+        ({"label": (1.0,)}, Rung.LABEL),
+        ({"region": Path("r.nii"), "label": (1.0,)}, Rung.REGION),
+        ({"boxes": ()}, Rung.BOXES),
+        ({"spheres": ((0.0, 0.0, 0.0, 1.0),)}, Rung.BOXES),
+        ({"instances": {Path("i.nii"): 1}}, Rung.MASK),
+        ({"mask": Path("m.nii"), "boxes": ()}, Rung.MASK),
+    ],
+)
+def test_the_rung_of_a_source_is_that_of_its_strongest_part(source, rung):
+    assert AnnotationSource(**source).rung == rung
