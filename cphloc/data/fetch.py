@@ -1,4 +1,4 @@
-"""Bring a public data set onto this machine: resumed downloads, checked before they get their place."""
+"""Download public data sets: interrupted downloads resume, and contents are checked before they are installed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import IO
 
 from cphloc import paths
 from cphloc.data.dataset import SPLITS, Dataset
@@ -25,13 +25,14 @@ _SHIPPED_SPLITS = Path(__file__).parent / "splits"
 
 @dataclass(frozen=True)
 class Source:
-    """Where a data set is published, and how to tell that it came whole.
+    """Where a data set is published, and how its contents are checked.
 
     Args:
-        url: of a ``.tar``, ``.tar.gz`` or ``.zip`` archive.
+        url: address of a ``.tar``, ``.tar.gz`` or ``.zip`` archive.
         folders: folder in the archive -> folder of the data set.
-        checksum: of the archive, as ``md5:<hexadecimal>``, where its publisher keeps it unchanged.
-        fingerprint: of all cases, where the archive is packed anew for each download.
+        checksum: checksum of the archive, ``md5:<hexadecimal>``, where its publisher keeps it unchanged.
+        fingerprint: `cphloc.data.fingerprint.fingerprint` of all cases, where the archive is packed anew for each
+            download.
     """
 
     url: str
@@ -59,17 +60,20 @@ SOURCES: dict[str, Source] = {
 
 
 def fetch(name: str) -> Path:
-    """Download a data set into the first data folder, unless it is there.
+    """Download a data set into the first data folder, unless it is there already.
 
-    An interrupted download is continued by the next call.
+    The next call continues an interrupted download.
+
+    Args:
+        name: name of the data set's card.
 
     Returns:
-        its folder.
+        the folder of the data set.
 
     Raises:
         NotFoundError: there is no such data set.
         InputError: it is not published where a program may fetch it; the message says where people get it.
-        CphlocError: offline, unreachable, or not what it should be.
+        CphlocError: offline, not reachable, or the contents are not those expected.
     """
     card = catalogue.card("dataset", name)
     target = paths.data_folders()[0] / name
@@ -89,7 +93,7 @@ def fetch(name: str) -> Path:
 
 
 def _install(name: str, source: Source, archive: Path, target: Path) -> None:
-    """Unpack aside, check, and give it its place at once."""
+    """Unpack into a temporary folder, check the contents, and rename the folder to ``target``."""
     card = catalogue.card("dataset", name)
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=target.parent))
@@ -106,13 +110,13 @@ def _install(name: str, source: Source, archive: Path, target: Path) -> None:
 
 
 def _archive(name: str, source: Source) -> Path:
-    """The archive in the cache, whole."""
+    """Download the archive into the cache, or find it there."""
     path = paths.cache() / "downloads" / f"{name}-{hashlib.sha256(source.url.encode()).hexdigest()[:12]}"
     return download([source.url], path, name, source.checksum)
 
 
 def _unpack(archive: Path, folders: Mapping[str, str], target: Path) -> None:
-    """Extract the files directly or deeper below ``folders``; hidden ones and everything else stay out."""
+    """Extract the files in ``folders`` and their sub-folders; hidden files and all others are left out."""
     try:
         for name, stream in _members(archive):
             path = PurePosixPath(name)
@@ -128,7 +132,7 @@ def _unpack(archive: Path, folders: Mapping[str, str], target: Path) -> None:
         raise CphlocError(msg) from error
 
 
-def _members(archive: Path) -> Iterator[tuple[str, BinaryIO]]:
+def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
     """Names and contents of the regular files in an archive."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as file:
@@ -138,8 +142,8 @@ def _members(archive: Path) -> Iterator[tuple[str, BinaryIO]]:
     else:
         with tarfile.open(archive) as file:
             for member in file:
-                if member.isfile():
-                    yield member.name.removeprefix("./"), file.extractfile(member)
+                if (content := file.extractfile(member)) is not None and member.isfile():
+                    yield member.name.removeprefix("./"), content
 
 
 def _check_content(name: str, source: Source, folder: Path) -> None:

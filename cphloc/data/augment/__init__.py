@@ -1,1 +1,1 @@
-"""Random changes of a case: geometry, intensity."""
+"""Random transforms of training patches: geometry and intensity."""

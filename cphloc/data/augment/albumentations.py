@@ -56,7 +56,7 @@ class AlbumentationsTransform:
         low, high = image.min(axis=axes, keepdims=True), image.max(axis=axes, keepdims=True)
         extent = np.maximum(high - low, np.float32(1e-7))
         slices = ((image - low) / extent).reshape(len(image), -1, *image.shape[-2:])
-        targets = {"images": np.ascontiguousarray(np.moveaxis(slices, 0, -1))}
+        targets: dict[str, Any] = {"images": np.ascontiguousarray(np.moveaxis(slices, 0, -1))}
         if self.changes_annotation:
             targets |= _annotation_targets(annotation, image.shape[1:])
         out = self.transform(**targets)

@@ -1,4 +1,4 @@
-"""Transforms of intensities alone, in 2-D and 3-D, on images of any intensity scale; each channel by itself."""
+"""Transforms of intensities, for 2-D and 3-D images of any intensity scale; every channel is changed by itself."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from cphloc.data.augment.spatial import checked_range
 
 
 class Gamma:
-    """``low + range * x ** gamma`` on the intensities between a patch's minimum and maximum.
+    """Apply a power law to the intensities between the minimum and maximum of a patch.
 
     Args:
-        gamma: range of exponents, drawn uniformly in their logarithm.
-        invert: probability of bending the inverted image instead.
-        p: probability.
+        gamma: range of exponents, drawn log-uniformly.
+        invert: probability that the image is inverted before and after.
+        p: probability that it is applied to a patch.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class Gamma:
         self.p = p
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Transform ``image`` ``(C, *S)``."""
+        """Transform a patch ``(C, *S)`` float32 with parameters drawn from ``rng``."""
         gamma = np.float32(np.exp(rng.uniform(*np.log(self.gamma))))
         image = -image if (inverted := rng.random() < self.invert) else image
         low, high = _per_channel(image, np.min), _per_channel(image, np.max)
@@ -38,11 +38,11 @@ class Gamma:
 
 
 class GaussNoise:
-    """Add white Gaussian noise.
+    """Add white Gaussian noise to a patch.
 
     Args:
-        sigma: range of its standard deviation, as a fraction of that of the patch.
-        p: probability.
+        sigma: range of the noise's standard deviation, in standard deviations of the patch.
+        p: probability that it is applied to a patch.
     """
 
     def __init__(self, sigma: tuple[float, float] = (0.0, 0.2), p: UnitInterval = 0.5) -> None:
@@ -50,17 +50,17 @@ class GaussNoise:
         self.p = p
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Transform ``image`` ``(C, *S)``."""
+        """Transform a patch ``(C, *S)`` float32 with parameters drawn from ``rng``."""
         sigma = np.float32(rng.uniform(*self.sigma)) * _per_channel(image, np.std)
         return image + sigma * rng.standard_normal(image.shape, dtype=np.float32)
 
 
 class GaussBlur:
-    """Smooth by a Gaussian.
+    """Smooth a patch by a Gaussian.
 
     Args:
-        sigma: range of its standard deviation in voxels.
-        p: probability.
+        sigma: range of the Gaussian's standard deviation in voxels.
+        p: probability that it is applied to a patch.
     """
 
     def __init__(self, sigma: tuple[float, float] = (0.5, 1.0), p: UnitInterval = 0.5) -> None:
@@ -68,17 +68,17 @@ class GaussBlur:
         self.p = p
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Transform ``image`` ``(C, *S)``."""
+        """Transform a patch ``(C, *S)`` float32 with parameters drawn from ``rng``."""
         sigma = rng.uniform(*self.sigma)
         return ndimage.gaussian_filter(image, (0.0, *(sigma,) * (image.ndim - 1)), mode="nearest", truncate=3.0)
 
 
 class Brightness:
-    """Add a constant.
+    """Add a constant to the intensities of a patch.
 
     Args:
-        shift: its range, as a fraction of the patch's standard deviation.
-        p: probability.
+        shift: range of the constant, in standard deviations of the patch.
+        p: probability that it is applied to a patch.
     """
 
     def __init__(self, shift: tuple[float, float] = (-0.25, 0.25), p: UnitInterval = 0.5) -> None:
@@ -86,16 +86,16 @@ class Brightness:
         self.p = p
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Transform ``image`` ``(C, *S)``."""
+        """Transform a patch ``(C, *S)`` float32 with parameters drawn from ``rng``."""
         return image + np.float32(rng.uniform(*self.shift)) * _per_channel(image, np.std)
 
 
 class Contrast:
-    """Stretch intensities about the patch's mean, within its own minimum and maximum.
+    """Multiply the distance of intensities to their mean; the minimum and maximum of the patch stay limits.
 
     Args:
         factor: range of factors.
-        p: probability.
+        p: probability that it is applied to a patch.
     """
 
     def __init__(self, factor: tuple[float, float] = (0.75, 1.25), p: UnitInterval = 0.5) -> None:
@@ -103,17 +103,17 @@ class Contrast:
         self.p = p
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Transform ``image`` ``(C, *S)``."""
+        """Transform a patch ``(C, *S)`` float32 with parameters drawn from ``rng``."""
         mean, factor = _per_channel(image, np.mean), np.float32(rng.uniform(*self.factor))
         return np.clip((image - mean) * factor + mean, _per_channel(image, np.min), _per_channel(image, np.max))
 
 
 class LowResolution:
-    """Sample coarsely and interpolate back, as if scanned with larger voxels.
+    """Sample a patch coarsely and interpolate it back, as if it was scanned with larger voxels.
 
     Args:
         zoom: range of the fraction of voxels kept along each axis.
-        p: probability.
+        p: probability that it is applied to a patch.
     """
 
     def __init__(self, zoom: tuple[float, float] = (0.5, 1.0), p: UnitInterval = 0.5) -> None:
@@ -121,7 +121,7 @@ class LowResolution:
         self.p = p
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Transform ``image`` ``(C, *S)``."""
+        """Transform a patch ``(C, *S)`` float32 with parameters drawn from ``rng``."""
         zoom, shape = rng.uniform(*self.zoom), image.shape[1:]
         small = tuple(max(1, round(n * zoom)) for n in shape)
         for axis, (n, m) in enumerate(zip(shape, small, strict=True), start=1):

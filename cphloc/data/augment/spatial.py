@@ -1,4 +1,4 @@
-"""Spatial transforms: each draws a `Warp`, which is applied while the patch is cut (see `cphloc.data.augment.warp`)."""
+"""Spatial transforms. Each draws a `Warp`, which is applied while the patch is cut; see `cphloc.data.augment.warp`."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from cphloc.data.augment.warp import Warp
 from cphloc.errors import InputError
 
 THICK_SLICES = 3.0
-"""Beyond this ratio of spacings, a volume is rotated only within its slices (nnU-Net, Isensee 2021)."""
+"""Largest ratio of spacings at which an image is rotated in a plane (nnU-Net, Isensee 2021)."""
 
 
 class Affine:
-    """Rotate, scale and shift, in millimetres, so that anisotropic voxels do not shear.
+    """Rotate, scale and shift a patch, in millimetres, so that anisotropic voxels are not sheared.
 
     Args:
-        rotate: range of angles in degrees, drawn for every plane of rotation; out of the slices only where voxels
-            are less than 3 times as thick as wide.
-        scale: range of factors; above 1 objects grow. Drawn uniformly in its logarithm, the same for all axes.
-        translate: range of shifts as a fraction of the patch, drawn for every axis.
-        p: probability.
+        rotate: range of angles in degrees, drawn for each plane of rotation. Planes that leave the slices are skipped
+            where voxels are more than 3 times as thick as wide.
+        scale: range of factors, the same for all axes, drawn log-uniformly; objects grow above 1.
+        translate: range of shifts as a fraction of the patch size, drawn for each axis.
+        p: probability that it is applied to a patch.
 
     Raises:
-        InputError: a range is falling, or a scale not positive.
+        InputError: a range whose end is below its start, or a scale that is not positive.
     """
 
     def __init__(
@@ -44,7 +44,13 @@ class Affine:
         self.p = p
 
     def draw(self, rng: np.random.Generator, size: tuple[int, ...], spacing_mm: tuple[float, ...]) -> Draw:
-        """Draw a warp for a patch of ``size`` voxels of ``spacing_mm``."""
+        """Draw a warp for one patch.
+
+        Args:
+            rng: source of randomness.
+            size: voxels of the patch.
+            spacing_mm: voxel size, array order.
+        """
         dims, spacing = len(size), np.asarray(spacing_mm, float)
         rotation = np.eye(dims)
         for a, b in itertools.combinations(range(dims), 2):
@@ -60,15 +66,15 @@ class Affine:
 
 
 class Elastic:
-    """Smooth random deformation: cubic B-splines on a coarse grid of control points (Rueckert 1999).
+    """Deform a patch smoothly: cubic B-splines on a coarse grid of control points (Rueckert 1999).
 
     Args:
-        spacing: voxels between control points.
+        spacing: voxels between control points, at least 2.
         sigma: range of the standard deviation of a control point's displacement, in voxels.
-        p: probability.
+        p: probability that it is applied to a patch.
 
     Raises:
-        InputError: ``spacing`` below 2 or a range that is falling or negative.
+        InputError: ``spacing`` below 2, or a range that is negative or whose end is below its start.
     """
 
     def __init__(
@@ -82,7 +88,13 @@ class Elastic:
         self.p = p
 
     def draw(self, rng: np.random.Generator, size: tuple[int, ...], spacing_mm: tuple[float, ...]) -> Draw:
-        """Draw a warp for a patch of ``size`` voxels; the displacement is isotropic in millimetres."""
+        """Draw a warp for one patch; displacements have the same size in mm along all axes.
+
+        Args:
+            rng: source of randomness.
+            size: voxels of the patch.
+            spacing_mm: voxel size, array order.
+        """
         dims = len(size)
         bases = [_spline_basis(n, self.spacing) for n in size]
         strength = rng.uniform(*self.sigma) * min(spacing_mm) / np.asarray(spacing_mm)
@@ -94,18 +106,18 @@ class Elastic:
 
 
 class Flip:
-    """Mirror along axes, each with probability ``p``.
+    """Mirror a patch along axes, each with probability ``p``.
 
-    The last axis is left-right. Where classes name a side (``laterality``), mirroring it would make a left finding a
-    right one: it is refused unless ``swap`` says which classes change places.
+    The last axis is left-right. Where classes name a side of the body, mirroring it would turn a left finding into a
+    right one; this is an error unless ``swap`` says which classes are exchanged.
 
     Args:
-        axes: array axes, 0 first; negative ones count from the last; ``None`` for all.
-        swap: classes that change places when left and right do, such as ``{1: 2}``.
+        axes: array axes from 0; negative numbers count from the last; ``None`` means all.
+        swap: class numbers that are exchanged when left and right are, such as ``{1: 2}``.
         p: probability for each axis.
 
     Raises:
-        InputError: an axis repeats, or a class is swapped twice.
+        InputError: an axis or a class is named twice.
     """
 
     def __init__(
@@ -145,10 +157,16 @@ class Flip:
 
 
 def checked_range(transform: str, argument: str, value: Sequence[float], above: float = -np.inf) -> tuple[float, float]:
-    """``value`` as a rising pair ``(low, high)``.
+    """Check that ``value`` is a pair ``(low, high)`` with ``above < low <= high``.
+
+    Args:
+        transform: name of the transform, for the message.
+        argument: name of the argument, for the message.
+        value: what was given.
+        above: bound that both must exceed.
 
     Raises:
-        InputError: it is not.
+        InputError: it is not such a pair.
     """
     if len(value) != 2 or not above < value[0] <= value[1] < np.inf:
         limit = f" above {above:g}" if above > -1e-6 else ""

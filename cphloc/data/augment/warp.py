@@ -1,7 +1,7 @@
-"""One pass that cuts a patch out of a volume and deforms it: image linear, mask nearest, boxes along.
+"""Cut a patch out of an image and deform it in one pass: image linearly, mask by nearest neighbour, boxes too.
 
-A `Warp` says where each voxel of the patch comes from. Because it is applied while the patch is cut, rotated corners
-are filled with real image instead of padding, and nothing but the voxels that are needed is read.
+A `Warp` says where each voxel of the patch comes from. Because it is applied while the patch is cut, the corners of a
+rotated patch show real image instead of padding, and only the voxels that are needed are read.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Warp:
-    """From patch to volume, in edge coordinates: ``centre + matrix @ (x - size / 2 - shift + displacement(x))``.
+    """A map from the patch to the image it is cut from.
+
+    In edge coordinates, point ``x`` of the patch comes from ``centre + matrix @ (x - size / 2 - shift +
+    displacement(x))`` in the image, where ``centre`` is the middle of the patch in the image.
 
     Args:
-        matrix: ``(D, D)``.
-        shift: by how many voxels things move in the patch, per axis.
-        displacement: ``(D, *size)`` float32 in voxels of the patch, or ``None``.
+        matrix: ``(D, D)``; a rotation, scaling or mirroring in voxels.
+        shift: voxels per axis by which objects move in the patch.
+        displacement: ``(D, *size)`` float32, in voxels of the patch; ``None`` for none.
     """
 
     matrix: np.ndarray
@@ -28,32 +31,35 @@ class Warp:
 
     @classmethod
     def identity(cls, dims: int) -> Warp:
-        """The warp that changes nothing."""
+        """Return the warp that changes nothing."""
         return cls(np.eye(dims), (0.0,) * dims)
 
     @property
     def mirrored(self) -> tuple[int, ...] | None:
-        """The axes that are mirrored if that is all this warp does, else ``None``."""
+        """Axes that are mirrored, where the warp does nothing else (also no axis at all); else ``None``."""
         signs = np.diag(self.matrix)
         still = self.displacement is None and not any(self.shift)
         plain = still and np.array_equal(self.matrix, np.diag(np.sign(signs)))
         return tuple(int(a) for a in np.flatnonzero(signs < 0)) if plain else None
 
     def then(self, other: Warp) -> Warp:
-        """This warp followed by ``other``; shifts and displacements of both are those of the final patch."""
+        """Compose this warp with ``other``; shifts and displacements of both are added in the patch."""
         shift = tuple(a + b for a, b in zip(self.shift, other.shift, strict=True))
         fields = [w.displacement for w in (self, other) if w.displacement is not None]
         return Warp(self.matrix @ other.matrix, shift, sum(fields[1:], fields[0]) if fields else None)
 
 
 def warp_image(image: np.ndarray, warp: Warp, centre: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """Sample ``image`` ``(C, *S)`` linearly into ``(C, *size)``; zero beyond its edges.
+    """Cut a warped patch out of an image by linear interpolation; zero outside the image.
 
     Args:
-        image: float32.
-        warp: where patch voxels come from.
-        centre: edge coordinates ``(D,)`` in the volume of the middle of the patch.
-        size: of the patch.
+        image: ``(C, *S)`` float32.
+        warp: where the voxels of the patch come from.
+        centre: edge coordinates ``(D,)`` of the middle of the patch in the image.
+        size: voxels of the patch.
+
+    Returns:
+        ``(C, *size)`` float32.
     """
     out = np.zeros((len(image), *size), np.float32)
     no_mask = np.zeros((0, 0, 0), np.uint8)
@@ -64,7 +70,18 @@ def warp_image(image: np.ndarray, warp: Warp, centre: np.ndarray, size: tuple[in
 def warp_image_and_mask(
     image: np.ndarray, mask: np.ndarray, warp: Warp, centre: np.ndarray, size: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Like `warp_image`, with ``mask`` ``(*S)`` uint8 sampled by nearest neighbour in the same pass."""
+    """Cut a warped patch out of an image and its mask in one pass.
+
+    Args:
+        image: ``(C, *S)`` float32, interpolated linearly.
+        mask: ``(*S)`` uint8, sampled by nearest neighbour.
+        warp: where the voxels of the patch come from.
+        centre: edge coordinates ``(D,)`` of the middle of the patch in the image.
+        size: voxels of the patch.
+
+    Returns:
+        ``(C, *size)`` float32 and ``(*size)`` uint8, both zero outside the image.
+    """
     out, out_mask = np.zeros((len(image), *size), np.float32), np.zeros(size, np.uint8)
     lifted = _lift(np.ascontiguousarray(image), 1), _lift(np.ascontiguousarray(mask), 0)
     _sample(*lifted, *_lifted(warp, centre, size), _lift(out, 1), _lift(out_mask, 0))
@@ -72,10 +89,10 @@ def warp_image_and_mask(
 
 
 def warp_boxes(boxes: np.ndarray, warp: Warp, centre: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """Carry boxes ``(n, 2 D)`` of the volume into the patch.
+    """Map boxes ``(n, 2 D)`` of the image to edge coordinates of the patch.
 
-    A box is taken as the ellipsoid inscribed in it, and the box around the deformed ellipsoid is returned: exact for
-    mirroring and scaling, and a rotated box does not grow as it does when its empty corners are enclosed.
+    Each box is treated as the ellipsoid inscribed in it, and the box around the deformed ellipsoid is returned. This is
+    exact for mirroring and scaling; a rotated box grows less than the box around its rotated corners.
     """
     dims = len(size)
     boxes = np.asarray(boxes, float).reshape(-1, 2 * dims)
@@ -88,7 +105,7 @@ def warp_boxes(boxes: np.ndarray, warp: Warp, centre: np.ndarray, size: tuple[in
 
 
 def warp_points(points: np.ndarray, warp: Warp, centre: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """Edge coordinates in the patch of ``points`` ``(n, D)`` of the volume."""
+    """Map points ``(n, D)`` of the image to edge coordinates of the patch; displacements are inverted by iteration."""
     still = (np.asarray(points, float) - centre) @ np.linalg.inv(warp.matrix).T + np.asarray(size) / 2 + warp.shift
     if warp.displacement is None:
         return still
@@ -100,13 +117,13 @@ def warp_points(points: np.ndarray, warp: Warp, centre: np.ndarray, size: tuple[
 
 
 def _lift(array: np.ndarray, leading: int) -> np.ndarray:
-    """View with three spatial axes after ``leading`` others: a 2-D image is a volume of one slice."""
+    """View an array with three spatial axes after ``leading`` others; a 2-D image becomes a volume of one slice."""
     missing = 3 - (array.ndim - leading)
     return array.reshape(array.shape[:leading] + (1,) * missing + array.shape[leading:])
 
 
 def _lifted(warp: Warp, centre: np.ndarray, size: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Matrix and offset for the index of patch voxels, and the displacement, with three axes each."""
+    """Matrix and offset from patch index to image index, and the displacement, each with three axes."""
     dims = len(size)
     first = np.asarray(centre) - 0.5 + warp.matrix @ (0.5 - np.asarray(size) / 2 - warp.shift)
     matrix, offset = np.eye(3), np.zeros(3)
@@ -120,16 +137,16 @@ def _lifted(warp: Warp, centre: np.ndarray, size: tuple[int, ...]) -> tuple[np.n
 
 @numba.njit(cache=True, nogil=True, fastmath={"contract", "nsz"}, error_model="numpy")
 def _sample(image, mask, matrix, offset, moved, out, out_mask):
-    """Fill ``out`` ``(C, 3 axes)`` by trilinear and ``out_mask`` by nearest sampling; leave zeros outside.
+    """Fill ``out`` ``(C, 3 axes)`` by trilinear and ``out_mask`` by nearest-neighbour sampling; zeros stay outside.
 
-    A row at a time, first where its voxels come from and then what is there, without a branch: so the compiler makes
-    vectors of the first part. Within half a voxel of the edge the outermost voxels are read. Sums keep their order: a
-    voxel that comes from another's middle is exactly that voxel.
+    Each row is done in two steps, coordinates first and values second; the first step has no branch, so that the
+    compiler vectorizes it. Within half a voxel of the edge, the outermost voxels are read. The order of the sums makes
+    a sample at the centre of a voxel exactly equal to that voxel.
     """
     channels, depth, height, width = image.shape
     flat, flat_mask = image.reshape(channels, -1), mask.reshape(-1)
     plane, line, none = np.int64(height * width), np.int64(width), np.int64(0)
-    # to the next voxel along each axis; an axis of one voxel has none
+    # offset to the next voxel along each axis; 0 where the axis has a single voxel
     to_z, to_y, to_x = plane if depth > 1 else none, line if height > 1 else none, np.int64(1 if width > 1 else 0)
     last = np.array([depth - 1, height - 1, width - 1], np.float32)
     before_last = np.maximum(last - 1, 0)

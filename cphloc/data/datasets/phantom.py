@@ -78,8 +78,17 @@ class PhantomCases(Dataset):
             if not 0 <= low <= high:
                 msg = f"phantom: {name} must be a rising range [low, high] from 0, got [{low}, {high}]"
                 raise InputError(msg)
-        ranges = tuple(objects), tuple(diameter_mm), tuple(distractors)
-        self.scene = Scene(tuple(size), tuple(voxel_mm), modality, *ranges, contrast, sides, "any", cue_mm)
+        self.scene = Scene(
+            tuple(size),
+            tuple(voxel_mm),
+            modality,
+            (objects[0], objects[1]),
+            (diameter_mm[0], diameter_mm[1]),
+            (distractors[0], distractors[1]),
+            contrast,
+            sides,
+            cue_mm=cue_mm,
+        )
         self.half = {"train": "any", "val": "any", "test": "any", **(half or {})}
         self.loose, self.first = loose, first
         self.channels = (modality,)

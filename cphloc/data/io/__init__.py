@@ -1,1 +1,1 @@
-"""Image and annotation files in and out, each with its geometry."""
+"""Read and write image and annotation files with their geometry."""

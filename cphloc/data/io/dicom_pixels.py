@@ -1,9 +1,9 @@
-"""From stored DICOM pixels to the values they stand for."""
+"""Decode DICOM pixels and convert stored values to the unit of the file, such as Hounsfield units."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,13 +15,19 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 AIR_HU = -1024
-"""Lowest Hounsfield value kept: scanners write -2000 and the like outside their field of view."""
+"""Lowest Hounsfield value kept; scanners write values such as -2000 outside their field of view."""
 
 
 def read_pixels(slices: Sequence[Slice]) -> np.ndarray:
-    """Values of ordered slices as ``(C, *S)``: rescaled slice by slice, bright for dense, padding dark.
+    """Read the values of sorted slices as ``(C, *S)``.
 
-    Whole numbers stay integers (int16 where they fit); fractional slopes, as in PET, give float32.
+    Each slice is rescaled by its own slope and intercept; MONOCHROME1 images are inverted so that dense tissue is
+    bright; padding becomes air (CT) or the lowest value. Whole numbers stay integers (int16 where they fit);
+    fractional slopes, as in PET, give float32.
+
+    Raises:
+        DataError: damaged pixels.
+        MissingExtraError: pixels are compressed in a way that needs the extra ``dicom``.
     """
     planes = [_values(s) for s in slices]
     whole = all(p.dtype.kind in "iu" for p in planes)
@@ -34,7 +40,7 @@ def read_pixels(slices: Sequence[Slice]) -> np.ndarray:
 
 
 def display_window(plane: Slice) -> tuple[float, float] | None:
-    """The first ``(center, width)`` the file proposes, in the units of `read_pixels`."""
+    """Return the first display window ``(center, width)`` of the file, in the unit of `read_pixels`, or ``None``."""
     with parsing(plane.path):
         center, width = (_first(plane.header.get(tag)) for tag in ("WindowCenter", "WindowWidth"))
         if center is None or width is None or not width > 0:
@@ -45,9 +51,10 @@ def display_window(plane: Slice) -> tuple[float, float] | None:
 
 
 def _values(plane: Slice) -> np.ndarray:
-    """One plane ``(H, W)`` or ``(H, W, 3)`` in its unit."""
+    """One plane ``(H, W)`` or ``(H, W, 3)`` in the unit of the file."""
     from pydicom import dcmread
-    from pydicom.pixels import apply_modality_lut, pixel_array
+    from pydicom.pixels.processing import apply_modality_lut
+    from pydicom.pixels.utils import pixel_array
 
     with parsing(plane.path):
         dataset = dcmread(plane.path, force=True)
@@ -78,23 +85,23 @@ def _without_padding(values: np.ndarray, padding: np.ndarray | None, modality: s
 
 
 def _padding(plane: Slice, stored: np.ndarray) -> np.ndarray | None:
-    """Where the file marks pixels outside its field of view."""
+    """Bool ``(H, W)``, True for pixels outside the field of view (tag PixelPaddingValue); ``None`` without the tag."""
     value = plane.header.get("PixelPaddingValue")
     if value is None:
         return None
     limit = plane.header.get("PixelPaddingRangeLimit", value)
-    # The tag is sometimes written unsigned in a signed image; both stand for the same 16 bits.
+    # The tag may be written unsigned in a signed image; the cast keeps its 16 bits.
     low, high = sorted(int(np.asarray(int(v)).astype(stored.dtype)) for v in (value, limit))
     return (stored >= low) & (stored <= high)
 
 
 def _inversion(plane: Slice) -> int:
-    """What a stored MONOCHROME1 value is subtracted from, so that dense tissue is bright."""
+    """Number from which stored MONOCHROME1 values are subtracted to invert the image."""
     return -1 if plane.header.PixelRepresentation else (1 << int(plane.header.BitsStored)) - 1
 
 
 def _check_decoder(plane: Slice, dataset: Dataset) -> None:
-    from pydicom.pixels import get_decoder
+    from pydicom.pixels.decoders.base import get_decoder
     from pydicom.uid import ImplicitVRLittleEndian
 
     if "TransferSyntaxUID" not in dataset.file_meta:
@@ -104,7 +111,8 @@ def _check_decoder(plane: Slice, dataset: Dataset) -> None:
         raise MissingExtraError(f"{plane.path}: decoding {syntax.name}", "dicom")
 
 
-def _first(value: object) -> float | None:
+def _first(value: Any) -> float | None:
+    """The first number of a tag that may hold one, several or none."""
     if value is None or value == "":
         return None
     return float(value[0] if isinstance(value, Sequence) and not isinstance(value, str) else value)

@@ -1,8 +1,8 @@
-"""From DICOM headers to an ordered stack of slices and its grid.
+"""Sort the slices of a DICOM series and work out the grid of the volume, from headers alone.
 
-Slices are ordered by their position along the normal, row direction x column direction; instance numbers, file names
-and SliceLocation say nothing reliable. The distance between slices comes from the positions too: SliceThickness differs
-from it in overlapping reconstructions (DICOM PS3.3 C.7.6.2.1.1).
+Slices are sorted by their position along the normal of the image plane; instance numbers, file names and SliceLocation
+are not reliable. The distance between slices comes from the positions too, because SliceThickness differs from it in
+overlapping reconstructions (DICOM PS3.3 C.7.6.2.1.1).
 """
 
 from __future__ import annotations
@@ -25,17 +25,36 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
+class Placement:
+    """Where the pixels of an image plane lie in the patient.
+
+    Args:
+        position: ``(3,)`` LPS mm of the centre of the first pixel.
+        orientation: ``(2, 3)`` unit vectors along increasing column index and increasing row index.
+        spacing_mm: ``(row, column)`` distance of pixel centres.
+    """
+
+    position: np.ndarray
+    orientation: np.ndarray
+    spacing_mm: tuple[float, float]
+
+    @property
+    def normal(self) -> np.ndarray:
+        """Unit vector ``(3,)`` perpendicular to the plane: row direction x column direction."""
+        return np.cross(self.orientation[0], self.orientation[1])
+
+
+@dataclass(frozen=True, eq=False)
 class Slice:
     """One image plane: a file, or one frame of an enhanced multi-frame file.
 
     Args:
         path: the file.
-        frame: index of the frame, 0 for a file of one.
-        header: the file's data set, without pixels.
-        spacing_mm: ``(row, column)`` distance of pixels, or ``None`` where no tag says.
-        position: LPS mm of the first pixel's centre, or ``None`` for a projection (mammogram, radiograph).
-        orientation: ``(2, 3)`` unit vectors along increasing column and row index, with ``position``.
-        slope: stored value to unit.
+        frame: index of the frame; 0 in a file of one frame.
+        header: DICOM data set of the file, without pixels.
+        spacing_mm: ``(row, column)`` distance of pixel centres, or ``None`` where no tag states it.
+        placement: position in the patient, or ``None`` for a projection such as a mammogram or radiograph.
+        slope: factor from stored values to the file's unit.
         intercept: added after the slope.
     """
 
@@ -43,41 +62,35 @@ class Slice:
     frame: int
     header: Dataset
     spacing_mm: tuple[float, float] | None
-    position: np.ndarray | None
-    orientation: np.ndarray | None
+    placement: Placement | None
     slope: float
     intercept: float
 
     @property
-    def normal(self) -> np.ndarray:
-        """Unit vector through the slices."""
-        return np.cross(*self.orientation)
-
-    @property
     def name(self) -> str:
-        """File name, with the frame where the file has several."""
+        """File name, followed by the number of the frame where the file has several."""
         return self.path.name if "NumberOfFrames" not in self.header else f"{self.path.name} frame {self.frame + 1}"
 
 
 @contextmanager
 def parsing(path: Path) -> Iterator[None]:
-    """Turn whatever goes wrong with a damaged DICOM file into one `DataError`; pydicom raises nearly every type.
+    """Turn any exception about a damaged DICOM file into one `DataError` that names it; pydicom raises nearly any type.
 
-    Its warnings about values that bend the standard are silenced: what matters is checked and raised.
+    pydicom's warnings about values outside the standard are silenced; what matters here is checked and raised.
     """
     try:
         with warnings.catch_warnings(action="ignore"):
             yield
     except (CphlocError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
-    except BaseException as error:  # a panic of a decoder written in Rust is no Exception
+    except BaseException as error:  # a panic of a decoder written in Rust is not an Exception
         reason = " ".join(str(error).split()) or type(error).__name__
         msg = f"{path}: cannot be read as DICOM ({reason[:200]}); copy or export it again"
         raise DataError(msg) from error
 
 
 def slices_of(path: Path, header: Dataset) -> list[Slice]:
-    """Planes of one file.
+    """List the image planes of one file: one, or one per frame of an enhanced multi-frame file.
 
     Raises:
         DataError: a tag that is needed is missing, or the file is a cine without positions.
@@ -94,7 +107,7 @@ def slices_of(path: Path, header: Dataset) -> list[Slice]:
 
 
 def _enhanced(path: Path, header: Dataset, frame: int) -> Slice:
-    """A frame whose tags lie in functional groups: its own, or those that all frames share."""
+    """One frame of an enhanced file, whose tags lie in functional groups: its own, or those that all frames share."""
     groups = [header.PerFrameFunctionalGroupsSequence[frame], *header.get("SharedFunctionalGroupsSequence", [])]
     items = [element.value[0] for group in groups for element in group if element.VR == "SQ" and element.value]
 
@@ -112,52 +125,74 @@ def _plane(path: Path, frame: int, header: Dataset, tag: Callable[[str], Any]) -
         lacking = ", ".join(name for name, value in tags.items() if not value)
         msg = f"{path}: lacks the tag {lacking}, so its place in the patient is unknown; export it again"
         raise DataError(msg)
-    slope, intercept = tag("RescaleSlope"), tag("RescaleIntercept")
-    plane = Slice(
-        path,
-        frame,
-        header,
-        tuple(float(s) for s in spacing) if spacing else None,
-        np.array(position, float) if position else None,
-        np.reshape(np.array(orientation, float), (2, 3)) if orientation else None,
-        1.0 if slope is None else float(slope),
-        0.0 if intercept is None else float(intercept),
-    )
-    numbers = [plane.position, plane.orientation, plane.slope, plane.intercept]
-    if not all(np.isfinite(n).all() for n in numbers if n is not None) or plane.slope == 0:
+    spacing_mm = (float(spacing[0]), float(spacing[1])) if spacing else None
+    placement = None
+    if position and orientation and spacing_mm is not None:
+        vectors = np.reshape(np.array(orientation, float), (2, 3))
+        placement = Placement(np.array(position, float), vectors, spacing_mm)
+    slope, intercept = (default if tag(n) is None else float(tag(n)) for n, default in _RESCALE.items())
+    numbers = [slope, intercept] if placement is None else [placement.position, placement.orientation, slope, intercept]
+    if not all(np.isfinite(n).all() for n in numbers) or slope == 0:
         msg = f"{path}: position, orientation or rescale is not a usable number; export it again"
         raise DataError(msg)
-    return plane
+    return Slice(path, frame, header, spacing_mm, placement, slope, intercept)
 
 
 def ordered(source: Path, slices: Sequence[Slice]) -> list[Slice]:
-    """Slices of one series from the first to the last along their normal.
+    """Sort the slices of one series along their normal.
+
+    Args:
+        source: file or folder of the series, for messages.
+        slices: in any order.
 
     Raises:
-        DataError: slices without a position, of different sizes or orientations, doubled or missing.
+        DataError: slices without a position, of different sizes or orientations, repeated or missing.
     """
-    for what, of in (
-        ("sizes", lambda s: (int(s.header.Rows), int(s.header.Columns))),
-        ("pixel spacings", lambda s: tuple(np.round(s.spacing_mm or (), 3))),
-        ("orientations", lambda s: () if s.orientation is None else tuple((np.round(s.orientation, 2) + 0.0).ravel())),
-    ):
+    for what, of in _ALIKE.items():
         groups = Counter(of(s) for s in slices)
         if len(groups) > 1:
             examples = [next(s.name for s in slices if of(s) == key) for key in groups]
             counts = ", ".join(f"{n} like {e}" for e, n in zip(examples, groups.values(), strict=True))
             msg = f"{source}: slices of different {what} in one series ({counts}); move one kind to another folder"
             raise DataError(msg)
-    if slices[0].position is None and len(slices) > 1:
+    if len(slices) == 1:
+        return list(slices)
+    normal = _placements(source, slices)[0].normal
+    along = [float(p.position @ normal) for p in _placements(source, slices)]
+    slices = [slices[i] for i in sorted(range(len(slices)), key=along.__getitem__)]
+    _check_distances(source, slices)
+    return slices
+
+
+def _size(plane: Slice) -> tuple[object, ...]:
+    return int(plane.header.Rows), int(plane.header.Columns)
+
+
+def _rounded_spacing(plane: Slice) -> tuple[object, ...]:
+    return tuple(np.round(plane.spacing_mm or (), 3))
+
+
+def _rounded_orientation(plane: Slice) -> tuple[object, ...]:
+    return () if plane.placement is None else tuple((np.round(plane.placement.orientation, 2) + 0.0).ravel())
+
+
+_ALIKE = {"sizes": _size, "pixel spacings": _rounded_spacing, "orientations": _rounded_orientation}
+"""What must be the same in all slices of a series."""
+_RESCALE = {"RescaleSlope": 1.0, "RescaleIntercept": 0.0}
+"""Tags of the linear rescaling, with the values of a file that lacks them."""
+
+
+def _placements(source: Path, slices: Sequence[Slice]) -> list[Placement]:
+    placements = [s.placement for s in slices if s.placement is not None]
+    if len(placements) < len(slices):
         msg = f"{source}: {len(slices)} images without a position in space, such as mammograms; give one file"
         raise DataError(msg)
-    if len(slices) > 1:
-        slices = sorted(slices, key=lambda s: float(s.position @ slices[0].normal))
-        _check_distances(source, slices)
-    return list(slices)
+    return placements
 
 
 def _check_distances(source: Path, slices: Sequence[Slice]) -> None:
-    places = np.array([s.position for s in slices]) @ slices[0].normal
+    placements = _placements(source, slices)
+    places = np.array([p.position for p in placements]) @ placements[0].normal
     gaps = np.diff(places)
     doubled = np.flatnonzero(gaps < max(1e-3, 0.01 * float(np.median(gaps))))
     if len(doubled):
@@ -170,8 +205,8 @@ def _check_distances(source: Path, slices: Sequence[Slice]) -> None:
     spacing = float(np.median(gaps))
     uneven = np.flatnonzero(np.abs(gaps - spacing) > 0.01 * spacing)
     if len(uneven):
-        k = uneven[0]
-        missing = gaps[k] / spacing - 1
+        k = int(uneven[0])
+        missing = float(gaps[k]) / spacing - 1
         what = f"{round(missing)} missing" if missing > 0.5 and abs(missing - round(missing)) < 0.05 else "uneven"
         msg = (
             f"{source}: slices {what} between {slices[k].name} at {places[k]:.2f} mm and {slices[k + 1].name} at "
@@ -181,29 +216,35 @@ def _check_distances(source: Path, slices: Sequence[Slice]) -> None:
 
 
 def grid(source: Path, slices: Sequence[Slice]) -> Geometry:
-    """Grid of ordered slices: 3-D, or a plane of its own for a single image.
+    """Grid of ordered slices: 3-D, or 2-D within its plane for a single slice.
+
+    Args:
+        source: file or folder of the series, for messages.
+        slices: in the order of `ordered`.
 
     Raises:
         DataError: the stack is sheared, as with a tilted gantry.
     """
-    first, last = slices[0], slices[-1]
+    first = slices[0]
     shape = (int(first.header.Rows), int(first.header.Columns))
     if len(slices) == 1:
         return Geometry.regular(shape, first.spacing_mm, "mm" if first.spacing_mm else "px")
-    offsets = np.array([s.position for s in slices]) - first.position
-    lateral = np.linalg.norm(offsets - np.outer(offsets @ first.normal, first.normal), axis=1).max()
-    if lateral > 0.1 * min(first.spacing_mm):
-        degrees = np.degrees(np.arctan2(lateral, offsets[-1] @ first.normal))
+    placements = _placements(source, slices)
+    start, end = placements[0], placements[-1]
+    offsets = np.array([p.position for p in placements]) - start.position
+    lateral = np.linalg.norm(offsets - np.outer(offsets @ start.normal, start.normal), axis=1).max()
+    if lateral > 0.1 * min(start.spacing_mm):
+        degrees = np.degrees(np.arctan2(lateral, offsets[-1] @ start.normal))
         msg = f"{source}: slices are shifted by up to {lateral:.1f} mm (a gantry tilt of {degrees:.1f}°?); resample it"
         raise DataError(msg)
-    distance = float((last.position - first.position) @ first.normal) / (len(slices) - 1)
-    along_columns, along_rows = first.orientation
+    distance = float((end.position - start.position) @ start.normal) / (len(slices) - 1)
+    along_columns, along_rows = start.orientation
     try:
         return Geometry(
             (len(slices), *shape),
-            (distance, *first.spacing_mm),
-            tuple(first.position.tolist()),
-            np.stack([first.normal, along_rows, along_columns], axis=1),
+            (distance, *start.spacing_mm),
+            tuple(start.position.tolist()),
+            np.stack([start.normal, along_rows, along_columns], axis=1),
         )
     except InputError as error:
         msg = f"{source}: {' '.join(str(error).split())}; export the series again"

@@ -1,4 +1,4 @@
-"""Between SimpleITK images and NumPy arrays with a `Geometry`.
+"""Convert between SimpleITK images and NumPy arrays with a `Geometry`.
 
 ITK counts axes x, y, z and arrays z, y, x; both place voxel centres in LPS millimetres, so only the order changes.
 """
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 
 _STDERR = threading.Lock()
-"""Held while stderr is redirected: two threads at it at once could leave it closed."""
+"""Held while stderr is redirected, which two threads must not do at once."""
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn ITK's exceptions and warnings while reading ``path`` into one `DataError`."""
+    """Turn exceptions of ITK while reading ``path`` into one `DataError`, and silence its warnings."""
     import SimpleITK as sitk
 
     warned = sitk.ProcessObject.GetGlobalWarningDisplay()
@@ -48,7 +48,7 @@ def reading(path: Path) -> Iterator[None]:
 
 @contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Swallow what C code prints: NIfTI's and MetaImage's libraries write to stderr whatever ITK is told."""
+    """Discard what C code prints to stderr; some libraries of ITK print even with warnings switched off."""
     with _STDERR:
         sys.stderr.flush()
         kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
@@ -62,18 +62,23 @@ def quiet_stderr() -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    """The line of ITK's message that says something: the last with words in it."""
+    """The last line with words of an ITK error message, which states the reason."""
     lines = [line.strip() for line in str(error).splitlines() if any(map(str.isalpha, line))]
     return lines[-1].removeprefix("sitk::ERROR: ").rstrip(" .!") if lines else type(error).__name__
 
 
 def damaged(path: Path, reason: str) -> DataError:
-    """The error for a file that cannot be read."""
+    """Build the error for a file that cannot be read.
+
+    Args:
+        path: the file.
+        reason: what is wrong with it.
+    """
     return DataError(f"{path}: cannot be read ({reason}); copy or export it again")
 
 
 def geometry_of(image: sitk.Image | sitk.ImageFileReader) -> Geometry:
-    """Grid of an ITK image, or of the file whose header a reader has read; axes beyond the third are left out."""
+    """Grid of an ITK image, or of a file whose header was read; axes after the third are dropped."""
     size = image.GetSize()
     dims = min(len(size), 3)
     direction = np.reshape(image.GetDirection(), (len(size), len(size)))
@@ -86,7 +91,7 @@ def geometry_of(image: sitk.Image | sitk.ImageFileReader) -> Geometry:
 
 
 def to_itk(array: np.ndarray, geometry: Geometry) -> sitk.Image:
-    """ITK image of one channel ``(*S)`` on ``geometry``."""
+    """Make an ITK image of one channel ``(*S)`` on the grid ``geometry``."""
     import SimpleITK as sitk
 
     image = sitk.GetImageFromArray(np.ascontiguousarray(array))

@@ -1,9 +1,9 @@
-"""Pictures of an image with what was found on it."""
+"""Draw masks, boxes and attention over an image."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLORS = ("#ff5a36", "#2ec4b6", "#ffbf00", "#7b61ff", "#00a6fb", "#f15bb5", "#70e000", "#b5838d")
-LINES = ("solid", "dashed", "dotted")
+LineStyle = Literal["solid", "dashed", "dotted"]
+LINES: tuple[LineStyle, ...] = ("solid", "dashed", "dotted")
 PLANES = ("axial", "coronal", "sagittal")
 
 
 Box = tuple[np.ndarray, int, str]
-"""Edges ``(2 D,)``, class and text of a box that is drawn."""
+"""A box to draw: edges ``(2 D,)``, class number and text."""
 
 
 def overlay(
@@ -31,18 +32,21 @@ def overlay(
     attention: np.ndarray | None = None,
     title: str = "",
 ) -> Figure:
-    """Draw contours, boxes and attention over an image: one panel in 2-D, three planes through the finding in 3-D.
+    """Draw contours of masks, boxes and attention over an image: one panel in 2-D, three orthogonal planes in 3-D.
+
+    The planes cut the first mask in the slices where it is largest; without one, the first box, else the largest
+    attention, else the middle of the image.
 
     Args:
         volume: the image; its first channel (or RGB in 2-D) is shown.
-        classes: names by number, for colours and the legend.
-        masks: class masks ``(*S)`` by who drew them, such as ``{"expert": ..., "cphloc": ...}``; one line style each.
-        boxes: ``(edges (2 D,), class, text)`` on the image's grid, by who drew them, in the same line styles.
+        classes: class number -> name, for colours and the legend.
+        masks: author -> class mask ``(*S)``, such as ``{"expert": ..., "cphloc": ...}``; each author has a line style.
+        boxes: author -> boxes on the image's grid.
         attention: ``(*S)``, shown as a heat map.
-        title: above the picture.
+        title: text above the picture.
 
     Returns:
-        a matplotlib figure, to be saved or shown by the caller.
+        a matplotlib figure, which the caller saves or shows.
     """
     from matplotlib.figure import Figure
 
@@ -67,12 +71,12 @@ def overlay(
 
 
 def _centre(shape: tuple[int, ...], masks: Mapping, boxes: Mapping, attention: np.ndarray | None) -> tuple[int, ...]:
-    """Voxel through which the planes go: the middle of what was found, else of the image."""
+    """Voxel through which the planes are cut; see `overlay`."""
     for mask in masks.values():
-        found = (mask > 0) & (mask != IGNORE)
-        if found.any():
-            # The slice with the most of it, so that the picture shows it even if it is bent around its centre.
-            return tuple(int(found.sum(axis=_others(found.ndim, a)).argmax()) for a in range(found.ndim))
+        inside = (mask > 0) & (mask != IGNORE)
+        if inside.any():
+            # The slice with most of the object, because a bent object may not contain its own centre.
+            return tuple(int(inside.sum(axis=_others(inside.ndim, a)).argmax()) for a in range(inside.ndim))
     if (first := next((edges for drawn in boxes.values() for edges, _, _ in drawn), None)) is not None:
         dims = len(shape)
         middle = (first[:dims] + first[dims:]) / 2
@@ -92,12 +96,12 @@ def _panel(
     masks: Mapping[str, np.ndarray],
     boxes: Mapping[str, Sequence[Box]],
     attention: np.ndarray | None,
-    styles: Mapping[str, str],
+    styles: Mapping[str, LineStyle],
     plane: int | None,
     centre: tuple[int, ...],
     spacing: tuple[float, ...],
 ) -> None:
-    """One plane: ``plane`` is the array axis that is cut, ``None`` for a 2-D image."""
+    """Draw one panel; ``plane`` is the array axis perpendicular to it, ``None`` for a 2-D image."""
 
     def cut(array: np.ndarray) -> np.ndarray:
         return array if plane is None else np.take(array, centre[plane], axis=array.ndim - 3 + plane)
@@ -115,7 +119,7 @@ def _panel(
         for box in drawn:
             _box(axes, box, styles[who], plane, centre, rows, columns)
     axes.set(xlim=extent[:2], ylim=extent[2:], xticks=[], yticks=[])
-    # Slices are stored from the feet up; people look at heads on top.
+    # Slices are stored from the feet up; pictures show the head at the top.
     if plane in (1, 2):
         axes.invert_yaxis()
     if plane is not None:
@@ -159,7 +163,7 @@ def _color(number: int) -> str:
 
 
 def _legend(
-    figure: Figure, classes: Mapping[int, str], masks: Mapping, boxes: Mapping, styles: Mapping[str, str]
+    figure: Figure, classes: Mapping[int, str], masks: Mapping, boxes: Mapping, styles: Mapping[str, LineStyle]
 ) -> None:
     from matplotlib.lines import Line2D
 

@@ -1,4 +1,4 @@
-"""Read any image or mask into a `Volume`: one function whatever the format.
+"""Read images and masks of any supported format.
 
 The formats are those of `cphloc.data.io.formats`. Every problem with a file becomes one `DataError` that names the file
 and says what to do.
@@ -20,9 +20,9 @@ from cphloc.structures.geometry import Geometry
 from cphloc.structures.volume import Volume
 
 Channel = str | Path | np.ndarray | Volume
-"""One channel, or an image whose file or array holds all of them: a file, a DICOM folder, an array or a volume."""
+"""One image or channel: a file, a DICOM folder, an array or a volume."""
 Source = Channel | Sequence[Channel]
-"""An image: one `Channel`, or the channels in order."""
+"""An image: one `Channel` that holds all channels, or a list of them in order."""
 
 
 def read_volume(
@@ -38,11 +38,11 @@ def read_volume(
             list of these that become the channels of one image. An array is ``(*S)`` or ``(C, *S)``; a 2-D picture
             may also be ``(H, W, 3)``.
         spacing_mm: voxel size in array order, for arrays and pictures, which state none.
-        dims: 2 or 3 where the number of axes matters; an image of another is an error.
+        dims: 2 or 3; an image of another number of axes is an error. ``None`` accepts both.
         series: SeriesInstanceUID to read from a DICOM folder.
 
     Raises:
-        DataError: missing, damaged, ambiguous or unsuitable input.
+        DataError: the input is missing, damaged, ambiguous or unsuitable.
 
     >>> read_volume(np.zeros((4, 5, 6)), spacing_mm=(2.0, 1.0, 1.0)).geometry.spacing_mm
     (2.0, 1.0, 1.0)
@@ -61,21 +61,21 @@ def read_volume(
 
 
 def read_mask(source: str | Path, like: Geometry, resampled: bool = False) -> np.ndarray:
-    """Read integer labels onto the grid of an image.
+    """Read a label mask on the grid of an image.
 
-    A mask stored with other axes or flips than the image is brought over exactly. A picture that holds only 0 and 255
-    is read as 0 and 1.
+    A mask whose axes are stored in another order or direction than the image's is reoriented exactly. A picture with
+    the values 0 and 255 alone is read as 0 and 1.
 
     Args:
-        source: file of the mask.
+        source: file or DICOM folder of the mask.
         like: grid of the image.
-        resampled: accept a mask on another grid and take the nearest label; otherwise that is an error.
+        resampled: resample a mask on another grid by nearest neighbour; otherwise it is an error.
 
     Returns:
         ``(*like.shape)``, uint8 where the labels fit and int32 otherwise.
 
     Raises:
-        DataError: unreadable, not integer labels, or on another grid.
+        DataError: the file cannot be read, holds no whole numbers, or lies on another grid.
     """
     volume = _with_dims(_read_path(str(source), None, labels=True), like.dims)
     _check_values(volume)
@@ -129,7 +129,7 @@ def _with_spacing(volume: Volume, spacing_mm: Sequence[float] | None) -> Volume:
 def _check_values(volume: Volume) -> None:
     if volume.array.dtype.kind != "f":
         return
-    # The sum is finite unless a voxel is not, and needs no copy.
+    # A sum is quick and needs no copy; it is finite unless a voxel is not.
     with np.errstate(invalid="ignore"):
         if np.isfinite(volume.array.sum(dtype=np.float64)):
             return

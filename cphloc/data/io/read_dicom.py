@@ -1,4 +1,4 @@
-"""A DICOM series, from a folder or a single file."""
+"""Read a DICOM series from a folder or a single file."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _DECODED = ("Modality", "SeriesInstanceUID", "SeriesDescription", "SeriesNumber"
 
 
 def read_dicom(path: Path, series: str | None = None) -> Volume:
-    """Read a folder that holds one series, or one series of several, or a single file.
+    """Read one DICOM series: several slices as a volume, a single image in 2-D.
 
-    Several slices become a volume in Hounsfield units (CT) or the file's unit; one image becomes a 2-D one.
+    Values are in Hounsfield units for CT, else in the unit of the file.
 
     Args:
-        path: folder, searched with its sub-folders, or file.
-        series: SeriesInstanceUID, needed where the folder holds several.
+        path: file, or folder that is searched with its sub-folders.
+        series: SeriesInstanceUID; needed where the folder holds several series.
 
     Raises:
-        DataError: no or several series, damaged or unsuitable files.
+        DataError: no series, several series, or damaged or unsuitable files.
         MissingExtraError: pixels are compressed in a way that needs the extra ``dicom``.
     """
     slices = read_slices(path, series)
@@ -39,13 +39,21 @@ def read_dicom(path: Path, series: str | None = None) -> Volume:
 
 
 def read_slices(path: Path, series: str | None = None) -> list[Slice]:
-    """Headers of the ordered slices that `read_dicom` makes into a volume."""
+    """Read the headers of one series, sorted as the slices of the volume that `read_dicom` returns.
+
+    Args:
+        path: file or folder.
+        series: SeriesInstanceUID; needed where the folder holds several series.
+
+    Raises:
+        DataError: as `read_dicom`.
+    """
     headers = _headers(path)
     return ordered(path, [s for p in _chosen(path, headers, series) for s in slices_of(p, headers[p])])
 
 
 def _headers(path: Path) -> dict[Path, Dataset]:
-    """Headers of all images below ``path``."""
+    """File -> header, of all images in a folder and its sub-folders."""
     if path.is_file():
         return {path: _header(path)}
     files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
@@ -74,7 +82,7 @@ def _header(path: Path) -> Dataset:
         if "SOPClassUID" not in header and "DirectoryRecordSequence" not in header:
             msg = f"{path}: cannot be read as DICOM (no SOPClassUID); copy or export it again"
             raise DataError(msg)
-        # pydicom decodes a value when it is first asked for; damaged ones shall show here, with the file's name.
+        # pydicom decodes a value on first access; access them here, so that errors name the file.
         for name in _DECODED:
             header.get(name)
         if "Rows" in header and not (int(header.Rows) > 0 and int(header.Columns) > 0):

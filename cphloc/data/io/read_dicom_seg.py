@@ -1,6 +1,6 @@
-"""Segments of a DICOM SEG on the grid of an image.
+"""Read the segments of a DICOM SEG as masks on the grid of an image.
 
-Every frame is placed by its own position, so frames may come in any order and leave out empty slices (DICOM PS3.3
+Each frame states its own position, so frames may come in any order and empty slices may be missing (DICOM PS3.3
 C.8.20).
 """
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 _OFF_GRID = 0.1
-"""Voxels by which a pixel may miss the centre of a voxel: what numbers of 16 characters lose."""
+"""Largest distance in voxels from a pixel to the centre of its voxel; positions are rounded to 16 characters."""
 
 
 def read_segments(path: str | Path, like: Geometry) -> dict[str, np.ndarray]:
-    """Mask of every segment; a fractional one counts where it is at least one half.
+    """Read the mask of every segment; fractional segments are set where they are at least one half.
 
     Args:
         path: the SEG file.
@@ -54,7 +54,7 @@ def read_segments(path: str | Path, like: Geometry) -> dict[str, np.ndarray]:
 
 
 def is_seg(path: Path) -> bool:
-    """Whether the file is a DICOM SEG; false where it cannot be read."""
+    """Return True for a DICOM SEG, False for other files and those that cannot be read."""
     from pydicom import dcmread
 
     try:
@@ -65,7 +65,7 @@ def is_seg(path: Path) -> bool:
 
 
 def _segments_of(dataset: Dataset, number: int, frame: np.ndarray) -> list[tuple[int, np.ndarray]]:
-    """Numbers and pixels ``(H, W)`` of the segments in one frame."""
+    """Pairs (segment number, bool pixels ``(H, W)``) of one frame."""
     if dataset.SegmentationType == "LABELMAP":
         return [(int(value), frame == value) for value in np.unique(frame[frame > 0])]
     groups = (dataset.PerFrameFunctionalGroupsSequence[number], *dataset.get("SharedFunctionalGroupsSequence", ()))
@@ -75,15 +75,17 @@ def _segments_of(dataset: Dataset, number: int, frame: np.ndarray) -> list[tuple
 
 
 def _voxels(path: Path, plane: Slice, inside: np.ndarray, like: Geometry) -> tuple[np.ndarray, ...]:
-    """Indices into the image of the pixels that are inside."""
+    """Indices into the image of the pixels that are True in ``inside``."""
     pixels = np.argwhere(inside)
-    if like.dims == 2 or plane.position is None:
+    placement = plane.placement
+    if like.dims == 2 or placement is None:
         if inside.shape != like.shape:
             msg = f"{path}: its frames of {inside.shape} pixels are no parts of an image of {like.shape}"
             raise DataError(f"{msg}; give the SEG of this image")
         return tuple(pixels.T)
-    steps = plane.orientation[::-1] * np.reshape(plane.spacing_mm, (2, 1))
-    grid = np.concatenate([plane.position[None], plane.position + steps, plane.position + pixels @ steps])
+    steps = placement.orientation[::-1] * np.reshape(placement.spacing_mm, (2, 1))
+    position = placement.position
+    grid = np.concatenate([position[None], position + steps, position + pixels @ steps])
     exact = like.world_to_edges(grid) - 0.5
     index = np.rint(exact).astype(int)
     one_voxel = np.abs(index[1:3] - index[0]).sum(axis=1).tolist() == [1, 1]

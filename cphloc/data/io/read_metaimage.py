@@ -1,4 +1,4 @@
-"""MetaImage by SimpleITK, after a check that the file is whole: ITK itself returns voxels for damaged data."""
+"""Read MetaImage with SimpleITK, after a check for truncated data, which ITK would not report."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _META_BYTES = {
 
 
 def read_metaimage(path: Path) -> Volume:
-    """Read a ``.mha`` or ``.mhd`` file.
+    """Read a MetaImage file with its geometry; vector components become channels.
 
     Raises:
-        DataError: damaged, not of the format its name says, or a series of volumes.
+        DataError: damaged, not MetaImage, or a series of volumes.
     """
     import SimpleITK as sitk
 
@@ -50,7 +50,7 @@ def read_metaimage(path: Path) -> Volume:
 
 
 def _check_data(path: Path) -> None:
-    """Compare the voxel data of a MetaImage with what its header promises."""
+    """Check that the file has all the voxel data that its header states."""
     content = path.read_bytes()
     header_end = content.find(b"\n", max(content.find(b"ElementDataFile"), 0)) + 1
     lines = content[:header_end].decode("latin-1").splitlines()

@@ -1,8 +1,8 @@
-"""NIfTI-1 and NIfTI-2, header and voxels.
+"""Read NIfTI-1 and NIfTI-2.
 
-ITK reads no NIfTI-2, returns voxels for a truncated file without an error, and follows the qform in some files that
-state an sform. Here the sform counts if it has a code, else the qform (nifti1.h, "3D IMAGE ORIENTATION AND LOCATION IN
-SPACE"), as in nibabel, whose import would cost more than a second of every start.
+ITK does not read NIfTI-2, returns voxels for a truncated file without an error, and uses the qform of some files that
+state an sform. Here the sform counts where its code is set, else the qform (nifti1.h, "3D IMAGE ORIENTATION AND
+LOCATION IN SPACE"), as in nibabel. nibabel itself takes more than a second to import.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import gzip
 import math
 import zlib
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -33,17 +34,18 @@ _FIELDS = {
     "qoffset": ("3f4", 268, "3f8", 376),
     "srow": ("(3,4)f4", 280, "(3,4)f8", 400),
 }
-"""Field of the header -> its type and byte in NIfTI-1, and in NIfTI-2 (nifti1.h, nifti2.h)."""
+"""Field of the header -> type and byte offset in NIfTI-1, type and byte offset in NIfTI-2 (nifti1.h, nifti2.h)."""
 _VERSIONS = ((348, 344, b"n+1", 0), (540, 4, b"n+2", 2))
-"""Bytes of the header, where its magic is, the magic, and the column of `_FIELDS`."""
+"""Size of the header in bytes, offset of the magic, the magic, and the column of `_FIELDS` with the types."""
+_BYTE_ORDERS: tuple[Literal["<", ">"], ...] = ("<", ">")
 _DTYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 _RGB = {128: 3, 2304: 4}
 _MM = {1: 1000.0, 3: 0.001}
-"""Spatial unit -> millimetres; files without one mean millimetres."""
+"""Code of the spatial unit -> millimetres; other codes, also 0 (unknown), are taken as millimetres."""
 
 
 def read_nifti(path: Path) -> Volume:
-    """Read a ``.nii`` or ``.nii.gz`` file.
+    """Read a NIfTI file with its geometry in LPS millimetres, voxels rescaled by ``scl_slope`` and ``scl_inter``.
 
     Raises:
         DataError: damaged, not NIfTI, sheared, or a series of volumes.
@@ -68,19 +70,23 @@ def _content(path: Path) -> bytes:
 
 
 def _header(path: Path, content: bytes) -> tuple[np.void, str]:
-    """Fields of the header, and the byte order of the file."""
+    """The header as a structured array of one element, and the byte order of the file, ``<`` or ``>``."""
     for size, place, magic, column in _VERSIONS:
-        for order in "<>":
+        for order in _BYTE_ORDERS:
             states = np.frombuffer(content[:4].ljust(4), order + "i4")[0]
             if states == size and len(content) >= size and content[place : place + 3] == magic:
-                formats, offsets = ([f[c] for f in _FIELDS.values()] for c in (column, column + 1))
-                fields = {"names": list(_FIELDS), "formats": formats, "offsets": offsets, "itemsize": size}
-                return np.frombuffer(content, np.dtype(fields).newbyteorder(order), 1)[0], order
+                return np.frombuffer(content, _header_dtype(size, column).newbyteorder(order), 1)[0], order
     raise damaged(path, f"it is not NIfTI, it begins with {content[:12]!r}")
 
 
+def _header_dtype(size: int, column: int) -> np.dtype[np.void]:
+    """Structured type of a header of ``size`` bytes; ``column`` of `_FIELDS` holds the types."""
+    formats, offsets = ([field[c] for field in _FIELDS.values()] for c in (column, column + 1))
+    return np.dtype({"names": list(_FIELDS), "formats": formats, "offsets": offsets, "itemsize": size})
+
+
 def _geometry(path: Path, header: np.void, dim: tuple[int, ...]) -> Geometry:
-    """Grid in LPS; that of a picture within its plane."""
+    """Grid in LPS mm; a 2-D image keeps only the axes of its plane."""
     dims = len(dim)
     if dims < 2:
         raise damaged(path, f"it holds a line of {dim[0]} values, no image")
@@ -97,7 +103,7 @@ def _geometry(path: Path, header: np.void, dim: tuple[int, ...]) -> Geometry:
 
 
 def _affine(header: np.void) -> np.ndarray:
-    """``(3, 4)`` from index (x, y, z) to RAS mm. Without any form the axes run towards left, back and head."""
+    """Affine ``(3, 4)`` from voxel index (x, y, z) to RAS mm; without sform and qform, axes point left, back and up."""
     pixdim = np.abs(header["pixdim"].astype(float))
     if header["sform_code"] > 0:
         affine = header["srow"].astype(float)
@@ -111,9 +117,9 @@ def _affine(header: np.void) -> np.ndarray:
 
 
 def _rotation(quatern: np.ndarray) -> np.ndarray:
-    """Rotation matrix of a unit quaternion of which b, c, d are given (nifti1.h, "METHOD 2")."""
+    """Rotation matrix ``(3, 3)`` of the unit quaternion (a, b, c, d), given b, c and d (nifti1.h, "METHOD 2")."""
     rest = 1 - float(quatern @ quatern)
-    # A half turn: what single precision leaves of a is noise.
+    # In a half turn a is 0; in single precision only rounding noise is left of it.
     a, (b, c, d) = (math.sqrt(rest), quatern) if rest > 1e-6 else (0.0, quatern / math.sqrt(1 - rest))
     return np.array(
         [

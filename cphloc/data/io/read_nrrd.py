@@ -1,6 +1,6 @@
-"""NRRD (teem.sourceforge.net/nrrd/format.html), attached or detached header.
+"""Read NRRD files with attached or detached header (teem.sourceforge.net/nrrd/format.html).
 
-Read here and not by SimpleITK: its NRRD parser crashes the whole process on some damaged headers.
+SimpleITK is not used, because its NRRD parser crashes the whole process on some damaged headers.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _TO_LPS = {
 
 @dataclass(frozen=True)
 class _Header:
-    """What an NRRD header says; axes in file order, the fastest first."""
+    """Contents of an NRRD header; axes in file order, the fastest first."""
 
     sizes: tuple[int, ...]
     dtype: np.dtype
@@ -61,7 +61,7 @@ class _Header:
 
 
 def read_nrrd(path: Path) -> Volume:
-    """Read a ``.nrrd`` or ``.nhdr`` file; an axis without a direction in space becomes the channels.
+    """Read an NRRD file; axes without a direction in space become the channels.
 
     Raises:
         DataError: damaged, not NRRD, or in an encoding other than raw, gzip and bzip2.
@@ -109,13 +109,13 @@ def _parse(text: str) -> _Header:
         dtype=np.dtype(order + _DTYPE[fields["type"].lower()]),
         encoding=fields["encoding"].lower(),
         directions=tuple(directions),
-        origin=_vector(fields["space origin"], to_lps) if "space origin" in fields else (0.0,) * dims,
+        origin=(_vector(fields["space origin"], to_lps) if "space origin" in fields else None) or (0.0,) * dims,
         data_file=fields.get("data file", fields.get("datafile")),
     )
 
 
 def _vector(text: str, to_lps: np.ndarray) -> tuple[float, ...] | None:
-    """A vector ``(1,0,0)`` in LPS; ``none`` for an axis that is not spatial."""
+    """Parse a vector such as ``(1,0,0)`` and convert it to LPS; ``None`` for the text ``none``."""
     if text == "none":
         return None
     values = [float(v) for v in text.strip("()").split(",")]
@@ -123,7 +123,7 @@ def _vector(text: str, to_lps: np.ndarray) -> tuple[float, ...] | None:
 
 
 def _geometry(header: _Header) -> tuple[Geometry, list[int]]:
-    """The grid, and which axes of the file are spatial."""
+    """The grid, and the indices of the spatial axes in file order."""
     spatial = [a for a, d in enumerate(header.directions) if d is not None]
     if len(header.directions) != len(header.sizes) or len(spatial) not in (2, 3):
         msg = f"{len(header.directions)} directions, {len(spatial)} of them in space, for sizes {header.sizes}"

@@ -1,4 +1,4 @@
-"""PNG, JPEG, TIFF and BMP by Pillow."""
+"""Read PNG, JPEG, TIFF and BMP pictures with Pillow."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 
 def read_picture(path: Path, labels: bool = False) -> Volume:
-    """Read a picture: grey as one channel, colour as three, in the file's own bit depth; transparency is left out.
+    """Read a picture as one channel (grey) or three (colour), in the bit depth of the file; transparency is dropped.
 
-    A picture states no physical size, so its unit is ``px``. A rotation written in EXIF is applied.
+    Pictures state no physical size, so the unit of the grid is ``px``. A rotation stated in EXIF is applied.
 
     Args:
         path: the file.
         labels: read a palette picture as its indices, as label masks are stored, instead of its colours.
 
     Raises:
-        DataError: damaged, or several pages.
+        DataError: damaged, or a file of several pages.
     """
     from PIL import Image, ImageOps
 
@@ -36,7 +36,7 @@ def read_picture(path: Path, labels: bool = False) -> Volume:
             pages = getattr(picture, "n_frames", 1)
             if pages > 1:
                 array = None
-            elif _deep_colour(picture):
+            elif _has_16_bit_colour(picture):
                 array = _by_itk(path)
             else:
                 array = _channels(ImageOps.exif_transpose(picture), labels)
@@ -50,13 +50,13 @@ def read_picture(path: Path, labels: bool = False) -> Volume:
     return Volume(array, Geometry.regular(array.shape[1:], unit="px"), None, str(path))
 
 
-def _deep_colour(picture: Image.Image) -> bool:
-    """Whether it holds colours of 16 bits, of which Pillow would drop the lower half."""
-    return not picture.mode.startswith("I") and any(";16" in str(tile[3]) for tile in picture.tile)
+def _has_16_bit_colour(picture: Image.Image) -> bool:
+    """Return True for 16-bit colour images, which Pillow would truncate to 8 bits."""
+    return not picture.mode.startswith("I") and any(";16" in str(tile[3]) for tile in getattr(picture, "tile", ()))
 
 
 def _by_itk(path: Path) -> np.ndarray:
-    """Pixels as ``(C, H, W)``, without transparency."""
+    """Pixels ``(C, H, W)`` read by SimpleITK, without transparency."""
     import SimpleITK as sitk
 
     array = np.moveaxis(sitk.GetArrayFromImage(sitk.ReadImage(str(path))), -1, 0)

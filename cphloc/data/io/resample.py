@@ -1,6 +1,6 @@
-"""Bring images and labels from one grid to another.
+"""Resample images and label masks from one grid to another.
 
-Voxel positions are compared in the world, so any two grids will do: rescaled, flipped, permuted, cropped or oblique.
+Positions are matched in world coordinates, so the grids may differ in spacing, axis order, direction and extent.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from cphloc.data.io.itk import to_itk
 from cphloc.structures.geometry import Geometry
 
 _TRUNCATE = 4.0
-"""Standard deviations after which the smoothing ends."""
+"""Radius of the smoothing kernel, in standard deviations."""
 _FWHM_PER_SIGMA = 2 * np.sqrt(2 * np.log(2))
 
 
 def resample(array: np.ndarray, geometry: Geometry, target: Geometry, outside: float = 0.0) -> np.ndarray:
-    """Interpolate ``array`` linearly on ``target``; before shrinking an axis it is smoothed, so nothing aliases.
+    """Resample an image linearly; axes that shrink are smoothed first, to avoid aliasing.
 
-    The smoothing gives a voxel of the old grid the point spread of the new one: a Gaussian of
+    The smoothing gives the image the point spread of the target's voxels: a Gaussian of
     ``sigma² = (f² - 1) / (8 ln 2)`` old voxels for a shrink factor ``f`` (Cardoso et al., MICCAI 2015).
 
     Args:
         array: ``(C, *S)``.
-        geometry: grid of ``*S``.
-        target: grid wanted.
-        outside: value of target voxels outside the field of view of ``geometry``.
+        geometry: grid of ``array``.
+        target: grid to resample to.
+        outside: value of target voxels outside ``geometry``.
 
     Returns:
-        ``(C, *target.shape)`` float32; the input itself, unchanged, where both grids are the same.
+        ``(C, *target.shape)`` float32; ``array`` itself where both grids are the same.
     """
     if geometry.same_grid(target):
         return array
@@ -39,9 +39,18 @@ def resample(array: np.ndarray, geometry: Geometry, target: Geometry, outside: f
 
 
 def reach(geometry: Geometry, target: Geometry, first: int, stop: int) -> tuple[int, int]:
-    """First and one past the last row of a grid that rows ``first`` to ``stop`` of ``target`` are interpolated from.
+    """Find the rows of an image from which `resample` computes rows ``first`` to ``stop`` of the target.
 
-    Rows are indices of the first axis. Both grids must be parallel.
+    Rows are indices of the first axis. The axes of both grids must be parallel.
+
+    Args:
+        geometry: grid of the image.
+        target: grid to resample to.
+        first: first row of the target.
+        stop: one past the last row of the target.
+
+    Returns:
+        first row of the image, and one past the last.
 
     >>> reach(Geometry.regular((10, 4)), Geometry.regular((20, 4), (0.5, 1.0)), 8, 12)
     (3, 8)
@@ -56,10 +65,14 @@ def reach(geometry: Geometry, target: Geometry, first: int, stop: int) -> tuple[
 def resample_labels(
     mask: np.ndarray, geometry: Geometry, target: Geometry, method: Literal["linear", "nearest"] = "linear"
 ) -> np.ndarray:
-    """Bring a label mask ``(*S)`` to ``target``; only labels of ``mask`` come out, and 0 outside its field of view.
+    """Resample a label mask; the result holds only labels of ``mask``, and 0 outside its grid.
 
-    ``linear`` interpolates the one-hot mask of every label and takes the largest, which keeps surfaces smooth;
-    ``nearest`` takes the label of the nearest voxel centre.
+    Args:
+        mask: ``(*S)`` whole numbers.
+        geometry: grid of ``mask``.
+        target: grid to resample to.
+        method: ``linear`` interpolates the one-hot mask of each label and takes the largest, which keeps surfaces
+            smooth; ``nearest`` takes the label of the nearest voxel.
     """
     if geometry.same_grid(target):
         return mask
@@ -75,8 +88,8 @@ def resample_labels(
 
 
 def _antialias_sigma(geometry: Geometry, target: Geometry) -> tuple[float, ...]:
-    """Smoothing per axis of ``geometry``, in its voxels."""
-    # The target voxel's extent along each source axis; for parallel grids simply its spacing.
+    """Standard deviation of the smoothing per axis, in voxels of ``geometry``."""
+    # Extent of a target voxel along each source axis; for parallel grids its spacing.
     extent = np.abs(geometry.direction.T @ target.direction) @ np.asarray(target.spacing_mm)
     if not np.allclose(np.sort(np.abs(geometry.direction.T @ target.direction), axis=1)[:, -1], 1, atol=1e-3):
         extent = np.full(geometry.dims, min(target.spacing_mm))

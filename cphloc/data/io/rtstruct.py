@@ -1,4 +1,4 @@
-"""Contours of a DICOM RTSTRUCT, and the masks they enclose."""
+"""Read the contours of a DICOM RTSTRUCT and rasterize them into masks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cphloc.structures.geometry import Geometry
 
 
 def read_contours(path: str | Path) -> dict[str, list[np.ndarray]]:
-    """Closed contours of every region of interest.
+    """Read the closed contours of every region of interest.
 
     Returns:
         name of the region -> its contours ``(n, 3)`` in LPS mm; an empty list for a region without closed contours.
@@ -46,10 +46,11 @@ def read_contours(path: str | Path) -> dict[str, list[np.ndarray]]:
 
 
 def rasterize(contours: Sequence[np.ndarray], geometry: Geometry) -> np.ndarray:
-    """Voxels whose centre lies inside the contours.
+    """Draw contours as a mask of the voxels whose centre lies inside them.
 
-    Contours of one plane are combined by exclusive or, so a contour within another is a hole (DICOM PS3.3 C.8.8.6.3).
-    Every slice takes the nearest plane of contours, if that is at most half the distance of the planes away.
+    Contours in one plane are combined by exclusive or, so a contour within another is a hole (DICOM PS3.3 C.8.8.6.3).
+    Every slice of the image takes the nearest plane of contours, unless it is further away than half the distance
+    between planes.
 
     Args:
         contours: ``(n, 3)`` LPS mm each, parallel to the slices of ``geometry``.
@@ -80,19 +81,19 @@ def rasterize(contours: Sequence[np.ndarray], geometry: Geometry) -> np.ndarray:
         plane = planes[np.argmin(np.abs(planes - k))]
         if abs(plane - k) <= reach + 1e-3:
             inside = [p[:, 1:] for p, d in zip(polygons, depth, strict=True) if abs(d - plane) < 0.02]
-            mask[k] = _fill(inside, geometry.shape[1:])
+            mask[k] = _fill(inside, geometry.shape[1], geometry.shape[2])
     return mask
 
 
-def _fill(polygons: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
-    """Even-odd rule at pixel centres: along a row, every edge of a polygon toggles inside and outside."""
-    toggles = np.zeros((shape[0], shape[1] + 1), int)
-    rows = np.arange(shape[0]) + 0.5
+def _fill(polygons: Sequence[np.ndarray], rows: int, columns: int) -> np.ndarray:
+    """Fill polygons ``(n, 2)`` by the even-odd rule at pixel centres, as ``(rows, columns)`` uint8."""
+    toggles = np.zeros((rows, columns + 1), int)
+    centres = np.arange(rows) + 0.5
     for start in polygons:
         end = np.roll(start, -1, axis=0)
-        edge, row = np.nonzero((start[:, :1] <= rows) != (end[:, :1] <= rows))
-        share = (rows[row] - start[edge, 0]) / (end[edge, 0] - start[edge, 0])
+        edge, row = np.nonzero((start[:, :1] <= centres) != (end[:, :1] <= centres))
+        share = (centres[row] - start[edge, 0]) / (end[edge, 0] - start[edge, 0])
         column = start[edge, 1] + share * (end[edge, 1] - start[edge, 1])
-        first_right = np.clip(np.ceil(column - 0.5), 0, shape[1]).astype(int)
+        first_right = np.clip(np.ceil(column - 0.5), 0, columns).astype(int)
         np.add.at(toggles, (row, first_right), 1)
     return (np.cumsum(toggles, axis=1)[:, :-1] % 2).astype(np.uint8)

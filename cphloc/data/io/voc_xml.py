@@ -1,4 +1,4 @@
-"""Boxes of Pascal VOC annotation files."""
+"""Read boxes and classes from Pascal VOC annotation files."""
 
 from __future__ import annotations
 
@@ -10,16 +10,23 @@ from cphloc.errors import DataError, did_you_mean
 
 
 def read_voc_boxes(path: Path, classes: Mapping[int, str]) -> tuple[tuple[tuple[float, ...], ...], tuple[int, ...]]:
-    """Boxes of one picture as edges ``[y0, x0, y1, x1]`` and their classes.
+    """Read the boxes of one picture.
 
-    VOC counts pixels from 1 and includes the last one (Everingham 2010), so pixels ``xmin..xmax`` are the edges
-    ``xmin - 1`` to ``xmax``.
+    VOC counts pixels from 1 and includes the last one (Everingham 2010), so pixels ``xmin..xmax`` have the edges
+    ``xmin - 1`` and ``xmax``.
+
+    Args:
+        path: the XML file.
+        classes: class number -> name in the file.
+
+    Returns:
+        edges ``[y0, x0, y1, x1]`` in pixels, and the class number of each box.
 
     Raises:
         DataError: the file is damaged, names an unknown class, or holds an inverted box.
     """
     numbers = {name: number for number, name in classes.items()}
-    boxes, found = [], []
+    boxes, box_classes = [], []
     for number, item in enumerate(_objects(path), start=1):
         name = _name(item)
         if name not in numbers:
@@ -27,12 +34,12 @@ def read_voc_boxes(path: Path, classes: Mapping[int, str]) -> tuple[tuple[tuple[
             msg = f"{path}: object {number} has the undeclared class '{name}'; {hint}"
             raise DataError(msg)
         boxes.append(_edges(path, number, item))
-        found.append(numbers[name])
-    return tuple(boxes), tuple(found)
+        box_classes.append(numbers[name])
+    return tuple(boxes), tuple(box_classes)
 
 
 def read_voc_classes(path: Path) -> set[str]:
-    """Class names of the objects of one picture.
+    """Read the class names of the objects in one picture.
 
     Raises:
         DataError: the file is damaged.

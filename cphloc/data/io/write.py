@@ -1,4 +1,4 @@
-"""Write results: masks and maps as images, boxes as tables. Every file appears wholly or not at all."""
+"""Write results: masks and maps as images, boxes as tables. A file appears only when it is complete."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from cphloc.structures.geometry import Geometry
 
 @dataclass(frozen=True, eq=False)
 class CaseBoxes:
-    """Boxes found in one image.
+    """Predicted boxes of one image.
 
     Args:
-        case: identifier, for COCO the file's name.
+        case: id of the case; in COCO the file name.
         geometry: grid of the image.
         boxes: ``(n, 2 D)`` edge coordinates ``[lo..., hi...]`` in array-axis order.
         classes: ``(n,)`` class numbers.
@@ -38,10 +38,15 @@ class CaseBoxes:
 
 
 def write_mask(path: str | Path, mask: np.ndarray, geometry: Geometry) -> None:
-    """Write integer labels ``(*S)``; the suffix chooses NIfTI, NRRD, MetaImage or, in 2-D, PNG.
+    """Write a label mask; the suffix chooses the format, see `cphloc.data.io.formats`.
+
+    Args:
+        path: file to write.
+        mask: ``(*S)`` whole numbers.
+        geometry: grid of the mask.
 
     Raises:
-        InputError: another suffix, or labels that do not fit the grid.
+        InputError: another suffix, or a mask that is not of whole numbers or not on the grid.
         CphlocError: the file cannot be written.
     """
     if mask.dtype.kind not in "bui":
@@ -52,7 +57,17 @@ def write_mask(path: str | Path, mask: np.ndarray, geometry: Geometry) -> None:
 
 
 def write_map(path: str | Path, values: np.ndarray, geometry: Geometry) -> None:
-    """Write a map ``(*S)``, such as attention or a probability, as float32 NIfTI, NRRD or MetaImage."""
+    """Write a map of numbers, such as attention or a probability, as a float32 image; not as PNG.
+
+    Args:
+        path: file to write.
+        values: ``(*S)``.
+        geometry: grid of the map.
+
+    Raises:
+        InputError: another suffix, or values that do not fit the grid.
+        CphlocError: the file cannot be written.
+    """
     if Path(path).suffix.lower() == ".png":
         msg = f"{path}: PNG cannot hold the numbers of a map; write .nii.gz, .nrrd or .mha"
         raise InputError(msg)
@@ -60,11 +75,20 @@ def write_map(path: str | Path, values: np.ndarray, geometry: Geometry) -> None:
 
 
 def write_boxes_csv(path: str | Path, cases: Sequence[CaseBoxes], classes: Mapping[int, str]) -> None:
-    """Write one row per box: case, class and its number, score, corners in LPS mm, corners in voxels.
+    """Write boxes as a CSV table, one row per box: case, class, its number, score, corners in mm, corners in voxels.
 
-    ``x_lo_mm .. z_hi_mm`` enclose the box in the patient (on an oblique grid they are wider than the box itself) and
-    stay empty where the image states no physical size; ``slice_lo .. column_hi`` are edge coordinates, so a box of the
-    first voxel alone is 0 to 1.
+    ``x_lo_mm`` to ``z_hi_mm`` enclose the box in the patient (on an oblique grid they are wider than the box) and are
+    empty where the image states no physical size. ``slice_lo`` to ``column_hi`` are edge coordinates: a box around the
+    first voxel alone goes from 0 to 1.
+
+    Args:
+        path: file to write.
+        cases: boxes of each image, all 2-D or all 3-D.
+        classes: class number -> name.
+
+    Raises:
+        InputError: 2-D and 3-D images together.
+        CphlocError: the file cannot be written.
     """
     dims = {c.geometry.dims for c in cases}
     if len(dims) > 1:
@@ -82,10 +106,16 @@ def write_boxes_csv(path: str | Path, cases: Sequence[CaseBoxes], classes: Mappi
 
 
 def write_coco(path: str | Path, cases: Sequence[CaseBoxes], classes: Mapping[int, str]) -> None:
-    """Write 2-D boxes as COCO JSON: ``bbox`` is ``[x, y, width, height]`` in pixels, and every box has its ``score``.
+    """Write 2-D boxes as COCO JSON, each with ``bbox`` ``[x, y, width, height]`` in pixels and ``score``.
+
+    Args:
+        path: file to write.
+        cases: boxes of each image.
+        classes: class number -> name; the numbers become category ids.
 
     Raises:
-        InputError: a 3-D case; COCO knows pictures only.
+        InputError: a 3-D image, which COCO cannot describe.
+        CphlocError: the file cannot be written.
     """
     images, annotations = [], []
     for number, case in enumerate(cases, start=1):
@@ -146,7 +176,7 @@ def _write_png(path: Path, labels: np.ndarray) -> None:
 
 
 def _write_itk(path: Path, array: np.ndarray, geometry: Geometry) -> None:
-    """Write and read back: ITK does not report every failed write, such as a disk that fills up."""
+    """Write an image and read it back, because ITK does not report every failed write, such as a full disk."""
     import SimpleITK as sitk
 
     from cphloc.data.io.read import read_volume

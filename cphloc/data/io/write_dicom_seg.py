@@ -1,4 +1,4 @@
-"""Masks as DICOM SEG, which hospital viewers lay over the series they belong to."""
+"""Write masks as DICOM SEG, which viewers of hospitals show over the image series."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ def write_dicom_seg(
     version: str = "0",
     series: str | None = None,
 ) -> None:
-    """Write a class mask as a binary DICOM SEG that refers to its source series.
+    """Write a class mask as a binary DICOM SEG that refers to its image series.
 
     Args:
         path: file to write.
-        mask: ``(*S)`` class numbers; 0 is background and classes without voxels are segments without frames.
+        mask: ``(*S)`` class numbers, 0 for background; a class without voxels becomes a segment without frames.
         geometry: grid of ``mask``, which must be that of the series.
-        source: folder or file of the DICOM series the mask belongs to.
+        source: folder or file of the image series.
         classes: class number -> name.
         algorithm: name of the model that made the mask.
-        version: its version.
-        series: SeriesInstanceUID, where the folder holds several.
+        version: version of the model.
+        series: SeriesInstanceUID; needed where the folder holds several series.
 
     Raises:
-        InputError: no class in the mask, or one without a name.
+        InputError: ``classes`` is empty, or the mask holds a class without a name.
         DataError: the mask lies on another grid than the series, or the series lacks what a SEG must repeat.
         CphlocError: the file cannot be written.
     """
@@ -89,7 +89,7 @@ def _segmentation(
 
 
 def _consecutive(path: str | Path, mask: np.ndarray, classes: Mapping[int, str]) -> np.ndarray:
-    """Segments are numbered 1, 2, 3 ... in the order of ``classes``, whatever numbers these have."""
+    """Replace class numbers by segment numbers 1, 2, 3 ... in the order of ``classes``."""
     unnamed = set(np.unique(mask).tolist()) - {0, *classes}
     if unnamed or not classes:
         msg = f"{path}: mask holds the classes {sorted(unnamed)} without a name; name them in classes"
@@ -101,7 +101,7 @@ def _consecutive(path: str | Path, mask: np.ndarray, classes: Mapping[int, str])
 
 
 def _descriptions(classes: Mapping[int, str], algorithm: str, version: str) -> list[SegmentDescription]:
-    """One segment per class, coded neutrally: a recipe's class names carry no SNOMED code."""
+    """Describe one segment per class. The codes are neutral, because class names of a recipe have no SNOMED code."""
     import highdicom
     from pydicom.sr.codedict import codes
 

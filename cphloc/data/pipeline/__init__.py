@@ -1,1 +1,1 @@
-"""From cases to batches: prepare, cache, pre-process, draw patches, load."""
+"""From cases to batches: preprocess, cache, cut patches, load."""

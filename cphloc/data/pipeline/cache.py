@@ -1,9 +1,9 @@
-"""Prepared cases on disk: preprocessed once, memory-mapped by every run and process.
+"""Cache of preprocessed cases on disk, memory-mapped by every run and process.
 
-An entry is a folder named by a hash of the files (path, size, time) and of the preprocessing, so a changed file or
-setting makes a new entry. It is written aside and renamed, so a half-written entry never has the name; it is checked
-against its checksums when a run starts, and made again when it is damaged. The least recently used entries leave when
-all together exceed ``CPHLOC_CACHE_GB`` (default 50).
+An entry is a folder named by a hash of the files (path, size, time of change) and of the preprocessing, so a changed
+file or setting makes a new entry. Entries are written into a temporary folder that is renamed when complete. They are
+compared with their checksums when a run starts, and made again where damaged. The least recently used entries are
+removed when all together exceed ``CPHLOC_CACHE_GB`` (default 50).
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from cphloc.structures.annotation import Annotation
 from cphloc.structures.geometry import Geometry
 
 FORMAT = 1
-"""Changes whenever the content of an entry changes its meaning."""
+"""Version of the layout of an entry; part of its key."""
 
 
 @dataclass(frozen=True)
 class PreparedCase:
-    """A case in the model's frame; image, mask and region are memory-mapped, so only what is used is read.
+    """A preprocessed case, on the model's grid. Image, mask and region are memory-mapped and read where they are used.
 
     Args:
-        id: of the case.
+        id: id of the case.
         image: ``(C, *S)`` float32.
-        annotation: on the grid of ``image``.
+        annotation: annotation on the grid of ``image``.
         geometry: grid of ``image``.
-        source: grid of the file, to which results go back.
-        foreground: ``(n, 1 + D)`` int32; class and index of voxels on which a patch may be centred.
+        source: grid of the image file; results are mapped back to it.
+        foreground: ``(n, 1 + D)`` int32; class number and index of voxels on which a patch may be centred.
         content: hash of the files it was made from (`cphloc.data.fingerprint.content_hash`).
     """
 
@@ -53,27 +53,35 @@ class PreparedCase:
     content: str
 
     def in_memory(self) -> PreparedCase:
-        """The same case, read whole."""
+        """Return the same case with all arrays read into memory."""
         stated = {f.name: getattr(self.annotation, f.name) for f in fields(Annotation)}
         read = {name: None if array is None else np.array(array) for name, array in stated.items()}
         return replace(self, image=np.array(self.image), annotation=Annotation(**read))
 
 
 def entry_key(case: Case, preprocessing: str) -> str:
-    """Name of the cache entry of ``case`` under ``preprocessing`` (any text that describes it completely)."""
+    """Name of the cache entry of a case.
+
+    Args:
+        case: the case.
+        preprocessing: text that describes the preprocessing completely.
+    """
     files = [_identity(path) for path in case.files]
     parts = [FORMAT, preprocessing, case.id, repr(case.annotation), repr(case.spacing_mm), case.tile, files]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
 def open_entry(case: Case, preprocessing: str, make: Callable[[], PreparedCase], verify: bool = False) -> PreparedCase:
-    """Open the prepared ``case``, made by ``make`` if it is missing or damaged.
+    """Open a prepared case from the cache; where it is missing or damaged, make and store it first.
 
     Args:
         case: the case.
         preprocessing: text that describes the preparation completely.
         make: prepares the case.
-        verify: read everything once and compare with the checksums; otherwise only the sizes are looked at.
+        verify: compare the content of all files with their checksums; otherwise only their sizes.
+
+    Raises:
+        InputError: the stored case cannot be read back.
     """
     folder = paths.cache() / "prepared" / entry_key(case, preprocessing)
     prepared = _load(folder, verify)
@@ -88,7 +96,7 @@ def open_entry(case: Case, preprocessing: str, make: Callable[[], PreparedCase],
 
 
 def limit_bytes() -> int:
-    """Size the cache may have, from ``CPHLOC_CACHE_GB``.
+    """Largest size of the cache in bytes, from the environment variable ``CPHLOC_CACHE_GB``.
 
     Raises:
         InputError: it is not a positive number.
@@ -105,10 +113,13 @@ def limit_bytes() -> int:
 
 
 def evict(keep: set[str]) -> list[str]:
-    """Remove the least recently used entries until the cache fits its limit; never those in ``keep``.
+    """Remove the least recently used entries until the cache is within `limit_bytes`.
+
+    Args:
+        keep: names of entries that must stay.
 
     Returns:
-        names of the entries that were removed.
+        names of the removed entries.
     """
     folders = [f for f in (paths.cache() / "prepared").glob("*") if f.is_dir() and not f.name.startswith(".")]
     sizes = {f: sum(p.stat().st_size for p in f.iterdir()) for f in folders}
@@ -124,7 +135,7 @@ def evict(keep: set[str]) -> list[str]:
 
 
 def _identity(path: Path) -> list[object]:
-    """What tells whether a file changed; of a folder (a DICOM series), that of all its files."""
+    """Path, size and time of change of a file, or of all files in a folder (a DICOM series)."""
     path = path.resolve()
     if path.is_dir():
         return [str(path), [_identity(p) for p in sorted(path.iterdir())]]
@@ -179,13 +190,14 @@ def _load(folder: Path, verify: bool) -> PreparedCase | None:
     try:
         facts = json.loads((folder / "case.json").read_text())
         arrays = {
-            name: _open_array(folder / f"{name}.npy", *expected, verify) for name, expected in facts["arrays"].items()
+            name: _open_array(folder / f"{name}.npy", size, checksum, verify)
+            for name, (size, checksum) in facts["arrays"].items()
         }
         os.utime(folder)
         return PreparedCase(
             facts["id"],
             arrays["image"],
-            Annotation(*(arrays.get(n) for n in ("mask", "boxes", "box_classes", "region", "label"))),
+            Annotation(**{f.name: arrays.get(f.name) for f in fields(Annotation)}),
             _geometry_from_json(facts["geometry"]),
             _geometry_from_json(facts["source"]),
             arrays["foreground"],

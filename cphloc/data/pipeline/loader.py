@@ -1,4 +1,4 @@
-"""Batches for training: patches of prepared cases, the same whatever the number of workers or the step resumed at."""
+"""Training batches of patches. They do not depend on the number of workers, nor on where a run was resumed."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from cphloc.structures.annotation import Annotation
 
 @dataclass
 class Batch:
-    """What one training step takes.
+    """The patches of one training step.
 
     Args:
         image: ``(N, C, *S)`` float32.
         targets: annotations of the N images.
-        ids: case of each image.
+        ids: id of the case of each image.
     """
 
     image: Tensor
@@ -38,13 +38,24 @@ class Batch:
         return len(self.image)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """Copy on ``device``."""
+        """Copy the batch to a device.
+
+        Args:
+            device: where to.
+            non_blocking: do not wait for copies from pinned memory.
+        """
         return Batch(self.image.to(device, non_blocking=non_blocking), self.targets.to(device, non_blocking), self.ids)
 
 
 @dataclass
 class Sample:
-    """One patch: image ``(C, *S)`` float32, its annotation, and the case it is from."""
+    """One patch.
+
+    Args:
+        image: ``(C, *S)`` float32.
+        annotation: annotation on the grid of the patch.
+        id: id of the case that it is cut from.
+    """
 
     image: Tensor
     annotation: Annotation
@@ -52,16 +63,16 @@ class Sample:
 
 
 class PatchSamples(Dataset[Sample]):
-    """Training patches by number: patch ``i`` of a run depends on the seed and ``i`` alone.
+    """Training patches by index: patch ``i`` of a run depends on the seed and ``i`` alone.
 
-    Every case comes once in each pass over the data, in an order drawn for the pass.
+    Each pass over the data takes every case once, in a random order of its own.
 
     Args:
-        cases: where patches come from.
-        patch: their size ``(*S)``.
-        augmentation: what happens to them.
-        foreground: fraction of patches that are centred on an object (exactly this fraction, evenly spread).
-        seed: of the run.
+        cases: cases that patches are cut from.
+        patch: size of a patch ``(*S)`` in voxels.
+        augmentation: transforms of the patches.
+        foreground: fraction of the patches that are centred on an object; met exactly, and spread evenly.
+        seed: seed of the run.
     """
 
     def __init__(
@@ -93,19 +104,19 @@ class PatchSamples(Dataset[Sample]):
         return Sample(torch.from_numpy(image), annotation, prepared.id)
 
     def collate(self, samples: list[Sample]) -> Batch:
-        """Stack samples into a batch."""
+        """Stack patches of one size into a batch."""
         targets = Targets.collate([s.annotation for s in samples], self.patch, self.cases.classes)
         return Batch(torch.stack([s.image for s in samples]), targets, tuple(s.id for s in samples))
 
 
 class Steps(Sampler[list[int]]):
-    """Numbers of the samples of each batch, without end; the processes of a distributed run share them out.
+    """Endless lists of patch indices, one per batch; the processes of a distributed run take different indices.
 
     Args:
-        batch: samples per batch.
-        first: number of the first batch, above 0 when a run is resumed.
-        rank: of this process.
-        ranks: processes of the run.
+        batch: patches per batch.
+        first: index of the first batch; above 0 when a run is resumed.
+        rank: index of this process.
+        ranks: number of processes.
 
     >>> import itertools
     >>> list(itertools.islice(Steps(batch=2, first=1, rank=1, ranks=2), 2))
@@ -122,12 +133,12 @@ class Steps(Sampler[list[int]]):
 
 
 def training_loader(samples: PatchSamples, steps: Steps, workers: int = 1) -> DataLoader[Sample]:
-    """The endless stream of a training's batches, each a `Batch`.
+    """Build the loader of training batches, which never ends; each item is a `Batch`.
 
     Args:
         samples: the patches.
-        steps: which of them form each batch.
-        workers: processes that load ahead; 0 loads in this one. Batches do not depend on it.
+        steps: indices of the patches of each batch.
+        workers: number of processes that load ahead; 0 loads in this process. Batches do not depend on it.
     """
     return DataLoader(
         samples,
@@ -142,12 +153,12 @@ def training_loader(samples: PatchSamples, steps: Steps, workers: int = 1) -> Da
 
 @lru_cache(maxsize=4)
 def _order(seed: int, number: int, cases: int) -> np.ndarray:
-    """Order of the cases in pass ``number`` over the data."""
+    """Random order of the cases in pass ``number`` over the data."""
     return np.random.default_rng(np.random.SeedSequence((seed, number), spawn_key=(1,))).permutation(cases)
 
 
 def _prepare_worker(worker: int) -> None:
-    """One thread each; and a signal meant to stop the training is the training's, which still needs its batches."""
+    """Limit a worker to one thread, and ignore signals: they stop the training, which may still need batches."""
     torch.set_num_threads(1)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

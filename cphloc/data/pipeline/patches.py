@@ -1,4 +1,4 @@
-"""Cut training patches out of prepared cases, with everything that is known about them."""
+"""Cut training patches out of prepared cases, image and annotation together."""
 
 from __future__ import annotations
 
@@ -9,19 +9,22 @@ from cphloc.data.pipeline.cache import PreparedCase
 from cphloc.structures.annotation import Annotation, clip_boxes
 
 VISIBLE = 0.25
-"""A box of which less than this fraction remains in a patch is left out."""
+"""Smallest fraction of a box that must lie inside a patch; boxes with less are left out."""
 
 
 def draw_start(
     shape: tuple[int, ...], size: tuple[int, ...], rng: np.random.Generator, around: np.ndarray | None = None
 ) -> tuple[int, ...]:
-    """First voxel of a patch of ``size`` in an image of ``shape``; negative where the image is the smaller one.
+    """Draw the position of a patch in an image.
 
     Args:
-        shape: of the image.
-        size: of the patch.
-        rng: draws the offset.
-        around: voxel that the patch is centred on, as far as it stays inside the image; ``None`` for anywhere.
+        shape: size of the image in voxels.
+        size: size of the patch in voxels.
+        rng: source of randomness.
+        around: voxel on which the patch is centred, as far as the patch stays inside the image; ``None`` for anywhere.
+
+    Returns:
+        index of the first voxel of the patch; not positive along axes where the image is smaller than the patch.
     """
     free = [sorted((0, n - p)) for n, p in zip(shape, size, strict=True)]
     anywhere = tuple(int(rng.integers(low, high + 1)) for low, high in free)
@@ -35,7 +38,15 @@ def draw_start(
 
 
 def draw_foreground(foreground: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
-    """One voxel ``(D,)`` of a random class of ``foreground`` ``(n, 1 + D)``; ``None`` where there is none."""
+    """Draw one foreground voxel: first a class, then one of its voxels.
+
+    Args:
+        foreground: ``(n, 1 + D)``; class number and voxel index.
+        rng: source of randomness.
+
+    Returns:
+        index ``(D,)``; ``None`` where there is no foreground.
+    """
     if not len(foreground):
         return None
     chosen = rng.choice(np.unique(foreground[:, 0]))
@@ -46,11 +57,17 @@ def draw_foreground(foreground: np.ndarray, rng: np.random.Generator) -> np.ndar
 def cut(
     prepared: PreparedCase, start: tuple[int, ...], size: tuple[int, ...], warp: Warp
 ) -> tuple[np.ndarray, Annotation]:
-    """Cut the patch of ``size`` voxels that begins at ``start``, deformed by ``warp``, out of a prepared case.
+    """Cut a patch, deformed by a warp, out of a prepared case.
 
-    Beyond the image lie zeros and background. Boxes are clipped and left out where less than `VISIBLE` of them
-    remains. A label that was only stated for the whole image holds for a patch where it says "absent", or where the
-    patch covers the whole image; otherwise it becomes unknown.
+    Outside the image, intensities are 0 and the mask is background. Boxes are clipped, and left out where less than
+    `VISIBLE` of them lies inside. A label of the whole image stays valid where a class is absent, or where the patch
+    covers the whole image; otherwise it becomes unknown.
+
+    Args:
+        prepared: the case.
+        start: index of the first voxel of the patch.
+        size: voxels of the patch.
+        warp: deformation of the patch.
 
     Returns:
         the image ``(C, *size)`` float32 and its annotation.
@@ -62,7 +79,7 @@ def cut(
     if region is not None:
         region = np.clip(_sample(region[None], None, start, size, warp, centre)[0][0], 0, 1)
     boxes, box_classes = given.boxes, given.box_classes
-    if boxes is not None:
+    if boxes is not None and box_classes is not None:
         moved = warp_boxes(boxes, warp, centre, size)
         kept = _visible(moved, size)
         boxes, box_classes = clip_boxes(moved, size)[0][kept], box_classes[kept]
@@ -91,7 +108,7 @@ def _sample(
 
 
 def _crop(array: np.ndarray, start: tuple[int, ...], size: tuple[int, ...]) -> np.ndarray:
-    """Copy of ``array[start : start + size]`` with zeros beyond its edges."""
+    """Copy ``array[start : start + size]``, with zeros outside the array."""
     out = np.zeros(size, array.dtype)
     inside = [(max(s, 0), min(s + p, n)) for s, p, n in zip(start, size, array.shape, strict=True)]
     source = tuple(slice(low, high) for low, high in inside)

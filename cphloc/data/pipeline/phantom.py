@@ -1,8 +1,8 @@
-"""Synthetic CT and mammograms with exact masks, in 2-D and 3-D, the same for the same seed.
+"""Draw synthetic CT images and mammograms with exact masks, in 2-D and 3-D, reproducible by a seed.
 
-A body with texture holds objects (ellipsoids to be found) and distractors of the same contrast (rods, like vessels or
-folds, and faint blobs, like dense tissue). Everything is laid out in millimetres, so spacing may be anisotropic, and
-a voxel belongs to an object exactly when its centre lies inside the ellipsoid.
+A body with texture contains objects (ellipsoids, which a model shall find) and distractors (rods of the same contrast,
+like vessels or folds, and faint blobs, like dense tissue). Sizes are in millimetres, so spacing may be anisotropic. A
+voxel belongs to an object exactly when its centre lies inside the ellipsoid.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ Half = Literal["any", "left", "right"]
 
 @dataclass(frozen=True)
 class Scene:
-    """What is drawn; ranges are drawn from uniformly, ends included.
+    """What to draw. Values are drawn uniformly from ranges, ends included.
 
     Args:
         size: voxels ``(*S)``.
-        spacing_mm: voxel size.
-        modality: ``ct``: a body in Hounsfield units; ``mammogram``: one breast on the left or right edge.
-        objects: number of objects in a positive case.
-        diameter_mm: of the objects.
-        distractors: number of distractors.
-        contrast: of objects and rods to their surroundings, in standard deviations of tissue.
-        sides: number classes by side, 1 left and 2 right, instead of one class.
-        half: of the image that holds everything drawn, along the last axis.
-        cue_mm: an object counts only if a mark so far beside it, along the last axis, is bright; where it is dark the
-            object is no finding. ``None``: no marks, every object counts.
+        spacing_mm: voxel size, array order.
+        modality: ``ct``: a body in Hounsfield units; ``mammogram``: one breast at the left or right edge.
+        objects: range of the number of objects in a positive case.
+        diameter_mm: range of the diameters of the objects.
+        distractors: range of the number of distractors.
+        contrast: contrast of objects and rods to their surroundings, in standard deviations of tissue.
+        sides: two classes, 1 left and 2 right, instead of one.
+        half: half of the image, along the last axis, in which everything is drawn.
+        cue_mm: distance along the last axis of a small mark beside each object. An object counts only where its mark
+            is bright, not where it is dark. ``None``: no marks, every object counts.
     """
 
     size: tuple[int, ...]
@@ -51,12 +51,12 @@ class Scene:
 
 @dataclass(frozen=True)
 class Phantom:
-    """A drawn scene.
+    """A drawn image with its mask and region.
 
     Args:
         image: ``(*S)`` int16.
         mask: ``(*S)`` uint8; 0 background, 1 object, or 1 left and 2 right where the scene has sides.
-        region: ``(*S)`` uint8; 1 in the halves (left, right) of the image that hold an object: a coarse region.
+        region: ``(*S)`` uint8; 1 in each half of the image, left or right, that contains an object.
     """
 
     image: np.ndarray
@@ -69,12 +69,12 @@ _TISSUE = {"ct": (40.0, 15.0, -1000.0), "mammogram": (1500.0, 150.0, 0.0)}
 
 
 def draw_phantom(scene: Scene, positive: bool, seed: int) -> Phantom:
-    """Draw one case.
+    """Draw one synthetic image.
 
     Args:
         scene: what to draw.
-        positive: whether it holds any object.
-        seed: the same seed gives the same case.
+        positive: whether there are objects; distractors are drawn in any case.
+        seed: the same seed gives the same image.
 
     Raises:
         InputError: the objects do not fit into the image.
@@ -108,9 +108,9 @@ def draw_phantom(scene: Scene, positive: bool, seed: int) -> Phantom:
 
 
 def _grid(scene: Scene) -> list[np.ndarray]:
-    """Millimetres from the middle of the image to each voxel centre, one array per axis that broadcast together."""
+    """Distance in mm from the middle of the image to each voxel centre, one broadcastable array per axis."""
     axes = [(np.arange(n) + 0.5 - n / 2) * s for n, s in zip(scene.size, scene.spacing_mm, strict=True)]
-    return np.meshgrid(*axes, indexing="ij", sparse=True)
+    return list(np.meshgrid(*axes, indexing="ij", sparse=True))
 
 
 def _body(scene: Scene, grid: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
@@ -133,7 +133,7 @@ def _texture(scene: Scene, rng: np.random.Generator) -> np.ndarray:
 def _free_place(
     scene: Scene, body: np.ndarray, placed: list[tuple[np.ndarray, float]], rng: np.random.Generator
 ) -> tuple[np.ndarray, float] | None:
-    """Centre and radius in mm of a sphere well inside body and image that touches nothing placed; ``None`` if full."""
+    """Draw centre and radius in mm of a sphere inside the body, apart from all placed ones; ``None`` without room."""
     size, spacing = np.asarray(scene.size), np.asarray(scene.spacing_mm)
     half = {"any": 0, "left": -1, "right": 1}[scene.half]
     for _ in range(500):
@@ -161,7 +161,7 @@ def _add_cue(
     deviation: float,
     rng: np.random.Generator,
 ) -> bool:
-    """Draw the mark that belongs to an object; whether it is a bright one."""
+    """Draw the mark beside an object, and return True where it is bright."""
     bright = bool(rng.random() < 0.5)
     there = centre + np.eye(len(centre))[-1] * scene.cue_mm
     depth = _ellipsoid(grid, there, np.full(len(centre), _MARK_MM), rng)
@@ -181,7 +181,7 @@ def _refuse(scene: Scene, placed: int) -> NoReturn:
 def _ellipsoid(
     grid: list[np.ndarray], centre: np.ndarray, semi_axes_mm: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """About the depth in mm below the surface of a randomly turned ellipsoid; negative outside, zero on the surface."""
+    """Approximate depth in mm below the surface of a randomly rotated ellipsoid; negative outside."""
     turn, _ = np.linalg.qr(rng.standard_normal((len(grid), len(grid))))
     offset = [g - c for g, c in zip(grid, centre, strict=True)]
     along = (sum(t * o for t, o in zip(row, offset, strict=True)) for row in turn)
@@ -201,7 +201,7 @@ def _distractor(
     placed: list[tuple[np.ndarray, float]],
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """A rod of the objects' contrast, or a blob so faint and blurred that it is no object; none in a full image."""
+    """Draw a rod with the contrast of objects, or a faint blurred blob; nothing where no place is free."""
     place = _free_place(scene, body, placed, rng)
     if place is None:
         return np.zeros(scene.size)

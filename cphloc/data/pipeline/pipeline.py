@@ -1,4 +1,4 @@
-"""A data set made ready for one recipe: fitted intensities, prepared cases, training batches."""
+"""The data side of one recipe: fitted intensity schemes, prepared cases, training batches."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ from cphloc.structures.annotation import mask_of
 
 
 class Pipeline:
-    """From a data set to batches, as the ``data`` section of a recipe says.
+    """Turn a data set into prepared cases and training batches, as the ``data`` section of a recipe states.
 
     Args:
         dataset: the data set.
         patch: size ``(*S)`` of training patches in voxels.
         spacing_mm: voxel size in the model's frame, array order; ``None`` keeps each image's own.
-        intensity: scheme, or one per channel; constants that it lacks are found in the training cases.
+        intensity: scheme, or one per channel; missing constants are computed from the training cases.
         fit: ``patch`` cuts patches out of images at their resolution; ``whole`` scales every image, keeping its
-            proportions, until it fits into one patch, and pads the rest.
-        augment: transforms of the training patches.
+            proportions, until it fits into one patch, and pads it.
+        augment: transforms of the training patches, in order.
         foreground: fraction of patches that are centred on an object.
-        workers: processes that load ahead; ``None`` means at most two, one core being left to the training.
-        skip_bad: go on without the cases that cannot be used.
-        seed: of the run.
+        workers: processes that load ahead; ``None`` means one less than the number of cores, at most two.
+        skip_bad: leave out cases that cannot be used, instead of raising an error.
+        seed: seed of the run.
 
     Raises:
-        InputError: the patch has not the data set's number of axes, or an argument is out of its range.
+        InputError: the patch has another number of axes than the data set, or an argument is out of range.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Pipeline:
             dataset: its data set, where that is open already.
 
         Raises:
-            NotFoundError: the data are not there.
+            NotFoundError: the files of the data set are missing.
             InputError: the recipe names no patch, or a root or channels that its data set does not take.
         """
         data = recipe.data
@@ -105,7 +105,7 @@ class Pipeline:
 
     @cached_property
     def intensity(self) -> tuple[Intensity, ...]:
-        """The schemes with all their constants; the resolved recipe states them."""
+        """Intensity schemes with all constants, as the resolved recipe states them."""
         training = self.dataset.cases("train")
         return tuple(
             fit_intensity(scheme, *_channel(training, self.dataset.dims, number))
@@ -114,7 +114,7 @@ class Pipeline:
 
     @cached_property
     def preprocess(self) -> Preprocess:
-        """What happens to every image before the model sees it."""
+        """The preprocessing of every image."""
         return Preprocess(self.dataset.dims, self.spacing_mm, self.intensity, self.fit)
 
     def listed(self, split: Split) -> list[Case]:
@@ -133,12 +133,12 @@ class Pipeline:
         """Check and prepare all cases of a split.
 
         Raises:
-            DataError: there is no case, or unusable ones, one line each, unless they are to be skipped.
+            DataError: there is no case, or cases cannot be used (one line each) and ``skip_bad`` is not set.
         """
         return prepare(self.listed(split), self.preprocess, len(self.dataset.classes), self.skip_bad)
 
     def fingerprint(self, split: Split) -> str:
-        """Hash of the ids and contents of a split's cases."""
+        """SHA-256 of the ids and contents of the cases in a split."""
         return fingerprint((case.id, case.content) for case in self.cases(split))
 
     @cached_property
@@ -152,13 +152,13 @@ class Pipeline:
         return PatchSamples(self.cases("train"), self.patch, self.augmentation, self.foreground, self.seed)
 
     def batches(self, batch: int, first: int = 0, rank: int = 0, ranks: int = 1) -> Iterable[Batch]:
-        """Training batches without end.
+        """Iterate over training batches, without end.
 
         Args:
-            batch: samples per batch and process.
-            first: number of the first batch; batches are the same whether a run was interrupted or not.
-            rank: of this process.
-            ranks: processes of the run.
+            batch: patches per batch and process.
+            first: index of the first batch; above 0 when a run is resumed, which then sees the same batches.
+            rank: index of this process.
+            ranks: number of processes.
         """
         return training_loader(self.samples, Steps(batch, first, rank, ranks), self.workers)
 
@@ -185,7 +185,7 @@ def _plain(block: str | Block) -> dict[str, Any]:
 def _channel(
     cases: Sequence[Case], dims: int, channel: int
 ) -> tuple[Iterator[np.ndarray], Iterator[np.ndarray | None]]:
-    """One channel and the foreground of each readable case; the unreadable ones are named when cases are prepared."""
+    """One channel and the foreground mask of each readable case; others are reported when cases are prepared."""
     first, second = itertools.tee(_readable(cases, dims))
     return (array[channel] for array, _ in first), (mask for _, mask in second)
 
@@ -197,6 +197,6 @@ def _readable(cases: Sequence[Case], dims: int) -> Iterator[tuple[np.ndarray, np
         except DataError:
             continue
         mask = given.mask
-        if mask is None and given.boxes is not None:
+        if mask is None and given.boxes is not None and given.box_classes is not None:
             mask = mask_of(given.boxes, given.box_classes, volume.geometry.shape)
         yield volume.array, mask

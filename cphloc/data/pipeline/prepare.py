@@ -1,4 +1,4 @@
-"""Prepare all cases of a split before the first step, and say which cannot be used."""
+"""Prepare all cases of a split before training starts, and report those that cannot be used."""
 
 from __future__ import annotations
 
@@ -21,27 +21,26 @@ from cphloc.structures.annotation import IGNORE, Annotation
 from cphloc.structures.geometry import Geometry
 
 HELD_BYTES = 200_000_000
-"""A split whose prepared cases together are at most so large is kept in memory: opening a file costs more than a step
-of a small training."""
+"""Largest size in bytes of a split that is kept in memory; opening files would slow down small trainings."""
 
 _RECENT: dict[tuple[str, ...], PreparedCases] = {}
-"""The splits that this process prepared last, by the keys of their cases: the runs of a study share them."""
+"""Splits prepared last by this process, by the keys of their cases; the runs of a study share them."""
 
 _RECENT_SPLITS = 16
 
 FOREGROUND_POINTS = 2000
-"""Voxels per class that are remembered for centring patches."""
+"""Largest number of foreground voxels per class that are stored for centring patches."""
 
 
 @dataclass(frozen=True)
 class PreparedCases(Sequence[PreparedCase]):
-    """Cases in the model's frame, opened from the cache when they are asked for; small ones stay in memory.
+    """Preprocessed cases of a split, opened from the cache on access; small splits stay in memory.
 
     Args:
         cases: the cases.
-        preprocess: how they are prepared.
+        preprocess: their preprocessing.
         classes: number of foreground classes K.
-        left_out: cases that cannot be used and were to be skipped, each with its reason.
+        left_out: one line for each case that was left out because it cannot be used.
     """
 
     cases: tuple[Case, ...]
@@ -62,12 +61,20 @@ class PreparedCases(Sequence[PreparedCase]):
         return self._held[index]
 
     def open(self, case: Case, verify: bool = False) -> PreparedCase:
-        """Open one case; it is prepared now if the cache lacks it."""
+        """Open one case, preparing it first where the cache lacks it.
+
+        Args:
+            case: the case.
+            verify: compare the cached files with their checksums.
+
+        Raises:
+            DataError: the case cannot be used.
+        """
         make = partial(prepare_case, case, self.preprocess, self.classes)
         return open_entry(case, self._preprocessing, make, verify)
 
     def keys(self) -> tuple[str, ...]:
-        """Names of the cache entries, which change with the files."""
+        """Names of the cache entries; they change when a file changes."""
         return tuple(entry_key(case, self._preprocessing) for case in self.cases)
 
     @property
@@ -76,16 +83,16 @@ class PreparedCases(Sequence[PreparedCase]):
 
 
 def prepare(cases: Sequence[Case], preprocess: Preprocess, classes: int, skip_bad: bool = False) -> PreparedCases:
-    """Prepare and check every case, so that nothing fails in the middle of a training.
+    """Prepare and check every case of a split, so that no file problem interrupts a training.
 
     Args:
-        cases: the cases of a split.
-        preprocess: how they are prepared.
+        cases: the cases.
+        preprocess: their preprocessing.
         classes: number of foreground classes K.
-        skip_bad: go on without the cases that cannot be used; they are printed.
+        skip_bad: leave out cases that cannot be used, and print them to stderr.
 
     Raises:
-        DataError: unusable cases, one line each, unless ``skip_bad``; or no case is left.
+        DataError: cases cannot be used, one line each, unless ``skip_bad``; or no case is left.
     """
     prepared = PreparedCases(tuple(cases), preprocess, classes)
     keys = prepared.keys()
@@ -115,7 +122,7 @@ def prepare(cases: Sequence[Case], preprocess: Preprocess, classes: int, skip_ba
 
 
 def prepare_case(case: Case, preprocess: Preprocess, classes: int) -> PreparedCase:
-    """Read a case and bring image and annotation into the model's frame.
+    """Read a case and preprocess its image and annotation.
 
     Raises:
         DataError: a file is unreadable, or the annotation does not fit the image or the classes.
@@ -147,14 +154,14 @@ def _prepared_annotation(given: Annotation, preprocess: Preprocess, geometry: Ge
 
 
 def _foreground(annotation: Annotation, dims: int) -> np.ndarray:
-    """Class and index of voxels that patches are centred on: of the mask, else the boxes' middles, else the region."""
+    """Class number and index of voxels for centring patches: of the mask, else box centres, else the region."""
     rng = np.random.default_rng(0)
     rows = []
     if annotation.mask is not None:
         for value in np.unique(annotation.mask):
             if value not in (0, IGNORE):
                 rows += _points(np.argwhere(annotation.mask == value), int(value), rng)
-    elif annotation.boxes is not None:
+    elif annotation.boxes is not None and annotation.box_classes is not None:
         middles = (annotation.boxes[:, :dims] + annotation.boxes[:, dims:]) / 2
         rows += [(int(c), *m) for c, m in zip(annotation.box_classes, middles.astype(int).tolist(), strict=True)]
     elif annotation.region is not None:

@@ -1,7 +1,8 @@
-"""Bring an image into a model's frame, and the model's results back onto the image's own grid.
+"""Preprocess images for a model, and map its results back to the grid of the image.
 
-The frame has canonical axes (slices towards the head, rows towards the back, columns towards the left), the model's
-spacing and the image's own field of view: the outer edges never move, so boxes scale by exactly ``n' / n``.
+The model's grid (its "frame") has canonical axes (slices towards the head, rows towards the back, columns towards the
+left), the spacing of the recipe and the field of view of the image: the outer edges of the image stay in place, so
+boxes scale by exactly ``n' / n`` for ``n`` and ``n'`` voxels before and after.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ from cphloc.structures.geometry import Geometry
 from cphloc.structures.volume import Volume, reoriented, reoriented_back
 
 MOST_VOXELS = 2**31
-"""Voxels per channel in the model's frame: 8 GiB, more than a whole-body CT at 0.5 mm."""
+"""Largest number of voxels per channel after resampling: 8 GiB, more than a whole-body CT at 0.5 mm."""
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """An image in the model's frame.
+    """A preprocessed image.
 
     Args:
         array: ``(C, *S)`` float32, contiguous.
         geometry: grid of ``array``.
-        original: grid of the image as it was read; results go back there.
+        original: grid of the image file; results are mapped back to it.
     """
 
     array: np.ndarray
@@ -38,13 +39,13 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Preprocess:
-    """What happens to an image before a model sees it.
+    """The preprocessing of images: reorient, scale intensities, resample.
 
     Args:
         dims: 2 or 3.
-        spacing_mm: voxel size in the model's frame, array order; ``None`` keeps the image's own.
+        spacing_mm: voxel size to resample to, array order; ``None`` keeps that of each image.
         intensity: one scheme per channel.
-        fit: scale the whole image, keeping its proportions, until it just fits into this many voxels.
+        fit: size in voxels into which the whole image is scaled, keeping its proportions; ``None`` does not scale.
 
     >>> from cphloc.data.pipeline.intensity import parse_intensity
     >>> volume = Volume(np.zeros((1, 10, 20)), Geometry.regular((10, 20), (2.0, 1.0)))
@@ -58,7 +59,9 @@ class Preprocess:
     fit: tuple[int, ...] | None = None
 
     def __call__(self, volume: Volume) -> Prepared:
-        """Reorient, transform intensities (on the stored voxels, before interpolation smears outliers), resample.
+        """Preprocess an image: reorient, scale intensities, resample.
+
+        Intensities are scaled before resampling, because interpolation would spread outliers.
 
         Raises:
             DataError: wrong number of axes or channels, or no physical size where a spacing is wanted.
@@ -69,7 +72,7 @@ class Preprocess:
         return Prepared(np.ascontiguousarray(array), frame, volume.geometry)
 
     def scaled(self, volume: Volume) -> np.ndarray:
-        """Intensities of an image ``(C, *S)`` as the model takes them, still on its own grid.
+        """Scale the intensities of an image to ``(C, *S)`` float32, on the grid of the image.
 
         Raises:
             DataError: wrong number of channels.
@@ -78,7 +81,15 @@ class Preprocess:
         return np.stack([s(c, volume.window) for s, c in zip(self.intensity, channels, strict=True)])
 
     def frame(self, geometry: Geometry, source: str = "image") -> Geometry:
-        """The model's grid for an image on ``geometry``."""
+        """Work out the model's grid for an image.
+
+        Args:
+            geometry: grid of the image.
+            source: name of the image for messages.
+
+        Raises:
+            DataError: another number of axes, no physical size where a spacing is wanted, or too many voxels.
+        """
         if geometry.dims != self.dims:
             msg = f"{source}: is {geometry.dims}-D but the model takes {self.dims}-D images"
             raise DataError(msg)
@@ -100,28 +111,28 @@ class Preprocess:
         return grid
 
     def prepare_mask(self, mask: np.ndarray, geometry: Geometry) -> np.ndarray:
-        """Label mask ``(*S)`` of an image on ``geometry``, in the model's frame."""
+        """Resample a label mask ``(*S)`` from the grid of an image, ``geometry``, to the model's grid."""
         order, flip = geometry.canonical()
         canonical = geometry.reoriented(order, flip)
         moved = resample_labels(reoriented(mask, order, flip), canonical, self.frame(geometry))
         return np.ascontiguousarray(moved)
 
     def prepare_boxes(self, boxes: np.ndarray, geometry: Geometry) -> np.ndarray:
-        """Boxes ``(n, 2 D)`` of an image on ``geometry``, in the model's frame; exact."""
+        """Map boxes ``(n, 2 D)`` from the grid of an image, ``geometry``, to the model's grid; exact."""
         return geometry.boxes_to(self.frame(geometry), boxes)
 
 
 def restore_mask(prepared: Geometry, original: Geometry, values: np.ndarray) -> np.ndarray:
-    """Bring a result of the model back onto the image's own grid.
+    """Resample a mask, or class probabilities, from the model's grid to the grid of the image.
 
     Args:
         prepared: grid of ``values``.
-        original: grid of the image as it was read.
+        original: grid of the image.
         values: class mask ``(*S)`` of integers, or class probabilities ``(K + 1, *S)``, which are interpolated
-            before the largest is taken: smoother than a resampled mask.
+            before the largest is taken; this gives smoother surfaces.
 
     Returns:
-        class mask on ``original``, of the dtype of a mask given, uint8 otherwise.
+        class mask on ``original``, of the dtype of the given mask, or uint8 for probabilities.
     """
     if values.ndim == prepared.dims:
         return _restored(prepared, original, lambda grid: resample_labels(values, prepared, grid))
@@ -130,25 +141,26 @@ def restore_mask(prepared: Geometry, original: Geometry, values: np.ndarray) -> 
 
 
 def restore_map(prepared: Geometry, original: Geometry, values: np.ndarray) -> np.ndarray:
-    """Bring maps ``(C, *S)``, such as class probabilities, back onto the image's own grid by linear interpolation."""
+    """Resample maps ``(C, *S)``, such as class probabilities, from the model's grid to that of the image, linearly."""
     return _restored(prepared, original, lambda grid: resample(values, prepared, grid))
 
 
 def restore_boxes(prepared: Geometry, original: Geometry, boxes: np.ndarray) -> np.ndarray:
-    """Express boxes ``(n, 2 D)`` of the model's frame in edge coordinates of the image's own grid; exact."""
+    """Map boxes ``(n, 2 D)`` from the model's grid to edge coordinates of the image; exact."""
     return prepared.boxes_to(original, boxes)
 
 
 def restore_attention(
     prepared: Geometry, original: Geometry, attention: np.ndarray, stride: tuple[float, ...] | None = None
 ) -> np.ndarray:
-    """Spread attention over the voxels of the image; it sums to what it summed to before.
+    """Resample an attention map to the grid of the image; its sum stays the same.
 
     Args:
         prepared: grid of the model's input.
-        original: grid of the image as it was read.
-        attention: ``(*S')``, one value per cell; cells begin at the corner of ``prepared``, may reach beyond its end.
-        stride: voxels of ``prepared`` per cell and axis; without it the cells cover ``prepared`` exactly.
+        original: grid of the image.
+        attention: ``(*S')``, one value per cell. The first cell begins at the corner of ``prepared``; the last may end
+            outside it.
+        stride: voxels of ``prepared`` per cell and axis; ``None`` where the cells cover ``prepared`` exactly.
     """
     stride = stride or tuple(n / m for n, m in zip(prepared.shape, attention.shape, strict=True))
     spacing = tuple(s * t for s, t in zip(prepared.spacing_mm, stride, strict=True))
@@ -160,13 +172,13 @@ def restore_attention(
 
 
 def _restored(prepared: Geometry, original: Geometry, onto: Callable[[Geometry], np.ndarray]) -> np.ndarray:
-    """Resample with ``onto`` on the original's grid in canonical axes, then flip and permute without interpolation."""
+    """Resample with ``onto`` to the grid of the image in canonical axes, then flip and permute axes exactly."""
     order, flip = original.canonical()
     return np.ascontiguousarray(reoriented_back(onto(original.reoriented(order, flip)), order, flip))
 
 
 def _with_channels(volume: Volume, channels: int) -> Volume:
-    """The image with as many channels as the model takes, where grey and colour convert without loss."""
+    """Convert grey to colour or grey-valued colour to grey, where the model takes another number of channels."""
     if volume.channels == channels:
         return volume
     grey = volume.channels == 1 or (volume.channels == 3 and (volume.array == volume.array[:1]).all())

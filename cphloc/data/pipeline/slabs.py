@@ -1,7 +1,7 @@
-"""Large images some rows (slices) at a time, so that memory does not grow with their number.
+"""Preprocess large images, and map their masks back, some rows at a time, so that memory does not grow with the image.
 
-Grids of an image and of the model's frame are parallel once the image's axes are in canonical order, so rows of one
-depend on a few rows of the other; the same voxels are computed as for the whole image.
+Rows are indices of the first spatial axis, slices in 3-D. In canonical order, the axes of an image and of the model's
+grid are parallel, so each row of one depends on a few rows of the other. The values are those of the whole image.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from cphloc.structures.volume import Volume, reoriented_back
 
 
 class Slabs:
-    """An image in a model's frame, prepared when it is asked for: ``slabs[:, :, first:stop]``.
+    """A preprocessed image whose rows are computed on access: ``slabs[:, :, first:stop]``.
 
-    Where an intensity scheme looks at the whole image (``zscore``), it is prepared at once and kept.
+    Where an intensity scheme needs the whole image (``zscore``), the image is preprocessed at once and kept.
 
     Args:
-        preprocess: what to do to the image.
-        volume: the image as it was read.
+        preprocess: the preprocessing.
+        volume: the image.
 
     >>> from cphloc.data.pipeline.intensity import parse_intensity
     >>> volume = Volume(np.ones((1, 10, 4, 4)), Geometry.regular((10, 4, 4), (2.0, 1.0, 1.0)))
@@ -42,7 +42,7 @@ class Slabs:
         self.first, self.held = 0, np.zeros((self.shape[1], 0, *self.shape[3:]), np.float32)
 
     def __getitem__(self, key: tuple[slice, slice, slice]) -> Tensor:
-        """``(1, C, rows, *S[1:])`` float32; rows that the last request had too are not prepared again."""
+        """Rows ``(1, C, rows, *S[1:])`` float32; rows of the previous request are reused."""
         if self.whole is not None:
             return self.whole[key]
         first, stop, _ = key[2].indices(self.shape[2])
@@ -60,11 +60,11 @@ class Slabs:
 
 
 class MaskRows:
-    """A class mask on an image's own grid, written as its log-probabilities in the model's frame come row by row.
+    """A class mask on the grid of an image, filled row by row from logits on the model's grid.
 
     Args:
-        prepared: grid of the model's frame.
-        original: grid of the image as it was read.
+        prepared: the model's grid.
+        original: grid of the image.
     """
 
     def __init__(self, prepared: Geometry, original: Geometry) -> None:
@@ -76,7 +76,12 @@ class MaskRows:
         self.first, self.held = 0, np.zeros((0, 0, *prepared.shape[1:]), np.float32)
 
     def take(self, first: int, logits: Tensor) -> None:
-        """Take the next rows ``(K + 1, rows, *S[1:])``; probabilities, not classes, are interpolated."""
+        """Add the next rows of logits; class probabilities are interpolated before the largest is taken.
+
+        Args:
+            first: index of the first of these rows on the model's grid; each call continues where the last ended.
+            logits: ``(K + 1, rows, *S[1:])``.
+        """
         known = first + logits.shape[1]
         if self.prepared.same_grid(self.target):
             self.written[first:known] = logits.argmax(dim=0).to(torch.uint8).cpu().numpy()
@@ -95,7 +100,7 @@ class MaskRows:
             self.held, self.first = self.held[:, needed - self.first :], needed
 
     def mask(self) -> np.ndarray:
-        """``(*S)`` uint8 on the image's own grid."""
+        """Return the class mask ``(*S)`` uint8 on the grid of the image."""
         return np.ascontiguousarray(reoriented_back(self.written, self.order, self.flip))
 
 

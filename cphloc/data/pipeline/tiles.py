@@ -1,4 +1,4 @@
-"""Images cut into equal parts, for models that answer for a part of an image: does this tile hold a finding?"""
+"""Cut images into equal tiles, for models that classify each tile of an image."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from cphloc.errors import InputError
 
 
 class Tiled(Dataset):
-    """A data set whose validation and test images come in parts; training still draws patches from whole images.
+    """A data set whose validation and test images are cut into tiles; training draws patches from whole images.
 
-    The parts of an image share its patient, so intervals by patient stay honest, and an image that is positive as a
-    whole gives negative parts too.
+    The tiles of an image share its patient, so that confidence intervals by patient stay valid. A positive image has
+    negative tiles too.
 
     Args:
-        whole: the data set.
-        tiles: number of parts along each axis.
+        whole: the data set to cut.
+        tiles: number of tiles along each axis.
 
     Raises:
-        InputError: not one number per axis.
+        InputError: ``tiles`` has not one number per axis.
     """
 
     def __init__(self, whole: Dataset, tiles: Sequence[int]) -> None:
@@ -41,7 +41,11 @@ class Tiled(Dataset):
 
 
 def tiles_of(case: Case, tiles: Sequence[int]) -> list[Case]:
-    """The parts of a case, in array order.
+    """Cut a case into tiles, in array order.
+
+    Args:
+        case: the case.
+        tiles: number of tiles along each axis.
 
     >>> from pathlib import Path
     >>> [tile.id for tile in tiles_of(Case("a", "a", (Path("a.nii"),)), (1, 2))]

@@ -1,7 +1,7 @@
-"""nnU-Net's published rules: spacing, patch and network topology from what a data set looks like.
+"""Choose spacing, patch and network topology for a data set by the rules of nnU-Net.
 
-Isensee et al. 2021, Nature Methods 18:203, doi 10.1038/s41592-020-01008-z. The rules are the paper's; the limit on a
-patch is a number of voxels here, where nnU-Net estimates the memory of a GPU.
+Isensee et al. 2021, Nature Methods 18:203, doi 10.1038/s41592-020-01008-z. One difference: the size of a patch is
+limited by a number of voxels, where nnU-Net estimates the memory of a GPU.
 """
 
 from __future__ import annotations
@@ -12,18 +12,19 @@ from dataclasses import dataclass
 import numpy as np
 
 ANISOTROPY = 3.0
+"""Ratio of spacings, and of sizes, above which an axis counts as one of thick slices."""
 SMALLEST_MAP = 4
-"""Feature maps are not pooled below this size."""
+"""Feature maps are not pooled below this size, in voxels per axis."""
 
 
 @dataclass(frozen=True)
 class Topology:
-    """Stages of an encoder, fine to coarse.
+    """Patch size and stages of an encoder, fine to coarse.
 
     Args:
-        patch: size of the input, a multiple of the whole stride.
-        strides: of each stage relative to the one before, per axis.
-        kernels: of each stage, per axis.
+        patch: input size in voxels, a multiple of the product of all strides.
+        strides: per stage and axis, relative to the stage before.
+        kernels: kernel sizes per stage and axis.
     """
 
     patch: tuple[int, ...]
@@ -32,15 +33,19 @@ class Topology:
 
     @property
     def pools(self) -> tuple[int, ...]:
-        """How often each axis is halved."""
+        """Number of times that each axis is halved."""
         return tuple(int(n) for n in np.log2(np.prod(self.strides, axis=0)).round())
 
 
 def target_spacing(spacings_mm: Sequence[Sequence[float]], shapes: Sequence[Sequence[int]]) -> tuple[float, ...]:
-    """Spacing to resample to: the median of each axis; the 10th percentile of an axis of thick slices.
+    """Choose the spacing to resample to: the median per axis, or the 10th percentile for an axis of thick slices.
 
-    An axis has thick slices where its median spacing is over 3 times that of all others and its median size below a
-    third of theirs.
+    An axis has thick slices where its median spacing is more than 3 times that of all others and its median size less
+    than a third of theirs.
+
+    Args:
+        spacings_mm: spacing of each case, array order.
+        shapes: size of each case in voxels.
 
     >>> target_spacing([[5, 1, 1], [3, 1, 1], [1, 1, 1]], [[20, 256, 256]] * 3)
     (3.0, 1.0, 1.0)
@@ -55,10 +60,14 @@ def target_spacing(spacings_mm: Sequence[Sequence[float]], shapes: Sequence[Sequ
 
 
 def topology(spacing_mm: Sequence[float], patch: Sequence[int]) -> Topology:
-    """Strides and kernels for a patch, which is padded to a multiple of the whole stride.
+    """Choose strides and kernels for a patch, which is padded to a multiple of the product of all strides.
 
     Axes are halved while their maps stay at least 4 large and their spacing is below twice the finest one; kernels
     are 1 along an axis until its spacing is below twice the finest one, and 3 at the coarsest stage.
+
+    Args:
+        spacing_mm: voxel size per axis.
+        patch: size in voxels per axis.
 
     >>> topology((5, 1.25, 1.25), (20, 256, 224)).pools
     (2, 5, 5)
@@ -81,31 +90,35 @@ def topology(spacing_mm: Sequence[float], patch: Sequence[int]) -> Topology:
     return Topology(tuple(padded.tolist()), tuple(strides), tuple(kernels))
 
 
-def plan_patch(spacing_mm: Sequence[float], shape: Sequence[int], voxels: int) -> Topology:
-    """Topology of the largest patch of at most ``voxels``: as wide in mm along all axes as the images allow.
+def plan_patch(spacing_mm: Sequence[float], shape: Sequence[float], voxels: int) -> Topology:
+    """Choose the largest patch of at most ``voxels``, of equal extent in mm along all axes as far as images reach.
 
     Args:
-        spacing_mm: of the resampled images.
-        shape: their median size.
-        voxels: most voxels of a patch.
+        spacing_mm: spacing of the resampled images.
+        shape: their median size in voxels.
+        voxels: largest number of voxels in a patch.
+
+    Returns:
+        the patch with its strides and kernels.
     """
-    spacing, shape = np.asarray(spacing_mm, float), np.asarray(shape, float)
-    side = 256.0 if len(shape) == 3 else 2048.0
+    spacing, size = np.asarray(spacing_mm, float), np.asarray(shape, float)
+    side = 256.0 if len(size) == 3 else 2048.0
     cube = side * np.exp(np.log(spacing).mean()) / spacing
-    found = topology(spacing, np.maximum(1, np.minimum(np.rint(cube), shape)).astype(int))
-    while np.prod(found.patch) > voxels:
-        patch, step = np.asarray(found.patch), np.prod(found.strides, axis=0)
+    largest = np.maximum(1, np.minimum(np.rint(cube), size)).astype(int)
+    chosen = topology(spacing_mm, largest.tolist())
+    while np.prod(chosen.patch) > voxels:
+        patch, step = np.asarray(chosen.patch), np.prod(chosen.strides, axis=0)
         reducible = patch - step >= step
         if not reducible.any():
             break
-        axis = int(np.argmax(np.where(reducible, patch / shape, -1)))
+        axis = int(np.argmax(np.where(reducible, patch / size, -1)))
         patch[axis] -= step[axis]
-        found = topology(spacing, patch)
-    return found
+        chosen = topology(spacing_mm, patch.tolist())
+    return chosen
 
 
 def _axes_to_halve(spacing: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """Bool per axis; an axis is not halved alone unless it is three times the smallest map."""
+    """Bool per axis: which to halve next. A single axis is halved only from three times `SMALLEST_MAP` on."""
     large = size >= 2 * SMALLEST_MAP
     if not large.any():
         return large

@@ -1,11 +1,11 @@
-"""What a data set looks like: sizes, spacings, intensities, annotations; the facts that a plan follows from."""
+"""Summarize the training cases of a data set: sizes, spacings, intensities and annotations."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -21,24 +21,24 @@ from cphloc.errors import DataError
 from cphloc.structures.annotation import Rung
 
 SAMPLED_VALUES = 100_000
-"""Voxels per channel and case that percentiles are taken of."""
+"""Number of voxels per channel and case from which percentiles are computed."""
 _ORDER = ("least", "median", "largest")
 
 
 @dataclass(frozen=True)
 class CaseFacts:
-    """One case in canonical orientation.
+    """Summary of one case, with axes in canonical order.
 
     Args:
         shape: voxels per axis.
         spacing_mm: voxel size, in ``unit``.
         unit: ``mm`` or ``px``.
-        modality: what the file says.
+        modality: as the file states it, or ``None``.
         ranges: lowest and highest value of each channel.
-        percentiles: 0.5, 50 and 99.5 % of each channel's values.
-        rung: strongest rung stated.
-        box_sizes: ``(n, D)`` extents of its boxes in voxels.
-        box_classes: ``(n,)``.
+        percentiles: 0.5th, 50th and 99.5th percentile of each channel.
+        rung: strongest rung of the annotation; ``None`` without one.
+        box_sizes: extents ``(n, D)`` of the boxes in voxels.
+        box_classes: class numbers ``(n,)``.
     """
 
     shape: tuple[int, ...]
@@ -54,7 +54,13 @@ class CaseFacts:
 
 @dataclass(frozen=True)
 class Survey:
-    """The training cases of a data set, and the cases that could not be read."""
+    """Summaries of the training cases of a data set.
+
+    Args:
+        dataset: the data set.
+        cases: a summary of each case that could be read.
+        problems: one line for each case that could not be read.
+    """
 
     dataset: Dataset
     cases: tuple[CaseFacts, ...]
@@ -62,24 +68,24 @@ class Survey:
 
     @property
     def rungs(self) -> Counter[str]:
-        """Number of cases by the strongest rung they state."""
+        """Strongest rung of a case, or ``none`` -> number of cases."""
         return Counter("none" if c.rung is None else c.rung.name.lower() for c in self.cases)
 
     @property
     def box_extents(self) -> np.ndarray:
-        """``(n, D)`` extents of all boxes in the unit of the spacing."""
+        """Extents ``(n, D)`` of all boxes, in the unit of the spacing."""
         dims = self.dataset.dims
         return np.concatenate([np.zeros((0, dims)), *(c.box_sizes * c.spacing_mm for c in self.cases)])
 
     @property
     def objects(self) -> Counter[str]:
-        """Number of objects by class name."""
-        found = Counter(int(k) for c in self.cases for k in c.box_classes)
-        return Counter({name: found[number] for number, name in self.dataset.classes.items()})
+        """Class name -> number of objects."""
+        numbers = Counter(int(k) for c in self.cases for k in c.box_classes)
+        return Counter({name: numbers[number] for number, name in self.dataset.classes.items()})
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The fingerprint, ready for JSON; sizes and spacings in array order."""
+        """The survey as plain data for JSON; sizes and spacings in array order."""
         extents = self.box_extents
         medians = np.median([c.percentiles for c in self.cases], axis=0)
         return {
@@ -99,7 +105,7 @@ class Survey:
 
     @property
     def rows(self) -> list[tuple[str, str]]:
-        """The fingerprint for people: a word, and what it is."""
+        """Format the survey as (label, value) rows for display."""
         facts = self.facts
         unit = facts["unit"]
         rows = [
@@ -119,15 +125,15 @@ class Survey:
 
 
 def survey(dataset: Dataset) -> Survey:
-    """Read every training case of ``dataset``.
+    """Read and summarize every training case of ``dataset``, in up to 8 threads.
 
     Raises:
-        DataError: no case can be read; naming the first problem.
+        DataError: no case can be read; the message names the first problem.
     """
     cases = dataset.cases("train")
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        found = pool.map(partial(_look, classes=len(dataset.classes), dims=dataset.dims), cases)
-        results = list(_shown(found, len(cases)))
+        summaries = pool.map(partial(_summary, classes=len(dataset.classes), dims=dataset.dims), cases)
+        results = list(_with_progress(summaries, len(cases)))
     facts = tuple(r for r in results if isinstance(r, CaseFacts))
     problems = tuple(r for r in results if isinstance(r, str))
     if not facts:
@@ -136,7 +142,8 @@ def survey(dataset: Dataset) -> Survey:
     return Survey(dataset, facts, problems)
 
 
-def _look(case: Case, classes: int, dims: int) -> CaseFacts | str:
+def _summary(case: Case, classes: int, dims: int) -> CaseFacts | str:
+    """Summary of one case, or the problem with it."""
     try:
         volume, given = read_case(case, dims)
         done = checked(case, given, volume.geometry.shape, classes)
@@ -144,7 +151,7 @@ def _look(case: Case, classes: int, dims: int) -> CaseFacts | str:
         return f"case '{case.id}': {error}"
     grid = volume.geometry.reoriented(*volume.geometry.canonical())
     boxes, box_classes = np.zeros((0, 2 * dims)), np.zeros(0, int)
-    if done.boxes is not None:
+    if done.boxes is not None and done.box_classes is not None:
         boxes, box_classes = volume.geometry.boxes_to(grid, done.boxes), done.box_classes
     ranges = tuple((float(c.min()), float(c.max())) for c in volume.array)
     percentiles = tuple(map(_percentiles, volume.array))
@@ -155,11 +162,12 @@ def _look(case: Case, classes: int, dims: int) -> CaseFacts | str:
 
 def _percentiles(channel: np.ndarray) -> tuple[float, float, float]:
     values = channel.ravel()[:: max(1, channel.size // SAMPLED_VALUES)]
-    return tuple(np.percentile(values, (0.5, 50, 99.5)).tolist())
+    low, middle, high = np.percentile(values, (0.5, 50, 99.5)).tolist()
+    return low, middle, high
 
 
-def _spread(values: np.ndarray) -> dict[str, list[float]]:
-    """Least, median and largest of each column."""
+def _spread(values: Sequence[Sequence[float]] | np.ndarray) -> dict[str, list[float]]:
+    """Minimum, median and maximum of each column."""
     quantiles = np.quantile(np.asarray(values, float), (0, 0.5, 1), axis=0)
     return dict(zip(("least", "median", "largest"), quantiles.tolist(), strict=True))
 
@@ -168,7 +176,7 @@ def _written(spread: dict[str, list[float]]) -> str:
     return " x ".join(f"{m:.4g} ({a:.4g} to {b:.4g})" for a, m, b in zip(*(spread[k] for k in _ORDER), strict=True))
 
 
-def _shown(results: Iterator[CaseFacts | str], total: int) -> Iterable[CaseFacts | str]:
+def _with_progress(results: Iterator[CaseFacts | str], total: int) -> Iterable[CaseFacts | str]:
     return track(
         results, "reading cases", total, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()
     )
