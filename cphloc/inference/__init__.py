@@ -1,1 +1,1 @@
-"""A model applied to real images: windows, runtimes, ensembles, batches, results."""
+"""Apply a model to images: sliding windows, backends, ensembles, batches of cases, results."""

@@ -1,9 +1,9 @@
-"""What computes a model's windows: torch, or another runtime that does the same quicker on this machine.
+"""Backends: compute a model's windows with torch, or with a faster runtime on this machine.
 
-Which is quickest depends on model and machine, so it is measured: one window by each that is installed (extra
-``cphloc[fast]``), once torch has been busy for as long as finding out takes. A runtime whose numbers differ from
-torch's by more than `TOLERANCE`, or that fails, is not used. The choice is kept in the cache, by model and machine. A
-CPU always computes in single precision; only a GPU is asked for half.
+Which runtime is fastest depends on model and machine, so ``auto`` measures it: once torch has run for about as long as
+the measurement takes, every installed runtime (extra ``cphloc[fast]``) computes one window. A runtime that fails, or
+whose outputs differ from torch's by more than `TOLERANCE`, is not used. The choice is cached by model and machine. On
+a CPU all runtimes compute in single precision; half precision is used on a GPU only.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 BackendName = Literal["auto", "torch", "compile", "half", "onnxruntime", "openvino"]
 
 TOLERANCE = 5e-3
-"""How far a backend may be from torch, relative to the largest magnitude of an output (at least 1)."""
+"""Largest allowed deviation from torch, relative to the largest magnitude of an output (at least 1)."""
 
 FIND_SECONDS = 10.0
-"""With ``auto`` torch computes this long before others are tried; exporting a model takes about as long."""
+"""Seconds that torch computes before ``auto`` measures the others; exporting a model takes about as long."""
 
 KNOWN_SECONDS = 1.0
-"""The same where the cache knows which is quickest."""
+"""Seconds that torch computes before ``auto`` switches to the fastest backend, if the cache knows it."""
 
 GAIN = 1.1
-"""With ``auto`` another backend must be this many times quicker than torch."""
+"""``auto`` uses another backend only if it is this many times faster than torch."""
 
 Run = Callable[["Tensor"], dict[str, Any]]
 
@@ -47,12 +47,12 @@ _log = logging.getLogger(__name__)
 
 
 class Backend:
-    """Computes windows as ``Model.outputs`` does.
+    """Computes the outputs of a model for one window, like ``Model.outputs``, with the runtime asked for.
 
     Args:
-        model: in evaluation mode; it may move to another device later.
-        asked: ``torch``; ``onnxruntime``; ``openvino``; ``compile`` (torch.compile, which takes half a minute at
-            first: ``auto`` leaves it out); ``half`` (GPU: half precision, channels innermost); or ``auto``.
+        model: in evaluation mode; it may be moved to another device later.
+        asked: ``torch``; ``onnxruntime``; ``openvino``; ``compile`` (torch.compile; its first window takes half a
+            minute, so ``auto`` does not try it); ``half`` (GPU only: half precision, channels last); or ``auto``.
 
     Raises:
         InputError: no such backend.
@@ -73,12 +73,12 @@ class Backend:
         self._spent: dict[tuple[int, ...], float] = defaultdict(float)
 
     def __call__(self, window: Tensor) -> dict[str, Any]:
-        """Outputs of every head by name for ``(1, C, *S)``; the first of a size always come from torch."""
+        """Outputs of every head by name for a window ``(1, C, *S)``; torch computes the first window of each size."""
         run = self._runs.get(tuple(window.shape))
         return self._first(window) if run is None else run(window)
 
     def _first(self, window: Tensor) -> dict[str, Any]:
-        """Compute by torch, and decide who goes on if that is due."""
+        """Compute with torch, and choose the backend for later windows of this size once it is time to."""
         shape = tuple(window.shape)
         expected, seconds = _timed(self.model.outputs, window)
         self._spent[shape] += seconds
@@ -99,7 +99,7 @@ class Backend:
         return expected
 
     def _quickest(self, names: Sequence[str], window: Tensor, expected: dict[str, Any], seconds: float) -> Run:
-        """The quickest of those that agree with what torch ``expected`` and need less than its ``seconds``."""
+        """Choose the fastest backend that agrees with torch's ``expected`` outputs and needs less than ``seconds``."""
         best: Run = self.model.outputs
         for name in names:
             if name == "torch":
@@ -122,7 +122,7 @@ class Backend:
 
 
 def _installed(device: str) -> list[str]:
-    """What ``auto`` tries beside torch."""
+    """Names of the backends besides torch that ``auto`` tries on a device."""
     if device != "cpu":
         return ["half"] if device == "cuda" else []
     can_export = importlib.util.find_spec("onnxscript") is not None
@@ -130,17 +130,18 @@ def _installed(device: str) -> list[str]:
 
 
 def _timed(run: Run, window: Tensor) -> tuple[dict[str, Any], float]:
+    """Outputs of ``run`` for a window, and the seconds it took."""
     start = time.perf_counter()
-    found = run(window)
+    outputs = run(window)
     if window.device.type == "cuda":
         import torch
 
         torch.cuda.synchronize()
-    return found, time.perf_counter() - start
+    return outputs, time.perf_counter() - start
 
 
 def _folder(model: Model, window: Tensor) -> Path:
-    """Where what is known of a model at a window size on this machine is kept."""
+    """Cache folder for a model with these weights, at this window size, on this machine."""
     import torch
 
     digest = hashlib.sha256(repr((model, tuple(window.shape), str(window.device))).encode())
@@ -150,16 +151,16 @@ def _folder(model: Model, window: Tensor) -> Path:
     return cache() / "backends" / digest.hexdigest()[:24]
 
 
-def _difference(found: dict[str, Any], expected: dict[str, Any]) -> float:
+def _difference(outputs: dict[str, Any], expected: dict[str, Any]) -> float:
     """Largest deviation, relative to the largest magnitude of an output (at least 1)."""
     from torch.utils._pytree import tree_leaves
 
-    pairs = zip(tree_leaves(found), tree_leaves(expected), strict=True)
-    return max(float((f - e).detach().abs().max() / e.detach().abs().max().clamp(min=1)) for f, e in pairs)
+    pairs = zip(tree_leaves(outputs), tree_leaves(expected), strict=True)
+    return max(float((o - e).detach().abs().max() / e.detach().abs().max().clamp(min=1)) for o, e in pairs)
 
 
 def _exported(model: Model, window: Tensor) -> Path:
-    """The model as ONNX, exported once for each window size."""
+    """Export the model as ONNX, once per window size; returns the file in the cache."""
     import torch
 
     from cphloc.inference.export import export_onnx
@@ -172,6 +173,7 @@ def _exported(model: Model, window: Tensor) -> Path:
 
 
 def _onnxruntime(model: Model, window: Tensor, expected: dict[str, Any]) -> Run:
+    """Open the exported model in ONNX Runtime."""
     path = _exported(model, window)
     import onnxruntime
     import torch
@@ -184,6 +186,7 @@ def _onnxruntime(model: Model, window: Tensor, expected: dict[str, Any]) -> Run:
 
 
 def _openvino(model: Model, window: Tensor, expected: dict[str, Any]) -> Run:
+    """Open the exported model in OpenVINO, in single precision."""
     path = _exported(model, window)
     try:
         import openvino
@@ -201,38 +204,39 @@ def _openvino(model: Model, window: Tensor, expected: dict[str, Any]) -> Run:
     request = compiled.create_infer_request()
 
     def compute(x: Any) -> list[Any]:
-        found = request.infer([x])
-        return [found[output] for output in compiled.outputs]
+        results = request.infer([x])
+        return [results[output] for output in compiled.outputs]
 
     return _with_tensors(compute, expected)
 
 
-def _with_tensors(compute: Callable[[Any], list[Any]], expected: dict[str, Any]) -> Run:
-    """Arrays in, arrays out, as a function from a window to outputs built like ``expected``."""
+def _with_tensors(compute: Callable[[Any], Sequence[Any]], expected: dict[str, Any]) -> Run:
+    """Wrap a function from an array to a list of arrays so that it returns tensors, nested like ``expected``."""
     import numpy as np
     import torch
     from torch.utils._pytree import tree_flatten, tree_unflatten
 
     leaves, structure = tree_flatten(expected)
     if not all(isinstance(leaf, torch.Tensor) for leaf in leaves):
-        msg = "a head gives more than tensors"
+        msg = "the outputs of a head contain values that are not tensors"
         raise CphlocError(msg)
 
     def run(window: Tensor) -> dict[str, Any]:
-        found = compute(np.ascontiguousarray(window.numpy()))
-        return tree_unflatten([torch.from_numpy(array) for array in found], structure)
+        arrays = compute(np.ascontiguousarray(window.numpy()))
+        return tree_unflatten([torch.from_numpy(array) for array in arrays], structure)
 
     return run
 
 
 def _compile(model: Model, window: Tensor, expected: dict[str, Any]) -> Run:
+    """Compile the model with torch.compile."""
     import torch
 
     return torch.compile(model.outputs, dynamic=False)
 
 
 def _half(model: Model, window: Tensor, expected: dict[str, Any]) -> Run:
-    """Half precision with the channels innermost, as a GPU's matrix units want them."""
+    """Run the model in half precision with channels last, the fastest layout for the matrix units of a GPU."""
     import torch
     from torch.utils._pytree import tree_map
 
@@ -250,4 +254,5 @@ _OPEN = {"compile": _compile, "half": _half, "onnxruntime": _onnxruntime, "openv
 
 
 def _first_line(error: Exception) -> str:
+    """First line of an error's message, or its type if it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

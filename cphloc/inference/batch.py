@@ -1,4 +1,4 @@
-"""Prediction of many cases: one that fails stops no other, and one that is finished is not done again."""
+"""Predict many cases: failures do not stop the others, and finished cases are skipped."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cphloc.inference.localizer import Localizer
 
 RECORDS = ".cphloc"
-"""Folder among the results that says which cases are finished."""
+"""Name of the folder, among the results, that records which cases are finished."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Case:
     """One image to predict.
 
     Args:
-        name: its results' files begin with it.
-        source: file, folder, or file by channel.
+        name: start of the file names of its results.
+        source: a file, a DICOM folder, or a file for each channel by channel name.
     """
 
     name: str
@@ -39,21 +39,22 @@ class Case:
 
 
 def cases_of(inputs: Sequence[str]) -> list[Case]:
-    """The cases that people mean.
+    """Find the cases that command-line inputs refer to.
 
     Args:
-        inputs: each is a file; a DICOM folder; a folder of such; a pattern with ``*`` or ``?``; a ``.csv`` with a row
-            a case, a column a channel (or ``image``), and perhaps ``case``; or ``ct=FILE,pet=FILE``.
+        inputs: each is an image file; a DICOM folder; a folder of these; a pattern with ``*`` or ``?``; a ``.csv`` file
+            with one row per case, a column ``image`` or one per channel, and optionally ``case``; or
+            ``ct=FILE,pet=FILE``.
 
     Returns:
-        cases with names of their own; equal names get the name of the folder in front, or a number.
+        cases with unique names: the name of the folder is put in front of equal names, then a number behind.
 
     Raises:
-        NotFoundError: a pattern fits nothing, or a CSV cannot be read.
+        NotFoundError: no file matches a pattern, or a CSV file cannot be read.
     """
-    found = [case for text in inputs for case in _cases(text)]
-    found = [replace(c, name=n) for c, n in zip(found, _told_apart(found, _with_folder), strict=True)]
-    return [replace(c, name=n) for c, n in zip(found, _told_apart(found, _with_number), strict=True)]
+    cases = [case for text in inputs for case in _cases(text)]
+    cases = [replace(c, name=n) for c, n in zip(cases, _unique_names(cases, _with_folder), strict=True)]
+    return [replace(c, name=n) for c, n in zip(cases, _unique_names(cases, _with_number), strict=True)]
 
 
 def predict_cases(
@@ -65,22 +66,22 @@ def predict_cases(
     progress: Callable[[Iterable[Case]], Iterable[Case]] = iter,
     **options: Any,
 ) -> Iterator[dict[str, Any]]:
-    """Predict every case and save its results; yields one row a case.
+    """Predict every case and save its results; yields one row per case.
 
-    A case whose results are in ``out`` already, from the same model, input and options, is not predicted again.
+    A case is skipped if ``out`` already has its results from the same model, input and options.
 
     Args:
-        model: what `cphloc.load` gives.
+        model: from `cphloc.load`.
         cases: from `cases_of`.
         out: folder for the results.
         spacing_mm: see `Localizer.predict`.
-        redo: predict finished cases too.
+        redo: predict finished cases again.
         progress: wraps the cases, to show a progress bar.
-        options: further ones of `Localizer.predict`.
+        options: further arguments of `Localizer.predict`.
 
     Returns:
         rows with ``case``, ``input``, ``status`` (``done``, ``kept`` or ``failed``), ``seconds``, ``error``, ``files``,
-        and what `Localization.summary` says.
+        and the entries of `Localization.summary`.
 
     Raises:
         InputError: the options do not suit the model.
@@ -104,7 +105,7 @@ def predict_cases(
 def _predict(
     model: Localizer | Ensemble, case: Case, out: str | Path, spacing_mm: Sequence[float] | None, options: Mapping
 ) -> dict[str, Any]:
-    """The row of a case, whatever happens to it."""
+    """Predict one case, save its results and return its row; errors are recorded in the row."""
     started = time.perf_counter()
     row = {"case": case.name, "input": case.source, "status": "done", "seconds": 0.0, "error": ""}
     try:
@@ -114,14 +115,14 @@ def _predict(
         row |= {"status": "failed", "error": str(error), "wrong_input": True}
     except InputError:
         raise
-    except Exception as error:  # whatever one image does to a model, the others are still to be predicted
+    except Exception as error:  # one image that makes the model fail must not stop the others
         text = str(error) if isinstance(error, CphlocError) else f"{type(error).__name__}: {error}"
         row |= {"status": "failed", "error": text}
     return row | {"seconds": round(time.perf_counter() - started, 3)}
 
 
 def _made_by(model: Localizer | Ensemble, case: Case, spacing_mm: Sequence[float] | None, options: Mapping) -> Any:
-    """What a result depends on, as JSON gives it back."""
+    """Everything that a result depends on, as JSON values: weights, input files, voxel size and options."""
     entries = [member.entry for member in getattr(model, "members", [model])]
     weights = [None if entry is None else [str(entry), entry.weights.sha256] for entry in entries]
     files = case.source.values() if isinstance(case.source, dict) else [case.source]
@@ -130,14 +131,14 @@ def _made_by(model: Localizer | Ensemble, case: Case, spacing_mm: Sequence[float
 
 
 def _stamp(path: Path) -> tuple[int, int]:
-    """Number of bytes and newest change of a file, or of those in a folder."""
+    """Size in bytes and time of the last change of a file, or of all files in a folder."""
     files = [f for f in path.rglob("*") if f.is_file()] if path.is_dir() else [path] if path.is_file() else []
     stats = [file.stat() for file in files]
     return sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0)
 
 
 def _finished(record: Path, made_by: Any) -> dict[str, Any] | None:
-    """The row of a case that was finished in the same way, and whose files are all there."""
+    """Row of a case that was finished with the same ``made_by`` and whose files all exist; otherwise ``None``."""
     try:
         known = json.loads(record.read_text(encoding="utf-8"))
         same = known["made_by"] == made_by and all(Path(file).is_file() for file in known["row"]["files"])
@@ -147,6 +148,7 @@ def _finished(record: Path, made_by: Any) -> dict[str, Any] | None:
 
 
 def _cases(text: str) -> Iterator[Case]:
+    """Cases of one input of `cases_of`."""
     path = Path(text).expanduser()
     parts = [part.partition("=") for part in text.split(",")]
     if not path.exists() and all(sign for _, sign, _ in parts):
@@ -154,7 +156,7 @@ def _cases(text: str) -> Iterator[Case]:
     elif not path.exists() and glob.has_magic(text):
         matches = sorted(glob.glob(str(path), recursive=True))
         if not matches:
-            msg = f"{text}: no file fits this pattern; put it in quotes and look for a misspelling"
+            msg = f"{text}: no file matches this pattern; put it in quotes and check the spelling"
             raise NotFoundError(msg)
         for match in matches:
             yield from _cases(match)
@@ -167,12 +169,12 @@ def _cases(text: str) -> Iterator[Case]:
 
 
 def _in_folder(folder: Path) -> Iterator[Case]:
-    """A case a file where a folder holds images, and a case a folder where it holds a DICOM series."""
+    """Cases in a folder: one per image file, and one per folder of DICOM files."""
     inside = [p for p in sorted(folder.iterdir()) if not p.name.startswith(".")]
     images = [p for p in inside if p.is_file() and image_suffix(p.name) not in ("", *DICOM.read)]
     folders = [p for p in inside if p.is_dir()]
     if not images and not folders:
-        yield Case(folder.resolve().name, str(folder))  # a DICOM series, or nothing, which reading it says
+        yield Case(folder.resolve().name, str(folder))  # a DICOM series; reading it reports an error if not
         return
     yield from (Case(case_name(str(image)), str(image)) for image in images)
     for below in folders:
@@ -180,7 +182,7 @@ def _in_folder(folder: Path) -> Iterator[Case]:
 
 
 def _listed(path: Path) -> Iterator[Case]:
-    """A row a case; paths are relative to the list."""
+    """Cases of a CSV file, one per row; paths are relative to the file."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
@@ -196,8 +198,8 @@ def _listed(path: Path) -> Iterator[Case]:
         yield Case(row.get("case") or case_name(next(iter(files.values()))), source)
 
 
-def _told_apart(cases: Sequence[Case], rename: Callable[[Case, int], str]) -> list[str]:
-    """Names of the cases, where those that several have are given anew."""
+def _unique_names(cases: Sequence[Case], rename: Callable[[Case, int], str]) -> list[str]:
+    """Names of the cases; those that several cases share are replaced by ``rename(case, count)``."""
     many, seen = Counter(case.name for case in cases), Counter()
     names = []
     for case in cases:
@@ -207,9 +209,11 @@ def _told_apart(cases: Sequence[Case], rename: Callable[[Case, int], str]) -> li
 
 
 def _with_folder(case: Case, number: int) -> str:
+    """Name of a case with that of its folder in front."""
     file = next(iter(case.source.values())) if isinstance(case.source, dict) else case.source
     return f"{Path(file).resolve().parent.name}-{case.name}"
 
 
 def _with_number(case: Case, number: int) -> str:
+    """Name of a case with a number behind."""
     return f"{case.name}-{number}"

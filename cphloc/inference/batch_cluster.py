@@ -1,4 +1,4 @@
-"""Prediction of many cases over a cluster: each worker loads the model once and predicts one case after another."""
+"""Predict many cases on a cluster; each worker loads the model once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,17 @@ Load = Callable[..., "Localizer | Ensemble"]
 
 @dataclass(frozen=True)
 class Job:
-    """One case, and how it is predicted; arguments as those of `predict_cases`, the model by name and backend."""
+    """One case to predict, with the arguments of `predict_cases`; the model is given by names and backend.
+
+    Args:
+        names: names of the model, several for an ensemble.
+        backend: runtime that computes it.
+        case: the case.
+        out: folder for the results.
+        spacing_mm: voxel size in array order, for images that state none.
+        redo: predict the case even if its results exist.
+        options: further arguments of `Localizer.predict`.
+    """
 
     names: tuple[str, ...]
     backend: str
@@ -33,25 +43,26 @@ class Job:
 
 
 def predict_over(jobs: Sequence[Job], engine: Engine, load: Load) -> Iterator[dict[str, Any]]:
-    """Predict the case of every job on ``engine``; yields `predict_cases`' rows in the order of the jobs.
+    """Predict the case of every job; yields the rows of `predict_cases` in the order of the jobs.
+
+    All workers must see the same files. Cases whose results exist are skipped, so calling this again continues after an
+    interruption.
 
     Args:
-        jobs: the cases, each with the model and the options.
-        engine: what runs them.
-        load: opens the model by its names, such as `cphloc.load`; a function that workers can import.
-
-    Every worker must see the same files. A case whose results are there already is not predicted again, so a call that
-    was interrupted goes on where it stopped.
+        jobs: cases to predict.
+        engine: ``local`` or ``ray``.
+        load: function that loads a model by its names, such as `cphloc.load`; workers must be able to import it.
 
     Raises:
         MissingExtraError: Ray is not installed.
-        InputError: no such entry, or options that do not suit it.
+        InputError: there is no such entry, or the options do not suit it.
     """
     rows = dict(over_jobs(functools.partial(_predict, load), jobs, engine))
     yield from (rows[number] for number in range(len(jobs)))
 
 
 def _predict(load: Load, job: Job) -> dict[str, Any]:
+    """Predict one job and return its row."""
     model = _model(load, job.names, job.backend, Path.cwd())
     (row,) = predict_cases(model, [job.case], job.out, job.spacing_mm, job.redo, **job.options)
     return row
@@ -59,5 +70,6 @@ def _predict(load: Load, job: Job) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=1)
 def _model(load: Load, names: tuple[str, ...], backend: str, folder: Path) -> Localizer | Ensemble:
-    """The model that names mean in a working folder."""
-    return load(list(names) if len(names) > 1 else names[0], backend=backend)
+    """Load a model, or reuse the last one if the working ``folder``, in which names are resolved, is the same."""
+    first, *others = names
+    return load([first, *others] if others else first, backend=backend)

@@ -1,4 +1,4 @@
-"""What became of many cases, as a table: CSV, JSON or a page, by the file's suffix."""
+"""Reports on a batch of predictions: CSV, JSON or HTML, chosen by the file suffix."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _FIRST = ("case", "status", "seconds", "error", "input")
 
 
 def check_suffix(path: str | Path) -> None:
-    """Refuse a report that cannot be written, before anything is predicted.
+    """Check the suffix of a report, so that a mistake is reported before anything is predicted.
 
     Raises:
-        InputError: its suffix is none of `SUFFIXES`.
+        InputError: the suffix is not one of `SUFFIXES`.
     """
     if Path(path).suffix.lower() not in SUFFIXES:
         msg = f"{path}: a report is one of {', '.join(SUFFIXES)}; end its name so"
@@ -29,7 +29,15 @@ def check_suffix(path: str | Path) -> None:
 
 
 def write_report(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write one row a case; raises as `check_suffix` does."""
+    """Write a report with one row per case.
+
+    Args:
+        path: file to write, see `SUFFIXES`.
+        rows: from `predict_cases`.
+
+    Raises:
+        InputError: the suffix is not one of `SUFFIXES`.
+    """
     check_suffix(path)
     path = Path(path)
     with atomic(path) as temporary:
@@ -42,7 +50,7 @@ def write_report(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def flat_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A case's facts as cells: ``tumour/volume_ml``, ``p/tumour``, the number of boxes.
+    """Flatten the row of a case to table cells: ``tumour/volume_ml``, ``p/tumour``, the number of boxes.
 
     >>> flat_row({"case": "a", "measurements": {"tumour": {"volume_ml": 2.0}}, "probabilities": {"tumour": 0.9}})
     {'case': 'a', 'tumour/volume_ml': 2.0, 'p/tumour': 0.9}
@@ -68,7 +76,7 @@ def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def stylesheet() -> str:
-    """Return the CSS of the pages that cphloc writes: reports of predictions, the page of a zoo."""
+    """CSS of the HTML pages that cphloc writes."""
     return Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""Several models that answer as one, and how sure they are."""
+"""Ensembles: average the predictions of several models."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ from cphloc.structures.geometry import Geometry
 
 
 class Ensemble:
-    """Models for the same task whose predictions are averaged on the image's own grid, whatever grid each works on.
+    """Averages the predictions of several models for the same task, on the image's own grid.
 
-    Class probabilities of voxels, label probabilities and attention are averaged; boxes that overlap are merged by
-    weighted box clustering, where a box that some members did not find loses score.
+    The members may work on different grids. Class probabilities of voxels, label probabilities and attention are
+    averaged; boxes that overlap are merged by weighted box clustering, which lowers the score of a box that only some
+    members predict.
 
     Args:
         members: one or more models.
 
     Raises:
-        InputError: there is none, or they differ in task, number of axes, channels or classes.
+        InputError: there are no members, or they differ in task, dimensions, channels or classes.
     """
 
     def __init__(self, members: Sequence[Localizer]) -> None:
@@ -47,11 +48,11 @@ class Ensemble:
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe of the first member, which agrees with the others in task, axes and channels."""
+        """Recipe of the first member; all members have the same task, dimensions and channels."""
         return self.members[0].recipe
 
     def mirrored_axes(self) -> tuple[int, ...]:
-        """Axes that all members can be mirrored along; raises as `Localizer.mirrored_axes` does."""
+        """Axes along which test-time augmentation may mirror for all members; raises as `Localizer.mirrored_axes`."""
         return tuple(sorted(set.intersection(*(set(member.mirrored_axes()) for member in self.members))))
 
     @overload
@@ -75,12 +76,13 @@ class Ensemble:
         uncertainty: bool = False,
         progress: Callable[[Iterable], Iterable] = iter,
     ) -> Localization | list[Localization]:
-        """Localize in one image, or in each of a list; see `Localizer.predict`, which has the same arguments.
+        """Predict one image, or each of a list of images; the arguments are those of `Localizer.predict`.
 
-        Masks take ``4 (K + 1)`` bytes for every voxel of the image, twice.
+        Masks need ``8 (K + 1)`` bytes per voxel of the image.
 
         Raises:
-            DataError, InputError: as `Localizer.predict`; ``uncertainty`` of models that predict no mask.
+            DataError: as `Localizer.predict`.
+            InputError: as `Localizer.predict`, or ``uncertainty`` for models that predict no mask.
         """
         options = {"tta": tta, "overlap": overlap, "skip_air": skip_air, "progress": progress}
         if isinstance(source, Sequence) and not isinstance(source, str):
@@ -92,22 +94,25 @@ class Ensemble:
             results.append(result)
             if maps is not None:
                 total = maps if total is None else total + maps
-        found = self._joined(results)
-        return with_masks(found, total, uncertainty)
+        return with_masks(self._joined(results), total, uncertainty)
 
     def _joined(self, results: Sequence[Localization]) -> Localization:
-        """Everything but masks, averaged or merged."""
+        """Average or merge all parts of the results except masks."""
         first = results[0]
         if len(results) == 1:
             return first
         joined: dict[str, Any] = {"computed": _computed([result.computed for result in results])}
-        if first.probabilities is not None:
-            mean = {name: float(np.mean([r.probabilities[name] for r in results])) for name in first.probabilities}
-            joined["probabilities"] = mean
-        if first.attention is not None:
-            joined["attention"] = np.mean([r.attention for r in results], axis=0)
-        if first.boxes is not None:
-            joined["boxes"] = _merged([r.boxes for r in results], self.classes, first.image.geometry)
+        probabilities = [r.probabilities for r in results if r.probabilities is not None]
+        if probabilities:
+            joined["probabilities"] = {
+                name: float(np.mean([p[name] for p in probabilities])) for name in probabilities[0]
+            }
+        attention = [r.attention for r in results if r.attention is not None]
+        if attention:
+            joined["attention"] = np.mean(attention, axis=0)
+        boxes = [r.boxes for r in results if r.boxes is not None]
+        if boxes:
+            joined["boxes"] = _merged(boxes, self.classes, first.image.geometry)
         return replace(first, **joined)
 
 
@@ -119,17 +124,18 @@ _AGREE: dict[str, Callable[[Localizer], Any]] = {
 }
 
 
-def _computed(made: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """How all members were computed: every backend, the largest difference, whether any left air out."""
+def _computed(members: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Join `Localization.computed` of all members: all backends, largest difference, whether any skipped air."""
     return {
-        "backend": ", ".join(dict.fromkeys(one["backend"] for one in made)),
-        "difference": max(one["difference"] or 0.0 for one in made),
-        "air_skipped": any(one["air_skipped"] for one in made),
+        "backend": ", ".join(dict.fromkeys(member["backend"] for member in members)),
+        "difference": max(member["difference"] or 0.0 for member in members),
+        "air_skipped": any(member["air_skipped"] for member in members),
     }
 
 
-def _merged(found: Sequence[Sequence[Box]], classes: dict[int, str], grid: Geometry) -> list[Box]:
-    boxes = [box for of_member in found for box in of_member]
+def _merged(members: Sequence[Sequence[Box]], classes: dict[int, str], grid: Geometry) -> list[Box]:
+    """Merge the boxes of all members by weighted box clustering."""
+    boxes = [box for of_member in members for box in of_member]
     if not boxes:
         return []
     numbers = {name: number for number, name in classes.items()}
@@ -137,7 +143,7 @@ def _merged(found: Sequence[Sequence[Box]], classes: dict[int, str], grid: Geome
         torch.tensor([box.voxels for box in boxes]),
         torch.tensor([box.score for box in boxes]),
         torch.tensor([numbers[box.name] for box in boxes]),
-        torch.full((len(boxes),), len(found)),
+        torch.full((len(boxes),), len(members)),
         threshold=AGREE_IOU,
     )
     voxels = merged.boxes.numpy().astype(float)

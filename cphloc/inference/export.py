@@ -23,18 +23,19 @@ INPUT = "image"
 """Name of the input of every exported model."""
 
 TOLERANCE = 1e-4
-"""How far ONNX Runtime may be from torch, relative to the largest magnitude of an output (at least 1)."""
+"""Largest allowed deviation of ONNX Runtime from torch, relative to the largest magnitude of an output (at least 1)."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export wrote.
+    """Result of an ONNX export.
 
     Args:
         path: the ONNX file.
-        inputs, outputs: shapes by name; the batch axis is ``N`` and may be anything.
+        inputs: shape of each input by name; ``N`` is the batch axis, of any size.
+        outputs: shape of each output by name.
         difference: largest deviation of ONNX Runtime from torch, relative to the largest magnitude of an output.
-        tolerance: how large it could have been.
+        tolerance: largest deviation that was allowed.
     """
 
     path: Path
@@ -51,21 +52,21 @@ def export_onnx(
     metadata: Mapping[str, str] | None = None,
     tolerance: float = TOLERANCE,
 ) -> Exported:
-    """Write a network as ONNX, after ONNX Runtime gave the same numbers as torch for two batch sizes.
+    """Write a network as ONNX, and check that ONNX Runtime computes the same as torch for two batch sizes.
 
     Args:
-        network: any module; put into evaluation mode. A `Model` gives the outputs of all its heads.
-        example: an input ``(N, C, *S)``, or a pyramid of them for a neck or head. Only N may differ later.
-        path: file to write; it is replaced only when the numbers agree.
-        metadata: what the file says about itself, in its ``metadata_props``.
-        tolerance: largest deviation that is accepted.
+        network: any module; it is put into evaluation mode. Of a `Model`, the outputs of all heads are exported.
+        example: an input ``(N, C, *S)``, or a tuple of such levels for a neck or head. Only N may change later.
+        path: file to write; an existing file is only replaced after the check has passed.
+        metadata: key-value pairs to store in the file's ``metadata_props``.
+        tolerance: largest deviation to accept, relative to the largest magnitude of an output (at least 1).
 
     Returns:
-        names and shapes; outputs are called by their place in them: ``mask``, ``boxes.scores.0``.
+        names and shapes of inputs and outputs; nested outputs are named by their path, such as ``boxes.scores.0``.
 
     Raises:
         MissingExtraError: ``onnx``, ``onnxscript`` or ``onnxruntime`` is not installed.
-        CphlocError: the network cannot be exported, or gives other numbers; nothing is left behind.
+        CphlocError: the network cannot be exported, or the check fails; then no file is written.
 
     >>> import tempfile
     >>> done = export_onnx(nn.Conv2d(1, 4, 3), torch.zeros(1, 1, 8, 8), Path(tempfile.mkdtemp(), "conv.onnx"))
@@ -94,13 +95,21 @@ def export_onnx(
 def export_model(
     model: Model, recipe: Recipe, path: str | Path, source: str | None = None, tolerance: float = TOLERANCE
 ) -> Exported:
-    """Write the tensor part of a recipe's model as ONNX, at its patch size; see `export_onnx`.
+    """Write a recipe's model as ONNX, for windows of the recipe's patch size; see `export_onnx`.
 
-    The metadata hold what a program needs to prepare images and read the outputs: channels, spacing, intensity
-    (complete), patch and classes as JSON, and the sha256 of the recipe.
+    The model computes the outputs of the heads; decoding them (such as suppressing duplicate boxes) is not included.
+    The metadata tell a program how to prepare images and read the outputs: channels, spacing, intensity (with its
+    constants), patch and classes as JSON, and the SHA-256 of the recipe.
+
+    Args:
+        model: with trained weights.
+        recipe: the recipe of the model.
+        path: file to write.
+        source: name to store as the origin of the model; by default that of the recipe.
+        tolerance: see `export_onnx`.
 
     Raises:
-        InputError: the recipe states no patch; or a head decides in its tensor part by what it sees.
+        InputError: the recipe has no patch size, or a head's computation depends on the content of the image.
         CphlocError: as `export_onnx`.
     """
     for name, block in recipe.model.heads.items():
@@ -110,10 +119,9 @@ def export_model(
     if recipe.data.patch is None:
         msg = f"{recipe.name}: has no data.patch, so that its image size is open; state one"
         raise InputError(msg)
-    classes = dict(next(iter(model.heads.values())).classes)
     data = recipe.to_plain()["data"]
     facts = {key: data[key] for key in ("spacing_mm", "intensity", "patch", "fit")}
-    facts |= {"channels": list(recipe.channels), "classes": classes, "task": recipe.task}
+    facts |= {"channels": list(recipe.channels), "classes": model.classes, "task": recipe.task}
     metadata = {key: value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}
     metadata |= {"source": source or recipe.name, "recipe_sha256": recipe.sha256}
     example = torch.zeros(1, len(recipe.channels), *recipe.data.patch)
@@ -136,7 +144,7 @@ def named(outputs: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
 
 
 class _Flat(nn.Module):
-    """A network that takes tensors and gives a tuple of tensors, which is all that ONNX knows."""
+    """Wraps a network so that inputs are tensors and the output is a flat tuple of tensors, as ONNX needs."""
 
     def __init__(self, network: nn.Module, single: bool) -> None:
         super().__init__()
@@ -144,15 +152,18 @@ class _Flat(nn.Module):
         self.single = single
 
     def named(self, *given: Tensor) -> dict[str, Tensor]:
+        """Outputs of the network by name."""
         call = self.network.outputs if isinstance(self.network, Model) else self.network
-        return dict(named(call(given[0] if self.single else given)))
+        argument: Any = given[0] if self.single else given  # a neck or head takes all levels at once
+        return dict(named(call(argument)))
 
     def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
+        """Outputs of the network in the order of their names."""
         return tuple(self.named(*given).values())
 
 
 def _program(flat: _Flat, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> Any:
-    """The network as ONNX, in memory."""
+    """Convert the network to an ONNX program in memory."""
     try:
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
@@ -171,7 +182,7 @@ def _program(flat: _Flat, inputs: Mapping[str, Tensor], outputs: Sequence[str]) 
 
 
 def _drawn(like: Mapping[str, Tensor], batch: int) -> dict[str, Tensor]:
-    """Random inputs of the same shapes but for the batch."""
+    """Draw random inputs of the same shapes, with another batch size."""
     draw = torch.Generator().manual_seed(batch)
     return {name: torch.randn(batch, *x.shape[1:], generator=draw) for name, x in like.items()}
 

@@ -1,4 +1,4 @@
-"""What was found in one image, in that image's own coordinates."""
+"""The result of predicting one image, in the coordinates of that image."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Box:
-    """One detected object.
+    """One predicted object.
 
     Args:
         name: name of its class.
         score: confidence in [0, 1].
-        voxels: ``(2 D,)`` edges ``[lo..., hi...]`` on the image's grid, array-axis order.
-        mm: ``(2 D,)`` ``[lo..., hi...]`` of the enclosing box in the world, LPS ``(x, y[, z])``; pixels where the image
-            states no physical size.
-        number: number of its class, as in masks; 0 where only the name is known.
+        voxels: ``(2 D,)`` edges ``[lo..., hi...]`` in voxels of the image, array-axis order.
+        mm: ``(2 D,)`` edges ``[lo..., hi...]`` of the enclosing box in world coordinates, LPS ``(x, y[, z])`` in mm;
+            in pixels if the image states no physical size.
+        number: number of its class, as in masks; 0 if only the name is known.
     """
 
     name: str
@@ -40,19 +40,19 @@ class Box:
 
 @dataclass(frozen=True, eq=False)
 class Localization:
-    """Result of `cphloc.load(...).predict(...)`; parts that the model does not predict are ``None``.
+    """Result of `Localizer.predict`; parts that the model does not predict are ``None``.
 
     Args:
         image: the image as it was read.
-        classes: foreground classes by number.
-        masks: ``(*S)`` uint8, the class of every voxel, 0 for background.
-        boxes: objects, most confident first.
-        attention: ``(*S)`` float32, where the model looked; sums to 1.
-        probabilities: probability that each class is present in the image, by name.
+        classes: foreground classes, number 1..K -> name.
+        masks: ``(*S)`` uint8, class of every voxel, 0 for background.
+        boxes: objects by descending score.
+        attention: ``(*S)`` float32 attention map that sums to 1.
+        probabilities: probability that each class is present in the image, by class name.
         extra: further outputs of a head, such as yearly risk.
-        case: name for files and messages.
-        uncertainty: ``(*S)`` float32 in [0, 1], entropy of the class probabilities; ``None`` unless asked for.
-        computed: how: ``backend``, its largest ``difference`` from torch, and whether air was left out.
+        case: name of the case, for file names and messages.
+        uncertainty: ``(*S)`` float32 in [0, 1], entropy of the class probabilities; ``None`` unless requested.
+        computed: how it was computed: ``backend``, its largest ``difference`` from torch, and ``air_skipped``.
     """
 
     image: Volume
@@ -68,10 +68,10 @@ class Localization:
 
     @property
     def measurements(self) -> dict[str, dict[str, float]]:
-        """Size of every class of the mask: volume (mL) and longest in-plane diameter (mm) in 3-D, area (mm²) in 2-D.
+        """Size of each class of the mask by name: ``volume_ml`` in 3-D, ``area_mm2`` in 2-D, ``longest_diameter_mm``.
 
-        Where the image states no physical size the unit is the pixel, and the names say so. Where uncertainty was asked
-        for, ``mean_uncertainty`` is its mean over the voxels of the class.
+        The diameter is the longest in any slice. If the image states no physical size, sizes are in pixels and their
+        names end in ``px``. If uncertainty was requested, ``mean_uncertainty`` is its mean over the class.
         """
         if self.masks is None:
             return {}
@@ -93,7 +93,7 @@ class Localization:
         return size | diameter | unsure
 
     def summary(self) -> dict[str, Any]:
-        """Facts without the voxels, ready for JSON."""
+        """Everything but the voxel data, ready for JSON."""
         facts: dict[str, Any] = {"case": self.case, "source": self.image.source}
         if self.masks is not None:
             facts["measurements"] = self.measurements
@@ -106,13 +106,13 @@ class Localization:
         return facts | self.extra
 
     def plot(self, path: str | Path | None = None) -> Figure:
-        """Draw what was found over the image.
+        """Draw the result over the image.
 
         Args:
-            path: write the picture there as well (PNG, PDF, SVG by suffix).
+            path: file to write the figure to as well (PNG, PDF or SVG, by suffix).
 
         Returns:
-            the matplotlib figure; a notebook shows it.
+            the matplotlib figure.
         """
         from cphloc.data.io.overlay import overlay
 
@@ -142,10 +142,10 @@ class Localization:
         return f"{self.case}: {', '.join(parts)}" if parts else self.case
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Write everything that was found, in the geometry of the input.
+        """Write all parts of the result to files, in the geometry of the input.
 
         Args:
-            folder: made if it does not exist; files begin with the case's name.
+            folder: folder to write to, created if necessary; file names begin with the name of the case.
 
         Returns:
             the files: ``_mask``, ``_attention`` and ``_uncertainty`` (NIfTI; a PNG mask for pictures), ``_seg.dcm``
@@ -154,7 +154,7 @@ class Localization:
 
         Raises:
             CphlocError: the folder cannot be written; no file is left half-written.
-            DataError: the DICOM input lacks what a SEG must repeat; mask, boxes and picture are written.
+            DataError: the DICOM input lacks an attribute that a SEG must copy; the other files are written.
         """
         stem = Path(folder) / self.case
         written = [*self._save_maps(stem), *self._save_boxes(stem)]
@@ -180,7 +180,7 @@ class Localization:
                 yield path
 
     def _save_dicom_seg(self, path: Path) -> Iterator[Path]:
-        """A SEG of the mask where the image came from DICOM, which is what states a modality."""
+        """Write a DICOM SEG of the mask, if the image came from DICOM (only DICOM images have a modality)."""
         source, _, series = self.image.source.partition("#")
         if self.masks is None or self.image.modality is None or not Path(source).exists():
             return
@@ -197,7 +197,7 @@ class Localization:
         from cphloc.data.io.write import CaseBoxes, write_boxes_csv, write_coco
 
         dims, numbers = self.image.dims, {name: number for number, name in self.classes.items()}
-        found = CaseBoxes(
+        boxes = CaseBoxes(
             self.case,
             self.image.geometry,
             np.array([box.voxels for box in self.boxes]).reshape(-1, 2 * dims),
@@ -205,8 +205,8 @@ class Localization:
             np.array([box.score for box in self.boxes]),
         )
         table, coco = Path(f"{stem}_boxes.csv"), Path(f"{stem}_boxes.json")
-        write_boxes_csv(table, [found], self.classes)
+        write_boxes_csv(table, [boxes], self.classes)
         yield table
         if dims == 2:
-            write_coco(coco, [found], self.classes)
+            write_coco(coco, [boxes], self.classes)
             yield coco

@@ -1,4 +1,4 @@
-"""Masks and their uncertainty from class probabilities."""
+"""Derive masks and their uncertainty from class probabilities."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cphloc.inference.localization import Localization
 
 
 def with_masks(result: Localization, probabilities: np.ndarray | None, uncertainty: bool) -> Localization:
-    """Return ``result`` with the most probable class of every voxel and, on request, how uncertain it is.
+    """Add the most probable class of every voxel to a result and, on request, its uncertainty.
 
     Args:
         result: a result on the image's own grid.

@@ -47,6 +47,12 @@ class Model(nn.Module):
         return (self.neck or self.backbone).levels
 
     @property
+    def classes(self) -> dict[int, str]:
+        """Foreground classes of the heads, number 1..K -> name."""
+        head: Any = next(iter(self.heads.values()))
+        return dict(head.classes)
+
+    @property
     def multiple(self) -> tuple[int, ...]:
         """Per axis, the number of voxels that image sizes are padded to a multiple of."""
         strides = [level.stride for level in (*self.backbone.levels, *self.levels)]

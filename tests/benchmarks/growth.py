@@ -105,7 +105,7 @@ def stream(slices: int) -> None:
             return torch.full((1, 1, stop - first, 512, 512), 0.5)
 
     model = Model(Same(), None, {"mask": Three()}).eval()
-    infer(model, Made(), (48, 64, 64), 0.25, emit=lambda *_: None)
+    infer(model, Made(), (48, 64, 64), 0.25, on_mask_rows=lambda *_: None)
 
 
 def _grown(what: str, sizes: Sequence[int], prepare: Callable[[int], Callable[[], Any]]) -> dict[str, Any]:

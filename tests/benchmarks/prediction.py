@@ -75,7 +75,7 @@ def _entry(backend: str) -> Callable[[], np.ndarray]:
     def job() -> np.ndarray:
         found: list[Tensor] = []
         emit = lambda _, row, logits: found.append(logits.argmax(0))  # noqa: E731
-        infer(localizer.model, image, localizer.recipe.data.patch, 0.25, forward=localizer.backend, emit=emit)
+        infer(localizer.model, image, localizer.recipe.data.patch, 0.25, forward=localizer.backend, on_mask_rows=emit)
         return torch.cat(found).numpy()
 
     return job
@@ -110,13 +110,13 @@ def _same_mask(ours: np.ndarray, theirs: np.ndarray) -> bool:
 
 def _ct(size: tuple[int, ...], window: tuple[int, ...], backend: str, air: bool) -> Callable[[], None]:
     from cphloc.inference.backend import Backend
-    from cphloc.inference.windows import Air, infer
+    from cphloc.inference.windows import AirThreshold, infer
 
     model, image = _unet(), _phantom(size)
     forward = Backend(model, backend)
-    skipped = Air(0, -0.9) if air else None
+    skipped = AirThreshold(0, -0.9) if air else None
     emit = lambda _, row, logits: logits.argmax(0)  # noqa: E731
-    return lambda: infer(model, image, window, 0.25, forward=forward, air=skipped, emit=emit) and None
+    return lambda: infer(model, image, window, 0.25, forward=forward, air=skipped, on_mask_rows=emit) and None
 
 
 def _ct_monai(size: tuple[int, ...], window: tuple[int, ...]) -> Callable[[], None]:

@@ -52,7 +52,7 @@ def test_equal_names_are_told_apart(tmp_path):
 
 
 def test_what_names_no_case_is_one_clear_error(tmp_path):
-    with pytest.raises(NotFoundError, match="no file fits"):
+    with pytest.raises(NotFoundError, match="no file matches"):
         cases_of([str(tmp_path / "*.nii.gz")])
     (tmp_path / "list.csv").write_text("case,image\np1,\n")
     with pytest.raises(NotFoundError, match=r"list.csv:2: names no image"):

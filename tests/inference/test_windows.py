@@ -9,7 +9,7 @@ import torch
 from benchmarks.blend import sliding_window
 from torch import nn
 
-from cphloc.inference.windows import Air, infer
+from cphloc.inference.windows import AirThreshold, infer
 from cphloc.modeling.model import Model
 from cphloc.ops.targets import Detections, Prediction
 from cphloc.structures.levels import Level
@@ -151,7 +151,7 @@ def test_where_there_is_air_nothing_is_computed_and_all_is_background(dims):
     image, network = body(dims), model(dims)
     every, some = Counted(network), Counted(network)
     whole = infer(network, image, PATCH[dims], forward=every)["all"]
-    found = infer(network, image, PATCH[dims], forward=some, air=Air(0, -0.9))["all"]
+    found = infer(network, image, PATCH[dims], forward=some, air=AirThreshold(0, -0.9))["all"]
     assert len(some.windows) < len(every.windows)
     assert all((window > -0.9).any() for window in some.windows)
     inside = (image > -0.9)[0, 0]
@@ -166,16 +166,22 @@ def test_where_there_is_air_nothing_is_computed_and_all_is_background(dims):
 def test_an_image_of_air_alone_is_computed(dims):
     image = torch.full((1, 1, *SIZES[dims]), -1.0)
     assert torch.equal(
-        infer(model(dims), image, PATCH[dims], air=Air(0, -0.9))["all"].mask_probabilities,
+        infer(model(dims), image, PATCH[dims], air=AirThreshold(0, -0.9))["all"].mask_probabilities,
         infer(model(dims), image, PATCH[dims])["all"].mask_probabilities,
     )
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-@pytest.mark.parametrize("air", [None, Air(0, -0.9)])
+@pytest.mark.parametrize("air", [None, AirThreshold(0, -0.9)])
 def test_rows_are_handed_on_once_each_in_order_and_are_the_mask(dims, air):
     image, rows = body(dims), []
-    infer(model(dims), image, PATCH[dims], air=air, emit=lambda head, first, m: rows.append((head, first, m.clone())))
+    infer(
+        model(dims),
+        image,
+        PATCH[dims],
+        air=air,
+        on_mask_rows=lambda head, first, m: rows.append((head, first, m.clone())),
+    )
     assert [first for _, first, _ in rows] == np.cumsum([0, *(m.shape[1] for _, _, m in rows[:-1])]).tolist()
     joined = torch.cat([m for _, _, m in rows], dim=1).softmax(dim=0)
     assert torch.allclose(joined, infer(model(dims), image, PATCH[dims], air=air)["all"].mask_probabilities[0])
@@ -184,7 +190,7 @@ def test_rows_are_handed_on_once_each_in_order_and_are_the_mask(dims, air):
 PEAK = """
 import sys, torch
 from torch import nn
-from cphloc.inference.windows import Air, infer
+from cphloc.inference.windows import AirThreshold, infer
 from cphloc.structures.levels import Level
 from cphloc.modeling.model import Model
 from cphloc.ops.targets import Prediction
@@ -213,7 +219,8 @@ class Deep:
 
 rows = [0]
 model = Model(Same(), None, {"mask": Two()}).eval()
-infer(model, Deep(int(sys.argv[1])), (16, 128, 128), emit=lambda head, first, m: rows.append(first + m.shape[1]))
+take = lambda head, first, mask: rows.append(first + mask.shape[1])
+infer(model, Deep(int(sys.argv[1])), (16, 128, 128), on_mask_rows=take)
 assert rows[-1] == int(sys.argv[1])
 print(int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 1024)
 """
