@@ -132,7 +132,7 @@ ALL: Mapping[str, Kind] = {
             __init__(iou, score, pre_nms_topk, limit, ...): by these names, so that every head's defaults apply.
             score, pre_nms_topk, limit: as given; the head drops candidates by score, and keeps the best of each level.
             __call__(boxes (n, 2 D), scores (n,), classes (n,)) -> cphloc.ops.targets.Detections, by falling score.""",
-            members=("__call__", "score", "pre_nms_topk"),
+            members=("__call__", "score"),
             needs=("import_",),
         ),
         Kind(
