@@ -122,6 +122,22 @@ class Trained:
     def write(self, name: str, value: Any) -> None:
         (self.folder / name).write_text(json.dumps(value))
 
+    def edit(self, name: str, *path: str, value: Any = ...) -> None:
+        """Replace the value at ``path`` of a JSON file, or delete it where none is given."""
+        facts = inner = self.json(name)
+        for key in path[:-1]:
+            inner = inner[key]
+        if value is ...:
+            del inner[path[-1]]
+        else:
+            inner[path[-1]] = value
+        self.write(name, facts)
+
+    def say(self, about: dict[str, Any]) -> None:
+        """Replace the texts in the run's recipe."""
+        recipe = self.folder / "recipe.yaml"
+        recipe.write_text(yamlio.dump(yamlio.load(recipe).plain | {"about": about}))
+
 
 ABOUT = {
     "intended_use": "Tests of the zoo; nothing else.",

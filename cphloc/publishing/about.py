@@ -1,4 +1,4 @@
-"""What only a person can say about an entry: what it is for, and where it fails."""
+"""Texts of an entry that a person writes: summary, intended use, limits and changelog."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class About:
-    """Texts of a publication; empty where nobody said.
+    """Texts of an entry; empty where none is given.
 
     Args:
         summary: one line; by default the recipe's description.
@@ -33,12 +33,17 @@ class About:
 
     @classmethod
     def gather(cls, given: str | Path | Mapping[str, Any] | None, run: Run, last: Entry | None) -> About:
-        """The texts given, as a mapping or a YAML file; else the recipe's ``about``; else those of the last version.
+        """Collect the texts: those given, else the recipe's ``about``, else those of the last version.
 
-        The changelog is never taken from the last version; the summary of a first one is the recipe's description.
+        The changelog is never taken from the last version. Without any summary the recipe's description is used.
+
+        Args:
+            given: a mapping or a YAML file.
+            run: the run to publish.
+            last: the newest version of the entry so far.
 
         Raises:
-            InputError: a text that does not exist, or of the wrong type.
+            InputError: an unknown key, or a value of the wrong type.
         """
         inherited: dict[str, Any] = {"summary": run.recipe.description}
         if last is not None:
@@ -48,10 +53,10 @@ class About:
         source = "about" if given is None or isinstance(given, Mapping) else str(given)
         return cls(**{**inherited, **_checked(of_recipe, "about"), **_checked(stated, source)})
 
-    def refusals(self) -> list[str]:
-        """Which texts are missing."""
+    def problems(self) -> list[str]:
+        """List the texts that are missing."""
         return [
-            f"'{name}' is missing: say it in the recipe's 'about', or in a file given with --about"
+            f"'{name}' is missing: write it under 'about' in the recipe, or in a file given with --about"
             for name in ("summary", "intended_use", "limits", "changelog")
             if not getattr(self, name)
         ]

@@ -1,4 +1,4 @@
-"""``card.md``: an entry's page for people, generated from ``entry.yaml`` so that the two can never disagree."""
+"""``card.md``, the model card of an entry, generated from ``entry.yaml``."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ CASES_FILE = "cases.csv"
 PICTURES_FOLDER = "pictures"
 
 _CAPTIONS = {
-    "test-worst": "The test case it does worst on, with the expert's annotation",
-    "test-median": "A test case of middling result",
-    "test-best": "The test case it does best on",
-    "worst": "The validation case it does worst on, with the expert's annotation",
-    "median": "A validation case of middling result",
-    "best": "The validation case it does best on",
+    "test-worst": "The test case with the worst result, with the expert's annotation",
+    "test-median": "The test case with the median result",
+    "test-best": "The test case with the best result",
+    "worst": "The validation case with the worst result, with the expert's annotation",
+    "median": "The validation case with the median result",
+    "best": "The validation case with the best result",
     "test-precision-recall": "Precision against recall on the test split",
     "test-froc": "Sensitivity against false positives an image on the test split",
     "test-roc": "Sensitivity against specificity on the test split",
     "test-reliability": "Stated probabilities against observed frequencies on the test split",
-    "curves": "Losses and validation metrics over the training",
+    "curves": "Losses and validation metrics during training",
 }
 
 
-def card(entry: Entry) -> str:
-    """The model card as Markdown (after Mitchell et al. 2019, Model Cards for Model Reporting, arXiv:1810.03993)."""
+def model_card(entry: Entry) -> str:
+    """Write the model card of an entry as Markdown, after Mitchell et al. 2019, arXiv:1810.03993."""
     sections = {
         "Intended use": entry.intended_use,
         "Limits": _bullets(entry.limits),
@@ -45,31 +45,33 @@ def card(entry: Entry) -> str:
     return "\n".join([f"# {entry.name} {entry.version}\n", f"{entry.summary}\n", *body])
 
 
-def stated(metric: Metric) -> str:
-    """A metric with its interval, as text.
+def format_metric(metric: Metric) -> str:
+    """Format a metric with its interval.
 
-    >>> stated(Metric(value=0.891, low=0.88, high=0.9, n=40))
+    >>> format_metric(Metric(value=0.891, low=0.88, high=0.9, n=40))
     '0.891 [0.880, 0.900]'
     """
-    if metric.n == 0:
-        return "undefined"
-    return f"{_number(metric.value)} [{_number(metric.low)}, {_number(metric.high)}]"
+    found = metric.interval
+    return "undefined" if found is None else f"{_number(found.value)} [{_number(found.low)}, {_number(found.high)}]"
 
 
-def beats(entry: Entry, name: str) -> bool | None:
-    """Whether a metric is better than the baseline's with intervals apart; ``None`` where that cannot be said."""
-    ours, other = entry.evaluation.metrics[name], entry.baseline.metrics.get(name)
-    if not has_direction(name) or other is None or not (ours.n and other.n):
+def beats_baseline(entry: Entry, name: str) -> bool | None:
+    """Return whether a metric is better than the baseline's, with intervals apart; ``None`` where it is not known."""
+    baseline = entry.baseline.metrics.get(name)
+    if baseline is None or not has_direction(name):
+        return None
+    ours, other = entry.evaluation.metrics[name].interval, baseline.interval
+    if ours is None or other is None:
         return None
     return ours.high < other.low if lower_is_better(name) else ours.low > other.high
 
 
 def verdict(entry: Entry) -> str:
-    """Whether the model beats the baseline with intervals apart: in the headline metric, then in the others."""
+    """Write whether the model beats the baseline, with intervals apart: in the headline metric, then in the others."""
     name, _ = entry.headline
-    found = {metric: beats(entry, metric) for metric in entry.evaluation.metrics}
+    found = {metric: beats_baseline(entry, metric) for metric in entry.evaluation.metrics}
     if found[name] is None:
-        first = f"The baseline reports no '{name}', so whether the model beats it is not known."
+        first = f"The baseline reports no '{name}', so it is not known whether the model beats it."
     elif found[name]:
         first = f"It beats the baseline in {name}, with intervals apart."
     else:
@@ -83,15 +85,15 @@ def verdict(entry: Entry) -> str:
 
 def _results(entry: Entry) -> str:
     evaluation, baseline = entry.evaluation, entry.baseline
-    said = {True: "yes", False: "no", None: ""}
+    answers = {True: "yes", False: "no", None: ""}
     rows = [
-        (name, stated(m), _beside(baseline.metrics, name), said[beats(entry, name)], _cases(m))
+        (name, format_metric(m), _beside(baseline.metrics, name), answers[beats_baseline(entry, name)], _cases(m))
         for name, m in evaluation.metrics.items()
     ]
     rows[0] = (f"**{entry.headline[0]}**", *rows[0][1:])
     text = (
-        f"On the {len(evaluation.cases)} cases of the {evaluation.split} split, which training never saw, with 95 % "
-        f"bootstrap intervals by patient. The baseline never looks at the image: {baseline.name}. {verdict(entry)}"
+        f"On the {len(evaluation.cases)} cases of the {evaluation.split} split, which were not used in training, with "
+        f"95 % bootstrap intervals by patient. The baseline ignores the image: {baseline.name}. {verdict(entry)}"
     )
     parts = [text, _table(("metric", entry.name, "baseline", "better", "cases"), rows)]
     if evaluation.per_class:
@@ -100,13 +102,13 @@ def _results(entry: Entry) -> str:
     if entry.calibration is not None:
         parts.append(_calibration(entry.calibration))
     if CASES_FILE in entry.files:
-        parts.append(f"Every case by itself: [{CASES_FILE}]({CASES_FILE}).")
+        parts.append(f"Results of every case: [{CASES_FILE}]({CASES_FILE}).")
     parts.append(_bullets(f"{name}: {meaning}" for name, meaning in meanings(evaluation.metrics).items()))
     return "\n\n".join(part for part in parts if part)
 
 
 def _per_class(entry: Entry, names: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Every class, and below it its baseline."""
+    """Yield a row for every class, followed by its baseline."""
     for class_name, table in entry.evaluation.per_class.items():
         yield class_name, *(_beside(table, name) for name in names)
         other = entry.baseline.per_class.get(class_name)
@@ -115,26 +117,27 @@ def _per_class(entry: Entry, names: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 def _beside(table: Mapping[str, Metric], name: str) -> str:
-    return stated(table[name]) if name in table else ""
+    return format_metric(table[name]) if name in table else ""
 
 
 def _calibration(found: Calibration) -> str:
     return (
         f"Probabilities are calibrated by a temperature of {found.temperature:.2f}, fitted on the {found.split} split. "
-        f"Calibration error on the test split before: {stated(found.ece_before)}, after: {stated(found.ece_after)}."
+        f"Calibration error on the test split: {format_metric(found.ece_before)} before, "
+        f"{format_metric(found.ece_after)} after."
     )
 
 
-def pictures(entry: Entry) -> list[str]:
-    """Files of the pictures, the failures first."""
+def picture_files(entry: Entry) -> list[str]:
+    """List the picture files of an entry, the worst case first."""
     found = [f for f in entry.files if f.startswith(f"{PICTURES_FOLDER}/") and f.endswith(".png")]
     known = list(_CAPTIONS)
     return sorted(found, key=lambda f: (known.index(_title(f)) if _title(f) in known else len(known), f))
 
 
 def _pictures(entry: Entry) -> str:
-    """Each picture under what it shows."""
-    return "\n\n".join(f"{_CAPTIONS.get(_title(f), _title(f))}:\n\n![{_title(f)}]({f})" for f in pictures(entry))
+    """Show each picture below its caption."""
+    return "\n\n".join(f"{_CAPTIONS.get(_title(f), _title(f))}:\n\n![{_title(f)}]({f})" for f in picture_files(entry))
 
 
 def _title(picture: str) -> str:
@@ -197,7 +200,7 @@ def _cases(metric: Metric) -> str:
     return f"{metric.n}" + (f" ({metric.n_undefined} undefined)" if metric.n_undefined else "")
 
 
-def _number(value: float | None) -> str:
+def _number(value: float) -> str:
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
 
 

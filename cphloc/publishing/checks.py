@@ -1,78 +1,122 @@
-"""Why a run may not be published: every reason at once."""
+"""Publish checks: what keeps a run from being published, each problem as one sentence."""
 
 from __future__ import annotations
 
 import csv
+import functools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cphloc.data.dataset import SPLITS, Split
 from cphloc.registry.metrics import lower_is_better
 from cphloc.zoo.entry import Entry, File, Metric, as_undefined, is_undefined
 
 if TYPE_CHECKING:
+    from cphloc.data.case import Case
     from cphloc.data.dataset import Dataset
+    from cphloc.metrics.bootstrap import Interval
     from cphloc.registry.card import Card
+
+_FITTED_BEFORE: dict[str, tuple[Split, ...]] = {"train": (), "val": ("train",), "test": ("train", "val")}
+"""The splits that the weights or their choice depend on before a split is used."""
 
 _OF_DATA = ("licence", "citation", "modality")
 _OF_RUN = ("data_fingerprint", "seed", "packages")
 
 
-def metric_refusals(evaluation: Mapping[str, Any] | None, split: str, rows: Path) -> list[str]:
-    """What a run's evaluation lacks: itself, the baseline beside it, an interval, its cases, the speed."""
-    if evaluation is None or not rows.is_file():
-        missing = f"evaluation-{split}.json" if evaluation is None else rows.name
+def evaluation_problems(evaluation: Mapping[str, Any], split: str, rows: Path) -> list[str]:
+    """List what a run's evaluation lacks: metrics, intervals, a baseline, the names of the cases, the speed.
+
+    Args:
+        evaluation: ``evaluation-<split>.json``, or empty where there is none.
+        split: its split.
+        rows: its CSV with a row per case.
+    """
+    if not evaluation or not rows.is_file():
+        missing = rows.name if evaluation else f"evaluation-{split}.json"
         return [f"{missing} is missing: run 'cphloc evaluate RUN --split {split}' first"]
     baseline = evaluation.get("baseline") or {}
     tables = {"metric": evaluation.get("metrics") or {}, "baseline metric": baseline.get("metrics") or {}}
     tables |= {f"{name}'s metric": table for name, table in (evaluation.get("per_class") or {}).items()}
-    said = [] if tables["metric"] else ["the evaluation holds no metric"]
+    problems = [] if tables["metric"] else ["the evaluation has no metric"]
     for what, table in tables.items():
-        said += [f"{what} '{name}' has no interval" for name, metric in table.items() if not _has_interval(metric)]
+        problems += [f"{what} '{name}' has no interval" for name, metric in table.items() if not _has_interval(metric)]
     if not tables["baseline metric"]:
-        said.append("there is no baseline beside the metrics")
+        problems.append("the evaluation has no baseline")
     if not evaluation.get("cases"):
-        said.append("the evaluation does not say which cases it used")
+        problems.append("the evaluation does not name its cases")
     measured = evaluation.get("speed") or {}
-    said += [f"the evaluation measured no {key}" for key in ("ms_per_case", "peak_ram_mb") if not measured.get(key)]
-    return said
+    problems += [f"the evaluation has no {key}" for key in ("ms_per_case", "peak_ram_mb") if not measured.get(key)]
+    return problems
 
 
-def fact_refusals(facts: Mapping[str, Any], source: Card, run: Path) -> list[str]:
-    """What is not known about the data or the training, and weights that are missing."""
-    said = [f"the card of data set '{source.name}' states no {k}" for k in _OF_DATA if not getattr(source, k)]
-    said += [f"facts.json of the run states no {k}" for k in _OF_RUN if facts.get(k) in (None, "", {})]
+def origin_problems(facts: Mapping[str, Any], source: Card, run: Path) -> list[str]:
+    """List what is missing of the origin: licence and citation of the data, facts of the training, the weights.
+
+    Args:
+        facts: ``facts.json`` of the run.
+        source: card of the data set.
+        run: folder of the run.
+    """
+    problems = [f"the card of data set '{source.name}' states no {k}" for k in _OF_DATA if not getattr(source, k)]
+    problems += [f"facts.json of the run states no {k}" for k in _OF_RUN if facts.get(k) in (None, "", {})]
     if not (run / "best.safetensors").is_file():
-        said.append("best.safetensors is missing: the training has not finished")
-    return said
+        problems.append("best.safetensors is missing: the training has not finished")
+    return problems
 
 
-def leak_refusals(dataset: Dataset, test_cases: Sequence[str], split: str) -> list[str]:
-    """Test cases that the training saw: by id, by patient, or by the content of an image file."""
-    held_out = [case for case in dataset.cases(split) if case.id in set(test_cases)]
-    unknown = sorted(set(test_cases) - {case.id for case in held_out})
-    said = [f"{len(unknown)} evaluated cases are not in the {split} split: {_some(unknown)}"] if unknown else []
-    seen = [case for name in ("train", "val") if name != split for case in dataset.cases(name)]
-    ids, patients = {case.id for case in seen}, {case.patient for case in seen}
-    contents = {File.of(image).sha256 for case in seen for image in case.images}
-    for why, leaked in (
-        ("cases", [c.id for c in held_out if c.id in ids] + [i for i in unknown if i in ids]),
-        ("patients", sorted({c.patient for c in held_out if c.patient in patients})),
-        ("images", [c.id for c in held_out if any(File.of(image).sha256 in contents for image in c.images)]),
-    ):
-        if leaked:
-            said.append(f"{len(leaked)} test {why} were seen in training: {_some(leaked)}")
-    return said
+def leak_problems(dataset: Dataset, evaluated: Sequence[str], split: Split) -> list[str]:
+    """List cases that two splits share, by id, by patient, or by the content of an image file.
+
+    Test cases may be neither in ``train`` nor in ``val``, and validation cases not in ``train``: validation chooses the
+    weights and the calibration, so a leak into training would choose those that fit by heart.
+
+    Args:
+        dataset: the data set of the run.
+        evaluated: ids of the cases whose metrics the entry states.
+        split: the split they come from.
+    """
+    splits = {name: dataset.cases(name) for name in SPLITS}
+    held_out = [case for case in splits[split] if case.id in set(evaluated)]
+    unknown = sorted(set(evaluated) - {case.id for case in held_out})
+    problems = [f"{len(unknown)} evaluated cases are not in the {split} split: {_some(unknown)}"] if unknown else []
+    hashes = functools.cache(lambda image: File.of(image).sha256)
+    for name, cases in ((split, held_out), ("val", splits["val"])):
+        earlier = [case for other in _FITTED_BEFORE[name] for case in splits[other]]
+        problems += _shared(name, cases, earlier, hashes)
+    return problems
 
 
-def worse_refusal(
+def _shared(name: str, cases: Sequence[Case], earlier: Sequence[Case], hashes: Callable[[Path], str]) -> list[str]:
+    """Describe which of a split's cases, patients and images occur in the splits that come before it."""
+    ids, patients = {case.id for case in earlier}, {case.patient for case in earlier}
+    contents = {hashes(image) for case in earlier for image in case.images}
+    leaks = {
+        "cases": [case.id for case in cases if case.id in ids],
+        "patients": sorted({case.patient for case in cases if case.patient in patients}),
+        "images": [case.id for case in cases if any(hashes(image) in contents for image in case.images)],
+    }
+    before = " or ".join(_FITTED_BEFORE[name])
+    return [
+        f"{len(found)} {name} {what} are in {before}, too: {_some(found)}" for what, found in leaks.items() if found
+    ]
+
+
+def regression_problems(
     metrics: Mapping[str, Mapping[str, Any]], rows: Path, last: Entry, last_rows: Path | None
 ) -> list[str]:
-    """Whether the headline metric is significantly worse than that of the version before.
+    """Compare the headline metric with that of the version before; a significantly worse one is a problem.
 
-    Tested on the cases both were evaluated on, paired, by patient; a metric without a value per case (AP, AUC) counts
+    Compared on the cases both were evaluated on, paired, by patient. A metric without a value per case (AP, AUC) counts
     as worse where the intervals are apart.
+
+    Args:
+        metrics: of the new evaluation.
+        rows: its CSV with a row per case.
+        last: the version before.
+        last_rows: the CSV of that version, if it has one.
     """
     name, before = last.headline
     if name not in metrics:
@@ -80,37 +124,38 @@ def worse_refusal(
     new, old = read_rows(rows), read_rows(last_rows) if last_rows is not None else {}
     shared = sorted(case for case in new.keys() & old.keys() if name in new[case] and name in old[case])
     if shared:
-        return _paired_refusal(name, [new[c] for c in shared], [old[c] for c in shared], last)
+        return _paired_problem(name, [new[c] for c in shared], [old[c] for c in shared], last)
     now = metrics[name]
-    return _apart_refusal(name, Metric(**(as_undefined(now) if is_undefined(now) else now)), before, last)
+    now = Metric(**(as_undefined(now) if is_undefined(now) else now))
+    return _interval_problem(name, now.interval, before.interval, last)
 
 
 def read_rows(path: Path) -> dict[str, dict[str, str]]:
-    """Rows of a per-case CSV by case; values that are empty are left out."""
+    """Read a CSV with a row per case into a mapping by case; empty cells are left out."""
     with path.open(newline="", encoding="utf-8") as file:
         return {row["case"]: {k: v for k, v in row.items() if v not in ("", None)} for row in csv.DictReader(file)}
 
 
-def _paired_refusal(name: str, new: Sequence[Mapping], old: Sequence[Mapping], last: Entry) -> list[str]:
+def _paired_problem(name: str, new: Sequence[Mapping], old: Sequence[Mapping], last: Entry) -> list[str]:
     from cphloc.metrics.bootstrap import paired_difference
 
     patients = [row.get("patient", row["case"]) for row in new]
     sign = -1.0 if lower_is_better(name) else 1.0
     values = [[sign * float(row[name]) for row in rows] for rows in (new, old)]
-    gain = paired_difference(*values, groups=patients)
+    gain = paired_difference(values[0], values[1], groups=patients)
     if not (gain.high < 0 and gain.p_value < 0.05):
         return []
     text = f"{name} is significantly worse than that of {last}: by {-gain.value:.4f} on {gain.n} cases"
     return [f"{text} (p = {gain.p_value:.3g}); state why with --because to publish it all the same"]
 
 
-def _apart_refusal(name: str, now: Metric, before: Metric, last: Entry) -> list[str]:
-    if now.n == 0 or before.n == 0:
+def _interval_problem(name: str, now: Interval | None, before: Interval | None, last: Entry) -> list[str]:
+    if now is None or before is None:
         return []
     worse = now.low > before.high if lower_is_better(name) else now.high < before.low
     if not worse:
         return []
-    text = f"{name} {now.value:.4f} [{now.low:.4f}, {now.high:.4f}] lies below that of {last}, {before.value:.4f}"
+    text = f"{name} {now.value:.4f} [{now.low:.4f}, {now.high:.4f}] is worse than that of {last}, {before.value:.4f}"
     return [f"{text} [{before.low:.4f}, {before.high:.4f}]; state why with --because to publish it all the same"]
 
 

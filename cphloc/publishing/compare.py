@@ -1,4 +1,4 @@
-"""Entries and runs side by side, on the test cases they share."""
+"""Compare entries and runs on the test cases they share."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Compared:
-    """One of the things compared: its metrics by the names they have in MLflow, and its values by case."""
+class Source:
+    """An entry or a run: its metrics by their names in MLflow, and its values per case."""
 
     name: str
     metrics: Mapping[str, Mapping[str, Any]]
@@ -29,15 +29,21 @@ class Compared:
 
 
 @dataclass(frozen=True)
-class Line:
-    """One metric: its value in each source, ``None`` where that has none, and the last minus the first, paired."""
+class ComparedMetric:
+    """One metric of all sources.
+
+    Args:
+        metric: its name in MLflow, ``test/dice``.
+        values: of each source, ``None`` where it lacks the metric.
+        difference: last source minus first, paired by case; ``None`` for a metric without values per case.
+    """
 
     metric: str
     values: list[Mapping[str, Any] | None]
     difference: Difference | None
 
 
-def compare(sources: Sequence[str | Path], split: str = "test") -> tuple[list[Compared], list[Line]]:
+def compare(sources: Sequence[str | Path], split: str = "test") -> tuple[list[Source], list[ComparedMetric]]:
     """Compare entries and evaluated runs.
 
     Args:
@@ -55,17 +61,19 @@ def compare(sources: Sequence[str | Path], split: str = "test") -> tuple[list[Co
     if len(sources) < 2:
         msg = f"a comparison needs two entries or runs, got {len(sources)}"
         raise InputError(msg)
-    found = [measured(source, split) for source in sources]
+    found = [load_source(source, split) for source in sources]
     names = dict.fromkeys(name for one in found for name in one.metrics)
     prefix = f"{split}/"
     return found, [
-        Line(n, [one.metrics.get(n) for one in found], _difference(n.removeprefix(prefix), found[-1], found[0]))
+        ComparedMetric(
+            n, [one.metrics.get(n) for one in found], _difference(n.removeprefix(prefix), found[-1], found[0])
+        )
         for n in names
     ]
 
 
-def measured(source: str | Path, split: str = "test") -> Compared:
-    """What an entry or an evaluated run scored.
+def load_source(source: str | Path, split: str = "test") -> Source:
+    """Read the metrics of an entry or of an evaluated run.
 
     Raises:
         NotFoundError: neither an entry nor a run.
@@ -84,10 +92,10 @@ def measured(source: str | Path, split: str = "test") -> Compared:
         "size/params_m": run.metrics.get("size/params_m"),
         "size/peak_ram_mb": facts["speed"]["peak_ram_mb"],
     }
-    return Compared(run.id, _named(split, facts["metrics"], facts["per_class"], costs), read_rows(rows))
+    return Source(run.id, _named(split, facts["metrics"], facts["per_class"], costs), read_rows(rows))
 
 
-def _of_entry(found: Listing) -> Compared:
+def _of_entry(found: Listing) -> Source:
     entry = found.entry
     of_all, per_class = (entry.evaluation.model_dump(include={part})[part] for part in ("metrics", "per_class"))
     costs = {
@@ -96,21 +104,21 @@ def _of_entry(found: Listing) -> Compared:
         "size/peak_ram_mb": entry.size.peak_ram_mb,
     }
     rows = read_rows(found.path(CASES_FILE)) if CASES_FILE in entry.files else {}
-    return Compared(str(found), _named(entry.evaluation.split, of_all, per_class, costs), rows)
+    return Source(str(found), _named(entry.evaluation.split, of_all, per_class, costs), rows)
 
 
 def _named(
     split: str, of_all: Mapping[str, Any], per_class: Mapping[str, Mapping[str, Any]], costs: Mapping[str, Any]
 ) -> dict[str, Mapping[str, Any]]:
-    """Everything measured under the names of the MLflow summary runs; what no case defines is left out."""
+    """Name metrics as MLflow's summary runs do; undefined ones are left out."""
     tables = {"": of_all, **{f"/{name}": table for name, table in per_class.items()}}
     named = {f"{split}/{metric}{c}": found for c, table in tables.items() for metric, found in table.items()}
-    defined = {name: found for name, found in named.items() if not is_undefined(found)}
+    defined: dict[str, Mapping[str, Any]] = {n: found for n, found in named.items() if not is_undefined(found)}
     return defined | {name: {"value": value} for name, value in costs.items() if value is not None}
 
 
-def _difference(metric: str, last: Compared, first: Compared) -> Difference | None:
-    """Paired by case and resampled by patient; ``None`` for a metric that no case has by itself."""
+def _difference(metric: str, last: Source, first: Source) -> Difference | None:
+    """Difference of a metric, paired by case and resampled by patient; ``None`` without values per case."""
     from cphloc.metrics.bootstrap import paired_difference
 
     shared = sorted(
@@ -119,5 +127,5 @@ def _difference(metric: str, last: Compared, first: Compared) -> Difference | No
     if not shared:
         return None
     patients = [last.rows[case].get("patient", case) for case in shared]
-    values = ([float(one.rows[case][metric]) for case in shared] for one in (last, first))
-    return paired_difference(*values, groups=patients)
+    ours, theirs = ([float(one.rows[case][metric]) for case in shared] for one in (last, first))
+    return paired_difference(ours, theirs, groups=patients)

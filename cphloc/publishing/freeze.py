@@ -1,4 +1,4 @@
-"""Write every file of a new entry into a folder, and make sure that it loads and predicts what the run predicted."""
+"""Write the files of a new entry, then load it and check that it predicts what the run predicts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import safetensors.torch
 from packaging.version import Version
@@ -19,7 +19,7 @@ from cphloc.errors import InputError, NotFoundError, did_you_mean
 from cphloc.inference.localization import Localization
 from cphloc.inference.localizer import Localizer
 from cphloc.publishing import sample as samples
-from cphloc.publishing.card import CASES_FILE, PICTURES_FOLDER, card
+from cphloc.publishing.card import CASES_FILE, PICTURES_FOLDER, model_card
 from cphloc.publishing.verify import check_sample
 from cphloc.recipe import recipe as recipes
 from cphloc.recipe.formats import FORMAT
@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     from cphloc.registry.card import Card
 
 PICTURE_BYTES = 400_000
+"""Larger pictures are left out of an entry."""
 TRIED_SAMPLES = 5
+"""Number of test cases tried as sample until one has a detection."""
 
 
 def freeze(
@@ -49,13 +51,22 @@ def freeze(
     urls: Sequence[str] = (),
     most_bytes: int | None = None,
 ) -> Entry:
-    """Write an entry into the empty ``folder``; see `cphloc.publishing.publish.publish` for the rest.
+    """Write the files of an entry.
 
-    Weights are stored in half precision, or in full where half precision would change what the sample shows.
-    Weights of more than ``most_bytes`` are not put there but into the cache, and the entry names their ``urls``.
+    Weights are stored in half precision, or in single precision where half would change the prediction of the sample.
+
+    Args:
+        folder: an empty folder for the files.
+        material: from `cphloc.publishing.material.gather`.
+        name: of the entry.
+        version: ``1.2.0``.
+        because: reason to publish a version that is worse than the one before.
+        sample: id of the test case to ship; by default the smallest with a detection.
+        urls: where the weights will be uploaded.
+        most_bytes: larger weights are kept in the cache, and the entry names their ``urls`` only.
 
     Raises:
-        InputError: the entry would not be valid, would not predict what the run predicts, or its weights are too large.
+        InputError: the entry is not valid, does not predict what the run predicts, or its weights are too large.
         NotFoundError: no such sample case.
     """
     recipe = entry_recipe(material.run.recipe)
@@ -82,9 +93,9 @@ def freeze(
 
 
 def entry_recipe(recipe: Recipe) -> Recipe:
-    """Return the recipe as an entry stores it: every default written, nothing to download, nothing of this machine.
+    """Make the recipe that an entry stores: every default written, no downloads, no paths of this machine.
 
-    With every default written, a recipe of any format is one of today's.
+    With every default written, a recipe of any format means the same in today's format.
     """
     plain = _without_downloads(recipe.to_plain())
     return recipes.load(
@@ -93,14 +104,14 @@ def entry_recipe(recipe: Recipe) -> Recipe:
 
 
 def run_weights(folder: Path) -> dict[str, Tensor]:
-    """The weights that a run found best."""
+    """Read the best weights of a run."""
     from cphloc.training import checkpoint
 
     return checkpoint.load(folder / checkpoint.BEST)[0]
 
 
 def _without_downloads(value: Any) -> Any:
-    """Plain data in which no component starts from weights of its own: `load` is about to replace them."""
+    """Switch off every component's own starting weights, which loading the entry would replace anyway."""
     if isinstance(value, list):
         return [_without_downloads(inner) for inner in value]
     if not isinstance(value, Mapping):
@@ -111,10 +122,7 @@ def _without_downloads(value: Any) -> Any:
 
 
 def _copy_pictures(source: Path, target: Path) -> None:
-    """Pictures small enough to travel with every copy of the zoo; test cases instead of validation cases.
-
-    256 colours each: they look the same and take a third of the bytes.
-    """
+    """Copy pictures of at most `PICTURE_BYTES`, of test cases rather than validation cases, reduced to 256 colours."""
     from PIL import Image
 
     pictures = [p for p in sorted(source.glob("*.png")) if p.stat().st_size <= PICTURE_BYTES]
@@ -127,7 +135,7 @@ def _copy_pictures(source: Path, target: Path) -> None:
 
 
 def _candidates(material: Material, sample: str | None) -> list[Case]:
-    """Cases that may become the sample: the one named, else test cases from small files to large."""
+    """List the cases to try as sample: the one named, else all test cases from small files to large."""
     evaluated = set(material.evaluation["cases"])
     cases = {case.id: case for case in material.dataset.cases("test") if case.id in evaluated}
     if sample is None:
@@ -139,13 +147,13 @@ def _candidates(material: Material, sample: str | None) -> list[Case]:
 
 
 def _write_sample(folder: Path, localizer: Localizer, candidates: Sequence[Case]) -> tuple[Case, Localization]:
-    """Write the first case in which something is found, as predicted in full precision."""
+    """Write the first case with a detection as sample, with its prediction in single precision."""
     results = []
     for case in candidates[:TRIED_SAMPLES]:
         results.append((case, _predict(localizer, case)))
-        if _finds_something(results[-1][1]):
+        if _has_detection(results[-1][1]):
             break
-    case, result = results[-1] if _finds_something(results[-1][1]) else results[0]
+    case, result = results[-1] if _has_detection(results[-1][1]) else results[0]
     folder.mkdir()
     inputs = samples.copy_inputs(case.images, localizer.recipe.channels, folder)
     samples.write_expected(folder, case.id, inputs, case.spacing_mm, result)
@@ -158,13 +166,13 @@ def _predict(localizer: Localizer, case: Case) -> Localization:
     return localizer.predict(source, spacing_mm=case.spacing_mm)
 
 
-def _finds_something(result: Localization) -> bool:
+def _has_detection(result: Localization) -> bool:
     masked = result.masks is not None and result.masks.any()
     return bool(masked or result.boxes or (result.masks is None and result.boxes is None))
 
 
 def _localizer(recipe: Recipe, weights: Mapping[str, Tensor], material: Material) -> Localizer:
-    """The model as it was evaluated, its calibration included."""
+    """Build the model as it was evaluated, with its calibration."""
     localizer = Localizer(build_with_weights(recipe, weights, str(material.run.folder)), recipe)
     calibration = material.evaluation.get("calibration")
     localizer.temperature = calibration["temperature"] if calibration else 1.0
@@ -176,8 +184,10 @@ def _write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
     path.chmod(0o644)  # safetensors writes for its owner alone
 
 
-def _weights(folder: Path, precision: str, urls: Sequence[str], most_bytes: int | None) -> dict[str, Any]:
-    """What the entry says of its weights; those too large to ship lie at a URL and, for now, in the cache."""
+def _weights(
+    folder: Path, precision: Literal["float16", "float32"], urls: Sequence[str], most_bytes: int | None
+) -> dict[str, Any]:
+    """Describe the weights for the entry; those too large to ship are moved to the cache until they are uploaded."""
     weights = folder / WEIGHTS_FILE
     file = File.of(weights)
     stored = WEIGHTS_FILE
@@ -186,7 +196,7 @@ def _weights(folder: Path, precision: str, urls: Sequence[str], most_bytes: int 
             room = f"{max(most_bytes, 0) / 1e6:.1f} MB may ship with cphloc"
             msg = (
                 f"the weights have {file.bytes / 1e6:.1f} MB and {room}; "
-                "say with --url where they will lie, publish --to a zoo of your own, or make the model smaller"
+                "give their URL with --url, publish --to a zoo of your own, or make the model smaller"
             )
             raise InputError(msg)
         kept = cached_path(file)
@@ -197,7 +207,7 @@ def _weights(folder: Path, precision: str, urls: Sequence[str], most_bytes: int 
 
 
 def _facts(material: Material, localizer: Localizer, name: str, version: str, because: str | None) -> dict[str, Any]:
-    """What ``entry.yaml`` says, but for its files."""
+    """Collect the content of ``entry.yaml`` without its files."""
     recipe, evaluation, facts = localizer.recipe, dict(material.evaluation), material.facts
     speed, about = evaluation["speed"], material.about
     first = recipe.headline
@@ -238,7 +248,7 @@ def _facts(material: Material, localizer: Localizer, name: str, version: str, be
 
 
 def _measured(table: Mapping[str, Any], first: str) -> dict[str, Any]:
-    """Metrics of an evaluation or baseline, headline first; NaN, which YAML readers disagree about, becomes null."""
+    """Sort metrics with the headline first, and replace NaN by null, which every YAML reader understands."""
 
     def plain(metrics: Mapping[str, Any]) -> dict[str, Any]:
         ordered = sorted(metrics.items(), key=lambda item: item[0] != first)
@@ -249,9 +259,14 @@ def _measured(table: Mapping[str, Any], first: str) -> dict[str, Any]:
 
 
 def modalities_of(source: Card, channels: Sequence[str]) -> list[str]:
-    """Of the channels that the model reads, where the data set says which is which; else all of the data set."""
+    """List the modalities of the channels that a model reads.
+
+    Args:
+        source: card of the data set; where it does not state a modality per channel, all its modalities are listed.
+        channels: that the model reads.
+    """
     all_of_set = _listed(source.modality)
-    if len(all_of_set) != len(source.channels or ()):
+    if source.channels is None or len(all_of_set) != len(source.channels):
         return all_of_set
     by_channel = dict(zip(source.channels, all_of_set, strict=True))
     return list(dict.fromkeys(by_channel[channel] for channel in channels))
@@ -281,7 +296,7 @@ def _entry(facts: dict[str, Any], folder: Path, localizer: Localizer) -> Entry:
     }
     try:
         entry = Entry.model_validate({**facts, "files": pinned})
-        (folder / CARD_FILE).write_text(card(entry), encoding="utf-8")
+        (folder / CARD_FILE).write_text(model_card(entry), encoding="utf-8")
         entry = Entry.model_validate(
             {**facts, "files": {**pinned, CARD_FILE: File.of(folder / CARD_FILE).model_dump()}}
         )

@@ -1,4 +1,4 @@
-"""What a publication is made of: the run, its facts and evaluation, the data set, and what people say about it."""
+"""Everything that publishing reads: the run, its facts and evaluation, the data set, and the texts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from packaging.version import Version
 
-from cphloc.data.dataset import Dataset
+from cphloc.data.dataset import Dataset, Split
 from cphloc.data.pipeline.pipeline import open_dataset
 from cphloc.errors import DataError
 from cphloc.publishing.about import About
@@ -19,27 +19,27 @@ from cphloc.registry.card import Card
 from cphloc.tracking.run import Run
 from cphloc.zoo.entries import Listing, version_folders
 
-SPLIT = "test"
+SPLIT: Split = "test"
 """The split whose metrics an entry states."""
 
 
 @dataclass(frozen=True)
 class Material:
-    """What a publication is made of, read once.
+    """Everything that publishing reads.
 
     Args:
         run: the training.
-        facts: what made its weights.
-        evaluation: its test metrics, or ``None``.
+        facts: its ``facts.json``: seed, commit, packages, data fingerprint; empty where there is none.
+        evaluation: its test evaluation; empty where it was not evaluated.
         dataset: the cases.
         source: the card of the data set.
-        about: what people say about it.
+        about: the texts.
         last: the newest version of the entry so far.
     """
 
     run: Run
     facts: Mapping[str, Any]
-    evaluation: Mapping[str, Any] | None
+    evaluation: Mapping[str, Any]
     dataset: Dataset
     source: Card
     about: About
@@ -47,16 +47,23 @@ class Material:
 
     @property
     def rows(self) -> Path:
-        """The per-case values of the evaluation."""
+        """The CSV of the evaluation with a row per case."""
         return self.run.folder / f"evaluation-{SPLIT}.csv"
 
 
 def gather(run: Run, name: str, zoo: Path, about: str | Path | Mapping[str, Any] | None = None) -> Material:
-    """Read what a publication of ``run`` as ``name`` would be made of."""
+    """Read everything needed to publish a run.
+
+    Args:
+        run: the run.
+        name: of the entry.
+        zoo: folder with earlier versions of it.
+        about: texts; see `About.gather`.
+    """
     last = _last(name, zoo)
     return Material(
         run=run,
-        facts=_json(run.folder / "facts.json") or {},
+        facts=_json(run.folder / "facts.json"),
         evaluation=_json(run.folder / f"evaluation-{SPLIT}.json"),
         dataset=open_dataset(run.recipe.data, run.recipe.dims),
         source=catalogue.card("dataset", run.recipe.data.type),
@@ -71,9 +78,10 @@ def _last(name: str, zoo: Path) -> Listing | None:
     return Listing(name, newest, held[newest]) if newest is not None else None
 
 
-def _json(path: Path) -> Any:
+def _json(path: Path) -> Mapping[str, Any]:
+    """Read a JSON object; empty where the file does not exist."""
     if not path.is_file():
-        return None
+        return {}
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

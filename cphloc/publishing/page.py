@@ -1,4 +1,4 @@
-"""A zoo as one HTML page: a tile and a card for each entry, and a table to sort and filter. It needs no network."""
+"""Write a zoo as one HTML page without network access: tiles, model cards, and a table to sort and filter."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from cphloc.inference.batch_report import stylesheet
 from cphloc.paths import atomic
-from cphloc.publishing.card import beats, card, pictures, stated, verdict
+from cphloc.publishing.card import beats_baseline, format_metric, model_card, picture_files, verdict
 from cphloc.registry.metrics import lower_is_better, meanings
 from cphloc.zoo.entries import Listing, list_entries
 
@@ -19,10 +19,10 @@ PAGE_FILE = "index.html"
 
 
 def zoo_page(folder: str | Path, path: str | Path | None = None) -> Path:
-    """Write the page of a zoo folder, and return its path.
+    """Write the page of a zoo folder and return its path.
 
     Args:
-        folder: the zoo; the page shows the pictures that lie there.
+        folder: the zoo; the page links to its pictures.
         path: where to write; by default ``index.html`` beside the entries.
 
     Raises:
@@ -38,10 +38,10 @@ def zoo_page(folder: str | Path, path: str | Path | None = None) -> Path:
 
 
 def page(entries: list[Listing], base: str = "") -> str:
-    """The page of these entries as HTML.
+    """Return the HTML page of entries.
 
     Args:
-        entries: what it shows.
+        entries: to show.
         base: the zoo's folder as links name it, with a slash at the end.
     """
     metrics = list(dict.fromkeys(name for e in entries for name in e.entry.evaluation.metrics))
@@ -64,8 +64,8 @@ def page(entries: list[Listing], base: str = "") -> str:
 </head>
 <body>
 <h1>cphloc zoo</h1>
-<p class="lead">Published models for localization and segmentation in medical imaging. Every number is measured on the
-test split, with a 95 % bootstrap interval by patient; green beats its baseline with intervals apart.</p>
+<p class="lead">Published models for localization and segmentation in medical imaging. Metrics are measured on the
+test split, with 95 % bootstrap intervals by patient; green means better than the baseline, with intervals apart.</p>
 <form>
 <label>Search <input name="words" type="search" placeholder="tumour, CC BY, unet3d"></label>
 {_choice("task", (e.entry.task for e in entries))}
@@ -76,15 +76,15 @@ test split, with a 95 % bootstrap interval by patient; green beats its baseline 
 <div class="tiles">
 {parts["tiles"]}
 </div>
-<h2>Numbers</h2>
-<p class="lead">Click a heading to sort, best first; point at it for what it means.</p>
+<h2>Metrics</h2>
+<p class="lead">Click a heading to sort, best first; hover over it for its meaning.</p>
 <div class="scroll"><table id="entries">
 <thead><tr>{heads}</tr></thead>
 <tbody>
 {parts["rows"]}
 </tbody>
 </table></div>
-<h2>Cards</h2>
+<h2>Model cards</h2>
 {parts["cards"]}
 <script>
 {script}</script>
@@ -100,7 +100,7 @@ def _choice(name: str, values: Iterable[str]) -> str:
 
 
 def _heads(metrics: Iterable[str]) -> Iterator[tuple[str, str, bool, bool]]:
-    """Titles of the columns with their meaning, whether they are numbers, and whether a large one is best."""
+    """Yield title, meaning, whether it is a number, and whether larger is better, of every column."""
     yield from ((title, "", False, False) for title in ("entry", "task", "dims", "modality", "data", "licence"))
     explained = meanings(metrics)
     yield from ((name, explained.get(name, ""), True, not lower_is_better(name)) for name in metrics)
@@ -132,27 +132,27 @@ def _row(listing: Listing, metrics: Iterable[str]) -> str:
 
 
 def _metric(listing: Listing, name: str) -> str:
-    """A value with its interval below it."""
+    """Show a value with its interval below."""
     found = listing.entry.evaluation.metrics.get(name)
     if found is None or not found.n:
         return '<td class="number" data-value=""></td>'
-    value, _, interval = stated(found).partition(" ")
-    kind = {True: ' class="good"', False: ' class="bad"', None: ""}[beats(listing.entry, name)]
+    value, _, interval = format_metric(found).partition(" ")
+    kind = {True: ' class="good"', False: ' class="bad"', None: ""}[beats_baseline(listing.entry, name)]
     text = f'<span{kind}>{value}</span><br><span class="small">{interval}</span>'
     return f'<td class="number" data-value="{found.value}">{text}</td>'
 
 
 def _tile(listing: Listing, base: str) -> str:
-    """What an entry is, its headline number beside the baseline's, and a picture."""
+    """Show an entry's picture, task, summary, and its headline metric beside the baseline's."""
     entry = listing.entry
     name, found = entry.headline
-    value, _, interval = stated(found).partition(" ")
+    value, _, interval = format_metric(found).partition(" ")
     other = entry.baseline.metrics.get(name)
-    kind = {True: "good", False: "bad", None: ""}[beats(entry, name)]
-    shown = sorted(pictures(entry), key=lambda file: "median" not in file)
+    kind = {True: "good", False: "bad", None: ""}[beats_baseline(entry, name)]
+    shown = sorted(picture_files(entry), key=lambda file: "median" not in file)
     source = f"{base}{listing.name}/{listing.version}/{quote(shown[0])}" if shown else ""
     image = f'<img loading="lazy" alt="a result of {listing}" src="{source}">' if shown else ""
-    beside = f"; baseline {stated(other)}" if other is not None else ""
+    beside = f"; baseline {format_metric(other)}" if other is not None else ""
     about = f"{entry.task}, {entry.dims}-D, {', '.join(entry.modality)}"
     return (
         f'<a class="tile" data-entry="{_anchor(listing)}" href="#{_anchor(listing)}">{image}<div>'
@@ -164,7 +164,7 @@ def _tile(listing: Listing, base: str) -> str:
 
 def _card(listing: Listing, base: str) -> str:
     entry = listing.entry
-    body = html_of(card(entry).partition("\n")[2], f"{base}{listing.name}/{listing.version}/")
+    body = html_of(model_card(entry).partition("\n")[2], f"{base}{listing.name}/{listing.version}/")
     title = f"{listing}: {escape(entry.summary)}"
     hint = escape(verdict(entry).replace("*", ""))
     anchor = _anchor(listing)
@@ -177,7 +177,7 @@ def _anchor(listing: Listing) -> str:
 
 
 def html_of(markdown: str, base: str) -> str:
-    """The Markdown that `cphloc.publishing.card.card` writes, as HTML; everything people wrote in it is escaped.
+    """Convert the Markdown of `cphloc.publishing.card.model_card` to HTML; texts of people are escaped.
 
     Args:
         markdown: blocks between blank lines: headings, paragraphs, lists, tables and fenced code; in them pictures,

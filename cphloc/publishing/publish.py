@@ -1,4 +1,4 @@
-"""Freeze a run as a version of an entry: complete, honest and checked, or not at all."""
+"""Publish a run as a version of an entry; nothing is written unless every check passes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from cphloc import paths
 from cphloc.errors import CphlocError, InputError
 from cphloc.publishing.card import CASES_FILE
-from cphloc.publishing.checks import fact_refusals, leak_refusals, metric_refusals, worse_refusal
+from cphloc.publishing.checks import evaluation_problems, leak_problems, origin_problems, regression_problems
 from cphloc.publishing.material import SPLIT, Material, gather
 from cphloc.zoo.entries import local_folder
 from cphloc.zoo.entry import Entry
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cphloc.tracking.run import Run
 
 EACH_BYTES, ALL_BYTES = 8_000_000, 32_000_000
-"""Weights that ship with cphloc: of one version, and of all."""
+"""Largest size of weights that ship with cphloc: of one version, and of all together."""
 
 _log = logging.getLogger(__name__)
 
@@ -49,16 +49,16 @@ def publish(
         to: zoo folder; by default the first folder of ``CPHLOC_ZOO``, else the shipped zoo.
         because: why to publish although it is significantly worse than the version before; kept in the entry.
         about: summary, intended_use, limits and changelog, as a mapping or a YAML file; by default the recipe's own,
-            then what the version before said.
-        sample: id of the test case to ship as sample; by default the smallest in which something is found.
-        urls: further places where the weights will lie; weights that are too large to ship lie only there, and in the
-            cache until they are uploaded.
+            then that of the version before.
+        sample: id of the test case to ship as sample; by default the smallest with a detection.
+        urls: where the weights will be uploaded; weights that are too large to ship are kept in the cache only, until
+            they are uploaded there.
 
     Returns:
         the new entry.
 
     Raises:
-        InputError: the version exists, or the run may not be published; every reason is named. Or its weights are too
+        InputError: the version exists, publish checks fail (the message lists all problems), or the weights are too
             large for the shipped zoo.
         CphlocError: the zoo cannot be written.
     """
@@ -71,9 +71,9 @@ def publish(
         msg = f"{name}@{version} exists in {zoo}; versions are immutable: choose a new one"
         raise InputError(msg)
     material = gather(Run.open(run), name, zoo, about)
-    said = refusals(material, because)
-    if said:
-        lines = [f"{material.run.folder} cannot be published as {name}@{version}:", *(f"  - {s}" for s in said)]
+    found = publish_problems(material, because)
+    if found:
+        lines = [f"{material.run.folder} cannot be published as {name}@{version}:", *(f"  - {p}" for p in found)]
         raise InputError("\n".join(lines))
     stage = folder.with_name(f".{version}.{secrets.token_hex(4)}")
     try:
@@ -88,12 +88,15 @@ def publish(
         shutil.rmtree(stage, ignore_errors=True)
         with suppress(OSError):  # holds versions, or was never made
             folder.parent.rmdir()
-    _tell_mlflow(entry, folder)
+    _register(entry, folder)
     return entry
 
 
 def zoo_to_write(to: str | Path | None = None) -> Path:
-    """The zoo folder to publish to.
+    """Return the zoo folder to publish to.
+
+    Args:
+        to: a folder; by default the first folder of ``CPHLOC_ZOO``, else the shipped zoo.
 
     Raises:
         InputError: it is a URL.
@@ -108,37 +111,37 @@ def zoo_to_write(to: str | Path | None = None) -> Path:
 
 
 def most_bytes(zoo: Path) -> int | None:
-    """How large weights in a zoo may be: the shipped one travels with every copy of cphloc, others are not limited."""
+    """Return the largest allowed size of weights: limited in the zoo that ships with cphloc, ``None`` in others."""
     if zoo.resolve() != paths.shipped("zoo").resolve():
         return None
     held = sum(path.stat().st_size for path in zoo.glob(f"*/*/{WEIGHTS_FILE}"))
     return min(EACH_BYTES, ALL_BYTES - held)
 
 
-def refusals(material: Material, because: str | None = None) -> list[str]:
-    """Every reason why the run may not be published; empty where it may.
+def publish_problems(material: Material, because: str | None = None) -> list[str]:
+    """Run every publish check and list the problems.
 
     Args:
-        material: what `gather` found.
-        because: why a version that is worse is wanted all the same.
+        material: what `gather` read.
+        because: reason to publish a version that is significantly worse than the one before.
     """
     evaluation = material.evaluation
-    said = metric_refusals(evaluation, SPLIT, material.rows) + material.about.refusals()
-    said += fact_refusals(material.facts, material.source, material.run.folder)
-    if evaluation is not None:
-        said += leak_refusals(material.dataset, evaluation.get("cases") or [], SPLIT)
-    if not said and material.last is not None and not because:
+    problems = evaluation_problems(evaluation, SPLIT, material.rows) + material.about.problems()
+    problems += origin_problems(material.facts, material.source, material.run.folder)
+    if evaluation:
+        problems += leak_problems(material.dataset, evaluation.get("cases") or [], SPLIT)
+    if not problems and material.last is not None and not because:
         last = material.last
         rows = last.path(CASES_FILE) if CASES_FILE in last.entry.files else None
-        said += worse_refusal(evaluation["metrics"], material.rows, last.entry, rows)
-    return said
+        problems += regression_problems(evaluation["metrics"], material.rows, last.entry, rows)
+    return problems
 
 
-def _tell_mlflow(entry: Entry, folder: Path) -> None:
-    """An entry stands without MLflow, and ``cphloc zoo index`` can tell it later."""
+def _register(entry: Entry, folder: Path) -> None:
+    """Register the entry with MLflow; where that fails, warn: ``cphloc zoo index`` registers it later."""
     from cphloc.publishing.register import register_entry
 
     try:
         register_entry(entry, folder)
     except CphlocError as error:
-        _log.warning("%s is published but MLflow does not know it yet: %s", entry, error)
+        _log.warning("%s is published but not registered with MLflow yet: %s", entry, error)

@@ -1,10 +1,9 @@
-"""Tell MLflow about published entries, so that anyone can compare them in its UI."""
+"""Register published entries with MLflow, to compare them in its UI."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from cphloc.metrics.bootstrap import Interval
 from cphloc.metrics.summary import tracking_metrics
 from cphloc.tracking import tracker
 from cphloc.tracking.record import flat
@@ -15,7 +14,11 @@ _PARAMS = ("name", "version", "task", "dims", "modality", "classes", "channels",
 
 
 def register_entry(entry: Entry, folder: Path) -> str:
-    """Give a published version its summary run in the zoo's experiment and a version in the model registry.
+    """Register a version: a summary run in the zoo's experiment and a version in the model registry.
+
+    Args:
+        entry: the entry.
+        folder: its files.
 
     Returns:
         id of the summary run.
@@ -28,7 +31,7 @@ def register_entry(entry: Entry, folder: Path) -> str:
 
 
 def register_zoo(folder: str | Path) -> list[str]:
-    """Give every version in a zoo folder its summary run and its version in the model registry, where it lacks them.
+    """Register every version of a zoo folder that is not registered yet.
 
     Returns:
         the versions, oldest first.
@@ -51,7 +54,7 @@ def _params(entry: Entry) -> dict[str, str]:
 def _metrics(entry: Entry) -> dict[str, float]:
     tables = {"": entry.evaluation.metrics, **{f"/{c}": t for c, t in entry.evaluation.per_class.items()}}
     every = {f"{name}{of_class}": m for of_class, table in tables.items() for name, m in table.items()}
-    measured = {name: Interval(m.value, m.low, m.high, m.n, m.n_undefined) for name, m in every.items() if m.n}
+    measured = {name: interval for name, m in every.items() if (interval := m.interval) is not None}
     metrics = tracking_metrics(measured, entry.evaluation.split)
     metrics |= {"speed/ms_per_case": entry.speed.ms_per_case, "size/peak_ram_mb": entry.size.peak_ram_mb}
     return {**metrics, "size/params_m": entry.size.parameters / 1e6}

@@ -1,4 +1,4 @@
-"""An entry's sample: a small real input and what the model says about it, so that every copy of it can check itself."""
+"""An entry's sample: a small real image with the expected prediction, so that any copy of the entry can be checked."""
 
 from __future__ import annotations
 
@@ -21,19 +21,24 @@ MASK_FILE = "expected_mask.npz"
 MASK_TOLERANCE = 0.01
 """Share of the voxels in either mask that may differ."""
 SCORE_TOLERANCE = 0.02
-"""How far probabilities and box scores may be apart."""
+"""Largest allowed difference of probabilities and of box scores."""
 BOX_IOU = 0.9
-"""Overlap from which boxes count as the same."""
+"""IoU from which two boxes count as the same."""
 CERTAIN_SCORE = 0.3
-"""Boxes below this score are not compared: rounding decides whether they appear at all."""
+"""Boxes below this score are not compared: whether they are kept at all may depend on rounding."""
 ATTENTION_TOLERANCE = 0.05
-"""How far attention may be apart, relative to its maximum."""
+"""Largest allowed difference of attention, relative to its maximum."""
 ATTENTION_CELLS = 16
 """Attention is compared on a grid of at most this many cells per axis."""
 
 
 def copy_inputs(images: Sequence[Path], channels: Sequence[str], folder: Path) -> dict[str, str]:
     """Copy the images of a case into a sample folder.
+
+    Args:
+        images: files of the case.
+        channels: names of the model's channels.
+        folder: the sample folder.
 
     Returns:
         file name by channel; by ``image`` where one file holds every channel.
@@ -49,7 +54,15 @@ def copy_inputs(images: Sequence[Path], channels: Sequence[str], folder: Path) -
 def write_expected(
     folder: Path, case: str, inputs: Mapping[str, str], spacing_mm: Sequence[float] | None, result: Localization
 ) -> None:
-    """Write what ``result`` says about the inputs that `copy_inputs` placed in ``folder``."""
+    """Write the expected prediction beside the inputs.
+
+    Args:
+        folder: the sample folder.
+        case: id of the case.
+        inputs: file names by channel, from `copy_inputs`.
+        spacing_mm: voxel size to predict with, where the files state none.
+        result: the prediction.
+    """
     facts = {"case": case, "inputs": dict(inputs), "spacing_mm": spacing_mm and list(spacing_mm), **facts_of(result)}
     (folder / EXPECTED_FILE).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     if result.masks is not None:
@@ -57,7 +70,7 @@ def write_expected(
 
 
 def read_expected(facts_path: Path, mask_path: Path | None) -> tuple[dict[str, Any], np.ndarray | None]:
-    """Facts and mask of a sample.
+    """Read the expected prediction: its facts, and its mask if it has one.
 
     Raises:
         DataError: a file cannot be read.
@@ -74,14 +87,14 @@ def read_expected(facts_path: Path, mask_path: Path | None) -> tuple[dict[str, A
 
 
 def source_of(facts: Mapping[str, Any], paths: Mapping[str, Path]) -> Any:
-    """What to give to ``predict``: one file, or one per channel."""
+    """Return the input for ``predict``: one file, or a mapping from channel to file."""
     inputs = facts["inputs"]
     by_channel = {name: paths[file] for name, file in inputs.items()}
     return by_channel["image"] if list(by_channel) == ["image"] else by_channel
 
 
 def facts_of(result: Localization) -> dict[str, Any]:
-    """Everything in ``result`` but the mask, ready for JSON; attention thinned to a coarse grid."""
+    """Convert a result without its mask to plain data; attention is sampled on a coarse grid."""
     facts: dict[str, Any] = {"has_mask": result.masks is not None}
     if result.boxes is not None:
         facts["boxes"] = [
@@ -95,22 +108,28 @@ def facts_of(result: Localization) -> dict[str, Any]:
 
 
 def differences(facts: Mapping[str, Any], mask: np.ndarray | None, result: Localization) -> list[str]:
-    """Where ``result`` is not what a sample expects, one sentence each; empty where all agrees within tolerance."""
+    """List where a result differs from the expected prediction by more than the tolerances.
+
+    Args:
+        facts: expected, from `read_expected`.
+        mask: expected, ``None`` for a model without masks.
+        result: the prediction to check.
+    """
     found = facts_of(result)
     kinds = ("boxes", "probabilities", "attention")
     differing = [f"{kind} are expected" for kind in kinds if kind in facts and kind not in found]
     differing += [f"{kind} were not expected" for kind in kinds if kind in found and kind not in facts]
     if differing or facts["has_mask"] != found["has_mask"]:
         return differing or [f"a mask is {'expected' if facts['has_mask'] else 'not expected'}"]
-    if mask is not None:
+    if mask is not None and result.masks is not None:
         differing += _mask_differences(mask, result.masks)
     for name, expected in facts.get("probabilities", {}).items():
         value = found["probabilities"].get(name, math.nan)
         if not abs(value - expected) <= SCORE_TOLERANCE:
             differing.append(f"probability of {name} is {value:.4f}, {expected:.4f} is expected")
-    if "boxes" in facts:
+    if "boxes" in facts and result.boxes is not None:
         differing += _box_differences([Box(mm=(), **b) for b in facts["boxes"]], result.boxes)
-    if "attention" in facts:
+    if "attention" in facts and result.attention is not None:
         differing += _attention_differences(np.asarray(facts["attention"]), _thinned(result.attention).ravel())
     return differing
 
@@ -128,8 +147,12 @@ def _mask_differences(expected: np.ndarray, found: np.ndarray) -> list[str]:
 def _box_differences(expected: Sequence[Box], found: Sequence[Box]) -> list[str]:
     missing = [b for b in expected if b.score >= CERTAIN_SCORE and not any(_same(b, f) for f in found)]
     extra = [f for f in found if f.score >= CERTAIN_SCORE + SCORE_TOLERANCE and not any(_same(f, b) for b in expected)]
-    said = [f"expected box {b.name} {b.score:.3f} at {[round(v, 1) for v in b.voxels]} is not found" for b in missing]
-    return said + [f"box {b.name} {b.score:.3f} at {[round(v, 1) for v in b.voxels]} is not expected" for b in extra]
+    differing = [
+        f"expected box {b.name} {b.score:.3f} at {[round(v, 1) for v in b.voxels]} is missing" for b in missing
+    ]
+    return differing + [
+        f"box {b.name} {b.score:.3f} at {[round(v, 1) for v in b.voxels]} is not expected" for b in extra
+    ]
 
 
 def _same(first: Box, second: Box) -> bool:

@@ -1,4 +1,4 @@
-"""Does an entry still do what it did when it was published?"""
+"""Check that an entry's files, sample prediction and metrics are those that were published."""
 
 from __future__ import annotations
 
@@ -17,12 +17,18 @@ if TYPE_CHECKING:
     from cphloc.inference.localizer import Localizer
 
 METRIC_TOLERANCE = 0.002
-"""How far a metric may be from the card's, relative where it is above 1: other processors round differently."""
+"""Largest allowed difference from a published metric, relative where it is above 1; processors round differently."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was checked, what was found, and whether that is as published."""
+    """Result of one check.
+
+    Args:
+        what: the file, ``sample``, or the name of a metric.
+        found: what it is now.
+        right: whether that is as published.
+    """
 
     what: str
     found: str
@@ -38,7 +44,7 @@ def verify(spec: str | Path, metrics: bool = False) -> list[Check]:
             `METRIC_TOLERANCE`: 0.002, or 0.2 % where it is above 1.
 
     Returns:
-        every check; the entry is as published when all are ``right``.
+        every check; the entry is as published where all are ``right``.
 
     Raises:
         NotFoundError: no such entry or version.
@@ -51,7 +57,15 @@ def verify(spec: str | Path, metrics: bool = False) -> list[Check]:
 
 
 def check_sample(listing: Listing, localizer: Localizer) -> list[str]:
-    """Where the prediction of an entry's sample differs from what is expected; empty where it does not."""
+    """Predict an entry's sample and list the differences from the expected prediction.
+
+    Args:
+        listing: the entry.
+        localizer: its model.
+
+    Raises:
+        DataError: the entry has no sample, or it cannot be read.
+    """
     folder = samples.SAMPLE_FOLDER
     files = {
         file.removeprefix(f"{folder}/"): listing.path(file)
@@ -78,8 +92,8 @@ def _file_checks(listing: Listing) -> list[Check]:
             checks.append(Check(file, f"cannot be read: {error}", False))
             continue
         right = found.sha256 == expected.sha256
-        said = f"sha256 {found.sha256}" + ("" if right else f", {expected.sha256} was published")
-        checks.append(Check(file, said, right))
+        text = f"sha256 {found.sha256}" + ("" if right else f", {expected.sha256} was published")
+        checks.append(Check(file, text, right))
     if isinstance(listing.place, Path):
         known = {*pinned, ENTRY_FILE}
         there = {p.relative_to(listing.place).as_posix() for p in listing.place.rglob("*") if p.is_file()}
@@ -100,7 +114,7 @@ def _model_checks(listing: Listing, metrics: bool) -> list[Check]:
 
 
 def _metric_checks(listing: Listing, localizer: Localizer) -> list[Check]:
-    """Every number of the card again: the model's, the baseline's, and each class by itself."""
+    """Evaluate again and compare every metric of the model, of the baseline, and of each class."""
     from cphloc.evaluation.evaluate import evaluate
 
     published, baseline = listing.entry.evaluation, listing.entry.baseline

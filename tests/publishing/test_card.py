@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from cphloc.publishing.card import card, stated, verdict
+from cphloc.publishing.card import format_metric, model_card, verdict
 from cphloc.zoo.entry import Entry, Metric
 
 
@@ -33,7 +33,7 @@ def entry(entry_facts):
     ],
 )
 def test_the_card_states(entry, text):
-    assert text in card(entry)
+    assert text in model_card(entry)
 
 
 def baseline(entry, value):
@@ -45,7 +45,7 @@ def baseline(entry, value):
 def test_an_entry_that_does_not_beat_its_baseline_says_so(entry):
     assert verdict(baseline(entry, 0.69)).startswith("It beats")
     assert "does not beat" in verdict(baseline(entry, 0.72))
-    assert "does not beat" in card(baseline(entry, 0.9))
+    assert "does not beat" in model_card(baseline(entry, 0.9))
 
 
 def test_of_distances_the_smaller_is_better(entry_facts):
@@ -71,7 +71,7 @@ def detector(entry_facts):
 def test_every_metric_is_held_against_the_baseline(entry_facts):
     entry = Entry.model_validate(detector(entry_facts))
     assert verdict(entry) == ("It beats the baseline in ap50, with intervals apart. Better too: froc. Not better: map.")
-    text = card(entry)
+    text = model_card(entry)
     assert "| map | 0.300 [0.200, 0.350] | 0.250 [0.100, 0.300] | no | 8 |" in text
     assert "| recall50 | 0.700 [0.600, 0.800] |  |  | 8 |" in text
     assert "| tumour, baseline | 0.100 [0.000, 0.200] | 0.250 [0.100, 0.300] | 0.200 [0.100, 0.300] |  |" in text
@@ -89,25 +89,25 @@ def test_what_no_direction_makes_better_is_not_judged(entry_facts):
 def test_calibration_is_stated_before_and_after(entry_facts):
     ece = {"value": 0.2, "low": 0.1, "high": 0.3, "n": 8}
     said = {"temperature": 1.7, "split": "val", "ece_before": ece, "ece_after": {**ece, "value": 0.15}}
-    text = card(Entry.model_validate(entry_facts("a", "1.0.0") | {"calibration": said}))
+    text = model_card(Entry.model_validate(entry_facts("a", "1.0.0") | {"calibration": said}))
     assert "temperature of 1.70, fitted on the val split" in text
-    assert "before: 0.200 [0.100, 0.300], after: 0.150 [0.100, 0.300]" in text
+    assert "0.200 [0.100, 0.300] before, 0.150 [0.100, 0.300] after" in text
 
 
 def test_pictures_of_failures_come_first_and_say_what_they_are(entry_facts):
     facts = entry_facts("a", "1.0.0")
     pin = facts["files"]["recipe.yaml"]
     facts["files"] |= {f"pictures/{name}.png": pin for name in ("curves", "test-roc", "test-best", "test-worst")}
-    text = card(Entry.model_validate(facts))
+    text = model_card(Entry.model_validate(facts))
     order = [text.index(f"![{name}]") for name in ("test-worst", "test-best", "test-roc", "curves")]
     assert order == sorted(order)
-    assert "The test case it does worst on" in text
+    assert "The test case with the worst result" in text
 
 
 def test_an_undefined_metric_is_said_to_be():
-    assert stated(Metric(value=None, low=None, high=None, n=0, n_undefined=4)) == "undefined"
+    assert format_metric(Metric(value=None, low=None, high=None, n=0, n_undefined=4)) == "undefined"
 
 
 def test_a_bar_in_a_name_does_not_break_a_table(entry):
     odd = entry.model_copy(update={"classes": {1: "a|b"}})
-    assert "1 a\\|b" in card(odd)
+    assert "1 a\\|b" in model_card(odd)

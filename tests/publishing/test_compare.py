@@ -49,9 +49,9 @@ def test_the_names_are_those_of_the_summary_runs(published, monkeypatch):
     """One vocabulary: what the command lists is what MLflow shows of the entry, intervals aside."""
     from cphloc.metrics.bootstrap import Interval
     from cphloc.metrics.summary import tracking_metrics
-    from cphloc.publishing.compare import measured
+    from cphloc.publishing.compare import load_source
 
-    found = measured(published).metrics
+    found = load_source(published).metrics
     tested = {n.removeprefix("test/"): m for n, m in found.items() if n.startswith("test/")}
     logged = tracking_metrics({n: Interval(m["value"], m["low"], m["high"], m["n"]) for n, m in tested.items()})
     assert {n for n in found if n.startswith("test/")} == {n for n in logged if "_ci_" not in n}
