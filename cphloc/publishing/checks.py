@@ -67,7 +67,7 @@ def origin_problems(facts: Mapping[str, Any], source: Card, run: Path) -> list[s
     return problems
 
 
-def leak_problems(dataset: Dataset, evaluated: Sequence[str], split: Split) -> list[str]:
+def leak_refusals(dataset: Dataset, evaluated: Sequence[str], split: Split) -> list[str]:
     """List cases that two splits share, by id, by patient, or by the content of an image file.
 
     Test cases may be neither in ``train`` nor in ``val``, and validation cases not in ``train``: validation chooses the

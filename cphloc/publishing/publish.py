@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from cphloc import paths
 from cphloc.errors import CphlocError, InputError
 from cphloc.publishing.card import CASES_FILE
-from cphloc.publishing.checks import evaluation_problems, leak_problems, origin_problems, regression_problems
+from cphloc.publishing.checks import evaluation_problems, leak_refusals, origin_problems, regression_problems
 from cphloc.publishing.material import SPLIT, Material, gather
 from cphloc.zoo.entries import local_folder
 from cphloc.zoo.entry import Entry
@@ -129,7 +129,7 @@ def publish_problems(material: Material, because: str | None = None) -> list[str
     problems = evaluation_problems(evaluation, SPLIT, material.rows) + material.about.problems()
     problems += origin_problems(material.facts, material.source, material.run.folder)
     if evaluation:
-        problems += leak_problems(material.dataset, evaluation.get("cases") or [], SPLIT)
+        problems += leak_refusals(material.dataset, evaluation.get("cases") or [], SPLIT)
     if not problems and material.last is not None and not because:
         last = material.last
         rows = last.path(CASES_FILE) if CASES_FILE in last.entry.files else None

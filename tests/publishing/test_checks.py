@@ -11,7 +11,7 @@ import pytest
 from cphloc.data.case import Case
 from cphloc.data.datasets.phantom import PhantomCases
 from cphloc.errors import InputError
-from cphloc.publishing.checks import leak_problems
+from cphloc.publishing.checks import leak_refusals
 from cphloc.registry import catalogue
 
 
@@ -99,7 +99,7 @@ def cases(tmp_path):
 
 
 def problems(cases):
-    return leak_problems(types.SimpleNamespace(cases=cases.__getitem__), [case.id for case in cases["test"]], "test")
+    return leak_refusals(types.SimpleNamespace(cases=cases.__getitem__), [case.id for case in cases["test"]], "test")
 
 
 def test_splits_that_share_nothing_have_no_problem(cases):
@@ -121,7 +121,7 @@ def test_a_case_that_leaks_into_an_earlier_split_is_a_problem(cases, later, earl
 
 def test_an_evaluated_case_outside_the_split_is_a_problem(cases):
     dataset = types.SimpleNamespace(cases=cases.__getitem__)
-    assert leak_problems(dataset, ["e1", "t1"], "test") == ["1 evaluated cases are not in the test split: t1"]
+    assert leak_refusals(dataset, ["e1", "t1"], "test") == ["1 evaluated cases are not in the test split: t1"]
 
 
 def test_a_run_with_a_validation_patient_in_training_is_refused(train_run, put, monkeypatch):
