@@ -1,0 +1,68 @@
+"""NIfTI files written by nibabel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from cphloc.data.io.read import read_volume
+from cphloc.errors import DataError
+
+STORED = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+
+
+def write(path: Path, affine: np.ndarray, **header) -> Path:
+    image = nibabel.Nifti1Image(STORED, None)
+    image.set_qform(affine, code=1)
+    image.set_sform(None, code=0)
+    nibabel.save(image, path)
+    if header:  # nibabel scales what it is given to fit the slope, so the bytes are changed
+        content = bytearray(path.read_bytes())
+        for name, value in header.items():
+            place = {"scl_slope": 112, "scl_inter": 116}[name]
+            content[place : place + 4] = np.float32(value).tobytes()
+        path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("handedness", [1, -1])
+def test_an_oblique_qform_places_voxels_where_nibabel_does(tmp_path, seed: int, handedness: int):
+    rotation = Rotation.random(rng=np.random.default_rng(seed)).as_matrix()
+    affine = np.eye(4)
+    affine[:3, :3] = rotation * [0.7, 1.1, 3.0 * handedness]
+    affine[:3, 3] = 10, -20, 30
+    path = write(tmp_path / "a.nii", affine)
+    geometry = read_volume(path).geometry
+    for x, y, z in [(0, 0, 0), (1, 0, 0), (0, 2, 0), (0, 0, 3), (1, 2, 3)]:
+        ras = nibabel.load(path).affine @ [x, y, z, 1]
+        found = geometry.edges_to_world(np.array([z, y, x]) + 0.5)
+        np.testing.assert_allclose(found, ras[:3] * [-1, -1, 1], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("slope", "inter", "expected"),
+    [
+        (0, 5, STORED),  # the standard: a slope of zero means that nothing is scaled
+        (1, 0, STORED),
+        (np.nan, 5, STORED),
+        (-2, 5, 5 - 2.0 * STORED),
+        (1, 5, STORED + 5),
+        (0.5, 0, STORED / 2),
+    ],
+)
+def test_values_are_scaled_by_slope_and_intercept(tmp_path, slope, inter, expected):
+    volume = read_volume(write(tmp_path / "a.nii", np.diag([-1.0, -1, 1, 1]), scl_slope=slope, scl_inter=inter))
+    np.testing.assert_array_equal(volume.array[0], expected.T)
+    assert volume.array.dtype == (np.int16 if expected is STORED else np.float32)
+
+
+def test_one_missing_byte_is_noticed(tmp_path):
+    path = write(tmp_path / "a.nii", np.eye(4))
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(DataError, match=r"truncated, 1 bytes are missing"):
+        read_volume(path)
