@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from cphloc.cli.result import Answer, overrides, recipe_arguments
 from cphloc.errors import InputError, Problem, RecipeError
@@ -47,6 +48,7 @@ class _Report:
 
 def _report(source: str, options: argparse.Namespace) -> _Report:
     try:
+        _require_plugins(source)
         loaded = recipe.load(source, overrides(options))
     except RecipeError as error:
         return _Report(error.problems)
@@ -59,6 +61,17 @@ def _report(source: str, options: argparse.Namespace) -> _Report:
 
     found = check(loaded)
     return _Report(found.problems, found.unchecked, [] if found.problems else advice(loaded))
+
+
+def _require_plugins(source: str) -> None:
+    """Raise `InputError` where the stored recipe of an entry uses a plug-in that is not installed."""
+    from cphloc.zoo.names import ENTRY_FILE
+
+    beside = Path(source).parent / ENTRY_FILE
+    if Path(source).is_file() and beside.is_file():
+        from cphloc.zoo.entry import Entry
+
+        Entry.read(beside).require_plugins()
 
 
 def _lines(source: str, report: _Report) -> list[str]:

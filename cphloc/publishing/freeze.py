@@ -23,6 +23,7 @@ from cphloc.publishing.card import CASES_FILE, PICTURES_FOLDER, model_card
 from cphloc.publishing.verify import check_sample
 from cphloc.recipe import recipe as recipes
 from cphloc.recipe.formats import FORMAT
+from cphloc.recipe.plugins import used_plugins
 from cphloc.recipe.recipe import Recipe
 from cphloc.zoo.entries import Listing, cached_path
 from cphloc.zoo.entry import Entry, File, Weights, as_undefined, is_undefined
@@ -236,6 +237,7 @@ def _facts(material: Material, localizer: Localizer, name: str, version: str, be
             "git_commit": facts.get("git_commit") or None,
             "seed": facts["seed"],
             "packages": facts["packages"],
+            "plugins": used_plugins(material.run.recipe),
             "mlflow_run": _mlflow_run(material.run.folder),
             "published": datetime.now(UTC).date().isoformat(),
         },

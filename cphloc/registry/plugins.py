@@ -10,6 +10,7 @@ import functools
 import importlib.util
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,6 +65,45 @@ def plugin_of(card_file: str | Path) -> Plugin | None:
     """Return the plug-in that a card comes from; ``None`` for cards of cphloc and of ``CPHLOC_REGISTRY``."""
     path = Path(card_file)
     return next((p for p in installed() if any(path.is_relative_to(folder) for folder in p.folders)), None)
+
+
+def distribution_of(card_file: str | Path, target: str | None) -> tuple[str, str] | None:
+    """Return name and version of the distribution that a component comes from; ``None`` where that is cphloc.
+
+    Args:
+        card_file: file of its card.
+        target: ``module:Class`` of its card, ``None`` for an allow-listed name.
+    """
+    plugin = plugin_of(card_file)
+    if plugin is not None:
+        return plugin.name, plugin.version
+    package = (target or "cphloc").partition(":")[0].partition(".")[0]
+    if package == "cphloc":
+        return None
+    from importlib.metadata import packages_distributions, version
+
+    names = packages_distributions().get(package)
+    return (names[0], version(names[0])) if names else None
+
+
+def missing(plugins: Mapping[str, str]) -> list[str]:
+    """Say what to install for each plug-in that is not installed.
+
+    Args:
+        plugins: version by name of the distribution.
+
+    >>> missing({"no-such-plugin": "1.2"})
+    ["the plug-in 'no-such-plugin' is not installed; pip install no-such-plugin==1.2"]
+    """
+    from importlib.metadata import PackageNotFoundError, version
+
+    lines = []
+    for name, wanted in plugins.items():
+        try:
+            version(name)
+        except PackageNotFoundError:
+            lines.append(f"the plug-in '{name}' is not installed; pip install {name}{f'=={wanted}' if wanted else ''}")
+    return lines
 
 
 def _any() -> bool:

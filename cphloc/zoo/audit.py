@@ -66,6 +66,7 @@ def audit(source: str | Path | Mapping[str, Any]) -> list[Finding]:
     if listing is None:
         recipe = recipes.load(source)
         return [_recipe_line(recipe), *_components(recipe)]
+    listing.entry.require_plugins()
     content = listing.path(RECIPE_FILE).read_bytes()
     pinned = sha256_of(content) == listing.entry.files[RECIPE_FILE].sha256
     recipe = recipes.load_stored(yamlio.read(content, f"{listing}/{RECIPE_FILE}").plain)

@@ -18,8 +18,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from cphloc.config import yamlio
 from cphloc.config.nodes import Node
 from cphloc.config.problems import problems_of
-from cphloc.errors import RecipeError
+from cphloc.errors import InputError, RecipeError
 from cphloc.metrics.bootstrap import Interval
+from cphloc.registry.plugins import missing
 from cphloc.zoo.names import NAME_PATTERN, RECIPE_FILE
 
 
@@ -215,12 +216,16 @@ class Weights(File):
 
 
 class Origin(_Strict):
-    """What is needed to train the weights again. ``git_commit`` is ``None`` for an installed cphloc."""
+    """What is needed to train the weights again. ``git_commit`` is ``None`` for an installed cphloc.
+
+    ``plugins`` holds the version of each plug-in that the recipe uses, by the name that ``pip install`` takes.
+    """
 
     run: Text
     git_commit: Text | None
     seed: int
     packages: Annotated[dict[Text, Text], Field(min_length=1)]
+    plugins: dict[Text, str] = {}
     mlflow_run: str | None
     published: Text
 
@@ -286,6 +291,16 @@ class Entry(_Strict):
             RecipeError: with every problem in it, each with file, line and key.
         """
         return cls._of(yamlio.load(path))
+
+    def require_plugins(self) -> None:
+        """Do nothing where every plug-in that the recipe uses is installed.
+
+        Raises:
+            InputError: one is not; the message says what to install.
+        """
+        if lacking := missing(self.origin.plugins):
+            msg = "\n".join(f"{self}: {line}" for line in lacking)
+            raise InputError(msg)
 
     @classmethod
     def parse(cls, text: bytes, source: str) -> Entry:

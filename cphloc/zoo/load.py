@@ -59,6 +59,7 @@ def load(
         NotFoundError: no such entry or version.
         InputError: the version needs another cphloc, the lock file pins another one, or the models of an ensemble
             differ in task, channels or classes.
+        InputError: a plug-in that the entry uses is not installed; the message says what to install.
         DataError: a file is not the one that was published.
         DownloadError: it has to be downloaded and cannot be.
     """
@@ -77,6 +78,7 @@ def open_listing(
 ) -> Localizer:
     """Load the model of a listed version; arguments and errors as for `load`."""
     entry = listing.entry
+    entry.require_plugins()
     content = _content(listing.path(RECIPE_FILE), entry.files[RECIPE_FILE], f"{listing}: {RECIPE_FILE}", verify)
     recipe = recipes.load_stored(yamlio.read(content, f"{listing}/{RECIPE_FILE}").plain)
     weights = _content(listing.weights_path(), entry.weights, f"{listing}: weights", verify)

@@ -11,19 +11,8 @@ from hypothesis import strategies as st
 
 from cphloc import paths
 from cphloc.errors import CphlocError, InputError, NotFoundError, RecipeError
-from cphloc.registry import catalogue, kinds, plugins
+from cphloc.registry import catalogue, kinds
 from cphloc.registry.timm_names import timm_names
-
-PLUGIN = Path(__file__).parent / "plugin_package"
-
-
-@pytest.fixture
-def plugin(monkeypatch: pytest.MonkeyPatch):
-    """Install the sample plug-in: a package and its entry point on the path."""
-    monkeypatch.syspath_prepend(str(PLUGIN))
-    plugins.installed.cache_clear()
-    yield
-    plugins.installed.cache_clear()
 
 
 @pytest.fixture
@@ -132,21 +121,6 @@ def test_resolve_imports_the_class():
     assert catalogue.resolve("loss", "dice") is Dice
 
 
-def test_a_plug_in_is_found_and_read_without_being_imported(plugin):
-    card = catalogue.card("head", "plugin_head")
-    assert [a.name for a in catalogue.arguments(card)] == ["classes", "sharpness"]
-    assert "sample_plugin" not in sys.modules
-
-
-def test_a_plug_in_is_imported_when_it_is_used(plugin, monkeypatch):
-    monkeypatch.setenv("SAMPLE_PLUGIN_MAY_BE_IMPORTED", "1")
-    try:
-        assert catalogue.resolve("head", "plugin_head").__name__ == "PluginHead"
-    finally:
-        for name in [n for n in sys.modules if n.startswith("sample_plugin")]:
-            del sys.modules[name]
-
-
 def test_a_registry_of_ten_thousand_cards_lists_in_a_second(folder):
     (folder / "loss").mkdir()
     for i in range(10_000):
@@ -177,7 +151,7 @@ def test_listing_needs_neither_torch_nor_the_plug_in():
     code = (
         "import sys; from cphloc.registry import catalogue, kinds\n"
         "[catalogue.arguments(card) for kind in kinds.ALL for card in catalogue.cards(kind).values()]\n"
-        "assert not {'torch', 'timm', 'numpy', 'sample_plugin'} & set(sys.modules), sys.modules.keys()"
+        "assert not {'torch', 'timm', 'numpy'} & set(sys.modules), sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

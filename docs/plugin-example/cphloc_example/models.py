@@ -1,16 +1,17 @@
-"""A backbone, a neck, a head and a loss: ordinary modules, usable without cphloc's recipes."""
+"""A backbone, a neck, a head, a loss, a suppression, an optimizer and a schedule, usable without recipes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cphloc.config.argument_types import PositiveInt
+from cphloc.config.argument_types import PositiveInt, UnitInterval
 from cphloc.ops.mask_loss import mask_loss
-from cphloc.ops.targets import Prediction, Targets
+from cphloc.ops.targets import Detections, Prediction, Targets
 from cphloc.structures.annotation import IGNORE, class_names
 from cphloc.structures.levels import Level, Levels
 
@@ -96,6 +97,28 @@ class L1(nn.Module):
         wanted = functional.one_hot(target.where(known, 0), logits.shape[1]).movedim(-1, 1)
         difference = (logits.softmax(dim=1) - wanted).abs().mean(dim=1)
         return (difference * known).sum() / known.sum().clamp(min=1)
+
+
+@dataclass(frozen=True)
+class Loudest:
+    """Keeps the boxes of highest score, overlapping or not.
+
+    Args:
+        iou: not used; every suppression takes it.
+        score: detections at or below this score are dropped (by the head).
+        pre_nms_topk: best candidates of each pyramid level (kept by the head).
+        limit: detections kept per image.
+    """
+
+    iou: UnitInterval = 0.5
+    score: UnitInterval = 0.05
+    pre_nms_topk: PositiveInt | None = 1000
+    limit: PositiveInt = 10
+
+    def __call__(self, boxes: Tensor, scores: Tensor, classes: Tensor) -> Detections:
+        """Detections of one image by falling score."""
+        best = scores.argsort(descending=True)[: self.limit]
+        return Detections(boxes[best], scores[best], classes[best])
 
 
 class Sign(torch.optim.Optimizer):
