@@ -21,22 +21,22 @@ from cphloc.structures.geometry import Geometry
 from cphloc.structures.volume import Volume
 
 _FIELDS = {
-    "dim": ("8i2", 40, "8i8", 16),
-    "datatype": ("i2", 70, "i2", 12),
-    "pixdim": ("8f4", 76, "8f8", 104),
-    "vox_offset": ("f4", 108, "i8", 168),
-    "scl_slope": ("f4", 112, "f8", 176),
-    "scl_inter": ("f4", 116, "f8", 184),
-    "xyzt_units": ("u1", 123, "i4", 500),
-    "qform_code": ("i2", 252, "i4", 344),
-    "sform_code": ("i2", 254, "i4", 348),
-    "quatern": ("3f4", 256, "3f8", 352),
-    "qoffset": ("3f4", 268, "3f8", 376),
-    "srow": ("(3,4)f4", 280, "(3,4)f8", 400),
+    "dim": (("8i2", 40), ("8i8", 16)),
+    "datatype": (("i2", 70), ("i2", 12)),
+    "pixdim": (("8f4", 76), ("8f8", 104)),
+    "vox_offset": (("f4", 108), ("i8", 168)),
+    "scl_slope": (("f4", 112), ("f8", 176)),
+    "scl_inter": (("f4", 116), ("f8", 184)),
+    "xyzt_units": (("u1", 123), ("i4", 500)),
+    "qform_code": (("i2", 252), ("i4", 344)),
+    "sform_code": (("i2", 254), ("i4", 348)),
+    "quatern": (("3f4", 256), ("3f8", 352)),
+    "qoffset": (("3f4", 268), ("3f8", 376)),
+    "srow": (("(3,4)f4", 280), ("(3,4)f8", 400)),
 }
-"""Field of the header -> type and byte offset in NIfTI-1, type and byte offset in NIfTI-2 (nifti1.h, nifti2.h)."""
-_VERSIONS = ((348, 344, b"n+1", 0), (540, 4, b"n+2", 2))
-"""Size of the header in bytes, offset of the magic, the magic, and the column of `_FIELDS` with the types."""
+"""Field of the header -> (type, byte offset) in NIfTI-1 and in NIfTI-2 (nifti1.h, nifti2.h)."""
+_VERSIONS = ((348, 344, b"n+1"), (540, 4, b"n+2"))
+"""Size of the header in bytes, byte offset of its magic, and the magic, of NIfTI-1 and of NIfTI-2."""
 _BYTE_ORDERS: tuple[Literal["<", ">"], ...] = ("<", ">")
 _DTYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 _RGB = {128: 3, 2304: 4}
@@ -71,17 +71,18 @@ def _content(path: Path) -> bytes:
 
 def _header(path: Path, content: bytes) -> tuple[np.void, str]:
     """The header as a structured array of one element, and the byte order of the file, ``<`` or ``>``."""
-    for size, place, magic, column in _VERSIONS:
+    for version, (size, place, magic) in enumerate(_VERSIONS):
         for order in _BYTE_ORDERS:
             states = np.frombuffer(content[:4].ljust(4), order + "i4")[0]
             if states == size and len(content) >= size and content[place : place + 3] == magic:
-                return np.frombuffer(content, _header_dtype(size, column).newbyteorder(order), 1)[0], order
+                return np.frombuffer(content, _header_dtype(size, version).newbyteorder(order), 1)[0], order
     raise damaged(path, f"it is not NIfTI, it begins with {content[:12]!r}")
 
 
-def _header_dtype(size: int, column: int) -> np.dtype[np.void]:
-    """Structured type of a header of ``size`` bytes; ``column`` of `_FIELDS` holds the types."""
-    formats, offsets = ([field[c] for field in _FIELDS.values()] for c in (column, column + 1))
+def _header_dtype(size: int, version: int) -> np.dtype[np.void]:
+    """Structured type of a header of ``size`` bytes; ``version`` is 0 for NIfTI-1 and 1 for NIfTI-2."""
+    formats = [field[version][0] for field in _FIELDS.values()]
+    offsets = [field[version][1] for field in _FIELDS.values()]
     return np.dtype({"names": list(_FIELDS), "formats": formats, "offsets": offsets, "itemsize": size})
 
 

@@ -11,7 +11,7 @@ from cphloc.structures.annotation import Annotation, boxes_of
 
 CARDS = {name: card for name, card in catalogue.cards("transform").items() if not card.import_}
 DISTORTIONS = ("GridDistortion", "OpticalDistortion", "Perspective", "ThinPlateSpline")
-SHAPES = {"2d": (1, 48, 48), "2d colour": (3, 48, 48), "3d": (1, 5, 48, 48)}
+SHAPES = {"2d colour": (3, 48, 48), "3d": (1, 5, 48, 48)}
 
 
 def _case(shape):

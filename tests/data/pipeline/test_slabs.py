@@ -24,7 +24,7 @@ def grids(dims):
     return [None, (0.6,) * dims, (4.0,) * dims, (4.0, *(0.5,) * (dims - 1))]
 
 
-@pytest.mark.parametrize("scheme", [{"type": "scale", "low": -2, "high": 2}, "zscore", "window"])
+@pytest.mark.parametrize("scheme", [{"type": "scale", "low": -2, "high": 2}, "zscore"])
 @pytest.mark.parametrize("grid", range(4))
 @pytest.mark.parametrize("dims", [2, 3])
 def test_rows_are_those_of_the_whole_image(dims, grid, scheme):
@@ -36,7 +36,7 @@ def test_rows_are_those_of_the_whole_image(dims, grid, scheme):
         assert np.allclose(slabs[:, :, first:stop].numpy()[0], whole[:, first:stop], atol=1e-5)
 
 
-@pytest.mark.parametrize("step", [1, 4, 1000])
+@pytest.mark.parametrize("step", [1, 4])
 @pytest.mark.parametrize("grid", range(4))
 @pytest.mark.parametrize("dims", [2, 3])
 def test_a_mask_written_row_by_row_is_that_of_the_whole_image(dims, grid, step):
