@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from xml.etree import ElementTree
@@ -65,6 +66,9 @@ def _edges(path: Path, number: int, item: ElementTree.Element) -> tuple[float, f
     except ValueError as error:
         msg = f"{path}: object {number} lacks a number in its bndbox; it needs xmin, ymin, xmax and ymax"
         raise DataError(msg) from error
+    if not all(map(math.isfinite, (x0, y0, x1, y1))):
+        msg = f"{path}: object {number} has a coordinate that is no finite number; correct its bndbox"
+        raise DataError(msg)
     if x1 < x0 or y1 < y0:
         msg = f"{path}: object {number} has an inverted box {x0:g},{y0:g} to {x1:g},{y1:g}; exchange its corners"
         raise DataError(msg)

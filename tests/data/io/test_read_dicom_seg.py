@@ -106,3 +106,13 @@ def test_another_grid_and_another_object_are_refused(series, tmp_path):
     (tmp_path / "cut.dcm").write_bytes(content[: len(content) // 2])
     with pytest.raises(DataError, match=r"cut.dcm: cannot be read as DICOM"):
         read_segments(tmp_path / "cut.dcm", geometry)
+
+
+def test_a_seg_of_a_single_image_lies_on_its_pixels(tmp_path):
+    path = write_series(tmp_path / "ct", np.zeros((1, 12, 16), np.int16))[0]
+    geometry = read_volume(path).geometry
+    mask = labels((6, 12, 16))[4]
+    write_dicom_seg(tmp_path / "seg.dcm", mask, geometry, path, CLASSES)
+    found = read_segments(tmp_path / "seg.dcm", geometry)
+    for number, name in CLASSES.items():
+        np.testing.assert_array_equal(found[name], mask == number)

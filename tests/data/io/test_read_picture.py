@@ -76,7 +76,7 @@ def test_a_mask_of_black_and_white_is_zero_and_one(tmp_path):
 def test_damaged_and_many_paged_pictures_are_refused(tmp_path):
     Image.fromarray(np.tile(COLOUR, (20, 20, 1))).save(tmp_path / "a.jpg")
     (tmp_path / "b.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:-900])
-    with pytest.raises(DataError, match=r"b\.jpg: cannot be read as a picture"):
+    with pytest.raises(DataError, match=r"b\.jpg: cannot be read as a picture \(.*truncated"):
         read_volume(tmp_path / "b.jpg")
     Image.fromarray(GREY).save(tmp_path / "c.tif", save_all=True, append_images=[Image.fromarray(GREY)])
     with pytest.raises(DataError, match=r"c\.tif: holds 2 pages"):

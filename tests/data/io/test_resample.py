@@ -5,7 +5,7 @@ import pytest
 import SimpleITK as sitk
 
 from cphloc.data.io.itk import to_itk
-from cphloc.data.io.resample import resample, resample_labels
+from cphloc.data.io.resample import reach, resample, resample_labels
 from cphloc.structures.geometry import Geometry
 
 both = pytest.mark.parametrize("dims", [2, 3])
@@ -84,3 +84,32 @@ def test_linear_labels_change_where_the_interpolated_mask_passes_one_half(dims: 
     share = resample(labels[None].astype(np.float32), source, target)[0]
     clear = np.abs(share - 0.5) > 1e-3
     np.testing.assert_array_equal(2 * (share > 0.5)[clear], resample_labels(2 * labels, source, target)[clear])
+
+
+@both
+def test_turning_at_the_same_spacing_smooths_nothing(dims: int):
+    source = Geometry.regular((14,) * dims)
+    c = np.sqrt(0.5)
+    turn = np.array([[c, -c, 0], [c, c, 0], [0, 0, 1.0]])[:dims, :dims]
+    target = Geometry((9,) * dims, (1.0,) * dims, (7.0, 2.0, 3.0)[:dims], turn[:, ::-1])
+    values = np.random.default_rng(0).random(source.shape).astype(np.float32)
+    reference = to_itk(np.zeros(target.shape, np.float32), target)
+    expected = sitk.Resample(to_itk(values, source), reference, sitk.Transform(), sitk.sitkLinear, 0.0)
+    np.testing.assert_allclose(
+        resample(values[None], source, target, 0.0)[0], sitk.GetArrayFromImage(expected), atol=1e-6
+    )
+
+
+@both
+@pytest.mark.parametrize("spacing_mm", [0.7, 2.0, 3.3])
+def test_rows_within_reach_are_all_that_a_part_of_the_target_needs(dims: int, spacing_mm: float):
+    source = Geometry.regular((40,) + (9,) * (dims - 1))
+    target = source.resampled((spacing_mm,) * dims)
+    values = np.random.default_rng(0).random((1, *source.shape)).astype(np.float32)
+    whole = resample(values, source, target)
+    rest = (0,) * (dims - 1)
+    for first, stop in [(0, 2), (3, 6), (target.shape[0] - 2, target.shape[0])]:
+        low, high = reach(source, target, first, stop)
+        part = source.crop((low, *rest), (high - low, *source.shape[1:]))
+        rows = target.crop((first, *rest), (stop - first, *target.shape[1:]))
+        np.testing.assert_allclose(resample(values[:, low:high], part, rows), whole[:, first:stop], atol=1e-6)
