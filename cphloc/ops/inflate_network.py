@@ -6,7 +6,7 @@ Every layer is either known here, and converted, or refused by name: nothing is 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -120,7 +120,7 @@ class ConvNeXtBlock(nn.Module):
         return self.layers["drop_path"](y) + self.layers["shortcut"](x)
 
 
-Converter = Callable[[nn.Module, Inflation, int], nn.Module]
+Converter = Callable[[Any, Inflation, int], nn.Module]
 
 
 def _inflated(
@@ -169,15 +169,18 @@ def _converters() -> dict[str, Converter]:
 
 
 def _conv(layer: nn.Conv2d, inflation: Inflation, slice_stride: int) -> nn.Module:
+    if isinstance(layer.padding, str):
+        msg = f"its convolution with padding '{layer.padding}' has no 3-D counterpart"
+        raise InputError(msg)
     depth, padding, dilation = _along_slices(layer, slice_stride)
     same = type(layer).__name__ == "Conv2dSame"
     conv = (SameConv3d if same else nn.Conv3d)(
         layer.in_channels,
         layer.out_channels,
-        (depth, *layer.kernel_size),
-        (slice_stride, *layer.stride),
-        0 if same else (padding, *layer.padding),
-        (dilation, *layer.dilation),
+        (depth, *_pair(layer.kernel_size)),
+        (slice_stride, *_pair(layer.stride)),
+        0 if same else (padding, *_pair(layer.padding)),
+        (dilation, *_pair(layer.dilation)),
         layer.groups,
         bias=layer.bias is not None,
     )
@@ -202,7 +205,7 @@ def _max_pool(layer: nn.MaxPool2d, _: Inflation, slice_stride: int) -> nn.Module
     )
 
 
-def _average_pool(layer: nn.AvgPool2d, _: Inflation, slice_stride: int) -> nn.Module:
+def _average_pool(layer: nn.AvgPool2d, inflation: Inflation, slice_stride: int) -> nn.Module:
     depth, padding, _ = _along_slices(layer, slice_stride)
     return nn.AvgPool3d(
         (depth, *_pair(layer.kernel_size)),
@@ -220,7 +223,7 @@ def _gate(layer: nn.Module, *_: object) -> nn.Module:
     return ChannelGate(nn.Sequential(*layer.children()))
 
 
-def _along_slices(layer: nn.Module, slice_stride: int) -> tuple[int, int, int]:
+def _along_slices(layer: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d, slice_stride: int) -> tuple[int, int, int]:
     """Kernel, padding and dilation along the slices: as in the plane, but non-overlapping windows stay so."""
     kernel, stride = _first(layer.kernel_size), _first(layer.stride)
     if kernel == stride:
@@ -234,9 +237,10 @@ def _with_weights_of(layer: nn.Module, inflated: nn.Module) -> nn.Module:
     return inflated.to(next(iter(own.values()), torch.empty(0)))
 
 
-def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    return value if isinstance(value, tuple) else (value, value)
+def _pair(value: int | str | tuple[int, ...]) -> tuple[int, int]:
+    rows, columns = value if isinstance(value, tuple) else (int(value), int(value))
+    return rows, columns
 
 
-def _first(value: int | tuple[int, int]) -> int:
+def _first(value: int | str | tuple[int, ...]) -> int:
     return _pair(value)[0]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal
 
 import torch
@@ -16,13 +17,17 @@ Norm = Literal["instance", "batch", "group", "none"]
 Activation = Literal["relu", "leaky_relu", "gelu", "silu"]
 
 
-def conv_type(dims: int) -> type[nn.Module]:
-    """``nn.Conv1d``, ``nn.Conv2d`` or ``nn.Conv3d``."""
+Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
+ConvTranspose = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+
+
+def conv_type(dims: int) -> Callable[..., Conv]:
+    """Return ``nn.Conv1d``, ``nn.Conv2d`` or ``nn.Conv3d``."""
     return {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}[dims]
 
 
-def conv_transpose_type(dims: int) -> type[nn.Module]:
-    """``nn.ConvTranspose1d``, ``nn.ConvTranspose2d`` or ``nn.ConvTranspose3d``."""
+def conv_transpose_type(dims: int) -> Callable[..., ConvTranspose]:
+    """Return ``nn.ConvTranspose1d``, ``nn.ConvTranspose2d`` or ``nn.ConvTranspose3d``."""
     return {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}[dims]
 
 
@@ -136,9 +141,9 @@ class ResidualBlock(nn.Module):
     ) -> None:
         super().__init__()
         stride = per_axis(stride, dims)
-        style = {"order": order, "norm_name": norm_name, "activation_name": activation_name}
-        self.first = ConvBlock(in_channels, out_channels, dims, kernel, stride, **style)
-        self.second = ConvBlock(out_channels, out_channels, dims, kernel, 1, **style)
+        block = partial(ConvBlock, order=order, norm_name=norm_name, activation_name=activation_name)
+        self.first = block(in_channels, out_channels, dims, kernel, stride)
+        self.second = block(out_channels, out_channels, dims, kernel, 1)
         self.second.act = nn.Identity()
         same = in_channels == out_channels and set(stride) == {1}
         self.shortcut = nn.Identity() if same else _projection(in_channels, out_channels, dims, stride, norm_name)
@@ -173,9 +178,7 @@ def resize(x: Tensor, size: Sequence[int]) -> Tensor:
 def initialize(module: nn.Module) -> None:
     """He initialization of every convolution and linear layer below ``module`` (He et al. 2015, arXiv:1502.01852)."""
     for layer in module.modules():
-        if isinstance(
-            layer, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
-        ):
+        if isinstance(layer, Conv | ConvTranspose):
             nn.init.kaiming_normal_(layer.weight, a=0.01, nonlinearity="leaky_relu")
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)

@@ -163,7 +163,7 @@ class _Trace(TorchDispatchMode):
                 self.fields[result] = fields
         return out
 
-    def _after(self, name: str, args: tuple, seen: list[Tensor], out: Tensor) -> tuple[Field, ...]:
+    def _after(self, name: str, args: Sequence[Any], seen: list[Tensor], out: Tensor) -> tuple[Field, ...]:
         fields, cells = self.fields[seen[0]], tuple(out.shape[2:])
         if name == "convolution":
             weight, _, stride, padding, dilation, transposed = args[1:7]
@@ -186,7 +186,7 @@ class _Trace(TorchDispatchMode):
             return tuple(f.everything(1) for f in fields)
         return self._joined(seen)
 
-    def _is_global(self, name: str, args: tuple, seen: list[Tensor]) -> bool:
+    def _is_global(self, name: str, args: Sequence[Any], seen: list[Tensor]) -> bool:
         if name in ("mean", "amax", "sum") or name.startswith(("_adaptive", "adaptive")):
             return seen[0].dim() == self.dims + 2
         cells = torch.Size(f.cells for f in self.fields[seen[0]]).numel()

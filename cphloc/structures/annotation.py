@@ -70,12 +70,12 @@ class Annotation:
         if done.mask is not None and done.boxes is None:
             boxes, box_classes = boxes_of(done.mask)
             done = replace(done, boxes=boxes, box_classes=box_classes)
-        if done.boxes is not None:
+        if done.boxes is not None and done.box_classes is not None:
             boxes, kept = clip_boxes(done.boxes, shape)
             done = replace(done, boxes=boxes[kept], box_classes=done.box_classes[kept])
         if done.boxes is not None and done.region is None:
             done = replace(done, region=region_of(done.boxes, shape))
-        if done.label is None and done.boxes is not None:
+        if done.label is None and done.boxes is not None and done.box_classes is not None:
             present = np.isin(np.arange(1, classes + 1), done.box_classes).astype(np.float32)
             done = replace(done, label=present)
         elif done.label is None and done.region is not None and classes == 1:
@@ -93,7 +93,7 @@ class Annotation:
         """
         inside = tuple(slice(low, low + n) for low, n in zip(start, size, strict=True))
         boxes, box_classes = self.boxes, self.box_classes
-        if boxes is not None:
+        if boxes is not None and box_classes is not None:
             boxes, kept = clip_boxes(boxes - np.asarray(start * 2, np.float32), size)
             boxes, box_classes = boxes[kept], box_classes[kept]
         return Annotation(
@@ -153,7 +153,8 @@ def boxes_of(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     for value in np.unique(mask):
         if value in (0, IGNORE):
             continue
-        components, _ = ndimage.label(mask == value, structure=everywhere)
+        components = np.zeros(mask.shape, np.int32)
+        ndimage.label(mask == value, structure=everywhere, output=components)
         for found in ndimage.find_objects(components):
             boxes.append([s.start for s in found] + [s.stop for s in found])
             classes.append(int(value))
@@ -229,7 +230,7 @@ def clip_boxes(boxes: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, n
     dims = len(shape)
     boxes = np.asarray(boxes, np.float32).reshape(-1, 2 * dims)
     clipped = np.clip(boxes, 0, np.tile(np.asarray(shape, np.float32), 2))
-    return clipped, (clipped[:, dims:] > clipped[:, :dims]).all(axis=1)
+    return clipped, np.all(clipped[:, dims:] > clipped[:, :dims], axis=1)
 
 
 def _validate(annotation: Annotation, shape: tuple[int, ...], classes: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import accumulate, pairwise
 from typing import Literal
 
@@ -66,12 +67,12 @@ class ConvEncoder(nn.Module):
             if len(given) != len(widths):
                 msg = f"conv_encoder has {len(widths)} widths but {len(given)} {name}; give one for each stage"
                 raise InputError(msg)
-        style = {"order": order, "norm_name": norm, "activation_name": activation}
         kind = ConvBlock if block == "plain" else ResidualBlock
+        made = partial(kind, order=order, norm_name=norm, activation_name=activation)
         self.stages = nn.ModuleList()
         for (before, width), stride, kernel in zip(pairwise([in_channels, *widths]), strides, kernels, strict=True):
-            first = kind(before, width, dims, kernel, stride, **style)
-            rest = [kind(width, width, dims, kernel, 1, **style) for _ in range(convolutions - 1)]
+            first = made(before, width, dims, kernel, stride)
+            rest = [made(width, width, dims, kernel, 1) for _ in range(convolutions - 1)]
             self.stages.append(nn.Sequential(first, *rest))
         total = accumulate(
             (per_axis(s, dims) for s in strides), lambda a, b: tuple(x * y for x, y in zip(a, b, strict=True))

@@ -35,7 +35,7 @@ class MonaiSegResNet(nn.Module):
     ) -> None:
         super().__init__()
         try:
-            from monai.networks.nets import SegResNet
+            from monai.networks.nets.segresnet import SegResNet
         except ImportError as error:
             raise MissingExtraError("backbone 'monai_segresnet'", "monai") from error
         if filters % 8:

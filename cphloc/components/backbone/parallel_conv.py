@@ -40,15 +40,15 @@ class ParallelConvolutions(nn.Module):
         self, in_channels: int, dims: int, kernels: Sequence[PerAxis] = (3, 4, 5), filters: PositiveInt = 100
     ) -> None:
         super().__init__()
-        self.windows = nn.ModuleList(
-            conv_type(dims)(in_channels, filters, per_axis(kernel, dims)) for kernel in kernels
-        )
+        self.kernels = [per_axis(kernel, dims) for kernel in kernels]
+        self.windows = nn.ModuleList(conv_type(dims)(in_channels, filters, kernel) for kernel in self.kernels)
         self.levels: Levels = (Level(filters * len(self.windows), (1,) * dims),)
         initialize(self)
 
     def forward(self, x: Tensor) -> tuple[Tensor]:
         """The only level, at full resolution."""
-        return (torch.cat([window(_padded(x, window.kernel_size)) for window in self.windows], 1).relu(),)
+        windows = zip(self.windows, self.kernels, strict=True)
+        return (torch.cat([window(_padded(x, kernel)) for window, kernel in windows], 1).relu(),)
 
 
 def _padded(x: Tensor, kernel: Sequence[int]) -> Tensor:

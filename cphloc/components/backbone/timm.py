@@ -6,7 +6,7 @@ import copy
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from cphloc.ops.inflate import with_input_channels
 from cphloc.ops.inflate_network import Inflation, inflate_network, plan_slice_strides, slice_stride_at
 from cphloc.ops.weights import in_order_of, read_weights
 from cphloc.structures.levels import Level, Levels
+
+if TYPE_CHECKING:
+    from timm.models import FeatureInfo
 
 INFLATABLE = "resnet, resnext, regnet, efficientnet, mobilenetv3, convnext and densenet"
 """Families whose inflation is tested; other convolutional models often work too."""
@@ -68,20 +71,24 @@ class Timm(nn.Module):
         self.body = _create(name, _initial(name, pretrained, weights), out_indices)
         _drop_unused(self.body)
         _adapt_stem(self.body, in_channels)
-        strides = self.body.feature_info.reduction()
+        strides = _stages(self.body).reduction()
         per_level = [(stride,) * dims for stride in strides]
         if dims == 3:
             along = slice_stride or strides[-1]
             self.body = _inflate(self.body, name, in_channels, inflation, along)
             per_level = [(slice_stride_at(s, strides[-1], along), s, s) for s in strides]
         self.levels: Levels = tuple(
-            Level(channels, stride)
-            for channels, stride in zip(self.body.feature_info.channels(), per_level, strict=True)
+            Level(channels, stride) for channels, stride in zip(_stages(self.body).channels(), per_level, strict=True)
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Feature maps, fine to coarse."""
         return tuple(self.body(x))
+
+
+def _stages(body: nn.Module) -> FeatureInfo:
+    """Channels and strides of the stages of a timm model with ``features_only``."""
+    return cast("FeatureInfo", body.feature_info)
 
 
 def _initial(name: str, pretrained: bool, weights: str | None) -> dict[str, Any]:
@@ -99,7 +106,7 @@ def _initial(name: str, pretrained: bool, weights: str | None) -> dict[str, Any]
         raise InputError(msg)
     model = timm.create_model(name)
     state, reference = read_weights(weights), model.state_dict()
-    classifier = tuple(f"{part}." for part in _as_tuple(model.pretrained_cfg.get("classifier", ())))
+    classifier = tuple(f"{part}." for part in _as_tuple(cast("Any", model.pretrained_cfg).get("classifier", ())))
     if any(key not in state for key in reference if not key.startswith(classifier)):
         state = in_order_of(reference, state, weights)
     return {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": state, "source": ""}}
@@ -108,7 +115,7 @@ def _initial(name: str, pretrained: bool, weights: str | None) -> dict[str, Any]
 def _create(name: str, initial: dict[str, Any], out_indices: Sequence[int] | None) -> nn.Module:
     import timm
 
-    chosen = {} if out_indices is None else {"out_indices": tuple(out_indices)}
+    chosen: dict[str, Any] = {} if out_indices is None else {"out_indices": tuple(out_indices)}
     try:
         with _without_classifier():
             return timm.create_model(name, features_only=True, **initial, **chosen)
@@ -134,9 +141,9 @@ def _without_classifier() -> Iterator[None]:
 
 def _drop_unused(body: nn.Module) -> None:
     """Leave out the stages behind the last one that is given: timm's EfficientNets and MobileNets run them in vain."""
-    stages = [info["stage"] for info in body.feature_info.get_dicts() if "stage" in info]
+    stages = [info["stage"] for info in cast("list[dict[str, Any]]", _stages(body).get_dicts()) if "stage" in info]
     if stages and hasattr(body, "blocks"):
-        body.blocks = body.blocks[: max(stages)]
+        body.blocks = cast("nn.Sequential", body.blocks)[: max(stages)]
 
 
 def _adapt_stem(body: nn.Module, in_channels: int) -> None:
@@ -147,7 +154,7 @@ def _adapt_stem(body: nn.Module, in_channels: int) -> None:
 
 def _inflate(body: nn.Module, name: str, in_channels: int, inflation: Inflation, slice_stride: int) -> nn.Module:
     """Inflate and try out: a model whose own code counts on two axes is refused here, not in training."""
-    coarsest = body.feature_info.reduction()[-1]
+    coarsest = _stages(body).reduction()[-1]
     if coarsest % slice_stride:
         msg = f"slice_stride {slice_stride} does not divide the in-plane stride {coarsest} of '{name}'; give a divisor"
         raise InputError(msg)

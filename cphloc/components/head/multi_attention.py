@@ -140,7 +140,8 @@ class MultiAttention(nn.Module):
         region = where.region.flatten(2).mean(2)
         boxes = [boxes.flatten(2).mean(2) for boxes in where.boxes]
         maps = (outputs.log_volume_attention, outputs.log_volume_attention_of_maxima)
-        return sum(mean_over_marked(self.criterion(log_map, region, boxes), region) for log_map in maps)
+        losses = [mean_over_marked(self.criterion(log_map, region, boxes), region) for log_map in maps]
+        return torch.stack(losses).sum()
 
 
 def _scores(linear: nn.Linear, features: Tensor) -> Tensor:

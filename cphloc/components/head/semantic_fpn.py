@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from torch import Tensor, nn
 
@@ -50,11 +51,10 @@ class SemanticFPN(nn.Module):
         self.levels = levels
         self.criterion = loss or DiceCE()
         dims = levels[0].dims
-        style = {"norm_name": norm, "activation_name": "relu"}
+        block = partial(ConvBlock, norm_name=norm, activation_name="relu")
         self.paths = nn.ModuleList(
             nn.ModuleList(
-                ConvBlock(level.channels if step == 0 else channels, channels, dims, **style)
-                for step in range(max(1, index))
+                block(level.channels if step == 0 else channels, channels, dims) for step in range(max(1, index))
             )
             for index, level in enumerate(levels)
         )
@@ -64,10 +64,11 @@ class SemanticFPN(nn.Module):
     def forward(self, pyramid: tuple[Tensor, ...]) -> Tensor:
         """Logits at full resolution."""
         sizes = [tuple(x.shape[2:]) for x in pyramid]
-        total = self.paths[0][0](pyramid[0])
+        paths = [list(path.children()) for path in self.paths]
+        total = paths[0][0](pyramid[0])
         for index in range(1, len(pyramid)):
             x = pyramid[index]
-            for block, size in zip(self.paths[index], reversed(sizes[:index]), strict=True):
+            for block, size in zip(paths[index], reversed(sizes[:index]), strict=True):
                 x = resize(block(x), size)
             total = total + x
         return resize(self.score(total), [n * s for n, s in zip(sizes[0], self.levels[0].stride, strict=True)])

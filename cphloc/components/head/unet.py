@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Literal
 
@@ -72,14 +73,14 @@ class UNet(nn.Module):
         self.classes = class_names(classes)
         self.levels, self.skips = levels, skips
         self.criterion = loss or DiceCE()
-        style = {"order": order, "norm_name": norm, "activation_name": activation}
+        block = partial(ConvBlock, order=order, norm_name=norm, activation_name=activation)
         widths = [*(widths or [level.channels for level in levels[:-1]]), levels[-1].channels]
         steps = list(zip(pairwise(levels), pairwise(widths), strict=True))
         self.up = nn.ModuleList(_Up(below, wide, fine, width, upsample) for (fine, below), (width, wide) in steps)
         self.blocks = nn.ModuleList(
             nn.Sequential(
-                ConvBlock(skips * fine.channels + width, width, fine.dims, **style),
-                *(ConvBlock(width, width, fine.dims, **style) for _ in range(convolutions - 1)),
+                block(skips * fine.channels + width, width, fine.dims),
+                *(block(width, width, fine.dims) for _ in range(convolutions - 1)),
             )
             for (fine, _), (width, _) in steps
         )
@@ -108,12 +109,11 @@ class UNet(nn.Module):
             return {"mask": carries_graph(*maps)}
         masks = targets.masks[rows]
         strides = ((1,) * self.levels[0].dims, *(level.stride for level in self.levels[1:]))
-        return {
-            "mask": sum(
-                weight * self.criterion(logits[rows], _at_stride(masks, stride, logits.shape[2:]))
-                for weight, logits, stride in zip(self.weights, maps, strides, strict=False)
-            )
-        }
+        losses = [
+            weight * self.criterion(logits[rows], _at_stride(masks, stride, logits.shape[2:]))
+            for weight, logits, stride in zip(self.weights, maps, strides, strict=False)
+        ]
+        return {"mask": torch.stack(losses).sum()}
 
     def decode(self, outputs: Tensor | tuple[Tensor, ...]) -> Prediction:
         """Class probabilities ``(N, K + 1, *S)``."""

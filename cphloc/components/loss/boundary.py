@@ -97,5 +97,5 @@ def signed_distance(truth: Tensor, spacing: Sequence[float] | None = None) -> Te
         inside = truth[index].cpu().numpy() > 0
         if inside.any() and not inside.all():
             outer, inner = (ndimage.distance_transform_edt(part, sampling=spacing) for part in (~inside, inside))
-            distance[index] = outer - inner
+            distance[index] = np.asarray(outer) - np.asarray(inner)
     return torch.from_numpy(distance).to(truth.device)

@@ -28,7 +28,7 @@ class BoxIoU(nn.Module):
 
     def __init__(self, measure: Measure = "giou") -> None:
         super().__init__()
-        self.measure = measure
+        self.measure: Measure = measure
 
     def forward(self, predicted: Tensor, target: Tensor) -> Tensor:
         """Loss of every box."""

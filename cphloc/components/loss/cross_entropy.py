@@ -27,6 +27,8 @@ class CrossEntropy(nn.Module):
     tensor(1.3863)
     """
 
+    class_weights: Tensor | None
+
     def __init__(self, class_weights: Sequence[Weight] | None = None, label_smoothing: UnitInterval = 0.0) -> None:
         super().__init__()
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)

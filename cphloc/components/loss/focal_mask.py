@@ -31,6 +31,8 @@ class FocalMask(nn.Module):
     0.173287
     """
 
+    class_weights: Tensor | None
+
     def __init__(self, gamma: Exponent = 2.0, class_weights: Sequence[Weight] | None = None) -> None:
         super().__init__()
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)

@@ -32,7 +32,7 @@ class MonaiDiceFocal(nn.Module):
     def __init__(self, gamma: Exponent = 2.0, dice_weight: Weight = 1.0, focal_weight: Weight = 1.0) -> None:
         super().__init__()
         try:
-            from monai.losses import DiceFocalLoss
+            from monai.losses.dice import DiceFocalLoss
         except ImportError as error:
             raise MissingExtraError("loss 'monai_dice_focal'", "monai") from error
         self.loss = DiceFocalLoss(

@@ -78,8 +78,7 @@ class _Fusion(nn.Module):
     def __init__(self, level: Level, inputs: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(inputs))
-        style = {"norm_name": "group", "activation_name": "silu"}
-        self.conv = ConvBlock(level.channels, level.channels, level.dims, **style)
+        self.conv = ConvBlock(level.channels, level.channels, level.dims, norm_name="group", activation_name="silu")
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         weight = functional.relu(self.weight)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from functools import reduce
 
+import torch
 from torch import Tensor, nn
 
 from cphloc.config.argument_types import NonNegativeInt, PositiveInt
@@ -42,4 +44,5 @@ class PyramidSum(nn.Module):
         """The sum, as a pyramid of one level."""
         kept = pyramid[self.finest :]
         size = kept[0].shape[2:]
-        return (self.scale * sum(resize(lateral(x), size) for lateral, x in zip(self.lateral, kept, strict=True)),)
+        maps = (resize(lateral(x), size) for lateral, x in zip(self.lateral, kept, strict=True))
+        return (self.scale * reduce(torch.add, maps),)

@@ -25,7 +25,7 @@ def test_gives_what_monais_encoder_gives(dims):
 
 
 def test_missing_monai_names_the_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "monai.networks.nets", None)
+    monkeypatch.setitem(sys.modules, "monai.networks.nets.segresnet", None)
     with pytest.raises(MissingExtraError, match=r"cphloc\[monai\]"):
         MonaiSegResNet(1, 2)
 

@@ -31,6 +31,6 @@ def test_voxels_without_annotation_have_no_gradient(size):
 
 
 def test_missing_monai_names_the_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "monai.losses", None)
+    monkeypatch.setitem(sys.modules, "monai.losses.dice", None)
     with pytest.raises(MissingExtraError, match=r"cphloc\[monai\]"):
         MonaiDiceFocal()
