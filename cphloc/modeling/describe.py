@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,14 @@ from cphloc.recipe.recipe import Recipe
 from cphloc.structures.levels import Level
 
 
+@runtime_checkable
+class TwoStages(Protocol):
+    """A head that works on inside ``decode``: on every proposal of ``rcnn``, ``fast_rcnn`` and ``faster_rcnn``."""
+
+    def second_stage(self, outputs: Any) -> None:
+        """Do that work on the outputs of ``forward``, on any device."""
+
+
 @dataclass(frozen=True)
 class Described:
     """Facts about a model.
@@ -26,7 +34,7 @@ class Described:
         levels: ``(stage, level, receptive field per axis)`` of the backbone's and the neck's pyramid.
         parameters: by part: ``backbone``, ``neck`` and each head.
         patch: input size ``(*S)`` that work and memory are given for.
-        multiply_adds: of one forward pass of one patch.
+        multiply_adds: of predicting one patch, the second stage of a detector with two included.
         activation_mb: float32 outputs of all layers for one patch, which a training step keeps.
     """
 
@@ -68,8 +76,12 @@ def describe(recipe: Recipe) -> Described:
         raise InputError(msg)
     model, patch, channels = blueprint(recipe).eval(), tuple(recipe.data.patch), len(recipe.channels)
     image = torch.empty(1, channels, *patch, device="meta")
-    with FlopCounterMode(display=False) as flops, _Activations(model) as activations, torch.no_grad():
-        model.outputs(image)
+    with FlopCounterMode(display=False) as flops, torch.no_grad():
+        with _Activations(model) as activations:
+            outputs = model.outputs(image)
+        for name, head in model.heads.items():
+            if isinstance(head, TwoStages):
+                head.second_stage(outputs[name])
     parts = {"backbone": model.backbone, "neck": model.neck} | dict(model.heads)
     return Described(
         levels=tuple(_levels(model, channels, patch)),

@@ -28,7 +28,7 @@ def corners(boxes: Tensor) -> tuple[Tensor, Tensor]:
     """
     lo, hi = _precise(boxes).chunk(2, dim=-1)
     inverted = (hi < lo).any(dim=-1)
-    if inverted.any():
+    if not boxes.is_meta and inverted.any():
         msg = f"box {boxes[inverted][0].tolist()} has an upper corner below its lower corner; expected [lo..., hi...]"
         raise InputError(msg)
     return lo, hi

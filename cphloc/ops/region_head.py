@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -129,6 +129,19 @@ class RegionHead(nn.Module, ABC):
         """Detections of every image; boxes may reach beyond it."""
         return Prediction(detections=[self._detect(outputs, image) for image in range(len(outputs.proposals))])
 
+    def second_stage(self, outputs: RegionOutput) -> None:
+        """Do the work that `decode` does in the network, for those who count it; it takes the meta device too."""
+        for image in range(len(outputs.proposals)):
+            for _ in self._classified(outputs, image):
+                pass
+
+    def _classified(self, outputs: RegionOutput, image: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Proposals of an image, `CHUNK` at a time, with their class scores ``(n, K + 1)`` and box corrections."""
+        pyramid = tuple(x[image : image + 1] for x in outputs.pyramid)
+        for regions in outputs.proposals[image].split(CHUNK):
+            features = self.describe(pyramid, [regions])
+            yield regions, self.score(features), self.delta(features)
+
     def _sample(self, proposals: Tensor, targets: Targets, row: int) -> tuple[Tensor, Tensor, Tensor]:
         """Regions to learn from in one image, their classes (0: background), and their true boxes."""
         boxes, classes = targets.boxes[row], targets.box_classes[row]
@@ -147,13 +160,11 @@ class RegionHead(nn.Module, ABC):
         return self.box_criterion(deltas, encode(boxes, regions) * self.delta_weight)
 
     def _detect(self, outputs: RegionOutput, image: int) -> Detections:
-        pyramid = tuple(x[image : image + 1] for x in outputs.pyramid)
         candidates = []
-        for regions in outputs.proposals[image].split(CHUNK):
-            features = self.describe(pyramid, [regions])
-            scores = self.score(features).float().softmax(dim=1)[:, 1:]
+        for regions, logits, corrections in self._classified(outputs, image):
+            scores = logits.float().softmax(dim=1)[:, 1:]
             at, classes, value = best(scores, self.suppression.score)
-            deltas = self.delta(features).unflatten(1, (len(self.classes), -1))[at, classes - 1]
+            deltas = corrections.unflatten(1, (len(self.classes), -1))[at, classes - 1]
             candidates.append((decode(deltas / self.delta_weight, regions[at]), value, classes))
         boxes, scores, classes = joined(candidates)
         if self.suppression.pre_nms_topk is not None:

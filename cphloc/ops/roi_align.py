@@ -38,6 +38,8 @@ def roi_align(
     >>> roi_align(ramp, [torch.tensor([[1.0, 1, 3, 3]])], (1, 1), (4, 4))[0, 0, 0]
     tensor([4.5000, 5.0000, 5.5000, 6.0000])
     """
+    if features.is_meta:
+        return features.new_empty((sum(map(len, boxes)), features.shape[1], *size))
     pooled = [
         _pool(image[None], rois, stride, tuple(size), samples) for image, rois in zip(features, boxes, strict=True)
     ]
@@ -60,6 +62,8 @@ def pyramid_roi_align(
     Returns:
         ``(sum of n, C, *size)``, image after image.
     """
+    if pyramid[0].is_meta:  # which level suits a box is not known without values; all give the same shape
+        return roi_align(pyramid[0], boxes, levels[0].stride, size, samples)
     chosen = [level_of(rois, levels, CELLS_ACROSS) for rois in boxes]
     order = torch.cat(chosen) if chosen else torch.zeros(0, dtype=torch.int64)
     result = pyramid[0].new_zeros((len(order), pyramid[0].shape[1], *size))

@@ -1,7 +1,9 @@
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from cphloc.errors import InputError
+from cphloc.modeling.build import blueprint
 from cphloc.modeling.describe import describe
 from cphloc.recipe.recipe import load
 
@@ -57,3 +59,33 @@ def test_without_a_patch_there_is_nothing_to_measure():
     made.data.patch = None
     with pytest.raises(InputError, match=r"no data\.patch"):
         describe(made)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("name", ["fast_rcnn", "faster_rcnn", "rcnn"])
+def test_the_second_stage_is_counted_for_every_proposal(dims, name):
+    small = {"rcnn": {"crop": 4, "widths": [2, 3]}, "faster_rcnn": {"proposals": 7}}.get(name, {})
+    sizes = {} if name == "faster_rcnn" else {"proposal_sizes": [[16] * dims], "proposal_overlap": 0.0}
+    heads = small | sizes | ({} if name == "rcnn" else {"channels": 2, "pool": 3, "width": 5})
+    made = load(
+        {
+            "task": "detection",
+            "dims": dims,
+            "data": {"type": "phantom", "patch": [32] * dims},
+            "model": {
+                "backbone": {"type": "identity"},
+                "heads": {"boxes": {"type": name, "classes": {1: "mass"}, **heads}},
+            },
+        }
+    )
+    model = blueprint(made).eval()
+    with FlopCounterMode(display=False) as flops, torch.no_grad():
+        outputs = model.outputs(torch.empty(1, 1, *[32] * dims, device="meta"))["boxes"]
+    proposals = len(getattr(outputs, "regions", outputs).proposals[0])
+    assert proposals == (7 if name == "faster_rcnn" else 2**dims)
+    last = 2 + 2 * dims  # background and the class, and an offset of every edge
+    if name == "rcnn":  # two strided convolutions on a crop of 4 cells per axis
+        second = proposals * (2**dims * 1 * 2 * 3**dims + 1 * 2 * 3 * 3**dims + 3 * last)
+    else:  # one channel to two on every cell, then fully connected layers on 3 bins per axis
+        second = 32**dims * 2 + proposals * (2 * 3**dims * 5 + 5 * 5 + 5 * last)
+    assert describe(made).multiply_adds == flops.get_total_flops() // 2 + second

@@ -104,6 +104,10 @@ class FasterRCNN(nn.Module):
         first = {f"proposal_{name}": value for name, value in self.proposer.loss(outputs.anchors, targets).items()}
         return {**first, **self.detector.loss(outputs.regions, targets)}
 
+    def second_stage(self, outputs: FasterRCNNOutput) -> None:
+        """Do the work that `decode` does in the network, for those who count it."""
+        self.detector.second_stage(outputs.regions)
+
     def decode(self, outputs: FasterRCNNOutput) -> Prediction:
         """Detections of every image; boxes may reach beyond it."""
         return self.detector.decode(outputs.regions)
