@@ -62,7 +62,7 @@ class Node:
 
     @property
     def children(self) -> dict[Key, Node]:
-        """Nodes below this one by key or index; empty for a scalar."""
+        """Nodes below this one by key or index; of a mapping the dict itself, to be changed; empty for a scalar."""
         if isinstance(self.value, list):
             return dict(enumerate(self.value))
         return self.value if isinstance(self.value, dict) else {}

@@ -89,7 +89,7 @@ def _renumbered(block: Block, known: Mapping[int, str]) -> Block:
 
 
 def _named(known: Mapping[int, str], number: int | None) -> str:
-    return f"'{known[number]}'" if number in known else "none"
+    return f"'{known[number]}'" if number is not None and number in known else "none"
 
 
 def _written(known: Mapping[int, str]) -> str:

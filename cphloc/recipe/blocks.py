@@ -78,13 +78,13 @@ def block_problems(root: Node, data_model: type[BaseModel]) -> list[Problem]:
 def fill(root: Node, recipe_model: type[BaseModel], data_model: type[BaseModel]) -> None:
     """Write the default of every argument that the recipe leaves out, in the order of the signature."""
     plain = recipe_model.model_validate(root.plain).model_dump(by_alias=True)
-    _add_channels(root.get(("data",)))
+    _add_channels(root.children["data"])
     _add_defaults(root, plain)
     expand_names(root)
     for block in blocks(root):
         common = data_model.model_fields if block.kind == "dataset" else ()
-        card = catalogue.card(block.kind, block.node.value["type"].value)
-        stated = block.node.value
+        stated = block.node.children
+        card = catalogue.card(block.kind, str(stated["type"].value))
         for argument in catalogue.arguments(card):
             if argument.name not in common:
                 value = stated.pop(argument.name, None)
@@ -101,7 +101,7 @@ def _places(root: Node) -> Iterator[tuple[str, KeyPath]]:
     yield from (("transform", ("data", "augment", i)) for i in _keys(root, ("data", "augment")))
     yield "backbone", ("model", "backbone")
     yield "neck", ("model", "neck")
-    if not _is_text(root.get(("model", "heads", "type"))):
+    if _text(root.get(("model", "heads", "type"))) is None:
         yield from (("head", ("model", "heads", key)) for key in _keys(root, ("model", "heads")))
     yield "optimizer", ("train", "optimizer")
     yield "schedule", ("train", "schedule")
@@ -131,7 +131,7 @@ def _arguments(block: BlockAt) -> list[Argument]:
     """Arguments of the component a block names; none where it names no readable one, which `_check` reports."""
     named = block.node.children.get("type")
     try:
-        return catalogue.arguments(catalogue.card(block.kind, named.value)) if _is_text(named) else []
+        return catalogue.arguments(catalogue.card(block.kind, name)) if (name := _text(named)) is not None else []
     except InputError:
         return []
 
@@ -140,7 +140,8 @@ def check_block(block: BlockAt, root: Node, dims: Any, common: set[str]) -> Iter
     """Check one block against the signature of the component it names; keys in ``common`` are not its own."""
     kind, path, node = block
     named = node.children.get("type")
-    if not _is_text(named):
+    name = _text(named)
+    if named is None or name is None:
         choices = f"one of the {kinds.plural(kind)}: {kinds.some(catalogue.cards(kind))}"
         at = str(node.key_where if named is None else named.where)
         what, fix = ("missing", f"add 'type:', {choices}") if named is None else ("not a name", f"give {choices}")
@@ -148,13 +149,13 @@ def check_block(block: BlockAt, root: Node, dims: Any, common: set[str]) -> Iter
         return
     at_type, type_path = str(named.where), dotted((*path, "type"))
     try:
-        card = catalogue.card(kind, named.value)
+        card = catalogue.card(kind, name)
         model = arguments_model(card.import_, card.signature, frozenset(common))
     except NotFoundError:
-        yield Problem(at_type, type_path, *catalogue.missing(kind, named.value))
+        yield Problem(at_type, type_path, *catalogue.missing(kind, name))
         return
     except (RecipeError, InputError) as error:
-        yield Problem(at_type, type_path, f"the card of {kind} '{named.value}' is broken: {error}", "mend the card")
+        yield Problem(at_type, type_path, f"the card of {kind} '{name}' is broken: {error}", "mend the card")
         return
     if dims in (2, 3) and dims not in card.dims:
         what = f"the {kind} '{card.name}' works in {card.dims[0]}-D, and this recipe has dims: {dims}"
@@ -185,10 +186,10 @@ def arguments_model(target: str | None, signature: str | None, common: frozenset
 
 def _add_channels(data: Node) -> None:
     """Where the recipe states no channels, those that the data set gives."""
-    card, stated = catalogue.card("dataset", data.value["type"].value), data.get(("channels",))
+    card, stated = catalogue.card("dataset", str(data.children["type"].value)), data.get(("channels",))
     channels = catalogue.channels(card)
     if channels and (stated is None or stated.value is None):
-        data.value["channels"] = from_plain(list(channels), f"default of {card.name}")
+        data.children["channels"] = from_plain(list(channels), f"default of {card.name}")
 
 
 def _add_defaults(node: Node, plain: Any) -> None:
@@ -203,5 +204,5 @@ def _add_defaults(node: Node, plain: Any) -> None:
             _add_defaults(child, value)
 
 
-def _is_text(node: Node | None) -> bool:
-    return node is not None and isinstance(node.value, str)
+def _text(node: Node | None) -> str | None:
+    return node.value if node is not None and isinstance(node.value, str) else None

@@ -76,7 +76,8 @@ def _classes_exist_in_the_data(root: Node) -> Iterator[Problem]:
         return
     stated = root.get(("data", "classes"))
     declared = stated.plain if stated is not None else card.classes or []
-    known = list(declared.values()) if isinstance(declared, dict) else declared
+    listed = list(declared.values()) if isinstance(declared, dict) else declared if isinstance(declared, list) else []
+    known = [name for name in listed if isinstance(name, str)]
     for block in _heads(root):
         classes = block.node.children.get("classes")
         for key, node in (classes.children if classes is not None else {}).items():
@@ -92,7 +93,13 @@ def _rung_is_available(root: Node) -> Iterator[Problem]:
     available = [RUNGS.index(rung) for rung in data.gives] if data is not None else []
     for block in _heads(root):
         head = _card_of(block)
-        if not available or head is None or head.rung is None or RUNGS.index(head.rung) <= max(available):
+        if (
+            data is None
+            or not available
+            or head is None
+            or head.rung is None
+            or RUNGS.index(head.rung) <= max(available)
+        ):
             continue
         what = f"the head '{head.name}' learns from {head.rung}, and '{data.name}' has {RUNGS[max(available)]} at most"
         yield _problem(block.node.children["type"], (*block.path, "type"), what, "choose another head or data set")

@@ -37,7 +37,7 @@ def add_former_defaults(root: Node) -> None:
         if number <= of:
             *path, name = key.split(".")
             for node in _places(root, tuple(path)):
-                node.value.setdefault(name, from_plain(value, f"default of format {of}"))
+                node.children.setdefault(name, from_plain(value, f"default of format {of}"))
 
 
 def _places(root: Node, path: tuple[str, ...]) -> list[Node]:
@@ -48,7 +48,7 @@ def _places(root: Node, path: tuple[str, ...]) -> list[Node]:
     for key in path:
         if not isinstance(node.value, dict):
             return []
-        node = node.value.setdefault(key, from_plain({}, "default"))
+        node = node.children.setdefault(key, from_plain({}, "default"))
     return [node] if isinstance(node.value, dict) else []
 
 

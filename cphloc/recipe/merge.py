@@ -175,7 +175,7 @@ def _set(root: Node, key: str, whole_path: KeyPath, value: Node) -> Node:
         if not path:
             return merge(node, value, done) if node is not None else value
         here = node.value if node is not None else {}
-        if isinstance(here, list):
+        if node is not None and isinstance(here, list):
             if not isinstance(path[0], int) or path[0] >= len(here):
                 what, fix = f"no item '{path[0]}' in {dotted(done)}", f"it has items 0 to {len(here) - 1}"
                 raise RecipeError([Problem(str(value.where), key, what, fix)])
@@ -233,7 +233,10 @@ class _References:
         elif target is None:
             parent = self.root.get(target_path[:-1])
             known = map(str, parent.children) if parent is not None else ()
-            fix = did_you_mean(str(target_path[-1]), known) or "refer to a key of this recipe by its whole path"
+            fix = (
+                did_you_mean(str(target_path[-1]) if target_path else "", known)
+                or "refer to a key of this recipe by its whole path"
+            )
             self._report(node, path, f"'{text}' refers to nothing", fix)
         else:
             copied = self.resolve(target, target_path, (*trail, found[1]))

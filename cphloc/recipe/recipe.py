@@ -130,12 +130,12 @@ class Recipe(_Strict):
     format: PositiveInt = Field(FORMAT, description="format of this recipe, which decides what its defaults are")
     name: Annotated[str, AfterValidator(_folder_name)] = Field("recipe", description="by default the file's name")
     description: str = Field("", description="one line for people")
-    about: About = Field(default_factory=About)
+    about: About = Field(default_factory=lambda: About.model_validate({}))
     task: Task = Field(description="what the model is for")
     dims: Dims = Field(description="number of axes of an image")
     data: Data
     model: ModelBlocks
-    train: Train = Field(default_factory=Train)
+    train: Train = Field(default_factory=lambda: Train.model_validate({}))
     from_: str | None = Field(None, alias="from", description="entry or run whose weights training starts from")
     freeze: list[str] = Field([], description="patterns of parameters that stay as they are")
 
@@ -196,7 +196,7 @@ def load(source: str | Path | Mapping[str, Any] | Node, overrides: Mapping[str, 
     tree = assemble(source, overrides)
     expand_names(tree)
     name = "recipe" if isinstance(source, Mapping | Node) else Path(source).stem
-    tree.value.setdefault("name", Node(name, Position("file name"), Position("file name")))
+    tree.children.setdefault("name", Node(name, Position("file name"), Position("file name")))
     newer = tree.get(("format",))
     if newer is not None and isinstance(newer.value, int) and newer.value > FORMAT:
         what, fix = f"recipe format {newer.value} is newer than {FORMAT}", "upgrade: pip install -U cphloc"
