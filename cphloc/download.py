@@ -1,4 +1,4 @@
-"""Downloads that end with the right file or with none: resumed, mirrored, checked, put in place at once.
+"""Download files with mirrors, resuming and checksums; a file is put in place only when it is complete and correct.
 
 ``http(s)`` is read directly; ``s3``, ``hf`` and the other protocols go through fsspec.
 """
@@ -17,7 +17,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, Protocol
 
 from cphloc import paths
 from cphloc.errors import CphlocError, NotFoundError
@@ -34,28 +34,36 @@ class DownloadError(CphlocError):
 
 
 class _SourceError(Exception):
-    """A source failed; what to say about it."""
+    """A source failed; the message says why."""
 
 
 class _RangeError(_SourceError):
-    """A source has nothing after the part that is there, which therefore is no part of its file."""
+    """A source has no bytes after the partial file, which therefore is not the beginning of its file."""
+
+
+class _Readable(Protocol):
+    """A binary stream."""
+
+    def read(self, count: int, /) -> bytes:
+        """Read up to ``count`` bytes."""
+        ...
 
 
 def download(
     urls: Sequence[str], path: Path, what: str, checksum: str | None = None, size_bytes: int | None = None
 ) -> Path:
-    """Make sure that the file is at ``path``: it is downloaded where it is not there yet.
+    """Download a file to ``path``, unless it is already there.
 
-    Each URL is tried `TRIES_EACH` times, resuming where the last try broke off; what does not have the expected
-    checksum is thrown away and the next URL is tried. Any number of processes may ask for one file at once: one
-    downloads. What broke off stays beside ``path`` for the next call.
+    Each URL is tried `TRIES_EACH` times, resuming where the last try stopped. A file with the wrong checksum is deleted
+    and the next URL is tried. An incomplete file is kept beside ``path`` for the next call. Several processes may
+    request the same file at once; only one of them downloads it.
 
     Args:
-        urls: mirrors, in order.
-        path: where the file belongs, in the cache.
-        what: the file's name in messages, ``unet3d-ct@1.2.0/model.safetensors``.
-        checksum: of the right file, as ``sha256:<hexadecimal>`` or ``md5:<hexadecimal>``.
-        size_bytes: of the right file; without it the server's word is taken.
+        urls: mirrors, in the order to try.
+        path: file to write.
+        what: name of the file in messages, such as ``unet3d-ct@1.2.0/model.safetensors``.
+        checksum: expected checksum, as ``sha256:<hexadecimal>`` or ``md5:<hexadecimal>``.
+        size_bytes: expected size; by default the one that the server states.
 
     Raises:
         DownloadError: offline, or no URL gave the expected file.
@@ -212,7 +220,7 @@ def _append(url: str, part: Path, wanted: _Wanted) -> int | None:
 
 
 @contextlib.contextmanager
-def _opened(url: str, offset: int) -> Iterator[tuple[BinaryIO, int]]:
+def _opened(url: str, offset: int) -> Iterator[tuple[_Readable, int]]:
     """A stream of ``url``, and the byte it starts at: ``offset``, or 0 from a server that cannot resume."""
     if url.startswith(("http://", "https://")):
         headers = {"User-Agent": "cphloc", "Accept-Encoding": "identity"}
@@ -230,7 +238,7 @@ def _opened(url: str, offset: int) -> Iterator[tuple[BinaryIO, int]]:
             yield stream, offset
 
 
-def _http(request: urllib.request.Request) -> BinaryIO:
+def _http(request: urllib.request.Request) -> http.client.HTTPResponse:
     try:
         return urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
@@ -244,18 +252,19 @@ def _http(request: urllib.request.Request) -> BinaryIO:
         raise _SourceError(str(getattr(error, "reason", error))) from None
 
 
-def _filesystem_open(url: str) -> BinaryIO:
+def _filesystem_open(url: str) -> Any:
     import fsspec
 
     try:
-        return fsspec.open(url, "rb").open()
+        file: Any = fsspec.open(url, "rb")
+        return file.open()
     except FileNotFoundError:
         raise
     except Exception as error:  # every protocol has errors of its own, and a missing package is one
         raise _SourceError(str(error)) from error
 
 
-def _read(stream: BinaryIO, count: int) -> bytes:
+def _read(stream: _Readable, count: int) -> bytes:
     """Read from a source; its failures must not be taken for those of the disk that is written to."""
     try:
         return stream.read(count)

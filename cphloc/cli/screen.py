@@ -10,7 +10,7 @@ from cphloc.cli.result import Answer, table
 from cphloc.errors import InputError
 
 if TYPE_CHECKING:
-    from cphloc.metrics.screening_impact import Way
+    from cphloc.metrics.screening_impact import Deployment
 
 _METRIC, _SPECIFICITY = "sensitivity_at_90", 0.9
 """The operating point that evaluations measure."""
@@ -37,19 +37,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> Answer:
     """Work out today's funnel and every way of using the model, with the interval of the model's sensitivity."""
     from cphloc.metrics.screening import OperatingPoint
-    from cphloc.metrics.screening_impact import draw_ways, programme, ways
+    from cphloc.metrics.screening_impact import deployments, draw_deployments, programme
 
     today = programme(options.screened, options.cancers, options.recalled, options.biopsied, options.found)
     name, sensitivities, specificity = _model(options)
     value, low, high = (
-        ways(today, OperatingPoint(sensitivity, specificity), options.dependence) for sensitivity in sensitivities
+        deployments(today, OperatingPoint(sensitivity, specificity), options.dependence)
+        for sensitivity in sensitivities
     )
     spans = {
         way.name: (a.funnel.biopsied_with_cancer, b.funnel.biopsied_with_cancer)
         for way, a, b in zip(value, low, high, strict=True)
     }
     if options.out is not None:
-        draw_ways(value, spans, options.out, _model_line(name, sensitivities, specificity))
+        draw_deployments(value, spans, options.out, _model_line(name, sensitivities, specificity))
     lines = [
         table([_HEAD, *(_row(way, spans[way.name]) for way in value)]),
         "",
@@ -78,7 +79,7 @@ def _model(options: argparse.Namespace) -> tuple[str, tuple[float, float, float]
     return source.name, (found["value"], found["low"], found["high"]), _SPECIFICITY
 
 
-def _row(way: Way, span: tuple[float, float]) -> Sequence[str]:
+def _row(way: Deployment, span: tuple[float, float]) -> Sequence[str]:
     funnel = way.funnel
     found = f"{funnel.biopsied_with_cancer:.2f}"
     return (
@@ -99,7 +100,7 @@ def _notes(
     sensitivities: tuple[float, float, float],
     specificity: float,
     today: Mapping[str, tuple[float, float]],
-    found: Sequence[Way],
+    found: Sequence[Deployment],
 ) -> list[str]:
     cancers = found[0].funnel.prevalence * found[0].funnel.screened
     known = ", ".join(f"{share} {low:.3f} to {high:.3f}" for share, (low, high) in today.items())
@@ -120,7 +121,7 @@ def _facts(
     name: str,
     sensitivities: tuple[float, float, float],
     specificity: float,
-    found: Sequence[Way],
+    found: Sequence[Deployment],
     spans: Mapping[str, tuple[float, float]],
 ) -> dict[str, Any]:
     from dataclasses import asdict

@@ -1,4 +1,4 @@
-"""One function over many jobs, here or on a Ray cluster: the one place that knows Ray."""
+"""Apply a function to many jobs, in this process or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ Result = TypeVar("Result")
 def over_jobs(
     function: Callable[[Job], Result], jobs: Sequence[Job], engine: Engine = "local"
 ) -> Iterator[tuple[int, Result]]:
-    """Apply ``function`` to every job and give ``(number of the job, result)`` as each is done, in any order.
+    """Apply ``function`` to every job; yields ``(index of the job, result)`` as jobs finish, in any order.
 
-    ``function`` writes what it makes, once, and finds by itself what an earlier, interrupted call has written; so
-    calling this again with the same jobs goes on where it stopped. With ``ray`` the jobs run in the workers of the
-    cluster that ``RAY_ADDRESS`` names, or of one started on this machine for the call; every worker must see the same
-    files. Each job takes one processor.
+    With ``ray`` the jobs run on the cluster named by ``RAY_ADDRESS``, or on one that is started on this machine for the
+    call; all workers must see the same files, and each job takes one CPU. To continue after an interruption, call this
+    again with the same jobs; ``function`` must then recognise results that it has already written.
 
     Args:
-        function: of one job; it and the jobs must be picklable.
-        jobs: the work.
-        engine: where it is done.
+        function: takes one job; the function and the jobs must be picklable.
+        jobs: the jobs.
+        engine: ``local`` or ``ray``.
 
     Raises:
+        InputError: there is no such engine.
         MissingExtraError: Ray is not installed.
-        CphlocError: what a job raised; the jobs that have not begun are not done.
+        CphlocError: a job failed; jobs that have not started yet are not run.
 
     >>> sorted(over_jobs(abs, [-1, 2]))
     [(0, 1), (1, 2)]
@@ -50,6 +50,7 @@ def _over_ray(function: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterato
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
+        import ray.exceptions
     except ModuleNotFoundError:
         raise MissingExtraError("the engine 'ray'", "ray") from None
     started = not ray.is_initialized()
@@ -85,12 +86,12 @@ def _start(ray: Any) -> None:
 
 
 def _settings() -> Iterator[tuple[str, str]]:
-    """The environment that decides what a worker does."""
+    """Environment variables that workers need."""
     return ((k, v) for k, v in os.environ.items() if k.startswith(("CPHLOC_", "MLFLOW_", "OMP_")))
 
 
 def _in_folder(folder: str, environment: dict[str, str], function: Callable[[Job], Result], job: Job) -> Result:
-    """Runs in a worker, which may have been started anywhere."""
+    """Run ``function`` in a worker, in the folder and with the environment of the calling process."""
     os.chdir(folder)
     os.environ.update(environment)
     return function(job)

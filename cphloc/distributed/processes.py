@@ -1,4 +1,4 @@
-"""Several processes, one training: how they start, who they are, what they share.
+"""The processes of a distributed training: start them, count them, and share values between them.
 
 torchrun starts them on one machine or on many, and so does SLURM's srun; everything here reads torchrun's environment.
 """
@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -22,13 +22,17 @@ T = TypeVar("T")
 
 
 def start(devices: int = 1, nodes: int = 1) -> None:
-    """Become one of ``devices * nodes`` processes.
+    """Start a distributed training with ``devices * nodes`` processes, or join it.
 
-    Under torchrun or srun this joins the others. Elsewhere, with several ``devices``, this very program is started
-    anew under torchrun, and ends here with its exit status.
+    Under torchrun or srun, this process joins the others. Otherwise, if ``devices`` is greater than 1, this program is
+    restarted under torchrun, and this process exits with its status.
+
+    Args:
+        devices: processes on each machine.
+        nodes: number of machines.
 
     Raises:
-        InputError: several ``nodes`` without torchrun; or torchrun started another number of processes.
+        InputError: several ``nodes`` without torchrun, or torchrun started a different number of processes.
     """
     _from_slurm()
     wanted, there = devices * nodes, count()
@@ -52,11 +56,11 @@ def start(devices: int = 1, nodes: int = 1) -> None:
 
 
 def _from_slurm() -> None:
-    """Where srun started the processes, say so in torchrun's words; a batch script by itself is no such process."""
+    """Set torchrun's environment variables from SLURM's, if srun started this process."""
     environment = os.environ
     if "WORLD_SIZE" in environment or int(environment.get("SLURM_STEP_NUM_TASKS", 1)) == 1:
         return
-    from lightning.pytorch.plugins.environments import SLURMEnvironment
+    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
     tasks, job = environment["SLURM_STEP_NUM_TASKS"], environment["SLURM_JOB_ID"]
     here = int(tasks) // int(environment.get("SLURM_STEP_NUM_NODES", 1))
@@ -73,17 +77,17 @@ def count() -> int:
 
 
 def on_this_machine() -> int:
-    """How many of them run here."""
+    """Number of processes of this training on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes."""
+    """Return True in the process that writes files (rank 0)."""
     return not dist.is_initialized() or dist.get_rank() == 0
 
 
 def share_buffers(model: nn.Module) -> None:
-    """Give every process the running statistics of the first one, which are those that are saved."""
+    """Copy the buffers of ``model`` (such as running statistics) from the first process to all others."""
     if dist.is_initialized():
         for buffer in model.buffers():
             dist.broadcast(buffer, 0)
@@ -97,9 +101,9 @@ def total(value: Tensor) -> Tensor:
 
 
 def from_first(make: Callable[[], T]) -> T:
-    """What ``make`` gives on the first process, on every process; the others wait for it."""
+    """Call ``make`` in the first process only and return its result in every process."""
     if not dist.is_initialized():
         return make()
-    box = [make() if is_first() else None]
-    dist.broadcast_object_list(box)
-    return box[0]
+    shared: list[Any] = [make() if is_first() else None]
+    dist.broadcast_object_list(shared)
+    return shared[0]

@@ -1,4 +1,4 @@
-"""Fully sharded data parallel: every process holds a part of each parameter, its gradient and its moments."""
+"""Fully sharded data parallel: every process stores a part of each parameter, gradient and optimizer state."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
 
 
 def shard(model: nn.Module, mesh: DeviceMesh) -> None:
-    """Share the parameters of ``model`` out between the processes of ``mesh``, in place, by torch's ``fully_shard``.
+    """Distribute the parameters of ``model`` over the processes of ``mesh``, in place, with torch's ``fully_shard``.
 
-    Backbone and neck are gathered while they compute and let go afterwards. What remains, the heads, stays gathered
-    until the step is done, because losses use their parameters too.
+    The parameters of backbone and neck are gathered only while they compute. Those of the heads stay gathered until
+    the end of the step, because losses use them too.
     """
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
     for part in (model.backbone, model.neck):
-        if part is not None and any(True for _ in part.parameters()):
+        if isinstance(part, nn.Module) and any(True for _ in part.parameters()):
             fully_shard(part, mesh=mesh)
     fully_shard(model, mesh=mesh)
     register_fsdp_forward_method(model, "outputs")

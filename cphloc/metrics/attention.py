@@ -1,4 +1,4 @@
-"""Where a model looks: attention maps against regions.
+"""Scores of attention maps against regions.
 
 An attention map ``(*S)`` is non-negative and sums to 1 (it is normalised here in any case). A region ``(*S)`` is a bool
 mask or the covered fraction of each cell in [0, 1], on the same grid; `upsample` brings a coarse map to that of
@@ -12,7 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from cphloc.errors import InputError
-from cphloc.metrics.segmentation import iou
+from cphloc.metrics.segmentation import connected_components, iou
 from cphloc.structures.annotation import region_of
 
 
@@ -107,7 +107,8 @@ def slice_hit(attention: np.ndarray, region: np.ndarray, axis: int = 0) -> float
     """
     attention, region = _pair(attention, region)
     others = tuple(a for a in range(attention.ndim) if a != axis)
-    return float(region.any(axis=others)[attention.sum(axis=others).argmax()]) if region.any() else float("nan")
+    held = np.any(region, axis=others)
+    return float(held[attention.sum(axis=others).argmax()]) if held.any() else float("nan")
 
 
 def entropy(attention: np.ndarray) -> float:
@@ -156,9 +157,9 @@ def peaks(attention: np.ndarray, fraction: float = 0.5) -> tuple[np.ndarray, np.
            [3.5]]), array([0.5, 0.3]))
     """
     attention = _normalised(attention)
-    around = np.ones((3,) * attention.ndim, int)
-    top = (attention == ndimage.maximum_filter(attention, footprint=around)) & (attention >= fraction * attention.max())
-    labels, count = ndimage.label(top, structure=around)
+    neighbours = ndimage.maximum_filter(attention, footprint=np.ones((3,) * attention.ndim, int))
+    top = (attention == neighbours) & (attention >= fraction * attention.max())
+    labels, count = connected_components(top)
     numbers = np.arange(1, count + 1)
     positions = np.array(ndimage.center_of_mass(top, labels, numbers)).reshape(-1, attention.ndim) + 0.5
     values = ndimage.maximum(attention, labels, numbers)

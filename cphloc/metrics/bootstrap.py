@@ -44,7 +44,7 @@ class Difference(NamedTuple):
 
 
 def interval(
-    values: Sequence[float],
+    values: Sequence[float] | np.ndarray,
     groups: Sequence[Hashable] | None = None,
     statistic: Callable[..., Any] = np.nanmean,
     n: int = 2000,
@@ -65,24 +65,24 @@ def interval(
     >>> interval([0.8, 0.9, float("nan"), 0.7], groups=["a", "a", "b", "c"])[3:]
     (3, 1)
     """
-    values = np.asarray(values, float)
-    undefined = int(np.isnan(values).sum())
-    if undefined == len(values):
+    by_case = np.asarray(values, float)
+    undefined = int(np.isnan(by_case).sum())
+    if undefined == len(by_case):
         return Interval(math.nan, math.nan, math.nan, 0, undefined)
-    by_patient = _by_patient(values, groups)
+    by_patient = _by_patient(by_case, groups)
     resampled = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a resample of undefined cases alone is NaN, as it should be
         for draws in _draws(len(by_patient), n, seed, by_patient.shape[1]):
             resampled.append(statistic(by_patient[draws].reshape(len(draws), -1), axis=1))
         low, high = np.nanpercentile(np.concatenate(resampled), PERCENTILES)
-        value = statistic(values, axis=0)
-    return Interval(float(value), float(low), float(high), len(values) - undefined, undefined)
+        value = statistic(by_case, axis=0)
+    return Interval(float(value), float(low), float(high), len(by_case) - undefined, undefined)
 
 
 def paired_difference(
-    first: Sequence[float],
-    second: Sequence[float],
+    first: Sequence[float] | np.ndarray,
+    second: Sequence[float] | np.ndarray,
     groups: Sequence[Hashable] | None = None,
     statistic: Callable[..., Any] = np.nanmean,
     n: int = 2000,
@@ -98,14 +98,14 @@ def paired_difference(
     >>> round(paired_difference([0.9, 0.8, 0.7], [0.8, 0.7, 0.6]).value, 9)
     0.1
     """
-    first, second = np.asarray(first, float), np.asarray(second, float)
-    if first.shape != second.shape:
+    a, b = np.asarray(first, float), np.asarray(second, float)
+    if a.shape != b.shape:
         msg = f"a paired comparison needs the same cases in both; got {len(first)} and {len(second)} values"
         raise InputError(msg)
     # Rounded so that differences which are equal on paper are equal, and the sign flips count their ties.
-    difference = np.round(first - second, 12)
-    found = interval(difference, groups, statistic, n, seed)
-    return Difference(*found, p_value=_sign_flip_p(_by_patient(difference, groups), found.value, statistic, n, seed))
+    difference = np.round(a - b, 12)
+    result = interval(difference, groups, statistic, n, seed)
+    return Difference(*result, p_value=_sign_flip_p(_by_patient(difference, groups), result.value, statistic, n, seed))
 
 
 def bootstrap(

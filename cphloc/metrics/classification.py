@@ -50,12 +50,13 @@ def roc(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = Non
     order = np.argsort(-scores, kind="stable")
     scores, positive, weights = scores[order], positive[order], weights[order]
     last_of_tie = np.append(np.diff(scores) != 0, True)[: len(scores)]
-    rates = []
-    for kind in (~positive, positive):
+
+    def rate(kind: np.ndarray) -> np.ndarray:
         called = np.cumsum(weights * kind)
         total = called[-1] if len(called) else 0.0
-        rates.append(np.append(0.0, called[last_of_tie]) / total if total else np.full(last_of_tie.sum() + 1, np.nan))
-    return Roc(*rates, np.append(np.inf, scores[last_of_tie]))
+        return np.append(0.0, called[last_of_tie]) / total if total else np.full(last_of_tie.sum() + 1, np.nan)
+
+    return Roc(rate(~positive), rate(positive), np.append(np.inf, scores[last_of_tie]))
 
 
 def auc(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:
@@ -83,7 +84,7 @@ def auc_delong(scores: np.ndarray, labels: np.ndarray) -> Interval:
     """
     known = ~np.isnan(np.asarray(labels, float))
     scores, positive, _ = _known(scores, labels, None)
-    m, n = np.count_nonzero(positive), np.count_nonzero(~positive)
+    m, n = int(np.count_nonzero(positive)), int(np.count_nonzero(~positive))
     undefined = int(np.count_nonzero(~known))
     if min(m, n) < 2:
         return Interval(auc(scores, positive), math.nan, math.nan, m + n, undefined)

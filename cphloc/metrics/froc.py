@@ -42,6 +42,11 @@ class Scan:
     hits: np.ndarray
     excluded: np.ndarray | None = None
 
+    @property
+    def required(self) -> np.ndarray:
+        """``(m,)`` bool, targets that must be found."""
+        return np.ones(self.hits.shape[-1], bool) if self.excluded is None else ~self.excluded
+
     def __post_init__(self) -> None:
         hits = np.asarray(self.hits, bool)
         excluded = np.zeros(hits.shape[-1], bool) if self.excluded is None else np.asarray(self.excluded, bool)
@@ -68,7 +73,7 @@ def hits_in_radius(points_mm: np.ndarray, centres_mm: np.ndarray, diameters_mm: 
 
 
 def hits_by_iou(boxes: np.ndarray, targets: np.ndarray, iou_threshold: float = 0.1) -> np.ndarray:
-    """Whether each box ``(n, 2 D)`` overlaps each target ``(m, 2 D)`` with at least this IoU.
+    """Compare boxes ``(n, 2 D)`` with targets ``(m, 2 D)``: ``(n, m)`` bool, True where the IoU reaches the threshold.
 
     >>> hits_by_iou([[0, 0, 2, 2]], [[0, 0, 2, 1], [5, 5, 6, 6]], 0.5).tolist()
     [[True, False]]
@@ -95,7 +100,7 @@ class Froc:
         self.scores = scores[order]
         self.found = np.concatenate([np.zeros(0, bool), *(found for _, found in events)])[order]
         self.scan = np.repeat(np.arange(len(scans)), sizes)[order]
-        self.targets = np.array([np.count_nonzero(~scan.excluded) for scan in scans], int)
+        self.targets = np.array([np.count_nonzero(scan.required) for scan in scans], int)
 
     def curve(self, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """False positives per scan, sensitivity and score threshold, one point per distinct score.
@@ -112,13 +117,15 @@ class Froc:
         return np.append(0.0, false) / weights.sum(), sensitivity, np.append(np.inf, self.scores[last_of_tie])
 
     def sensitivity_at(
-        self, fp_per_scan: Sequence[float] = LUNA16_FP_PER_SCAN, weights: np.ndarray | None = None
+        self, fp_per_scan: Sequence[float] | np.ndarray = LUNA16_FP_PER_SCAN, weights: np.ndarray | None = None
     ) -> np.ndarray:
         """Sensitivity at given false positives per scan, interpolated linearly; NaN where no target exists."""
         rate, sensitivity, _ = self.curve(weights)
-        return np.interp(fp_per_scan, rate, sensitivity)
+        return np.interp(np.asarray(fp_per_scan, float), rate, sensitivity)
 
-    def score(self, fp_per_scan: Sequence[float] = LUNA16_FP_PER_SCAN, weights: np.ndarray | None = None) -> float:
+    def score(
+        self, fp_per_scan: Sequence[float] | np.ndarray = LUNA16_FP_PER_SCAN, weights: np.ndarray | None = None
+    ) -> float:
         """Mean sensitivity at the operating points: the CPM with the default seven."""
         return float(self.sensitivity_at(fp_per_scan, weights).mean())
 
@@ -139,8 +146,11 @@ def _scan(case: DetectionCase, iou_threshold: float) -> Scan:
 
 
 def _events(scan: Scan) -> tuple[np.ndarray, np.ndarray]:
-    """Scores of what counts in a scan, and whether each is a found target or a false positive."""
-    wanted = scan.hits[:, ~scan.excluded]
+    """Scores of the candidates of a scan that count, and for each True for a found target, False for a false positive.
+
+    A found target has the score of its best candidate.
+    """
+    wanted = scan.hits[:, scan.required]
     found = wanted[:, wanted.any(axis=0)]
     best = np.where(found, scan.scores[:, None], -np.inf).max(axis=0, initial=-np.inf)
     false = scan.scores[~scan.hits.any(axis=1)]

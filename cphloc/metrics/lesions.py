@@ -1,4 +1,4 @@
-"""Lesion-wise scores of masks: which lesions were found, and how well.
+"""Lesion-wise scores of masks: how many lesions were detected, and how well they overlap.
 
 A lesion is a connected component of the class; voxels that touch by a face, edge or corner belong together
 (26-connected in 3-D, 8-connected in 2-D).
@@ -9,20 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
-from cphloc.metrics.segmentation import EmptyPolicy, bounding_box, foreground, when_both_empty
+from cphloc.metrics.segmentation import EmptyPolicy, bounding_box, connected_components, foreground, when_both_empty
 
 
 @dataclass(frozen=True)
 class LesionMatch:
-    """Lesions of one case that were found, invented and missed; made by `match_lesions`.
+    """Result of `match_lesions` for one case.
 
     Args:
-        true_positive: reference lesions that were found.
-        false_positive: predicted lesions that match none.
-        false_negative: reference lesions that were missed.
+        true_positive: number of reference lesions that were detected.
+        false_positive: number of predicted lesions that match no reference lesion.
+        false_negative: number of reference lesions that were missed.
         ious: IoU of each matched pair.
         empty_policy: score of a case without any lesion, as in `cphloc.metrics.segmentation`.
     """
@@ -99,8 +98,7 @@ def match_lesions(
 
 def _iou_of_lesions(predicted: np.ndarray, present: np.ndarray) -> np.ndarray:
     """IoU ``(predicted lesions, reference lesions)`` of all connected components."""
-    everywhere = np.ones((3,) * predicted.ndim, int)
-    (first, rows), (second, columns) = (ndimage.label(m, structure=everywhere) for m in (predicted, present))
+    (first, rows), (second, columns) = connected_components(predicted), connected_components(present)
     both = predicted & present
     pairs = first[both] * (columns + 1) + second[both]
     shared = np.bincount(pairs, minlength=(rows + 1) * (columns + 1)).reshape(rows + 1, columns + 1)[1:, 1:]

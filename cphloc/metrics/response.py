@@ -16,7 +16,7 @@ from scipy import ndimage
 from scipy.spatial.distance import pdist, squareform
 
 from cphloc.errors import InputError
-from cphloc.metrics.segmentation import volume_ml
+from cphloc.metrics.segmentation import connected_components, volume_ml
 
 Category = Literal["CR", "PR", "SD", "PD"]
 """Complete response, partial response, stable disease, progressive disease."""
@@ -72,7 +72,7 @@ def sum_of_diameters_mm(mask: np.ndarray, spacing_mm: tuple[float, ...], lesions
     >>> sum_of_diameters_mm(np.array([[1, 1, 0, 1]]), (1.0, 1.0))
     3.0
     """
-    labels, count = ndimage.label(mask, structure=np.ones((3,) * np.ndim(mask), int))
+    labels, count = connected_components(mask)
     sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     windows = ndimage.find_objects(labels)
     largest = np.argsort(-sizes, kind="stable")[:lesions]
@@ -154,7 +154,7 @@ def follow_up(
     for k in range(1, len(masks)):
         category = recist(sums[: k + 1], new_lesion and k == len(masks) - 1)
         both = min(volumes[k - 1 : k + 1]) > 0
-        doubling = doubling_time(*volumes[k - 1 : k + 1], days[k] - days[k - 1]) if both else math.nan
+        doubling = doubling_time(volumes[k - 1], volumes[k], days[k] - days[k - 1]) if both else math.nan
         visits.append(Visit(days[k], volumes[k], sums[k], category, doubling))
     return visits
 

@@ -13,15 +13,33 @@ worst one.
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import numpy as np
+from scipy import ndimage
 
 from cphloc.errors import InputError
 from cphloc.structures.annotation import IGNORE
 
 EmptyPolicy = Literal["nan", "one", "worst"]
 """What a case scores in which neither prediction nor reference holds the class."""
+
+
+def connected_components(mask: np.ndarray, diagonal: bool = True) -> tuple[np.ndarray, int]:
+    """Number the connected components of a mask.
+
+    Args:
+        mask: ``(*S)``, foreground where it is not 0.
+        diagonal: whether voxels that touch by an edge or corner only are connected.
+
+    Returns:
+        ``(*S)`` int array of component numbers 1..n, 0 for background; and n.
+
+    >>> connected_components(np.array([[1, 0], [0, 1]]))[1], connected_components(np.eye(2), diagonal=False)[1]
+    (1, 2)
+    """
+    structure = np.ones((3,) * np.ndim(mask), int) if diagonal else None
+    return cast("tuple[np.ndarray, int]", ndimage.label(mask, structure=structure))
 
 
 class Confusion(NamedTuple):

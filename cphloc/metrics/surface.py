@@ -21,11 +21,10 @@ from typing import Literal
 
 import numpy as np
 from numba import njit
-from scipy import ndimage
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from cphloc.errors import InputError
-from cphloc.metrics.segmentation import EmptyPolicy, bounding_box, foreground, when_both_empty
+from cphloc.metrics.segmentation import EmptyPolicy, bounding_box, connected_components, foreground, when_both_empty
 
 Surface = Literal["border", "area"]
 """What the surface of a mask is; see the module's text."""
@@ -184,7 +183,7 @@ def _areas(spacing_mm: tuple[float, ...]) -> np.ndarray:
     for code in range(len(areas)):
         inside = np.array([code >> bit & 1 for bit in range(2**dims)], bool).reshape((2,) * dims)
         smaller = inside if inside.sum() <= inside.size // 2 else ~inside
-        parts, count = ndimage.label(smaller)
+        parts, count = connected_components(smaller, diagonal=False)
         for part in range(1, count + 1):
             corners = [np.moveaxis(parts == part, axis, 0).reshape(2, -1).sum(axis=1) for axis in range(dims)]
             covered = [_COVERED[dims - 1][low] - _COVERED[dims - 1][high] for low, high in corners]
@@ -201,7 +200,7 @@ def _distances(points: np.ndarray, others: np.ndarray, spacing_mm: tuple[float, 
     distances = _walk((at + _REACH) @ strides, others.ravel(), offsets @ strides, offsets_mm)
     far = np.isinf(distances)
     if far.any() and others.any():
-        tree = cKDTree((np.argwhere(others) - _REACH) * spacing_mm, leafsize=32, balanced_tree=False)
+        tree = KDTree((np.argwhere(others) - _REACH) * spacing_mm, leafsize=32, balanced_tree=False)
         distances[far] = tree.query(at[far] * spacing_mm)[0]
     return distances
 

@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 
 class Tracker:
-    """Records a run and passes it on to MLflow now and then.
+    """Records a run in its folder and sends the record to MLflow from time to time.
 
     Args:
         folder: the run's folder; an existing record is continued.
@@ -187,7 +187,7 @@ def register_entry(version: PublishedVersion) -> str:
 
 
 def download_entry(spec: str) -> Path:
-    """Folder of an entry in the model registry, fetched once.
+    """Download an entry from MLflow's model registry, unless the cache has it; returns its folder.
 
     Args:
         spec: ``models:/name/3``, ``models:/name/latest``, or ``models:/name@alias``.
@@ -199,7 +199,11 @@ def download_entry(spec: str) -> Path:
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
-    name, separator, wanted = re.fullmatch(r"models:/([^/@]+)([/@])?(.*)", spec).groups()
+    parts = re.fullmatch(r"models:/([^/@]+)([/@])?(.*)", spec)
+    if parts is None:
+        msg = f"{spec}: names no registered model; write models:/NAME/VERSION or models:/NAME@ALIAS"
+        raise NotFoundError(msg)
+    name, separator, wanted = parts.groups()
     try:
         model = _model_version(client, name, separator, wanted)
         folder = paths.cache() / "mlflow" / f"{name}-{model.version}-{model.run_id}"
@@ -215,7 +219,7 @@ def download_entry(spec: str) -> Path:
 
 
 def _model_version(client: MlflowClient, name: str, separator: str | None, wanted: str) -> ModelVersion:
-    """A version by number, by alias, or the newest."""
+    """Find a version of a registered model by number, by alias, or the newest."""
     if wanted not in ("", "latest"):
         by_alias = separator == "@"
         return client.get_model_version_by_alias(name, wanted) if by_alias else client.get_model_version(name, wanted)
@@ -288,7 +292,7 @@ def _send(client: MlflowClient, run_id: str, folder: Path, bundle: Bundle) -> No
     from mlflow.entities import Metric, Param, RunTag
 
     params = [Param(record.key_of(key), record.shortened(value)) for key, value in bundle.params.items()]
-    metrics = [Metric(record.key_of(key), *rest) for key, *rest in bundle.metrics]
+    metrics = [Metric(record.key_of(key), value, time_ms, step) for key, value, time_ms, step in bundle.metrics]
     for start in range(0, len(params), _PARAMS_AT_ONCE):
         client.log_batch(run_id, params=params[start : start + _PARAMS_AT_ONCE])
     client.log_batch(run_id, tags=[RunTag(key, value) for key, value in bundle.tags.items()])

@@ -7,13 +7,13 @@ import pytest
 from cphloc.cli import main
 from cphloc.errors import InputError
 from cphloc.metrics.screening import OperatingPoint
-from cphloc.metrics.screening_impact import draw_ways, programme, ways
+from cphloc.metrics.screening_impact import deployments, draw_deployments, programme
 
 TODAY = programme(screened=1000, cancers=6, recalled=100, biopsied=20, found=5)
 
 
 def by_name(ai: OperatingPoint) -> dict:
-    return {way.name.partition(":")[0] + str(number): way for number, way in enumerate(ways(TODAY, ai))}
+    return {way.name.partition(":")[0] + str(number): way for number, way in enumerate(deployments(TODAY, ai))}
 
 
 def test_today_is_the_lecture_table() -> None:
@@ -42,8 +42,8 @@ def test_counts_that_contradict_each_other_are_refused() -> None:
 
 
 def test_the_figure_is_drawn(tmp_path) -> None:
-    found = ways(TODAY, OperatingPoint(0.8, 0.9))
-    figure = draw_ways(found, {found[1].name: (2, 4)}, tmp_path / "ways.png")
+    found = deployments(TODAY, OperatingPoint(0.8, 0.9))
+    figure = draw_deployments(found, {found[1].name: (2, 4)}, tmp_path / "ways.png")
     assert [axes.get_title() for axes in figure.axes] == [
         "recalled", "biopsied", "cancers found by biopsy", "human reads",
     ]  # fmt: skip
