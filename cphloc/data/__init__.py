@@ -1,1 +1,1 @@
-"""From files to batches: images with geometry, data sets, preparation, patches, augmentation."""
+"""From image files to training batches: reading, data sets, preprocessing, patches, augmentation."""

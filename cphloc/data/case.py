@@ -244,7 +244,7 @@ def _class_mask(mask: np.ndarray, path: Path, mask_classes: Mapping[int, int] | 
         table[value] = class_number
     unknown = sorted(set(np.unique(mask).tolist()) - set(mask_classes) - {0, IGNORE})
     if unknown:
-        msg = f"{path}: holds value {unknown[0]}, which is no declared class; declare it in `classes` or remap it"
+        msg = f"{path}: holds value {unknown[0]}, which is not a declared class; declare it in `classes` or remap it"
         raise DataError(msg)
     return table[mask].astype(np.uint8)
 

@@ -131,7 +131,7 @@ class Localizer(nn.Module):
             return with_masks(*self.predict_maps(volume, **options), uncertainty=True)
         slabs = Slabs(self.preprocess, volume)
         masks: dict[str, MaskRows] = defaultdict(lambda: MaskRows(slabs.geometry, volume.geometry))
-        predictions, facts = self._infer(slabs, lambda head, first, logits: masks[head].take(first, logits), **options)
+        predictions, facts = self._infer(slabs, lambda head, first, rows: masks[head].add_rows(first, rows), **options)
         result = _localization(predictions, masks, volume, slabs.geometry, self.classes)
         return self._calibrated(replace(result, computed=facts))
 

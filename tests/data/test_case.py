@@ -34,7 +34,7 @@ def test_values_of_a_mask_become_classes(image, tmp_path):
     source = AnnotationSource(mask=_mask(tmp_path / "m.nii.gz", values), mask_classes={3: 1, 9: 255})
     _, annotation = read_case(Case("a", "a", (image,), source))
     assert annotation.mask[0, 0, :4].tolist() == [1, 255, 255, 0]
-    with pytest.raises(DataError, match=r"m.nii.gz: holds value 9, which is no declared class"):
+    with pytest.raises(DataError, match=r"m.nii.gz: holds value 9, which is not a declared class"):
         read_case(Case("a", "a", (image,), AnnotationSource(mask=source.mask, mask_classes={3: 1})))
 
 

@@ -98,7 +98,10 @@ def test_an_intensity_scheme_of_a_plugin_is_fitted_and_applied():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: Augmentation([{"type": "Nothing"}], 2), "plugged_in:Nothing is no transform; it needs a number p and"),
+        (
+            lambda: Augmentation([{"type": "Nothing"}], 2),
+            "(plugged_in:Nothing) has no draw or with_annotation or __call__; add it",
+        ),
         (lambda: Augmentation([{"type": "Shift"}], 2), "transform Shift needs the argument 'voxels', number; add it"),
         (lambda: Augmentation([{"type": "Shift", "voxels": "a"}], 2), "Shift: voxels must be number, got 'a'"),
         (lambda: parse_intensity("other", 1), "intensity other: class Median must be an Intensity with type = 'other'"),

@@ -41,7 +41,7 @@ class AlbumentationsTransform:
         try:
             transform = getattr(albumentations, name)(**stated, p=1.0)
         except (TypeError, ValueError) as error:
-            msg = f"augmentation {name}: albumentations refuses {stated}: {' '.join(str(error).split())}"
+            msg = f"augmentation {name}: albumentations rejects {stated}: {' '.join(str(error).split())}"
             raise InputError(msg) from error
         self.changes_annotation = isinstance(transform, albumentations.DualTransform)
         boxes = albumentations.BboxParams("pascal_voc", label_fields=["number"], min_visibility=_MIN_VISIBLE)

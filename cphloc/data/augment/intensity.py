@@ -137,7 +137,7 @@ def _per_channel(image: np.ndarray, statistic: Callable[..., np.ndarray]) -> np.
 
 
 def _stretch(image: np.ndarray, axis: int, index: np.ndarray) -> np.ndarray:
-    """Linear interpolation of ``image`` at the fractional ``index`` along ``axis``; its ends are repeated."""
+    """Interpolate ``image`` linearly at fractional positions ``index`` along ``axis``; edge values are repeated."""
     index = np.clip(index, 0, image.shape[axis] - 1)
     low = np.floor(index).astype(int)
     weight = (index - low).astype(np.float32).reshape(-1, *(1,) * (image.ndim - axis - 1))

@@ -148,7 +148,13 @@ class Flip:
         return tuple(a % dims for a in axes)
 
     def draw(self, rng: np.random.Generator, size: tuple[int, ...], spacing_mm: tuple[float, ...]) -> Draw:
-        """Draw which axes are mirrored."""
+        """Draw which axes are mirrored, and the exchange of classes where the last axis is.
+
+        Args:
+            rng: source of randomness.
+            size: voxels of the patch.
+            spacing_mm: voxel size; not used.
+        """
         dims = len(size)
         signs = np.ones(dims)
         for axis in self.axes_of(dims):

@@ -1,4 +1,4 @@
-"""What a transform of training patches must do: one of three protocols.
+"""The three protocols of transforms of training patches.
 
 A plug-in adds a transform by a card in ``transform.yaml`` of its folder of cards,
 ``Name: {summary: ..., import: module:Class}``, whose class follows one of these protocols. Its constructor names every
@@ -32,7 +32,7 @@ class Draw:
 
 @runtime_checkable
 class SpatialTransform(Protocol):
-    """Moves voxels: draws a warp, with which image, mask, region and boxes are cut out together."""
+    """A transform that moves voxels: it draws a warp, with which image, mask, region and boxes are cut together."""
 
     p: float
     """Probability that it is applied to a patch; of `Flip`, to each axis."""
@@ -50,7 +50,7 @@ class SpatialTransform(Protocol):
 
 @runtime_checkable
 class AnnotatedTransform(Protocol):
-    """Changes the image of a patch and its annotation together, on the grid of the patch."""
+    """A transform that changes the image of a patch and its annotation together, on the grid of the patch."""
 
     p: float
     """Probability that it is applied to a patch."""
@@ -64,7 +64,7 @@ class AnnotatedTransform(Protocol):
 
 @runtime_checkable
 class ImageTransform(Protocol):
-    """Changes the intensities of a patch and leaves its annotation as it is."""
+    """A transform that changes the intensities of a patch and keeps its annotation."""
 
     p: float
     """Probability that it is applied to a patch."""

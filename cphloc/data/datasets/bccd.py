@@ -8,7 +8,7 @@ from cphloc.data.datasets.voc import voc_cases
 
 
 class Bccd(Dataset):
-    """364 photographs of 640 x 480 pixels with 4,888 boxes: red cells, white cells, platelets (BCCD, MIT licence).
+    """Blood cells: 364 photographs of 640 x 480 pixels, 4,888 boxes of red cells, white cells, platelets (BCCD, MIT).
 
     Args:
         root: VOC folder; by default ``bccd`` in the data folders.

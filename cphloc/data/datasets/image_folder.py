@@ -152,7 +152,7 @@ def _boxes(
         boxes = tuple(tuple(float(v) for v in row[1:]) for row in rows)
         names = [str(row[0]) for row in rows]
     except (ValueError, TypeError, IndexError) as error:
-        msg = f"{where}: boxes are no JSON list of [class, lo..., hi...] ({error}); got '{text[:60]}'"
+        msg = f"{where}: boxes are not a JSON list of [class, lo..., hi...] ({error}); got '{text[:60]}'"
         raise DataError(msg) from error
     for box in boxes:
         if len(box) != 2 * dims or any(high < low for low, high in zip(box[:dims], box[dims:], strict=True)):

@@ -53,6 +53,6 @@ class Luna16(Dataset):
             try:
                 nodules[row["seriesuid"]].append(tuple(float(row[c]) for c in columns))
             except (TypeError, ValueError) as error:
-                msg = f"{path}:{line}: a coordinate is no number ({error}); correct the row"
+                msg = f"{path}:{line}: a coordinate is not a number ({error}); correct the row"
                 raise DataError(msg) from error
         return nodules

@@ -76,7 +76,7 @@ class PhantomCases(Dataset):
             voxel_mm = (1.0,) * self.dims if self.dims == 2 else (3.0, 1.0, 1.0)
         for name, (low, high) in {"objects": objects, "diameter_mm": diameter_mm, "distractors": distractors}.items():
             if not 0 <= low <= high:
-                msg = f"phantom: {name} must be a rising range [low, high] from 0, got [{low}, {high}]"
+                msg = f"phantom: {name} must be a range [low, high] with 0 <= low <= high, got [{low}, {high}]"
                 raise InputError(msg)
         self.scene = Scene(
             tuple(size),

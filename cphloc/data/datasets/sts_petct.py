@@ -12,10 +12,10 @@ FILES = {"ct": "ct", "pet": "suv100"}
 
 
 class StsPetct(Dataset):
-    """Sarcomas of 39 patients: CT, PET on the CT grid, expert tumour mask (Vallieres 2015, CC BY 3.0).
+    """Sarcomas of 39 patients: CT, PET resampled to the CT, and a tumour mask by experts (Vallieres 2015, CC BY 3.0).
 
-    Volumes are about 63 x 94 x 94 voxels of 3.27 x 1.95 x 1.95 mm, cropped 5 cm around the tumour: position alone
-    gives it away (a mean shape scores Dice 0.64), so train on patches at random offsets. The data set's 31 training
+    Volumes are about 63 x 94 x 94 voxels of 3.27 x 1.95 x 1.95 mm, cropped 5 cm around the tumour: the position
+    alone reveals it (a mean shape scores Dice 0.64), so train on patches at random offsets. The data set's 31 training
     patients are divided into train and val by a hash of the patient; its 8 test patients stay.
 
     Args:

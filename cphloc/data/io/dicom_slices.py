@@ -138,7 +138,7 @@ def _plane(path: Path, frame: int, header: Dataset, tag: Callable[[str], Any]) -
     return Slice(path, frame, header, spacing_mm, placement, slope, intercept)
 
 
-def ordered(source: Path, slices: Sequence[Slice]) -> list[Slice]:
+def sort_slices(source: Path, slices: Sequence[Slice]) -> list[Slice]:
     """Sort the slices of one series along their normal.
 
     Args:
@@ -210,17 +210,17 @@ def _check_distances(source: Path, slices: Sequence[Slice]) -> None:
         what = f"{round(missing)} missing" if missing > 0.5 and abs(missing - round(missing)) < 0.05 else "uneven"
         msg = (
             f"{source}: slices {what} between {slices[k].name} at {places[k]:.2f} mm and {slices[k + 1].name} at "
-            f"{places[k + 1]:.2f} mm, where {spacing:.2f} mm is usual; export the series again, wholly"
+            f"{places[k + 1]:.2f} mm, where {spacing:.2f} mm is usual; export the whole series again"
         )
         raise DataError(msg)
 
 
-def grid(source: Path, slices: Sequence[Slice]) -> Geometry:
+def stack_grid(source: Path, slices: Sequence[Slice]) -> Geometry:
     """Grid of ordered slices: 3-D, or 2-D within its plane for a single slice.
 
     Args:
         source: file or folder of the series, for messages.
-        slices: in the order of `ordered`.
+        slices: in the order of `sort_slices`.
 
     Raises:
         DataError: the stack is sheared, as with a tilted gantry.

@@ -184,7 +184,7 @@ def _labels(volume: Volume) -> np.ndarray:
         raise DataError(msg)
     low, high = float(array.min()), float(array.max())
     if low < 0 or high >= 2**31 or (array.dtype.kind == "f" and not (array == np.rint(array)).all()):
-        msg = f"{volume.source}: is no label mask: it must hold whole numbers from 0, got {low:g} to {high:g}"
+        msg = f"{volume.source}: is not a label mask: it must hold whole numbers from 0, got {low:g} to {high:g}"
         raise DataError(msg)
     labels = array[0].astype(np.uint8 if high <= 255 else np.int32)
     if high == 255 and volume.source.lower().endswith(PICTURE_SUFFIXES) and np.isin(labels, (0, 255)).all():

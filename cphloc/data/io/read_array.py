@@ -52,6 +52,6 @@ def volume_of(
     if array.ndim == dims:
         array = array[None]
     if array.ndim != dims + 1 or dims not in (2, 3) or 0 in array.shape or array.dtype.kind not in "buif":
-        msg = f"{source}: {array.dtype} of shape {array.shape} is no {dims}-D image; give real numbers (*S) or (C, *S)"
+        msg = f"{source}: {array.dtype} of shape {array.shape} is not a {dims}-D image; give numbers (*S) or (C, *S)"
         raise DataError(msg)
     return Volume(array, Geometry.regular(array.shape[1:], unit="px"), None, source)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cphloc.data.io.dicom_pixels import display_window, read_pixels
-from cphloc.data.io.dicom_slices import Slice, grid, ordered, parsing, slices_of
+from cphloc.data.io.dicom_slices import Slice, parsing, slices_of, sort_slices, stack_grid
 from cphloc.data.io.formats import is_dicom
 from cphloc.errors import DataError, did_you_mean
 from cphloc.structures.volume import Volume
@@ -35,7 +35,7 @@ def read_dicom(path: Path, series: str | None = None) -> Volume:
     first = slices[0]
     source = str(path) if series is None else f"{path}#{series}"
     modality = first.header.get("Modality")
-    return Volume(read_pixels(slices), grid(path, slices), modality, source, display_window(first))
+    return Volume(read_pixels(slices), stack_grid(path, slices), modality, source, display_window(first))
 
 
 def read_slices(path: Path, series: str | None = None) -> list[Slice]:
@@ -49,7 +49,7 @@ def read_slices(path: Path, series: str | None = None) -> list[Slice]:
         DataError: as `read_dicom`.
     """
     headers = _headers(path)
-    return ordered(path, [s for p in _chosen(path, headers, series) for s in slices_of(p, headers[p])])
+    return sort_slices(path, [s for p in _chosen(path, headers, series) for s in slices_of(p, headers[p])])
 
 
 def _headers(path: Path) -> dict[Path, Dataset]:
@@ -67,7 +67,7 @@ def _headers(path: Path) -> dict[Path, Dataset]:
     suffixes = {p.suffix for p in dicom}
     for other in files:
         if other not in dicom and (other.suffix in suffixes or other.stat().st_size == 0):
-            what = "is empty (0 bytes)" if other.stat().st_size == 0 else "is no DICOM file though its neighbours are"
+            what = "is empty (0 bytes)" if other.stat().st_size == 0 else "is not DICOM though its neighbours are"
             msg = f"{other}: {what}; copy it again, or remove it"
             raise DataError(msg)
     headers = {p: _header(p) for p in files if p in dicom}

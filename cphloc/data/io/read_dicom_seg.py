@@ -41,7 +41,7 @@ def read_segments(path: str | Path, like: Geometry) -> dict[str, np.ndarray]:
     with parsing(path):
         dataset = dcmread(path)
         if dataset.get("Modality") != "SEG":
-            msg = f"{path}: is no DICOM SEG (modality {dataset.get('Modality')}); give the SEG file"
+            msg = f"{path}: is not a DICOM SEG (modality {dataset.get('Modality')}); give the SEG file"
             raise DataError(msg)
         labels = {int(s.SegmentNumber): str(s.SegmentLabel) for s in dataset.SegmentSequence}
         planes = slices_of(path, dataset)
@@ -80,7 +80,7 @@ def _voxels(path: Path, plane: Slice, inside: np.ndarray, like: Geometry) -> tup
     placement = plane.placement
     if like.dims == 2 or placement is None:
         if inside.shape != like.shape:
-            msg = f"{path}: its frames of {inside.shape} pixels are no parts of an image of {like.shape}"
+            msg = f"{path}: its frames of {inside.shape} pixels are not parts of an image of {like.shape}"
             raise DataError(f"{msg}; give the SEG of this image")
         return tuple(pixels.T)
     steps = placement.orientation[::-1] * np.reshape(placement.spacing_mm, (2, 1))
@@ -91,6 +91,6 @@ def _voxels(path: Path, plane: Slice, inside: np.ndarray, like: Geometry) -> tup
     one_voxel = np.abs(index[1:3] - index[0]).sum(axis=1).tolist() == [1, 1]
     outside = ((index[3:] < 0) | (index[3:] >= like.shape)).any()
     if not one_voxel or np.abs(exact - index).max() > _OFF_GRID or outside:
-        msg = f"{path}: pixels of frame {plane.frame + 1} are no voxels of its image; put it onto the image's grid"
+        msg = f"{path}: pixels of frame {plane.frame + 1} are not voxels of its image; resample it to the image's grid"
         raise DataError(msg)
     return tuple(index[3:].T)

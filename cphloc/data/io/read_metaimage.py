@@ -60,7 +60,7 @@ def _check_data(path: Path) -> None:
         itemsize, data_file = _META_BYTES[fields["ElementType"]], fields["ElementDataFile"]
         expected = math.prod(sizes) * int(fields.get("ElementNumberOfChannels", 1)) * itemsize
     except (KeyError, ValueError) as error:
-        raise damaged(path, f"it is no MetaImage, or its header lacks or misstates {error}") from error
+        raise damaged(path, f"it is not MetaImage, or its header lacks or misstates {error}") from error
     if min(sizes, default=0) < 1:
         raise damaged(path, f"its header states the size {sizes}")
     if data_file == "LIST" or "%" in data_file:

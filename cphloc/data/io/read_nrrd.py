@@ -68,7 +68,7 @@ def read_nrrd(path: Path) -> Volume:
     """
     content = path.read_bytes()
     if not content.startswith(b"NRRD"):
-        raise damaged(path, f"it is no NRRD, it begins with {content[:12]!r}")
+        raise damaged(path, f"it is not NRRD, it begins with {content[:12]!r}")
     end = re.search(rb"\r?\n\r?\n", content)
     text = content[: end.start() if end else len(content)].decode("latin-1")
     try:

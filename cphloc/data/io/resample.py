@@ -38,7 +38,7 @@ def resample(array: np.ndarray, geometry: Geometry, target: Geometry, outside: f
     return np.stack([_interpolate(_smooth(c, sigma), geometry, target, "linear", outside) for c in array])
 
 
-def reach(geometry: Geometry, target: Geometry, first: int, stop: int) -> tuple[int, int]:
+def source_rows(geometry: Geometry, target: Geometry, first: int, stop: int) -> tuple[int, int]:
     """Find the rows of an image from which `resample` computes rows ``first`` to ``stop`` of the target.
 
     Rows are indices of the first axis. The axes of both grids must be parallel.
@@ -52,7 +52,7 @@ def reach(geometry: Geometry, target: Geometry, first: int, stop: int) -> tuple[
     Returns:
         first row of the image, and one past the last.
 
-    >>> reach(Geometry.regular((10, 4)), Geometry.regular((20, 4), (0.5, 1.0)), 8, 12)
+    >>> source_rows(Geometry.regular((10, 4)), Geometry.regular((20, 4), (0.5, 1.0)), 8, 12)
     (3, 8)
     """
     ends = np.full((2, geometry.dims), 0.5)

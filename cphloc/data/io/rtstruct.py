@@ -30,7 +30,7 @@ def read_contours(path: str | Path) -> dict[str, list[np.ndarray]]:
     with parsing(path):
         dataset = dcmread(path, force=True)
         if dataset.get("Modality") != "RTSTRUCT":
-            msg = f"{path}: is no RTSTRUCT (modality {dataset.get('Modality')}); give the RTSTRUCT file"
+            msg = f"{path}: is not an RTSTRUCT (modality {dataset.get('Modality')}); give the RTSTRUCT file"
             raise DataError(msg)
         names = {int(roi.ROINumber): str(roi.ROIName) for roi in dataset.StructureSetROISequence}
         if len(set(names.values())) < len(names):

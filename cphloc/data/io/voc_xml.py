@@ -52,7 +52,7 @@ def _objects(path: Path) -> list[ElementTree.Element]:
     try:
         return ElementTree.parse(path).getroot().findall("object")
     except (OSError, ElementTree.ParseError) as error:
-        msg = f"{path}: is no readable VOC annotation ({error}); copy it again"
+        msg = f"{path}: is not a readable VOC annotation ({error}); copy it again"
         raise DataError(msg) from error
 
 

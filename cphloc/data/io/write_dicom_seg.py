@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cphloc.data.io.dicom_slices import grid
+from cphloc.data.io.dicom_slices import stack_grid
 from cphloc.data.io.read_dicom import read_slices
 from cphloc.errors import DataError, InputError
 from cphloc.paths import atomic
@@ -49,7 +49,7 @@ def write_dicom_seg(
     """
     source = Path(source)
     slices = read_slices(source, series)
-    if not grid(source, slices).same_grid(geometry):
+    if not stack_grid(source, slices).same_grid(geometry):
         msg = f"{source}: its grid differs from the mask's; bring the mask onto the series first (restore_mask)"
         raise DataError(msg)
     labels = _consecutive(path, mask.reshape(-1, *mask.shape[-2:]), classes)

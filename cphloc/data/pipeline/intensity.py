@@ -34,16 +34,16 @@ class Intensity(ABC):
 
     @property
     def local(self) -> bool:
-        """Whether a voxel's result depends on that voxel alone, and not on the rest of its image."""
+        """True where the result of a voxel depends on that voxel alone, not on the rest of the image."""
         return True
 
     @property
     def needs_fit(self) -> bool:
-        """Whether constants are missing that training takes from the training set; see `fitted`."""
+        """True while constants are missing that come from the training set; see `fitted`."""
         return False
 
     def fitted(self, values: np.ndarray) -> Intensity:
-        """Return this scheme with its constants taken from training voxels ``values`` ``(n,)`` float64."""
+        """Return this scheme with constants computed from foreground voxels ``(n,)`` of the training set."""
         return self
 
     @abstractmethod
@@ -52,7 +52,7 @@ class Intensity(ABC):
 
         Args:
             values: ``(*S)`` as stored.
-            window: ``(center, width)`` that the file proposes.
+            window: ``(center, width)`` that the file states for display, or ``None``.
         """
 
     def to_dict(self) -> dict[str, Any]:
@@ -62,7 +62,7 @@ class Intensity(ABC):
 
 @dataclass(frozen=True)
 class Unchanged(Intensity):
-    """``none``: the stored values."""
+    """``none``: keep the stored values."""
 
     type: ClassVar[str] = "none"
 
@@ -73,10 +73,10 @@ class Unchanged(Intensity):
 
 @dataclass(frozen=True)
 class ZScore(Intensity):
-    """``zscore``: mean 0 and standard deviation 1 over each volume, whatever its scale; a constant volume becomes 0.
+    """``zscore``: scale each volume to mean 0 and standard deviation 1; a constant volume becomes 0.
 
     Args:
-        clip: percentiles to which values are limited first, so a few hot voxels do not set the scale.
+        clip: percentiles at which values are clipped first, so that a few bright voxels do not set the scale.
 
     >>> float(ZScore()(np.array([10000.0, 10002.0])).max())
     1.0
@@ -87,12 +87,12 @@ class ZScore(Intensity):
 
     def __post_init__(self) -> None:
         if len(self.clip) != 2 or not 0 <= self.clip[0] < self.clip[1] <= 100:
-            msg = f"intensity zscore needs two rising percentiles in clip, such as [0.5, 99.5]; got {self.clip}"
+            msg = f"intensity zscore needs two percentiles in clip, the lower first, as [0.5, 99.5]; got {self.clip}"
             raise InputError(msg)
 
     @property
     def local(self) -> bool:
-        """Never: mean and deviation are those of the image."""
+        """False: mean and standard deviation are those of the whole image."""
         return False
 
     def __call__(self, values: np.ndarray, window: Range | None = None) -> np.ndarray:
@@ -105,10 +105,16 @@ class ZScore(Intensity):
 
 @dataclass(frozen=True)
 class CT(Intensity):
-    """``ct``: clip to ``low..high``, subtract ``mean``, divide by ``std``, all of the training set's foreground.
+    """``ct``: clip to ``low..high``, subtract ``mean``, divide by ``std``; constants of the training foreground.
 
-    `fit_intensity` finds the constants as nnU-Net does (Isensee et al., Nature Methods 2021): percentiles 0.5 and 99.5,
-    mean and standard deviation of the foreground voxels of the training cases.
+    `fit_intensity` computes missing constants as nnU-Net does (Isensee et al., Nature Methods 2021): percentiles 0.5
+    and 99.5, mean and standard deviation of the foreground voxels of the training cases.
+
+    Args:
+        low: lower limit, in the unit of the file; ``None`` until fitted, as for the others.
+        high: upper limit.
+        mean: subtracted after clipping.
+        std: divisor after that.
 
     >>> CT(low=-100, high=200, mean=50, std=25)(np.array([-1000.0, 75.0])).tolist()
     [-6.0, 1.0]
@@ -126,7 +132,7 @@ class CT(Intensity):
             raise InputError(msg)
 
     def __call__(self, values: np.ndarray, window: Range | None = None) -> np.ndarray:
-        """Clip and standardize.
+        """Clip, subtract the mean, divide by the standard deviation.
 
         Raises:
             InputError: a constant is missing.
@@ -142,16 +148,19 @@ class CT(Intensity):
         return None in (self.low, self.high, self.mean, self.std)
 
     def fitted(self, values: np.ndarray) -> CT:
-        """Take percentiles 0.5 and 99.5, mean and standard deviation of training voxels ``(n,)``."""
+        """Return a scheme with percentiles 0.5 and 99.5, mean and standard deviation of training voxels ``(n,)``."""
         low, high = np.percentile(values, (0.5, 99.5))
         return CT(float(low), float(high), float(values.mean()), float(values.std()) or 1.0)
 
 
 @dataclass(frozen=True)
 class Window(Intensity):
-    """``window``: ``center - width/2 .. center + width/2`` becomes 0..1, values beyond are clipped.
+    """``window``: map ``center - width/2 .. center + width/2`` to 0..1 and clip.
 
-    Without center and width the window that the file states is used, or the volume's own range where it states none.
+    Args:
+        center: middle of the window, in the unit of the file; ``None`` takes the window that the file states, or the
+            range of the volume where it states none.
+        width: width of the window; ``None`` together with ``center``.
 
     >>> Window(40, 400)(np.array([-160.0, 40.0, 1000.0])).tolist()
     [0.0, 0.5, 1.0]
@@ -168,11 +177,11 @@ class Window(Intensity):
 
     @property
     def local(self) -> bool:
-        """With a center and width; without, the range may be that of the image."""
+        """True with center and width; without them, the window may be the range of the whole image."""
         return self.center is not None
 
     def __call__(self, values: np.ndarray, window: Range | None = None) -> np.ndarray:
-        """Map the window to 0..1."""
+        """Map the window to 0..1 and clip."""
         if self.center is not None and self.width is not None:
             window = (self.center, self.width)
         if window is None:
@@ -182,7 +191,11 @@ class Window(Intensity):
 
 @dataclass(frozen=True)
 class Scale(Intensity):
-    """``scale``: ``low..high`` becomes 0..1, values beyond are clipped; by default 8-bit pictures.
+    """``scale``: map ``low..high`` to 0..1 and clip; the defaults suit 8-bit pictures.
+
+    Args:
+        low: value that becomes 0.
+        high: value that becomes 1.
 
     >>> Scale(0, 255)(np.array([0, 51, 255], np.uint8)).round(2).tolist()
     [0.0, 0.20000000298023224, 1.0]
@@ -198,7 +211,7 @@ class Scale(Intensity):
             raise InputError(msg)
 
     def __call__(self, values: np.ndarray, window: Range | None = None) -> np.ndarray:
-        """Map ``low..high`` to 0..1."""
+        """Map ``low..high`` to 0..1 and clip."""
         return _ramp(values, self.low, self.high)
 
 
@@ -207,14 +220,15 @@ Spec = str | Mapping[str, Any]
 
 
 def parse_intensity(spec: Spec | Sequence[Spec], channels: int) -> list[Intensity]:
-    """Schemes of a recipe's ``data.intensity``, one per channel.
+    """Build the intensity schemes that ``data.intensity`` of a recipe states, one per channel.
 
     Args:
         spec: a name, a mapping with ``type``, or a list of these with one item per channel.
-        channels: number of channels; a single scheme serves them all.
+        channels: number of channels; a single scheme is used for all.
 
     Raises:
-        InputError: an unknown scheme or parameter, or a list of another length.
+        NotFoundError: there is no scheme of that name.
+        InputError: a wrong argument, or a list of another length.
 
     >>> parse_intensity("zscore", 2)
     [ZScore(clip=(0.0, 100.0)), ZScore(clip=(0.0, 100.0))]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cphloc.data.io.resample import reach, resample
+from cphloc.data.io.resample import resample, source_rows
 from cphloc.data.pipeline.preprocess import Preprocess
 from cphloc.structures.geometry import Geometry
 from cphloc.structures.volume import Volume, reoriented_back
@@ -54,7 +54,7 @@ class Slabs:
 
     def _prepared(self, first: int, stop: int) -> np.ndarray:
         own = self.volume.geometry
-        low, high = reach(own, self.geometry, first, stop)
+        low, high = source_rows(own, self.geometry, first, stop)
         rows = self.preprocess.scaled(_rows_of(self.volume, low, high))
         return resample(rows, _grid_of(own, low, high), _grid_of(self.geometry, first, stop))
 
@@ -75,7 +75,7 @@ class MaskRows:
         self.rows = 0
         self.first, self.held = 0, np.zeros((0, 0, *prepared.shape[1:]), np.float32)
 
-    def take(self, first: int, logits: Tensor) -> None:
+    def add_rows(self, first: int, logits: Tensor) -> None:
         """Add the next rows of logits; class probabilities are interpolated before the largest is taken.
 
         Args:
@@ -89,14 +89,14 @@ class MaskRows:
         new = logits.softmax(dim=0).cpu().numpy()
         self.held = np.concatenate([self.held, new], axis=1) if self.held.size else new
         stop = self.rows
-        while stop < len(self.written) and reach(self.prepared, self.target, stop, stop + 1)[1] <= known:
+        while stop < len(self.written) and source_rows(self.prepared, self.target, stop, stop + 1)[1] <= known:
             stop += 1
         if stop > self.rows:
             grids = _grid_of(self.prepared, self.first, known), _grid_of(self.target, self.rows, stop)
             self.written[self.rows : stop] = resample(self.held, *grids).argmax(axis=0)
             self.rows = stop
         if stop < len(self.written):
-            needed = reach(self.prepared, self.target, stop, stop + 1)[0]
+            needed = source_rows(self.prepared, self.target, stop, stop + 1)[0]
             self.held, self.first = self.held[:, needed - self.first :], needed
 
     def mask(self) -> np.ndarray:

@@ -1,1 +1,1 @@
-"""A recipe from what a data set looks like."""
+"""Plan a recipe for a data set from a survey of its cases."""

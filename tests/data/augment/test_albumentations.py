@@ -61,6 +61,6 @@ def test_table_states_the_arguments_and_defaults_of_albumentations():
 
 
 def test_refused_arguments_are_one_clear_line():
-    with pytest.raises(InputError, match=r"augmentation Posterize: albumentations refuses \{'num_bits': 99\}") as error:
+    with pytest.raises(InputError, match=r"augmentation Posterize: albumentations rejects \{'num_bits': 99\}") as error:
         Augmentation([{"type": "Posterize", "num_bits": 99}], 2)
     assert "\n" not in str(error.value)

@@ -85,7 +85,7 @@ def test_voc_finds_the_classes_that_are_not_stated(tmp_path):
         (voc_object("c", 1, 1, 2, 2), "object 1 has the undeclared class 'c'; the classes are a, b"),
         (voc_object("a", 5, 1, 2, 2), "object 1 has an inverted box 5,1 to 2,2"),
         (voc_object("a", "x", 1, 2, 2), "object 1 lacks a number in its bndbox"),
-        ("<object>", "is no readable VOC annotation"),
+        ("<object>", "is not a readable VOC annotation"),
     ],
 )
 def test_voc_mistakes_name_file_and_object(tmp_path, objects, message):
@@ -247,7 +247,7 @@ def test_image_folder_reads_every_rung(tmp_path):
         ("picture", "a.png", "has no column 'image', only picture"),
         ("image,split", "a.png,tran", r"cases.csv:2: split 'tran' does not exist; did you mean 'train'"),
         ("image,label", "a.png,mas", r"cases.csv:2: undeclared class 'mas'; did you mean 'mass'"),
-        ("image,boxes", "a.png,oops", r"cases.csv:2: boxes are no JSON list"),
+        ("image,boxes", "a.png,oops", r"cases.csv:2: boxes are not a JSON list"),
         ("image,boxes", 'a.png,"[[""mass"", 5, 2, 3, 4]]"', r"must be 4 numbers \[lo..., hi...\] with lo <= hi"),
         ("image,case", ",b", r"cases.csv:2: column 'image' is empty"),
         ("image,boxes", "a.png,[[1, 2]]", r"cases.csv:2: has more cells than the header line; put a cell that holds"),

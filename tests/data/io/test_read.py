@@ -284,7 +284,7 @@ class TestMask:
     @pytest.mark.parametrize("value", [0.5, -1.0], ids=["fraction", "negative"])
     def test_of_anything_but_labels_is_an_error(self, tmp_path, value: float):
         path = self.write(tmp_path / "mask.nii.gz", np.full(OBLIQUE.shape, value, np.float32), OBLIQUE)
-        with pytest.raises(DataError, match="is no label mask"):
+        with pytest.raises(DataError, match="is not a label mask"):
             read_mask(path, OBLIQUE)
 
     def test_with_labels_above_255_keeps_them(self, tmp_path):

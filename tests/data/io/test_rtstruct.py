@@ -103,7 +103,7 @@ def test_what_is_no_rtstruct_is_refused(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
         read_contours(tmp_path / "RS.dcm")
     rtstruct(tmp_path / "CT.dcm", modality="CT")
-    with pytest.raises(DataError, match=r"is no RTSTRUCT \(modality CT\)"):
+    with pytest.raises(DataError, match=r"is not an RTSTRUCT \(modality CT\)"):
         read_contours(tmp_path / "CT.dcm")
     rtstruct(tmp_path / "twice.dcm", names=("GTV", "GTV"))
     with pytest.raises(DataError, match="two regions have the same name"):

@@ -104,7 +104,7 @@ def test_the_form_of_a_recipe():
         (["zscore"], "lists 1 schemes for 2 channels"),
         ({"type": "window", "center": 40}, "needs a center and a width"),
         ({"type": "scale", "low": 3, "high": 1}, "needs high above low"),
-        ({"type": "zscore", "clip": [99, 1]}, "needs two rising percentiles"),
+        ({"type": "zscore", "clip": [99, 1]}, "needs two percentiles in clip, the lower first"),
         ({"type": "ct", "low": "a"}, "low must be number or null"),
         ({"type": "ct", "low": 0, "high": 1, "mean": 0, "std": 0}, "std must be number > 0 or null"),
     ],

@@ -45,5 +45,5 @@ def test_a_mask_written_row_by_row_is_that_of_the_whole_image(dims, grid, step):
     logits = torch.randn(3, *prepared.shape, generator=torch.Generator().manual_seed(0))
     rows = MaskRows(prepared, original)
     for first in range(0, prepared.shape[0], step):
-        rows.take(first, logits[:, first : first + step])
+        rows.add_rows(first, logits[:, first : first + step])
     assert np.array_equal(rows.mask(), restore_mask(prepared, original, logits.softmax(0).numpy()))
