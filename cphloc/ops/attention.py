@@ -1,7 +1,7 @@
-"""What an attention map has inside a region, and how regions come onto the map's grid.
+"""Attention maps: softmax over all cells, pooling, the log share inside a region, and regions on the map's grid.
 
-One rule removes every special case of the supervised losses: **a region without mass says nothing**. A case that
-nobody annotated, and one without a finding, gets an empty region; that gives a loss of 0 and gradients of exactly 0.
+An empty region carries no supervision: cases without annotation or without finding get one, and with it a loss of 0
+and gradients of exactly 0.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def log_mass(log_attention: Tensor, region: Tensor) -> Tensor:
 
 
 def has_mass(region: Tensor) -> Tensor:
-    """Bool ``(N,)``: whether a region ``(N, *S')`` says anything."""
+    """Return bool ``(N,)``: True where a region ``(N, *S')`` has any value above 0."""
     return (region > 0).flatten(1).any(1)
 
 
@@ -116,12 +116,12 @@ def _relative_to_peak(regions: Tensor) -> Tensor:
 
 @dataclass
 class AttentionTargets:
-    """Where attention belongs, on the grid of the map; empty where a case does not say.
+    """Attention targets of a batch on the grid of the map; empty for a case without such an annotation.
 
     Args:
         region: ``(N, *S')`` union of the boxes of the cases that have boxes.
         boxes: N tensors ``(n, *S')``, the boxes one by one.
-        coarse: ``(N, *S')`` the region of the cases that know only a region, such as a side.
+        coarse: ``(N, *S')`` the region of the cases that have only a coarse region, such as a side.
     """
 
     region: Tensor
@@ -130,7 +130,7 @@ class AttentionTargets:
 
     @classmethod
     def of(cls, targets: Targets, level: Level, grid: tuple[int, ...]) -> AttentionTargets:
-        """Targets on a ``grid`` of ``level``; a case whose labels all say "absent" has nothing to attend to."""
+        """Resample targets to a ``grid`` of ``level``; a case with all classes absent gets empty regions."""
         positive = ~(targets.labels == 0).all(1)
         empty = targets.regions.new_zeros(0, *grid)
         with_boxes = (positive & targets.has_boxes).tolist()

@@ -1,4 +1,4 @@
-"""Class activation maps: where a classifier looked, without having been told where to look."""
+"""Class activation maps of a classifier: CAM and Grad-CAM, and their normalization to an attention map."""
 
 from __future__ import annotations
 
@@ -38,7 +38,10 @@ def grad_cam(features: Tensor, logit: Tensor) -> Tensor:
 
 
 def as_attention(activation: Tensor) -> Tensor:
-    """Scale maps ``(N, *S')`` to sum to 1 over each case; negative parts count nothing, all-zero maps become even."""
+    """Scale maps ``(N, *S')`` to sum to 1 over each case.
+
+    Negative values are set to 0; maps without positive values become uniform.
+    """
     positive = activation.float().relu().flatten(1)
     total = positive.sum(1, keepdim=True)
     even = torch.full_like(positive, 1 / positive.shape[1])

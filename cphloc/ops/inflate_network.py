@@ -1,6 +1,6 @@
 """A whole 2-D convolutional network becomes a 3-D one that starts from its weights (I3D, arXiv:1705.07750).
 
-Every layer is either known here, and converted, or refused by name: nothing is guessed.
+A layer without a 3-D counterpart is refused by name.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def inflate_network(network: nn.Module, inflation: Inflation, slice_strides: Map
 
 @torch.no_grad()
 def plan_slice_strides(network: nn.Module, channels: int, coarsest: int, slice_stride: int) -> dict[nn.Module, int]:
-    """Find each strided layer's stride along the slices, by following an image through the 2-D network.
+    """Find each strided layer's stride along the slices, by passing an image through the 2-D network.
 
     Args:
         network: 2-D network whose coarsest features have the in-plane stride ``coarsest``.
@@ -89,7 +89,7 @@ class ChannelNorm(nn.LayerNorm):
 
 
 class ChannelGate(nn.Module):
-    """Squeeze and excitation: channels scaled by what their means over all voxels say."""
+    """Squeeze and excitation: scale each channel by a gate computed from the means of all channels."""
 
     def __init__(self, excite: nn.Module) -> None:
         super().__init__()
@@ -141,7 +141,7 @@ def _inflated(
 
 
 def _has_no_axes(layer: nn.Module) -> bool:
-    """Whether a layer without weights of its own works on any number of axes."""
+    """Return True for a layer without weights of its own that works in any number of dimensions."""
     anywhere = ("torch.nn.modules.activation", "torch.nn.modules.dropout", "timm.layers.activations")
     return type(layer).__module__.startswith(anywhere) or type(layer).__name__ in {"Identity", "DropPath", "Sequential"}
 

@@ -18,6 +18,7 @@ class CumulativeHazard(nn.Module):
 
     Mikhael et al. 2023, Sybil, doi 10.1200/JCO.22.01345.
 
+    >>> import torch
     >>> risk = CumulativeHazard(4, 6)(torch.randn(2, 4)).sigmoid()
     >>> bool((risk.diff(dim=1) >= 0).all())
     True
@@ -44,6 +45,7 @@ def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
     With the logits of `CumulativeHazard`, and labels that are NaN from the year a case was lost to follow-up, this is
     Sybil's survival loss.
 
+    >>> import torch
     >>> label_loss(torch.zeros(1, 2), torch.tensor([[1.0, torch.nan]]))
     tensor(0.6931)
     """

@@ -1,4 +1,4 @@
-"""Which of a million negatives take part in a loss."""
+"""Sampling for detection losses: hard-negative mining, and balanced random sampling."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What flows between data, model and heads: targets in, predictions out.
+"""Tensors that pass between data, model and heads: the targets of a batch, and the predictions of a head.
 
 A batch mixes cases of every rung. Whatever a case lacks is marked in a ``has_*`` vector, and a head leaves those rows
 out of its loss altogether, so they contribute exactly zero gradient.
@@ -83,7 +83,7 @@ class Targets:
 
 @dataclass
 class Detections:
-    """Boxes found in one image.
+    """Detections of one image: boxes with score and class.
 
     Args:
         boxes: ``(n, 2 D)`` float32, edge coordinates ``[lo..., hi...]`` in array-axis order.
@@ -101,7 +101,7 @@ class Detections:
 
 @dataclass
 class Prediction:
-    """What one head says about a batch of N images; fields it does not predict are ``None``.
+    """Prediction of one head for a batch of N images; fields that it does not predict are ``None``.
 
     Args:
         mask_probabilities: ``(N, K + 1, *S)``, background first, summing to 1 over classes.

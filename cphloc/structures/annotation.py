@@ -15,15 +15,15 @@ from cphloc.errors import DataError, InputError
 from cphloc.structures.rung import Rung
 
 IGNORE = 255
-"""Mask value of voxels nobody annotated: they count in no loss and no metric."""
+"""Mask value of voxels that are not annotated: losses and metrics leave them out."""
 
 
 @dataclass(frozen=True)
 class Annotation:
-    """What is known about one image, each field ``None`` where nobody said.
+    """Annotations of one image; a field is ``None`` where nothing of that kind was annotated.
 
-    ``None`` and empty differ: ``boxes`` of shape ``(0, 2 D)`` says that there is no object, ``None`` that nobody
-    looked.
+    ``None`` and empty differ: ``boxes`` of shape ``(0, 2 D)`` means that there is no object, ``None`` that boxes were
+    not annotated.
 
     Args:
         mask: ``(*S)`` uint8; 0 background, 1..K the classes, `IGNORE` not annotated.
@@ -83,7 +83,7 @@ class Annotation:
         return done
 
     def cropped(self, start: tuple[int, ...], size: tuple[int, ...]) -> Annotation:
-        """What is known of the ``size`` voxels that begin at index ``start``.
+        """Crop to the ``size`` voxels that begin at index ``start``.
 
         Boxes are clipped; those wholly outside are left out. A label holds for a part where it says that a class is
         absent; otherwise it becomes unknown.
@@ -105,7 +105,7 @@ class Annotation:
         )
 
     def label_of_part(self, whole: bool) -> np.ndarray | None:
-        """Label of a part of the image; ``None`` where its own mask or boxes say it, or nothing is known.
+        """Label of a part of the image; ``None`` where it follows from the part's mask or boxes, or is unknown.
 
         Args:
             whole: whether the part is the whole image.
@@ -162,7 +162,7 @@ def boxes_of(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def of_instances(instances: np.ndarray, classes: int | Mapping[int, int]) -> Annotation:
-    """What an instance mask states: a class for every voxel and one box for every object, even where objects touch.
+    """Convert an instance mask: a class for every voxel and one box for every object, even where objects touch.
 
     Args:
         instances: ``(*S)`` whole numbers; 0 background, every other value one object, in one piece or several.

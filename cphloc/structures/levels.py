@@ -1,4 +1,4 @@
-"""What one stage of a model tells the next: its channels, and its stride along every axis."""
+"""Levels of a feature pyramid: the channels and the stride per axis that a backbone or neck publishes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The image itself as the only level, for heads that bring their own network."""
+"""The image itself as the only level, for heads with a network of their own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from cphloc.structures.levels import Level, Levels
 
 
 class Identity(nn.Module):
-    """Give the image on as it is; the ``rcnn`` head then cuts its regions from the image.
+    """Return the image unchanged as a pyramid of one level; the ``rcnn`` head then crops its regions from the image.
 
     Args:
         in_channels: image channels (wired).

@@ -1,4 +1,4 @@
-"""Fully connected backbone: the baseline that has to learn every position anew."""
+"""Fully connected backbone: a baseline without translation equivariance."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from cphloc.structures.levels import Level, Levels
 
 
 class MultilayerPerceptron(nn.Module):
-    """Flatten the image and send it through fully connected layers; one cell as large as the image comes out.
+    """Flatten the image and apply fully connected layers; the output is one cell as large as the image.
 
     Args:
         in_channels: image channels (wired).
         dims: spatial axes (wired).
-        size: voxels per axis of every image, in array order; a fully connected layer knows no other size.
+        size: voxels per axis of every image, in array order; a fully connected layer takes no other size.
         widths: units of each layer.
 
     Shapes:

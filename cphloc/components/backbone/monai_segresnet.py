@@ -1,4 +1,4 @@
-"""The encoder of MONAI's SegResNet: a borrowed backbone."""
+"""The encoder of MONAI's SegResNet."""
 
 from __future__ import annotations
 

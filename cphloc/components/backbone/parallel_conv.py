@@ -1,4 +1,4 @@
-"""Convolutions of several window sizes side by side: the text CNN, on anything that has axes."""
+"""Convolutions with several kernel sizes side by side: the text CNN, in 1-D, 2-D and 3-D."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from cphloc.structures.levels import Level, Levels
 
 
 class ParallelConvolutions(nn.Module):
-    """One layer of windows of several sizes, each with filters of its own, all answers of a place together.
+    """One layer of convolutions with several kernel sizes side by side, concatenated and rectified.
 
     In 1-D over the vectors of words, with the head `gmp` above it, this is the text CNN: 3 sizes of 100 filters give
-    300 features, and what is greatest over time decides. Windows that reach beyond the border see zeros there, so that
-    an input may be shorter than a window.
+    300 features, each reduced to its maximum over time. The input is zero-padded, so it may be shorter than a kernel.
 
     Args:
         in_channels: image channels, or numbers that stand for a word (wired).
@@ -52,5 +51,5 @@ class ParallelConvolutions(nn.Module):
 
 
 def _padded(x: Tensor, kernel: Sequence[int]) -> Tensor:
-    """With so many zeros around that a window gives one answer for every place; an even one reaches further ahead."""
+    """Zero-pad so that the convolution keeps the size; an even kernel gets one more zero at the far end."""
     return functional.pad(x, [margin for size in reversed(kernel) for margin in ((size - 1) // 2, size // 2)])

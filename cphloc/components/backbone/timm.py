@@ -92,7 +92,7 @@ def _stages(body: nn.Module) -> FeatureInfo:
 
 
 def _initial(name: str, pretrained: bool, weights: str | None) -> dict[str, Any]:
-    """What to tell timm about the weights to start from."""
+    """Arguments of ``timm.create_model`` for the weights to start from."""
     import timm
 
     if not timm.is_model(name):
@@ -129,7 +129,7 @@ def _create(name: str, initial: dict[str, Any], out_indices: Sequence[int] | Non
 
 @contextmanager
 def _without_classifier() -> Iterator[None]:
-    """Keep timm from warning that the weights of the classifier, which a pyramid lacks, find no place."""
+    """Silence timm's warning about the unused weights of the classifier."""
     logger = logging.getLogger("timm.models._builder")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -140,7 +140,7 @@ def _without_classifier() -> Iterator[None]:
 
 
 def _drop_unused(body: nn.Module) -> None:
-    """Leave out the stages behind the last one that is given: timm's EfficientNets and MobileNets run them in vain."""
+    """Remove the stages after the last returned one, which timm's EfficientNets and MobileNets would compute."""
     stages = [info["stage"] for info in cast("list[dict[str, Any]]", _stages(body).get_dicts()) if "stage" in info]
     if stages and hasattr(body, "blocks"):
         body.blocks = cast("nn.Sequential", body.blocks)[: max(stages)]
@@ -153,7 +153,7 @@ def _adapt_stem(body: nn.Module, in_channels: int) -> None:
 
 
 def _inflate(body: nn.Module, name: str, in_channels: int, inflation: Inflation, slice_stride: int) -> nn.Module:
-    """Inflate and try out: a model whose own code counts on two axes is refused here, not in training."""
+    """Inflate, and run once on the meta device, so that a model whose own code assumes two axes is refused here."""
     coarsest = _stages(body).reduction()[-1]
     if coarsest % slice_stride:
         msg = f"slice_stride {slice_stride} does not divide the in-plane stride {coarsest} of '{name}'; give a divisor"

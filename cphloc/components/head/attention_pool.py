@@ -1,4 +1,4 @@
-"""Attention pooling: one map says where, and what it pools says what."""
+"""Attention pooling: labels from the attention-weighted mean of the features of one level."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class AttentionPool(nn.Module):
         return AttentionOutput(self.labels(self.dropout(pool(features, log_attention))), log_attention)
 
     def loss(self, outputs: AttentionOutput, targets: Targets) -> dict[str, Tensor]:
-        """``label``, ``attention`` and ``side``, each averaged over the cases that know it."""
+        """``label``, ``attention`` and ``side``, each averaged over the cases that have that annotation."""
         where = AttentionTargets.of(targets, self.level, tuple(outputs.log_attention.shape[1:]))
         attention = self.criterion(outputs.log_attention, where.region, where.boxes)
         side = self.side_criterion(outputs.log_attention, where.coarse, None)

@@ -1,4 +1,4 @@
-"""Global average pooling: the classifier without attention, to compare with."""
+"""Global average pooling: a classifier without attention, as a baseline."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class GapOutput(NamedTuple):
 class GlobalAveragePool(nn.Module):
     """Labels from the mean of the features over all cells; only labels supervise it.
 
-    Its attention is the class activation map of the likeliest class: what such a network shows for free.
+    Its attention is the class activation map of the likeliest class.
     `cphloc.ops.cam.grad_cam` gives the gradient-based variant.
 
     Args:

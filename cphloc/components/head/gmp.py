@@ -1,4 +1,4 @@
-"""Global max pooling: the greatest answer of each feature, wherever it was given."""
+"""Global max pooling: labels from the maximum of each feature over all cells."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from cphloc.ops.cam import class_activation
 class GlobalMaxPool(GlobalAveragePool):
     """Labels from the greatest value of each feature over all cells; in 1-D the max over time of a text CNN.
 
-    Its attention is what each cell adds to the likeliest class by the features that are greatest there. Empty margins
-    change nothing: once a map holds one cell that sees only zeros, further zeros around the input bring no new value.
+    Its attention is the contribution of each cell to the likeliest class, by the features whose maximum lies there.
+    Zero padding changes nothing once a cell sees only zeros.
 
     Args:
         levels: what the backbone or neck gives (wired).

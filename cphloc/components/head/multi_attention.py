@@ -1,4 +1,4 @@
-"""Sybil's attention: within every slice, over the slices, and a maximum beside both."""
+"""Sybil's pooling: attention within each slice and over the slices, and a global maximum."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class MultiAttention(nn.Module):
     def loss(self, outputs: MultiAttentionOutput, targets: Targets) -> dict[str, Tensor]:
         """``label``; ``slice_attention`` and ``volume_attention``; ``slice_side`` and ``volume_side``.
 
-        Slice terms are averaged over the slices that hold something, volume terms over the cases that do.
+        Slice terms are averaged over the slices with a non-empty region, volume terms over such cases.
         """
         where = AttentionTargets.of(targets, self.level, tuple(outputs.log_slice_attention.shape[1:]))
         slices = outputs.log_slice_attention.flatten(0, 1)

@@ -17,7 +17,8 @@ from cphloc.structures.levels import Levels
 
 
 class SemanticFPN(nn.Module):
-    """Z = Z_coarse + Z_middle + Z_fine: every level comes to the finest, a convolution per step; the sum is scored.
+    """Z = Z_coarse + Z_middle + Z_fine: every level is up-sampled to the finest, one
+    convolution per step, and the sum is scored.
 
     Args:
         levels: what the backbone or neck gives (wired).

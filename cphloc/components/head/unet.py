@@ -31,7 +31,7 @@ from cphloc.structures.levels import Level, Levels
 
 
 class UNet(nn.Module):
-    """Up-sample, concatenate the skip, convolve; once per level, from coarse to fine.
+    """Decoder that up-samples, concatenates the skip connection and convolves, once per level from coarse to fine.
 
     Args:
         levels: what the backbone or neck gives (wired).

@@ -15,7 +15,7 @@ class AttentionBCE(nn.Module):
     """Per-cell binary cross-entropy between attention and region.
 
     Attention sums to 1, so a region of m cells leaves at least ``m log m``, reached by the even map alone: the floor
-    grows with the lesion. Kept as the alternative that the lecture argues against.
+    grows with the lesion. An alternative that the lecture argues against.
 
     Args:
         reduction: over the cells of a case: ``sum``, ``mean``, or ``region``, the sum per cell of the region, which

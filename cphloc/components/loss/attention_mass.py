@@ -14,12 +14,13 @@ from cphloc.ops.attention import has_mass, log_mass
 class AttentionMass(nn.Module):
     """``-log sum_v A_v M_v``: zero as soon as all attention lies inside, wherever inside.
 
-    It equals the smallest ``KL(q || A)`` over all ``q`` inside the region, so it never forces a shape; nor can it tell
-    one lesion from two, which is what ``per_box`` is for. Yala, CPH 100A, "Localization and Segmentation".
+    It equals the smallest ``KL(q || A)`` over all ``q`` inside the region, so it does not prescribe a shape. With
+    several lesions it is zero when one of them is covered; ``per_box`` asks for attention in each.
+    Yala, CPH 100A, "Localization and Segmentation".
 
     Args:
         mode: ``union`` asks for attention anywhere in the boxes; ``per_box`` averages over the boxes of a case, so each
-            wants its share (the minimum for K disjoint boxes is ``log K``). A case without boxes counts as one box.
+            needs its share (the minimum for K disjoint boxes is ``log K``). A case without boxes counts as one box.
 
     >>> attention, box = torch.tensor([[[0.1, 0.2], [0.3, 0.4]]]), torch.tensor([[[0.0, 1.0], [0.0, 1.0]]])
     >>> round(AttentionMass()(attention.log(), box).item(), 7)

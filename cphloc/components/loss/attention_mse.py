@@ -14,7 +14,7 @@ from cphloc.ops.attention import has_mass
 class AttentionMSE(nn.Module):
     """Per-cell squared error between attention and region.
 
-    Attention sums to 1, so a binary region of m cells leaves at least a sum of ``(m - 1)^2 / m``. Kept as the
+    Attention sums to 1, so a binary region of m cells leaves at least a sum of ``(m - 1)^2 / m``. An
     alternative that the lecture argues against.
 
     Args:

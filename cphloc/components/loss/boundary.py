@@ -1,4 +1,4 @@
-"""Boundary loss of masks: every voxel pays by its distance from the annotated surface."""
+"""Boundary loss of masks: predicted voxels weighted by their signed distance from the annotated surface."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cphloc.structures.annotation import IGNORE
 class Boundary(nn.Module):
     """dice_weight x soft Dice + boundary_weight x mean of ``phi p``, phi the signed distance, negative inside.
 
-    The boundary term has no pull on its own while prediction and truth are far apart, therefore it comes with Dice.
+    Alone the boundary term gives little gradient while prediction and truth are far apart, so it is added to Dice.
 
     Args:
         boundary_weight, dice_weight: weights of the two parts.
@@ -49,7 +49,7 @@ class Boundary(nn.Module):
         self.boundary_weight = boundary_weight
         self.dice_weight = dice_weight
         self.schedule = schedule
-        self.progress = 0.0  # share of the training that is done; the training tells
+        self.progress = 0.0  # from 0 to 1, set during training by training.optim.set_progress
         self.dice = Dice()
         self.spacing_mm = None if spacing_mm is None else tuple(spacing_mm)
 
@@ -64,7 +64,7 @@ class Boundary(nn.Module):
         return dice_weight * self.dice(logits, target) + boundary_weight * boundary
 
     def weights(self) -> tuple[float, float]:
-        """Weights of Dice and of the boundary where the training stands.
+        """Current weights of Dice and of the boundary term, at ``progress``.
 
         >>> loss = Boundary(boundary_weight=0.0, schedule="rebalance")
         >>> loss.progress = 0.25

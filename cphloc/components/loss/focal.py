@@ -1,4 +1,4 @@
-"""Focal loss of scores: easy negatives, of which a dense detector has a million, count next to nothing."""
+"""Focal loss of scores: down-weights easy examples, such as the many negatives of a dense detector."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Focal(nn.Module):
 
     Args:
         alpha: weight of what is present; what is absent weighs 1 - alpha. ``None``: both weigh 1.
-        gamma: how fast well-classified elements fade; 0 is cross-entropy.
+        gamma: the higher, the lower the weight of well-classified elements; 0 is cross-entropy.
 
     Shapes:
         logits and targets in [0, 1] of one shape, to losses of that shape, float32.

@@ -1,4 +1,4 @@
-"""Focal loss of masks: cross-entropy that lets go of the voxels that are right already."""
+"""Focal loss of masks: cross-entropy that down-weights voxels that are classified well."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class FocalMask(nn.Module):
     ``focal`` is the same idea for the independent scores of a detector.
 
     Args:
-        gamma: 0 is cross-entropy; the higher, the less easy voxels count.
+        gamma: 0 is cross-entropy; the higher, the lower the weight of easy voxels.
         class_weights: w of each class, background first; default all 1.
 
     Shapes:

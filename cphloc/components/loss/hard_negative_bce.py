@@ -10,7 +10,7 @@ from cphloc.ops.sampling import hard_negatives
 
 
 class HardNegativeBCE(nn.Module):
-    """Binary cross-entropy in which only the positives and a few hard negatives per positive count.
+    """Binary cross-entropy over the positives and a few hard negatives per positive.
 
     Args:
         ratio: negatives per positive.

@@ -1,4 +1,4 @@
-"""MONAI's Dice plus focal loss: a borrowed loss."""
+"""MONAI's Dice plus focal loss."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cphloc.structures.annotation import IGNORE
 class MonaiDiceFocal(nn.Module):
     """dice_weight x Dice + focal_weight x focal loss over the foreground classes, as MONAI computes them.
 
-    MONAI knows no voxels without annotation: they are given to it as background that is predicted with certainty.
+    Voxels without annotation, which MONAI does not support, are passed as background predicted with certainty.
 
     Args:
         gamma: exponent of the focal loss.

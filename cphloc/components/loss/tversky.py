@@ -1,4 +1,4 @@
-"""Tversky loss of masks: Dice with separate prices for too much and too little."""
+"""Tversky loss of masks: Dice with separate weights for false positives and false negatives."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Tversky(nn.Module):
     """(1 - (TP + eps) / (TP + alpha FP + beta FN + eps)) ^ gamma, averaged over foreground classes and cases.
 
     Args:
-        alpha: price of false positives. Beware, some papers swap the two letters.
-        beta: price of false negatives; above ``alpha`` it favours sensitivity. ``alpha = beta = 0.5`` is Dice.
-        gamma: below 1 the focal Tversky loss, which keeps pulling at nearly perfect cases; above 1 the opposite.
+        alpha: weight of false positives; some papers swap the two letters.
+        beta: weight of false negatives; above ``alpha`` it favours sensitivity. ``alpha = beta = 0.5`` is Dice.
+        gamma: below 1 the focal Tversky loss, which keeps more gradient for nearly perfect cases; above 1 the opposite.
         batch: sum over the whole batch before dividing.
         smooth: eps.
 

@@ -1,4 +1,4 @@
-"""Bidirectional feature pyramid: down and up again, several times, with learned weights."""
+"""Bidirectional feature pyramid (BiFPN): repeated top-down and bottom-up fusion with learned weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class BiFPN(nn.Module):
     Args:
         levels: what the backbone gives (wired).
         channels: channels of every output level.
-        repeats: how often the pyramid is walked down and up.
+        repeats: number of top-down and bottom-up rounds.
 
     Shapes:
         one ``(N, C_l, *S_l)`` per level to one ``(N, channels, *S_l)`` per level. Sizes may be odd: enlarged maps are
@@ -49,7 +49,7 @@ class BiFPN(nn.Module):
 
 
 class _Round(nn.Module):
-    """Once from coarse to fine and back."""
+    """One top-down and one bottom-up pass."""
 
     def __init__(self, levels: Levels) -> None:
         super().__init__()

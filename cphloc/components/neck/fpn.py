@@ -1,4 +1,4 @@
-"""Feature pyramid network: coarse context added to fine detail, from the top down."""
+"""Feature pyramid network (FPN): a top-down path that adds coarse features to fine ones."""
 
 from __future__ import annotations
 

@@ -112,11 +112,10 @@ def discs(dims, seed, cases=4):
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-@pytest.mark.parametrize(("schedule", "dice_falls"), [("rebalance", 1), ("increase", 0)])
-def test_a_training_goes_over_from_dice_to_the_boundary_and_learns_the_mask(dims, schedule, dice_falls, tmp_path):
+def test_a_training_goes_over_from_dice_to_the_boundary_and_learns_the_mask(dims, tmp_path):
     torch.manual_seed(0)
     small = {"data.size": [16] * dims, "data.patch": [16] * dims, "model.backbone.widths": [4, 8]}
-    small |= {"model.neck.channels": 8, "model.heads.mask.channels": 8, "model.heads.mask.loss.schedule": schedule}
+    small |= {"model.neck.channels": 8, "model.heads.mask.channels": 8, "model.heads.mask.loss.schedule": "rebalance"}
     model, steps, course = build("systems/boundary", {"dims": dims, **small}), 60, []
     model.heads["mask"].criterion.register_forward_hook(lambda loss, *_: course.append(loss.weights()))
 
@@ -133,5 +132,5 @@ def test_a_training_goes_over_from_dice_to_the_boundary_and_learns_the_mask(dims
     settings = Settings(steps, {"type": "AdamW", "lr": 1e-2}, validate_every=steps, best="dice", precision="32")
     outcome = fit(model, batches, validate, settings, tmp_path)
     done = np.arange(steps) / steps
-    np.testing.assert_allclose(course, np.stack([1 - dice_falls * done, 0.01 + 0.99 * done], axis=1))
+    np.testing.assert_allclose(course, np.stack([1 - done, 0.01 + 0.99 * done], axis=1))
     assert outcome.best["dice"] > 0.9

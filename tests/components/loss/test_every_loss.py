@@ -16,7 +16,7 @@ from cphloc.ops.attention import log_softmax
 from cphloc.registry import catalogue
 
 NUMBERS = (0, 1e-30, 1e-3, 0.3, 1, 2, 7, 1e4, 1e300)
-COMBINATIONS = 40
+COMBINATIONS = 25
 """Sets of argument values that each loss is tried with; single values first, then random combinations."""
 
 Case = Callable[[int], tuple[Any, ...]]
@@ -125,22 +125,19 @@ INPUTS = {"mask": masks, "scores": scores, "boxes": boxes, "attention": attentio
 CARDS = [(card, dims) for card, found in catalogue.cards("loss").items() for dims in found.dims]
 
 
-@pytest.mark.parametrize(
-    "dtype", [torch.float32, torch.bfloat16, torch.float16], ids=["float32", "bfloat16", "float16"]
-)
 @pytest.mark.parametrize(("card", "dims"), CARDS, ids=[f"{card}-{dims}d" for card, dims in CARDS])
-def test_value_and_gradient_are_finite_for_every_accepted_argument_and_input(card, dims, dtype):
+def test_value_and_gradient_are_finite_for_every_accepted_argument_and_input(card, dims):
     made = catalogue.resolve("loss", card)
     (takes,) = catalogue.card("loss", card).takes
     cases = list(INPUTS[takes](dims))
-    chosen = list(settings(card, dims)) if dtype == torch.float32 else [{}]
+    half = [({}, torch.bfloat16), ({}, torch.float16)]
     failures = []
-    for arguments in chosen:
+    for arguments, dtype in [*((arguments, torch.float32) for arguments in settings(card, dims)), *half]:
         loss = made(**arguments)
         for name, (predicted, *truth) in cases:
-            leaf = predicted.to(dtype).requires_grad_()
+            leaf = predicted.detach().to(dtype, copy=True).requires_grad_()
             values = loss(leaf, *truth)
             values.sum().backward()
             if not (values.isfinite().all() and leaf.grad.isfinite().all() and values.dtype == torch.float32):
-                failures.append(f"{arguments}, {name}: {values.tolist()}")
+                failures.append(f"{arguments}, {dtype}, {name}: {values.tolist()}")
     assert failures == []
