@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cphloc.ops.boxes import to_centre_size, volume
+from cphloc.ops.boxes import overlap, to_centre_size, volume
 from cphloc.structures.levels import Levels
 
 NEGATIVE = -1
@@ -36,6 +36,35 @@ def assign_max_iou(iou: Tensor, bg_iou: float, fg_iou: float, rescue: bool = Tru
     if rescue and len(iou):
         highest = iou.max(dim=0).values
         assigned = torch.where(((iou == highest) & (highest > 0)).any(dim=1), box, assigned)
+    return assigned
+
+
+def reach_every_box(assigned: Tensor, anchors: Tensor, boxes: Tensor) -> Tensor:
+    """Give every box without an anchor the closest one: of best IoU, or of best GIoU where none overlaps.
+
+    An anchor that is another box's only one is left to it, so that every object trains at least one anchor or cell,
+    however small it is and wherever it lies, as long as there are as many anchors as boxes.
+
+    Args:
+        assigned: ``(n,)`` as in this module.
+        anchors: ``(n, 2 D)`` anchors, or cells as boxes.
+        boxes: ``(m, 2 D)``.
+    """
+    count = torch.bincount(assigned[assigned >= 0], minlength=len(boxes))
+    lost = (count == 0).nonzero()[:, 0].tolist()
+    if not lost or not len(anchors):
+        return assigned
+    assigned = assigned.clone()
+    for box in lost:
+        iou, giou = overlap(anchors, boxes[box]), overlap(anchors, boxes[box], "giou")
+        taken = (assigned >= 0) & (count[assigned.clamp(min=0)] == 1)
+        closeness = torch.where(iou > 0, iou, giou - 1).masked_fill(taken, -torch.inf)
+        best = closeness.argmax()
+        if taken[best]:
+            break
+        if assigned[best] >= 0:
+            count[assigned[best]] -= 1
+        assigned[best], count[box] = box, 1
     return assigned
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cphloc.ops.assign import NEGATIVE
+from cphloc.ops.assign import NEGATIVE, reach_every_box
 from cphloc.ops.boxes import corners, overlap, to_centre_size
 
 
@@ -19,7 +19,7 @@ def assign_atss(anchors: Sequence[Tensor], boxes: Tensor, candidates: int = 9, c
 
     Per box and level the ``candidates`` anchors of nearest centre compete; those are positive whose IoU reaches the
     mean plus the (unbiased) standard deviation over the box's candidates. An anchor wanted by several boxes goes to the
-    one it overlaps most. A box left without any, such as a lesion smaller than a cell, takes its best candidate.
+    one it overlaps most. A box left without any, such as a lesion smaller than a cell, takes the closest.
 
     Args:
         anchors: ``(n_l, 2 D)`` of every level.
@@ -46,9 +46,7 @@ def assign_atss(anchors: Sequence[Tensor], boxes: Tensor, candidates: int = 9, c
     wanted.scatter_(0, chosen, torch.where(good, iou, -1.0))
     best, box = wanted.max(dim=1)
     assigned = torch.where(best >= 0, box, assigned)
-    for lost in (~torch.isin(torch.arange(len(boxes), device=box.device), assigned)).nonzero()[:, 0]:
-        assigned[chosen[iou[:, lost].argmax(), lost]] = lost
-    return assigned
+    return reach_every_box(assigned, every, boxes)
 
 
 def _nearest(anchors: Sequence[Tensor], boxes: Tensor, candidates: int) -> Tensor:

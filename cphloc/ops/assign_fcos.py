@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cphloc.ops.assign import NEGATIVE
-from cphloc.ops.boxes import encode_faces, to_centre_size, volume
+from cphloc.ops.assign import NEGATIVE, reach_every_box
+from cphloc.ops.boxes import encode_faces, from_centre_size, to_centre_size, volume
 from cphloc.structures.levels import Levels
 
 CELLS_PER_LEVEL = 8.0
@@ -17,6 +17,8 @@ CELLS_PER_LEVEL = 8.0
 
 def assign_fcos(points: Sequence[Tensor], levels: Levels, boxes: Tensor, radius: float = 1.5) -> Tensor:
     """Assign points to boxes: inside the box, near its centre, on the level that suits its reach; the smallest wins.
+
+    A box with no such point, such as one that lies between the points, takes the closest cell.
 
     Args:
         points: ``(n_l, D)`` cell centres of every level, in image voxels.
@@ -43,7 +45,11 @@ def assign_fcos(points: Sequence[Tensor], levels: Levels, boxes: Tensor, radius:
         size = torch.where(fits, volume(boxes), torch.inf)
         smallest, box = size.min(dim=1)
         assigned.append(torch.where(smallest < torch.inf, box, NEGATIVE))
-    return torch.cat(assigned)
+    cells = [
+        from_centre_size(at, torch.tensor(level.stride, device=at.device).expand_as(at))
+        for at, level in zip(points, levels, strict=True)
+    ]
+    return reach_every_box(torch.cat(assigned), torch.cat(cells), boxes)
 
 
 def level_ranges(levels: Levels) -> list[tuple[float, float]]:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cphloc.ops.assign import NEGATIVE
-from cphloc.ops.boxes import overlap_matrix, to_centre_size
+from cphloc.ops.assign import NEGATIVE, reach_every_box
+from cphloc.ops.boxes import from_centre_size, overlap, overlap_matrix, to_centre_size
 
 OUTSIDE_COST = 1e6
 IOU_WEIGHT = 3.0
@@ -46,7 +46,7 @@ def assign_simota(
     off = (points[:, None] - to_centre_size(boxes)[0]).abs()
     near = (off < radius * strides[:, None]).all(dim=-1)
     candidates = near.any(dim=1).nonzero()[:, 0]
-    if len(candidates) == 0:
+    if len(boxes) == 0:
         return assigned, quality
     iou = overlap_matrix(predicted[candidates], boxes)
     cost = _class_cost(probabilities[candidates], classes) - IOU_WEIGHT * (iou + 1e-8).log()
@@ -56,7 +56,9 @@ def assign_simota(
     least, box = cost.min(dim=1)
     kept = least < torch.inf
     assigned[candidates[kept]] = box[kept]
-    quality[candidates[kept]] = iou[kept, box[kept]]
+    assigned = reach_every_box(assigned, from_centre_size(points, strides), boxes)
+    positive = assigned >= 0
+    quality[positive] = overlap(predicted[positive], boxes[assigned[positive]])
     return assigned, quality
 
 

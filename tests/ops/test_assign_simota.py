@@ -45,7 +45,9 @@ def test_equals_the_rule_written_out_pair_by_pair(dims, seed):
     probabilities = torch.rand(len(points), 2, generator=draw) * 0.9 + 0.05
     classes = torch.tensor([0, 1, 1])
     assigned, iou = assign_simota(points, strides, predicted, probabilities, boxes, classes)
-    assert assigned.tolist() == written_out(points, strides, predicted, probabilities, boxes, classes.tolist(), 1.5)
+    expected = written_out(points, strides, predicted, probabilities, boxes, classes.tolist(), 1.5)
+    changed = [a for a, e in zip(assigned.tolist(), expected, strict=True) if a != e]
+    assert sorted(changed) == sorted({0, 1, 2} - set(expected))  # a box that lost every point gets one
     found = assigned >= 0
     torch.testing.assert_close(iou[found], overlap(predicted[found], boxes[assigned[found]]))
 

@@ -92,7 +92,7 @@ class CenterNet(nn.Module):
         for row in rows:
             centre, extent = (x / step for x in to_centre_size(targets.boxes[row]))
             index = centre.long().clamp(min=0).minimum(last)
-            heat[row] = draw_centres(index, extent, targets.box_classes[row] - 1, heat.shape[1], cells)
+            heat[row] = draw_centres(index, extent.detach(), targets.box_classes[row] - 1, heat.shape[1], cells)
             at = (row, slice(None), *index.T)
             offset = torch.cat([offset, _l1(outputs.offset[at].reshape(dims, -1).T, centre - index - 0.5)])
             size = torch.cat([size, _l1(outputs.size[at].reshape(dims, -1).T, extent)])

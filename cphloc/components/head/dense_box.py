@@ -13,7 +13,7 @@ from cphloc.components.loss.smooth_l1 import SmoothL1
 from cphloc.components.suppression.nms import NMS
 from cphloc.config.argument_types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, UnitInterval
 from cphloc.ops.anchor_head import AnchorHead, AnchorOutput
-from cphloc.ops.assign import NEGATIVE, assign_centre_cell, level_of
+from cphloc.ops.assign import NEGATIVE, assign_centre_cell, level_of, reach_every_box
 from cphloc.ops.detections import Suppression
 from cphloc.ops.targets import Targets
 from cphloc.structures.levels import Levels
@@ -23,8 +23,8 @@ class DenseBox(AnchorHead):
     """One prediction per cell: probability of each class, offset of the centre in cells, and log size in cells.
 
     The centre is ``(i + 1/2 + t) * stride`` and the size ``stride * exp(l)`` per axis, so a prediction is relative to
-    where it is made, and moves along with the object. The cell that holds a box's centre answers for it; at most one
-    object's centre per cell can be told, and of several the smallest is kept.
+    where it is made, and moves along with the object. The cell that holds a box's centre predicts it; of several boxes
+    with their centre in one cell the smallest has it, and the others take the closest free cell.
 
     Args:
         levels: what the backbone or neck gives (wired).
@@ -95,4 +95,4 @@ class DenseBox(AnchorHead):
             local, lost = assign_centre_cell(boxes[here], extent, level.stride)
             self.collisions += lost
             assigned.append(torch.where(local >= 0, here[local] if len(here) else local, NEGATIVE))
-        return torch.cat(assigned)
+        return reach_every_box(torch.cat(assigned), torch.cat(list(anchors)), boxes)

@@ -15,7 +15,7 @@ from cphloc.components.suppression.nms import NMS
 from cphloc.config.argument_types import NonNegativeFloat, PositiveFloat, PositiveInt, UnitInterval
 from cphloc.ops.anchor_head import AnchorHead, AnchorOutput
 from cphloc.ops.anchors import retina_sizes
-from cphloc.ops.assign import assign_max_iou
+from cphloc.ops.assign import assign_max_iou, reach_every_box
 from cphloc.ops.boxes import clip, overlap_matrix
 from cphloc.ops.detections import Suppression, joined
 from cphloc.ops.region_head import RegionOutput
@@ -137,7 +137,8 @@ class RegionProposals(AnchorHead):
 
     def assign(self, anchors: Sequence[Tensor], boxes: Tensor, cells: Sequence[Sequence[int]]) -> Tensor:
         """By best overlap."""
-        return assign_max_iou(overlap_matrix(torch.cat(list(anchors)), boxes), bg_iou=0.3, fg_iou=0.7)
+        every = torch.cat(list(anchors))
+        return reach_every_box(assign_max_iou(overlap_matrix(every, boxes), bg_iou=0.3, fg_iou=0.7), every, boxes)
 
     def counted(self, assigned: Tensor) -> tuple[Tensor, int]:
         """A balanced sample of each image."""

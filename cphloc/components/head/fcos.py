@@ -105,7 +105,8 @@ class FCOS(DenseHead):
             boxes[n, found] = targets.boxes[row][assigned[found]]
         positive = truth.sum(dim=2) > 0
         count = max(1, int(positive.sum()))
-        centre = centreness_of(boxes[positive], torch.cat(points).expand(*positive.shape, -1)[positive])
+        centre = centreness_of(boxes[positive].detach(), torch.cat(points).expand(*positive.shape, -1)[positive])
+        centre = torch.where(centre > 0, centre, 1.0)  # the closest cell of a box that holds no point
         box = (centre * self.box_criterion(predicted[positive], boxes[positive])).sum()
         return {
             "score": self.criterion(scores, truth).sum() / count,

@@ -14,7 +14,7 @@ from cphloc.components.suppression.nms import NMS
 from cphloc.config.argument_types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, UnitInterval
 from cphloc.ops.anchor_head import AnchorHead
 from cphloc.ops.anchors import retina_sizes
-from cphloc.ops.assign import assign_max_iou
+from cphloc.ops.assign import assign_max_iou, reach_every_box
 from cphloc.ops.assign_atss import assign_atss
 from cphloc.ops.boxes import overlap_matrix
 from cphloc.ops.dense_prediction import tower_width
@@ -88,4 +88,6 @@ class Retina(AnchorHead):
         """By ATSS or best overlap."""
         if self.assignment == "atss":
             return assign_atss(anchors, boxes, self.nearest * len(self.sizes[0]))
-        return assign_max_iou(overlap_matrix(torch.cat(list(anchors)), boxes), self.bg_iou, self.fg_iou)
+        every = torch.cat(list(anchors))
+        assigned = assign_max_iou(overlap_matrix(every, boxes), self.bg_iou, self.fg_iou)
+        return reach_every_box(assigned, every, boxes)

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from cphloc.components.suppression.nms import NMS
 from cphloc.config.argument_types import NonNegativeFloat, PositiveInt
-from cphloc.ops.anchors import cell_centres
-from cphloc.ops.assign import assign_centre_cell
+from cphloc.ops.anchors import cell_centres, grid_anchors
+from cphloc.ops.assign import assign_centre_cell, reach_every_box
 from cphloc.ops.boxes import from_centre_size, overlap, to_centre_size
 from cphloc.ops.dense_prediction import as_rows
 from cphloc.ops.detections import Suppression, best
@@ -98,6 +98,7 @@ class YOLO(nn.Module):
         cells = outputs.shape[2:]
         codes, objectness, scores = self._split(outputs)
         assigned, _ = assign_centre_cell(boxes, cells, self.stride)
+        assigned = reach_every_box(assigned, grid_anchors(cells, self.stride, [self.stride], boxes.device), boxes)
         cell = (assigned >= 0).nonzero()[:, 0]
         true = boxes[assigned[cell]]
         wanted = self._codes(true, cell, cells)

@@ -19,6 +19,7 @@ from cphloc.components.head.rcnn import RCNN
 from cphloc.components.head.retina import Retina
 from cphloc.components.head.yolo import YOLO
 from cphloc.components.head.yolox import YOLOX
+from cphloc.components.loss.box_iou import BoxIoU
 from cphloc.components.suppression.nms import NMS
 from cphloc.components.suppression.soft_nms import SoftNMS
 from cphloc.components.suppression.weighted_box_clustering import WeightedBoxClustering
@@ -170,6 +171,33 @@ def test_learns_to_find_the_object_and_to_stay_silent_without_one(name, dims):
     assert present.classes[0] == 2
     assert overlap(present.boxes[0], targets.boxes[0][0]) > 0.5
     assert len(absent) == 0 or absent.scores[0] < present.scores[0] / 2
+
+
+SIZES = (0.01, 0.4, 1.0, 3.0, 11.0)
+"""Edges of objects, in voxels; cells are 4 and 8 wide, and the image 16."""
+
+
+@pytest.mark.parametrize("name", [n for n in HEADS if n not in ("rcnn", "fast_rcnn")])  # true boxes join their regions
+@both
+def test_every_object_trains_a_cell_however_small_and_wherever_it_lies(name, dims):
+    head = make(name, dims)
+    if name == "yolox":
+        head.box_criterion = BoxIoU("giou")  # of boxes apart, IoU has no gradient
+    outputs = head(features(dims, images=1))
+    draw = np.random.default_rng(0)
+    for trial in range(12):
+        size = draw.choice(SIZES, dims)
+        low = [0.0, SIDE - 1.0, 8.0][trial] - size / 2 if trial < 3 else draw.uniform(0, SIDE, dims)
+        low = np.clip(low, 0, SIDE - size)
+        first = np.concatenate([low, low + size]).astype(np.float32)
+        boxes = torch.from_numpy(np.stack([first, first + 0.001 * (trial % 2)])).requires_grad_()
+        targets = targets_of(dims, annotated(dims, [1, 2]))
+        targets.boxes[0] = boxes
+        losses = head.loss(outputs, targets)
+        (gradient,) = torch.autograd.grad(sum(losses.values()), boxes, retain_graph=True)
+        assert torch.isfinite(gradient).all()
+        # only what a cell is trained towards has a gradient
+        assert (gradient.abs().sum(dim=1) > 0).all(), (size, low)
 
 
 SUPPRESSING = [name for name in HEADS if name not in ("global_box", "centernet")]

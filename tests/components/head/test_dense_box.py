@@ -8,6 +8,7 @@ from torch.testing import assert_close
 from cphloc.components.head.dense_box import DenseBox
 from cphloc.modeling.build import blueprint
 from cphloc.ops.anchor_head import AnchorOutput
+from cphloc.ops.anchors import grid_anchors
 from cphloc.ops.targets import Targets
 from cphloc.recipe.recipe import load
 from cphloc.structures.annotation import Annotation
@@ -78,7 +79,9 @@ def test_boxes_that_lose_their_cell_are_counted(dims):
 def test_each_box_is_told_on_the_level_of_its_size(dims):
     head = head_of(dims, strides=(2, 4, 8))
     boxes = torch.tensor([[1.0] * dims + [5.0] * dims, [0.0] * dims + [17.0] * dims, [0.0] * dims + [40.0] * dims])
-    assigned = head.assign([], boxes, [(24,) * dims, (12,) * dims, (6,) * dims])
+    cells = [(24,) * dims, (12,) * dims, (6,) * dims]
+    anchors = [grid_anchors(n, level.stride, [level.stride]) for n, level in zip(cells, head.levels, strict=True)]
+    assigned = head.assign(anchors, boxes, cells)
     start = 0
     for number, cells in enumerate((24, 12, 6)):
         here = assigned[start : start + cells**dims]
