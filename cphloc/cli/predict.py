@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> Answer:
 
 def _rows(options: argparse.Namespace, cases: Sequence[Any]) -> Iterator[dict[str, Any]]:
     """One row a case, here with a progress bar or from the cluster."""
-    names = tuple(options.entry.split(","))
+    names: list[str] = options.entry.split(",")
     how = {"tta": options.tta, "overlap": options.overlap, "skip_air": not options.keep_air}
     how["uncertainty"] = options.uncertainty
     from cphloc.zoo.load import load
@@ -54,16 +54,17 @@ def _rows(options: argparse.Namespace, cases: Sequence[Any]) -> Iterator[dict[st
     if options.engine != "local":
         from cphloc.inference.batch_cluster import Job, predict_over
 
-        made = names, options.backend
+        made = tuple(names), options.backend
         jobs = [Job(*made, case, options.out, options.spacing, options.redo, how) for case in cases]
         return predict_over(jobs, options.engine, load)
     from cphloc.inference.batch import predict_cases
 
-    model = load(list(names) if len(names) > 1 else names[0], backend=options.backend)
+    model = load(names if len(names) > 1 else names[0], backend=options.backend)
     return predict_cases(model, cases, options.out, options.spacing, options.redo, _bar, **how)
 
 
-def _bar(cases: Sequence[Any]) -> Iterable[Any]:
+def _bar(cases: Iterable[Any]) -> Iterable[Any]:
+    """Iterate over cases behind a progress bar on the error stream."""
     from rich.console import Console
     from rich.progress import track
 

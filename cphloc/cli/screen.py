@@ -69,9 +69,9 @@ def _model(options: argparse.Namespace) -> tuple[str, tuple[float, float, float]
         raise InputError(msg)
     if options.source is None:
         return "a model", (options.sensitivity,) * 3, options.specificity
-    from cphloc.publishing.compare import measured
+    from cphloc.publishing.compare import load_source
 
-    source = measured(options.source)
+    source = load_source(options.source)
     if _METRIC not in source.metrics:
         msg = f"{source.name} was not measured on image labels (no {_METRIC}); name one that gives labels"
         raise InputError(msg)

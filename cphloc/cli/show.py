@@ -83,12 +83,12 @@ def _entry(name: str) -> Answer:
 
 def _shortened(entry: Entry, facts: dict[str, Any]) -> dict[str, Any]:
     """An entry's facts with every metric and file on one line, and the cases counted."""
-    from cphloc.publishing.card import stated
+    from cphloc.publishing.card import format_metric
 
     shown = {**facts, "files": {name: f"{file.bytes:,} bytes, {file.sha256}" for name, file in entry.files.items()}}
     for part, table_of in (("evaluation", entry.evaluation), ("baseline", entry.baseline)):
-        metrics = {name: stated(m) for name, m in table_of.metrics.items()}
-        per_class = {c: {n: stated(m) for n, m in of.items()} for c, of in table_of.per_class.items()}
+        metrics = {name: format_metric(m) for name, m in table_of.metrics.items()}
+        per_class = {c: {n: format_metric(m) for n, m in of.items()} for c, of in table_of.per_class.items()}
         shown[part] = {**facts[part], "metrics": metrics, "per_class": per_class}
     shown["evaluation"]["cases"] = f"{len(entry.evaluation.cases)}, see cases.csv"
     return shown

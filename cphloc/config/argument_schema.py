@@ -146,7 +146,13 @@ def _tuple(elements: list[ast.expr], inner: Inner) -> Any:
 
 
 def _annotated(elements: list[ast.expr], inner: Inner) -> Any:
-    bounds = [getattr(annotated_types, b.func.id)(*map(ast.literal_eval, b.args)) for b in elements[1:]]
+    """``Annotated[int, Gt(0)]``: a type with bounds, each a call of a name of annotated_types."""
+    bounds = []
+    for bound in elements[1:]:
+        if not (isinstance(bound, ast.Call) and isinstance(bound.func, ast.Name)):
+            msg = f"the bound '{ast.unparse(bound)}', which is not one of annotated_types"
+            raise InputError(msg)
+        bounds.append(getattr(annotated_types, bound.func.id)(*map(ast.literal_eval, bound.args)))
     return Annotated[(inner(elements[0]), *bounds)]
 
 

@@ -235,10 +235,11 @@ def _annotation_at(model: type[BaseModel], path: KeyPath) -> Any:
 
 def _step(annotation: Any, key: Key) -> Any:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        found = _field_of(annotation, key)
-        if found is None:
+        field_info = _field_of(annotation, key)
+        if field_info is None:
             return None
-        return Annotated[(found.annotation, *found.metadata)] if found.metadata else found.annotation
+        metadata = field_info.metadata
+        return Annotated[(field_info.annotation, *metadata)] if metadata else field_info.annotation
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is list and isinstance(key, int):
         return args[0]

@@ -179,7 +179,10 @@ def _dataclass_constructor(definition: ast.ClassDef) -> ast.FunctionDef:
 
 
 def _function(parameters: str) -> ast.FunctionDef:
-    return ast.parse(f"def __init__({parameters}): ...").body[0]
+    """Parse parameters as those of a constructor."""
+    function = ast.parse(f"def __init__({parameters}): ...").body[0]
+    assert isinstance(function, ast.FunctionDef)
+    return function
 
 
 def _arguments(
@@ -235,7 +238,8 @@ def _plain(value: Any) -> Any:
 
 def _nested_kind(parameter: ast.arg, where: str) -> str | None:
     """The kind of component that a parameter takes, which is the last word of its name: ``box_loss`` takes a loss."""
-    names = {n.attr if isinstance(n, ast.Attribute) else getattr(n, "id", "") for n in ast.walk(parameter.annotation)}
+    nodes = ast.walk(parameter.annotation) if parameter.annotation is not None else ()
+    names = {n.attr if isinstance(n, ast.Attribute) else getattr(n, "id", "") for n in nodes}
     kind = next((kind for name, kind in NESTED_KINDS.items() if name in names), None)
     if kind is not None and parameter.arg.rsplit("_", 1)[-1] != kind:
         msg = f"{where} takes a component, but its name does not say which kind; end it with '{kind}'"

@@ -166,8 +166,8 @@ class _Reader:
 
     def _node(self, event: yaml.NodeEvent) -> None:
         where = self._position(event)
-        if getattr(event, "tag", None) is not None:
-            self._report(where, f"the tag '{event.tag}'", "write the value without a tag; quotes make text")
+        if (tag := getattr(event, "tag", None)) is not None:
+            self._report(where, f"the tag '{tag}'", "write the value without a tag; quotes make text")
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in self.anchors:
                 self._fail(event, f"the alias '*{event.anchor}' names nothing above it", "write the value out")
@@ -191,19 +191,19 @@ class _Reader:
         if not self.stack:
             self.root = node
             return
-        parent = self.stack[-1]
+        parent, siblings = self.stack[-1], self.stack[-1].node.value
         parent.size += size
         if max(parent.size, self.nodes) > MAX_NODES:
             problem = Problem(str(node.where), dotted(self.path), f"more than {MAX_NODES:,} values", "shorten the file")
             raise RecipeError([*self.problems, problem])
-        if isinstance(parent.node.value, list):
-            parent.node.value.append(node)
-        elif parent.key_where is None:
-            parent.key, parent.key_where = self._key(node, parent.node.value, merge_key), node.key_where
-        else:
+        if isinstance(siblings, list):
+            siblings.append(node)
+        elif isinstance(siblings, dict) and parent.key_where is None:
+            parent.key, parent.key_where = self._key(node, siblings, merge_key), node.key_where
+        elif isinstance(siblings, dict) and parent.key_where is not None:
             node.key_where = parent.key_where
             if parent.key is not None:
-                parent.node.value[parent.key] = node
+                siblings[parent.key] = node
             parent.key = parent.key_where = None
 
     def _key(self, node: Node, siblings: dict[Key, Node], merge_key: bool) -> Key | None:

@@ -11,7 +11,7 @@ from typing import Any
 from cphloc.config.signature import Argument
 from cphloc.errors import InputError
 from cphloc.recipe.blocks import arguments_model
-from cphloc.recipe.recipe import Recipe
+from cphloc.recipe.recipe import Data, Recipe
 from cphloc.registry import catalogue
 from cphloc.registry.card import Card
 from cphloc.registry.kinds import ALL
@@ -33,7 +33,7 @@ def recipe_schema() -> Schema:
     """
     made = Recipe.model_json_schema(by_alias=True)
     definitions = {name: _opened(d) for name, d in made.pop("$defs").items() if name not in ("Block", "Data")}
-    common = Recipe.model_fields["data"].annotation.model_json_schema()["properties"]
+    common = Data.model_json_schema()["properties"]
     definitions |= {kind: _kind(kind, common if kind == "dataset" else {}) for kind in ALL if ALL[kind].block}
     definitions["ModelBlocks"]["properties"] |= {
         "backbone": _ref("backbone"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,12 @@ def test_show_of_a_kind_tells_its_contract_and_members(run):
     assert "__init__(levels, ...)" in out
     assert out.endswith("necks: fpn, fpn_2d\n")
     assert "rung   label or region or boxes or mask\n" in run("show", "head")[1]
+
+
+def test_show_of_an_entry_gives_each_metric_on_one_line(capsys):
+    assert main(["show", "unet3d-hippocampus@1"]) == 0
+    rows = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert re.fullmatch(r"0\.\d{3} \[0\.\d{3}, 0\.\d{3}\]", rows["evaluation.metrics.dice"])
 
 
 def test_show_of_a_metric_says_its_direction_and_unit(capsys):
