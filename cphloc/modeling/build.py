@@ -11,12 +11,11 @@ from torch import nn
 
 from cphloc.errors import InputError, MissingExtraError, Problem
 from cphloc.modeling.classes import class_problems, known_classes
-from cphloc.modeling.model import Model
+from cphloc.modeling.model import Model, levels_of
 from cphloc.modeling.problems import problem_at
 from cphloc.recipe.recipe import Block, Recipe, load
 from cphloc.registry import catalogue
 from cphloc.registry.contract import ContractError, construct
-from cphloc.structures.levels import Levels
 
 _STARTING_WEIGHTS = ("pretrained", "weights")
 """Arguments of backbones that would read or fetch weights; a check leaves them out."""
@@ -45,15 +44,15 @@ def build(source: str | Path | Mapping[str, Any] | Recipe, overrides: Mapping[st
     >>> build("unet3d-hippocampus", {"model.backbone.widths": [4, 8]}).multiple
     (2, 2, 2)
     """
-    return build_model(source if isinstance(source, Recipe) and not overrides else load(source, overrides))
+    return build_model(load(source, overrides))
 
 
 def build_model(recipe: Recipe) -> Model:
     """Build the model of a valid recipe: backbone, neck and heads, each told the levels of the stage before."""
     blocks, dims = recipe.model, recipe.dims
     backbone = build_backbone(recipe)
-    neck = blocks.neck and _component("neck", blocks.neck, ("model", "neck"), levels=backbone.levels, dims=dims)
-    levels: Levels = (neck or backbone).levels
+    neck = blocks.neck and _component("neck", blocks.neck, ("model", "neck"), levels=levels_of(backbone), dims=dims)
+    levels = levels_of(backbone if neck is None else neck)
     heads = {
         name: _component("head", block, ("model", "heads", name), levels=levels, dims=dims)
         for name, block in blocks.heads.items()

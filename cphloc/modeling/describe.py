@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cphloc.errors import InputError
 from cphloc.modeling.build import blueprint
-from cphloc.modeling.model import Model
+from cphloc.modeling.model import Model, levels_of
 from cphloc.ops.receptive_field import ReceptiveField, receptive_fields
 from cphloc.recipe.recipe import Recipe
 from cphloc.structures.levels import Level
@@ -93,15 +93,15 @@ def describe(recipe: Recipe) -> Described:
 
 
 def _levels(model: Model, channels: int, patch: tuple[int, ...]) -> list[tuple[str, Level, tuple[ReceptiveField, ...]]]:
-    stages = [("backbone", model.backbone)]
+    stages = [("backbone", model.backbone, model.backbone)]
     if model.neck is not None:
-        stages.append(("neck", nn.Sequential(model.backbone, model.neck)))
-    found = []
-    for name, stage in stages:
-        levels = (model.backbone if name == "backbone" else model.neck).levels
-        fields = receptive_fields(stage, channels, patch)
-        found += [(name, level, field) for level, field in zip(levels, fields, strict=True)]
-    return found
+        stages.append(("neck", model.neck, nn.Sequential(model.backbone, model.neck)))
+    return [
+        (name, level, fields)
+        for name, stage, whole in stages
+        for level, fields in zip(levels_of(stage), receptive_fields(whole, channels, patch), strict=True)
+        if fields is not None
+    ]
 
 
 def _parameters(part: nn.Module) -> int:

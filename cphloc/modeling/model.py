@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,26 @@ from cphloc.ops.dense_prediction import DenseHead
 from cphloc.ops.layers import fit
 from cphloc.ops.targets import Detections, Prediction, Targets
 from cphloc.structures.levels import Levels
+
+
+class Head(Protocol):
+    """What a model asks of a head: outputs from a pyramid, losses and predictions from outputs."""
+
+    def __call__(self, pyramid: tuple[Tensor, ...]) -> Any:
+        """Compute outputs from a pyramid, fine to coarse."""
+
+    def loss(self, outputs: Any, targets: Targets) -> dict[str, Tensor]:
+        """Losses by name, each a scalar."""
+        ...
+
+    def decode(self, outputs: Any) -> Prediction:
+        """Predictions of every image."""
+        ...
+
+
+def levels_of(stage: nn.Module) -> Levels:
+    """Return the pyramid that a backbone or neck publishes."""
+    return cast(Levels, stage.levels)
 
 
 class Model(nn.Module):
@@ -42,9 +62,14 @@ class Model(nn.Module):
         self.weights = {name: float((weights or {}).get(name, 1.0)) for name in heads}
 
     @property
+    def named_heads(self) -> dict[str, Head]:
+        """The heads by name, as what they are."""
+        return cast("dict[str, Head]", dict(self.heads.items()))
+
+    @property
     def levels(self) -> Levels:
         """The pyramid the heads read."""
-        return (self.neck or self.backbone).levels
+        return levels_of(self.backbone if self.neck is None else self.neck)
 
     @property
     def classes(self) -> dict[int, str]:
@@ -55,7 +80,7 @@ class Model(nn.Module):
     @property
     def multiple(self) -> tuple[int, ...]:
         """Per axis, the number of voxels that image sizes are padded to a multiple of."""
-        strides = [level.stride for level in (*self.backbone.levels, *self.levels)]
+        strides = [level.stride for level in (*levels_of(self.backbone), *self.levels)]
         return tuple(max(axis) for axis in zip(*strides, strict=True))
 
     def forward(self, x: Tensor) -> Any:
@@ -86,8 +111,8 @@ class Model(nn.Module):
             targets: annotations of the batch; a head ignores the cases that lack its rung.
         """
         parts: dict[str, Tensor] = {}
-        total = 0.0
-        for name, head in self.heads.items():
+        total: Any = 0.0  # a tensor after the first loss
+        for name, head in self.named_heads.items():
             for part, value in head.loss(outputs[name], targets).items():
                 parts[f"{name}/{part}"] = value
                 total = total + self.weights[name] * value
@@ -95,7 +120,7 @@ class Model(nn.Module):
 
     def decode(self, outputs: Mapping[str, Any], size: tuple[int, ...]) -> dict[str, Prediction]:
         """Predictions of every head; boxes are clipped to the image of ``size`` voxels."""
-        return {name: _clip(head.decode(outputs[name]), size) for name, head in self.heads.items()}
+        return {name: _clip(head.decode(outputs[name]), size) for name, head in self.named_heads.items()}
 
 
 def _without_padding(head: nn.Module, output: Any, padded: tuple[int, ...], size: tuple[int, ...]) -> Any:

@@ -182,17 +182,21 @@ class Recipe(_Strict):
         return self._tree or from_plain(self.to_plain(), "recipe")
 
 
-def load(source: str | Path | Mapping[str, Any] | Node, overrides: Mapping[str, Any] | None = None) -> Recipe:
+def load(source: str | Path | Mapping[str, Any] | Node | Recipe, overrides: Mapping[str, Any] | None = None) -> Recipe:
     """Read a recipe, check it, and fill in every default.
 
     Args:
-        source: a file, the name of a shipped recipe, plain data, or a tree with positions.
+        source: a file, the name of a shipped recipe, plain data, a tree with positions, or a `Recipe`.
         overrides: values by dotted key, such as ``{"train.steps": 10}``; they merge like a child recipe.
 
     Raises:
         NotFoundError: there is no such file.
         RecipeError: with all problems, each at the file or override that wrote the value.
     """
+    if isinstance(source, Recipe):
+        if not overrides:
+            return source
+        source = source.tree
     tree = assemble(source, overrides)
     expand_names(tree)
     name = "recipe" if isinstance(source, Mapping | Node) else Path(source).stem

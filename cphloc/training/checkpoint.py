@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,6 +21,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cphloc.errors import CphlocError, DataError, NotFoundError
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 _FACTS = "cphloc"
@@ -49,7 +52,7 @@ def whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.full_tensor() if is_sharded(value) else value for name, value in tensors.items()}
 
 
-def is_sharded(tensor: Tensor) -> bool:
+def is_sharded(tensor: Tensor) -> TypeGuard[DTensor]:
     """Whether every process holds a part of ``tensor``; asked without importing all of distributed torch."""
     return hasattr(tensor, "full_tensor")
 
@@ -87,7 +90,7 @@ def optimizer_state(model: nn.Module, optimizer: Optimizer) -> tuple[dict[str, T
 
     Its settings are not part of it: they come from the recipe.
     """
-    names = {parameter: name for name, parameter in model.named_parameters()}
+    names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     tensors, numbers = {}, {}
     for parameter, state in optimizer.state.items():
         for key, value in state.items():

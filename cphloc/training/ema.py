@@ -40,6 +40,7 @@ class Ema:
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         present = model.state_dict()
         averaged = [name for name, value in self.state.items() if value.is_floating_point()]
-        torch._foreach_lerp_([self.state[n] for n in averaged], [present[n] for n in averaged], 1 - decay)
+        old, new = [self.state[name] for name in averaged], [present[name] for name in averaged]
+        torch._foreach_lerp_(old, new, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]  # one call, not one each
         for name in self.state.keys() - set(averaged):
             self.state[name].copy_(present[name])

@@ -62,7 +62,7 @@ def find_lr(source: str | Path | Mapping[str, Any] | Recipe, overrides: Mapping[
     rates, losses = np.array(test.rates), np.array(test.losses)
     smooth, best = smoothed(losses), suggestion(rates, losses)
     picture = RUNS / prepared.recipe.name / "lr-range.png"
-    draw_lr_range(rates, losses, smooth, best, picture)
+    draw_lr_range(rates.tolist(), losses.tolist(), smooth.tolist(), best, picture)
     _write_points(picture.with_suffix(".csv"), rates, losses, smooth)
     return LrRange(rates, losses, best, picture)
 

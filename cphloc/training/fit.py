@@ -25,7 +25,7 @@ from cphloc.training.optim import freeze
 from cphloc.training.settings import Batches, Settings
 from cphloc.training.trainer import run_steps
 
-Validate = Callable[[nn.Module], Validation]
+Validate = Callable[[Any], Validation]
 """Measures a model; called on every rank, which must all get the same answer."""
 
 Log = Callable[[Mapping[str, float], int], None]
@@ -175,7 +175,8 @@ class Loop(L.Callback):
     def _left(self) -> float:
         """Seconds of the budget that training may still use: the last validation is kept free."""
         step_seconds = (self.outcome.seconds - self._begun_at) / (self.outcome.step - self._begun_with)
-        return 60 * self.settings.minutes - self.outcome.seconds - 1.1 * (self._validation_seconds or 0) - step_seconds
+        budget = 60 * (self.settings.minutes or float("inf"))
+        return budget - self.outcome.seconds - 1.1 * (self._validation_seconds or 0) - step_seconds
 
     def _due(self) -> bool:
         """Every ``validate_every`` steps; under a time budget also early on, to learn how long a validation takes."""
@@ -227,7 +228,7 @@ class Loop(L.Callback):
         means["system/peak_ram_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _PER_MB
         if torch.cuda.is_available():
             means["system/peak_gpu_mb"] = torch.cuda.max_memory_allocated() / 1e6
-        means["train/lr"] = max(group["lr"] for group in module.optimizers().param_groups)
+        means["train/lr"] = max(group["lr"] for group in module.optimizer.param_groups)
         means["train/steps_per_second"] = self._summed / self.settings.accumulate / (now - self._logged_at)
         self._sums, self._summed, self._logged_at, self._cpu_at = {}, 0, now, cpu
         if trainer.is_global_zero:

@@ -7,16 +7,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as L
 import numpy as np
 import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
 from cphloc.distributed import processes
 from cphloc.distributed.sharding import shard
 from cphloc.errors import CphlocError
+from cphloc.modeling.model import Model
 from cphloc.training.checkpoint import optimizer_state, restore_optimizer, whole
 from cphloc.training.ema import Ema
 from cphloc.training.optim import build_optimizer, build_schedule, set_lr, set_progress, train_mode
@@ -32,7 +34,7 @@ class TrainingModule(L.LightningModule):
 
     def __init__(self, model: nn.Module, batches: Batches, settings: Settings) -> None:
         super().__init__()
-        self.model = model
+        self.model = cast(Model, model)
         self.batches = batches
         self.settings = settings
         self.step = 0
@@ -58,6 +60,7 @@ class TrainingModule(L.LightningModule):
         """
         if self.settings.strategy == "fsdp" and self._to_validate[0] is self.model:
             self.model = deepcopy(self.model)
+            assert self.device_mesh is not None  # Lightning's strategy has made it
             shard(self.model, self.device_mesh["data_parallel"])
             if self.ema is not None:
                 self.ema.lay_out_like(self.model)
@@ -69,6 +72,13 @@ class TrainingModule(L.LightningModule):
             restore_optimizer(self.model, optimizer, *self._restored)
             self._restored = None
         return optimizer
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The optimizer itself, behind Lightning's wrapper."""
+        wrapped = self.optimizers()
+        assert isinstance(wrapped, LightningOptimizer)
+        return wrapped.optimizer
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """The batch on ``device``."""
@@ -87,7 +97,7 @@ class TrainingModule(L.LightningModule):
         number = self.step * self.settings.accumulate + batch_idx % self.settings.accumulate
         _seed(self.settings.seed, number, self.trainer.global_rank)
         step = max(self.step, self.progress * self.settings.steps)
-        set_lr(self.optimizers(), self.schedule(step))
+        set_lr(self.optimizer, self.schedule(step))
         set_progress(self.model, step / self.settings.steps)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
@@ -138,7 +148,7 @@ class TrainingModule(L.LightningModule):
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and JSON-ready facts from which `restore` goes on exactly."""
         tensors = {f"model/{name}": value for name, value in self.model.state_dict().items()}
-        moments, numbers = optimizer_state(self.model, self.optimizers().optimizer)
+        moments, numbers = optimizer_state(self.model, self.optimizer)
         tensors |= {f"optimizer/{name}": value for name, value in moments.items()}
         if self.ema is not None:
             tensors |= {f"ema/{name}": value for name, value in self.ema.state.items()}

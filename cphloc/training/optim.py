@@ -9,7 +9,7 @@ import fnmatch
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -129,6 +129,13 @@ def set_lr(optimizer: Optimizer, factor: float) -> None:
         group["lr"] = group["base_lr"] * factor
 
 
+@runtime_checkable
+class Scheduled(Protocol):
+    """A component that changes over a training."""
+
+    progress: float
+
+
 def set_progress(model: nn.Module, share: float) -> None:
     """Pass the training progress to every scheduled component, for example a loss whose weight changes over time.
 
@@ -143,7 +150,7 @@ def set_progress(model: nn.Module, share: float) -> None:
     0.5
     """
     for module in model.modules():
-        if hasattr(module, "progress"):
+        if isinstance(module, Scheduled):
             module.progress = share
 
 

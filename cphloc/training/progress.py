@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from cphloc.training.fit import Loop
+from cphloc.training.module import TrainingModule
 from cphloc.training.settings import Settings
 
 
@@ -29,7 +30,7 @@ class ProgressBar(L.Callback):
         columns = (BarColumn(), MofNCompleteColumn(), text, TimeElapsedColumn(), TimeRemainingColumn())
         self.progress = Progress(TextColumn("{task.description}"), *columns, console=console)
 
-    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def on_train_start(self, trainer: L.Trainer, module: TrainingModule) -> None:
         """Show the bar, on the first process."""
         if trainer.is_global_zero:
             total, done = self.settings.steps, module.step
@@ -37,23 +38,24 @@ class ProgressBar(L.Callback):
             self.progress.start()
             self._shown_at = 0.0
 
-    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *args: Any) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, module: TrainingModule, *args: Any) -> None:
         """Move on; at most five times a second, because reading the loss waits for the device."""
         if trainer.is_global_zero and time.monotonic() - self._shown_at > 0.2:
-            outcome = next(c for c in trainer.callbacks if isinstance(c, Loop)).outcome
+            callbacks: Sequence[L.Callback] = vars(trainer)["callbacks"]
+            outcome = next(c for c in callbacks if isinstance(c, Loop)).outcome
             best = f"{self.settings.best} {outcome.best[self.settings.best]:.4f}" if outcome.best else "-"
             self.progress.update(self.task, completed=module.step, loss=float(module.losses["loss"]), best=best)
             self._shown_at = time.monotonic()
 
-    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def on_train_end(self, trainer: L.Trainer, module: TrainingModule) -> None:
         """Leave the bar as it stands."""
         self._stop(trainer, module)
 
-    def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
+    def on_exception(self, trainer: L.Trainer, module: TrainingModule, exception: BaseException) -> None:
         """Give the terminal back before the error is printed."""
         self._stop(trainer, module)
 
-    def _stop(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def _stop(self, trainer: L.Trainer, module: TrainingModule) -> None:
         if trainer.is_global_zero and self.progress.tasks:
             self.progress.update(self.task, completed=module.step)
             self.progress.stop()

@@ -70,7 +70,7 @@ class Settings:
         return cls(
             steps=train.steps,
             optimizer=train.optimizer.model_dump(),
-            schedule=train.schedule.model_dump(),
+            schedule={"type": train.schedule} if isinstance(train.schedule, str) else train.schedule.model_dump(),
             warmup_steps=train.warmup_steps,
             precision=train.precision,
             accumulate=train.accumulate,
@@ -97,7 +97,7 @@ class Settings:
         return value < than if lower_is_better(self.best) else value > than
 
 
-def native_precision() -> Precision:
+def native_precision() -> Literal["32", "bf16-mixed", "16-mixed"]:
     """The fastest mixed precision that this machine's device computes natively, else ``32``.
 
     Emulated bfloat16 is hundreds of times slower than float32, so a CPU must say that it has it.

@@ -70,7 +70,7 @@ def train(
         run = Run.open(processes.from_first(lambda: _new_run(prepared, place)))
     with _tracked(run) as tracker:
         outcome = _fit(run, prepared, tracker, resume is not None, started)
-        processes.from_first(lambda: finish(run, prepared, outcome, tracker, place.pictures))
+        processes.from_first(lambda: tracker and finish(run, prepared, outcome, tracker, place.pictures))
     return Run.open(run.folder)
 
 
@@ -83,7 +83,7 @@ def given(source: str | Path | Mapping[str, Any] | Recipe | None, overrides: Map
     if source is None:
         msg = "give a recipe to train, or a run to resume"
         raise InputError(msg)
-    return source if isinstance(source, Recipe) and not overrides else load(source, overrides)
+    return load(source, overrides)
 
 
 def _resumed(resume: str | Path | Run, source: Any, overrides: Mapping[str, Any] | None) -> Run:
