@@ -5,7 +5,7 @@ import pytest
 import SimpleITK as sitk
 
 from cphloc.data.io.itk import to_itk
-from cphloc.data.io.resample import reach, resample, resample_labels
+from cphloc.data.io.resample import resample, resample_labels, source_rows
 from cphloc.structures.geometry import Geometry
 
 both = pytest.mark.parametrize("dims", [2, 3])
@@ -109,7 +109,7 @@ def test_rows_within_reach_are_all_that_a_part_of_the_target_needs(dims: int, sp
     whole = resample(values, source, target)
     rest = (0,) * (dims - 1)
     for first, stop in [(0, 2), (3, 6), (target.shape[0] - 2, target.shape[0])]:
-        low, high = reach(source, target, first, stop)
+        low, high = source_rows(source, target, first, stop)
         part = source.crop((low, *rest), (high - low, *source.shape[1:]))
         rows = target.crop((first, *rest), (stop - first, *target.shape[1:]))
         np.testing.assert_allclose(resample(values[:, low:high], part, rows), whole[:, first:stop], atol=1e-6)
