@@ -12,7 +12,7 @@ from torch import nn
 from cphloc.distributed import processes
 from cphloc.training.fit import fit
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 from test_fit import SETTINGS, batches_of, held_out
 
 
