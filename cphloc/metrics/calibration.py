@@ -1,4 +1,4 @@
-"""Temperature scaling: probabilities that say how often they are right.
+"""Temperature scaling: calibrate predicted probabilities.
 
 Source: Guo et al. 2017, On Calibration of Modern Neural Networks, arXiv:1706.04599, for independent labels.
 """
@@ -14,10 +14,17 @@ _LEAST = 1e-12
 
 
 def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Probabilities whose logits are divided by ``temperature``; above 1 they become less certain, order stays.
+    """Divide the logits of probabilities by ``temperature``; a temperature above 1 makes them less certain.
+
+    Args:
+        probabilities: any shape, in [0, 1].
+        temperature: positive.
+
+    Returns:
+        probabilities of the same shape and in the same order.
 
     Raises:
-        InputError: a temperature that is not positive.
+        InputError: the temperature is not positive.
 
     >>> tempered(np.array([0.5, 0.9]), 2.0).round(3).tolist()
     [0.5, 0.75]
@@ -30,14 +37,14 @@ def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
 
 
 def fitted_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature that makes the labels of a validation set most likely, within `RANGE`.
+    """Fit the temperature that maximizes the likelihood of the labels of a validation set, within `RANGE`.
 
     Args:
         probabilities: ``(cases, K)`` in [0, 1].
         labels: ``(cases, K)``, 0 or 1, NaN where unknown.
 
     Returns:
-        1 where the known labels are all the same, which says nothing.
+        the temperature; 1 if all known labels are equal, because then it cannot be estimated.
 
     >>> labels = np.array([[1.0], [1.0], [1.0], [0.0]])  # said with 0.99, true three times of four
     >>> round(fitted_temperature(np.full((4, 1), 0.99), labels), 1)

@@ -1,12 +1,10 @@
-"""From the scores of cases to the table of an evaluation: values with 95 % intervals, CSV rows, tracking keys."""
+"""Summarize the scores of cases: values with 95 % confidence intervals, and the keys under which MLflow logs them."""
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from cphloc.errors import InputError
@@ -19,10 +17,10 @@ class CaseScores:
     """Scores of one case.
 
     Args:
-        id: of the case.
-        patient: whose it is; patients are what the bootstrap draws.
-        scores: by metric; NaN where undefined.
-        facts: further columns of the CSV that are no scores, such as a probability.
+        id: id of the case.
+        patient: id of the patient; the bootstrap resamples patients.
+        scores: score by metric; NaN if undefined.
+        facts: further columns of the CSV file that are not scores, such as label probabilities.
     """
 
     id: str
@@ -34,16 +32,16 @@ class CaseScores:
 def summarize(
     cases: Sequence[CaseScores], pooled: Mapping[str, Statistic] | None = None, n: int = 2000, seed: int = 0
 ) -> dict[str, Interval]:
-    """Mean of every score, and every pooled statistic, with 95 % bootstrap intervals by patient.
+    """Compute the mean of every score and every pooled statistic, with 95 % bootstrap intervals by patient.
 
     Args:
-        cases: all cases; one that lacks a score of the others counts as undefined there.
-        pooled: statistics of the weights of ``cases``, in the same order, from `cphloc.metrics.evaluation`.
-        n: resamples.
-        seed: of the resampling.
+        cases: all cases; a score that a case lacks counts as undefined.
+        pooled: functions of the weights of ``cases``, in the same order, from `cphloc.metrics.evaluation`.
+        n: number of resamples.
+        seed: seed of the resampling.
 
     Raises:
-        InputError: no case, or a name that is both a score and a pooled statistic.
+        InputError: there are no cases, or a name is both a score and a pooled statistic.
 
     >>> cases = [CaseScores("a", "p1", {"dice": 0.8}), CaseScores("b", "p2", {"dice": float("nan")})]
     >>> summarize(cases)["dice"]
@@ -65,10 +63,9 @@ def summarize(
 
 
 def tracking_metrics(summary: Mapping[str, Interval], prefix: str = "test") -> dict[str, float]:
-    """Flat ``{prefix/metric: value}`` with ``_ci_low`` and ``_ci_high``, as every run and entry logs them.
+    """Flatten a summary to ``{prefix/metric: value}`` with ``_ci_low`` and ``_ci_high``, for logging to MLflow.
 
-    Undefined values are left out, since a tracking server cannot compare them; where a metric was undefined in some
-    cases, ``_undefined`` says in how many.
+    Undefined values are left out. If a metric is undefined in some cases, ``_undefined`` counts them.
 
     >>> tracking_metrics({"dice": Interval(0.9, 0.8, 0.95, 10, 0)})
     {'test/dice': 0.9, 'test/dice_ci_low': 0.8, 'test/dice_ci_high': 0.95}
@@ -81,24 +78,3 @@ def tracking_metrics(summary: Mapping[str, Interval], prefix: str = "test") -> d
         if found.n_undefined:
             flat[f"{key}_undefined"] = float(found.n_undefined)
     return flat
-
-
-def write_csv(path: str | Path, cases: Sequence[CaseScores]) -> None:
-    """Write one row per case: id, patient, scores, facts; undefined scores are empty cells.
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_csv(Path(folder) / "cases.csv", [CaseScores("a", "p1", {"dice": 0.8})])
-    ...     print((Path(folder) / "cases.csv").read_text().split())
-    ['id,patient,dice', 'a,p1,0.8']
-    """
-    rows = [{"id": c.id, "patient": c.patient, **c.scores, **c.facts} for c in cases]
-    columns = list(dict.fromkeys(["id", "patient", *(name for row in rows for name in row)]))
-    with Path(path).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
-
-
-def _cell(value: Any) -> Any:
-    return "" if isinstance(value, float) and math.isnan(value) else value

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import csv
-
 import numpy as np
 import pytest
 
@@ -9,7 +7,7 @@ from cphloc.errors import InputError
 from cphloc.metrics import evaluation
 from cphloc.metrics.bootstrap import Interval, interval
 from cphloc.metrics.detection import DetectionCase
-from cphloc.metrics.summary import CaseScores, summarize, tracking_metrics, write_csv
+from cphloc.metrics.summary import CaseScores, summarize, tracking_metrics
 
 
 def cases() -> list[CaseScores]:
@@ -75,16 +73,6 @@ def test_every_contract_metric_has_its_name() -> None:
         *evaluation.classification_statistics(np.ones((2, 1)), np.ones((2, 1)), ["cancer"]),
     }
     assert {"dice", "hd95_mm", "ap50", "map", "froc", "auc", "attention_mass", "pointing"} <= names
-
-
-def test_csv_has_one_row_a_case_and_empty_cells_where_undefined(tmp_path) -> None:
-    path = tmp_path / "cases.csv"
-    write_csv(path, cases())
-    rows = list(csv.DictReader(path.open()))
-    assert list(rows[0]) == ["id", "patient", "dice", "hd95_mm", "x"]
-    assert rows[3]["hd95_mm"] == ""
-    assert float(rows[4]["dice"]) == cases()[4].scores["dice"]
-    assert [row["id"] for row in rows] == [c.id for c in cases()]
 
 
 def test_wrong_input_is_named() -> None:
