@@ -40,33 +40,33 @@ class Job:
 
     @property
     def name(self) -> str:
-        """For people: arm, value of the grid, seed."""
+        """Arm, value of the grid and seed, for display."""
         at = "" if self.cell.at is None else f" @ {self.cell.at}"
         return f"{self.cell.arm or self.study.name}{at}, seed {self.seed}"
 
     @property
     def result(self) -> Path:
-        """Where its numbers are written, once."""
+        """Path of its result."""
         slug = hashlib.sha256(repr((self.cell.arm, self.cell.at)).encode()).hexdigest()[:8]
         return self.folder / "results" / f"{slug}-{self.seed}.json"
 
 
 def jobs_of(study: Study, folder: Path, parent: str = "") -> list[Job]:
-    """Every job; all arms of a seed follow each other, so that a study that is cut short has whole seeds."""
+    """List every job, all arms of a seed in a row, so that a study that is cut short has complete seeds."""
     return [Job(study, cell, seed, folder, parent) for seed in study.seeds for cell in study.cells]
 
 
 def done(job: Job) -> dict[str, Any] | None:
-    """What an earlier call found, if it was the same question: the same recipes and measures."""
+    """Read the result of an earlier run of the same job, with the same recipes and measures; ``None`` without one."""
     try:
         found = json.loads(job.result.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found if found["question"] == _question(job) else None
+    return found if found.get("fingerprint", found.get("question")) == job_fingerprint(job) else None
 
 
-def together(jobs: list[Job]) -> list[list[Job]]:
-    """Jobs that share a recipe belong together, so that no two workers of a cluster train it at once."""
+def grouped_by_recipe(jobs: list[Job]) -> list[list[Job]]:
+    """Group jobs that share a recipe, so that no two workers of a cluster train it at the same time."""
     groups: dict[Any, list[Job]] = {}
     for number, job in enumerate(jobs):
         recipes = tuple(recipe.sha256 for recipe in _recipes(_root(job)))
@@ -80,7 +80,7 @@ def run_all(jobs: list[Job]) -> list[dict[str, Any]]:
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Train, measure, and write what was found; what is there already is only read.
+    """Train, measure, and write the result; a job that is done is only read.
 
     Returns:
         ``arm``, ``at``, ``seed``, ``values`` (metrics by variant), ``seconds``, ``run`` and ``recipe_sha256``.
@@ -101,7 +101,7 @@ def run(job: Job) -> dict[str, Any]:
         "seconds": round(time.process_time() - started, 2),
         "run": str(trained.run.folder.relative_to(job.folder)) if trained.run else None,
         "recipe_sha256": trained.run.recipe.sha256 if trained.run else None,
-        "question": _question(job),
+        "fingerprint": job_fingerprint(job),
     }
     with atomic(job.result) as draft:
         draft.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
@@ -109,10 +109,13 @@ def run(job: Job) -> dict[str, Any]:
 
 
 def _chosen(job: Job) -> Any:
-    """The finished run; of several to choose from, the one that validation cases prefer."""
+    """Train the recipes of a job; of several, return the run with the best validation metric."""
     runs = [_trained(job, recipe) for recipe in _recipes(job)]
     if len(runs) < 2:
         return next(iter(runs), None)
+    if job.cell.tune is None:
+        msg = "several recipes without a value to tune"
+        raise AssertionError(msg)
     by = job.cell.tune.by
     sign = -1 if lower_is_better(by) else 1
 
@@ -124,12 +127,12 @@ def _chosen(job: Job) -> Any:
 
 
 def _trained(job: Job, recipe: Recipe) -> Any:
-    """A run of this very recipe: finished earlier, resumed, or trained now. Arms with one recipe share it."""
+    """Return a finished run of a recipe: an earlier, a resumed or a new one; arms with equal recipes share it."""
     from cphloc.tracking.run import Place, Run
     from cphloc.training.train import train
 
     before = _before(job)
-    home = job.folder / "runs" / _hash([recipe.sha256, _question(before)] if before else recipe.sha256)[:16]
+    home = job.folder / "runs" / _hash([recipe.sha256, job_fingerprint(before)] if before else recipe.sha256)[:16]
     for folder in sorted(path.parent for path in home.glob("*/*/recipe.yaml")):
         if (folder / "metrics.json").is_file():
             return Run.open(folder)
@@ -147,26 +150,26 @@ def _recipes(job: Job) -> list[Recipe]:
 
 
 def _before(job: Job) -> Job | None:
-    """The job from whose weights this one starts."""
+    """Return the job from whose weights this one starts."""
     cells = (cell for cell in job.study.cells if (cell.arm, cell.at) == (job.cell.after, job.cell.at))
     return next((replace(job, cell=cell) for cell in cells), None)
 
 
 def _root(job: Job) -> Job:
-    """The first job of those that start from each other."""
+    """Return the first of a chain of jobs that start from each other."""
     before = _before(job)
     return _root(before) if before else job
 
 
-def _question(job: Job) -> str:
-    """Hash of all that decides the numbers of a job."""
+def job_fingerprint(job: Job) -> str:
+    """SHA-256 of everything that affects a job's result: recipes, measures, tuning, seed, and the job before it."""
     before = _before(job)
     asked: Mapping[str, Any] = {
         "recipes": [recipe.sha256 for recipe in _recipes(job)],
         "measures": job.study.measures_of(job.cell.arm),
         "by": job.cell.tune.by if job.cell.tune else None,
         "seed": job.seed,
-        "after": _question(before) if before else None,
+        "after": job_fingerprint(before) if before else None,
     }
     return _hash(asked)
 
@@ -176,14 +179,14 @@ def _hash(plain: Any) -> str:
 
 
 def _plain(value: float) -> float | None:
-    """JSON has no NaN."""
+    """Replace NaN and infinity, which JSON lacks, by ``None``."""
     value = float(value)
     return value if math.isfinite(value) else None
 
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """A training answers signals in its own way; afterwards they are the study's again."""
+    """Restore the signal handlers that a training replaces."""
     import threading
 
     if threading.current_thread() is not threading.main_thread():

@@ -1,12 +1,13 @@
-"""What a measure is given: one seed of one arm, its trained model and its data, each opened when it is asked for."""
+"""The input of a measure: one seed of one arm, with its trained model and data, each opened on first use."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from cphloc.data.dataset import Split
 from cphloc.data.pipeline.pipeline import Pipeline
 from cphloc.errors import InputError
 from cphloc.evaluation.scores import Scores
@@ -22,14 +23,25 @@ if TYPE_CHECKING:
     from cphloc.evaluation.scores import CasePrediction
 
 Values = Mapping[str, Mapping[str, float]]
-"""What a measure gives: metrics by variant; the variant ``""`` is the arm itself."""
+"""Result of a measure: metrics by name, by variant; the variant ``""`` is the arm itself."""
+
+T = TypeVar("T")
+
+
+def required(value: T | None, what: str) -> T:
+    """Return a value, or raise an `InputError` that names what the measure needs where it is ``None``."""
+    if value is None:
+        msg = f"this measure needs {what}; give the study another base recipe or another measure"
+        raise InputError(msg)
+    return value
 
 
 class Measure(Protocol):
-    """Turns a trained model, or a seed alone, into named numbers."""
+    """Compute metrics of one arm at one seed."""
 
     def __call__(self, trained: Trained) -> Values:
         """Measure one arm at one seed."""
+        ...
 
 
 @dataclass
@@ -46,21 +58,26 @@ class Trained:
 
     @property
     def recipe(self) -> Recipe:
-        """What was trained.
+        """The recipe that was trained.
 
         Raises:
             InputError: the study trains nothing.
         """
+        return self.trained_run.recipe
+
+    @property
+    def trained_run(self) -> Run:
+        """The finished training; raises as `recipe` does."""
         if self.run is None:
             msg = "this measure needs a trained model; give the study a 'base:' recipe"
             raise InputError(msg)
-        return self.run.recipe
+        return self.run
 
     @cached_property
     def model(self) -> Model:
         """The best weights, in evaluation mode."""
         model = build_model(self.recipe)
-        model.load_state_dict(checkpoint.load(self.run.folder / checkpoint.BEST)[0])
+        model.load_state_dict(checkpoint.load(self.trained_run.folder / checkpoint.BEST)[0])
         return model.eval()
 
     @cached_property
@@ -69,25 +86,30 @@ class Trained:
         return Pipeline.from_recipe(self.recipe)
 
     def elsewhere(self, data: Mapping[str, Any]) -> Pipeline:
-        """Its data set with other arguments, prepared as for the training."""
+        """Open its data set with other arguments, prepared as for training."""
         if not data:
             return self.pipeline
         plain = self.recipe.to_plain()
         return Pipeline.from_recipe(load(plain, {f"data.{key}": value for key, value in data.items()}))
 
-    def scores(self, split: str = "test", data: Mapping[str, Any] | None = None) -> Scores:
-        """Every case of a split, predicted and compared with its annotation."""
+    def scores(self, split: Split = "test", data: Mapping[str, Any] | None = None) -> Scores:
+        """Predict every case of a split and compare it with its annotation.
+
+        Args:
+            split: cases to predict.
+            data: arguments of the data set that differ from those of the training.
+        """
         validator = self._validator(self.elsewhere(data or {}), split)
         scored = [validator.score_case(self.model, number) for number in range(len(validator.cases))]
         return Scores(scored, validator.classes)
 
-    def found(
-        self, split: str = "test", data: Mapping[str, Any] | None = None
+    def predictions(
+        self, split: Split = "test", data: Mapping[str, Any] | None = None
     ) -> list[tuple[PreparedCase, CasePrediction]]:
-        """Every case of a split with what the model finds in it."""
+        """Predict every case of a split; arguments as for `scores`."""
         validator = self._validator(self.elsewhere(data or {}), split)
         return [(case, validator.predict(self.model, case)) for case in validator.cases]
 
-    def _validator(self, pipeline: Pipeline, split: str) -> Validator:
+    def _validator(self, pipeline: Pipeline, split: Split) -> Validator:
         cases = pipeline.cases(split)
         return Validator(cases, pipeline.dataset.classes, cases[0].image.shape[1:])

@@ -52,7 +52,7 @@ def study(
         with _progress(checked.name, len(planned)) as advance:
             found = [finished for job in planned if (finished := jobs.done(job)) is not None]
             advance(len(found), "done earlier")
-            waiting = jobs.together([job for job in planned if jobs.done(job) is None])
+            waiting = jobs.grouped_by_recipe([job for job in planned if jobs.done(job) is None])
             for number, results in over_jobs(jobs.run_all, waiting, engine):
                 found += results
                 advance(len(results), waiting[number][-1].name)
@@ -93,7 +93,7 @@ def _write(results: Results, folder: Path, tracker: Tracker) -> None:
 
 @contextmanager
 def _progress(name: str, total: int) -> Iterator[Any]:
-    """A bar on a terminal; elsewhere a line a job."""
+    """Show a progress bar on a terminal, a line per job elsewhere."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,9 +12,10 @@ from cphloc.metrics.classification import auc
 from cphloc.modeling.model import Model
 from cphloc.ops.targets import Targets
 from cphloc.structures.annotation import Annotation
+from cphloc.studies.measured import required
 
 Batch = tuple[Tensor, Sequence[Annotation]]
-"""Images ``(N, C, *S)`` and what is known of each."""
+"""Images ``(N, C, *S)`` and their annotations."""
 
 
 def learn(model: Model, draw: Callable[[], Batch], steps: int, lr: float = 3e-3) -> Model:
@@ -39,9 +41,9 @@ def learn(model: Model, draw: Callable[[], Batch], steps: int, lr: float = 3e-3)
 
 
 def auc_of(model: Model, batch: Batch) -> float:
-    """How well the logits of a model with one head and one class tell the cases with a label of 1 from the others."""
+    """AUC of the logits of a model with one head and one class against the labels of a batch."""
     images, annotations = batch
     size = tuple(images.shape[2:])
-    labels = [annotation.completed(size, classes=1).label[0] for annotation in annotations]
+    labels = np.array([required(a.completed(size, classes=1).label, "labels")[0] for a in annotations])
     with torch.no_grad():
         return auc(model(images).logits[:, 0].numpy(), labels)

@@ -129,7 +129,7 @@ class Study:
 
     @property
     def sha256(self) -> str:
-        """Hash of all that decides the numbers and the verdict, not of what is told to people."""
+        """SHA-256 of everything that affects results and verdict; texts for people are left out."""
         decisive = self.text.model_dump(mode="json", exclude={"claim", "expected", "chapter", "setup"})
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
@@ -185,21 +185,23 @@ def _find(source: str | Path) -> Path:
 
 def _set(tree: Node, overrides: Mapping[str, Any]) -> None:
     """Put each override where it belongs: into the study, or into what all arms have in common."""
-    common = tree.value.setdefault("overrides", from_plain({}, "default"))
+    keys = tree.children
+    common = keys.setdefault("overrides", from_plain({}, "default"))
     for key, value in overrides.items():
         node = from_plain(value, f"--set {key}={yamlio.inline(value)}")
         if parse_path(key)[0] in Text.model_fields:
-            tree.value[key] = node
+            keys[key] = node
         elif isinstance(common.value, dict):
             common.value[key] = node
 
 
 def _cells(tree: Node, folder: Path) -> Iterator[Cell]:
     """Arms times grid, with values that know where they were written."""
-    base, common = tree.get(("base",)), tree.get(("overrides",)).children
-    grid = [(key, values.value) for key, values in (tree.get(("grid",)) or from_plain({}, "")).children.items()]
+    base, common = tree.get(("base",)), (tree.get(("overrides",)) or from_plain({}, "")).children
+    grid = (tree.get(("grid",)) or from_plain({}, "")).children
     arms = (tree.get((_ARMS,)) or from_plain({}, "")).children or {"": from_plain({}, "default")}
-    points = [dict(zip((key for key, _ in grid), point, strict=True)) for point in itertools.product(*_lists(grid))]
+    values = [list(node.children.values()) for node in grid.values()]
+    points = [dict(zip(grid, point, strict=True)) for point in itertools.product(*values)]
     for (name, arm), point in itertools.product(arms.items(), points):
         stated = dict(arm.children) if isinstance(arm.value, dict) else {}
         own = {key: stated.pop(key, None) for key in _NOT_OVERRIDES}
@@ -207,16 +209,13 @@ def _cells(tree: Node, folder: Path) -> Iterator[Cell]:
         tune = own["tune"] and Tune.model_validate(own["tune"].plain)
         after = own["after"] and own["after"].plain
         at = next((_label(node.plain) for node in point.values()), None)
-        yield Cell(name, at, tune, after, _source(recipe, folder), {**common, **stated, **point})
+        changes = {str(key): node for key, node in (common | stated | point).items()}
+        yield Cell(str(name), at, tune, after, _source(recipe, folder), changes)
 
 
 def _label(value: Any) -> Any:
     """A value of the grid as it is named in tables and conditions: a list by its text."""
     return value if isinstance(value, str | int | float | bool | None) else yamlio.inline(value)
-
-
-def _lists(grid: list[tuple[str, Any]]) -> list[list[Node]]:
-    return [values for _, values in grid]
 
 
 def _source(recipe: Node | None, folder: Path) -> Any:
@@ -226,7 +225,7 @@ def _source(recipe: Node | None, folder: Path) -> Any:
     if isinstance(recipe.value, dict):
         return copy.deepcopy(recipe)
     try:
-        return find(recipe.value, folder)
+        return find(str(recipe.value), folder)
     except InputError as error:
         what, fix = str(error).split("; ", 1)
         raise RecipeError([Problem(str(recipe.where), "base", what, fix)]) from None

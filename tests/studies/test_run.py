@@ -86,7 +86,7 @@ def test_an_arm_starts_from_the_weights_of_an_earlier_one(tiny):
     after = "  again: {after: convolutional, train.optimizer.lr: 1.0e-12}\nseeds: 1"
     tiny.write_text(tiny.read_text().replace("seeds: 2", after))
     checked = jobs.jobs_of(study_of(tiny), tiny.parent / "s")
-    assert [[job.name for job in group] for group in jobs.together(checked)] == [
+    assert [[job.name for job in group] for group in jobs.grouped_by_recipe(checked)] == [
         ["convolutional, seed 0", "again, seed 0"],
         ["fully connected, seed 0"],
     ]

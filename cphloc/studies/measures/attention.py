@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from cphloc.config.argument_types import PositiveInt
+from cphloc.data.dataset import Split
 from cphloc.metrics.attention import upsample
 from cphloc.metrics.evaluation import attention_scores
 from cphloc.metrics.segmentation import dice
 from cphloc.ops.attention import log_softmax
 from cphloc.ops.cam import as_attention, grad_cam
-from cphloc.studies.measured import Trained, Values
+from cphloc.studies.measured import Trained, Values, required
 
 _THRESHOLDS = tuple(k / 10 for k in range(1, 10))
-
-Split = Literal["train", "val", "test"]
 
 
 class LossFloor:
@@ -38,8 +38,9 @@ class LossFloor:
 
     def __call__(self, trained: Trained) -> Values:
         """``floor`` and ``floor_entropy`` for each number of marked cells."""
-        criterion = next(h.criterion for h in trained.model.heads.values() if hasattr(h, "side_criterion"))
-        return {f"{m} cells": loss_floor(criterion, m, self.cells, trained.seed) for m in self.marked}
+        heads = trained.model.heads.values()
+        head: Any = required(next((h for h in heads if hasattr(h, "side_criterion")), None), "an attention head")
+        return {f"{m} cells": loss_floor(head.criterion, m, self.cells, trained.seed) for m in self.marked}
 
 
 def loss_floor(criterion: nn.Module, marked: int, cells: int = 256, seed: int = 0) -> dict[str, float]:
@@ -86,12 +87,12 @@ class GradCam:
     """
 
     def __init__(self, split: Split = "test") -> None:
-        self.split = split
+        self.split: Split = split
 
     def __call__(self, trained: Trained) -> Values:
         """Attention metrics of the maps, under the variant ``grad-cam``."""
         model = trained.model
-        head = next(iter(model.heads.values()))
+        head: Any = next(iter(model.heads.values()))
         rows = []
         for case in trained.pipeline.cases(self.split):
             known = case.annotation.completed(case.image.shape[1:], len(trained.pipeline.dataset.classes))
@@ -137,11 +138,15 @@ def _mean_dice(pairs: Sequence[tuple[np.ndarray, np.ndarray]], share: float) -> 
 
 def _pairs(trained: Trained, split: Split) -> list[tuple[np.ndarray, np.ndarray]]:
     """Attention and mask of the cases that hold an object."""
-    return [(f.attention, np.asarray(c.annotation.mask)) for c, f in trained.found(split) if c.annotation.mask.any()]
+    pairs = [
+        (required(found.attention, "a model with attention"), np.asarray(required(case.annotation.mask, "masks")))
+        for case, found in trained.predictions(split)
+    ]
+    return [(attention, mask) for attention, mask in pairs if mask.any()]
 
 
-def best_dice_on_grid(mask: np.ndarray, stride: int) -> float | None:
-    """The highest Dice that a union of whole cells can reach; ``None`` for an empty mask.
+def best_dice_on_grid(mask: np.ndarray, stride: int) -> float:
+    """Compute the highest Dice that a union of whole cells can reach; NaN for an empty mask.
 
     Cells enter in the order of how much of the object they hold, and the best number of them is taken, which is exact:
     of all sets of k cells, those that hold most have the highest Dice.
@@ -152,7 +157,7 @@ def best_dice_on_grid(mask: np.ndarray, stride: int) -> float | None:
     0.6667
     """
     if not mask.any():
-        return None
+        return math.nan
     padded = np.pad(mask, [(0, -n % stride) for n in mask.shape])
     cells = padded.reshape([part for n in padded.shape for part in (n // stride, stride)])
     held = np.sort(cells.sum(axis=tuple(range(1, cells.ndim, 2))).ravel())[::-1]

@@ -38,6 +38,6 @@ class StepsTo:
 
     def __call__(self, trained: Trained) -> Values:
         """``steps_to_reach``."""
-        curve = curves(trained.run.folder)[f"val/{self.metric}"]
+        curve = curves(trained.trained_run.folder)[f"val/{self.metric}"]
         never = self.at_most or trained.recipe.train.steps
         return {"": {"steps_to_reach": float(next((step for step, v in curve if v >= self.value), never))}}

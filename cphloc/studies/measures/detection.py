@@ -1,10 +1,11 @@
-"""What detectors and attention find: by the number of objects, by their size, with and without suppression."""
+"""Measures of detection: by the number of objects, by their size, with and without suppression."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import islice, pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from cphloc.modeling.build import build_model
 from cphloc.ops.boxes import overlap_matrix
 from cphloc.ops.nms import nms, soft_nms
 from cphloc.ops.weighted_box_clustering import weighted_box_clustering
-from cphloc.studies.measured import Trained, Values
+from cphloc.studies.measured import Trained, Values, required
 
 
 class RecallByCount:
@@ -37,8 +38,8 @@ class RecallByCount:
     def __call__(self, trained: Trained) -> Values:
         """``lesion_recall`` and ``false_candidates`` per image."""
         by_count: dict[int, list[tuple[float, float]]] = {count: [] for count in self.counts}
-        for case, found in trained.found("test"):
-            boxes = case.annotation.completed(case.image.shape[1:], 1).boxes
+        for case, found in trained.predictions("test"):
+            boxes = required(case.annotation.completed(case.image.shape[1:], 1).boxes, "boxes")
             if len(boxes) in by_count:
                 by_count[len(boxes)].append(hits(candidates(found), boxes))
         return {
@@ -49,9 +50,9 @@ class RecallByCount:
 
 
 def candidates(found: CasePrediction, share: float = 0.5) -> np.ndarray:
-    """Positions ``(n, D)`` of what scores at least ``share`` of the best."""
-    if found.boxes is None:
-        return peaks(found.attention, share)[0]
+    """Positions ``(n, D)`` of detections, or attention peaks, that score at least ``share`` of the best."""
+    if found.boxes is None or found.scores is None:
+        return peaks(required(found.attention, "a model with boxes or attention"), share)[0]
     sure = found.scores >= share * found.scores.max(initial=0.0)
     lo, hi = np.split(found.boxes[sure], 2, axis=1)
     return (lo + hi) / 2
@@ -64,8 +65,8 @@ def hits(positions: np.ndarray, boxes: np.ndarray) -> tuple[float, float]:
     (0.5, 1.0)
     """
     lo, hi = np.split(np.asarray(boxes, float), 2, axis=1)
-    inside = ((positions[:, None] >= lo) & (positions[:, None] < hi)).all(-1)
-    return float(inside.any(0).mean()), float((~inside.any(1)).sum())
+    inside = np.all((positions[:, None] >= lo) & (positions[:, None] < hi), axis=-1)
+    return float(np.any(inside, axis=0).mean()), float(np.sum(~np.any(inside, axis=1)))
 
 
 class PrecisionBySize:
@@ -114,11 +115,12 @@ def _sizes(boxes: np.ndarray) -> np.ndarray:
 
 
 def detection_cases(trained: Trained) -> list[DetectionCase]:
-    """What was found and what is there, over the test cases."""
+    """Collect detections and annotated boxes of the test cases."""
     cases = []
-    for case, found in trained.found("test"):
+    for case, found in trained.predictions("test"):
         known = case.annotation.completed(case.image.shape[1:], len(trained.pipeline.dataset.classes))
-        cases.append(DetectionCase(found.boxes, found.scores, found.box_classes, known.boxes, known.box_classes))
+        parts = (found.boxes, found.scores, found.box_classes, known.boxes, known.box_classes)
+        cases.append(DetectionCase(*(required(part, "a model with boxes, and annotated boxes") for part in parts)))
     return cases
 
 
@@ -151,8 +153,8 @@ class CentreError:
     def __call__(self, trained: Trained) -> Values:
         """``centre_error`` in voxels; a case in which nothing is found counts with half the image's diagonal."""
         errors = []
-        for case, found in trained.found("test", self.data):
-            boxes = case.annotation.completed(case.image.shape[1:], 1).boxes
+        for case, found in trained.predictions("test", self.data):
+            boxes = required(case.annotation.completed(case.image.shape[1:], 1).boxes, "boxes")
             if len(boxes):
                 centres = (boxes[:, : boxes.shape[1] // 2] + boxes[:, boxes.shape[1] // 2 :]) / 2
                 errors.append(_error(found, centres, case.image.shape[1:]))
@@ -160,9 +162,10 @@ class CentreError:
 
 
 def _error(found: CasePrediction, centres: np.ndarray, size: Sequence[int]) -> float:
-    if not len(found.boxes):
+    boxes, scores = (required(part, "a model with boxes") for part in (found.boxes, found.scores))
+    if not len(boxes):
         return float(np.linalg.norm(size)) / 2
-    lo, hi = np.split(found.boxes[found.scores.argmax()], 2)
+    lo, hi = np.split(boxes[scores.argmax()], 2)
     return float(np.linalg.norm((lo + hi) / 2 - centres, axis=1).min())
 
 
@@ -171,7 +174,7 @@ class Suppression:
 
     def __call__(self, trained: Trained) -> Values:
         """``ap50`` and ``boxes`` per image of ``none``, ``nms``, ``soft nms``; and of ``nms`` and ``wbc`` mirrored."""
-        head = next(iter(trained.model.heads.values()))
+        head: Any = next(iter(trained.model.heads.values()))
         chosen, head.suppression = head.suppression, replace(head.suppression, iou=1.0)
         plain = detection_cases(trained)
         head.suppression = chosen
@@ -191,18 +194,19 @@ class Suppression:
 
 
 def mirrored(trained: Trained) -> list[DetectionCase]:
-    """What is found in the test cases seen in a mirror, turned back."""
+    """Predict mirrored test images and mirror the results back."""
     model, cases = trained.model, []
     for case in trained.pipeline.cases("test"):
         width = case.image.shape[-1]
         image = torch.from_numpy(np.array(case.image))[None].flip(-1)
         with torch.inference_mode():
-            found = next(iter(model.decode(model.outputs(image), tuple(image.shape[2:])).values())).detections[0]
+            prediction = next(iter(model.decode(model.outputs(image), tuple(image.shape[2:])).values()))
+        found = required(prediction.detections, "a model with boxes")[0]
         boxes, dims = found.boxes.numpy().copy(), image.ndim - 2
         boxes[:, [dims - 1, 2 * dims - 1]] = width - boxes[:, [2 * dims - 1, dims - 1]]
         known = case.annotation.completed(case.image.shape[1:], len(trained.pipeline.dataset.classes))
-        parts = boxes, found.scores.numpy(), found.classes.numpy(), known.boxes, known.box_classes
-        cases.append(DetectionCase(*parts))
+        truth = (required(part, "annotated boxes") for part in (known.boxes, known.box_classes))
+        cases.append(DetectionCase(boxes, found.scores.numpy(), found.classes.numpy(), *truth))
     return cases
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 from cphloc.config.argument_types import Plain
+from cphloc.data.dataset import Split
 from cphloc.studies.measured import Trained, Values
 
 
@@ -21,12 +21,13 @@ class Evaluation:
 
     def __init__(
         self,
-        split: Literal["train", "val", "test"] = "test",
+        split: Split = "test",
         data: Mapping[str, Plain] | None = None,
         variant: str = "",
         metrics: Sequence[str] | None = None,
     ) -> None:
-        self.split, self.data, self.variant = split, dict(data or {}), variant
+        self.split: Split = split
+        self.data, self.variant = dict(data or {}), variant
         self.metrics = metrics
 
     def __call__(self, trained: Trained) -> Values:

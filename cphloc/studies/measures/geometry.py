@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -41,7 +41,8 @@ class BoxVolume:
         change: NonNegativeFloat = 0.15,
         grid: PositiveInt = 20,
     ) -> None:
-        self.shape, self.lesions, self.change, self.grid = shape, lesions, change, grid
+        self.shape: Shape = shape
+        self.lesions, self.change, self.grid = lesions, change, grid
 
     def __call__(self, trained: Trained) -> Values:
         """``volume_percent_error`` (mean, signed) and ``wrong_sign`` of each way of measuring."""
@@ -98,7 +99,7 @@ def fill_of_box(mask: np.ndarray) -> float | None:
     >>> fill_of_box(np.array([[1, 0, 0], [1, 1, 0], [0, 0, 0]], bool))
     0.75
     """
-    labels, count = ndimage.label(mask, np.ones((3,) * mask.ndim))
+    labels, count = cast("tuple[np.ndarray, int]", ndimage.label(mask, structure=np.ones((3,) * mask.ndim)))
     objects = (labels[box] == number for number, box in enumerate(ndimage.find_objects(labels), 1))
     return max(objects, key=np.count_nonzero).mean().item() if count else None
 

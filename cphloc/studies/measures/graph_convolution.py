@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -54,7 +54,7 @@ class GraphConvolution:
         found = {}
         for name in ("one weight", "a weight a direction", "convolution"):
             layer = _backbone(name, [self.width] * 2)
-            known = {} if name == "convolution" else {"convolution_error": convolution_error(layer)}
+            known = {"convolution_error": convolution_error(layer)} if isinstance(layer, GraphConvolutions) else {}
             learned = {f"auc_{question}": self._learned(name, question) for question in ("direction", "edge")}
             found[name] = {**known, "shuffle_error": shuffle_error(layer), **learned}
         return found
@@ -67,7 +67,7 @@ class GraphConvolution:
         return auc_of(model, draw(self.tested))
 
 
-def _backbone(name: str, widths: list[int]) -> nn.Module:
+def _backbone(name: str, widths: list[int]) -> ConvEncoder | GraphConvolutions:
     """Each voxel read on its own, then one layer over its neighbours for each further width."""
     if name == "convolution":
         kernels = [1] + [3] * (len(widths) - 1)
@@ -83,7 +83,7 @@ def convolution_error(layer: GraphConvolutions) -> float:
     True
     """
     picture = torch.randn(1, 1, 12, 12)
-    graph = layer.layers[0]
+    graph: Any = layer.layers[0]
     weights = [linear.weight for linear in graph.linears]
     taps = torch.stack(weights * 9 if len(weights) == 1 else weights, dim=2).unflatten(2, (3, 3))
     with torch.no_grad():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import numpy as np
 from scipy import ndimage
@@ -11,7 +12,7 @@ from scipy.stats import norm
 from cphloc.config.argument_types import PositiveFloat, PositiveInt, UnitInterval
 from cphloc.evaluation.scores import CasePrediction
 from cphloc.metrics.screening import Funnel, OperatingPoint, apply_ai, funnel
-from cphloc.studies.measured import Trained, Values
+from cphloc.studies.measured import Trained, Values, required
 
 _PREVALENCE = 6 / 1000
 
@@ -110,7 +111,7 @@ class BiopsyHits:
         """``biopsy_hits`` of the arm, and of ``random``."""
         rng = np.random.default_rng(trained.seed)
         aimed, anywhere = [], []
-        for case, found in trained.found("test"):
+        for case, found in trained.predictions("test"):
             mask = np.asarray(case.annotation.mask) > 0
             if not mask.any():
                 continue
@@ -123,20 +124,21 @@ class BiopsyHits:
 
 
 def site(found: CasePrediction) -> np.ndarray | None:
-    """Where to aim, in voxel edges; ``None`` where nothing was found."""
+    """Return the point to aim at, in voxel edges; ``None`` where nothing was detected."""
     if found.mask is not None:
         if not found.mask.any():
             return None
-        labels, count = ndimage.label(found.mask)
+        labels, count = cast("tuple[np.ndarray, int]", ndimage.label(found.mask))
         largest = labels == 1 + np.bincount(labels.ravel())[1:].argmax() if count > 1 else labels == 1
-        depth = ndimage.distance_transform_edt(np.pad(largest, 1))
+        depth = cast("np.ndarray", ndimage.distance_transform_edt(np.pad(largest, 1)))
         return np.array(np.unravel_index(depth.argmax(), depth.shape)) - 0.5
-    if found.boxes is not None:
+    if found.boxes is not None and found.scores is not None:
         if not len(found.boxes):
             return None
         lo, hi = np.split(found.boxes[found.scores.argmax()], 2)
         return (lo + hi) / 2
-    return np.array(np.unravel_index(found.attention.argmax(), found.attention.shape)) + 0.5
+    attention = required(found.attention, "a model with masks, boxes or attention")
+    return np.array(np.unravel_index(attention.argmax(), attention.shape)) + 0.5
 
 
 def hit_share(mask: np.ndarray, places: np.ndarray) -> float:

@@ -19,7 +19,7 @@ from cphloc.config.argument_types import PositiveInt
 from cphloc.metrics.attention import pointing
 from cphloc.modeling.model import Model
 from cphloc.structures.annotation import Annotation
-from cphloc.studies.measured import Trained, Values
+from cphloc.studies.measured import Trained, Values, required
 from cphloc.studies.small_training import Batch, auc_of, learn
 
 Half = Literal["first", "second"]
@@ -151,8 +151,9 @@ def pointed(model: Model, batch: Batch) -> float:
     sentences, annotations = batch
     size = tuple(sentences.shape[2:])
     with torch.no_grad():
-        attention = model.decode(model.outputs(sentences), size)["phrase"].attention.numpy()
-    regions = [annotation.completed(size, classes=1).region for annotation in annotations]
+        found = model.decode(model.outputs(sentences), size)["phrase"].attention
+    attention = required(found, "a model with attention").numpy()
+    regions = [required(annotation.completed(size, classes=1).region, "regions") for annotation in annotations]
     return float(np.nanmean([pointing(*pair) for pair in zip(attention, regions, strict=True)]))
 
 
