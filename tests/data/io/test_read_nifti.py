@@ -66,3 +66,17 @@ def test_one_missing_byte_is_noticed(tmp_path):
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DataError, match=r"truncated, 1 bytes are missing"):
         read_volume(path)
+
+
+def test_complex_numbers_are_refused(tmp_path):
+    nibabel.save(nibabel.Nifti1Image(STORED.astype(np.complex64), np.eye(4)), tmp_path / "a.nii")
+    with pytest.raises(DataError, match="NIfTI datatype 32, not real numbers"):
+        read_volume(tmp_path / "a.nii")
+
+
+def test_a_picture_that_stands_upright_in_space_keeps_its_spacing_in_the_plane(tmp_path):
+    coronal = np.array([[0.5, 0, 0, 0], [0, 0, 2, 0], [0, 0.8, 0, 0], [0, 0, 0, 1]])  # x to the right, y to the head
+    nibabel.save(nibabel.Nifti1Image(STORED[..., 0], coronal), tmp_path / "a.nii")
+    volume = read_volume(tmp_path / "a.nii", dims=2)
+    assert volume.geometry.spacing_mm == pytest.approx((0.8, 0.5))
+    np.testing.assert_array_equal(volume.array[0], STORED[..., 0].T)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cphloc.data.io.read import read_volume
+from cphloc.errors import DataError
 
 TO_LPS = {
     "left-posterior-superior": (1, 1, 1),
@@ -30,3 +31,12 @@ def test_each_space_is_brought_to_left_posterior_superior(tmp_path, space):
     for k, j, i in [(0, 0, 0), (0, 0, 1), (0, 2, 0), (3, 0, 0)]:
         place = np.array([10 + 3 * k, -20 + 0.7 * i, 30 + 1.1 * j]) * TO_LPS[space]
         np.testing.assert_allclose(volume.geometry.edges_to_world(np.array([k, j, i]) + 0.5), place, atol=1e-5)
+
+
+def test_one_missing_byte_is_noticed(tmp_path):
+    header = b"NRRD0005\ntype: uint8\ndimension: 2\nsizes: 3 4\nencoding: raw\n\n"
+    (tmp_path / "whole.nrrd").write_bytes(header + bytes(12))
+    assert read_volume(tmp_path / "whole.nrrd").geometry.shape == (4, 3)
+    (tmp_path / "short.nrrd").write_bytes(header + bytes(11))
+    with pytest.raises(DataError, match="1 bytes are missing"):
+        read_volume(tmp_path / "short.nrrd")
