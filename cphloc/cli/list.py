@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from cphloc.cli.result import Answer, table
 from cphloc.config import yamlio
+from cphloc.data.io.formats import FORMATS
 from cphloc.errors import NotFoundError, did_you_mean
 from cphloc.recipe.merge import shipped_recipes
 from cphloc.registry import catalogue
@@ -17,7 +18,7 @@ from cphloc.registry.timm_names import timm_names
 _ALWAYS = (*map(plural, KINDS), "recipes", "zoo")
 """Groups that ``cphloc list`` shows by itself."""
 
-_ON_REQUEST = (*map(plural, TABLES), "timm")
+_ON_REQUEST = (*map(plural, TABLES), "timm", "formats")
 """Groups that are shown when they are named."""
 
 
@@ -64,7 +65,7 @@ def _matches(name: str, pattern: str) -> bool:
 
 def _group(word: str) -> str:
     """Name of the group that a word names in the singular or plural; the word itself where it names none."""
-    return plural(word) if word in ALL else "recipes" if word == "recipe" else word
+    return plural(word) if word in ALL else {"recipe": "recipes", "format": "formats"}.get(word, word)
 
 
 def _members(group: str) -> Iterator[tuple[str, str]]:
@@ -77,6 +78,8 @@ def _members(group: str) -> Iterator[tuple[str, str]]:
         for name, path in shipped_recipes().items():
             description = yamlio.load(path).get(("description",))
             yield name, str(description.plain) if description is not None else ""
+    elif group == "formats":
+        yield from ((one.name, one.summary) for one in FORMATS)
     elif group == "timm":
         yield from ((name, "") for name in timm_names())
     else:

@@ -13,6 +13,7 @@ from cphloc.cli.result import Answer, table
 from cphloc.config import yamlio
 from cphloc.config.argument_schema import words
 from cphloc.config.signature import Argument
+from cphloc.data.io.formats import FORMATS
 from cphloc.errors import NotFoundError
 from cphloc.registry import catalogue
 from cphloc.registry.card import Card
@@ -27,12 +28,17 @@ _EXAMPLE = "docs/plugin-example"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    what = "a component such as unet or head/unet, a metric, a kind such as neck, or an entry such as unet3d-ct@1.0.0"
+    what = (
+        "a component such as unet or head/unet, a metric, a kind such as neck, an entry such as unet3d-ct@1.0.0, "
+        "or 'formats' for the table of file formats"
+    )
     parser.add_argument("name", help=what)
 
 
 def run(options: argparse.Namespace) -> Answer:
-    """Show the contract of a kind, the members of any kind that have this name, or else the entry."""
+    """Show the file formats, the contract of a kind, the components that have this name, or else the entry."""
+    if options.name == "formats":
+        return _formats()
     kind, _, name = options.name.rpartition("/")
     if singular(options.name) in ALL:
         return _kind(ALL[singular(options.name)])
@@ -64,6 +70,19 @@ def _kind(kind: Kind) -> Answer:
     ]
     facts = dataclasses.asdict(kind) | {"contract": contract, "members": names}
     return Answer("\n".join(lines), facts)
+
+
+def _formats() -> Answer:
+    """Show which files are read and written, and which state the voxel size in millimetres."""
+    head = ("format", "content", "read", "written", "voxel size")
+    rows = [
+        (f.name, f.content, " ".join(f.read) or "-", " ".join(f.written) or "-", "in mm" if f.states_mm else "-")
+        for f in FORMATS
+    ]
+    facts = [
+        {"name": f.name} | {k: getattr(f, k) for k in ("content", "read", "written", "states_mm")} for f in FORMATS
+    ]
+    return Answer(table([head, *rows]), facts)
 
 
 def _entry(name: str) -> Answer:

@@ -99,6 +99,18 @@ def test_check_reports_every_recipe(run, tmp_path, monkeypatch):
     assert facts[0]["problems"][0]["path"] == "train.step"
 
 
+def test_list_and_show_formats_give_the_table_of_file_formats(run):
+    assert run("list", "formats", "NRRD")[1] == "NRRD  image; read: .nrrd .nhdr; written: .nrrd\n"
+    shown = {row["name"]: row for row in json.loads(run("show", "formats", "--json")[1])}
+    assert shown["NRRD"] == {
+        "name": "NRRD",
+        "content": "image",
+        "read": [".nrrd", ".nhdr"],
+        "written": [".nrrd"],
+        "states_mm": True,
+    }
+
+
 def test_check_tries_what_a_training_would_do_once_the_language_is_right(run, monkeypatch):
     found = Checked(["a problem of shapes"], ["the data"])
     monkeypatch.setattr("cphloc.training.check.check", lambda recipe: found)
@@ -204,7 +216,9 @@ def test_help_of_a_command_shows_every_argument_as_it_is_written(name, capsys):
 
 
 @pytest.mark.parametrize(
-    "argv", [("list",), ("list", "heads"), ("show", "unet"), ("schema",), ("list", "recipes")], ids=" ".join
+    "argv",
+    [("list",), ("list", "heads"), ("show", "unet"), ("schema",), ("list", "recipes"), ("show", "formats")],
+    ids=" ".join,
 )
 def test_they_import_no_heavy_library(argv):
     code = (

@@ -37,6 +37,12 @@ class Format:
     options: tuple[str, ...] = ()
     states_mm: bool = True
 
+    @property
+    def summary(self) -> str:
+        """What such a file holds, and the suffixes that are read and written, on one line."""
+        ways = (("read", self.read), ("written", self.written))
+        return "; ".join([self.content, *(f"{way}: {' '.join(suffixes)}" for way, suffixes in ways if suffixes)])
+
     def load_reader(self) -> Callable[..., Any]:
         """Import the function that reads this format.
 
