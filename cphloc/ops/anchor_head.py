@@ -42,6 +42,7 @@ class AnchorHead(DenseHead):
         box_loss: takes boxes.
         box_weight: weight of the box loss.
         suppression: resolves duplicate boxes of one object.
+        score_bias: initial bias of the class logits.
 
     Raises:
         InputError: the anchors do not fit the levels.
@@ -58,13 +59,14 @@ class AnchorHead(DenseHead):
         box_loss: nn.Module,
         box_weight: float,
         suppression: Suppression,
+        score_bias: float = PRIOR_BIAS,
     ) -> None:
         super().__init__(levels, classes, loss, box_loss, box_weight, suppression)
         _check(sizes, levels)
         self.sizes = sizes
         dims, anchors = levels[0].dims, len(sizes[0])
         self.towers = Towers(levels, channels, convolutions, branches=2)
-        self.score = predictor(channels, anchors * len(self.classes), dims, PRIOR_BIAS)
+        self.score = predictor(channels, anchors * len(self.classes), dims, score_bias)
         self.delta = predictor(channels, anchors * 2 * dims, dims)
 
     def forward(self, pyramid: tuple[Tensor, ...]) -> AnchorOutput:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from cphloc.ops.detections import Suppression, joined
@@ -86,10 +88,9 @@ class Towers(nn.Module):
             nn.Identity() if level.channels == channels else conv_type(dims)(level.channels, channels, 1)
             for level in levels
         )
-        style = {"norm_name": "group", "activation_name": "relu"}
+        block = partial(ConvBlock, norm_name="group", activation_name="relu")
         self.stacks = nn.ModuleList(
-            nn.Sequential(*(ConvBlock(channels, channels, dims, **style) for _ in range(convolutions)))
-            for _ in range(branches)
+            nn.Sequential(*(block(channels, channels, dims) for _ in range(convolutions))) for _ in range(branches)
         )
         initialize(self)
 
@@ -108,7 +109,7 @@ def predictor(channels: int, outputs: int, dims: int, bias: float = 0.0) -> nn.M
     """Last convolution of a head, with small weights so that it starts out at ``bias`` everywhere."""
     layer = conv_type(dims)(channels, outputs, 3, padding=1)
     nn.init.normal_(layer.weight, std=0.01)
-    nn.init.constant_(layer.bias, bias)
+    layer.bias = nn.Parameter(torch.full((outputs,), bias))
     return layer
 
 

@@ -114,7 +114,7 @@ def _grid(boxes: np.ndarray) -> tuple[np.ndarray, int, np.ndarray, np.ndarray]:
         return np.zeros(0, np.int64), 0, np.zeros(0, np.int64), np.zeros(0, np.bool_)
     low, high = np.ascontiguousarray(boxes.T).reshape(2, dims, n)  # a row for each axis: quicker along it
     size, centre = high - low, (high + low) / 2
-    huge = (size > HUGE * np.median(size, axis=1, keepdims=True)).any(axis=0)
+    huge = np.asarray((size > HUGE * np.median(size, axis=1, keepdims=True)).any(axis=0))
     longest = size.max(axis=1, initial=0.0, where=~huge)
     start = centre.min(axis=1)
     per_axis = (centre.max(axis=1) - start) / np.ceil((4 * n) ** (1 / dims))

@@ -61,7 +61,8 @@ def _overlaps_near(
     next_in_cell: np.ndarray,
 ) -> bool:
     for step in around:
-        j = first_in_cell[home + step]
+        neighbour: int = home + step
+        j: int = first_in_cell[neighbour]
         while j >= 0:
             if groups[i] == groups[j] and _iou(boxes, i, j) > threshold:
                 return True

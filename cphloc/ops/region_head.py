@@ -57,6 +57,8 @@ class RegionHead(nn.Module, ABC):
         suppression: resolves duplicate boxes of one object.
     """
 
+    delta_weight: Tensor
+
     def __init__(
         self,
         levels: Levels,

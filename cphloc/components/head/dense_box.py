@@ -76,8 +76,8 @@ class DenseBox(AnchorHead):
             box_loss or SmoothL1(),
             box_weight,
             suppression,
+            score_bias=math.log(prior / (1 - prior)),
         )
-        nn.init.constant_(self.score.bias, math.log(prior / (1 - prior)))
         self.cells_across = cells_across
         self.collisions = 0
 

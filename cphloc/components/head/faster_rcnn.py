@@ -159,6 +159,6 @@ class RegionProposals(AnchorHead):
             return [outputs.scores[0].new_empty(self.suppression.limit, 2 * len(extent)) for _ in outputs.scores[0]]
         regions = []
         for image in range(len(outputs.scores[0])):
-            found = [(clip(boxes, extent), *rest) for boxes, *rest in self.candidates(outputs, image)]
-            regions.append(self.suppression(*joined(found)).boxes)
+            boxes, scores, classes = joined(self.candidates(outputs, image))
+            regions.append(self.suppression(clip(boxes, extent), scores, classes).boxes)
         return regions

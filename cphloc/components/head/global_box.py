@@ -64,10 +64,11 @@ class GlobalBox(nn.Module):
         self.criterion = loss or BCE()
         self.score_threshold = score_threshold
         shape = (len(self.classes), 1 + 2 * len(self.stride))
-        self.linear = nn.Sequential(nn.Linear(levels[-1].channels, shape[0] * shape[1]), nn.Unflatten(1, shape))
-        with torch.no_grad():  # start from a box of a quarter of the image in its middle
-            first = torch.tensor([0.0] + [0.5] * len(self.stride) + [0.25] * len(self.stride))
-            self.linear[0].bias.copy_(first.repeat(shape[0]))
+        linear = nn.Linear(levels[-1].channels, shape[0] * shape[1])
+        # start with a box in the middle of the image, a quarter of it long on every axis
+        first = torch.tensor([0.0] + [0.5] * len(self.stride) + [0.25] * len(self.stride))
+        linear.bias = nn.Parameter(first.repeat(shape[0]))
+        self.linear = nn.Sequential(linear, nn.Unflatten(1, shape))
 
     def forward(self, pyramid: tuple[Tensor, ...]) -> GlobalBoxOutput:
         """Pyramid to `GlobalBoxOutput`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from torch import Tensor, nn
 
@@ -93,8 +94,8 @@ class RCNN(RegionHead):
 
 
 def _network(in_channels: int, widths: Sequence[int], dims: int) -> nn.Module:
-    style = {"stride": 2, "norm_name": "group", "activation_name": "relu"}
+    block = partial(ConvBlock, stride=2, norm_name="group", activation_name="relu")
     steps = zip([in_channels, *widths[:-1]], widths, strict=True)
-    network = nn.Sequential(*(ConvBlock(i, o, dims, **style) for i, o in steps))
+    network = nn.Sequential(*(block(i, o, dims) for i, o in steps))
     initialize(network)
     return network

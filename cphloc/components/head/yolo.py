@@ -65,11 +65,10 @@ class YOLO(nn.Module):
         dims = levels[-1].dims
         self.out = conv_type(dims)(levels[-1].channels, boxes * (2 * dims + 1) + len(self.classes), 1)
         nn.init.normal_(self.out.weight, std=0.01)
-        # start in the middle of the cell with boxes of a sixteenth of the image, unlike each other
-        with torch.no_grad():
-            first = torch.tensor([0.5] * dims + [0.25] * dims + [0.0]).repeat(boxes, 1)
-            first[:, dims : 2 * dims] *= torch.linspace(0.5, 1.5, boxes)[:, None] if boxes > 1 else 1
-            self.out.bias.copy_(torch.cat([first.flatten(), torch.zeros(len(self.classes))]))
+        # start in the middle of the cell with boxes about a sixteenth of the image long, each of another size
+        first = torch.tensor([0.5] * dims + [0.25] * dims + [0.0]).repeat(boxes, 1)
+        first[:, dims : 2 * dims] *= torch.linspace(0.5, 1.5, boxes)[:, None] if boxes > 1 else 1
+        self.out.bias = nn.Parameter(torch.cat([first.flatten(), torch.zeros(len(self.classes))]))
 
     def forward(self, pyramid: tuple[Tensor, ...]) -> Tensor:
         """Pyramid to the grid ``(N, B (2 D + 1) + K, *S)``."""
