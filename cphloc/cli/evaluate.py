@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cphloc.cli.result import Answer, table
+from cphloc.structures.split import SPLITS
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("source", metavar="ENTRY-or-RUN", help="an entry, or a run's id or folder")
-    parser.add_argument("--split", default="test", choices=("train", "val", "test"), help="cases to measure on")
+    parser.add_argument("--split", default="test", choices=SPLITS, help="cases to measure on")
     parser.add_argument("--root", metavar="FOLDER", help="folder of the data set, where it is not the recipe's")
     parser.add_argument("--out", metavar="FOLDER", help="write an entry's table, curves and pictures there")
 

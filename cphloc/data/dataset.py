@@ -7,15 +7,13 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 from cphloc import paths
 from cphloc.data.case import Case
 from cphloc.errors import DataError, InputError, NotFoundError, did_you_mean
+from cphloc.structures.split import SPLITS, Split
 
-Split = Literal["train", "val", "test"]
 _DELIMITERS = (",", ";", "\t")
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
 class Dataset(ABC):

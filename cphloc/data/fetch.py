@@ -13,12 +13,13 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from cphloc import paths
-from cphloc.data.dataset import SPLITS, Dataset
+from cphloc.data.dataset import Dataset
 from cphloc.data.fingerprint import content_hash, fingerprint
 from cphloc.download import download
 from cphloc.errors import CphlocError, InputError
 from cphloc.registry import catalogue
 from cphloc.registry.contract import construct
+from cphloc.structures.split import SPLITS
 
 _SHIPPED_SPLITS = Path(__file__).parent / "splits"
 

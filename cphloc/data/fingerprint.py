@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cphloc.data.case import Case
-from cphloc.data.dataset import SPLITS, Dataset
+from cphloc.data.dataset import Dataset
 from cphloc.errors import DataError
+from cphloc.structures.split import SPLITS
 
 
 def content_hash(case: Case) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from cphloc.data.case import Case, read_case
-from cphloc.data.dataset import Dataset, Split
+from cphloc.data.dataset import Dataset
 from cphloc.data.pipeline.pipeline import open_dataset
 from cphloc.errors import InputError, NotFoundError
 from cphloc.evaluation.baseline import BASELINES, prior_baseline
@@ -29,6 +29,7 @@ from cphloc.metrics.calibration import fitted_temperature
 from cphloc.metrics.summary import tracking_metrics
 from cphloc.paths import atomic
 from cphloc.structures.annotation import Annotation
+from cphloc.structures.split import Split
 from cphloc.structures.volume import Volume
 from cphloc.tracking.run import Run, write_cases
 from cphloc.zoo.entries import Listing

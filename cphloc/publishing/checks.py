@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cphloc.data.dataset import SPLITS, Split
 from cphloc.registry.metrics import lower_is_better
+from cphloc.structures.split import SPLITS, Split
 from cphloc.zoo.entry import Entry, File, Metric, as_undefined, is_undefined
 
 if TYPE_CHECKING:

@@ -25,6 +25,7 @@ from cphloc.recipe import recipe as recipes
 from cphloc.recipe.formats import FORMAT
 from cphloc.recipe.plugins import used_plugins
 from cphloc.recipe.recipe import Recipe
+from cphloc.structures.split import SPLITS
 from cphloc.zoo.entries import Listing, cached_path
 from cphloc.zoo.entry import Entry, File, Weights, as_undefined, is_undefined
 from cphloc.zoo.load import build_with_weights, open_listing
@@ -282,7 +283,7 @@ def _data_facts(material: Material) -> dict[str, Any]:
         "citation": "; ".join(_listed(source.citation)),
         "url": next(iter(_listed(source.url)), None),
         "fingerprint": material.facts["data_fingerprint"],
-        "splits": {split: len(material.dataset.cases(split)) for split in ("train", "val", "test")},
+        "splits": {split: len(material.dataset.cases(split)) for split in SPLITS},
     }
 
 

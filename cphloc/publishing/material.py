@@ -10,12 +10,13 @@ from typing import Any
 
 from packaging.version import Version
 
-from cphloc.data.dataset import Dataset, Split
+from cphloc.data.dataset import Dataset
 from cphloc.data.pipeline.pipeline import open_dataset
 from cphloc.errors import DataError
 from cphloc.publishing.about import About
 from cphloc.registry import catalogue
 from cphloc.registry.card import Card
+from cphloc.structures.split import Split
 from cphloc.tracking.run import Run
 from cphloc.zoo.entries import Listing, version_folders
 

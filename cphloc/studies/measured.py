@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from cphloc.data.dataset import Split
 from cphloc.data.pipeline.pipeline import Pipeline
 from cphloc.errors import InputError
 from cphloc.evaluation.scores import Scores
@@ -15,6 +14,7 @@ from cphloc.evaluation.validate import Validator
 from cphloc.modeling.build import build_model
 from cphloc.modeling.model import Model
 from cphloc.recipe.recipe import Recipe, load
+from cphloc.structures.split import Split
 from cphloc.tracking.run import Run
 from cphloc.training import checkpoint
 

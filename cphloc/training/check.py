@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cphloc.data.case import Case, read_case
-from cphloc.data.dataset import Dataset, Split
+from cphloc.data.dataset import Dataset
 from cphloc.data.fingerprint import check_splits
 from cphloc.data.pipeline.pipeline import Pipeline, open_dataset
 from cphloc.errors import DataError, InputError, NotFoundError, Problem, RecipeError
@@ -16,6 +16,7 @@ from cphloc.modeling.problems import problem_at
 from cphloc.recipe.merge import parse_path
 from cphloc.recipe.recipe import Recipe
 from cphloc.structures.annotation import Rung
+from cphloc.structures.split import Split
 from cphloc.training.preparation import check_best, freeze_and_optimize, start_from
 from cphloc.training.settings import Settings
 

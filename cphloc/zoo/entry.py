@@ -21,6 +21,7 @@ from cphloc.config.problems import problems_of
 from cphloc.errors import InputError, RecipeError
 from cphloc.metrics.bootstrap import Interval
 from cphloc.registry.plugins import missing
+from cphloc.structures.split import Split
 from cphloc.zoo.names import NAME_PATTERN, RECIPE_FILE
 
 
@@ -137,7 +138,7 @@ class Baseline(_Strict):
 class Evaluation(_Strict):
     """Metrics on one split; the first metric is the headline. ``cases`` are the split's case ids."""
 
-    split: Text
+    split: Split
     metrics: Annotated[dict[Text, Metric], Field(min_length=1)]
     per_class: dict[Text, dict[Text, Metric]] = Field(default_factory=dict)
     cases: Annotated[list[Text], Field(min_length=1)]

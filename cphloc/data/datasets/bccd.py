@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from cphloc.data.case import Case
-from cphloc.data.dataset import Dataset, Split, find_root
+from cphloc.data.dataset import Dataset, find_root
 from cphloc.data.datasets.voc import voc_cases
+from cphloc.structures.split import Split
 
 
 class Bccd(Dataset):

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from cphloc.data.case import AnnotationSource, Case, annotation_or_problem
-from cphloc.data.dataset import Dataset, Split, find_root
+from cphloc.data.dataset import Dataset, find_root
 from cphloc.errors import DataError
+from cphloc.structures.split import Split
 
 
 class Coco(Dataset):

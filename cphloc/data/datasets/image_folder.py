@@ -9,10 +9,11 @@ from typing import Literal
 
 from cphloc.config.argument_types import PositiveFloat, PositiveInt, UnitInterval
 from cphloc.data.case import AnnotationSource, Case, annotation_or_problem, one_hot
-from cphloc.data.dataset import SPLITS, Dataset, Split, find_root, hashed_split, read_table
+from cphloc.data.dataset import Dataset, find_root, hashed_split, read_table
 from cphloc.data.io.formats import DICOM
 from cphloc.errors import DataError, did_you_mean
 from cphloc.structures.annotation import class_names
+from cphloc.structures.split import SPLITS, Split
 
 _UNNAMED = "(no file named)"
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from cphloc.config.argument_types import NonNegativeInt
 from cphloc.data.case import AnnotationSource, Case
-from cphloc.data.dataset import Dataset, Split, find_root, held_out, read_table
+from cphloc.data.dataset import Dataset, find_root, held_out, read_table
 from cphloc.errors import DataError
+from cphloc.structures.split import Split
 
 
 class Luna16(Dataset):

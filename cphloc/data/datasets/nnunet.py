@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 from cphloc.config.argument_types import UnitInterval
 from cphloc.data.case import AnnotationSource, Case, annotation_or_problem
-from cphloc.data.dataset import Dataset, Split, find_root, hashed_split
+from cphloc.data.dataset import Dataset, find_root, hashed_split
 from cphloc.errors import DataError
 from cphloc.structures.annotation import IGNORE
+from cphloc.structures.split import Split
 
 _CHANNEL = re.compile(r"_\d{4}$")
 

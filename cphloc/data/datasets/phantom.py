@@ -17,13 +17,14 @@ import SimpleITK as sitk
 from cphloc import paths
 from cphloc.config.argument_types import NonNegativeInt, PositiveFloat, PositiveInt, UnitInterval
 from cphloc.data.case import AnnotationSource, Case, one_hot
-from cphloc.data.dataset import SPLITS, Dataset, Split
+from cphloc.data.dataset import Dataset
 from cphloc.data.io.itk import to_itk
 from cphloc.data.pipeline.phantom import Half, Scene, draw_phantom
 from cphloc.errors import InputError
 from cphloc.structures.annotation import boxes_of
 from cphloc.structures.geometry import Geometry
 from cphloc.structures.rung import RUNGS, Rung
+from cphloc.structures.split import SPLITS, Split
 
 
 class PhantomCases(Dataset):

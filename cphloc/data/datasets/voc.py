@@ -8,11 +8,12 @@ from functools import partial
 from pathlib import Path
 
 from cphloc.data.case import AnnotationSource, Case, annotation_or_problem
-from cphloc.data.dataset import Dataset, Split, find_root
+from cphloc.data.dataset import Dataset, find_root
 from cphloc.data.io.formats import PICTURE_SUFFIXES
 from cphloc.data.io.voc_xml import read_voc_boxes, read_voc_classes
 from cphloc.errors import DataError
 from cphloc.structures.annotation import class_names
+from cphloc.structures.split import Split
 
 
 class Voc(Dataset):

@@ -12,7 +12,7 @@ import numpy as np
 
 from cphloc.data.augment.augmentation import Augmentation
 from cphloc.data.case import Case, read_case
-from cphloc.data.dataset import Dataset, Split
+from cphloc.data.dataset import Dataset
 from cphloc.data.fingerprint import check_splits, fingerprint
 from cphloc.data.pipeline.intensity import Intensity, fit_intensity, parse_intensity
 from cphloc.data.pipeline.loader import Batch, PatchSamples, Steps, training_loader
@@ -23,6 +23,7 @@ from cphloc.errors import DataError, InputError
 from cphloc.recipe.dataset import make_dataset
 from cphloc.recipe.recipe import Block, Data, Recipe
 from cphloc.structures.annotation import mask_of
+from cphloc.structures.split import Split
 
 
 class Pipeline:

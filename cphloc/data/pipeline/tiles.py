@@ -7,8 +7,9 @@ from dataclasses import replace
 from itertools import product
 
 from cphloc.data.case import Case
-from cphloc.data.dataset import Dataset, Split
+from cphloc.data.dataset import Dataset
 from cphloc.errors import InputError
+from cphloc.structures.split import Split
 
 
 class Tiled(Dataset):

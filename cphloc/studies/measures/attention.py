@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from cphloc.config.argument_types import PositiveInt
-from cphloc.data.dataset import Split
 from cphloc.metrics.attention import upsample
 from cphloc.metrics.evaluation import attention_scores
 from cphloc.metrics.segmentation import dice
 from cphloc.ops.attention import log_softmax
 from cphloc.ops.cam import as_attention, grad_cam
+from cphloc.structures.split import Split
 from cphloc.studies.measured import Trained, Values, required
 
 _THRESHOLDS = tuple(k / 10 for k in range(1, 10))

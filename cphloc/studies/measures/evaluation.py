@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from cphloc.config.argument_types import Plain
-from cphloc.data.dataset import Split
+from cphloc.structures.split import Split
 from cphloc.studies.measured import Trained, Values
 
 

@@ -14,8 +14,8 @@ from torch.nn import functional
 
 from cphloc.config.argument_types import NonNegativeFloat, Plain, PositiveInt
 from cphloc.data.case import read_case
-from cphloc.data.dataset import SPLITS
 from cphloc.registry.contract import construct
+from cphloc.structures.split import SPLITS
 from cphloc.studies.measured import Trained, Values
 
 Shape = Literal["ball", "ellipsoid", "spiculated"]

@@ -11,8 +11,9 @@ import numpy as np
 from cphloc import paths
 from cphloc.config.argument_types import PositiveInt, UnitInterval
 from cphloc.data.case import AnnotationSource, Case
-from cphloc.data.dataset import Dataset, Split
+from cphloc.data.dataset import Dataset
 from cphloc.data.pipeline.intensity import Intensity, Range
+from cphloc.structures.split import Split
 
 CASES: dict[Split, int] = {"train": 4, "val": 2, "test": 2}
 

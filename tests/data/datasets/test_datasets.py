@@ -1,12 +1,13 @@
 import pytest
 
 from cphloc.data.case import read_case
-from cphloc.data.dataset import SPLITS, Dataset, choose_channels, find_root, hashed_split
+from cphloc.data.dataset import Dataset, choose_channels, find_root, hashed_split
 from cphloc.data.datasets.hippocampus import Hippocampus
 from cphloc.data.datasets.phantom import PhantomCases
 from cphloc.data.fingerprint import check_splits
 from cphloc.errors import InputError, NotFoundError
 from cphloc.registry import catalogue
+from cphloc.structures.split import SPLITS
 
 
 @pytest.mark.parametrize("name", list(catalogue.cards("dataset")))
