@@ -211,3 +211,15 @@ def test_the_label_of_a_part_says_only_what_is_absent():
     boxes = Annotation(boxes=np.zeros((0, 4)), box_classes=np.zeros(0, int), label=label)
     assert boxes.label_of_part(whole=False) is None
     assert boxes.label_of_part(whole=True) is label
+
+
+def test_a_crop_keeps_the_label_only_where_it_says_that_a_class_is_absent():
+    part = Annotation(label=np.array([0.0, 1.0], np.float32)).cropped((1, 1), (2, 2))
+    assert np.array_equal(part.label, [0.0, np.nan], equal_nan=True)
+
+
+def test_an_instance_mask_may_leave_no_background():
+    found = of_instances(np.array([[3, 7], [3, 7]]), {3: 2, 7: 1})
+    assert found.mask.tolist() == [[2, 1], [2, 1]]
+    assert found.boxes.tolist() == [[0, 0, 2, 1], [0, 1, 2, 2]]
+    assert found.box_classes.tolist() == [2, 1]
