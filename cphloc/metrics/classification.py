@@ -1,7 +1,9 @@
 """Image-level scores: ROC and AUC, sensitivity at a fixed specificity, calibration.
 
-Scores and labels are ``(cases,)``; a case whose label is NaN (unknown) is left out. ``weights`` says how often each
-case counts, as `cphloc.metrics.bootstrap.weighted_bootstrap` gives them.
+Scores and labels are ``(cases,)`` arrays, labels 0 or 1; cases with an unknown label (NaN) are left out. ``weights``
+``(cases,)`` is the number of times that each case counts, as drawn by `cphloc.metrics.bootstrap.weighted_bootstrap`;
+``None`` counts each case once. All functions raise `InputError` if scores and labels differ in shape, a label is not 0,
+1 or NaN, or the score of a case with a known label is NaN.
 """
 
 from __future__ import annotations
@@ -17,9 +19,9 @@ from cphloc.metrics.bootstrap import Interval
 
 
 class Roc(NamedTuple):
-    """Receiver operating characteristic: one point per distinct score, from (0, 0) to (1, 1).
+    """Receiver operating characteristic (ROC) curve: one point per distinct score, from (0, 0) to (1, 1).
 
-    A case is called positive where its score is at least the threshold; the first threshold is infinite.
+    A case is predicted positive if its score is at least the threshold; the first threshold is infinite.
     """
 
     false_positive_rate: np.ndarray
@@ -28,10 +30,13 @@ class Roc(NamedTuple):
 
 
 class Reliability(NamedTuple):
-    """Calibration by equal-width bins of predicted probability; NaN in empty bins.
+    """Points of a reliability diagram, in equal-width bins of predicted probability.
 
-    ``edges`` has one entry more than the others; ``confidence`` is the mean prediction, ``frequency`` the share of
-    positives.
+    Args:
+        edges: ``(bins + 1,)`` edges of the bins.
+        confidence: ``(bins,)`` mean predicted probability; NaN in empty bins.
+        frequency: ``(bins,)`` fraction of positives; NaN in empty bins.
+        count: ``(bins,)`` number of cases, weighted.
     """
 
     edges: np.ndarray
@@ -41,7 +46,7 @@ class Reliability(NamedTuple):
 
 
 def roc(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> Roc:
-    """ROC curve; a rate is NaN where no case of its class exists.
+    """Compute the ROC curve; a rate is NaN if there are no cases of its class.
 
     >>> roc([0.9, 0.6, 0.6, 0.1], [1, 1, 0, 0]).true_positive_rate.tolist()
     [0.0, 0.5, 1.0, 1.0]
@@ -51,18 +56,19 @@ def roc(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = Non
     scores, positive, weights = scores[order], positive[order], weights[order]
     last_of_tie = np.append(np.diff(scores) != 0, True)[: len(scores)]
 
-    def rate(kind: np.ndarray) -> np.ndarray:
-        called = np.cumsum(weights * kind)
-        total = called[-1] if len(called) else 0.0
-        return np.append(0.0, called[last_of_tie]) / total if total else np.full(last_of_tie.sum() + 1, np.nan)
+    def _rate(of_class: np.ndarray) -> np.ndarray:
+        count = np.cumsum(weights * of_class)
+        total = count[-1] if len(count) else 0.0
+        return np.append(0.0, count[last_of_tie]) / total if total else np.full(last_of_tie.sum() + 1, np.nan)
 
-    return Roc(rate(~positive), rate(positive), np.append(np.inf, scores[last_of_tie]))
+    return Roc(_rate(~positive), _rate(positive), np.append(np.inf, scores[last_of_tie]))
 
 
 def auc(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:
-    """Area under the ROC curve: how often a positive case scores above a negative one, ties counting one half.
+    """Compute the area under the ROC curve; NaN if only one class is present.
 
-    NaN where only one class is present.
+    It equals the probability that a random positive case scores higher than a random negative one, with ties counting
+    one half.
 
     >>> auc([0.9, 0.6, 0.6, 0.1], [1, 1, 0, 0])
     0.875
@@ -75,9 +81,12 @@ def auc(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = Non
 
 
 def auc_delong(scores: np.ndarray, labels: np.ndarray) -> Interval:
-    """AUC with DeLong's 95 % interval, for independent cases; resample patients where they have several.
+    """Compute the AUC with DeLong's 95 % confidence interval, for independent cases.
 
-    Source: DeLong et al., 1988, by mid-ranks (Sun and Xu, 2014); normal approximation, clipped to [0, 1].
+    If patients have several cases, use `cphloc.metrics.bootstrap.weighted_bootstrap` instead. The interval is a normal
+    approximation clipped to [0, 1]; it is NaN with fewer than two positive or two negative cases.
+
+    Source: DeLong et al., 1988; computed from mid-ranks (Sun and Xu, 2014).
 
     >>> auc_delong([0.9, 0.8, 0.6, 0.7, 0.3, 0.1], [1, 1, 1, 0, 0, 0]).value
     0.8888888888888888
@@ -89,7 +98,7 @@ def auc_delong(scores: np.ndarray, labels: np.ndarray) -> Interval:
     if min(m, n) < 2:
         return Interval(auc(scores, positive), math.nan, math.nan, m + n, undefined)
     among_all = stats.rankdata(scores)
-    # Per case: the share of the other class that it ranks above, or that ranks above it.
+    # Per positive case the fraction of negatives ranked below it; per negative case that of positives ranked above it.
     of_positives = (among_all[positive] - stats.rankdata(scores[positive])) / n
     of_negatives = 1 - (among_all[~positive] - stats.rankdata(scores[~positive])) / m
     value = float(of_positives.mean())
@@ -101,13 +110,24 @@ def auc_delong(scores: np.ndarray, labels: np.ndarray) -> Interval:
 def sensitivity_at_specificity(
     scores: np.ndarray, labels: np.ndarray, specificity: float, weights: np.ndarray | None = None
 ) -> float:
-    """Highest sensitivity of any threshold whose specificity is at least the given one.
+    """Compute the highest sensitivity of all thresholds with at least the given specificity.
+
+    NaN if only one class is present.
+
+    Args:
+        scores: ``(cases,)`` scores, higher for positive cases.
+        labels: ``(cases,)``, 0, 1 or NaN.
+        specificity: in [0, 1].
+        weights: ``(cases,)`` number of times that each case counts.
+
+    Raises:
+        InputError: a specificity outside [0, 1].
 
     >>> sensitivity_at_specificity([0.9, 0.4, 0.6, 0.1], [1, 1, 0, 0], specificity=1.0)
     0.5
     """
     if not 0 <= specificity <= 1:
-        msg = f"specificity must lie in [0, 1], got {specificity}"
+        msg = f"specificity must be in [0, 1], got {specificity}"
         raise InputError(msg)
     curve = roc(scores, labels, weights)
     if np.isnan(curve).any():
@@ -116,7 +136,7 @@ def sensitivity_at_specificity(
 
 
 def brier(probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:
-    """Brier score, the mean squared error of the predicted probability; NaN without cases.
+    """Compute the Brier score, the mean squared error of the predicted probabilities; NaN without cases.
 
     >>> round(brier([0.9, 0.2], [1, 0]), 9)
     0.025
@@ -128,7 +148,13 @@ def brier(probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray | N
 def reliability(
     probabilities: np.ndarray, labels: np.ndarray, bins: int = 10, weights: np.ndarray | None = None
 ) -> Reliability:
-    """Mean prediction and share of positives in bins of predicted probability, the points of a reliability diagram.
+    """Compute the points of a reliability diagram in equal-width bins of predicted probability.
+
+    Args:
+        probabilities: ``(cases,)`` in [0, 1].
+        labels: ``(cases,)``, 0, 1 or NaN.
+        bins: number of bins.
+        weights: ``(cases,)`` number of times that each case counts.
 
     Raises:
         InputError: a probability outside [0, 1].
@@ -138,21 +164,33 @@ def reliability(
     """
     probabilities, positive, weights = _known(probabilities, labels, weights)
     if len(probabilities) and not (probabilities.min() >= 0 and probabilities.max() <= 1):
-        msg = f"probabilities must lie in [0, 1], got {probabilities.min()} to {probabilities.max()}"
+        msg = f"probabilities must be in [0, 1], got {probabilities.min()} to {probabilities.max()}"
         raise InputError(msg)
     edges = np.linspace(0, 1, bins + 1)
-    of_bin = np.clip(np.digitize(probabilities, edges[1:-1]), 0, bins - 1)
-    count, predicted, there = (
-        np.bincount(of_bin, weights * values, minlength=bins) for values in (1.0, probabilities, positive)
+    bin_of_case = np.clip(np.digitize(probabilities, edges[1:-1]), 0, bins - 1)
+    count, predicted, positives = (
+        np.bincount(bin_of_case, weights * values, minlength=bins) for values in (1.0, probabilities, positive)
     )
     with np.errstate(invalid="ignore"):
-        return Reliability(edges, predicted / count, there / count, count)
+        return Reliability(edges, predicted / count, positives / count, count)
 
 
 def expected_calibration_error(
     probabilities: np.ndarray, labels: np.ndarray, bins: int = 10, weights: np.ndarray | None = None
 ) -> float:
-    """Distance between mean prediction and share of positives, averaged over the cases in equal-width bins.
+    """Compute the expected calibration error (ECE).
+
+    It is the absolute difference between mean predicted probability and fraction of positives in each equal-width bin,
+    averaged over the bins with the number of cases as weight; NaN without cases.
+
+    Args:
+        probabilities: ``(cases,)`` in [0, 1].
+        labels: ``(cases,)``, 0, 1 or NaN.
+        bins: number of bins.
+        weights: ``(cases,)`` number of times that each case counts.
+
+    Raises:
+        InputError: a probability outside [0, 1].
 
     Source: Naeini et al., 2015.
 
@@ -160,24 +198,26 @@ def expected_calibration_error(
     0.233333333
     """
     _, confidence, frequency, count = reliability(probabilities, labels, bins, weights)
-    held = count > 0
-    return float(np.average(np.abs(confidence - frequency)[held], weights=count[held])) if held.any() else float("nan")
+    filled = count > 0
+    if not filled.any():
+        return float("nan")
+    return float(np.average(np.abs(confidence - frequency)[filled], weights=count[filled]))
 
 
 def _known(
     scores: np.ndarray, labels: np.ndarray, weights: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scores, positives as bool, and weights of the cases whose label is known."""
+    """Scores, labels as bool, and weights of the cases whose label is known."""
     scores, labels = np.asarray(scores, float), np.asarray(labels, float)
     if scores.shape != labels.shape:
-        msg = f"every score needs its label, got {scores.shape} scores and {labels.shape} labels"
+        msg = f"scores and labels must have the same shape, got {scores.shape} and {labels.shape}"
         raise InputError(msg)
     known = ~np.isnan(labels)
     if not np.isin(labels[known], (0, 1)).all():
         msg = f"labels must be 0, 1 or NaN, got {sorted(set(labels[known].tolist()))[:5]}"
         raise InputError(msg)
     if np.isnan(scores[known]).any():
-        msg = f"{int(np.isnan(scores[known]).sum())} scores are NaN; a model that gives NaN has no ROC curve"
+        msg = f"{int(np.isnan(scores[known]).sum())} scores are NaN; check the predictions of the model"
         raise InputError(msg)
     weights = np.ones(len(scores)) if weights is None else np.asarray(weights, float)
     return scores[known], labels[known].astype(bool), weights[known]

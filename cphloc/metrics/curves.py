@@ -1,4 +1,4 @@
-"""Curves with 95 % bands by patient: precision-recall, FROC, ROC, reliability. Points to draw or to write as CSV."""
+"""Precision-recall, FROC, ROC and reliability curves with 95 % bootstrap bands by patient, to draw or write as CSV."""
 
 from __future__ import annotations
 
@@ -15,21 +15,24 @@ from cphloc.metrics.detection import DetectionCase
 from cphloc.metrics.froc import LUNA16_FP_PER_SCAN, froc_of_boxes
 
 RESAMPLES = 500
+"""Number of bootstrap resamples of each band."""
+
 FP_PER_SCAN = np.geomspace(1 / 8, 8, 49)
-"""Places of the FROC curve; LUNA16's seven operating points are every eighth of them."""
+"""False positives per scan at which the FROC curve is evaluated; every eighth is an operating point of LUNA16."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One curve.
+    """A curve with a pointwise 95 % band and its summary statistic.
 
     Args:
-        name: the class, or ``all classes``.
-        x: ``(points,)`` places.
-        y: ``(points,)`` values, NaN where undefined.
-        low, high: ``(points,)`` ends of their 95 % intervals.
-        summary: the number that sums it up.
-        summary_name: its name, ``AP50`` and so on.
+        name: name of the class, or ``all classes``.
+        x: ``(points,)`` positions on the horizontal axis.
+        y: ``(points,)`` values; NaN where undefined.
+        low: ``(points,)`` lower ends of the 95 % intervals of ``y``.
+        high: ``(points,)`` upper ends of the 95 % intervals of ``y``.
+        summary: summary statistic of the curve, such as its area, with its 95 % interval.
+        summary_name: name of the summary statistic, such as ``AP50`` or ``AUC``.
     """
 
     name: str
@@ -44,7 +47,13 @@ class Curve:
 def precision_recall_curves(
     cases: Sequence[DetectionCase], classes: Mapping[int, str], patients: Sequence[Hashable], iou: float = 0.5
 ) -> list[Curve]:
-    """Precision at COCO's 101 recalls, one curve a class that exists; its mean is the average precision.
+    """Compute the precision at COCO's 101 recalls for each class that has reference boxes; the summary is the AP.
+
+    Args:
+        cases: detections and references of each image.
+        classes: class names by class number.
+        patients: patient of each case.
+        iou: smallest IoU of a true positive.
 
     >>> case = DetectionCase([[0, 0, 4, 4]], [0.9], [1], [[0, 0, 4, 3]], [1])
     >>> precision_recall_curves([case], {1: "cell"}, ["a"])[0].summary.value
@@ -56,16 +65,23 @@ def precision_recall_curves(
         if not matches.references.any():
             continue
 
-        def precision(weights: np.ndarray, matches: detection.Matches = matches) -> np.ndarray:
+        def _precision(weights: np.ndarray, matches: detection.Matches = matches) -> np.ndarray:
             ((recall, precision),) = detection.precision_recall(matches, weights)
             return detection.precision_at(detection.COCO_RECALLS, recall, precision)
 
-        curves.append(_curve(name, detection.COCO_RECALLS, precision, np.mean, patients, f"AP{round(100 * iou)}"))
+        curves.append(_curve(name, detection.COCO_RECALLS, _precision, np.mean, patients, f"AP{round(100 * iou)}"))
     return curves
 
 
 def froc_curve(cases: Sequence[DetectionCase], patients: Sequence[Hashable], iou: float = 0.1) -> Curve:
-    """Sensitivity over all classes at 1/8 to 8 false positives an image; summed up by the CPM.
+    """Compute the sensitivity over all classes at 1/8 to 8 false positives per image; the summary is the CPM.
+
+    The CPM (competition performance metric of LUNA16) is the mean sensitivity at 1/8, 1/4, 1/2, 1, 2, 4 and 8.
+
+    Args:
+        cases: detections and references of each image.
+        patients: patient of each case.
+        iou: smallest IoU of a true positive.
 
     >>> froc_curve([DetectionCase([[0, 0, 4, 4]], [0.9], [1], [[0, 0, 4, 3]], [1])], ["a"]).summary.value
     1.0
@@ -85,38 +101,45 @@ def froc_curve(cases: Sequence[DetectionCase], patients: Sequence[Hashable], iou
 def roc_curves(
     probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str], patients: Sequence[Hashable]
 ) -> list[Curve]:
-    """Best sensitivity at each of 101 false positive rates, one curve a class; summed up by the AUC.
+    """Compute the highest sensitivity at 101 false positive rates from 0 to 1 for each class; the summary is the AUC.
 
     Args:
-        probabilities: ``(cases, K)``.
-        labels: ``(cases, K)``; NaN where unknown.
-        classes: K names.
-        patients: of the cases.
+        probabilities: ``(cases, K)`` predicted probabilities in [0, 1].
+        labels: ``(cases, K)``, 0 or 1; NaN where unknown.
+        classes: K class names.
+        patients: patient of each case.
 
     >>> roc_curves(np.array([[0.9], [0.2]]), np.array([[1], [0]]), ["cancer"], "ab")[0].summary.value
     1.0
     """
-    places = np.linspace(0, 1, 101)
+    rates = np.linspace(0, 1, 101)
 
-    def of_class(k: int) -> Callable[[np.ndarray], np.ndarray]:
+    def _sensitivity_of_class(k: int) -> Callable[[np.ndarray], np.ndarray]:
         p, y = probabilities[:, k], labels[:, k]
 
-        def sensitivity(weights: np.ndarray) -> np.ndarray:
+        def _sensitivity(weights: np.ndarray) -> np.ndarray:
             curve = classification.roc(p, y, weights)
             if np.isnan(curve.false_positive_rate).any():
-                return np.full(len(places) + 1, np.nan)
-            at = np.searchsorted(curve.false_positive_rate, places + 1e-12, side="right") - 1
-            return np.append(curve.true_positive_rate[at], classification.auc(p, y, weights))
+                return np.full(len(rates) + 1, np.nan)
+            last = np.searchsorted(curve.false_positive_rate, rates + 1e-12, side="right") - 1
+            return np.append(curve.true_positive_rate[last], classification.auc(p, y, weights))
 
-        return sensitivity
+        return _sensitivity
 
-    return [_summed_up(name, places, of_class(k), patients, "AUC") for k, name in enumerate(classes)]
+    return [_band_and_summary(name, rates, _sensitivity_of_class(k), patients, "AUC") for k, name in enumerate(classes)]
 
 
 def reliability_curves(
     probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str], patients: Sequence[Hashable], bins: int = 10
 ) -> list[Curve]:
-    """Share of positives over mean predicted probability, a point a bin, one curve a class; summed up by the ECE.
+    """Compute the fraction of positives against the mean predicted probability for each class; the summary is the ECE.
+
+    Args:
+        probabilities: ``(cases, K)`` predicted probabilities in [0, 1].
+        labels: ``(cases, K)``, 0 or 1; NaN where unknown.
+        classes: K class names.
+        patients: patient of each case.
+        bins: number of equal-width bins of probability, one point of the curve each.
 
     >>> reliability_curves(np.array([[0.9], [0.2]]), np.array([[1], [0]]), ["cancer"], "ab")[0].y[9].item()
     1.0
@@ -125,17 +148,17 @@ def reliability_curves(
     for k, name in enumerate(classes):
         p, y = probabilities[:, k], labels[:, k]
 
-        def frequency(weights: np.ndarray, p: np.ndarray = p, y: np.ndarray = y) -> np.ndarray:
+        def _frequency(weights: np.ndarray, p: np.ndarray = p, y: np.ndarray = y) -> np.ndarray:
             error = classification.expected_calibration_error(p, y, bins, weights)
             return np.append(classification.reliability(p, y, bins, weights).frequency, error)
 
-        places = classification.reliability(p, y, bins).confidence
-        curves.append(_summed_up(name, places, frequency, patients, "ECE"))
+        confidence = classification.reliability(p, y, bins).confidence
+        curves.append(_band_and_summary(name, confidence, _frequency, patients, "ECE"))
     return curves
 
 
 def write_points(path: Path, curves: Sequence[Curve]) -> None:
-    """Write every point of the curves as CSV: ``class,x,y,low,high``; what is undefined stays empty.
+    """Write the points of curves to a CSV file with columns ``class,x,y,low,high``; undefined values stay empty.
 
     >>> import tempfile
     >>> curve = Curve("a", *(np.array([v]) for v in (0.5, 1.0, 0.9, float("nan"))), Interval(1, 1, 1, 1), "AP")
@@ -160,21 +183,23 @@ def _curve(
     patients: Sequence[Hashable],
     summary_name: str,
 ) -> Curve:
-    def with_summary(weights: np.ndarray) -> np.ndarray:
+    """Compute a curve from its values ``y`` and a summary of these, both for given weights of the cases."""
+
+    def _with_summary(weights: np.ndarray) -> np.ndarray:
         values = y(weights)
         return np.append(values, summary(values))
 
-    return _summed_up(name, x, with_summary, patients, summary_name)
+    return _band_and_summary(name, x, _with_summary, patients, summary_name)
 
 
-def _summed_up(
+def _band_and_summary(
     name: str,
     x: np.ndarray,
     statistic: Callable[[np.ndarray], np.ndarray],
     patients: Sequence[Hashable],
     summary_name: str,
 ) -> Curve:
-    """A curve from a statistic that gives its values and, last, their summary."""
+    """Compute a curve from a statistic that returns its values followed by their summary, ``(points + 1,)``."""
     value, low, high = weighted_band(statistic, patients, RESAMPLES)
     summary = Interval(float(value[-1]), float(low[-1]), float(high[-1]), len(patients))
     return Curve(name, np.asarray(x), value[:-1], low[:-1], high[:-1], summary, summary_name)

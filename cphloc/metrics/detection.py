@@ -1,9 +1,9 @@
 """Average precision and recall of boxes in any number of dimensions.
 
-Boxes are ``(n, 2 D)`` edge coordinates ``[lo..., hi...]`` in array-axis order. The cases are matched once (`match`) and
-every score is a function of the matches; ``weights`` says how often each case counts, as
-`cphloc.metrics.bootstrap.weighted_bootstrap` gives them. 3-D IoU is harsher than 2-D IoU, so medical 3-D work reports
-AP at IoU 0.1 as well.
+Boxes are ``(n, 2 D)`` arrays of edge coordinates ``[lo..., hi...]`` in array-axis order. `match` assigns detections to
+reference boxes once, and every score is computed from its result. ``weights`` ``(cases,)`` is the number of times that
+each case counts, as drawn by `cphloc.metrics.bootstrap.weighted_bootstrap`. The same misplacement lowers the IoU more
+in 3-D than in 2-D, so AP at IoU 0.1 is commonly reported in 3-D as well.
 """
 
 from __future__ import annotations
@@ -17,31 +17,41 @@ import numpy as np
 from cphloc.errors import InputError
 
 COCO_IOU_THRESHOLDS = tuple(k / 100 for k in range(50, 100, 5))
-"""0.50, 0.55, ..., 0.95: the thresholds that COCO's mAP averages over."""
+"""IoU thresholds 0.50, 0.55, ..., 0.95, over which COCO's mAP is averaged."""
 
 COCO_RECALLS = np.linspace(0, 1, 101)
-"""The recalls at which COCO averages precision."""
+"""The 101 recalls 0, 0.01, ..., 1 over which COCO averages precision."""
 
 MatchingRule = Literal["coco", "voc"]
-"""``coco``: a detection takes the best reference that is still free. ``voc``: it takes the one it overlaps most, and is
-a false positive where that one is taken."""
+"""How detections are matched to reference boxes.
+
+``coco`` matches a detection to the unmatched reference box with the highest IoU. ``voc`` considers only the reference
+box with the highest IoU and counts the detection as a false positive if that box is already matched.
+"""
 
 Interpolation = Literal["coco", "all_point", "11_point"]
-"""Of the precision-recall curve: COCO's 101 recall points, the area under the envelope (VOC since 2010), or VOC 2007's
-11 points."""
+"""How average precision is computed from the precision-recall curve.
+
+``coco`` averages the precision at 101 recalls, ``all_point`` takes the area under the precision envelope (Pascal VOC
+since 2010), ``11_point`` averages the precision at 11 recalls (Pascal VOC 2007).
+"""
 
 
 @dataclass(frozen=True)
 class DetectionCase:
-    """Boxes found in one image and the boxes that are there.
+    """Detected boxes and reference boxes of one image.
 
     Args:
-        boxes: ``(n, 2 D)`` found.
-        scores: ``(n,)``.
-        classes: ``(n,)``.
-        reference_boxes: ``(m, 2 D)`` there; shape ``(0, 2 D)`` for an image without objects.
-        reference_classes: ``(m,)``.
-        ignored: ``(m,)`` bool; a detection that matches nothing better than an ignored box counts neither way.
+        boxes: ``(n, 2 D)`` detected boxes.
+        scores: ``(n,)`` confidence of each detected box.
+        classes: ``(n,)`` class number of each detected box.
+        reference_boxes: ``(m, 2 D)`` annotated boxes; shape ``(0, 2 D)`` for an image without objects.
+        reference_classes: ``(m,)`` class number of each reference box.
+        ignored: ``(m,)`` bool, reference boxes to leave out (COCO's ``iscrowd``); a detection that matches only such a
+            box is neither a true nor a false positive. By default none.
+
+    Raises:
+        InputError: the arrays of the detections, or those of the references, differ in length.
     """
 
     boxes: np.ndarray
@@ -54,24 +64,27 @@ class DetectionCase:
     def __post_init__(self) -> None:
         if not len(self.ignored):
             object.__setattr__(self, "ignored", np.zeros(len(self.reference_boxes), bool))
-        found = len(self.boxes), len(self.scores), len(self.classes)
-        there = len(self.reference_boxes), len(self.reference_classes), len(self.ignored)
-        if len(set(found)) > 1 or len(set(there)) > 1:
-            msg = f"boxes, scores and classes number {found}, reference boxes, classes and ignored {there}; must agree"
+        detected = len(self.boxes), len(self.scores), len(self.classes)
+        reference = len(self.reference_boxes), len(self.reference_classes), len(self.ignored)
+        if len(set(detected)) > 1 or len(set(reference)) > 1:
+            msg = (
+                f"boxes, scores and classes have lengths {detected}; reference_boxes, reference_classes and ignored "
+                f"have lengths {reference}; the three of each must agree"
+            )
             raise InputError(msg)
 
 
 @dataclass(frozen=True)
 class Matches:
-    """Detections of one class in all cases, by falling score; made by `match`.
+    """Detections of one class in all cases, matched to the reference boxes; result of `match`.
 
     Args:
-        case: ``(n,)`` which case each detection is of.
-        scores: ``(n,)``.
-        hits: ``(thresholds, n)`` whether it is a true positive.
-        ignored: ``(thresholds, n)`` whether it counts neither way.
-        references: ``(cases,)`` how many boxes are there.
-        iou_thresholds: as matched.
+        case: ``(n,)`` index of the case of each detection.
+        scores: ``(n,)`` confidences, in descending order.
+        hits: ``(thresholds, n)`` bool, whether the detection is a true positive at each IoU threshold.
+        ignored: ``(thresholds, n)`` bool, whether it is neither a true nor a false positive.
+        references: ``(cases,)`` number of reference boxes of the class, without the ignored ones.
+        iou_thresholds: IoU thresholds of the rows of ``hits`` and ``ignored``.
     """
 
     case: np.ndarray
@@ -83,17 +96,24 @@ class Matches:
 
 
 def box_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """IoU of every pair of boxes: ``(n, 2 D)`` and ``(m, 2 D)`` to ``(n, m)``; 0 where both have no volume.
+    """Compute the IoU of every pair of boxes; 0 where both have no volume.
+
+    Args:
+        boxes: ``(n, 2 D)``.
+        others: ``(m, 2 D)``.
+
+    Returns:
+        ``(n, m)`` in [0, 1].
 
     Raises:
-        InputError: a box has an upper corner below its lower corner, or the two differ in dimension.
+        InputError: a box has an upper edge below its lower edge, or the two arrays differ in dimension.
 
     >>> box_iou([[0, 0, 100, 100]], [[0, 0, 50, 50], [0, 0, 100, 100]])
     array([[0.25, 1.  ]])
     """
     boxes, others = (np.atleast_2d(np.asarray(b, float)) for b in (boxes, others))
     if boxes.shape[1] != others.shape[1]:
-        msg = f"boxes have {boxes.shape[1]} and {others.shape[1]} coordinates; both need 2 D of the same D"
+        msg = f"boxes have {boxes.shape[1]} and {others.shape[1]} coordinates; both need two per dimension"
         raise InputError(msg)
     dims = boxes.shape[1] // 2
     (low, high), (other_low, other_high) = ((b[:, :dims], b[:, dims:]) for b in (boxes, others))
@@ -114,14 +134,14 @@ def match(
     rule: MatchingRule = "coco",
     max_detections: int = 100,
 ) -> Matches:
-    """Match the detections of class ``label`` to the references, each case by falling score.
+    """Match the detections of class ``label`` to the reference boxes of each case, in order of descending score.
 
     Args:
-        cases: all images, also those without boxes.
-        label: class to match.
-        iou_thresholds: a match needs an IoU of at least this.
-        rule: whether a detection may take its second choice.
-        max_detections: best-scored ones that count in an image.
+        cases: all images, including those without boxes.
+        label: class number.
+        iou_thresholds: smallest IoU of a match; the matching is repeated for each threshold.
+        rule: ``coco`` or ``voc``, see `MatchingRule`.
+        max_detections: number of highest-scored detections to keep per image.
 
     >>> case = DetectionCase([[0, 0, 4, 4]], [0.9], [1], [[0, 0, 4, 3]], [1])
     >>> match([case], iou_thresholds=[0.5, 0.8]).hits.tolist()
@@ -145,7 +165,15 @@ def match(
 def average_precision(
     matches: Matches, interpolation: Interpolation = "coco", weights: np.ndarray | None = None
 ) -> np.ndarray:
-    """AP at each IoU threshold, ``(thresholds,)``; NaN where no reference exists.
+    """Compute the average precision at each IoU threshold, ``(thresholds,)``; NaN without reference boxes.
+
+    Args:
+        matches: matched detections of one class.
+        interpolation: ``coco``, ``all_point`` or ``11_point``, see `Interpolation`.
+        weights: ``(cases,)`` number of times that each case counts; ``None`` counts each once.
+
+    Raises:
+        InputError: an unknown interpolation.
 
     >>> case = DetectionCase([[0, 0, 4, 4]], [0.9], [1], [[0, 0, 4, 3]], [1])
     >>> average_precision(match([case], iou_thresholds=[0.5, 0.8])).tolist()
@@ -160,27 +188,41 @@ def average_precision(
 
 
 def precision_recall(matches: Matches, weights: np.ndarray | None = None) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Recall and precision after each counted detection, one pair of arrays per IoU threshold; recall NaN without
-    references.
+    """Compute recall and precision after each counted detection, in order of descending score.
+
+    Args:
+        matches: matched detections of one class.
+        weights: ``(cases,)`` number of times that each case counts; ``None`` counts each once.
+
+    Returns:
+        one pair of arrays (recall, precision) per IoU threshold; recall is NaN without reference boxes.
 
     >>> case = DetectionCase([[0, 0, 4, 4]], [0.9], [1], [[0, 0, 4, 3]], [1])
     >>> [(r.tolist(), p.tolist()) for r, p in precision_recall(match([case], iou_thresholds=[0.5]))]
     [([1.0], [1.0])]
     """
     weights = np.ones(len(matches.references)) if weights is None else np.asarray(weights, float)
-    there = _references(matches, weights)
-    each = weights[matches.case]
+    references = _references(matches, weights)
+    detection_weights = weights[matches.case]
     curves = []
     for hit, skip in zip(matches.hits, matches.ignored, strict=True):
-        counted = ~skip & (each > 0)
-        true = np.cumsum(each[counted] * hit[counted])
-        recalled = true / there if there else np.full(len(true), np.nan)
-        curves.append((recalled, true / np.cumsum(each[counted])))
+        counted = ~skip & (detection_weights > 0)
+        true_positives = np.cumsum(detection_weights[counted] * hit[counted])
+        recalls = true_positives / references if references else np.full(len(true_positives), np.nan)
+        curves.append((recalls, true_positives / np.cumsum(detection_weights[counted])))
     return curves
 
 
 def precision_at(points: np.ndarray, recall: np.ndarray, precision: np.ndarray) -> np.ndarray:
-    """Best precision at each of the recalls ``points`` or beyond it, 0 beyond the last: what COCO averages.
+    """Interpolate precision as COCO does: the highest precision at a recall of at least each of ``points``.
+
+    Args:
+        points: ``(p,)`` recalls at which to interpolate.
+        recall: ``(n,)`` recalls of the curve, ascending.
+        precision: ``(n,)`` precision at each recall of the curve.
+
+    Returns:
+        ``(p,)`` precisions; 0 at recalls that the curve does not reach.
 
     >>> precision_at(np.array([0.5, 1.0]), np.array([0.5, 0.5]), np.array([1.0, 0.5])).tolist()
     [1.0, 0.0]
@@ -190,13 +232,14 @@ def precision_at(points: np.ndarray, recall: np.ndarray, precision: np.ndarray) 
 
 
 def mean_average_precision(matches: Iterable[Matches], weights: np.ndarray | None = None) -> float:
-    """AP averaged over IoU thresholds and classes; classes without references are left out, NaN if all are.
+    """Compute the average precision, averaged over IoU thresholds and classes.
 
-    With `COCO_IOU_THRESHOLDS` this is COCO's AP@[.50:.95] in any number of dimensions.
+    With `COCO_IOU_THRESHOLDS` this is COCO's AP@[.50:.95] in any number of dimensions. Classes without reference boxes
+    are left out; NaN if no class has any.
 
     Args:
         matches: one `Matches` per class.
-        weights: ``(cases,)`` how often each case counts.
+        weights: ``(cases,)`` number of times that each case counts; ``None`` counts each once.
 
     >>> case = DetectionCase([[0, 0, 4, 4]], [0.9], [1], [[0, 0, 4, 3]], [1])
     >>> round(mean_average_precision([match([case])]), 9)
@@ -206,14 +249,19 @@ def mean_average_precision(matches: Iterable[Matches], weights: np.ndarray | Non
 
 
 def recall(matches: Iterable[Matches], weights: np.ndarray | None = None) -> float:
-    """Share of references that were found, averaged over IoU thresholds and classes: COCO's AR.
+    """Compute the recall, averaged over IoU thresholds and classes; COCO calls it average recall (AR).
+
+    Classes without reference boxes are left out; NaN if no class has any.
+
+    Args:
+        matches: one `Matches` per class.
+        weights: ``(cases,)`` number of times that each case counts; ``None`` counts each once.
 
     >>> case = DetectionCase([[0, 0, 4, 4]], [0.9], [1], [[0, 0, 4, 3], [5, 5, 6, 6]], [1, 1])
     >>> recall([match([case], iou_thresholds=[0.5])])
     0.5
     """
-    there = [m for m in matches if _references(m, weights)]
-    curves = [precision_recall(m, weights) for m in there]
+    curves = [precision_recall(m, weights) for m in matches if _references(m, weights)]
     return _mean_over_classes([np.array([r.max(initial=0.0) for r, _ in by_threshold]) for by_threshold in curves])
 
 
@@ -235,27 +283,27 @@ class _CaseMatch(NamedTuple):
 def _match_case(
     case: DetectionCase, label: int, thresholds: np.ndarray, rule: MatchingRule, max_detections: int
 ) -> _CaseMatch:
-    mine, there = np.asarray(case.classes) == label, np.asarray(case.reference_classes) == label
-    skipped = np.asarray(case.ignored, bool)[there]
-    scores = np.asarray(case.scores, float)[mine]
+    detected, reference = np.asarray(case.classes) == label, np.asarray(case.reference_classes) == label
+    skipped = np.asarray(case.ignored, bool)[reference]
+    scores = np.asarray(case.scores, float)[detected]
     best_first = np.argsort(-scores, kind="stable")[:max_detections]
     hits, ignored = np.zeros((2, len(thresholds), len(best_first)), bool)
-    if len(best_first) and there.any():
-        overlap = box_iou(np.asarray(case.boxes)[mine][best_first], np.asarray(case.reference_boxes)[there])
-        hits = _take_references(overlap[:, ~skipped], thresholds, rule)
+    if len(best_first) and reference.any():
+        overlap = box_iou(np.asarray(case.boxes)[detected][best_first], np.asarray(case.reference_boxes)[reference])
+        hits = _true_positives(overlap[:, ~skipped], thresholds, rule)
         ignored = ~hits & (overlap[:, skipped].max(axis=1, initial=-1.0) >= thresholds[:, None])
     return _CaseMatch(scores[best_first], hits, ignored, int(np.count_nonzero(~skipped)))
 
 
-def _take_references(overlap: np.ndarray, thresholds: np.ndarray, rule: MatchingRule) -> np.ndarray:
-    """True positives ``(thresholds, detections)`` among detections of falling score with IoU ``(detections, m)``."""
+def _true_positives(overlap: np.ndarray, thresholds: np.ndarray, rule: MatchingRule) -> np.ndarray:
+    """True positives ``(thresholds, detections)``, from the IoU ``(detections, m)`` by descending score."""
     hits = np.zeros((len(thresholds), len(overlap)), bool)
     free = np.ones((len(thresholds), overlap.shape[1]), bool)
     rows = np.arange(len(thresholds))
     for k in np.flatnonzero(overlap.max(axis=1, initial=-1.0) >= thresholds.min()):
-        wanted = np.where(free | (rule == "voc"), overlap[k], -1.0)
-        best = wanted.argmax(axis=1)
-        hits[:, k] = (wanted[rows, best] >= thresholds) & free[rows, best]
+        candidates = np.where(free | (rule == "voc"), overlap[k], -1.0)
+        best = candidates.argmax(axis=1)
+        hits[:, k] = (candidates[rows, best] >= thresholds) & free[rows, best]
         free[rows[hits[:, k]], best[hits[:, k]]] = False
     return hits
 
@@ -269,7 +317,7 @@ def _eleven_points(recall: np.ndarray, precision: np.ndarray) -> float:
 
 
 def _all_points(recall: np.ndarray, precision: np.ndarray) -> float:
-    """Area under the envelope of precision over recall."""
+    """Area under the envelope of the precision-recall curve."""
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
     return float(np.sum(np.diff(recall, prepend=0.0) * envelope))
 

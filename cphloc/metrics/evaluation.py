@@ -1,8 +1,8 @@
-"""The metrics of each task under their canonical names, per case or pooled over a data set.
+"""Standard metrics of each task by name, per case or pooled over a data set.
 
-Per-case functions return ``{name: value}`` for one image; pooled ones return ``{name: statistic}``, each a function of
-the weights of the cases, because AP, FROC and AUC rank the detections or scores of all cases together. Both go to
-`cphloc.metrics.summary.summarize`.
+Functions of one image return ``{name: value}``. AP, FROC and AUC rank the detections or scores of all cases together,
+so they are pooled: ``{name: statistic}``, each a function of the weights of the cases.
+`cphloc.metrics.summary.summarize` computes means and intervals of both.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from cphloc.metrics.segmentation import EmptyPolicy, dice, iou, volume_error, vo
 from cphloc.metrics.surface import surface_distances
 
 NEAR_MM, NEAR_PIXELS = 10.0, 15.0
-"""Tolerance of ``pointing_near``; the pixels are those of Zhang et al. (2018)."""
+"""Tolerance of ``pointing_near`` in mm, and in pixels for images without a spacing (Zhang et al., 2018)."""
 
 Statistic = Callable[[np.ndarray], float]
-"""Takes how often each case counts, ``(cases,)``, and gives one value."""
+"""Function from the number of times that each case counts, ``(cases,)``, to the value of a metric."""
 
 
 def segmentation_scores(
@@ -35,21 +35,23 @@ def segmentation_scores(
     tolerance_mm: float = 1.0,
     empty_policy: EmptyPolicy = "nan",
 ) -> dict[str, float]:
-    """Scores of a class mask ``(*S)``: ``dice``, ``iou``, ``hd95_mm``, ``asd_mm``, ``nsd``, ``lesion_f1``,
-    ``lesion_pq`` (panoptic quality), ``volume_error`` (relative; of areas in 2-D) and, in 3-D, ``volume_error_ml``.
+    """Compute the segmentation metrics of one image.
 
-    Volume errors are signed, so that their mean is a bias; the interval and the rows of cases show their spread.
-
-    Each is the mean over the classes that are defined; with several classes ``dice/<class>`` and so on follow. Surfaces
-    are those of border voxels (as in MONAI), a lesion is found where any voxel overlaps.
+    The metrics are ``dice``, ``iou``, ``hd95_mm`` (95th percentile Hausdorff distance), ``asd_mm`` (average symmetric
+    surface distance), ``nsd`` (normalised surface Dice), ``lesion_f1``, ``lesion_pq`` (panoptic quality),
+    ``volume_error`` (relative; of areas in 2-D) and, in 3-D, ``volume_error_ml``. Volume errors are signed, so their
+    mean is a bias. Surfaces consist of border voxels (as in MONAI); a lesion counts as detected if any voxel overlaps.
 
     Args:
-        prediction: ``(*S)`` class mask.
-        reference: ``(*S)`` class mask; 255 is not annotated.
+        prediction: ``(*S)`` predicted class mask.
+        reference: ``(*S)`` reference class mask; 255 is not annotated.
         spacing_mm: voxel size per axis, array order.
-        classes: names by value.
-        tolerance_mm: of the normalised surface Dice.
-        empty_policy: what a class scores that neither mask holds.
+        classes: class names by value in the masks.
+        tolerance_mm: tolerance of the normalised surface Dice.
+        empty_policy: score of a class that neither mask contains, as in `cphloc.metrics.segmentation`.
+
+    Returns:
+        ``{metric: mean over the classes for which it is defined}``; with several classes also ``metric/class``.
 
     >>> mask = np.eye(4, dtype=np.uint8)
     >>> segmentation_scores(mask, mask, (1.0, 1.0), {1: "vessel"})["dice"]
@@ -80,16 +82,17 @@ def attention_scores(
     spacing_mm: tuple[float, ...] | None = None,
     boxes: np.ndarray | None = None,
 ) -> dict[str, float]:
-    """Scores of an attention map on the region's grid: ``attention_mass`` (also called energy pointing game),
-    ``attention_enrichment``, ``pointing``, ``pointing_near`` (within 10 mm, or 15 pixels where no physical size is
-    known), ``side_accuracy`` (along the last axis), ``attention_entropy``; ``slice_hit`` (along the first axis) in 3-D
-    and ``lesion_recall`` where the lesions are known one by one.
+    """Compute the localization metrics of an attention map, see `cphloc.metrics.attention`.
+
+    The metrics are ``attention_mass``, ``attention_enrichment``, ``pointing``, ``pointing_near`` (within 10 mm, or 15
+    pixels without a spacing), ``side_accuracy`` (along the last axis), ``attention_entropy``; in 3-D also ``slice_hit``
+    (along the first axis), and with ``boxes`` also ``lesion_recall``.
 
     Args:
-        attention: ``(*S)``.
-        region: ``(*S)``.
-        spacing_mm: voxel size per axis, array order.
-        boxes: ``(n, 2 D)`` of the lesions.
+        attention: ``(*S)`` map on the grid of the region.
+        region: ``(*S)`` bool mask or covered fraction of each cell.
+        spacing_mm: voxel size per axis, array order; ``None`` if unknown.
+        boxes: ``(n, 2 D)`` edge coordinates of each lesion; ``None`` if lesions are not annotated individually.
 
     >>> attention_scores(np.array([[0.1, 0.2], [0.3, 0.4]]), np.array([[0, 1], [0, 1]]))["pointing"]
     1.0
@@ -111,7 +114,9 @@ def attention_scores(
 
 
 def detection_scores(case: DetectionCase, classes: Iterable[int]) -> dict[str, float]:
-    """Scores of one image alone, to rank the cases by: ``case_ap50`` and ``case_recall50``; NaN without references.
+    """Compute AP and recall of one image at IoU 0.5, ``case_ap50`` and ``case_recall50``, to rank images by quality.
+
+    NaN if the image has no reference boxes.
 
     >>> detection_scores(DetectionCase([[0, 0, 4, 4]], [0.9], [1], [[0, 0, 4, 3]], [1]), [1])
     {'case_ap50': 1.0, 'case_recall50': 1.0}
@@ -123,13 +128,24 @@ def detection_scores(case: DetectionCase, classes: Iterable[int]) -> dict[str, f
 def detection_statistics(
     cases: Sequence[DetectionCase], classes: Mapping[int, str], froc_iou: float = 0.1
 ) -> dict[str, Statistic]:
-    """Pooled statistics of boxes: ``map`` (COCO's .50:.95), ``ap50``, ``ap10``, ``recall50``, ``froc`` and
-    ``image_auc``.
+    """Prepare the pooled detection metrics of a data set.
 
-    With several classes ``map/<class>``, ``ap50/<class>`` and ``ap10/<class>`` follow.
+    - ``map``: mean average precision over IoU thresholds 0.50 to 0.95 (COCO).
+    - ``ap50``, ``ap10``: average precision at IoU 0.5 and 0.1.
+    - ``recall50``: recall at IoU 0.5.
+    - ``froc``: mean sensitivity over all classes at 1/8 to 8 false positives per image (CPM of LUNA16).
+    - ``image_auc``: AUC of the highest score in an image as predictor of whether it has reference boxes; NaN if all or
+      none have.
 
-    ``froc`` is the CPM over all classes, where a box hits a target of its class from an IoU of ``froc_iou`` on.
-    ``image_auc`` tells images that hold a target from those that do not by their best-scored box; NaN where all do.
+    With several classes also ``map/<class>``, ``ap50/<class>`` and ``ap10/<class>``.
+
+    Args:
+        cases: detections and references of each image.
+        classes: class names by class number.
+        froc_iou: smallest IoU of a true positive in ``froc``.
+
+    Returns:
+        functions of the weights of ``cases``, by name.
 
     >>> case = DetectionCase([[0, 0, 4, 4]], [0.9], [1], [[0, 0, 4, 3]], [1])
     >>> {name: round(statistic(np.ones(1)), 2) for name, statistic in detection_statistics([case], {1: "a"}).items()}
@@ -140,20 +156,20 @@ def detection_statistics(
         for thresholds in (detection.COCO_IOU_THRESHOLDS, [0.5], [0.1])
     )
 
-    def precision(matches: list) -> Statistic:
+    def _mean_ap(matches: list) -> Statistic:
         return lambda weights: detection.mean_average_precision(matches, weights)
 
     by_class = {
-        name: {"map": precision([coco[k]]), "ap50": precision([at_50[k]]), "ap10": precision([at_10[k]])}
+        name: {"map": _mean_ap([coco[k]]), "ap50": _mean_ap([at_50[k]]), "ap10": _mean_ap([at_10[k]])}
         for k, name in enumerate(classes.values())
     }
     free_response = froc_of_boxes(cases, froc_iou)
     best_scores = np.array([np.max(case.scores, initial=0.0) for case in cases])
     positive = np.array([float(len(case.reference_boxes) > 0) for case in cases])
     return {
-        "map": precision(coco),
-        "ap50": precision(at_50),
-        "ap10": precision(at_10),
+        "map": _mean_ap(coco),
+        "ap50": _mean_ap(at_50),
+        "ap10": _mean_ap(at_10),
         "recall50": lambda weights: detection.recall(at_50, weights),
         "froc": lambda weights: free_response.score(weights=weights),
         "image_auc": lambda weights: classification.auc(best_scores, positive, weights),
@@ -164,18 +180,23 @@ def detection_statistics(
 def classification_statistics(
     probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str], specificity: float = 0.9
 ) -> dict[str, Statistic]:
-    """Pooled statistics of image labels: ``auc``, ``sensitivity_at_90`` (per cent specificity), ``ece``, ``brier``.
+    """Prepare the pooled classification metrics of a data set.
 
-    Each is the mean over the classes that are defined; with several classes ``auc/<class>`` and so on follow.
+    The metrics are ``auc``, ``sensitivity_at_90`` (sensitivity at 90 % specificity; the number follows
+    ``specificity``), ``ece`` (expected calibration error) and ``brier`` (Brier score).
 
     Args:
-        probabilities: ``(cases, K)``.
-        labels: ``(cases, K)``; NaN where unknown.
-        classes: K names.
-        specificity: of the operating point.
+        probabilities: ``(cases, K)`` predicted probabilities in [0, 1].
+        labels: ``(cases, K)``, 0 or 1; NaN where unknown.
+        classes: K class names.
+        specificity: specificity of the operating point, in [0, 1].
 
-    >>> found = classification_statistics(np.array([[0.9], [0.2]]), np.array([[1], [0]]), ["cancer"])
-    >>> found["auc"](np.ones(2))
+    Returns:
+        functions of the weights of the cases by name, each the mean over the classes for which it is defined; with
+        several classes also ``metric/class``.
+
+    >>> statistics = classification_statistics(np.array([[0.9], [0.2]]), np.array([[1], [0]]), ["cancer"])
+    >>> statistics["auc"](np.ones(2))
     1.0
     """
     metrics: dict[str, Callable[..., float]] = {
@@ -187,11 +208,11 @@ def classification_statistics(
         "brier": classification.brier,
     }
 
-    def of_class(metric: Callable[..., float], k: int) -> Statistic:
+    def _of_class(metric: Callable[..., float], k: int) -> Statistic:
         return lambda weights: metric(probabilities[:, k], labels[:, k], weights)
 
     by_class = {
-        name: {metric: of_class(function, k) for metric, function in metrics.items()} for k, name in enumerate(classes)
+        name: {metric: _of_class(function, k) for metric, function in metrics.items()} for k, name in enumerate(classes)
     }
     statistics = {metric: _mean_statistic([by_class[c][metric] for c in by_class]) for metric in metrics}
     return statistics | (_per_class(by_class) if len(by_class) > 1 else {})
@@ -208,7 +229,7 @@ def _with_means(by_class: Mapping[str, Mapping[str, float]]) -> dict[str, float]
 
 
 def _per_class(by_class: Mapping[str, Mapping]) -> dict:
-    """``{metric/class: ...}``, with what a tracking server refuses in a key replaced by ``_``."""
+    """Flatten to ``{metric/class: ...}``; characters that MLflow does not allow in a key are replaced by ``_``."""
     return {
         f"{metric}/{re.sub(r'[^0-9A-Za-z_. -]', '_', name)}": value
         for name, scores in by_class.items()

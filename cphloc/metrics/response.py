@@ -1,4 +1,4 @@
-"""Measures of treatment response: longest diameter, RECIST category, doubling time.
+"""Measures of treatment response: longest diameter, RECIST category and volume doubling time.
 
 Sources: RECIST 1.1 (Eisenhauer et al., 2009) for non-nodal target lesions; Schwartz, 1961, for the doubling time.
 """
@@ -22,19 +22,20 @@ Category = Literal["CR", "PR", "SD", "PD"]
 """Complete response, partial response, stable disease, progressive disease."""
 
 TARGET_LESIONS = 5
-"""RECIST 1.1 measures at most five."""
+"""Largest number of target lesions in RECIST 1.1."""
 
 
 @dataclass(frozen=True)
 class Visit:
-    """One scan of a patient under treatment, beside those before it; made by `follow_up`.
+    """Measurements of one scan of a patient under treatment, compared with the earlier scans; result of `follow_up`.
 
     Args:
-        days: since the first scan.
-        volume_ml: of everything segmented.
+        days: day of the scan.
+        volume_ml: total volume of the segmented lesions.
         diameters_mm: sum of the longest diameters of the five largest lesions.
-        category: RECIST 1.1; ``None`` for the first scan.
-        doubling_time_days: of the volume since the scan before; NaN for the first scan or where nothing is there.
+        category: RECIST 1.1 category; ``None`` for the first scan.
+        doubling_time_days: doubling time of the volume since the previous scan; NaN for the first scan, or if either
+            volume is 0.
     """
 
     days: float
@@ -45,21 +46,27 @@ class Visit:
 
 
 def longest_diameter_mm(mask: np.ndarray, spacing_mm: tuple[float, ...]) -> float:
-    """Longest in-plane diameter of a bool mask: over all slices, the greatest distance between two voxels.
+    """Compute the longest in-plane diameter of a mask: the largest distance between two voxels of the same slice.
 
-    A plane is the last two axes, so a 2-D mask is one slice. The distance runs between voxel centres, plus the size of
-    one voxel in the direction of the diameter; 0 for an empty mask.
+    A slice spans the last two axes, so a 2-D mask is a single slice. The diameter is the distance between the voxel
+    centres plus the size of one voxel in that direction; 0 for an empty mask.
 
     Args:
-        mask: ``(D, H, W)`` or ``(H, W)``.
+        mask: ``(D, H, W)`` or ``(H, W)``, foreground where not 0.
         spacing_mm: voxel size per axis, array order.
+
+    Raises:
+        InputError: the mask has fewer than two axes, or the spacing another number of axes.
 
     >>> longest_diameter_mm(np.ones((2, 1, 5), bool), (5.0, 1.0, 2.0))
     10.0
     """
     mask = np.asarray(mask)
     if mask.ndim < 2 or len(spacing_mm) != mask.ndim:
-        msg = f"a diameter needs a 2-D or 3-D mask and a spacing per axis, got {mask.shape} and {tuple(spacing_mm)}"
+        msg = (
+            f"a diameter needs a 2-D or 3-D mask and one spacing per axis, got shape {mask.shape} and spacing "
+            f"{tuple(spacing_mm)}"
+        )
         raise InputError(msg)
     in_plane_mm = np.asarray(spacing_mm[-2:], float)
     planes = mask.reshape(-1, *mask.shape[-2:]) != 0
@@ -67,7 +74,14 @@ def longest_diameter_mm(mask: np.ndarray, spacing_mm: tuple[float, ...]) -> floa
 
 
 def sum_of_diameters_mm(mask: np.ndarray, spacing_mm: tuple[float, ...], lesions: int = TARGET_LESIONS) -> float:
-    """Sum of the longest diameters of the largest lesions (connected by faces, edges or corners).
+    """Sum the longest in-plane diameters of the largest lesions.
+
+    A lesion is a connected component of the foreground; voxels that touch by a face, edge or corner are connected.
+
+    Args:
+        mask: ``(D, H, W)`` or ``(H, W)``, foreground where not 0.
+        spacing_mm: voxel size per axis, array order.
+        lesions: number of lesions to include, largest volume first.
 
     >>> sum_of_diameters_mm(np.array([[1, 1, 0, 1]]), (1.0, 1.0))
     3.0
@@ -80,10 +94,16 @@ def sum_of_diameters_mm(mask: np.ndarray, spacing_mm: tuple[float, ...], lesions
 
 
 def recist(sums_mm: Sequence[float], new_lesion: bool = False) -> Category:
-    """RECIST 1.1 category of the last scan, from the sum of diameters of every scan so far, baseline first.
+    """Compute the RECIST 1.1 category of the last scan.
 
-    CR where nothing is left; PD where the sum grew by at least 20 % and 5 mm over the smallest sum before (the nadir,
-    which may be the baseline), or a new lesion appeared; PR where it shrank by at least 30 % from baseline; else SD.
+    - PD: the sum is at least 20 % and 5 mm larger than the smallest earlier sum (nadir), or a new lesion appeared.
+    - CR: the sum is 0.
+    - PR: the sum is at least 30 % smaller than at baseline.
+    - SD: none of these.
+
+    Args:
+        sums_mm: sum of diameters of each scan in order of time, baseline first.
+        new_lesion: whether a new lesion appeared in the last scan.
 
     Raises:
         InputError: fewer than two scans, or no measurable disease at baseline.
@@ -92,7 +112,7 @@ def recist(sums_mm: Sequence[float], new_lesion: bool = False) -> Category:
     'SD'
     """
     if len(sums_mm) < 2 or not sums_mm[0] > 0 or min(sums_mm) < 0:
-        msg = f"RECIST compares a positive baseline with at least one later sum of diameters, got {list(sums_mm)}"
+        msg = f"RECIST needs a positive sum of diameters at baseline and at least one later sum, got {list(sums_mm)}"
         raise InputError(msg)
     baseline, nadir, now = sums_mm[0], min(sums_mm[:-1]), sums_mm[-1]
     rounding = 1e-9 * baseline
@@ -104,9 +124,14 @@ def recist(sums_mm: Sequence[float], new_lesion: bool = False) -> Category:
 
 
 def doubling_time(volume_before: float, volume_after: float, interval: float) -> float:
-    """Volume doubling time in the unit of ``interval``: t ln 2 / ln(V2 / V1).
+    """Compute the volume doubling time t ln 2 / ln(V2 / V1), in the unit of ``interval``.
 
-    Infinite where the volume did not change, negative where it shrank (the time in which it halves).
+    Infinite if the volume did not change; if it shrank, the halving time as a negative number.
+
+    Args:
+        volume_before: volume V1 of the earlier scan, positive.
+        volume_after: volume V2 of the later scan, positive, in the same unit.
+        interval: time t between the scans, positive.
 
     Raises:
         InputError: a volume or interval is not positive.
@@ -115,7 +140,10 @@ def doubling_time(volume_before: float, volume_after: float, interval: float) ->
     462.55
     """
     if not (volume_before > 0 and volume_after > 0 and interval > 0):
-        msg = f"doubling time needs positive volumes and interval, got {volume_before}, {volume_after}, {interval}"
+        msg = (
+            f"the doubling time needs positive volumes and a positive interval, got volumes {volume_before} and "
+            f"{volume_after} and interval {interval}"
+        )
         raise InputError(msg)
     growth = math.log(volume_after / volume_before)
     return interval * math.log(2) / growth if growth else math.inf
@@ -127,47 +155,50 @@ def follow_up(
     days: Sequence[float],
     new_lesion: bool = False,
 ) -> list[Visit]:
-    """Measure the lesion masks of one patient over time; the scans need not share a grid.
+    """Measure the lesions of one patient in each of several scans over time; the scans may have different grids.
 
-    Lesions are not followed one by one: the five largest of each scan are summed, so say so where a lesion has split or
-    merged.
+    Lesions are not matched between scans: the diameters of the five largest of each scan are summed. Check the result
+    by eye if a lesion has split or merged.
 
     Args:
-        masks: ``(D, H, W)`` bool, first scan first.
-        spacings_mm: voxel size per axis and scan, array order.
-        days: of each scan, rising.
-        new_lesion: whether a lesion appeared in the last scan that was not there before.
+        masks: ``(D, H, W)`` bool mask of each scan, in order of time.
+        spacings_mm: voxel size per axis of each scan, array order.
+        days: day of each scan, strictly increasing.
+        new_lesion: whether a new lesion appeared in the last scan.
+
+    Returns:
+        the measurements of each scan.
 
     Raises:
-        InputError: fewer than two scans, days that do not rise, or nothing to measure in the first scan.
+        InputError: fewer than two scans, days that do not increase, or an empty first mask.
 
     >>> before, after = np.ones((10, 10, 10), bool), np.ones((10, 10, 20), bool)
     >>> follow_up([before, after], [(1.0, 1.0, 1.0)] * 2, days=[0, 90])[-1].doubling_time_days
     90.0
     """
     if len(masks) < 2 or any(later <= earlier for earlier, later in pairwise(days)):
-        msg = f"a follow-up needs at least two scans on rising days, got {len(masks)} scans on days {list(days)}"
+        msg = f"a follow-up needs at least two scans on increasing days, got {len(masks)} scans on days {list(days)}"
         raise InputError(msg)
     volumes = [volume_ml(np.asarray(mask) != 0, spacing) for mask, spacing in zip(masks, spacings_mm, strict=True)]
     sums = [sum_of_diameters_mm(mask, spacing) for mask, spacing in zip(masks, spacings_mm, strict=True)]
     visits = [Visit(days[0], volumes[0], sums[0])]
     for k in range(1, len(masks)):
         category = recist(sums[: k + 1], new_lesion and k == len(masks) - 1)
-        both = min(volumes[k - 1 : k + 1]) > 0
-        doubling = doubling_time(volumes[k - 1], volumes[k], days[k] - days[k - 1]) if both else math.nan
+        defined = min(volumes[k - 1 : k + 1]) > 0
+        doubling = doubling_time(volumes[k - 1], volumes[k], days[k] - days[k - 1]) if defined else math.nan
         visits.append(Visit(days[k], volumes[k], sums[k], category, doubling))
     return visits
 
 
 def _diameter_mm(plane: np.ndarray, spacing_mm: np.ndarray) -> float:
-    """Longest diameter of one slice; its ends are the first or last voxel of their rows."""
+    """Longest diameter of one slice; only the first and last voxels of its rows can be ends of it."""
     rows = np.flatnonzero(plane.any(axis=1))
     first = plane[rows].argmax(axis=1)
     last = plane.shape[1] - 1 - plane[rows, ::-1].argmax(axis=1)
     ends = np.unique(np.concatenate([np.stack([rows, first], 1), np.stack([rows, last], 1)]), axis=0)
     if len(ends) == 1:
         return float(spacing_mm.max())
-    apart = squareform(pdist(ends * spacing_mm))
-    one, other = np.unravel_index(apart.argmax(), apart.shape)
-    direction = np.abs(ends[one] - ends[other]) * spacing_mm / apart.max()
-    return float(apart.max() + np.linalg.norm(direction * spacing_mm))
+    distances = squareform(pdist(ends * spacing_mm))
+    one, other = np.unravel_index(distances.argmax(), distances.shape)
+    direction = np.abs(ends[one] - ends[other]) * spacing_mm / distances.max()
+    return float(distances.max() + np.linalg.norm(direction * spacing_mm))

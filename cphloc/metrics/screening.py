@@ -1,6 +1,6 @@
-"""What a model would change in a screening programme: from operating points to people recalled, biopsied and found.
+"""Expected effect of a model in a screening programme: numbers of people recalled, biopsied and diagnosed.
 
-Everything follows from sensitivity, specificity and prevalence. Counts are expected values and need not be whole.
+All numbers are computed from sensitivity, specificity and prevalence. They are expected values, not necessarily whole.
 """
 
 from __future__ import annotations
@@ -12,18 +12,21 @@ from typing import Literal, get_args
 from cphloc.errors import InputError
 
 Mode = Literal["replace", "triage", "second_reader_or", "second_reader_and", "recall_arbitration"]
-"""How a model works with a reader, see `apply_ai`."""
+"""Way of combining a reader and a model, described in `apply_ai`."""
 
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """Sensitivity and specificity of a way of reading, and the human reads it costs.
+    """Sensitivity and specificity of a reader, a model or both together, and the number of human reads needed.
 
     Args:
-        sensitivity: share of people with cancer who are recalled.
-        specificity: share of people without cancer who are not.
-        reads_with_cancer: human reads per person with cancer.
-        reads_without_cancer: human reads per person without.
+        sensitivity: fraction of the people with cancer who are recalled, in [0, 1].
+        specificity: fraction of the people without cancer who are not recalled, in [0, 1].
+        reads_with_cancer: mean number of human reads per person with cancer.
+        reads_without_cancer: mean number of human reads per person without cancer.
+
+    Raises:
+        InputError: a sensitivity or specificity outside [0, 1].
     """
 
     sensitivity: float
@@ -35,13 +38,22 @@ class OperatingPoint:
         _require_share(sensitivity=self.sensitivity, specificity=self.specificity)
 
     def reads_per_person(self, prevalence: float) -> float:
-        """Mean human reads of one person screened."""
+        """Compute the mean number of human reads per person screened, at a prevalence of cancer in [0, 1]."""
         return prevalence * self.reads_with_cancer + (1 - prevalence) * self.reads_without_cancer
 
 
 @dataclass(frozen=True)
 class Funnel:
-    """People at each stage of screening: screened, recalled, biopsied, found, missed."""
+    """Numbers of people at each stage of a screening programme.
+
+    Args:
+        true_positive: people with cancer who were recalled.
+        false_positive: people without cancer who were recalled.
+        false_negative: people with cancer who were not recalled.
+        true_negative: people without cancer who were not recalled.
+        biopsied: recalled people who had a biopsy.
+        biopsied_with_cancer: people with cancer among ``biopsied``.
+    """
 
     true_positive: float
     false_positive: float
@@ -52,62 +64,62 @@ class Funnel:
 
     @property
     def screened(self) -> float:
-        """Everybody."""
+        """Number of people screened."""
         return self.true_positive + self.false_positive + self.false_negative + self.true_negative
 
     @property
     def recalled(self) -> float:
-        """People called back after reading."""
+        """Number of people recalled for further assessment."""
         return self.true_positive + self.false_positive
 
     @property
     def prevalence(self) -> float:
-        """Share of the screened who have cancer."""
+        """Fraction of the people screened who have cancer."""
         return (self.true_positive + self.false_negative) / self.screened
 
     @property
     def sensitivity(self) -> float:
-        """Share of the cancers that are recalled."""
+        """Fraction of the people with cancer who are recalled."""
         return _ratio(self.true_positive, self.true_positive + self.false_negative)
 
     @property
     def specificity(self) -> float:
-        """Share of the healthy who are not recalled."""
+        """Fraction of the people without cancer who are not recalled."""
         return _ratio(self.true_negative, self.true_negative + self.false_positive)
 
     @property
     def ppv1(self) -> float:
-        """Share of the recalled who have cancer."""
+        """Positive predictive value of a recall: fraction of the people recalled who have cancer."""
         return _ratio(self.true_positive, self.recalled)
 
     @property
     def ppv3(self) -> float:
-        """Share of the biopsied who have cancer."""
+        """Positive predictive value of a biopsy: fraction of the people biopsied who have cancer."""
         return _ratio(self.biopsied_with_cancer, self.biopsied)
 
     @property
     def npv(self) -> float:
-        """Share of those not recalled who are healthy."""
+        """Negative predictive value: fraction of the people not recalled who do not have cancer."""
         return _ratio(self.true_negative, self.true_negative + self.false_negative)
 
     @property
     def detected_per_thousand(self) -> float:
-        """Cancer detection rate: cancers recalled per 1,000 screened."""
+        """Cancer detection rate: people with cancer recalled per 1,000 screened."""
         return 1000 * self.true_positive / self.screened
 
     @property
     def missed_per_thousand(self) -> float:
-        """Cancers missed per 1,000 screened."""
+        """People with cancer not recalled, per 1,000 screened."""
         return 1000 * self.false_negative / self.screened
 
     @property
     def recall_rate(self) -> float:
-        """Share of the screened who are recalled (abnormal interpretation rate)."""
+        """Fraction of the people screened who are recalled; also called abnormal interpretation rate."""
         return self.recalled / self.screened
 
     @property
     def accuracy(self) -> float:
-        """Share of right calls; at low prevalence calling nobody scores higher."""
+        """Fraction of correct decisions; at low prevalence, recalling nobody is often more accurate."""
         return (self.true_positive + self.true_negative) / self.screened
 
     @property
@@ -117,26 +129,35 @@ class Funnel:
 
     @property
     def positive_likelihood_ratio(self) -> float:
-        """How much a recall raises the odds of cancer; infinite without false positives."""
+        """Factor by which a recall changes the odds of cancer; infinite without false positives."""
         return _ratio(self.sensitivity, 1 - self.specificity)
 
     @property
     def negative_likelihood_ratio(self) -> float:
-        """How much no recall lowers the odds of cancer."""
+        """Factor by which not being recalled changes the odds of cancer."""
         return _ratio(1 - self.sensitivity, self.specificity)
 
     def net_benefit(self, threshold: float) -> float:
-        """TP / n - FP / n * p / (1 - p) at the probability ``threshold`` p from which one would act.
+        """Compute the net benefit of decision curve analysis, TP / n - FP / n * p / (1 - p).
+
+        Args:
+            threshold: probability p of cancer from which a recall is considered justified, in [0, 1).
+
+        Raises:
+            InputError: a threshold outside [0, 1).
 
         Source: Vickers and Elkin, 2006.
         """
         if not 0 <= threshold < 1:
-            msg = f"the threshold probability must lie in [0, 1), got {threshold}"
+            msg = f"the threshold probability must be in [0, 1), got {threshold}"
             raise InputError(msg)
         return (self.true_positive - self.false_positive * threshold / (1 - threshold)) / self.screened
 
     def intervals(self) -> dict[str, tuple[float, float]]:
-        """95 % Wilson intervals of sensitivity, specificity, PPV1, PPV3 and NPV for counts as small as these."""
+        """Compute 95 % Wilson score intervals of sensitivity, specificity, PPV1, PPV3 and NPV.
+
+        The numbers of people are treated as observed counts.
+        """
         return {
             "sensitivity": wilson(self.true_positive, self.true_positive + self.false_negative),
             "specificity": wilson(self.true_negative, self.true_negative + self.false_positive),
@@ -149,19 +170,19 @@ class Funnel:
 def funnel(
     n: float, prevalence: float, sensitivity: float, specificity: float, biopsy_given_recall: float = 1.0
 ) -> Funnel:
-    """Expected screening funnel of ``n`` people.
+    """Compute the expected screening funnel of ``n`` people.
 
-    Recalled people with cancer are all biopsied; the other biopsies are of healthy ones.
+    Assumes that all recalled people with cancer are biopsied; the remaining biopsies are of people without cancer.
 
     Args:
-        n: people screened.
-        prevalence: share of them with cancer.
-        sensitivity: share of those recalled.
-        specificity: share of the healthy not recalled.
-        biopsy_given_recall: share of the recalled who are biopsied.
+        n: number of people screened.
+        prevalence: fraction of them with cancer.
+        sensitivity: fraction of the people with cancer who are recalled.
+        specificity: fraction of the people without cancer who are not recalled.
+        biopsy_given_recall: fraction of the people recalled who are biopsied.
 
     Raises:
-        InputError: a share outside [0, 1], or fewer biopsies than recalled cancers.
+        InputError: a fraction outside [0, 1], or fewer biopsies than recalled people with cancer.
 
     >>> slide = funnel(1000, 6 / 1000, 5 / 6, 899 / 994, 20 / 100)
     >>> [round(k) for k in (slide.recalled, slide.biopsied, slide.true_positive, slide.false_negative)]
@@ -174,12 +195,12 @@ def funnel(
         biopsy_given_recall=biopsy_given_recall,
     )
     cancers, healthy = n * prevalence, n * (1 - prevalence)
-    found, false = cancers * sensitivity, healthy * (1 - specificity)
-    biopsied = biopsy_given_recall * (found + false)
-    if biopsied < found * (1 - 1e-9):
-        msg = f"{biopsied:g} biopsies cannot hold the {found:g} recalled cancers; raise biopsy_given_recall"
+    detected, false_positive = cancers * sensitivity, healthy * (1 - specificity)
+    biopsied = biopsy_given_recall * (detected + false_positive)
+    if biopsied < detected * (1 - 1e-9):
+        msg = f"{biopsied:g} biopsies are fewer than the {detected:g} recalled cancers; raise biopsy_given_recall"
         raise InputError(msg)
-    return Funnel(found, false, cancers - found, healthy - false, biopsied, found)
+    return Funnel(detected, false_positive, cancers - detected, healthy - false_positive, biopsied, detected)
 
 
 def apply_ai(
@@ -189,20 +210,23 @@ def apply_ai(
     dependence: float = 0.0,
     arbiter: OperatingPoint | None = None,
 ) -> OperatingPoint:
-    """Operating point of a reader and a model together.
+    """Compute the operating point of a reader and a model combined.
 
-    - ``replace``: the model alone; nobody reads.
-    - ``triage``: the reader sees only whom the model flags (rule-out; needs no localization).
-    - ``second_reader_or``: recalled if either says so (prompts; the reader needs the location).
-    - ``second_reader_and``: recalled if both say so; the reader sees everybody.
-    - ``recall_arbitration``: where they disagree, an arbiter reads and decides.
+    - ``replace``: the model decides alone, without human reads.
+    - ``triage``: the reader reads only the images that the model calls positive (rule-out; no localization needed).
+    - ``second_reader_or``: a person is recalled if the reader or the model is positive; the reader reads every image
+      and needs the location of the model's findings.
+    - ``second_reader_and``: a person is recalled if the reader and the model are positive; the reader reads every
+      image.
+    - ``recall_arbitration``: the reader reads every image; if reader and model disagree, an arbiter reads and decides.
 
     Args:
-        reader: alone.
-        ai: the model alone.
-        mode: as above.
-        dependence: of their errors, given the truth: 0 independent, 1 as dependent as their rates allow.
-        arbiter: of ``recall_arbitration``; by default a second reader like the first.
+        reader: operating point of the reader alone.
+        ai: operating point of the model alone.
+        mode: one of the above.
+        dependence: dependence of the decisions of reader and model given the true state, from 0 (independent) to 1 (as
+            dependent as their rates allow).
+        arbiter: operating point of the arbiter in ``recall_arbitration``; by default that of the reader.
 
     Raises:
         InputError: an unknown mode, or a dependence outside [0, 1].
@@ -212,43 +236,50 @@ def apply_ai(
     0.9667
     """
     if mode not in get_args(Mode):
-        msg = f"unknown mode {mode!r}; choose from {', '.join(get_args(Mode))}"
+        msg = f"mode must be one of {', '.join(get_args(Mode))}; got {mode!r}"
         raise InputError(msg)
     _require_share(dependence=dependence)
     arbiter = arbiter or reader
-    found, reads_with_cancer = _together(mode, reader.sensitivity, ai.sensitivity, arbiter.sensitivity, dependence)
-    false, reads_without_cancer = _together(
+    detected, reads_with_cancer = _together(mode, reader.sensitivity, ai.sensitivity, arbiter.sensitivity, dependence)
+    false_positive_rate, reads_without_cancer = _together(
         mode, 1 - reader.specificity, 1 - ai.specificity, 1 - arbiter.specificity, dependence
     )
-    return OperatingPoint(found, 1 - false, reads_with_cancer, reads_without_cancer)
+    return OperatingPoint(detected, 1 - false_positive_rate, reads_with_cancer, reads_without_cancer)
 
 
 def guide_biopsy(before: Funnel, ai: OperatingPoint) -> Funnel:
-    """Biopsy only whom the model, shown the located finding, calls suspicious; recalls stay as they were.
+    """Compute the funnel if only those biopsies are taken whose finding the model calls suspicious.
 
-    Cancers among the recalled that the model dismisses at biopsy are no longer found there.
+    The recalls do not change. A cancer whose finding the model calls benign is no longer biopsied.
 
     Args:
-        before: the funnel without guidance.
-        ai: the model's operating point among the biopsied.
+        before: funnel without the model.
+        ai: operating point of the model on the findings biopsied so far.
 
     >>> slide = funnel(1000, 6 / 1000, 5 / 6, 899 / 994, 20 / 100)
     >>> round(guide_biopsy(slide, OperatingPoint(1.0, 0.6)).biopsied, 6)
     11.0
     """
-    found = before.biopsied_with_cancer * ai.sensitivity
+    malignant = before.biopsied_with_cancer * ai.sensitivity
     benign = (before.biopsied - before.biopsied_with_cancer) * (1 - ai.specificity)
-    return replace(before, biopsied=found + benign, biopsied_with_cancer=found)
+    return replace(before, biopsied=malignant + benign, biopsied_with_cancer=malignant)
 
 
 def wilson(successes: float, n: float) -> tuple[float, float]:
-    """Wilson's 95 % interval of a proportion; (0, 1) where there was no trial.
+    """Compute the 95 % Wilson score interval of a proportion; (0, 1) without trials.
+
+    Args:
+        successes: number of successes, from 0 to ``n``.
+        n: number of trials.
+
+    Raises:
+        InputError: more successes than trials, or a negative number of successes.
 
     >>> [round(p, 3) for p in wilson(5, 6)]
     [0.436, 0.97]
     """
     if not 0 <= successes <= n * (1 + 1e-12):
-        msg = f"successes must lie between 0 and the number of trials, got {successes:g} of {n:g}"
+        msg = f"successes must be between 0 and the number of trials, got {successes:g} of {n:g}"
         raise InputError(msg)
     if n == 0:
         return 0.0, 1.0
@@ -260,13 +291,13 @@ def wilson(successes: float, n: float) -> tuple[float, float]:
 
 
 def _both(first: float, second: float, dependence: float) -> float:
-    """Probability that both call a person positive: between independent and as often as the rarer one."""
+    """Probability that both are positive: the product for dependence 0, the smaller of the two for dependence 1."""
     independent = first * second
     return independent + dependence * (min(first, second) - independent)
 
 
 def _together(mode: Mode, reader: float, ai: float, arbiter: float, dependence: float) -> tuple[float, float]:
-    """Rate of recall and human reads per person, from the rates at which each alone would recall."""
+    """Recall rate and human reads per person of a mode, from the recall rates of reader, model and arbiter alone."""
     both = _both(reader, ai, dependence)
     disagree = reader + ai - 2 * both
     return {
@@ -287,5 +318,5 @@ def _ratio(part: float, whole: float) -> float:
 def _require_share(**shares: float) -> None:
     for name, value in shares.items():
         if not -1e-12 <= value <= 1 + 1e-12:
-            msg = f"{name} must lie in [0, 1], got {value}"
+            msg = f"{name} must be in [0, 1], got {value}"
             raise InputError(msg)

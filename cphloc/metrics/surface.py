@@ -1,15 +1,16 @@
-"""Distances between the surfaces of two masks: Hausdorff, average surface distance, normalised surface Dice.
+"""Hausdorff distance, average surface distance and normalised surface Dice of two masks.
 
-The surface of a mask is defined in two ways, and their values differ; state which one you report.
+The surface of a mask has two common definitions that give different values; report which one was used.
 
-- ``border`` (default; MetricsReloaded, MONAI): the centres of the mask's voxels that touch the outside by a face, as
-  voxels at the image's edge do. Every voxel counts alike, percentiles are interpolated linearly.
-- ``area`` (DeepMind's surface-distance): the voxel corners where mask and outside meet, each weighted by the area (2-D:
-  length) of the marching-cubes surface around it; percentiles are of area, without interpolation. The area of a piece
-  is that of its vector area, so it is exact where the piece is flat and slightly less where it is bent.
+- ``border`` (default; MetricsReloaded, MONAI): the centres of the foreground voxels that share a face with a background
+  voxel or with the edge of the image. All points have equal weight; percentiles are interpolated linearly.
+- ``area`` (DeepMind's surface-distance): the voxel corners with foreground and background around them, each weighted by
+  the area (2-D: length) of the marching-cubes surface in its neighbourhood; percentiles are weighted by area, without
+  interpolation. The norm of the vector area is used, which is exact for flat pieces and slightly too small for bent
+  ones.
 
-The nearest neighbours are searched once and serve all metrics of a pair of masks: nearby ones by walking outwards over
-the grid, which settles nearly every point of a good prediction, the rest by a k-d tree.
+Nearest neighbours are searched once for all metrics of a pair of masks: first in the grid around each point, which
+suffices for most points of a good prediction, then with a k-d tree for the others.
 """
 
 from __future__ import annotations
@@ -27,23 +28,23 @@ from cphloc.errors import InputError
 from cphloc.metrics.segmentation import EmptyPolicy, bounding_box, connected_components, foreground, when_both_empty
 
 Surface = Literal["border", "area"]
-"""What the surface of a mask is; see the module's text."""
+"""Definition of the surface of a mask: ``border`` or ``area``, see `cphloc.metrics.surface`."""
 
 
 @dataclass(frozen=True)
 class SurfaceDistances:
-    """Distances in mm between two surfaces; made by `surface_distances`.
+    """Distances in mm between the surfaces of two masks; result of `surface_distances`.
 
-    Where both masks are empty every metric follows ``empty_policy``; where one is, distances are ``diagonal_mm`` and
-    the surface Dice is 0.
+    If both masks are empty, every metric follows ``empty_policy``; if one is, distances are ``diagonal_mm`` and the
+    surface Dice is 0.
 
     Args:
-        to_reference: ``(n,)`` from each point of the predicted surface to the nearest one of the reference.
-        to_prediction: ``(m,)`` the other way.
-        predicted_areas: ``(n,)`` weight of each point of the predicted surface, or ``None`` for equal weights.
-        reference_areas: ``(m,)`` likewise.
-        diagonal_mm: of the image, the worst distance.
-        empty_policy: as in `cphloc.metrics.segmentation`.
+        to_reference: ``(n,)`` distance from each point of the predicted surface to the nearest reference point.
+        to_prediction: ``(m,)`` distance from each point of the reference surface to the nearest predicted point.
+        predicted_areas: ``(n,)`` weights of the points of the predicted surface; ``None`` for equal weights.
+        reference_areas: ``(m,)`` weights of the points of the reference surface; ``None`` for equal weights.
+        diagonal_mm: diagonal of the image, the largest possible distance.
+        empty_policy: score if both masks are empty, as in `cphloc.metrics.segmentation`.
     """
 
     to_reference: np.ndarray
@@ -54,7 +55,11 @@ class SurfaceDistances:
     empty_policy: EmptyPolicy = "nan"
 
     def hausdorff(self, percentile: float = 95.0) -> float:
-        """Larger of the two directed percentiles of distance in mm: 95 gives HD95, 100 the Hausdorff distance."""
+        """Compute the larger of the two directed percentiles of the distances, in mm.
+
+        Args:
+            percentile: in [0, 100]; 95 gives HD95, 100 the Hausdorff distance.
+        """
         if (score := self._when_empty(best=0.0, worst=self.diagonal_mm)) is not None:
             return score
         return max(
@@ -63,13 +68,13 @@ class SurfaceDistances:
         )
 
     def average(self) -> float:
-        """Average symmetric surface distance in mm: mean over the points of both surfaces."""
+        """Compute the average symmetric surface distance in mm: the mean over the points of both surfaces."""
         if (score := self._when_empty(best=0.0, worst=self.diagonal_mm)) is not None:
             return score
         return float(np.average(self._both, weights=self._both_areas))
 
     def dice(self, tolerance_mm: float = 1.0) -> float:
-        """Normalised surface Dice: share of both surfaces that lies within ``tolerance_mm`` of the other.
+        """Compute the normalised surface Dice: the fraction of both surfaces within ``tolerance_mm`` of the other one.
 
         Source: Nikolov et al., 2018.
         """
@@ -106,22 +111,22 @@ def surface_distances(
     """Measure the distances between the surfaces of class ``label`` in two masks ``(*S)``.
 
     Args:
-        prediction: class mask or bool mask.
-        reference: the same; voxels of value 255 count as empty in both.
+        prediction: predicted class mask or bool mask.
+        reference: reference class mask or bool mask; its voxels of value 255 (not annotated) are background in both.
         spacing_mm: voxel size per axis, array order.
-        label: class to compare.
-        surface: definition of the surface.
-        empty_policy: score where both masks are empty.
+        label: value of the class in the masks.
+        surface: definition of the surface, ``border`` or ``area``.
+        empty_policy: score if both masks are empty.
 
     Raises:
-        InputError: shapes or spacing do not fit, or an unknown definition.
+        InputError: the shapes differ, the spacing has another number of axes, or an unknown definition.
 
     >>> left, right = np.zeros((2, 8, 8), bool)
     >>> left[4, 2], right[4, 4] = True, True
     >>> surface_distances(left, right, spacing_mm=(1.0, 3.0)).hausdorff(95)
     6.0
     """
-    predicted, present = foreground(prediction, reference, label)
+    predicted, annotated = foreground(prediction, reference, label)
     if len(spacing_mm) != predicted.ndim:
         msg = f"spacing_mm needs one value per axis of a {predicted.ndim}-D mask, got {tuple(spacing_mm)}"
         raise InputError(msg)
@@ -129,21 +134,21 @@ def surface_distances(
         msg = f"surface must be one of {', '.join(_POINTS)}; got {surface!r}"
         raise InputError(msg)
     diagonal_mm = math.hypot(*(n * s for n, s in zip(predicted.shape, spacing_mm, strict=True)))
-    window = bounding_box(predicted | present)
-    predicted_on, predicted_areas = _POINTS[surface](predicted[window], spacing_mm)
-    present_on, present_areas = _POINTS[surface](present[window], spacing_mm)
+    window = bounding_box(predicted | annotated)
+    predicted_points, predicted_areas = _POINTS[surface](predicted[window], spacing_mm)
+    reference_points, reference_areas = _POINTS[surface](annotated[window], spacing_mm)
     return SurfaceDistances(
-        _distances(predicted_on, present_on, spacing_mm),
-        _distances(present_on, predicted_on, spacing_mm),
+        _distances(predicted_points, reference_points, spacing_mm),
+        _distances(reference_points, predicted_points, spacing_mm),
         predicted_areas,
-        present_areas,
+        reference_areas,
         diagonal_mm,
         empty_policy,
     )
 
 
 def _border(mask: np.ndarray, spacing_mm: tuple[float, ...]) -> tuple[np.ndarray, None]:
-    """Where the mask has a face to the outside: bool ``(*S)``; every point counts alike."""
+    """Bool mask ``(*S)`` of the foreground voxels with a background voxel behind one of their faces; no weights."""
     padded = np.pad(mask, 1)
     inside = mask.copy()
     for axis in range(mask.ndim):
@@ -155,7 +160,7 @@ def _border(mask: np.ndarray, spacing_mm: tuple[float, ...]) -> tuple[np.ndarray
 
 
 def _corners(mask: np.ndarray, spacing_mm: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Where voxel corners lie on the surface: bool ``(*S + 1)``, and the area at each of them."""
+    """Bool mask of the voxel corners on the surface, one more than voxels per axis, and the area at each of them."""
     padded = np.pad(mask, 1).astype(np.uint8)
     code = np.zeros([n + 1 for n in mask.shape], np.uint8)
     for bit, corner in enumerate(np.ndindex((2,) * mask.ndim)):
@@ -167,15 +172,16 @@ def _corners(mask: np.ndarray, spacing_mm: tuple[float, ...]) -> tuple[np.ndarra
 
 _POINTS = {"border": _border, "area": _corners}
 _COVERED = ((0.0, 1.0), (0.0, 1 / 2, 1.0), (0.0, 1 / 8, 1 / 2, 7 / 8, 1.0))
-"""By dimension of a cell's face: how much of it marching cubes covers when so many of its corners are inside."""
+"""Fraction of a cell's face inside the marching-cubes surface, by dimension of the face and number of inner corners."""
 
 
 @functools.lru_cache
 def _areas(spacing_mm: tuple[float, ...]) -> np.ndarray:
-    """Surface area inside a cell for each code of its 2^D corners.
+    """Surface area inside a cell for each of the 2^(2^D) combinations of its corners inside or outside the mask.
 
-    The smaller side is split into parts connected by edges. A part and the faces it covers enclose a volume, so the
-    vector area of its surface is minus the sum of the covered faces' (divergence theorem), whatever its triangulation.
+    The smaller of both sets of corners is split into parts connected by edges. The surface of a part and the portions
+    of the cell's faces that it covers enclose a volume, so the vector area of the surface is minus the sum of the
+    vector areas of the covered portions (divergence theorem), independent of the triangulation.
     """
     dims = len(spacing_mm)
     faces = np.prod(spacing_mm) / np.asarray(spacing_mm)
@@ -192,26 +198,26 @@ def _areas(spacing_mm: tuple[float, ...]) -> np.ndarray:
 
 
 def _distances(points: np.ndarray, others: np.ndarray, spacing_mm: tuple[float, ...]) -> np.ndarray:
-    """Distance in mm from each true voxel of ``points`` to the nearest of ``others``; infinite if there is none."""
+    """Distance in mm from each true voxel of ``points`` to the nearest one of ``others``; infinite if it has none."""
     offsets, offsets_mm = _offsets(tuple(map(float, spacing_mm)))
     others = np.pad(others, _REACH)
     strides = np.cumprod((1, *others.shape[:0:-1]))[::-1]
-    at = np.argwhere(points)
-    distances = _walk((at + _REACH) @ strides, others.ravel(), offsets @ strides, offsets_mm)
+    positions = np.argwhere(points)
+    distances = _nearest_in_grid((positions + _REACH) @ strides, others.ravel(), offsets @ strides, offsets_mm)
     far = np.isinf(distances)
     if far.any() and others.any():
         tree = KDTree((np.argwhere(others) - _REACH) * spacing_mm, leafsize=32, balanced_tree=False)
-        distances[far] = tree.query(at[far] * spacing_mm)[0]
+        distances[far] = tree.query(positions[far] * spacing_mm)[0]
     return distances
 
 
 _REACH = 5
-"""Voxels the walk goes outwards per axis. Farther out a k-d tree is as fast."""
+"""Number of voxels per axis and direction to search in the grid; farther out a k-d tree is as fast."""
 
 
 @functools.lru_cache
 def _offsets(spacing_mm: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Steps to the voxels around, nearest first, and their distances in mm; only those nearer than any left out."""
+    """Offsets to neighbouring voxels and their distances in mm, ascending; all those that `_REACH` covers fully."""
     steps = np.array(list(np.ndindex((2 * _REACH + 1,) * len(spacing_mm)))) - _REACH
     steps_mm = np.linalg.norm(steps * spacing_mm, axis=1)
     order = np.argsort(steps_mm, kind="stable")
@@ -220,12 +226,14 @@ def _offsets(spacing_mm: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
 
 
 @njit(cache=True)
-def _walk(at: np.ndarray, others: np.ndarray, offsets: np.ndarray, offsets_mm: np.ndarray) -> np.ndarray:
-    """Distance from each flat position ``at`` to the first true voxel among its neighbours, infinite without one."""
-    distances = np.full(len(at), np.inf)
-    for i in range(len(at)):
+def _nearest_in_grid(
+    positions: np.ndarray, others: np.ndarray, offsets: np.ndarray, offsets_mm: np.ndarray
+) -> np.ndarray:
+    """Distance from each flat position to the nearest true voxel of ``others`` within ``offsets``; else infinite."""
+    distances = np.full(len(positions), np.inf)
+    for i in range(len(positions)):
         for j in range(len(offsets)):
-            if others[at[i] + offsets[j]]:
+            if others[positions[i] + offsets[j]]:
                 distances[i] = offsets_mm[j]
                 break
     return distances

@@ -158,9 +158,9 @@ def test_without_a_region_everything_is_undefined(shape) -> None:
 
 
 def test_wrong_input_is_named() -> None:
-    with pytest.raises(InputError, match="after softmax"):
+    with pytest.raises(InputError, match="output of a softmax"):
         entropy(np.array([-1.0, 2.0]))
-    with pytest.raises(InputError, match="after softmax"):
+    with pytest.raises(InputError, match="output of a softmax"):
         entropy(np.array([np.nan, 2.0]))
     with pytest.raises(InputError, match="upsample"):
         mass_in_region(np.ones((2, 2)), np.ones((4, 4)))

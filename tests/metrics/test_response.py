@@ -141,7 +141,7 @@ def test_progress_is_judged_against_the_smallest_sum_so_far() -> None:
 
 def test_a_follow_up_needs_rising_days() -> None:
     mask = np.ones((2, 2, 2), bool)
-    with pytest.raises(InputError, match="rising days"):
+    with pytest.raises(InputError, match="increasing days"):
         follow_up([mask, mask], [(1.0, 1.0, 1.0)] * 2, days=[90, 90])
 
 
@@ -152,7 +152,7 @@ def test_wrong_input_is_named() -> None:
         recist([0, 10])
     with pytest.raises(InputError, match="positive volumes"):
         doubling_time(0, 1, 90)
-    with pytest.raises(InputError, match="spacing per axis"):
+    with pytest.raises(InputError, match="one spacing per axis"):
         longest_diameter_mm(np.zeros((3, 3)), (1.0, 1.0, 1.0))
 
 

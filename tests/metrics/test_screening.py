@@ -154,7 +154,7 @@ def test_wrong_input_is_named() -> None:
         funnel(1000, 6, 0.8, 0.9)
     with pytest.raises(InputError, match="biopsies"):
         funnel(1000, 0.5, 1, 1, biopsy_given_recall=0.5)
-    with pytest.raises(InputError, match=r"'double'.*triage"):
+    with pytest.raises(InputError, match=r"triage.*'double'"):
         apply_ai(READER, AI, "double")
     with pytest.raises(InputError, match="dependence"):
         apply_ai(READER, AI, "triage", dependence=2)
