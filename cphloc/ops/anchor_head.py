@@ -1,4 +1,4 @@
-"""Detection by anchors: every cell holds reference boxes, each of which predicts its class scores and a correction."""
+"""Base class of anchor-based detectors, which predict class scores and box deltas for every anchor of every cell."""
 
 from __future__ import annotations
 
@@ -27,25 +27,26 @@ class AnchorOutput(NamedTuple):
 
 
 class AnchorHead(DenseHead):
-    """What `retina`, `dense_box` and the region proposals of `faster_rcnn` share.
+    """Base class of `retina`, `dense_box` and the region proposal network of `faster_rcnn`.
 
-    A subclass says in `assign` which anchor answers for which box, and may choose in `counted` which anchors take part
-    in the loss.
+    A subclass implements `assign`, which matches anchors to ground-truth boxes, and may override `counted`, which
+    selects the anchors that contribute to the loss.
 
     Args:
-        levels: the pyramid.
+        levels: pyramid levels.
         classes: foreground classes.
-        sizes: anchor sizes in image voxels, per level, anchor and axis; equally many on each level.
-        channels: width of the towers.
-        convolutions: depth of the towers.
-        loss: takes scores.
-        box_loss: takes boxes.
+        sizes: anchor sizes in image voxels, indexed by level, anchor and axis; the same number of anchors A per level.
+        channels: channels of the towers.
+        convolutions: convolutions per tower.
+        loss: classification loss.
+        box_loss: box regression loss.
         box_weight: weight of the box loss.
         suppression: resolves duplicate boxes of one object.
         score_bias: initial bias of the class logits.
 
     Raises:
-        InputError: the anchors do not fit the levels.
+        InputError: ``sizes`` does not match the levels or axes, levels differ in their number of anchors, or a size is
+            not positive.
     """
 
     def __init__(
@@ -70,25 +71,34 @@ class AnchorHead(DenseHead):
         self.delta = predictor(channels, anchors * 2 * dims, dims)
 
     def forward(self, pyramid: tuple[Tensor, ...]) -> AnchorOutput:
-        """Pyramid to `AnchorOutput`."""
+        """Predict class logits and box deltas at every cell of the pyramid."""
         scores, deltas = self.towers(pyramid)
         return AnchorOutput(tuple(map(self.score, scores)), tuple(map(self.delta, deltas)))
 
     def anchors(self, outputs: AnchorOutput) -> list[Tensor]:
-        """Anchors ``(cells * A, 2 D)`` of every level, in image voxels."""
+        """Return the anchors ``(cells * A, 2 D)`` of every level, in image voxels."""
         layout = zip(outputs.scores, self.levels, self.sizes, strict=True)
         return [grid_anchors(x.shape[2:], level.stride, sizes, x.device) for x, level, sizes in layout]
 
     @abstractmethod
     def assign(self, anchors: Sequence[Tensor], boxes: Tensor, cells: Sequence[Sequence[int]]) -> Tensor:
-        """Assignment ``(anchors of all levels,)`` as in `cphloc.ops.assign`."""
+        """Match anchors to ground-truth boxes.
+
+        Args:
+            anchors: ``(n_l, 2 D)`` of every level.
+            boxes: ``(m, 2 D)`` ground-truth boxes of one image.
+            cells: cells per axis of every level.
+
+        Returns:
+            ``(sum of n_l,)`` int64: index of a box, -1 for background or -2 for ignored.
+        """
 
     def counted(self, assigned: Tensor) -> tuple[Tensor, int]:
-        """Which of ``assigned`` ``(n, anchors)`` take part in the loss, and what to divide it by."""
+        """Return which of ``assigned`` ``(n, anchors)`` contribute to the loss, and the divisor of its sum."""
         return assigned != IGNORED, max(1, int((assigned >= 0).sum()))
 
     def loss(self, outputs: AnchorOutput, targets: Targets) -> dict[str, Tensor]:
-        """``{"score": scalar, "box": scalar}`` over the cases whose boxes are known."""
+        """Return ``{"score": scalar, "box": scalar}`` over the images with box annotations."""
         rows = targets.has_boxes.nonzero()[:, 0].tolist()
         scores = torch.cat([as_rows(x, len(self.classes)) for x in outputs.scores], dim=1)[rows]
         deltas = torch.cat([as_rows(x, 2 * self.levels[0].dims) for x in outputs.deltas], dim=1)[rows]
@@ -98,38 +108,38 @@ class AnchorHead(DenseHead):
         boxes = deltas.new_zeros(deltas.shape, dtype=torch.float32)
         for n, row in enumerate(rows):
             assigned[n] = self.assign(anchors, targets.boxes[row], cells)
-            found = (assigned[n] >= 0).nonzero()[:, 0]
-            which = assigned[n, found]
-            truth[n, found, self.numbers(targets.box_classes[row])[which]] = 1
-            boxes[n, found] = targets.boxes[row][which]
+            matched = (assigned[n] >= 0).nonzero()[:, 0]
+            box = assigned[n, matched]
+            truth[n, matched, self.numbers(targets.box_classes[row])[box]] = 1
+            boxes[n, matched] = targets.boxes[row][box]
         counted, divisor = self.counted(assigned)
         positive = counted & (assigned >= 0)
         reference = torch.cat(anchors).expand_as(boxes)[positive]
-        box = self.box_loss(deltas[positive], reference, boxes[positive])
+        box_losses = self.box_loss(deltas[positive], reference, boxes[positive])
         return {
             "score": self.criterion(scores[counted], truth[counted]).sum() / divisor,
-            "box": self.box_weight * box.sum() / divisor,
+            "box": self.box_weight * box_losses.sum() / divisor,
         }
 
     def numbers(self, box_classes: Tensor) -> Tensor:
-        """Column of each box's class in the logits."""
+        """Return the logit channel of each box's class."""
         return box_classes - 1
 
     def box_loss(self, deltas: Tensor, anchors: Tensor, boxes: Tensor) -> Tensor:
-        """Loss ``(n,)`` of the positives, in the terms that the box loss compares."""
+        """Box loss ``(n,)`` of positive anchors, on decoded boxes or on deltas as the box loss requires."""
         if self.box_criterion.compares == "boxes":
             return self.box_criterion(decode(deltas, anchors), boxes)
         return self.box_criterion(deltas, encode(boxes, anchors))
 
     def candidates(self, outputs: AnchorOutput, image: int) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """The best boxes, scores and classes of one image, per level."""
-        found = []
+        """Return the highest-scoring boxes ``(n, 2 D)``, scores and classes ``(n,)`` of one image, per level."""
+        selected = []
         for scores, deltas, anchors in zip(outputs.scores, outputs.deltas, self.anchors(outputs), strict=True):
             score = as_rows(scores[image : image + 1], len(self.classes))[0].float().sigmoid()
             delta = as_rows(deltas[image : image + 1], anchors.shape[1])[0]
             at, classes, value = best(score, self.suppression.score, self.suppression.pre_nms_topk)
-            found.append((decode(delta[at], anchors[at]), value, classes))
-        return found
+            selected.append((decode(delta[at], anchors[at]), value, classes))
+        return selected
 
 
 def _check(sizes: Sequence[Sequence[Sequence[float]]], levels: Levels) -> None:

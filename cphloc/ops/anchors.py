@@ -1,4 +1,4 @@
-"""Reference boxes and points on the grid of a feature map."""
+"""Anchor boxes and points on the grid of a feature map."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ from cphloc.ops.boxes import from_centre_size
 from cphloc.structures.levels import Level
 
 OCTAVES = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))
+"""Scales of RetinaNet's anchors."""
+
 RATIOS = (0.5, 1.0, 2.0)
+"""Aspect ratios of RetinaNet's anchors."""
+
 CELLS_ACROSS = 4.0
-"""RetinaNet's anchors span 4 cells: 32 pixels at stride 8 (Lin et al. 2017, arXiv:1708.02002)."""
+"""Side of RetinaNet's anchors at scale 1, in cells: 32 pixels at stride 8 (Lin et al. 2017, arXiv:1708.02002)."""
 
 
 def cell_centres(cells: Sequence[int], stride: Sequence[int], device: torch.device | None = None) -> Tensor:
-    """Centres ``(i + 1/2) * stride`` of all cells, in image voxels: ``(prod(cells), D)``, last axis fastest.
+    """Centres ``(i + 1/2) * stride`` of all cells, in image voxels: ``(prod(cells), D)``, last axis varying fastest.
 
     >>> cell_centres((1, 2), (4, 4)).tolist()
     [[2.0, 2.0], [2.0, 6.0]]
@@ -30,13 +34,13 @@ def cell_centres(cells: Sequence[int], stride: Sequence[int], device: torch.devi
 def grid_anchors(
     cells: Sequence[int], stride: Sequence[int], sizes: Sequence[Sequence[float]], device: torch.device | None = None
 ) -> Tensor:
-    """Boxes of all ``sizes`` around the centre of every cell: ``(prod(cells) * len(sizes), 2 D)``, sizes fastest.
+    """Boxes of all ``sizes`` at the centre of every cell: ``(prod(cells) * len(sizes), 2 D)``, sizes varying fastest.
 
     Args:
         cells: cells per axis.
         stride: image voxels per cell and axis.
         sizes: anchor sizes per axis, in image voxels.
-        device: where to make them.
+        device: device of the result.
     """
     centres = cell_centres(cells, stride, device)
     extent = torch.tensor(sizes, dtype=torch.float32, device=device)

@@ -1,6 +1,6 @@
-"""Which anchor or cell answers for which box: by best overlap, or by the cell that holds the centre.
+"""Assignment of anchors or cells to ground-truth boxes, by best overlap or by the position of the centre.
 
-Every assignment is ``(n,)`` int64 over the anchors: the index of a box, `NEGATIVE` for background, or `IGNORED`.
+An assignment is ``(n,)`` int64 with one entry per anchor: the index of a box, `NEGATIVE` for background, or `IGNORED`.
 """
 
 from __future__ import annotations
@@ -14,17 +14,23 @@ from cphloc.ops.boxes import overlap, to_centre_size, volume
 from cphloc.structures.levels import Levels
 
 NEGATIVE = -1
+"""Assignment of anchors that are background."""
+
 IGNORED = -2
+"""Assignment of anchors that are left out of the loss."""
 
 
 def assign_max_iou(iou: Tensor, bg_iou: float, fg_iou: float, rescue: bool = True) -> Tensor:
     """Assign every anchor to the box it overlaps most (Ren et al. 2015).
 
     Args:
-        iou: ``(n, m)`` of n anchors with m boxes.
-        bg_iou: an anchor whose best IoU is below this value is background.
-        fg_iou: from this IoU on it is positive; in between it is ignored.
-        rescue: a box's best anchors are positive even below ``fg_iou``, so that no box goes without.
+        iou: IoU ``(n, m)`` of n anchors with m boxes.
+        bg_iou: anchors whose best IoU is below this value are background.
+        fg_iou: anchors whose best IoU is at least this value are positive; those in between are ignored.
+        rescue: make the anchors of highest IoU with a box positive even below ``fg_iou``, if that IoU is above 0.
+
+    Returns:
+        the assignment ``(n,)``.
 
     >>> assign_max_iou(torch.tensor([[0.8], [0.4], [0.1]]), 0.3, 0.7).tolist()
     [0, -2, -1]
@@ -40,15 +46,18 @@ def assign_max_iou(iou: Tensor, bg_iou: float, fg_iou: float, rescue: bool = Tru
 
 
 def reach_every_box(assigned: Tensor, anchors: Tensor, boxes: Tensor) -> Tensor:
-    """Give every box without an anchor the closest one: of best IoU, or of best GIoU where none overlaps.
+    """Assign the closest anchor to every box without one: that of highest IoU, or of highest GIoU where none overlaps.
 
-    An anchor that is another box's only one is left to it, so that every object trains at least one anchor or cell,
-    however small it is and wherever it lies, as long as there are as many anchors as boxes.
+    The only anchor of another box is not reassigned. With at least as many anchors as boxes, every object thus trains
+    at least one anchor or cell, whatever its size and position.
 
     Args:
-        assigned: ``(n,)`` as in this module.
+        assigned: assignment ``(n,)``.
         anchors: ``(n, 2 D)`` anchors, or cells as boxes.
         boxes: ``(m, 2 D)``.
+
+    Returns:
+        the completed assignment ``(n,)``.
     """
     count = torch.bincount(assigned[assigned >= 0], minlength=len(boxes))
     lost = (count == 0).nonzero()[:, 0].tolist()
@@ -69,12 +78,17 @@ def reach_every_box(assigned: Tensor, anchors: Tensor, boxes: Tensor) -> Tensor:
 
 
 def assign_centre_cell(boxes: Tensor, cells: Sequence[int], stride: Sequence[int]) -> tuple[Tensor, int]:
-    """Assign to each cell the box whose centre it holds; of several the smallest (Tian et al. 2019).
+    """Assign each cell to the box whose centre it contains, of several the smallest (Tian et al. 2019).
 
-    A centre on the far border belongs to the last cell.
+    A centre on the far border of the image belongs to the last cell.
+
+    Args:
+        boxes: ``(m, 2 D)`` in image voxels.
+        cells: cells per axis.
+        stride: image voxels per cell and axis.
 
     Returns:
-        the assignment ``(prod(cells),)``, and how many boxes lost their cell to a smaller one.
+        the assignment ``(prod(cells),)``, and the number of boxes that were left without a cell.
     """
     step = torch.tensor(stride, device=boxes.device)
     extent = torch.tensor(cells, device=boxes.device)
@@ -90,7 +104,10 @@ def assign_centre_cell(boxes: Tensor, cells: Sequence[int], stride: Sequence[int
 
 
 def level_of(boxes: Tensor, levels: Levels, cells_across: float) -> Tensor:
-    """Index ``(n,)`` of the coarsest level on which each box spans ``cells_across`` cells, by geometric mean side."""
+    """Index ``(n,)`` of the coarsest level on which each box spans at least ``cells_across`` cells; else the finest, 0.
+
+    The span is the geometric mean over axes of the side length in cells.
+    """
     cells = torch.tensor([level.stride for level in levels], dtype=torch.float32, device=boxes.device).prod(dim=1)
     across = (volume(boxes)[:, None] / cells) ** (1 / levels[0].dims)
     return ((across + 1e-6 >= cells_across).sum(dim=1) - 1).clamp(min=0)

@@ -1,4 +1,4 @@
-"""Adaptive training sample selection: each box finds its own overlap threshold.
+"""Adaptive training sample selection (ATSS), an assignment with an IoU threshold computed for every box.
 
 Zhang et al. 2020, arXiv:1912.02424.
 """
@@ -15,17 +15,18 @@ from cphloc.ops.boxes import corners, overlap, to_centre_size
 
 
 def assign_atss(anchors: Sequence[Tensor], boxes: Tensor, candidates: int = 9, centre_inside: bool = True) -> Tensor:
-    """Assign anchors to boxes by the statistics of each box's nearest anchors.
+    """Assign anchors to boxes, with a threshold from the IoUs of each box's nearest anchors.
 
-    Per box and level the ``candidates`` anchors of nearest centre compete; those are positive whose IoU reaches the
-    mean plus the (unbiased) standard deviation over the box's candidates. An anchor wanted by several boxes goes to the
-    one it overlaps most. A box left without any, such as a lesion smaller than a cell, takes the closest.
+    The candidates of a box are, per level, the anchors whose centres are nearest to its own. Candidates whose IoU is at
+    least the mean plus the (unbiased) standard deviation over all candidates of the box are positive. An anchor that is
+    positive for several boxes is assigned to the one of highest IoU. A box without any anchor, such as a lesion smaller
+    than a cell, gets the closest one (see `reach_every_box`).
 
     Args:
         anchors: ``(n_l, 2 D)`` of every level.
         boxes: ``(m, 2 D)``.
-        candidates: per box and level.
-        centre_inside: require the anchor's centre to lie in the box.
+        candidates: number of candidates per box and level.
+        centre_inside: require the centre of a positive anchor to be inside the box.
 
     Returns:
         ``(sum of n_l,)`` int64: index of a box or -1.
@@ -50,7 +51,7 @@ def assign_atss(anchors: Sequence[Tensor], boxes: Tensor, candidates: int = 9, c
 
 
 def _nearest(anchors: Sequence[Tensor], boxes: Tensor, candidates: int) -> Tensor:
-    """Indices ``(candidates of all levels, m)`` into the joined anchors, nearest centres per level."""
+    """Return indices ``(candidates of all levels, m)`` into the concatenated anchors, by nearest centre per level."""
     centre = to_centre_size(boxes)[0]
     chosen, start = [], 0
     for level in anchors:

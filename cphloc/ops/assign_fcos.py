@@ -12,19 +12,21 @@ from cphloc.ops.boxes import encode_faces, from_centre_size, to_centre_size, vol
 from cphloc.structures.levels import Levels
 
 CELLS_PER_LEVEL = 8.0
-"""A level answers for boxes that reach up to 8 cells from the point: 64 pixels at stride 8."""
+"""Largest distance from a point to a face of its box on a level, in cells: 64 pixels at stride 8."""
 
 
 def assign_fcos(points: Sequence[Tensor], levels: Levels, boxes: Tensor, radius: float = 1.5) -> Tensor:
-    """Assign points to boxes: inside the box, near its centre, on the level that suits its reach; the smallest wins.
+    """Assign points to boxes by position and box size.
 
-    A box with no such point, such as one that lies between the points, takes the closest cell.
+    A point can be assigned to a box if it is inside the box, within ``radius`` of its centre, and on the level for its
+    distance to the box's farthest face (see `level_ranges`). Of several boxes the smallest is chosen. A box without
+    any point, such as one smaller than a cell, gets the closest cell (see `reach_every_box`).
 
     Args:
         points: ``(n_l, D)`` cell centres of every level, in image voxels.
-        levels: their strides.
+        levels: pyramid levels.
         boxes: ``(m, 2 D)``.
-        radius: how far from the box's centre a point may lie, in cells of its level; 0: anywhere in the box.
+        radius: largest distance of a point from the box centre per axis, in cells of its level; 0: no limit.
 
     Returns:
         ``(sum of n_l,)`` int64: index of a box or -1.
@@ -53,7 +55,9 @@ def assign_fcos(points: Sequence[Tensor], levels: Levels, boxes: Tensor, radius:
 
 
 def level_ranges(levels: Levels) -> list[tuple[float, float]]:
-    """Reach in voxels, least and most, of the boxes each level answers for; the last level has no upper bound.
+    """Range of the distance from a point to the farthest face of its box, in voxels, for every level.
+
+    The lower bound is exclusive, the upper inclusive; the last level has no upper bound.
 
     >>> from cphloc.structures.levels import Level
     >>> level_ranges((Level(1, (8, 8)), Level(1, (16, 16)), Level(1, (32, 32))))

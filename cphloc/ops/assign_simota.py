@@ -1,4 +1,4 @@
-"""SimOTA: the predictions themselves decide who answers for a box (Ge et al. 2021, YOLOX, arXiv:2107.08430)."""
+"""SimOTA, an assignment by the cost of the current predictions (Ge et al. 2021, YOLOX, arXiv:2107.08430)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,13 @@ from cphloc.ops.assign import NEGATIVE, reach_every_box
 from cphloc.ops.boxes import from_centre_size, overlap, overlap_matrix, to_centre_size
 
 OUTSIDE_COST = 1e6
+"""Cost added to points farther than the radius from the centre of the box."""
+
 IOU_WEIGHT = 3.0
+"""Weight of -log IoU in the cost."""
+
 IOUS_COUNTED = 10
+"""Number of best IoUs whose sum is the number of points of a box."""
 
 
 def assign_simota(
@@ -23,20 +28,21 @@ def assign_simota(
     classes: Tensor,
     radius: float = 1.5,
 ) -> tuple[Tensor, Tensor]:
-    """Assign grid points to boxes at least cost.
+    """Assign grid points to boxes by lowest cost.
 
-    Points within ``radius`` cells of a box's centre compete. The cost of a pair is the cross-entropy of its class
-    scores plus three times -log IoU of its prediction. A box takes as many points as the sum of its ten best IoUs,
-    at least one; a point wanted twice goes where it costs less.
+    Points within ``radius`` cells of a box centre are candidates. The cost of a point for a box is the cross-entropy
+    of its predicted class scores plus three times -log IoU of its predicted box. A box gets its cheapest points, as
+    many as the sum of its ten best IoUs rounded down, at least one; a point chosen by several boxes is assigned to
+    that of lowest cost. A box without any point gets the closest cell (see `reach_every_box`).
 
     Args:
         points: ``(n, D)`` cell centres in image voxels.
-        strides: ``(n, D)`` of each point's level.
-        predicted: ``(n, 2 D)`` boxes the points predict now.
-        probabilities: ``(n, K)`` of class times objectness.
+        strides: ``(n, D)`` stride of each point's level.
+        predicted: ``(n, 2 D)`` predicted box of each point.
+        probabilities: ``(n, K)`` class probability times objectness.
         boxes: ``(m, 2 D)``.
         classes: ``(m,)``, 0..K-1.
-        radius: in cells.
+        radius: largest distance of a candidate from the box centre per axis, in cells of its level.
 
     Returns:
         the assignment ``(n,)`` int64, index of a box or -1, and the IoU ``(n,)`` of each point with its box.
@@ -63,14 +69,14 @@ def assign_simota(
 
 
 def _class_cost(probabilities: Tensor, classes: Tensor) -> Tensor:
-    """Cross-entropy ``(n, m)`` of the square root of the scores against each box's class, summed over classes."""
+    """Cross-entropy ``(n, m)`` of the square roots of the probabilities with each box's class, summed over classes."""
     p = probabilities.float().clamp(1e-12, 1 - 1e-7).sqrt()
     truth = functional.one_hot(classes, p.shape[1]).to(p)
     return -(p.log() @ truth.T) - (-p).log1p() @ (1 - truth).T
 
 
 def _cheapest(cost: Tensor, iou: Tensor) -> Tensor:
-    """Bool ``(n, m)``: the dynamic number of cheapest points of each box."""
+    """Select the cheapest points of each box, their number depending on its IoUs; bool ``(n, m)``."""
     best = iou.topk(min(IOUS_COUNTED, len(iou)), dim=0).values
     number = best.sum(dim=0).int().clamp(min=1, max=len(iou))
     rank = cost.argsort(dim=0, stable=True).argsort(dim=0)

@@ -1,7 +1,8 @@
-"""Boxes in any number of dimensions: volumes, overlaps, and how a network's numbers become boxes.
+"""Box operations in any number of dimensions: volume, overlap, conversion, and encoding relative to anchors.
 
-A box is ``[lo..., hi...]`` in continuous edge coordinates and array-axis order, half-open, so a ``(..., 2 D)`` tensor.
-Everything is computed in at least float32: the area of a 512 x 512 box already overflows half precision.
+Boxes are ``(..., 2 D)`` tensors ``[lo..., hi...]`` of half-open intervals, in array-axis order and continuous edge
+coordinates: voxel i covers [i, i + 1]. Everything is computed in at least float32, because the area of a 512 x 512 box
+already overflows half precision.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from cphloc.errors import InputError
 Measure = Literal["iou", "giou", "diou"]
 
 MAX_LOG_SIZE = math.log(1000 / 16)
-"""Upper bound of a decoded log size ratio, so that a wild prediction stays finite (Ren et al. 2015)."""
+"""Upper bound of a decoded log size ratio, which keeps box sizes finite; the value of torchvision and detectron2."""
 
 
 def corners(boxes: Tensor) -> tuple[Tensor, Tensor]:
     """Lower and upper corners ``(..., D)`` of ``boxes`` ``(..., 2 D)``, in float32 or better.
 
     Raises:
-        InputError: an upper corner lies below its lower corner.
+        InputError: an upper corner is below its lower corner.
     """
     lo, hi = _precise(boxes).chunk(2, dim=-1)
     inverted = (hi < lo).any(dim=-1)
@@ -45,14 +46,17 @@ def volume(boxes: Tensor) -> Tensor:
 
 
 def overlap(a: Tensor, b: Tensor, measure: Measure = "iou") -> Tensor:
-    """Overlap of boxes one by one, ``(..., 2 D)`` against ``(..., 2 D)`` with broadcasting.
+    """Element-wise overlap of boxes ``a`` ``(..., 2 D)`` and ``b`` ``(..., 2 D)``, with broadcasting.
 
-    Intersection over union in [0, 1]; ``giou`` in (-1, 1] subtracts the empty share of the enclosing box (Rezatofighi
-    et al. 2019), ``diou`` in (-1, 1] the squared centre distance over the squared enclosing diagonal (Zheng et al.
-    2020), so that boxes apart still differ. Two boxes without volume have IoU 0.
+    Args:
+        a, b: boxes.
+        measure: ``iou``, intersection over union in [0, 1]; ``giou`` in (-1, 1], which subtracts the fraction of the
+            enclosing box outside the union (Rezatofighi et al. 2019); or ``diou`` in (-1, 1], which subtracts the
+            squared centre distance over the squared diagonal of the enclosing box (Zheng et al. 2020). The last two
+            also rank boxes that do not overlap. Two boxes without volume have IoU 0.
 
     Returns:
-        the measure, ``(...)`` float32 or better.
+        ``(...)`` float32, or float64 for float64 boxes.
     """
     (lo_a, hi_a), (lo_b, hi_b) = corners(a), corners(b)
     common = (torch.minimum(hi_a, hi_b) - torch.maximum(lo_a, lo_b)).clamp(min=0).prod(dim=-1)
@@ -69,7 +73,7 @@ def overlap(a: Tensor, b: Tensor, measure: Measure = "iou") -> Tensor:
 
 
 def overlap_matrix(a: Tensor, b: Tensor, measure: Measure = "iou") -> Tensor:
-    """Overlap ``(n, m)`` of every box of ``a`` ``(n, 2 D)`` with every box of ``b`` ``(m, 2 D)``.
+    """Pairwise overlap ``(n, m)`` of boxes ``a`` ``(n, 2 D)`` and ``b`` ``(m, 2 D)``; measures as in `overlap`.
 
     >>> overlap_matrix(torch.tensor([[0.0, 0, 2, 2]]), torch.tensor([[1.0, 1, 3, 3], [5, 5, 6, 6]]))
     tensor([[0.1429, 0.0000]])
@@ -90,10 +94,12 @@ def from_centre_size(centre: Tensor, size: Tensor) -> Tensor:
 
 
 def encode(boxes: Tensor, anchors: Tensor) -> Tensor:
-    """Deltas ``(..., 2 D)`` that turn ``anchors`` into ``boxes``: centre shift over anchor size, then log size ratio.
+    """Encode ``boxes`` relative to ``anchors`` as deltas ``(..., 2 D)``.
+
+    The first D are the centre shift divided by the anchor size, the last D the log of the size ratio.
 
     Raises:
-        InputError: a box or an anchor has no size along some axis.
+        InputError: a box or an anchor has size 0 along some axis.
     """
     (centre, size), (anchor_centre, anchor_size) = to_centre_size(boxes), to_centre_size(anchors)
     for name, sizes in (("box", size), ("anchor", anchor_size)):
@@ -104,9 +110,9 @@ def encode(boxes: Tensor, anchors: Tensor) -> Tensor:
 
 
 def decode(deltas: Tensor, anchors: Tensor) -> Tensor:
-    """Boxes ``(..., 2 D)`` from ``deltas`` and ``anchors``; the inverse of `encode`.
+    """Decode boxes ``(..., 2 D)`` from ``deltas`` relative to ``anchors``; the inverse of `encode`.
 
-    Log sizes are limited to `MAX_LOG_SIZE`, so that the result is finite for any finite delta.
+    Log size ratios are clamped to at most `MAX_LOG_SIZE`, so the result is finite for any finite delta.
 
     >>> anchor, box = torch.tensor([[0.0, 0, 4, 4]]), torch.tensor([[1.0, 0, 3, 8]])
     >>> decode(encode(box, anchor), anchor)
@@ -121,20 +127,20 @@ def decode(deltas: Tensor, anchors: Tensor) -> Tensor:
 def encode_faces(boxes: Tensor, points: Tensor) -> Tensor:
     """Distances ``(..., 2 D)`` from ``points`` ``(..., D)`` to the lower, then the upper faces of ``boxes``.
 
-    All are positive exactly where the point lies inside (Tian et al. 2019).
+    They are all positive exactly if the point is inside the box (Tian et al. 2019, FCOS).
     """
     lo, hi = corners(boxes)
     return torch.cat([points - lo, hi - points], dim=-1)
 
 
 def decode_faces(distances: Tensor, points: Tensor) -> Tensor:
-    """Boxes ``(..., 2 D)`` from distances to the faces; the inverse of `encode_faces`."""
+    """Decode boxes ``(..., 2 D)`` from the distances of points to the faces; the inverse of `encode_faces`."""
     below, above = _precise(distances).chunk(2, dim=-1)
     return torch.cat([points - below, points + above], dim=-1)
 
 
 def clip(boxes: Tensor, size: tuple[int, ...]) -> Tensor:
-    """``boxes`` ``(..., 2 D)`` cut to an image of ``size`` voxels; one wholly outside keeps no volume."""
+    """Clip ``boxes`` ``(..., 2 D)`` to an image of ``size`` voxels; boxes entirely outside get volume 0."""
     limit = torch.tensor(size * 2, dtype=boxes.dtype, device=boxes.device)
     return torch.minimum(boxes.clamp(min=0), limit)
 
@@ -144,6 +150,6 @@ def _precise(x: Tensor) -> Tensor:
 
 
 def _ratio(part: Tensor, whole: Tensor) -> Tensor:
-    """``part / whole``, and 0 with a zero gradient where the whole is 0."""
+    """Divide ``part`` by ``whole``; 0 with zero gradient where ``whole`` is 0."""
     empty = whole == 0
     return torch.where(empty, torch.zeros_like(part), part / torch.where(empty, torch.ones_like(whole), whole))

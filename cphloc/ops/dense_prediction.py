@@ -1,4 +1,4 @@
-"""Parts shared by heads that predict at every cell: base class, convolutional towers, initial biases."""
+"""Building blocks of dense detectors: base class, convolutional towers, prediction layers."""
 
 from __future__ import annotations
 
@@ -18,21 +18,23 @@ from cphloc.structures.annotation import class_names
 from cphloc.structures.levels import Levels
 
 PRIOR = 0.01
-PRIOR_BIAS = -math.log((1 - PRIOR) / PRIOR)
-"""First bias of a score, -4.59512: nearly every cell is background, so training starts there (Lin et al. 2017)."""
+"""Initial foreground probability at every cell, as nearly all cells are background (Lin et al. 2017)."""
 
+PRIOR_BIAS = -math.log((1 - PRIOR) / PRIOR)
+"""Initial bias of class logits, -4.59512, the logit of `PRIOR`."""
 
 MAX_WIDTH = 256
+"""Largest default number of tower channels, that of RetinaNet and FCOS."""
 
 
 class DenseHead(nn.Module, ABC):
-    """Base of heads that predict boxes at every cell of every level, with class scores and outputs per level.
+    """Base class of heads that predict class scores and boxes at every cell of every level.
 
     Args:
-        levels: the pyramid.
+        levels: pyramid levels.
         classes: foreground classes.
-        loss: takes scores.
-        box_loss: takes boxes.
+        loss: classification loss.
+        box_loss: box regression loss.
         box_weight: weight of the box loss.
         suppression: resolves duplicate boxes of one object.
     """
@@ -56,29 +58,29 @@ class DenseHead(nn.Module, ABC):
 
     @abstractmethod
     def candidates(self, outputs: Any, image: int) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """The best boxes ``(n, 2 D)``, scores and classes ``(n,)`` of one image, per level."""
+        """Return the highest-scoring boxes ``(n, 2 D)``, scores and classes ``(n,)`` of one image, per level."""
 
     def crop(self, outputs: Any, size: tuple[int, ...]) -> Any:
-        """Cut every level's maps to the cells that touch an image of ``size`` voxels, without those of its padding."""
+        """Crop the maps of every level to the cells that touch an image of ``size`` voxels, without padding."""
         cells = [(..., *map(slice, level.size(size))) for level in self.levels]
         return type(outputs)(*(tuple(x[at] for x, at in zip(maps, cells, strict=True)) for maps in outputs))
 
     def decode(self, outputs: Any) -> Prediction:
-        """Detections of every image; boxes may reach beyond it."""
+        """Return the detections of every image; boxes are not clipped to the image."""
         images = range(len(outputs.scores[0]))
         return Prediction(detections=[self.suppression(*joined(self.candidates(outputs, i))) for i in images])
 
 
 class Towers(nn.Module):
-    """Parallel stacks of convolutions, shared by all levels of a pyramid.
+    """Parallel stacks of convolutions with weights shared by all levels of a pyramid.
 
-    Levels of other widths are first brought to ``channels`` by a convolution of their own.
+    A level with another number of channels first passes through a 1x1 convolution of its own.
 
     Args:
-        levels: the pyramid.
-        channels: width.
-        convolutions: depth of each stack.
-        branches: how many stacks, such as one for scores and one for boxes.
+        levels: pyramid levels.
+        channels: channels of the stacks.
+        convolutions: convolutions per stack.
+        branches: number of stacks, such as one for class scores and one for boxes.
     """
 
     def __init__(self, levels: Levels, channels: int, convolutions: int, branches: int) -> None:
@@ -95,18 +97,18 @@ class Towers(nn.Module):
         initialize(self)
 
     def forward(self, pyramid: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], ...]:
-        """Per branch, one map ``(N, channels, *S_l)`` per level."""
+        """Return one map ``(N, channels, *S_l)`` per level for each branch."""
         entered = [entry(x) for entry, x in zip(self.entries, pyramid, strict=True)]
         return tuple(tuple(stack(x) for x in entered) for stack in self.stacks)
 
 
 def tower_width(levels: Levels) -> int:
-    """Default width of towers: that of the widest level, at most the 256 of RetinaNet and FCOS."""
+    """Default number of tower channels: that of the widest level, at most `MAX_WIDTH`."""
     return min(MAX_WIDTH, max(level.channels for level in levels))
 
 
 def predictor(channels: int, outputs: int, dims: int, bias: float = 0.0) -> nn.Module:
-    """Last convolution of a head, with small weights so that it starts out at ``bias`` everywhere."""
+    """Final 3x3 (x3) convolution of a head, initialized with small weights so that its outputs start near ``bias``."""
     layer = conv_type(dims)(channels, outputs, 3, padding=1)
     nn.init.normal_(layer.weight, std=0.01)
     layer.bias = nn.Parameter(torch.full((outputs,), bias))
@@ -114,5 +116,5 @@ def predictor(channels: int, outputs: int, dims: int, bias: float = 0.0) -> nn.M
 
 
 def as_rows(maps: Tensor, features: int) -> Tensor:
-    """Maps ``(N, A * features, *S)`` as rows ``(N, cells * A, features)``, in the order of `cphloc.ops.anchors`."""
+    """Reshape maps ``(N, A * features, *S)`` to ``(N, cells * A, features)``, in the order of `cphloc.ops.anchors`."""
     return maps.unflatten(1, (-1, features)).flatten(3).permute(0, 3, 1, 2).flatten(1, 2)

@@ -1,4 +1,4 @@
-"""From scores at every cell to the detections of one image."""
+"""Select candidates from dense class scores; interface of the suppression that turns them into detections."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from cphloc.ops.targets import Detections
 
 
 def best(scores: Tensor, threshold: float, limit: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
-    """Select the highest of ``scores`` ``(n, K)`` above ``threshold``, at most ``limit``; ``None``: all.
+    """Select the highest ``limit`` of ``scores`` ``(n, K)`` that exceed ``threshold``; ``limit=None``: all of them.
 
     Returns:
-        their rows ``(m,)``, classes ``(m,)`` counted from 1, and scores ``(m,)`` falling.
+        row indices ``(m,)``, classes ``(m,)`` numbered from 1, and scores ``(m,)`` in descending order.
     """
     flat = scores.float().flatten()
     value, at = flat.topk(len(flat) if limit is None else min(limit, len(flat)))
@@ -25,13 +25,13 @@ def best(scores: Tensor, threshold: float, limit: int | None = None) -> tuple[Te
 
 
 def joined(parts: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
-    """Concatenate the boxes, scores and classes of several parts of one image, such as its levels."""
+    """Concatenate the boxes, scores and classes of several parts of one image, such as pyramid levels."""
     boxes, scores, classes = (torch.cat(column) for column in zip(*parts, strict=True))
     return boxes, scores, classes
 
 
 def with_volume(boxes: Tensor, scores: Tensor, classes: Tensor) -> Detections:
-    """Make detections of one image in float32, without those whose box ``(n, 2 D)`` has no volume."""
+    """Build the `Detections` of one image in float32, dropping boxes ``(n, 2 D)`` of volume 0."""
     real = volume(boxes) > 0
     return Detections(boxes[real].float(), scores[real].float(), classes[real])
 
@@ -41,8 +41,8 @@ class Suppression(Protocol):
 
     Attributes:
         score: detections at or below this score are dropped.
-        pre_nms_topk: best candidates that are compared, of each pyramid level; ``None``: all.
-        limit: detections kept per image.
+        pre_nms_topk: candidates kept per pyramid level before duplicates are resolved; ``None``: all.
+        limit: largest number of detections per image.
     """
 
     @property
@@ -55,5 +55,5 @@ class Suppression(Protocol):
     def limit(self) -> int: ...  # noqa: D102
 
     def __call__(self, boxes: Tensor, scores: Tensor, classes: Tensor) -> Detections:
-        """Detections by falling score, from boxes ``(n, 2 D)``, scores and classes ``(n,)`` each."""
+        """Return detections by descending score, from boxes ``(n, 2 D)``, scores ``(n,)`` and classes ``(n,)``."""
         ...

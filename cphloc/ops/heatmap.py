@@ -1,4 +1,4 @@
-"""Gaussian heat maps of object centres, and the peaks of a predicted one (Zhou et al. 2019, CenterNet)."""
+"""Gaussian heat maps of object centres, and peaks of predicted heat maps (Zhou et al. 2019, CenterNet)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ from torch.nn import functional
 
 
 def gaussian_radius(size: Tensor, overlap: float = 0.7) -> Tensor:
-    """Largest shift ``(n,)`` of a box's corners, on every axis alike, that keeps an IoU of ``overlap``.
+    """Largest displacement ``(n,)`` of a box's corners, equal on all axes, with IoU of at least ``overlap``.
 
-    The corners may move the same way, both outwards or both inwards; the least of the three counts. (The reference
-    implementation of CenterNet forgets to divide its roots by 2a.)
+    The IoU is that of the displaced with the original box. Three displacements are considered and the smallest result
+    is returned: both corners moved in the same direction, both outwards, and both inwards. Computed by bisection. (The
+    reference implementation of CenterNet differs: it omits a division by 2a in its quadratic formula.)
 
     Args:
-        size: ``(n, D)`` in cells.
+        size: box sizes ``(n, D)`` in cells.
         overlap: IoU in (0, 1).
+
+    Returns:
+        radius ``(n,)`` in cells.
     """
     volume = size.prod(dim=-1)
 
@@ -42,15 +46,15 @@ def gaussian_radius(size: Tensor, overlap: float = 0.7) -> Tensor:
 def draw_centres(
     centres: Tensor, sizes: Tensor, classes: Tensor, channels: int, cells: Sequence[int], overlap: float = 0.7
 ) -> Tensor:
-    """Heat map ``(channels, *cells)``: 1 in the cell of each centre, falling off as a Gaussian; the maximum of all.
+    """Draw a heat map ``(channels, *cells)``: a Gaussian with peak 1 at each centre; where they overlap, their maximum.
 
     Args:
-        centres: ``(n, D)`` cell indices.
-        sizes: ``(n, D)`` in cells.
-        classes: ``(n,)``, 0..channels-1.
+        centres: cell indices ``(n, D)``.
+        sizes: box sizes ``(n, D)`` in cells.
+        classes: class indices ``(n,)``, 0..channels-1.
         channels: number of classes.
         cells: cells per axis.
-        overlap: how good a box moved by the Gaussian's radius (3 sigma) still has to be.
+        overlap: IoU that determines the width of the Gaussians: with r the `gaussian_radius`, sigma is (2 r + 1) / 6.
     """
     heat = torch.zeros(channels, *cells, device=centres.device)
     sigma = (2 * gaussian_radius(sizes, overlap).floor() + 1) / 6
@@ -66,6 +70,6 @@ def draw_centres(
 
 
 def peaks(heat: Tensor) -> Tensor:
-    """``heat`` ``(N, K, *S)`` where a cell is the maximum of its 3 x 3 (x 3) neighbourhood, elsewhere 0."""
+    """Set ``heat`` ``(N, K, *S)`` to 0 except where it is the maximum of its 3 x 3 (x 3) neighbourhood."""
     pool = {2: functional.max_pool2d, 3: functional.max_pool3d}[heat.dim() - 2]
     return heat * (pool(heat, 3, 1, 1) == heat)

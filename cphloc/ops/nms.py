@@ -1,4 +1,4 @@
-"""Suppression of boxes that tell of an object already found: greedy and soft, for any number of dimensions."""
+"""Greedy and soft non-maximum suppression in any number of dimensions."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from cphloc.errors import InputError
 from cphloc.ops.boxes import corners, overlap_matrix
 
 HUGE = 4.0
-"""Boxes longer than this many median sizes are compared with all others instead of through the grid."""
+"""Boxes longer than this multiple of the median size on some axis bypass the grid and are compared with all others."""
 
 
 def nms(boxes: Tensor, scores: Tensor, threshold: float, classes: Tensor | None = None) -> Tensor:
-    """Greedy non-maximum suppression: keep the best box, drop what overlaps it by more than ``threshold``, go on.
+    """Greedy non-maximum suppression: drop each box whose IoU with a kept higher-scored one exceeds ``threshold``.
 
-    A box at exactly the threshold stays, and of equal scores the earlier wins. Boxes are looked up in a uniform grid,
-    so the time grows with their number and not with its square.
+    A box at exactly the threshold is kept; of equal scores the earlier box comes first. Neighbours are looked up in a
+    uniform grid, so for boxes of similar size the time grows linearly with their number, not quadratically.
 
     Args:
         boxes: ``(n, 2 D)``.
         scores: ``(n,)``.
         threshold: IoU in [0, 1] above which the lower-scored box is dropped.
-        classes: ``(n,)``; boxes suppress only boxes of their own class. ``None``: all are of one class.
+        classes: ``(n,)``; boxes suppress only boxes of the same class. ``None``: all have the same class.
 
     Returns:
-        indices ``(kept,)`` int64 by falling score.
+        indices ``(kept,)`` int64 by descending score.
 
     Raises:
         InputError: a coordinate or score is not finite, or a box is inverted.
@@ -36,7 +36,7 @@ def nms(boxes: Tensor, scores: Tensor, threshold: float, classes: Tensor | None 
     >>> nms(torch.tensor([[0.0, 0, 2, 2], [0, 0, 2, 2], [5, 5, 6, 6]]), torch.tensor([0.8, 0.9, 0.1]), 0.5).tolist()
     [1, 2]
     """
-    from cphloc.ops.nms_kernel import suppress  # compiles: only those who need it pay
+    from cphloc.ops.nms_kernel import suppress  # imported here because numba is slow to import and compile
 
     _check(boxes, scores)
     order = scores.argsort(descending=True, stable=True)
@@ -56,13 +56,21 @@ def soft_nms(
     min_score: float = 0.001,
     limit: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Soft suppression (Bodla et al. 2017): lower the score of overlapping boxes instead of dropping them.
+    """Soft non-maximum suppression (Bodla et al. 2017): lower the scores of overlapping boxes instead of dropping them.
 
-    ``linear`` multiplies by ``1 - IoU`` where IoU exceeds ``threshold``, ``gaussian`` by ``exp(-IoU² / sigma)``.
+    Args:
+        boxes: ``(n, 2 D)``.
+        scores: ``(n,)``.
+        classes: ``(n,)``; boxes affect only boxes of the same class. ``None``: all have the same class.
+        method: ``linear`` multiplies the score by ``1 - IoU`` where the IoU with a higher-scored box exceeds
+            ``threshold``; ``gaussian`` by ``exp(-IoU² / sigma)`` at any IoU.
+        threshold: IoU in [0, 1], for ``linear``.
+        sigma: width of the Gaussian, for ``gaussian``.
+        min_score: boxes whose lowered score is at or below this value are dropped.
+        limit: largest number of boxes to keep; ``None``: all.
 
     Returns:
-        indices ``(kept,)`` int64 by falling lowered score, and these scores ``(kept,)``; at most ``limit``, and none
-        at or below ``min_score``.
+        indices ``(kept,)`` int64 by descending lowered score, and the lowered scores ``(kept,)``.
 
     Raises:
         InputError: a coordinate or score is not finite, or a box is inverted.
@@ -94,25 +102,25 @@ def _check(boxes: Tensor, scores: Tensor) -> None:
         msg = f"suppression needs boxes (n, 2 D) and scores (n,), got {tuple(boxes.shape)} and {tuple(scores.shape)}"
         raise InputError(msg)
     if not (torch.isfinite(boxes).all() and torch.isfinite(scores).all()):
-        msg = "a box or score is not finite; the network diverged, or an image holds NaN"
+        msg = "a box or score is not finite; check whether training diverged and whether an image contains NaN"
         raise InputError(msg)
     corners(boxes)
 
 
 def _grid(boxes: np.ndarray) -> tuple[np.ndarray, int, np.ndarray, np.ndarray]:
-    """Lay a uniform grid over the centres of ``boxes``, with cells as large as the largest ordinary box.
+    """Build a uniform grid over the centres of ``boxes``, with cells as large as the largest box that is not huge.
 
-    Boxes that overlap then lie in the same or in neighbouring cells. There are at most a few cells a box, and an empty
-    one all around, so that a neighbour never leaves the grid.
+    Overlapping boxes are then in the same cell or in neighbouring ones. The number of cells is proportional to the
+    number of boxes, and a border of empty cells keeps every neighbour inside the grid.
 
     Returns:
-        cell ``(n,)`` int64 of every box; the number of cells; what to add to a cell for it and its neighbours
-        ``(3^D,)``; and whether each box is huge ``(n,)``.
+        flat cell index ``(n,)`` int64 of every box; the number of cells; offsets ``(3^D,)`` from a cell to itself and
+        its neighbours; and ``(n,)`` bool, true for boxes longer than `HUGE` medians.
     """
     n, dims = len(boxes), boxes.shape[1] // 2
     if n == 0:
         return np.zeros(0, np.int64), 0, np.zeros(0, np.int64), np.zeros(0, np.bool_)
-    low, high = np.ascontiguousarray(boxes.T).reshape(2, dims, n)  # a row for each axis: quicker along it
+    low, high = np.ascontiguousarray(boxes.T).reshape(2, dims, n)  # one contiguous row per axis
     size, centre = high - low, (high + low) / 2
     huge = np.asarray((size > HUGE * np.median(size, axis=1, keepdims=True)).any(axis=0))
     longest = size.max(axis=1, initial=0.0, where=~huge)

@@ -1,4 +1,4 @@
-"""The compiled inner loop of `cphloc.ops.nms`; importing it imports numba."""
+"""Inner loop of `cphloc.ops.nms`, compiled with numba."""
 
 from __future__ import annotations
 
@@ -16,9 +16,19 @@ def suppress(
     around: np.ndarray,
     huge: np.ndarray,
 ) -> np.ndarray:
-    """Greedy suppression of ``boxes`` ``(n, 2 D)`` sorted by falling score; grid as laid by `cphloc.ops.nms`.
+    """Greedy suppression of boxes that are sorted by descending score and indexed by a uniform grid.
 
-    Kept boxes hang in one linked list per grid cell. Huge boxes are compared with all kept ones and all with them.
+    Kept boxes are stored in one linked list per grid cell. Huge boxes are compared with all kept boxes, and all boxes
+    with the kept huge ones.
+
+    Args:
+        boxes: ``(n, 2 D)`` float64.
+        groups: ``(n,)`` int64; boxes suppress only boxes of the same group.
+        threshold: IoU above which the lower-scored box is dropped.
+        cell: ``(n,)`` int64 flat index of the grid cell of every box.
+        cells: number of grid cells.
+        around: ``(3^D,)`` int64 offsets from a cell to itself and its neighbours.
+        huge: ``(n,)`` bool, true for boxes that may overlap boxes outside the neighbouring cells.
 
     Returns:
         bool ``(n,)``, true where the box is kept.
@@ -72,7 +82,7 @@ def _overlaps_near(
 
 @numba.njit(cache=True)
 def _overlaps_any(boxes: np.ndarray, groups: np.ndarray, threshold: float, i: int, others: np.ndarray) -> bool:
-    for j in others:  # noqa: SIM110 (numba compiles no generators in `any`)
+    for j in others:  # noqa: SIM110 (numba cannot compile `any` of a generator)
         if groups[i] == groups[j] and _iou(boxes, i, j) > threshold:
             return True
     return False

@@ -1,4 +1,4 @@
-"""Regions worth a look, without learning: boxes of a few sizes slid over the image."""
+"""Region proposals without training: sliding windows of given sizes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch import Tensor
 def sliding_proposals(
     extent: Sequence[int], sizes: Sequence[Sequence[float]], overlap: float, device: torch.device | None = None
 ) -> Tensor:
-    """Boxes ``(n, 2 D)`` of every size, spread evenly from border to border.
+    """Boxes ``(n, 2 D)`` of every size, evenly spaced over the whole image.
 
     Args:
-        extent: image voxels per axis.
-        sizes: box sizes per axis, in voxels; cut to the image.
-        overlap: share of its length, in [0, 1), by which a box overlaps its neighbour, at least.
-        device: where to make them.
+        extent: image size in voxels per axis.
+        sizes: box sizes, one number per axis each, in voxels; larger than the image, they are reduced to it.
+        overlap: smallest overlap of neighbouring boxes, as a fraction of their length, in [0, 1).
+        device: device of the result.
 
     >>> sliding_proposals((4, 8), [(4, 4)], overlap=0.5).tolist()
     [[0.0, 0.0, 4.0, 4.0], [0.0, 2.0, 4.0, 6.0], [0.0, 4.0, 4.0, 8.0]]

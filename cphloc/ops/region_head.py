@@ -1,4 +1,4 @@
-"""Detection in two stages: regions of the image are proposed, then each is classified and its box corrected."""
+"""Second stage of the R-CNN family: classify proposed regions of the image and refine their boxes."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ from cphloc.structures.annotation import class_names
 from cphloc.structures.levels import Levels
 
 CHUNK = 1000
-"""Regions described at once when decoding, to bound the memory."""
+"""Regions processed per batch in `RegionHead.decode`, to limit memory."""
 
 DELTA_WEIGHT = (10.0, 5.0)
-"""What the deltas of centre and log size are multiplied by, so that they vary about as much as 1 (Girshick 2015)."""
+"""Factors on the regression targets for centre and log size, which give them about unit variance (Girshick 2015)."""
 
 
 class RegionOutput(NamedTuple):
-    """Outputs: the pyramid, and the proposals ``(n, 2 D)`` of each image, in image voxels.
+    """Feature pyramid, and the proposals ``(n, 2 D)`` of each image in image voxels.
 
-    The second stage runs inside `loss` and `decode`, because in training the true boxes join the proposals.
+    Proposals are classified in `RegionHead.loss` and `RegionHead.decode`, not in ``forward``, because training adds the
+    ground-truth boxes to them.
     """
 
     pyramid: tuple[Tensor, ...]
@@ -38,22 +39,23 @@ class RegionOutput(NamedTuple):
 
 
 class RegionHead(nn.Module, ABC):
-    """What `rcnn`, `fast_rcnn` and `faster_rcnn` share; a subclass says in `describe` what a region's features are.
+    """Base class of `rcnn` and `fast_rcnn`, which is also the second stage of `faster_rcnn`.
 
-    Proposals are given to `forward`; without any, boxes of ``proposal_sizes`` slide over the image.
+    A subclass implements `describe`, which computes the feature vector of a region. Proposals are passed to `forward`;
+    without them, `forward` uses sliding windows of ``proposal_sizes``.
 
     Args:
-        levels: the pyramid.
+        levels: pyramid levels.
         classes: foreground classes.
-        features: length of a region's description.
-        proposal_sizes: sizes of sliding proposals per axis, in voxels; default 4 cells of each level.
-        proposal_overlap: share of its length by which a sliding proposal overlaps the next.
-        box_loss: takes boxes.
+        features: length of a region's feature vector.
+        proposal_sizes: sizes of the sliding windows in voxels, one number per axis each; default 4 cells per level.
+        proposal_overlap: fraction of its length by which a sliding window at least overlaps the next, in [0, 1).
+        box_loss: box regression loss.
         box_weight: weight of the box loss.
-        samples: regions per image that a training step looks at.
-        positive_fraction: at most this share of them shows an object.
-        fg_iou: from this IoU with an object on, a region shows it.
-        box_iou: from this IoU with an object on, a region's box is corrected towards it.
+        samples: regions sampled per image for the loss.
+        positive_fraction: largest fraction of positive regions among them.
+        fg_iou: regions whose IoU with an object is at least this value are positive.
+        box_iou: positive regions whose IoU with their object is at least this value also train the box regression.
         suppression: resolves duplicate boxes of one object.
     """
 
@@ -96,10 +98,10 @@ class RegionHead(nn.Module, ABC):
 
     @abstractmethod
     def describe(self, pyramid: tuple[Tensor, ...], boxes: Sequence[Tensor]) -> Tensor:
-        """Features ``(sum of n, F)`` of the regions ``(n, 2 D)`` of each image."""
+        """Compute features ``(sum of n, F)`` of the regions, given as boxes ``(n, 2 D)`` per image."""
 
     def forward(self, pyramid: tuple[Tensor, ...], proposals: Sequence[Tensor] | None = None) -> RegionOutput:
-        """Pyramid and the regions ``(n, 2 D)`` of each image to `RegionOutput`."""
+        """Pair the pyramid with proposals ``(n, 2 D)`` per image; sliding windows if ``proposals`` is ``None``."""
         if proposals is None:
             finest = pyramid[0]
             extent = [n * s for n, s in zip(finest.shape[2:], self.levels[0].stride, strict=True)]
@@ -108,7 +110,10 @@ class RegionHead(nn.Module, ABC):
         return RegionOutput(pyramid, [boxes.detach() for boxes in proposals])
 
     def loss(self, outputs: RegionOutput, targets: Targets) -> dict[str, Tensor]:
-        """``{"class", "box"}`` over the cases whose boxes are known; the true boxes join the proposals."""
+        """Return ``{"class": scalar, "box": scalar}`` over the images with box annotations.
+
+        The ground-truth boxes are added to the proposals.
+        """
         regions, classes, boxes = [], [], []
         for row, proposals in enumerate(outputs.proposals):
             chosen = self._sample(proposals, targets, row)
@@ -128,24 +133,24 @@ class RegionHead(nn.Module, ABC):
         }
 
     def decode(self, outputs: RegionOutput) -> Prediction:
-        """Detections of every image; boxes may reach beyond it."""
+        """Return the detections of every image; boxes are not clipped to the image."""
         return Prediction(detections=[self._detect(outputs, image) for image in range(len(outputs.proposals))])
 
     def second_stage(self, outputs: RegionOutput) -> None:
-        """Do the work that `decode` does in the network, for those who count it; it takes the meta device too."""
+        """Run the layers that `decode` runs, to count their operations; works on the meta device."""
         for image in range(len(outputs.proposals)):
             for _ in self._classified(outputs, image):
                 pass
 
     def _classified(self, outputs: RegionOutput, image: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Proposals of an image, `CHUNK` at a time, with their class scores ``(n, K + 1)`` and box corrections."""
+        """Yield the proposals of an image, `CHUNK` at a time, with class logits ``(n, K + 1)`` and box deltas."""
         pyramid = tuple(x[image : image + 1] for x in outputs.pyramid)
         for regions in outputs.proposals[image].split(CHUNK):
             features = self.describe(pyramid, [regions])
             yield regions, self.score(features), self.delta(features)
 
     def _sample(self, proposals: Tensor, targets: Targets, row: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Regions to learn from in one image, their classes (0: background), and their true boxes."""
+        """Sample regions of one image for the loss, with their classes (0: background) and ground-truth boxes."""
         boxes, classes = targets.boxes[row], targets.box_classes[row]
         if not targets.has_boxes[row]:
             return proposals[:0], classes[:0], proposals[:0]

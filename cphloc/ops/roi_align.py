@@ -1,4 +1,4 @@
-"""RoIAlign in any number of dimensions: features of a box on a fixed grid, without rounding (He et al. 2017)."""
+"""RoIAlign in any number of dimensions: resample the features inside a box to a fixed size (He et al. 2017)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cphloc.ops.boxes import corners, volume
 from cphloc.structures.levels import Levels
 
 CELLS_ACROSS = 14
-"""A box is read from the coarsest level on which it still spans this many cells: 224 / 16 of Lin et al. 2017."""
+"""A box is pooled from the coarsest level on which it spans this many cells: 224 / 16 of Lin et al. 2017."""
 
 
 def roi_align(
@@ -21,8 +21,8 @@ def roi_align(
 ) -> Tensor:
     """Average of ``samples`` multilinear samples per axis in each of ``size`` bins of every box.
 
-    Voxel centres lie at half coordinates, as in ``torchvision.ops.roi_align(aligned=True)``, which this equals in 2-D.
-    Samples over a cell outside the map count as 0; a box without volume gives zeros and no gradient.
+    In 2-D the result equals ``torchvision.ops.roi_align(aligned=True)``: voxel centres are at half coordinates. Samples
+    more than half a cell outside the map count as 0; a box of volume 0 gives zeros and no gradient.
 
     Args:
         features: ``(N, C, *S)``.
@@ -32,7 +32,7 @@ def roi_align(
         samples: samples per bin and axis.
 
     Returns:
-        ``(sum of n, C, *size)``, image after image, in the type of ``features``.
+        ``(sum of n, C, *size)``, in the order of the images, with the dtype of ``features``.
 
     >>> ramp = torch.arange(25.0).reshape(1, 1, 5, 5)
     >>> roi_align(ramp, [torch.tensor([[1.0, 1, 3, 3]])], (1, 1), (4, 4))[0, 0, 0]
@@ -43,26 +43,26 @@ def roi_align(
     pooled = [
         _pool(image[None], rois, stride, tuple(size), samples) for image, rois in zip(features, boxes, strict=True)
     ]
-    none = features[:0].sum() + features.new_zeros((0, features.shape[1], *size))  # what an empty batch gives
+    none = features[:0].sum() + features.new_zeros((0, features.shape[1], *size))  # result of an empty batch
     return torch.cat(pooled or [none]).to(features.dtype)
 
 
 def pyramid_roi_align(
     pyramid: Sequence[Tensor], levels: Levels, boxes: Sequence[Tensor], size: Sequence[int], samples: int = 2
 ) -> Tensor:
-    """`roi_align` of every box on the level that suits its size.
+    """Apply `roi_align` to every box, on a level chosen by the size of the box.
 
     Args:
         pyramid: one ``(N, C, *S)`` per level, all with C channels.
-        levels: their strides, fine to coarse.
+        levels: pyramid levels, fine to coarse.
         boxes: N tensors ``(n, 2 D)`` in image voxels.
         size: bins per axis.
         samples: samples per bin and axis.
 
     Returns:
-        ``(sum of n, C, *size)``, image after image.
+        ``(sum of n, C, *size)``, in the order of the images.
     """
-    if pyramid[0].is_meta:  # which level suits a box is not known without values; all give the same shape
+    if pyramid[0].is_meta:  # boxes have no values; all levels give the same shape
         return roi_align(pyramid[0], boxes, levels[0].stride, size, samples)
     chosen = [level_of(rois, levels, CELLS_ACROSS) for rois in boxes]
     order = torch.cat(chosen) if chosen else torch.zeros(0, dtype=torch.int64)
@@ -81,7 +81,7 @@ def _pool(image: Tensor, boxes: Tensor, stride: Sequence[float], size: tuple[int
     points = _sample_points(boxes.to(image.device), stride, size, samples)
     extent = torch.tensor(image.shape[2:], dtype=points.dtype, device=points.device)
     inside = ((points >= -0.5) & (points <= extent + 0.5)).all(dim=-1) & (volume(boxes) > 0).view(-1, *[1] * dims)
-    # grid_sample wants the axes last to first and one output axis per input axis
+    # grid_sample expects coordinates from last to first axis, and as many output axes as input axes
     grid = (2 * points / extent - 1).flip(-1).reshape(1, len(boxes), -1, *[1] * (dims - 2), dims)
     with torch.autocast(image.device.type, enabled=False):
         values = F.grid_sample(image.float(), grid.float(), padding_mode="border", align_corners=False)
@@ -92,7 +92,7 @@ def _pool(image: Tensor, boxes: Tensor, stride: Sequence[float], size: tuple[int
 
 
 def _sample_points(boxes: Tensor, stride: Sequence[float], size: tuple[int, ...], samples: int) -> Tensor:
-    """Where to sample, in edge coordinates of the feature map: ``(n, *(size * samples), D)``."""
+    """Sample positions ``(n, *(size * samples), D)`` in edge coordinates of the feature map."""
     lo, hi = corners(boxes)
     step = torch.tensor(stride, dtype=lo.dtype, device=lo.device)
     lo, extent = lo / step, (hi - lo) / step

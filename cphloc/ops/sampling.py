@@ -10,11 +10,11 @@ def hard_negatives(scores: Tensor, positive: Tensor, ratio: float, pool: int = 1
     """Choose the highest-scored negatives.
 
     Args:
-        scores: ``(n,)``; the higher, the harder a negative.
+        scores: ``(n,)``; a higher score means a harder negative.
         positive: ``(n,)`` bool.
         ratio: negatives per positive.
-        pool: draw at random from ``pool`` times as many hardest; 1 takes exactly the hardest.
-        minimum: negatives where there are no or few positives.
+        pool: draw at random from the hardest negatives, ``pool`` times as many as needed; 1: take the hardest.
+        minimum: smallest number of negatives.
 
     Returns:
         bool ``(n,)``, true for the chosen negatives.
@@ -32,7 +32,7 @@ def balanced(labels: Tensor, count: int, positive_fraction: float) -> Tensor:
 
     Args:
         labels: ``(n,)``; above 0 positive, 0 negative, below 0 never drawn.
-        count: entries wanted; fewer where there are not enough.
+        count: number of entries; fewer are drawn if there are not enough.
         positive_fraction: in [0, 1].
 
     Returns:

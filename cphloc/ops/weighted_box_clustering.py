@@ -1,7 +1,7 @@
-"""Weighted box clustering: one box from the many that overlapping patches or test-time augmentation give.
+"""Weighted box clustering: merge the boxes predicted in overlapping patches or under test-time augmentation.
 
-Jaeger et al. 2020, Retina U-Net. Where suppression keeps the best box, clustering averages all that agree, and lowers
-the score of an object which only some of the views have seen.
+Jaeger et al. 2020, Retina U-Net, arXiv:1811.08661. Unlike non-maximum suppression, it averages the overlapping boxes
+and lowers the score of objects that were detected in only some of the views.
 """
 
 from __future__ import annotations
@@ -22,24 +22,25 @@ def weighted_box_clustering(
     threshold: float = 1e-5,
     by_volume: bool = False,
 ) -> Detections:
-    """Merge boxes of one image that were found in several views of it.
+    """Merge the boxes predicted in several views of one image.
 
-    The best box left is the seed of a cluster: all boxes of its class whose IoU with it exceeds ``threshold``. Each
-    member weighs ``w`` = its IoU with the seed times its own weight. The merged box is the mean of the members by
-    ``w`` times score; the merged score is the mean score by ``w`` in which every view that should have seen the object
-    and did not counts as a member of mean weight and score 0.
+    Clusters are formed one after the other: the remaining box of highest score is the seed, and all remaining boxes of
+    its class whose IoU with it exceeds ``threshold`` are members. The weight ``w`` of a member is its IoU with the seed
+    times its entry in ``weights``. The merged box is the mean of the members weighted by ``w`` times score. The merged
+    score is the mean score weighted by ``w``, where every view that covers the object but has no member counts as a
+    member of mean weight and score 0.
 
     Args:
         boxes: ``(n, 2 D)`` in the coordinates of the whole image.
         scores: ``(n,)`` in [0, 1].
         classes: ``(n,)``.
-        expected: ``(n,)`` number of views that cover the place of each box.
-        weights: ``(n,)`` trust in each box, such as its nearness to the centre of its patch. ``None``: 1.
-        threshold: IoU with the seed above which a box joins.
-        by_volume: weigh also by box volume.
+        expected: ``(n,)`` number of views that cover the position of each box.
+        weights: ``(n,)`` weight of each box, such as its closeness to the centre of its patch; ``None``: 1.
+        threshold: IoU with the seed above which a box joins the cluster.
+        by_volume: also multiply weights by box volume.
 
     Returns:
-        merged boxes by falling score.
+        merged boxes by descending score.
     """
     weights = torch.ones_like(scores) if weights is None else weights
     if by_volume:
@@ -60,6 +61,6 @@ def weighted_box_clustering(
         left = left[~joins]
     if not merged:
         return Detections(boxes, scores, classes)
-    found = [torch.stack(column) for column in zip(*merged, strict=True)]
-    order = found[1].argsort(descending=True, stable=True)
-    return Detections(*(column[order] for column in found))
+    columns = [torch.stack(column) for column in zip(*merged, strict=True)]
+    order = columns[1].argsort(descending=True, stable=True)
+    return Detections(*(column[order] for column in columns))

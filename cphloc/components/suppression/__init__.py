@@ -1,1 +1,1 @@
-"""Suppressions: one detection from the many overlapping boxes of an object."""
+"""Suppression: reduce the overlapping candidate boxes of an object to one detection."""

@@ -14,13 +14,13 @@ from cphloc.ops.targets import Detections
 
 @dataclass(frozen=True)
 class NMS:
-    """Keep the best box of an object and drop the others; boxes of different classes never touch each other.
+    """Drop boxes that overlap a higher-scored box of the same class.
 
     Args:
-        iou: boxes of one class whose IoU exceeds this value are duplicates.
+        iou: boxes of one class whose IoU exceeds this value are treated as duplicates.
         score: detections at or below this score are dropped.
-        pre_nms_topk: best candidates that are compared, of each pyramid level; ``None``: all.
-        limit: detections kept per image.
+        pre_nms_topk: candidates kept per pyramid level before duplicates are resolved; ``None``: all.
+        limit: largest number of detections per image.
 
     >>> import torch
     >>> boxes, scores = torch.tensor([[0.0, 0, 2, 2], [0, 0, 2, 1.5]]), torch.tensor([0.9, 0.8])
@@ -34,7 +34,7 @@ class NMS:
     limit: PositiveInt = 100
 
     def __call__(self, boxes: Tensor, scores: Tensor, classes: Tensor) -> Detections:
-        """Detections of one image by falling score, from boxes ``(n, 2 D)``, scores and classes ``(n,)`` each."""
+        """Return one image's detections by descending score, from boxes ``(n, 2 D)``, scores and classes ``(n,)``."""
         every = with_volume(boxes, scores, classes)
         kept = nms(every.boxes, every.scores, self.iou, every.classes)[: self.limit]
         return Detections(every.boxes[kept], every.scores[kept], every.classes[kept])

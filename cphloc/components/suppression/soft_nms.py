@@ -1,4 +1,4 @@
-"""Soft non-maximum suppression: overlapping boxes lose score instead of being dropped."""
+"""Soft non-maximum suppression."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from cphloc.ops.targets import Detections
 
 @dataclass(frozen=True)
 class SoftNMS:
-    """Lower the score of a box that overlaps a better one of its class, so that a second object close by survives.
+    """Lower the score of boxes that overlap a higher-scored box of their class, so that adjacent objects are kept.
 
     Args:
-        kernel: ``gaussian`` multiplies the score by ``exp(-IoU² / sigma)``, whatever the overlap; ``linear`` by
+        kernel: ``gaussian`` multiplies the score by ``exp(-IoU² / sigma)`` at any IoU; ``linear`` by
             ``1 - IoU`` where IoU exceeds ``iou``.
-        sigma: IoU scale of the Gaussian.
-        iou: boxes of one class whose IoU exceeds this value are duplicates; only the ``linear`` kernel needs it.
-        score: detections at or below this score are dropped, also those whose score fell so low.
-        pre_nms_topk: best candidates that are compared, of each pyramid level; ``None``: all.
-        limit: detections kept per image.
+        sigma: width of the Gaussian; ignored by ``linear``.
+        iou: IoU above which ``linear`` lowers the score; ignored by ``gaussian``.
+        score: detections whose lowered score is at or below this value are dropped.
+        pre_nms_topk: candidates kept per pyramid level before duplicates are resolved; ``None``: all.
+        limit: largest number of detections per image.
 
     Reference: Bodla et al. 2017, arXiv:1704.04503.
 
@@ -42,7 +42,7 @@ class SoftNMS:
     limit: PositiveInt = 100
 
     def __call__(self, boxes: Tensor, scores: Tensor, classes: Tensor) -> Detections:
-        """Detections of one image by falling score, from boxes ``(n, 2 D)``, scores and classes ``(n,)`` each."""
+        """Return one image's detections by descending score, from boxes ``(n, 2 D)``, scores and classes ``(n,)``."""
         every = with_volume(boxes, scores, classes)
         kept, lowered = soft_nms(
             every.boxes, every.scores, every.classes, self.kernel, self.iou, self.sigma, self.score, self.limit

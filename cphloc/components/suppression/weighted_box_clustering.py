@@ -1,4 +1,4 @@
-"""Weighted box clustering: duplicates are averaged instead of dropped."""
+"""Weighted box clustering."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from cphloc.ops.weighted_box_clustering import weighted_box_clustering
 
 @dataclass(frozen=True)
 class WeightedBoxClustering:
-    """Replace the boxes that agree on an object by their mean, weighted by score and by IoU with the best of them.
+    """Average overlapping boxes of a class, weighted by score and by IoU with the highest-scored box of the cluster.
 
     Args:
-        iou: boxes of one class whose IoU with the best box exceeds this value join it.
+        iou: boxes of one class whose IoU with the cluster's highest-scored box exceeds this value join the cluster.
         score: candidates at or below this score are dropped.
-        pre_nms_topk: best candidates that are compared, of each pyramid level; ``None``: all.
-        limit: detections kept per image.
+        pre_nms_topk: candidates kept per pyramid level before duplicates are resolved; ``None``: all.
+        limit: largest number of detections per image.
 
     Reference: Jaeger et al. 2020, Retina U-Net, arXiv:1811.08661.
 
@@ -36,7 +36,7 @@ class WeightedBoxClustering:
     limit: PositiveInt = 100
 
     def __call__(self, boxes: Tensor, scores: Tensor, classes: Tensor) -> Detections:
-        """Detections of one image by falling score, from boxes ``(n, 2 D)``, scores and classes ``(n,)`` each."""
+        """Return one image's detections by descending score, from boxes ``(n, 2 D)``, scores and classes ``(n,)``."""
         every = with_volume(boxes, scores, classes)
         views = torch.ones_like(every.classes)
         merged = weighted_box_clustering(every.boxes, every.scores, every.classes, views, threshold=self.iou)
