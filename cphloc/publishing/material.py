@@ -18,7 +18,8 @@ from cphloc.registry import catalogue
 from cphloc.registry.card import Card
 from cphloc.structures.split import Split
 from cphloc.tracking.run import Run
-from cphloc.zoo.entries import Listing, version_folders
+from cphloc.zoo.entries import Listing
+from cphloc.zoo.index import version_folders
 
 SPLIT: Split = "test"
 """The split whose metrics an entry states."""

@@ -7,7 +7,6 @@ the index only saves time: versions are immutable, so its rows cannot be stale, 
 from __future__ import annotations
 
 import fnmatch
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,9 +15,9 @@ from typing import TYPE_CHECKING
 
 import cphloc
 from cphloc import paths
-from cphloc.download import DownloadError, download
+from cphloc.download import download
 from cphloc.errors import DataError, InputError, NotFoundError, did_you_mean
-from cphloc.zoo.index import INDEX_FILE, Row, parse_index, read_index, version_folders
+from cphloc.zoo.index import INDEX_FILE, Row, read_index, remote_index, version_folders
 from cphloc.zoo.names import ENTRY_FILE, sha256_of
 
 if TYPE_CHECKING:
@@ -247,7 +246,7 @@ def _versions_in(place: str, accept: Callable[[str], object]) -> Iterator[Listin
     folder = local_folder(place)
     if folder is None:
         base = place.rstrip("/")
-        for row in _remote_index(base):
+        for row in remote_index(base):
             if accept(row.name):
                 yield Listing(row.name, row.version, f"{base}/{row.name}/{row.version}", row)
         return
@@ -265,42 +264,6 @@ def local_folder(place: str) -> Path | None:
 
         return Path(url2pathname(unquote(urlsplit(place).path)))
     return None if "://" in place else Path(place).expanduser()
-
-
-def _remote_index(base: str) -> list[Row]:
-    """Read the index of the zoo at a URL, or warn and use the last copy where the zoo cannot be reached."""
-    from cphloc.download import DownloadError, read_url
-
-    url = f"{base}/{INDEX_FILE}"
-    kept = paths.cache() / "zoo" / "indexes" / f"{sha256_of(url.encode())}.json"
-    try:
-        content = read_url(url)
-    except NotFoundError as error:
-        msg = f"{error}; a zoo at a URL needs its index: run 'cphloc zoo index' on its folder"
-        raise NotFoundError(msg) from None
-    except DownloadError as error:
-        return _index_seen_last(kept, error)
-    rows = parse_index(content, url)
-    with paths.atomic(kept) as temporary:
-        temporary.write_bytes(content)
-    return rows
-
-
-def _index_seen_last(kept: Path, error: DownloadError) -> list[Row]:
-    """Read the last copy of an index.
-
-    Without one this is an error rather than an empty zoo: the search would go on to the next zoo and might return
-    another model of the same name.
-    """
-    from cphloc.download import DownloadError
-
-    if paths.offline():
-        return read_index(kept) if kept.is_file() else []
-    if not kept.is_file():
-        msg = f"{error}; take it out of CPHLOC_ZOO, or set CPHLOC_OFFLINE=1, to do without this zoo"
-        raise DownloadError(msg)
-    warnings.warn(f"{error}; using its index as seen last", stacklevel=2)
-    return read_index(kept)
 
 
 def _matches(listing: Listing, task: str | None, dims: int | None, modality: str | None) -> bool:

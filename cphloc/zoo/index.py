@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cphloc.errors import DataError
-from cphloc.paths import atomic
+from cphloc import paths
+from cphloc.errors import DataError, NotFoundError
 from cphloc.zoo.names import ENTRY_FILE, NAME_PATTERN, sha256_of
 
 if TYPE_CHECKING:
+    from cphloc.download import DownloadError
     from cphloc.zoo.entry import Entry
 
 INDEX_FILE = "zoo.json"
@@ -85,7 +87,7 @@ def index_zoo(folder: str | Path) -> Path:
         rows.append(Row.of(Entry.parse(content, str(path / ENTRY_FILE)), content))
     rows.sort(key=lambda row: (row.name, row.version))
     text = json.dumps({"format": FORMAT, "entries": [asdict(row) for row in rows]}, indent=1, ensure_ascii=False)
-    with atomic(folder / INDEX_FILE) as temporary:
+    with paths.atomic(folder / INDEX_FILE) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return folder / INDEX_FILE
 
@@ -110,6 +112,42 @@ def parse_index(content: bytes, source: str) -> list[Row]:
     except (ValueError, KeyError, TypeError) as error:
         msg = f"{source}: not an index of a zoo ({error}); write it with 'cphloc zoo index'"
         raise DataError(msg) from None
+
+
+def remote_index(base: str) -> list[Row]:
+    """Read the index of the zoo at a URL, or warn and use the last copy where the zoo cannot be reached."""
+    from cphloc.download import DownloadError, read_url
+
+    url = f"{base}/{INDEX_FILE}"
+    kept = paths.cache() / "zoo" / "indexes" / f"{sha256_of(url.encode())}.json"
+    try:
+        content = read_url(url)
+    except NotFoundError as error:
+        msg = f"{error}; a zoo at a URL needs its index: run 'cphloc zoo index' on its folder"
+        raise NotFoundError(msg) from None
+    except DownloadError as error:
+        return _index_seen_last(kept, error)
+    rows = parse_index(content, url)
+    with paths.atomic(kept) as temporary:
+        temporary.write_bytes(content)
+    return rows
+
+
+def _index_seen_last(kept: Path, error: DownloadError) -> list[Row]:
+    """Read the last copy of an index.
+
+    Without one this is an error rather than an empty zoo: the search would go on to the next zoo and might return
+    another model of the same name.
+    """
+    from cphloc.download import DownloadError
+
+    if paths.offline():
+        return read_index(kept) if kept.is_file() else []
+    if not kept.is_file():
+        msg = f"{error}; take it out of CPHLOC_ZOO, or set CPHLOC_OFFLINE=1, to do without this zoo"
+        raise DownloadError(msg)
+    warnings.warn(f"{error}; using its index as seen last", stacklevel=2)
+    return read_index(kept)
 
 
 def version_folders(zoo: Path, accept: Callable[[str], object]) -> Iterator[tuple[str, str, Path]]:

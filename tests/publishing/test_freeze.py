@@ -12,7 +12,7 @@ from PIL import Image
 from cphloc.config import yamlio
 from cphloc.errors import InputError
 from cphloc.modeling.build import build_model
-from cphloc.publishing import freeze
+from cphloc.publishing import facts, freeze
 from cphloc.recipe import recipe as recipes
 from cphloc.registry import catalogue
 from cphloc.training import checkpoint
@@ -122,7 +122,7 @@ def test_a_calibrated_model_is_published_as_it_was_evaluated(train_run, put, zoo
     ],
 )
 def test_an_entry_names_the_modality_of_the_channels_it_reads(name, channels, expected):
-    assert freeze.modalities_of(catalogue.card("dataset", name), channels) == expected
+    assert facts.modalities_of(catalogue.card("dataset", name), channels) == expected
 
 
 def test_pictures_of_test_cases_travel_in_256_colours_and_look_the_same(tmp_path):

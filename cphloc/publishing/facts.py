@@ -1,0 +1,111 @@
+"""Collect what ``entry.yaml`` states about a run: its data, metrics, size, speed and origin."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from packaging.version import Version
+
+import cphloc
+from cphloc.inference.localizer import Localizer
+from cphloc.recipe.plugins import used_plugins
+from cphloc.structures.split import SPLITS
+from cphloc.zoo.entry import as_undefined, is_undefined
+
+if TYPE_CHECKING:
+    from cphloc.publishing.material import Material
+    from cphloc.registry.card import Card
+
+
+def entry_facts(
+    material: Material, localizer: Localizer, name: str, version: str, because: str | None
+) -> dict[str, Any]:
+    """Collect the content of ``entry.yaml`` without its files."""
+    recipe, evaluation, facts = localizer.recipe, dict(material.evaluation), material.facts
+    speed, about = evaluation["speed"], material.about
+    first = recipe.headline
+    return {
+        "name": name,
+        "version": version,
+        "summary": about.summary,
+        "task": recipe.task,
+        "dims": recipe.dims,
+        "modality": modalities_of(material.source, recipe.channels),
+        "classes": localizer.classes,
+        "channels": list(recipe.channels),
+        "spacing_mm": recipe.data.spacing_mm,
+        "intensity": recipe.to_plain()["data"]["intensity"],
+        "evaluation": {"split": evaluation["split"], "cases": evaluation["cases"], **_measured(evaluation, first)},
+        "baseline": {"name": evaluation["baseline"]["name"], **_measured(evaluation["baseline"], first)},
+        "calibration": evaluation.get("calibration"),
+        "data": _data_facts(material),
+        "size": {
+            "parameters": sum(p.numel() for p in localizer.model.parameters()),
+            "peak_ram_mb": float(speed["peak_ram_mb"]),
+        },
+        "speed": {"ms_per_case": float(speed["ms_per_case"]), "device": speed.get("device") or facts["device"]},
+        "origin": {
+            "run": material.run.id,
+            "git_commit": facts.get("git_commit") or None,
+            "seed": facts["seed"],
+            "packages": facts["packages"],
+            "plugins": used_plugins(material.run.recipe),
+            "mlflow_run": _mlflow_run(material.run.folder),
+            "published": datetime.now(UTC).date().isoformat(),
+        },
+        "intended_use": about.intended_use,
+        "limits": list(about.limits),
+        "changelog": about.changelog,
+        "because": because,
+        "requires_cphloc": f">={cphloc.__version__},<{Version(cphloc.__version__).major + 1}",
+    }
+
+
+def _measured(table: Mapping[str, Any], first: str) -> dict[str, Any]:
+    """Sort metrics with the headline first, and replace NaN by null, which every YAML reader understands."""
+
+    def plain(metrics: Mapping[str, Any]) -> dict[str, Any]:
+        ordered = sorted(metrics.items(), key=lambda item: item[0] != first)
+        return {name: as_undefined(m) if is_undefined(m) else m for name, m in ordered}
+
+    per_class = {name: plain(metrics) for name, metrics in (table.get("per_class") or {}).items()}
+    return {"metrics": plain(table["metrics"]), "per_class": per_class}
+
+
+def modalities_of(source: Card, channels: Sequence[str]) -> list[str]:
+    """List the modalities of the channels that a model reads.
+
+    Args:
+        source: card of the data set; where it does not state a modality per channel, all its modalities are listed.
+        channels: that the model reads.
+    """
+    all_of_set = _listed(source.modality)
+    if source.channels is None or len(all_of_set) != len(source.channels):
+        return all_of_set
+    by_channel = dict(zip(source.channels, all_of_set, strict=True))
+    return list(dict.fromkeys(by_channel[channel] for channel in channels))
+
+
+def _data_facts(material: Material) -> dict[str, Any]:
+    source = material.source
+    return {
+        "name": source.name,
+        "licence": source.licence,
+        "citation": "; ".join(_listed(source.citation)),
+        "url": next(iter(_listed(source.url)), None),
+        "fingerprint": material.facts["data_fingerprint"],
+        "splits": {split: len(material.dataset.cases(split)) for split in SPLITS},
+    }
+
+
+def _mlflow_run(folder: Path) -> str | None:
+    state = folder / "tracking.json"
+    return json.loads(state.read_text(encoding="utf-8"))["run_id"] if state.is_file() else None
+
+
+def _listed(words: Any) -> list[str]:
+    return [words] if isinstance(words, str) else list(words or ())

@@ -1,0 +1,59 @@
+"""Types of the fields of ``entry.yaml``, each with the check of its value."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import InvalidVersion, Version
+from pydantic import AfterValidator, Field
+
+from cphloc.zoo.names import NAME_PATTERN
+
+
+def _version(text: str) -> str:
+    try:
+        plain = len(Version(text).release) == 3 and str(Version(text)) == text
+    except InvalidVersion:
+        plain = False
+    if not plain:
+        msg = f"'{text}' is not a version; write it as 1.2.0 or 1.2.0rc1"
+        raise ValueError(msg)
+    return text
+
+
+def _specifiers(text: str) -> str:
+    try:
+        SpecifierSet(text)
+    except InvalidSpecifier:
+        msg = f"'{text}' is not a range of versions; write it as >=0.1,<2"
+        raise ValueError(msg) from None
+    return text
+
+
+def _inside(path: str) -> str:
+    """Refuse paths that lead out of the entry's folder; entries may come from other people's zoos."""
+    if path.startswith("/") or "\\" in path or ":" in path or not all(p.strip(".") for p in path.split("/")):
+        msg = f"'{path}' must be a path inside the entry's folder"
+        raise ValueError(msg)
+    return path
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        msg = f"{value} is not a finite number"
+        raise ValueError(msg)
+    return value
+
+
+Name = Annotated[str, Field(pattern=rf"^{NAME_PATTERN}$", max_length=100)]
+VersionText = Annotated[str, AfterValidator(_version)]
+Text = Annotated[str, Field(min_length=1)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+InsidePath = Annotated[Text, AfterValidator(_inside)]
+Finite = Annotated[float, AfterValidator(_finite)]
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Url = Annotated[str, Field(pattern=r"^(https?|s3|hf|file)://\S+$")]
+VersionRange = Annotated[str, AfterValidator(_specifiers)]
