@@ -15,19 +15,25 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 AIR_HU = -1024
-"""Lowest Hounsfield value kept; scanners write values such as -2000 outside their field of view."""
+"""Lower clipping limit for CT, in Hounsfield units; scanners store values such as -2000 outside the field of view."""
 
 
 def read_pixels(slices: Sequence[Slice]) -> np.ndarray:
-    """Read the values of sorted slices as ``(C, *S)``.
+    """Decode the pixel data of sorted slices and rescale it to the unit of the file.
 
     Each slice is rescaled by its own slope and intercept; MONOCHROME1 images are inverted so that dense tissue is
-    bright; padding becomes air (CT) or the lowest value. Whole numbers stay integers (int16 where they fit);
-    fractional slopes, as in PET, give float32.
+    bright; padding becomes -1024 HU in CT and the lowest value of the slice otherwise.
+
+    Args:
+        slices: slices of one series, as sorted by `cphloc.data.io.dicom_slices.sort_slices`.
+
+    Returns:
+        ``(C, *S)``, 2-D for a single slice. The dtype is the first of uint8, int16, uint16 and int32 that holds all
+        values; float32 where the slope or intercept is fractional, as in PET.
 
     Raises:
-        DataError: damaged pixels.
-        MissingExtraError: pixels are compressed in a way that needs the extra ``dicom``.
+        DataError: the pixel data is damaged.
+        MissingExtraError: the compression needs the optional dependencies ``cphloc[dicom]``.
     """
     planes = [_values(s) for s in slices]
     whole = all(p.dtype.kind in "iu" for p in planes)
@@ -40,7 +46,7 @@ def read_pixels(slices: Sequence[Slice]) -> np.ndarray:
 
 
 def display_window(plane: Slice) -> tuple[float, float] | None:
-    """Return the first display window ``(center, width)`` of the file, in the unit of `read_pixels`, or ``None``."""
+    """Return the first window ``(center, width)`` for display, in the unit of `read_pixels`; ``None`` without tags."""
     with parsing(plane.path):
         center, width = (_first(plane.header.get(tag)) for tag in ("WindowCenter", "WindowWidth"))
         if center is None or width is None or not width > 0:
@@ -51,7 +57,7 @@ def display_window(plane: Slice) -> tuple[float, float] | None:
 
 
 def _values(plane: Slice) -> np.ndarray:
-    """One plane ``(H, W)`` or ``(H, W, 3)`` in the unit of the file."""
+    """Decode and rescale one plane, ``(H, W)`` or RGB ``(H, W, 3)``."""
     from pydicom import dcmread
     from pydicom.pixels.processing import apply_modality_lut
     from pydicom.pixels.utils import pixel_array
@@ -79,28 +85,30 @@ def _values(plane: Slice) -> np.ndarray:
 
 
 def _without_padding(values: np.ndarray, padding: np.ndarray | None, modality: str | None) -> np.ndarray:
+    """Replace padding pixels by air in CT and by the lowest value otherwise; clip CT at `AIR_HU`."""
     if padding is not None and padding.any() and not padding.all():
         values = np.where(padding, AIR_HU if modality == "CT" else values[~padding].min(), values)
     return np.maximum(values, AIR_HU) if modality == "CT" else values
 
 
 def _padding(plane: Slice, stored: np.ndarray) -> np.ndarray | None:
-    """Bool ``(H, W)``, True for pixels outside the field of view (tag PixelPaddingValue); ``None`` without the tag."""
+    """Mask ``(H, W)`` of the padding pixels (tag PixelPaddingValue); ``None`` without the tag."""
     value = plane.header.get("PixelPaddingValue")
     if value is None:
         return None
     limit = plane.header.get("PixelPaddingRangeLimit", value)
-    # The tag may be written unsigned in a signed image; the cast keeps its 16 bits.
+    # Some files store the tag as unsigned although the pixels are signed; the cast keeps the bit pattern.
     low, high = sorted(int(np.asarray(int(v)).astype(stored.dtype)) for v in (value, limit))
     return (stored >= low) & (stored <= high)
 
 
 def _inversion(plane: Slice) -> int:
-    """Number from which stored MONOCHROME1 values are subtracted to invert the image."""
+    """Constant ``c`` with which ``c - stored`` inverts a MONOCHROME1 image."""
     return -1 if plane.header.PixelRepresentation else (1 << int(plane.header.BitsStored)) - 1
 
 
 def _check_decoder(plane: Slice, dataset: Dataset) -> None:
+    """Raise an error where no decoder for the compression of the pixel data is installed."""
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.uid import ImplicitVRLittleEndian
 
@@ -112,7 +120,7 @@ def _check_decoder(plane: Slice, dataset: Dataset) -> None:
 
 
 def _first(value: Any) -> float | None:
-    """The first number of a tag that may hold one, several or none."""
+    """First value of a DICOM element of any multiplicity, as float; ``None`` for an empty or absent element."""
     if value is None or value == "":
         return None
     return float(value[0] if isinstance(value, Sequence) and not isinstance(value, str) else value)

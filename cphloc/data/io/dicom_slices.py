@@ -1,7 +1,7 @@
-"""Sort the slices of a DICOM series and work out the grid of the volume, from headers alone.
+"""Sort the slices of a DICOM series and compute the geometry of the volume, from the headers alone.
 
 Slices are sorted by their position along the normal of the image plane; instance numbers, file names and SliceLocation
-are not reliable. The distance between slices comes from the positions too, because SliceThickness differs from it in
+are not reliable. The slice spacing is computed from the positions too, because it differs from SliceThickness in
 overlapping reconstructions (DICOM PS3.3 C.7.6.2.1.1).
 """
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Placement:
-    """Where the pixels of an image plane lie in the patient.
+    """Position, orientation and pixel spacing of an image plane in patient coordinates.
 
     Args:
-        position: ``(3,)`` LPS mm of the centre of the first pixel.
+        position: ``(3,)`` centre of the first pixel in LPS coordinates, in mm.
         orientation: ``(2, 3)`` unit vectors along increasing column index and increasing row index.
-        spacing_mm: ``(row, column)`` distance of pixel centres.
+        spacing_mm: ``(row, column)`` spacing of pixel centres.
     """
 
     position: np.ndarray
@@ -40,22 +40,22 @@ class Placement:
 
     @property
     def normal(self) -> np.ndarray:
-        """Unit vector ``(3,)`` perpendicular to the plane: row direction x column direction."""
+        """Unit vector ``(3,)`` perpendicular to the plane: cross product of the row and the column direction."""
         return np.cross(self.orientation[0], self.orientation[1])
 
 
 @dataclass(frozen=True, eq=False)
 class Slice:
-    """One image plane: a file, or one frame of an enhanced multi-frame file.
+    """One image plane: a single-frame file, or one frame of an enhanced multi-frame file.
 
     Args:
         path: the file.
-        frame: index of the frame; 0 in a file of one frame.
-        header: DICOM data set of the file, without pixels.
-        spacing_mm: ``(row, column)`` distance of pixel centres, or ``None`` where no tag states it.
-        placement: position in the patient, or ``None`` for a projection such as a mammogram or radiograph.
-        slope: factor from stored values to the file's unit.
-        intercept: added after the slope.
+        frame: index of the frame, from 0; 0 in a single-frame file.
+        header: DICOM data set of the file, without pixel data.
+        spacing_mm: ``(row, column)`` spacing of pixel centres; ``None`` where the header has no pixel spacing.
+        placement: position in patient coordinates; ``None`` for a projection such as a mammogram or radiograph.
+        slope: factor that stored values are multiplied by (RescaleSlope).
+        intercept: constant added after the multiplication (RescaleIntercept).
     """
 
     path: Path
@@ -68,22 +68,23 @@ class Slice:
 
     @property
     def name(self) -> str:
-        """File name, followed by the number of the frame where the file has several."""
+        """File name, followed by the frame number, from 1, in a multi-frame file."""
         return self.path.name if "NumberOfFrames" not in self.header else f"{self.path.name} frame {self.frame + 1}"
 
 
 @contextmanager
 def parsing(path: Path) -> Iterator[None]:
-    """Turn any exception about a damaged DICOM file into one `DataError` that names it; pydicom raises nearly any type.
+    """Context manager that converts any exception raised while parsing ``path`` into a `DataError` with the file name.
 
-    pydicom's warnings about values outside the standard are silenced; what matters here is checked and raised.
+    pydicom raises exceptions of many types for damaged files. Its warnings about values outside the DICOM standard are
+    suppressed; the tags that are needed are checked separately.
     """
     try:
         with warnings.catch_warnings(action="ignore"):
             yield
     except (CphlocError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
-    except BaseException as error:  # a panic of a decoder written in Rust is not an Exception
+    except BaseException as error:  # a panic in a decoder written in Rust derives from BaseException only
         reason = " ".join(str(error).split()) or type(error).__name__
         msg = f"{path}: cannot be read as DICOM ({reason[:200]}); copy or export it again"
         raise DataError(msg) from error
@@ -92,8 +93,12 @@ def parsing(path: Path) -> Iterator[None]:
 def slices_of(path: Path, header: Dataset) -> list[Slice]:
     """List the image planes of one file: one, or one per frame of an enhanced multi-frame file.
 
+    Args:
+        path: the file.
+        header: DICOM data set of the file.
+
     Raises:
-        DataError: a tag that is needed is missing, or the file is a cine without positions.
+        DataError: a required tag is missing, or the file is a multi-frame image without a position per frame.
     """
     with parsing(path):
         if "PerFrameFunctionalGroupsSequence" in header:
@@ -101,13 +106,13 @@ def slices_of(path: Path, header: Dataset) -> list[Slice]:
             return [_enhanced(path, header, frame) for frame in range(count)]
         frames = int(header.get("NumberOfFrames", 1) or 1)
         if frames > 1:
-            msg = f"{path}: holds {frames} frames without positions (a cine or time series); give a single frame"
+            msg = f"{path}: has {frames} frames without positions (a cine or time series); pass a single frame"
             raise DataError(msg)
         return [_plane(path, 0, header, header.get)]
 
 
 def _enhanced(path: Path, header: Dataset, frame: int) -> Slice:
-    """One frame of an enhanced file, whose tags lie in functional groups: its own, or those that all frames share."""
+    """One frame of an enhanced file; tags are looked up in its per-frame, then in the shared functional groups."""
     groups = [header.PerFrameFunctionalGroupsSequence[frame], *header.get("SharedFunctionalGroupsSequence", [])]
     items = [element.value[0] for group in groups for element in group if element.VR == "SQ" and element.value]
 
@@ -118,12 +123,13 @@ def _enhanced(path: Path, header: Dataset, frame: int) -> Slice:
 
 
 def _plane(path: Path, frame: int, header: Dataset, tag: Callable[[str], Any]) -> Slice:
+    """Build a slice from its header; ``tag`` returns the value of a DICOM keyword, ``None`` where it is absent."""
     position, orientation = tag("ImagePositionPatient"), tag("ImageOrientationPatient")
     spacing = tag("PixelSpacing") or tag("ImagerPixelSpacing")
     if (position is None) != (orientation is None) or (position is not None and not spacing):
         tags = {"ImagePositionPatient": position, "ImageOrientationPatient": orientation, "PixelSpacing": spacing}
         lacking = ", ".join(name for name, value in tags.items() if not value)
-        msg = f"{path}: lacks the tag {lacking}, so its place in the patient is unknown; export it again"
+        msg = f"{path}: lacks the tag {lacking}, so its position in the patient is unknown; export it again"
         raise DataError(msg)
     spacing_mm = (float(spacing[0]), float(spacing[1])) if spacing else None
     placement = None
@@ -133,27 +139,27 @@ def _plane(path: Path, frame: int, header: Dataset, tag: Callable[[str], Any]) -
     slope, intercept = (default if tag(n) is None else float(tag(n)) for n, default in _RESCALE.items())
     numbers = [slope, intercept] if placement is None else [placement.position, placement.orientation, slope, intercept]
     if not all(np.isfinite(n).all() for n in numbers) or slope == 0:
-        msg = f"{path}: position, orientation or rescale is not a usable number; export it again"
+        msg = f"{path}: position, orientation, rescale slope or intercept is not a valid number; export it again"
         raise DataError(msg)
     return Slice(path, frame, header, spacing_mm, placement, slope, intercept)
 
 
 def sort_slices(source: Path, slices: Sequence[Slice]) -> list[Slice]:
-    """Sort the slices of one series along their normal.
+    """Sort the slices of one series by their position along the normal of the image plane.
 
     Args:
-        source: file or folder of the series, for messages.
-        slices: in any order.
+        source: file or folder of the series, for error messages.
+        slices: the slices, in any order.
 
     Raises:
-        DataError: slices without a position, of different sizes or orientations, repeated or missing.
+        DataError: slices have no position, differ in size, pixel spacing or orientation, or are duplicated or missing.
     """
     for what, of in _ALIKE.items():
         groups = Counter(of(s) for s in slices)
         if len(groups) > 1:
             examples = [next(s.name for s in slices if of(s) == key) for key in groups]
             counts = ", ".join(f"{n} like {e}" for e, n in zip(examples, groups.values(), strict=True))
-            msg = f"{source}: slices of different {what} in one series ({counts}); move one kind to another folder"
+            msg = f"{source}: slices of different {what} in one series ({counts}); move them to separate folders"
             raise DataError(msg)
     if len(slices) == 1:
         return list(slices)
@@ -177,20 +183,21 @@ def _rounded_orientation(plane: Slice) -> tuple[object, ...]:
 
 
 _ALIKE = {"sizes": _size, "pixel spacings": _rounded_spacing, "orientations": _rounded_orientation}
-"""What must be the same in all slices of a series."""
+"""Properties that all slices of a series must share: plural name for messages -> function of a slice."""
 _RESCALE = {"RescaleSlope": 1.0, "RescaleIntercept": 0.0}
-"""Tags of the linear rescaling, with the values of a file that lacks them."""
+"""Tags of the linear rescaling -> default where a file lacks them."""
 
 
 def _placements(source: Path, slices: Sequence[Slice]) -> list[Placement]:
     placements = [s.placement for s in slices if s.placement is not None]
     if len(placements) < len(slices):
-        msg = f"{source}: {len(slices)} images without a position in space, such as mammograms; give one file"
+        msg = f"{source}: {len(slices)} images without a position in space, such as mammograms; pass one file"
         raise DataError(msg)
     return placements
 
 
 def _check_distances(source: Path, slices: Sequence[Slice]) -> None:
+    """Raise an error for sorted slices at the same position or with gaps that differ by more than 1 %."""
     placements = _placements(source, slices)
     places = np.array([p.position for p in placements]) @ placements[0].normal
     gaps = np.diff(places)
@@ -199,8 +206,8 @@ def _check_distances(source: Path, slices: Sequence[Slice]) -> None:
         first, second = slices[doubled[0]], slices[doubled[0] + 1]
         hint = "remove one"
         if len(doubled) >= len(slices) // 2:
-            hint = "the series holds several images per position (time points, echoes); export one of them alone"
-        msg = f"{source}: {first.name} and {second.name} lie at the same position {places[doubled[0]]:.2f} mm; {hint}"
+            hint = "the series has several images per position (time points, echoes); export only one of them"
+        msg = f"{source}: {first.name} and {second.name} are at the same position {places[doubled[0]]:.2f} mm; {hint}"
         raise DataError(msg)
     spacing = float(np.median(gaps))
     uneven = np.flatnonzero(np.abs(gaps - spacing) > 0.01 * spacing)
@@ -210,17 +217,17 @@ def _check_distances(source: Path, slices: Sequence[Slice]) -> None:
         what = f"{round(missing)} missing" if missing > 0.5 and abs(missing - round(missing)) < 0.05 else "uneven"
         msg = (
             f"{source}: slices {what} between {slices[k].name} at {places[k]:.2f} mm and {slices[k + 1].name} at "
-            f"{places[k + 1]:.2f} mm, where {spacing:.2f} mm is usual; export the whole series again"
+            f"{places[k + 1]:.2f} mm, where the median slice spacing is {spacing:.2f} mm; export the whole series again"
         )
         raise DataError(msg)
 
 
 def stack_grid(source: Path, slices: Sequence[Slice]) -> Geometry:
-    """Grid of ordered slices: 3-D, or 2-D within its plane for a single slice.
+    """Compute the geometry of sorted slices: 3-D, or 2-D for a single slice.
 
     Args:
-        source: file or folder of the series, for messages.
-        slices: in the order of `sort_slices`.
+        source: file or folder of the series, for error messages.
+        slices: the slices, in the order of `sort_slices`.
 
     Raises:
         DataError: the stack is sheared, as with a tilted gantry.

@@ -1,4 +1,4 @@
-"""The table of file formats: what is read and written, by which function. Importing it imports no reader."""
+"""Table of the supported file formats with their reader and writer functions, which are imported on first use."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 Content = Literal["image", "regions", "boxes"]
-"""What a file holds: voxels of an image or label mask, named regions on the grid of an image, or a table of boxes."""
+"""Content of a file: voxels of an image or label mask, named regions on the grid of an image, or a table of boxes."""
 
 
 @dataclass(frozen=True)
@@ -17,15 +17,15 @@ class Format:
     """One file format.
 
     Args:
-        name: as lists and messages show it.
-        content: what such a file holds.
-        read: suffixes of files that can be read, lower case with the dot; case does not matter in file names.
-        written: suffixes of files that can be written.
+        name: display name.
+        content: kind of content.
+        read: suffixes that can be read, in lower case with the dot; file names are matched case-insensitively.
+        written: suffixes that can be written.
         reader: ``module:function`` that takes a `Path`; for images it returns a `cphloc.structures.volume.Volume`.
         writer: ``module:function`` that writes it.
-        options: keyword arguments that the reader takes besides the path: ``labels`` (read a palette picture as its
+        options: keyword arguments that the reader accepts besides the path: ``labels`` (read a palette picture as its
             indices) and ``series`` (SeriesInstanceUID to read from a folder).
-        states_mm: whether its files can state the voxel size in millimetres.
+        states_mm: whether the format can store the voxel size in millimetres.
     """
 
     name: str
@@ -47,10 +47,10 @@ class Format:
         """Import the function that reads this format.
 
         Raises:
-            LookupError: the format is only written.
+            LookupError: the format can only be written.
         """
         if self.reader is None:
-            msg = f"{self.name} is not read"
+            msg = f"{self.name} files cannot be read"
             raise LookupError(msg)
         module, function = self.reader.split(":")
         return getattr(importlib.import_module(module), function)
@@ -61,7 +61,7 @@ _IMAGE_WRITER = f"{_IO}.write:write_mask"
 _PICTURE = f"{_IO}.read_picture:read_picture"
 
 DICOM = Format("DICOM", "image", (".dcm", ".dicom", ".ima"), (), f"{_IO}.read_dicom:read_dicom", options=("series",))
-"""Images of hospitals: a file, or a folder that holds a series. Files without suffix are known by their first bytes."""
+"""DICOM images: one file, or a folder with a series. Files without suffix are recognized by their first bytes."""
 
 FORMATS: tuple[Format, ...] = (
     Format("NIfTI", "image", (".nii", ".nii.gz"), (".nii.gz", ".nii"), f"{_IO}.read_nifti:read_nifti", _IMAGE_WRITER),
@@ -86,7 +86,7 @@ FORMATS: tuple[Format, ...] = (
     Format("COCO JSON", "boxes", (), (".json",), None, f"{_IO}.write:write_coco", states_mm=False),
     Format("Pascal VOC XML", "boxes", (".xml",), (), f"{_IO}.voc_xml:read_voc_boxes", states_mm=False),
 )
-"""Every format, images first."""
+"""All supported formats, images first."""
 
 
 def _suffixes(formats: tuple[Format, ...], which: Literal["read", "written"]) -> tuple[str, ...]:
@@ -96,17 +96,17 @@ def _suffixes(formats: tuple[Format, ...], which: Literal["read", "written"]) ->
 _IMAGES = tuple(one for one in FORMATS if one.content == "image")
 
 IMAGE_SUFFIXES = _suffixes(_IMAGES, "read")
-"""Suffixes of the images that can be read."""
+"""Suffixes of images that can be read."""
 
 WRITTEN_IMAGE_SUFFIXES = _suffixes(_IMAGES, "written")
-"""Suffixes with which masks and maps can be written."""
+"""Suffixes of images, such as masks and maps, that can be written."""
 
 PICTURE_SUFFIXES = _suffixes(tuple(one for one in _IMAGES if one.reader == _PICTURE), "read")
-"""Suffixes of 2-D pictures that state no physical size."""
+"""Suffixes of 2-D picture formats, such as PNG and JPEG, which store no physical size."""
 
 
 def image_format(path: Path) -> Format | None:
-    """The format of an image file by its suffix, else DICOM where the file begins as DICOM does; ``None`` for others.
+    """Determine the format of an image file by its suffix, else by its first bytes; ``None`` for an unknown format.
 
     Raises:
         OSError: the suffix is unknown and the file cannot be opened.
@@ -120,7 +120,7 @@ def image_format(path: Path) -> Format | None:
 
 
 def is_dicom(path: Path) -> bool:
-    """Return True for a file with a suffix of DICOM, or with the mark ``DICM`` after its first 128 bytes."""
+    """Return True for a file with a DICOM suffix, or with the magic bytes ``DICM`` after the 128-byte preamble."""
     if path.suffix.lower() in DICOM.read:
         return True
     with path.open("rb") as file:

@@ -1,6 +1,7 @@
 """Convert between SimpleITK images and NumPy arrays with a `Geometry`.
 
-ITK counts axes x, y, z and arrays z, y, x; both place voxel centres in LPS millimetres, so only the order changes.
+ITK orders axes x, y, z and arrays z, y, x. Both use LPS coordinates of voxel centres in mm, so only the axis order
+changes.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ if TYPE_CHECKING:
 
 
 _STDERR = threading.Lock()
-"""Held while stderr is redirected, which two threads must not do at once."""
+"""Lock that allows one thread at a time to redirect stderr."""
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn exceptions of ITK while reading ``path`` into one `DataError`, and silence its warnings."""
+    """Context manager that converts ITK exceptions raised while reading ``path`` into a `DataError`; mutes warnings."""
     import SimpleITK as sitk
 
     warned = sitk.ProcessObject.GetGlobalWarningDisplay()
@@ -48,7 +49,7 @@ def reading(path: Path) -> Iterator[None]:
 
 @contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Discard what C code prints to stderr; some libraries of ITK print even with warnings switched off."""
+    """Context manager that discards stderr output of C code; some ITK libraries print even with warnings disabled."""
     with _STDERR:
         sys.stderr.flush()
         kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
@@ -62,7 +63,7 @@ def quiet_stderr() -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    """The last line with words of an ITK error message, which states the reason."""
+    """Last line with letters of an ITK error message, which contains the reason."""
     lines = [line.strip() for line in str(error).splitlines() if any(map(str.isalpha, line))]
     return lines[-1].removeprefix("sitk::ERROR: ").rstrip(" .!") if lines else type(error).__name__
 
@@ -72,13 +73,13 @@ def damaged(path: Path, reason: str) -> DataError:
 
     Args:
         path: the file.
-        reason: what is wrong with it.
+        reason: what is wrong with the file.
     """
     return DataError(f"{path}: cannot be read ({reason}); copy or export it again")
 
 
 def geometry_of(image: sitk.Image | sitk.ImageFileReader) -> Geometry:
-    """Grid of an ITK image, or of a file whose header was read; axes after the third are dropped."""
+    """Return the geometry of an ITK image or file header, in array axis order; axes after the third are dropped."""
     size = image.GetSize()
     dims = min(len(size), 3)
     direction = np.reshape(image.GetDirection(), (len(size), len(size)))
@@ -91,7 +92,7 @@ def geometry_of(image: sitk.Image | sitk.ImageFileReader) -> Geometry:
 
 
 def to_itk(array: np.ndarray, geometry: Geometry) -> sitk.Image:
-    """Make an ITK image of one channel ``(*S)`` on the grid ``geometry``."""
+    """Convert one channel ``(*S)`` with its geometry to an ITK image."""
     import SimpleITK as sitk
 
     image = sitk.GetImageFromArray(np.ascontiguousarray(array))

@@ -1,4 +1,4 @@
-"""Draw masks, boxes and attention over an image."""
+"""Plot masks, boxes and attention maps over an image with matplotlib."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PLANES = ("axial", "coronal", "sagittal")
 
 
 Box = tuple[np.ndarray, int, str]
-"""A box to draw: edges ``(2 D,)``, class number and text."""
+"""A box to draw: voxel edges ``(2 D,)`` as ``[lo..., hi...]``, class number, and text shown beside it."""
 
 
 def overlay(
@@ -32,21 +32,22 @@ def overlay(
     attention: np.ndarray | None = None,
     title: str = "",
 ) -> Figure:
-    """Draw contours of masks, boxes and attention over an image: one panel in 2-D, three orthogonal planes in 3-D.
+    """Plot mask contours, boxes and attention over an image: one panel in 2-D, three orthogonal planes in 3-D.
 
-    The planes cut the first mask in the slices where it is largest; without one, the first box, else the largest
-    attention, else the middle of the image.
+    The planes pass through the slices in which the first mask has the largest area. Without a mask, they pass through
+    the centre of the first box, else the maximum of the attention map, else the centre of the image.
 
     Args:
         volume: the image; its first channel (or RGB in 2-D) is shown.
-        classes: class number -> name, for colours and the legend.
-        masks: author -> class mask ``(*S)``, such as ``{"expert": ..., "cphloc": ...}``; each author has a line style.
-        boxes: author -> boxes on the image's grid.
-        attention: ``(*S)``, shown as a heat map.
-        title: text above the picture.
+        classes: class number -> name, for the legend.
+        masks: annotator -> class mask ``(*S)``, such as ``{"expert": ..., "cphloc": ...}``; each annotator has a line
+            style, at most three.
+        boxes: annotator -> boxes in voxel coordinates of the image.
+        attention: attention map ``(*S)``, shown as a heat map.
+        title: title of the figure.
 
     Returns:
-        a matplotlib figure, which the caller saves or shows.
+        a matplotlib figure, not yet saved or shown.
     """
     from matplotlib.figure import Figure
 
@@ -71,11 +72,11 @@ def overlay(
 
 
 def _centre(shape: tuple[int, ...], masks: Mapping, boxes: Mapping, attention: np.ndarray | None) -> tuple[int, ...]:
-    """Voxel through which the planes are cut; see `overlay`."""
+    """Index of the voxel at which the displayed planes intersect; see `overlay`."""
     for mask in masks.values():
         inside = (mask > 0) & (mask != IGNORE)
         if inside.any():
-            # The slice with most of the object, because a bent object may not contain its own centre.
+            # The slice with the largest area; the centroid of a non-convex object may be outside it.
             return tuple(int(inside.sum(axis=_others(inside.ndim, a)).argmax()) for a in range(inside.ndim))
     if (first := next((edges for drawn in boxes.values() for edges, _, _ in drawn), None)) is not None:
         dims = len(shape)
@@ -119,7 +120,7 @@ def _panel(
         for box in drawn:
             _box(axes, box, styles[who], plane, centre, rows, columns)
     axes.set(xlim=extent[:2], ylim=extent[2:], xticks=[], yticks=[])
-    # Slices are stored from the feet up; pictures show the head at the top.
+    # In canonical order the first slice is the lowest; invert the axis to show the head at the top.
     if plane in (1, 2):
         axes.invert_yaxis()
     if plane is not None:
@@ -128,7 +129,7 @@ def _panel(
 
 
 def _displayed(image: np.ndarray) -> np.ndarray:
-    """``(C, H, W)`` as grey or RGB in [0, 1], between the 1st and the 99th percentile."""
+    """Convert ``(C, H, W)`` to a grey or RGB picture in [0, 1], scaled from the 1st to the 99th percentile."""
     shown = np.moveaxis(image, 0, -1) if image.shape[0] == 3 else image[0]
     low, high = np.percentile(shown, (1, 99))
     return np.clip((shown - low) / max(high - low, 1e-6), 0, 1)

@@ -1,7 +1,7 @@
 """Read images and masks of any supported format.
 
-The formats are those of `cphloc.data.io.formats`. Every problem with a file becomes one `DataError` that names the file
-and says what to do.
+The supported formats are listed in `cphloc.data.io.formats`. Every problem with a file raises a `DataError` whose
+message contains the path, the reason and a remedy.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from cphloc.structures.geometry import Geometry
 from cphloc.structures.volume import Volume
 
 Channel = str | Path | np.ndarray | Volume
-"""One image or channel: a file, a DICOM folder, an array or a volume."""
+"""One image or channel: the path of a file or DICOM folder, an array or a `Volume`."""
 Source = Channel | Sequence[Channel]
-"""An image: one `Channel` that holds all channels, or a list of them in order."""
+"""An image: one `Channel` with all channels, or a list with one item per channel."""
 
 
 def read_volume(
@@ -37,12 +37,15 @@ def read_volume(
         source: a file, a DICOM folder (``folder#seriesUID`` where it holds several series), an array, a `Volume`, or a
             list of these that become the channels of one image. An array is ``(*S)`` or ``(C, *S)``; a 2-D picture
             may also be ``(H, W, 3)``.
-        spacing_mm: voxel size in array order, for arrays and pictures, which state none.
-        dims: 2 or 3; an image of another number of axes is an error. ``None`` accepts both.
+        spacing_mm: voxel size in array axis order, for arrays and picture formats, which store none.
+        dims: required number of spatial axes, 2 or 3; ``None`` accepts both. A 3-D image of a single slice counts as
+            2-D.
         series: SeriesInstanceUID to read from a DICOM folder.
 
     Raises:
-        DataError: the input is missing, damaged, ambiguous or unsuitable.
+        DataError: the file is missing, damaged or not a supported image; it has a voxel size that differs from
+            ``spacing_mm``, another number of axes than ``dims``, several series, NaN or infinite voxels, or channels
+            on different grids.
 
     >>> read_volume(np.zeros((4, 5, 6)), spacing_mm=(2.0, 1.0, 1.0)).geometry.spacing_mm
     (2.0, 1.0, 1.0)
@@ -63,19 +66,19 @@ def read_volume(
 def read_mask(source: str | Path, like: Geometry, resampled: bool = False) -> np.ndarray:
     """Read a label mask on the grid of an image.
 
-    A mask whose axes are stored in another order or direction than the image's is reoriented exactly. A picture with
-    the values 0 and 255 alone is read as 0 and 1.
+    A mask whose axes are stored in another order or direction than those of the image is reoriented without
+    interpolation. In picture formats such as PNG, a mask with only the values 0 and 255 is read as 0 and 1.
 
     Args:
         source: file or DICOM folder of the mask.
         like: grid of the image.
-        resampled: resample a mask on another grid by nearest neighbour; otherwise it is an error.
+        resampled: whether to resample a mask on another grid by nearest neighbour; if False, it is an error.
 
     Returns:
-        ``(*like.shape)``, uint8 where the labels fit and int32 otherwise.
+        ``(*like.shape)``, uint8 where all labels are at most 255, otherwise int32.
 
     Raises:
-        DataError: the file cannot be read, holds no whole numbers, or lies on another grid.
+        DataError: the file cannot be read, contains values other than whole numbers from 0, or is on another grid.
     """
     volume = _with_dims(_read_path(str(source), None, labels=True), like.dims)
     _check_values(volume)
@@ -86,7 +89,7 @@ def read_mask(source: str | Path, like: Geometry, resampled: bool = False) -> np
     exact = own.reoriented(*own.canonical()).same_grid(like.reoriented(*like.canonical()))
     if not (exact or resampled):
         msg = (
-            f"{source}: mask lies on another grid ({own.shape} voxels of {_rounded(own.spacing_mm)} {own.unit}) than "
+            f"{source}: mask is on another grid ({own.shape} voxels of {_rounded(own.spacing_mm)} {own.unit}) than "
             f"its image ({like.shape} of {_rounded(like.spacing_mm)} {like.unit}); resample the mask onto the image"
         )
         raise DataError(msg)
@@ -121,7 +124,7 @@ def _with_spacing(volume: Volume, spacing_mm: Sequence[float] | None) -> Volume:
         origin = tuple(0.0 for _ in spacing)
         return replace(volume, geometry=Geometry(own.shape, spacing, origin, own.direction, "mm"))
     if not np.allclose(own.spacing_mm, spacing, rtol=1e-3):
-        msg = f"{volume.source}: states its own spacing {_rounded(own.spacing_mm)} mm; leave out spacing_mm {spacing}"
+        msg = f"{volume.source}: has the voxel size {_rounded(own.spacing_mm)} mm; leave out spacing_mm {spacing}"
         raise DataError(msg)
     return volume
 
@@ -129,13 +132,13 @@ def _with_spacing(volume: Volume, spacing_mm: Sequence[float] | None) -> Volume:
 def _check_values(volume: Volume) -> None:
     if volume.array.dtype.kind != "f":
         return
-    # A sum is quick and needs no copy; it is finite unless a voxel is not.
+    # Quick test without a copy of the array: the sum is finite only if every voxel is finite.
     with np.errstate(invalid="ignore"):
         if np.isfinite(volume.array.sum(dtype=np.float64)):
             return
     bad = int((~np.isfinite(volume.array)).sum())
     if bad:
-        msg = f"{volume.source}: {bad} voxels are NaN or infinite; replace them, for instance by the background's value"
+        msg = f"{volume.source}: {bad} voxels are NaN or infinite; replace them, for instance by the background value"
         raise DataError(msg)
 
 
@@ -144,10 +147,10 @@ def _with_dims(volume: Volume, dims: int | None) -> Volume:
         return volume
     if dims == 3:
         what = "has a single slice" if volume.dims == 3 else "is a 2-D image"
-        msg = f"{volume.source}: {what} but a volume is needed; give the whole series or use a 2-D model"
+        msg = f"{volume.source}: {what} but a volume is needed; pass the whole series or use a 2-D model"
         raise DataError(msg)
     if 1 not in volume.geometry.shape:
-        msg = f"{volume.source}: is a volume of {volume.geometry.shape} voxels but a 2-D image is needed; give a slice"
+        msg = f"{volume.source}: is a volume of {volume.geometry.shape} voxels but a 2-D image is needed; pass a slice"
         raise DataError(msg)
     axis = volume.geometry.shape.index(1)
     plane = [a for a in range(3) if a != axis]
@@ -161,13 +164,13 @@ def _with_dims(volume: Volume, dims: int | None) -> Volume:
 
 def _stacked(volumes: list[Volume]) -> Volume:
     if not volumes:
-        msg = "an empty list holds no image; give one path per channel"
+        msg = "the list of channels is empty; pass one path per channel"
         raise DataError(msg)
     first = volumes[0]
     for other in volumes[1:]:
         if not other.geometry.same_grid(first.geometry):
             msg = (
-                f"{other.source}: lies on another grid ({other.geometry.shape} voxels of "
+                f"{other.source}: is on another grid ({other.geometry.shape} voxels of "
                 f"{_rounded(other.geometry.spacing_mm)}) than the first channel {first.source} "
                 f"({first.geometry.shape} of {_rounded(first.geometry.spacing_mm)}); resample it onto the first"
             )
@@ -180,11 +183,11 @@ def _labels(volume: Volume) -> np.ndarray:
     if len(array) > 1 and (array == array[:1]).all():
         array = array[:1]
     if len(array) > 1:
-        msg = f"{volume.source}: mask has {len(array)} channels; give one channel of integer labels"
+        msg = f"{volume.source}: mask has {len(array)} channels; pass one channel of integer labels"
         raise DataError(msg)
     low, high = float(array.min()), float(array.max())
     if low < 0 or high >= 2**31 or (array.dtype.kind == "f" and not (array == np.rint(array)).all()):
-        msg = f"{volume.source}: is not a label mask: it must hold whole numbers from 0, got {low:g} to {high:g}"
+        msg = f"{volume.source}: is not a label mask: it must contain whole numbers from 0, got {low:g} to {high:g}"
         raise DataError(msg)
     labels = array[0].astype(np.uint8 if high <= 255 else np.int32)
     if high == 255 and volume.source.lower().endswith(PICTURE_SUFFIXES) and np.isin(labels, (0, 255)).all():

@@ -1,4 +1,4 @@
-"""NumPy arrays as images, from memory or a ``.npy`` file."""
+"""Convert NumPy arrays, from memory or a ``.npy`` file, to images."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from cphloc.structures.volume import Volume
 
 
 def read_npy(path: Path) -> Volume:
-    """Read an array that ``numpy.save`` wrote; see `volume_of`. Pickled objects are refused.
+    """Read a ``.npy`` file as an image; see `volume_of`. Pickled objects are rejected.
 
     Raises:
-        DataError: damaged, or an array that is no image.
+        DataError: the file is damaged, or the array is not an image.
     """
     try:
         array = np.load(path, allow_pickle=False)
@@ -31,17 +31,17 @@ def read_npy(path: Path) -> Volume:
 def volume_of(
     array: NDArray[Any], spacing_mm: Sequence[float] | None = None, dims: int | None = None, source: str = "array"
 ) -> Volume:
-    """Make an image of an array, on a grid of unit ``px``.
+    """Convert an array to an image whose geometry has the unit ``px``, that is, no physical size.
 
     Args:
-        array: ``(*S)`` or ``(C, *S)``; a picture may also be ``(H, W, 3)`` or ``(H, W, 4)``, where transparency is
-            left out.
-        spacing_mm: only its length counts, as the number of axes.
-        dims: number of axes; by default that of ``spacing_mm``, else all axes up to three.
-        source: what messages call it.
+        array: ``(*S)`` or ``(C, *S)``; a 2-D picture may also be ``(H, W, 3)`` or ``(H, W, 4)``, whose alpha
+            channel is dropped.
+        spacing_mm: voxel size; only its length is used, as the default of ``dims``.
+        dims: number of spatial axes; by default the length of ``spacing_mm``, else ``min(array.ndim, 3)``.
+        source: name of the image in error messages.
 
     Raises:
-        DataError: not real numbers, empty, or not 2-D or 3-D.
+        DataError: the array is empty, does not contain real numbers, or is not a 2-D or 3-D image.
 
     >>> volume_of(np.zeros((5, 6, 3)), dims=2).array.shape
     (3, 5, 6)
@@ -52,6 +52,6 @@ def volume_of(
     if array.ndim == dims:
         array = array[None]
     if array.ndim != dims + 1 or dims not in (2, 3) or 0 in array.shape or array.dtype.kind not in "buif":
-        msg = f"{source}: {array.dtype} of shape {array.shape} is not a {dims}-D image; give numbers (*S) or (C, *S)"
+        msg = f"{source}: {array.dtype} of shape {array.shape} is not a {dims}-D image; pass numbers (*S) or (C, *S)"
         raise DataError(msg)
     return Volume(array, Geometry.regular(array.shape[1:], unit="px"), None, source)

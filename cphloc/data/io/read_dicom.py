@@ -19,17 +19,18 @@ _DECODED = ("Modality", "SeriesInstanceUID", "SeriesDescription", "SeriesNumber"
 
 
 def read_dicom(path: Path, series: str | None = None) -> Volume:
-    """Read one DICOM series: several slices as a volume, a single image in 2-D.
+    """Read one DICOM series as a 3-D volume, or as a 2-D image where it has a single slice.
 
-    Values are in Hounsfield units for CT, else in the unit of the file.
+    CT values are in Hounsfield units, others in the unit defined by the rescale slope and intercept of the file.
 
     Args:
-        path: file, or folder that is searched with its sub-folders.
-        series: SeriesInstanceUID; needed where the folder holds several series.
+        path: file, or folder that is searched recursively.
+        series: SeriesInstanceUID; required where the folder contains several series.
 
     Raises:
-        DataError: no series, several series, or damaged or unsuitable files.
-        MissingExtraError: pixels are compressed in a way that needs the extra ``dicom``.
+        DataError: there is no series, there are several and ``series`` is not given, or the files are damaged or do not
+            form a regular volume.
+        MissingExtraError: the compression needs the optional dependencies ``cphloc[dicom]``.
     """
     slices = read_slices(path, series)
     first = slices[0]
@@ -39,35 +40,37 @@ def read_dicom(path: Path, series: str | None = None) -> Volume:
 
 
 def read_slices(path: Path, series: str | None = None) -> list[Slice]:
-    """Read the headers of one series, sorted as the slices of the volume that `read_dicom` returns.
+    """Read the headers of one series, sorted in the slice order of the volume that `read_dicom` returns.
 
     Args:
-        path: file or folder.
-        series: SeriesInstanceUID; needed where the folder holds several series.
+        path: file, or folder that is searched recursively.
+        series: SeriesInstanceUID; required where the folder contains several series.
 
     Raises:
-        DataError: as `read_dicom`.
+        DataError: see `read_dicom`.
     """
     headers = _headers(path)
     return sort_slices(path, [s for p in _chosen(path, headers, series) for s in slices_of(p, headers[p])])
 
 
 def _headers(path: Path) -> dict[Path, Dataset]:
-    """File -> header, of all images in a folder and its sub-folders."""
+    """Map each image file in a folder and its subfolders to its header."""
     if path.is_file():
         return {path: _header(path)}
     files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
     if not files:
-        msg = f"{path}: is an empty folder; give one that holds DICOM files"
+        msg = f"{path}: is an empty folder; pass one that contains DICOM files"
         raise DataError(msg)
     dicom = {p for p in files if p.stat().st_size and is_dicom(p)}
     if not dicom:
-        msg = f"{path}: holds {len(files)} files but no DICOM; give the image file itself"
+        msg = f"{path}: contains {len(files)} files but none is DICOM; pass the image file"
         raise DataError(msg)
     suffixes = {p.suffix for p in dicom}
     for other in files:
         if other not in dicom and (other.suffix in suffixes or other.stat().st_size == 0):
-            what = "is empty (0 bytes)" if other.stat().st_size == 0 else "is not DICOM though its neighbours are"
+            what = (
+                "is empty (0 bytes)" if other.stat().st_size == 0 else "is not DICOM unlike other files of that suffix"
+            )
             msg = f"{other}: {what}; copy it again, or remove it"
             raise DataError(msg)
     headers = {p: _header(p) for p in files if p in dicom}
@@ -82,11 +85,11 @@ def _header(path: Path) -> Dataset:
         if "SOPClassUID" not in header and "DirectoryRecordSequence" not in header:
             msg = f"{path}: cannot be read as DICOM (no SOPClassUID); copy or export it again"
             raise DataError(msg)
-        # pydicom decodes a value on first access; access them here, so that errors name the file.
+        # pydicom decodes values on first access; access them here, so that the error message contains the file.
         for name in _DECODED:
             header.get(name)
         if "Rows" in header and not (int(header.Rows) > 0 and int(header.Columns) > 0):
-            msg = f"{path}: states {header.Rows}x{header.Columns} pixels; copy or export it again"
+            msg = f"{path}: has a size of {header.Rows}x{header.Columns} pixels; copy or export it again"
             raise DataError(msg)
         return header
 
@@ -96,7 +99,7 @@ def _chosen(path: Path, headers: dict[Path, Dataset], series: str | None) -> lis
     for file, header in headers.items():
         groups.setdefault(str(header.get("SeriesInstanceUID", "")), []).append(file)
     if not groups or (path.is_file() and "Rows" not in headers[path]):
-        msg = f"{path}: holds DICOM objects but no image; give the folder of the image series"
+        msg = f"{path}: contains DICOM objects but no image; pass the folder of the image series"
         raise DataError(msg)
     if series is None and len(groups) == 1:
         return next(iter(groups.values()))
@@ -108,7 +111,7 @@ def _chosen(path: Path, headers: dict[Path, Dataset], series: str | None) -> lis
         for uid, files in groups.items()
     )
     if series is not None:
-        msg = f"{path}: holds no series {series}; {did_you_mean(series, groups)} It holds {listed}"
+        msg = f"{path}: contains no series {series}; {did_you_mean(series, groups)} It contains {listed}"
     else:
-        msg = f"{path}: holds {len(groups)} series; choose one as '{path}#UID' or series=UID: {listed}"
+        msg = f"{path}: contains {len(groups)} series; choose one as '{path}#UID' or series=UID: {listed}"
     raise DataError(msg)

@@ -1,7 +1,6 @@
 """Read the segments of a DICOM SEG as masks on the grid of an image.
 
-Each frame states its own position, so frames may come in any order and empty slices may be missing (DICOM PS3.3
-C.8.20).
+Each frame has its own position, so frames may be in any order and empty slices may be omitted (DICOM PS3.3 C.8.20).
 """
 
 from __future__ import annotations
@@ -19,21 +18,22 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 _OFF_GRID = 0.1
-"""Largest distance in voxels from a pixel to the centre of its voxel; positions are rounded to 16 characters."""
+"""Tolerance in voxels between pixel and voxel centre; DICOM rounds positions to 16 characters."""
 
 
 def read_segments(path: str | Path, like: Geometry) -> dict[str, np.ndarray]:
-    """Read the mask of every segment; fractional segments are set where they are at least one half.
+    """Read the mask of every segment; fractional segments are thresholded at one half.
 
     Args:
         path: the SEG file.
-        like: grid of the image; the segments' pixels must be voxels of it, with axes in any order and direction.
+        like: grid of the image; every pixel of a segment must coincide with a voxel, axes may differ in order and
+            direction.
 
     Returns:
-        label of the segment -> ``(*like.shape)`` uint8; segments of one label are joined.
+        label of the segment -> binary mask ``(*like.shape)`` uint8; segments with the same label are merged.
 
     Raises:
-        DataError: damaged, not a SEG, or on another grid.
+        DataError: the file is damaged, not a DICOM SEG, or on another grid.
     """
     from pydicom import dcmread
 
@@ -41,7 +41,7 @@ def read_segments(path: str | Path, like: Geometry) -> dict[str, np.ndarray]:
     with parsing(path):
         dataset = dcmread(path)
         if dataset.get("Modality") != "SEG":
-            msg = f"{path}: is not a DICOM SEG (modality {dataset.get('Modality')}); give the SEG file"
+            msg = f"{path}: is not a DICOM SEG (modality {dataset.get('Modality')}); pass the SEG file"
             raise DataError(msg)
         labels = {int(s.SegmentNumber): str(s.SegmentLabel) for s in dataset.SegmentSequence}
         planes = slices_of(path, dataset)
@@ -54,7 +54,7 @@ def read_segments(path: str | Path, like: Geometry) -> dict[str, np.ndarray]:
 
 
 def is_seg(path: Path) -> bool:
-    """Return True for a DICOM SEG, False for other files and those that cannot be read."""
+    """Return True for a DICOM SEG, False for other or unreadable files."""
     from pydicom import dcmread
 
     try:
@@ -65,7 +65,7 @@ def is_seg(path: Path) -> bool:
 
 
 def _segments_of(dataset: Dataset, number: int, frame: np.ndarray) -> list[tuple[int, np.ndarray]]:
-    """Pairs (segment number, bool pixels ``(H, W)``) of one frame."""
+    """Pairs of segment number and boolean mask ``(H, W)`` of one frame."""
     if dataset.SegmentationType == "LABELMAP":
         return [(int(value), frame == value) for value in np.unique(frame[frame > 0])]
     groups = (dataset.PerFrameFunctionalGroupsSequence[number], *dataset.get("SharedFunctionalGroupsSequence", ()))
@@ -75,13 +75,13 @@ def _segments_of(dataset: Dataset, number: int, frame: np.ndarray) -> list[tuple
 
 
 def _voxels(path: Path, plane: Slice, inside: np.ndarray, like: Geometry) -> tuple[np.ndarray, ...]:
-    """Indices into the image of the pixels that are True in ``inside``."""
+    """Voxel indices in the image, one array per axis, of the pixels that are True in ``inside``."""
     pixels = np.argwhere(inside)
     placement = plane.placement
     if like.dims == 2 or placement is None:
         if inside.shape != like.shape:
-            msg = f"{path}: its frames of {inside.shape} pixels are not parts of an image of {like.shape}"
-            raise DataError(f"{msg}; give the SEG of this image")
+            msg = f"{path}: its frames have {inside.shape} pixels but the image has {like.shape}"
+            raise DataError(f"{msg}; pass the SEG of this image")
         return tuple(pixels.T)
     steps = placement.orientation[::-1] * np.reshape(placement.spacing_mm, (2, 1))
     position = placement.position
@@ -91,6 +91,6 @@ def _voxels(path: Path, plane: Slice, inside: np.ndarray, like: Geometry) -> tup
     one_voxel = np.abs(index[1:3] - index[0]).sum(axis=1).tolist() == [1, 1]
     outside = ((index[3:] < 0) | (index[3:] >= like.shape)).any()
     if not one_voxel or np.abs(exact - index).max() > _OFF_GRID or outside:
-        msg = f"{path}: pixels of frame {plane.frame + 1} are not voxels of its image; resample it to the image's grid"
+        msg = f"{path}: pixels of frame {plane.frame + 1} are off the grid of the image; resample the SEG to it"
         raise DataError(msg)
     return tuple(index[3:].T)

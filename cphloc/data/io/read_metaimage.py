@@ -1,4 +1,4 @@
-"""Read MetaImage with SimpleITK, after a check for truncated data, which ITK would not report."""
+"""Read MetaImage files with SimpleITK, after a check for truncated data, which ITK does not report."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def read_metaimage(path: Path) -> Volume:
     """Read a MetaImage file with its geometry; vector components become channels.
 
     Raises:
-        DataError: damaged, not MetaImage, or a series of volumes.
+        DataError: the file is damaged, not a MetaImage, or contains more than one volume.
     """
     import SimpleITK as sitk
 
@@ -39,7 +39,7 @@ def read_metaimage(path: Path) -> Volume:
         image = sitk.ReadImage(str(path))
         extra = math.prod(image.GetSize()[3:])
         if extra > 1:
-            msg = f"{path}: is a series of {extra} volumes; split it and give one file per volume or channel"
+            msg = f"{path}: is a series of {extra} volumes; split it and pass one file per volume or channel"
             raise DataError(msg)
         geometry = geometry_of(image)
         array = sitk.GetArrayFromImage(image)
@@ -50,7 +50,7 @@ def read_metaimage(path: Path) -> Volume:
 
 
 def _check_data(path: Path) -> None:
-    """Check that the file has all the voxel data that its header states."""
+    """Check that the file contains all the voxel data described by its header."""
     content = path.read_bytes()
     header_end = content.find(b"\n", max(content.find(b"ElementDataFile"), 0)) + 1
     lines = content[:header_end].decode("latin-1").splitlines()
@@ -60,18 +60,18 @@ def _check_data(path: Path) -> None:
         itemsize, data_file = _META_BYTES[fields["ElementType"]], fields["ElementDataFile"]
         expected = math.prod(sizes) * int(fields.get("ElementNumberOfChannels", 1)) * itemsize
     except (KeyError, ValueError) as error:
-        raise damaged(path, f"it is not MetaImage, or its header lacks or misstates {error}") from error
+        raise damaged(path, f"it is not MetaImage, or a header field is missing or invalid: {error}") from error
     if min(sizes, default=0) < 1:
-        raise damaged(path, f"its header states the size {sizes}")
+        raise damaged(path, f"its header has the invalid size {sizes}")
     if data_file == "LIST" or "%" in data_file:
-        msg = f"{path}: keeps its slices in several files; convert it to one .mha or .nii.gz"
+        msg = f"{path}: stores its slices in several files; convert it to one .mha or .nii.gz"
         raise DataError(msg)
     if data_file.upper() == "LOCAL":
         data = content[header_end:]
     elif (path.parent / data_file).is_file():
         data = (path.parent / data_file).read_bytes()
     else:
-        raise damaged(path, f"its voxel file '{data_file}' is missing beside it")
+        raise damaged(path, f"its voxel file '{data_file}' is missing in the same folder")
     if fields.get("CompressedData", "False").lower() == "true":
         try:
             data = zlib.decompress(data)

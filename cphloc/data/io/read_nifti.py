@@ -1,8 +1,8 @@
 """Read NIfTI-1 and NIfTI-2.
 
 ITK does not read NIfTI-2, returns voxels for a truncated file without an error, and uses the qform of some files that
-state an sform. Here the sform counts where its code is set, else the qform (nifti1.h, "3D IMAGE ORIENTATION AND
-LOCATION IN SPACE"), as in nibabel. nibabel itself takes more than a second to import.
+have an sform. Here the sform is used where its code is set, else the qform (nifti1.h, "3D IMAGE ORIENTATION AND
+LOCATION IN SPACE"), as in nibabel. nibabel is not used because it takes more than a second to import.
 """
 
 from __future__ import annotations
@@ -34,32 +34,33 @@ _FIELDS = {
     "qoffset": (("3f4", 268), ("3f8", 376)),
     "srow": (("(3,4)f4", 280), ("(3,4)f8", 400)),
 }
-"""Field of the header -> (type, byte offset) in NIfTI-1 and in NIfTI-2 (nifti1.h, nifti2.h)."""
+"""Header field -> (NumPy type, byte offset) in NIfTI-1 and in NIfTI-2 (nifti1.h, nifti2.h)."""
 _VERSIONS = ((348, 344, b"n+1"), (540, 4, b"n+2"))
-"""Size of the header in bytes, byte offset of its magic, and the magic, of NIfTI-1 and of NIfTI-2."""
+"""Header size in bytes, byte offset of the magic string, and the magic string, of NIfTI-1 and of NIfTI-2."""
 _BYTE_ORDERS: tuple[Literal["<", ">"], ...] = ("<", ">")
 _DTYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 _RGB = {128: 3, 2304: 4}
 _MM = {1: 1000.0, 3: 0.001}
-"""Code of the spatial unit -> millimetres; other codes, also 0 (unknown), are taken as millimetres."""
+"""Code of the spatial unit -> factor to millimetres; other codes, including 0 (unknown), mean millimetres."""
 
 
 def read_nifti(path: Path) -> Volume:
-    """Read a NIfTI file with its geometry in LPS millimetres, voxels rescaled by ``scl_slope`` and ``scl_inter``.
+    """Read a NIfTI file with its geometry in LPS mm; voxel values are rescaled by ``scl_slope`` and ``scl_inter``.
 
     Raises:
-        DataError: damaged, not NIfTI, sheared, or a series of volumes.
+        DataError: the file is damaged, not NIfTI, has a sheared grid, or contains more than one volume.
     """
     content = _content(path)
     header, byte_order = _header(path, content)
     rank, *dim = (int(n) for n in header["dim"])
     if not (1 <= rank <= 7 and min(dim[:rank]) >= 1 and math.isfinite(header["vox_offset"])):
-        raise damaged(path, f"its header states the size {tuple(dim)}")
+        raise damaged(path, f"its header has the invalid size {tuple(dim)}")
     geometry = _geometry(path, header, tuple(dim[: min(rank, 3)]))
     return Volume(_voxels(path, content, header, byte_order, geometry.shape), geometry, None, str(path))
 
 
 def _content(path: Path) -> bytes:
+    """Content of the file, decompressed where it is gzipped."""
     content = path.read_bytes()
     if content[:2] != b"\x1f\x8b":
         return content
@@ -70,27 +71,27 @@ def _content(path: Path) -> bytes:
 
 
 def _header(path: Path, content: bytes) -> tuple[np.void, str]:
-    """The header as a structured array of one element, and the byte order of the file, ``<`` or ``>``."""
+    """Parse the header; return it as a NumPy record, with the byte order of the file, ``<`` or ``>``."""
     for version, (size, place, magic) in enumerate(_VERSIONS):
         for order in _BYTE_ORDERS:
             states = np.frombuffer(content[:4].ljust(4), order + "i4")[0]
             if states == size and len(content) >= size and content[place : place + 3] == magic:
                 return np.frombuffer(content, _header_dtype(size, version).newbyteorder(order), 1)[0], order
-    raise damaged(path, f"it is not NIfTI, it begins with {content[:12]!r}")
+    raise damaged(path, f"it is not NIfTI, its first bytes are {content[:12]!r}")
 
 
 def _header_dtype(size: int, version: int) -> np.dtype[np.void]:
-    """Structured type of a header of ``size`` bytes; ``version`` is 0 for NIfTI-1 and 1 for NIfTI-2."""
+    """Structured dtype of a header of ``size`` bytes; ``version`` is 0 for NIfTI-1 and 1 for NIfTI-2."""
     formats = [field[version][0] for field in _FIELDS.values()]
     offsets = [field[version][1] for field in _FIELDS.values()]
     return np.dtype({"names": list(_FIELDS), "formats": formats, "offsets": offsets, "itemsize": size})
 
 
 def _geometry(path: Path, header: np.void, dim: tuple[int, ...]) -> Geometry:
-    """Grid in LPS mm; a 2-D image keeps only the axes of its plane."""
+    """Geometry in LPS mm; for a 2-D image, the third world axis is dropped."""
     dims = len(dim)
     if dims < 2:
-        raise damaged(path, f"it holds a line of {dim[0]} values, no image")
+        raise damaged(path, f"it is not an image but a 1-D array of {dim[0]} values")
     affine = np.diag([-1.0, -1.0, 1.0]) @ _affine(header)
     steps = affine[:dims, :dims]
     if dims == 2 and not np.allclose(affine[2, :2], 0, atol=1e-3 * np.abs(affine[:, :2]).max()):
@@ -104,7 +105,7 @@ def _geometry(path: Path, header: np.void, dim: tuple[int, ...]) -> Geometry:
 
 
 def _affine(header: np.void) -> np.ndarray:
-    """Affine ``(3, 4)`` from voxel index (x, y, z) to RAS mm; without sform and qform, axes point left, back and up."""
+    """Affine ``(3, 4)`` from voxel index (x, y, z) to RAS mm; LPS axes at the origin without sform and qform."""
     pixdim = np.abs(header["pixdim"].astype(float))
     if header["sform_code"] > 0:
         affine = header["srow"].astype(float)
@@ -118,9 +119,9 @@ def _affine(header: np.void) -> np.ndarray:
 
 
 def _rotation(quatern: np.ndarray) -> np.ndarray:
-    """Rotation matrix ``(3, 3)`` of the unit quaternion (a, b, c, d), given b, c and d (nifti1.h, "METHOD 2")."""
+    """Rotation matrix ``(3, 3)`` of the unit quaternion (a, b, c, d) from b, c and d (nifti1.h, "METHOD 2")."""
     rest = 1 - float(quatern @ quatern)
-    # In a half turn a is 0; in single precision only rounding noise is left of it.
+    # For a rotation by 180 degrees a is 0; in single precision the computed value is rounding noise.
     a, (b, c, d) = (math.sqrt(rest), quatern) if rest > 1e-6 else (0.0, quatern / math.sqrt(1 - rest))
     return np.array(
         [
@@ -132,16 +133,16 @@ def _rotation(quatern: np.ndarray) -> np.ndarray:
 
 
 def _voxels(path: Path, content: bytes, header: np.void, byte_order: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Voxels as ``(C, *shape)``, rescaled."""
+    """Decode the voxel data to ``(C, *shape)``, rescaled."""
     rank, *dim = (int(n) for n in header["dim"])
     times, components = math.prod(dim[3:rank][:1]), math.prod(dim[4:rank])
     if times > 1:
-        msg = f"{path}: is a series of {times} volumes; split it and give one file per volume or channel"
+        msg = f"{path}: is a series of {times} volumes; split it and pass one file per volume or channel"
         raise DataError(msg)
     datatype, offset = int(header["datatype"]), int(header["vox_offset"])
     colours = _RGB.get(datatype, 1)
     if datatype not in _DTYPES and colours == 1:
-        raise damaged(path, f"its voxels have NIfTI datatype {datatype}, not real numbers")
+        raise damaged(path, f"its NIfTI datatype {datatype} is not a real number or RGB type")
     dtype = np.dtype(byte_order + _DTYPES.get(datatype, "u1"))
     count = math.prod(dim[:rank]) * colours
     missing = offset + count * dtype.itemsize - len(content)
@@ -154,6 +155,7 @@ def _voxels(path: Path, content: bytes, header: np.void, byte_order: str, shape:
 
 
 def _rescaled(stored: np.ndarray, header: np.void) -> np.ndarray:
+    """Apply slope and intercept where they are set; the result is float32, or of the stored integer type."""
     slope, inter = float(header["scl_slope"]), float(header["scl_inter"])
     if slope == 0 or not math.isfinite(slope) or not math.isfinite(inter) or (slope, inter) == (1.0, 0.0):
         native = stored.dtype.newbyteorder("=")

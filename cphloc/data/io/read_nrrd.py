@@ -1,6 +1,6 @@
 """Read NRRD files with attached or detached header (teem.sourceforge.net/nrrd/format.html).
 
-SimpleITK is not used, because its NRRD parser crashes the whole process on some damaged headers.
+SimpleITK is not used because its NRRD parser crashes the Python process on some damaged headers.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _TO_LPS = {
 
 @dataclass(frozen=True)
 class _Header:
-    """Contents of an NRRD header; axes in file order, the fastest first."""
+    """Contents of an NRRD header; axes in file order, the fastest-varying first."""
 
     sizes: tuple[int, ...]
     dtype: np.dtype
@@ -61,23 +61,23 @@ class _Header:
 
 
 def read_nrrd(path: Path) -> Volume:
-    """Read an NRRD file; axes without a direction in space become the channels.
+    """Read an NRRD file with its geometry in LPS mm; non-spatial axes become channels.
 
     Raises:
-        DataError: damaged, not NRRD, or in an encoding other than raw, gzip and bzip2.
+        DataError: the file is damaged, not NRRD, or has an encoding other than raw, gzip and bzip2.
     """
     content = path.read_bytes()
     if not content.startswith(b"NRRD"):
-        raise damaged(path, f"it is not NRRD, it begins with {content[:12]!r}")
+        raise damaged(path, f"it is not NRRD, its first bytes are {content[:12]!r}")
     end = re.search(rb"\r?\n\r?\n", content)
     text = content[: end.start() if end else len(content)].decode("latin-1")
     try:
         header = _parse(text)
         geometry, spatial = _geometry(header)
     except KeyError as error:
-        raise damaged(path, f"its header lacks {error}, or states an unknown {error}") from error
+        raise damaged(path, f"its header has no field {error}, or the unknown value {error}") from error
     except (ValueError, IndexError, OverflowError) as error:
-        raise damaged(path, f"its header is wrong: {' '.join(str(error).split())}") from error
+        raise damaged(path, f"its header is invalid: {' '.join(str(error).split())}") from error
     stored = _data(path, header, content[end.end() :] if end else b"")
     array = stored.reshape(header.sizes[::-1])
     component_axes = [array.ndim - 1 - a for a in range(array.ndim) if a not in spatial]
@@ -123,10 +123,10 @@ def _vector(text: str, to_lps: np.ndarray) -> tuple[float, ...] | None:
 
 
 def _geometry(header: _Header) -> tuple[Geometry, list[int]]:
-    """The grid, and the indices of the spatial axes in file order."""
+    """Geometry of the image, and the indices of the spatial axes in file order."""
     spatial = [a for a, d in enumerate(header.directions) if d is not None]
     if len(header.directions) != len(header.sizes) or len(spatial) not in (2, 3):
-        msg = f"{len(header.directions)} directions, {len(spatial)} of them in space, for sizes {header.sizes}"
+        msg = f"{len(header.directions)} axis directions, {len(spatial)} of them spatial, for sizes {header.sizes}"
         raise ValueError(msg)
     if not np.isfinite(header.origin).all():
         msg = f"space origin {header.origin}"
@@ -142,12 +142,12 @@ def _geometry(header: _Header) -> tuple[Geometry, list[int]]:
 
 def _data(path: Path, header: _Header, attached: bytes) -> np.ndarray:
     if header.encoding not in _DECODERS:
-        msg = f"{path}: is an NRRD in encoding '{header.encoding}'; save it as raw or gzip"
+        msg = f"{path}: has the NRRD encoding '{header.encoding}'; save it as raw or gzip"
         raise DataError(msg)
     if header.data_file is not None:
         beside = path.parent / header.data_file
         if not beside.is_file():
-            raise damaged(path, f"its voxel file '{header.data_file}' is missing beside it")
+            raise damaged(path, f"its voxel file '{header.data_file}' is missing in the same folder")
         attached = beside.read_bytes()
     try:
         data = _DECODERS[header.encoding](attached)

@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 
 def read_picture(path: Path, labels: bool = False) -> Volume:
-    """Read a picture as one channel (grey) or three (colour), in the bit depth of the file; transparency is dropped.
+    """Read a picture as one channel (grey) or three (RGB), in the bit depth of the file; the alpha channel is dropped.
 
-    Pictures state no physical size, so the unit of the grid is ``px``. A rotation stated in EXIF is applied.
+    Picture formats store no physical size, so the unit of the geometry is ``px``. The EXIF orientation is applied.
 
     Args:
         path: the file.
-        labels: read a palette picture as its indices, as label masks are stored, instead of its colours.
+        labels: whether to read a palette picture as its indices, as label masks are stored, instead of its colours.
 
     Raises:
-        DataError: damaged, or a file of several pages.
+        DataError: the file is damaged or has several pages.
     """
     from PIL import Image, ImageOps
 
@@ -45,18 +45,18 @@ def read_picture(path: Path, labels: bool = False) -> Volume:
         msg = f"{path}: cannot be read as a picture ({reason}); copy or export it again"
         raise DataError(msg) from error
     if array is None:
-        msg = f"{path}: holds {pages} pages; split it into one file per image"
+        msg = f"{path}: has {pages} pages; split it into one file per image"
         raise DataError(msg)
     return Volume(array, Geometry.regular(array.shape[1:], unit="px"), None, str(path))
 
 
 def _has_16_bit_colour(picture: Image.Image) -> bool:
-    """Return True for 16-bit colour images, which Pillow would truncate to 8 bits."""
+    """Return True for 16-bit colour pictures, which Pillow truncates to 8 bits."""
     return not picture.mode.startswith("I") and any(";16" in str(tile[3]) for tile in getattr(picture, "tile", ()))
 
 
 def _by_itk(path: Path) -> np.ndarray:
-    """Pixels ``(C, H, W)`` read by SimpleITK, without transparency."""
+    """Read pixels ``(C, H, W)`` with SimpleITK, without the alpha channel."""
     import SimpleITK as sitk
 
     array = np.moveaxis(sitk.GetArrayFromImage(sitk.ReadImage(str(path))), -1, 0)
@@ -64,7 +64,7 @@ def _by_itk(path: Path) -> np.ndarray:
 
 
 def _channels(picture: Image.Image, labels: bool) -> np.ndarray:
-    """Pixels as ``(C, H, W)``."""
+    """Pixels of a Pillow image as ``(C, H, W)``, without the alpha channel."""
     grey = picture.mode in ("1", "L", "F") or picture.mode.startswith("I") or (picture.mode == "P" and labels)
     if picture.mode == "LA":
         picture, grey = picture.getchannel(0), True

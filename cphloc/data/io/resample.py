@@ -1,6 +1,6 @@
 """Resample images and label masks from one grid to another.
 
-Positions are matched in world coordinates, so the grids may differ in spacing, axis order, direction and extent.
+Voxels are matched by their world coordinates, so the grids may differ in spacing, axis order, direction and extent.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from cphloc.data.io.itk import to_itk
 from cphloc.structures.geometry import Geometry
 
 _TRUNCATE = 4.0
-"""Radius of the smoothing kernel, in standard deviations."""
+"""Radius of the Gaussian kernel, in standard deviations."""
 _FWHM_PER_SIGMA = 2 * np.sqrt(2 * np.log(2))
 
 
 def resample(array: np.ndarray, geometry: Geometry, target: Geometry, outside: float = 0.0) -> np.ndarray:
-    """Resample an image linearly; axes that shrink are smoothed first, to avoid aliasing.
+    """Resample an image by linear interpolation, with Gaussian smoothing along downsampled axes to avoid aliasing.
 
-    The smoothing gives the image the point spread of the target's voxels: a Gaussian of
-    ``sigma² = (f² - 1) / (8 ln 2)`` old voxels for a shrink factor ``f`` (Cardoso et al., MICCAI 2015).
+    The smoothing adjusts the point spread function to the voxel size of the target: for a downsampling factor ``f``,
+    ``sigma² = (f² - 1) / (8 ln 2)`` in source voxels (Cardoso et al., MICCAI 2015).
 
     Args:
-        array: ``(C, *S)``.
+        array: image ``(C, *S)``.
         geometry: grid of ``array``.
         target: grid to resample to.
         outside: value of target voxels outside ``geometry``.
 
     Returns:
-        ``(C, *target.shape)`` float32; ``array`` itself where both grids are the same.
+        ``(C, *target.shape)`` float32; ``array`` itself where the grids are equal.
     """
     if geometry.same_grid(target):
         return array
@@ -39,9 +39,9 @@ def resample(array: np.ndarray, geometry: Geometry, target: Geometry, outside: f
 
 
 def source_rows(geometry: Geometry, target: Geometry, first: int, stop: int) -> tuple[int, int]:
-    """Find the rows of an image from which `resample` computes rows ``first`` to ``stop`` of the target.
+    """Return the range of source rows that `resample` needs to compute the target rows ``first`` to ``stop``.
 
-    Rows are indices of the first axis. The axes of both grids must be parallel.
+    A row is an index along the first axis. The axes of both grids must be parallel.
 
     Args:
         geometry: grid of the image.
@@ -50,7 +50,7 @@ def source_rows(geometry: Geometry, target: Geometry, first: int, stop: int) -> 
         stop: one past the last row of the target.
 
     Returns:
-        first row of the image, and one past the last.
+        the first source row, and one past the last.
 
     >>> source_rows(Geometry.regular((10, 4)), Geometry.regular((20, 4), (0.5, 1.0)), 8, 12)
     (3, 8)
@@ -65,13 +65,13 @@ def source_rows(geometry: Geometry, target: Geometry, first: int, stop: int) -> 
 def resample_labels(
     mask: np.ndarray, geometry: Geometry, target: Geometry, method: Literal["linear", "nearest"] = "linear"
 ) -> np.ndarray:
-    """Resample a label mask; the result holds only labels of ``mask``, and 0 outside its grid.
+    """Resample a label mask; the result contains only labels of ``mask``, and 0 outside its grid.
 
     Args:
-        mask: ``(*S)`` whole numbers.
+        mask: label mask ``(*S)`` of integers.
         geometry: grid of ``mask``.
         target: grid to resample to.
-        method: ``linear`` interpolates the one-hot mask of each label and takes the largest, which keeps surfaces
+        method: ``linear`` interpolates the one-hot mask of each label and takes the argmax, which keeps surfaces
             smooth; ``nearest`` takes the label of the nearest voxel.
     """
     if geometry.same_grid(target):
@@ -88,8 +88,8 @@ def resample_labels(
 
 
 def _antialias_sigma(geometry: Geometry, target: Geometry) -> tuple[float, ...]:
-    """Standard deviation of the smoothing per axis, in voxels of ``geometry``."""
-    # Extent of a target voxel along each source axis; for parallel grids its spacing.
+    """Standard deviation of the anti-aliasing filter per axis, in voxels of ``geometry``."""
+    # Extent in mm of a target voxel along each source axis; oblique grids use the smallest target spacing.
     extent = np.abs(geometry.direction.T @ target.direction) @ np.asarray(target.spacing_mm)
     if not np.allclose(np.sort(np.abs(geometry.direction.T @ target.direction), axis=1)[:, -1], 1, atol=1e-3):
         extent = np.full(geometry.dims, min(target.spacing_mm))

@@ -16,21 +16,21 @@ def read_contours(path: str | Path) -> dict[str, list[np.ndarray]]:
     """Read the closed contours of every region of interest.
 
     Returns:
-        name of the region -> its contours ``(n, 3)`` in LPS mm; an empty list for a region without closed contours.
+        name of the region -> its contours, each ``(n, 3)`` points in LPS mm; empty where it has no closed contour.
 
     Raises:
-        DataError: missing, damaged, not an RTSTRUCT, or two regions of one name.
+        DataError: the file is missing, damaged or not an RTSTRUCT, or two regions have the same name.
     """
     from pydicom import dcmread
 
     path = Path(path)
     if not path.is_file():
-        msg = f"{path}: does not exist; give the RTSTRUCT file"
+        msg = f"{path}: does not exist; pass the RTSTRUCT file"
         raise DataError(msg)
     with parsing(path):
         dataset = dcmread(path, force=True)
         if dataset.get("Modality") != "RTSTRUCT":
-            msg = f"{path}: is not an RTSTRUCT (modality {dataset.get('Modality')}); give the RTSTRUCT file"
+            msg = f"{path}: is not an RTSTRUCT (modality {dataset.get('Modality')}); pass the RTSTRUCT file"
             raise DataError(msg)
         names = {int(roi.ROINumber): str(roi.ROIName) for roi in dataset.StructureSetROISequence}
         if len(set(names.values())) < len(names):
@@ -46,21 +46,21 @@ def read_contours(path: str | Path) -> dict[str, list[np.ndarray]]:
 
 
 def rasterize(contours: Sequence[np.ndarray], geometry: Geometry) -> np.ndarray:
-    """Draw contours as a mask of the voxels whose centre lies inside them.
+    """Rasterize contours into a mask of the voxels whose centre is inside.
 
     Contours in one plane are combined by exclusive or, so a contour within another is a hole (DICOM PS3.3 C.8.8.6.3).
-    Every slice of the image takes the nearest plane of contours, unless it is further away than half the distance
-    between planes.
+    Each slice of the image is filled from the nearest contour plane, if it is at most half the median plane distance
+    away.
 
     Args:
-        contours: ``(n, 3)`` LPS mm each, parallel to the slices of ``geometry``.
+        contours: closed contours, each ``(n, 3)`` points in LPS mm, parallel to the slices of ``geometry``.
         geometry: 3-D grid of the mask.
 
     Returns:
         ``(*geometry.shape)`` uint8, 1 inside.
 
     Raises:
-        DataError: a contour crosses slices.
+        DataError: a contour is not parallel to the slices.
 
     >>> square = np.array([[0.5, 0.5, 2], [0.5, 3.5, 2], [3.5, 3.5, 2], [0.5, 0.5, 2], [3.5, 0.5, 2]])[[0, 1, 2, 4]]
     >>> rasterize([square], Geometry.regular((5, 5, 5))).sum(axis=(1, 2)).tolist()

@@ -13,18 +13,18 @@ from cphloc.errors import DataError, did_you_mean
 def read_voc_boxes(path: Path, classes: Mapping[int, str]) -> tuple[tuple[tuple[float, ...], ...], tuple[int, ...]]:
     """Read the boxes of one picture.
 
-    VOC counts pixels from 1 and includes the last one (Everingham 2010), so pixels ``xmin..xmax`` have the edges
-    ``xmin - 1`` and ``xmax``.
+    VOC pixel indices start at 1 and include the last pixel (Everingham 2010), so the pixels ``xmin..xmax`` have the
+    edge coordinates ``xmin - 1`` and ``xmax``.
 
     Args:
         path: the XML file.
-        classes: class number -> name in the file.
+        classes: class number -> class name in the file.
 
     Returns:
-        edges ``[y0, x0, y1, x1]`` in pixels, and the class number of each box.
+        edge coordinates ``[y0, x0, y1, x1]`` in pixels and class number of each box.
 
     Raises:
-        DataError: the file is damaged, names an unknown class, or holds an inverted box.
+        DataError: the file is damaged, or contains an unknown class or a box with a maximum below its minimum.
     """
     numbers = {name: number for number, name in classes.items()}
     boxes, box_classes = [], []
@@ -40,7 +40,7 @@ def read_voc_boxes(path: Path, classes: Mapping[int, str]) -> tuple[tuple[tuple[
 
 
 def read_voc_classes(path: Path) -> set[str]:
-    """Read the class names of the objects in one picture.
+    """Read the class names of the objects in one annotation file.
 
     Raises:
         DataError: the file is damaged.
@@ -67,9 +67,9 @@ def _edges(path: Path, number: int, item: ElementTree.Element) -> tuple[float, f
         msg = f"{path}: object {number} lacks a number in its bndbox; it needs xmin, ymin, xmax and ymax"
         raise DataError(msg) from error
     if not all(map(math.isfinite, (x0, y0, x1, y1))):
-        msg = f"{path}: object {number} has a coordinate that is no finite number; correct its bndbox"
+        msg = f"{path}: object {number} has a coordinate that is not finite; correct its bndbox"
         raise DataError(msg)
     if x1 < x0 or y1 < y0:
-        msg = f"{path}: object {number} has an inverted box {x0:g},{y0:g} to {x1:g},{y1:g}; exchange its corners"
+        msg = f"{path}: object {number} has an inverted box {x0:g},{y0:g} to {x1:g},{y1:g}; swap its corners"
         raise DataError(msg)
     return y0 - 1, x0 - 1, y1, x1

@@ -1,4 +1,4 @@
-"""Write results: masks and maps as images, boxes as tables. A file appears only when it is complete."""
+"""Write predictions: masks and maps as images, boxes as tables. Files are written atomically."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class CaseBoxes:
     """Predicted boxes of one image.
 
     Args:
-        case: id of the case; in COCO the file name.
+        case: id of the case; `write_coco` stores it as ``file_name``.
         geometry: grid of the image.
-        boxes: ``(n, 2 D)`` edge coordinates ``[lo..., hi...]`` in array-axis order.
-        classes: ``(n,)`` class numbers.
-        scores: ``(n,)`` in [0, 1].
+        boxes: ``(n, 2 D)`` voxel edge coordinates ``[lo..., hi...]`` in array axis order.
+        classes: class numbers ``(n,)``.
+        scores: confidence scores ``(n,)`` in [0, 1].
     """
 
     case: str
@@ -38,48 +38,48 @@ class CaseBoxes:
 
 
 def write_mask(path: str | Path, mask: np.ndarray, geometry: Geometry) -> None:
-    """Write a label mask; the suffix chooses the format, see `cphloc.data.io.formats`.
+    """Write a label mask in the format given by the suffix; see `cphloc.data.io.formats`.
 
     Args:
         path: file to write.
-        mask: ``(*S)`` whole numbers.
+        mask: label mask ``(*S)`` of integers.
         geometry: grid of the mask.
 
     Raises:
-        InputError: another suffix, or a mask that is not of whole numbers or not on the grid.
+        InputError: the suffix is not supported, the mask does not contain integers, or its shape differs from the grid.
         CphlocError: the file cannot be written.
     """
     if mask.dtype.kind not in "bui":
-        msg = f"{path}: a mask holds integers, got {mask.dtype}; take the largest class, or use write_map"
+        msg = f"{path}: a mask must contain integers, got {mask.dtype}; take the argmax over classes, or use write_map"
         raise InputError(msg)
     smallest = np.uint8 if mask.size == 0 or (mask.min() >= 0 and mask.max() <= 255) else np.int32
     _write_image(Path(path), mask.astype(smallest), geometry)
 
 
 def write_map(path: str | Path, values: np.ndarray, geometry: Geometry) -> None:
-    """Write a map of numbers, such as attention or a probability, as a float32 image; not as PNG.
+    """Write a map of real numbers, such as attention or probabilities, as a float32 image; PNG is not supported.
 
     Args:
         path: file to write.
-        values: ``(*S)``.
+        values: map ``(*S)``.
         geometry: grid of the map.
 
     Raises:
-        InputError: another suffix, or values that do not fit the grid.
+        InputError: the suffix is not supported, or the shape differs from the grid.
         CphlocError: the file cannot be written.
     """
     if Path(path).suffix.lower() == ".png":
-        msg = f"{path}: PNG cannot hold the numbers of a map; write .nii.gz, .nrrd or .mha"
+        msg = f"{path}: PNG cannot store real numbers; write .nii.gz, .nrrd or .mha"
         raise InputError(msg)
     _write_image(Path(path), np.asarray(values, np.float32), geometry)
 
 
 def write_boxes_csv(path: str | Path, cases: Sequence[CaseBoxes], classes: Mapping[int, str]) -> None:
-    """Write boxes as a CSV table, one row per box: case, class, its number, score, corners in mm, corners in voxels.
+    """Write boxes as a CSV table, one row per box: case, class name and number, score, corners in mm and in voxels.
 
-    ``x_lo_mm`` to ``z_hi_mm`` enclose the box in the patient (on an oblique grid they are wider than the box) and are
-    empty where the image states no physical size. ``slice_lo`` to ``column_hi`` are edge coordinates: a box around the
-    first voxel alone goes from 0 to 1.
+    ``x_lo_mm`` to ``z_hi_mm`` are the axis-aligned bounding box in LPS coordinates (larger than the box on an oblique
+    grid), empty where the image has no physical size. ``slice_lo`` to ``column_hi`` are edge coordinates: a box around
+    only the first voxel extends from 0 to 1.
 
     Args:
         path: file to write.
@@ -87,12 +87,12 @@ def write_boxes_csv(path: str | Path, cases: Sequence[CaseBoxes], classes: Mappi
         classes: class number -> name.
 
     Raises:
-        InputError: 2-D and 3-D images together.
+        InputError: the cases contain both 2-D and 3-D images.
         CphlocError: the file cannot be written.
     """
     dims = {c.geometry.dims for c in cases}
     if len(dims) > 1:
-        msg = f"{path}: 2-D and 3-D boxes do not go into one table; write two"
+        msg = f"{path}: 2-D and 3-D boxes cannot be written to one table; write two"
         raise InputError(msg)
     axes = ("slice", "row", "column")[-dims.pop() :] if dims else ("slice", "row", "column")
     world = ("x", "y", "z")[: len(axes)]
@@ -114,13 +114,13 @@ def write_coco(path: str | Path, cases: Sequence[CaseBoxes], classes: Mapping[in
         classes: class number -> name; the numbers become category ids.
 
     Raises:
-        InputError: a 3-D image, which COCO cannot describe.
+        InputError: an image is 3-D, which COCO does not support.
         CphlocError: the file cannot be written.
     """
     images, annotations = [], []
     for number, case in enumerate(cases, start=1):
         if case.geometry.dims != 2:
-            msg = f"{path}: COCO describes pictures and '{case.case}' is 3-D; write its boxes as CSV"
+            msg = f"{path}: COCO supports only 2-D images and '{case.case}' is 3-D; write its boxes as CSV"
             raise InputError(msg)
         rows, columns = case.geometry.shape
         images.append({"id": number, "file_name": case.case, "width": columns, "height": rows})
@@ -154,7 +154,7 @@ def _rows(case: CaseBoxes, classes: Mapping[int, str]) -> Iterator[list[Any]]:
 
 def _write_image(path: Path, array: np.ndarray, geometry: Geometry) -> None:
     if array.shape != geometry.shape:
-        msg = f"{path}: array of shape {array.shape} does not fit its grid of {geometry.shape}"
+        msg = f"{path}: array of shape {array.shape} does not match its grid of shape {geometry.shape}"
         raise InputError(msg)
     if not path.name.endswith(WRITTEN_IMAGE_SUFFIXES) or (path.suffix.lower() == ".png" and geometry.dims != 2):
         msg = f"{path}: {geometry.dims}-D images are written as {', '.join(WRITTEN_IMAGE_SUFFIXES)} (PNG in 2-D only)"
@@ -170,13 +170,13 @@ def _write_png(path: Path, labels: np.ndarray) -> None:
     from PIL import Image
 
     if labels.dtype != np.uint8:
-        msg = f"{path}: PNG masks hold labels up to 255, got {labels.max()}; write .nii.gz"
+        msg = f"{path}: PNG masks can store labels up to 255, got {labels.max()}; write .nii.gz"
         raise InputError(msg)
     Image.fromarray(labels).save(path)
 
 
 def _write_itk(path: Path, array: np.ndarray, geometry: Geometry) -> None:
-    """Write an image and read it back, because ITK does not report every failed write, such as a full disk."""
+    """Write an image and read it back to verify it; ITK does not report every failed write, such as a full disk."""
     import SimpleITK as sitk
 
     from cphloc.data.io.read import read_volume
@@ -188,5 +188,5 @@ def _write_itk(path: Path, array: np.ndarray, geometry: Geometry) -> None:
     except (RuntimeError, DataError):
         whole = False
     if not whole:
-        msg = "the file came out incomplete"
+        msg = "the file was written incompletely"
         raise OSError(msg)

@@ -1,4 +1,4 @@
-"""Write masks as DICOM SEG, which viewers of hospitals show over the image series."""
+"""Write masks as DICOM SEG, which DICOM viewers display over the image series."""
 
 from __future__ import annotations
 
@@ -30,37 +30,39 @@ def write_dicom_seg(
     version: str = "0",
     series: str | None = None,
 ) -> None:
-    """Write a class mask as a binary DICOM SEG that refers to its image series.
+    """Write a class mask as a binary DICOM SEG that references its image series.
 
     Args:
         path: file to write.
-        mask: ``(*S)`` class numbers, 0 for background; a class without voxels becomes a segment without frames.
-        geometry: grid of ``mask``, which must be that of the series.
+        mask: class mask ``(*S)``, 0 for background; a class without voxels becomes a segment without frames.
+        geometry: grid of ``mask``, which must equal that of the series.
         source: folder or file of the image series.
         classes: class number -> name.
-        algorithm: name of the model that made the mask.
+        algorithm: name of the model that predicted the mask.
         version: version of the model.
-        series: SeriesInstanceUID; needed where the folder holds several series.
+        series: SeriesInstanceUID; required where the folder contains several series.
 
     Raises:
-        InputError: ``classes`` is empty, or the mask holds a class without a name.
-        DataError: the mask lies on another grid than the series, or the series lacks what a SEG must repeat.
+        InputError: ``classes`` is empty, or the mask contains a class without a name.
+        DataError: the mask is on another grid than the series, or the series lacks tags that a SEG must copy.
         CphlocError: the file cannot be written.
     """
     source = Path(source)
     slices = read_slices(source, series)
     if not stack_grid(source, slices).same_grid(geometry):
-        msg = f"{source}: its grid differs from the mask's; bring the mask onto the series first (restore_mask)"
+        msg = f"{source}: its grid differs from that of the mask; resample the mask to it (restore_mask)"
         raise DataError(msg)
     labels = _consecutive(path, mask.reshape(-1, *mask.shape[-2:]), classes)
     headers = [s.header for s in slices]
-    if "NumberOfFrames" in headers[0]:  # all frames in one file, in the file's order
+    if "NumberOfFrames" in headers[0]:  # a multi-frame file: sort the planes by frame number
         headers, labels = headers[:1], labels[np.argsort([s.frame for s in slices])]
     try:
         with warnings.catch_warnings(action="ignore"):
             segmentation = _segmentation(headers, labels, classes, algorithm, version)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        msg = f"{source}: cannot carry a DICOM SEG ({' '.join(str(error).split())}); write the mask as .nii.gz"
+        msg = (
+            f"{source}: cannot be the source of a DICOM SEG ({' '.join(str(error).split())}); write the mask as .nii.gz"
+        )
         raise DataError(msg) from error
     with atomic(path) as temporary:
         segmentation.save_as(temporary)
@@ -92,7 +94,7 @@ def _consecutive(path: str | Path, mask: np.ndarray, classes: Mapping[int, str])
     """Replace class numbers by segment numbers 1, 2, 3 ... in the order of ``classes``."""
     unnamed = set(np.unique(mask).tolist()) - {0, *classes}
     if unnamed or not classes:
-        msg = f"{path}: mask holds the classes {sorted(unnamed)} without a name; name them in classes"
+        msg = f"{path}: mask contains the classes {sorted(unnamed)} without a name; add them to classes"
         raise InputError(msg)
     labels = np.zeros(mask.shape, np.uint8)
     for segment, value in enumerate(classes, start=1):
@@ -101,7 +103,7 @@ def _consecutive(path: str | Path, mask: np.ndarray, classes: Mapping[int, str])
 
 
 def _descriptions(classes: Mapping[int, str], algorithm: str, version: str) -> list[SegmentDescription]:
-    """Describe one segment per class. The codes are neutral, because class names of a recipe have no SNOMED code."""
+    """Segment descriptions, one per class, with a generic category code because classes have no SNOMED code."""
     import highdicom
     from pydicom.sr.codedict import codes
 

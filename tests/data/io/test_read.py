@@ -122,7 +122,7 @@ def test_nifti_in_micrometres_and_without_any_form(tmp_path):
 
 def test_a_line_and_a_broken_quaternion_are_no_image(tmp_path):
     nibabel.save(nibabel.Nifti1Image(np.zeros(7, np.int16), np.eye(4)), tmp_path / "line.nii")
-    with pytest.raises(DataError, match=r"line\.nii: cannot be read \(it holds a line of 7 values"):
+    with pytest.raises(DataError, match=r"line\.nii: cannot be read \(it is not an image but a 1-D array of 7 values"):
         read_volume(tmp_path / "line.nii")
     image = nibabel.Nifti1Image(np.zeros((3, 4, 5), np.int16), np.eye(4))
     image.set_sform(None, 0)
@@ -195,14 +195,14 @@ def test_a_list_is_the_channels_of_one_image(tmp_path):
     one, two = np.zeros((4, 5, 6)), np.ones((4, 5, 6))
     np.testing.assert_array_equal(read_volume([one, two], (2, 1, 1)).array, np.stack([one, two]))
     other = Volume(np.zeros((1, 4, 5, 6)), Geometry.regular((4, 5, 6), (2.5, 1, 1)), source="pet.nii.gz")
-    with pytest.raises(DataError, match=r"pet\.nii\.gz: lies on another grid .* than the first channel ct\.nii\.gz"):
+    with pytest.raises(DataError, match=r"pet\.nii\.gz: is on another grid .* than the first channel ct\.nii\.gz"):
         read_volume([Volume(np.zeros((1, 4, 5, 6)), Geometry.regular((4, 5, 6)), source="ct.nii.gz"), other])
 
 
 def test_spacing_is_for_images_that_state_none(tmp_path):
     sitk.WriteImage(to_itk(np.zeros((4, 5, 6), np.int16), Geometry.regular((4, 5, 6))), str(tmp_path / "scan.nii"))
     assert read_volume(tmp_path / "scan.nii", spacing_mm=(1, 1, 1)).geometry.spacing_mm == (1, 1, 1)
-    with pytest.raises(DataError, match="states its own spacing"):
+    with pytest.raises(DataError, match="has the voxel size"):
         read_volume(tmp_path / "scan.nii", spacing_mm=(2, 1, 1))
 
 
@@ -226,7 +226,7 @@ def test_unsuitable_input_is_named_with_what_to_do(tmp_path):
         ("fine.nii.gz", 2, "is a volume of .* but a 2-D image is needed"),
         ("nan.nii.gz", None, "60 voxels are NaN or infinite"),
         ("inf.nii", None, "60 voxels are NaN or infinite"),
-        ("text.nii.gz", None, "is not NIfTI, it begins with b'patient"),
+        ("text.nii.gz", None, "is not NIfTI, its first bytes are b'patient"),
         ("empty.nii.gz", None, r"is empty \(0 bytes\)"),
         ("truncated.nii.gz", None, "truncated or damaged"),
         ("scan.docx", None, "is neither DICOM nor one of"),
@@ -277,7 +277,7 @@ class TestMask:
     def test_on_another_grid_it_is_an_error_unless_resampling_is_wanted(self, tmp_path):
         shifted = OBLIQUE.crop((0, 0, 1), OBLIQUE.shape)
         path = self.write(tmp_path / "mask.nii.gz", self.labels, shifted)
-        with pytest.raises(DataError, match=r"mask lies on another grid .* resample the mask onto the image"):
+        with pytest.raises(DataError, match=r"mask is on another grid .* resample the mask onto the image"):
             read_mask(path, OBLIQUE)
         np.testing.assert_array_equal(read_mask(path, OBLIQUE, resampled=True)[:, :, 1:], self.labels[:, :, :-1])
 

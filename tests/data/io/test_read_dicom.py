@@ -181,11 +181,11 @@ def test_one_series_of_several_is_chosen_by_its_uid(tmp_path):
     write_series(tmp_path / "a", np.zeros((3, 4, 4), np.int16), series="1.2.3.10")
     write_series(tmp_path / "b", np.ones((5, 4, 4), np.int16), series="1.2.3.11", modality="MR")
     image(np.zeros((2, 2), np.uint16), "RTSTRUCT", series="1.2.3.12", Rows=None).save_as(tmp_path / "RS.dcm")
-    with pytest.raises(DataError, match=r"holds 2 series.*1\.2\.3\.10 \(CT, 'synthetic CT', 3 files\)"):
+    with pytest.raises(DataError, match=r"contains 2 series.*1\.2\.3\.10 \(CT, 'synthetic CT', 3 files\)"):
         read_volume(tmp_path)
     assert read_volume(f"{tmp_path}#1.2.3.11").geometry.shape == (5, 4, 4)
     assert read_volume(tmp_path, series="1.2.3.10").geometry.shape == (3, 4, 4)
-    with pytest.raises(DataError, match=r"holds no series 1\.2\.3\.1; did you mean"):
+    with pytest.raises(DataError, match=r"contains no series 1\.2\.3\.1; did you mean"):
         read_volume(tmp_path, series="1.2.3.1")
 
 
@@ -209,7 +209,7 @@ def test_the_first_of_two_gaps_is_named(tmp_path):
 def test_a_doubled_slice_is_named(tmp_path):
     paths = write_series(tmp_path, np.zeros((6, 4, 4), np.int16))
     shutil.copy(paths[2], tmp_path / "copy.dcm")
-    with pytest.raises(DataError, match=r"lie at the same position 106\.00 mm; remove one"):
+    with pytest.raises(DataError, match=r"are at the same position 106\.00 mm; remove one"):
         read_volume(tmp_path)
 
 
@@ -241,7 +241,7 @@ def test_a_tilted_gantry_is_refused(tmp_path):
         ({"PixelSpacing": [[1.0, 1.0]] * 3 + [[2.0, 2.0]]}, "different pixel spacings"),
         ({"PixelSpacing": None}, "lacks the tag PixelSpacing"),
         ({"ImagePositionPatient": None}, "lacks the tag ImagePositionPatient"),
-        ({"RescaleSlope": "0"}, "not a usable number"),
+        ({"RescaleSlope": "0"}, "not a valid number"),
     ],
     ids=["a localizer among slices", "two resolutions", "no spacing", "no position", "slope of zero"],
 )
@@ -268,7 +268,7 @@ def test_folders_without_an_image_say_so(tmp_path):
     with pytest.raises(DataError, match="is an empty folder"):
         read_volume(tmp_path)
     (tmp_path / "a.txt").write_text("x")
-    with pytest.raises(DataError, match="holds 1 files but no DICOM"):
+    with pytest.raises(DataError, match="contains 1 files but none is DICOM"):
         read_volume(tmp_path)
 
 

@@ -98,7 +98,7 @@ def test_another_grid_and_another_object_are_refused(series, tmp_path):
     geometry = read_volume(series).geometry
     write_dicom_seg(tmp_path / "seg.dcm", labels(geometry.shape), geometry, series, CLASSES)
     for other in (geometry.resampled((3.0, 1.4, 2.2)), geometry.crop((2, 0, 0), (3, 12, 16))):
-        with pytest.raises(DataError, match=r"seg.dcm: pixels of frame \d are not voxels of its image"):
+        with pytest.raises(DataError, match=r"seg.dcm: pixels of frame \d are off the grid of the image"):
             read_segments(tmp_path / "seg.dcm", other)
     with pytest.raises(DataError, match="is not a DICOM SEG"):
         read_segments(next(series.iterdir()), geometry)

@@ -64,8 +64,8 @@ def test_a_2d_mask_is_a_png(tmp_path):
 @pytest.mark.parametrize(
     ("name", "array", "message"),
     [
-        ("m.nii.gz", np.zeros((7, 8, 6), int), "does not fit its grid"),
-        ("m.nii.gz", np.zeros((6, 7, 8)), "a mask holds integers, got float64"),
+        ("m.nii.gz", np.zeros((7, 8, 6), int), "does not match its grid"),
+        ("m.nii.gz", np.zeros((6, 7, 8)), "a mask must contain integers, got float64"),
         ("m.png", np.zeros((6, 7, 8), int), "PNG in 2-D only"),
         ("m.bmp", np.zeros((6, 7, 8), int), r"are written as \.nii\.gz"),
     ],

@@ -97,7 +97,9 @@ def test_an_input_that_cannot_carry_a_seg_keeps_its_mask_and_picture(tmp_path):
     write_series(tmp_path / "ct", np.zeros((3, 12, 16), np.int16), StudyInstanceUID=None)
     ct = read_volume(tmp_path / "ct")
     found = Localization(ct, {1: "lesion"}, masks=np.ones(ct.geometry.shape, np.uint8), case="p1")
-    with pytest.raises(DataError, match=r"ct: cannot carry a DICOM SEG .*StudyInstanceUID.* write the mask as .nii.gz"):
+    with pytest.raises(
+        DataError, match=r"ct: cannot be the source of a DICOM SEG .*StudyInstanceUID.* write the mask as .nii.gz"
+    ):
         found.save(tmp_path / "out")
     names = {p.name for p in (tmp_path / "out").iterdir()}
     assert names == {"p1_mask.nii.gz", "p1_overlay.png"}
