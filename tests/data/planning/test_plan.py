@@ -8,6 +8,7 @@ import SimpleITK as sitk
 import torch
 import yaml
 
+from cphloc import paths
 from cphloc.cli import main
 from cphloc.data.case import read_case
 from cphloc.data.datasets.hippocampus import SAMPLE, Hippocampus
@@ -77,6 +78,17 @@ def test_command_writes_a_recipe_once(tmp_path, capsys):
     assert f"{out}: exists" in capsys.readouterr().err
     assert main(["plan", str(tmp_path)]) == 2
     assert "is in no known layout" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("below", ["", "systems"])
+def test_a_recipe_written_among_the_shipped_ones_leads_editors_to_the_schema(tmp_path, monkeypatch, below):
+    shipped = paths.shipped
+    monkeypatch.setattr(paths, "shipped", lambda folder: tmp_path if folder == "recipes" else shipped(folder))
+    (tmp_path / below).mkdir(exist_ok=True)
+    out = tmp_path / below / "mine.yaml"
+    assert main(["plan", "hippocampus", "--set", "root=sample", "--out", str(out)]) == 0
+    pointer = out.read_text().splitlines()[0].removeprefix("# yaml-language-server: $schema=")
+    assert (out.parent / pointer).resolve() == (tmp_path / "recipe.schema.json").resolve()
 
 
 def nnunet_folder(root, dims):
