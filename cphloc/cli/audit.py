@@ -9,11 +9,13 @@ from cphloc.cli.result import Answer, table
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("source", metavar="ENTRY-or-RECIPE", help="an entry, or a recipe file or name")
+    parser.add_argument(
+        "source", metavar="ENTRY-or-RECIPE", help="an entry, a recipe file, or the name of a shipped recipe"
+    )
 
 
 def run(options: argparse.Namespace) -> Answer:
-    """Name every component and hash; exit code 1 where something is not plain data."""
+    """List every component and file hash; exit code 1 where something is not plain data."""
     from cphloc.zoo.audit import audit
 
     lines = audit(options.source)

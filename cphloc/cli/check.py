@@ -16,12 +16,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     recipe_arguments(parser, several=True)
     parser.add_argument(
-        "--syntax", action="store_true", help="check the YAML alone, not shapes and data, which need torch"
+        "--syntax", action="store_true", help="check only keys, types and ranges, without torch; not shapes and data"
     )
 
 
 def run(options: argparse.Namespace) -> Answer:
-    """Check every recipe: a training of one that is ok would start. Advice does not make a recipe wrong."""
+    """Check every recipe; training starts from one that is ok. Advice does not change the exit code."""
     reports = {source: _report(source, options) for source in options.recipe}
     lines = [line for source, report in reports.items() for line in _lines(source, report)]
     facts = [

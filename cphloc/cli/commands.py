@@ -1,4 +1,4 @@
-"""The list of commands, in groups, with one line about each."""
+"""The list of commands, in groups, with a one-line summary of each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
     "use a published entry": {
         "predict": "localize in images; results are saved in each image's own geometry",
         "verify": "check an entry's hashes, its sample prediction and, with --metrics, its numbers",
-        "audit": "prove that an entry or a recipe holds no code",
+        "audit": "list every component and file of an entry or recipe, and prove that none of it is code",
         "response": "measure how one patient's lesions change between scans (volume, diameter, RECIST, doubling time)",
         "screen": "estimate what a model would change in a screening programme",
         "export": "write an entry's network as ONNX, proven equal to torch first",
@@ -26,7 +26,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
     "write a recipe": {
         "plan": "write a recipe that fits a data set",
         "check": "report every problem of a recipe at once",
-        "describe": "show levels, strides, receptive fields, parameters, work and memory of a recipe's model",
+        "describe": "show levels, strides, receptive fields, parameters, multiply-adds and memory of a recipe's model",
         "explain": "show each value of a recipe and where it comes from",
         "diff": "show the values in which two recipes differ",
         "fill": "print a recipe with every default written out",
@@ -35,7 +35,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
     },
     "train and compare": {
         "train": "train a recipe, log to MLflow, keep the best weights",
-        "evaluate": "measure a run or an entry, with 95 % intervals and a baseline",
+        "evaluate": "measure a run or an entry on test cases, with 95 % intervals and a baseline",
         "compare": "put entries or runs side by side, with intervals and a paired test",
         "study": "run a declared set of recipes x seeds: one table, one figure, one verdict",
         "ui": "open the MLflow UI on the project's store, at the zoo's experiment",
@@ -79,6 +79,6 @@ def overview() -> str:
     lines += [
         "",
         "cphloc help COMMAND shows the options of a command; cphloc --version the version.",
-        "Every command takes --json (print facts as JSON) and --debug (show the traceback of an error).",
+        "Every command takes --json (print the result as JSON) and --debug (show the traceback of an error).",
     ]
     return "\n".join(lines) + "\n"

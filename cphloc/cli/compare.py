@@ -16,11 +16,16 @@ _DIFFERENCE = ("last - first", "95 % interval", "p (paired)", "cases")
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("sources", metavar="ENTRY-or-RUN", nargs="+", help="entries, or evaluated runs")
+    parser.add_argument(
+        "sources",
+        metavar="ENTRY-or-RUN",
+        nargs="+",
+        help="two or more entries or evaluated runs (id or folder), the reference first",
+    )
 
 
 def run(options: argparse.Namespace) -> Answer:
-    """Compare; the difference is the last minus the first on the cases they share."""
+    """Tabulate the metrics of all sources, and the difference of the last and the first on the cases that both have."""
     from cphloc.publishing.compare import compare
 
     sources, lines = compare(options.sources)

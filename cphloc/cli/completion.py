@@ -24,12 +24,12 @@ complete -o default -F _cphloc cphloc"""
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell that runs the script")
+    parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell for which the script is written")
     parser.epilog = 'bash, zsh: eval "$(cphloc completion bash)"; fish: cphloc completion fish | source'
 
 
 def run(options: argparse.Namespace) -> Answer:
-    """Print the script."""
+    """Print the completion script of a shell."""
     words = _words(options.parser_of().commands)
     if options.shell == "fish":
         text = _fish(words)
@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> Answer:
 
 
 def _words(commands: Mapping[str, argparse.ArgumentParser]) -> dict[str, list[str]]:
-    """Options and names that may follow each command."""
+    """For each command, the options and names that can follow it."""
     names = [*ALL, *dict.fromkeys(name for kind in ALL for name in catalogue.cards(kind))]
     groups = [plural(kind) for kind in ALL]
     words = {}

@@ -1,4 +1,4 @@
-"""``cphloc data``: lists data sets with licence and place, and fetches them."""
+"""``cphloc data``: list data sets with licence and folder, or download one."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from cphloc.registry import catalogue
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("action", choices=("list", "fetch"), help="list what there is, or download one")
-    parser.add_argument("name", metavar="NAME", nargs="?", help="name of the data set to fetch")
+    parser.add_argument("action", choices=("list", "fetch"), help="list the data sets, or download one (fetch)")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="data set to fetch; for list, a name with wildcards")
 
 
 def run(options: argparse.Namespace) -> Answer:
-    """List, or fetch one."""
+    """List the data sets, or download one."""
     if options.action == "list":
         return _list(options.name)
     if options.name is None:

@@ -15,7 +15,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> Answer:
-    """Describe the model; no weights are made."""
+    """Describe the model without allocating its weights."""
     from cphloc.modeling.describe import describe
     from cphloc.recipe import recipe
 

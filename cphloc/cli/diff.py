@@ -1,4 +1,4 @@
-"""``cphloc diff``: what two recipes differ in, once both are complete."""
+"""``cphloc diff``: show the values in which two recipes differ, defaults included."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _ABSENT: Any = object()
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("a", metavar="A", help="a YAML file, or the name of a shipped recipe")
-    parser.add_argument("b", metavar="B", help="another")
+    parser.add_argument("b", metavar="B", help="the recipe to compare it with, likewise")
 
 
 def run(options: argparse.Namespace) -> Answer:
-    """List values that differ, or that only one of them has."""
+    """List the values that differ, and those that only one recipe has."""
     a, b = (_values(source) for source in (options.a, options.b))
     facts = [
         {"path": path} | {side: values[path] for side, values in (("a", a), ("b", b)) if path in values}

@@ -13,9 +13,13 @@ from cphloc.structures.split import SPLITS
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("source", metavar="ENTRY-or-RUN", help="an entry, or a run's id or folder")
-    parser.add_argument("--split", default="test", choices=SPLITS, help="cases to measure on")
-    parser.add_argument("--root", metavar="FOLDER", help="folder of the data set, where it is not the recipe's")
-    parser.add_argument("--out", metavar="FOLDER", help="write an entry's table, curves and pictures there")
+    parser.add_argument("--split", default="test", choices=SPLITS, help="which cases to measure on; default test")
+    parser.add_argument("--root", metavar="FOLDER", help="folder of the data set; default: as in the recipe")
+    parser.add_argument(
+        "--out",
+        metavar="FOLDER",
+        help="where to write an entry's table, curves and pictures; a run's are written to its own folder",
+    )
 
 
 def run(options: argparse.Namespace) -> Answer:

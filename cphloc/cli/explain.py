@@ -1,4 +1,4 @@
-"""``cphloc explain``: each value of a recipe and where it came from."""
+"""``cphloc explain``: show each value of a recipe and where it comes from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cphloc.config.yamlio import inline
 from cphloc.recipe import recipe
 
 WIDEST = 60
-"""Characters of a value in the table; JSON has them all."""
+"""Longest value in the table, in characters; the JSON output is not shortened."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +19,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> Answer:
-    """List every value in the order of the complete recipe."""
+    """List every value, in the order of the complete recipe, with the file and line that set it."""
     loaded = recipe.load(options.recipe, overrides(options))
     facts = [
         {"path": dotted(path), "value": node.plain, "origin": str(node.where)} for path, node in loaded.tree.leaves()

@@ -12,11 +12,11 @@ from cphloc.errors import InputError
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("source", metavar="ENTRY-or-RUN", help="an entry, or a run's id or folder")
-    parser.add_argument("--out", metavar="FILE.onnx", required=True, help="file to write")
+    parser.add_argument("--out", metavar="FILE.onnx", required=True, help="the ONNX file to write")
 
 
 def run(options: argparse.Namespace) -> Answer:
-    """Export, and print what goes in and comes out."""
+    """Export the network, and print its inputs and outputs and how far ONNX Runtime differs from torch."""
     if not options.out.endswith(".onnx"):
         msg = f"--out {options.out}: an ONNX file's name ends in .onnx; write --out {options.out}.onnx"
         raise InputError(msg)

@@ -1,4 +1,4 @@
-"""``cphloc fill``: the recipe with every default written."""
+"""``cphloc fill``: print a recipe with every default written out."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from cphloc.cli.result import Answer
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("name", metavar="COMMAND", nargs="?", help="a command; default: list all")
+    parser.add_argument("name", metavar="COMMAND", nargs="?", help="a command; without it, all commands are listed")
 
 
 def run(options: argparse.Namespace) -> Answer:

@@ -1,4 +1,4 @@
-"""``cphloc list``: what exists, one line each."""
+"""``cphloc list``: list components, recipes and published entries, one line each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cphloc.registry.kinds import ALL, KINDS, TABLES, plural, singular
 from cphloc.registry.timm_names import timm_names
 
 _ALWAYS = (*map(plural, KINDS), "recipes", "zoo")
-"""Groups that ``cphloc list`` shows by itself."""
+"""Groups that ``cphloc list`` shows by default."""
 
 _ON_REQUEST = (*map(plural, TABLES), "timm", "formats")
 """Groups that are shown when they are named."""
@@ -26,7 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     groups = ", ".join((*_ALWAYS, *_ON_REQUEST))
     parser.add_argument("what", nargs="*", help=f"{groups}; or a name with wildcards, such as 'unet*'")
-    page = "write the zoo as a page with cards, pictures and numbers; default: index.html in its folder"
+    page = "write the zoo as an HTML page with cards, pictures and metrics; default FILE: index.html in the zoo folder"
     parser.add_argument("--html", metavar="FILE", nargs="?", const="", help=page)
 
 

@@ -9,11 +9,16 @@ from cphloc.cli.result import Answer, table
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("entries", metavar="ENTRY", nargs="+", help="entries such as unet3d-ct or unet3d-ct@^1")
+    parser.add_argument(
+        "entries",
+        metavar="ENTRY",
+        nargs="+",
+        help="entries such as unet3d-ct (newest version) or unet3d-ct@^1 (newest 1.x)",
+    )
 
 
 def run(options: argparse.Namespace) -> Answer:
-    """Write the lock file of the working folder; `cphloc.load` honours it."""
+    """Write cphloc.lock in the working folder; `cphloc.load` then loads exactly these versions."""
     from cphloc.zoo.lock import LOCK_FILE, lock
 
     pinned = lock(options.entries)

@@ -1,4 +1,4 @@
-"""The command line: finds the command, parses its options, prints its answer, and decides nothing.
+"""The entry point: parse the command line, run the command, print its answer or error, return the exit code.
 
 Exit codes: 0 done, 1 failed, 2 wrong input.
 """
@@ -76,7 +76,7 @@ def parser(only: str | None = None) -> Parser:
     for name, summary in (item for group in GROUPS.values() for item in group.items() if only in (None, item[0])):
         command = below.add_parser(name, description=f"{summary[0].upper()}{summary[1:]}.")
         importlib.import_module(f"cphloc.cli.{name}").arguments(command)
-        command.add_argument("--json", action="store_true", help="print facts as JSON")
+        command.add_argument("--json", action="store_true", help="print the result as JSON")
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
         command.set_defaults(parser_of=parser)  # for the commands about commands, which cannot import this file
     top.commands = below.choices

@@ -1,4 +1,4 @@
-"""``cphloc plan``: writes a recipe from what a data set looks like."""
+"""``cphloc plan``: write a recipe that fits a data set."""
 
 from __future__ import annotations
 
@@ -10,25 +10,43 @@ from cphloc import paths
 from cphloc.cli.result import Answer, overrides, table
 from cphloc.errors import InputError, NotFoundError
 
-_PROOFS = {
+_LAYOUT_MARKS = {
     "nnunet": "dataset.json",
     "voc": "ImageSets/Main",
     "coco": "annotations/instances_train.json",
     "luna16": "annotations.csv",
     "image_folder": "cases.csv",
 }
-"""Layout -> what tells it, in the order of looking."""
+"""For every layout of a folder, the file or folder by which it is recognised; the first that exists counts."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("data", metavar="DATA", help="name of a data set, or a folder in a known layout")
+    parser.add_argument(
+        "data",
+        metavar="DATA",
+        help="name of a data set, or a folder laid out for nnU-Net, Pascal VOC, COCO, LUNA16 or with a cases.csv",
+    )
     what = "an argument of the data set, such as classes=[cyst,mass]; repeatable"
     parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help=what)
-    parser.add_argument("--dims", type=int, choices=(2, 3), default=3, help="axes, where the layout leaves it open")
-    parser.add_argument("--voxels", type=int, default=300_000, help="most voxels of a patch (8 GB of GPU: 2000000)")
-    parser.add_argument("--width", type=int, default=24, help="channels of the first stage")
-    parser.add_argument("--out", type=Path, help="write the recipe here; otherwise it is printed")
+    parser.add_argument(
+        "--dims",
+        type=int,
+        choices=(2, 3),
+        default=3,
+        help="2-D or 3-D model, for nnU-Net and cases.csv folders; default 3",
+    )
+    parser.add_argument(
+        "--voxels",
+        type=int,
+        default=300_000,
+        metavar="N",
+        help="largest patch in voxels; default 300000; about 2000000 fit into 8 GB of GPU memory",
+    )
+    parser.add_argument(
+        "--width", type=int, default=24, metavar="N", help="channels of the first stage of the network; default 24"
+    )
+    parser.add_argument("--out", metavar="FILE", type=Path, help="recipe to write; without it, the recipe is printed")
 
 
 def run(options: argparse.Namespace) -> Answer:
@@ -70,7 +88,7 @@ def _schema_line(recipe: Path) -> str:
 
 
 def _named(data: str) -> tuple[str, dict[str, Any]]:
-    """Card and arguments for a name or folder; a folder called like a data set is taken for it."""
+    """Name and arguments of the data set that ``data`` names; a folder called like a shipped data set is that one."""
     from cphloc.registry import catalogue
 
     folder = Path(data).expanduser().resolve()
@@ -78,8 +96,8 @@ def _named(data: str) -> tuple[str, dict[str, Any]]:
         return catalogue.card("dataset", data).name, {}
     if folder.name in catalogue.cards("dataset"):
         return folder.name, {"root": str(folder)}
-    for name, proof in _PROOFS.items():
-        if (folder / proof).exists():
+    for name, mark in _LAYOUT_MARKS.items():
+        if (folder / mark).exists():
             return name, {"root": str(folder)}
-    msg = f"{folder}: is in no known layout; it needs one of {', '.join(_PROOFS.values())}"
+    msg = f"{folder}: is in no known layout; it needs one of {', '.join(_LAYOUT_MARKS.values())}"
     raise NotFoundError(msg)

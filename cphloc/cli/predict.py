@@ -6,32 +6,60 @@ import argparse
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, get_args
 
-from cphloc.cli.result import Answer
+from cphloc.cli.result import Answer, comma_separated
 from cphloc.inference.backend import BackendName
 
-_INPUTS = "files, DICOM folders, folders of these, patterns, a .csv list; channels as ct=A,pet=B"
+_INPUTS = (
+    "image files, DICOM folders, folders of these, patterns such as 'scans/*.nii.gz', or a .csv file with one row per "
+    "case (a column image, or one per channel); several channels of one case as ct=FILE,pet=FILE"
+)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    entry = "an entry such as unet3d-hippocampus@^1, or its folder; several with commas are averaged"
+    entry = "an entry such as unet3d-hippocampus@^1, or its folder; the average of several, separated by commas"
     parser.add_argument("entry", metavar="ENTRY", help=entry)
     parser.add_argument("inputs", metavar="INPUT", nargs="+", help=_INPUTS)
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results; goes on where it stopped")
-    parser.add_argument("--spacing", metavar="MM", type=_spacing, help="voxel size of pictures and arrays: 3,1,1")
-    parser.add_argument("--tta", action="store_true", help="average over mirrored views")
-    parser.add_argument("--uncertainty", action="store_true", help="also save how unsure the mask is")
-    parser.add_argument("--overlap", type=float, default=0.5, metavar="SHARE", help="of neighbouring windows; 0.5")
-    parser.add_argument("--keep-air", action="store_true", help="compute windows of nothing but air too (CT)")
-    parser.add_argument("--backend", choices=get_args(BackendName), default="auto", help="what computes; auto")
-    where = "in this process, or on a Ray cluster (RAY_ADDRESS, or one started here); local"
+    parser.add_argument(
+        "--out",
+        required=True,
+        metavar="DIR",
+        help="folder for the results; cases that are finished there are not predicted again",
+    )
+    parser.add_argument(
+        "--spacing",
+        metavar="MM",
+        type=comma_separated,
+        help="voxel size in mm of files that state none, in array order, such as 3,1,1",
+    )
+    parser.add_argument(
+        "--tta", action="store_true", help="test-time augmentation: average the predictions of mirrored images"
+    )
+    parser.add_argument("--uncertainty", action="store_true", help="also save a map of the uncertainty of every voxel")
+    parser.add_argument(
+        "--overlap",
+        type=float,
+        default=0.5,
+        metavar="SHARE",
+        help="overlap of neighbouring windows, from 0 to below 1; default 0.5",
+    )
+    parser.add_argument("--keep-air", action="store_true", help="for CT: also compute windows that hold only air")
+    parser.add_argument(
+        "--backend",
+        choices=get_args(BackendName),
+        default="auto",
+        help="runtime of the network; default auto: the fastest that is installed",
+    )
+    where = "run in this process (local, the default) or on a Ray cluster (RAY_ADDRESS, or one started on this machine)"
     parser.add_argument("--engine", choices=("local", "ray"), default="local", help=where)
-    parser.add_argument("--redo", action="store_true", help="predict finished cases again")
-    parser.add_argument("--report", metavar="FILE", help="a row a case: .csv, .json or .html")
+    parser.add_argument("--redo", action="store_true", help="predict finished cases again and replace their results")
+    parser.add_argument(
+        "--report", metavar="FILE", help="also write a report with one row per case; .csv, .json or .html"
+    )
 
 
 def run(options: argparse.Namespace) -> Answer:
-    """Predict each input; one that fails is named and does not stop the others."""
+    """Predict each case; an error in one is reported and does not stop the others."""
     from cphloc.inference.batch import cases_of
     from cphloc.inference.batch_report import check_suffix, write_report
 
@@ -45,7 +73,7 @@ def run(options: argparse.Namespace) -> Answer:
 
 
 def _rows(options: argparse.Namespace, cases: Sequence[Any]) -> Iterator[dict[str, Any]]:
-    """One row a case, here with a progress bar or from the cluster."""
+    """Predict the cases, in this process behind a progress bar or on the cluster, and give one report row per case."""
     names: list[str] = options.entry.split(",")
     how = {"tta": options.tta, "overlap": options.overlap, "skip_air": not options.keep_air}
     how["uncertainty"] = options.uncertainty
@@ -72,7 +100,7 @@ def _bar(cases: Iterable[Any]) -> Iterable[Any]:
 
 
 def _exit_code(rows: Sequence[Mapping[str, Any]]) -> int:
-    """2 where every input was wrong, 1 where any case failed."""
+    """Return 0 where every case succeeded, 2 where every case failed through wrong input, else 1."""
     failed = [row for row in rows if row["status"] == "failed"]
     wrong = len(failed) == len(rows) and all(row.get("wrong_input") for row in failed)
     return 0 if not failed else 2 if wrong else 1
@@ -94,12 +122,8 @@ def _lines(row: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _computed_by(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Names a runtime other than torch, and how far it was from torch at most."""
+    """One line for each runtime other than torch that was used, with its largest difference from torch."""
     found = {made["backend"]: made["difference"] for row in rows if (made := row.get("computed")) is not None}
     for backend, difference in found.items():
         if backend != "torch":
             yield f"computed by {backend}, at most {difference:.1e} from torch"
-
-
-def _spacing(text: str) -> tuple[float, ...]:
-    return tuple(float(number) for number in text.split(","))

@@ -9,19 +9,34 @@ from cphloc.cli.result import Answer
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("run", metavar="RUN", help="a trained and evaluated run, its id or folder")
-    parser.add_argument("--name", required=True, help="of the entry")
-    parser.add_argument("--version", required=True, metavar="X.Y.Z", help="a new version; published ones never change")
-    parser.add_argument("--to", metavar="ZOO", help="zoo folder; default: first of CPHLOC_ZOO, else the shipped one")
-    parser.add_argument("--about", metavar="FILE", help="YAML: summary, intended_use, limits, changelog")
-    parser.add_argument("--sample", metavar="CASE", help="test case to ship as the sample")
-    parser.add_argument("--because", metavar="WHY", help="publish although it is worse than the version before")
-    place = "where the weights will lie, if they are too large to ship; repeat it for mirrors"
+    parser.add_argument("run", metavar="RUN", help="id or folder of a trained and evaluated run")
+    parser.add_argument("--name", required=True, help="name of the entry")
+    parser.add_argument(
+        "--version",
+        required=True,
+        metavar="X.Y.Z",
+        help="new version of the entry; a published version cannot be replaced",
+    )
+    parser.add_argument(
+        "--to", metavar="ZOO", help="zoo folder; default: the first of CPHLOC_ZOO, else the shipped zoo"
+    )
+    parser.add_argument(
+        "--about",
+        metavar="FILE",
+        help="YAML file with summary, intended_use, limits and changelog; default: as in the recipe",
+    )
+    parser.add_argument(
+        "--sample", metavar="CASE", help="id of the test case to ship as sample; default: the smallest with a detection"
+    )
+    parser.add_argument(
+        "--because", metavar="WHY", help="reason to publish a version that is significantly worse than the one before"
+    )
+    place = "address to which you will upload weights that are too large to ship; repeatable, for mirrors"
     parser.add_argument("--url", metavar="URL", action="append", default=[], help=place)
 
 
 def run(options: argparse.Namespace) -> Answer:
-    """Publish, and say where."""
+    """Publish the run, and print the folder and what is left to upload."""
     from cphloc.publishing.publish import publish, zoo_to_write
 
     entry = publish(

@@ -1,4 +1,4 @@
-"""``cphloc push``: send runs to MLflow that it could not be given while they trained."""
+"""``cphloc push``: send runs to MLflow that could not be logged while they trained."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from cphloc.cli.result import Answer
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("runs", metavar="RUN", nargs="+", help="a run's id or folder")
-    parser.add_argument("--to", metavar="URI", help="another tracking server than the run began at; it gets everything")
+    parser.add_argument(
+        "--to", metavar="URI", help="tracking server to send the whole run to; default: the one that the run began with"
+    )
 
 
 def run(options: argparse.Namespace) -> Answer:
-    """Push, and say how much of each run arrived."""
+    """Send what MLflow lacks of each run, and print the number of events."""
     from cphloc.tracking.run import Run
     from cphloc.tracking.tracker import push
 

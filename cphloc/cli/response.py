@@ -1,4 +1,4 @@
-"""``cphloc response``: change of one patient's lesions between scans (volume, diameter, RECIST, doubling time)."""
+"""``cphloc response``: measure how one patient's lesions change between scans (RECIST, volume, doubling time)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from cphloc.cli.result import Answer, table
+from cphloc.cli.result import Answer, comma_separated, table
 from cphloc.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,15 +16,17 @@ if TYPE_CHECKING:
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("entry", metavar="ENTRY", help="an entry that segments in 3-D")
-    parser.add_argument("scans", metavar="SCAN", nargs="+", help="two or more scans of one patient, first scan first")
-    what = "days of the later scans since the first, such as 90 or 90,180"
-    parser.add_argument("--days", metavar="DAYS", type=_days, required=True, help=what)
-    parser.add_argument("--new-lesion", action="store_true", help="a lesion appeared that was not there before")
-    parser.add_argument("--out", metavar="DIR", help="save masks and pictures of every scan here as well")
+    parser.add_argument("scans", metavar="SCAN", nargs="+", help="two or more scans of one patient, in order of time")
+    what = "days from the first scan to each later one, such as 90 or 90,180"
+    parser.add_argument("--days", metavar="DAYS", type=comma_separated, required=True, help=what)
+    parser.add_argument(
+        "--new-lesion", action="store_true", help="state that a new lesion appeared, which is progression in RECIST"
+    )
+    parser.add_argument("--out", metavar="DIR", help="folder in which to save masks and pictures of every scan")
 
 
 def run(options: argparse.Namespace) -> Answer:
-    """Predict every scan and compare what was found, class by class."""
+    """Segment every scan, and measure each class over time."""
     from cphloc.metrics.response import follow_up
     from cphloc.zoo.load import load
 
@@ -74,7 +76,3 @@ def _table(name: str, scans: list[str], visits: list[Visit]) -> str:
 
 def _change(now: float, first: float) -> str:
     return "-" if now is first or not first else f"{100 * (now / first - 1):+.0f} %"
-
-
-def _days(text: str) -> tuple[float, ...]:
-    return tuple(float(number) for number in text.split(","))

@@ -1,7 +1,7 @@
-"""One file a command: ``cphloc train`` is ``commands/train.py``.
+"""What the files of commands share: the answer that a command returns, tables, and options of several commands.
 
-A command has a docstring, whose first line is its help, ``arguments(parser)`` and ``run(options) -> Answer``. Heavy
-imports belong inside ``run``, so that the command line stays quick.
+The file of ``cphloc NAME`` is ``cphloc/cli/NAME.py``, with ``arguments(parser)`` and ``run(options) -> Answer``; its
+summary stands in `cphloc.cli.commands`. Heavy imports belong inside ``run``, so that the command line starts quickly.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command found.
+    """The result of a command.
 
     Args:
-        text: for people.
-        facts: the same for programs, as ``--json`` prints it; ``None`` where there is nothing to say.
+        text: printed without ``--json``.
+        facts: plain data that ``--json`` prints; where it is ``None``, ``text`` is printed.
         exit_code: 0 done, 1 failed, 2 wrong input.
     """
 
@@ -28,7 +28,7 @@ class Answer:
 
 
 def table(rows: Iterable[Sequence[Any]]) -> str:
-    """Align columns; the last one is as long as it is.
+    """Format rows as text with aligned columns; the last column is not padded.
 
     >>> print(table([("fpn", "feature pyramid"), ("bifpn", "both ways")]))
     fpn    feature pyramid
@@ -42,15 +42,32 @@ def table(rows: Iterable[Sequence[Any]]) -> str:
     )
 
 
+def comma_separated(text: str) -> tuple[float, ...]:
+    """Parse the value of an option that holds numbers separated by commas.
+
+    >>> comma_separated("3,1.5,1")
+    (3.0, 1.5, 1.0)
+    """
+    try:
+        return tuple(float(number) for number in text.split(","))
+    except ValueError:
+        msg = f"'{text}' is not a list of numbers; separate them by commas, such as 3,1,1"
+        raise argparse.ArgumentTypeError(msg) from None
+
+
+SET_HELP = "override a value of the recipe, such as train.steps=100; repeatable"
+"""Help of ``--set``, which replaces values of a recipe."""
+
+
 def recipe_arguments(parser: argparse.ArgumentParser, several: bool = False) -> None:
-    """Declare ``RECIPE`` and ``--set``, which every command about recipes has."""
+    """Declare ``RECIPE`` and ``--set``, the options of every command about recipes."""
     what = "a YAML file, or the name of a shipped recipe"
     parser.add_argument("recipe", metavar="RECIPE", help=what, nargs="+" if several else None)
-    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="override a value; repeatable")
+    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help=SET_HELP)
 
 
 def overrides(options: argparse.Namespace) -> dict[str, Any]:
-    """Values of ``--set`` by dotted key."""
+    """Parse the ``--set`` options into values by dotted key."""
     from cphloc.recipe.merge import set_argument
 
     return dict(map(set_argument, options.set))

@@ -1,4 +1,4 @@
-"""``cphloc schema``: JSON Schema of recipes, for editors."""
+"""``cphloc schema``: print the JSON Schema of recipes, for editors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``cphloc screen``: what a model would change in a screening programme."""
+"""``cphloc screen``: estimate what a model would change in a screening programme."""
 
 from __future__ import annotations
 
@@ -13,29 +13,49 @@ if TYPE_CHECKING:
     from cphloc.metrics.screening_impact import Deployment
 
 _METRIC, _SPECIFICITY = "sensitivity_at_90", 0.9
-"""The operating point that evaluations measure."""
+"""Metric that evaluations report, and the specificity at which it is measured."""
 
 _HEAD = ("way of screening", "recalled", "biopsied", "found", "missed", "sensitivity", "specificity", "PPV1", "reads")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options; the programme is by default the lecture's."""
+    """Declare the options; the default programme is that of the lecture."""
     what = "an entry or an evaluated run with image labels; its sensitivity at 90 % specificity is used"
     parser.add_argument("source", metavar="ENTRY-or-RUN", nargs="?", help=what)
-    parser.add_argument("--sensitivity", type=float, help="of a model, in place of an entry")
-    parser.add_argument("--specificity", type=float, default=_SPECIFICITY, help="with --sensitivity; default 0.9")
-    parser.add_argument("--screened", type=float, default=1000, help="people screened; default 1000")
-    parser.add_argument("--cancers", type=float, default=6, help="cancers among them, found or missed; default 6")
-    parser.add_argument("--recalled", type=float, default=100, help="people called back; default 100")
-    parser.add_argument("--biopsied", type=float, default=20, help="people biopsied; default 20")
-    parser.add_argument("--found", type=float, default=5, help="cancers found; default 5")
-    what = "of the errors of reader and model: 0 independent (default), 1 as dependent as their rates allow"
-    parser.add_argument("--dependence", type=float, default=0.0, help=what)
-    parser.add_argument("--out", metavar="PICTURE", help="draw it as well (PNG, PDF, SVG)")
+    parser.add_argument(
+        "--sensitivity", type=float, metavar="SHARE", help="sensitivity of a model, in place of ENTRY-or-RUN"
+    )
+    parser.add_argument(
+        "--specificity",
+        type=float,
+        default=_SPECIFICITY,
+        metavar="SHARE",
+        help="its specificity, with --sensitivity; default 0.9",
+    )
+    parser.add_argument(
+        "--screened", type=float, default=1000, metavar="N", help="people screened by today's programme; default 1000"
+    )
+    parser.add_argument(
+        "--cancers",
+        type=float,
+        default=6,
+        metavar="N",
+        help="people with cancer among them, found or missed; default 6",
+    )
+    parser.add_argument(
+        "--recalled", type=float, default=100, metavar="N", help="people recalled for further imaging; default 100"
+    )
+    parser.add_argument("--biopsied", type=float, default=20, metavar="N", help="people biopsied; default 20")
+    parser.add_argument("--found", type=float, default=5, metavar="N", help="cancers found; default 5")
+    what = (
+        "dependence between the errors of reader and model, from 0 (independent, the default) to 1 (largest possible)"
+    )
+    parser.add_argument("--dependence", type=float, default=0.0, metavar="D", help=what)
+    parser.add_argument("--out", metavar="PICTURE", help="also draw the result to a file (.png, .pdf or .svg)")
 
 
 def run(options: argparse.Namespace) -> Answer:
-    """Work out today's funnel and every way of using the model, with the interval of the model's sensitivity."""
+    """Compute the screening funnel of today and of every use of the model, with the interval of its sensitivity."""
     from cphloc.metrics.screening import OperatingPoint
     from cphloc.metrics.screening_impact import deployments, draw_deployments, programme
 

@@ -1,4 +1,4 @@
-"""``cphloc show``: a component's arguments and contract, or an entry's metadata."""
+"""``cphloc show``: show a component's arguments and contract, or an entry's metadata."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> Answer:
 
 
 def _kind(kind: Kind) -> Answer:
-    """Show what the cards and classes of a kind must look like, and the members that there are."""
+    """Show what a card and a class of this kind must contain, and list the components of the kind."""
     file = f"{kind.name}.yaml, one entry each" if kind.table else f"{kind.name}/NAME.yaml"
     keys = ["summary", *(key.rstrip("_") for key in kind.needs), *kind.words]
     words = [(key, " or ".join(words)) for key, words in kind.words.items()]
@@ -101,7 +101,7 @@ def _entry(name: str) -> Answer:
 
 
 def _shortened(entry: Entry, facts: dict[str, Any]) -> dict[str, Any]:
-    """An entry's facts with every metric and file on one line, and the cases counted."""
+    """An entry's metadata with every metric and file on one line, and the number of cases in place of the list."""
     from cphloc.publishing.card import format_metric
 
     shown = {**facts, "files": {name: f"{file.bytes:,} bytes, {file.sha256}" for name, file in entry.files.items()}}
@@ -114,7 +114,7 @@ def _shortened(entry: Entry, facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rows(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Nested facts as lines of a dotted key and a value."""
+    """Flatten nested metadata to pairs of a dotted key and a value; empty values are left out."""
     if isinstance(value, dict):
         for below, inner in value.items():
             yield from _rows(inner, f"{key}.{below}".removeprefix("."))
@@ -135,7 +135,7 @@ def _argument(argument: Argument) -> dict[str, Any]:
 
 
 def _text(facts: dict[str, Any]) -> str:
-    """Facts about a component as text; dims and arguments only where a recipe may name it."""
+    """Format a component as text; dims and arguments only for kinds that recipes can name."""
     about = {k: v for k, v in facts.items() if k not in ("kind", "name", "summary", "arguments")}
     in_recipes = ALL[facts["kind"]].block
     dims = " and ".join(f"{d}-D" for d in about.pop("dims"))

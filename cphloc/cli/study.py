@@ -1,4 +1,4 @@
-"""``cphloc study``: a declared set of recipes x seeds, one table with intervals, one figure, one verdict."""
+"""``cphloc study``: run a declared set of recipes x seeds: one table, one figure, one verdict."""
 
 from __future__ import annotations
 
@@ -13,12 +13,23 @@ from cphloc.errors import InputError
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("study", metavar="STUDY", nargs="?", help="a YAML file, or the name of a shipped study")
-    what = "override a value of the study, or of all its recipes; repeatable"
+    what = "override a value of the study, or of all its recipes, such as train.steps=100; repeatable"
     parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help=what)
-    parser.add_argument("--out", metavar="DIR", help="folder of the study; default studies/<name>; it is resumed")
-    parser.add_argument("--engine", choices=("local", "ray"), default="local", help="where the trainings run")
-    parser.add_argument("--check", action="store_true", help="only check the study, its recipes and its measures")
-    what = "write the page of a folder of studies from their results; --out is the folder that holds them"
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        help="folder for runs and results; default studies/<name>; a study that was interrupted is resumed",
+    )
+    parser.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="train in this process (local, the default) or on a Ray cluster",
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="only check the study, its recipes and its measures; train nothing"
+    )
+    what = "write the summary page of the studies declared in FOLDER, from the results in --out"
     parser.add_argument("--page", metavar="FOLDER", help=what)
 
 

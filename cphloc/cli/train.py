@@ -5,26 +5,38 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 
-from cphloc.cli.result import Answer, overrides, table
+from cphloc.cli.result import SET_HELP, Answer, overrides, table
 from cphloc.errors import InputError
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("recipe", metavar="RECIPE", nargs="?", help="a YAML file, or the name of a shipped recipe")
-    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="override a value; repeatable")
-    parser.add_argument("--resume", metavar="RUN", help="go on with an interrupted run")
-    parser.add_argument("--devices", type=int, default=1, metavar="N", help="processes on this machine")
-    parser.add_argument("--nodes", type=int, default=1, metavar="N", help="machines")
-    shared = "each process holds the whole model (ddp) or a part of it (fsdp)"
+    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help=SET_HELP)
+    parser.add_argument("--resume", metavar="RUN", help="continue an interrupted run, given by id or folder")
+    parser.add_argument(
+        "--devices", type=int, default=1, metavar="N", help="training processes (GPUs) on this machine; default 1"
+    )
+    parser.add_argument(
+        "--nodes",
+        type=int,
+        default=1,
+        metavar="N",
+        help="number of machines; start the command on each with torchrun; default 1",
+    )
+    shared = "with several processes, each holds the whole model (ddp, the default) or a part of it (fsdp)"
     parser.add_argument("--strategy", choices=("ddp", "fsdp"), default="ddp", help=shared)
     before = parser.add_mutually_exclusive_group()
-    before.add_argument("--find-lr", action="store_true", help="only suggest a learning rate, with its curve")
-    before.add_argument("--overfit", action="store_true", help="only check that one batch can be learnt by heart")
+    before.add_argument(
+        "--find-lr", action="store_true", help="do not train: suggest a learning rate, and draw the curve of the loss"
+    )
+    before.add_argument(
+        "--overfit", action="store_true", help="do not train: check that the model can overfit one batch"
+    )
 
 
 def run(options: argparse.Namespace) -> Answer:
-    """Train, and say where the run is and how good it got; or only try the recipe out."""
+    """Train, and print the best metrics and the folder of the run; or run one of the checks before training."""
     if options.find_lr or options.overfit:
         if options.resume or options.devices * options.nodes > 1:
             msg = "--find-lr and --overfit try out a recipe in one process; leave --resume, --devices, --nodes out"
@@ -38,7 +50,7 @@ def run(options: argparse.Namespace) -> Answer:
 
     scale = {"devices": options.devices, "nodes": options.nodes, "strategy": options.strategy}
     trained = train(options.recipe, overrides(options), resume=options.resume, **scale)
-    if not processes.is_first():  # of several processes one speaks
+    if not processes.is_first():  # of several processes only the first prints
         return Answer("", None)
     facts = {"run": trained.id, "folder": str(trained.folder), "metrics": trained.metrics}
     rows = [(name, f"{value:.4g}") for name, value in trained.metrics.items()]

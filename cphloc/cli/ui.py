@@ -1,4 +1,4 @@
-"""``cphloc ui``: the MLflow UI on the project's store, at the zoo's experiment."""
+"""``cphloc ui``: open the MLflow UI on the project's store, at the zoo's experiment."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from cphloc.cli.result import Answer
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--port", type=int, default=5000, help="port to serve on; default 5000")
-    parser.add_argument("--no-browser", action="store_true", help="only serve; do not open a browser")
+    parser.add_argument(
+        "--port", type=int, default=5000, metavar="N", help="port of the UI on this machine; default 5000"
+    )
+    parser.add_argument("--no-browser", action="store_true", help="print the address; do not open a browser")
 
 
 def run(options: argparse.Namespace) -> Answer:
-    """Serve until interrupted; where a tracking server runs already, just say where."""
+    """Serve until interrupted; where the store is a tracking server, print only its address."""
     from cphloc.tracking.ui import start_ui, stop_ui
 
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))

@@ -9,12 +9,16 @@ from cphloc.cli.result import Answer, table
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("entry", metavar="ENTRY", help="an entry, a version of it, or its folder")
-    parser.add_argument("--metrics", action="store_true", help="evaluate again and compare with the card")
+    parser.add_argument("entry", metavar="ENTRY", help="an entry such as unet3d-ct or unet3d-ct@1.0.0, or its folder")
+    parser.add_argument(
+        "--metrics",
+        action="store_true",
+        help="also evaluate again on the test cases and compare with the published numbers",
+    )
 
 
 def run(options: argparse.Namespace) -> Answer:
-    """Verify; exit code 1 where anything is not as published."""
+    """Run every check; exit code 1 where anything differs from what was published."""
     from cphloc.publishing.verify import verify
 
     checks = verify(options.entry, options.metrics)

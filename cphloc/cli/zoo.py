@@ -13,12 +13,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "action", choices=("index",), help="index: write zoo.json, and register every version in MLflow"
     )
     parser.add_argument(
-        "zoo", metavar="ZOO", nargs="?", help="zoo folder; default: first of CPHLOC_ZOO, else the shipped"
+        "zoo", metavar="ZOO", nargs="?", help="zoo folder; default: the first of CPHLOC_ZOO, else the shipped zoo"
     )
 
 
 def run(options: argparse.Namespace) -> Answer:
-    """Rebuild the index, and the summary runs and registered versions of all entries."""
+    """Write the index of the zoo, and register every version of its entries in MLflow."""
     from cphloc.publishing.publish import zoo_to_write
     from cphloc.publishing.register import register_zoo
     from cphloc.zoo.index import index_zoo
