@@ -32,7 +32,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "a component such as unet or head/unet, a metric, a kind such as neck, an entry such as unet3d-ct@1.0.0, "
         "or 'formats' for the table of file formats"
     )
-    parser.add_argument("name", help=what)
+    parser.add_argument("name", metavar="NAME", help=what)
 
 
 def run(options: argparse.Namespace) -> Answer:

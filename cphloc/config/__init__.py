@@ -1,1 +1,1 @@
-"""YAML with positions, signatures and problems; knows nothing of models."""
+"""YAML with source positions, constructor signatures and validation messages; independent of models and torch."""

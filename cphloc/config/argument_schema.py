@@ -1,13 +1,14 @@
-"""What an argument may be: annotations in source text become types that pydantic checks, and words for people.
+"""Translate the annotations of constructor arguments into types for pydantic, and types into words for messages.
 
-Only what a YAML file can hold has a translation: ``int``, ``float``, ``bool``, ``str``, ``None``, ``Literal``, lists,
-tuples and mappings of these, unions, ``nn.Module`` for a nested component, and the names of
+Only types whose values a YAML file can hold are translated: ``int``, ``float``, ``bool``, ``str``, ``None``,
+``Literal``, lists, tuples and mappings of these, unions, ``nn.Module`` for a nested component, and the names of
 `cphloc.config.argument_types`.
 """
 
 from __future__ import annotations
 
 import ast
+import functools
 import types
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -20,14 +21,14 @@ from cphloc.config import argument_types
 from cphloc.errors import InputError
 
 NestedBlock = dict[str, Any]
-"""What stands in a recipe for an ``nn.Module``; it is checked against the component that it names."""
+"""Type of the mapping by which a recipe names a nested component; its keys are checked against that component."""
 
 Lookup = Callable[[str], ast.expr | None]
-"""The expression that a module gives to a name, or ``None``."""
+"""Function from a name to the expression that its module assigns to it, or ``None``."""
 
 
 def annotation_type(node: ast.expr, lookup: Lookup) -> Any:
-    """Translate an annotation.
+    """Translate a parsed annotation into a type for pydantic.
 
     Args:
         node: the annotation, parsed.
@@ -37,8 +38,7 @@ def annotation_type(node: ast.expr, lookup: Lookup) -> Any:
         InputError: a recipe cannot hold such a value; the message quotes the annotation.
     """
 
-    def inner(child: ast.expr) -> Any:
-        return annotation_type(child, lookup)
+    inner = functools.partial(annotation_type, lookup=lookup)
 
     match node:
         case ast.Constant(value=None):
@@ -58,7 +58,7 @@ def annotation_type(node: ast.expr, lookup: Lookup) -> Any:
 
 
 def words(annotation: Any) -> str:
-    """Say a type in words.
+    """Describe a type in words, for messages and ``cphloc show``.
 
     >>> words(list[argument_types.PositiveInt] | None)
     'list of (whole number > 0) or null'
@@ -103,7 +103,7 @@ def _finite(annotation: Any) -> Any:
 
 
 def _one_per_axis(value: Any, info: ValidationInfo) -> Any:
-    """Refuse a list whose length is not the recipe's ``dims``."""
+    """Reject a list whose length differs from the recipe's ``dims``."""
     dims = (info.context or {}).get("dims")
     if isinstance(value, list) and dims in (2, 3) and len(value) != dims:
         raise PydanticCustomError("per_axis", "one per axis", {"dims": dims, "length": len(value)})
@@ -146,7 +146,7 @@ def _tuple(elements: list[ast.expr], inner: Inner) -> Any:
 
 
 def _annotated(elements: list[ast.expr], inner: Inner) -> Any:
-    """``Annotated[int, Gt(0)]``: a type with bounds, each a call of a name of annotated_types."""
+    """Translate ``Annotated[int, Gt(0)]``, a type with bounds from annotated_types."""
     bounds = []
     for bound in elements[1:]:
         if not (isinstance(bound, ast.Call) and isinstance(bound.func, ast.Name)):

@@ -1,7 +1,7 @@
 """Types for component signatures that say more than Python's own: ranges, and one number per axis.
 
-Annotating its constructor is all that a component does: from the signature come the checks of a recipe, the page of
-``cphloc show`` and the completion of editors. At run time these are ordinary numbers and lists.
+A component annotates its constructor with these types. The checks of recipes, ``cphloc show`` and the completion in
+editors are derived from the signature. At run time the values are ordinary numbers and lists.
 """
 
 from __future__ import annotations
@@ -39,4 +39,4 @@ PerAxis = PositiveInt | Sequence[PositiveInt]
 """One number for every axis, or one per axis in array order."""
 
 Plain = bool | int | float | str | Sequence[int | float | str] | Mapping[str, str]
-"""A value of some other component's argument, which is checked where that component is made."""
+"""A plain value that is passed on to another component, which checks it."""

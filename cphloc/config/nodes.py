@@ -1,7 +1,7 @@
-"""A tree of values that remembers where every key and value was written.
+"""A tree of plain values in which every key and value has its source position.
 
-Recipes are merged, overridden and reported as such trees, so that every message and every line of ``cphloc explain``
-names the file, or the ``--set``, that wrote the value.
+Recipes are merged and overridden as such trees, so that every error message and every line of ``cphloc explain`` can
+name the file and line, or the ``--set`` option, that a value comes from.
 """
 
 from __future__ import annotations
@@ -21,7 +21,13 @@ Scalar = str | int | float | bool | None
 
 
 class Position(NamedTuple):
-    """Where something was written; a line of 0 means that ``source`` alone says it, as ``--set a=1`` does."""
+    """Source position of a key or value; line 0 where the source has no lines, such as ``--set a=1``.
+
+    Args:
+        source: name of the file, or the option.
+        line: counted from 1.
+        column: counted from 1.
+    """
 
     source: str
     line: int = 0
@@ -33,12 +39,12 @@ class Position(NamedTuple):
 
 @dataclass(slots=True)
 class Node:
-    """A value, where it stands, and where the key that names it stands.
+    """A value with its source position and that of its key.
 
     Args:
         value: a scalar, a list of nodes, or a dict of nodes by key.
         where: position of the value.
-        key_where: position of its key; for the top and for list items, that of the value.
+        key_where: position of its key; for the root and for list items, that of the value.
     """
 
     value: dict[Key, Node] | list[Node] | Scalar
@@ -53,7 +59,7 @@ class Node:
         return [node.plain for node in self.value] if isinstance(self.value, list) else self.value
 
     def get(self, path: KeyPath) -> Node | None:
-        """The node at ``path``, or ``None``."""
+        """Return the node at ``path``, or ``None`` if there is none."""
         node: Node | None = self
         for key in path:
             children = node.children if node is not None else {}
@@ -62,13 +68,13 @@ class Node:
 
     @property
     def children(self) -> dict[Key, Node]:
-        """Nodes below this one by key or index; of a mapping the dict itself, to be changed; empty for a scalar."""
+        """Child nodes by key or index, empty for a scalar; for a mapping the dict itself, so changes to it are kept."""
         if isinstance(self.value, list):
             return dict(enumerate(self.value))
         return self.value if isinstance(self.value, dict) else {}
 
     def leaves(self, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Node]]:
-        """Every scalar and every list or mapping without mappings below it, with its path, in order."""
+        """Iterate over the leaves with their paths: scalars, empty mappings, and lists of scalars, in order."""
         below = [(key, node) for key, node in self.children.items()]
         if (isinstance(self.value, dict) and below) or any(node.children for _, node in below):
             for key, node in below:
@@ -78,7 +84,7 @@ class Node:
 
 
 def dotted(path: KeyPath) -> str:
-    """Write ``path`` as people do.
+    """Format ``path`` with dots and brackets.
 
     >>> dotted(("data", "augment", 0, "type"))
     'data.augment[0].type'
@@ -88,10 +94,10 @@ def dotted(path: KeyPath) -> str:
 
 
 def from_plain(value: Any, source: str) -> Node:
-    """Give plain dicts, lists and scalars the position ``source``, as if they had been read from there.
+    """Convert plain dicts, lists and scalars to nodes, all with the position ``source``.
 
     Raises:
-        RecipeError: a value that YAML has no form for, or a nesting deeper than `MAX_DEPTH`.
+        RecipeError: a value that YAML cannot hold, or a nesting deeper than `MAX_DEPTH`.
     """
     return _from_plain(value, Position(source), ())
 

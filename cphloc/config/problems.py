@@ -1,4 +1,4 @@
-"""Turn what pydantic finds into problems a person can act on, each at the position that wrote the value."""
+"""Convert validation errors of pydantic to problems with source position, description and suggested fix."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ _SIGNS = {
 
 @dataclass(frozen=True)
 class Owner:
-    """Whose keys a report is about.
+    """The block whose keys are validated, for the wording of messages.
 
     Args:
         name: such as ``head 'unet'``; empty for the recipe itself.
-        siblings: keys beside the model's own that may stand there.
-        advice: what to do about keys that are unknown for a known reason, by key.
+        siblings: keys that are allowed beside those of the model.
+        advice: for keys that are often written by mistake, what to do instead.
     """
 
     name: str = ""
@@ -53,14 +53,14 @@ class Owner:
 def problems_of(
     error: ValidationError, model: type[BaseModel], root: Node, base: KeyPath = (), owner: Owner | None = None
 ) -> list[Problem]:
-    """Describe every error of ``error``, one problem a place.
+    """Convert a validation error to problems, one per place in the file.
 
     Args:
-        error: what validating ``root.get(base).plain`` against ``model`` raised.
+        error: raised when ``root.get(base).plain`` was validated against ``model``.
         model: the pydantic model.
         root: the tree with positions.
-        base: where in the tree the validated block stands.
-        owner: whose keys they are.
+        base: path of the validated block in the tree.
+        owner: the validated block; default: the recipe itself.
     """
     report = _Report(model, root, base, owner or Owner())
     by_path: dict[KeyPath, list[dict[str, Any]]] = {}
@@ -72,7 +72,7 @@ def problems_of(
 
 
 def position(root: Node, path: KeyPath, of_key: bool = False) -> str:
-    """Where ``path`` was written; for a missing one, where its nearest existing parent's key was."""
+    """Source position of ``path``; for a missing key, that of its nearest existing parent."""
     node = root.get(path)
     if node is not None:
         return str(node.key_where if of_key else node.where)
@@ -84,12 +84,15 @@ def position(root: Node, path: KeyPath, of_key: bool = False) -> str:
 
 @dataclass(frozen=True)
 class _Report:
+    """Converts the errors of one validated block to problems."""
+
     model: type[BaseModel]
     root: Node
     base: KeyPath
     owner: Owner
 
     def problem(self, path: KeyPath, errors: list[dict[str, Any]]) -> Problem:
+        """Convert the errors at one path to a problem."""
         full = (*self.base, *path)
         kind = errors[0]["type"]
         if kind == "extra_forbidden":
@@ -107,7 +110,7 @@ class _Report:
         return Problem(position(self.root, full), dotted(full), what, fix)
 
     def intended(self, path: KeyPath) -> KeyPath:
-        """The path that an unknown key was probably meant to be, so that it is not reported as missing too."""
+        """The path that an unknown key is probably a misspelling of, which is then not reported as missing too."""
         suggestion = did_you_mean(str(path[-1]), self._known(path))
         return (*path[:-1], suggestion.removeprefix("did you mean '").removesuffix("'?"))
 
@@ -124,7 +127,7 @@ class _Report:
 
 
 def _without_union_noise(errors: Iterable[Any], block: Node) -> Iterator[dict[str, Any]]:
-    """Add ``path``, the part of ``loc`` that the data has; of a union's complaints keep those of the deepest place."""
+    """Add to every error its path in the data; of the errors of a union, keep those with the longest path."""
     errors = [{**e, "path": _real_path(e, block)} for e in errors]
     unions = {e["path"][:1] for e in errors if len(e["path"]) != len(e["loc"])}
     deepest = {top: max(len(e["path"]) for e in errors if e["path"][:1] == top) for top in unions}
@@ -134,7 +137,7 @@ def _without_union_noise(errors: Iterable[Any], block: Node) -> Iterator[dict[st
 
 
 def _real_path(error: dict[str, Any], block: Node) -> KeyPath:
-    """Drop from the location the names of union members, which the data does not have."""
+    """Path of an error in the data: pydantic's location without the names of union members."""
     path: list[Key] = []
     node: Node | None = block
     loc = error["loc"]
@@ -150,7 +153,7 @@ def _real_path(error: dict[str, Any], block: Node) -> KeyPath:
 
 
 def _complaint(value: Any, errors: list[dict[str, Any]], meant: str) -> tuple[str, str]:
-    """What is wrong with a value, and where it is known, what to write instead."""
+    """Describe what is wrong with a value, and what to write instead, empty where that is not known."""
     special = [e for e in errors if e["type"] not in _EXPECTED]
     if special:
         what, advice = _special(value, special[0])
@@ -162,7 +165,7 @@ def _complaint(value: Any, errors: list[dict[str, Any]], meant: str) -> tuple[st
 
 
 def _special(value: Any, error: dict[str, Any]) -> tuple[str, str]:
-    """A value of the right type that is wrong all the same."""
+    """Describe what is wrong with a value of the right type, such as one out of range."""
     kind, context = error["type"], error.get("ctx", {})
     if kind in _SIGNS:
         key, sign = _SIGNS[kind]
@@ -182,7 +185,7 @@ def _special(value: Any, error: dict[str, Any]) -> tuple[str, str]:
 
 
 def _choice(value: Any, context: dict[str, Any]) -> str:
-    """The choice that was probably meant."""
+    """Suggest the allowed value that was probably meant."""
     choices = context["expected"].replace(" or ", ", ").split(", ")
     if str(value) in choices:
         return "remove the quotes"
@@ -190,7 +193,7 @@ def _choice(value: Any, context: dict[str, Any]) -> str:
 
 
 def _conversion(value: Any, expected: list[str]) -> str:
-    """What to write where the value is right but its type is not."""
+    """Suggest the value in the expected type, such as a number without its quotes."""
     if "true or false" in expected and str(value).casefold() in ("yes", "no", "on", "off"):
         return f"write {'true' if str(value).casefold() in ('yes', 'on') else 'false'}"
     if {"a whole number", "a number"} & set(expected) and isinstance(value, str):
@@ -226,7 +229,7 @@ def _a(meant: str) -> str:
 
 
 def _annotation_at(model: type[BaseModel], path: KeyPath) -> Any:
-    """The type that ``model`` has at ``path``; ``None`` where it has none."""
+    """Annotation of the field at ``path`` below ``model``; ``None`` where there is none."""
     annotation: Any = model
     for key in path:
         annotation = _step(annotation, key)

@@ -1,7 +1,7 @@
-"""A component's arguments, read from its constructor without importing it.
+"""Read the constructor arguments of a component from its source file, without importing it.
 
-The file of ``module:Class`` is found from its top-level package and parsed;
-`cphloc.config.argument_schema` translates the annotations.
+The source file of ``module:Class`` is located from its top-level package and parsed; `cphloc.config.argument_schema`
+translates the annotations.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from cphloc.errors import InputError
 
 REQUIRED: Any = ...
 WIRED = frozenset({"in_channels", "dims", "levels", "params"})
-"""Parameters that the build gives; no recipe states them."""
+"""Parameters that cphloc passes when it builds a model; recipes do not state them."""
 
 NESTED_KINDS = {"Module": "loss", "Suppression": "suppression"}
-"""Kinds that another component may take as an argument, by the type of that argument."""
+"""Kinds of nested components, by the type that annotates the argument."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Argument:
         annotation: a type that pydantic validates.
         default: plain data, or `REQUIRED`.
         component: the kind of a nested component, such as ``loss``; else ``None``.
-        meaning: its line in the docstring.
+        meaning: its description in the docstring.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Argument:
 
 @functools.cache
 def arguments_of(target: str) -> tuple[Argument, ...]:
-    """Arguments of the class that ``target`` names, without the wired ones.
+    """Read the arguments of a class, without the `WIRED` ones.
 
     Args:
         target: ``module:Class``.
@@ -68,7 +68,7 @@ def arguments_of(target: str) -> tuple[Argument, ...]:
 
 @functools.cache
 def parse_signature(text: str) -> tuple[Argument, ...]:
-    """Arguments written as in Python, for the allow-listed names that have no class of ours.
+    """Parse arguments written as Python parameters, as on cards of components without a class.
 
     >>> [a.name for a in parse_signature("lr: PositiveFloat = 1e-3, nesterov: bool = False")]
     ['lr', 'nesterov']
@@ -83,7 +83,7 @@ def parse_signature(text: str) -> tuple[Argument, ...]:
 
 @dataclass
 class _Module:
-    """A parsed source file and the names that its top level defines or imports."""
+    """A parsed source file with the classes, values and imports of its top level."""
 
     name: str
     tree: ast.Module
@@ -104,7 +104,7 @@ class _Module:
                     self.imports |= {n.asname or n.name: (source, n.name) for n in names}
 
     def find(self, table: str, name: str) -> tuple[_Module, Any] | None:
-        """The module and node that define ``name``, following ``from ... import``; ``None`` where it is unreadable."""
+        """Find the module and node that define ``name``, following ``from ... import``, or return ``None``."""
         if name in (found := getattr(self, table)):
             return self, found[name]
         if name not in self.imports:
@@ -116,7 +116,7 @@ class _Module:
             return None
 
     def value_of(self, name: str) -> ast.expr | None:
-        """What the module, or the one it imports the name from, assigns to ``name``."""
+        """Expression that is assigned to ``name`` in this module, or in the one from which it is imported."""
         found = self.find("values", name)
         return found[1] if found is not None else None
 
@@ -132,7 +132,7 @@ def _module(name: str) -> _Module:
 
 
 def _source(module: str) -> Path:
-    """The source file of ``module``; only its top-level package is looked up, and nothing is imported."""
+    """Locate the source file of ``module`` from its top-level package, without importing anything."""
     top, *below = module.split(".")
     try:
         spec = importlib.util.find_spec(top)
@@ -212,7 +212,7 @@ def _arguments(
 
 
 def _literal(node: ast.expr, home: _Module, where: str) -> Any:
-    """The value of a default: a literal, a constant of the module, or a component called with literals.
+    """Evaluate a default: a literal, a constant of the module, or a component called with literals.
 
     ``NMS(iou=0.6)``, where ``NMS`` comes from ``cphloc.components.suppression.nms``, is ``{type: nms, iou: 0.6}``: the
     file of a component has its name.
@@ -230,14 +230,14 @@ def _literal(node: ast.expr, home: _Module, where: str) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Tuples as the lists that YAML has."""
+    """Replace tuples by lists, which YAML has."""
     if isinstance(value, dict):
         return {key: _plain(v) for key, v in value.items()}
     return [_plain(v) for v in value] if isinstance(value, tuple | list) else value
 
 
 def _nested_kind(parameter: ast.arg, where: str) -> str | None:
-    """The kind of component that a parameter takes, which is the last word of its name: ``box_loss`` takes a loss."""
+    """Kind of component that a parameter takes, which must be the last word of its name: ``box_loss`` takes a loss."""
     nodes = ast.walk(parameter.annotation) if parameter.annotation is not None else ()
     names = {n.attr if isinstance(n, ast.Attribute) else getattr(n, "id", "") for n in nodes}
     kind = next((kind for name, kind in NESTED_KINDS.items() if name in names), None)
@@ -248,7 +248,7 @@ def _nested_kind(parameter: ast.arg, where: str) -> str | None:
 
 
 def _meanings(node: ast.ClassDef | ast.FunctionDef) -> dict[str, str]:
-    """The ``Args:`` section of a docstring by name."""
+    """Parse the ``Args:`` section of a docstring into descriptions by argument."""
     text = ast.get_docstring(node) or ""
     meanings: dict[str, str] = {}
     inside, name = False, ""

@@ -1,8 +1,8 @@
-"""YAML 1.2 that remembers where every key and value stands.
+"""Read YAML 1.2 with the source position of every key and value, and write it.
 
 Scalars follow the core schema of YAML 1.2 (yaml.org/spec/1.2.2, section 10.3): ``3e-4`` is a float, ``no`` and ``on``
-are text, ``0o17`` is 15. Refused, each with its position: duplicate keys, merge keys, tags, a second document, keys
-that are neither text nor whole numbers, and files too large, too deep or too often aliased to be written by a person.
+are text, ``0o17`` is 15. Rejected, with their position: duplicate keys, merge keys, tags, a second document, keys
+that are neither text nor whole numbers, and files that exceed the limits on size, depth and number of values.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def read(text: str | bytes, source: str) -> Node:
 
 
 def dump(value: Any) -> str:
-    """Write plain data as YAML that every YAML 1.1 or 1.2 reader understands alike, short lists on one line.
+    """Write plain data as YAML that YAML 1.1 and 1.2 read alike, lists of scalars on one line.
 
     >>> print(dump({"lr": 3e-4, "name": "no", "widths": [8, 16]}), end="")
     lr: 0.0003
@@ -124,7 +124,7 @@ def _syntax_problem(error: yaml.MarkedYAMLError, source: str, text: str, path: K
 
 @dataclass(slots=True)
 class _Open:
-    """A list or mapping whose end has not been read."""
+    """A list or mapping whose end has not been read yet."""
 
     node: Node
     anchor: str | None
@@ -135,7 +135,7 @@ class _Open:
 
 @dataclass
 class _Reader:
-    """Builds nodes from parser events with a stack of its own, so that no depth exhausts Python's."""
+    """Builds nodes from parser events; an explicit stack replaces recursion, so deep files raise no RecursionError."""
 
     source: str
     problems: list[Problem] = field(default_factory=list)
@@ -146,11 +146,12 @@ class _Reader:
 
     @property
     def path(self) -> KeyPath:
-        """Keys of the value being read."""
+        """Path of the value being read."""
         keys = (len(o.node.value) if isinstance(o.node.value, list) else o.key for o in self.stack)
         return tuple(key for key in keys if key is not None)
 
     def read(self, text: str) -> Node:
+        """Parse ``text`` and return its root node."""
         documents = 0
         for event in yaml.parse(text, Loader=_Loader):
             if isinstance(event, yaml.DocumentStartEvent):
@@ -184,7 +185,7 @@ class _Reader:
             self.stack.append(_Open(Node(empty, where, where), event.anchor))
 
     def _place(self, node: Node, size: int, anchor: str | None, merge_key: bool = False) -> None:
-        """Put a finished node where it belongs: the top, a list, or a mapping as a key or a value."""
+        """Add a finished node to its parent, as list item, key or value; without a parent it is the root."""
         self.nodes += 1
         if anchor is not None:
             self.anchors[anchor] = (node, size)
@@ -207,7 +208,7 @@ class _Reader:
             parent.key = parent.key_where = None
 
     def _key(self, node: Node, siblings: dict[Key, Node], merge_key: bool) -> Key | None:
-        """The key that ``node`` spells, or ``None`` with a problem reported."""
+        """Return the key that ``node`` holds; ``None``, with a problem reported, where it is not valid."""
         key, where = node.value, node.key_where
         if merge_key:
             self._report(where, "the merge key '<<'", "use 'extends: other.yaml' at the top of the recipe")
@@ -253,12 +254,14 @@ def _whole(key: Key) -> Key:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Block mappings, lists of scalars on one line, and quotes wherever YAML 1.1 or 1.2 would read another type."""
+    """Writes block mappings, lists of scalars on one line, and quotes where YAML 1.1 or 1.2 would read another type."""
 
     def ignore_aliases(self, data: Any) -> bool:
+        """Return True: equal values are written out, never as aliases."""
         return True
 
     def represent_sequence(self, tag: str, sequence: Any, flow_style: bool | None = None) -> yaml.Node:
+        """Write a list of scalars, or of rows of scalars, on one line."""
         short = all(isinstance(v, str | int | float | bool | None) for row in sequence for v in _row(row))
         return super().represent_sequence(tag, sequence, flow_style=short)
 

@@ -1,4 +1,4 @@
-"""JSON Schema of recipes, so that editors complete and check them: names, arguments, types, ranges and meanings.
+"""JSON Schema of recipes, with which editors complete and check names, arguments, types and ranges.
 
 Every value may also be a reference such as ``${data.patch}``, every mapping may have free ``x-`` keys, and a recipe
 that ``extends`` another may leave out anything; what is missing after merging is found by ``cphloc check``.
@@ -26,7 +26,7 @@ _SHORT = ("schedule", "intensity", "loss", "suppression")
 
 
 def recipe_schema() -> Schema:
-    """The schema as plain data, plug-ins included.
+    """Return the JSON Schema of recipes as plain data, components of installed plug-ins included.
 
     >>> recipe_schema()["properties"]["dims"]["anyOf"][0]["enum"]
     [2, 3]
@@ -54,7 +54,7 @@ def recipe_schema() -> Schema:
 
 
 def _kind(kind: str, common: Schema) -> Schema:
-    """Any component of a kind, and where it is allowed its bare name."""
+    """Schema of a block of a kind: any of its components, or for some kinds a name alone."""
     found = catalogue.cards(kind)
     choices = [_component(kind, found[name], common) for name in found]
     if kind in _SHORT:
@@ -92,7 +92,7 @@ def _argument(schema: Schema, argument: Argument) -> Schema:
 
 
 def _with_kinds(schema: Schema) -> Schema:
-    """A common field of ``data`` with its blocks named: augmentations and intensity schemes."""
+    """Refer to the schemas of transforms and intensity schemes in the fields of ``data`` that hold such blocks."""
     if schema.get("title") == "Augment":
         return schema | {"items": _ref("transform")}
     if schema.get("title") == "Intensity":
@@ -102,7 +102,7 @@ def _with_kinds(schema: Schema) -> Schema:
 
 
 def _opened(schema: Schema) -> Schema:
-    """A model's schema that also takes references and free keys; it asks for nothing, since a parent may have it."""
+    """Extend a model's schema by references and ``x-`` keys; no key is required, since ``extends`` may supply it."""
     properties = {name: _or_reference(_referring(s)) for name, s in schema["properties"].items()}
     closed = {"additionalProperties": False, "patternProperties": _FREE_KEYS}
     return {"type": "object", "properties": properties, **closed}

@@ -1,1 +1,1 @@
-"""What exists: cards of components and allow-listed names, by kind."""
+"""The registry: cards that describe components, by kind and name."""

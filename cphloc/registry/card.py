@@ -1,4 +1,4 @@
-"""The card of a component: what its class signature cannot say."""
+"""The card of a component: metadata that its class signature does not hold."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Words = Annotated[list[Line], BeforeValidator(_split)]
 
 
 class ObjectSize(BaseModel):
-    """How large the objects of a data set are: edges of their boxes in array order, mm where its images have them.
+    """Size of the objects of a data set: edges of their boxes in array order, in mm, or voxels where no mm are known.
 
     Args:
         small: 5th percentile of each edge.
@@ -37,16 +37,16 @@ class ObjectSize(BaseModel):
 
 
 class Card(BaseModel):
-    """What a class signature cannot say about a component.
+    """Metadata of a component.
 
     Args:
         import_: ``module:Class``; in YAML ``import``.
-        signature: in place of ``import_`` for allow-listed names, Python parameters.
+        signature: Python parameters, in place of ``import_``, of a component without a class.
         dims: numbers of axes it works with.
-        takes: what it takes; for a loss what its ``forward`` expects.
-        gives: what it gives; for a data set the strongest rungs of its annotations.
+        takes: its input; for a loss the inputs of its ``forward``.
+        gives: its output; for a data set the strongest rungs of its annotations.
         rung: of the supervision ladder, for a head.
-        loss: what the loss of a head must take.
+        loss: input that the loss of a head must take.
         channels: image channels of a data set, in order.
         modality: DICOM's name of a data set's modality; as many as channels where they differ by channel.
         direction: of a metric, which way is better: ``higher``, ``lower`` or ``none``.
@@ -96,7 +96,7 @@ class Card(BaseModel):
 
 
 def card_from(node: Node, kind: str, name: str, path: str) -> Card:
-    """Check what was read as a card.
+    """Validate a YAML node and convert it to a card.
 
     Args:
         node: the card with the positions of its values.
@@ -121,7 +121,7 @@ def card_from(node: Node, kind: str, name: str, path: str) -> Card:
 
 
 def _missing_keys(card: Card, node: Node) -> Iterator[Problem]:
-    """A problem for each key that a card of this kind must have and this one lacks."""
+    """Yield a problem for each required key that is missing."""
     needed = ALL[card.kind].needs or (() if card.import_ else ("signature",))
     for key in needed:
         if getattr(card, key) in (None, []):
@@ -131,7 +131,7 @@ def _missing_keys(card: Card, node: Node) -> Iterator[Problem]:
 
 
 def _unknown_words(card: Card, node: Node) -> Iterator[Problem]:
-    """A problem for each word that is not in the vocabulary of its key, and for keys that cards of other kinds have."""
+    """Yield a problem for each word outside the vocabulary of its key, and for keys that only other kinds have."""
     for key in sorted(CLOSED_KEYS & set(node.children)):
         child, allowed = node.children[key], ALL[card.kind].words.get(key)
         if allowed is None:

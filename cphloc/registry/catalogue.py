@@ -1,9 +1,9 @@
-"""What exists: the cards of components, found without importing any of them.
+"""Find the cards of components, and the components themselves, by kind and name; only `resolve` imports one.
 
 A card is ``<folder>/<kind>/<name>.yaml``, where the folder is the shipped ``registry``, one of ``CPHLOC_REGISTRY``, or
 the package that a plug-in names under the entry point group ``cphloc.registry``. Optimizers, schedules, intensity
-schemes and augmentations are short, so all of a kind stand in ``<folder>/<kind>.yaml``; those that are no classes of
-ours have a ``signature`` in place of ``import``.
+schemes and augmentations have short cards, so all of a kind stand in ``<folder>/<kind>.yaml``. A card has ``import``,
+or for a name without a class of its own a ``signature``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def cards(kind: str) -> Mapping[str, Card]:
-    """Cards of a kind by name, in alphabetical order; each is read when it is first used.
+    """Return the cards of a kind by name, in alphabetical order; each is read when it is first used.
 
     Raises:
         InputError: there is no such kind, or two cards claim one name.
@@ -39,11 +39,11 @@ def cards(kind: str) -> Mapping[str, Card]:
 
 
 def card(kind: str, name: str) -> Card:
-    """The card of one component.
+    """Return the card of one component.
 
     Raises:
-        NotFoundError: there is none; the message says what was probably meant, or which plug-in has it.
-        RecipeError: the card is wrong; with all its problems.
+        NotFoundError: there is none; the message suggests a similar name, or the plug-in that has it.
+        RecipeError: the card is invalid; with all its problems.
     """
     found = cards(kind)
     if name not in found:
@@ -52,13 +52,13 @@ def card(kind: str, name: str) -> Card:
 
 
 def summaries(kind: str) -> dict[str, str]:
-    """One line about every component of a kind, without reading the cards whole (10,000 take less than a second)."""
+    """Return the summary of every component of a kind, without parsing the cards (10,000 take less than a second)."""
     found = _Cards(kind)
     return {name: found.summary(name) for name in found}
 
 
 def arguments(card: Card) -> list[Argument]:
-    """Arguments of a component, without the wired ones, from its class signature and without importing it.
+    """Read the arguments of a component from its source, without importing it and without those that no recipe states.
 
     Raises:
         InputError: the class or its signature cannot be read.
@@ -69,7 +69,7 @@ def arguments(card: Card) -> list[Argument]:
 
 
 def channels(card: Card) -> tuple[str, ...]:
-    """Image channels of a data set: those on its card, else the default of its argument; none where files decide."""
+    """Image channels of a data set, from its card or the default of its argument; empty if they depend on files."""
     if card.channels:
         return tuple(card.channels)
     return next((tuple(a.default) for a in arguments(card) if a.name == "channels" and a.default), ())
@@ -101,7 +101,7 @@ def resolve(kind: str, name: str) -> type:
 
 
 def missing(kind: str, name: str) -> tuple[str, str]:
-    """Say why ``name`` is not a component of ``kind``, and what to do."""
+    """Explain why ``name`` is not a component of ``kind``: the problem, and what to do."""
     names = cards(kind)
     if (new := renamed(kind, name)) is not None:
         return f"the {kind} '{name}' is now called '{new}'", f"write '{new}', or run: cphloc migrate"
@@ -117,7 +117,7 @@ def missing(kind: str, name: str) -> tuple[str, str]:
 
 
 def renamed(kind: str, name: str) -> str | None:
-    """Today's name of a component that was called ``name``; ``None`` where none was. Few cards need to be read."""
+    """Return the present name of a component that was once called ``name``; ``None`` where there is none."""
     found = _Cards(kind)
     for new, path in found.files.items():
         if b"renamed_from" in Path(path).read_bytes() and name in found[new].renamed_from and name not in found:
@@ -126,7 +126,7 @@ def renamed(kind: str, name: str) -> str | None:
 
 
 class _Cards(Mapping[str, "Card"]):
-    """Names first; a card is read when it is asked for."""
+    """A mapping that knows all names, and reads a card when it is first used."""
 
     def __init__(self, kind: str) -> None:
         if kind not in ALL:
@@ -149,7 +149,7 @@ class _Cards(Mapping[str, "Card"]):
         return name in self.files
 
     def summary(self, name: str) -> str:
-        """The one line about a component: of a plain line without a parser, else without a check of the card."""
+        """Return the summary of a component, read by a regular expression if possible, else by the YAML parser."""
         if self.kind in TABLES:
             return _summary_of(_table(self.files[name])[name])
         with open(self.files[name], "rb") as file:
@@ -180,7 +180,7 @@ def _files(kind: str) -> dict[str, str]:
 
 @functools.lru_cache(maxsize=32)
 def _listed(kind: str, folders: tuple[tuple[str, int], ...]) -> dict[str, str]:
-    """Card files in ``folders``; with the time of its last change, a folder is listed anew only when it changed."""
+    """Card files in ``folders``, given with their time of modification so that a changed folder is listed again."""
     found: dict[str, str] = {}
     for folder, _ in folders:
         for entry in os.scandir(folder):
@@ -195,7 +195,7 @@ def _listed(kind: str, folders: tuple[tuple[str, int], ...]) -> dict[str, str]:
 
 
 def _entries(kind: str) -> dict[str, Path]:
-    """Files of allow-listed names, by name."""
+    """The file of every card of a kind whose cards share one file, by name."""
     found: dict[str, Path] = {}
     for folder in _folders():
         path = folder / f"{kind}.yaml"
@@ -227,7 +227,7 @@ def _read_entry(kind: str, name: str, path: Path) -> Card:
 
 
 def _known_plugins() -> dict[str, dict[str, list[str]]]:
-    """Components of plug-ins that may not be installed, from the ``plugins.yaml`` of every folder."""
+    """Components of known plug-ins, installed or not, from the ``plugins.yaml`` of every folder."""
     known: dict[str, dict[str, list[str]]] = {}
     for folder in _folders():
         known |= {name: node.plain for name, node in _table(folder / "plugins.yaml").items()}

@@ -1,7 +1,7 @@
-"""From a card to an object: import the class, hold it to the contract of its kind, and call its constructor.
+"""Construct components from their cards: import the class, check the contract of its kind, call its constructor.
 
-Whoever needs an object of any kind asks `construct`, so that a plug-in that breaks its contract is one clear line that
-names the card, the class and what to change. ``cphloc show KIND`` tells the contract.
+All components are made by `construct`, so that a plug-in that breaks its contract gives a one-line message with the
+card, the class and what to change. ``cphloc show KIND`` prints the contract.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cphloc.structures.levels import Level
 
 
 class ContractError(InputError):
-    """A class does not do what its card promises."""
+    """A class does not fulfil the contract of its kind."""
 
     def __init__(self, card: Card, what: str, fix: str) -> None:
         plugin = plugin_of(card.source)
@@ -31,13 +31,13 @@ class ContractError(InputError):
 
 
 def construct(kind: str, name: str, arguments: Mapping[str, Any], **wired: Any) -> Any:
-    """Construct a member of a kind from its card.
+    """Construct a component from its card.
 
     Args:
         kind: such as ``neck``.
         name: of the card.
-        arguments: what the recipe states.
-        wired: what the build gives; passed on where the constructor takes it.
+        arguments: constructor arguments from the recipe.
+        wired: constructor arguments from cphloc; those that the constructor does not take are left out.
 
     Raises:
         NotFoundError: no card has that name.
@@ -58,11 +58,11 @@ def construct(kind: str, name: str, arguments: Mapping[str, Any], **wired: Any) 
 
 
 def checked_class(kind: str, name: str) -> type:
-    """Import the class of a card and check what its kind asks of a class.
+    """Import the class of a card, and check its base class and constructor.
 
     Raises:
         NotFoundError: no card has that name.
-        ContractError: the class is of another sort, or its constructor lacks an argument that the build gives.
+        ContractError: the class has the wrong base, or its constructor lacks a required argument.
     """
     card, made_by, contract = catalogue.card(kind, name), catalogue.resolve(kind, name), ALL[kind]
     if not isinstance(made_by, type):
@@ -80,9 +80,9 @@ def checked_class(kind: str, name: str) -> type:
 
 
 def call(card: Card, function: Any, *arguments: Any, **named: Any) -> Any:
-    """Call code of a plug-in; whatever it raises, cphloc's own errors apart, becomes one line.
+    """Call a function of a component; exceptions of a plug-in become a `ContractError`, cphloc's own errors apart.
 
-    Code of cphloc itself is called as it is: an exception in it is a mistake of ours, and must be seen as one.
+    Exceptions of cphloc's own components pass unchanged, since they are bugs of cphloc.
     """
     if (card.import_ or "").startswith("cphloc."):
         return function(*arguments, **named)
@@ -96,10 +96,10 @@ def call(card: Card, function: Any, *arguments: Any, **named: Any) -> Any:
 
 
 def call_for_number(card: Card, function: Any, *arguments: Any) -> float:
-    """Call code of a plug-in that must answer with a number; see `call`.
+    """Call a function of a component that must return a number; see `call`.
 
     Raises:
-        ContractError: it answers with something else.
+        ContractError: it returns something else.
     """
     value = call(card, function, *arguments)
     if not isinstance(value, numbers.Real):
@@ -108,7 +108,7 @@ def call_for_number(card: Card, function: Any, *arguments: Any) -> float:
 
 
 def _check_levels(card: Card, levels: Any) -> None:
-    """Refuse anything but a tuple of `cphloc.structures.levels.Level` as what a backbone or neck publishes."""
+    """Check that the levels of a backbone or neck are a tuple of `cphloc.structures.levels.Level`."""
     if not (isinstance(levels, tuple | list) and levels and all(isinstance(level, Level) for level in levels)):
         what = f"publishes levels = {levels!r:.80}"
         raise ContractError(card, what, "give a tuple of cphloc.structures.levels.Level(channels, stride)")
@@ -123,6 +123,6 @@ def _parameters(card: Card, made_by: type) -> Mapping[str, inspect.Parameter]:
 
 
 def _has(made: Any, member: str) -> bool:
-    """Whether an object has a member of its own; the placeholder that torch puts in for ``forward`` is none."""
+    """Whether an object has a member; the placeholder for ``forward`` in ``torch.nn.Module`` does not count."""
     found = getattr(made, member, None)
     return found is not None and getattr(found, "__name__", "") != "_forward_unimplemented"

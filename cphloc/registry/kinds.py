@@ -1,4 +1,4 @@
-"""The one table of kinds: what a recipe can name, how its cards are written, and what a class of each kind must do."""
+"""The table of kinds of components: the keys of their cards, and the contract that their classes must fulfil."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from cphloc.structures.rung import RUNGS
 Words = tuple[str, ...]
 
 Task = Literal["segmentation", "detection", "attention", "classification", "localization"]
-"""What a model may be for."""
+"""Tasks of models."""
 
 LOSS_INPUTS: Words = ("mask", "scores", "boxes", "attention")
-"""What losses compare with their targets: class scores per voxel, class scores per box, boxes, attention maps."""
+"""Inputs of losses: class scores per voxel, class scores per box, boxes, attention maps."""
 
 MODALITIES: Words = (
     *("any", "microscopy", "CT", "MR", "PT", "NM", "US", "MG", "CR", "DX", "RF", "XA", "OPT", "OP", "ES", "XC"),
@@ -28,14 +28,14 @@ _PYRAMID: Words = ("pyramid",)
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of thing that can be added by a card, and the contract between it and cphloc.
+    """A kind of component, and the contract that its classes must fulfil.
 
     Args:
         name: in the singular, as it stands on cards and in messages.
-        summary: what a member of it does, one line.
+        summary: what a component of this kind does, one line.
         contract: what the constructor receives and what the object must offer, for ``cphloc show KIND``.
         base: the class that it must inherit from, as ``module:Class``; empty where any class will do.
-        wired: arguments that the constructor must take, which the build gives and no recipe states.
+        wired: arguments that the constructor must take, which cphloc passes and no recipe states.
         arguments: further arguments that the constructor must take.
         members: attributes and methods that every class or object of the kind must have.
         table: whether all cards of a folder stand in one file, ``<folder>/<kind>.yaml``; else each has its own file,
@@ -231,7 +231,7 @@ CLOSED_KEYS = frozenset(key for kind in ALL.values() for key in kind.words)
 
 
 def plural(kind: str) -> str:
-    """Several of a kind.
+    """Return the plural of a kind.
 
     >>> plural("loss"), plural("intensity")
     ('losses', 'intensities')
@@ -240,7 +240,7 @@ def plural(kind: str) -> str:
 
 
 def singular(word: str) -> str:
-    """The kind that a word names in the singular or plural; the word itself where it names none.
+    """Return the kind that a word names in the singular or plural; the word itself where it names none.
 
     >>> singular("losses"), singular("neck"), singular("zoo")
     ('loss', 'neck', 'zoo')
@@ -249,12 +249,12 @@ def singular(word: str) -> str:
 
 
 def some(names: Iterable[str], most: int = 12) -> str:
-    """The first names, separated by commas."""
+    """Join the first ``most`` names by commas, with ``...`` where there are more."""
     names = list(names)
     shown = ", ".join(names[:most])
     return f"{shown}, ..." if len(names) > most else shown or "none"
 
 
 def article(word: str) -> str:
-    """``a`` or ``an``."""
+    """Return the indefinite article of a word, ``a`` or ``an``."""
     return "an" if word[0] in "aeiou" else "a"

@@ -1,4 +1,4 @@
-"""What the cards of metrics say: which way is better, which metric a task is judged by, what each one means."""
+"""Metadata of metrics from their cards: which direction is better, the headline metric of a task, meanings."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def is_physical(metric: str) -> bool:
 
 
 def headline(task: str) -> str:
-    """Return the metric that a task is judged by first, unless a recipe names another as ``train.best``.
+    """Return the headline metric of a task, which selects the best weights unless a recipe sets ``train.best``.
 
     >>> headline("detection"), headline("segmentation")
     ('ap50', 'dice')

@@ -1,4 +1,4 @@
-"""Installed plug-ins: packages that bring cards of their own, located without being imported.
+"""Find installed plug-ins, packages that contain cards of their own, without importing them.
 
 A plug-in names the package that holds its cards under the entry point group ``cphloc.registry``. The folder is laid out
 like cphloc's own ``registry``: ``<kind>/<name>.yaml`` and ``<kind>.yaml``; see ``cphloc show KIND``.
@@ -87,7 +87,7 @@ def distribution_of(card_file: str | Path, target: str | None) -> tuple[str, str
 
 
 def missing(plugins: Mapping[str, str]) -> list[str]:
-    """Say what to install for each plug-in that is not installed.
+    """List, for each plug-in that is not installed, how to install it.
 
     Args:
         plugins: version by name of the distribution.
@@ -107,7 +107,7 @@ def missing(plugins: Mapping[str, str]) -> list[str]:
 
 
 def _any() -> bool:
-    """Whether an installed package mentions our entry points; ten times quicker than to parse all of theirs."""
+    """Whether any installed package has entry points of this group; ten times faster than parsing all entry points."""
     marker = f"[{GROUP}]".encode()
     for folder in filter(os.path.isdir, sys.path):
         for entry in os.scandir(folder):

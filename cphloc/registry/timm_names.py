@@ -1,4 +1,4 @@
-"""Names of timm's models, known without importing timm, which takes eight seconds.
+"""Names of the models of timm, from a shipped list, since importing timm takes seconds.
 
 ``registry/timm_models.txt.gz`` is ``timm.list_models()``; after a new timm,
 ``python -m cphloc.registry.timm_names`` writes it anew.
@@ -15,7 +15,7 @@ from cphloc import paths
 
 @functools.cache
 def timm_names() -> tuple[str, ...]:
-    """Every model name of timm, without the tag of pretrained weights.
+    """Return every model name of timm, without the tags of pretrained weights.
 
     >>> "resnet18" in timm_names()
     True
