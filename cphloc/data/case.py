@@ -20,7 +20,7 @@ from cphloc.structures.volume import Volume
 
 @dataclass(frozen=True)
 class AnnotationSource:
-    """Where the annotation of a case is stored: files to read and numbers already known. Absent parts are ``None``.
+    """Sources of the annotation of a case: files, and values stored outside files. Missing parts are ``None``.
 
     Files are read by `read_case`. Class numbers are those of `cphloc.data.dataset.Dataset.classes`, 1..K.
 
@@ -29,14 +29,14 @@ class AnnotationSource:
         mask_classes: value in the mask file -> class number, 0 for background or 255 for not annotated; ``None``
             where the file holds class numbers.
         rois: name of a region in the RTSTRUCT or segment in the SEG, with wildcards (``*``, ``?``) -> class number;
-            where regions overlap, the last one counts.
+            where regions overlap, the last one is used.
         instances: instance mask, whose values number the objects -> class number of all its objects, or of each object
-            by its value. It gives a mask and a box for each object; where files overlap, the last one counts.
+            by its value. It gives a mask and a box for each object; where files overlap, the last one is used.
         boxes: voxel edges ``[lo..., hi...]`` in array-axis order of the file.
         box_classes: class number of each box.
         spheres: ``(x, y, z, diameter)`` in millimetres, LPS coordinates, as LUNA16 annotates nodules.
         sphere_classes: class number of each sphere.
-        region: image of where the finding may lie, with values in [0, 1] or 0/255.
+        region: image of where the finding may be located, with values in [0, 1] or 0/255.
         label: for each class 1..K: 1 present, 0 absent, NaN unknown.
         problem: why the annotation cannot be used. `read_case` raises it, so that the case is reported together with
             all others that cannot be used.
@@ -56,7 +56,7 @@ class AnnotationSource:
 
     @property
     def rung(self) -> Rung | None:
-        """The strongest rung annotated, ``None`` where nothing is; no file is read."""
+        """Strongest rung (mask > boxes > region > label) of the annotation; ``None`` without annotation."""
         stated = (
             (self.mask or self.instances, Rung.MASK),
             (self.boxes if self.spheres is None else self.spheres, Rung.BOXES),
@@ -67,7 +67,7 @@ class AnnotationSource:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files that hold annotations."""
+        """Annotation files."""
         return tuple(p for p in (self.mask, self.region, *(self.instances or ())) if p is not None)
 
 
@@ -76,11 +76,11 @@ class Case:
     """One image of a data set and where its annotation is stored.
 
     Args:
-        id: unique in its data set; part of the fingerprint.
-        patient: cases of one patient (or one cluster of near-duplicates) share it and never fall into two splits.
+        id: identifier, unique in the data set; part of the fingerprint.
+        patient: identifier of the patient (or cluster of near-duplicates); its cases are all in one split.
         images: one file per channel, or one file that holds all channels.
         annotation: where the annotation is stored.
-        spacing_mm: voxel size for files that state none, array order.
+        spacing_mm: voxel size in array axis order, for files that store none.
         tile: ``(index of the part, number of parts)`` per axis, where the case is one part of the image; see
             `cphloc.data.pipeline.tiles`.
     """

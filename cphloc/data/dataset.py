@@ -27,7 +27,7 @@ class Dataset(ABC):
         classes: class number 1..K -> name. The masks, boxes and labels of every case carry these numbers; 0 is the
             background. Heads of a recipe are matched with them by number and name, never by position.
         channels: names of the image channels, in order.
-        laterality: whether a class names a side of the body, so that mirroring changes it.
+        laterality: whether classes are specific to a body side, so that a left-right flip must swap them.
         root: folder of the data.
     """
 
@@ -63,11 +63,11 @@ def find_root(name: str, root: str | None, proof: str) -> Path:
 
     Args:
         name: name of the data set, and of its folder below a data folder.
-        root: folder that the recipe states.
-        proof: file or folder that must lie in it.
+        root: folder given in the recipe.
+        proof: file or folder that must exist in it.
 
     Raises:
-        NotFoundError: not found; the message names every folder that was searched.
+        NotFoundError: the folder is not found; the message lists all folders that were searched.
     """
     candidates = [Path(root).expanduser()] if root is not None else [f / name for f in paths.data_folders()]
     for folder in candidates:
@@ -118,20 +118,20 @@ def read_table(path: Path, needed: Sequence[str]) -> list[dict[str, str]]:
 
 
 def held_out(patient: str, fraction: float) -> bool:
-    """Return True for about ``fraction`` of the patients, which validate instead of train.
+    """Return True for approximately ``fraction`` of the patients, which are assigned to the validation split.
 
-    The decision depends on a hash of the patient's name alone, so it does not change when cases are added.
+    The result depends only on a hash of the patient identifier, so it does not change when cases are added.
     """
     return hashed_split(patient, fraction, 0.0) == "val"
 
 
 def hashed_split(patient: str, val: float, test: float) -> Split:
-    """Choose the split of a patient by a hash of its name, so that it does not change when cases are added.
+    """Assign a patient to a split by a hash of the identifier, so that it does not change when cases are added.
 
     Args:
-        patient: its name.
-        val: fraction of the patients that validate, about.
-        test: fraction of the patients that test, about.
+        patient: identifier of the patient.
+        val: approximate fraction of the patients in the validation split.
+        test: approximate fraction of the patients in the test split.
 
     >>> [hashed_split(str(i), 0.2, 0.1) for i in range(1000)].count("val")
     212
@@ -143,10 +143,10 @@ def hashed_split(patient: str, val: float, test: float) -> Split:
 
 
 def choose_channels(wanted: Sequence[str] | None, available: Sequence[str]) -> tuple[str, ...]:
-    """Check the channels that a recipe asks for; ``None`` means all that are available.
+    """Validate the channels requested by a recipe; ``None`` selects all available channels.
 
     Raises:
-        InputError: a channel that does not exist, one that is named twice, or none at all.
+        InputError: a channel does not exist or occurs twice, or the list is empty.
     """
     chosen = tuple(available) if wanted is None else tuple(wanted)
     for name in chosen:

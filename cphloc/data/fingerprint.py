@@ -14,7 +14,7 @@ from cphloc.structures.split import SPLITS
 
 
 def content_hash(case: Case) -> str:
-    """SHA-256 of a case: the bytes of its files and the annotation stated outside files; paths do not matter.
+    """Return the SHA-256 of the file contents of a case and its annotation outside files; paths are not hashed.
 
     Raises:
         DataError: a file cannot be read.
@@ -34,7 +34,7 @@ def content_hash(case: Case) -> str:
 
 
 def fingerprint(contents: Iterable[tuple[str, str]]) -> str:
-    """SHA-256 of pairs (case id, `content_hash`); their order does not matter.
+    """Return the SHA-256 of pairs of case id and `content_hash`, independent of their order.
 
     >>> fingerprint([("a", "1"), ("b", "2")]) == fingerprint([("b", "2"), ("a", "1")])
     True
@@ -47,7 +47,7 @@ def check_splits(dataset: Dataset) -> None:
     """Check that no case and no patient is in two splits, and no case twice in one.
 
     Raises:
-        DataError: one is; the message names the first.
+        DataError: a case or patient is duplicated; the message contains the first.
     """
     for split in SPLITS:
         name, times = next(iter(Counter(case.id for case in dataset.cases(split)).most_common(1)), ("", 0))

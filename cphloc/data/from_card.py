@@ -1,4 +1,4 @@
-"""Make the object that a block of a recipe names, such as a transform or an intensity scheme, from its card."""
+"""Create the object of a recipe block, such as a transform or an intensity scheme, from its registry card."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from cphloc.registry.contract import construct
 
 
 def make(kind: str, name: str, arguments: Mapping[str, Any]) -> Any:
-    """Import the class of a card and construct it.
+    """Import the class of a card and create an instance.
 
     Args:
         kind: kind of the card, such as ``transform``.
-        name: name of the card, one that has ``import:``.
-        arguments: arguments of the constructor, as YAML has them: lists in place of tuples.
+        name: name of the card, which must have ``import:``.
+        arguments: constructor arguments; lists, as parsed from YAML, are converted to tuples.
 
     Raises:
         NotFoundError: there is no such card.
@@ -32,7 +32,7 @@ def make(kind: str, name: str, arguments: Mapping[str, Any]) -> Any:
 
 
 def check_arguments(card: Card, arguments: Mapping[str, Any]) -> None:
-    """Compare arguments with the signature that a card names.
+    """Validate arguments against the signature of a card.
 
     Raises:
         InputError: an argument that is unknown, missing, of another type or out of range; the message names the first.

@@ -1,1 +1,1 @@
-"""Random transforms of training patches: geometry and intensity."""
+"""Data augmentation of training patches: spatial and intensity transforms."""

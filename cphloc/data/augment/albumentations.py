@@ -1,8 +1,8 @@
-"""Transforms of the library albumentations, for images and volumes: photometric, in-plane distortion, dropout.
+"""Wrapper for albumentations transforms of images and volumes: photometric, in-plane distortion, dropout.
 
-Only the names with a card in ``registry/transform.yaml`` can be used; each keeps the size of the image and needs
-nothing but the image. In a volume, every slice gets the same transform. albumentations expects floating-point images in
-0..1, so intensities are mapped to that range and back. Only this module imports albumentations.
+Only the transforms with a card in ``registry/transform.yaml`` can be used; they preserve the size of the image and need
+no other input. In a volume, the same transform is applied to every slice. albumentations expects images in 0..1, so
+intensities are scaled to that range and back. Only this module imports albumentations.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from cphloc.errors import InputError
 from cphloc.structures.annotation import Annotation
 
 _MIN_VISIBLE = 0.25
-"""A box of which less than this fraction remains inside the patch is left out."""
+"""Boxes with less than this fraction of their area inside the patch are dropped."""
 
 
 class AlbumentationsTransform:
-    """Apply one transform of albumentations to a patch; implements `cphloc.data.augment.transform.AnnotatedTransform`.
+    """Apply one albumentations transform to a patch; implements `cphloc.data.augment.transform.AnnotatedTransform`.
 
     Args:
-        name: class name in albumentations.
-        arguments: its arguments, and ``p``, the probability that it is applied (0.5 by default).
+        name: class name of the transform in albumentations.
+        arguments: arguments of the transform, and ``p``, the probability of applying it (0.5 by default).
 
     Raises:
         InputError: albumentations rejects the arguments.
@@ -67,7 +67,7 @@ class AlbumentationsTransform:
 
 
 def _annotation_targets(annotation: Annotation, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
-    """Slices of mask and region, and boxes within the plane, as albumentations takes them."""
+    """Mask and region slices, and in-plane boxes, in the format of albumentations."""
     region = None if annotation.region is None else np.rint(annotation.region * 100).astype(np.uint8)
     layers = [layer.reshape(-1, *shape[-2:]) for layer in (annotation.mask, region) if layer is not None]
     boxes = np.zeros((0, 2 * len(shape))) if annotation.boxes is None else annotation.boxes
@@ -76,7 +76,7 @@ def _annotation_targets(annotation: Annotation, shape: tuple[int, ...]) -> dict[
 
 
 def _transformed(annotation: Annotation, out: Mapping[str, Any], shape: tuple[int, ...]) -> Annotation:
-    """The annotation with the mask, region and boxes that albumentations returned; boxes that left are gone."""
+    """Annotation with the transformed mask, region and boxes; boxes moved outside the patch are dropped."""
     layers = iter(np.asarray(out["masks"]).reshape(-1, *shape) if "masks" in out else ())
     mask = None if annotation.mask is None else next(layers).astype(np.uint8)
     region = None if annotation.region is None else next(layers).astype(np.float32) / 100
@@ -90,5 +90,5 @@ def _transformed(annotation: Annotation, out: Mapping[str, Any], shape: tuple[in
 
 
 def _in_plane(dims: int) -> list[int]:
-    """Positions of albumentations' ``x0, y0, x1, y1`` in a box ``[lo..., hi...]``."""
+    """Indices of ``x0, y0, x1, y1`` (the order of albumentations) in a box ``[lo..., hi...]``."""
     return [dims - 1, dims - 2, 2 * dims - 1, 2 * dims - 2]

@@ -1,10 +1,10 @@
-"""Augmentation of training patches, from the ``augment`` list of a recipe.
+"""Augmentation of training patches with the transforms in ``data.augment`` of a recipe.
 
-Every name that ``registry/transform.yaml`` or a plug-in's table lists can be used. A card with ``import:`` names a
-class that follows a protocol of `cphloc.data.augment.transform`; a card without one is a transform of the library
-albumentations (`cphloc.data.augment.albumentations`).
+The available transforms are listed in ``registry/transform.yaml`` and in ``transform.yaml`` of plug-ins. A card with
+``import:`` refers to a class that implements a protocol of `cphloc.data.augment.transform`; a card without it is an
+albumentations transform (`cphloc.data.augment.albumentations`).
 
-Spatial transforms come first, composed into one resampling; the others follow in the order of the list.
+Spatial transforms are applied first, composed into one resampling; the others are applied in the order of the list.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ class Augmentation:
     """Apply the transforms of one recipe to training patches.
 
     Args:
-        blocks: mappings ``{type: name, argument: value, ...}``.
-        dims: 2 or 3.
-        laterality: whether classes name a side of the body; a flip along the last axis must then swap them.
+        blocks: mappings ``{type: name, argument: value, ...}``, one per transform.
+        dims: number of spatial axes, 2 or 3.
+        laterality: whether classes are specific to a body side; a flip along the last axis must then swap them.
 
     Raises:
-        NotFoundError: there is no transform of that name.
-        InputError: a wrong argument, or a flip that would turn left into right.
+        NotFoundError: there is no transform with that name.
+        InputError: an argument is invalid, or a left-right flip does not swap the classes of the body sides.
 
     >>> Augmentation([{"type": "Flip", "axes": [0]}, {"type": "GaussNoise"}], dims=3).spatial[0].axes
     (0,)
@@ -51,7 +51,7 @@ class Augmentation:
                 _refuse_swapped_sides(flip, dims, laterality)
 
     def draw(self, rng: np.random.Generator, size: tuple[int, ...], spacing_mm: tuple[float, ...]) -> Draw:
-        """Draw the spatial transforms for one patch of ``size`` voxels of ``spacing_mm`` and compose their warps."""
+        """Sample the spatial transforms for a patch of ``size`` voxels with ``spacing_mm``, composed into one warp."""
         warp, swaps = Warp.identity(len(size)), []
         for transform in self.spatial:
             if isinstance(transform, Flip) or rng.random() < transform.p:
@@ -64,7 +64,7 @@ class Augmentation:
     def apply(
         self, image: np.ndarray, annotation: Annotation, rng: np.random.Generator
     ) -> tuple[np.ndarray, Annotation]:
-        """Apply the transforms that are not spatial to a patch ``(C, *S)``, each with its probability."""
+        """Apply the non-spatial transforms, each with its probability, to a patch ``(C, *S)``."""
         for transform in self.on_patch:
             if rng.random() >= transform.p:
                 continue
@@ -79,8 +79,8 @@ def swap_classes(annotation: Annotation, swap: Mapping[int, int]) -> Annotation:
     """Renumber the classes of an annotation: mask, boxes and label.
 
     Args:
-        annotation: what to change.
-        swap: class number -> class number that it becomes; others stay.
+        annotation: annotation to renumber.
+        swap: old class number -> new class number; other classes are unchanged.
 
     >>> swap_classes(Annotation(label=np.array([1.0, 0.0])), {1: 2, 2: 1}).label.tolist()
     [0.0, 1.0]

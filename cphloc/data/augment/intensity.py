@@ -1,4 +1,4 @@
-"""Transforms of intensities, for 2-D and 3-D images of any intensity scale; every channel is changed by itself."""
+"""Intensity transforms for 2-D and 3-D patches of any intensity range; channels are scaled independently."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from cphloc.data.augment.spatial import checked_range
 
 
 class Gamma:
-    """Apply a power law to the intensities between the minimum and maximum of a patch.
+    """Apply a power law (gamma correction) to intensities scaled to the range of the patch.
 
     Args:
         gamma: range of exponents, drawn log-uniformly.
-        invert: probability that the image is inverted before and after.
-        p: probability that it is applied to a patch.
+        invert: probability of inverting intensities before and back after the correction.
+        p: probability of applying the transform to a patch.
     """
 
     def __init__(
@@ -41,8 +41,8 @@ class GaussNoise:
     """Add white Gaussian noise to a patch.
 
     Args:
-        sigma: range of the noise's standard deviation, in standard deviations of the patch.
-        p: probability that it is applied to a patch.
+        sigma: range of the standard deviation of the noise, relative to that of each channel of the patch.
+        p: probability of applying the transform to a patch.
     """
 
     def __init__(self, sigma: tuple[float, float] = (0.0, 0.2), p: UnitInterval = 0.5) -> None:
@@ -56,11 +56,11 @@ class GaussNoise:
 
 
 class GaussBlur:
-    """Smooth a patch by a Gaussian.
+    """Smooth a patch with a Gaussian filter.
 
     Args:
-        sigma: range of the Gaussian's standard deviation in voxels.
-        p: probability that it is applied to a patch.
+        sigma: range of the standard deviation of the filter, in voxels.
+        p: probability of applying the transform to a patch.
     """
 
     def __init__(self, sigma: tuple[float, float] = (0.5, 1.0), p: UnitInterval = 0.5) -> None:
@@ -77,8 +77,8 @@ class Brightness:
     """Add a constant to the intensities of a patch.
 
     Args:
-        shift: range of the constant, in standard deviations of the patch.
-        p: probability that it is applied to a patch.
+        shift: range of the constant, relative to the standard deviation of each channel of the patch.
+        p: probability of applying the transform to a patch.
     """
 
     def __init__(self, shift: tuple[float, float] = (-0.25, 0.25), p: UnitInterval = 0.5) -> None:
@@ -91,11 +91,11 @@ class Brightness:
 
 
 class Contrast:
-    """Multiply the distance of intensities to their mean; the minimum and maximum of the patch stay limits.
+    """Scale intensities about their mean, and clip them to the original range of the patch.
 
     Args:
-        factor: range of factors.
-        p: probability that it is applied to a patch.
+        factor: range of the scaling factor; above 1 increases the contrast.
+        p: probability of applying the transform to a patch.
     """
 
     def __init__(self, factor: tuple[float, float] = (0.75, 1.25), p: UnitInterval = 0.5) -> None:
@@ -109,11 +109,11 @@ class Contrast:
 
 
 class LowResolution:
-    """Sample a patch coarsely and interpolate it back, as if it was scanned with larger voxels.
+    """Simulate a lower resolution: downsample by nearest neighbour, then upsample linearly to the original size.
 
     Args:
-        zoom: range of the fraction of voxels kept along each axis.
-        p: probability that it is applied to a patch.
+        zoom: range of the downsampling factor: the fraction of voxels kept along each axis.
+        p: probability of applying the transform to a patch.
     """
 
     def __init__(self, zoom: tuple[float, float] = (0.5, 1.0), p: UnitInterval = 0.5) -> None:

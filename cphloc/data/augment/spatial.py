@@ -1,4 +1,4 @@
-"""Spatial transforms. Each draws a `Warp`, which is applied while the patch is cut; see `cphloc.data.augment.warp`."""
+"""Spatial transforms, which sample a `Warp` to apply while the patch is cropped; see `cphloc.data.augment.warp`."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from cphloc.data.augment.warp import Warp
 from cphloc.errors import InputError
 
 THICK_SLICES = 3.0
-"""Largest ratio of spacings at which an image is rotated in a plane (nnU-Net, Isensee 2021)."""
+"""Maximum ratio of the two spacings of a plane for rotations in it (nnU-Net, Isensee 2021)."""
 
 
 class Affine:
-    """Rotate, scale and shift a patch, in millimetres, so that anisotropic voxels are not sheared.
+    """Randomly rotate, scale and translate a patch in millimetres, which avoids shearing with anisotropic voxels.
 
     Args:
-        rotate: range of angles in degrees, drawn for each plane of rotation. Planes that leave the slices are skipped
-            where voxels are more than 3 times as thick as wide.
-        scale: range of factors, the same for all axes, drawn log-uniformly; objects grow above 1.
-        translate: range of shifts as a fraction of the patch size, drawn for each axis.
-        p: probability that it is applied to a patch.
+        rotate: range of angles in degrees, sampled for each pair of axes. Pairs whose spacings differ by more than a
+            factor of 3 are not rotated.
+        scale: range of the scaling factor, equal for all axes, sampled log-uniformly; above 1 enlarges objects.
+        translate: range of the translation as a fraction of the patch size, sampled for each axis.
+        p: probability of applying the transform to a patch.
 
     Raises:
         InputError: a range whose end is below its start, or a scale that is not positive.
@@ -44,12 +44,12 @@ class Affine:
         self.p = p
 
     def draw(self, rng: np.random.Generator, size: tuple[int, ...], spacing_mm: tuple[float, ...]) -> Draw:
-        """Draw a warp for one patch.
+        """Sample a warp for one patch.
 
         Args:
-            rng: source of randomness.
-            size: voxels of the patch.
-            spacing_mm: voxel size, array order.
+            rng: random number generator.
+            size: size of the patch ``(*S)`` in voxels.
+            spacing_mm: voxel size, in array axis order.
         """
         dims, spacing = len(size), np.asarray(spacing_mm, float)
         rotation = np.eye(dims)
@@ -66,12 +66,12 @@ class Affine:
 
 
 class Elastic:
-    """Deform a patch smoothly: cubic B-splines on a coarse grid of control points (Rueckert 1999).
+    """Randomly deform a patch by cubic B-splines on a coarse grid of control points (Rueckert 1999).
 
     Args:
-        spacing: voxels between control points, at least 2.
-        sigma: range of the standard deviation of a control point's displacement, in voxels.
-        p: probability that it is applied to a patch.
+        spacing: distance between control points in voxels, at least 2.
+        sigma: range of the standard deviation of the displacement of control points, in voxels.
+        p: probability of applying the transform to a patch.
 
     Raises:
         InputError: ``spacing`` below 2, or a range that is negative or whose end is below its start.
@@ -88,12 +88,12 @@ class Elastic:
         self.p = p
 
     def draw(self, rng: np.random.Generator, size: tuple[int, ...], spacing_mm: tuple[float, ...]) -> Draw:
-        """Draw a warp for one patch; displacements have the same size in mm along all axes.
+        """Sample a warp for one patch; displacements have the same standard deviation in mm along all axes.
 
         Args:
-            rng: source of randomness.
-            size: voxels of the patch.
-            spacing_mm: voxel size, array order.
+            rng: random number generator.
+            size: size of the patch ``(*S)`` in voxels.
+            spacing_mm: voxel size, in array axis order.
         """
         dims = len(size)
         bases = [_spline_basis(n, self.spacing) for n in size]
@@ -106,18 +106,17 @@ class Elastic:
 
 
 class Flip:
-    """Mirror a patch along axes, each with probability ``p``.
+    """Flip a patch along each of ``axes`` with probability ``p``.
 
-    The last axis is left-right. Where classes name a side of the body, mirroring it would turn a left finding into a
-    right one; this is an error unless ``swap`` says which classes are exchanged.
+    The last axis is left-right. In data sets whose classes are specific to a body side, flipping it requires ``swap``.
 
     Args:
         axes: array axes from 0; negative numbers count from the last; ``None`` means all.
-        swap: class numbers that are exchanged when left and right are, such as ``{1: 2}``.
-        p: probability for each axis.
+        swap: pairs of class numbers to exchange when the last axis is flipped, such as ``{1: 2}``.
+        p: probability of flipping each axis.
 
     Raises:
-        InputError: an axis or a class is named twice.
+        InputError: an axis or a class occurs twice.
     """
 
     def __init__(
@@ -135,10 +134,10 @@ class Flip:
         self.p = p
 
     def axes_of(self, dims: int) -> tuple[int, ...]:
-        """The axes ``0..dims - 1`` that may be mirrored.
+        """Return the axes to flip as indices ``0..dims - 1``.
 
         Raises:
-            InputError: an axis that an image of ``dims`` axes does not have.
+            InputError: an axis is out of range for ``dims`` axes.
         """
         axes = range(dims) if self.axes is None else self.axes
         for axis in axes:
@@ -148,7 +147,7 @@ class Flip:
         return tuple(a % dims for a in axes)
 
     def draw(self, rng: np.random.Generator, size: tuple[int, ...], spacing_mm: tuple[float, ...]) -> Draw:
-        """Draw which axes are mirrored, and the exchange of classes where the last axis is.
+        """Sample the axes to flip; classes are swapped if the last axis is among them.
 
         Args:
             rng: source of randomness.

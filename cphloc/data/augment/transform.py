@@ -1,8 +1,7 @@
-"""The three protocols of transforms of training patches.
+"""Protocols of the three kinds of augmentation transforms.
 
-A plug-in adds a transform by a card in ``transform.yaml`` of its folder of cards,
-``Name: {summary: ..., import: module:Class}``, whose class follows one of these protocols. Its constructor names every
-argument with a type.
+A plug-in adds a transform by a card ``Name: {summary: ..., import: module:Class}`` in ``transform.yaml`` of its card
+folder. The class must implement one of these protocols, and its constructor must annotate every argument with a type.
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ from cphloc.structures.annotation import Annotation
 
 @dataclass(frozen=True)
 class Draw:
-    """What spatial transforms drew for one patch.
+    """Sampled parameters of the spatial transforms of one patch.
 
     Args:
-        warp: where each voxel of the patch comes from.
-        swap: class number -> class number that it becomes, because left and right were mirrored; ``None`` for none.
+        warp: mapping from patch to image coordinates.
+        swap: old -> new class number, after a left-right flip; ``None`` leaves the classes unchanged.
     """
 
     warp: Warp
@@ -32,28 +31,28 @@ class Draw:
 
 @runtime_checkable
 class SpatialTransform(Protocol):
-    """A transform that moves voxels: it draws a warp, with which image, mask, region and boxes are cut together."""
+    """Spatial transform, defined by a warp that is applied to image, mask, region and boxes alike."""
 
     p: float
-    """Probability that it is applied to a patch; of `Flip`, to each axis."""
+    """Probability of applying the transform to a patch, or for `Flip` of flipping each axis."""
 
     def draw(self, rng: np.random.Generator, size: tuple[int, ...], spacing_mm: tuple[float, ...]) -> Draw:
-        """Draw a warp for one patch.
+        """Sample a warp for one patch.
 
         Args:
-            rng: the only source of randomness.
-            size: voxels of the patch ``(*S)``.
-            spacing_mm: voxel size, array order.
+            rng: random number generator; no other may be used.
+            size: size of the patch ``(*S)`` in voxels.
+            spacing_mm: voxel size, in array axis order.
         """
         ...
 
 
 @runtime_checkable
 class AnnotatedTransform(Protocol):
-    """A transform that changes the image of a patch and its annotation together, on the grid of the patch."""
+    """Transform of a patch together with its annotation, without resampling from the image."""
 
     p: float
-    """Probability that it is applied to a patch."""
+    """Probability of applying the transform to a patch."""
 
     def with_annotation(
         self, image: np.ndarray, annotation: Annotation, rng: np.random.Generator
@@ -64,10 +63,10 @@ class AnnotatedTransform(Protocol):
 
 @runtime_checkable
 class ImageTransform(Protocol):
-    """A transform that changes the intensities of a patch and keeps its annotation."""
+    """Transform of the intensities of a patch; the annotation is unchanged."""
 
     p: float
-    """Probability that it is applied to a patch."""
+    """Probability of applying the transform to a patch."""
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Transform a patch ``(C, *S)`` float32 into one of the same shape."""

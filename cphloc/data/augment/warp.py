@@ -1,7 +1,7 @@
-"""Cut a patch out of an image and deform it in one pass: image linearly, mask by nearest neighbour, boxes too.
+"""Crop and deform a patch in one resampling: linear for images, nearest neighbour for masks, analytic for boxes.
 
-A `Warp` says where each voxel of the patch comes from. Because it is applied while the patch is cut, the corners of a
-rotated patch show real image instead of padding, and only the voxels that are needed are read.
+A `Warp` maps patch coordinates to image coordinates. Because it is applied while the patch is cropped, the corners of a
+rotated patch contain image data instead of padding, and only the voxels that are needed are read.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Warp:
-    """A map from the patch to the image it is cut from.
+    """Mapping from patch coordinates to image coordinates.
 
-    In edge coordinates, point ``x`` of the patch comes from ``centre + matrix @ (x - size / 2 - shift +
+    In edge coordinates, point ``x`` of the patch is mapped to ``centre + matrix @ (x - size / 2 - shift +
     displacement(x))`` in the image, where ``centre`` is the middle of the patch in the image.
 
     Args:
@@ -31,12 +31,12 @@ class Warp:
 
     @classmethod
     def identity(cls, dims: int) -> Warp:
-        """Return the warp that changes nothing."""
+        """Return the identity warp."""
         return cls(np.eye(dims), (0.0,) * dims)
 
     @property
     def mirrored(self) -> tuple[int, ...] | None:
-        """Axes that are mirrored, where the warp does nothing else (also no axis at all); else ``None``."""
+        """Flipped axes (possibly none) if the warp is a pure flip; ``None`` for any other warp."""
         signs = np.diag(self.matrix)
         still = self.displacement is None and not any(self.shift)
         plain = still and np.array_equal(self.matrix, np.diag(np.sign(signs)))
@@ -54,9 +54,9 @@ def warp_image(image: np.ndarray, warp: Warp, centre: np.ndarray, size: tuple[in
 
     Args:
         image: ``(C, *S)`` float32.
-        warp: where the voxels of the patch come from.
+        warp: mapping from patch to image coordinates.
         centre: edge coordinates ``(D,)`` of the middle of the patch in the image.
-        size: voxels of the patch.
+        size: size of the patch in voxels.
 
     Returns:
         ``(C, *size)`` float32.
@@ -75,9 +75,9 @@ def warp_image_and_mask(
     Args:
         image: ``(C, *S)`` float32, interpolated linearly.
         mask: ``(*S)`` uint8, sampled by nearest neighbour.
-        warp: where the voxels of the patch come from.
+        warp: mapping from patch to image coordinates.
         centre: edge coordinates ``(D,)`` of the middle of the patch in the image.
-        size: voxels of the patch.
+        size: size of the patch in voxels.
 
     Returns:
         ``(C, *size)`` float32 and ``(*size)`` uint8, both zero outside the image.

@@ -1,1 +1,1 @@
-"""Data sets: one file each, found by their cards in ``registry/dataset``."""
+"""Data sets, one module each; their cards are in ``registry/dataset``."""

@@ -12,7 +12,7 @@ class Bccd(Dataset):
     """Blood cells: 364 photographs of 640 x 480 pixels, 4,888 boxes of red cells, white cells, platelets (BCCD, MIT).
 
     Args:
-        root: VOC folder; by default ``bccd`` in the data folders.
+        root: folder in the Pascal VOC layout; by default ``bccd`` in the data folders.
 
     Raises:
         NotFoundError: the folder does not exist.

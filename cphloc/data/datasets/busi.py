@@ -16,8 +16,8 @@ CLASSES = {1: "benign", 2: "malignant"}
 class Busi(Dataset):
     """766 ultrasound pictures of 256 x 256 pixels: normal, benign, malignant (Al-Dhabyani 2020, CC BY 4.0).
 
-    135 of them also have a lesion mask (empty for normal). Near-duplicates form clusters that never fall into two
-    splits; a cluster serves as the patient, since the data set names no patients.
+    135 of them also have a lesion mask (empty for normal). Near-duplicates form clusters that are never divided
+    between splits; a cluster is used as the patient, since the data set has no patient identifiers.
 
     Args:
         root: folder with ``cases.csv``, ``images/`` and ``masks/``; by default ``busi`` in the data folders.
@@ -26,7 +26,7 @@ class Busi(Dataset):
 
     Raises:
         NotFoundError: the folder does not exist.
-        InputError: ``classes`` is neither.
+        InputError: ``classes`` is neither of these.
     """
 
     dims = 2

@@ -18,14 +18,14 @@ class Coco(Dataset):
     """Pictures with boxes from ``annotations/instances_{train,val,test}.json`` (Lin 2014, COCO format).
 
     COCO boxes are ``[x, y, width, height]`` in pixel edges. Categories get the class numbers 1..K in the order of their
-    ids; `file_numbers` gives the ids. Objects marked ``iscrowd`` are left out, as by the COCO metric. An image without
-    annotations has no object.
+    ids; `file_numbers` gives the ids. Objects marked ``iscrowd`` are ignored, as in the COCO metric. An image
+    without annotations is negative.
 
     Args:
         root: folder of the pictures and annotations.
         images: folder of the pictures, relative to ``root``.
         annotations: pattern of the annotation files, relative to ``root``.
-        channels: names of the pictures' channels.
+        channels: names of the image channels.
 
     Raises:
         NotFoundError: the folder does not exist.

@@ -19,20 +19,20 @@ _UNNAMED = "(no file named)"
 
 
 class ImageFolder(Dataset):
-    """Cases listed in a CSV table, one row each; cells of what a case lacks stay empty.
+    """Cases listed in a CSV table, one row per case; cells may be empty.
 
     ====================  ==============================================================================
     column                holds
     ====================  ==============================================================================
     ``image``             file relative to ``root``; with several channels one column ``image_<channel>`` each
     ``case``              optional name; by default the file's
-    ``patient``           optional; all cases of a patient fall into one split
+    ``patient``           optional; all cases of a patient are in one split
     ``split``             optional ``train``, ``val`` or ``test``; where empty, a hash of the patient decides
     ``mask``              optional file, whole numbers 0..K (0 and 255 in pictures), or a DICOM RTSTRUCT or SEG
     ``instances``         optional file whose values number the objects, so that touching ones stay apart
     ``instance_classes``  their classes, ``mass;cyst`` for objects 1 and 2; not needed where there is one class
     ``instances_<class>``  optional, instead: one such file per class
-    ``region``            optional file of where the finding may lie
+    ``region``            optional image of where the finding may be located
     ``label``             optional class names present, separated by ``;``, or ``none``
     ``boxes``             optional JSON ``[[class, lo..., hi...], ...]``: voxel edges in array order; ``[]`` is none
     ====================  ==============================================================================
@@ -43,11 +43,11 @@ class ImageFolder(Dataset):
         classes: class number -> name, or names that are numbered from 1.
         channels: names of the channels.
         dims: 2 for pictures, 3 for volumes.
-        voxel_mm: voxel size in array order for files that state none.
+        voxel_mm: voxel size in mm, in array axis order, for files that store none.
         rois: name of a region in the RTSTRUCTs or SEGs, with wildcards -> class; by default the names of the classes.
-        laterality: whether classes name a side of the body.
-        val: fraction of the patients without a split that validate.
-        test: fraction of them that test.
+        laterality: whether classes are specific to a body side.
+        val: fraction of the patients without ``split`` that are assigned to the validation split.
+        test: fraction of the patients without ``split`` that are assigned to the test split.
 
     Raises:
         NotFoundError: the table does not exist.

@@ -1,4 +1,4 @@
-"""LUNA16: lung nodules in CT as points with a diameter."""
+"""LUNA16: lung nodules in CT, annotated by centre and diameter."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from cphloc.structures.split import Split
 class Luna16(Dataset):
     """CT series ``subset0..9/<seriesuid>.mhd`` with ``annotations.csv`` (Setio 2017, Medical Image Analysis 42:1).
 
-    Nodules are points in LPS millimetres with a diameter; the geometry of each image turns them into boxes, so series
-    stored with flipped axes come out right. A series without annotation has no nodule of 3 mm or more.
+    Nodules are annotated by centre, in LPS coordinates in mm, and diameter. They are converted to boxes with the
+    geometry of each image, which is also correct for series with flipped axes. A series without annotation has no
+    nodule of 3 mm or more.
 
     Args:
         root: folder of the subsets; by default ``luna16`` in the data folders.

@@ -25,8 +25,8 @@ class NnUnet(Dataset):
     The values of ``labels`` in ``dataset.json`` get the class numbers 1..K in rising order, without background and
     ``ignore``; `file_numbers` gives the values.
 
-    Where ``labelsTr/<case>.json`` lies beside a mask, as in nnDetection (Baumgartner 2021), the mask numbers
-    objects, ``{"instances": {"1": 0, "2": 1}}`` states the class of each, and ``labels`` counts classes from 0.
+    If ``labelsTr/<case>.json`` exists beside a mask, as in nnDetection (Baumgartner 2021), the mask is an instance
+    mask, ``{"instances": {"1": 0, "2": 1}}`` maps each object to its class, and classes in ``labels`` start at 0.
 
     Channels are separate files ``<case>_0000``, ``<case>_0001`` ... or one file ``<case>`` (Decathlon). The test images
     of these layouts have no labels, so val and test are taken from the training cases, by a hash of the case.
@@ -34,8 +34,8 @@ class NnUnet(Dataset):
     Args:
         root: folder of ``dataset.json``.
         dims: 2 for pictures, 3 for volumes.
-        val: fraction of the cases that validate.
-        test: fraction of the cases that test.
+        val: fraction of the cases in the validation split.
+        test: fraction of the cases in the test split.
 
     Raises:
         NotFoundError: the folder does not exist.

@@ -31,26 +31,27 @@ class PhantomCases(Dataset):
     """Synthetic cases, drawn by `cphloc.data.pipeline.phantom.draw_phantom` and stored as MetaImage files in the cache.
 
     Args:
-        size: voxels ``(*S)``; two sizes make 2-D images.
+        size: image size ``(*S)`` in voxels; two numbers for 2-D images.
         voxel_mm: voxel size; by default 1 mm, and 3 mm between the slices of a volume.
         modality: ``ct`` or ``mammogram``.
         cases: number of cases per split.
-        positive: fraction of cases that hold objects.
-        objects: range of their number in a positive case.
-        diameter_mm: range of their diameters.
+        positive: fraction of cases that contain objects.
+        objects: range of the number of objects in a positive case.
+        diameter_mm: range of the diameters of the objects in mm.
         distractors: range of the number of distractors.
-        contrast: contrast of the objects to tissue, in standard deviations of tissue.
-        sides: two classes, left mass and right mass, instead of one.
+        contrast: intensity difference between objects and tissue, in standard deviations of the tissue.
+        sides: whether there are two classes, left mass and right mass, instead of one.
         annotated: rung -> fraction of the training cases that have an annotation of at least this rung:
             ``{mask: 0.1, boxes: 0.3}`` leaves 70 % of them with a label alone. Validation and test cases have masks.
-        loose: factor by which boxes are too large, in training cases that are annotated by boxes alone.
+        loose: factor by which boxes are enlarged in training cases that are annotated only with boxes.
         half: split -> half of the image in which everything is drawn: ``left``, ``right`` or ``any``.
-        cue_mm: distance of a small mark beside each object; the object counts only where its mark is bright.
-        first: number of training cases to use; those used do not depend on it.
-        seed: seed of the whole data set.
+        cue_mm: distance in mm of a small mark beside each object; only objects with a bright mark are in the mask.
+        first: use only the first ``first`` training cases; their content does not depend on it.
+        seed: random seed of the data set.
 
     Raises:
-        InputError: a range that is falling, or fractions outside 0..1 or growing with the rung.
+        InputError: a range is negative or its end is below its start, or fractions are outside 0..1 or increase with
+            the rung.
     """
 
     def __init__(
@@ -167,7 +168,7 @@ def _checked_fractions(annotated: Mapping[str, float]) -> dict[Rung, float]:
     names = dict(zip(RUNGS, Rung, strict=True))
     unknown = [name for name in annotated if name not in names]
     if unknown:
-        msg = f"phantom: annotated knows the rungs {', '.join(names)}, not '{unknown[0]}'"
+        msg = f"phantom: annotated accepts the rungs {', '.join(names)}, not '{unknown[0]}'"
         raise InputError(msg)
     rungs = dict(sorted((names[name], float(fraction)) for name, fraction in annotated.items()))
     fractions = list(rungs.values())

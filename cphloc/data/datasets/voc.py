@@ -20,15 +20,15 @@ class Voc(Dataset):
     """Pictures in ``JPEGImages/``, boxes in ``Annotations/*.xml``, splits in ``ImageSets/Main/{train,val,test}.txt``.
 
     Args:
-        root: folder that holds these.
+        root: folder that contains these.
         classes: class number -> name, or names that are numbered from 1; ``None`` takes the names in the training
             annotations, in alphabetical order.
-        channels: names of the pictures' channels.
+        channels: names of the image channels.
 
     Raises:
         NotFoundError: the folder does not exist.
-        DataError: no classes are stated, and no training annotation can be read.
-        InputError: classes are not distinct.
+        DataError: ``classes`` is ``None`` and no training annotation can be read.
+        InputError: class names are not distinct.
     """
 
     dims = 2

@@ -1,1 +1,1 @@
-"""From cases to batches: preprocess, cache, cut patches, load."""
+"""Preprocess cases, cache them on disk, and load training batches of patches."""

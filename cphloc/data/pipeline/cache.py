@@ -1,9 +1,9 @@
-"""Cache of preprocessed cases on disk, memory-mapped by every run and process.
+"""On-disk cache of preprocessed cases, memory-mapped and shared by all runs and processes.
 
-An entry is a folder named by a hash of the files (path, size, time of change) and of the preprocessing, so a changed
-file or setting makes a new entry. Entries are written into a temporary folder that is renamed when complete. They are
-compared with their checksums when a run starts, and made again where damaged. The least recently used entries are
-removed when all together exceed ``CPHLOC_CACHE_GB`` (default 50).
+An entry is a folder named by a hash of the files (path, size, modification time) and of the preprocessing, so a changed
+file or setting creates a new entry. Entries are written to a temporary folder that is renamed when complete. Their
+checksums are verified when a run starts, and damaged entries are recreated. The least recently used entries are removed
+when the total size exceeds ``CPHLOC_CACHE_GB`` (default 50).
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from cphloc.structures.annotation import Annotation
 from cphloc.structures.geometry import Geometry
 
 FORMAT = 1
-"""Version of the layout of an entry; part of its key."""
+"""Version of the file layout of an entry; part of its key."""
 
 
 @dataclass(frozen=True)
 class PreparedCase:
-    """A preprocessed case, on the model's grid. Image, mask and region are memory-mapped and read where they are used.
+    """A preprocessed case; image, mask and region are memory-mapped, so only the parts that are used are read.
 
     Args:
         id: id of the case.
         image: ``(C, *S)`` float32.
         annotation: annotation on the grid of ``image``.
         geometry: grid of ``image``.
-        source: grid of the image file; results are mapped back to it.
-        foreground: ``(n, 1 + D)`` int32; class number and index of voxels on which a patch may be centred.
-        content: hash of the files it was made from (`cphloc.data.fingerprint.content_hash`).
+        source: grid of the image file, to which predictions are resampled.
+        foreground: ``(n, 1 + D)`` int32: class number and index of voxels on which a patch may be centred.
+        content: hash of the original files (`cphloc.data.fingerprint.content_hash`).
     """
 
     id: str
@@ -53,18 +53,18 @@ class PreparedCase:
     content: str
 
     def in_memory(self) -> PreparedCase:
-        """Return the same case with all arrays read into memory."""
+        """Return a copy of the case with all arrays in memory."""
         stated = {f.name: getattr(self.annotation, f.name) for f in fields(Annotation)}
         read = {name: None if array is None else np.array(array) for name, array in stated.items()}
         return replace(self, image=np.array(self.image), annotation=Annotation(**read))
 
 
 def entry_key(case: Case, preprocessing: str) -> str:
-    """Name of the cache entry of a case.
+    """Return the name of the cache entry of a case.
 
     Args:
         case: the case.
-        preprocessing: text that describes the preprocessing completely.
+        preprocessing: complete text description of the preprocessing.
     """
     files = [_identity(path) for path in case.files]
     parts = [FORMAT, preprocessing, case.id, repr(case.annotation), repr(case.spacing_mm), case.tile, files]
@@ -72,16 +72,16 @@ def entry_key(case: Case, preprocessing: str) -> str:
 
 
 def open_entry(case: Case, preprocessing: str, make: Callable[[], PreparedCase], verify: bool = False) -> PreparedCase:
-    """Open a prepared case from the cache; where it is missing or damaged, make and store it first.
+    """Open a preprocessed case from the cache, after creating the entry where it is missing or damaged.
 
     Args:
         case: the case.
-        preprocessing: text that describes the preparation completely.
-        make: prepares the case.
-        verify: compare the content of all files with their checksums; otherwise only their sizes.
+        preprocessing: complete text description of the preprocessing.
+        make: function that preprocesses the case.
+        verify: whether to verify the checksums of all files; if False, only their sizes are checked.
 
     Raises:
-        InputError: the stored case cannot be read back.
+        InputError: the entry cannot be read back after it was written.
     """
     folder = paths.cache() / "prepared" / entry_key(case, preprocessing)
     prepared = _load(folder, verify)
@@ -90,16 +90,16 @@ def open_entry(case: Case, preprocessing: str, make: Callable[[], PreparedCase],
         _store(make(), folder)
         prepared = _load(folder, verify=False)
     if prepared is None:
-        msg = f"{folder}: the prepared case '{case.id}' cannot be read back; check the disk or set CPHLOC_CACHE"
+        msg = f"{folder}: the preprocessed case '{case.id}' cannot be read back; check the disk or set CPHLOC_CACHE"
         raise InputError(msg)
     return prepared
 
 
 def limit_bytes() -> int:
-    """Largest size of the cache in bytes, from the environment variable ``CPHLOC_CACHE_GB``.
+    """Return the maximum size of the cache in bytes, from the environment variable ``CPHLOC_CACHE_GB``.
 
     Raises:
-        InputError: it is not a positive number.
+        InputError: the variable is not a positive number.
     """
     text = os.environ.get("CPHLOC_CACHE_GB", "50")
     try:
@@ -113,10 +113,10 @@ def limit_bytes() -> int:
 
 
 def evict(keep: set[str]) -> list[str]:
-    """Remove the least recently used entries until the cache is within `limit_bytes`.
+    """Remove the least recently used entries until the cache is not larger than `limit_bytes`.
 
     Args:
-        keep: names of entries that must stay.
+        keep: names of entries that must not be removed.
 
     Returns:
         names of the removed entries.
@@ -135,7 +135,7 @@ def evict(keep: set[str]) -> list[str]:
 
 
 def _identity(path: Path) -> list[object]:
-    """Path, size and time of change of a file, or of all files in a folder (a DICOM series)."""
+    """Path, size and modification time of a file, or of all files in a folder (a DICOM series)."""
     path = path.resolve()
     if path.is_dir():
         return [str(path), [_identity(p) for p in sorted(path.iterdir())]]
@@ -147,6 +147,7 @@ def _identity(path: Path) -> list[object]:
 
 
 def _store(prepared: PreparedCase, folder: Path) -> None:
+    """Write an entry atomically; an entry that another process has written meanwhile is kept."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=".making-", dir=folder.parent))
     try:
@@ -186,7 +187,7 @@ def _store(prepared: PreparedCase, folder: Path) -> None:
 
 
 def _load(folder: Path, verify: bool) -> PreparedCase | None:
-    """Open an entry; ``None`` when it is missing or damaged."""
+    """Open an entry; ``None`` if it is missing or damaged."""
     try:
         facts = json.loads((folder / "case.json").read_text())
         arrays = {

@@ -1,9 +1,9 @@
-"""Intensity schemes: how voxel values are scaled before they enter a model.
+"""Intensity schemes: scaling of voxel values before they are passed to a model.
 
-A scheme consists of its type and constants only, so a recipe can state it and an entry can store it. In a recipe it is
-a name (``zscore``), a mapping (``{type: window, center: 40, width: 400}``) or a list of these, one per channel. Its
-card in ``registry/intensity.yaml``, or in the table of a plug-in, names its class: a frozen dataclass derived from
-`Intensity`.
+A scheme is defined by its type and constants, so that recipes and zoo entries can store it. In a recipe it is a name
+(``zscore``), a mapping (``{type: window, center: 40, width: 400}``) or a list of these, one per channel. Its card in
+``registry/intensity.yaml``, or in ``intensity.yaml`` of a plug-in, contains the import path of its class: a frozen
+dataclass derived from `Intensity`.
 """
 
 from __future__ import annotations
@@ -24,45 +24,45 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Intensity(ABC):
-    """Base of all schemes: a frozen dataclass whose fields are the scheme's arguments, called with one channel.
+    """Base class of intensity schemes: frozen dataclasses that are called with one channel of an image.
 
     Attributes:
-        type: name of its card, as recipes write it.
+        type: name of the scheme in recipes and of its card.
     """
 
     type: ClassVar[str]
 
     @property
     def local(self) -> bool:
-        """True where the result of a voxel depends on that voxel alone, not on the rest of the image."""
+        """Whether the result for a voxel depends only on that voxel, not on the rest of the image."""
         return True
 
     @property
     def needs_fit(self) -> bool:
-        """True while constants are missing that come from the training set; see `fitted`."""
+        """Whether constants must still be computed from the training set; see `fitted`."""
         return False
 
     def fitted(self, values: np.ndarray) -> Intensity:
-        """Return this scheme with constants computed from foreground voxels ``(n,)`` of the training set."""
+        """Return a copy with constants computed from foreground voxel values ``(n,)`` of the training set."""
         return self
 
     @abstractmethod
     def __call__(self, values: np.ndarray, window: Range | None = None) -> np.ndarray:
-        """Transform one channel into float32.
+        """Scale one channel and convert it to float32.
 
         Args:
-            values: ``(*S)`` as stored.
-            window: ``(center, width)`` that the file states for display, or ``None``.
+            values: ``(*S)``, in the unit of the file.
+            window: ``(center, width)`` for display, from the file; ``None`` if it has none.
         """
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the mapping that a recipe or entry stores; `parse_intensity` reads it back."""
+        """Return the scheme as a mapping for a recipe; the inverse of `parse_intensity`."""
         return {"type": self.type, **{k: v for k, v in asdict(self).items() if v is not None}}
 
 
 @dataclass(frozen=True)
 class Unchanged(Intensity):
-    """``none``: keep the stored values."""
+    """``none``: convert to float32 without scaling."""
 
     type: ClassVar[str] = "none"
 
@@ -73,10 +73,10 @@ class Unchanged(Intensity):
 
 @dataclass(frozen=True)
 class ZScore(Intensity):
-    """``zscore``: scale each volume to mean 0 and standard deviation 1; a constant volume becomes 0.
+    """``zscore``: normalize each channel of an image to mean 0 and standard deviation 1; a constant image becomes 0.
 
     Args:
-        clip: percentiles at which values are clipped first, so that a few bright voxels do not set the scale.
+        clip: lower and upper percentile in [0, 100] at which values are clipped first, to limit outliers.
 
     >>> float(ZScore()(np.array([10000.0, 10002.0])).max())
     1.0
@@ -87,16 +87,16 @@ class ZScore(Intensity):
 
     def __post_init__(self) -> None:
         if len(self.clip) != 2 or not 0 <= self.clip[0] < self.clip[1] <= 100:
-            msg = f"intensity zscore needs two percentiles in clip, the lower first, as [0.5, 99.5]; got {self.clip}"
+            msg = f"intensity zscore: clip must be two increasing percentiles, such as [0.5, 99.5]; got {self.clip}"
             raise InputError(msg)
 
     @property
     def local(self) -> bool:
-        """False: mean and standard deviation are those of the whole image."""
+        """False, because mean and standard deviation are computed over the whole image."""
         return False
 
     def __call__(self, values: np.ndarray, window: Range | None = None) -> np.ndarray:
-        """Clip, subtract the mean, divide by the standard deviation; moments are taken in float64."""
+        """Clip, subtract the mean and divide by the standard deviation, both computed in float64."""
         if tuple(self.clip) != (0.0, 100.0):
             values = np.clip(values, *np.percentile(values, self.clip))
         mean, std = values.mean(dtype=np.float64), values.std(dtype=np.float64)
@@ -105,16 +105,16 @@ class ZScore(Intensity):
 
 @dataclass(frozen=True)
 class CT(Intensity):
-    """``ct``: clip to ``low..high``, subtract ``mean``, divide by ``std``; constants of the training foreground.
+    """``ct``: clip to ``low..high``, subtract ``mean`` and divide by ``std``, constants for the whole training set.
 
-    `fit_intensity` computes missing constants as nnU-Net does (Isensee et al., Nature Methods 2021): percentiles 0.5
-    and 99.5, mean and standard deviation of the foreground voxels of the training cases.
+    `fit_intensity` computes missing constants as in nnU-Net (Isensee et al., Nature Methods 2021): 0.5th and 99.5th
+    percentile, mean and standard deviation of the foreground voxels of the training cases.
 
     Args:
-        low: lower limit, in the unit of the file; ``None`` until fitted, as for the others.
-        high: upper limit.
-        mean: subtracted after clipping.
-        std: divisor after that.
+        low: lower clipping limit, in the unit of the file. All four constants are ``None`` until fitted.
+        high: upper clipping limit.
+        mean: value to subtract after clipping.
+        std: divisor after the subtraction, above 0.
 
     >>> CT(low=-100, high=200, mean=50, std=25)(np.array([-1000.0, 75.0])).tolist()
     [-6.0, 1.0]
@@ -128,39 +128,39 @@ class CT(Intensity):
 
     def __post_init__(self) -> None:
         if self.std is not None and self.std <= 0:
-            msg = f"intensity ct needs a std above 0, got {self.std}"
+            msg = f"intensity ct: std must be above 0, got {self.std}"
             raise InputError(msg)
 
     def __call__(self, values: np.ndarray, window: Range | None = None) -> np.ndarray:
-        """Clip, subtract the mean, divide by the standard deviation.
+        """Clip, subtract the mean and divide by the standard deviation.
 
         Raises:
             InputError: a constant is missing.
         """
         if self.low is None or self.high is None or self.mean is None or self.std is None:
-            msg = "intensity ct lacks its constants low, high, mean and std; state them or let training find them"
+            msg = "intensity ct needs the constants low, high, mean and std; set them, or fit them with fit_intensity"
             raise InputError(msg)
         return _standardize(np.clip(values, self.low, self.high), self.mean, self.std)
 
     @property
     def needs_fit(self) -> bool:
-        """True while a constant is missing."""
+        """Whether a constant is missing."""
         return None in (self.low, self.high, self.mean, self.std)
 
     def fitted(self, values: np.ndarray) -> CT:
-        """Return a scheme with percentiles 0.5 and 99.5, mean and standard deviation of training voxels ``(n,)``."""
+        """Return a scheme with 0.5th and 99.5th percentile, mean and standard deviation of voxel values ``(n,)``."""
         low, high = np.percentile(values, (0.5, 99.5))
         return CT(float(low), float(high), float(values.mean()), float(values.std()) or 1.0)
 
 
 @dataclass(frozen=True)
 class Window(Intensity):
-    """``window``: map ``center - width/2 .. center + width/2`` to 0..1 and clip.
+    """``window``: map ``center - width/2 .. center + width/2`` linearly to 0..1 and clip.
 
     Args:
-        center: middle of the window, in the unit of the file; ``None`` takes the window that the file states, or the
-            range of the volume where it states none.
-        width: width of the window; ``None`` together with ``center``.
+        center: center of the window, in the unit of the file; ``None`` uses the display window stored in the file, or
+            the minimum and maximum of the image if the file has none.
+        width: width of the window, in the same unit; ``None`` if and only if ``center`` is ``None``.
 
     >>> Window(40, 400)(np.array([-160.0, 40.0, 1000.0])).tolist()
     [0.0, 0.5, 1.0]
@@ -172,16 +172,16 @@ class Window(Intensity):
 
     def __post_init__(self) -> None:
         if (self.center is None) != (self.width is None) or (self.width is not None and self.width <= 0):
-            msg = f"intensity window needs a center and a width above 0, or neither; got {self.center} and {self.width}"
+            msg = f"intensity window: set center and width (above 0), or neither; got {self.center} and {self.width}"
             raise InputError(msg)
 
     @property
     def local(self) -> bool:
-        """True with center and width; without them, the window may be the range of the whole image."""
+        """Whether ``center`` and ``width`` are set; otherwise the range of the whole image may be needed."""
         return self.center is not None
 
     def __call__(self, values: np.ndarray, window: Range | None = None) -> np.ndarray:
-        """Map the window to 0..1 and clip."""
+        """Map the window linearly to 0..1 and clip."""
         if self.center is not None and self.width is not None:
             window = (self.center, self.width)
         if window is None:
@@ -191,11 +191,11 @@ class Window(Intensity):
 
 @dataclass(frozen=True)
 class Scale(Intensity):
-    """``scale``: map ``low..high`` to 0..1 and clip; the defaults suit 8-bit pictures.
+    """``scale``: map ``low..high`` linearly to 0..1 and clip; the defaults are the range of 8-bit pictures.
 
     Args:
-        low: value that becomes 0.
-        high: value that becomes 1.
+        low: value that is mapped to 0.
+        high: value that is mapped to 1.
 
     >>> Scale(0, 255)(np.array([0, 51, 255], np.uint8)).round(2).tolist()
     [0.0, 0.20000000298023224, 1.0]
@@ -207,28 +207,28 @@ class Scale(Intensity):
 
     def __post_init__(self) -> None:
         if not self.high > self.low:
-            msg = f"intensity scale needs high above low; got {self.low} and {self.high}"
+            msg = f"intensity scale: high must be above low; got {self.low} and {self.high}"
             raise InputError(msg)
 
     def __call__(self, values: np.ndarray, window: Range | None = None) -> np.ndarray:
-        """Map ``low..high`` to 0..1 and clip."""
+        """Map ``low..high`` linearly to 0..1 and clip."""
         return _ramp(values, self.low, self.high)
 
 
 Spec = str | Mapping[str, Any]
-"""How a recipe states one scheme: its name, or a mapping with ``type`` and parameters."""
+"""One scheme in a recipe: its name, or a mapping with ``type`` and arguments."""
 
 
 def parse_intensity(spec: Spec | Sequence[Spec], channels: int) -> list[Intensity]:
-    """Build the intensity schemes that ``data.intensity`` of a recipe states, one per channel.
+    """Create the intensity schemes, one per channel, from ``data.intensity`` of a recipe.
 
     Args:
         spec: a name, a mapping with ``type``, or a list of these with one item per channel.
         channels: number of channels; a single scheme is used for all.
 
     Raises:
-        NotFoundError: there is no scheme of that name.
-        InputError: a wrong argument, or a list of another length.
+        NotFoundError: there is no scheme with that name.
+        InputError: an argument is invalid, or the length of the list differs from ``channels``.
 
     >>> parse_intensity("zscore", 2)
     [ZScore(clip=(0.0, 100.0)), ZScore(clip=(0.0, 100.0))]
@@ -244,16 +244,16 @@ def parse_intensity(spec: Spec | Sequence[Spec], channels: int) -> list[Intensit
 def fit_intensity(
     scheme: Intensity, volumes: Iterable[np.ndarray], masks: Iterable[np.ndarray | None], seed: int = 0
 ) -> Intensity:
-    """Fill in the constants that a scheme takes from the training set; a scheme that needs none is returned unchanged.
+    """Compute the missing constants of a scheme from the training set; a complete scheme is returned unchanged.
 
-    Foreground voxels (mask > 0) of all cases are pooled, at most 10,000 from each. Where no case has foreground,
-    every voxel counts.
+    Foreground voxels (mask > 0) of all cases are pooled, at most 10,000 random ones per case. If no case has
+    foreground, voxels of the whole images are used.
 
     Args:
-        scheme: as the recipe states it.
+        scheme: the scheme to fit.
         volumes: one channel ``(*S)`` per case.
-        masks: ``(*S)`` per case, or ``None`` for a case without.
-        seed: of the sub-sampling.
+        masks: class mask ``(*S)`` per case; ``None`` for a case without a mask.
+        seed: random seed of the subsampling.
 
     Raises:
         InputError: the scheme needs constants, and there is no case.
@@ -268,7 +268,7 @@ def fit_intensity(
             foreground.append(_sample(volume[mask > 0], rng))
     pooled = [part for part in foreground if len(part)] or everything
     if not pooled:
-        msg = f"intensity {scheme.type} cannot be fitted without a training case; state its constants"
+        msg = f"intensity {scheme.type} cannot be fitted without a training case; set its constants in the recipe"
         raise InputError(msg)
     return scheme.fitted(np.concatenate(pooled).astype(np.float64))
 
@@ -295,5 +295,6 @@ def _standardize(values: np.ndarray, mean: float, std: float) -> np.ndarray:
 
 
 def _ramp(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Map ``low..high`` linearly to 0..1 and clip."""
     width = high - low if high > low else 1.0
     return np.clip((values.astype(np.float32) - low) / width, 0.0, 1.0)

@@ -1,4 +1,4 @@
-"""Training batches of patches. They do not depend on the number of workers, nor on where a run was resumed."""
+"""Training batches of patches, independent of the number of workers and of interruptions of the run."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from cphloc.structures.annotation import Annotation
 
 @dataclass
 class Batch:
-    """The patches of one training step.
+    """One training batch of patches.
 
     Args:
         image: ``(N, C, *S)`` float32.
-        targets: annotations of the N images.
-        ids: id of the case of each image.
+        targets: annotations of the N patches.
+        ids: case id of each patch.
     """
 
     image: Tensor
@@ -41,20 +41,20 @@ class Batch:
         """Copy the batch to a device.
 
         Args:
-            device: where to.
-            non_blocking: do not wait for copies from pinned memory.
+            device: the target device.
+            non_blocking: whether copies from pinned memory are asynchronous.
         """
         return Batch(self.image.to(device, non_blocking=non_blocking), self.targets.to(device, non_blocking), self.ids)
 
 
 @dataclass
 class Sample:
-    """One patch.
+    """One training patch.
 
     Args:
         image: ``(C, *S)`` float32.
         annotation: annotation on the grid of the patch.
-        id: id of the case that it is cut from.
+        id: id of the case that the patch is sampled from.
     """
 
     image: Tensor
@@ -63,16 +63,16 @@ class Sample:
 
 
 class PatchSamples(Dataset[Sample]):
-    """Training patches by index: patch ``i`` of a run depends on the seed and ``i`` alone.
+    """Map-style dataset of training patches, in which patch ``i`` depends only on the seed and on ``i``.
 
-    Each pass over the data takes every case once, in a random order of its own.
+    Each epoch uses every case once, in a new random order.
 
     Args:
-        cases: cases that patches are cut from.
+        cases: preprocessed cases that patches are sampled from.
         patch: size of a patch ``(*S)`` in voxels.
-        augmentation: transforms of the patches.
-        foreground: fraction of the patches that are centred on an object; met exactly, and spread evenly.
-        seed: seed of the run.
+        augmentation: augmentation of the patches.
+        foreground: fraction of patches in [0, 1] that are centred on a foreground voxel, spaced evenly.
+        seed: random seed.
     """
 
     def __init__(
@@ -104,19 +104,19 @@ class PatchSamples(Dataset[Sample]):
         return Sample(torch.from_numpy(image), annotation, prepared.id)
 
     def collate(self, samples: list[Sample]) -> Batch:
-        """Stack patches of one size into a batch."""
+        """Stack patches of equal size into a batch."""
         targets = Targets.collate([s.annotation for s in samples], self.patch, self.cases.classes)
         return Batch(torch.stack([s.image for s in samples]), targets, tuple(s.id for s in samples))
 
 
 class Steps(Sampler[list[int]]):
-    """Endless lists of patch indices, one per batch; the processes of a distributed run take different indices.
+    """Infinite batch sampler of consecutive patch indices, disjoint between the processes of a distributed run.
 
     Args:
         batch: patches per batch.
-        first: index of the first batch; above 0 when a run is resumed.
-        rank: index of this process.
-        ranks: number of processes.
+        first: index of the first batch; above 0 for a resumed run.
+        rank: index of this process, from 0.
+        ranks: number of processes (world size).
 
     >>> import itertools
     >>> list(itertools.islice(Steps(batch=2, first=1, rank=1, ranks=2), 2))
@@ -133,12 +133,12 @@ class Steps(Sampler[list[int]]):
 
 
 def training_loader(samples: PatchSamples, steps: Steps, workers: int = 1) -> DataLoader[Sample]:
-    """Build the loader of training batches, which never ends; each item is a `Batch`.
+    """Build an infinite data loader of training batches; each item is a `Batch`.
 
     Args:
         samples: the patches.
-        steps: indices of the patches of each batch.
-        workers: number of processes that load ahead; 0 loads in this process. Batches do not depend on it.
+        steps: batch sampler of patch indices.
+        workers: number of worker processes; 0 loads in the main process. It does not change the batches.
     """
     return DataLoader(
         samples,
@@ -153,12 +153,12 @@ def training_loader(samples: PatchSamples, steps: Steps, workers: int = 1) -> Da
 
 @lru_cache(maxsize=4)
 def _order(seed: int, number: int, cases: int) -> np.ndarray:
-    """Random order of the cases in pass ``number`` over the data."""
+    """Random permutation of the case indices in epoch ``number``."""
     return np.random.default_rng(np.random.SeedSequence((seed, number), spawn_key=(1,))).permutation(cases)
 
 
 def _prepare_worker(worker: int) -> None:
-    """Limit a worker to one thread, and ignore signals: they stop the training, which may still need batches."""
+    """Limit a worker to one thread and ignore SIGINT and SIGTERM, which the main process handles."""
     torch.set_num_threads(1)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

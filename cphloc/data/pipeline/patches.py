@@ -1,4 +1,4 @@
-"""Cut training patches out of prepared cases, image and annotation together."""
+"""Sample training patches, with their annotation, from preprocessed cases."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from cphloc.data.pipeline.cache import PreparedCase
 from cphloc.structures.annotation import Annotation, clip_boxes
 
 VISIBLE = 0.25
-"""Smallest fraction of a box that must lie inside a patch; boxes with less are left out."""
+"""Fraction of the area or volume of a box that must be inside a patch; boxes with less are dropped."""
 
 
 def draw_start(
     shape: tuple[int, ...], size: tuple[int, ...], rng: np.random.Generator, around: np.ndarray | None = None
 ) -> tuple[int, ...]:
-    """Draw the position of a patch in an image.
+    """Sample a random position for a patch in an image.
 
     Args:
         shape: size of the image in voxels.
         size: size of the patch in voxels.
-        rng: source of randomness.
-        around: voxel on which the patch is centred, as far as the patch stays inside the image; ``None`` for anywhere.
+        rng: random number generator.
+        around: index ``(D,)`` of the voxel to centre the patch on, shifted so that the patch stays inside the image;
+            ``None`` samples the position uniformly.
 
     Returns:
-        index of the first voxel of the patch; not positive along axes where the image is smaller than the patch.
+        index of the first voxel of the patch; zero or negative along axes where the image is smaller than the patch.
     """
     free = [sorted((0, n - p)) for n, p in zip(shape, size, strict=True)]
     anywhere = tuple(int(rng.integers(low, high + 1)) for low, high in free)
@@ -38,14 +39,14 @@ def draw_start(
 
 
 def draw_foreground(foreground: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
-    """Draw one foreground voxel: first a class, then one of its voxels.
+    """Sample one foreground voxel: first a class, then a voxel of that class, both uniformly.
 
     Args:
-        foreground: ``(n, 1 + D)``; class number and voxel index.
-        rng: source of randomness.
+        foreground: ``(n, 1 + D)`` integers: class number and voxel index.
+        rng: random number generator.
 
     Returns:
-        index ``(D,)``; ``None`` where there is no foreground.
+        voxel index ``(D,)``; ``None`` where ``foreground`` is empty.
     """
     if not len(foreground):
         return None
@@ -57,20 +58,20 @@ def draw_foreground(foreground: np.ndarray, rng: np.random.Generator) -> np.ndar
 def cut(
     prepared: PreparedCase, start: tuple[int, ...], size: tuple[int, ...], warp: Warp
 ) -> tuple[np.ndarray, Annotation]:
-    """Cut a patch, deformed by a warp, out of a prepared case.
+    """Crop a patch from a preprocessed case and deform it by a warp.
 
-    Outside the image, intensities are 0 and the mask is background. Boxes are clipped, and left out where less than
-    `VISIBLE` of them lies inside. A label of the whole image stays valid where a class is absent, or where the patch
-    covers the whole image; otherwise it becomes unknown.
+    Outside the image, intensities are 0 and the mask is background. Boxes are clipped to the patch, and dropped where
+    less than the fraction `VISIBLE` is inside. The image-level label of an absent class is kept; that of a present
+    class is kept only if the patch covers the whole image, and becomes unknown (NaN) otherwise.
 
     Args:
-        prepared: the case.
+        prepared: the preprocessed case.
         start: index of the first voxel of the patch.
-        size: voxels of the patch.
+        size: size of the patch ``(*S)`` in voxels.
         warp: deformation of the patch.
 
     Returns:
-        the image ``(C, *size)`` float32 and its annotation.
+        the patch ``(C, *size)`` float32 and its annotation.
     """
     given, shape = prepared.annotation, prepared.image.shape[1:]
     centre = np.asarray(start, float) + np.asarray(size) / 2
@@ -108,7 +109,7 @@ def _sample(
 
 
 def _crop(array: np.ndarray, start: tuple[int, ...], size: tuple[int, ...]) -> np.ndarray:
-    """Copy ``array[start : start + size]``, with zeros outside the array."""
+    """Copy ``array[start : start + size]``, padded with zeros outside the array."""
     out = np.zeros(size, array.dtype)
     inside = [(max(s, 0), min(s + p, n)) for s, p, n in zip(start, size, array.shape, strict=True)]
     source = tuple(slice(low, high) for low, high in inside)
@@ -118,6 +119,7 @@ def _crop(array: np.ndarray, start: tuple[int, ...], size: tuple[int, ...]) -> n
 
 
 def _visible(boxes: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Boolean ``(n,)``: whether at least the fraction `VISIBLE` of each box is inside the patch."""
     dims = len(size)
     clipped, _ = clip_boxes(boxes, size)
     volume, remaining = (np.prod(b[:, dims:] - b[:, :dims], axis=1) for b in (boxes, clipped))

@@ -1,8 +1,8 @@
-"""Draw synthetic CT images and mammograms with exact masks, in 2-D and 3-D, reproducible by a seed.
+"""Generate synthetic CT images and mammograms with exact masks, in 2-D and 3-D, reproducible by a seed.
 
-A body with texture contains objects (ellipsoids, which a model shall find) and distractors (rods of the same contrast,
-like vessels or folds, and faint blobs, like dense tissue). Sizes are in millimetres, so spacing may be anisotropic. A
-voxel belongs to an object exactly when its centre lies inside the ellipsoid.
+A textured body contains objects (ellipsoids, the targets of the model) and distractors (rods of the same contrast, like
+vessels or folds, and faint blobs, like dense tissue). Sizes are in millimetres, so the spacing may be anisotropic. A
+voxel belongs to an object if and only if its centre is inside the ellipsoid.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ Half = Literal["any", "left", "right"]
 
 @dataclass(frozen=True)
 class Scene:
-    """What to draw. Values are drawn uniformly from ranges, ends included.
+    """Parameters of a synthetic image. Values are sampled uniformly from ranges that include both ends.
 
     Args:
-        size: voxels ``(*S)``.
-        spacing_mm: voxel size, array order.
+        size: image size ``(*S)`` in voxels.
+        spacing_mm: voxel size, in array axis order.
         modality: ``ct``: a body in Hounsfield units; ``mammogram``: one breast at the left or right edge.
         objects: range of the number of objects in a positive case.
-        diameter_mm: range of the diameters of the objects.
+        diameter_mm: range of the diameters of the objects in mm.
         distractors: range of the number of distractors.
-        contrast: contrast of objects and rods to their surroundings, in standard deviations of tissue.
-        sides: two classes, 1 left and 2 right, instead of one.
-        half: half of the image, along the last axis, in which everything is drawn.
-        cue_mm: distance along the last axis of a small mark beside each object. An object counts only where its mark
-            is bright, not where it is dark. ``None``: no marks, every object counts.
+        contrast: intensity difference between objects or rods and tissue, in standard deviations of the tissue.
+        sides: whether there are two classes, 1 left and 2 right, instead of one.
+        half: half of the image, along the last axis, in which objects and distractors are placed.
+        cue_mm: distance in mm, along the last axis, of a small mark beside each object. Only objects with a bright mark
+            are in the mask, those with a dark mark are not. ``None``: no marks, all objects are in the mask.
     """
 
     size: tuple[int, ...]
@@ -51,11 +51,11 @@ class Scene:
 
 @dataclass(frozen=True)
 class Phantom:
-    """A drawn image with its mask and region.
+    """A synthetic image with its mask and region.
 
     Args:
         image: ``(*S)`` int16.
-        mask: ``(*S)`` uint8; 0 background, 1 object, or 1 left and 2 right where the scene has sides.
+        mask: ``(*S)`` uint8; 0 background, 1 object, or 1 left and 2 right if ``Scene.sides`` is set.
         region: ``(*S)`` uint8; 1 in each half of the image, left or right, that contains an object.
     """
 
@@ -65,16 +65,16 @@ class Phantom:
 
 
 _TISSUE = {"ct": (40.0, 15.0, -1000.0), "mammogram": (1500.0, 150.0, 0.0)}
-"""Mean and standard deviation of tissue, and the value of air."""
+"""Modality -> mean and standard deviation of tissue, and intensity of air."""
 
 
 def draw_phantom(scene: Scene, positive: bool, seed: int) -> Phantom:
-    """Draw one synthetic image.
+    """Generate one synthetic image.
 
     Args:
-        scene: what to draw.
-        positive: whether there are objects; distractors are drawn in any case.
-        seed: the same seed gives the same image.
+        scene: parameters of the image.
+        positive: whether the image has objects; distractors are drawn in either case.
+        seed: random seed; equal seeds give equal images.
 
     Raises:
         InputError: the objects do not fit into the image.
@@ -108,13 +108,13 @@ def draw_phantom(scene: Scene, positive: bool, seed: int) -> Phantom:
 
 
 def _grid(scene: Scene) -> list[np.ndarray]:
-    """Distance in mm from the middle of the image to each voxel centre, one broadcastable array per axis."""
+    """Position in mm of the voxel centres relative to the image centre, one broadcastable array per axis."""
     axes = [(np.arange(n) + 0.5 - n / 2) * s for n, s in zip(scene.size, scene.spacing_mm, strict=True)]
     return list(np.meshgrid(*axes, indexing="ij", sparse=True))
 
 
 def _body(scene: Scene, grid: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
-    """Squared elliptic radius in the image plane, broadcast to the whole size; the body is where it is below 1."""
+    """Squared normalized radius ``(*S)`` of the elliptic body in the image plane; below 1 inside the body."""
     height, width = (n * s for n, s in zip(scene.size[-2:], scene.spacing_mm[-2:], strict=True))
     if scene.modality == "ct":
         middle, half_width = 0.0, 0.46 * width
@@ -125,7 +125,7 @@ def _body(scene: Scene, grid: list[np.ndarray], rng: np.random.Generator) -> np.
 
 
 def _texture(scene: Scene, rng: np.random.Generator) -> np.ndarray:
-    """Noise with structures of about 4 mm, mean 0 and standard deviation 1."""
+    """Smoothed noise with a scale of about 4 mm, mean 0 and standard deviation 1."""
     noise = ndimage.gaussian_filter(rng.standard_normal(scene.size), [2.0 / s for s in scene.spacing_mm], mode="wrap")
     return (noise - noise.mean()) / noise.std()
 
@@ -133,7 +133,7 @@ def _texture(scene: Scene, rng: np.random.Generator) -> np.ndarray:
 def _free_place(
     scene: Scene, body: np.ndarray, placed: list[tuple[np.ndarray, float]], rng: np.random.Generator
 ) -> tuple[np.ndarray, float] | None:
-    """Draw centre and radius in mm of a sphere inside the body, apart from all placed ones; ``None`` without room."""
+    """Sample centre and radius in mm of a sphere in the body, apart from others; ``None`` after 500 failed trials."""
     size, spacing = np.asarray(scene.size), np.asarray(scene.spacing_mm)
     half = {"any": 0, "left": -1, "right": 1}[scene.half]
     for _ in range(500):
@@ -150,7 +150,7 @@ def _free_place(
 
 
 _MARK_MM = 1.5
-"""Radius of the mark beside an object."""
+"""Radius in mm of the mark beside an object."""
 
 
 def _add_cue(
@@ -161,7 +161,7 @@ def _add_cue(
     deviation: float,
     rng: np.random.Generator,
 ) -> bool:
-    """Draw the mark beside an object, and return True where it is bright."""
+    """Draw a mark beside an object; return True if it is bright, False if it is dark."""
     bright = bool(rng.random() < 0.5)
     there = centre + np.eye(len(centre))[-1] * scene.cue_mm
     depth = _ellipsoid(grid, there, np.full(len(centre), _MARK_MM), rng)
@@ -170,6 +170,7 @@ def _add_cue(
 
 
 def _refuse(scene: Scene, placed: int) -> NoReturn:
+    """Raise the error for an image without room for another object."""
     low, high = scene.diameter_mm
     msg = (
         f"phantom: no room for an object of {low:g} to {high:g} mm among {placed} others in {scene.size} "
@@ -190,7 +191,7 @@ def _ellipsoid(
 
 
 def _soft(depth_mm: np.ndarray) -> np.ndarray:
-    """0 to 1 across about a millimetre on either side of the surface, like a scanner's blur."""
+    """Sigmoid from 0 outside to 1 inside, about 2 mm wide, which models the blur of a scanner."""
     return 1 / (1 + np.exp(-np.clip(depth_mm * 3, -30, 30)))
 
 
@@ -201,7 +202,7 @@ def _distractor(
     placed: list[tuple[np.ndarray, float]],
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Draw a rod with the contrast of objects, or a faint blurred blob; nothing where no place is free."""
+    """Rod with the contrast of objects, or a faint blurred blob; zeros where no place is free."""
     place = _free_place(scene, body, placed, rng)
     if place is None:
         return np.zeros(scene.size)

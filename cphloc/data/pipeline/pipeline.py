@@ -1,4 +1,4 @@
-"""The data side of one recipe: fitted intensity schemes, prepared cases, training batches."""
+"""Data pipeline of a recipe: fitted intensity schemes, preprocessed cases and training batches."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ from cphloc.structures.split import Split
 
 
 class Pipeline:
-    """Turn a data set into prepared cases and training batches, as the ``data`` section of a recipe states.
+    """Provide the preprocessed cases and training batches of a data set, as specified by ``data`` in a recipe.
 
     Args:
         dataset: the data set.
         patch: size ``(*S)`` of training patches in voxels.
-        spacing_mm: voxel size in the model's frame, array order; ``None`` keeps each image's own.
-        intensity: scheme, or one per channel; missing constants are computed from the training cases.
-        fit: ``patch`` cuts patches out of images at their resolution; ``whole`` scales every image, keeping its
-            proportions, until it fits into one patch, and pads it.
-        augment: transforms of the training patches, in order.
-        foreground: fraction of patches that are centred on an object.
-        workers: processes that load ahead; ``None`` means one less than the number of cores, at most two.
-        skip_bad: leave out cases that cannot be used, instead of raising an error.
-        seed: seed of the run.
+        spacing_mm: voxel size to resample to, in array axis order; ``None`` keeps that of each image.
+        intensity: intensity scheme, or one per channel; missing constants are computed from the training cases.
+        fit: ``patch`` samples patches from the resampled images; ``whole`` scales every image, keeping its aspect
+            ratio, to fit into one patch, and pads it.
+        augment: augmentation transforms of the training patches, in order.
+        foreground: fraction of patches in [0, 1] that are centred on a foreground voxel.
+        workers: number of worker processes for loading; ``None`` uses the number of cores minus 1, at most 2.
+        skip_bad: whether to exclude unusable cases instead of raising an error.
+        seed: random seed.
 
     Raises:
-        InputError: the patch has another number of axes than the data set, or an argument is out of range.
+        InputError: the patch has a different number of axes than the data set, or an argument is out of range.
     """
 
     def __init__(
@@ -75,19 +75,19 @@ class Pipeline:
 
     @classmethod
     def from_recipe(cls, recipe: Recipe, dataset: Dataset | None = None) -> Pipeline:
-        """Make the pipeline of a recipe.
+        """Create the pipeline of a recipe.
 
         Args:
             recipe: the recipe.
-            dataset: its data set, where that is open already.
+            dataset: data set of the recipe, if it is already open.
 
         Raises:
             NotFoundError: the files of the data set are missing.
-            InputError: the recipe names no patch, or a root or channels that its data set does not take.
+            InputError: the recipe has no ``data.patch``, or a root or channels that the data set does not accept.
         """
         data = recipe.data
         if data.patch is None:
-            msg = f"recipe '{recipe.name}' has no data.patch; state the size of training patches in voxels"
+            msg = f"recipe '{recipe.name}' has no data.patch; add the size of training patches in voxels"
             raise InputError(msg)
         schemes = data.intensity if isinstance(data.intensity, list) else [data.intensity]
         intensity = [_plain(scheme) for scheme in schemes]
@@ -106,7 +106,7 @@ class Pipeline:
 
     @cached_property
     def intensity(self) -> tuple[Intensity, ...]:
-        """Intensity schemes with all constants, as the resolved recipe states them."""
+        """Intensity schemes, one per channel, with constants fitted to the training cases."""
         training = self.dataset.cases("train")
         return tuple(
             fit_intensity(scheme, *_channel(training, self.dataset.dims, number))
@@ -115,65 +115,65 @@ class Pipeline:
 
     @cached_property
     def preprocess(self) -> Preprocess:
-        """The preprocessing of every image."""
+        """Preprocessing of the images, with fitted intensity schemes."""
         return Preprocess(self.dataset.dims, self.spacing_mm, self.intensity, self.fit)
 
     def listed(self, split: Split) -> list[Case]:
-        """Return the cases of a split; no file is read.
+        """List the cases of a split without reading images.
 
         Raises:
-            DataError: there is none.
+            DataError: the split is empty.
         """
         cases = self.dataset.cases(split)
         if not cases:
-            msg = f"the data set has no case in '{split}'; put some into its table of cases, or check data.root"
+            msg = f"the data set has no case in the split '{split}'; add some to its table of cases, or check data.root"
             raise DataError(msg)
         return cases
 
     def cases(self, split: Split) -> PreparedCases:
-        """Check and prepare all cases of a split.
+        """Check and preprocess all cases of a split.
 
         Raises:
-            DataError: there is no case, or cases cannot be used (one line each) and ``skip_bad`` is not set.
+            DataError: the split is empty, or cases are unusable (one line per case) and ``skip_bad`` is False.
         """
         return prepare(self.listed(split), self.preprocess, len(self.dataset.classes), self.skip_bad)
 
     def fingerprint(self, split: Split) -> str:
-        """SHA-256 of the ids and contents of the cases in a split."""
+        """Return the SHA-256 of the ids and contents of the cases of a split."""
         return fingerprint((case.id, case.content) for case in self.cases(split))
 
     @cached_property
     def samples(self) -> PatchSamples:
-        """The patches of the training split.
+        """Patches of the training split.
 
         Raises:
-            DataError: cases cannot be used, or a case or patient is in two splits.
+            DataError: cases are unusable, or a case or patient is in two splits.
         """
         check_splits(self.dataset)
         return PatchSamples(self.cases("train"), self.patch, self.augmentation, self.foreground, self.seed)
 
     def batches(self, batch: int, first: int = 0, rank: int = 0, ranks: int = 1) -> Iterable[Batch]:
-        """Iterate over training batches, without end.
+        """Return an infinite iterable of training batches.
 
         Args:
             batch: patches per batch and process.
-            first: index of the first batch; above 0 when a run is resumed, which then sees the same batches.
-            rank: index of this process.
-            ranks: number of processes.
+            first: index of the first batch; above 0 for a resumed run, which continues with the same batches.
+            rank: index of this process, from 0.
+            ranks: number of processes (world size).
         """
         return training_loader(self.samples, Steps(batch, first, rank, ranks), self.workers)
 
 
 def open_dataset(data: Data, dims: int) -> Dataset:
-    """Open the data set that the ``data`` section of a recipe names, cut into tiles where it says so.
+    """Open the data set of a recipe, split into tiles if ``data.tiles`` is set.
 
     Args:
-        data: the section.
-        dims: number of axes that the recipe states.
+        data: section ``data`` of the recipe.
+        dims: number of spatial axes of the recipe, 2 or 3.
 
     Raises:
-        NotFoundError: it is not there.
-        InputError: it takes no ``root`` or no ``channels``, or its images have another number of axes.
+        NotFoundError: the files of the data set are missing.
+        InputError: the data set does not accept ``root`` or ``channels``, or its images have another number of axes.
     """
     dataset = make_dataset(data, dims)
     return dataset if data.tiles is None else Tiled(dataset, data.tiles)
@@ -186,7 +186,7 @@ def _plain(block: str | Block) -> dict[str, Any]:
 def _channel(
     cases: Sequence[Case], dims: int, channel: int
 ) -> tuple[Iterator[np.ndarray], Iterator[np.ndarray | None]]:
-    """One channel and the foreground mask of each readable case; others are reported when cases are prepared."""
+    """One channel and the foreground mask of each readable case; unreadable cases are skipped and reported later."""
     first, second = itertools.tee(_readable(cases, dims))
     return (array[channel] for array, _ in first), (mask for _, mask in second)
 

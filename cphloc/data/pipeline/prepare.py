@@ -1,4 +1,4 @@
-"""Prepare all cases of a split before training starts, and report those that cannot be used."""
+"""Preprocess all cases of a split before training starts, and report unusable ones."""
 
 from __future__ import annotations
 
@@ -21,26 +21,27 @@ from cphloc.structures.annotation import IGNORE, Annotation
 from cphloc.structures.geometry import Geometry
 
 HELD_BYTES = 200_000_000
-"""Largest size in bytes of a split that is kept in memory; opening files would slow down small trainings."""
+"""Maximum size in bytes of a split that is kept in memory, which is faster than opening files for each patch."""
 
 _RECENT: dict[tuple[str, ...], PreparedCases] = {}
-"""Splits prepared last by this process, by the keys of their cases; the runs of a study share them."""
+"""Cache keys of the cases -> split, for the splits last used by this process; shared by the runs of a study."""
 
 _RECENT_SPLITS = 16
+"""Maximum number of splits in `_RECENT`."""
 
 FOREGROUND_POINTS = 2000
-"""Largest number of foreground voxels per class that are stored for centring patches."""
+"""Maximum number of foreground voxels per class that are stored as candidate patch centres."""
 
 
 @dataclass(frozen=True)
 class PreparedCases(Sequence[PreparedCase]):
-    """Preprocessed cases of a split, opened from the cache on access; small splits stay in memory.
+    """Sequence of the preprocessed cases of a split, opened from the cache on access; small splits are kept in memory.
 
     Args:
         cases: the cases.
-        preprocess: their preprocessing.
+        preprocess: preprocessing of the cases.
         classes: number of foreground classes K.
-        left_out: one line for each case that was left out because it cannot be used.
+        left_out: one message for each excluded case, with the reason.
     """
 
     cases: tuple[Case, ...]
@@ -61,11 +62,11 @@ class PreparedCases(Sequence[PreparedCase]):
         return self._held[index]
 
     def open(self, case: Case, verify: bool = False) -> PreparedCase:
-        """Open one case, preparing it first where the cache lacks it.
+        """Open one case, after preprocessing it where it is not in the cache.
 
         Args:
             case: the case.
-            verify: compare the cached files with their checksums.
+            verify: whether to verify the checksums of the cached files.
 
         Raises:
             DataError: the case cannot be used.
@@ -74,7 +75,7 @@ class PreparedCases(Sequence[PreparedCase]):
         return open_entry(case, self._preprocessing, make, verify)
 
     def keys(self) -> tuple[str, ...]:
-        """Names of the cache entries; they change when a file changes."""
+        """Return the names of the cache entries, which change when a file changes."""
         return tuple(entry_key(case, self._preprocessing) for case in self.cases)
 
     @property
@@ -83,16 +84,16 @@ class PreparedCases(Sequence[PreparedCase]):
 
 
 def prepare(cases: Sequence[Case], preprocess: Preprocess, classes: int, skip_bad: bool = False) -> PreparedCases:
-    """Prepare and check every case of a split, so that no file problem interrupts a training.
+    """Preprocess and check every case of a split, so that file problems are found before training starts.
 
     Args:
         cases: the cases.
-        preprocess: their preprocessing.
+        preprocess: preprocessing of the cases.
         classes: number of foreground classes K.
-        skip_bad: leave out cases that cannot be used, and print them to stderr.
+        skip_bad: whether to exclude unusable cases and list them on stderr, instead of raising an error.
 
     Raises:
-        DataError: cases cannot be used, one line each, unless ``skip_bad``; or no case is left.
+        DataError: cases are unusable and ``skip_bad`` is False (one line per case), or no case is left.
     """
     prepared = PreparedCases(tuple(cases), preprocess, classes)
     keys = prepared.keys()
@@ -103,7 +104,7 @@ def prepare(cases: Sequence[Case], preprocess: Preprocess, classes: int, skip_ba
         checks = pool.map(partial(_problem, prepared), prepared.cases)
         console = Console(stderr=True)
         quiet = not console.is_terminal
-        shown = track(checks, "preparing cases", len(cases), console=console, transient=True, disable=quiet)
+        shown = track(checks, "preprocessing cases", len(cases), console=console, transient=True, disable=quiet)
         problems = list(zip(prepared.cases, shown, strict=True))
     bad = [f"case '{case.id}': {problem}" for case, problem in problems if problem]
     if bad:
@@ -112,7 +113,7 @@ def prepare(cases: Sequence[Case], preprocess: Preprocess, classes: int, skip_ba
             tuple(case for case, problem in problems if not problem), preprocess, classes, tuple(bad)
         )
     if not prepared:
-        msg = "no case is left to work with; check data.root and the split"
+        msg = "the split has no usable case; check data.root and the split"
         raise DataError(msg)
     evict(keep=set(prepared.keys()))
     while len(_RECENT) >= _RECENT_SPLITS:
@@ -125,13 +126,13 @@ def prepare_case(case: Case, preprocess: Preprocess, classes: int) -> PreparedCa
     """Read a case and preprocess its image and annotation.
 
     Raises:
-        DataError: a file is unreadable, or the annotation does not fit the image or the classes.
+        DataError: a file cannot be read, or the annotation does not match the image or the classes.
     """
     volume, given = read_case(case, preprocess.dims)
     checked(case, given, volume.geometry.shape, classes)
     ready = preprocess(volume)
     if not np.isfinite(ready.array).all():
-        msg = f"{case.images[0]}: holds values that are not finite; export it again"
+        msg = f"{case.images[0]}: contains NaN or infinite values after preprocessing; export it again"
         raise DataError(msg)
     annotation = _prepared_annotation(given, preprocess, volume.geometry)
     foreground = _foreground(annotation, preprocess.dims)
@@ -154,7 +155,7 @@ def _prepared_annotation(given: Annotation, preprocess: Preprocess, geometry: Ge
 
 
 def _foreground(annotation: Annotation, dims: int) -> np.ndarray:
-    """Class number and index of voxels for centring patches: of the mask, else box centres, else the region."""
+    """Class number and index of candidate patch centres: mask voxels, else box centres, else region voxels."""
     rng = np.random.default_rng(0)
     rows = []
     if annotation.mask is not None:
@@ -176,6 +177,7 @@ def _points(voxels: np.ndarray, value: int, rng: np.random.Generator) -> list[tu
 
 
 def _problem(prepared: PreparedCases, case: Case) -> str | None:
+    """Reason why a case cannot be used; ``None`` for a usable case."""
     try:
         prepared.open(case, verify=True)
     except (InputError, OSError, MemoryError) as error:
@@ -186,6 +188,6 @@ def _problem(prepared: PreparedCases, case: Case) -> str | None:
 def _report(bad: list[str], total: int, skip_bad: bool) -> None:
     heading = f"{len(bad)} of {total} cases cannot be used"
     if not skip_bad:
-        msg = "\n".join([f"{heading}; repair them, or set data.skip_bad: true to go on without them", *bad])
+        msg = "\n".join([f"{heading}; repair them, or set data.skip_bad: true to exclude them", *bad])
         raise DataError(msg)
-    Console(stderr=True, soft_wrap=True, markup=False).print("\n".join([f"{heading} and are left out:", *bad]))
+    Console(stderr=True, soft_wrap=True, markup=False).print("\n".join([f"{heading} and are excluded:", *bad]))

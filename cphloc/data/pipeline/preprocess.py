@@ -1,8 +1,8 @@
-"""Preprocess images for a model, and map its results back to the grid of the image.
+"""Preprocess images for a model, and resample predictions to the grid of the original image.
 
-The model's grid (its "frame") has canonical axes (slices towards the head, rows towards the back, columns towards the
-left), the spacing of the recipe and the field of view of the image: the outer edges of the image stay in place, so
-boxes scale by exactly ``n' / n`` for ``n`` and ``n'`` voxels before and after.
+The preprocessed grid (the "frame" of the model) has canonical axes (slices towards the head, rows towards the back,
+columns towards the left), the spacing of the recipe and the field of view of the image: the outer edges of the image do
+not move, so boxes scale by exactly ``n' / n`` for ``n`` and ``n'`` voxels before and after.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from cphloc.structures.geometry import Geometry
 from cphloc.structures.volume import Volume, reoriented, reoriented_back
 
 MOST_VOXELS = 2**31
-"""Largest number of voxels per channel after resampling: 8 GiB, more than a whole-body CT at 0.5 mm."""
+"""Maximum number of voxels per channel after resampling: 8 GiB as float32, more than a whole-body CT at 0.5 mm."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class Prepared:
     Args:
         array: ``(C, *S)`` float32, contiguous.
         geometry: grid of ``array``.
-        original: grid of the image file; results are mapped back to it.
+        original: grid of the image file, to which predictions are resampled.
     """
 
     array: np.ndarray
@@ -39,13 +39,13 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Preprocess:
-    """The preprocessing of images: reorient, scale intensities, resample.
+    """Preprocessing of images: reorient to canonical axes, scale intensities, resample.
 
     Args:
-        dims: 2 or 3.
-        spacing_mm: voxel size to resample to, array order; ``None`` keeps that of each image.
-        intensity: one scheme per channel.
-        fit: size in voxels into which the whole image is scaled, keeping its proportions; ``None`` does not scale.
+        dims: number of spatial axes, 2 or 3.
+        spacing_mm: voxel size to resample to, in array axis order; ``None`` keeps that of each image.
+        intensity: one intensity scheme per channel.
+        fit: size in voxels to which the whole image is scaled, keeping its aspect ratio; ``None`` does not scale.
 
     >>> from cphloc.data.pipeline.intensity import parse_intensity
     >>> volume = Volume(np.zeros((1, 10, 20)), Geometry.regular((10, 20), (2.0, 1.0)))
@@ -64,7 +64,8 @@ class Preprocess:
         Intensities are scaled before resampling, because interpolation would spread outliers.
 
         Raises:
-            DataError: wrong number of axes or channels, or no physical size where a spacing is wanted.
+            DataError: the image has a wrong number of axes or channels, or has no physical size although
+                ``spacing_mm`` is set.
         """
         frame = self.frame(volume.geometry, volume.source)
         canonical = volume.canonical()
@@ -75,20 +76,21 @@ class Preprocess:
         """Scale the intensities of an image to ``(C, *S)`` float32, on the grid of the image.
 
         Raises:
-            DataError: wrong number of channels.
+            DataError: the image has a wrong number of channels.
         """
         channels = _with_channels(volume, len(self.intensity)).array
         return np.stack([s(c, volume.window) for s, c in zip(self.intensity, channels, strict=True)])
 
     def frame(self, geometry: Geometry, source: str = "image") -> Geometry:
-        """Work out the model's grid for an image.
+        """Compute the preprocessed grid of an image.
 
         Args:
             geometry: grid of the image.
-            source: name of the image for messages.
+            source: name of the image in error messages.
 
         Raises:
-            DataError: another number of axes, no physical size where a spacing is wanted, or too many voxels.
+            DataError: the image has a wrong number of axes, has no physical size although ``spacing_mm`` is set, or
+                would have more than `MOST_VOXELS` voxels.
         """
         if geometry.dims != self.dims:
             msg = f"{source}: is {geometry.dims}-D but the model takes {self.dims}-D images"
@@ -96,7 +98,7 @@ class Preprocess:
         grid = geometry.reoriented(*geometry.canonical())
         if self.spacing_mm is not None:
             if geometry.unit != "mm":
-                msg = f"{source}: states no physical size but the model works at {self.spacing_mm} mm; give spacing_mm"
+                msg = f"{source}: has no physical size but the model works at {self.spacing_mm} mm; pass spacing_mm"
                 raise DataError(msg)
             grid = grid.resampled(self.spacing_mm)
         if self.fit is not None:
@@ -105,34 +107,34 @@ class Preprocess:
         if np.prod(grid.shape, dtype=float) > MOST_VOXELS:
             msg = (
                 f"{source}: would have {' x '.join(map(str, grid.shape))} voxels at {self.spacing_mm} mm; its own "
-                f"spacing {tuple(round(s, 4) for s in geometry.spacing_mm)} mm is hardly right, correct it"
+                f"spacing {tuple(round(s, 4) for s in geometry.spacing_mm)} mm is probably wrong, correct it"
             )
             raise DataError(msg)
         return grid
 
     def prepare_mask(self, mask: np.ndarray, geometry: Geometry) -> np.ndarray:
-        """Resample a label mask ``(*S)`` from the grid of an image, ``geometry``, to the model's grid."""
+        """Resample a label mask ``(*S)`` from ``geometry``, the grid of the image, to the preprocessed grid."""
         order, flip = geometry.canonical()
         canonical = geometry.reoriented(order, flip)
         moved = resample_labels(reoriented(mask, order, flip), canonical, self.frame(geometry))
         return np.ascontiguousarray(moved)
 
     def prepare_boxes(self, boxes: np.ndarray, geometry: Geometry) -> np.ndarray:
-        """Map boxes ``(n, 2 D)`` from the grid of an image, ``geometry``, to the model's grid; exact."""
+        """Transform boxes ``(n, 2 D)`` from ``geometry``, the grid of the image, to the preprocessed grid."""
         return geometry.boxes_to(self.frame(geometry), boxes)
 
 
 def restore_mask(prepared: Geometry, original: Geometry, values: np.ndarray) -> np.ndarray:
-    """Resample a mask, or class probabilities, from the model's grid to the grid of the image.
+    """Resample a class mask or class probabilities from the preprocessed grid to that of the original image.
 
     Args:
         prepared: grid of ``values``.
-        original: grid of the image.
+        original: grid of the original image.
         values: class mask ``(*S)`` of integers, or class probabilities ``(K + 1, *S)``, which are interpolated
-            before the largest is taken; this gives smoother surfaces.
+            before the argmax; this gives smoother surfaces.
 
     Returns:
-        class mask on ``original``, of the dtype of the given mask, or uint8 for probabilities.
+        class mask on ``original``, with the dtype of the given mask, or uint8 for probabilities.
     """
     if values.ndim == prepared.dims:
         return _restored(prepared, original, lambda grid: resample_labels(values, prepared, grid))
@@ -141,25 +143,25 @@ def restore_mask(prepared: Geometry, original: Geometry, values: np.ndarray) -> 
 
 
 def restore_map(prepared: Geometry, original: Geometry, values: np.ndarray) -> np.ndarray:
-    """Resample maps ``(C, *S)``, such as class probabilities, from the model's grid to that of the image, linearly."""
+    """Resample maps ``(C, *S)``, such as class probabilities, linearly from ``prepared`` to the grid ``original``."""
     return _restored(prepared, original, lambda grid: resample(values, prepared, grid))
 
 
 def restore_boxes(prepared: Geometry, original: Geometry, boxes: np.ndarray) -> np.ndarray:
-    """Map boxes ``(n, 2 D)`` from the model's grid to edge coordinates of the image; exact."""
+    """Transform boxes ``(n, 2 D)`` from the preprocessed grid to edge coordinates of the original image."""
     return prepared.boxes_to(original, boxes)
 
 
 def restore_attention(
     prepared: Geometry, original: Geometry, attention: np.ndarray, stride: tuple[float, ...] | None = None
 ) -> np.ndarray:
-    """Resample an attention map to the grid of the image; its sum stays the same.
+    """Resample an attention map to the grid of the original image and rescale it to the same sum.
 
     Args:
-        prepared: grid of the model's input.
-        original: grid of the image.
-        attention: ``(*S')``, one value per cell. The first cell begins at the corner of ``prepared``; the last may end
-            outside it.
+        prepared: grid of the model input.
+        original: grid of the original image.
+        attention: ``(*S')``, one value per cell of the feature map. The first cell starts at the corner of
+            ``prepared``; the last may extend beyond it.
         stride: voxels of ``prepared`` per cell and axis; ``None`` where the cells cover ``prepared`` exactly.
     """
     stride = stride or tuple(n / m for n, m in zip(prepared.shape, attention.shape, strict=True))
@@ -172,18 +174,18 @@ def restore_attention(
 
 
 def _restored(prepared: Geometry, original: Geometry, onto: Callable[[Geometry], np.ndarray]) -> np.ndarray:
-    """Resample with ``onto`` to the grid of the image in canonical axes, then flip and permute axes exactly."""
+    """Resample with ``onto`` to the canonically reoriented original grid, then flip and permute axes back."""
     order, flip = original.canonical()
     return np.ascontiguousarray(reoriented_back(onto(original.reoriented(order, flip)), order, flip))
 
 
 def _with_channels(volume: Volume, channels: int) -> Volume:
-    """Convert grey to colour or grey-valued colour to grey, where the model takes another number of channels."""
+    """Repeat a grey channel, or drop two of three equal channels, to get ``channels`` channels."""
     if volume.channels == channels:
         return volume
     grey = volume.channels == 1 or (volume.channels == 3 and (volume.array == volume.array[:1]).all())
     if not grey or channels not in (1, 3):
-        msg = f"{volume.source}: has {volume.channels} channels but the model takes {channels}; give a list of images"
+        msg = f"{volume.source}: has {volume.channels} channels but the model takes {channels}; pass a list of images"
         raise DataError(msg)
     array = np.broadcast_to(volume.array[:1], (channels, *volume.geometry.shape))
     return Volume(array, volume.geometry, volume.modality, volume.source, volume.window)

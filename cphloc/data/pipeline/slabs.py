@@ -1,7 +1,8 @@
-"""Preprocess large images, and map their masks back, some rows at a time, so that memory does not grow with the image.
+"""Preprocess large images and restore their masks in slabs of rows, to limit the memory that is needed.
 
-Rows are indices of the first spatial axis, slices in 3-D. In canonical order, the axes of an image and of the model's
-grid are parallel, so each row of one depends on a few rows of the other. The values are those of the whole image.
+A row is an index along the first spatial axis, that is, a slice in 3-D. In canonical order, the axes of the image and
+of the preprocessed grid are parallel, so each row of one depends on only a few rows of the other. The results equal
+those of processing the whole image at once.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from cphloc.structures.volume import Volume, reoriented_back
 
 
 class Slabs:
-    """A preprocessed image whose rows are computed on access: ``slabs[:, :, first:stop]``.
+    """Lazily preprocessed image; ``slabs[:, :, first:stop]`` computes only the requested rows.
 
-    Where an intensity scheme needs the whole image (``zscore``), the image is preprocessed at once and kept.
+    Where an intensity scheme needs statistics of the whole image (``zscore``), the whole image is preprocessed at once
+    and kept in memory.
 
     Args:
-        preprocess: the preprocessing.
-        volume: the image.
+        preprocess: preprocessing to apply.
+        volume: the original image.
 
     >>> from cphloc.data.pipeline.intensity import parse_intensity
     >>> volume = Volume(np.ones((1, 10, 4, 4)), Geometry.regular((10, 4, 4), (2.0, 1.0, 1.0)))
@@ -42,7 +44,7 @@ class Slabs:
         self.first, self.held = 0, np.zeros((self.shape[1], 0, *self.shape[3:]), np.float32)
 
     def __getitem__(self, key: tuple[slice, slice, slice]) -> Tensor:
-        """Rows ``(1, C, rows, *S[1:])`` float32; rows of the previous request are reused."""
+        """Return rows ``(1, C, rows, *S[1:])`` float32; rows computed for the previous request are reused."""
         if self.whole is not None:
             return self.whole[key]
         first, stop, _ = key[2].indices(self.shape[2])
@@ -60,11 +62,11 @@ class Slabs:
 
 
 class MaskRows:
-    """A class mask on the grid of an image, filled row by row from logits on the model's grid.
+    """Class mask on the grid of the original image, computed incrementally from logits on the preprocessed grid.
 
     Args:
-        prepared: the model's grid.
-        original: grid of the image.
+        prepared: grid of the preprocessed image.
+        original: grid of the original image.
     """
 
     def __init__(self, prepared: Geometry, original: Geometry) -> None:
@@ -76,11 +78,11 @@ class MaskRows:
         self.first, self.held = 0, np.zeros((0, 0, *prepared.shape[1:]), np.float32)
 
     def add_rows(self, first: int, logits: Tensor) -> None:
-        """Add the next rows of logits; class probabilities are interpolated before the largest is taken.
+        """Add the next rows of logits; class probabilities are interpolated before the argmax.
 
         Args:
-            first: index of the first of these rows on the model's grid; each call continues where the last ended.
-            logits: ``(K + 1, rows, *S[1:])``.
+            first: index of the first of these rows on the preprocessed grid; calls must be consecutive.
+            logits: ``(K + 1, rows, *S[1:])``, background first.
         """
         known = first + logits.shape[1]
         if self.prepared.same_grid(self.target):
@@ -100,7 +102,7 @@ class MaskRows:
             self.held, self.first = self.held[:, needed - self.first :], needed
 
     def mask(self) -> np.ndarray:
-        """Return the class mask ``(*S)`` uint8 on the grid of the image."""
+        """Return the class mask ``(*S)`` uint8 on the grid of the original image."""
         return np.ascontiguousarray(reoriented_back(self.written, self.order, self.flip))
 
 

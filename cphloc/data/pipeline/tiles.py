@@ -1,4 +1,4 @@
-"""Cut images into equal tiles, for models that classify each tile of an image."""
+"""Split images into equal tiles, for models that classify each tile of an image."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from cphloc.structures.split import Split
 
 
 class Tiled(Dataset):
-    """A data set whose validation and test images are cut into tiles; training draws patches from whole images.
+    """Data set whose validation and test images are split into tiles; training samples patches from whole images.
 
-    The tiles of an image share its patient, so that confidence intervals by patient stay valid. A positive image has
-    negative tiles too.
+    The tiles of an image share its patient, so that confidence intervals over patients remain valid. A positive image
+    may also have negative tiles.
 
     Args:
-        whole: the data set to cut.
+        whole: the data set to split into tiles.
         tiles: number of tiles along each axis.
 
     Raises:
-        InputError: ``tiles`` has not one number per axis.
+        InputError: ``tiles`` does not have one number per axis.
     """
 
     def __init__(self, whole: Dataset, tiles: Sequence[int]) -> None:
         if len(tiles) != whole.dims:
             msg = (
-                f"data.tiles must be {whole.dims} numbers of parts for this {whole.dims}-D data set, got {list(tiles)}"
+                f"data.tiles must be {whole.dims} numbers of tiles for this {whole.dims}-D data set, got {list(tiles)}"
             )
             raise InputError(msg)
         self.whole, self.tiles = whole, tuple(tiles)
@@ -42,7 +42,7 @@ class Tiled(Dataset):
 
 
 def tiles_of(case: Case, tiles: Sequence[int]) -> list[Case]:
-    """Cut a case into tiles, in array order.
+    """Split a case into tiles, in row-major order.
 
     Args:
         case: the case.

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 ANISOTROPY = 3.0
-"""Ratio of spacings, and of sizes, above which an axis counts as one of thick slices."""
+"""Ratio of spacings, and of sizes, above which an axis is treated as anisotropic (thick slices)."""
 SMALLEST_MAP = 4
-"""Feature maps are not pooled below this size, in voxels per axis."""
+"""Minimum size of a feature map after downsampling, in voxels per axis."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Topology:
 
     @property
     def pools(self) -> tuple[int, ...]:
-        """Number of times that each axis is halved."""
+        """Number of downsampling steps by 2 per axis."""
         return tuple(int(n) for n in np.log2(np.prod(self.strides, axis=0)).round())
 
 

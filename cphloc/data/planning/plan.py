@@ -22,11 +22,11 @@ ANCHORS_PER_LEVEL = 3
 
 @dataclass(frozen=True)
 class Plan:
-    """A recipe and the choices behind it.
+    """A planned recipe and the parameters it was planned with.
 
     Args:
         rung: rung of the supervision ladder that the recipe trains with.
-        spacing_mm: voxel size of the resampled images; ``None`` where the files state no physical size.
+        spacing_mm: voxel size of the resampled images; ``None`` where the files have no physical size.
         topology: patch, strides and kernels.
         batch: patches per training step.
         recipe: the recipe as YAML with comments.
@@ -45,7 +45,7 @@ def plan(surveyed: Survey, name: str, arguments: Mapping[str, Any], voxels: int 
     Args:
         surveyed: the survey of the data set.
         name: name of the data set's card.
-        arguments: arguments of the data set that the recipe states, such as its root.
+        arguments: arguments of the data set to write into the recipe, such as ``root``.
         voxels: largest number of voxels in a patch; 300,000 suit a few CPU cores, 2,000,000 a GPU of 8 GB.
         width: channels of the first stage; they double with each stage, up to 320 (3-D) or 512 (2-D).
     """
@@ -82,7 +82,7 @@ _OPTIMIZERS = {Rung.MASK: _SGD, Rung.BOXES: _ADAM, Rung.REGION: _ADAM, Rung.LABE
 
 
 def _rung(surveyed: Survey) -> Rung:
-    """The strongest rung that at least half of the cases have, since weaker ones follow from it."""
+    """Strongest rung that at least half of the cases have; weaker ones can be derived from it."""
     half = len(surveyed.cases) / 2
     stated = [c.rung or 0 for c in surveyed.cases]
     return max((r for r in Rung if sum(s >= r for s in stated) >= half), default=Rung.LABEL)

@@ -33,10 +33,10 @@ class CaseFacts:
         shape: voxels per axis.
         spacing_mm: voxel size, in ``unit``.
         unit: ``mm`` or ``px``.
-        modality: as the file states it, or ``None``.
+        modality: DICOM modality from the file, or ``None``.
         ranges: lowest and highest value of each channel.
         percentiles: 0.5th, 50th and 99.5th percentile of each channel.
-        rung: strongest rung of the annotation; ``None`` without one.
+        rung: strongest rung of the annotation; ``None`` without annotation.
         box_sizes: extents ``(n, D)`` of the boxes in voxels.
         box_classes: class numbers ``(n,)``.
     """
@@ -68,7 +68,7 @@ class Survey:
 
     @property
     def rungs(self) -> Counter[str]:
-        """Strongest rung of a case, or ``none`` -> number of cases."""
+        """Number of cases per strongest rung, or ``none`` for cases without annotation."""
         return Counter("none" if c.rung is None else c.rung.name.lower() for c in self.cases)
 
     @property
@@ -128,7 +128,7 @@ def survey(dataset: Dataset) -> Survey:
     """Read and summarize every training case of ``dataset``, in up to 8 threads.
 
     Raises:
-        DataError: no case can be read; the message names the first problem.
+        DataError: no case can be read; the message contains the first problem.
     """
     cases = dataset.cases("train")
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:

@@ -70,7 +70,7 @@ def test_without_foreground_every_voxel_counts():
 def test_only_what_is_missing_is_fitted():
     assert fit_intensity(ZScore(), [np.zeros((2, 2))], [None]) == ZScore()
     assert fit_intensity(CT(1, 2, 3, 4), [np.zeros((2, 2))], [None]) == CT(1, 2, 3, 4)
-    with pytest.raises(InputError, match="lacks its constants"):
+    with pytest.raises(InputError, match="needs the constants"):
         CT()(np.zeros((2, 2)))
 
 
@@ -102,9 +102,9 @@ def test_the_form_of_a_recipe():
         ("zscor", "unknown intensity 'zscor'; did you mean 'zscore'?"),
         ({"type": "window", "centre": 40}, "has no argument 'centre'; did you mean 'center'?"),
         (["zscore"], "lists 1 schemes for 2 channels"),
-        ({"type": "window", "center": 40}, "needs a center and a width"),
+        ({"type": "window", "center": 40}, "set center and width"),
         ({"type": "scale", "low": 3, "high": 1}, "needs high above low"),
-        ({"type": "zscore", "clip": [99, 1]}, "needs two percentiles in clip, the lower first"),
+        ({"type": "zscore", "clip": [99, 1]}, "clip must be two increasing percentiles"),
         ({"type": "ct", "low": "a"}, "low must be number or null"),
         ({"type": "ct", "low": 0, "high": 1, "mean": 0, "std": 0}, "std must be number > 0 or null"),
     ],

@@ -72,7 +72,7 @@ def test_every_bad_case_is_named_before_the_first_step(sample):
     with pytest.raises(DataError) as error:
         Pipeline(Hippocampus(str(sample)), (16, 16, 16), workers=0).cases("train")
     lines = str(error.value).splitlines()
-    assert lines[0] == "2 of 4 cases cannot be used; repair them, or set data.skip_bad: true to go on without them"
+    assert lines[0] == "2 of 4 cases cannot be used; repair them, or set data.skip_bad: true to exclude them"
     assert str(truncated) in lines[1]
     assert str(missing) in lines[2]
     assert len(lines) == 3
@@ -82,7 +82,7 @@ def test_goes_on_without_bad_cases_only_when_told_and_says_so(sample, capsys):
     (sample / "images/hippocampus_165.nii.gz").write_bytes(b"")
     cases = Pipeline(Hippocampus(str(sample)), (16, 16, 16), workers=0, skip_bad=True).cases("train")
     assert [c.id for c in cases] == ["hippocampus_320", "hippocampus_221", "hippocampus_252"]
-    assert "1 of 4 cases cannot be used and are left out:\ncase 'hippocampus_165'" in capsys.readouterr().err
+    assert "1 of 4 cases cannot be used and are excluded:\ncase 'hippocampus_165'" in capsys.readouterr().err
     (reason,) = cases.left_out
     assert reason == f"case 'hippocampus_165': {sample / 'images/hippocampus_165.nii.gz'}: is empty (0 bytes); " + (
         "copy or export it again"

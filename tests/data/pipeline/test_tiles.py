@@ -59,7 +59,7 @@ def test_only_validation_and_test_are_tiled_and_tiles_keep_their_patient(case):
 
 
 def test_one_number_of_parts_per_axis_is_needed(case):
-    with pytest.raises(InputError, match="3 numbers of parts"):
+    with pytest.raises(InputError, match="3 numbers of tiles"):
         Tiled(One(case), [2, 2])
 
 
