@@ -104,7 +104,7 @@ class Case:
 
 
 def annotation_or_problem(find: Callable[[], AnnotationSource]) -> AnnotationSource:
-    """Call ``find``; where it raises a `DataError`, return an annotation source with that problem instead."""
+    """Return ``find()``, or an annotation source with ``problem`` set if it raises a `DataError`."""
     try:
         return find()
     except DataError as error:
@@ -115,11 +115,11 @@ def read_case(case: Case, dims: int | None = None) -> tuple[Volume, Annotation]:
     """Read the image and the annotation of a case, both on the grid of the image file.
 
     Args:
-        case: what to read.
-        dims: 2 or 3; an image of another number of axes is an error. ``None`` accepts both.
+        case: the case to read.
+        dims: required number of spatial axes, 2 or 3; ``None`` accepts both.
 
     Raises:
-        DataError: a file cannot be read, channels lie on different grids, or the annotation does not fit the image.
+        DataError: a file cannot be read, channels are on different grids, or the annotation does not match the image.
     """
     if case.annotation.problem is not None:
         raise DataError(case.annotation.problem)
@@ -130,7 +130,7 @@ def read_case(case: Case, dims: int | None = None) -> tuple[Volume, Annotation]:
 
 
 def checked(case: Case, given: Annotation, shape: tuple[int, ...], classes: int) -> Annotation:
-    """Check an annotation and derive its weaker rungs, as `Annotation.completed` does; errors name the case's files.
+    """Validate an annotation and derive its weaker rungs with `Annotation.completed`; errors contain the file names.
 
     Args:
         case: the case that the annotation was read from.
@@ -139,7 +139,7 @@ def checked(case: Case, given: Annotation, shape: tuple[int, ...], classes: int)
         classes: number of foreground classes K.
 
     Raises:
-        DataError: the annotation does not fit the image or the classes.
+        DataError: the annotation does not match the image or the classes.
     """
     try:
         return given.completed(shape, classes)
@@ -170,7 +170,7 @@ def _read_annotation(case: Case, geometry: Geometry) -> Annotation:
 
 
 def _boxes(case: Case, geometry: Geometry) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Boxes ``(n, 2 D)`` of the stated boxes and spheres, and their classes ``(n,)``."""
+    """Boxes ``(n, 2 D)`` from the boxes and spheres of a case, and their classes ``(n,)``."""
     source, dims = case.annotation, geometry.dims
     if source.boxes is None and source.spheres is None:
         return None, None
@@ -257,7 +257,7 @@ def _read_region(path: Path, geometry: Geometry) -> np.ndarray:
 
 
 def one_hot(class_numbers: Collection[int], classes: int) -> tuple[float, ...]:
-    """Label of an image: 1 for each class that is present, 0 for every other class of 1..K.
+    """Encode the classes present in an image as a multi-hot vector over classes 1..K.
 
     Args:
         class_numbers: numbers of the classes that are present.

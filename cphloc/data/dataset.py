@@ -1,4 +1,4 @@
-"""Base class of the data sets, and what several of them need: finding the folder, reading tables, splitting."""
+"""Base class of data sets, with functions to find their folder, read tables and split patients."""
 
 from __future__ import annotations
 
@@ -88,11 +88,12 @@ def read_table(path: Path, needed: Sequence[str]) -> list[dict[str, str]]:
     write them.
 
     Args:
-        path: the file, UTF-8.
-        needed: columns that it must have.
+        path: the CSV file, UTF-8 encoded.
+        needed: required columns.
 
     Raises:
-        DataError: the file cannot be read, lacks one of the ``needed`` columns, or has a longer row.
+        DataError: the file cannot be read, lacks one of the ``needed`` columns, or has a row longer than the
+            header.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:

@@ -1,4 +1,4 @@
-"""Download public data sets: interrupted downloads resume, and contents are checked before they are installed."""
+"""Download public data sets, with resumable downloads and verification before installation."""
 
 from __future__ import annotations
 
@@ -26,14 +26,13 @@ _SHIPPED_SPLITS = Path(__file__).parent / "splits"
 
 @dataclass(frozen=True)
 class Source:
-    """Where a data set is published, and how its contents are checked.
+    """Download location of a data set, and the checksum or fingerprint to verify it with.
 
     Args:
-        url: address of a ``.tar``, ``.tar.gz`` or ``.zip`` archive.
-        folders: folder in the archive -> folder of the data set.
-        checksum: checksum of the archive, ``md5:<hexadecimal>``, where its publisher keeps it unchanged.
-        fingerprint: `cphloc.data.fingerprint.fingerprint` of all cases, where the archive is packed anew for each
-            download.
+        url: URL of a ``.tar``, ``.tar.gz`` or ``.zip`` archive.
+        folders: folder in the archive -> folder in the data set to extract it to.
+        checksum: checksum of the archive, ``md5:<hexadecimal>``; ``None`` if its bytes vary between downloads.
+        fingerprint: `cphloc.data.fingerprint.fingerprint` of all cases, for archives without a fixed checksum.
     """
 
     url: str
@@ -57,13 +56,13 @@ SOURCES: dict[str, Source] = {
         fingerprint="9307d3f022a24df742c2da271b5017fa09ff8b6946b97e6d445ffddace9fd468",
     ),
 }
-"""Data sets that can be fetched; the licence of each is on its card."""
+"""Name -> source of the data sets that can be downloaded; their licences are on their cards."""
 
 
 def fetch(name: str) -> Path:
-    """Download a data set into the first data folder, unless it is there already.
+    """Download a data set to the first data folder, unless it exists there already.
 
-    The next call continues an interrupted download.
+    An interrupted download is resumed by the next call.
 
     Args:
         name: name of the data set's card.
@@ -72,9 +71,9 @@ def fetch(name: str) -> Path:
         the folder of the data set.
 
     Raises:
-        NotFoundError: there is no such data set.
-        InputError: it is not published where a program may fetch it; the message says where people get it.
-        CphlocError: offline, not reachable, or the contents are not those expected.
+        NotFoundError: there is no data set with that name.
+        InputError: the data set cannot be downloaded automatically; the message contains its URL and licence.
+        CphlocError: the computer is offline, the server is not reachable, or the contents differ from those expected.
     """
     card = catalogue.card("dataset", name)
     target = paths.data_folders()[0] / name
@@ -94,7 +93,7 @@ def fetch(name: str) -> Path:
 
 
 def _install(name: str, source: Source, archive: Path, target: Path) -> None:
-    """Unpack into a temporary folder, check the contents, and rename the folder to ``target``."""
+    """Unpack to a temporary folder, verify the contents, and rename the folder to ``target``."""
     card = catalogue.card("dataset", name)
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=target.parent))
@@ -111,13 +110,13 @@ def _install(name: str, source: Source, archive: Path, target: Path) -> None:
 
 
 def _archive(name: str, source: Source) -> Path:
-    """Download the archive into the cache, or find it there."""
+    """Download the archive to the cache, unless it is there already; return its path."""
     path = paths.cache() / "downloads" / f"{name}-{hashlib.sha256(source.url.encode()).hexdigest()[:12]}"
     return download([source.url], path, name, source.checksum)
 
 
 def _unpack(archive: Path, folders: Mapping[str, str], target: Path) -> None:
-    """Extract the files in ``folders`` and their sub-folders; hidden files and all others are left out."""
+    """Extract the files in ``folders`` and their subfolders, without hidden files."""
     try:
         for name, stream in _members(archive):
             path = PurePosixPath(name)
@@ -134,7 +133,7 @@ def _unpack(archive: Path, folders: Mapping[str, str], target: Path) -> None:
 
 
 def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """Names and contents of the regular files in an archive."""
+    """Iterate over the names and contents of the regular files in an archive."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as file:
             for info in file.infolist():
@@ -152,5 +151,5 @@ def _check_content(name: str, source: Source, folder: Path) -> None:
     cases = [case for split in SPLITS for case in dataset.cases(split)]
     found = fingerprint((case.id, content_hash(case)) for case in cases)
     if source.fingerprint is not None and found != source.fingerprint:
-        msg = f"{source.url}: holds other cases (fingerprint {found[:12]}, expected {source.fingerprint[:12]})"
+        msg = f"{source.url}: contains other cases (fingerprint {found[:12]}, expected {source.fingerprint[:12]})"
         raise CphlocError(msg)

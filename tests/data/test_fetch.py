@@ -83,7 +83,7 @@ def test_broken_download_is_continued(server, monkeypatch):
 @pytest.mark.parametrize("checks", [{"checksum": "md5:" + "0" * 32}, {"fingerprint": "0" * 64}])
 def test_other_content_gets_no_place(server, monkeypatch, tmp_path, checks):
     _publish(server, monkeypatch, **checks)
-    with pytest.raises(CphlocError, match=r"gave another file|holds other cases"):
+    with pytest.raises(CphlocError, match=r"gave another file|contains other cases"):
         fetch("hippocampus")
     assert not list((tmp_path / "data").glob("*"))
 
