@@ -103,7 +103,7 @@ def test_the_form_of_a_recipe():
         ({"type": "window", "centre": 40}, "has no argument 'centre'; did you mean 'center'?"),
         (["zscore"], "lists 1 schemes for 2 channels"),
         ({"type": "window", "center": 40}, "set center and width"),
-        ({"type": "scale", "low": 3, "high": 1}, "needs high above low"),
+        ({"type": "scale", "low": 3, "high": 1}, "high must be above low"),
         ({"type": "zscore", "clip": [99, 1]}, "clip must be two increasing percentiles"),
         ({"type": "ct", "low": "a"}, "low must be number or null"),
         ({"type": "ct", "low": 0, "high": 1, "mean": 0, "std": 0}, "std must be number > 0 or null"),
