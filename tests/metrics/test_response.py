@@ -166,3 +166,10 @@ def test_the_command_follows_a_patient(capsys) -> None:
     assert math.isinf(course[1]["doubling_time_days"])
     assert main(["response", "unet3d-hippocampus", same, "--days", "90"]) == 2
     assert "0 later scans, 1 days" in capsys.readouterr().err
+
+
+def test_a_new_lesion_is_that_of_the_last_visit() -> None:
+    masks, spacings_mm = [disc(20)[None], disc(10)[None], disc(10)[None]], [(3.0, 1.0, 1.0)] * 3
+    visits = follow_up(masks, spacings_mm, [0, 30, 60], new_lesion=True)
+    assert [visit.category for visit in visits[1:]] == ["PR", "PD"]
+    assert [visit.category for visit in follow_up(masks, spacings_mm, [0, 30, 60])[1:]] == ["PR", "PR"]

@@ -277,3 +277,9 @@ def test_one_slice_is_an_image_but_no_volume(tmp_path):
     assert read_volume(path).geometry.shape == (4, 5)
     with pytest.raises(DataError, match="is a 2-D image but a volume is needed"):
         read_volume(path, dims=3)
+
+
+def test_files_without_a_suffix_are_known_by_their_mark(tmp_path):
+    for path in write_series(tmp_path, np.arange(60, dtype=np.int16).reshape(3, 4, 5)):
+        path.rename(path.with_suffix(""))
+    np.testing.assert_array_equal(read_volume(tmp_path, dims=3).array[0], np.arange(60).reshape(3, 4, 5))
