@@ -1,1 +1,1 @@
-"""Training, evaluation and tracking."""
+"""Training: settings, optimizers, schedules, the training loop, checkpoints and fine-tuning."""

@@ -1,7 +1,8 @@
-"""A better memory allocator for training on a CPU.
+"""Preload a faster memory allocator (tcmalloc or jemalloc) for training on a CPU.
 
-Every step asks for the same large blocks again. The system's allocator gives them back in between, and each page has to
-be mapped anew; tcmalloc and jemalloc keep them. An allocator can only be chosen when a program starts.
+Every training step allocates the same large blocks. The system allocator returns them to the operating system after
+each step, so that every page has to be mapped again; tcmalloc and jemalloc keep them for reuse. An allocator can only
+be chosen through ``LD_PRELOAD`` when a process starts.
 """
 
 from __future__ import annotations
@@ -12,16 +13,17 @@ import sys
 from pathlib import Path
 
 NAMES = ("tcmalloc_minimal", "tcmalloc", "jemalloc")
-"""Libraries looked for, the best first."""
+"""Names of the allocator libraries to search for, in order of preference."""
 
 VARIABLE = "CPHLOC_ALLOCATOR"
-"""``system`` leaves the allocator as it is; ``preloaded`` is set once another has been chosen."""
+"""Environment variable: set it to ``system`` to keep the system allocator; `choose` sets it to ``preloaded``."""
 
 
 def choose() -> None:
-    """Start this command anew with a better allocator, where one is installed, none is chosen, and there is no GPU.
+    """Restart the ``cphloc`` command with a preloaded allocator, where that makes training faster.
 
-    Only for the ``cphloc`` program: a script or a notebook that trains is never started again.
+    Does nothing unless the system is Linux without a GPU, an allocator of `NAMES` is installed and not loaded yet, and
+    `VARIABLE` is not set. Scripts and notebooks that call cphloc are never restarted.
     """
     if os.environ.get(VARIABLE) or not sys.platform.startswith("linux") or not _is_our_program() or _has_gpu():
         return

@@ -1,4 +1,7 @@
-"""Check that a training would start: the steps of `prepare`, without memory for weights and without images."""
+"""Check that a recipe can be trained, without loading training images.
+
+Takes the same steps as `cphloc.training.preparation.prepare`, with a model on the meta device.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +26,11 @@ from cphloc.training.settings import Settings
 
 @dataclass
 class Checked:
-    """What a check found.
+    """Result of `check`.
 
     Args:
-        problems: what would keep the training from its first step.
-        unchecked: what could not be checked here, and why.
+        problems: errors that would stop the training before its first step.
+        unchecked: what could not be checked on this machine, and why.
     """
 
     problems: list[Problem] = field(default_factory=list)
@@ -35,9 +38,16 @@ class Checked:
 
 
 def check(recipe: Recipe) -> Checked:
-    """Take every step that `cphloc.training.preparation.prepare` takes, as far as that needs no image.
+    """Check recipe, data set, model, starting weights, optimizer and schedule without training.
 
-    Where the data are not at hand, what the recipe and the card of the data set say stands in for them.
+    At most one image is read. If the files of the data set are missing, the classes and annotation types that the
+    recipe and the data set's registry card declare are checked instead.
+
+    Args:
+        recipe: the recipe to check.
+
+    Returns:
+        the problems, and what could not be checked; both lists are empty where the training can start.
     """
     checked = Checked()
     dataset = _dataset(recipe, checked)
@@ -65,7 +75,7 @@ def check(recipe: Recipe) -> Checked:
 
 
 class _Unopened(Dataset):
-    """Stands in for a data set whose files are not at hand, as far as recipe and card describe it."""
+    """Placeholder for a data set whose files are missing, with the properties that recipe and card declare."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.dims, self.channels, self.laterality = recipe.dims, recipe.channels, recipe.laterality
@@ -106,22 +116,22 @@ def _check_files(cases: list[Case]) -> None:
     bad += [f"case '{case.id}': {file} does not exist" for case in cases for file in case.files if not file.exists()]
     if bad:
         more = f" (and {len(bad) - 3} more)" if len(bad) > 3 else ""
-        msg = f"{', '.join(bad[:3])}{more}; mend them, or go on without them: data.skip_bad"
+        msg = f"{', '.join(bad[:3])}{more}; fix them, or leave them out with data.skip_bad: true"
         raise DataError(msg)
 
 
 def _check_weights(recipe: Recipe, checked: Checked) -> None:
-    """Load the weights that the backbone starts from, unless they would have to be downloaded."""
+    """Load the initial weights of the backbone, unless they would have to be downloaded."""
     arguments = recipe.model.backbone.args
     if arguments.get("pretrained"):
         name = arguments.get("name", recipe.model.backbone.type)
-        checked.unchecked.append(f"the pretrained weights of '{name}' are looked for when the training starts")
+        checked.unchecked.append(f"the pretrained weights of '{name}' are loaded when the training starts")
     elif arguments.get("weights"):
         build.build_backbone(recipe)
 
 
 def _problems(recipe: Recipe, path: str, error: InputError) -> list[Problem]:
-    """The problems of an error, at the key that its message names, else at ``path``."""
+    """Convert an error to problems at the recipe key that its message starts with, else at ``path``."""
     if isinstance(error, RecipeError):
         return list(error.problems)
     message = str(error)

@@ -1,7 +1,8 @@
-"""Checkpoints: one safetensors file each, its JSON facts in the header. Nothing is ever pickled.
+"""Save and load checkpoints as safetensors files, with JSON metadata in the header; pickle is never used.
 
-Tensors and facts share a file so that a machine that dies while writing can never leave weights of one step beside
-counters of another. ``last`` holds all a training needs to go on; ``best`` holds the weights to publish and no more.
+Tensors and metadata are in one file, written atomically, so that a crash cannot leave weights of one step with
+counters of another. ``last.safetensors`` holds the complete training state, to resume from; ``best.safetensors`` holds
+only the weights of the best validation.
 """
 
 from __future__ import annotations
@@ -30,10 +31,15 @@ _FACTS = "cphloc"
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Write ``tensors`` and the JSON-ready ``facts`` to ``path``, wholly or not at all.
+    """Write a checkpoint atomically: to a temporary file that then replaces ``path``.
+
+    Args:
+        path: checkpoint file.
+        tensors: tensors by name, on any device.
+        facts: JSON-serializable metadata.
 
     Raises:
-        CphlocError: the file cannot be written; what stood at ``path`` before is untouched.
+        CphlocError: the file cannot be written; an earlier file at ``path`` is unchanged.
     """
     draft = path.with_name(path.name + ".part")
     whole = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
@@ -48,17 +54,17 @@ def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) ->
 
 
 def whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The ``tensors``, put together from the shards of all processes where they are sharded; called on each of them."""
+    """Gather sharded tensors (`DTensor`) from all processes into full tensors; every process must call it."""
     return {name: value.full_tensor() if is_sharded(value) else value for name, value in tensors.items()}
 
 
 def is_sharded(tensor: Tensor) -> TypeGuard[DTensor]:
-    """Whether every process holds a part of ``tensor``; asked without importing all of distributed torch."""
+    """Return whether ``tensor`` is a `DTensor`, without importing `torch.distributed.tensor`."""
     return hasattr(tensor, "full_tensor")
 
 
 def like(value: Tensor, parameter: Tensor) -> Tensor:
-    """``value`` laid out as ``parameter`` is: in its memory format, or sharded between the same processes."""
+    """Return ``value`` in the memory format of ``parameter``, or sharded across processes as ``parameter`` is."""
     if is_sharded(parameter):
         from torch.distributed.tensor import distribute_tensor
 
@@ -67,14 +73,17 @@ def like(value: Tensor, parameter: Tensor) -> Tensor:
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read the tensors and facts of a checkpoint.
+    """Read a checkpoint.
+
+    Returns:
+        tensors by name, on the CPU, and the JSON metadata given to `save`.
 
     Raises:
-        NotFoundError: no such file.
-        DataError: not a checkpoint of cphloc, or a damaged one.
+        NotFoundError: the file does not exist.
+        DataError: the file is damaged or not a checkpoint of cphloc.
     """
     if not path.is_file():
-        msg = f"{path}: no checkpoint here; the training ended before its first one, start it again"
+        msg = f"{path}: no checkpoint here; the training ended before it saved one, start a new one"
         raise NotFoundError(msg)
     try:
         with safe_open(path, framework="pt") as file:
@@ -86,9 +95,12 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def optimizer_state(model: nn.Module, optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The optimizer's state by parameter name: tensors ``<parameter>/<key>``, and plain numbers likewise.
+    """Return the per-parameter state of an optimizer, such as Adam's moments, under parameter names.
 
-    Its settings are not part of it: they come from the recipe.
+    Hyperparameters such as the learning rate are not included; they come from the recipe.
+
+    Returns:
+        tensors and plain numbers, two dicts, each with keys ``<parameter>/<state key>``.
     """
     names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     tensors, numbers = {}, {}
@@ -101,7 +113,7 @@ def optimizer_state(model: nn.Module, optimizer: Optimizer) -> tuple[dict[str, T
 def restore_optimizer(
     model: nn.Module, optimizer: Optimizer, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]
 ) -> None:
-    """Put back what `optimizer_state` gave, each tensor in the memory layout of its parameter."""
+    """Restore the state returned by `optimizer_state`, each tensor in the memory layout of its parameter."""
     parameters = dict(model.named_parameters())
     for name_and_key, value in {**numbers, **tensors}.items():
         name, key = name_and_key.rsplit("/", 1)
@@ -112,13 +124,13 @@ def restore_optimizer(
 
 
 def check_space(folder: Path, model: nn.Module) -> None:
-    """Make sure before training that ``folder`` can be written and holds the checkpoints to come.
+    """Check that ``folder`` is writable and has enough free disk space for the checkpoints of ``model``.
 
     Raises:
-        CphlocError: it cannot, or the disk is too full.
+        CphlocError: the folder is not writable, or there is too little free space.
     """
     weights = sum(value.numel() * value.element_size() for value in model.state_dict().values())
-    # last (weights, average, two moments), its draft, and best
+    # last (weights, EMA and two Adam moments: 4), its temporary copy (4) and best (1)
     needed = 9 * weights + 16 * 2**20
     try:
         folder.mkdir(parents=True, exist_ok=True)

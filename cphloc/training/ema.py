@@ -9,11 +9,15 @@ from cphloc.training.checkpoint import like
 
 
 class Ema:
-    """Averages of the floating-point state of ``model``, updated after each optimizer step.
+    """Exponential moving average of a model's parameters and buffers, updated after each optimizer step.
 
-    ``average = d * average + (1 - d) * weight`` with ``d = min(decay, (1 + t) / (10 + t))`` at update t = 1, 2, ...:
-    the average forgets the initial weights quickly (as TensorFlow's ``ExponentialMovingAverage`` with ``num_updates``).
-    Integer state, such as a batch counter, is copied.
+    ``average = d * average + (1 - d) * weight`` with ``d = min(decay, (1 + t) / (10 + t))`` at update t = 1, 2, ...,
+    so that early updates weigh more (as in TensorFlow's ``ExponentialMovingAverage`` with ``num_updates``).
+    Integer buffers, such as batch counters, are copied.
+
+    Args:
+        model: its present state is the first average.
+        decay: upper limit of ``d``, in [0, 1).
 
     >>> model = nn.Linear(1, 1, bias=False)
     >>> _ = nn.init.zeros_(model.weight)
@@ -30,12 +34,12 @@ class Ema:
         self.state: dict[str, Tensor] = {name: value.detach().clone() for name, value in model.state_dict().items()}
 
     def lay_out_like(self, model: nn.Module) -> None:
-        """Share the averages out as the weights of ``model``, which has been sharded since, are."""
+        """Shard the averages across processes, or change their memory format, to match the weights of ``model``."""
         self.state = {name: like(self.state[name], value) for name, value in model.state_dict().items()}
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Move the averages towards the present weights of ``model``."""
+        """Update the averages with the present weights of ``model``."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         present = model.state_dict()

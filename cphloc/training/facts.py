@@ -1,4 +1,4 @@
-"""What made the weights of a run, besides its recipe: data, code, packages, machine."""
+"""Provenance of a training run: fingerprint of the data, git commit, package versions and device."""
 
 from __future__ import annotations
 
@@ -18,10 +18,16 @@ if TYPE_CHECKING:
     from cphloc.data.pipeline.prepare import PreparedCases
 
 PACKAGES = ("cphloc", "torch", "lightning", "numpy", "scipy", "timm", "albumentations", "SimpleITK", "mlflow")
+"""Distributions whose installed versions are recorded."""
 
 
 def facts_of(recipe: Recipe, splits: Mapping[str, PreparedCases]) -> dict[str, Any]:
-    """Enough to train the same weights again, ready for JSON."""
+    """Collect the provenance of a training run, JSON-serializable.
+
+    Args:
+        recipe: the recipe that is trained.
+        splits: prepared cases by split name.
+    """
     return {
         "recipe_sha256": recipe.sha256,
         "data_fingerprint": fingerprint(splits),
@@ -36,12 +42,15 @@ def facts_of(recipe: Recipe, splits: Mapping[str, PreparedCases]) -> dict[str, A
 
 
 def fingerprint(splits: Mapping[str, PreparedCases]) -> str:
-    """sha256 over the cases of the splits: their ids and the content of their files, wherever these lie."""
+    """Return a SHA-256 hash of the case ids and file contents of all splits, independent of file locations."""
     return hash_of((f"{split}/{case.id}", case.content) for split, prepared in splits.items() for case in prepared)
 
 
 def git_commit(folder: Path) -> str:
-    """Commit of the checkout that holds ``folder``, ``+changes`` where files differ from it; empty outside one."""
+    """Return the git commit checked out at ``folder``, or an empty string outside a git repository.
+
+    ``+changes`` is appended where tracked files have uncommitted changes.
+    """
     try:
         commit, changes = (
             subprocess.run(["git", *args], cwd=folder, capture_output=True, text=True, timeout=10, check=True).stdout
@@ -60,7 +69,7 @@ def _version(package: str) -> str | None:
 
 
 def _processor() -> str:
-    """Model name of the processor; Linux alone tells it in a file."""
+    """Model name of the processor, from ``/proc/cpuinfo`` on Linux."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

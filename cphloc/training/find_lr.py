@@ -1,4 +1,4 @@
-"""Learning rate range test: which rates make the loss fall, found in a hundred steps (Smith, 2017)."""
+"""Learning rate range test (Smith, "Cyclical learning rates for training neural networks", 2017)."""
 
 from __future__ import annotations
 
@@ -21,19 +21,24 @@ from cphloc.training.train import given
 from cphloc.training.trainer import run_steps
 
 LOWEST, HIGHEST, STEPS = 1e-7, 10.0, 100
-_MEMORY = 0.9
+"""First and last learning rate of the test, and its number of steps."""
+
+_SMOOTHING = 0.9
+"""Decay of the moving average of the loss."""
+
 _DIVERGED = 4.0
+"""The test stops where the smoothed loss exceeds its minimum by this factor."""
 
 
 @dataclass(frozen=True)
 class LrRange:
-    """What a range test found.
+    """Result of a learning rate range test.
 
     Args:
-        rates: ``(n,)`` learning rates, rising.
-        losses: ``(n,)`` training loss at each.
-        suggestion: where the smoothed loss falls fastest; ``None`` where it never falls.
-        picture: the curve; its points are beside it as CSV.
+        rates: ``(n,)`` learning rates, increasing.
+        losses: ``(n,)`` training loss at each learning rate.
+        suggestion: learning rate at which the smoothed loss falls fastest; ``None`` if it never falls.
+        picture: PNG plot of the curve; a CSV file of the same name has its points.
     """
 
     rates: np.ndarray
@@ -43,14 +48,18 @@ class LrRange:
 
 
 def find_lr(source: str | Path | Mapping[str, Any] | Recipe, overrides: Mapping[str, Any] | None = None) -> LrRange:
-    """Raise the learning rate from 1e-7 to 10 in 100 steps of the recipe's own training, and look at the loss.
+    """Run a learning rate range test: train while the learning rate grows exponentially from 1e-7 to 10 in 100 steps.
 
-    Stops where the loss is four times its smallest. Nothing is kept but the picture ``runs/<recipe>/lr-range.png`` and
-    its points; the recipe stays as it is.
+    Stops early where the smoothed loss exceeds four times its minimum. Writes the plot ``runs/<recipe>/lr-range.png``
+    and its points as CSV; the recipe is not changed and no weights are saved.
+
+    Args:
+        source: a recipe file, the name of a shipped recipe, a mapping, or a `Recipe`.
+        overrides: values by dotted key, such as ``{"train.batch": 4}``.
 
     Raises:
-        RecipeError: the recipe has problems.
-        DataError: cases cannot be used.
+        RecipeError: the recipe is invalid.
+        DataError: cases cannot be read or used.
     """
     prepared = prepare(given(source, overrides))
     optimizer = {**prepared.settings.optimizer, "lr": 1.0}
@@ -68,7 +77,7 @@ def find_lr(source: str | Path | Mapping[str, Any] | Recipe, overrides: Mapping[
 
 
 def rate_at(step: float) -> float:
-    """Rate of a step: each is the same factor above the one before.
+    """Learning rate at a step, growing exponentially from `LOWEST` to `HIGHEST` over `STEPS` steps.
 
     >>> rate_at(0), rate_at(STEPS - 1)
     (1e-07, 10.0)
@@ -77,20 +86,27 @@ def rate_at(step: float) -> float:
 
 
 def smoothed(losses: np.ndarray) -> np.ndarray:
-    """Moving average, corrected for its start at zero (as Adam's).
+    """Exponential moving average of ``(n,)`` losses, with Adam's bias correction.
 
     >>> smoothed(np.array([2.0, 2.0])).tolist()
     [2.0, 2.0]
     """
-    average, found = 0.0, []
+    average, averages = 0.0, []
     for count, loss in enumerate(losses, start=1):
-        average = _MEMORY * average + (1 - _MEMORY) * loss
-        found.append(average / (1 - _MEMORY**count))
-    return np.round(found, 12)
+        average = _SMOOTHING * average + (1 - _SMOOTHING) * loss
+        averages.append(average / (1 - _SMOOTHING**count))
+    return np.round(averages, 12)
 
 
 def suggestion(rates: np.ndarray, losses: np.ndarray) -> float | None:
-    """The rate at which the smoothed loss falls fastest over the logarithm of the rate, before its minimum.
+    """Learning rate at the steepest descent of the smoothed loss over log learning rate, before its minimum.
+
+    Args:
+        rates: ``(n,)`` learning rates, increasing.
+        losses: ``(n,)`` training loss at each learning rate.
+
+    Returns:
+        the learning rate, or ``None`` if the loss never falls.
 
     >>> rates = np.geomspace(1e-6, 1, 61)
     >>> suggestion(rates, np.ones(61)) is None
@@ -106,7 +122,7 @@ def suggestion(rates: np.ndarray, losses: np.ndarray) -> float | None:
 
 
 class _RangeTest(L.Callback):
-    """Notes the rate and the loss of every step, and stops where the loss explodes."""
+    """Callback that records learning rate and loss of every step, and stops where the loss diverges."""
 
     def __init__(self) -> None:
         self.rates: list[float] = []
@@ -116,6 +132,7 @@ class _RangeTest(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, module: TrainingModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        """Record the loss after the last micro-batch of a step."""
         self._sum, self._count = self._sum + float(module.losses["loss"]), self._count + 1
         if self._count < module.settings.accumulate:
             return

@@ -1,4 +1,4 @@
-"""Start from the weights of another model: take over what fits, adapt what nearly fits, say what was left out."""
+"""Initialize a model from the weights of another one, adapting or skipping tensors of different shape."""
 
 from __future__ import annotations
 
@@ -13,31 +13,42 @@ from cphloc.ops.inflate import inflate, with_input_channels
 
 @dataclass
 class Takeover:
-    """Names of the tensors that were loaded as they are, adapted (and how), and left as they were (and why)."""
+    """Report of `take_over`.
+
+    Args:
+        loaded: names of the tensors that were copied unchanged.
+        adapted: names of the tensors that were adapted to another shape -> the two shapes.
+        skipped: names of the tensors that keep their initial values -> the reason.
+    """
 
     loaded: list[str] = field(default_factory=list)
     adapted: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        """A report for people."""
-        lines = [f"{len(self.loaded)} tensors loaded, {len(self.adapted)} adapted, {len(self.skipped)} left fresh"]
+        """Counts on the first line, then one line per adapted or skipped tensor."""
+        lines = [f"{len(self.loaded)} tensors loaded, {len(self.adapted)} adapted, {len(self.skipped)} skipped"]
         lines += [f"  adapted {name}: {how}" for name, how in self.adapted.items()]
-        lines += [f"  fresh {name}: {why}" for name, why in self.skipped.items()]
+        lines += [f"  skipped {name}: {why}" for name, why in self.skipped.items()]
         return "\n".join(lines)
 
 
 def take_over(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> Takeover:
-    """Load ``weights`` into ``model``, tensor by tensor.
+    """Copy ``weights`` into ``model`` in place, by tensor name.
 
-    A kernel of a 2-D model is inflated for a 3-D one, and the first kernel is adapted to another number of input
-    channels. What has another shape for another reason, such as the layer that names other classes, stays fresh.
+    2-D kernels are inflated for a 3-D model, and the first kernel is adapted to another number of input channels.
+    Tensors that are missing or have another shape, such as the output layer for other classes, keep their values.
+
+    Args:
+        model: the model to initialize.
+        weights: state dict of the other model.
+        source: name of the other model, for messages.
 
     Raises:
-        InputError: nothing fits; the weights belong to another architecture.
+        InputError: no weight fits; the other model has another architecture.
 
     >>> print(take_over(nn.Conv3d(1, 2, 3), nn.Conv2d(3, 2, 3).state_dict(), "a photo model"))
-    1 tensors loaded, 1 adapted, 0 left fresh
+    1 tensors loaded, 1 adapted, 0 skipped
       adapted weight: (2, 3, 3, 3) -> (2, 1, 3, 3, 3)
     """
     own = model.state_dict()
@@ -51,7 +62,7 @@ def take_over(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> T
         given = weights[name]
         fitted = _fitted(given, wanted, name == first_kernel, strides.get(name, 1))
         if fitted is None:
-            report.skipped[name] = f"{tuple(given.shape)} there, {tuple(wanted.shape)} here"
+            report.skipped[name] = f"shape {tuple(given.shape)} instead of {tuple(wanted.shape)}"
             continue
         if given.shape == wanted.shape:
             report.loaded.append(name)
@@ -65,10 +76,10 @@ def take_over(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> T
 
 
 def _fitted(given: Tensor, wanted: Tensor, is_first_kernel: bool, upsampling: int) -> Tensor | None:
-    """The given tensor in the shape of the wanted one, or ``None``.
+    """Return the given tensor adapted to the shape of the wanted one, or ``None`` where that is not possible.
 
-    Of a kernel's slices a transposed convolution adds up only every ``upsampling``-th in an output voxel, so that its
-    slices weigh so much more.
+    In a transposed convolution of stride ``upsampling`` along depth, only one in ``upsampling`` slices of a kernel
+    contributes to each output voxel, so an inflated kernel is multiplied by ``upsampling``.
     """
     if given.ndim == 4 and wanted.ndim == 5 and given.shape[2:] == wanted.shape[3:]:
         given = inflate(given, wanted.shape[2]) * upsampling

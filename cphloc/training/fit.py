@@ -1,4 +1,4 @@
-"""The training loop: steps, validations, checkpoints and reasons to stop. It knows models and batches, not recipes."""
+"""The training loop: optimizer steps, validation, checkpoints and early stopping, independent of recipes."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from cphloc.training.settings import Batches, Settings
 from cphloc.training.trainer import run_steps
 
 Validate = Callable[[Any], Validation]
-"""Measures a model; called on every rank, which must all get the same answer."""
+"""Validate a model; called on every rank, and must return the same result on each."""
 
 Log = Callable[[Mapping[str, float], int], None]
-"""Takes metrics by name and the step they belong to."""
+"""Log metrics, name -> value, at an optimizer step."""
 
 _LOG_EVERY = 10
 _PER_MB = 1e6 if sys.platform == "darwin" else 1e3
@@ -37,17 +37,19 @@ _PER_MB = 1e6 if sys.platform == "darwin" else 1e3
 
 @dataclass
 class Outcome:
-    """Where a training stands or ended.
+    """Progress and result of a training.
 
     Args:
         step: optimizer steps done.
-        seconds: time used, validations and earlier parts of a resumed training included.
+        seconds: elapsed time, including validation and earlier parts of a resumed training.
         best_step: step of the best validation; its weights are in ``best.safetensors``.
         best: metrics of the best validation.
-        cases: its rows.
-        stale: validations since then.
-        stopped: why it ended: ``steps``, ``minutes``, ``patience``, or the name of a signal; empty while it runs.
-        scores: those of the best validation, where it was in this process; they are in no checkpoint.
+        cases: metrics of each case at the best validation.
+        stale: number of validations since the best one.
+        stopped: why the training ended: ``steps``, ``minutes``, ``patience``, or the name of a signal; empty while it
+            runs.
+        scores: `cphloc.evaluation.scores.Scores` of the best validation; not saved in checkpoints, so ``None`` if that
+            validation was before a resume.
     """
 
     step: int = 0
@@ -60,7 +62,7 @@ class Outcome:
     scores: Any = None
 
     def to_plain(self) -> dict[str, Any]:
-        """All but the scores, ready for JSON."""
+        """Return all fields but ``scores`` as a JSON-serializable dict."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "scores"}
 
 
@@ -76,26 +78,28 @@ def fit(
     seconds: float = 0.0,
     callbacks: Sequence[L.Callback] = (),
 ) -> Outcome:
-    """Train ``model`` in place; leave ``best.safetensors`` and ``last.safetensors`` in ``folder``.
+    """Train ``model`` in place and write ``best.safetensors`` and ``last.safetensors`` to ``folder``.
 
-    Where torchrun started several processes they train together, by distributed data parallel.
-    Stopped by SIGTERM or Ctrl-C it saves and returns; killed outright it loses what came after the last validation.
-    Either way ``resume`` goes on from ``last`` and, on a CPU, ends with the same weights bit for bit.
+    Processes started by torchrun train together, by ``settings.strategy``. On SIGTERM or Ctrl-C the training saves a
+    checkpoint and returns; if the process is killed, the steps since the last checkpoint are lost. In both cases
+    ``resume`` continues from ``last.safetensors``; on a CPU the final weights are identical to those of an
+    uninterrupted training.
 
     Args:
-        model: has ``outputs(image)`` and ``loss(outputs, targets)``, whose ``loss`` is minimised.
-        batches: this rank's training batches from a given number on.
-        validate: gives the metrics, among them ``settings.best``.
+        model: a module with ``outputs(image)`` and ``loss(outputs, targets)``, a dict whose ``loss`` is minimized.
+        batches: training batches of a rank, see `cphloc.training.settings.Batches`.
+        validate: computes the validation metrics, among them ``settings.best``.
         settings: how to train.
-        folder: where the checkpoints go.
-        log: receives ``train/...`` and ``val/...`` metrics, on the first rank only.
-        resume: go on from ``folder``'s last checkpoint.
+        folder: folder for the checkpoints.
+        log: called with ``train/...`` and ``val/...`` metrics, on the first rank only.
+        resume: continue from the last checkpoint in ``folder``.
         seconds: time already spent, which counts against ``settings.minutes``.
-        callbacks: further Lightning callbacks, such as a progress bar.
+        callbacks: additional Lightning callbacks, such as a progress bar.
 
     Raises:
         CphlocError: the loss is not finite, or a checkpoint cannot be written.
-        NotFoundError: a pattern of ``settings.freeze`` matches nothing, or ``settings.best`` is no metric.
+        NotFoundError: a pattern of ``settings.freeze`` matches no parameter, or validation does not compute
+            ``settings.best``.
     """
     checkpoint.check_space(folder, model)
     freeze(model, settings.freeze)
@@ -109,7 +113,7 @@ def fit(
 
 
 class Loop(L.Callback):
-    """Logs, validates, saves, and decides when the training ends."""
+    """Lightning callback that logs, validates, saves checkpoints and stops the training."""
 
     def __init__(self, validate: Validate, settings: Settings, folder: Path, log: Log, seconds: float) -> None:
         self.validate = validate
@@ -123,7 +127,7 @@ class Loop(L.Callback):
         self._summed = 0
 
     def restore(self, module: TrainingModule) -> None:
-        """Take up the last checkpoint of the folder."""
+        """Restore the training state from the last checkpoint in the folder."""
         tensors, facts = checkpoint.load(self.folder / checkpoint.LAST)
         module.restore(tensors, facts["module"])
         facts["outcome"]["seconds"] += self.outcome.seconds
@@ -132,18 +136,18 @@ class Loop(L.Callback):
             self.outcome.stopped = ""
 
     def on_train_start(self, trainer: L.Trainer, module: TrainingModule) -> None:
-        """Start the clock and listen to signals, after Lightning has installed its own handlers."""
+        """Start the timer and install signal handlers, after Lightning has installed its own."""
         self._started = time.monotonic() - self.outcome.seconds
         self._begun_at, self._begun_with = self.outcome.seconds, module.step
         self._logged_at, self._cpu_at = time.monotonic(), time.process_time()
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, self._take_note)
+                signal.signal(number, self._on_signal)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, module: TrainingModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """After a whole step: log it, validate and save when due, stop when there is a reason."""
+        """After each complete optimizer step: log, validate and save if due, and stop if a limit is reached."""
         for name, value in module.losses.items():
             self._sums[name] = self._sums.get(name, 0) + value
         self._summed += 1
@@ -173,13 +177,16 @@ class Loop(L.Callback):
         return "minutes" if self.settings.minutes and self._left() <= 0 else ""
 
     def _left(self) -> float:
-        """Seconds of the budget that training may still use: the last validation is kept free."""
+        """Seconds of the time budget left for training steps, with time reserved for the last validation."""
         step_seconds = (self.outcome.seconds - self._begun_at) / (self.outcome.step - self._begun_with)
         budget = 60 * (self.settings.minutes or float("inf"))
         return budget - self.outcome.seconds - 1.1 * (self._validation_seconds or 0) - step_seconds
 
     def _due(self) -> bool:
-        """Every ``validate_every`` steps; under a time budget also early on, to learn how long a validation takes."""
+        """Whether to validate: every ``validate_every`` steps.
+
+        Under a time budget also once after a quarter of it, to measure how long a validation takes.
+        """
         if self.outcome.step % self.settings.validate_every == 0:
             return True
         budget = 60 * (self.settings.minutes or float("inf"))
@@ -211,7 +218,7 @@ class Loop(L.Callback):
         self._keep(trainer, checkpoint.LAST, tensors, {"module": facts, "outcome": self.outcome.to_plain()})
 
     def _keep(self, trainer: L.Trainer, name: str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-        """Write a checkpoint on the first process; the others bring their shards and wait."""
+        """Write a checkpoint on the first process; the others contribute their shards and wait."""
         whole = checkpoint.whole(tensors)
         if trainer.is_global_zero:
             checkpoint.save(self.folder / name, whole, facts)
@@ -234,8 +241,8 @@ class Loop(L.Callback):
         if trainer.is_global_zero:
             self.record(means, module.step)
 
-    def _take_note(self, number: int, _: Any) -> None:
-        """Remember the signal until the step is done; a second one acts at once."""
+    def _on_signal(self, number: int, _: Any) -> None:
+        """Stop after the current step; a second signal has its default effect at once."""
         self._signal = signal.Signals(number).name
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 

@@ -1,4 +1,4 @@
-"""The Lightning module: one training step, and the whole state a training needs to go on."""
+"""The Lightning module: the training step, optimizer, weight averaging, and the state to resume from."""
 
 from __future__ import annotations
 
@@ -26,10 +26,15 @@ from cphloc.training.settings import Batches, Settings
 
 
 class TrainingModule(L.LightningModule):
-    """Trains ``model`` by ``settings`` on ``batches``; counts its own optimizer steps, so that a resume just goes on.
+    """Lightning module that trains a `cphloc.modeling.model.Model`.
 
-    All randomness of a micro-batch follows from ``(seed, its number, rank)``. So no random state has to be saved, and
-    neither a validation nor a restart changes what comes after it.
+    The random generators are seeded for every micro-batch from ``(seed, number of the micro-batch, rank)``. So no
+    random state has to be saved, and neither validation nor resuming changes the steps that follow.
+
+    Args:
+        model: a module with ``outputs(image)`` and ``loss(outputs, targets)``.
+        batches: training batches of a rank, see `cphloc.training.settings.Batches`.
+        settings: how to train.
     """
 
     def __init__(self, model: nn.Module, batches: Batches, settings: Settings) -> None:
@@ -47,16 +52,16 @@ class TrainingModule(L.LightningModule):
         self._restored: tuple[dict[str, Tensor], dict[str, Any]] | None = None
 
     def train_dataloader(self) -> Iterable[Any]:
-        """This rank's batches from where the training stands."""
+        """Return this rank's batches, starting at the current step."""
         first = self.step * self.settings.accumulate
         return self.batches(first, self.trainer.global_rank, self.trainer.world_size)
 
     def configure_model(self) -> None:
-        """Share the parameters out between the processes, where the strategy is FSDP.
+        """Shard the parameters across the processes if the strategy is FSDP.
 
-        The processes validate different cases, in different numbers of windows, which a sharded model cannot do: it
-        gathers its parameters from all of them at every call. So the model that was given stays whole, for that, and
-        a copy is sharded and trained.
+        A sharded model gathers its parameters from all processes at every forward pass, so all have to make the same
+        number of passes. In validation they do not: each process predicts other cases, in other numbers of windows.
+        So a copy of the model is sharded and trained, and the original stays unsharded for validation.
         """
         if self.settings.strategy == "fsdp" and self._to_validate[0] is self.model:
             self.model = deepcopy(self.model)
@@ -66,7 +71,7 @@ class TrainingModule(L.LightningModule):
                 self.ema.lay_out_like(self.model)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """The optimizer, with its state when the training resumes."""
+        """Build the optimizer, and restore its state if the training resumes."""
         optimizer = build_optimizer(self.model, **self.settings.optimizer)
         if self._restored is not None:
             restore_optimizer(self.model, optimizer, *self._restored)
@@ -75,25 +80,25 @@ class TrainingModule(L.LightningModule):
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:
-        """The optimizer itself, behind Lightning's wrapper."""
+        """The torch optimizer, unwrapped from Lightning's `LightningOptimizer`."""
         wrapped = self.optimizers()
         assert isinstance(wrapped, LightningOptimizer)
         return wrapped.optimizer
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """The batch on ``device``."""
+        """Copy the image and targets of a batch to ``device``."""
         image = batch.image.to(device, non_blocking=True)
         return replace(batch, image=image, targets=batch.targets.to(device, non_blocking=True))
 
     def on_train_start(self) -> None:
-        """Frozen parts stay in evaluation mode; half precision goes on with the loss scale that it had found."""
+        """Set the training mode of each submodule, and restore the loss scale of float16 training when resuming."""
         train_mode(self.model)
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         if scaler is not None and self._scale:
             scaler.load_state_dict(self._scale)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Seed the micro-batch; set the learning rate, and what losses know of the progress, for its step."""
+        """Seed the random generators; set the learning rate and the training progress of scheduled components."""
         number = self.step * self.settings.accumulate + batch_idx % self.settings.accumulate
         _seed(self.settings.seed, number, self.trainer.global_rank)
         step = max(self.step, self.progress * self.settings.steps)
@@ -101,16 +106,16 @@ class TrainingModule(L.LightningModule):
         set_progress(self.model, step / self.settings.steps)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """The loss to minimise; it and its terms stay in ``losses``."""
+        """Return the loss to minimize, and store it and its terms, detached, in ``losses``."""
         losses = self.model.loss(self.model.outputs(batch.image), batch.targets)
         self.losses = {name: value.detach() for name, value in losses.items()}
-        return losses["loss"] if self.trainer.world_size == 1 else self._of_whole_batch(losses, batch.targets)
+        return losses["loss"] if self.trainer.world_size == 1 else self._balanced_loss(losses, batch.targets)
 
-    def _of_whole_batch(self, losses: Mapping[str, Tensor], targets: Any) -> Tensor:
-        """The loss whose mean over the processes is that of their batches together.
+    def _balanced_loss(self, losses: Mapping[str, Tensor], targets: Any) -> Tensor:
+        """Return the loss whose mean over the processes equals the loss of their combined batch.
 
-        A head's loss is a mean over the cases that have its rung. So the loss of a process in which these are few, or
-        none, weighs less, in proportion.
+        A head's loss is a mean over the cases that have its type of annotation. So the head's loss in each process is
+        weighted by the process's share of these cases.
         """
         loss = losses["loss"]
         for head, rung in self.settings.rungs.items():
@@ -121,19 +126,22 @@ class TrainingModule(L.LightningModule):
         return loss
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """One step, counted, then averaged."""
+        """Step the optimizer, count the step and update the moving average of the weights."""
         super().optimizer_step(*args, **kwargs)
         self.step += 1
         if self.ema is not None:
             self.ema.update(self.model)
 
     def weights(self) -> dict[str, Tensor]:
-        """The weights to validate and publish: the average where there is one."""
+        """Return the state dict to validate and publish: the moving average if there is one, else the weights."""
         return self.ema.state if self.ema is not None else self.model.state_dict()
 
     @contextmanager
     def evaluated(self) -> Iterator[nn.Module]:
-        """The model with the weights to publish, in evaluation mode; afterwards all is as before."""
+        """Context manager that yields the model with the weights to publish, in evaluation mode.
+
+        The training weights and modes are restored on exit.
+        """
         model = self._to_validate[0].to(self.device)
         present = {name: value.clone() for name, value in model.state_dict().items()}
         model.load_state_dict(whole(self.weights()))
@@ -146,7 +154,7 @@ class TrainingModule(L.LightningModule):
             train_mode(self.model)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and JSON-ready facts from which `restore` goes on exactly."""
+        """Return the complete training state, as tensors by name and a JSON-serializable dict, for `restore`."""
         tensors = {f"model/{name}": value for name, value in self.model.state_dict().items()}
         moments, numbers = optimizer_state(self.model, self.optimizer)
         tensors |= {f"optimizer/{name}": value for name, value in moments.items()}
@@ -157,7 +165,10 @@ class TrainingModule(L.LightningModule):
         return tensors, facts | {"scaler": scaler.state_dict() if scaler else None}
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Take up the state of a checkpoint; called before the optimizer exists, which picks its part up later."""
+        """Restore the training state returned by `state`.
+
+        Must be called before training starts; `configure_optimizers` then restores the state of the optimizer.
+        """
         self.model.load_state_dict(_under("model/", tensors))
         self.step, self._scale = facts["step"], facts["scaler"]
         self._restored = _under("optimizer/", tensors), facts["optimizer"]
@@ -167,7 +178,11 @@ class TrainingModule(L.LightningModule):
                 self.ema.state[name].copy_(value)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """A gradient on no parameter means that the model and its losses are not connected."""
+        """Check in the first step that at least one parameter has a gradient.
+
+        Raises:
+            CphlocError: none has one, because the losses do not depend on the parameters.
+        """
         if self.step == 0 and all(p.grad is None for p in self.model.parameters()):
             msg = "no parameter received a gradient in the first step; the losses do not depend on the model"
             raise CphlocError(msg)
@@ -177,7 +192,7 @@ def _seed(seed: int, number: int, rank: int) -> None:
     mixed = int(np.random.SeedSequence((seed, number, rank)).generate_state(1)[0])
     random.seed(mixed)
     np.random.seed(mixed)
-    # Not torch.manual_seed, which without a GPU keeps a stack trace of every call for the day there is one.
+    # Not torch.manual_seed: without a GPU it queues a CUDA seeding call, with its stack trace, at every call.
     torch.default_generator.manual_seed(mixed)
     if torch.cuda.is_available():
         torch.cuda.manual_seed_all(mixed)

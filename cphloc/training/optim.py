@@ -1,6 +1,6 @@
-"""Optimizers, parameter groups, freezing and learning rate schedules, by the names that a recipe may write.
+"""Build optimizers, parameter groups and learning rate schedules by registry name; freeze parameters.
 
-Optimizers are torch's own, allow-listed by their cards: a recipe is data and can never name an import path.
+Only optimizers with a registry card can be used, so that a recipe can never name an import path.
 """
 
 from __future__ import annotations
@@ -20,20 +20,24 @@ from cphloc.registry import catalogue
 from cphloc.registry.contract import call, call_for_number, checked_class, construct
 
 Schedule = Callable[[float], float]
-"""Factor on the learning rate at a step in [0, steps); steps may be fractional when a time budget drives them."""
+"""Learning rate factor at a step in [0, steps]; the step may be fractional under a time budget."""
 
 _NOT_FROM_RECIPES = {"self", "params", "foreach", "capturable", "differentiable", "fused", "maximize"}
 
 
 def freeze(model: nn.Module, patterns: Sequence[str]) -> list[str]:
-    """Stop training every parameter whose dotted name matches one of ``patterns`` (``*`` matches any text).
+    """Set ``requires_grad`` to false for every parameter whose dotted name matches one of ``patterns``.
+
+    Args:
+        model: the model, changed in place.
+        patterns: patterns of parameter names, in which ``*`` matches any text.
 
     Returns:
         the names of the frozen parameters.
 
     Raises:
-        NotFoundError: a pattern matches nothing, which is nearly always a misspelt name.
-        InputError: nothing is left to train.
+        NotFoundError: a pattern matches no parameter.
+        InputError: the patterns match every parameter.
 
     >>> freeze(nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1)), ["0.*"])
     ['0.weight', '0.bias']
@@ -49,7 +53,10 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> list[str]:
 
 
 def train_mode(model: nn.Module) -> None:
-    """Set ``model`` to training mode, but wholly frozen parts to evaluation: their running statistics stay too."""
+    """Set ``model`` to training mode, and submodules without trainable parameters to evaluation mode.
+
+    So the running statistics of frozen normalization layers do not change either.
+    """
     model.train()
     for module in model.modules():
         parameters = list(module.parameters())
@@ -58,10 +65,15 @@ def train_mode(model: nn.Module) -> None:
 
 
 def matching(pattern: str, names: Sequence[str], where: str) -> list[str]:
-    """The ``names`` that match ``pattern``.
+    """Return the parameter ``names`` that match ``pattern``.
+
+    Args:
+        pattern: shell-style pattern, in which ``*`` matches any text.
+        names: dotted parameter names.
+        where: recipe key of the pattern, for the error message.
 
     Raises:
-        NotFoundError: none does; the message names ``where`` the pattern was written.
+        NotFoundError: no name matches.
     """
     found = fnmatch.filter(names, pattern)
     if not found:
@@ -73,20 +85,20 @@ def matching(pattern: str, names: Sequence[str], where: str) -> list[str]:
 
 
 def build_optimizer(model: nn.Module, type: str, lr: float, **args: Any) -> Optimizer:
-    """An optimizer over the trainable parameters of ``model``.
+    """Build an optimizer over the trainable parameters of ``model``.
 
-    Weight decay is left off parameters of at most one axis (biases, norms). Each group keeps its ``base_lr``, which a
-    `Schedule` multiplies.
+    Weight decay is not applied to parameters of at most one axis (biases and the weights of normalization layers).
+    Each parameter group has a ``base_lr``, which `set_lr` multiplies by the factor of the schedule.
 
     Args:
         model: the model; frozen parameters are left out.
-        type: name of a card of kind ``optimizer``: a class of `torch.optim`, or one that a plug-in adds.
+        type: registry name of the optimizer: a class of `torch.optim`, or one from a plug-in.
         lr: learning rate.
-        args: the optimizer's own arguments, and ``lr_scale``: pattern of parameter names -> factor on ``lr``, the last
-            match counting (``{"backbone.*": 0.1}`` trains the backbone ten times slower).
+        args: arguments of the optimizer, and ``lr_scale``: pattern of parameter names -> factor on ``lr``; the last
+            matching pattern counts (``{"backbone.*": 0.1}`` trains the backbone at a tenth of ``lr``).
 
     Raises:
-        NotFoundError: unknown optimizer or argument, or a pattern of ``lr_scale`` that matches nothing.
+        NotFoundError: unknown optimizer or argument, or a pattern of ``lr_scale`` matches no parameter.
     """
     card = catalogue.card("optimizer", type)
     chosen = checked_class("optimizer", type) if card.import_ else getattr(torch.optim, type)
@@ -99,13 +111,19 @@ def build_optimizer(model: nn.Module, type: str, lr: float, **args: Any) -> Opti
 
 
 def build_schedule(type: str, steps: int, warmup_steps: int = 0, **args: Any) -> Schedule:
-    """Build a learning rate schedule by the name of its card; `cphloc.training.schedules` has the shipped ones.
+    """Build a learning rate schedule by its registry name; see `cphloc.training.schedules`.
 
-    The rate rises linearly during ``warmup_steps``; the named curve then covers the steps that remain.
+    The learning rate rises linearly during the warm-up; the schedule then covers the remaining steps.
+
+    Args:
+        type: registry name of the schedule.
+        steps: optimizer steps of the whole training, including the warm-up.
+        warmup_steps: steps of the linear warm-up.
+        args: arguments of the schedule.
 
     Raises:
         NotFoundError: unknown schedule or argument.
-        InputError: the warm-up is not shorter than the training, or comes on top of ``one_cycle``'s own.
+        InputError: the warm-up is not shorter than the training, or is combined with ``one_cycle``.
 
     >>> poly = build_schedule("poly", steps=100, warmup_steps=10)
     >>> poly(0), poly(9), round(poly(55), 4), poly(100)
@@ -131,7 +149,7 @@ def set_lr(optimizer: Optimizer, factor: float) -> None:
 
 @runtime_checkable
 class Scheduled(Protocol):
-    """A component that changes over a training."""
+    """Protocol of components that change over a training: their ``progress`` is set by `set_progress`."""
 
     progress: float
 

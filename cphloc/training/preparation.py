@@ -1,4 +1,4 @@
-"""Everything a training needs, made and checked before its first batch."""
+"""Build and check everything a training needs before its first batch: data, model, validator and settings."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from cphloc.training.settings import Batches, Settings, Strategy
 
 @dataclass(frozen=True)
 class Preparation:
-    """What a training starts from.
+    """Everything that a training needs, made by `prepare`.
 
     Args:
-        recipe: what is trained.
-        pipeline: its data.
-        splits: prepared cases of ``train`` and ``val``.
-        model: with the weights to start from, frozen where the recipe says so.
-        validator: measures it.
+        recipe: the recipe that is trained.
+        pipeline: reads cases and makes training batches.
+        splits: prepared cases of the splits ``train`` and ``val``.
+        model: the model with its initial weights, and the parameters in ``recipe.freeze`` frozen.
+        validator: computes the validation metrics of a model.
         settings: how to train.
     """
 
@@ -50,27 +50,27 @@ class Preparation:
     settings: Settings
 
     def batches(self) -> Batches:
-        """The training batches; the processes of a distributed training share each."""
+        """Return the training batches; in distributed training each is divided equally among the processes."""
 
-        def of_rank(first: int, rank: int, ranks: int) -> Iterable[Batch]:
+        def _batches(first: int, rank: int, ranks: int) -> Iterable[Batch]:
             return self.pipeline.batches(self.recipe.train.batch // ranks, first, rank, ranks)
 
-        return of_rank
+        return _batches
 
 
 def prepare(recipe: Recipe, strategy: Strategy = "ddp", fresh: bool = True) -> Preparation:
-    """Make what a training needs; what is quick to check comes first, and `cphloc.training.check.check` shares it.
+    """Open the data set, build the model, load its initial weights and prepare the cases; quick checks come first.
 
     Args:
-        recipe: what to train.
-        strategy: how several processes share the work.
-        fresh: whether the weights are those to start from; a training that resumes brings its own.
+        recipe: the recipe to train.
+        strategy: how several processes share the work, see `cphloc.training.settings.Settings`.
+        fresh: whether to load the weights of the recipe's ``from``; false for a training that resumes.
 
     Raises:
-        RecipeError: the model does not fit together, or its classes are not those of the data set.
-        NotFoundError: missing data or entry, a pattern of parameters that matches nothing, or an unknown metric.
-        DataError: cases cannot be used.
-        InputError: the processes cannot share a batch, or nothing is left to train.
+        RecipeError: components do not fit together, or classes are not those of the data set.
+        NotFoundError: missing data or zoo entry, a pattern that matches no parameter, or an unknown metric.
+        DataError: cases cannot be read or used.
+        InputError: the batch size is not divisible by the number of processes, or every parameter is frozen.
     """
     settings = Settings.from_recipe(recipe, strategy)
     _check_processes(recipe.train.batch, strategy)
@@ -94,18 +94,26 @@ def prepare(recipe: Recipe, strategy: Strategy = "ddp", fresh: bool = True) -> P
 
 
 def start_from(model: Model, spec: str) -> Takeover:
-    """Take over the weights of a zoo entry or of a run, and return which fitted."""
+    """Initialize ``model`` in place from the weights of a zoo entry or training run.
+
+    Args:
+        model: the model to initialize.
+        spec: name of a zoo entry, or id or folder of a run.
+
+    Returns:
+        which tensors were loaded, adapted and skipped.
+    """
     from cphloc.evaluation.evaluate import open_localizer
 
     return take_over(model, open_localizer(spec)[0].model.state_dict(), spec)
 
 
 def freeze_and_optimize(model: nn.Module, settings: Settings) -> Optimizer:
-    """Freeze what the settings name, and build the optimizer of the rest and its schedule.
+    """Freeze the parameters in ``settings.freeze`` and build the optimizer of the others; also check the schedule.
 
     Raises:
-        NotFoundError: a pattern that matches no parameter, or an unknown name.
-        InputError: nothing is left to train, or the warm-up does not fit the training.
+        NotFoundError: a pattern matches no parameter, or an unknown optimizer, schedule or argument.
+        InputError: every parameter is frozen, or the warm-up is not shorter than the training.
     """
     freeze(model, settings.freeze)
     build_schedule(steps=settings.steps, warmup_steps=settings.warmup_steps, **settings.schedule)
@@ -113,16 +121,16 @@ def freeze_and_optimize(model: nn.Module, settings: Settings) -> Optimizer:
 
 
 def check_best(recipe: Recipe, classes: Mapping[int, str], rung: Rung | None, unit: Literal["mm", "px"]) -> None:
-    """Make sure that a validation computes the metric that chooses the best weights.
+    """Check that validation computes the metric that selects the best weights.
 
     Args:
-        recipe: names the metric, or the task that is judged by it.
-        classes: number 1..K -> name.
-        rung: strongest annotation of the validation cases.
-        unit: of their voxel sizes.
+        recipe: the recipe; ``train.best`` names the metric, else the task has a default one.
+        classes: classes of the data set, number 1..K -> name.
+        rung: strongest type of annotation of the validation cases; ``None`` if they have none.
+        unit: unit of the voxel sizes.
 
     Raises:
-        NotFoundError: it does not.
+        NotFoundError: the metric is not computed for these heads and validation cases.
     """
     best = recipe.headline
     gives = {word for block in recipe.model.heads.values() for word in catalogue.card("head", block.type).gives}
@@ -132,11 +140,11 @@ def check_best(recipe: Recipe, classes: Mapping[int, str], rung: Rung | None, un
     known = ", ".join(sorted(name for name in names if "/" not in name)) or "none"
     if recipe.train.best is None:
         msg = (
-            f"task: a model of task {recipe.task} is judged by '{best}', and the heads and validation cases give "
-            f"{known}; add a head that gives it, change the task, or name another metric: train.best"
+            f"task: the metric of task {recipe.task} is '{best}', but with these heads and validation cases only "
+            f"{known} can be computed; add a head for it, change the task, or choose another metric: train.best"
         )
         raise NotFoundError(msg)
-    hint = did_you_mean(best, names) or f"this model and its validation cases give {known}"
+    hint = did_you_mean(best, names) or f"for this model and its validation cases: {known}"
     msg = f"train.best: no metric '{best}'; {hint}"
     raise NotFoundError(msg)
 
@@ -144,8 +152,8 @@ def check_best(recipe: Recipe, classes: Mapping[int, str], rung: Rung | None, un
 def _check_processes(batch: int, strategy: Strategy) -> None:
     ranks = processes.count()
     if batch % ranks:
-        msg = f"train.batch: {batch} cannot be shared by {ranks} processes; choose a multiple of {ranks}"
+        msg = f"train.batch: {batch} cannot be divided equally among {ranks} processes; choose a multiple of {ranks}"
         raise InputError(msg)
     if strategy == "fsdp" and ranks == 1:
-        msg = "--strategy fsdp shares a model between processes, and there is one; add --devices N, or leave it out"
+        msg = "--strategy fsdp needs more than one process; add --devices N, or leave --strategy out"
         raise InputError(msg)

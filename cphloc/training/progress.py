@@ -1,4 +1,4 @@
-"""A progress bar on a terminal, and nothing anywhere else."""
+"""Progress bar of a training, shown only on a terminal."""
 
 from __future__ import annotations
 
@@ -16,13 +16,18 @@ from cphloc.training.settings import Settings
 
 
 def progress_bar(settings: Settings) -> Sequence[L.Callback]:
-    """The callbacks that show progress: one on a terminal, none where the output goes to a file."""
+    """Return a `ProgressBar` in a list if standard error is a terminal, else an empty list."""
     console = Console(stderr=True)
     return [ProgressBar(settings, console)] if console.is_terminal else []
 
 
 class ProgressBar(L.Callback):
-    """Steps, loss, and the best validation so far."""
+    """Lightning callback that shows steps, loss, best validation metric, elapsed and remaining time.
+
+    Args:
+        settings: gives the number of steps and the name of the metric.
+        console: where to draw.
+    """
 
     def __init__(self, settings: Settings, console: Console) -> None:
         self.settings = settings
@@ -39,7 +44,7 @@ class ProgressBar(L.Callback):
             self._shown_at = 0.0
 
     def on_train_batch_end(self, trainer: L.Trainer, module: TrainingModule, *args: Any) -> None:
-        """Move on; at most five times a second, because reading the loss waits for the device."""
+        """Update the bar at most five times a second, because reading the loss synchronizes with the GPU."""
         if trainer.is_global_zero and time.monotonic() - self._shown_at > 0.2:
             callbacks: Sequence[L.Callback] = vars(trainer)["callbacks"]
             outcome = next(c for c in callbacks if isinstance(c, Loop)).outcome
@@ -48,11 +53,11 @@ class ProgressBar(L.Callback):
             self._shown_at = time.monotonic()
 
     def on_train_end(self, trainer: L.Trainer, module: TrainingModule) -> None:
-        """Leave the bar as it stands."""
+        """Update and stop the bar."""
         self._stop(trainer, module)
 
     def on_exception(self, trainer: L.Trainer, module: TrainingModule, exception: BaseException) -> None:
-        """Give the terminal back before the error is printed."""
+        """Stop the bar before the error is printed."""
         self._stop(trainer, module)
 
     def _stop(self, trainer: L.Trainer, module: TrainingModule) -> None:

@@ -1,4 +1,4 @@
-"""What a finished training leaves in its folder and in MLflow: metrics, one row a case, and pictures."""
+"""Write the results of a finished training to its folder and to MLflow: metrics, metrics per case, and pictures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,15 @@ from cphloc.training.preparation import Preparation
 
 
 def finish(run: Run, prepared: Preparation, outcome: Outcome, tracker: Tracker, draw: bool = True) -> None:
-    """Write metrics, cases and, to be drawn, pictures of the best weights, which ``prepared.model`` then holds."""
+    """Write the metrics of the best validation and, optionally, pictures; close the MLflow run.
+
+    Args:
+        run: the run; ``metrics.json``, ``cases.csv`` and ``pictures/`` are written to its folder.
+        prepared: what was trained; ``prepared.model`` is given the best weights, in evaluation mode.
+        outcome: result of the training.
+        tracker: MLflow run to log to.
+        draw: whether to draw learning curves, score curves and example cases.
+    """
     metrics = {f"val/{name}": value for name, value in outcome.best.items()}
     made = {"train/steps": outcome.step, "train/best_step": outcome.best_step, "train/seconds": outcome.seconds}
     made["size/params_m"] = sum(p.numel() for p in prepared.model.parameters()) / 1e6
@@ -50,5 +58,5 @@ def _draw_cases(prepared: Preparation, outcome: Outcome, pictures: Path) -> None
     by_id = {case.id: case for case in validator.cases}
     for place, id in chosen.items():
         case, title = by_id[id], heading(place, id, name, outcome.cases)
-        volume, found = Volume(np.asarray(case.image), case.geometry), validator.predict(prepared.model, case)
-        draw_case(volume, case.annotation, found, validator.classes, title, pictures / f"{place}.png")
+        volume, prediction = Volume(np.asarray(case.image), case.geometry), validator.predict(prepared.model, case)
+        draw_case(volume, case.annotation, prediction, validator.classes, title, pictures / f"{place}.png")

@@ -1,7 +1,7 @@
-"""Learning rate schedules: what `registry/schedule.yaml` names.
+"""Learning rate schedules, listed in ``registry/schedule.yaml``.
 
-A schedule is called with a step in [0, steps) and the number of steps, and gives the factor on the learning rate.
-Steps may be fractional where a time budget drives them.
+A schedule is called with a step in [0, steps] and the number of steps, and returns a factor on the learning rate. The
+step may be fractional under a time budget.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from cphloc.config.argument_types import PositiveFloat, UnitInterval
 
 @dataclass(frozen=True)
 class Constant:
-    """Leave the learning rate as it is."""
+    """Constant learning rate."""
 
     def __call__(self, step: float, steps: int) -> float:
         """Return 1."""
@@ -24,10 +24,10 @@ class Constant:
 
 @dataclass(frozen=True)
 class Poly:
-    """``(1 - step / steps) ** power``, as nnU-Net trains.
+    """Polynomial decay, ``(1 - step / steps) ** power``, as in nnU-Net.
 
     Args:
-        power: of the curve.
+        power: exponent; 1 is linear decay.
 
     >>> Poly(power=2.0)(5, 10)
     0.25
@@ -42,10 +42,10 @@ class Poly:
 
 @dataclass(frozen=True)
 class Cosine:
-    """Half a cosine from 1 to ``floor`` (Loshchilov and Hutter, SGDR, 2017).
+    """Cosine annealing from 1 to ``floor``, without restarts (Loshchilov and Hutter, "SGDR", 2017).
 
     Args:
-        floor: factor at the end.
+        floor: factor on the learning rate at the end of the training.
     """
 
     floor: UnitInterval = 0.0
@@ -57,14 +57,14 @@ class Cosine:
 
 @dataclass(frozen=True)
 class OneCycle:
-    """Half a cosine up over the first ``rise`` of the steps, and one down to near zero (Smith and Topin, 2018).
+    """One-cycle schedule: cosine increase to the learning rate, then cosine decrease (Smith and Topin, 2018).
 
-    The values equal `torch.optim.lr_scheduler.OneCycleLR`; momentum is not cycled.
+    Equal to `torch.optim.lr_scheduler.OneCycleLR` without cycling the momentum.
 
     Args:
-        rise: fraction of the steps in which the rate rises.
-        first_divisor: the first rate is the learning rate divided by this.
-        last_divisor: the last rate is the first one divided by this.
+        rise: fraction of the steps in which the learning rate increases (``pct_start``).
+        first_divisor: the initial rate is the learning rate divided by this (``div_factor``).
+        last_divisor: the final rate is the initial rate divided by this (``final_div_factor``).
     """
 
     rise: UnitInterval = 0.3
@@ -82,11 +82,11 @@ class OneCycle:
 
 @dataclass(frozen=True)
 class Step:
-    """Multiply by ``factor`` at each of the fractions ``at`` of the steps.
+    """Step decay: multiply the learning rate by ``factor`` at each fraction ``at`` of the training.
 
     Args:
-        at: fractions of the training.
-        factor: on the learning rate, each time.
+        at: fractions of the training steps at which the learning rate changes.
+        factor: factor on the learning rate at each of them.
     """
 
     at: Sequence[UnitInterval] = (0.67, 0.89)
@@ -98,5 +98,5 @@ class Step:
 
 
 def _between(a: float, b: float, fraction: float) -> float:
-    """Half a cosine from ``a`` to ``b``."""
+    """Cosine interpolation from ``a`` at fraction 0 to ``b`` at fraction 1."""
     return b + (a - b) * (1 + math.cos(math.pi * fraction)) / 2

@@ -1,4 +1,4 @@
-"""What a training needs to be told, apart from the model and the data."""
+"""Settings of a training: everything but the model and the data."""
 
 from __future__ import annotations
 
@@ -15,34 +15,39 @@ if TYPE_CHECKING:
     from cphloc.recipe.recipe import Recipe
 
 Precision = Literal["auto", "32", "bf16-mixed", "16-mixed"]
+"""Lightning's names of floating-point precisions, or ``auto`` for `native_precision`."""
 
 Strategy = Literal["ddp", "fsdp"]
+"""Distributed data parallel, or fully sharded data parallel."""
 
 Batches = Callable[[int, int, int], Iterable[Any]]
-"""``batches(first, rank, ranks)``: the endless stream of this rank's training batches, from number ``first`` on."""
+"""``batches(first, rank, ranks)``: endless iterable over the training batches of one of ``ranks`` processes, starting
+at batch number ``first``."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to train; the fields are those of ``train`` in a recipe.
+    """Settings of a training; most fields are those of ``train`` in a recipe.
 
     Args:
         steps: optimizer steps of the whole training.
-        optimizer: ``type``, ``lr`` and the optimizer's own arguments, see `optim.build_optimizer`.
-        schedule: ``type`` and the schedule's own arguments, see `optim.build_schedule`.
+        optimizer: ``type``, ``lr`` and further arguments of `optim.build_optimizer`.
+        schedule: ``type`` and further arguments of `optim.build_schedule`.
         warmup_steps: steps over which the learning rate rises linearly.
-        precision: ``auto`` takes bfloat16 or half precision where the device computes it natively.
-        accumulate: micro-batches per step.
-        clip_norm: largest norm of the gradient, ``None`` for no limit.
-        ema: decay of the weights' average that is validated and published, ``None`` for none.
-        seed: everything random follows from it.
+        precision: floating-point precision; ``auto`` is `native_precision`.
+        accumulate: micro-batches whose gradients are accumulated in an optimizer step.
+        clip_norm: maximum norm of the gradient; ``None`` for no clipping.
+        ema: decay of the exponential moving average of the weights; ``None`` for none. If there is an average, it is
+            validated and published instead of the weights.
+        seed: seed of all random generators.
         validate_every: steps between validations; each also writes a checkpoint.
-        best: validation metric that chooses the published weights.
-        minutes: time budget; the last validation is part of it, and the schedule ends with it.
-        patience: validations without improvement before the training stops early.
-        freeze: patterns of parameter names that are not trained.
-        strategy: how several processes share the work: each holds the whole model, or a part of it.
-        rungs: by head, the rung of the cases that its loss is a mean over; heads of several rungs are left out.
+        best: validation metric that selects the published weights.
+        minutes: time budget, including the last validation; the schedule is scaled to end with it.
+        patience: validations without improvement before early stopping.
+        freeze: patterns of the names of parameters that are not trained.
+        strategy: ``ddp`` keeps the whole model in each process, ``fsdp`` shards it across processes.
+        rungs: head -> type of annotation (``mask`` or ``boxes``) that a case needs to contribute to the head's loss;
+            heads that learn from several types are left out.
     """
 
     steps: int
@@ -64,7 +69,12 @@ class Settings:
 
     @classmethod
     def from_recipe(cls, recipe: Recipe, strategy: Strategy = "ddp") -> Settings:
-        """The ``train`` fields of a recipe, and what it freezes; the strategy belongs to the machine."""
+        """Convert the fields ``train`` and ``freeze`` of a recipe.
+
+        Args:
+            recipe: a complete recipe.
+            strategy: how several processes share the work, which a recipe does not state.
+        """
         train = recipe.train
         rungs = {name: catalogue.card("head", block.type).rung for name, block in recipe.model.heads.items()}
         return cls(
@@ -87,7 +97,9 @@ class Settings:
         )
 
     def better(self, value: float, than: float | None) -> bool:
-        """Whether ``value`` of the metric ``best`` beats ``than``; NaN beats nothing but ``None``.
+        """Return whether ``value`` of the metric ``best`` is better than ``than``.
+
+        Any value is better than ``None`` or NaN; otherwise NaN is never better.
 
         >>> Settings(steps=1, best="dice").better(0.8, than=0.7), Settings(steps=1, best="hd95_mm").better(8, than=7)
         (True, False)
@@ -98,9 +110,10 @@ class Settings:
 
 
 def native_precision() -> Literal["32", "bf16-mixed", "16-mixed"]:
-    """The fastest mixed precision that this machine's device computes natively, else ``32``.
+    """Return the mixed precision that this machine's GPU or CPU computes natively, else ``32``.
 
-    Emulated bfloat16 is hundreds of times slower than float32, so a CPU must say that it has it.
+    bfloat16 is preferred to float16. A CPU needs AVX-512 or AMX instructions for bfloat16; emulated bfloat16 is much
+    slower than float32.
     """
     if torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"

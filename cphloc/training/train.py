@@ -1,4 +1,4 @@
-"""Train a recipe: prepare, fit, and leave a run that can be published."""
+"""Train the model of a recipe and save the result as a run, which can be published."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from cphloc.training.settings import Strategy
 
 
 class Interrupted(CphlocError):
-    """A signal ended the training; everything is saved and it can be resumed."""
+    """The training was stopped by SIGTERM or Ctrl-C; its state is saved and it can be resumed."""
 
 
 def train(
@@ -37,25 +37,26 @@ def train(
     strategy: Strategy = "ddp",
     place: Place | None = None,
 ) -> Run:
-    """Train the model of a recipe; log to MLflow; keep the best weights.
+    """Train the model of a recipe, log to MLflow and save the weights of the best validation.
 
     Args:
-        source: a recipe file, the name of a shipped recipe, a mapping, or a `Recipe`; may be left out with ``resume``.
-        overrides: values by dotted key, ``{"train.steps": 100}``.
-        resume: a run (or its id or folder) to go on with; its own recipe counts. A finished one stays as it is.
-        devices: processes on this machine; with several, this program is started anew in each, by torchrun.
-        nodes: machines; the program is to be started on each of them by torchrun.
-        strategy: what several processes do: ``ddp`` holds the whole model in each, ``fsdp`` a part of it.
-        place: where the run belongs, where it is a part of something larger.
+        source: a recipe file, the name of a shipped recipe, a mapping, or a `Recipe`; optional with ``resume``.
+        overrides: values by dotted key, such as ``{"train.steps": 100}``.
+        resume: an interrupted run to continue, or its id or folder; its recipe cannot be changed. A finished run is
+            returned unchanged.
+        devices: number of processes on this machine; if there are several, torchrun starts this program in each.
+        nodes: number of machines; start the program on each of them with torchrun.
+        strategy: ``ddp`` keeps the whole model in each process, ``fsdp`` shards it across processes.
+        place: folder and MLflow experiment of the run, if it is part of a larger study.
 
     Returns:
-        the finished run, its weights in ``best.safetensors``.
+        the finished run; its weights are in ``best.safetensors``.
 
     Raises:
-        RecipeError: the recipe has problems.
-        DataError: cases cannot be used.
-        Interrupted: SIGTERM or Ctrl-C; the run is saved.
-        CphlocError: the training failed; what was best so far is kept.
+        RecipeError: the recipe is invalid.
+        DataError: cases cannot be read or used.
+        Interrupted: the training was stopped by SIGTERM or Ctrl-C; it can be resumed.
+        CphlocError: the training failed; the checkpoints written so far are kept.
     """
     started, place = time.monotonic(), place or Place()
     processes.start(devices, nodes)
@@ -75,10 +76,10 @@ def train(
 
 
 def given(source: str | Path | Mapping[str, Any] | Recipe | None, overrides: Mapping[str, Any] | None) -> Recipe:
-    """The recipe to train.
+    """Load the recipe to train.
 
     Raises:
-        InputError: there is none.
+        InputError: ``source`` is ``None``.
     """
     if source is None:
         msg = "give a recipe to train, or a run to resume"
@@ -89,13 +90,13 @@ def given(source: str | Path | Mapping[str, Any] | Recipe | None, overrides: Map
 def _resumed(resume: str | Path | Run, source: Any, overrides: Mapping[str, Any] | None) -> Run:
     run = Run.open(resume)
     if overrides or (source is not None and given(source, None).name != run.recipe.name):
-        msg = f"run '{run.id}' goes on with its own recipe, {run.folder / 'recipe.yaml'}; start a new run to change it"
+        msg = f"run '{run.id}' keeps its own recipe, {run.folder / 'recipe.yaml'}; start a new run to change it"
         raise InputError(msg)
     return run
 
 
 def _new_run(prepared: Preparation, place: Place) -> Path:
-    """Make the folder of a run and record how it starts."""
+    """Create the folder of a run, and record recipe and provenance in it and in MLflow."""
     recipe = _with_constants(prepared)
     run, facts = Run.create(recipe, place.runs), facts_of(recipe, prepared.splits)
     (run.folder / "facts.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
@@ -110,7 +111,7 @@ def _new_run(prepared: Preparation, place: Place) -> Path:
 
 
 def _with_constants(prepared: Preparation) -> Recipe:
-    """The recipe with the intensity constants that were found in the training cases."""
+    """Return the recipe with the intensity constants that were estimated from the training cases."""
     pipeline = prepared.pipeline
     if tuple(pipeline.schemes) == pipeline.intensity:
         return prepared.recipe
@@ -121,7 +122,7 @@ def _with_constants(prepared: Preparation) -> Recipe:
 
 @contextmanager
 def _tracked(run: Run) -> Iterator[Tracker | None]:
-    """The run's record, on the first process; it says how a training ended that did not finish."""
+    """Yield the MLflow tracker of a run (``None`` but on the first process); on an error, set its final status."""
     tracker = Tracker(run.folder, f"cphloc/{run.recipe.name}", run.id) if processes.is_first() else None
     try:
         yield tracker
@@ -132,10 +133,10 @@ def _tracked(run: Run) -> Iterator[Tracker | None]:
 
 
 def _fit(run: Run, prepared: Preparation, tracker: Tracker | None, resume: bool, started: float) -> Outcome:
-    """Train to the end.
+    """Run the training loop.
 
     Raises:
-        Interrupted: a signal came first.
+        Interrupted: a signal stopped the training.
     """
     outcome = fit(
         prepared.model,
@@ -149,6 +150,6 @@ def _fit(run: Run, prepared: Preparation, tracker: Tracker | None, resume: bool,
         callbacks=progress_bar(prepared.settings),
     )
     if outcome.stopped.startswith("SIG"):
-        msg = f"stopped by {outcome.stopped} at step {outcome.step}; go on with: cphloc train --resume {run.folder}"
+        msg = f"stopped by {outcome.stopped} at step {outcome.step}; resume with: cphloc train --resume {run.folder}"
         raise Interrupted(msg)
     return outcome

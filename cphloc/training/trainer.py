@@ -1,4 +1,4 @@
-"""Lightning's trainer, set up the way every training of cphloc uses it."""
+"""Run a training module with Lightning's `Trainer`."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from cphloc.training.settings import Settings, native_precision
 
 
 def run_steps(module: TrainingModule, callbacks: Sequence[L.Callback]) -> None:
-    """Train ``module`` for the steps that its settings leave it, unless a callback stops it earlier.
+    """Train ``module`` for its remaining steps, or until a callback stops it.
 
-    Where torchrun started several processes they train together.
+    Processes started by torchrun train together, by ``settings.strategy``.
     """
     settings = module.settings
     if not torch.cuda.is_available() and settings.strategy != "fsdp":
@@ -55,7 +55,7 @@ def _strategy(settings: Settings) -> Strategy | str:
 
 
 def channels_last(model: nn.Module) -> None:
-    """Store kernels with the channels innermost: a fifth to a third faster on a CPU, and the same numbers."""
+    """Convert convolution kernels in place to the channels-last memory format, which is faster on a CPU."""
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     for parameter in model.parameters():
         if parameter.ndim in formats:
@@ -64,7 +64,7 @@ def channels_last(model: nn.Module) -> None:
 
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
-    """Lightning's banners and advice are not about this training."""
+    """Suppress Lightning's log messages and warnings."""
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(logging.ERROR)

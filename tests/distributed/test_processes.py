@@ -76,7 +76,7 @@ def test_the_gradients_of_two_processes_add_up_to_that_of_the_whole_batch(dims, 
         return torch.cat([p.grad.flatten() for p in model.parameters()])
 
     whole = gradient(0, 4, lambda losses, _: losses["loss"])
-    parts = [gradient(*part, module._of_whole_batch) for part in ((0, 2), (2, 4))]
+    parts = [gradient(*part, module._balanced_loss) for part in ((0, 2), (2, 4))]
     torch.testing.assert_close(sum(parts) / 2, whole, rtol=1e-4, atol=1e-6)
     unshared = [gradient(*part, lambda losses, _: losses["loss"]) for part in ((0, 2), (2, 4))]
     assert not torch.allclose(sum(unshared) / 2, whole, rtol=1e-2), "without it they do not"
@@ -123,7 +123,7 @@ def test_a_batch_that_cannot_be_shared_and_a_lonely_shard_are_refused_before_any
     with pytest.raises(InputError, match="add --devices N"):
         train(tiny, strategy="fsdp")
     monkeypatch.setattr(processes, "count", lambda: 3)
-    with pytest.raises(InputError, match="2 cannot be shared by 3 processes"):
+    with pytest.raises(InputError, match="2 cannot be divided equally among 3 processes"):
         prepare(load(tiny))
     assert list(at_work.iterdir()) == []
 

@@ -27,7 +27,7 @@ BASE = {
 }
 
 REFUSED = {
-    "task without a head for it": ({"task": "detection"}, "task", "judged by 'ap50'"),
+    "task without a head for it": ({"task": "detection"}, "task", "detection is 'ap50'"),
     "metric of another head": ({"train.best": "auc"}, "train.best", "no metric 'auc'"),
     "freeze matches nothing": ({"freeze": ["encoder.*"]}, "freeze", "'encoder.*' matches no parameter"),
     "freeze matches everything": ({"freeze": ["*"]}, "freeze", "leave at least one to train"),

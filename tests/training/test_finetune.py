@@ -33,8 +33,8 @@ def test_equal_networks_become_equal():
 def test_other_classes_leave_only_their_layer_fresh():
     report = take_over(network(2, 1, 5), network(2, 1, 3).state_dict(), "old")
     assert list(report.skipped) == ["3.weight", "3.bias"]
-    assert "2 left fresh" in str(report)
-    assert "(3, 4, 1, 1) there, (5, 4, 1, 1) here" in str(report)
+    assert "2 skipped" in str(report)
+    assert "(3, 4, 1, 1) instead of (5, 4, 1, 1)" in str(report)
 
 
 def test_a_grey_image_in_a_colour_network_gives_what_it_gave_before():
@@ -114,7 +114,7 @@ def test_a_2d_entry_starts_a_3d_model_by_the_command(flat_entry, capsys):
     printed = capsys.readouterr().err
     assert "from flat@1.0.0: " in printed
     assert "adapted backbone" in printed
-    assert "0 left fresh" in printed
+    assert "0 skipped" in printed
     entry = load(flat_entry, device="cpu").model.state_dict()
     tuned = checkpoint.load(Run.open("latest").folder / checkpoint.BEST)[0]
     kernels = [name for name, value in entry.items() if name.startswith("backbone.") and value.ndim == 4]
@@ -139,11 +139,11 @@ def test_the_shipped_entry_starts_a_model_of_other_classes_by_the_command(shippe
     recipe["model"]["backbone"] = backbone
     assert command(recipe) == 0
     printed = capsys.readouterr().err
-    fresh = [line.split()[1] for line in printed.splitlines() if line.startswith("  fresh")]
+    fresh = [line.split()[1] for line in printed.splitlines() if line.startswith("  skipped")]
     assert fresh
     assert all(name.startswith("heads.mask.") for name in fresh), "only the layers that name the classes"
     wide = backbone["widths"][0]
-    assert f"(3, {wide}, 1, 1, 1) there, (2, {wide}, 1, 1, 1) here" in printed
+    assert f"(3, {wide}, 1, 1, 1) instead of (2, {wide}, 1, 1, 1)" in printed
     entry = shipped.model.state_dict()
     tuned = checkpoint.load(Run.open("latest").folder / checkpoint.BEST)[0]
     assert all(torch.equal(tuned[name], entry[name]) for name in entry if name.startswith("backbone."))
@@ -171,7 +171,7 @@ def test_the_shipped_entry_starts_a_model_of_more_channels(shipped, backbone):
         ({"freeze": ["bakbone.*"]}, "freeze: pattern 'bakbone.*' matches no parameter"),
         ({"freeze": ["*"]}, "leave at least one to train"),
         ({"train": {"best": "dise"}}, "train.best: no metric 'dise'; did you mean 'dice'"),
-        ({"train": {"best": "ap50"}}, "this model and its validation cases give asd_mm, dice"),
+        ({"train": {"best": "ap50"}}, "for this model and its validation cases: asd_mm, dice"),
         ({"train": {"optimizer": {"type": "AdamW", "lr_scale": {"head.*": 0.1}}}}, "matches no parameter"),
         ({"data": {"type": "hippocampus", "root": "nowhere", "patch": [16, 16, 16]}}, "nowhere"),
     ],

@@ -42,7 +42,7 @@ def test_a_killed_run_resumes_to_the_same_bits(number, longer, at_work):
     process.send_signal(number)
     _, complaints = process.communicate(timeout=300)
     assert process.returncode == (-number if number == signal.SIGKILL else 1), complaints
-    assert number == signal.SIGKILL or "go on with: cphloc train --resume" in complaints
+    assert number == signal.SIGKILL or "resume with: cphloc train --resume" in complaints
     stopped_at = checkpoint.load(begun[0] / checkpoint.LAST)[1]["outcome"]["step"]
     assert 0 < stopped_at < 40, f"seed {seed}: the signal came too late to show anything"
     resumed = train(resume=begun[0])

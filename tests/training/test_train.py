@@ -109,7 +109,7 @@ def test_a_run_opens_by_id_and_by_folder(finished):
 
 def test_a_finished_run_resumes_to_itself_and_refuses_another_recipe(finished):
     assert train(resume=finished.id).metrics == finished.metrics
-    with pytest.raises(InputError, match="goes on with its own recipe"):
+    with pytest.raises(InputError, match="keeps its own recipe"):
         train(resume=finished.id, overrides={"train.steps": 9})
     with pytest.raises(InputError, match="give a recipe to train"):
         train()
