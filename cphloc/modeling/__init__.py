@@ -1,1 +1,1 @@
-"""From a recipe to a model: build, describe, advise."""
+"""Build, check and describe the model of a recipe."""

@@ -1,4 +1,4 @@
-"""Advice on a recipe: what is allowed and was probably not meant; each piece a small function of recipe and model."""
+"""Warnings about valid recipes that are probably not what the user intends, one function each."""
 
 from __future__ import annotations
 
@@ -19,13 +19,17 @@ Advice = Callable[[Recipe, Model], Iterator[Problem]]
 _ADVICE: list[Advice] = []
 
 FEW_VALUES = 16
-"""Batch statistics of fewer values than this are noise."""
+"""Minimum number of values per channel for reliable batch norm statistics."""
 
 
 def advice(recipe: Recipe) -> list[Problem]:
-    """Everything worth a second look in a recipe that builds; nothing is allocated."""
+    """Return warnings about a valid recipe; its model is built on the meta device, without memory for weights.
+
+    Raises:
+        BuildError: a component does not fit the one before it.
+    """
     model = blueprint(recipe)
-    return [found for check in _ADVICE for found in check(recipe, model)]
+    return [problem for check in _ADVICE for problem in check(recipe, model)]
 
 
 def _advice(function: Advice) -> Advice:
@@ -41,7 +45,7 @@ def _sees_whole_objects(recipe: Recipe, model: Model) -> Iterator[Problem]:
     field = receptive_fields(model.backbone, len(recipe.channels), recipe.data.patch)[-1]
     if field is not None and any(f.size < s for f, s in zip(field, size, strict=True)):
         seen = " x ".join("all" if math.isinf(f.size) else str(int(f.size)) for f in field)
-        what = f"its coarsest level sees {seen} voxels, and half of the objects are larger than {_times(size)}"
+        what = f"its receptive field is {seen} voxels, and half of the objects are larger than {_times(size)}"
         yield problem_at(recipe, ("model", "backbone"), what, "add stages or strides if the context is needed")
 
 
@@ -50,8 +54,8 @@ def _patch_is_a_multiple_of_the_stride(recipe: Recipe, model: Model) -> Iterator
     patch = recipe.data.patch or []
     padded = [-(-n // m) * m for n, m in zip(patch, model.multiple, strict=bool(patch))]
     if padded != patch:
-        what = f"{patch} is no multiple of the model's stride {list(model.multiple)}, and is padded to {padded}"
-        yield problem_at(recipe, ("data", "patch"), what, f"use {padded}, which costs no more")
+        what = f"{patch} is not a multiple of the model's stride {list(model.multiple)}, and is padded to {padded}"
+        yield problem_at(recipe, ("data", "patch"), what, f"use {padded}, which takes the same time and memory")
 
 
 @_advice
@@ -62,16 +66,16 @@ def _cells_are_finer_than_objects(recipe: Recipe, model: Model) -> Iterator[Prob
         return
     for name, block in recipe.model.heads.items():
         if catalogue.card("head", block.type).rung == "boxes":
-            what = f"objects of {_times(size)} voxels, and the finest cell covers {_times(finest)}"
-            yield problem_at(recipe, ("model", "heads", name), what, "give the head a finer level")
+            what = f"objects of {_times(size)} voxels, and the finest level has cells of {_times(finest)}"
+            yield problem_at(recipe, ("model", "heads", name), what, "use a backbone or neck with a finer level")
 
 
 @_advice
 def _pretrained_stem_fits(recipe: Recipe, model: Model) -> Iterator[Problem]:
     stated, channels = recipe.model.backbone.args, len(recipe.channels)
     if (stated.get("pretrained") or stated.get("weights")) and channels != 3:
-        what = f"pretrained on 3 colours, and the images have {channels} channel{'s' if channels > 1 else ''}"
-        yield problem_at(recipe, ("model", "backbone"), what, "its first kernels are adapted; nothing needs to be done")
+        what = f"pretrained on RGB images, and these images have {channels} channel{'s' if channels > 1 else ''}"
+        yield problem_at(recipe, ("model", "backbone"), what, "nothing: its first kernels are adapted automatically")
 
 
 @_advice
@@ -81,12 +85,12 @@ def _batch_statistics_have_enough_values(recipe: Recipe, model: Model) -> Iterat
         return
     values = recipe.train.batch * min(math.prod(level.size(tuple(recipe.data.patch))) for level in model.levels)
     if values < FEW_VALUES:
-        what = f"batch norm over {values} values at the coarsest level"
+        what = f"batch norm over only {values} values at the coarsest level"
         yield problem_at(recipe, ("train", "batch"), what, "use a larger batch or patch, or norm: instance")
 
 
 def _object_voxels(recipe: Recipe, which: str) -> list[float] | None:
-    """Edges of small or median objects in voxels of the model's frame; ``None`` where nobody knows them."""
+    """Edge lengths of ``small`` or ``median`` objects in voxels after resampling; ``None`` if they are not known."""
     size, spacing = recipe.dataset.object_size, recipe.data.spacing_mm
     if size is None or recipe.data.fit == "whole":
         return None

@@ -1,4 +1,4 @@
-"""From a recipe to a model; the only place where one stage's levels are wired into the next."""
+"""Build the model of a recipe, passing the pyramid levels of each stage to the next."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from cphloc.registry import catalogue
 from cphloc.registry.contract import ContractError, construct
 
 _STARTING_WEIGHTS = ("pretrained", "weights")
-"""Arguments of backbones that would read or fetch weights; a check leaves them out."""
+"""Arguments of backbones that load or download weights; `blueprint` leaves them out."""
 
 
 class BuildError(InputError):
-    """A component refuses its arguments or the levels it is given; ``path`` is its place in the recipe."""
+    """A component rejects its arguments or the levels of the stage before; ``path`` is its path in the recipe."""
 
     def __init__(self, path: tuple[str, ...], message: str) -> None:
         super().__init__(f"{'.'.join(path)}: {message}")
@@ -31,14 +31,14 @@ class BuildError(InputError):
 
 
 def build(source: str | Path | Mapping[str, Any] | Recipe, overrides: Mapping[str, Any] | None = None) -> Model:
-    """Build the model of a recipe, with fresh weights.
+    """Build the model of a recipe, with random weights unless the backbone is pretrained.
 
     Args:
         source: a recipe file, the name of a shipped recipe, a mapping, or a `Recipe`.
-        overrides: values by dotted key, ``{"model.backbone.widths": [16, 32, 64]}``.
+        overrides: values by dotted key, such as ``{"model.backbone.widths": [16, 32, 64]}``.
 
     Raises:
-        RecipeError: with every problem of the recipe.
+        RecipeError: the recipe is invalid; lists all problems.
         BuildError: a component does not fit the one before it.
 
     >>> build("unet3d-hippocampus", {"model.backbone.widths": [4, 8]}).multiple
@@ -48,7 +48,11 @@ def build(source: str | Path | Mapping[str, Any] | Recipe, overrides: Mapping[st
 
 
 def build_model(recipe: Recipe) -> Model:
-    """Build the model of a valid recipe: backbone, neck and heads, each told the levels of the stage before."""
+    """Build the model of a valid recipe: backbone, neck and heads.
+
+    Raises:
+        BuildError: a component does not fit the one before it.
+    """
     blocks, dims = recipe.model, recipe.dims
     backbone = build_backbone(recipe)
     neck = blocks.neck and _component("neck", blocks.neck, ("model", "neck"), levels=levels_of(backbone), dims=dims)
@@ -61,20 +65,20 @@ def build_model(recipe: Recipe) -> Model:
 
 
 def build_backbone(recipe: Recipe) -> nn.Module:
-    """Build the backbone of a valid recipe, with the weights that it starts from."""
+    """Build the backbone of a valid recipe, with pretrained weights if it states any."""
     wired = {"in_channels": len(recipe.channels), "dims": recipe.dims}
     return _component("backbone", recipe.model.backbone, ("model", "backbone"), **wired)
 
 
 def check(recipe: Recipe, classes: Mapping[int, str] | None = None) -> list[Problem]:
-    """Build the model without any memory for weights and push an empty training batch through it.
+    """Check that the components of a recipe fit together, with a forward pass on the meta device.
 
     Args:
-        recipe: what to check.
-        classes: those of the data set, number -> name; by default as far as `known_classes` knows them.
+        recipe: the recipe to check.
+        classes: classes of the data set, number 1..K -> name; by default those of `known_classes`.
 
     Returns:
-        what does not fit, at the line of the recipe that says it; nothing where everything does.
+        the problems with their positions in the recipe; empty if there are none.
     """
     known = classes or known_classes(recipe)
     wrong = [] if known is None else class_problems(recipe, known)
@@ -89,7 +93,11 @@ def check(recipe: Recipe, classes: Mapping[int, str] | None = None) -> list[Prob
 
 
 def blueprint(recipe: Recipe) -> Model:
-    """The model of a recipe on the meta device: shapes without memory, and nothing read or fetched."""
+    """Build the model of a recipe on the meta device, without memory for weights; no weights are loaded.
+
+    Raises:
+        BuildError: a component does not fit the one before it.
+    """
     backbone = recipe.model.backbone
     stated = {key: value for key, value in backbone.args.items() if key not in _STARTING_WEIGHTS}
     blocks = recipe.model.model_copy(update={"backbone": Block(type=backbone.type, **stated)})
@@ -101,13 +109,13 @@ def _check_forward(recipe: Recipe, model: Model, patch: list[int]) -> list[Probl
     try:
         model.train().outputs(torch.empty(recipe.train.batch, len(recipe.channels), *patch, device="meta"))
     except (RuntimeError, ValueError) as error:
-        what = f"a patch of {patch} does not go through: {str(error).splitlines()[0]}"
+        what = f"the forward pass fails for a patch of {patch}: {str(error).splitlines()[0]}"
         return [problem_at(recipe, ("data", "patch"), what, "use a larger patch or a smaller stride")]
     return []
 
 
 def _component(kind: str, block: Block, path: tuple[str, ...], **wired: Any) -> nn.Module:
-    """Construct a block: its own arguments, nested components built first, and whatever of ``wired`` it asks for."""
+    """Construct the component of a block from its arguments and those of ``wired`` that it takes."""
     try:
         kinds = {a.name: a.component for a in catalogue.arguments(catalogue.card(kind, block.type))}
         args = {key: _nested(kinds.get(key), value) for key, value in block.args.items()}
@@ -121,7 +129,7 @@ def _component(kind: str, block: Block, path: tuple[str, ...], **wired: Any) -> 
 
 
 def _nested(kind: str | None, value: Any) -> Any:
-    """Build the component that an argument's block names, such as a head's loss; other values stay as they are."""
+    """Build the nested component of an argument, such as a head's loss; other values are returned unchanged."""
     if kind is None or not isinstance(value, Mapping):
         return value
     args = {name: argument for name, argument in value.items() if name != "type"}

@@ -11,14 +11,14 @@ from cphloc.recipe.recipe import Block, Recipe
 
 
 def matched(stated: Mapping[int, str] | Sequence[str], known: Mapping[int, str]) -> dict[int, str]:
-    """Number the classes of a head as the data set does.
+    """Return the classes of a head with the numbers of the data set.
 
     Args:
-        stated: number -> name, which must be that of the data set; or names in any order.
-        known: the data set's classes, number 1..K -> name.
+        stated: classes of the head, number -> name as in the data set, or names in any order.
+        known: classes of the data set, number 1..K -> name.
 
     Raises:
-        InputError: a name or number that the data set has not, a number of another name, or a class left out.
+        InputError: a name or number is not in the data set, a number has another name there, or a class is missing.
 
     >>> matched(["posterior", "anterior"], {1: "anterior", 2: "posterior"})
     {1: 'anterior', 2: 'posterior'}
@@ -37,21 +37,25 @@ def matched(stated: Mapping[int, str] | Sequence[str], known: Mapping[int, str])
             raise InputError(msg)
     left_out = set(known) - {number for number, _ in pairs}
     if left_out:
-        msg = f"the data set's class '{known[min(left_out)]}' is left out; write {_written(known)}"
+        msg = f"the data set's class '{known[min(left_out)]}' is missing; write {_written(known)}"
         raise InputError(msg)
     return dict(known)
 
 
 def class_problems(recipe: Recipe, known: Mapping[int, str]) -> list[Problem]:
-    """Heads whose classes are not those of the data set, each at the line that states them."""
+    """Return a problem for every head whose classes are not those of the data set, number 1..K -> name."""
     return [problem for problem in (_problem(recipe, name, known) for name in recipe.model.heads) if problem]
 
 
 def with_matched_classes(recipe: Recipe, known: Mapping[int, str]) -> Recipe:
-    """Return the recipe with every head's classes numbered as the data set numbers them.
+    """Return the recipe with every head's classes numbered as in the data set.
+
+    Args:
+        recipe: a valid recipe.
+        known: classes of the data set, number 1..K -> name.
 
     Raises:
-        RecipeError: classes that do not match, all of them.
+        RecipeError: the classes of a head do not match those of the data set.
     """
     problems = class_problems(recipe, known)
     if problems:
@@ -61,9 +65,9 @@ def with_matched_classes(recipe: Recipe, known: Mapping[int, str]) -> Recipe:
 
 
 def known_classes(recipe: Recipe) -> dict[int, str] | None:
-    """Classes of the recipe's data set, number -> name: as its files have them, else as recipe or card state them.
+    """Return the classes of the recipe's data set, number 1..K -> name.
 
-    ``None`` where only the files know them and they are not at hand.
+    If the data set cannot be opened, they are taken from the recipe or the registry card; ``None`` if neither has them.
     """
     try:
         return dict(make_dataset(recipe.data, recipe.dims).classes)

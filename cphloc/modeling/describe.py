@@ -1,4 +1,4 @@
-"""What a recipe's model is like, before any weight exists: levels, receptive fields, size, work and memory."""
+"""Summarize the model of a recipe: pyramid levels, receptive fields, parameters, multiply-adds and memory."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from cphloc.structures.levels import Level
 
 @runtime_checkable
 class TwoStages(Protocol):
-    """A head that works on inside ``decode``: on every proposal of ``rcnn``, ``fast_rcnn`` and ``faster_rcnn``."""
+    """Protocol of two-stage heads, which process proposals in ``decode``, such as ``faster_rcnn``."""
 
     def second_stage(self, outputs: Any) -> None:
-        """Do that work on the outputs of ``forward``, on any device."""
+        """Run the second stage on the outputs of ``forward``, on any device including meta."""
 
 
 @dataclass(frozen=True)
 class Described:
-    """Facts about a model.
+    """Summary of a model.
 
     Args:
-        levels: ``(stage, level, receptive field per axis)`` of the backbone's and the neck's pyramid.
-        parameters: by part: ``backbone``, ``neck`` and each head.
-        patch: input size ``(*S)`` that work and memory are given for.
-        multiply_adds: of predicting one patch, the second stage of a detector with two included.
-        activation_mb: float32 outputs of all layers for one patch, which a training step keeps.
+        levels: ``(stage, level, receptive field per axis)`` for every pyramid level of backbone and neck.
+        parameters: number of parameters of ``backbone``, ``neck`` and each head.
+        patch: input size ``(*S)`` in voxels for which multiply-adds and memory are given.
+        multiply_adds: multiply-add operations to predict one patch, including the second stage of two-stage heads.
+        activation_mb: size of the float32 outputs of all layers for one patch, in MB (10^6 bytes).
     """
 
     levels: tuple[tuple[str, Level, tuple[ReceptiveField, ...]], ...]
@@ -45,7 +45,7 @@ class Described:
     activation_mb: float
 
     def to_plain(self) -> dict[str, Any]:
-        """The facts as dicts and numbers; an unlimited receptive field is ``null``."""
+        """Convert to JSON-serializable dicts and lists; an unlimited receptive field is ``None``."""
         return {
             "levels": [
                 {
@@ -65,14 +65,14 @@ class Described:
 
 
 def describe(recipe: Recipe) -> Described:
-    """Measure the model of a recipe on the meta device.
+    """Summarize the model of a recipe, which is built and run on the meta device.
 
     Raises:
-        InputError: the recipe states no patch, so there is no size to measure for.
+        InputError: the recipe has no ``data.patch``, which gives the input size.
         BuildError: a component does not fit the one before it.
     """
     if recipe.data.patch is None:
-        msg = f"recipe '{recipe.name}' has no data.patch; state one, for work and memory depend on it"
+        msg = f"recipe '{recipe.name}' has no data.patch; add one, because multiply-adds and memory depend on it"
         raise InputError(msg)
     model, patch, channels = blueprint(recipe).eval(), tuple(recipe.data.patch), len(recipe.channels)
     image = torch.empty(1, channels, *patch, device="meta")
@@ -109,7 +109,7 @@ def _parameters(part: nn.Module) -> int:
 
 
 class _Activations:
-    """Adds up the outputs of all layers that have no layers inside."""
+    """Context manager that adds up the bytes of the outputs of all leaf modules, as float32."""
 
     def __init__(self, model: nn.Module) -> None:
         self.bytes = 0

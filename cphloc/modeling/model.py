@@ -1,4 +1,4 @@
-"""A whole model: backbone, neck, and any number of heads on one pyramid."""
+"""The model: a backbone, an optional neck, and one or more heads that share a feature pyramid."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from cphloc.structures.levels import Levels
 
 
 class Head(Protocol):
-    """What a model asks of a head: outputs from a pyramid, losses and predictions from outputs."""
+    """Protocol of heads: outputs from a feature pyramid, losses and predictions from outputs."""
 
     def __call__(self, pyramid: tuple[Tensor, ...]) -> Any:
-        """Compute outputs from a pyramid, fine to coarse."""
+        """Compute raw outputs from feature maps ``(N, C, *S)``, from the finest level to the coarsest."""
 
     def loss(self, outputs: Any, targets: Targets) -> dict[str, Tensor]:
-        """Losses by name, each a scalar."""
+        """Return losses by name, each a scalar tensor."""
         ...
 
     def decode(self, outputs: Any) -> Prediction:
-        """Predictions of every image."""
+        """Convert raw outputs to predictions for the images of the batch."""
         ...
 
 
 def levels_of(stage: nn.Module) -> Levels:
-    """Return the pyramid that a backbone or neck publishes."""
+    """Return the pyramid levels (channels and strides) of the outputs of a backbone or neck."""
     return cast(Levels, stage.levels)
 
 
 class Model(nn.Module):
-    """Backbone, neck and heads put together.
+    """Model of a backbone, an optional neck, and one or more heads.
+
+    Images may have any size: they are edge-padded at the end of each axis to a multiple of the coarsest stride, and
+    dense outputs are cropped to the image.
 
     Args:
-        backbone: gives a pyramid; see ``registry/backbone``.
-        neck: refines the pyramid, or ``None``.
-        heads: heads by name; all read the same pyramid.
-        weights: weight of each head's loss, default 1.
-
-    An image of any size may be given: it is edge-padded at the far end to a multiple of the coarsest stride, and what
-    comes out is cropped back.
+        backbone: computes a feature pyramid from an image; see ``registry/backbone``.
+        neck: refines the pyramid; ``None`` for none.
+        heads: heads by name; all use the same pyramid.
+        weights: weight of each head's loss by head name, default 1.
     """
 
     def __init__(
@@ -63,37 +63,40 @@ class Model(nn.Module):
 
     @property
     def named_heads(self) -> dict[str, Head]:
-        """The heads by name, as what they are."""
+        """The heads by name, typed as `Head`."""
         return cast("dict[str, Head]", dict(self.heads.items()))
 
     @property
     def levels(self) -> Levels:
-        """The pyramid the heads read."""
+        """Levels of the pyramid that the heads take, from the finest to the coarsest."""
         return levels_of(self.backbone if self.neck is None else self.neck)
 
     @property
     def classes(self) -> dict[int, str]:
-        """Foreground classes of the heads, number 1..K -> name."""
+        """Foreground classes of the first head, number 1..K -> name; all heads have the same."""
         head: Any = next(iter(self.heads.values()))
         return dict(head.classes)
 
     @property
     def multiple(self) -> tuple[int, ...]:
-        """Per axis, the number of voxels that image sizes are padded to a multiple of."""
+        """Coarsest stride per axis, in voxels; image sizes are padded to a multiple of it."""
         strides = [level.stride for level in (*levels_of(self.backbone), *self.levels)]
         return tuple(max(axis) for axis in zip(*strides, strict=True))
 
     def forward(self, x: Tensor) -> Any:
-        """Outputs of the only head (logits ``(N, K + 1, *S)`` for a mask head), else a dict by head name.
+        """Return the raw outputs of the head, or a dict by head name if there are several heads.
 
         Args:
-            x: ``(N, C, *S)`` images as the preprocessing gives them.
+            x: ``(N, C, *S)`` preprocessed images.
+
+        Returns:
+            for a mask head, logits ``(N, K + 1, *S)``.
         """
         outputs = self.outputs(x)
         return next(iter(outputs.values())) if len(outputs) == 1 else outputs
 
     def outputs(self, x: Tensor) -> dict[str, Any]:
-        """Outputs of every head by name."""
+        """Return the raw outputs of every head, by name, for images ``(N, C, *S)``."""
         size = tuple(x.shape[2:])
         padded = tuple(-(-n // m) * m for n, m in zip(size, self.multiple, strict=True))
         pyramid = self.backbone(fit(x, padded))
@@ -101,14 +104,14 @@ class Model(nn.Module):
             pyramid = self.neck(pyramid)
         return {name: _without_padding(head, head(pyramid), padded, size) for name, head in self.heads.items()}
 
-    raws = outputs  # earlier name
+    raws = outputs  # former name, kept for compatibility
 
     def loss(self, outputs: Mapping[str, Any], targets: Targets) -> dict[str, Tensor]:
-        """Every head's losses as ``head/name``, and their weighted sum as ``loss``.
+        """Return every head's losses as ``head/name``, and their weighted sum as ``loss``.
 
         Args:
             outputs: result of `outputs`.
-            targets: annotations of the batch; a head ignores the cases that lack its rung.
+            targets: annotations of the batch; a head ignores cases without the type of annotation it needs.
         """
         parts: dict[str, Tensor] = {}
         total: Any = 0.0  # a tensor after the first loss
@@ -119,19 +122,24 @@ class Model(nn.Module):
         return {"loss": total, **parts}
 
     def decode(self, outputs: Mapping[str, Any], size: tuple[int, ...]) -> dict[str, Prediction]:
-        """Predictions of every head; boxes are clipped to the image of ``size`` voxels."""
+        """Convert raw outputs to the predictions of every head, by name.
+
+        Args:
+            outputs: result of `outputs`.
+            size: image size ``(*S)`` in voxels, to which boxes are clipped; boxes outside are removed.
+        """
         return {name: _clip(head.decode(outputs[name]), size) for name, head in self.named_heads.items()}
 
 
 def _without_padding(head: nn.Module, output: Any, padded: tuple[int, ...], size: tuple[int, ...]) -> Any:
-    """Cut outputs back to the image: as the head does it, else those at full resolution."""
+    """Crop outputs of a padded image to the image ``size``: by the head's own ``crop``, else all dense outputs."""
     if padded == size:
         return output
     return head.crop(output, size) if isinstance(head, DenseHead) else _crop(output, padded, size)
 
 
 def _crop(output: Any, padded: tuple[int, ...], size: tuple[int, ...]) -> Any:
-    """Cut dense outputs at full resolution back to the image; everything else stays as it is."""
+    """Crop dense outputs at full resolution to the image; all else is returned unchanged."""
     if isinstance(output, Tensor):
         dense = output.dim() == len(size) + 2 and tuple(output.shape[2:]) == padded
         return output[(..., *(slice(n) for n in size))] if dense else output
@@ -146,12 +154,12 @@ def _crop(output: Any, padded: tuple[int, ...], size: tuple[int, ...]) -> Any:
 def _clip(prediction: Prediction, size: tuple[int, ...]) -> Prediction:
     if prediction.detections is None:
         return prediction
-    return replace(prediction, detections=[_clip_boxes(found, size) for found in prediction.detections])
+    return replace(prediction, detections=[_clip_boxes(detections, size) for detections in prediction.detections])
 
 
-def _clip_boxes(found: Detections, size: tuple[int, ...]) -> Detections:
+def _clip_boxes(detections: Detections, size: tuple[int, ...]) -> Detections:
     dims = len(size)
-    far = torch.tensor(size * 2, dtype=found.boxes.dtype, device=found.boxes.device)
-    boxes = torch.minimum(found.boxes.clamp(min=0), far)
+    far = torch.tensor(size * 2, dtype=detections.boxes.dtype, device=detections.boxes.device)
+    boxes = torch.minimum(detections.boxes.clamp(min=0), far)
     inside = (boxes[:, dims:] > boxes[:, :dims]).all(dim=1)
-    return Detections(boxes[inside], found.scores[inside], found.classes[inside])
+    return Detections(boxes[inside], detections.scores[inside], detections.classes[inside])

@@ -1,1 +1,1 @@
-"""A whole model as data: merge, blocks, checks, schema."""
+"""Recipes, which declare a data set, a model and its training in YAML: load, merge, check, migrate."""

@@ -1,4 +1,7 @@
-"""The blocks of a recipe: which component each names, and whether its arguments fit that component's signature."""
+"""Blocks of a recipe: mappings with a ``type`` that names a registered component, and its arguments.
+
+Finds the blocks, checks their arguments against the component's signature, and fills in defaults.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from cphloc.registry.card import Card
 
 
 class BlockAt(NamedTuple):
-    """A block of a recipe: the kind of component it must name, and where it stands."""
+    """A block of a recipe: the kind of component, such as ``head``, the path in the recipe, and the mapping itself."""
 
     kind: str
     path: KeyPath
@@ -25,7 +28,10 @@ class BlockAt(NamedTuple):
 
 
 def blocks(root: Node) -> Iterator[BlockAt]:
-    """Every block of a recipe, outer before inner; what is not a block is left to the recipe's schema."""
+    """Yield every block of a recipe, outer blocks before nested ones.
+
+    Values that should be blocks but are not mappings are skipped; the recipe's pydantic model reports them.
+    """
     for kind, path in _places(root):
         node = root.get(path)
         if node is not None and isinstance(node.value, dict):
@@ -33,7 +39,7 @@ def blocks(root: Node) -> Iterator[BlockAt]:
 
 
 def expand_names(root: Node) -> None:
-    """Write ``schedule: poly`` as ``schedule: {type: poly}``, and every other block likewise, in place."""
+    """Replace blocks written as a name alone in place, such as ``schedule: poly`` by ``schedule: {type: poly}``."""
     for kind, path in _places(root):
         node = root.get(path)
         if kind in ("schedule", "intensity") and node is not None:
@@ -52,8 +58,9 @@ def _expand_name(node: Node) -> None:
 
 
 def _add_default_block(node: Node, argument: Argument) -> None:
-    """Add what a nested block leaves out and the argument's default block states: the type, and values the type has.
+    """Merge a nested block over the default block of its argument.
 
+    The default ``type`` is used if none is given, and default values are used for arguments that the type has. So
     ``suppression: {score: 0.2}`` changes the score alone.
     """
     if not isinstance(argument.default, dict) or not isinstance(node.value, dict):
@@ -66,7 +73,12 @@ def _add_default_block(node: Node, argument: Argument) -> None:
 
 
 def block_problems(root: Node, data_model: type[BaseModel]) -> list[Problem]:
-    """Check every block against the signature of the component it names."""
+    """Check every block against the signature of the component it names.
+
+    Args:
+        root: the whole recipe.
+        data_model: pydantic model of the ``data`` section, whose fields are not arguments of the data set.
+    """
     dims = root.get(("dims",))
     found: list[Problem] = []
     for block in blocks(root):
@@ -76,7 +88,13 @@ def block_problems(root: Node, data_model: type[BaseModel]) -> list[Problem]:
 
 
 def fill(root: Node, recipe_model: type[BaseModel], data_model: type[BaseModel]) -> None:
-    """Write the default of every argument that the recipe leaves out, in the order of the signature."""
+    """Fill in, in place, the default of every field and argument that the recipe leaves out.
+
+    Args:
+        root: a valid recipe.
+        recipe_model: pydantic model of the recipe.
+        data_model: pydantic model of the ``data`` section.
+    """
     plain = recipe_model.model_validate(root.plain).model_dump(by_alias=True)
     _add_channels(root.children["data"])
     _add_defaults(root, plain)
@@ -128,7 +146,7 @@ def _with_nested(block: BlockAt) -> Iterator[BlockAt]:
 
 
 def _arguments(block: BlockAt) -> list[Argument]:
-    """Arguments of the component a block names; none where it names no readable one, which `_check` reports."""
+    """Arguments of the component that a block names; empty for unknown components, which `check_block` reports."""
     named = block.node.children.get("type")
     try:
         return catalogue.arguments(catalogue.card(block.kind, name)) if (name := _text(named)) is not None else []
@@ -137,7 +155,14 @@ def _arguments(block: BlockAt) -> list[Argument]:
 
 
 def check_block(block: BlockAt, root: Node, dims: Any, common: set[str]) -> Iterator[Problem]:
-    """Check one block against the signature of the component it names; keys in ``common`` are not its own."""
+    """Check one block against the signature of the component it names, and yield its problems.
+
+    Args:
+        block: the block to check.
+        root: the whole recipe.
+        dims: number of spatial axes that the recipe states, as written.
+        common: keys of the block that are not arguments of the component.
+    """
     kind, path, node = block
     named = node.children.get("type")
     name = _text(named)
@@ -155,7 +180,7 @@ def check_block(block: BlockAt, root: Node, dims: Any, common: set[str]) -> Iter
         yield Problem(at_type, type_path, *catalogue.missing(kind, name))
         return
     except (RecipeError, InputError) as error:
-        yield Problem(at_type, type_path, f"the card of {kind} '{name}' is broken: {error}", "mend the card")
+        yield Problem(at_type, type_path, f"the card of {kind} '{name}' is broken: {error}", "fix the card")
         return
     if dims in (2, 3) and dims not in card.dims:
         what = f"the {kind} '{card.name}' works in {card.dims[0]}-D, and this recipe has dims: {dims}"
@@ -169,13 +194,19 @@ def check_block(block: BlockAt, root: Node, dims: Any, common: set[str]) -> Iter
 
 def _owner(card: Card, siblings: set[str]) -> Owner:
     renamed = {old: f"it is now called '{new}': cphloc migrate" for old, new in card.renamed_arguments.items()}
-    wired = dict.fromkeys(WIRED, "remove it: the build works it out")
+    wired = dict.fromkeys(WIRED, "remove it, because it is set automatically")
     return Owner(f"{card.kind} '{card.name}'", tuple(sorted(siblings)), renamed | wired)
 
 
 @functools.cache
 def arguments_model(target: str | None, signature: str | None, common: frozenset[str]) -> type[BaseModel]:
-    """The pydantic model of a signature, without ``common`` names, which are checked elsewhere."""
+    """Create a pydantic model that validates the arguments of a component.
+
+    Args:
+        target: import path of the component, whose signature is read.
+        signature: signature as text, for a component without import path.
+        common: names of arguments to leave out.
+    """
     arguments = arguments_of(target) if target else parse_signature(signature or "")
     fields: dict[str, Any] = {
         a.name: (a.annotation, Field(a.default, description=a.meaning)) for a in arguments if a.name not in common
@@ -185,7 +216,7 @@ def arguments_model(target: str | None, signature: str | None, common: frozenset
 
 
 def _add_channels(data: Node) -> None:
-    """Where the recipe states no channels, those that the data set gives."""
+    """Fill in the channels of the data set if the recipe states none."""
     card, stated = catalogue.card("dataset", str(data.children["type"].value)), data.get(("channels",))
     channels = catalogue.channels(card)
     if channels and (stated is None or stated.value is None):

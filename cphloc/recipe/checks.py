@@ -1,6 +1,6 @@
-"""Checks that need more than one block of a recipe, each a small function of the tree.
+"""Consistency checks between several values of a recipe, one function each.
 
-A check yields nothing where what it needs is missing or wrong; other parts of the report say that.
+A check yields nothing if a value it needs is missing or of the wrong type, since that is reported elsewhere.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _CHECKS: list[Check] = []
 
 
 def cross_problems(root: Node) -> list[Problem]:
-    """Run every check of this file."""
+    """Run every consistency check on a recipe and return the problems."""
     return [problem for check in _CHECKS for problem in check(root)]
 
 
@@ -38,7 +38,7 @@ def _one_value_per_axis(root: Node) -> Iterator[Problem]:
         if dims in (2, 3) and node is not None and isinstance(node.value, list) and len(node.value) != dims:
             what = f"{len(node.value)} values for dims: {dims}"
             order = "[height, width]" if dims == 2 else "[depth, height, width]"
-            yield _problem(node, ("data", key), what, f"give one an axis, {order}")
+            yield _problem(node, ("data", key), what, f"give one value per axis, {order}")
 
 
 @_check
@@ -50,7 +50,7 @@ def _one_intensity_per_channel(root: Node) -> Iterator[Problem]:
         expected, given = len(channels.value), len(intensity.value)
         if expected != given:
             what = f"{given} scalings for {expected} channels"
-            yield _problem(intensity, ("data", "intensity"), what, "give one a channel, or a single one for all")
+            yield _problem(intensity, ("data", "intensity"), what, "give one per channel, or a single one for all")
 
 
 @_check
@@ -66,7 +66,7 @@ def _classes_are_numbered_from_one(root: Node) -> Iterator[Problem]:
             yield _problem(node, path, f"class numbers {', '.join(map(str, numbers))}", fix)
         if len(set(names)) < len(names):
             twice = next(n for n in names if names.count(n) > 1)
-            yield _problem(node, path, f"the class '{twice}' twice", "give every class a name of its own")
+            yield _problem(node, path, f"the class name '{twice}' is used twice", "give every class a different name")
 
 
 @_check
@@ -137,8 +137,8 @@ def _channels_are_known(root: Node) -> Iterator[Problem]:
     card, node = _card(root, "dataset", ("data",)), root.get(("data", "type"))
     if card is None or node is None or _value(root, "data", "channels") or catalogue.channels(card):
         return
-    what = f"how many channels your images have is not known: the data set '{card.name}' takes any"
-    yield _problem(node, ("data", "channels"), what, "write channels: [...], their names in order")
+    what = f"the channels of the images are not known: the data set '{card.name}' takes any"
+    yield _problem(node, ("data", "channels"), what, "add channels: [...] with their names in order")
 
 
 @_check

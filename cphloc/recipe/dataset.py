@@ -1,4 +1,4 @@
-"""The data set that a recipe names, opened from its card."""
+"""Open the data set that a recipe names."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ def make_dataset(data: Data, dims: int) -> Any:
     """Instantiate the data set of a recipe's ``data`` section; no image is read.
 
     Args:
-        data: the section.
-        dims: number of axes that the recipe states.
+        data: the ``data`` section.
+        dims: number of spatial axes of the recipe, 2 or 3.
 
     Raises:
-        NotFoundError: its files are not there.
-        InputError: it takes no ``root``, has other channels, or its images have another number of axes.
+        NotFoundError: the files of the data set do not exist.
+        InputError: the data set takes no ``root``, has other channels, or has images with other ``dims``.
     """
     arguments = dict(data.args)
     known = {a.name for a in catalogue.arguments(catalogue.card("dataset", data.type))}
@@ -33,6 +33,6 @@ def make_dataset(data: Data, dims: int) -> Any:
         msg = f"data set '{data.type}' is {dataset.dims}-D but the recipe says dims: {dims}; change one of them"
         raise InputError(msg)
     if data.channels is not None and tuple(data.channels) != tuple(dataset.channels):
-        msg = f"data set '{data.type}' has the channels {list(dataset.channels)} and no choice; remove data.channels"
+        msg = f"data set '{data.type}' always has the channels {list(dataset.channels)}; remove data.channels"
         raise InputError(msg)
     return dataset

@@ -1,7 +1,8 @@
-"""What each format of recipes changed, so that a stored recipe goes on meaning what it meant.
+"""Format versions of recipes, and the defaults that each version changed.
 
-A change of behaviour that would alter what a published entry predicts is a field or an argument with a default. When
-the default changes, the format counts one up, and the former default is listed here.
+A change of behaviour that would alter the predictions of published models is made as a field or argument with a
+default. When such a default changes, the format version is incremented and the former default is listed here, so that
+recipes stored in an earlier format keep their meaning.
 """
 
 from __future__ import annotations
@@ -14,22 +15,25 @@ from cphloc.recipe.blocks import blocks
 from cphloc.registry import kinds
 
 FORMAT = 2
-"""The format that this cphloc writes, and that a recipe without ``format`` has when a person writes it."""
+"""Current format version, of all recipes that this version of cphloc saves and of new recipes without ``format``."""
 
 FIRST = 1
-"""The format of a recipe that was stored beside weights without ``format``."""
+"""Format version of recipes that were stored with model weights and have no ``format``."""
 
 FORMER_DEFAULTS: Mapping[int, Mapping[str, Any]] = {
     1: {
         "dataset.sts_petct.channels": ["ct"],
     },
 }
-"""By format, the defaults that the next format changed: of an argument, as ``kind.type.argument``, or of a field at a
-dotted path of the recipe, such as ``data.fit``."""
+"""Format version -> defaults that the next version changed.
+
+A key is ``kind.type.argument`` for an argument of a component, or the dotted path of a recipe field, such as
+``data.fit``.
+"""
 
 
 def add_former_defaults(root: Node) -> None:
-    """Write what a recipe of an earlier format leaves out and what has another default today, in place."""
+    """Fill in, in place, the former defaults of values that a recipe of an earlier format leaves out."""
     stated = root.get(("format",))
     number = stated.value if stated is not None and isinstance(stated.value, int) else FORMAT
     former = [(of, key, value) for of, changed in FORMER_DEFAULTS.items() for key, value in changed.items()]
@@ -41,7 +45,7 @@ def add_former_defaults(root: Node) -> None:
 
 
 def _places(root: Node, path: tuple[str, ...]) -> list[Node]:
-    """The blocks of a ``(kind, type)``, else the mapping at a path of the recipe, added where it is missing."""
+    """The blocks of a ``(kind, type)``; for other paths, the mapping at that path of the recipe, created if missing."""
     if path[0] in kinds.ALL:
         return [b.node for b in blocks(root) if (b.kind, _type(b.node)) == path]
     node = root

@@ -1,9 +1,9 @@
-"""From a file, its parents and overrides to one tree of values, each of which knows who wrote it.
+"""Merge a recipe file, the recipes it extends, and overrides into one tree of values with source positions.
 
-Mappings merge, lists replace, and a block whose ``type`` changes is replaced whole; of ``data`` only what belongs to
-the data set is, while patch, spacing, augmentation and the like stay (`PROCESSING`). References such as
-``${model.neck.channels}`` resolve after merging; a reference is the whole value, never part of a text. Keys that start
-with ``x-`` are free, and gone afterwards.
+Mappings are merged and lists are replaced. A block whose ``type`` changes is replaced as a whole, except that ``data``
+keeps the fields in `PROCESSING`, such as patch, spacing and augmentation. References such as
+``${model.neck.channels}`` are resolved after merging; a reference must be the whole value, not part of a string. Keys
+that start with ``x-`` are free for notes and for values to refer to, and are removed.
 """
 
 from __future__ import annotations
@@ -23,23 +23,24 @@ from cphloc.errors import InputError, NotFoundError, Problem, RecipeError, did_y
 
 _REFERENCE = re.compile(r"\$\{\s*([^${}]+?)\s*\}")
 STUDIES = "lecture"
-"""Folder of ``recipes`` that holds studies, which compare recipes and are none themselves."""
+"""Subfolder of ``recipes`` with study files, which compare recipes and are not recipes themselves."""
 
 _NOT_INHERITED = ("name", "description")
 
 PROCESSING = ("spacing_mm", "intensity", "patch", "fit", "augment", "foreground", "workers", "tiles", "skip_bad")
-"""Fields of ``data`` that say how cases become samples, whichever data set they are from."""
+"""Fields of ``data`` that apply to any data set: how cases are processed into samples."""
 
 
 def assemble(source: str | Path | Mapping[str, Any] | Node, overrides: Mapping[str, Any] | None = None) -> Node:
-    """Read ``source``, merge it over its parents, then apply ``overrides``, then resolve references.
+    """Read ``source``, merge it over the recipes it extends, apply ``overrides``, then resolve references.
 
     Args:
-        source: a file, the name of a shipped recipe, plain data, or a tree that was read from another file.
-        overrides: values by dotted key, plain or as nodes that know where they were written.
+        source: a file, the name of a shipped recipe, a mapping, or a tree with source positions.
+        overrides: values by dotted key, plain or as nodes with source positions.
 
     Raises:
-        RecipeError: with every problem found.
+        NotFoundError: there is no such file or shipped recipe.
+        RecipeError: a file, override or reference is invalid.
     """
     if isinstance(source, Node):
         root = _with_parent(copy.deepcopy(source), Path(source.where.source), [])
@@ -57,12 +58,15 @@ def assemble(source: str | Path | Mapping[str, Any] | Node, overrides: Mapping[s
 
 
 def find(source: str | Path, folder: Path | None = None) -> Path:
-    """The file of a recipe: a path, from ``folder`` where it is relative, or the name of a shipped recipe.
+    """Return the path of a recipe file.
 
-    Shipped recipes in a folder are found with and without it: ``systems/retina`` is ``retina``.
+    Args:
+        source: a path, or the name of a shipped recipe with or without its folder, such as ``systems/retina`` or
+            ``retina``.
+        folder: base folder of relative paths; by default the working directory.
 
     Raises:
-        NotFoundError: there is none.
+        NotFoundError: there is no such file or shipped recipe.
     """
     path = Path(source).expanduser()
     if folder is not None and not path.is_absolute():
@@ -79,14 +83,19 @@ def find(source: str | Path, folder: Path | None = None) -> Path:
 
 
 def shipped_recipes() -> dict[str, Path]:
-    """Shipped recipes by name, such as ``unet3d-ct`` or ``systems/retina``."""
+    """Return the paths of all shipped recipes by name, such as ``unet3d-ct`` or ``systems/retina``."""
     folder = paths.shipped("recipes")
-    found = (p for p in sorted(folder.rglob("*.yaml")) if p.parent.name != STUDIES)
-    return {p.relative_to(folder).with_suffix("").as_posix(): p for p in found}
+    files = (p for p in sorted(folder.rglob("*.yaml")) if p.parent.name != STUDIES)
+    return {p.relative_to(folder).with_suffix("").as_posix(): p for p in files}
 
 
 def merge(parent: Node, child: Node, path: KeyPath = ()) -> Node:
-    """Lay ``child`` over ``parent``, both at ``path`` of a recipe.
+    """Merge ``child`` over ``parent``; values of ``child`` win.
+
+    Args:
+        parent: tree of the recipe that is extended.
+        child: tree of the extending recipe.
+        path: path of both in the recipe.
 
     >>> parent, child = from_plain({"a": {"b": 1, "c": [1]}}, "p"), from_plain({"a": {"c": [2]}}, "c")
     >>> merge(parent, child).plain
@@ -105,7 +114,7 @@ def merge(parent: Node, child: Node, path: KeyPath = ()) -> Node:
 
 
 def parse_path(text: str) -> KeyPath:
-    """Split a dotted key; the inverse of `cphloc.config.nodes.dotted`.
+    """Split a dotted key into names and list indices; the inverse of `cphloc.config.nodes.dotted`.
 
     >>> parse_path("data.augment[0].type")
     ('data', 'augment', 0, 'type')
@@ -146,8 +155,8 @@ def _with_parent(root: Node, path: Path, trail: list[Path]) -> Node:
 
 
 def _renamed(root: Node, whole: Node | None) -> Node:
-    """Replace earlier names of components and arguments in ``root``, which is laid over ``whole``."""
-    from cphloc.recipe.renames import renamings  # reads cards, which those that only list recipes do not need
+    """Replace earlier names of components and arguments in ``root``, which will be merged over ``whole``."""
+    from cphloc.recipe.renames import renamings  # lazy: reads all cards, which listing recipes does not need
 
     for _ in renamings(root, whole):
         pass
@@ -155,7 +164,7 @@ def _renamed(root: Node, whole: Node | None) -> Node:
 
 
 def _renamed_override(root: Node, path: KeyPath, value: Node) -> tuple[KeyPath, Node]:
-    """Replace earlier names in an override of ``root``, whose path may name or lie in what was renamed."""
+    """Replace earlier names in the path and value of an override of ``root``."""
     if int in map(type, path):
         return path, value
     nested = value
@@ -169,7 +178,7 @@ def _renamed_override(root: Node, path: KeyPath, value: Node) -> tuple[KeyPath, 
 
 
 def _set(root: Node, key: str, whole_path: KeyPath, value: Node) -> Node:
-    """A copy of ``root`` with ``value`` merged in at ``whole_path``; ``key`` is what the override is called."""
+    """Return a copy of ``root`` with ``value`` merged in at ``whole_path``; ``key`` is the override as written."""
 
     def place(node: Node | None, path: KeyPath, done: KeyPath) -> Node:
         if not path:
@@ -192,7 +201,7 @@ def _set(root: Node, key: str, whole_path: KeyPath, value: Node) -> Node:
 
 
 def _resolved(root: Node) -> Node:
-    """Put what references name in their place."""
+    """Replace references by the values they name."""
     references = _References(root)
     resolved = references.resolve(root, (), ())
     if references.problems:
@@ -202,16 +211,26 @@ def _resolved(root: Node) -> Node:
 
 @dataclass
 class _References:
-    """Copies a tree with its references followed; ``trail`` holds those that led to a node."""
+    """Resolves the references in a tree, and collects the problems."""
 
     root: Node
     problems: list[Problem] = field(default_factory=list)
     visited: int = 0
 
     def resolve(self, node: Node, path: KeyPath, trail: tuple[str, ...]) -> Node:
+        """Return a copy of ``node`` with its references resolved; ``trail`` is those being followed."""
         self.visited += 1
         if self.visited > 2 * MAX_NODES:
-            raise RecipeError([Problem(str(node.where), dotted(path), f"more than {MAX_NODES:,} values", "copy less")])
+            raise RecipeError(
+                [
+                    Problem(
+                        str(node.where),
+                        dotted(path),
+                        f"more than {MAX_NODES:,} values",
+                        "use fewer references",
+                    )
+                ]
+            )
         if isinstance(node.value, dict):
             below: Any = {key: self.resolve(n, (*path, key), trail) for key, n in node.value.items()}
         elif isinstance(node.value, list):
@@ -223,12 +242,12 @@ class _References:
         return Node(below, node.where, node.key_where)
 
     def _follow(self, node: Node, text: str, path: KeyPath, trail: tuple[str, ...]) -> Node:
-        found = _REFERENCE.fullmatch(text)
-        target_path = parse_path(found[1]) if found else ()
+        match = _REFERENCE.fullmatch(text)
+        target_path = parse_path(match[1]) if match else ()
         target = self.root.get(target_path)
-        if found is None:
+        if match is None:
             self._report(node, path, f"'{text}' mixes text and a reference", "make the reference the whole value")
-        elif found[1] in trail:
+        elif match[1] in trail:
             self._report(node, path, f"'{text}' refers to itself", "write the value out")
         elif target is None:
             parent = self.root.get(target_path[:-1])
@@ -237,9 +256,9 @@ class _References:
                 did_you_mean(str(target_path[-1]) if target_path else "", known)
                 or "refer to a key of this recipe by its whole path"
             )
-            self._report(node, path, f"'{text}' refers to nothing", fix)
+            self._report(node, path, f"'{text}' refers to a missing key", fix)
         else:
-            copied = self.resolve(target, target_path, (*trail, found[1]))
+            copied = self.resolve(target, target_path, (*trail, match[1]))
             return Node(copied.value, node.where, node.key_where)
         return node
 
@@ -260,13 +279,13 @@ def _without_free_keys(node: Node) -> Node:
 
 
 def set_argument(text: str) -> tuple[str, Any]:
-    """Split what follows ``--set``; the value is YAML.
+    """Parse an argument of ``--set``, ``key=value`` with a value in YAML, into a dotted key and a value.
 
     >>> set_argument("train.optimizer.lr=3e-4")
     ('train.optimizer.lr', 0.0003)
 
     Raises:
-        InputError: there is no ``=``, or the value is not YAML.
+        InputError: there is no ``=``, or the value is not valid YAML.
     """
     key, equals, value = text.partition("=")
     if not equals or not parse_path(key):

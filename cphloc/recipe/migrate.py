@@ -1,4 +1,7 @@
-"""Rewrite a recipe file for today's names, in place, comments and all; see `cphloc.recipe.renames`."""
+"""Update a recipe file to the current names of components and arguments, keeping comments and layout.
+
+The names are those of `cphloc.recipe.renames`.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,13 @@ from cphloc.recipe.renames import Renaming, renamings
 
 
 def migrate(path: Path) -> list[Renaming]:
-    """Rewrite the file at ``path``; its parents stay as they are.
+    """Rewrite the recipe file at ``path`` with current names; files that it extends are not changed.
 
     Returns:
-        what was renamed; the file is untouched where that is nothing.
+        the names that were replaced; if there are none, the file is not written.
 
     Raises:
-        RecipeError: the file is no YAML.
+        RecipeError: the file is not valid YAML.
     """
     renamed = list(renamings(yamlio.load(path), _whole(path)))
     if renamed:
@@ -32,7 +35,7 @@ def migrate(path: Path) -> list[Renaming]:
 
 
 def _whole(path: Path) -> Node | None:
-    """The recipe with its parents, which name the types of blocks; ``None`` where a parent is missing or broken."""
+    """The recipe merged with those it extends, for the types of its blocks; ``None`` if one is missing or invalid."""
     try:
         return assemble(path)
     except CphlocError:
@@ -40,7 +43,7 @@ def _whole(path: Path) -> Node | None:
 
 
 def rewritten(text: str, renamed: Sequence[Renaming]) -> str:
-    """Replace each word where it stands; every other character stays."""
+    """Return ``text`` with each earlier name replaced at its position, and all else unchanged."""
     lines = text.splitlines(keepends=True)
     for renaming in sorted(renamed, key=lambda r: r.where, reverse=True):
         line, column = lines[renaming.where.line - 1], renaming.where.column - 1
@@ -50,9 +53,8 @@ def rewritten(text: str, renamed: Sequence[Renaming]) -> str:
 
 
 def _moved(text: str, moves: Sequence[Renaming]) -> str:
-    """Move arguments into the nested block that has them today, one block after the other."""
-    for path in dict.fromkeys((parse_path(r.path)[:-1], r.new.partition(".")[0]) for r in moves):
-        parent, name = path
+    """Move arguments into the nested blocks that they belong to in the current version."""
+    for parent, name in dict.fromkeys((parse_path(r.path)[:-1], r.new.partition(".")[0]) for r in moves):
         here = {
             str(parse_path(r.path)[-1]): r.new.partition(".")[2] for r in moves if parse_path(r.path)[:-1] == parent
         }
@@ -61,22 +63,22 @@ def _moved(text: str, moves: Sequence[Renaming]) -> str:
 
 
 def _with_block(text: str, parent: KeyPath, name: str, moved: dict[str, str]) -> str:
-    """Write ``name: {...}`` in the place of the first of the ``moved`` arguments of the block at ``parent``."""
+    """Replace the ``moved`` arguments (old name -> new) of the block at ``parent`` by one ``name: {...}``."""
     tree = yamlio.read(text, "recipe")
     children = tree.get(parent).children  # type: ignore[union-attr]
     starts = [0]
     for line in text.splitlines(keepends=True):
         starts.append(starts[-1] + len(line))
 
-    def span(key: str) -> tuple[int, int, str]:
-        """From where to where an argument stands, and its value as written."""
+    def _span(key: str) -> tuple[int, int, str]:
+        """Start and end offset of an argument in the text, and its value as written."""
         at, value = children[key].key_where, children[key].where
         first, begin = starts[at.line - 1] + at.column - 1, starts[value.line - 1] + value.column - 1
         written = _VALUE.match(text, begin)
         assert written is not None
         return first, written.end(), written[0].strip()
 
-    parts = {key: span(key) for key in (name, *moved) if key in children}
+    parts = {key: _span(key) for key in (name, *moved) if key in children}
     stated = parts[name][2] if name in parts else ""
     inner = [stated.strip("{} ")] if stated.startswith("{") else [f"type: {stated}"] if stated else []
     inner += [f"{new}: {parts[old][2]}" for old, new in moved.items()]
@@ -92,7 +94,7 @@ _VALUE = re.compile(r"\{[^{}\n]*\}|[^,}#\r\n]*[^,}#\s]")
 
 
 def _without(text: str, first: int, last: int) -> str:
-    """Cut an argument out: its line where it has one to itself, else with the comma after or before it."""
+    """Delete an argument: its whole line if nothing else is on it, else with the comma after or before it."""
     begin, end = text.rfind("\n", 0, first) + 1, text.find("\n", last) + 1 or len(text)
     if not text[begin:first].strip() and not text[last:end].split("#")[0].strip():
         return text[:begin] + text[end:]

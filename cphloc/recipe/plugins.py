@@ -1,4 +1,4 @@
-"""The plug-ins that a recipe uses."""
+"""List the plug-ins that a recipe uses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cphloc.registry.plugins import distribution_of
 
 
 def used_plugins(recipe: Recipe) -> dict[str, str]:
-    """Return the version of every distribution other than cphloc that a recipe's components come from, by name."""
+    """Return the distributions other than cphloc that provide components of a recipe, name -> version."""
     cards = (catalogue.card(block.kind, block.node.children["type"].plain) for block in blocks(recipe.tree))
     found = (distribution_of(card.source, card.import_) for card in cards)
     return dict(sorted({pair for pair in found if pair is not None}))

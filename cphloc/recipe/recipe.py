@@ -1,7 +1,7 @@
-"""The recipe: a whole model, its data and its training as data, complete and checked before anything is built.
+"""The recipe: a declarative description of a data set, a model and its training.
 
-`load` reads, merges, checks and fills in every default, so that a recipe stored beside weights means the same when a
-later version has other defaults.
+`load` reads, merges and checks a recipe and fills in every default, so that a recipe stored with model weights keeps
+its meaning when a later version has other defaults.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ from cphloc.registry.kinds import Task
 from cphloc.registry.metrics import headline
 
 Dims = Literal[2, 3]
+"""Number of spatial axes."""
+
 _NAMES_SIDES = ("laterality", "sides")
-"""Arguments of data sets by which their classes name a side of the body."""
+"""Arguments of data sets that make their classes distinguish left from right."""
 
 
 class _Strict(BaseModel):
@@ -37,7 +39,7 @@ class _Strict(BaseModel):
 
 
 class Block(_Strict):
-    """A component with its arguments, written flat: ``{type: fpn, channels: 96}``."""
+    """A component and its arguments in one mapping, such as ``{type: fpn, channels: 96}``."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -45,24 +47,29 @@ class Block(_Strict):
 
     @property
     def args(self) -> dict[str, Any]:
-        """Arguments by name."""
+        """Arguments of the component, by name."""
         return dict(self.model_extra or {})
 
 
 class Data(Block):
-    """Which cases, and how they become training samples. Arguments of the data set stand beside the common fields."""
+    """The data set, and how its cases are processed into samples.
 
-    root: str | None = Field(None, description="folder of the data set; null looks in CPHLOC_DATA")
-    channels: list[str] | None = Field(None, description="image channels in order; null takes all the data set has")
-    spacing_mm: list[PositiveFloat] | None = Field(None, description="resample to this, in array order; null: native")
-    intensity: str | Block | list[str | Block] = Field("zscore", description="intensity scaling, one or one a channel")
+    Arguments of the data set are in the same mapping as the common fields below.
+    """
+
+    root: str | None = Field(None, description="folder of the data set; null: searched in CPHLOC_DATA")
+    channels: list[str] | None = Field(None, description="image channels in order; null: all of the data set")
+    spacing_mm: list[PositiveFloat] | None = Field(None, description="voxel size in array order; null: no resampling")
+    intensity: str | Block | list[str | Block] = Field(
+        "zscore", description="intensity scaling, overall or per channel"
+    )
     patch: list[PositiveInt] | None = Field(None, description="size of training patches in voxels; null: whole images")
-    fit: Literal["patch", "whole"] = Field("patch", description="cut patches, or scale whole images into the patch")
-    augment: list[Block] = Field([], description="augmentations in order")
+    fit: Literal["patch", "whole"] = Field("patch", description="crop patches, or resize whole images to it")
+    augment: list[Block] = Field([], description="data augmentation, in order")
     foreground: UnitInterval = Field(0.33, description="fraction of patches centred on an object")
-    workers: NonNegativeInt | None = Field(None, description="processes that prepare samples; null: at most two")
-    tiles: list[PositiveInt] | None = Field(None, description="parts per axis into which val and test images are cut")
-    skip_bad: bool = Field(False, description="go on without the cases that cannot be used")
+    workers: NonNegativeInt | None = Field(None, description="data loading processes; null: at most two")
+    tiles: list[PositiveInt] | None = Field(None, description="parts per axis into which val and test images are split")
+    skip_bad: bool = Field(False, description="skip cases that cannot be read, instead of stopping")
 
     @property
     def args(self) -> dict[str, Any]:
@@ -71,7 +78,7 @@ class Data(Block):
 
 
 def _named(heads: Any) -> Any:
-    """Refuse one head where heads by name are meant."""
+    """Reject a single head in place of a mapping from names to heads."""
     if isinstance(heads, dict) and isinstance(heads.get("type"), str):
         msg = f"a head without a name; write {{mask: {{type: {heads['type']}, ...}}}} or another name"
         raise ValueError(msg)
@@ -79,37 +86,37 @@ def _named(heads: Any) -> Any:
 
 
 class ModelBlocks(_Strict):
-    """What the model is put together from."""
+    """The components of the model."""
 
-    backbone: Block = Field(description="turns an image into a pyramid")
-    neck: Block | None = Field(None, description="turns a pyramid into a pyramid")
+    backbone: Block = Field(description="computes a feature pyramid from the image")
+    neck: Block | None = Field(None, description="refines the feature pyramid, such as fpn; null: none")
     heads: Annotated[dict[str, Block], BeforeValidator(_named)] = Field(
-        description="what the model gives, by name", min_length=1
+        description="output heads, by name", min_length=1
     )
-    weights: dict[str, PositiveFloat] = Field({}, description="weight of each head's loss; 1 where not stated")
+    weights: dict[str, PositiveFloat] = Field({}, description="weight of each head's loss, by head name; default 1")
 
 
 class Train(_Strict):
-    """How the model is trained."""
+    """Settings of the training."""
 
     steps: PositiveInt = Field(1000, description="optimizer steps")
-    batch: PositiveInt = Field(2, description="samples in a batch")
+    batch: PositiveInt = Field(2, description="samples per batch")
     optimizer: Block = Field(default_factory=lambda: Block(type="AdamW"), description="optimizer and its arguments")
-    schedule: str | Block = Field("poly", description="how the learning rate falls")
-    warmup_steps: NonNegativeInt = Field(0, description="steps over which the learning rate rises")
-    precision: Literal["auto", "32", "16-mixed", "bf16-mixed"] = Field("auto", description="numbers of training")
-    accumulate: PositiveInt = Field(1, description="batches of one optimizer step")
-    clip_norm: PositiveFloat | None = Field(12.0, description="largest gradient norm; null: no clipping")
+    schedule: str | Block = Field("poly", description="learning rate schedule")
+    warmup_steps: NonNegativeInt = Field(0, description="steps of the linear learning rate warm-up")
+    precision: Literal["auto", "32", "16-mixed", "bf16-mixed"] = Field("auto", description="floating-point precision")
+    accumulate: PositiveInt = Field(1, description="batches accumulated in a step")
+    clip_norm: PositiveFloat | None = Field(12.0, description="maximum gradient norm; null: no clipping")
     ema: UnitInterval | None = Field(None, description="decay of the weights' moving average; null: none")
-    seed: NonNegativeInt = Field(0, description="seed of every random generator")
-    validate_every: PositiveInt | None = Field(None, description="steps between validations; null: ten in a training")
-    best: str | None = Field(None, description="metric that chooses the best weights; null: that of the task")
-    minutes: PositiveFloat | None = Field(None, description="stop after this time")
-    patience: PositiveInt | None = Field(None, description="stop after this many validations without a better one")
+    seed: NonNegativeInt = Field(0, description="seed of all random generators")
+    validate_every: PositiveInt | None = Field(None, description="steps between validations; null: steps / 10")
+    best: str | None = Field(None, description="metric that selects the weights; null: that of the task")
+    minutes: PositiveFloat | None = Field(None, description="time limit in minutes; null: none")
+    patience: PositiveInt | None = Field(None, description="validations without improvement before stopping")
 
 
 def _folder_name(name: str) -> str:
-    """Refuse a name that could not be that of a folder of runs."""
+    """Reject a name that cannot be used as a folder name."""
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name, re.ASCII):
         msg = "not a name; use A-Z, a-z, 0-9, '_', '.' and '-', and start with a letter or digit"
         raise ValueError(msg)
@@ -117,68 +124,68 @@ def _folder_name(name: str) -> str:
 
 
 class About(_Strict):
-    """What only a person can say of the model; publishing asks for it."""
+    """Documentation of the model for its card; required for publishing."""
 
-    intended_use: str = Field("", description="who may use it for what")
-    limits: list[str] = Field([], description="where it is known to fail, or was never tested")
-    changelog: str = Field("", description="what is new in this version")
+    intended_use: str = Field("", description="intended users and purpose")
+    limits: list[str] = Field([], description="known failures and untested conditions, one each")
+    changelog: str = Field("", description="changes since the previous version")
 
 
 class Recipe(_Strict):
-    """A complete, checked recipe; `load` makes it."""
+    """A complete and valid recipe; use `load` to create one."""
 
-    format: PositiveInt = Field(FORMAT, description="format of this recipe, which decides what its defaults are")
-    name: Annotated[str, AfterValidator(_folder_name)] = Field("recipe", description="by default the file's name")
-    description: str = Field("", description="one line for people")
+    format: PositiveInt = Field(FORMAT, description="format version, which determines the defaults")
+    name: Annotated[str, AfterValidator(_folder_name)] = Field("recipe", description="default: the file name")
+    description: str = Field("", description="one-line description")
     about: About = Field(default_factory=lambda: About.model_validate({}))
-    task: Task = Field(description="what the model is for")
-    dims: Dims = Field(description="number of axes of an image")
+    task: Task = Field(description="task of the model")
+    dims: Dims = Field(description="number of spatial axes of the images")
     data: Data
     model: ModelBlocks
     train: Train = Field(default_factory=lambda: Train.model_validate({}))
-    from_: str | None = Field(None, alias="from", description="entry or run whose weights training starts from")
-    freeze: list[str] = Field([], description="patterns of parameters that stay as they are")
+    from_: str | None = Field(None, alias="from", description="zoo entry or run with the initial weights")
+    freeze: list[str] = Field([], description="patterns of parameter names that are not trained")
 
     _tree: Node | None = PrivateAttr(None)
 
     def to_yaml(self) -> str:
-        """The recipe as canonical YAML: every default written, keys in the order of this file."""
+        """Convert to canonical YAML, with every default and the keys in a fixed order."""
         return yamlio.dump(self.to_plain())
 
     def to_plain(self) -> dict[str, Any]:
-        """The recipe as dicts, lists and scalars, in the order and under the names of YAML."""
+        """Convert to dicts, lists and scalars, with the keys of the YAML file."""
         return self.model_dump(by_alias=True)
 
     @property
     def sha256(self) -> str:
-        """Hash of `to_yaml`, in hexadecimal: two recipes that mean the same have the same."""
+        """SHA-256 hash of `to_yaml`, in hexadecimal; equal for equivalent recipes."""
         import hashlib
 
         return hashlib.sha256(self.to_yaml().encode()).hexdigest()
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """Names of the image channels the model takes, in order: those chosen, else all that the data set has."""
+        """Names of the model's input channels in order: ``data.channels``, else all channels of the data set."""
         return tuple(self.data.channels or catalogue.channels(self.dataset))
 
     @property
     def headline(self) -> str:
-        """Name of the validation metric that chooses the best weights: ``train.best``, else that of the task."""
+        """Name of the validation metric that selects the best weights: ``train.best``, else that of the task."""
         return self.train.best or headline(self.task)
 
     @property
     def laterality(self) -> bool:
-        """Whether a class or label names a side of the body, so that mirroring an image changes its meaning."""
+        """Whether classes distinguish left from right, so that flipping an image along that axis would mislabel it."""
         return self.dataset.laterality or any(self.data.args.get(name) for name in _NAMES_SIDES)
 
     @property
     def dataset(self) -> Card:
-        """The card of the data set."""
+        """Registry card of the data set."""
         return catalogue.card("dataset", self.data.type)
 
     @property
     def tree(self) -> Node:
-        """The values with the position that wrote each; a default's position says so."""
+        """The values as a tree with the source position of each; positions of defaults start with ``default``."""
         return self._tree or from_plain(self.to_plain(), "recipe")
 
 
@@ -186,12 +193,12 @@ def load(source: str | Path | Mapping[str, Any] | Node | Recipe, overrides: Mapp
     """Read a recipe, check it, and fill in every default.
 
     Args:
-        source: a file, the name of a shipped recipe, plain data, a tree with positions, or a `Recipe`.
-        overrides: values by dotted key, such as ``{"train.steps": 10}``; they merge like a child recipe.
+        source: a file, the name of a shipped recipe, a mapping, a tree with source positions, or a `Recipe`.
+        overrides: values by dotted key, such as ``{"train.steps": 10}``, merged over the recipe.
 
     Raises:
-        NotFoundError: there is no such file.
-        RecipeError: with all problems, each at the file or override that wrote the value.
+        NotFoundError: there is no such file or shipped recipe.
+        RecipeError: the recipe is invalid; lists all problems with their source positions.
     """
     if isinstance(source, Recipe):
         if not overrides:
@@ -201,10 +208,10 @@ def load(source: str | Path | Mapping[str, Any] | Node | Recipe, overrides: Mapp
     expand_names(tree)
     name = "recipe" if isinstance(source, Mapping | Node) else Path(source).stem
     tree.children.setdefault("name", Node(name, Position("file name"), Position("file name")))
-    newer = tree.get(("format",))
-    if newer is not None and isinstance(newer.value, int) and newer.value > FORMAT:
-        what, fix = f"recipe format {newer.value} is newer than {FORMAT}", "upgrade: pip install -U cphloc"
-        raise RecipeError([Problem(str(newer.where), "format", what, fix)])
+    stated = tree.get(("format",))
+    if stated is not None and isinstance(stated.value, int) and stated.value > FORMAT:
+        what, fix = f"recipe format {stated.value} is newer than {FORMAT}", "upgrade: pip install -U cphloc"
+        raise RecipeError([Problem(str(stated.where), "format", what, fix)])
     add_former_defaults(tree)
     try:
         Recipe.model_validate(tree.plain)
@@ -223,20 +230,20 @@ def load(source: str | Path | Mapping[str, Any] | Node | Recipe, overrides: Mapp
 
 
 def load_stored(plain: Mapping[str, Any]) -> Recipe:
-    """Read a recipe that was stored beside weights: without ``format`` it is of the first.
+    """Load a recipe that was stored with model weights; without ``format`` it is of the first format version.
 
     Raises:
-        RecipeError: with all problems.
+        RecipeError: the recipe is invalid; lists all problems.
     """
     return load({"format": FIRST, **plain})
 
 
 def _in_order(problems: list[Problem]) -> list[Problem]:
-    """By file, line and column, each problem once."""
+    """Sort problems by file, line and column, without duplicates."""
 
-    def key(problem: Problem) -> tuple[str, int, int]:
+    def _key(problem: Problem) -> tuple[str, int, int]:
         source, *numbers = problem.where.rsplit(":", 2)
         line, column = (int(n) for n in numbers) if len(numbers) == 2 and "".join(numbers).isdigit() else (0, 0)
         return source, line, column
 
-    return sorted(dict.fromkeys(problems), key=key)
+    return sorted(dict.fromkeys(problems), key=_key)

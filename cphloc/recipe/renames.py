@@ -1,7 +1,7 @@
-"""Earlier names of components and arguments, replaced in a tree of values.
+"""Replace earlier names of components and arguments in a recipe.
 
-What was renamed stands on the cards: ``renamed_from`` of components, ``renamed_arguments`` of their arguments. An
-argument that has moved into a nested block is written ``score_threshold: suppression.score``.
+The earlier names are on the registry cards: ``renamed_from`` for components and ``renamed_arguments`` for arguments.
+``score_threshold: suppression.score`` on a card means that the argument has moved into a nested block.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from cphloc.registry import catalogue
 from cphloc.registry.card import Card
 
 _SOFT_NMS = {"soft_nms_linear": "linear", "soft_nms_gaussian": "gaussian"}
-"""Earlier values of ``suppression``, and the kernel of ``soft_nms`` that each means."""
+"""Earlier values of ``suppression`` -> equivalent ``kernel`` of ``soft_nms``."""
 
 
 @dataclass(frozen=True)
 class Renaming:
-    """One word of a file that has another name today.
+    """An earlier name in a recipe file and its replacement.
 
     Args:
-        where: where the word stands.
-        path: dotted path of the value.
-        old: the word.
-        new: today's word; ``block.argument`` where the argument has moved into a nested block.
+        where: source position of the name.
+        path: dotted path in the recipe.
+        old: earlier name.
+        new: current name; ``block.argument`` for an argument that has moved into a nested block.
     """
 
     where: Position
@@ -37,11 +37,11 @@ class Renaming:
 
 
 def renamings(root: Node, whole: Node | None = None) -> Iterator[Renaming]:
-    """Replace every earlier name in ``root``, and yield what was replaced.
+    """Replace every earlier name in ``root`` in place, and yield each replacement.
 
     Args:
-        root: the tree of one file or override; changed in place.
-        whole: the recipe that ``root`` is merged into, which names the ``type`` of blocks where ``root`` does not.
+        root: tree of one file or override.
+        whole: the recipe that ``root`` is merged over; gives the ``type`` of blocks that state none in ``root``.
     """
     for block in blocks(root):
         named = block.node.children.get("type")
@@ -56,7 +56,7 @@ def renamings(root: Node, whole: Node | None = None) -> Iterator[Renaming]:
 
 
 def _card(block: BlockAt, whole: Node | None) -> Card | None:
-    """The card of a block's component; ``None`` where nothing names one."""
+    """The card of a block's component; ``None`` if it is unknown."""
     named = block.node.children.get("type") or (whole and whole.get((*block.path, "type")))
     try:
         return catalogue.card(block.kind, named.value) if named and isinstance(named.value, str) else None
@@ -80,13 +80,13 @@ def _renamed_arguments(block: BlockAt, card: Card) -> Iterator[Renaming]:
 
 
 def _nested(value: dict, name: str, first: Node) -> dict | None:
-    """The mapping of the nested block ``name``, made where it is missing."""
+    """The mapping of the nested block ``name``, created if missing; ``None`` if it is not a mapping."""
     node = value.setdefault(name, Node({}, first.key_where, first.key_where))
     return node.value if isinstance(node.value, dict) else None
 
 
 def _suppression_block(block: BlockAt) -> Iterator[Renaming]:
-    """Write ``suppression: nms`` as a block, and ``soft_nms_linear`` as ``{type: soft_nms, kernel: linear}``."""
+    """Replace ``suppression: nms`` by a block, and ``soft_nms_linear`` by ``{type: soft_nms, kernel: linear}``."""
     node = block.node.children.get("suppression")
     if node is None or not isinstance(node.value, str):
         return

@@ -1,7 +1,7 @@
-"""JSON Schema of recipes, with which editors complete and check names, arguments, types and ranges.
+"""JSON Schema of recipes, for completion and validation in editors.
 
-Every value may also be a reference such as ``${data.patch}``, every mapping may have free ``x-`` keys, and a recipe
-that ``extends`` another may leave out anything; what is missing after merging is found by ``cphloc check``.
+The schema allows a reference such as ``${data.patch}`` for every value, and ``x-`` keys in every mapping. A recipe that
+``extends`` another may leave out any key; ``cphloc check`` reports keys that are missing after merging.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ Schema = dict[str, Any]
 _REFERENCE: Schema = {"type": "string", "pattern": r"^\$\{[^${}]+\}$"}
 _FREE_KEYS: Schema = {"^x-": {}}
 _SHORT = ("schedule", "intensity", "loss", "suppression")
-"""Kinds that may be written as a name alone."""
+"""Kinds of components that may be written as a name instead of a mapping."""
 
 
 def recipe_schema() -> Schema:
-    """Return the JSON Schema of recipes as plain data, components of installed plug-ins included.
+    """Return the JSON Schema (draft 7) of recipes, including components of installed plug-ins.
 
     >>> recipe_schema()["properties"]["dims"]["anyOf"][0]["enum"]
     [2, 3]
@@ -42,7 +42,10 @@ def recipe_schema() -> Schema:
     }
     definitions["Train"]["properties"] |= {"optimizer": _ref("optimizer"), "schedule": _ref("schedule")}
     top, needed = _opened(made), made["required"]
-    top["properties"] |= {"data": _ref("dataset"), "extends": {"type": "string", "description": "recipe to start from"}}
+    top["properties"] |= {
+        "data": _ref("dataset"),
+        "extends": {"type": "string", "description": "recipe to extend"},
+    }
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "cphloc recipe",
@@ -54,7 +57,7 @@ def recipe_schema() -> Schema:
 
 
 def _kind(kind: str, common: Schema) -> Schema:
-    """Schema of a block of a kind: any of its components, or for some kinds a name alone."""
+    """Schema of any component of a kind, or its name alone where that is allowed."""
     found = catalogue.cards(kind)
     choices = [_component(kind, found[name], common) for name in found]
     if kind in _SHORT:
@@ -68,7 +71,7 @@ def _component(kind: str, card: Card, common: Schema) -> Schema:
     try:
         properties |= _arguments(card)
     except InputError:
-        # The card of a broken plug-in must not take completion from everything else; `cphloc show` reports it.
+        # A broken plug-in must not disable completion of other components; `cphloc show` reports its card.
         return {"type": "object", "properties": properties}
     closed = {"additionalProperties": False, "patternProperties": _FREE_KEYS}
     return {"title": card.name, "description": card.summary, "type": "object", "properties": properties, **closed}
@@ -92,7 +95,7 @@ def _argument(schema: Schema, argument: Argument) -> Schema:
 
 
 def _with_kinds(schema: Schema) -> Schema:
-    """Refer to the schemas of transforms and intensity schemes in the fields of ``data`` that hold such blocks."""
+    """Schema of a common field of ``data``, with the components of ``augment`` and ``intensity``."""
     if schema.get("title") == "Augment":
         return schema | {"items": _ref("transform")}
     if schema.get("title") == "Intensity":
@@ -102,7 +105,7 @@ def _with_kinds(schema: Schema) -> Schema:
 
 
 def _opened(schema: Schema) -> Schema:
-    """Extend a model's schema by references and ``x-`` keys; no key is required, since ``extends`` may supply it."""
+    """Schema of a pydantic model that also allows references and ``x-`` keys, and has no required keys."""
     properties = {name: _or_reference(_referring(s)) for name, s in schema["properties"].items()}
     closed = {"additionalProperties": False, "patternProperties": _FREE_KEYS}
     return {"type": "object", "properties": properties, **closed}

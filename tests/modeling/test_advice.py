@@ -25,7 +25,7 @@ def told(made):
 
 def test_a_model_that_sees_less_than_an_object_is_told_both_numbers():
     (said,) = told(recipe({"widths": [4, 4], "strides": [1, 1], "convolutions": 1}))
-    assert said.startswith("model.backbone: its coarsest level sees 5 x 5 x 5 voxels")
+    assert said.startswith("model.backbone: its receptive field is 5 x 5 x 5 voxels")
     assert said.endswith("half of the objects are larger than 20 x 22 x 19")
     assert told(recipe({"widths": [4, 4, 4, 4]})) == []
 
@@ -38,7 +38,7 @@ def test_objects_count_in_voxels_of_the_models_own_spacing():
 def test_cells_larger_than_the_small_objects_are_told_to_box_heads_only():
     fine, coarse = ({"widths": [4, 4], "strides": strides} for strides in ([4, 4], [16, 1]))
     boxes = {"type": "fcos", "classes": ["anterior", "posterior"]}
-    said = "model.heads.found: objects of 15 x 18 x 16 voxels, and the finest cell covers 16 x 16 x 16"
+    said = "model.heads.found: objects of 15 x 18 x 16 voxels, and the finest level has cells of 16 x 16 x 16"
     assert said in told(recipe(coarse, boxes))
     assert said not in told(recipe(fine, boxes))
     assert said not in told(recipe(coarse))
@@ -48,7 +48,7 @@ def test_cells_larger_than_the_small_objects_are_told_to_box_heads_only():
 def test_batch_norm_over_few_values_is_told(batch, warned):
     data = {"type": "hippocampus", "spacing_mm": [1, 1, 1], "patch": [16, 16, 16]}
     lines = told(recipe({"widths": [4] * 5, "norm": "batch"}, data=data, batch=batch))
-    assert any("batch norm over 2 values" in line for line in lines) == warned
+    assert any("batch norm over only 2 values" in line for line in lines) == warned
 
 
 def test_pretrained_colours_and_grey_images_are_told():
@@ -60,12 +60,11 @@ def test_pretrained_colours_and_grey_images_are_told():
         "data": data,
         "model": {"backbone": {"type": "timm", "name": "resnet10t", "pretrained": True}, "heads": {"mask": head}},
     }
-    assert told(load(plain)) == ["model.backbone: pretrained on 3 colours, and the images have 1 channel"]
+    assert told(load(plain)) == ["model.backbone: pretrained on RGB images, and these images have 1 channel"]
 
 
 def test_a_patch_that_the_model_has_to_pad_is_told_the_size():
     data = {"type": "hippocampus", "spacing_mm": [1, 1, 1], "patch": [32, 31, 32]}
     (said,) = told(recipe({"widths": [4] * 4}, data=data))
-    assert (
-        said == "data.patch: [32, 31, 32] is no multiple of the model's stride [8, 8, 8], and is padded to [32, 32, 32]"
-    )
+    wanted = "[32, 31, 32] is not a multiple of the model's stride [8, 8, 8], and is padded to [32, 32, 32]"
+    assert said == f"data.patch: {wanted}"

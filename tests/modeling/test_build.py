@@ -41,7 +41,7 @@ def test_the_loss_of_a_recipe_reaches_its_head():
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ({"data.patch": [4, 4, 4], "train.batch": 1}, r"a patch of \[4, 4, 4\] does not go through"),
+        ({"data.patch": [4, 4, 4], "train.batch": 1}, r"the forward pass fails for a patch of \[4, 4, 4\]"),
         ({"model.backbone.strides": [1, 2]}, "4 widths but 2 strides"),
     ],
 )

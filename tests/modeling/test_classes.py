@@ -21,7 +21,7 @@ def test_names_take_the_numbers_of_the_data_set(stated):
     ("stated", "text"),
     [
         ({1: "posterior", 2: "anterior"}, "class 1 is 'posterior' here and 'anterior' in the data set; write {1:"),
-        (["anterior"], "the data set's class 'posterior' is left out; write {1: anterior, 2: posterior}"),
+        (["anterior"], "the data set's class 'posterior' is missing; write {1: anterior, 2: posterior}"),
         (["anterior", "posterio"], "no class 'posterio'; did you mean 'posterior'?"),
         ({1: "anterior", 2: "posterior", 3: "tail"}, "no class 'tail'; its classes are {1: anterior"),
     ],

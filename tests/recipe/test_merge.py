@@ -139,7 +139,7 @@ def test_references_resolve_after_merging():
     [
         ({"a": "${b}", "b": "${a}"}, "recipe: a: '${b}' refers to itself; write the value out"),
         ({"a": {"b": "${a}"}}, "recipe: a.b: '${a}' refers to itself; write the value out"),
-        ({"steps": 1, "a": "${stops}"}, "recipe: a: '${stops}' refers to nothing; did you mean 'steps'?"),
+        ({"steps": 1, "a": "${stops}"}, "recipe: a: '${stops}' refers to a missing key; did you mean 'steps'?"),
         ({"a": "x ${b}", "b": 1}, "recipe: a: 'x ${b}' mixes text and a reference; make the reference the whole value"),
     ],
 )

@@ -116,7 +116,7 @@ def test_a_planned_recipe_of_your_own_data_passes_every_check(tmp_path, dims):
     assert (recipe.channels, recipe.dims) == (("ct", "pet"), dims)
     assert check(recipe) == []
     out.write_text("".join(line for line in out.open() if not line.startswith("  channels:")))
-    with pytest.raises(RecipeError, match=r"data.channels: how many channels .* write channels: \[...\]"):
+    with pytest.raises(RecipeError, match=r"data.channels: the channels of the images .* add channels: \[...\]"):
         load(out)
 
 
