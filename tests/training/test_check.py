@@ -55,7 +55,7 @@ REFUSED = {
         "data.patch",
         "more than 1 value per channel",
     ),
-    "an argument out of range": ({"data.objects": [3, 1]}, "data", "rising range"),
+    "an argument out of range": ({"data.objects": [3, 1]}, "data", "0 <= low <= high"),
     "weights of a package that is not installed": (
         {"model.backbone": {"type": "timm", "name": "resnet10t", "weights": "package:no_such_package"},
          "data.patch": [32, 32]},
