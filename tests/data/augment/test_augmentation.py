@@ -86,6 +86,8 @@ def test_classes_swap_in_every_rung():
         ({"type": "Affine", "scale": [0, 1]}, InputError, r"Affine: scale must be \[low, high\] above 0, got \[0, 1\]"),
         ({"type": "Gamma", "gamma": [2, 1]}, InputError, r"Gamma: gamma must be \[low, high\]"),
         ({"type": "Flip", "axes": [2]}, InputError, "Flip: axis 2 does not exist in 2-D"),
+        ({"type": "Flip", "axes": [0, 3]}, InputError, "Flip: axis 3 does not exist in 2-D"),
+        ({"type": "Flip", "axes": [-3]}, InputError, "Flip: axis -3 does not exist in 2-D"),
         ({"type": "Flip", "swap": {1: 2, 2: 3}}, InputError, "Flip: swap must name each class once"),
     ],
 )

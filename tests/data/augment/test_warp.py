@@ -102,6 +102,15 @@ def test_two_warps_in_a_row_are_one():
     np.testing.assert_allclose(twice[middle], once[middle], atol=0.01 * np.abs(image).max() + 0.002)
 
 
+def test_displacements_and_shifts_of_two_warps_add_up():
+    fields = np.random.default_rng(0).normal(size=(2, 2, 5, 6)).astype(np.float32)
+    first, second = Warp(np.eye(2), (1.0, 2.0), fields[0]), Warp(np.eye(2), (0.5, -3.0), fields[1])
+    np.testing.assert_allclose(first.then(second).displacement, fields.sum(axis=0), atol=1e-6)
+    assert first.then(second).shift == (1.5, -1.0)
+    for both in (first.then(Warp.identity(2)), Warp.identity(2).then(first)):
+        np.testing.assert_array_equal(both.displacement, fields[0])
+
+
 @pytest.mark.parametrize("signs", [(1, 1), (-1, 1), (-1, -1)])
 def test_knows_pure_mirroring(signs):
     assert Warp(np.diag(signs).astype(float), (0.0, 0.0)).mirrored == tuple(np.flatnonzero(np.less(signs, 0)))
