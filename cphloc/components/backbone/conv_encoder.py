@@ -21,8 +21,8 @@ class ConvEncoder(nn.Module):
     With ``strides: [1]`` for every stage it is the fully convolutional network without any down-sampling.
 
     Args:
-        in_channels: image channels (wired).
-        dims: spatial axes (wired).
+        in_channels: image channels (set when the model is built).
+        dims: spatial axes (set when the model is built).
         widths: channels of each stage; their number is the number of stages.
         strides: stride of each stage relative to the one before, one number or one per axis in array order;
             default 1 for the first stage and 2 for the others.

@@ -19,8 +19,8 @@ class GraphConvolutions(nn.Module):
     """Cut the image into cells, the nodes of a graph, and let neighbours exchange messages.
 
     Args:
-        in_channels: image channels (wired).
-        dims: spatial axes (wired).
+        in_channels: image channels (set when the model is built).
+        dims: spatial axes (set when the model is built).
         cell: voxels of a cell, one number or one per axis in array order.
         widths: features of a node after each layer; ``widths[0]`` after the cells are read.
         edges: ``shared``, one weight for all neighbours as in a GCN, which cannot tell left from right; or

@@ -11,8 +11,8 @@ class Identity(nn.Module):
     """Return the image unchanged as a pyramid of one level; the ``rcnn`` head then crops its regions from the image.
 
     Args:
-        in_channels: image channels (wired).
-        dims: spatial axes (wired).
+        in_channels: image channels (set when the model is built).
+        dims: spatial axes (set when the model is built).
 
     >>> Identity(1, dims=3).levels
     (Level(channels=1, stride=(1, 1, 1)),)

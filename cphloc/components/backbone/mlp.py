@@ -17,8 +17,8 @@ class MultilayerPerceptron(nn.Module):
     """Flatten the image and apply fully connected layers; the output is one cell as large as the image.
 
     Args:
-        in_channels: image channels (wired).
-        dims: spatial axes (wired).
+        in_channels: image channels (set when the model is built).
+        dims: spatial axes (set when the model is built).
         size: voxels per axis of every image, in array order; a fully connected layer takes no other size.
         widths: units of each layer.
 

@@ -15,8 +15,8 @@ class MonaiSegResNet(nn.Module):
     """Residual encoder with group normalization; every stage halves the size and doubles the channels.
 
     Args:
-        in_channels: image channels (wired).
-        dims: spatial axes (wired).
+        in_channels: image channels (set when the model is built).
+        dims: spatial axes (set when the model is built).
         filters: channels of the first stage, a multiple of 8.
         blocks: residual blocks of each stage.
 

@@ -20,8 +20,8 @@ class ParallelConvolutions(nn.Module):
     300 features, each reduced to its maximum over time. The input is zero-padded, so it may be shorter than a kernel.
 
     Args:
-        in_channels: image channels, or numbers that stand for a word (wired).
-        dims: spatial axes (wired).
+        in_channels: image channels, or numbers that stand for a word (set when the model is built).
+        dims: spatial axes (set when the model is built).
         kernels: window sizes, one number or one per axis for each.
         filters: of each window size.
 

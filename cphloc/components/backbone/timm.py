@@ -29,8 +29,10 @@ class Timm(nn.Module):
     """Feature pyramid of a timm model; convolutional models also in 3-D.
 
     Args:
-        in_channels: image channels (wired); an image copied into all of them gives what it gives in colour.
-        dims: spatial axes (wired). In 3-D the convolutions, norms and pools of the 2-D model are inflated.
+        in_channels: image channels (set when the model is built). A grey image copied into all of them gives the same
+            features as in the pretrained colour model.
+        dims: spatial axes (set when the model is built). In 3-D the convolutions, norms and pools of the 2-D model are
+            inflated.
         name: timm model name, such as ``resnet18`` or ``tf_efficientnet_lite0``.
         pretrained: start from timm's weights (downloaded by timm when they are not in its cache).
         weights: start from a file of weights of this model, or from ``package:name``, the file in an installed package.

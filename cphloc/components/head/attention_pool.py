@@ -32,7 +32,7 @@ class AttentionPool(nn.Module):
     a case without boxes supervises the side; cases without finding or without either take part in the label loss only.
 
     Args:
-        levels: what the backbone or neck gives (wired).
+        levels: pyramid levels of the backbone or neck, set when the model is built.
         classes: findings, ``{1: malignant}`` or ``[malignant]``; with ``output: hazard`` the years.
         level: pyramid level to attend over; the coarsest by default.
         output: independent ``labels``, or ``hazard``, a cumulative risk over years.

@@ -1,4 +1,4 @@
-"""CenterNet: objects as peaks of a heat map; neither anchors nor suppression."""
+"""CenterNet: detection of box centres as peaks of a heat map, without anchors or non-maximum suppression."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cphloc.structures.levels import Levels
 
 
 class CenterNetOutput(NamedTuple):
-    """Outputs: heat map logits ``(N, K, *S_0)``, centre offsets and sizes in cells ``(N, D, *S_0)`` each."""
+    """Heat map logits ``(N, K, *S_0)``, and centre offsets and sizes ``(N, D, *S_0)`` in cells."""
 
     heat: Tensor
     offset: Tensor
@@ -29,20 +29,22 @@ class CenterNetOutput(NamedTuple):
 
 
 class CenterNet(nn.Module):
-    """Heat map of the centres, offset of the centre in its cell, and size, on the finest level.
+    """Predict a heat map of box centres, the offset of the centre within its cell, and the size, on the finest level.
 
-    L = penalty-reduced focal loss of the heat map over the number of objects + offset_weight L1 + size_weight L1, the
-    latter two at the centres only. Detections are the cells that top their neighbourhood.
+    The loss is the penalty-reduced focal loss of the heat map, plus ``offset_weight`` and ``size_weight`` times L1
+    losses of offset and size in the cells of the centres, each divided by the number of objects. Detections are the
+    local maxima of the heat map.
 
     Args:
-        levels: what the backbone or neck gives (wired); the finest is read, so put a neck before it.
+        levels: pyramid levels of the backbone or neck, set when the model is built; only the finest is
+            used, so a neck is recommended.
         classes: foreground classes, ``{1: nodule}`` or ``[nodule]``.
-        offset_weight: weight of the offset's loss.
-        size_weight: weight of the size's loss (in cells).
-        channels: width of the towers.
-        convolutions: depth of the towers.
-        score_threshold: detections at or below are dropped.
-        detections: boxes kept per image.
+        offset_weight: weight of the L1 loss of the offset, in cells.
+        size_weight: weight of the L1 loss of the size, in cells.
+        channels: channels of the towers.
+        convolutions: convolutions per tower.
+        score_threshold: detections at or below this score are dropped.
+        detections: largest number of detections per image.
 
     Reference: Zhou et al. 2019, arXiv:1904.07850.
 
@@ -77,12 +79,12 @@ class CenterNet(nn.Module):
         self.size = predictor(channels, dims, dims)
 
     def forward(self, pyramid: tuple[Tensor, ...]) -> CenterNetOutput:
-        """Pyramid to `CenterNetOutput`."""
+        """Predict heat map, offsets and sizes on the finest level of the pyramid."""
         (scores,), (boxes,) = self.towers(pyramid[:1])
         return CenterNetOutput(self.heat(scores), self.offset(boxes), self.size(boxes))
 
     def loss(self, outputs: CenterNetOutput, targets: Targets) -> dict[str, Tensor]:
-        """``{"score", "offset", "size"}`` over the cases whose boxes are known."""
+        """Return ``{"score", "offset", "size"}`` over the images with box annotations."""
         rows = targets.has_boxes.nonzero()[:, 0].tolist()
         cells, dims = outputs.heat.shape[2:], len(self.stride)
         step = torch.tensor(self.stride, device=outputs.heat.device)
@@ -104,17 +106,17 @@ class CenterNet(nn.Module):
         }
 
     def decode(self, outputs: CenterNetOutput) -> Prediction:
-        """Boxes at the peaks of each image; they may reach beyond it."""
+        """Return the boxes at the heat map peaks of every image; they are not clipped to the image."""
         step = torch.tensor(self.stride, device=outputs.heat.device)
         centre = cell_centres(outputs.heat.shape[2:], self.stride, outputs.heat.device)
         scores = as_rows(peaks(outputs.heat.float().sigmoid()), len(self.classes))
         offset, size = as_rows(outputs.offset, len(step)), as_rows(outputs.size, len(step)).clamp(min=0)
         boxes = from_centre_size(centre + offset * step, size * step)
-        found = []
+        detections = []
         for score, box in zip(scores, boxes, strict=True):
             at, classes, value = best(score, self.score_threshold, self.detections)
-            found.append(with_volume(box[at], value, classes))
-        return Prediction(detections=found)
+            detections.append(with_volume(box[at], value, classes))
+        return Prediction(detections=detections)
 
 
 def heatmap_loss(logits: Tensor, heat: Tensor) -> Tensor:

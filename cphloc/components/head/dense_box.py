@@ -1,4 +1,4 @@
-"""Dense prediction: every cell says whether an object's centre lies in it, where exactly, and how large it is."""
+"""Dense box prediction: class probabilities, centre offset and size at every cell."""
 
 from __future__ import annotations
 
@@ -20,26 +20,27 @@ from cphloc.structures.levels import Levels
 
 
 class DenseBox(AnchorHead):
-    """One prediction per cell: probability of each class, offset of the centre in cells, and log size in cells.
+    """Predict at every cell the probability of each class, the offset of the box centre and the log size, in cells.
 
-    The centre is ``(i + 1/2 + t) * stride`` and the size ``stride * exp(l)`` per axis, so a prediction is relative to
-    where it is made, and moves along with the object. The cell that holds a box's centre predicts it; of several boxes
-    with their centre in one cell the smallest has it, and the others take the closest free cell.
+    For cell i, offset t and log size l, the centre is ``(i + 1/2 + t) * stride`` and the size ``stride * exp(l)`` per
+    axis. Predictions are thus relative to the cell, and translate with the object. A box is predicted by the cell that
+    contains its centre; of several boxes with their centre in one cell the smallest is, and each other one is assigned
+    to the closest free cell.
 
     Args:
-        levels: what the backbone or neck gives (wired).
+        levels: pyramid levels of the backbone or neck, set when the model is built.
         classes: foreground classes, ``{1: nodule}`` or ``[nodule]``.
-        cells_across: with several levels, a box belongs to the coarsest on which it spans so many cells.
-        channels: width of the towers.
-        convolutions: depth of the towers.
-        loss: takes scores; default ``focal``.
-        box_loss: takes boxes; default ``smooth_l1``.
+        cells_across: of several levels, a box belongs to the coarsest on which it spans at least this many cells.
+        channels: channels of the towers.
+        convolutions: convolutions per tower.
+        loss: classification loss; default ``focal``.
+        box_loss: box regression loss; default ``smooth_l1``.
         box_weight: weight of the box loss.
-        prior: probability of an object that the untrained scores state; 0.5 leaves them without a bias.
+        prior: initial probability of every class at every cell, strictly between 0 and 1; 0.5 means bias 0.
         suppression: resolves duplicate boxes of one object.
 
     Attributes:
-        collisions: boxes of the last loss call that lost their cell to a smaller one.
+        collisions: number of boxes in the last call of `loss` whose centre cell was assigned to a smaller box.
 
     Shapes:
         pyramid to logits ``(N, K, *S_l)`` and deltas ``(N, 2 D, *S_l)`` per level: 819,200 predictions for
@@ -82,12 +83,12 @@ class DenseBox(AnchorHead):
         self.collisions = 0
 
     def loss(self, outputs: AnchorOutput, targets: Targets) -> dict[str, Tensor]:
-        """``{"score": scalar, "box": scalar}`` over the cases whose boxes are known."""
+        """Return ``{"score": scalar, "box": scalar}`` over the images with box annotations."""
         self.collisions = 0
         return super().loss(outputs, targets)
 
     def assign(self, anchors: Sequence[Tensor], boxes: Tensor, cells: Sequence[Sequence[int]]) -> Tensor:
-        """The cell of the centre, on the level that suits the size."""
+        """Assign to each box the cell of its centre, on the level for its size."""
         at = level_of(boxes, self.levels, self.cells_across)
         assigned = []
         for number, (level, extent) in enumerate(zip(self.levels, cells, strict=True)):

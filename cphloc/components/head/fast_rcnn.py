@@ -1,4 +1,4 @@
-"""Fast R-CNN: one feature map for all regions, each read from it by RoIAlign."""
+"""Fast R-CNN: classify proposed regions from shared features, pooled by RoIAlign."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from cphloc.structures.levels import Levels
 
 
 class FastRCNN(RegionHead):
-    """Classify regions and correct their boxes, from features pooled out of the pyramid.
+    """Classify proposed regions and refine their boxes, from features pooled from the pyramid.
 
-    Where proposals come from: whoever calls ``forward(pyramid, proposals)`` may supply them (another detector, blobs, a
-    reader's clicks); a model built from a recipe slides boxes of ``proposal_sizes`` over the image. In training the
-    true boxes join them.
+    Proposals can be passed to ``forward(pyramid, proposals)``, for example from another detector. A model built from a
+    recipe uses sliding windows of ``proposal_sizes``. In training the ground-truth boxes are added to them.
 
     Args:
-        levels: what the backbone or neck gives (wired); a region is read from the level that suits its size.
+        levels: pyramid levels of the backbone or neck, set when the model is built; the level of a region
+            depends on its size.
         classes: foreground classes, ``{1: nodule}`` or ``[nodule]``.
-        proposal_sizes: sizes of sliding proposals, one number per axis each, in voxels; default 4 cells of each level.
-        proposal_overlap: share of its length by which a sliding proposal overlaps the next.
-        pool: bins per axis that a region is read on.
-        width: of the two fully connected layers.
-        channels: feature channels that regions are read from.
-        box_loss: takes boxes; default ``smooth_l1``.
+        proposal_sizes: sizes of sliding windows in voxels, one number per axis each; default 4 cells per level.
+        proposal_overlap: fraction of its length by which a sliding window at least overlaps the next.
+        pool: size of the pooled features of a region, in bins per axis.
+        width: features of the two fully connected layers.
+        channels: channels of the pooled features.
+        box_loss: box regression loss; default ``smooth_l1``.
         box_weight: weight of the box loss.
-        samples: regions per image that a training step looks at.
-        positive_fraction: at most this share of them shows an object.
-        fg_iou: from this IoU with an object on, a region shows it.
+        samples: regions sampled per image for the loss.
+        positive_fraction: largest fraction of positive regions among them.
+        fg_iou: regions whose IoU with an object is at least this value are positive.
         suppression: resolves duplicate boxes of one object.
 
     Reference: Girshick 2015, arXiv:1504.08083; RoIAlign He et al. 2017, arXiv:1703.06870.
@@ -83,6 +83,6 @@ class FastRCNN(RegionHead):
         self.layers = nn.Sequential(nn.Flatten(), nn.Linear(bins, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
 
     def describe(self, pyramid: tuple[Tensor, ...], boxes: Sequence[Tensor]) -> Tensor:
-        """RoIAlign and two fully connected layers."""
+        """Compute features of the regions by RoIAlign and two fully connected layers."""
         (features,) = self.entry(pyramid)
         return self.layers(pyramid_roi_align(features, self.levels, boxes, self.size))

@@ -1,4 +1,4 @@
-"""Faster R-CNN: a network that proposes regions, and one that classifies them, on the same features."""
+"""Faster R-CNN: a region proposal network and a region classifier on shared features."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ from cphloc.structures.levels import Levels
 
 
 class FasterRCNNOutput(NamedTuple):
-    """Outputs of the proposal network, and what it hands to the second stage."""
+    """Outputs of the region proposal network, and the pyramid with the proposals for the second stage."""
 
     anchors: AnchorOutput
     regions: RegionOutput
 
 
 class FasterRCNN(nn.Module):
-    """Region proposal network and `FastRCNN` on one pyramid; four losses.
+    """Region proposal network (RPN), followed by `FastRCNN` on its proposals; both are trained together.
 
     Args:
-        levels: what the backbone or neck gives (wired).
+        levels: pyramid levels of the backbone or neck, set when the model is built.
         classes: foreground classes, ``{1: nodule}`` or ``[nodule]``.
         anchors: anchor sizes in voxels, one list per level of equally many sizes; default RetinaNet's nine.
-        proposals: regions per image that reach the second stage.
-        proposal_iou: proposals whose IoU with a better one exceeds this value are dropped.
-        channels: width of both stages' convolutions.
-        pool: bins per axis that a region is read on.
-        width: of the second stage's fully connected layers.
-        loss: takes scores, for objects against background; default ``bce``.
-        box_loss: takes boxes, in both stages; default ``smooth_l1``.
+        proposals: largest number of proposals per image that are passed to the second stage.
+        proposal_iou: proposals whose IoU with a higher-scored one exceeds this value are dropped.
+        channels: channels of the convolutions of both stages.
+        pool: size of the pooled features of a region, in bins per axis.
+        width: features of the fully connected layers of the second stage.
+        loss: classification loss of the RPN, object or background; default ``bce``.
+        box_loss: box regression loss of both stages; default ``smooth_l1``.
         box_weight: weight of both box losses.
-        samples: regions per image that the second stage learns from.
-        positive_fraction: at most this share of them shows an object.
+        samples: regions sampled per image for the losses of the second stage.
+        positive_fraction: largest fraction of positive regions among them.
         suppression: resolves duplicate boxes of one object.
 
     Reference: Ren et al. 2015, arXiv:1506.01497.
@@ -95,29 +95,39 @@ class FasterRCNN(nn.Module):
         self.classes = self.detector.classes
 
     def forward(self, pyramid: tuple[Tensor, ...]) -> FasterRCNNOutput:
-        """Pyramid to `FasterRCNNOutput`."""
+        """Propose regions in the pyramid."""
         anchors = self.proposer(pyramid)
         return FasterRCNNOutput(anchors, self.detector(pyramid, self.proposer.propose(anchors)))
 
     def loss(self, outputs: FasterRCNNOutput, targets: Targets) -> dict[str, Tensor]:
-        """``{"proposal_score", "proposal_box", "class", "box"}`` over the cases whose boxes are known."""
+        """Return ``{"proposal_score", "proposal_box", "class", "box"}`` over the images with box annotations."""
         first = {f"proposal_{name}": value for name, value in self.proposer.loss(outputs.anchors, targets).items()}
         return {**first, **self.detector.loss(outputs.regions, targets)}
 
     def second_stage(self, outputs: FasterRCNNOutput) -> None:
-        """Do the work that `decode` does in the network, for those who count it."""
+        """Run the layers that `decode` runs, to count their operations; works on the meta device."""
         self.detector.second_stage(outputs.regions)
 
     def decode(self, outputs: FasterRCNNOutput) -> Prediction:
-        """Detections of every image; boxes may reach beyond it."""
+        """Return the detections of every image; boxes are not clipped to the image."""
         return self.detector.decode(outputs.regions)
 
 
 class RegionProposals(AnchorHead):
-    """The proposal network: which anchors show any object.
+    """Region proposal network: a class-agnostic anchor-based detector.
 
-    Anchors of IoU 0.7 and more, or the best of a box, are positive, below 0.3 negative; 256 a image, at most half of
-    them positive, are drawn for the loss.
+    Anchors with an IoU of at least 0.7, and the best anchor of every box, are positive; those below 0.3 are negative.
+    The loss uses 256 anchors per image, drawn at random, at most half of them positive.
+
+    Args:
+        levels: pyramid levels.
+        anchors: anchor sizes in voxels, one list per level; ``None``: RetinaNet's nine.
+        channels: channels of the towers.
+        loss: classification loss.
+        box_loss: box regression loss.
+        box_weight: weight of the box loss.
+        proposals: largest number of proposals per image.
+        iou: proposals whose IoU with a higher-scored one exceeds this value are dropped.
     """
 
     def __init__(
@@ -136,26 +146,26 @@ class RegionProposals(AnchorHead):
         super().__init__(levels, ["object"], sizes, channels, 1, loss, box_loss, box_weight, suppression)
 
     def assign(self, anchors: Sequence[Tensor], boxes: Tensor, cells: Sequence[Sequence[int]]) -> Tensor:
-        """By best overlap."""
+        """Assign anchors by best overlap."""
         every = torch.cat(list(anchors))
         return reach_every_box(assign_max_iou(overlap_matrix(every, boxes), bg_iou=0.3, fg_iou=0.7), every, boxes)
 
     def counted(self, assigned: Tensor) -> tuple[Tensor, int]:
-        """A balanced sample of each image."""
+        """Draw a balanced random sample of the anchors of each image."""
         chosen = torch.zeros_like(assigned, dtype=torch.bool)
         for row, anchors in zip(chosen, assigned, strict=True):
             row[balanced(anchors + 1, count=256, positive_fraction=0.5)] = True
         return chosen, max(1, int(chosen.sum()))
 
     def numbers(self, box_classes: Tensor) -> Tensor:
-        """All classes are one."""
+        """Return channel 0 for every box, as there is only the class ``object``."""
         return torch.zeros_like(box_classes)
 
     @torch.no_grad()
     def propose(self, outputs: AnchorOutput) -> list[Tensor]:
-        """The best regions ``(n, 2 D)`` of each image, cut to it."""
+        """Return the highest-scored proposals ``(n, 2 D)`` of each image, clipped to it."""
         extent = tuple(n * s for n, s in zip(outputs.scores[0].shape[2:], self.levels[0].stride, strict=True))
-        if outputs.scores[0].is_meta:  # without values nobody knows which regions survive
+        if outputs.scores[0].is_meta:  # no values, so assume the largest number
             return [outputs.scores[0].new_empty(self.suppression.limit, 2 * len(extent)) for _ in outputs.scores[0]]
         regions = []
         for image in range(len(outputs.scores[0])):

@@ -27,7 +27,7 @@ class FCN(nn.Module):
     the image. Along an axis where two levels have the same stride nothing is enlarged.
 
     Args:
-        levels: what the backbone or neck gives (wired).
+        levels: pyramid levels of the backbone or neck, set when the model is built.
         classes: foreground classes, ``{1: tumour}`` or ``[tumour]``.
         fused: how many of the coarsest levels to use: on strides 8, 16, 32 one is FCN-32s, two FCN-16s, three FCN-8s;
             default all, at most three.

@@ -1,4 +1,4 @@
-"""FCOS: every cell inside an object says how far its faces are; no anchors."""
+"""FCOS: anchor-free detection by the distances from a cell to the faces of its box."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cphloc.structures.levels import Levels
 
 
 class FCOSOutput(NamedTuple):
-    """Outputs per level: logits ``(N, K, *S_l)``, log distances ``(N, 2 D, *S_l)``, centre-ness ``(N, 1, *S_l)``."""
+    """Logits ``(N, K, *S_l)``, log distances ``(N, 2 D, *S_l)`` and centre-ness ``(N, 1, *S_l)`` per level."""
 
     scores: tuple[Tensor, ...]
     distances: tuple[Tensor, ...]
@@ -31,16 +31,17 @@ class FCOSOutput(NamedTuple):
 
 
 class FCOS(DenseHead):
-    """Class scores, distances to the faces and centre-ness at every cell, from towers shared by all levels.
+    """Predict class scores, distances to the box faces and centre-ness at every cell, with towers shared by all levels.
 
     Args:
-        levels: what the backbone or neck gives (wired).
+        levels: pyramid levels of the backbone or neck, set when the model is built.
         classes: foreground classes, ``{1: nodule}`` or ``[nodule]``.
-        radius: only cells this near to a box's centre answer for it, in cells; 0: all inside.
-        channels: width of the towers; default the widest level of the pyramid, at most 256.
-        convolutions: depth of the towers.
-        loss: takes scores; default ``focal``.
-        box_loss: takes boxes and must compare decoded boxes; default ``box_iou`` with GIoU.
+        radius: only cells within this distance of the box centre are positive, in cells per axis; 0: all cells inside
+            the box.
+        channels: channels of the towers; default that of the widest level, at most 256.
+        convolutions: convolutions per tower.
+        loss: classification loss; default ``focal``.
+        box_loss: box regression loss on decoded boxes; default ``box_iou`` with GIoU.
         box_weight: weight of the box loss.
         suppression: resolves duplicate boxes of one object.
 
@@ -82,7 +83,7 @@ class FCOS(DenseHead):
         self.scales = nn.Parameter(torch.ones(len(levels)))
 
     def forward(self, pyramid: tuple[Tensor, ...]) -> FCOSOutput:
-        """Pyramid to `FCOSOutput`."""
+        """Predict logits, log distances and centre-ness at every cell of the pyramid."""
         scores, boxes = self.towers(pyramid)
         return FCOSOutput(
             tuple(map(self.score, scores)),
@@ -91,7 +92,7 @@ class FCOS(DenseHead):
         )
 
     def loss(self, outputs: FCOSOutput, targets: Targets) -> dict[str, Tensor]:
-        """``{"score", "box", "centre"}`` over the cases whose boxes are known."""
+        """Return ``{"score", "box", "centre"}`` over the images with box annotations."""
         rows = targets.has_boxes.nonzero()[:, 0].tolist()
         points = self.points(outputs)
         scores = torch.cat([as_rows(x, len(self.classes)) for x in outputs.scores], dim=1)[rows]
@@ -100,9 +101,9 @@ class FCOS(DenseHead):
         truth, boxes = torch.zeros_like(scores, dtype=torch.float32), torch.zeros_like(predicted)
         for n, row in enumerate(rows):
             assigned = assign_fcos(points, self.levels, targets.boxes[row], self.radius)
-            found = (assigned >= 0).nonzero()[:, 0]
-            truth[n, found, targets.box_classes[row][assigned[found]] - 1] = 1
-            boxes[n, found] = targets.boxes[row][assigned[found]]
+            matched = (assigned >= 0).nonzero()[:, 0]
+            truth[n, matched, targets.box_classes[row][assigned[matched]] - 1] = 1
+            boxes[n, matched] = targets.boxes[row][assigned[matched]]
         positive = truth.sum(dim=2) > 0
         count = max(1, int(positive.sum()))
         centre = centreness_of(boxes[positive].detach(), torch.cat(points).expand(*positive.shape, -1)[positive])
@@ -115,14 +116,14 @@ class FCOS(DenseHead):
         }
 
     def candidates(self, outputs: FCOSOutput, image: int) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """The best boxes, scores (class score times centre-ness) and classes of one image, per level."""
-        found = []
+        """Return the best boxes, scores (class score times centre-ness) and classes of one image, per level."""
+        selected = []
         for level, (scores, centreness) in enumerate(zip(outputs.scores, outputs.centreness, strict=True)):
             score = as_rows(scores, len(self.classes))[image].float().sigmoid()
             centre = as_rows(centreness, 1)[image].float().sigmoid()
             at, classes, value = best(score * centre, self.suppression.score, self.suppression.pre_nms_topk)
-            found.append((self.boxes(outputs, level)[image, at], value, classes))
-        return found
+            selected.append((self.boxes(outputs, level)[image, at], value, classes))
+        return selected
 
     def points(self, outputs: FCOSOutput) -> list[Tensor]:
         """Cell centres ``(cells, D)`` of every level, in image voxels."""
@@ -137,9 +138,9 @@ class FCOS(DenseHead):
 
 
 def centreness_of(boxes: Tensor, points: Tensor) -> Tensor:
-    """How central ``points`` ``(n, D)`` lie in ``boxes`` ``(n, 2 D)``: 1 at the centre, 0 on a face.
+    """Centre-ness ``(n,)`` of ``points`` ``(n, D)`` in ``boxes`` ``(n, 2 D)``: 1 at the centre, 0 on a face.
 
-    The geometric mean over axes of the nearer over the farther face's distance.
+    It is the geometric mean over axes of the distance to the nearer face divided by that to the farther face.
 
     >>> centreness_of(torch.tensor([[0.0, 0, 4, 4]]), torch.tensor([[1.0, 2.0]])).square()
     tensor([0.3333])

@@ -29,7 +29,7 @@ class GlobalAveragePool(nn.Module):
     `cphloc.ops.cam.grad_cam` gives the gradient-based variant.
 
     Args:
-        levels: what the backbone or neck gives (wired).
+        levels: pyramid levels of the backbone or neck, set when the model is built.
         classes: findings, ``{1: malignant}`` or ``[malignant]``.
         level: pyramid level to pool; the coarsest by default.
 

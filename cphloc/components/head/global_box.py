@@ -1,4 +1,4 @@
-"""The simplest localization: pool everything, then regress one box per class."""
+"""Global average pooling followed by regression of one box per class."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cphloc.structures.levels import Levels
 
 
 class GlobalBoxOutput(NamedTuple):
-    """Outputs: logits ``(N, K)``, centres and sizes ``(N, K, D)`` in voxels."""
+    """Class logits ``(N, K)``, and centres and sizes ``(N, K, D)`` in voxels."""
 
     logits: Tensor
     centre: Tensor
@@ -26,19 +26,19 @@ class GlobalBoxOutput(NamedTuple):
 
 
 class GlobalBox(nn.Module):
-    """Global average pooling, then per class the probability of an object, its centre and its size.
+    """Predict for each class the probability, centre and size of one object, from globally averaged features.
 
-    L = BCE(p) + p (centre_weight |c - c*|^2 + size_weight |s - s*|^2), with c and s as a share of the image, averaged
-    over the axes; where a class is absent only its probability is trained. One box per class is all it can say: shown
-    two objects, the best it can do is the box between them.
+    The loss is ``BCE(p) + y (centre_weight |c - c*|^2 + size_weight |s - s*|^2)``, with y = 1 if the class is present
+    and 0 if not. Centres c and sizes s are fractions of the image size; squared errors are averaged over the axes. Only
+    one box per class can be predicted: for two objects of a class, the optimum is the mean of their boxes.
 
     Args:
-        levels: what the backbone or neck gives (wired); the coarsest is pooled.
+        levels: pyramid levels of the backbone or neck, set when the model is built; the coarsest is pooled.
         classes: foreground classes, ``{1: nodule}`` or ``[nodule]``.
-        centre_weight: weight of the centre's squared error.
-        size_weight: weight of the size's squared error.
-        loss: takes scores; default ``bce``.
-        score_threshold: detections at or below are dropped.
+        centre_weight: weight of the squared error of the centre.
+        size_weight: weight of the squared error of the size.
+        loss: classification loss; default ``bce``.
+        score_threshold: detections at or below this score are dropped.
 
     Reference: Yala, CPH 100A, Localization and Segmentation.
 
@@ -71,7 +71,7 @@ class GlobalBox(nn.Module):
         self.linear = nn.Sequential(linear, nn.Unflatten(1, shape))
 
     def forward(self, pyramid: tuple[Tensor, ...]) -> GlobalBoxOutput:
-        """Pyramid to `GlobalBoxOutput`."""
+        """Predict logits, centres and sizes from the coarsest level."""
         features = pyramid[-1]
         out = self.linear(features.flatten(2).mean(dim=2)).float()
         extent = out.new_tensor([n * s for n, s in zip(features.shape[2:], self.stride, strict=True)])
@@ -79,7 +79,10 @@ class GlobalBox(nn.Module):
         return GlobalBoxOutput(out[..., 0], centre * extent, size * extent)
 
     def loss(self, outputs: GlobalBoxOutput, targets: Targets) -> dict[str, Tensor]:
-        """``{"score", "centre", "size"}`` over the cases whose boxes are known; several boxes of a class share."""
+        """Return ``{"score", "centre", "size"}`` over the images with box annotations.
+
+        Errors of several boxes of one class in an image are averaged.
+        """
         rows = targets.has_boxes.nonzero()[:, 0].tolist()
         present = torch.zeros_like(outputs.logits)
         for row in rows:
@@ -94,21 +97,21 @@ class GlobalBox(nn.Module):
         share = 1 / torch.zeros_like(present).index_put_((image, column), present.new_ones(()), accumulate=True)
         weight = share[image, column] / max(1, int(present.sum()))
 
-        def error(predicted: Tensor, true: Tensor) -> Tensor:
+        def _error(predicted: Tensor, true: Tensor) -> Tensor:
             return (((predicted[image, column] - true) / extent).square().mean(dim=1) * weight).sum()
 
         score = self.criterion(outputs.logits[rows], present[rows]).sum() / max(1, present[rows].numel())
         return {
             "score": score,
-            "centre": self.centre_weight * error(outputs.centre, centre),
-            "size": self.size_weight * error(outputs.size, size),
+            "centre": self.centre_weight * _error(outputs.centre, centre),
+            "size": self.size_weight * _error(outputs.size, size),
         }
 
     def decode(self, outputs: GlobalBoxOutput) -> Prediction:
-        """At most one box per class and image; a negative size is none."""
+        """Return at most one box per class and image; boxes with a size that is not positive are dropped."""
         boxes = from_centre_size(outputs.centre, outputs.size.clamp(min=0))
-        found = []
+        detections = []
         for scores, per_class in zip(outputs.logits.sigmoid(), boxes, strict=True):
             _, classes, value = best(scores[None], self.score_threshold, len(scores))
-            found.append(with_volume(per_class[classes - 1], value, classes))
-        return Prediction(detections=found)
+            detections.append(with_volume(per_class[classes - 1], value, classes))
+        return Prediction(detections=detections)

@@ -16,7 +16,7 @@ class GlobalMaxPool(GlobalAveragePool):
     Zero padding changes nothing once a cell sees only zeros.
 
     Args:
-        levels: what the backbone or neck gives (wired).
+        levels: pyramid levels of the backbone or neck, set when the model is built.
         classes: findings, ``{1: malignant}`` or ``[malignant]``.
         level: pyramid level to pool; the coarsest by default.
 

@@ -45,7 +45,7 @@ class MultiAttention(nn.Module):
     slices; a coarse region of a case without boxes supervises the side in each of its slices and in the whole volume.
 
     Args:
-        levels: what the backbone or neck gives (wired).
+        levels: pyramid levels of the backbone or neck, set when the model is built.
         classes: findings; with ``output: hazard`` the years.
         level: pyramid level to attend over; the coarsest by default.
         output: independent ``labels``, or ``hazard``, Sybil's cumulative risk over years.

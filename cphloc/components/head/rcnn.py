@@ -1,4 +1,4 @@
-"""R-CNN: cut every region out, warp it to one size, and send it through a network of its own."""
+"""R-CNN: crop every proposed region, resize it and classify it with a convolutional network."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from cphloc.structures.levels import Levels
 
 
 class RCNN(RegionHead):
-    """Classify regions and correct their boxes, each region seen by itself.
+    """Classify proposed regions and refine their boxes, processing each region separately.
 
-    The regions are cut from the finest level; behind the ``identity`` backbone that is the image itself, as in the
-    paper. Scores are a softmax rather than the paper's support vector machines, and the box regressors are trained
-    along with it. Proposals come as in ``fast_rcnn``. No feature is shared between regions, so this is slow.
+    Regions are cropped from the finest level; with the ``identity`` backbone that is the image itself, as in the paper.
+    Unlike the paper, classes are predicted by a softmax instead of support vector machines, and box regression is
+    trained jointly. Proposals are as in ``fast_rcnn``. Slow, because regions share no computation.
 
     Args:
-        levels: what the backbone or neck gives (wired); the finest is cut.
+        levels: pyramid levels of the backbone or neck, set when the model is built; the finest is used.
         classes: foreground classes, ``{1: nodule}`` or ``[nodule]``.
-        proposal_sizes: sizes of sliding proposals, one number per axis each, in voxels; default 4 cells of each level.
-        proposal_overlap: share of its length by which a sliding proposal overlaps the next.
-        crop: cells per axis that a region is warped to.
-        context: voxels around a region that are seen with it.
-        widths: channels of the region network; each step halves the resolution.
-        box_loss: takes boxes; default ``smooth_l1``.
+        proposal_sizes: sizes of sliding windows in voxels, one number per axis each; default 4 cells per level.
+        proposal_overlap: fraction of its length by which a sliding window at least overlaps the next.
+        crop: size to which regions are resized, in cells per axis.
+        context: margin in voxels that is added around a region before it is cropped.
+        widths: channels of the convolutions of the region network, each of which halves the resolution.
+        box_loss: box regression loss; default ``smooth_l1``.
         box_weight: weight of the box loss.
-        samples: regions per image that a training step looks at.
-        positive_fraction: at most this share of them shows an object.
-        fg_iou: from this IoU with an object on, a region shows it.
-        box_iou: from this IoU with an object on, a region's box is corrected towards it.
+        samples: regions sampled per image for the loss.
+        positive_fraction: largest fraction of positive regions among them.
+        fg_iou: regions whose IoU with an object is at least this value are positive.
+        box_iou: positive regions whose IoU with their object is at least this value also train the box regression.
         suppression: resolves duplicate boxes of one object.
 
     Reference: Girshick et al. 2014, arXiv:1311.2524.
@@ -86,7 +86,7 @@ class RCNN(RegionHead):
         self.network = _network(levels[0].channels, widths, levels[0].dims)
 
     def describe(self, pyramid: tuple[Tensor, ...], boxes: Sequence[Tensor]) -> Tensor:
-        """Crop with context, warp, convolve, average."""
+        """Crop and resize the regions with their context, and average the features of the region network."""
         centres = [to_centre_size(each) for each in boxes]
         wider = [from_centre_size(centre, size + 2 * self.context) for centre, size in centres]
         crops = roi_align(pyramid[0], wider, self.levels[0].stride, self.crop)

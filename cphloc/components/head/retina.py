@@ -1,4 +1,4 @@
-"""RetinaNet: anchors at every level, focal loss."""
+"""RetinaNet: anchor-based detection on a pyramid with focal loss."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from cphloc.structures.levels import Levels
 
 
 class Retina(AnchorHead):
-    """Class scores and box corrections of anchors, from two convolutional towers shared by all levels.
+    """Predict class scores and box deltas of anchors with two convolutional towers shared by all levels.
 
     Args:
-        levels: what the backbone or neck gives (wired).
+        levels: pyramid levels of the backbone or neck, set when the model is built.
         classes: foreground classes, ``{1: nodule}`` or ``[nodule]``.
         anchors: anchor sizes in voxels, one list per level (fine to coarse) of equally many sizes, each with one number
             per axis; default RetinaNet's nine, of about 4 cells.
-        assignment: ``atss`` (each box finds its own threshold) or ``max_iou``.
-        candidates: nearest anchors per box and level that compete in ``atss``.
+        assignment: ``atss`` (IoU threshold computed for each box) or ``max_iou`` (fixed thresholds).
+        candidates: with ``atss``, cells per box and level whose anchors are candidates, by distance of the centre.
         bg_iou: with ``max_iou``, anchors whose best IoU is below this value are background.
-        fg_iou: with ``max_iou``, anchors are positive from this IoU on; between the two they are ignored.
-        channels: width of the towers; default the widest level of the pyramid, at most 256.
-        convolutions: depth of the towers.
-        loss: takes scores; default ``focal``.
-        box_loss: takes boxes; default ``smooth_l1``.
+        fg_iou: with ``max_iou``, anchors whose best IoU is at least this value are positive; those between are ignored.
+        channels: channels of the towers; default that of the widest level, at most 256.
+        convolutions: convolutions per tower.
+        loss: classification loss; default ``focal``.
+        box_loss: box regression loss; default ``smooth_l1``.
         box_weight: weight of the box loss.
         suppression: resolves duplicate boxes of one object.
 
@@ -85,7 +85,7 @@ class Retina(AnchorHead):
         self.bg_iou, self.fg_iou = bg_iou, fg_iou
 
     def assign(self, anchors: Sequence[Tensor], boxes: Tensor, cells: Sequence[Sequence[int]]) -> Tensor:
-        """By ATSS or best overlap."""
+        """Assign anchors by ATSS or by best overlap."""
         if self.assignment == "atss":
             return assign_atss(anchors, boxes, self.nearest * len(self.sizes[0]))
         every = torch.cat(list(anchors))

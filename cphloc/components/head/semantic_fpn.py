@@ -21,7 +21,7 @@ class SemanticFPN(nn.Module):
     convolution per step, and the sum is scored.
 
     Args:
-        levels: what the backbone or neck gives (wired).
+        levels: pyramid levels of the backbone or neck, set when the model is built.
         classes: foreground classes, ``{1: tumour}`` or ``[tumour]``.
         channels: channels of the summed features.
         norm: normalization after each convolution.

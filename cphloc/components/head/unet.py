@@ -34,7 +34,7 @@ class UNet(nn.Module):
     """Decoder that up-samples, concatenates the skip connection and convolves, once per level from coarse to fine.
 
     Args:
-        levels: what the backbone or neck gives (wired).
+        levels: pyramid levels of the backbone or neck, set when the model is built.
         classes: foreground classes, ``{1: tumour}`` or ``[tumour]``.
         widths: channels of the decoder at each level but the coarsest, fine to coarse; default those of the levels.
         upsample: ``transposed`` (kernel = stride, no checkerboard) or ``interpolate`` (linear, then 1x1 convolution).

@@ -1,4 +1,4 @@
-"""YOLO, the first version: a coarse grid whose cells each regress a few boxes and one class."""
+"""YOLO, first version: every cell of a coarse grid predicts a few boxes and one class."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ from cphloc.structures.levels import Levels
 
 
 class YOLO(nn.Module):
-    """Per cell of the coarsest level: B boxes with an objectness each, and one set of class scores; squared errors.
+    """Predict B boxes with objectness and one set of class scores at every cell of the coarsest level.
 
-    A box is the centre's place in its cell (0..1) and the square roots of its size as a share of the image, so that a
-    large box does not dominate. The cell that holds a box's centre answers for it, and in the cell the predictor of
-    best IoU, or of least error where none overlaps; its objectness is trained towards that IoU.
+    A box is coded as the position of its centre in the cell (0 to 1) and the square roots of its size as a fraction of
+    the image, which limits the influence of large boxes. A ground-truth box is assigned to the cell that contains its
+    centre, and there to the predictor of highest IoU, or of smallest error if none overlaps. The objectness target of
+    that predictor is its IoU, that of all others 0. All losses are squared errors.
 
     Args:
-        levels: what the backbone or neck gives (wired); the coarsest is the grid.
+        levels: pyramid levels of the backbone or neck, set when the model is built; the coarsest is the grid.
         classes: foreground classes, ``{1: nodule}`` or ``[nodule]``.
-        boxes: B, predictors per cell.
-        coordinate_weight: weight of centre and size.
-        empty_weight: weight of the objectness of predictors that answer for nothing.
+        boxes: number B of boxes predicted per cell.
+        coordinate_weight: weight of the loss of centre and size.
+        empty_weight: weight of the objectness loss of predictors without an assigned box.
         suppression: resolves duplicate boxes of one object.
 
     Shapes:
@@ -71,11 +72,11 @@ class YOLO(nn.Module):
         self.out.bias = nn.Parameter(torch.cat([first.flatten(), torch.zeros(len(self.classes))]))
 
     def forward(self, pyramid: tuple[Tensor, ...]) -> Tensor:
-        """Pyramid to the grid ``(N, B (2 D + 1) + K, *S)``."""
+        """Predict the grid ``(N, B (2 D + 1) + K, *S)`` from the coarsest level."""
         return self.out(pyramid[-1])
 
     def loss(self, outputs: Tensor, targets: Targets) -> dict[str, Tensor]:
-        """``{"box", "object", "empty", "class"}`` per annotated case, over the cases whose boxes are known."""
+        """Return ``{"box", "object", "empty", "class"}``, averaged over the images with box annotations."""
         rows = targets.has_boxes.nonzero()[:, 0].tolist()
         parts = outputs.new_zeros(4, dtype=torch.float32) + 0 * outputs[rows].float().sum()
         for row in rows:
@@ -83,15 +84,15 @@ class YOLO(nn.Module):
         return dict(zip(("box", "object", "empty", "class"), parts / max(1, len(rows)), strict=True))
 
     def decode(self, outputs: Tensor) -> Prediction:
-        """Detections of every image, scored by class score times objectness; boxes may reach beyond it."""
-        found = []
+        """Return the detections of every image, scored by class score times objectness; boxes are not clipped."""
+        detections = []
         for image in range(len(outputs)):
             codes, objectness, scores = self._split(outputs[image : image + 1])
             joint = (objectness[..., None] * scores[:, None]).clamp(0, 1).flatten(0, 1)
             at, classes, value = best(joint, self.suppression.score, self.suppression.pre_nms_topk)
             boxes = self._boxes(codes, outputs.shape[2:]).flatten(0, 1)[at]
-            found.append(self.suppression(boxes, value, classes))
-        return Prediction(detections=found)
+            detections.append(self.suppression(boxes, value, classes))
+        return Prediction(detections=detections)
 
     def _image_loss(self, outputs: Tensor, boxes: Tensor, classes: Tensor) -> Tensor:
         cells = outputs.shape[2:]
@@ -119,13 +120,13 @@ class YOLO(nn.Module):
         )
 
     def _split(self, outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Box codes ``(cells, B, 2 D)``, objectness ``(cells, B)`` and class scores ``(cells, K)`` of one image."""
+        """Split one image into box codes ``(cells, B, 2 D)``, objectness ``(cells, B)``, scores ``(cells, K)``."""
         rows = as_rows(outputs, outputs.shape[1])[0].float()
         boxes = rows[:, : -len(self.classes)].unflatten(1, (self.predictors, -1))
         return boxes[..., :-1], boxes[..., -1], rows[:, -len(self.classes) :]
 
     def _grid(self, cells: Sequence[int], like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Lower corner ``(cells, D)`` of every cell, the stride, and the image's extent, in voxels."""
+        """Return lower corners ``(cells, D)`` of the cells, stride ``(D,)`` and image size ``(D,)``, in voxels."""
         step = torch.tensor(self.stride, dtype=torch.float32, device=like.device)
         corner = cell_centres(cells, self.stride, like.device) - step / 2
         return corner, step, step * torch.tensor(cells, device=like.device)

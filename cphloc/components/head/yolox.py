@@ -1,4 +1,4 @@
-"""YOLOX: anchor-free, with decoupled towers, and SimOTA to choose who answers for what."""
+"""YOLOX: anchor-free detection with separate towers for classes and boxes, and SimOTA assignment."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cphloc.structures.levels import Levels
 
 
 class YOLOXOutput(NamedTuple):
-    """Outputs per level: class logits ``(N, K, *S_l)``, deltas ``(N, 2 D, *S_l)``, objectness ``(N, 1, *S_l)``."""
+    """Class logits ``(N, K, *S_l)``, deltas ``(N, 2 D, *S_l)`` and objectness logits ``(N, 1, *S_l)`` per level."""
 
     scores: tuple[Tensor, ...]
     deltas: tuple[Tensor, ...]
@@ -30,18 +30,19 @@ class YOLOXOutput(NamedTuple):
 
 
 class YOLOX(DenseHead):
-    """Class scores, objectness and a box (offset and log size in cells) at every cell.
+    """Predict class scores, objectness and a box (offset and log size in cells) at every cell.
 
-    L = box_weight (1 - IoU) + BCE(objectness) + BCE(class, towards the IoU of the box), over the number of positives.
+    The loss is ``box_weight (1 - IoU) + BCE(objectness) + BCE(class)``, summed and divided by the number of positive
+    cells. The class target of a positive cell is the IoU of its predicted with its assigned box.
 
     Args:
-        levels: what the backbone or neck gives (wired).
+        levels: pyramid levels of the backbone or neck, set when the model is built.
         classes: foreground classes, ``{1: nodule}`` or ``[nodule]``.
-        radius: cells this near to a box's centre compete for it, in cells.
-        channels: width of the towers.
-        convolutions: depth of the towers.
-        loss: takes scores; default ``bce``.
-        box_loss: takes boxes and must compare decoded boxes; default ``box_iou`` with plain IoU.
+        radius: cells within this distance of a box centre can be assigned to it, in cells per axis.
+        channels: channels of the towers.
+        convolutions: convolutions per tower.
+        loss: classification loss; default ``bce``.
+        box_loss: box regression loss on decoded boxes; default ``box_iou`` with plain IoU.
         box_weight: weight of the box loss.
         suppression: resolves duplicate boxes of one object.
 
@@ -81,14 +82,14 @@ class YOLOX(DenseHead):
         self.objectness = predictor(channels, 1, dims, PRIOR_BIAS)
 
     def forward(self, pyramid: tuple[Tensor, ...]) -> YOLOXOutput:
-        """Pyramid to `YOLOXOutput`."""
+        """Predict class logits, deltas and objectness at every cell of the pyramid."""
         scores, boxes = self.towers(pyramid)
         return YOLOXOutput(
             tuple(map(self.score, scores)), tuple(map(self.delta, boxes)), tuple(map(self.objectness, boxes))
         )
 
     def loss(self, outputs: YOLOXOutput, targets: Targets) -> dict[str, Tensor]:
-        """``{"score", "box", "object"}`` over the cases whose boxes are known."""
+        """Return ``{"score", "box", "object"}`` over the images with box annotations."""
         rows = targets.has_boxes.nonzero()[:, 0].tolist()
         cells = torch.cat(self.cells(outputs))
         points, strides = to_centre_size(cells)
@@ -100,12 +101,12 @@ class YOLOX(DenseHead):
         positive = torch.zeros_like(objectness, dtype=torch.bool)
         for n, row in enumerate(rows):
             true, numbers = targets.boxes[row], targets.box_classes[row] - 1
-            shown = (predicted[n].detach(), probabilities[n])
-            assigned, iou = assign_simota(points, strides, *shown, true, numbers, self.radius)
-            found = (assigned >= 0).nonzero()[:, 0]
-            positive[n, found] = True
-            truth[n, found, numbers[assigned[found]]] = iou[found]
-            boxes[n, found] = true[assigned[found]]
+            prediction = (predicted[n].detach(), probabilities[n])
+            assigned, iou = assign_simota(points, strides, *prediction, true, numbers, self.radius)
+            matched = (assigned >= 0).nonzero()[:, 0]
+            positive[n, matched] = True
+            truth[n, matched, numbers[assigned[matched]]] = iou[matched]
+            boxes[n, matched] = true[assigned[matched]]
         count = max(1, int(positive.sum()))
         return {
             "score": self.criterion(scores[positive], truth[positive]).sum() / count,
@@ -114,16 +115,16 @@ class YOLOX(DenseHead):
         }
 
     def candidates(self, outputs: YOLOXOutput, image: int) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """The best boxes, scores (class score times objectness) and classes of one image, per level."""
-        found = []
+        """Return the best boxes, scores (class score times objectness) and classes of one image, per level."""
+        selected = []
         for scores, deltas, objectness, cells in zip(*outputs, self.cells(outputs), strict=True):
             score = as_rows(scores, len(self.classes))[image].float().sigmoid()
             joint = score * as_rows(objectness, 1)[image].float().sigmoid()
             at, classes, value = best(joint, self.suppression.score, self.suppression.pre_nms_topk)
-            found.append((decode(as_rows(deltas, cells.shape[1])[image, at], cells[at]), value, classes))
-        return found
+            selected.append((decode(as_rows(deltas, cells.shape[1])[image, at], cells[at]), value, classes))
+        return selected
 
     def cells(self, outputs: YOLOXOutput) -> list[Tensor]:
-        """The cells of every level as boxes ``(cells, 2 D)``, in image voxels."""
+        """Return the cells of every level as boxes ``(cells, 2 D)``, in image voxels."""
         layout = zip(outputs.scores, self.levels, strict=True)
         return [grid_anchors(x.shape[2:], level.stride, [level.stride], x.device) for x, level in layout]

@@ -18,7 +18,7 @@ class BiFPN(nn.Module):
     """Fuse a pyramid top-down, then bottom-up, ``repeats`` times; every input of a fusion has a learned weight.
 
     Args:
-        levels: what the backbone gives (wired).
+        levels: pyramid levels of the backbone, set when the model is built.
         channels: channels of every output level.
         repeats: number of top-down and bottom-up rounds.
 

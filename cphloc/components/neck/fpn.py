@@ -14,7 +14,7 @@ class FPN(nn.Module):
     """P_l = conv3(lateral1(C_l) + up(P_{l+1})), nearest up-sampling by the per-axis ratio of the strides.
 
     Args:
-        levels: what the backbone gives (wired).
+        levels: pyramid levels of the backbone, set when the model is built.
         channels: channels of every output level.
         finest: index of the finest backbone level to use; finer ones are left out.
         extra_levels: further levels below the coarsest, each a stride-2 convolution (RetinaNet's P6, P7).

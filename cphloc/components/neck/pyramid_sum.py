@@ -17,7 +17,7 @@ class PyramidSum(nn.Module):
     """Bring every level to the same channels and the same grid, and add them; one level comes out.
 
     Args:
-        levels: what the backbone gives (wired).
+        levels: pyramid levels of the backbone, set when the model is built.
         channels: channels of the output.
         level: whose grid the sum has; the finest by default. Finer ones are left out.
 
