@@ -50,9 +50,11 @@ lecture: $(INSTALLED)
 	done
 	$(BIN)/cphloc study --page recipes/lecture
 
+## Style, formatting and types.
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/pyright
 
 clean:
 	rm -rf demo runs dist build .pytest_cache .ruff_cache .hypothesis
