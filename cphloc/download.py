@@ -124,6 +124,7 @@ class _Wanted:
 
     @property
     def part(self) -> Path:
+        """Path of the part that has been downloaded so far."""
         return Path(f"{self.path}.part")
 
     def is_there(self) -> bool:

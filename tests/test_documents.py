@@ -60,3 +60,18 @@ def test_the_neck_of_the_contributing_guide_works_as_written(tmp_path, monkeypat
     test = runpy.run_path("tests/components/neck/test_lateral.py")
     for dims in (2, 3):
         test["test_every_level_is_a_linear_map_of_its_channels"](dims)
+
+
+def undocumented(path: Path) -> list[str]:
+    """Public functions and classes without docstring, nested ones included; overloads share that of the last."""
+    missing = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            overloaded = any(ast.unparse(d).endswith("overload") for d in node.decorator_list)
+            if not overloaded and ast.get_docstring(node) is None:
+                missing.append(f"{path.relative_to(ROOT)}:{node.lineno}: {node.name}")
+    return missing
+
+
+def test_every_public_function_and_class_has_a_docstring():
+    assert [name for path in sorted((ROOT / "cphloc").rglob("*.py")) for name in undocumented(path)] == []

@@ -55,6 +55,7 @@ def prior_baseline(
     prevalence = np.nanmean(labels, axis=0) if "probabilities" in parts and labels else None
 
     def predict(geometry: Geometry) -> CasePrediction:
+        """Return the average training annotation on the grid of an image."""
         prediction = CasePrediction(mask=None if shape is None else shape(geometry), probabilities=prevalence)
         if "attention" in parts:
             uniform = np.full(geometry.shape, 1 / np.prod(geometry.shape), np.float32)
@@ -99,6 +100,7 @@ def mean_shape(cases: Sequence[Case], dims: int, classes: int) -> Callable[[Geom
     threshold = max(_THRESHOLDS, key=lambda t: _mean_dice(mean.sum(axis=0) > t, stretched))
 
     def predict(geometry: Geometry) -> np.ndarray:
+        """Return the thresholded mean shape ``(*S)`` on the grid of an image."""
         order, flip = geometry.canonical()
         shape = tuple(geometry.shape[a] for a in order)
         shares = resample(mean, box, _unit_box(shape))

@@ -204,6 +204,7 @@ def _openvino(model: Model, window: Tensor, expected: dict[str, Any]) -> Run:
     request = compiled.create_infer_request()
 
     def compute(x: Any) -> list[Any]:
+        """Run the compiled network; its outputs in order."""
         results = request.infer([x])
         return [results[output] for output in compiled.outputs]
 
@@ -222,6 +223,7 @@ def _with_tensors(compute: Callable[[Any], Sequence[Any]], expected: dict[str, A
         raise CphlocError(msg)
 
     def run(window: Tensor) -> dict[str, Any]:
+        """Return the outputs for one window, nested as the model nests them."""
         arrays = compute(np.ascontiguousarray(window.numpy()))
         return tree_unflatten([torch.from_numpy(array) for array in arrays], structure)
 
@@ -243,6 +245,7 @@ def _half(model: Model, window: Tensor, expected: dict[str, Any]) -> Run:
     layout = {4: torch.channels_last, 5: torch.channels_last_3d}[window.dim()]
 
     def run(window: Tensor) -> dict[str, Any]:
+        """Return the outputs for one window, computed in half precision."""
         with torch.autocast(window.device.type, torch.float16):
             outputs = model.outputs(window.contiguous(memory_format=layout))
         return tree_map(lambda x: x.float(), outputs)

@@ -168,6 +168,7 @@ def _unflipped(prediction: Prediction, flip: tuple[int, ...], patch: tuple[int, 
         return prediction
 
     def back(maps: Tensor | None, first: int) -> Tensor | None:
+        """Flip maps whose first spatial axis is ``first`` back."""
         return None if maps is None else maps.flip([a + first for a in flip])
 
     detections = prediction.detections

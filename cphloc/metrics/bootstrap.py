@@ -126,6 +126,7 @@ def bootstrap(
     positions = np.arange(len(cases))
 
     def of_weights(weights: np.ndarray) -> float:
+        """Return the statistic of the cases, each repeated as often as its weight says."""
         return statistic([cases[i] for i in np.repeat(positions, weights)])
 
     return weighted_bootstrap(of_weights, range(len(cases)) if groups is None else groups, n, seed)

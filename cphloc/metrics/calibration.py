@@ -59,6 +59,7 @@ def fitted_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
         return 1.0
 
     def surprise(log_temperature: float) -> float:
+        """Return the mean negative log-likelihood of the labels at a temperature."""
         stated = tempered(of, np.exp(log_temperature))
         return float(-np.log(np.where(there, stated, 1 - stated)).mean())
 

@@ -46,13 +46,19 @@ class Suppression(Protocol):
     """
 
     @property
-    def score(self) -> float: ...  # noqa: D102
+    def score(self) -> float:
+        """Lowest score of a detection."""
+        ...
 
     @property
-    def pre_nms_topk(self) -> int | None: ...  # noqa: D102
+    def pre_nms_topk(self) -> int | None:
+        """Candidates per level that enter, ``None`` for all."""
+        ...
 
     @property
-    def limit(self) -> int: ...  # noqa: D102
+    def limit(self) -> int:
+        """Largest number of detections in an image."""
+        ...
 
     def __call__(self, boxes: Tensor, scores: Tensor, classes: Tensor) -> Detections:
         """Return detections by descending score, from boxes ``(n, 2 D)``, scores ``(n,)`` and classes ``(n,)``."""

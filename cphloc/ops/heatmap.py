@@ -26,13 +26,16 @@ def gaussian_radius(size: Tensor, overlap: float = 0.7) -> Tensor:
     volume = size.prod(dim=-1)
 
     def shifted(r: Tensor) -> Tensor:
+        """Return the IoU of a box of the same size whose corners are shifted by ``r``."""
         common = (size - r[:, None]).clamp(min=0).prod(dim=-1)
         return common / (2 * volume - common)
 
     def smaller(r: Tensor) -> Tensor:
+        """Return the IoU of a box whose corners are moved inwards by ``r``."""
         return (size - 2 * r[:, None]).clamp(min=0).prod(dim=-1) / volume
 
     def larger(r: Tensor) -> Tensor:
+        """Return the IoU of a box whose corners are moved outwards by ``r``."""
         return volume / (size + 2 * r[:, None]).prod(dim=-1)
 
     low, high = torch.zeros_like(volume), size.amax(dim=-1) / overlap

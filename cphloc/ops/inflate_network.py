@@ -55,6 +55,7 @@ def plan_slice_strides(network: nn.Module, channels: int, coarsest: int, slice_s
     planned: dict[nn.Module, int] = {}
 
     def note(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        """Keep the stride along slices of a layer that has just run."""
         before, after = (slice_stride_at(size // x.shape[-1], coarsest, slice_stride) for x in (inputs[0], output))
         planned[layer] = after // before
 

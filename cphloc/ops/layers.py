@@ -38,6 +38,7 @@ class _TakesEmptyBatch(nn.Module):
     bias: nn.Parameter
 
     def forward(self, input: Tensor) -> Tensor:
+        """Normalize a batch; an empty one is only scaled, so that parameters get zero gradients."""
         if torch.compiler.is_compiling() or len(input):  # a branch on the batch would fix its size in an export
             return super().forward(input)
         shape = (-1, *(1,) * (input.dim() - 2))

@@ -59,6 +59,7 @@ class Field:
 
         @cache
         def interval(i: int) -> tuple[float, float]:
+            """Return the input interval seen by cell ``i``."""
             first = i * stride - padding
             return see(first)[0], see(first + dilation * (kernel - 1))[1]
 
@@ -70,6 +71,7 @@ class Field:
 
         @cache
         def interval(i: int) -> tuple[float, float]:
+            """Return the input interval seen by cell ``i``."""
             first = -((dilation * (kernel - 1) - i - padding) // stride)
             return see(first)[0], see((i + padding) // stride)[1]
 
@@ -81,6 +83,7 @@ class Field:
 
         @cache
         def interval(i: int) -> tuple[float, float]:
+            """Return the input interval seen by cell ``i``."""
             at = (i + Fraction(1, 2)) * step - Fraction(1, 2) if linear else i * step
             whole = at.__floor__()
             return see(whole)[0], see(whole + (linear and at != whole))[1]
@@ -99,6 +102,7 @@ class Field:
 
         @cache
         def interval(i: int) -> tuple[float, float]:
+            """Return the input interval seen by cell ``i``."""
             (lo_a, hi_a), (lo_b, hi_b) = a(i), b(i)
             return min(lo_a, lo_b), max(hi_a, hi_b)
 

@@ -69,6 +69,7 @@ def _measured(table: Mapping[str, Any], first: str) -> dict[str, Any]:
     """Sort metrics with the headline first, and replace NaN by null, which every YAML reader understands."""
 
     def plain(metrics: Mapping[str, Any]) -> dict[str, Any]:
+        """Return metrics with the headline first and NaN as null."""
         ordered = sorted(metrics.items(), key=lambda item: item[0] != first)
         return {name: as_undefined(m) if is_undefined(m) else m for name, m in ordered}
 

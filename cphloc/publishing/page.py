@@ -214,6 +214,7 @@ def _table_row(number: int, line: str, base: str) -> str:
 
 def _inline(text: str, base: str) -> str:
     def target(url: str) -> str:
+        """Return an absolute URL as it is, any other below ``base``."""
         return url if re.match(r"(?:https?|s3|hf|file)://", url) else base + url
 
     text = escape(text)

@@ -181,6 +181,7 @@ def _set(root: Node, key: str, whole_path: KeyPath, value: Node) -> Node:
     """Return a copy of ``root`` with ``value`` merged in at ``whole_path``; ``key`` is the override as written."""
 
     def place(node: Node | None, path: KeyPath, done: KeyPath) -> Node:
+        """Return a copy of ``node`` with the value merged in at ``path``; ``done`` is the path walked so far."""
         if not path:
             return merge(node, value, done) if node is not None else value
         here = node.value if node is not None else {}

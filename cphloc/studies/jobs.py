@@ -120,6 +120,7 @@ def _chosen(job: Job) -> Any:
     sign = -1 if lower_is_better(by) else 1
 
     def preference(run: Any) -> float:
+        """Return the validation metric, negated where lower is better; NaN counts as worst."""
         value = sign * run.metrics[f"val/{by}"]
         return -math.inf if math.isnan(value) else value
 

@@ -236,6 +236,7 @@ def _own_problems(tree: Node, text: Text) -> Iterator[Problem]:
     arms = list(text.arms) or [""]
 
     def unknown(names: list[str], path: tuple) -> Iterator[Problem]:
+        """Yield a problem for every name that is no arm of the study."""
         for name in names:
             if text.arms and name.split("/")[0] not in arms:
                 fix = did_you_mean(name.split("/")[0], arms) or f"arms: {', '.join(arms)}"

@@ -144,6 +144,7 @@ class _Up(nn.Module):
             self.conv = conv_transpose_type(fine.dims)(channels, width, self.ratio, self.ratio)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Enlarge a map ``(N, C, *S)`` by the ratio of the strides."""
         if not self.interpolate:
             return self.conv(x)
         return resize(self.conv(x), [n * r for n, r in zip(x.shape[2:], self.ratio, strict=True)])

@@ -62,6 +62,7 @@ class _Round(nn.Module):
         self.up = nn.ModuleList(_Fusion(levels[0], 3 if i < steps - 1 else 2) for i in range(steps))
 
     def forward(self, pyramid: Sequence[Tensor]) -> list[Tensor]:
+        """Fuse the levels from coarse to fine, then from fine to coarse."""
         middle = list(pyramid)
         for i in range(len(self.down) - 1, -1, -1):
             middle[i] = self.down[i]([pyramid[i], _enlarged(middle[i + 1], self.ratios[i], pyramid[i])])
@@ -81,6 +82,7 @@ class _Fusion(nn.Module):
         self.conv = ConvBlock(level.channels, level.channels, level.dims, norm_name="group", activation_name="silu")
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Return the weighted mean of the maps, convolved."""
         weight = functional.relu(self.weight)
         return self.conv(sum(w * x for w, x in zip(weight, maps, strict=True)) / (weight.sum() + 1e-4))
 

@@ -117,6 +117,7 @@ def _enhanced(path: Path, header: Dataset, frame: int) -> Slice:
     items = [element.value[0] for group in groups for element in group if element.VR == "SQ" and element.value]
 
     def tag(name: str) -> Any:
+        """Return the value of a keyword: of the frame's groups, else of the header."""
         return next((item[name].value for item in items if name in item), header.get(name))
 
     return _plane(path, frame, header, tag)

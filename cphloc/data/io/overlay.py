@@ -105,6 +105,7 @@ def _panel(
     """Draw one panel; ``plane`` is the array axis perpendicular to it, ``None`` for a 2-D image."""
 
     def cut(array: np.ndarray) -> np.ndarray:
+        """Return the central slice along ``plane``; a 2-D image as it is."""
         return array if plane is None else np.take(array, centre[plane], axis=array.ndim - 3 + plane)
 
     rows, columns = (0, 1) if plane is None else _others(3, plane)

@@ -70,6 +70,7 @@ def _minimised(criterion: nn.Module, region: Tensor, start: Tensor) -> tuple[flo
     optimizer = torch.optim.LBFGS([logits], max_iter=300, tolerance_grad=1e-9, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
+        """Compute the loss and its gradient, as L-BFGS asks for them."""
         optimizer.zero_grad()
         value = criterion(log_softmax(logits), region, [region]).sum()
         value.backward()

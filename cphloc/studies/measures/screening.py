@@ -57,6 +57,7 @@ class SimulatedReader:
         pointed = rng.random(self.people) < self.located
 
         def way(ill_recalled: np.ndarray, healthy_recalled: np.ndarray, read: float) -> dict[str, float]:
+            """Return the rates of one way of screening."""
             return measured(float(ill_recalled.mean()), 1 - float(healthy_recalled.mean()), read)
 
         alone = ill[:, 0] > recall, healthy[:, 0] > recall
