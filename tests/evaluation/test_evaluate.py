@@ -186,3 +186,8 @@ def test_boxes_keep_the_number_of_their_class_and_their_place():
     assert none.boxes.shape == (0, 4)
     assert none.mask is None
     assert none.probabilities is None
+
+
+def test_a_run_without_weights_is_named(tmp_path):
+    with pytest.raises(NotFoundError, match=r"has no best\.safetensors yet"):
+        evaluation.localizer_of(SimpleNamespace(folder=tmp_path))
