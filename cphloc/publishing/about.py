@@ -38,7 +38,7 @@ class About:
         The changelog is never taken from the last version. Without any summary the recipe's description is used.
 
         Args:
-            given: a mapping or a YAML file.
+            given: texts by name, as a mapping or a YAML file.
             run: the run to publish.
             last: the newest version of the entry so far.
 

@@ -1,4 +1,4 @@
-"""Publish checks: what keeps a run from being published, each problem as one sentence."""
+"""Checks before publishing: each lists the problems that prevent a run from being published."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _OF_RUN = ("data_fingerprint", "seed", "packages")
 
 
 def evaluation_problems(evaluation: Mapping[str, Any], split: str, rows: Path) -> list[str]:
-    """List what a run's evaluation lacks: metrics, intervals, a baseline, the names of the cases, the speed.
+    """List missing parts of a run's evaluation: metrics, intervals, a baseline, the names of the cases, the speed.
 
     Args:
         evaluation: ``evaluation-<split>.json``, or empty where there is none.
@@ -53,7 +53,7 @@ def evaluation_problems(evaluation: Mapping[str, Any], split: str, rows: Path) -
 
 
 def origin_problems(facts: Mapping[str, Any], source: Card, run: Path) -> list[str]:
-    """List what is missing of the origin: licence and citation of the data, facts of the training, the weights.
+    """List missing facts about the origin: licence and citation of the data, facts of the training, the weights.
 
     Args:
         facts: ``facts.json`` of the run.
@@ -71,7 +71,7 @@ def leak_refusals(dataset: Dataset, evaluated: Sequence[str], split: Split) -> l
     """List cases that two splits share, by id, by patient, or by the content of an image file.
 
     Test cases may be neither in ``train`` nor in ``val``, and validation cases not in ``train``: validation chooses the
-    weights and the calibration, so a leak into training would choose those that fit by heart.
+    weights and the calibration, so a leak into training would select weights that have memorized those cases.
 
     Args:
         dataset: the data set of the run.
@@ -100,7 +100,7 @@ def _shared(name: str, cases: Sequence[Case], earlier: Sequence[Case], hashes: C
     }
     before = " or ".join(_FITTED_BEFORE[name])
     return [
-        f"{len(found)} {name} {what} are in {before}, too: {_some(found)}" for what, found in leaks.items() if found
+        f"{len(found)} {name} {what} are also in {before}: {_some(found)}" for what, found in leaks.items() if found
     ]
 
 
@@ -146,7 +146,7 @@ def _paired_problem(name: str, new: Sequence[Mapping], old: Sequence[Mapping], l
     if not (gain.high < 0 and gain.p_value < 0.05):
         return []
     text = f"{name} is significantly worse than that of {last}: by {-gain.value:.4f} on {gain.n} cases"
-    return [f"{text} (p = {gain.p_value:.3g}); state why with --because to publish it all the same"]
+    return [f"{text} (p = {gain.p_value:.3g}); give the reason with --because to publish it anyway"]
 
 
 def _interval_problem(name: str, now: Interval | None, before: Interval | None, last: Entry) -> list[str]:
@@ -156,7 +156,7 @@ def _interval_problem(name: str, now: Interval | None, before: Interval | None, 
     if not worse:
         return []
     text = f"{name} {now.value:.4f} [{now.low:.4f}, {now.high:.4f}] is worse than that of {last}, {before.value:.4f}"
-    return [f"{text} [{before.low:.4f}, {before.high:.4f}]; state why with --because to publish it all the same"]
+    return [f"{text} [{before.low:.4f}, {before.high:.4f}]; give the reason with --because to publish it anyway"]
 
 
 def _has_interval(metric: Any) -> bool:

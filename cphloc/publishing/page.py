@@ -41,7 +41,7 @@ def page(entries: list[Listing], base: str = "") -> str:
     """Return the HTML page of entries.
 
     Args:
-        entries: to show.
+        entries: entries to show.
         base: the zoo's folder as links name it, with a slash at the end.
     """
     metrics = list(dict.fromkeys(name for e in entries for name in e.entry.evaluation.metrics))
@@ -177,7 +177,7 @@ def _anchor(listing: Listing) -> str:
 
 
 def html_of(markdown: str, base: str) -> str:
-    """Convert the Markdown of `cphloc.publishing.card.model_card` to HTML; texts of people are escaped.
+    """Convert the Markdown of `cphloc.publishing.card.model_card` to HTML; text is escaped.
 
     Args:
         markdown: blocks between blank lines: headings, paragraphs, lists, tables and fenced code; in them pictures,

@@ -23,7 +23,7 @@ MASK_TOLERANCE = 0.01
 SCORE_TOLERANCE = 0.02
 """Largest allowed difference of probabilities and of box scores."""
 BOX_IOU = 0.9
-"""IoU from which two boxes count as the same."""
+"""Smallest IoU of two boxes that count as the same."""
 CERTAIN_SCORE = 0.3
 """Boxes below this score are not compared: whether they are kept at all may depend on rounding."""
 ATTENTION_TOLERANCE = 0.05

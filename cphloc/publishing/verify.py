@@ -26,7 +26,7 @@ class Check:
 
     Args:
         what: the file, ``sample``, or the name of a metric.
-        found: what it is now.
+        found: its current state, as text.
         right: whether that is as published.
     """
 

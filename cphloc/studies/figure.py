@@ -1,4 +1,4 @@
-"""The figure of a study: one panel a metric, every row with its mean, its interval and its seeds."""
+"""Draw the figure of a study: one panel per metric, with mean, interval and the value of every seed."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from cphloc.paths import atomic
 from cphloc.registry.metrics import lower_is_better
 
 PANELS = 4
-"""More metrics are in the table alone."""
+"""Largest number of metrics in the figure; further metrics are only in the table."""
 
 _COLOURS = ("#3b6fb6", "#d1603d", "#4f9d69", "#8e6bb0", "#c9a227", "#5aa7a7", "#b04a6b", "#7a7a7a")
 
 
 def draw(facts: Mapping[str, Any], path: Path) -> None:
-    """Draw what `Results.facts` says.
+    """Draw the results of a study.
 
     Args:
-        facts: of a study.
-        path: PNG, PDF or SVG by suffix.
+        facts: from `cphloc.studies.results.Results.facts`.
+        path: file to write; its suffix selects PNG, PDF or SVG.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -46,7 +46,7 @@ def draw(facts: Mapping[str, Any], path: Path) -> None:
 
 
 def _bars(axes: Any, rows: Sequence[Mapping[str, Any]], names: Sequence[str], metric: str) -> None:
-    """One line a row: interval, mean and seeds."""
+    """Draw one horizontal line per row: interval, mean, and a tick for every seed."""
     titles = [row["row"] if row["at"] is None else f"{row['row']} @ {row['at']}" for row in rows]
     axes.set_yticks(range(len(rows)), titles)
     axes.set_ylim(len(rows) - 0.5, -0.5)
@@ -60,7 +60,7 @@ def _bars(axes: Any, rows: Sequence[Mapping[str, Any]], names: Sequence[str], me
 
 
 def _lines(axes: Any, rows: Sequence[Mapping[str, Any]], names: Sequence[str], metric: str) -> None:
-    """One curve a row over the values of the grid."""
+    """Draw one curve per arm over the values of the grid, with its interval as a band."""
     for name in names:
         points = [row for row in rows if row["row"] == name]
         at = [row["at"] for row in points]

@@ -1,4 +1,4 @@
-"""One job of a study: train one arm at one seed, unless that is done already, and measure it."""
+"""Run one job of a study: train one arm with one seed, unless that was done before, and compute its measures."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Job:
     Args:
         study: the study.
         cell: arm and value of the grid.
-        seed: of everything that varies.
-        folder: of the study; what the job makes lies below it.
+        seed: random seed.
+        folder: output folder of the study; the job writes its runs and its result there.
         parent: id of the study's MLflow run.
     """
 
@@ -46,13 +46,13 @@ class Job:
 
     @property
     def result(self) -> Path:
-        """Path of its result."""
+        """Path of the JSON file with the result of the job."""
         slug = hashlib.sha256(repr((self.cell.arm, self.cell.at)).encode()).hexdigest()[:8]
         return self.folder / "results" / f"{slug}-{self.seed}.json"
 
 
 def jobs_of(study: Study, folder: Path, parent: str = "") -> list[Job]:
-    """List every job, all arms of a seed in a row, so that a study that is cut short has complete seeds."""
+    """List every job, seed by seed, so that an interrupted study has complete seeds."""
     return [Job(study, cell, seed, folder, parent) for seed in study.seeds for cell in study.cells]
 
 
@@ -75,12 +75,12 @@ def grouped_by_recipe(jobs: list[Job]) -> list[list[Job]]:
 
 
 def run_all(jobs: list[Job]) -> list[dict[str, Any]]:
-    """Run jobs one after the other."""
+    """Run jobs in sequence and return their results."""
     return [run(job) for job in jobs]
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Train, measure, and write the result; a job that is done is only read.
+    """Train, compute the measures and write the result; the result of a finished job is read instead.
 
     Returns:
         ``arm``, ``at``, ``seed``, ``values`` (metrics by variant), ``seconds``, ``run`` and ``recipe_sha256``.

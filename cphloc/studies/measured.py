@@ -49,8 +49,8 @@ class Trained:
     """One seed of one arm.
 
     Args:
-        seed: of everything random.
-        run: the finished training; ``None`` in a study without models.
+        seed: random seed of the arm.
+        run: the finished training run; ``None`` in a study without models.
     """
 
     seed: int
@@ -75,18 +75,22 @@ class Trained:
 
     @cached_property
     def model(self) -> Model:
-        """The best weights, in evaluation mode."""
+        """The trained model with its best weights, in evaluation mode."""
         model = build_model(self.recipe)
         model.load_state_dict(checkpoint.load(self.trained_run.folder / checkpoint.BEST)[0])
         return model.eval()
 
     @cached_property
     def pipeline(self) -> Pipeline:
-        """The data it was trained on."""
+        """The data pipeline of the training."""
         return Pipeline.from_recipe(self.recipe)
 
     def elsewhere(self, data: Mapping[str, Any]) -> Pipeline:
-        """Open its data set with other arguments, prepared as for training."""
+        """Open the data set of the training with other arguments, preprocessed as for training.
+
+        Args:
+            data: arguments of the data set that differ from those of the training.
+        """
         if not data:
             return self.pipeline
         plain = self.recipe.to_plain()
@@ -96,7 +100,7 @@ class Trained:
         """Predict every case of a split and compare it with its annotation.
 
         Args:
-            split: cases to predict.
+            split: split whose cases are predicted.
             data: arguments of the data set that differ from those of the training.
         """
         validator = self._validator(self.elsewhere(data or {}), split)

@@ -1,4 +1,4 @@
-"""The page of a folder of studies, written from their results: the lecture with figures, tables and verdicts."""
+"""Write one Markdown page for a folder of studies, with the figures, tables and verdicts of their results."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CHAPTERS = (
     "Masks",
     "Screening",
 )
-"""In the lecture's order; studies of any other chapter follow."""
+"""Headings of the page in the order of the lecture; studies of other chapters follow."""
 
 _INTRODUCTION = """\
 # The lecture as studies
@@ -42,11 +42,11 @@ tuned until a claim held.
 
 @dataclass(frozen=True)
 class Section:
-    """A study and its results; ``None`` where it was not run, or was changed since.
+    """A study and its results.
 
     Args:
         study: the study.
-        facts: of ``results.json``.
+        facts: content of ``results.json``; ``None`` where the study was not run, or was changed after its run.
     """
 
     study: Study
@@ -54,17 +54,17 @@ class Section:
 
 
 def write_page(folder: str | Path, out: str | Path | None = None) -> tuple[Path, dict[str, int]]:
-    """Take over new results, draw every figure, and write the page.
+    """Copy new results into the folder, draw every figure, and write the page.
 
     Args:
-        folder: of study files; ``README.md``, ``results/`` and ``figures/`` are written there.
+        folder: folder of study files; ``README.md``, ``results/`` and ``figures/`` are written there.
         out: folder in which the studies were run; default ``studies``.
 
     Returns:
         the page, and how many ``studies`` there are and how many of them have been ``run``.
 
     Raises:
-        NotFoundError: no study file there.
+        NotFoundError: the folder has no study file.
     """
     folder, out = Path(folder), Path(out) if out is not None else STUDIES
     files = sorted(folder.glob("*.yaml"))
@@ -81,7 +81,7 @@ def write_page(folder: str | Path, out: str | Path | None = None) -> tuple[Path,
 
 
 def page(sections: list[Section]) -> Iterator[str]:
-    """The lines of the page."""
+    """Yield the lines of the page."""
     yield _INTRODUCTION
     chapters = dict.fromkeys([*CHAPTERS, *(s.study.text.chapter for s in sections)])
     ordered = [s for chapter in chapters for s in sections if s.study.text.chapter == chapter]
@@ -109,7 +109,7 @@ def _section(path: Path, out: Path) -> Section:
 
 
 def _facts(path: Path, study: Study) -> Mapping[str, Any] | None:
-    """Results of the study as it stands now, run to its end; ``None`` where there are none."""
+    """Read the complete results of the current version of a study; ``None`` where there are none."""
     facts = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return facts if facts.get("complete") and facts.get("study_sha256") == study.sha256 else None
 

@@ -1,4 +1,4 @@
-"""From the numbers of all jobs to rows with intervals, paired differences, and a verdict."""
+"""Aggregate the metrics of all jobs of a study into rows with intervals, paired differences and a verdict."""
 
 from __future__ import annotations
 
@@ -15,21 +15,20 @@ from cphloc.studies.study import Condition, Study
 Verdict = Literal["holds", "fails", "undecided"]
 
 FORMAT = 1
-"""Version of results.json."""
-
+"""Version of the layout of ``results.json``."""
 
 FEWEST_SEEDS = 5
-"""An interval over fewer seeds decides nothing."""
+"""A condition is undecided where its interval is over fewer seeds."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the table: an arm, or a variant of it, at a value of the grid.
+    """One row of the results table: an arm, or a variant of it, at one value of the grid.
 
     Args:
         name: ``arm`` or ``arm/variant``.
-        at: value of the grid.
-        values: per metric one value a seed, NaN where undefined, in the order of the seeds.
+        at: value of the grid; ``None`` in a study without a grid.
+        values: for each metric one value per seed, in the order of the seeds; NaN where undefined.
     """
 
     name: str
@@ -38,21 +37,21 @@ class Row:
 
     @property
     def title(self) -> str:
-        """Name and value of the grid."""
+        """Name of the row, followed by the value of the grid if there is one."""
         return self.name if self.at is None else f"{self.name} @ {self.at}"
 
     def interval(self, metric: str) -> Interval:
-        """Mean over the seeds, with its 95 % interval."""
+        """Return the mean of a metric over the seeds with its 95 % bootstrap interval."""
         return interval(self.values[metric])
 
 
 @dataclass(frozen=True)
 class Results:
-    """All that a study found so far.
+    """Results of the finished jobs of a study.
 
     Args:
         study: the study.
-        found: what `jobs.run` gave, of every job that is done.
+        found: result of `cphloc.studies.jobs.run` for every finished job.
     """
 
     study: Study
@@ -60,12 +59,12 @@ class Results:
 
     @property
     def complete(self) -> bool:
-        """Whether every job is done."""
+        """Whether every job is finished."""
         return len(self.found) == len(self.study.seeds) * len(self.study.cells)
 
     @property
     def rows(self) -> list[Row]:
-        """Arms in their order, each followed by its variants; at every value of the grid."""
+        """Rows in the order of the arms, each arm followed by its variants, at every value of the grid."""
         rows = []
         for cell in self.study.cells:
             by_seed = {f["seed"]: f["values"] for f in self.found if (f["arm"], f["at"]) == (cell.arm, cell.at)}
@@ -79,7 +78,16 @@ class Results:
         return rows
 
     def difference(self, pair: Sequence[str], metric: str, at: Any = None) -> Difference | None:
-        """First minus second, paired by seed; ``None`` where one of them has no such metric."""
+        """Compute the difference of two rows, paired by seed.
+
+        Args:
+            pair: names of two rows; the second is subtracted from the first.
+            metric: name of the metric.
+            at: value of the grid.
+
+        Returns:
+            the mean difference with its interval; ``None`` where one of the rows does not have the metric.
+        """
         first, second = (self._row(name, at) for name in pair)
         if first is None or second is None or not (metric in first.values and metric in second.values):
             return None
@@ -87,14 +95,20 @@ class Results:
 
     @property
     def differences(self) -> list[tuple[Sequence[str], Any, str, Difference]]:
-        """Every compared pair, value of the grid, metric and difference."""
+        """Pair, value of the grid, metric and difference of every comparison."""
         at = list(dict.fromkeys(cell.at for cell in self.study.cells))
-        asked = ((pair, where, m) for pair in self.study.text.compare for where in at for m in self.study.text.metrics)
-        found = ((pair, where, m, self.difference(pair, m, where)) for pair, where, m in asked)
+        text = self.study.text
+        compared = ((pair, where, m) for pair in text.compare for where in at for m in text.metrics)
+        found = ((pair, where, m, self.difference(pair, m, where)) for pair, where, m in compared)
         return [(pair, where, metric, value) for pair, where, metric, value in found if value is not None]
 
     def decide(self, condition: Condition) -> Verdict:
-        """Whether the interval lies wholly on the right side, wholly on the wrong side, or on both."""
+        """Decide a condition from its 95 % interval.
+
+        Returns:
+            ``holds`` where the whole interval is on the required side of the threshold, ``fails`` where the whole
+            interval is on the other side, else ``undecided``.
+        """
         every = list(dict.fromkeys(cell.at for cell in self.study.cells))
         return _all(self._decide_at(condition, at) for at in (every if condition.at is None else [condition.at]))
 
@@ -112,13 +126,16 @@ class Results:
 
     @property
     def verdict(self) -> Verdict | None:
-        """Holds where every condition holds, fails where one fails; ``None`` without conditions or before the end."""
+        """``holds`` where every condition holds, ``fails`` where one fails, else ``undecided``.
+
+        ``None`` where the study has no conditions or is not complete.
+        """
         if not self.study.text.verdict or not self.complete:
             return None
         return _all(self.decide(condition) for condition in self.study.text.verdict)
 
     def facts(self) -> dict[str, Any]:
-        """Everything for programs, and enough to write the page again."""
+        """Return the content of ``results.json``."""
         text = self.study.text
         return {
             "format": FORMAT,
@@ -150,7 +167,7 @@ class Results:
         }
 
     def write_csv(self, path: Path) -> None:
-        """One line a row, value of the grid, seed and metric."""
+        """Write a CSV file with one line per row, value of the grid, seed and metric."""
         with path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(("row", "at", "seed", "metric", "value"))
@@ -165,7 +182,7 @@ class Results:
 
 
 def condition_text(condition: Mapping[str, Any]) -> str:
-    """A condition as one line."""
+    """Format a condition as one line, such as ``dice: a - b > 0``."""
     what = " - ".join(condition["compare"]) if "compare" in condition else condition["row"]
     side = f"> {condition['above']:g}" if "above" in condition else f"< {condition['below']:g}"
     where = f" at {condition['at']}" if condition.get("at") is not None else ""

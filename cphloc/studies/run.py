@@ -1,4 +1,4 @@
-"""Run a study: every job that is not done yet, here or on a cluster, then its table, figure and record."""
+"""Run a study: its unfinished jobs, on this machine or a Ray cluster, then its tables, figure and MLflow run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cphloc.studies.study import Study, load
 from cphloc.tracking.tracker import Tracker, run_id
 
 STUDIES = Path("studies")
-"""Where studies go, in the working folder."""
+"""Default folder for the results of studies, in the working folder."""
 
 
 def study(
@@ -28,11 +28,11 @@ def study(
     out: str | Path | None = None,
     engine: Engine = "local",
 ) -> tuple[Results, Path]:
-    """Run a study; what an earlier, interrupted call has finished is not run again.
+    """Run a study; jobs that an earlier call has finished are not run again.
 
     Args:
-        source: a study file, or the name of a shipped one.
-        overrides: values by dotted key; what is no key of a study goes to the recipes of all arms.
+        source: a study file, or the name of a shipped study.
+        overrides: values by dotted key; keys that are not keys of a study apply to the recipes of all arms.
         out: folder of the study; default ``studies/<name>``.
         engine: ``local``, or ``ray`` for the machines of a Ray cluster.
 
@@ -40,8 +40,8 @@ def study(
         the results, and the folder with ``results.json``, ``results.csv``, ``figure.svg`` and the runs.
 
     Raises:
-        RecipeError: the study, one of its recipes or one of its measures has problems; all of them.
-        CphlocError: a training failed; the finished ones are kept.
+        RecipeError: the study, a recipe or a measure is not valid; the message lists every problem.
+        CphlocError: a training failed; the results of finished jobs are kept.
     """
     checked = load(source, overrides)
     folder = Path(out) if out is not None else STUDIES / checked.name
@@ -65,7 +65,7 @@ def study(
 
 
 def _tracker(checked: Study, folder: Path) -> Tracker:
-    """The study's own MLflow run, the parent of all trainings."""
+    """Open the MLflow run of the study, which is the parent run of its trainings."""
     tracker = Tracker(folder, f"cphloc/study/{checked.name}", checked.name)
     if not run_id(folder):
         tracker.params(checked.text.model_dump(include={"claim", "expected", "metrics", "seeds", "vary", "grid"}))

@@ -1,4 +1,4 @@
-"""A training of seconds, for measures that draw their own data; no run is written."""
+"""Short training on generated data, for measures that train small models themselves; no run is written."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def learn(model: Model, draw: Callable[[], Batch], steps: int, lr: float = 3e-3)
     """Train on freshly drawn batches with AdamW.
 
     Args:
-        model: is changed in place.
-        draw: gives a batch, another one each time; one class.
-        steps: how many batches.
+        model: model to train, changed in place.
+        draw: returns a new batch of one class at every call.
+        steps: number of batches.
         lr: learning rate.
 
     Returns:
-        the model in evaluation mode.
+        the trained model in evaluation mode.
     """
     optimizer = torch.optim.AdamW(model.parameters(), lr)
     for _ in range(steps):
@@ -41,7 +41,7 @@ def learn(model: Model, draw: Callable[[], Batch], steps: int, lr: float = 3e-3)
 
 
 def auc_of(model: Model, batch: Batch) -> float:
-    """AUC of the logits of a model with one head and one class against the labels of a batch."""
+    """Compute the AUC of a model with one head and one class on a batch."""
     images, annotations = batch
     size = tuple(images.shape[2:])
     labels = np.array([required(a.completed(size, classes=1).label, "labels")[0] for a in annotations])

@@ -1,4 +1,4 @@
-"""The study: a claim, the arms that test it, and the rule that decides, checked like a recipe before anything runs."""
+"""Study files: a claim, the arms (experimental conditions) that test it, and the conditions that decide it."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from cphloc.recipe.recipe import load as load_recipe
 from cphloc.registry.contract import construct
 
 EVALUATION = {"type": "evaluation"}
-"""What is measured where a study does not say."""
+"""Default measure of a study: the metrics of ``cphloc evaluate`` on the test split."""
 
 _NOT_OVERRIDES = ("recipe", "tune", "after")
-"""Keys of an arm that are no keys of a recipe."""
+"""Keys of an arm that are not overrides of the recipe."""
 
 _ARMS = "arms"
-"""Key of a measure that names the arms it is for."""
+"""Key of a measure that lists the arms to which it is limited."""
 
 
 class _Strict(BaseModel):
@@ -40,54 +40,54 @@ class _Strict(BaseModel):
 
 
 class Tune(_Strict):
-    """A value chosen on validation cases, anew for every arm and seed."""
+    """A hyperparameter whose value is selected on validation cases, separately for every arm and seed."""
 
     key: str = Field(description="dotted key of the recipe")
-    values: list[Any] = Field(description="values to try", min_length=1)
-    by: str = Field(description="validation metric that chooses")
+    values: list[Any] = Field(description="candidate values", min_length=1)
+    by: str = Field(description="validation metric by which the best value is selected")
 
 
 class Condition(_Strict):
-    """What an interval must say: of a row, or of a difference of two; at one value of the grid or at all."""
+    """Bound on the interval of a row, or of the difference of two rows, at one or every value of the grid."""
 
     metric: str
     row: str | None = Field(None, description="arm, or arm/variant")
     compare: list[str] | None = Field(None, description="two rows; the first minus the second", min_length=2)
-    above: float | None = Field(None, description="the whole interval must lie above")
-    below: float | None = Field(None, description="the whole interval must lie below")
-    at: Any = Field(None, description="value of the grid; null: at every one")
+    above: float | None = Field(None, description="lower bound: the whole interval must be above it")
+    below: float | None = Field(None, description="upper bound: the whole interval must be below it")
+    at: Any = Field(None, description="value of the grid; null for every value")
 
 
 class Text(_Strict):
     """The keys of a study file."""
 
-    claim: str = Field(description="what is put to the test, one sentence")
-    expected: str = Field(description="what the numbers show if it is true")
-    chapter: str = Field("", description="heading of the page under which it stands")
-    setup: str = Field("", description="what is done, for people")
-    base: str | dict[str, Any] | None = Field(None, description="recipe that all arms start from; null: no model")
+    claim: str = Field(description="hypothesis that the study tests, one sentence")
+    expected: str = Field(description="result that is expected if the claim is true")
+    chapter: str = Field("", description="heading of the page under which the study is listed")
+    setup: str = Field("", description="description of the experiment for readers")
+    base: str | dict[str, Any] | None = Field(None, description="recipe of all arms; null where no model is trained")
     overrides: dict[str, Any] = Field({}, description="values by dotted key, for all arms")
     arms: dict[str, Any] = Field({}, description="by name: overrides by dotted key, 'tune', 'after'; or another recipe")
-    seeds: PositiveInt | list[NonNegativeInt] = Field(5, description="how many, or which")
-    vary: list[str] = Field(["train.seed"], description="keys that take the seed")
+    seeds: PositiveInt | list[NonNegativeInt] = Field(5, description="number of seeds, or a list of seeds")
+    vary: list[str] = Field(["train.seed"], description="keys of the recipe that are set to the seed")
     grid: dict[str, list[Any]] = Field({}, description="one dotted key and its values; every arm runs at each")
-    measures: list[dict[str, Any]] = Field([EVALUATION], description="what is measured of every arm and seed")
-    metrics: list[str] = Field(description="shown and compared", min_length=1)
-    compare: list[list[str]] = Field([], description="pairs of rows; the first minus the second")
-    verdict: list[Condition] = Field([], description="all must hold")
+    measures: list[dict[str, Any]] = Field([EVALUATION], description="measures computed for every arm and seed")
+    metrics: list[str] = Field(description="metrics that are shown and compared", min_length=1)
+    compare: list[list[str]] = Field([], description="pairs of rows; the second is subtracted from the first")
+    verdict: list[Condition] = Field([], description="conditions, all of which must hold for the claim")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One arm at one value of the grid: what is trained for every seed.
+    """One arm at one value of the grid, trained once for every seed.
 
     Args:
-        arm: its name.
-        at: value of the grid; ``None`` without one.
-        tune: a value to choose on validation cases.
-        after: an earlier arm, from whose weights this one starts.
-        base: the recipe it starts from; ``None`` in a study without models.
-        overrides: what it changes of that.
+        arm: name of the arm.
+        at: value of the grid; ``None`` without a grid.
+        tune: hyperparameter to select on validation cases.
+        after: an earlier arm, whose weights initialize this one.
+        base: the recipe to which ``overrides`` apply; ``None`` in a study without models.
+        overrides: values by dotted key of the recipe.
     """
 
     arm: str
@@ -98,7 +98,16 @@ class Cell:
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
     def recipes(self, name: str, seed: int, vary: list[str]) -> list[Recipe]:
-        """The recipes to train for a seed: one, or one per value to choose from; none in a study without models."""
+        """List the recipes to train for a seed.
+
+        Args:
+            name: name of the recipes.
+            seed: value of the keys in ``vary``.
+            vary: keys of the recipe that are set to the seed.
+
+        Returns:
+            one recipe, or one per value of ``tune``; none in a study without models.
+        """
         if self.base is None:
             return []
         seeded = {**self.overrides, "name": name, **dict.fromkeys(vary, seed)}
@@ -108,13 +117,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Study:
-    """A checked study; `load` makes it.
+    """A validated study, as `load` returns it.
 
     Args:
-        name: the file's.
-        text: what the file says.
-        cells: arms times grid.
-        measures: type and arguments of each, and the arms it is for.
+        name: name of the file without its suffix.
+        text: content of the file.
+        cells: every arm at every value of the grid.
+        measures: type and arguments of each measure, and the arms to which it is limited.
     """
 
     name: str
@@ -124,36 +133,36 @@ class Study:
 
     @property
     def seeds(self) -> list[int]:
-        """Every seed."""
+        """The seeds; a number n stands for 0 to n - 1."""
         return list(range(self.text.seeds)) if isinstance(self.text.seeds, int) else list(self.text.seeds)
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of everything that affects results and verdict; texts for people are left out."""
+        """SHA-256 of everything that affects results and verdict; descriptive texts are left out."""
         decisive = self.text.model_dump(mode="json", exclude={"claim", "expected", "chapter", "setup"})
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
     def measures_of(self, arm: str) -> list[dict[str, Any]]:
-        """The measures of one arm, without the names of arms."""
+        """Return the measures of one arm: type and arguments of each."""
         chosen = [m for m in self.measures if arm in m.get(_ARMS, [arm])]
         return [{k: v for k, v in m.items() if k != _ARMS} for m in chosen]
 
 
 def shipped_studies() -> dict[str, Path]:
-    """Shipped studies by name, in the order of the lecture."""
+    """Return the path of every shipped study by name, in the order of the lecture."""
     return {path.stem: path for path in sorted((paths.shipped("recipes") / STUDIES).glob("*.yaml"))}
 
 
 def load(source: str | Path, overrides: Mapping[str, Any] | None = None) -> Study:
-    """Read a study and check it whole: its keys, every recipe of it, every measure.
+    """Read a study and validate its keys, all of its recipes and all of its measures.
 
     Args:
         source: a file, or the name of a shipped study.
-        overrides: values by dotted key; what is no key of a study goes to the recipes of all arms.
+        overrides: values by dotted key; keys that are not keys of a study apply to the recipes of all arms.
 
     Raises:
         NotFoundError: no such study.
-        RecipeError: with all problems, each at its place.
+        RecipeError: the study is not valid; the message lists every problem with its file and line.
     """
     path = _find(source)
     tree = yamlio.load(path)
@@ -184,7 +193,7 @@ def _find(source: str | Path) -> Path:
 
 
 def _set(tree: Node, overrides: Mapping[str, Any]) -> None:
-    """Put each override where it belongs: into the study, or into what all arms have in common."""
+    """Apply overrides: keys of a study to the study, other keys to the overrides of all arms."""
     keys = tree.children
     common = keys.setdefault("overrides", from_plain({}, "default"))
     for key, value in overrides.items():
@@ -196,7 +205,7 @@ def _set(tree: Node, overrides: Mapping[str, Any]) -> None:
 
 
 def _cells(tree: Node, folder: Path) -> Iterator[Cell]:
-    """Arms times grid, with values that know where they were written."""
+    """Yield every arm at every value of the grid; values keep their position in the file for messages."""
     base, common = tree.get(("base",)), (tree.get(("overrides",)) or from_plain({}, "")).children
     grid = (tree.get(("grid",)) or from_plain({}, "")).children
     arms = (tree.get((_ARMS,)) or from_plain({}, "")).children or {"": from_plain({}, "default")}
@@ -214,12 +223,12 @@ def _cells(tree: Node, folder: Path) -> Iterator[Cell]:
 
 
 def _label(value: Any) -> Any:
-    """A value of the grid as it is named in tables and conditions: a list by its text."""
+    """Return a value of the grid as tables and conditions name it; a list or mapping as YAML text."""
     return value if isinstance(value, str | int | float | bool | None) else yamlio.inline(value)
 
 
 def _source(recipe: Node | None, folder: Path) -> Any:
-    """The recipe an arm starts from: written out in the study, a file beside it, or a shipped one."""
+    """Find the recipe of an arm: written in the study, a file relative to the study, or a shipped recipe."""
     if recipe is None or recipe.value is None:
         return None
     if isinstance(recipe.value, dict):
@@ -232,7 +241,7 @@ def _source(recipe: Node | None, folder: Path) -> Any:
 
 
 def _own_problems(tree: Node, text: Text) -> Iterator[Problem]:
-    """What fits no schema: names of arms that do not exist, conditions that say nothing, a grid of several keys."""
+    """Yield problems beyond the schema: unknown arms, incomplete conditions, a grid of several keys."""
     arms = list(text.arms) or [""]
 
     def unknown(names: list[str], path: tuple) -> Iterator[Problem]:
@@ -247,7 +256,7 @@ def _own_problems(tree: Node, text: Text) -> Iterator[Problem]:
         if after is not None and after not in arms[:number]:
             fix = f"name one of the arms above it: {', '.join(arms[:number]) or 'there is none'}"
             path = (_ARMS, name, "after")
-            yield Problem(position(tree, path), dotted(path), f"'{after}' is no earlier arm", fix)
+            yield Problem(position(tree, path), dotted(path), f"'{after}' is not an earlier arm", fix)
     for number, pair in enumerate(text.compare):
         yield from unknown(pair, ("compare", number))
     for number, measure in enumerate(text.measures):
@@ -258,13 +267,13 @@ def _own_problems(tree: Node, text: Text) -> Iterator[Problem]:
         if (condition.row is None) == (condition.compare is None) or (condition.above is None) == (
             condition.below is None
         ):
-            what = "a condition is about a 'row' or a 'compare', and its interval lies 'above' or 'below' something"
-            yield Problem(position(tree, path), dotted(path), what, "state one of each")
+            what = "a condition needs either 'row' or 'compare', and either 'above' or 'below'"
+            yield Problem(position(tree, path), dotted(path), what, "give exactly one of each")
         if condition.metric not in text.metrics:
             fix = did_you_mean(condition.metric, text.metrics) or f"add it to metrics: {', '.join(text.metrics)}"
             yield Problem(position(tree, path), dotted(path), f"the metric '{condition.metric}' is not compared", fix)
     if len(text.grid) > 1:
-        yield Problem(position(tree, ("grid",)), "grid", "more than one key", "keep one, and make arms of the others")
+        yield Problem(position(tree, ("grid",)), "grid", "more than one key", "keep one key; write the others as arms")
 
 
 def _measure_problems(tree: Node, text: Text) -> Iterator[Problem]:
@@ -282,5 +291,5 @@ def _recipe_problems(tree: Node, text: Text, cells: list[Cell]) -> Iterator[Prob
 
 
 def make_measures(blocks: list[dict[str, Any]]) -> list[Any]:
-    """The measures that blocks name, ready to be called."""
+    """Construct the measures of configuration blocks (``type`` and arguments)."""
     return [construct("measure", block["type"], {k: v for k, v in block.items() if k != "type"}) for block in blocks]

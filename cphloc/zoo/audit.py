@@ -39,8 +39,8 @@ class Finding:
     Args:
         kind: ``recipe``, ``backbone``, ``loss``, ``file``, ...
         name: of the component or file.
-        what: the component's class with its package and version, or the file's sha256.
-        safe: whether it is data, or an installed component that has a card.
+        what: the component's class with its package and version, or the file's SHA-256.
+        safe: whether it is a data file, or an installed component that has a card.
     """
 
     kind: str
@@ -77,7 +77,7 @@ def audit(source: str | Path | Mapping[str, Any]) -> list[Finding]:
 
 
 def _entry(source: str | Path) -> Listing | None:
-    """The entry that ``source`` names; ``None`` where it is a recipe."""
+    """Find the entry that ``source`` names; ``None`` where it is a recipe."""
     path = Path(source)
     if path.suffix in (".yaml", ".yml") and path.is_file():
         return None
@@ -98,7 +98,7 @@ def _entry(source: str | Path) -> Listing | None:
 
 def _recipe_line(recipe: Recipe, pinned: bool = True) -> Finding:
     text = f"sha256 {recipe.sha256}" if pinned else "differs from the one that the entry pins"
-    return Finding("recipe", recipe.name, f"{text}; text, numbers and carded names only", pinned)
+    return Finding("recipe", recipe.name, f"{text}; text, numbers and names of components with a card only", pinned)
 
 
 def _components(recipe: Recipe) -> Iterator[Finding]:

@@ -58,7 +58,7 @@ class Listing:
     def _entry_bytes(self) -> bytes:
         path = self.place / ENTRY_FILE if isinstance(self.place, Path) else self._downloaded_entry(self.place)
         if not path.is_file():
-            msg = f"{path}: no such file; an entry is a folder that holds {ENTRY_FILE}"
+            msg = f"{path}: no such file; an entry is a folder that contains {ENTRY_FILE}"
             raise NotFoundError(msg)
         return path.read_bytes()
 
@@ -81,8 +81,8 @@ class Listing:
         """The parsed ``entry.yaml``.
 
         Raises:
-            RecipeError: it has mistakes.
-            DataError: it is that of another name or version, or not the one the index pins.
+            RecipeError: it is not valid.
+            DataError: it has another name or version, or differs from the hash in the index.
         """
         from cphloc.zoo.entry import Entry
 
@@ -237,7 +237,9 @@ def _newest_supported(asked: VersionSpec, held: dict[str, Listing], place: str) 
         if SpecifierSet(held[version].row.requires_cphloc).contains(running, prereleases=True):
             return held[version]
     needs = held[fitting[0]].row.requires_cphloc
-    msg = f"{asked.name}@{fitting[0]} needs cphloc {needs} but this is {running}: install that, or ask for another one"
+    msg = (
+        f"{asked.name}@{fitting[0]} needs cphloc {needs} but this is {running}: install that, or choose another version"
+    )
     raise InputError(msg)
 
 

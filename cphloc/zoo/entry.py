@@ -52,7 +52,7 @@ class Metric(_Strict):
             msg = "value, low and high are all numbers, or all null with n: 0"
             raise ValueError(msg)
         if (found := self.interval) is not None and found.low > found.high:
-            msg = f"the interval's low {found.low} lies above its high {found.high}"
+            msg = f"the interval's low {found.low} is above its high {found.high}"
             raise ValueError(msg)
         return self
 
@@ -242,15 +242,15 @@ class Entry(_Strict):
 
         Raises:
             NotFoundError: there is no such file.
-            RecipeError: with every problem in it, each with file, line and key.
+            RecipeError: it is not valid; the message lists every problem with file, line and key.
         """
         return cls._of(yamlio.load(path))
 
     def require_plugins(self) -> None:
-        """Do nothing where every plug-in that the recipe uses is installed.
+        """Check that every plug-in that the recipe uses is installed.
 
         Raises:
-            InputError: one is not; the message says what to install.
+            InputError: a plug-in is missing; the message gives what to install.
         """
         if lacking := missing(self.origin.plugins):
             msg = "\n".join(f"{self}: {line}" for line in lacking)
@@ -269,5 +269,5 @@ class Entry(_Strict):
             raise RecipeError(problems_of(error, cls, node)) from None
 
     def to_yaml(self) -> str:
-        """Text of ``entry.yaml``."""
+        """Return the content of ``entry.yaml``."""
         return yamlio.dump(self.model_dump(mode="python"))

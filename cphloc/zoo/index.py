@@ -93,16 +93,16 @@ def index_zoo(folder: str | Path) -> Path:
 
 
 def read_index(path: Path) -> list[Row]:
-    """Rows of an index file.
+    """Read the rows of an index file.
 
     Raises:
-        DataError: it is not an index, or names what could be no entry.
+        DataError: the file is not an index, or a row has an invalid name or version.
     """
     return parse_index(path.read_bytes(), str(path))
 
 
 def parse_index(content: bytes, source: str) -> list[Row]:
-    """Rows of the index that ``source`` gave; raises as `read_index` does."""
+    """Parse the content of an index file; ``source`` is its name in messages. Raises as `read_index` does."""
     try:
         index = json.loads(content)
         if index["format"] != FORMAT:
@@ -126,14 +126,14 @@ def remote_index(base: str) -> list[Row]:
         msg = f"{error}; a zoo at a URL needs its index: run 'cphloc zoo index' on its folder"
         raise NotFoundError(msg) from None
     except DownloadError as error:
-        return _index_seen_last(kept, error)
+        return _last_index(kept, error)
     rows = parse_index(content, url)
     with paths.atomic(kept) as temporary:
         temporary.write_bytes(content)
     return rows
 
 
-def _index_seen_last(kept: Path, error: DownloadError) -> list[Row]:
+def _last_index(kept: Path, error: DownloadError) -> list[Row]:
     """Read the last copy of an index.
 
     Without one this is an error rather than an empty zoo: the search would go on to the next zoo and might return
@@ -144,9 +144,9 @@ def _index_seen_last(kept: Path, error: DownloadError) -> list[Row]:
     if paths.offline():
         return read_index(kept) if kept.is_file() else []
     if not kept.is_file():
-        msg = f"{error}; take it out of CPHLOC_ZOO, or set CPHLOC_OFFLINE=1, to do without this zoo"
+        msg = f"{error}; remove it from CPHLOC_ZOO or set CPHLOC_OFFLINE=1 to work without this zoo"
         raise DownloadError(msg)
-    warnings.warn(f"{error}; using its index as seen last", stacklevel=2)
+    warnings.warn(f"{error}; using the last copy of its index", stacklevel=2)
     return read_index(kept)
 
 
@@ -170,6 +170,6 @@ def _row(values: Any) -> Row:
     """Check a row that may come from someone else's zoo: its name and version become parts of paths."""
     row = Row(**values)
     if not (_NAME.fullmatch(row.name) and _VERSION.fullmatch(row.version)):
-        msg = f"'{row.name}' at version '{row.version}' is no entry"
+        msg = f"'{row.name}' at version '{row.version}' is not a valid entry"
         raise ValueError(msg)
     return row

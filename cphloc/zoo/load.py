@@ -50,16 +50,16 @@ def load(
         spec: ``name``, ``name@1.2.0``, ``name@^1`` and so on, an entry's folder, the URL of one inside a zoo, or
             ``models:/name/3`` (MLflow). The working folder's ``cphloc.lock`` decides between versions where it names
             the entry.
-        device: where to put it; by default the GPU where there is one.
+        device: device of the model; by default the GPU where there is one.
         verify: check the sha256 of recipe and weights. Leave it on, except to try out a folder you changed yourself.
         backend: what computes windows: ``torch``, ``compile``, ``onnxruntime``, ``openvino``, or ``auto`` for the
-            quickest of those installed, where a prediction takes long enough; see `cphloc.inference.backend`.
+            fastest of those installed, where a prediction takes long enough; see `cphloc.inference.backend`.
 
     Raises:
         NotFoundError: no such entry or version.
         InputError: the version needs another cphloc, the lock file pins another one, or the models of an ensemble
             differ in task, channels or classes.
-        InputError: a plug-in that the entry uses is not installed; the message says what to install.
+        InputError: a plug-in that the entry uses is not installed; the message gives what to install.
         DataError: a file is not the one that was published.
         DownloadError: it has to be downloaded and cannot be.
     """

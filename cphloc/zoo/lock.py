@@ -1,4 +1,4 @@
-"""``cphloc.lock``: the exact versions a project works with, by hash, so that a new version in a zoo changes nothing."""
+"""``cphloc.lock``: the exact versions of entries that a project uses, pinned by hash."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def find_locked(spec: str | Path, path: str | Path = LOCK_FILE) -> Listing:
         raise InputError(msg)
     found = find_entry(f"{name}@{pin['version']}")
     if (found.sha256, found.entry.weights.sha256) != (pin["entry_sha256"], pin["weights_sha256"]):
-        msg = f"{found.place}: {found} has other content than {path} pins; if that is wanted, run 'cphloc lock {found}'"
+        msg = f"{found.place}: {found} differs from what {path} pins; if that is intended, run 'cphloc lock {found}'"
         raise DataError(msg)
     return found
 

@@ -1,7 +1,7 @@
-"""What a name on the command line or in a call means: one published version of an entry, or a training run.
+"""Resolve the name of an entry or run, as users write it, to a published version of an entry or to a training run.
 
-Every command that takes ENTRY or ENTRY-or-RUN asks here, so that ranges of versions, ``cphloc.lock``, folders, URLs and
-MLflow models work everywhere, and a misspelt name gets the same answer everywhere.
+Every command with an ENTRY or ENTRY-or-RUN argument uses this module, so that version ranges, ``cphloc.lock``, folders,
+URLs and MLflow models work in all of them, with the same messages for misspelt names.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from cphloc.zoo.names import ENTRY_FILE
 
 
 def resolve_entry(spec: str | Path) -> Listing:
-    """Find the version of an entry that ``spec`` means.
+    """Find the version of an entry that ``spec`` names.
 
     Args:
         spec: ``name``, ``name@1.2.0``, a range such as ``name@^1``, an entry's folder or URL, or a model in the
             registry of MLflow, ``models:/name/1``. Where ``cphloc.lock`` pins the name, the pinned version.
 
     Raises:
-        NotFoundError: no such entry or version; the message has the nearest name, or the versions there are.
+        NotFoundError: no such entry or version; the message contains the nearest name, or the existing versions.
         InputError: the version needs another cphloc, or the lock file pins another one.
     """
     if isinstance(spec, str) and spec.startswith("models:/"):
@@ -58,10 +58,10 @@ def resolve_run_or_entry(spec: str | Path | Run) -> Run | Listing:
 
 
 def names_an_entry(spec: str | Path) -> bool:
-    """Return True where nothing but an entry can be meant: it has a version, or is a URL or an entry's folder."""
+    """Return whether ``spec`` can only name an entry: it has a version, or is a URL or the folder of an entry."""
     return "@" in str(spec) or ":/" in str(spec) or (Path(spec) / ENTRY_FILE).is_file()
 
 
 def nearest(spec: str | Path, others: Iterable[str] = ()) -> str:
-    """Suggest the nearest name of an entry, or of ``others``; empty where none is near."""
+    """Suggest the nearest name of an entry, or of ``others``; empty where none is similar."""
     return did_you_mean(str(spec).partition("@")[0], [*others, *(listing.name for listing in list_entries())])

@@ -1,8 +1,8 @@
 """Serve an entry with ``mlflow models serve``. MLflow loads entries through this module instead of a pickle.
 
-A request holds one row an image: ``image`` is the file in base64 and ``name`` its file name, whose suffix says the
+A request has one row per image: ``image`` is the file in base64 and ``name`` its file name, whose suffix gives the
 format; a model of several channels takes one column per channel instead, each in base64, and the same ``name``.
-``spacing_mm`` is optional. A response holds one object an image: probabilities, boxes and measurements, and the mask as
+``spacing_mm`` is optional. A response has one object per image: probabilities, boxes and measurements, and the mask as
 run lengths of its flattened classes, ``[[class, count], ...]``, with its ``shape``.
 
 .. code-block:: sh

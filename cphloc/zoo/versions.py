@@ -21,7 +21,7 @@ class VersionSpec(NamedTuple):
     asked: str
 
     def newest(self, candidates: Iterable[str]) -> list[str]:
-        """Return the candidates within the range, newest first; pre-releases only where there is nothing else.
+        """Return the candidates within the range, newest first; pre-releases only where there are no others.
 
         >>> parse_spec("unet3d-ct@^1").newest(["1.9.0", "1.10.0", "2.0.0", "1.11.0rc1"])
         ['1.10.0', '1.9.0']
@@ -44,7 +44,7 @@ def parse_spec(spec: str) -> VersionSpec:
     """
     name, _, asked = spec.partition("@")
     if not re.fullmatch(NAME_PATTERN, name):
-        msg = f"'{spec}' is not an entry: names are small letters, digits, '-', '_' and '.', then perhaps '@1.2.0'"
+        msg = f"'{spec}' is not an entry: write lower-case letters, digits, '-', '_' and '.', then optionally '@1.2.0'"
         raise InputError(msg)
     try:
         return VersionSpec(name, _range(asked.strip()), asked.strip())
@@ -66,7 +66,7 @@ def _range(asked: str) -> SpecifierSet:
 
 
 def _above(release: tuple[int, ...], caret: bool) -> str:
-    """The first version that a caret or tilde range excludes."""
+    """Return the lowest version above a caret or tilde range."""
     if caret:
         last = next((i for i, number in enumerate(release) if number), len(release) - 1)
     else:

@@ -116,7 +116,7 @@ def test_a_case_that_leaks_into_an_earlier_split_is_a_problem(cases, later, earl
     if what != "images":
         leaked = dataclasses.replace(leaked, **{field: getattr(seen, field)})
     (found,) = problems({**cases, later: [leaked, *cases[later][1:]]})
-    assert re.match(rf"1 {later} {what} are in .*{earlier}.*, too: ", found)
+    assert re.match(rf"1 {later} {what} are also in .*{earlier}.*: ", found)
 
 
 def test_an_evaluated_case_outside_the_split_is_a_problem(cases):
@@ -135,5 +135,5 @@ def test_a_run_with_a_validation_patient_in_training_is_refused(train_run, put, 
 
     run = train_run()
     monkeypatch.setattr(PhantomCases, "cases", leaking)
-    with pytest.raises(InputError, match="1 val patients are in train, too"):
+    with pytest.raises(InputError, match="1 val patients are also in train"):
         put(run)

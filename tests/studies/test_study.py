@@ -72,9 +72,9 @@ def test_a_wrong_key_and_a_wrong_type_of_the_study_itself(tiny):
 @pytest.mark.parametrize(
     ("condition", "told"),
     [
-        ("{metric: auc, above: 0}", "a condition is about a 'row' or a 'compare'"),
+        ("{metric: auc, above: 0}", "a condition needs either 'row' or 'compare'"),
         ("{row: convolutional, metric: auc}", "lies 'above' or 'below'"),
-        ("{row: convolutional, metric: auc, above: 0, below: 1}", "state one of each"),
+        ("{row: convolutional, metric: auc, above: 0, below: 1}", "give exactly one of each"),
     ],
 )
 def test_a_condition_that_decides_nothing(tiny, condition, told):
@@ -87,7 +87,7 @@ def test_a_condition_that_decides_nothing(tiny, condition, told):
 @pytest.mark.parametrize("named", ["fully connected", "convolutional", "nothing"])
 def test_an_arm_can_only_start_from_an_earlier_one(tiny, named):
     tiny.write_text(tiny.read_text().replace("convolutional: {}", f"convolutional: {{after: {named}}}"))
-    with pytest.raises(RecipeError, match=rf"tiny.yaml:14.*arms.convolutional.after.*'{named}' is no earlier arm"):
+    with pytest.raises(RecipeError, match=rf"tiny.yaml:14.*arms.convolutional.after.*'{named}' is not an earlier arm"):
         load(tiny)
 
 

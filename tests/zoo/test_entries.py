@@ -203,7 +203,7 @@ def test_an_index_that_breaks_off_is_not_believed(remote):
 def test_an_unreachable_zoo_is_listed_by_its_last_index_and_says_so(remote):
     list_entries()
     remote.fault = "deny"
-    with pytest.warns(UserWarning, match="index as seen last"):
+    with pytest.warns(UserWarning, match="last copy of its index"):
         assert len(list_entries()) == 2
 
 

@@ -1,4 +1,4 @@
-"""What attention can be taught and what it can say: floors of its losses, Grad-CAM beside it, attention as a mask."""
+"""Measures of attention: minima of attention losses, Grad-CAM for comparison, and attention as a segmentation."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ _THRESHOLDS = tuple(k / 10 for k in range(1, 10))
 
 
 class LossFloor:
-    """How low the arm's attention loss can go over free attention, and how spread the map is there.
+    """Minimum of the arm's attention loss over all attention maps, and the entropy of the map that reaches it.
 
-    ``floor`` is the least loss that an optimizer reaches over free logits, ``floor_entropy`` the entropy of the map
-    that reaches it, in nats. They belong to the loss alone: no network is asked.
+    ``floor`` is the smallest loss that an optimizer reaches when the logits of the map are free parameters, and
+    ``floor_entropy`` the entropy of that map in nats. Both depend on the loss only, not on the trained network.
 
     Args:
-        cells: of the map.
-        marked: cells inside the box, one variant each.
+        cells: number of cells of the map.
+        marked: numbers of cells inside the box; each is one variant.
     """
 
     def __init__(self, cells: PositiveInt = 256, marked: Sequence[PositiveInt] = (2, 8)) -> None:
         self.cells, self.marked = cells, list(marked)
 
     def __call__(self, trained: Trained) -> Values:
-        """``floor`` and ``floor_entropy`` for each number of marked cells."""
+        """Return ``floor`` and ``floor_entropy`` for each number of marked cells."""
         heads = trained.model.heads.values()
         head: Any = required(next((h for h in heads if hasattr(h, "side_criterion")), None), "an attention head")
         return {f"{m} cells": loss_floor(head.criterion, m, self.cells, trained.seed) for m in self.marked}
 
 
 def loss_floor(criterion: nn.Module, marked: int, cells: int = 256, seed: int = 0) -> dict[str, float]:
-    """Minimise an attention loss over free logits.
+    """Minimize an attention loss over the logits of a map as free parameters.
 
     Args:
         criterion: takes log attention ``(1, cells)``, region ``(1, cells)`` and the boxes' regions.
-        marked: cells inside the box.
-        cells: of the map.
-        seed: of the first logits.
+        marked: number of cells inside the box.
+        cells: number of cells of the map.
+        seed: random seed of the initial logits.
 
     >>> from cphloc.components.loss.attention_bce import AttentionBCE
     >>> round(loss_floor(AttentionBCE(), marked=2, cells=16)["floor"], 3)  # 2 log 2
@@ -65,7 +65,7 @@ def loss_floor(criterion: nn.Module, marked: int, cells: int = 256, seed: int = 
 
 
 def _minimised(criterion: nn.Module, region: Tensor, start: Tensor) -> tuple[float, Tensor]:
-    """The least loss from one start, and its logits."""
+    """Return the smallest loss reached from one initialization, and its logits."""
     logits = start.clone().requires_grad_()
     optimizer = torch.optim.LBFGS([logits], max_iter=300, tolerance_grad=1e-9, line_search_fn="strong_wolfe")
 
@@ -81,17 +81,17 @@ def _minimised(criterion: nn.Module, region: Tensor, start: Tensor) -> tuple[flo
 
 
 class GradCam:
-    """Grad-CAM of the arm's own classifier, measured like attention: what it shows without having been asked to.
+    """Attention metrics of the Grad-CAM maps of the arm's classifier, which was trained without attention.
 
     Args:
-        split: cases to measure on.
+        split: split whose cases are used.
     """
 
     def __init__(self, split: Split = "test") -> None:
         self.split: Split = split
 
     def __call__(self, trained: Trained) -> Values:
-        """Attention metrics of the maps, under the variant ``grad-cam``."""
+        """Return the attention metrics of the maps as variant ``grad-cam``."""
         model = trained.model
         head: Any = next(iter(model.heads.values()))
         rows = []
@@ -109,10 +109,10 @@ class GradCam:
 
 
 class AttentionAsMask:
-    """Attention thresholded into a mask, the share of the maximum chosen on validation cases; and what its grid allows.
+    """Dice of thresholded attention, and the highest Dice that its resolution allows.
 
-    The variant ``best on its grid`` is the mask of whole cells that overlaps the truth most: no threshold, and no
-    training, can do better on cells of that stride.
+    The threshold, a fraction of the maximum of each map, is selected on validation cases. The variant
+    ``best on its grid`` is the union of whole cells with the highest Dice, an upper bound for masks of that stride.
 
     Args:
         stride: voxels per cell of the attention.
@@ -122,7 +122,7 @@ class AttentionAsMask:
         self.stride = stride
 
     def __call__(self, trained: Trained) -> Values:
-        """``dice`` of both."""
+        """Return ``dice`` and ``threshold`` of the arm, and ``dice`` of ``best on its grid``."""
         val, test = _pairs(trained, "val"), _pairs(trained, "test")
         chosen = max(_THRESHOLDS, key=lambda share: _mean_dice(val, share))
         bounds = [best_dice_on_grid(mask > 0, self.stride) for _, mask in test]
@@ -133,12 +133,12 @@ class AttentionAsMask:
 
 
 def _mean_dice(pairs: Sequence[tuple[np.ndarray, np.ndarray]], share: float) -> float:
-    """Mean over cases of (attention, mask), where attention of at least ``share`` of its maximum is the mask."""
+    """Compute the mean Dice of attention thresholded at ``share`` of its maximum, over pairs of attention and mask."""
     return float(np.mean([dice((a >= share * a.max()).astype(np.uint8), mask) for a, mask in pairs]))
 
 
 def _pairs(trained: Trained, split: Split) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Attention and mask of the cases that hold an object."""
+    """Return attention and mask of every case with an object."""
     pairs = [
         (required(found.attention, "a model with attention"), np.asarray(required(case.annotation.mask, "masks")))
         for case, found in trained.predictions(split)
@@ -149,8 +149,8 @@ def _pairs(trained: Trained, split: Split) -> list[tuple[np.ndarray, np.ndarray]
 def best_dice_on_grid(mask: np.ndarray, stride: int) -> float:
     """Compute the highest Dice that a union of whole cells can reach; NaN for an empty mask.
 
-    Cells enter in the order of how much of the object they hold, and the best number of them is taken, which is exact:
-    of all sets of k cells, those that hold most have the highest Dice.
+    Cells are sorted by the number of object voxels that they contain, and the best number of leading cells is taken.
+    This is exact: of all sets of k cells, the one with most object voxels has the highest Dice.
 
     >>> corner = np.zeros((8, 8), bool)
     >>> corner[:4, :2] = True

@@ -1,4 +1,4 @@
-"""What a model costs, and how long it takes to learn."""
+"""Measures of computational cost and of training time."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from cphloc.tracking.record import curves
 
 
 class Cost:
-    """Work and memory of one forward pass of one patch, as `cphloc describe` counts them."""
+    """Computation and memory of a forward pass of one patch, as ``cphloc describe`` counts them."""
 
     def __call__(self, trained: Trained) -> Values:
-        """``mega_multiply_adds``, ``activation_mb``, ``parameters_k`` and ``receptive_field`` (first axis, deepest)."""
+        """Return ``mega_multiply_adds``, ``activation_mb``, ``parameters_k`` and ``receptive_field``.
+
+        The receptive field is that of the deepest level along the first axis, in voxels.
+        """
         found = describe(trained.recipe)
         return {
             "": {
@@ -25,19 +28,19 @@ class Cost:
 
 
 class StepsTo:
-    """Steps until a validation metric first reaches a value; all steps where it never does.
+    """Number of training steps until a validation metric first reaches a value.
 
     Args:
-        metric: of validation.
-        value: to reach.
-        at_most: steps that count where it was never reached; by default the whole training.
+        metric: name of the validation metric.
+        value: value to reach.
+        at_most: result where the value is never reached; by default the number of training steps.
     """
 
     def __init__(self, metric: str, value: float, at_most: PositiveInt | None = None) -> None:
         self.metric, self.value, self.at_most = metric, value, at_most
 
     def __call__(self, trained: Trained) -> Values:
-        """``steps_to_reach``."""
+        """Return ``steps_to_reach``."""
         curve = curves(trained.trained_run.folder)[f"val/{self.metric}"]
         never = self.at_most or trained.recipe.train.steps
         return {"": {"steps_to_reach": float(next((step for step, v in curve if v >= self.value), never))}}

@@ -1,4 +1,4 @@
-"""Measures of detection: by the number of objects, by their size, with and without suppression."""
+"""Measures of detection: by number of objects, by object size, and by method of non-maximum suppression."""
 
 from __future__ import annotations
 
@@ -23,20 +23,21 @@ from cphloc.studies.measured import Trained, Values, required
 
 
 class RecallByCount:
-    """Share of the objects found, by how many an image holds; one variant for each number.
+    """Recall of objects by the number of objects in the image; one variant for each number.
 
-    Candidates are what scores at least half of the best in the image: peaks of attention, or centres of boxes. An
-    object is found where a candidate lies in its box. So attention and detectors are asked the same.
+    Candidates are the peaks of attention or the centres of boxes that score at least half of the best one in the
+    image. An object is detected where a candidate is inside its box. This definition applies equally to attention
+    models and to detectors.
 
     Args:
-        counts: numbers of objects.
+        counts: numbers of objects per image.
     """
 
     def __init__(self, counts: Sequence[PositiveInt] = (1, 2, 3, 4)) -> None:
         self.counts = list(counts)
 
     def __call__(self, trained: Trained) -> Values:
-        """``lesion_recall`` and ``false_candidates`` per image."""
+        """Return ``lesion_recall`` and ``false_candidates``, each averaged over images."""
         by_count: dict[int, list[tuple[float, float]]] = {count: [] for count in self.counts}
         for case, found in trained.predictions("test"):
             boxes = required(case.annotation.completed(case.image.shape[1:], 1).boxes, "boxes")
@@ -50,7 +51,7 @@ class RecallByCount:
 
 
 def candidates(found: CasePrediction, share: float = 0.5) -> np.ndarray:
-    """Positions ``(n, D)`` of detections, or attention peaks, that score at least ``share`` of the best."""
+    """Return the positions ``(n, D)`` of detections or attention peaks that score at least ``share`` of the best."""
     if found.boxes is None or found.scores is None:
         return peaks(required(found.attention, "a model with boxes or attention"), share)[0]
     sure = found.scores >= share * found.scores.max(initial=0.0)
@@ -59,7 +60,7 @@ def candidates(found: CasePrediction, share: float = 0.5) -> np.ndarray:
 
 
 def hits(positions: np.ndarray, boxes: np.ndarray) -> tuple[float, float]:
-    """Share of the boxes that hold a position, and the number of positions in none.
+    """Return the fraction of boxes that contain a position, and the number of positions outside all boxes.
 
     >>> hits(np.array([[1.0, 1.0], [1.5, 1.0], [9.0, 9.0]]), np.array([[0, 0, 2, 2], [4, 4, 6, 6]]))
     (0.5, 1.0)
@@ -73,14 +74,14 @@ class PrecisionBySize:
     """AP at an IoU of 0.5 for objects of each size; a box of another size counts neither way (COCO's area ranges).
 
     Args:
-        edges: sizes in voxels between which the ranges lie: ``[6, 10]`` makes small, medium and large.
+        edges: limits between the size ranges in voxels: ``[6, 10]`` gives small, medium and large.
     """
 
     def __init__(self, edges: Sequence[NonNegativeFloat] = (6.0, 10.0)) -> None:
         self.edges = [0.0, *edges, float("inf")]
 
     def __call__(self, trained: Trained) -> Values:
-        """``ap50_small`` and so on, and ``recall50_small`` and so on."""
+        """Return ``ap50_<range>`` and ``recall50_<range>``, such as ``ap50_small``."""
         cases = detection_cases(trained)
         names = ("small", "medium", "large") if len(self.edges) == 4 else [f"from {low:g}" for low in self.edges[:-1]]
         found = {}
@@ -92,7 +93,10 @@ class PrecisionBySize:
 
 
 def within(case: DetectionCase, low: float, high: float) -> DetectionCase:
-    """A case in which only objects of ``low`` to ``high`` voxels count (geometric mean of the edges)."""
+    """Limit a case to objects whose size is at least ``low`` and below ``high`` voxels; other objects are ignored.
+
+    The size of a box is the geometric mean of its edge lengths.
+    """
     there = _sizes(case.reference_boxes)
     ignored = (there < low) | (there >= high)
     sizes = _sizes(case.boxes)
@@ -103,7 +107,7 @@ def within(case: DetectionCase, low: float, high: float) -> DetectionCase:
 
 
 def greatest_overlap(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Greatest IoU ``(n,)`` of each box with any of the others; 0 where there are none."""
+    """Compute the greatest IoU ``(n,)`` of each box with any of the others; 0 where there are no others."""
     if not len(others) or not len(boxes):
         return np.zeros(len(boxes))
     return overlap_matrix(torch.as_tensor(boxes).float(), torch.as_tensor(others).float()).numpy().max(1)
@@ -125,10 +129,10 @@ def detection_cases(trained: Trained) -> list[DetectionCase]:
 
 
 class FirstLoss:
-    """Loss of the untrained model on its first training batches: what a bad start costs."""
+    """Mean loss of the untrained model on its first four training batches, which depends on its initialization."""
 
     def __call__(self, trained: Trained) -> Values:
-        """``first_loss``."""
+        """Return ``first_loss``."""
         torch.manual_seed(trained.seed)
         model = build_model(trained.recipe)
         with torch.no_grad():
@@ -140,18 +144,18 @@ class FirstLoss:
 
 
 class CentreError:
-    """Distance in voxels between the best box's centre and the nearest object's, over cases with objects.
+    """Mean distance in voxels from the centre of the best box to the nearest object centre, over cases with objects.
 
     Args:
         data: arguments of the data set that differ from those of the training.
-        variant: name under which it stands.
+        variant: name of the variant that the metric is reported for; empty for the arm itself.
     """
 
     def __init__(self, data: Mapping[str, Plain] | None = None, variant: str = "") -> None:
         self.data, self.variant = dict(data or {}), variant
 
     def __call__(self, trained: Trained) -> Values:
-        """``centre_error`` in voxels; a case in which nothing is found counts with half the image's diagonal."""
+        """Return ``centre_error`` in voxels; a case without detections counts as half the diagonal of the image."""
         errors = []
         for case, found in trained.predictions("test", self.data):
             boxes = required(case.annotation.completed(case.image.shape[1:], 1).boxes, "boxes")
@@ -170,10 +174,10 @@ def _error(found: CasePrediction, centres: np.ndarray, size: Sequence[int]) -> f
 
 
 class Suppression:
-    """The same detections left as they are, suppressed, softly suppressed, and clustered over mirrored views."""
+    """AP of the same detections without suppression, with NMS, with soft-NMS, and combined with a mirrored view."""
 
     def __call__(self, trained: Trained) -> Values:
-        """``ap50`` and ``boxes`` per image of ``none``, ``nms``, ``soft nms``; and of ``nms`` and ``wbc`` mirrored."""
+        """Return ``ap50`` and the mean number of ``boxes`` per image for each method."""
         head: Any = next(iter(trained.model.heads.values()))
         chosen, head.suppression = head.suppression, replace(head.suppression, iou=1.0)
         plain = detection_cases(trained)
@@ -211,7 +215,7 @@ def mirrored(trained: Trained) -> list[DetectionCase]:
 
 
 def _joined(one: DetectionCase, other: DetectionCase, views: int | None) -> DetectionCase:
-    """Detections of two views of a case as one set: by suppression, or by weighted clustering over ``views``."""
+    """Combine detections of two views of a case by NMS, or by weighted box clustering where ``views`` is given."""
     boxes, scores, classes = (
         torch.as_tensor(np.concatenate([getattr(one, name), getattr(other, name)]))
         for name in ("boxes", "scores", "classes")

@@ -1,4 +1,4 @@
-"""The metrics of an evaluation, on any split and on data that differ from those of the training."""
+"""Metrics of an evaluation, on any split and optionally on data that differ from those of the training."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from cphloc.studies.measured import Trained, Values
 
 
 class Evaluation:
-    """Every metric that `cphloc evaluate` would give, over the cases of a split.
+    """Every metric of ``cphloc evaluate`` over the cases of a split.
 
     Args:
-        split: cases to measure on.
+        split: split whose cases are used.
         data: arguments of the data set that differ from those of the training, such as a larger ``size``.
-        variant: name under which the numbers stand beside those of the arm itself.
-        metrics: only these; default all.
+        variant: name of the variant that the metrics are reported for; empty for the arm itself.
+        metrics: names of the metrics to keep; by default all.
     """
 
     def __init__(
@@ -31,6 +31,6 @@ class Evaluation:
         self.metrics = metrics
 
     def __call__(self, trained: Trained) -> Values:
-        """Metrics by name."""
+        """Return metrics by name."""
         found = trained.scores(self.split, self.data).values()
         return {self.variant: {k: v for k, v in found.items() if self.metrics is None or k in self.metrics}}

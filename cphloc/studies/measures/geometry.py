@@ -1,4 +1,4 @@
-"""Pure geometry and signal: what boxes say of volumes, and what up-sampling does to a spectrum. No model is trained."""
+"""Measures without training: volumes estimated from boxes, and checkerboard artefacts of up-sampling layers."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ Shape = Literal["ball", "ellipsoid", "spiculated"]
 class BoxVolume:
     """Volume of random lesions from the box, from the ellipsoid in the box (pi/6 whd), and from the mask.
 
-    Each lesion is seen twice, turned anew the second time and grown or shrunk by ``change`` in volume: ``wrong_sign``
-    is the share of pairs in which the measured change has the wrong sign, so that a doubling time would have it too.
+    Each lesion is measured twice, the second time in another random orientation and with its volume increased or
+    decreased by ``change``. ``wrong_sign`` is the fraction of pairs in which the measured change has the wrong sign,
+    and with it the doubling time.
 
     Args:
         shape: ``ball``, ``ellipsoid`` with three different axes, or ``spiculated``: a ball with rays.
-        lesions: how many.
-        change: of the true volume, as a share.
-        grid: voxels along the mean diameter.
+        lesions: number of lesions.
+        change: relative change of the true volume.
+        grid: number of voxels along the mean diameter.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class BoxVolume:
         self.lesions, self.change, self.grid = lesions, change, grid
 
     def __call__(self, trained: Trained) -> Values:
-        """``volume_percent_error`` (mean, signed) and ``wrong_sign`` of each way of measuring."""
+        """Return ``volume_percent_error`` (mean, signed) and ``wrong_sign`` of each method of measuring."""
         rng = np.random.default_rng(trained.seed)
         bias: dict[str, list[float]] = {}
         wrong: dict[str, list[bool]] = {}
@@ -65,21 +66,21 @@ class BoxVolume:
 
 
 class AnnotatedVolume:
-    """Volume of what experts outlined, from its box and from the ellipsoid in the box (pi/6 whd), against the mask.
+    """Error of volumes from the box and from the ellipsoid in the box (pi/6 whd), relative to an expert's mask.
 
-    Of every class of a case the largest object is measured. A seed takes every ``parts``-th case, so that seeds hold
-    different patients.
+    The largest object of every class of a case is measured. Each seed uses every ``parts``-th case, so that seeds
+    have different patients.
 
     Args:
         dataset: block of a data set with masks, ``{type: sts_petct, channels: [ct]}``.
-        parts: in how many the cases of all splits are dealt out.
+        parts: number of disjoint parts into which the cases of all splits are divided.
     """
 
     def __init__(self, dataset: Mapping[str, Plain], parts: PositiveInt = 5) -> None:
         self.dataset, self.parts = dict(dataset), parts
 
     def __call__(self, trained: Trained) -> Values:
-        """``volume_percent_error`` (mean, signed) of each way of measuring each class."""
+        """Return ``volume_percent_error`` (mean, signed) of each class and method of measuring."""
         stated = {key: value for key, value in self.dataset.items() if key != "type"}
         dataset = construct("dataset", str(self.dataset["type"]), stated)
         cases = [case for split in SPLITS for case in dataset.cases(split)]
@@ -94,7 +95,7 @@ class AnnotatedVolume:
 
 
 def fill_of_box(mask: np.ndarray) -> float | None:
-    """Share of its tight box that the largest object of ``mask`` fills; ``None`` where there is none.
+    """Compute the fraction of its bounding box that the largest object fills; ``None`` for an empty mask.
 
     >>> fill_of_box(np.array([[1, 0, 0], [1, 1, 0], [0, 0, 0]], bool))
     0.75
@@ -105,12 +106,12 @@ def fill_of_box(mask: np.ndarray) -> float | None:
 
 
 class Lesion:
-    """A star-shaped body: a radius for every direction; its volume is known exactly or integrated over directions.
+    """A star-shaped body, given by its radius in every direction: an ellipsoid, optionally with spikes.
 
     Args:
         axes: semi-axes ``(3,)``.
-        rays: unit directions ``(n, 3)`` along which it reaches further out.
-        reach: how much further, as a share of the radius.
+        rays: unit directions ``(n, 3)`` of the spikes.
+        reach: length of the spikes, relative to the radius.
     """
 
     def __init__(self, axes: np.ndarray, rays: np.ndarray, reach: float = 0.8) -> None:
@@ -118,17 +119,17 @@ class Lesion:
 
     @classmethod
     def draw(cls, shape: Shape, rng: np.random.Generator) -> Lesion:
-        """A random one of mean radius about 1."""
+        """Draw a random lesion with a mean radius of about 1."""
         axes = rng.uniform(0.7, 1.3, 3) if shape == "ellipsoid" else np.ones(3)
         rays = rng.standard_normal((12 if shape == "spiculated" else 0, 3))
         return cls(axes, rays / np.linalg.norm(rays, axis=1, keepdims=True))
 
     def grown(self, factor: float) -> Lesion:
-        """The same shape, every length times ``factor``."""
+        """Return the same shape with every length multiplied by ``factor``."""
         return Lesion(self.axes * factor, self.rays, self.reach)
 
     def radius(self, directions: np.ndarray) -> np.ndarray:
-        """Distance ``(n,)`` of the surface in unit directions ``(n, 3)``."""
+        """Compute the distance ``(n,)`` from the centre to the surface in unit directions ``(n, 3)``."""
         smooth = 1 / np.linalg.norm(directions / self.axes, axis=1)
         if not len(self.rays):
             return smooth
@@ -137,7 +138,7 @@ class Lesion:
 
     @property
     def volume(self) -> float:
-        """Exact for an ellipsoid, else the integral of r^3 / 3 over 20,000 even directions (Fibonacci's lattice)."""
+        """Volume, exact for ellipsoids, else integral of r^3 / 3 over a Fibonacci lattice of 20,000 directions."""
         if not len(self.rays):
             return float(4 / 3 * math.pi * self.axes.prod())
         k = np.arange(20_000) + 0.5
@@ -147,7 +148,15 @@ class Lesion:
         return float(4 * math.pi * (self.radius(directions) ** 3).mean() / 3)
 
     def measured(self, grid: int, rng: np.random.Generator) -> tuple[dict[str, float], float]:
-        """Volumes by way of measuring, from a voxel image in a random position, and the true one."""
+        """Measure the volume on a voxel grid in random position and orientation.
+
+        Args:
+            grid: number of voxels along a diameter of 2.
+            rng: random generator.
+
+        Returns:
+            the volume by method of measuring, and the true volume.
+        """
         turn, _ = np.linalg.qr(rng.standard_normal((3, 3)))
         step, extent = 2 / grid, (1 + self.reach * bool(len(self.rays))) * self.axes.max()
         edge = np.arange(-extent - 2 * step, extent + 2 * step, step) + rng.uniform(0, step)
@@ -161,22 +170,22 @@ class Lesion:
 
 
 class Checkerboard:
-    """How much an up-sampling layer puts at the highest frequency of a picture that holds none.
+    """Energy that up-sampling layers add at the highest frequencies of an image without high frequencies.
 
-    A smooth random picture is enlarged by layers with random weights; ``checkerboard`` is the share of the spectrum's
+    A smooth random image is enlarged by layers with random weights; ``checkerboard`` is the fraction of the spectral
     energy, without the mean, at frequencies within 5 % of half a cycle per voxel along either axis.
 
     Args:
-        size: cells of the picture.
-        channels: of the layers.
-        draws: random layers.
+        size: voxels of the image along each axis.
+        channels: input channels of the layers.
+        draws: number of random layers.
     """
 
     def __init__(self, size: PositiveInt = 32, channels: PositiveInt = 16, draws: PositiveInt = 20) -> None:
         self.size, self.channels, self.draws = size, channels, draws
 
     def __call__(self, trained: Trained) -> Values:
-        """``checkerboard`` and ``uneven_overlap`` of each layer."""
+        """Return ``checkerboard`` and ``uneven_overlap`` of each layer."""
         torch.manual_seed(trained.seed)
         shares: dict[str, list[float]] = {}
         for _ in range(self.draws):
@@ -193,7 +202,7 @@ class Checkerboard:
 
 
 def up_sampling_layers(channels: int) -> dict[str, nn.Module]:
-    """Layers that double a picture, by name, with fresh weights."""
+    """Build layers that double the size of an image, by name, with random weights."""
     return {
         "transposed, kernel 2": nn.ConvTranspose2d(channels, 1, 2, 2, bias=False),
         "transposed, kernel 3": nn.ConvTranspose2d(channels, 1, 3, 2, 1, output_padding=1, bias=False),
@@ -206,7 +215,9 @@ def up_sampling_layers(channels: int) -> dict[str, nn.Module]:
 
 
 def high_frequency_share(picture: Tensor) -> float:
-    """Share of the energy of ``(H, W)``, its mean and border left out, at nearly half a cycle per voxel.
+    """Compute the fraction of the energy of an image ``(H, W)`` at frequencies of at least 0.475 cycles per voxel.
+
+    The mean and a border of 4 voxels are left out.
 
     >>> board = (torch.arange(16)[:, None] + torch.arange(16)) % 2
     >>> round(high_frequency_share(board.float()), 6)
@@ -220,7 +231,9 @@ def high_frequency_share(picture: Tensor) -> float:
 
 
 def uneven_overlap(layer: nn.Module) -> float:
-    """Greatest over smallest number of inputs that an output voxel sums over, with a kernel of ones; 1 is even.
+    """Compute the ratio of the largest to the smallest output of a layer with weights of 1 on an image of ones.
+
+    It is 1 where every output voxel is a sum over the same number of inputs.
 
     >>> [round(uneven_overlap(layer), 3) for layer in up_sampling_layers(1).values()]
     [1.0, 4.0, 1.0, 1.0]

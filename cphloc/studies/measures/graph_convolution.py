@@ -1,4 +1,4 @@
-"""Message passing on the grid of voxels beside a convolution: what it is, and what one weight for all cannot see."""
+"""Comparison of graph convolutions on the voxel grid with ordinary convolutions."""
 
 from __future__ import annotations
 
@@ -23,19 +23,20 @@ Question = Literal["direction", "edge"]
 
 
 class GraphConvolution:
-    """A graph convolution with one weight for all neighbours, one with a weight for each direction, a convolution.
+    """Compare graph convolutions with shared and with directed edge weights to an ordinary convolution.
 
-    ``convolution_error`` is the largest difference from a convolution with the same taps (one weight: all nine equal),
-    two voxels and more from the border, and ``shuffle_error`` how much a layer's answer changes where the eight
-    neighbours of a voxel change places, as a share of the answer's spread. Then each learns two questions about noisy
-    pictures: is there an edge (``auc_edge``), and is it the right side that is brighter (``auc_direction``).
+    ``convolution_error`` is the largest difference from a convolution with the same kernel (all nine weights equal for
+    shared weights), at least two voxels from the border. ``shuffle_error`` is the change of the output when the eight
+    neighbours of a voxel are permuted, relative to the standard deviation of the output. Each layer is then trained on
+    two classification tasks of noisy images: whether there is an edge (``auc_edge``), and whether the right side of
+    the edge is brighter (``auc_direction``).
 
     Args:
-        size: voxels of the pictures along each axis.
-        width: features of a voxel.
-        noise: standard deviation, where an edge is a step by 1.
-        steps: of each training, 32 pictures each.
-        tested: pictures of each test.
+        size: voxels of the images along each axis.
+        width: number of features per voxel.
+        noise: standard deviation of the noise; an edge is a step of height 1.
+        steps: training steps, each on 32 images.
+        tested: number of test images.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class GraphConvolution:
         self.size, self.width, self.noise, self.steps, self.tested = size, width, noise, steps, tested
 
     def __call__(self, trained: Trained) -> Values:
-        """The numbers of each kind of layer."""
+        """Return the metrics of each kind of layer."""
         torch.manual_seed(trained.seed)
         found = {}
         for name in ("one weight", "a weight a direction", "convolution"):
@@ -68,7 +69,7 @@ class GraphConvolution:
 
 
 def _backbone(name: str, widths: list[int]) -> ConvEncoder | GraphConvolutions:
-    """Each voxel read on its own, then one layer over its neighbours for each further width."""
+    """Build an encoder: a layer for single voxels, then a layer over neighbours for each further width."""
     if name == "convolution":
         kernels = [1] + [3] * (len(widths) - 1)
         style = {"convolutions": 1, "norm": "none", "activation": "relu"}
@@ -77,7 +78,7 @@ def _backbone(name: str, widths: list[int]) -> ConvEncoder | GraphConvolutions:
 
 
 def convolution_error(layer: GraphConvolutions) -> float:
-    """Largest difference of a graph convolution from `torch.nn.functional.conv2d` away from the border.
+    """Compute the largest difference of a graph convolution from `torch.nn.functional.conv2d` away from the border.
 
     >>> convolution_error(GraphConvolutions(1, 2, cell=1, widths=[4, 4])) < 1e-5
     True
@@ -93,7 +94,7 @@ def convolution_error(layer: GraphConvolutions) -> float:
 
 
 def shuffle_error(layer: nn.Module) -> float:
-    """Change of the answer at a voxel where its neighbours change places, over the spread of the answers."""
+    """Compute the RMS change of the output at a voxel when its neighbours are permuted, over the output's std."""
     picture = torch.randn(64, 1, 7, 7)
     around = [(row, column) for row in (2, 3, 4) for column in (2, 3, 4) if (row, column) != (3, 3)]
     rows, columns = torch.tensor(around).T
@@ -105,13 +106,13 @@ def shuffle_error(layer: nn.Module) -> float:
 
 
 def pictures(question: Question, count: int, size: int, noise: float) -> Batch:
-    """Noisy pictures ``(count, 1, size, size)`` of mean 0 with an upright edge somewhere; every other answer is yes.
+    """Draw noisy images ``(count, 1, size, size)`` of mean 0 with a vertical edge; every other label is positive.
 
     Args:
-        question: ``direction``: is the right side the brighter one? ``edge``: is there one at all?
-        count: how many.
+        question: ``direction``: is the right side of the edge brighter? ``edge``: is there an edge?
+        count: number of images.
         size: voxels along each axis.
-        noise: standard deviation.
+        noise: standard deviation of the noise.
     """
     yes = torch.arange(count) % 2 == 1
     place = torch.randint(1, size, (count, 1))

@@ -1,4 +1,4 @@
-"""The recap of convolution: what fixed kernels and max pooling do to a picture. No model is trained."""
+"""Properties of fixed convolution kernels and of max pooling; no model is trained."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ SHARPEN = torch.tensor([[0.0, -1.0, 0.0], [-1.0, 5.0, -1.0], [0.0, -1.0, 0.0]])
 
 
 class Kernels:
-    """Edge and sharpening kernels on a constant and on a step, and layers of stride 2 under a shift by one voxel.
+    """Response of edge and sharpening kernels to a constant and a step, and shift invariance of layers of stride 2.
 
-    ``on_constant`` is what comes out of a picture of ones, ``overshoot`` how far a step from 0 to 1 is left on either
-    side, and ``shift_error`` how much the output changes where the picture moves by one voxel, as a share of its
-    spread: 0 for an invariant layer. A convolution of stride 1 is compared after the output is moved back.
+    ``on_constant`` is the response to an image of ones, ``overshoot`` the largest amount by which the response to a
+    step from 0 to 1 leaves that range, and ``shift_error`` the RMS change of the output when the image is shifted by
+    one voxel, relative to the standard deviation of the output: 0 for a shift-invariant layer. The output of a
+    convolution of stride 1 is shifted back before the comparison (equivariance).
 
     Args:
-        size: voxels of the pictures along each axis.
+        size: voxels of the image along each axis.
     """
 
     def __init__(self, size: PositiveInt = 64) -> None:
         self.size = size
 
     def __call__(self, trained: Trained) -> Values:
-        """The numbers of each kernel and layer."""
+        """Return the metrics of each kernel and layer."""
         generator = torch.Generator().manual_seed(trained.seed)
         picture = torch.randn(1, 1, self.size, self.size, generator=generator)
         picture = functional.avg_pool2d(picture, 5, 1)
@@ -41,7 +42,7 @@ class Kernels:
 
 
 def fixed(kernel: Tensor, picture: Tensor) -> dict[str, float]:
-    """Numbers of one 3 x 3 kernel.
+    """Compute ``on_constant``, ``overshoot`` and ``shift_error`` of a 3 x 3 kernel.
 
     >>> fixed(EDGE, torch.zeros(1, 1, 8, 8))["on_constant"], fixed(SHARPEN, torch.zeros(1, 1, 8, 8))["on_constant"]
     (0.0, 1.0)
@@ -58,17 +59,17 @@ def fixed(kernel: Tensor, picture: Tensor) -> dict[str, float]:
 
 
 def convolved(kernel: Tensor, picture: Tensor) -> Tensor:
-    """Cross-correlation without padding."""
+    """Compute the cross-correlation of an image ``(1, 1, H, W)`` with a kernel, without padding."""
     return functional.conv2d(picture, kernel[None, None])
 
 
 def moved(picture: Tensor, pool: bool) -> Tensor:
-    """What a layer of stride 2 gives for the picture moved by one voxel along the last axis."""
+    """Apply max pooling (``pool``) or subsampling of stride 2 to the image shifted by one voxel along the last axis."""
     shifted = picture.roll(1, -1)
     return functional.max_pool2d(shifted, 2) if pool else shifted[..., ::2, ::2]
 
 
 def shift_error(before: Tensor, after: Tensor) -> float:
-    """Root mean square change over the standard deviation, the outermost columns left out."""
+    """Compute the RMS change over the standard deviation of ``before``, without the outermost columns of the change."""
     change = (after - before)[..., 1:-1].square().mean().sqrt()
     return float(change / before.std()) if before.std() else 0.0

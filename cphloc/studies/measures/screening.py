@@ -1,4 +1,4 @@
-"""What a model changes for a reader and for a needle: simulated screening, and biopsy guided by what was found."""
+"""Simulated clinical use of models: screening with a reader, and guidance of biopsies."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ _PREVALENCE = 6 / 1000
 
 
 class SimulatedReader:
-    """A reader and a model, each with a sensitivity index d', reading the same simulated people.
+    """Simulated screening by a reader and a model, each with a sensitivity index d'.
 
     Scores of the healthy are N(0, 1), those of people with cancer N(d', 1), with ``correlation`` between reader and
-    model. The reader recalls at the lecture's specificity, 899 of 994. Without location a prompt cannot be checked, so
-    the reader dismisses it as often as chance says; ``located`` is the share of prompts that point at the cancer.
+    model. The reader recalls at the lecture's specificity, 899 of 994. Prompts without location
+    do not change the reader's decision; with location, the reader also recalls where the model scores above its 95 %
+    specificity and, for people with cancer, points at the cancer.
 
     Args:
         reader: d' of the reader; 2.27 gives the lecture's 5 of 6 at 899 of 994.
         model: d' of the model.
-        correlation: of their scores, given the truth.
-        dismissed: share of the healthy that triage keeps from the reader.
-        located: share of the model's prompts on cancers that point at it.
-        people: with and without cancer, each.
+        correlation: correlation of the two scores within people of the same true state.
+        dismissed: fraction of healthy people whom triage by the model excludes from reading.
+        located: fraction of the model's prompts on cancers that point at the cancer.
+        people: number of simulated people with cancer, and of those without.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class SimulatedReader:
         self.dismissed, self.located, self.people = dismissed, located, people
 
     def __call__(self, trained: Trained) -> Values:
-        """``sensitivity``, ``specificity``, ``ppv1``, ``reads`` and ``net_benefit`` of each way of reading."""
+        """Return ``sensitivity``, ``specificity``, ``ppv1``, ``reads`` and ``net_benefit`` of each reading strategy."""
         rng = np.random.default_rng(trained.seed)
         mixed = [[1, self.correlation], [self.correlation, 1]]
         healthy, ill = (
@@ -73,7 +74,13 @@ class SimulatedReader:
 
 
 def measured(sensitivity: float, specificity: float, reads: float) -> dict[str, float]:
-    """Numbers of one way of reading 1,000 people of whom 6 have cancer."""
+    """Compute the metrics of a reading strategy for 1,000 people of whom 6 have cancer.
+
+    Args:
+        sensitivity: of the strategy.
+        specificity: of the strategy.
+        reads: fraction of people whom the reader reads.
+    """
     people: Funnel = funnel(1000, _PREVALENCE, sensitivity, specificity)
     return {
         "sensitivity": sensitivity,
@@ -85,7 +92,7 @@ def measured(sensitivity: float, specificity: float, reads: float) -> dict[str, 
 
 
 def independent_prompts(reader: OperatingPoint, model: OperatingPoint) -> OperatingPoint:
-    """Reader and independent model, recalled if either says so: what the simulation tends to without correlation.
+    """Compute the operating point where a person is recalled if the reader or an independent model is positive.
 
     >>> together = independent_prompts(OperatingPoint(5 / 6, 899 / 994), OperatingPoint(0.8, 0.9))
     >>> round(together.sensitivity, 4), round(together.specificity, 4)
@@ -95,21 +102,21 @@ def independent_prompts(reader: OperatingPoint, model: OperatingPoint) -> Operat
 
 
 class BiopsyHits:
-    """Share of biopsies that hit the object, where the needle goes to what the arm thinks likeliest.
+    """Fraction of simulated biopsies that hit the object when the needle is aimed at the arm's prediction.
 
-    The needle goes to the maximum of attention, the centre of the best box, or the middle of the largest component of
-    the mask, and strays by a Gaussian ``error_mm`` per axis. ``random`` goes anywhere in the image.
+    The target is the maximum of attention, the centre of the best box, or the innermost voxel of the largest component
+    of the mask, plus a Gaussian error per axis. The variant ``random`` aims at uniformly random points of the image.
 
     Args:
-        error_mm: standard deviation of the needle's error.
-        tries: needles per case.
+        error_mm: standard deviation of the needle position per axis in mm.
+        tries: number of biopsies per case.
     """
 
     def __init__(self, error_mm: PositiveFloat = 1.0, tries: PositiveInt = 20) -> None:
         self.error_mm, self.tries = error_mm, tries
 
     def __call__(self, trained: Trained) -> Values:
-        """``biopsy_hits`` of the arm, and of ``random``."""
+        """Return ``biopsy_hits`` of the arm and of ``random``."""
         rng = np.random.default_rng(trained.seed)
         aimed, anywhere = [], []
         for case, found in trained.predictions("test"):
@@ -125,7 +132,10 @@ class BiopsyHits:
 
 
 def site(found: CasePrediction) -> np.ndarray | None:
-    """Return the point to aim at, in voxel edges; ``None`` where nothing was detected."""
+    """Return the target ``(D,)`` of the biopsy; ``None`` where nothing was detected.
+
+    Voxel k extends from k to k + 1 along each axis.
+    """
     if found.mask is not None:
         if not found.mask.any():
             return None
@@ -143,7 +153,7 @@ def site(found: CasePrediction) -> np.ndarray | None:
 
 
 def hit_share(mask: np.ndarray, places: np.ndarray) -> float:
-    """Share of places ``(n, D)`` in voxel edges that lie in the mask.
+    """Compute the fraction of points ``(n, D)`` inside the mask, in voxel coordinates with edges at integers.
 
     >>> hit_share(np.eye(2, dtype=bool), np.array([[0.5, 0.5], [0.5, 1.5], [9.0, 9.0], [1.9, 1.1]]))
     0.5

@@ -1,4 +1,4 @@
-"""A text CNN: the convolutional encoder and the heads for images, built in 1-D, on sentences with a planted phrase."""
+"""A text CNN: the convolutional encoder and heads for images, built in 1-D, trained on synthetic sentences."""
 
 from __future__ import annotations
 
@@ -25,26 +25,27 @@ from cphloc.studies.small_training import Batch, auc_of, learn
 Half = Literal["first", "second"]
 
 PHRASE = 3
-"""Words of the phrase, and of the window that reads them."""
+"""Number of words in the phrase, and kernel size of the convolution."""
 
 MARGIN = PHRASE - 1
-"""Empty words on either side: so many that one window sees nothing else."""
+"""Number of empty words before and after each sentence."""
 
 
 class TextCnn:
-    """One convolution over words and each way of pooling it, tried where no phrase lay in training.
+    """Compare pooling methods after a convolution over words, tested at positions that do not occur in training.
 
-    Every sentence holds the same three words once, side by side; in the right order they are the phrase, in any other
-    they are not, so that no single word tells. In training they stand in the first half of a sentence, in the test in
-    the second. ``pointing`` is how often attention is greatest on a word of the phrase, and ``padding_error`` the
-    largest change of a logit by empty words before and behind the sentence.
+    Every sentence contains the same three adjacent words; a sentence is positive where they are in the order of the
+    phrase, so that no single word determines the label. In training they are in the first half of the sentence, in
+    the test in the second half. ``pointing`` is the fraction of positive sentences in which attention is greatest on a
+    word of the phrase, and ``padding_error`` the largest change of a logit when empty words are added before and after
+    the sentence.
 
     Args:
-        vocabulary: different words besides those of the phrase.
-        channels: numbers that stand for a word.
-        filters: features of the convolution.
-        steps: of each training, 32 sentences each.
-        tested: sentences of the test.
+        vocabulary: number of different words in addition to those of the phrase.
+        channels: length of the vector that represents a word.
+        filters: number of output features of the convolution.
+        steps: training steps, each on 32 sentences.
+        tested: number of test sentences.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class TextCnn:
         self.steps, self.tested = steps, tested
 
     def __call__(self, trained: Trained) -> Values:
-        """``auc``, and where it is defined ``pointing`` and ``padding_error``, of each model."""
+        """Return ``auc`` of each model, and ``pointing`` and ``padding_error`` where defined."""
         torch.manual_seed(trained.seed)
         corpus = Sentences(self.vocabulary, self.channels)
         test = corpus.draw("second", self.tested, places=True)
@@ -67,7 +68,7 @@ class TextCnn:
         for name, model in self._models(corpus.size).items():
             learn(model, partial(corpus.draw, "first", 32, places=name == "attention, taught"), self.steps)
             found[name] = {"auc": auc_of(model, test)}
-            if name != "fully connected":  # which has one cell, and takes sentences of one length alone
+            if name != "fully connected":  # it has one cell and accepts sentences of one length only
                 found[name] |= {"pointing": pointed(model, test), "padding_error": padding_error(model, test[0])}
         return found
 
@@ -91,9 +92,9 @@ class Sentences:
     """Sentences of random words, each a random unit vector from torch's generator; the empty word is zeros.
 
     Args:
-        vocabulary: different words besides those of the phrase.
-        channels: numbers that stand for a word.
-        words: of the shortest and of the longest sentence.
+        vocabulary: number of different words in addition to those of the phrase.
+        channels: length of the vector that represents a word.
+        words: number of words of the shortest and of the longest sentence.
 
     >>> Sentences(20, 8).draw("first", 4, places=True)[0].shape
     torch.Size([4, 8, 36])
@@ -105,23 +106,23 @@ class Sentences:
 
     @property
     def size(self) -> int:
-        """Words of a padded sentence."""
+        """Number of words of a padded sentence."""
         return self.words[1] + 2 * MARGIN
 
     def draw(self, half: Half, count: int, places: bool) -> Batch:
-        """Padded sentences ``(count, channels, size)``, every other one with the phrase.
+        """Draw padded sentences ``(count, channels, size)``, every other one with the phrase.
 
         Args:
-            half: of the sentence that holds the phrase, or its words in another order.
-            count: how many.
-            places: annotate the phrase by its box, instead of the sentence by its label alone.
+            half: half of the sentence in which the words of the phrase are.
+            count: number of sentences.
+            places: annotate the box of the phrase instead of the label of the sentence.
         """
         drawn = [self._sentence(half, phrase=bool(number % 2)) for number in range(count)]
         annotations = [_annotation(start, phrase=bool(n % 2), places=places) for n, (_, start) in enumerate(drawn)]
         return torch.stack([sentence for sentence, _ in drawn]), annotations
 
     def _sentence(self, half: Half, phrase: bool) -> tuple[Tensor, int]:
-        """A padded sentence and where its phrase starts."""
+        """Draw a padded sentence, and return it with the start of its phrase."""
         shortest, longest = self.words
         length = int(torch.randint(shortest, longest + 1, ()))
         low, high = (0, shortest // 2 - PHRASE) if half == "first" else (longest // 2, length - PHRASE)
@@ -133,7 +134,7 @@ class Sentences:
 
 
 def _disordered() -> Tensor:
-    """The words of the phrase in any but their own order."""
+    """Draw a permutation of the words of the phrase other than the identity."""
     while (order := torch.randperm(PHRASE)).equal(torch.arange(PHRASE)):
         pass
     return order
@@ -147,7 +148,7 @@ def _annotation(start: int, phrase: bool, places: bool) -> Annotation:
 
 
 def pointed(model: Model, batch: Batch) -> float:
-    """Share of the sentences with the phrase in which attention is greatest on a word of it."""
+    """Compute the fraction of positive sentences in which attention is greatest on a word of the phrase."""
     sentences, annotations = batch
     size = tuple(sentences.shape[2:])
     with torch.no_grad():
@@ -158,7 +159,7 @@ def pointed(model: Model, batch: Batch) -> float:
 
 
 def padding_error(model: Model, sentences: Tensor) -> float:
-    """Largest change of a logit where as many empty words as a sentence has stand before it and behind it."""
+    """Compute the largest change of a logit when a sentence's length of empty words is added before and after it."""
     words = sentences.shape[2]
     with torch.no_grad():
         change = model(functional.pad(sentences, (words, words))).logits - model(sentences).logits
