@@ -1,6 +1,6 @@
-"""Download files with mirrors, resuming and checksums; a file is put in place only when it is complete and correct.
+"""Download files with mirrors, resumption and checksums; only complete and correct files appear under their name.
 
-``http(s)`` is read directly; ``s3``, ``hf`` and the other protocols go through fsspec.
+``http`` and ``https`` are read with the standard library, other protocols such as ``s3`` and ``hf`` with fsspec.
 """
 
 from __future__ import annotations
@@ -23,22 +23,31 @@ from cphloc import paths
 from cphloc.errors import CphlocError, NotFoundError
 
 TRIES_EACH = 3
+"""Number of attempts per URL."""
+
 TIMEOUT_SECONDS = 20.0
+"""Seconds to wait for the server."""
+
 BACKOFF_SECONDS = 0.5
+"""Seconds to wait after the second attempt; twice as long after the third."""
+
 PIECE_BYTES = 1 << 20
+"""Number of bytes to read at once."""
+
 PROGRESS_FROM_BYTES = 1 << 20
+"""Size of a file from which a progress bar is shown."""
 
 
 class DownloadError(CphlocError):
-    """No source gave the file; the message says what each of them did."""
+    """Failed download; the message contains the failure of every URL."""
 
 
 class _SourceError(Exception):
-    """A source failed; the message says why."""
+    """Failed attempt to read a URL; the message contains the reason."""
 
 
 class _RangeError(_SourceError):
-    """A source has no bytes after the partial file, which therefore is not the beginning of its file."""
+    """The partial file is longer than the file at the URL, so it is not the beginning of it."""
 
 
 class _Readable(Protocol):
@@ -88,19 +97,23 @@ def download(
 
 
 def read_url(url: str, limit_bytes: int = 100_000_000) -> bytes:
-    """Content of a small file that no hash pins, such as an index.
+    """Read a small file without a checksum, such as an index.
+
+    Args:
+        url: URL of the file.
+        limit_bytes: largest size to accept.
 
     Raises:
-        NotFoundError: the server says that there is none.
-        DownloadError: offline, unreachable, broken off, or larger than ``limit_bytes``.
+        NotFoundError: the file does not exist.
+        DownloadError: offline, the URL cannot be read, the transfer was interrupted, or the file is too large.
     """
     if paths.offline():
-        msg = f"{url} cannot be read: CPHLOC_OFFLINE forbids it"
+        msg = f"{url} cannot be read because CPHLOC_OFFLINE forbids downloads; unset it to continue"
         raise DownloadError(msg)
     try:
         with _opened(url, 0) as (stream, _):
             content = _read(stream, limit_bytes + 1)
-            missing = getattr(stream, "length", None)  # http: bytes that were promised and did not come
+            missing = getattr(stream, "length", None)  # http: bytes of Content-Length that are still missing
     except FileNotFoundError:
         msg = f"{url} does not exist"
         raise NotFoundError(msg) from None
@@ -108,14 +121,14 @@ def read_url(url: str, limit_bytes: int = 100_000_000) -> bytes:
         msg = f"{url} cannot be read: {error}"
         raise DownloadError(msg) from None
     if missing or len(content) > limit_bytes:
-        msg = f"{url} is larger than {limit_bytes:,} bytes" if len(content) > limit_bytes else f"{url} broke off"
+        msg = f"{url} is larger than {limit_bytes:,} bytes" if len(content) > limit_bytes else f"{url}: interrupted"
         raise DownloadError(msg)
     return content
 
 
 @dataclass(frozen=True)
 class _Wanted:
-    """What `download` was asked for."""
+    """Arguments of `download`."""
 
     path: Path
     what: str
@@ -124,11 +137,11 @@ class _Wanted:
 
     @property
     def part(self) -> Path:
-        """Path of the part that has been downloaded so far."""
+        """Path of the incomplete file."""
         return Path(f"{self.path}.part")
 
     def is_there(self) -> bool:
-        """Whether the cache holds the file; its checksum was compared when it was put there."""
+        """Return True if the file exists with the expected size; its checksum was compared after the download."""
         return self.path.is_file() and self.size_bytes in (None, self.path.stat().st_size)
 
 
@@ -143,7 +156,7 @@ def _download_from_any(urls: Sequence[str], wanted: _Wanted) -> None:
                 os.replace(part, wanted.path)
                 return
             if not resumed and not part.exists():
-                break  # nothing came, or all of a wrong file: asking again gives the same
+                break  # no data at all, or a complete but wrong file: another attempt would give the same
             time.sleep(attempt * BACKOFF_SECONDS)
         failures.append(f"  {url}: {failure}")
     kept = ["run the command again to continue"] if part.exists() else []
@@ -152,9 +165,9 @@ def _download_from_any(urls: Sequence[str], wanted: _Wanted) -> None:
 
 
 def _try(url: str, wanted: _Wanted) -> str | None:
-    """Continue the part from ``url``; ``None`` when it is whole and right, else what went wrong.
+    """Continue the incomplete file from ``url``; returns ``None`` if it is now complete and correct, else the reason.
 
-    A part that turned out wrong is removed, so that what is left may always be resumed.
+    A file with wrong content is removed, so that the remaining incomplete file can always be resumed.
     """
     part, size_bytes = wanted.part, wanted.size_bytes
     have = part.stat().st_size if part.exists() else 0
@@ -170,7 +183,7 @@ def _try(url: str, wanted: _Wanted) -> str | None:
         return str(error)
     except _SourceError as error:
         return str(error)
-    return _verdict(part, wanted.checksum, size_bytes)
+    return _failure(part, wanted.checksum, size_bytes)
 
 
 def _check_space(folder: Path, needed: int) -> None:
@@ -180,17 +193,17 @@ def _check_space(folder: Path, needed: int) -> None:
         raise OSError(msg)
 
 
-def _verdict(part: Path, checksum: str | None, size_bytes: int | None) -> str | None:
+def _failure(part: Path, checksum: str | None, size_bytes: int | None) -> str | None:
     size = part.stat().st_size
     if size_bytes is not None and size < size_bytes:
-        return f"broke off after {size:,} of {size_bytes:,} bytes"
+        return f"interrupted after {size:,} of {size_bytes:,} bytes"
     difference = _difference(part, checksum)
     if size_bytes is not None and size > size_bytes:
         difference = f"more than {size_bytes:,} bytes"
     if difference is None:
         return None
     part.unlink()
-    return f"gave another file: {difference}"
+    return f"wrong content: {difference}"
 
 
 def _difference(part: Path, checksum: str | None) -> str | None:
@@ -198,15 +211,15 @@ def _difference(part: Path, checksum: str | None) -> str | None:
         return None
     algorithm, _, expected = checksum.partition(":")
     with part.open("rb") as stream:
-        found = hashlib.file_digest(stream, algorithm).hexdigest()
-    return None if found == expected else f"{algorithm} {found[:12]}... where {expected[:12]}... is expected"
+        actual = hashlib.file_digest(stream, algorithm).hexdigest()
+    return None if actual == expected else f"{algorithm} {actual[:12]}... instead of {expected[:12]}..."
 
 
 def _append(url: str, part: Path, wanted: _Wanted) -> int | None:
-    """Continue ``part`` as far as the source gives it; the size of the whole, if anybody says it."""
+    """Append the remaining bytes of ``url`` to ``part``; returns the size of the complete file if it is known."""
     have = part.stat().st_size if part.exists() else 0
     with _opened(url, have) as (stream, start), part.open("r+b" if have else "wb") as file:
-        length = getattr(stream, "length", None)  # http: bytes that are promised
+        length = getattr(stream, "length", None)  # http: Content-Length
         size_bytes = start + length if wanted.size_bytes is None and length is not None else wanted.size_bytes
         file.seek(start)
         file.truncate()
@@ -222,7 +235,7 @@ def _append(url: str, part: Path, wanted: _Wanted) -> int | None:
 
 @contextlib.contextmanager
 def _opened(url: str, offset: int) -> Iterator[tuple[_Readable, int]]:
-    """A stream of ``url``, and the byte it starts at: ``offset``, or 0 from a server that cannot resume."""
+    """Open ``url``; yields the stream and its first byte: ``offset``, or 0 if the server cannot resume."""
     if url.startswith(("http://", "https://")):
         headers = {"User-Agent": "cphloc", "Accept-Encoding": "identity"}
         if offset:
@@ -261,22 +274,22 @@ def _filesystem_open(url: str) -> Any:
         return file.open()
     except FileNotFoundError:
         raise
-    except Exception as error:  # every protocol has errors of its own, and a missing package is one
+    except Exception as error:  # each protocol raises errors of its own, also for a missing package
         raise _SourceError(str(error)) from error
 
 
 def _read(stream: _Readable, count: int) -> bytes:
-    """Read from a source; its failures must not be taken for those of the disk that is written to."""
+    """Read from a URL; errors are converted, so that they are distinct from those of the disk written to."""
     try:
         return stream.read(count)
-    except Exception as error:  # every protocol has errors of its own
-        msg = f"broke off: {error}"
+    except Exception as error:  # each protocol raises errors of its own
+        msg = f"interrupted: {error}"
         raise _SourceError(msg) from error
 
 
 @contextlib.contextmanager
 def _progress(what: str, total: int | None, done: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar on stderr for downloads that take a while, where someone is watching."""
+    """Show a progress bar on stderr for large downloads in a terminal; yields a function to advance it."""
     if (total is not None and total < PROGRESS_FROM_BYTES) or not sys.stderr.isatty():
         yield lambda count: None
         return

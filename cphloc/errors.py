@@ -1,7 +1,7 @@
-"""The errors cphloc raises, and the sentence that suggests the name someone meant.
+"""Exceptions of cphloc, and suggestions for misspelled names.
 
-Every message says where, what, and what to do. The command line prints the message alone and ends with
-``exit_code``; ``--debug`` adds the traceback.
+Every message states where the error is, what is wrong, and what to do. The command line prints only the message and
+exits with ``exit_code``; ``--debug`` adds the traceback.
 """
 
 from __future__ import annotations
@@ -12,27 +12,32 @@ from dataclasses import dataclass
 
 
 class CphlocError(Exception):
-    """Something went wrong that is not the input's fault: a full disk, a failed training."""
+    """Base class of all errors of cphloc; raised itself for errors not caused by input, such as a full disk."""
 
     exit_code = 1
 
 
 class InputError(CphlocError, ValueError):
-    """What the user gave is wrong: a recipe, a file, a name, an argument."""
+    """Invalid input of the user: a recipe, file, name or argument."""
 
     exit_code = 2
 
 
 class DataError(InputError):
-    """An image, annotation or data set cannot be used as it is; the message names the file."""
+    """Invalid image, annotation or data set; the message contains the file name."""
 
 
 class NotFoundError(InputError):
-    """A name or a file does not exist."""
+    """Name or file that does not exist."""
 
 
 class MissingExtraError(InputError):
-    """A component needs an optional package that is not installed."""
+    """Optional package that is needed but not installed.
+
+    Args:
+        what: what needs the package, for the message.
+        extra: extra of cphloc that installs it, such as ``ray``.
+    """
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f"{what} needs the extra '{extra}': pip install 'cphloc[{extra}]'")
@@ -40,9 +45,13 @@ class MissingExtraError(InputError):
 
 @dataclass(frozen=True)
 class Problem:
-    """One mistake in a recipe or card: where it stands, what is wrong, what to do.
+    """One error in a recipe or card.
 
-    ``where`` is ``file:line:col`` (or ``--set key=value``), ``path`` the dotted key.
+    Args:
+        where: its position as ``file:line:col``, or ``--set key=value``.
+        path: dotted key, such as ``train.steps``.
+        what: what is wrong.
+        fix: what to do.
     """
 
     where: str
@@ -55,7 +64,11 @@ class Problem:
 
 
 class RecipeError(InputError):
-    """A recipe or card has problems; all of them are in ``problems`` and in the message, one a line."""
+    """Invalid recipe or card, with all its errors; the message has one line for each.
+
+    Args:
+        problems: the errors.
+    """
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
@@ -63,7 +76,7 @@ class RecipeError(InputError):
 
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
-    """Return ``did you mean 'x'?`` for the candidate nearest to ``name``, or an empty string.
+    """Return ``did you mean 'x'?`` for the candidate most similar to ``name``; an empty string if none is similar.
 
     >>> did_you_mean("dice_cd", ["dice_ce", "focal"])
     "did you mean 'dice_ce'?"

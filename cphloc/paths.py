@@ -1,7 +1,7 @@
-"""Where things are: the shipped folders, the user's data, cache and zoos.
+"""Locations of shipped files, data sets, cache and zoos, and atomic writing of files.
 
-Environment: ``CPHLOC_DATA``, ``CPHLOC_ZOO``, ``CPHLOC_CACHE``, ``CPHLOC_REGISTRY`` (several separated by the system's
-path separator), ``CPHLOC_OFFLINE``.
+The locations are set by the environment variables ``CPHLOC_DATA``, ``CPHLOC_ZOO``, ``CPHLOC_REGISTRY`` (each may list
+several folders, separated by ``:``, on Windows by ``;``) and ``CPHLOC_CACHE``. ``CPHLOC_OFFLINE=1`` forbids downloads.
 """
 
 from __future__ import annotations
@@ -19,20 +19,23 @@ _PACKAGE = Path(__file__).parent
 
 @functools.cache
 def shipped(folder: str) -> Path:
-    """The shipped ``registry``, ``recipes`` or ``zoo``: inside the installed package, or beside it in a checkout."""
+    """Return the shipped folder ``registry``, ``recipes`` or ``zoo``.
+
+    It is inside the installed package, or next to the package in a checkout of the repository.
+    """
     installed = _PACKAGE / "_data" / folder
     return installed if installed.is_dir() else _PACKAGE.parent / folder
 
 
 def registry_folders() -> list[Path]:
-    """Folders of cards: the shipped one, then those of ``CPHLOC_REGISTRY``."""
+    """Return the folders of component cards: the shipped one, then those of ``CPHLOC_REGISTRY``."""
     return [shipped("registry"), *_listed("CPHLOC_REGISTRY")]
 
 
 def zoos() -> list[str]:
-    """Zoo folders and URLs in the order they are searched: those of ``CPHLOC_ZOO``, then the shipped one.
+    """Return zoo folders and URLs in search order: those of ``CPHLOC_ZOO``, then the shipped zoo.
 
-    Entries of ``CPHLOC_ZOO`` are separated by whitespace or, where no URL is among them, by the path separator.
+    ``CPHLOC_ZOO`` is separated by whitespace or, if it contains no URL, by the path separator of the system.
     """
     value = os.environ.get("CPHLOC_ZOO", "")
     separator = None if "://" in value or os.pathsep not in value else os.pathsep
@@ -40,30 +43,33 @@ def zoos() -> list[str]:
 
 
 def data_folders() -> list[Path]:
-    """Folders that may hold data sets, one sub-folder each: those of ``CPHLOC_DATA``, then the cache's."""
+    """Return folders that may contain data sets, one sub-folder each: those of ``CPHLOC_DATA``, then the cache."""
     return [*_listed("CPHLOC_DATA"), cache() / "data"]
 
 
 def cache() -> Path:
-    """Folder for what can be made again: prepared volumes, downloads."""
+    """Return the folder for files that can be recreated, such as downloads and prepared images.
+
+    It is ``CPHLOC_CACHE``, or ``cphloc`` in ``XDG_CACHE_HOME``, or ``~/.cache/cphloc``.
+    """
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("CPHLOC_CACHE") or Path(base) / "cphloc")
 
 
 def offline() -> bool:
-    """Whether ``CPHLOC_OFFLINE`` forbids every download."""
+    """Return True if ``CPHLOC_OFFLINE`` forbids downloads: if it is set to anything but ``0``."""
     return os.environ.get("CPHLOC_OFFLINE", "") not in ("", "0")
 
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """Write a file wholly or not at all: yields a temporary path beside it that becomes ``path`` at the end.
+    """Write a file atomically: yield a temporary path in the same folder that is renamed to ``path`` at the end.
 
-    The temporary file has the same suffixes, for writers that choose the format by name. Folders are made. Where the
-    block fails, nothing is left behind and an older ``path`` stays as it was.
+    The temporary file has the same suffixes, for writers that choose the format by name. Missing folders are created.
+    If the block raises an exception, the temporary file is removed and an existing ``path`` stays unchanged.
 
     Raises:
-        CphlocError: the operating system refuses, for instance because the disk is full.
+        CphlocError: the file cannot be written, for example because the disk is full.
 
     >>> import tempfile
     >>> target = Path(tempfile.mkdtemp(), "notes.txt")

@@ -83,7 +83,7 @@ def test_a_file_of_unknown_size_is_resumed_too(server, weights, get):
 
 def test_without_a_checksum_the_server_is_believed_but_not_a_broken_connection(server, weights, get, path):
     server.fault = "truncate"
-    with pytest.raises(DownloadError, match=r"(?s)broke off after .*run the command again to continue"):
+    with pytest.raises(DownloadError, match=r"(?s)interrupted after .*run the command again to continue"):
         get([weights], checksum=None)
     assert not path.exists()
     server.fault = ""
@@ -98,7 +98,7 @@ def test_a_part_longer_than_the_file_is_thrown_away(server, weights, get, path):
 
 @pytest.mark.parametrize("algorithm", ["md5", "sha256"])
 def test_checksums_of_publishers(server, weights, get, algorithm):
-    with pytest.raises(DownloadError, match=f"gave another file: {algorithm}"):
+    with pytest.raises(DownloadError, match=f"wrong content: {algorithm}"):
         get([weights], checksum=f"{algorithm}:{'0' * 32}")
     assert get([weights], checksum=f"{algorithm}:{hashlib.new(algorithm, CONTENT).hexdigest()}").is_file()
 
@@ -106,10 +106,10 @@ def test_checksums_of_publishers(server, weights, get, algorithm):
 @pytest.mark.parametrize(
     ("fault", "says"),
     [
-        ("corrupt", "gave another file"),
+        ("corrupt", "wrong content"),
         ("deny", "answered 500"),
-        ("truncate", "broke off after"),
-        ("stall", "broke off"),
+        ("truncate", "interrupted after"),
+        ("stall", "interrupted"),
     ],
 )
 def test_a_source_that_never_gives_the_file_leaves_none(server, weights, get, fault, says, path):

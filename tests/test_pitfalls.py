@@ -180,7 +180,7 @@ def test_every_mistake_has_a_test_that_exists(mistake):
 )
 def test_mirrored_views_are_refused_where_classes_name_sides(data):
     recipe = load("systems/unet2d-phantom", {"data": data, "model.backbone.widths": [4, 4]})
-    with pytest.raises(InputError, match="tells left from right"):
+    with pytest.raises(InputError, match="sides of the body"):
         Localizer(build_model(recipe), recipe).predict(np.zeros((16, 16)), tta=True)
 
 

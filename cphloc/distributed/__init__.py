@@ -1,1 +1,1 @@
-"""Processes, shards and clusters."""
+"""Distributed computation: processes of a training, sharded parameters, and jobs on a cluster."""

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar, get_args
 from cphloc.errors import CphlocError, InputError, MissingExtraError, did_you_mean
 
 Engine = Literal["local", "ray"]
-"""``local`` works through the jobs in this process; ``ray`` spreads them over the machines of a Ray cluster."""
+"""``local`` runs the jobs in this process; ``ray`` distributes them over the machines of a Ray cluster."""
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -66,7 +66,7 @@ def _over_ray(function: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterato
             except ray.exceptions.RayTaskError as error:
                 raise _cause(error) from None
             except ray.exceptions.RayError as error:
-                msg = f"Ray lost a job ({str(error).splitlines()[0]}); start again: what is done is kept"
+                msg = f"Ray lost a job ({str(error).splitlines()[0]}); start again, finished jobs are kept"
                 raise CphlocError(msg) from error
     finally:
         if started:

@@ -1,6 +1,7 @@
-"""The processes of a distributed training: start them, count them, and share values between them.
+"""Start and count the processes of a distributed training, and exchange values between them.
 
-torchrun starts them on one machine or on many, and so does SLURM's srun; everything here reads torchrun's environment.
+The processes are started by torchrun or by SLURM's srun, on one or several machines. The functions read the environment
+variables of torchrun.
 """
 
 from __future__ import annotations
@@ -35,19 +36,19 @@ def start(devices: int = 1, nodes: int = 1) -> None:
         InputError: several ``nodes`` without torchrun, or torchrun started a different number of processes.
     """
     _from_slurm()
-    wanted, there = devices * nodes, count()
+    requested, started = devices * nodes, count()
     if "WORLD_SIZE" in os.environ:
-        if wanted not in (1, there):
-            msg = f"{there} processes were started but --devices and --nodes ask for {wanted}; leave them out"
+        if requested not in (1, started):
+            msg = f"{started} processes were started but --devices and --nodes request {requested}; omit both options"
             raise InputError(msg)
-        if there > 1 and not dist.is_initialized():
+        if started > 1 and not dist.is_initialized():
             dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
             atexit.register(dist.destroy_process_group)
         return
     if nodes > 1:
         msg = (
-            f"--nodes {nodes}: start it on every machine, `torchrun --nnodes {nodes} ... $(which cphloc) train ...`, "
-            "or by srun with a task for each process"
+            f"--nodes {nodes}: start the training on every machine with `torchrun --nnodes {nodes} ... $(which cphloc) "
+            "train ...`, or with srun and one task per process"
         )
         raise InputError(msg)
     if devices > 1:
@@ -72,17 +73,17 @@ def _from_slurm() -> None:
 
 
 def count() -> int:
-    """Number of processes of this training."""
+    """Return the number of processes of this training."""
     return int(os.environ.get("WORLD_SIZE", 1))
 
 
 def on_this_machine() -> int:
-    """Number of processes of this training on this machine."""
+    """Return the number of processes of this training on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def is_first() -> bool:
-    """Return True in the process that writes files (rank 0)."""
+    """Return True in the first process (rank 0), which writes files."""
     return not dist.is_initialized() or dist.get_rank() == 0
 
 
@@ -94,7 +95,7 @@ def share_buffers(model: nn.Module) -> None:
 
 
 def total(value: Tensor) -> Tensor:
-    """Sum of ``value`` over all processes."""
+    """Return the sum of ``value`` over all processes; needs an initialized process group."""
     whole = value.detach().clone()
     dist.all_reduce(whole)
     return whole

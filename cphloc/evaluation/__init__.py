@@ -1,1 +1,1 @@
-"""A model measured against the truth: scores, baselines, validation, pictures."""
+"""Evaluation of models: scores, baselines, validation during training, and pictures."""

@@ -39,13 +39,13 @@ def prior_baseline(
         cases: training cases; each contributes the annotations it has.
         dims: 2 or 3.
         classes: number 1..K -> name.
-        parts: parts to predict, among the keys of `BASELINES`.
+        parts: parts to predict, keys of `BASELINES`.
 
     Returns:
         a function from the grid of an image to the prediction for that image.
 
     Raises:
-        DataError: masks or boxes are asked for, but no training case has any.
+        DataError: masks or boxes are requested, but no training case has any.
     """
     shape = mean_shape(cases, dims, len(classes)) if "mask" in parts else None
     needs_annotations = "boxes" in parts or "probabilities" in parts
@@ -54,7 +54,7 @@ def prior_baseline(
     labels = [annotation.label for _, annotation in annotations if annotation.label is not None]
     prevalence = np.nanmean(labels, axis=0) if "probabilities" in parts and labels else None
 
-    def predict(geometry: Geometry) -> CasePrediction:
+    def _predict(geometry: Geometry) -> CasePrediction:
         """Return the average training annotation on the grid of an image."""
         prediction = CasePrediction(mask=None if shape is None else shape(geometry), probabilities=prevalence)
         if "attention" in parts:
@@ -65,15 +65,16 @@ def prior_baseline(
             prediction = replace(prediction, boxes=edges, scores=boxes[1], box_classes=boxes[2])
         return prediction
 
-    return predict
+    return _predict
 
 
 def mean_shape(cases: Sequence[Case], dims: int, classes: int) -> Callable[[Geometry], np.ndarray]:
     """Build a predictor of the average training mask.
 
-    The masks are turned to canonical orientation, stretched to one common grid and averaged; a voxel is foreground
-    where the average exceeds the threshold with the best mean Dice on the training masks. The result shows how well
-    position in the image alone predicts the mask, for example because the images were cropped around the object.
+    The masks are reoriented to the canonical orientation, resampled to one common grid and averaged; a voxel is
+    foreground if the average exceeds the threshold with the best mean Dice on the training masks. The result shows how
+    well the position in the image alone predicts the mask, for example because the images were cropped around the
+    object.
 
     Args:
         cases: training cases; those without a mask are ignored.
@@ -89,7 +90,7 @@ def mean_shape(cases: Sequence[Case], dims: int, classes: int) -> Callable[[Geom
     masks = [(volume.geometry, known.mask) for volume, known in (read_case(c, dims) for c in cases)]
     upright = [reoriented(mask, *geometry.canonical()) for geometry, mask in masks if mask is not None]
     if not upright:
-        msg = "the mean-shape baseline needs training cases with masks, and there is none"
+        msg = "the mean-shape baseline needs training cases with masks, but there are none"
         raise DataError(msg)
     box = _unit_box(tuple(int(n) for n in np.median([mask.shape for mask in upright], axis=0)))
     stretched = [
@@ -99,7 +100,7 @@ def mean_shape(cases: Sequence[Case], dims: int, classes: int) -> Callable[[Geom
     mean = np.mean(stretched, axis=0)
     threshold = max(_THRESHOLDS, key=lambda t: _mean_dice(mean.sum(axis=0) > t, stretched))
 
-    def predict(geometry: Geometry) -> np.ndarray:
+    def _predict(geometry: Geometry) -> np.ndarray:
         """Return the thresholded mean shape ``(*S)`` on the grid of an image."""
         order, flip = geometry.canonical()
         shape = tuple(geometry.shape[a] for a in order)
@@ -107,7 +108,7 @@ def mean_shape(cases: Sequence[Case], dims: int, classes: int) -> Callable[[Geom
         mask = np.where(shares.sum(axis=0) > threshold, 1 + shares.argmax(axis=0), 0).astype(np.uint8)
         return reoriented_back(mask, order, flip)
 
-    return predict
+    return _predict
 
 
 def _completed(case: Case, dims: int, classes: int) -> tuple[tuple[int, ...], Annotation]:
@@ -131,7 +132,7 @@ def _mean_boxes(
     relative = {c: [b / np.tile(shape, 2) for shape, boxes, n in boxed for b in boxes[n == c]] for c in classes}
     present = [c for c, boxes in relative.items() if boxes]
     if not present:
-        msg = "the mean-box baseline needs training cases with boxes, and there is none"
+        msg = "the mean-box baseline needs training cases with boxes, but there are none"
         raise DataError(msg)
     frequency = [np.mean([(n == c).any() for _, _, n in boxed]) for c in present]
     return np.array([np.mean(relative[c], axis=0) for c in present]), np.array(frequency), np.array(present)

@@ -1,4 +1,4 @@
-"""Evaluate a run or a zoo entry on one split of its data set, on every image's own grid, next to a baseline."""
+"""Evaluate a run or a zoo entry on one split of its data set, on the grid of every image, and compare to a baseline."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def evaluate(
     """
     localizer, run = open_localizer(source)
     if run is not None and out is not None:
-        msg = f"a run keeps its evaluation in its own folder, {run.folder}; leave --out out"
+        msg = f"a run keeps its evaluation in its own folder, {run.folder}; omit --out"
         raise InputError(msg)
     data = localizer.recipe.data
     dataset = open_dataset(data if root is None else data.model_copy(update={"root": root}), localizer.recipe.dims)
@@ -114,7 +114,10 @@ def evaluate(
 def localizer_of(run: Run) -> Localizer:
     """Load the best weights of a run, rounded to the precision in which an entry stores them.
 
-    So the model that is evaluated is bit for bit the one that would be published.
+    The evaluated model is therefore bit for bit the one that would be published.
+
+    Args:
+        run: the run.
 
     Raises:
         NotFoundError: the run has not saved any weights yet.
@@ -130,10 +133,10 @@ def localizer_of(run: Run) -> Localizer:
 
 
 def case_prediction(result: Localization, classes: Mapping[int, str]) -> CasePrediction:
-    """Convert the result of `Localizer.predict` to arrays on the image's own grid.
+    """Convert a result of `Localizer.predict` to arrays on the grid of the image.
 
     Args:
-        result: the result.
+        result: result of the prediction.
         classes: number 1..K -> name.
     """
     numbers = {name: number for number, name in classes.items()}
@@ -149,10 +152,13 @@ def case_prediction(result: Localization, classes: Mapping[int, str]) -> CasePre
 
 
 def open_localizer(source: str | Path | Run | Localizer) -> tuple[Localizer, Run | None]:
-    """Open the run called ``source``, or else load the zoo entry of that name.
+    """Load the best weights of a run, or else a zoo entry.
+
+    Args:
+        source: a run (object, folder or id), an entry (``name``, ``name@1.2.0`` or folder), or a loaded model.
 
     Returns:
-        the model, and the run it belongs to (``None`` for an entry or a model that is already loaded).
+        the model, and its run (``None`` for an entry or a loaded model).
 
     Raises:
         NotFoundError: there is neither a run nor an entry of that name.

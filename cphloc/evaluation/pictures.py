@@ -1,4 +1,4 @@
-"""Pictures of cases with annotation and prediction, and the choice of the cases to draw."""
+"""Draw cases with annotation and prediction, and choose the cases to draw."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def draw_case(
 
     Args:
         volume: the image.
-        annotation: of the image.
-        prediction: on the same grid; boxes with a score below 0.3 are not drawn.
+        annotation: annotation of the image.
+        prediction: prediction on the same grid; boxes with a score below 0.3 are not drawn.
         classes: number 1..K -> name.
         title: text above the picture.
         path: picture to write.
@@ -52,16 +52,16 @@ def draw_case(
 
 
 def extremes(rows: Sequence[Mapping[str, Any]], headline: str) -> tuple[str, dict[str, str]]:
-    """Choose the worst, median and best case.
+    """Choose the worst, median and best case by a metric.
 
-    A metric that single cases do not have, such as average precision, is replaced by the first score that they do have.
+    If the metric is not computed per case (such as average precision), the first metric of the rows is used instead.
 
     Args:
         rows: one per case, with ``case`` and its scores.
         headline: metric to rank the cases by.
 
     Returns:
-        the metric that was used, and the case id by place (``worst``, ``median``, ``best``).
+        the metric that was used, and the case ids by rank (``worst``, ``median``, ``best``).
 
     >>> extremes([{"case": "a", "dice": 0.9}, {"case": "b", "dice": 0.7}, {"case": "c", "dice": 0.8}], "dice")
     ('dice', {'worst': 'b', 'median': 'c', 'best': 'a'})
@@ -76,12 +76,12 @@ def extremes(rows: Sequence[Mapping[str, Any]], headline: str) -> tuple[str, dic
 
 
 def heading(title: str, case: str, name: str, rows: Sequence[Mapping[str, Any]]) -> str:
-    """Title of the picture of a case, such as ``worst: case12, dice 0.412``.
+    """Return the title of the picture of a case, such as ``worst: case12, dice 0.412``.
 
     Args:
-        title: place of the case, as `extremes` names it.
+        title: rank of the case, from `extremes`.
         case: id of the case.
-        name: metric to state.
+        name: metric to show.
         rows: one per case, with ``case`` and its scores.
     """
     value = next(row for row in rows if row["case"] == case).get(name, float("nan"))

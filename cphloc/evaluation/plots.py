@@ -1,4 +1,4 @@
-"""Plots of a training and of an evaluation; curves come with a CSV file of their points."""
+"""Draw learning curves, and the curves of an evaluation with a CSV file of their points."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _UNITS = ("_mm", "_ml")
 
 
 class _Axes(NamedTuple):
-    """Title and axis labels of a plot, and whether to draw the diagonal that random guessing gives."""
+    """Title and axis labels of a plot, and whether to draw the diagonal as reference."""
 
     title: str
     x: str
@@ -33,7 +33,7 @@ _KINDS = {
     "precision-recall": _Axes("precision and recall at IoU 0.5", "recall", "precision"),
     "froc": _Axes("free-response ROC at IoU 0.1", "false positives per image", "sensitivity"),
     "roc": _Axes("ROC", "1 - specificity", "sensitivity", chance=True),
-    "reliability": _Axes("reliability", "predicted probability", "share of positives", chance=True),
+    "reliability": _Axes("reliability", "predicted probability", "fraction of positives", chance=True),
 }
 
 
@@ -64,10 +64,10 @@ def draw_learning(curves: Mapping[str, Sequence[tuple[int, float]]], path: Path)
 
 
 def draw_scores(curves: Mapping[str, Sequence[Curve]], folder: Path, prefix: str = "") -> list[Path]:
-    """Draw one plot per kind of curve, with 95 % bands, and write its points.
+    """Draw one plot per kind of curve, with 95 % bands, and write the points of the curves to CSV files.
 
     Args:
-        curves: by kind, from `Scores.curves`.
+        curves: curves by kind, from `Scores.curves`.
         folder: folder to write ``<prefix><kind>.png`` and ``<prefix><kind>.csv`` to.
         prefix: start of the file names, such as ``test-``.
 

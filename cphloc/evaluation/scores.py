@@ -1,4 +1,4 @@
-"""Score predictions against annotations, per case and over a data set, on every rung that both of them have."""
+"""Score predictions against annotations, per case and over a data set, for all parts that both of them have."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class CasePrediction:
 
     @property
     def detections(self) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-        """Boxes, their scores and their classes; ``None`` for a model that predicts no boxes."""
+        """Boxes, their scores and their classes; ``None`` if the model does not predict boxes."""
         if self.boxes is None or self.scores is None or self.box_classes is None:
             return None
         return self.boxes, self.scores, self.box_classes
@@ -84,9 +84,9 @@ def score_case(
     Args:
         case: id of the case.
         patient: id of the patient.
-        prediction: of the model.
-        annotation: completed down the supervision ladder, see `Annotation.completed`.
-        geometry: grid of both. Metrics in mm or mL are left out if it states no physical size.
+        prediction: prediction of the model.
+        annotation: reference annotation, with weaker annotations derived from it by `Annotation.completed`.
+        geometry: grid of both. Metrics in mm or mL are left out if its unit is pixels.
         classes: number 1..K -> name.
     """
     scores: dict[str, float] = {}
@@ -114,10 +114,10 @@ def plugin_scores(
     """Compute the metrics of plug-ins for one case; arguments as for `score_case`.
 
     Returns:
-        value by name; NaN where a metric says that it is undefined.
+        value by name; NaN for metrics that are undefined.
 
     Raises:
-        ContractError: a metric raises an exception or gives something else than a number.
+        ContractError: a metric raises an exception or returns something other than a number.
     """
     cards = [card for card in catalogue.cards("metric").values() if card.import_ is not None]
     return {
@@ -145,18 +145,21 @@ class Scores:
         return [{"case": c.id, "patient": c.patient, **c.scores, **c.facts} for c in each]
 
     def values(self) -> dict[str, float]:
-        """Value of every metric over all cases by name, ``metric/class`` for those of one class; no intervals."""
+        """Compute every metric over all cases, without intervals; metrics of one class are named ``metric/class``."""
         names = dict.fromkeys(name for case in self.cases for name in case.scores.scores)
         means = {name: _mean([case.scores.scores.get(name, np.nan) for case in self.cases]) for name in names}
         return means | {name: statistic(np.ones(len(self.cases))) for name, statistic in self._pooled().items()}
 
     def intervals(self) -> dict[str, Interval]:
-        """Every metric with its 95 % confidence interval, resampled by patient."""
+        """Compute every metric over all cases with its 95 % confidence interval, resampled by patient."""
         return summarize([case.scores for case in self.cases], self._pooled())
 
     def curves(self) -> dict[str, list[Curve]]:
-        """Curves with 95 % bands by kind: ``precision-recall`` and ``froc`` for boxes, ``roc`` and ``reliability`` for
-        labels. Kinds without any data are left out.
+        """Compute curves with 95 % bands.
+
+        Returns:
+            curves by kind: ``precision-recall`` and ``froc`` for boxes, ``roc`` and ``reliability`` for labels; kinds
+            without data are left out.
         """
         by_kind: dict[str, list[Curve]] = {}
         boxes, labels = self._boxes(), self._labels()
@@ -170,7 +173,7 @@ class Scores:
         return {kind: curves for kind, curves in by_kind.items() if curves}
 
     def calibration_error(self, temperature: float) -> Interval:
-        """Expected calibration error (``ece``) after dividing the logits of the probabilities by ``temperature``."""
+        """Compute the expected calibration error after dividing the logits of the probabilities by ``temperature``."""
         labels = self._labels()
         probabilities, known = _stacked(labels)
         statistic = classification_statistics(tempered(probabilities, temperature), known, list(self.classes.values()))[
@@ -201,7 +204,7 @@ class Scores:
 
 
 def summary(intervals: Mapping[str, Interval]) -> dict[str, dict[str, Any]]:
-    """Convert intervals to JSON, metrics of single classes apart: ``{"metrics": ..., "per_class": {class: ...}}``."""
+    """Convert intervals to JSON values, grouped as ``{"metrics": {...}, "per_class": {class: {...}}}``."""
     per_class: dict[str, dict[str, Any]] = {}
     metrics: dict[str, Any] = {}
     for name, interval in intervals.items():

@@ -1,4 +1,4 @@
-"""Validation during training, on whole prepared images (resampled and normalized as the model takes them)."""
+"""Validation during training, on whole preprocessed images (resampled and normalized for the model)."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ class Validation:
 def metric_names(
     gives: Collection[str], rung: Rung | None, unit: Literal["mm", "px"], dims: int, classes: Mapping[int, str]
 ) -> set[str]:
-    """Return the names of the metrics that a validation computes, found by scoring a blank image.
+    """Return the names of the metrics that a validation computes, determined by scoring a synthetic image.
 
     Args:
-        gives: parts the heads predict, as their cards name them: ``mask``, ``boxes``, ``attention``, ``labels``.
+        gives: parts that the heads predict: ``mask``, ``boxes``, ``attention``, ``labels``.
         rung: strongest annotation of the validation cases; ``None`` if they have none.
-        unit: of their voxel sizes; metrics in mm need ``mm``.
+        unit: unit of the voxel sizes; metrics in mm need ``mm``.
         dims: 2 or 3.
         classes: number 1..K -> name.
 
@@ -74,10 +74,10 @@ def metric_names(
 
 
 class Validator:
-    """Predict and score all validation cases; the processes of a distributed training each take a part of them.
+    """Predict and score all validation cases, which are divided among the processes of a distributed training.
 
     Args:
-        cases: prepared cases.
+        cases: preprocessed validation cases.
         classes: number 1..K -> name.
         patch: window size ``(*S)``; larger images are predicted window by window.
     """
@@ -99,13 +99,13 @@ class Validator:
         return Validation(scores.values(), scores.rows, scores)
 
     def score_case(self, model: Model, number: int) -> ScoredCase:
-        """Predict case ``number`` and score it against its annotation."""
+        """Predict the case with index ``number`` and score it against its annotation."""
         case, patient = self.cases[number], self.cases.cases[number].patient
         annotation = case.annotation.completed(case.image.shape[1:], len(self.classes))
         return score_case(case.id, patient, self.predict(model, case), annotation, case.geometry, self.classes)
 
     def predict(self, model: Model, case: PreparedCase) -> CasePrediction:
-        """Predict one case, on the grid of the prepared image."""
+        """Predict one case, on the grid of the preprocessed image."""
         image = torch.from_numpy(np.array(case.image)).to(next(model.parameters()).device)
         return self._case_prediction(infer(model, image[None], self.patch))
 

@@ -1,7 +1,7 @@
-"""Backends: compute a model's windows with torch, or with a faster runtime on this machine.
+"""Backends: compute the windows of a model with torch or with a faster runtime.
 
-Which runtime is fastest depends on model and machine, so ``auto`` measures it: once torch has run for about as long as
-the measurement takes, every installed runtime (extra ``cphloc[fast]``) computes one window. A runtime that fails, or
+The fastest runtime depends on model and machine, so ``auto`` measures it: once torch has run for about as long as the
+measurement takes, every installed runtime (extra ``cphloc[fast]``) computes one window. A runtime that fails, or
 whose outputs differ from torch's by more than `TOLERANCE`, is not used. The choice is cached by model and machine. On
 a CPU all runtimes compute in single precision; half precision is used on a GPU only.
 """
@@ -28,12 +28,13 @@ if TYPE_CHECKING:
     from cphloc.modeling.model import Model
 
 BackendName = Literal["auto", "torch", "compile", "half", "onnxruntime", "openvino"]
+"""Name of a backend, see `Backend`."""
 
 TOLERANCE = 5e-3
 """Largest allowed deviation from torch, relative to the largest magnitude of an output (at least 1)."""
 
 FIND_SECONDS = 10.0
-"""Seconds that torch computes before ``auto`` measures the others; exporting a model takes about as long."""
+"""Seconds that torch computes before ``auto`` measures the other backends; exporting a model takes about as long."""
 
 KNOWN_SECONDS = 1.0
 """Seconds that torch computes before ``auto`` switches to the fastest backend, if the cache knows it."""
@@ -42,17 +43,18 @@ GAIN = 1.1
 """``auto`` uses another backend only if it is this many times faster than torch."""
 
 Run = Callable[["Tensor"], dict[str, Any]]
+"""Function from a window ``(1, C, *S)`` to the outputs of every head by name."""
 
 _log = logging.getLogger(__name__)
 
 
 class Backend:
-    """Computes the outputs of a model for one window, like ``Model.outputs``, with the runtime asked for.
+    """Computes the outputs of a model for one window, like ``Model.outputs``, with the requested runtime.
 
     Args:
         model: in evaluation mode; it may be moved to another device later.
         asked: ``torch``; ``onnxruntime``; ``openvino``; ``compile`` (torch.compile; its first window takes half a
-            minute, so ``auto`` does not try it); ``half`` (GPU only: half precision, channels last); or ``auto``.
+            minute, so ``auto`` does not use it); ``half`` (GPU only: half precision, channels last); or ``auto``.
 
     Raises:
         InputError: no such backend.
@@ -73,12 +75,12 @@ class Backend:
         self._spent: dict[tuple[int, ...], float] = defaultdict(float)
 
     def __call__(self, window: Tensor) -> dict[str, Any]:
-        """Outputs of every head by name for a window ``(1, C, *S)``; torch computes the first window of each size."""
+        """Compute the outputs of every head by name for a window ``(1, C, *S)``; the first of each size with torch."""
         run = self._runs.get(tuple(window.shape))
         return self._first(window) if run is None else run(window)
 
     def _first(self, window: Tensor) -> dict[str, Any]:
-        """Compute with torch, and choose the backend for later windows of this size once it is time to."""
+        """Compute with torch, and choose the backend for later windows of this size if torch has run long enough."""
         shape = tuple(window.shape)
         expected, seconds = _timed(self.model.outputs, window)
         self._spent[shape] += seconds
@@ -108,13 +110,15 @@ class Backend:
                 run = _OPEN[name](self.model, window, expected)
                 difference = _difference(run(window), expected)
                 _, took = _timed(run, window)
-            except Exception as error:  # whatever a runtime does not know
-                _log.warning("backend %s cannot compute this model, torch does: %s", name, _first_line(error))
+            except Exception as error:  # each runtime raises errors of its own
+                _log.warning(
+                    "backend %s cannot compute this model, torch is used instead: %s", name, _first_line(error)
+                )
                 continue
             if not difference <= TOLERANCE:
                 _log.warning("backend %s differs by %.1e from torch, which is used instead", name, difference)
                 continue
-            _log.info("backend %s: %.3f s a window, %.1e from torch", name, took, difference)
+            _log.info("backend %s: %.3f s per window, differs by %.1e from torch", name, took, difference)
             if took * GAIN < seconds:
                 best, seconds = run, took * GAIN
                 self.facts = {"backend": name, "difference": float(f"{difference:.2g}")}
@@ -198,17 +202,17 @@ def _openvino(model: Model, window: Tensor, expected: dict[str, Any]) -> Run:
     core = openvino.Core()
     network = core.read_model(str(path))
     network.reshape(list(window.shape))
-    # Single precision: by default it takes bfloat16 where the processor has it.
+    # Single precision: by default OpenVINO uses bfloat16 if the processor supports it.
     hints = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     compiled = core.compile_model(network, "CPU", {**hints, "INFERENCE_NUM_THREADS": torch.get_num_threads()})
     request = compiled.create_infer_request()
 
-    def compute(x: Any) -> list[Any]:
+    def _compute(x: Any) -> list[Any]:
         """Run the compiled network; its outputs in order."""
         results = request.infer([x])
         return [results[output] for output in compiled.outputs]
 
-    return _with_tensors(compute, expected)
+    return _with_tensors(_compute, expected)
 
 
 def _with_tensors(compute: Callable[[Any], Sequence[Any]], expected: dict[str, Any]) -> Run:
@@ -219,15 +223,15 @@ def _with_tensors(compute: Callable[[Any], Sequence[Any]], expected: dict[str, A
 
     leaves, structure = tree_flatten(expected)
     if not all(isinstance(leaf, torch.Tensor) for leaf in leaves):
-        msg = "the outputs of a head contain values that are not tensors"
+        msg = "the outputs of a head contain values that are not tensors; use the backend torch"
         raise CphlocError(msg)
 
-    def run(window: Tensor) -> dict[str, Any]:
+    def _run(window: Tensor) -> dict[str, Any]:
         """Return the outputs for one window, nested as the model nests them."""
         arrays = compute(np.ascontiguousarray(window.numpy()))
         return tree_unflatten([torch.from_numpy(array) for array in arrays], structure)
 
-    return run
+    return _run
 
 
 def _compile(model: Model, window: Tensor, expected: dict[str, Any]) -> Run:
@@ -244,13 +248,13 @@ def _half(model: Model, window: Tensor, expected: dict[str, Any]) -> Run:
 
     layout = {4: torch.channels_last, 5: torch.channels_last_3d}[window.dim()]
 
-    def run(window: Tensor) -> dict[str, Any]:
+    def _run(window: Tensor) -> dict[str, Any]:
         """Return the outputs for one window, computed in half precision."""
         with torch.autocast(window.device.type, torch.float16):
             outputs = model.outputs(window.contiguous(memory_format=layout))
         return tree_map(lambda x: x.float(), outputs)
 
-    return run
+    return _run
 
 
 _OPEN = {"compile": _compile, "half": _half, "onnxruntime": _onnxruntime, "openvino": _openvino}

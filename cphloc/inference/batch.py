@@ -1,4 +1,4 @@
-"""Predict many cases: failures do not stop the others, and finished cases are skipped."""
+"""Predict many cases; a case that fails does not stop the others, and finished cases are skipped."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def cases_of(inputs: Sequence[str]) -> list[Case]:
             ``ct=FILE,pet=FILE``.
 
     Returns:
-        cases with unique names: the name of the folder is put in front of equal names, then a number behind.
+        cases with unique names: equal names get the name of their folder as prefix, and then a number as suffix.
 
     Raises:
         NotFoundError: no file matches a pattern, or a CSV file cannot be read.
@@ -122,7 +122,7 @@ def _predict(
 
 
 def _made_by(model: Localizer | Ensemble, case: Case, spacing_mm: Sequence[float] | None, options: Mapping) -> Any:
-    """Everything that a result depends on, as JSON values: weights, input files, voxel size and options."""
+    """Return everything that a result depends on, as JSON values: weights, input files, voxel size and options."""
     entries = [member.entry for member in getattr(model, "members", [model])]
     weights = [None if entry is None else [str(entry), entry.weights.sha256] for entry in entries]
     files = case.source.values() if isinstance(case.source, dict) else [case.source]
@@ -174,7 +174,7 @@ def _in_folder(folder: Path) -> Iterator[Case]:
     images = [p for p in inside if p.is_file() and image_suffix(p.name) not in ("", *DICOM.read)]
     folders = [p for p in inside if p.is_dir()]
     if not images and not folders:
-        yield Case(folder.resolve().name, str(folder))  # a DICOM series; reading it reports an error if not
+        yield Case(folder.resolve().name, str(folder))  # a DICOM series; otherwise reading it raises an error
         return
     yield from (Case(case_name(str(image)), str(image)) for image in images)
     for below in folders:
@@ -192,7 +192,7 @@ def _listed(path: Path) -> Iterator[Case]:
     for number, row in enumerate(rows, 2):
         files = {key: str(path.parent / value) for key, value in row.items() if key != "case" and key and value}
         if not files:
-            msg = f"{path}:{number}: names no image; give a column 'image', or one for each channel"
+            msg = f"{path}:{number}: contains no image; give a column 'image', or one for each channel"
             raise NotFoundError(msg)
         source = files["image"] if list(files) == ["image"] else files
         yield Case(row.get("case") or case_name(next(iter(files.values()))), source)
@@ -209,11 +209,11 @@ def _unique_names(cases: Sequence[Case], rename: Callable[[Case, int], str]) -> 
 
 
 def _with_folder(case: Case, number: int) -> str:
-    """Name of a case with that of its folder in front."""
+    """Name of a case with the name of its folder as prefix."""
     file = next(iter(case.source.values())) if isinstance(case.source, dict) else case.source
     return f"{Path(file).resolve().parent.name}-{case.name}"
 
 
 def _with_number(case: Case, number: int) -> str:
-    """Name of a case with a number behind."""
+    """Name of a case with a number as suffix."""
     return f"{case.name}-{number}"

@@ -14,6 +14,8 @@ from cphloc.errors import InputError
 from cphloc.paths import atomic
 
 SUFFIXES = (".csv", ".json", ".html")
+"""Suffixes of the formats of a report."""
+
 _FIRST = ("case", "status", "seconds", "error", "input")
 
 
@@ -24,7 +26,7 @@ def check_suffix(path: str | Path) -> None:
         InputError: the suffix is not one of `SUFFIXES`.
     """
     if Path(path).suffix.lower() not in SUFFIXES:
-        msg = f"{path}: a report is one of {', '.join(SUFFIXES)}; end its name so"
+        msg = f"{path}: the name of a report must end in {', '.join(SUFFIXES)}; rename it"
         raise InputError(msg)
 
 
@@ -76,7 +78,7 @@ def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def stylesheet() -> str:
-    """CSS of the HTML pages that cphloc writes."""
+    """Return the CSS of the HTML pages that cphloc writes."""
     return Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 
 

@@ -40,9 +40,9 @@ class Ensemble:
         self.members = tuple(members)
         first, *others = members
         for other in others:
-            for what, of in _AGREE.items():
+            for what, of in _MUST_AGREE.items():
                 if of(first) != of(other):
-                    msg = f"models of an ensemble need the same {what}; these have {of(first)} and {of(other)}"
+                    msg = f"the models of an ensemble must have the same {what}, got {of(first)} and {of(other)}"
                     raise InputError(msg)
         self.classes = first.classes
 
@@ -52,7 +52,11 @@ class Ensemble:
         return self.members[0].recipe
 
     def mirrored_axes(self) -> tuple[int, ...]:
-        """Axes along which test-time augmentation may mirror for all members; raises as `Localizer.mirrored_axes`."""
+        """Return the axes along which test-time augmentation may mirror the image for all members.
+
+        Raises:
+            InputError: as `Localizer.mirrored_axes`.
+        """
         return tuple(sorted(set.intersection(*(set(member.mirrored_axes()) for member in self.members))))
 
     @overload
@@ -82,7 +86,7 @@ class Ensemble:
 
         Raises:
             DataError: as `Localizer.predict`.
-            InputError: as `Localizer.predict`, or ``uncertainty`` for models that predict no mask.
+            InputError: as `Localizer.predict`, or ``uncertainty`` for models that do not predict masks.
         """
         options = {"tta": tta, "overlap": overlap, "skip_air": skip_air, "progress": progress}
         if isinstance(source, Sequence) and not isinstance(source, str):
@@ -116,7 +120,7 @@ class Ensemble:
         return replace(first, **joined)
 
 
-_AGREE: dict[str, Callable[[Localizer], Any]] = {
+_MUST_AGREE: dict[str, Callable[[Localizer], Any]] = {
     "task": lambda model: model.recipe.task,
     "dims": lambda model: model.recipe.dims,
     "channels": lambda model: list(model.recipe.channels),

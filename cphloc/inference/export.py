@@ -1,4 +1,4 @@
-"""A network as an ONNX file: preprocessed images in, outputs of the heads out, proven equal to torch first."""
+"""Export networks to ONNX (from preprocessed images to outputs of the heads), checked against torch."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ def export_onnx(
 
     Args:
         network: any module; it is put into evaluation mode. Of a `Model`, the outputs of all heads are exported.
-        example: an input ``(N, C, *S)``, or a tuple of such levels for a neck or head. Only N may change later.
+        example: an input ``(N, C, *S)``, or a tuple of such levels for a neck or head. The exported network accepts
+            any N, but only these C and S.
         path: file to write; an existing file is only replaced after the check has passed.
         metadata: key-value pairs to store in the file's ``metadata_props``.
         tolerance: largest deviation to accept, relative to the largest magnitude of an output (at least 1).
@@ -75,7 +76,10 @@ def export_onnx(
     """
     single = isinstance(example, Tensor)
     given = {INPUT: example} if single else {f"level{i}": level for i, level in enumerate(example)}
-    flat, inputs = _Flat(network, single).eval(), _drawn(given, batch=2)  # a batch of one would become a constant
+    flat, inputs = (
+        _Flat(network, single).eval(),
+        _drawn(given, batch=2),
+    )  # a batch of one becomes a constant
     with torch.no_grad():
         outputs = flat.named(*inputs.values())
     program = _program(flat, inputs, list(outputs))
@@ -86,7 +90,7 @@ def export_onnx(
         if not difference <= tolerance:
             msg = (
                 f"{path}: ONNX Runtime differs from torch by {difference:.1e}, tolerance {tolerance:.0e}; "
-                "nothing was written, the network holds an operator that ONNX computes otherwise"
+                "nothing was written, because the network contains an operator that ONNX computes differently"
             )
             raise CphlocError(msg)
     return Exported(Path(path), _shapes(inputs), _shapes(outputs), difference, tolerance)
@@ -98,7 +102,7 @@ def export_model(
     """Write a recipe's model as ONNX, for windows of the recipe's patch size; see `export_onnx`.
 
     The model computes the outputs of the heads; decoding them (such as suppressing duplicate boxes) is not included.
-    The metadata tell a program how to prepare images and read the outputs: channels, spacing, intensity (with its
+    The metadata describe how to preprocess images and interpret the outputs: channels, spacing, intensity (with its
     constants), patch and classes as JSON, and the SHA-256 of the recipe.
 
     Args:
@@ -117,7 +121,7 @@ def export_model(
             msg = f"head '{name}' ({block.type}) cannot be exported: {reason}; export a model with another head"
             raise InputError(msg)
     if recipe.data.patch is None:
-        msg = f"{recipe.name}: has no data.patch, so that its image size is open; state one"
+        msg = f"{recipe.name}: has no data.patch, so the input size of the model is undefined; set data.patch"
         raise InputError(msg)
     data = recipe.to_plain()["data"]
     facts = {key: data[key] for key in ("spacing_mm", "intensity", "patch", "fit")}
@@ -176,7 +180,7 @@ def _program(flat: _Flat, inputs: Mapping[str, Tensor], outputs: Sequence[str]) 
         with warnings.catch_warnings(action="ignore"):
             graph = torch.export.export(flat, given, dynamic_shapes=(tuple({0: batch} for _ in given),), strict=False)
             return torch.onnx.export(graph, given, verbose=False, input_names=list(inputs), output_names=list(outputs))
-    except Exception as error:  # each of the exporter's parts raises errors of its own
+    except Exception as error:  # each part of the exporter raises errors of its own
         msg = f"the network cannot be exported to ONNX: {str(error).strip().splitlines()[0]}"
         raise CphlocError(msg) from error
 
@@ -192,11 +196,11 @@ def _difference(flat: _Flat, path: Path, inputs: Mapping[str, Tensor]) -> float:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    found = session.run(None, {name: x.numpy() for name, x in inputs.items()})
+    actual = session.run(None, {name: x.numpy() for name, x in inputs.items()})
     with torch.no_grad():
         expected = flat(*inputs.values())
-    pairs = [(torch.from_numpy(f), e) for f, e in zip(found, expected, strict=True)]
-    return max(float((f - e).abs().max() / e.abs().max().clamp(min=1)) for f, e in pairs)
+    pairs = [(torch.from_numpy(a), e) for a, e in zip(actual, expected, strict=True)]
+    return max(float((a - e).abs().max() / e.abs().max().clamp(min=1)) for a, e in pairs)
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[str | int, ...]]:

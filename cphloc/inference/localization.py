@@ -27,7 +27,7 @@ class Box:
         score: confidence in [0, 1].
         voxels: ``(2 D,)`` edges ``[lo..., hi...]`` in voxels of the image, array-axis order.
         mm: ``(2 D,)`` edges ``[lo..., hi...]`` of the enclosing box in world coordinates, LPS ``(x, y[, z])`` in mm;
-            in pixels if the image states no physical size.
+            in pixels if the image has no physical spacing.
         number: number of its class, as in masks; 0 if only the name is known.
     """
 
@@ -68,10 +68,10 @@ class Localization:
 
     @property
     def measurements(self) -> dict[str, dict[str, float]]:
-        """Size of each class of the mask by name: ``volume_ml`` in 3-D, ``area_mm2`` in 2-D, ``longest_diameter_mm``.
+        """Sizes of each class of the mask by name: ``volume_ml`` in 3-D, ``area_mm2`` in 2-D, ``longest_diameter_mm``.
 
-        The diameter is the longest in any slice. If the image states no physical size, sizes are in pixels and their
-        names end in ``px``. If uncertainty was requested, ``mean_uncertainty`` is its mean over the class.
+        The diameter is the longest in any slice. If the image has no physical spacing, sizes are in pixels, with ``px``
+        in their names. If uncertainty was requested, ``mean_uncertainty`` is its mean over the class.
         """
         if self.masks is None:
             return {}
@@ -93,7 +93,7 @@ class Localization:
         return size | diameter | unsure
 
     def summary(self) -> dict[str, Any]:
-        """Everything but the voxel data, ready for JSON."""
+        """Return everything except voxel data, as values that JSON can represent."""
         facts: dict[str, Any] = {"case": self.case, "source": self.image.source}
         if self.masks is not None:
             facts["measurements"] = self.measurements
@@ -154,7 +154,8 @@ class Localization:
 
         Raises:
             CphlocError: the folder cannot be written; no file is left half-written.
-            DataError: the DICOM input lacks an attribute that a SEG must copy; the other files are written.
+            DataError: the DICOM input lacks an attribute that a SEG must copy; the SEG and ``_result.json`` are then
+                not written.
         """
         stem = Path(folder) / self.case
         written = [*self._save_maps(stem), *self._save_boxes(stem)]

@@ -1,4 +1,4 @@
-"""Apply a trained model to real images; results are in the coordinates of the input."""
+"""Apply a trained model to images; results are in the coordinates of the input."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Image = Channel | Mapping[str, Channel]
 
 
 class PredictOptions(TypedDict, total=False):
-    """Keyword arguments of `Localizer.predict`, which describes them."""
+    """Keyword arguments of `Localizer.predict`, described there."""
 
     tta: bool
     overlap: float
@@ -48,13 +48,14 @@ class PredictOptions(TypedDict, total=False):
 
 
 AIR_HU = -700.0
-"""Voxels below this many Hounsfield units are air. Lung is about as dark, but every window of lung has vessels."""
+"""Hounsfield units up to which a voxel is air; lung has similar values, but windows of lung also contain vessels."""
+
 ROUNDING = 1e-4
-"""Rounding error of resampling a constant image, in units of the model's input."""
+"""Largest rounding error of resampling a constant image, in units of the model's input."""
 
 
 class Localizer(nn.Module):
-    """A model with the preprocessing that it needs; `cphloc.load` returns one.
+    """A model with its preprocessing, as returned by `cphloc.load`.
 
     Args:
         model: with trained weights.
@@ -74,7 +75,7 @@ class Localizer(nn.Module):
         self.temperature: float = 1.0 if entry is None or entry.calibration is None else entry.calibration.temperature
 
     def forward(self, x: Tensor) -> Any:
-        """Raw output of the model for ``(N, C, *S)`` images that are already preprocessed."""
+        """Compute the output of the model for preprocessed images ``(N, C, *S)``, without postprocessing."""
         return self.model(x)
 
     @overload
@@ -108,7 +109,7 @@ class Localizer(nn.Module):
         Args:
             source: a file (NIfTI, NRRD, MetaImage, DICOM, PNG, JPEG, TIFF, npy), a DICOM folder, a NumPy array
                 ``(*S)`` or ``(C, *S)``, or a mapping from channel name to these; or a list of such images.
-            spacing_mm: voxel size in array order, for arrays and pictures, whose files state none.
+            spacing_mm: voxel size in array order, for arrays and pictures, which do not contain it.
             tta: test-time augmentation: average the predictions of the image mirrored along the axes that were
                 flipped in training.
             overlap: fraction of a window that overlaps with the next one, in [0, 1).
@@ -165,7 +166,7 @@ class Localizer(nn.Module):
     ) -> tuple[dict[str, Prediction], dict[str, Any]]:
         """Predict on the model's grid; also returns facts about the computation for `Localization.computed`."""
         if not 0 <= overlap < 1:
-            msg = f"overlap is a share of a window, at least 0 and below 1, got {overlap}"
+            msg = f"overlap is a fraction of a window in [0, 1), got {overlap}"
             raise InputError(msg)
         mirror = self.mirrored_axes() if tta else ()
         air = air_threshold(self.preprocess) if skip_air else None
@@ -187,28 +188,36 @@ class Localizer(nn.Module):
         """Apply the temperature to the label probabilities."""
         if result.probabilities is None or self.temperature == 1:
             return result
-        stated = tempered(np.array(list(result.probabilities.values())), self.temperature)
-        return replace(result, probabilities=dict(zip(result.probabilities, stated.tolist(), strict=True)))
+        calibrated = tempered(np.array(list(result.probabilities.values())), self.temperature)
+        return replace(result, probabilities=dict(zip(result.probabilities, calibrated.tolist(), strict=True)))
 
     def mirrored_axes(self) -> tuple[int, ...]:
-        """Axes that were flipped in training, along which test-time augmentation may mirror the image.
+        """Return the axes that were flipped in training, along which test-time augmentation mirrors the image.
 
         Raises:
             InputError: the classes name sides of the body, or the model was not trained on mirrored images.
         """
         if self.recipe.laterality:
-            msg = "tta mirrors the image, but this model tells left from right; predict without it"
+            msg = "tta mirrors the image, but the classes of this model name sides of the body; predict without tta"
             raise InputError(msg)
         dims = self.recipe.dims
         flips = [block.args.get("axes") for block in self.recipe.data.augment if block.type == "Flip"]
         axes = {axis % dims for flipped in flips for axis in (range(dims) if flipped is None else flipped)}
         if not axes:
-            msg = "tta mirrors the image, but this model was trained without Flip; predict without it"
+            msg = "tta mirrors the image, but this model was trained without Flip; predict without tta"
             raise InputError(msg)
         return tuple(sorted(axes))
 
     def read(self, source: Image, spacing_mm: Sequence[float] | None = None) -> Volume:
-        """Read an image and check that it has the model's channels and dimensions; raises as `predict` does."""
+        """Read an image and check that it has the channels and dimensions of the model.
+
+        Args:
+            source: see `predict`.
+            spacing_mm: see `predict`.
+
+        Raises:
+            DataError: the image cannot be read or does not suit the model.
+        """
         names = self.recipe.channels
         if isinstance(source, Mapping):
             if sorted(source) != sorted(names):
@@ -228,7 +237,7 @@ def preprocess_of(recipe: Recipe) -> Preprocess:
 
 
 def air_threshold(preprocess: Preprocess) -> AirThreshold | None:
-    """Threshold between air and body in the normalized values of a CT model; ``None`` for other modalities."""
+    """Return the threshold between air and body in the normalized values of a CT model; ``None`` for other models."""
     for channel, scheme in enumerate(preprocess.intensity):
         if isinstance(scheme, CT):
             return AirThreshold(channel, float(scheme(np.array([AIR_HU]))[0]) + ROUNDING)
@@ -280,7 +289,7 @@ def _boxes(detections: Detections, prepared: Geometry, original: Geometry, class
 
 
 def case_name(source: str) -> str:
-    """Name of a case: its file name without suffixes, or the name of its folder for a DICOM series.
+    """Return the name of a case: its file name without suffixes, or the name of the folder of a DICOM series.
 
     >>> case_name("scans/a.nii.gz"), case_name("/")
     ('a', 'image')
@@ -290,7 +299,7 @@ def case_name(source: str) -> str:
 
 
 def image_suffix(name: str) -> str:
-    """Suffix of an image file name, spelled as in ``name``; an empty string if the name is not that of an image.
+    """Return the suffix of an image file name, spelled as in ``name``; an empty string for other files.
 
     >>> image_suffix("scan.NII.gz"), image_suffix("notes.txt")
     ('.NII.gz', '')

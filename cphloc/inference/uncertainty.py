@@ -11,19 +11,20 @@ from cphloc.inference.localization import Localization
 
 
 def with_masks(result: Localization, probabilities: np.ndarray | None, uncertainty: bool) -> Localization:
-    """Add the most probable class of every voxel to a result and, on request, its uncertainty.
+    """Add masks (the most probable class of every voxel) and optionally their uncertainty to a result.
 
     Args:
-        result: a result on the image's own grid.
-        probabilities: ``(K + 1, *S)`` class probabilities on that grid, of any positive sum; ``None`` without masks.
-        uncertainty: add the `entropy` of every voxel's class probabilities.
+        result: result of a prediction, without masks.
+        probabilities: ``(K + 1, *S)`` class probabilities on the grid of the image, with any positive sum over the
+            classes; ``None`` if the model does not predict masks.
+        uncertainty: whether to add the `entropy` of the class probabilities of every voxel.
 
     Raises:
-        InputError: ``uncertainty`` of a model that predicts no mask.
+        InputError: ``uncertainty`` is requested, but the model does not predict masks.
     """
     if probabilities is None:
         if uncertainty:
-            msg = "uncertainty is that of a mask, and this model predicts none; predict without it"
+            msg = "uncertainty needs a model that predicts masks, and this one does not; predict without uncertainty"
             raise InputError(msg)
         return result
     masks = probabilities.argmax(axis=0).astype(np.uint8)
@@ -31,13 +32,13 @@ def with_masks(result: Localization, probabilities: np.ndarray | None, uncertain
 
 
 def entropy(probabilities: np.ndarray) -> np.ndarray:
-    """Entropy of class probabilities, from 0 (one class is certain) to 1 (all are equal).
+    """Compute the normalized entropy of class probabilities, from 0 (one class is certain) to 1 (all are equal).
 
     Args:
-        probabilities: ``(K + 1, *S)``, of any positive sum over the classes.
+        probabilities: ``(K + 1, *S)``, with any positive sum over the classes.
 
     Returns:
-        ``(*S)`` float32; 0 where all are 0.
+        ``(*S)`` float32; 0 where all probabilities are 0.
 
     >>> entropy(np.array([[0.5, 1.0], [0.5, 0.0]])).tolist()
     [1.0, 0.0]

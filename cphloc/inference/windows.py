@@ -28,12 +28,15 @@ Forward = Callable[[Tensor], dict[str, Any]]
 """Computes the outputs of a window by head name: ``Model.outputs``, or a faster backend."""
 
 OnMaskRows = Callable[[str, int, Tensor], None]
-"""Callback for the rows (slices) of a mask that are final: name of the head, first row, and log-probabilities up to a
-constant per voxel ``(K + 1, rows, *S[1:])``. The tensor is overwritten afterwards."""
+"""Callback for rows (slices) of a mask that no later window changes.
+
+Its arguments are the name of the head, the first row, and a tensor ``(K + 1, rows, *S[1:])`` of log-probabilities up to
+a constant per voxel, which is overwritten after the call.
+"""
 
 
 class ImageSource(Protocol):
-    """A tensor ``(1, C, *S)``, or an object that computes such a tensor when it is sliced along the first axis of S."""
+    """A tensor ``(1, C, *S)``, or an object that computes parts of it when sliced along the first axis of S."""
 
     @property
     def shape(self) -> Sequence[int]:
@@ -41,16 +44,16 @@ class ImageSource(Protocol):
         ...
 
     def __getitem__(self, index: Any, /) -> Tensor:
-        """Return the slices ``image[:, :, first:stop]``."""
+        """Return the rows ``image[:, :, first:stop]``."""
         ...
 
 
 @dataclass(frozen=True)
 class AirThreshold:
-    """Tells air from the body, so that windows of nothing but air can be skipped; their voxels are background.
+    """Threshold between air and body; windows that contain only air can be skipped and become background.
 
     Args:
-        channel: channel of the image to look at.
+        channel: channel of the image to compare.
         limit: a voxel is air if its value in that channel is at most this.
     """
 
@@ -98,16 +101,17 @@ def infer(
 ) -> dict[str, Prediction]:
     """Predict one image window by window.
 
-    How the views (windows, mirrored or not) are merged: masks are the softmax of the mean log-probability, each window
-    weighted by a Gaussian around its centre. Boxes are merged by weighted box clustering. Label probabilities are the
-    maximum over windows. Attention is summed over windows, each weighted by its largest label probability.
+    The predictions of all views (windows, mirrored or not) are merged: masks are the softmax of the mean
+    log-probability, each window weighted by a Gaussian around its centre. Boxes are merged by weighted box clustering.
+    Label probabilities are the maximum over windows. Attention is summed over windows, each weighted by its largest
+    label probability.
 
-    With ``on_mask_rows``, masks need memory for the rows of one window only, however many rows (slices) the image has:
+    With ``on_mask_rows``, masks need memory only for the rows (slices) of one window:
     ``4 (K + 2) patch[0] prod(S[1:])`` bytes.
 
     Args:
         model: in evaluation mode.
-        image: ``(1, C, *S)``, resampled and normalized as the model takes it.
+        image: ``(1, C, *S)``, resampled and normalized for the model.
         patch: window size per axis; ``None`` predicts the whole image at once. A smaller image is edge-padded at the
             far end to this size.
         overlap: fraction of a window that overlaps with the next one, in [0, 1).
@@ -116,7 +120,7 @@ def infer(
         progress: wraps each list of windows that begin at the same row, to show a progress bar.
         forward: computes the outputs of a window; default ``model.outputs``.
         air: skip windows that contain only air, unless the whole image is air.
-        on_mask_rows: receives the rows of the masks as soon as they are final; the predictions then contain no masks.
+        on_mask_rows: called with rows of the masks as soon as they are final; the predictions then contain no masks.
 
     Returns:
         a `Prediction` per head with N = 1; attention is ``(1, *S)`` and sums to 1.
@@ -142,7 +146,7 @@ def infer(
 
 
 def _corners(slab: Tensor, patch: tuple[int, ...], overlap: float, air: AirThreshold | None) -> list[tuple[int, ...]]:
-    """First voxel of each window of a slab along all axes but the first; the windows cover what is not air."""
+    """First voxel of each window of a slab along all axes but the first; the windows cover all voxels but air."""
     box = [(0, n) for n in slab.shape[3:]] if air is None else air.body_box(slab, patch)
     if not box and patch:
         return []
@@ -167,15 +171,15 @@ def _unflipped(prediction: Prediction, flip: tuple[int, ...], patch: tuple[int, 
     if not flip:
         return prediction
 
-    def back(maps: Tensor | None, first: int) -> Tensor | None:
+    def _flip_back(maps: Tensor | None, first: int) -> Tensor | None:
         """Flip maps whose first spatial axis is ``first`` back."""
         return None if maps is None else maps.flip([a + first for a in flip])
 
     detections = prediction.detections
     return Prediction(
-        mask_probabilities=back(prediction.mask_probabilities, 2),
+        mask_probabilities=_flip_back(prediction.mask_probabilities, 2),
         detections=None if detections is None else [_unflipped_boxes(d, flip, patch) for d in detections],
-        attention=back(prediction.attention, 1),
+        attention=_flip_back(prediction.attention, 1),
         label_probabilities=prediction.label_probabilities,
         extra=prediction.extra,
     )
@@ -197,13 +201,13 @@ def _log(probabilities: Tensor) -> Tensor:
 
 @dataclass
 class _Merge:
-    """Collects the predictions of one head for all windows of an image and merges them.
+    """Merges the predictions of one head for all windows of an image.
 
     Args:
         size: ``(*S)`` of the image.
         full: ``(*S)`` of the padded image.
         patch: window size.
-        on_rows: receives the rows of the mask as they become final; ``None`` to keep them.
+        on_rows: called with rows of the mask as they become final; ``None`` to keep them.
     """
 
     size: tuple[int, ...]
@@ -244,7 +248,7 @@ class _Merge:
                 self.detections.append((moved, self._centre_weight(detections.boxes)))
 
     def _add_masks(self, corner: tuple[int, ...], masks: Sequence[Tensor]) -> None:
-        """Blend the class probabilities of a window in, averaged over its views."""
+        """Add the class probabilities of a window, averaged over its views."""
         logs = reduce(torch.add, map(_log, masks))
         logs = logs.div_(len(masks)) if len(masks) > 1 else logs
         self.masks = self.masks or Blend(len(logs), self.full, self.patch, logs.device)

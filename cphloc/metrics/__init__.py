@@ -1,1 +1,1 @@
-"""Metrics of masks, boxes, attention and image labels, with intervals by patient; NumPy only, no torch."""
+"""Metrics of masks, boxes, attention maps and image labels, with bootstrap intervals by patient; without torch."""

@@ -1,7 +1,7 @@
-"""95 % intervals by resampling patients, and paired comparisons.
+"""95 % bootstrap confidence intervals by patient, and paired comparisons.
 
-Scans of one patient are not independent, so whole patients are drawn with replacement (the percentile bootstrap of
-Efron, 1979). Everything is deterministic: the same cases and seed give the same interval.
+Scans of one patient are not independent, so whole patients are drawn with replacement (percentile bootstrap; Efron,
+1979). The results are deterministic: the same cases and seed give the same interval.
 """
 
 from __future__ import annotations
@@ -16,13 +16,21 @@ import numpy as np
 from cphloc.errors import InputError
 
 PERCENTILES = (2.5, 97.5)
+"""Percentiles of the resampled statistics at the ends of an interval."""
+
 VALUES_AT_ONCE = 4_000_000
+"""Largest number of values to resample at once, which limits the memory."""
 
 
 class Interval(NamedTuple):
-    """A statistic with its 95 % interval; NaN where it is undefined.
+    """A statistic with its 95 % confidence interval.
 
-    ``n`` cases have a value; ``n_undefined`` have none and are left out.
+    Args:
+        value: the statistic; NaN if undefined.
+        low: lower end of the interval; NaN if undefined.
+        high: upper end of the interval; NaN if undefined.
+        n: number of cases with a value.
+        n_undefined: number of cases without a value, which are left out.
     """
 
     value: float
@@ -33,7 +41,7 @@ class Interval(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A paired difference with its 95 % interval and two-sided p-value; counts as in `Interval`."""
+    """A paired difference with its 95 % confidence interval and two-sided p-value; other fields as in `Interval`."""
 
     value: float
     low: float
@@ -50,14 +58,14 @@ def interval(
     n: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """Interval of a statistic of one value per case.
+    """Compute a statistic of one value per case, with its confidence interval.
 
     Args:
         values: ``(cases,)``; NaN where the metric is undefined.
         groups: patient of each case; ``None`` means one case per patient.
-        statistic: NaN-skipping function with an ``axis``, such as ``np.nanmean`` or ``np.nanmedian``.
-        n: resamples.
-        seed: of the resampling.
+        statistic: NaN-skipping function with an argument ``axis``, such as ``np.nanmean`` or ``np.nanmedian``.
+        n: number of resamples.
+        seed: seed of the resampling.
 
     Raises:
         InputError: there are not as many groups as values.
@@ -72,7 +80,7 @@ def interval(
     by_patient = _by_patient(by_case, groups)
     resampled = []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a resample of undefined cases alone is NaN, as it should be
+        warnings.simplefilter("ignore", RuntimeWarning)  # a resample without any defined case is NaN, as intended
         for draws in _draws(len(by_patient), n, seed, by_patient.shape[1]):
             resampled.append(statistic(by_patient[draws].reshape(len(draws), -1), axis=1))
         low, high = np.nanpercentile(np.concatenate(resampled), PERCENTILES)
@@ -88,9 +96,17 @@ def paired_difference(
     n: int = 2000,
     seed: int = 0,
 ) -> Difference:
-    """Statistic of ``first - second`` on the same cases, its interval, and a sign-flip permutation test by patient.
+    """Compute a statistic of ``first - second`` on the same cases, with interval and p-value.
 
-    A case counts only where both values are defined.
+    The p-value is that of a sign-flip permutation test by patient. Cases with an undefined value are left out.
+
+    Args:
+        first: ``(cases,)`` values; NaN where undefined.
+        second: ``(cases,)`` values of the same cases.
+        groups: patient of each case; ``None`` means one case per patient.
+        statistic: NaN-skipping function with an argument ``axis``.
+        n: number of resamples, and of random sign flips.
+        seed: seed of both.
 
     Raises:
         InputError: the two differ in length.
@@ -102,7 +118,7 @@ def paired_difference(
     if a.shape != b.shape:
         msg = f"a paired comparison needs the same cases in both; got {len(first)} and {len(second)} values"
         raise InputError(msg)
-    # Rounded so that differences which are equal on paper are equal, and the sign flips count their ties.
+    # Rounded, so that differences that are mathematically equal are ties in the permutation test.
     difference = np.round(a - b, 12)
     result = interval(difference, groups, statistic, n, seed)
     return Difference(*result, p_value=_sign_flip_p(_by_patient(difference, groups), result.value, statistic, n, seed))
@@ -115,9 +131,16 @@ def bootstrap(
     n: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """Interval of any statistic of a list of cases, such as a pooled voxel count; resampled cases repeat in the list.
+    """Compute a statistic of a list of cases, with its confidence interval.
 
-    Where the statistic can weight its cases, `weighted_bootstrap` does the same in a fraction of the time.
+    If the statistic can weight its cases, `weighted_bootstrap` is much faster.
+
+    Args:
+        statistic: function of a list of cases, in which cases that were drawn repeatedly are repeated.
+        cases: the cases, of any type.
+        groups: patient of each case; ``None`` means one case per patient.
+        n: number of resamples.
+        seed: seed of the resampling.
 
     >>> bootstrap(lambda cases: sum(cases) / len(cases), [1.0, 1.0, 1.0])
     Interval(value=1.0, low=1.0, high=1.0, n=3, n_undefined=0)
@@ -125,23 +148,24 @@ def bootstrap(
     cases = list(cases)
     positions = np.arange(len(cases))
 
-    def of_weights(weights: np.ndarray) -> float:
-        """Return the statistic of the cases, each repeated as often as its weight says."""
+    def _of_weights(weights: np.ndarray) -> float:
+        """Return the statistic of the cases, each repeated as many times as its weight."""
         return statistic([cases[i] for i in np.repeat(positions, weights)])
 
-    return weighted_bootstrap(of_weights, range(len(cases)) if groups is None else groups, n, seed)
+    return weighted_bootstrap(_of_weights, range(len(cases)) if groups is None else groups, n, seed)
 
 
 def weighted_bootstrap(
     statistic: Callable[[np.ndarray], float], groups: Sequence[Hashable], n: int = 2000, seed: int = 0
 ) -> Interval:
-    """Interval of a pooled statistic (AP, FROC, AUC) that takes how many times each case was drawn.
+    """Compute a pooled statistic (such as AP, FROC or AUC) of weighted cases, with its confidence interval.
 
     Args:
-        statistic: of ``(cases,)`` integer weights; all ones give the value itself.
+        statistic: function of the number of times that each case was drawn, ``(cases,)``; the value of the statistic
+            is that of weights 1.
         groups: patient of each case.
-        n: resamples.
-        seed: of the resampling.
+        n: number of resamples.
+        seed: seed of the resampling.
 
     >>> ages = np.array([50.0, 60.0, 70.0])
     >>> weighted_bootstrap(lambda w: np.average(ages, weights=w), groups="abc").value
@@ -156,16 +180,16 @@ def weighted_bootstrap(
 def weighted_band(
     statistic: Callable[[np.ndarray], np.ndarray], groups: Sequence[Hashable], n: int = 2000, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A pooled curve with its 95 % interval at every point; `weighted_bootstrap` of ``(points,)`` at once.
+    """Compute a pooled curve of weighted cases, with the confidence interval of each of its points.
 
     Args:
-        statistic: of ``(cases,)`` integer weights, ``(points,)``.
+        statistic: function of the number of times that each case was drawn, ``(cases,)``, to the values ``(points,)``.
         groups: patient of each case, at least one.
-        n: resamples.
-        seed: of the resampling.
+        n: number of resamples.
+        seed: seed of the resampling.
 
     Returns:
-        values, lower and upper ends, each ``(points,)``; NaN where undefined in every resample.
+        values, lower ends and upper ends, each ``(points,)``; ends are NaN if undefined in every resample.
 
     >>> ages = np.array([50.0, 60.0, 70.0])
     >>> [end.tolist() for end in weighted_band(lambda w: np.array([w @ ages / w.sum()]), "aaa")]
@@ -175,25 +199,25 @@ def weighted_band(
     value = np.asarray(statistic(np.ones(len(patient), int)), float)
     patients = int(patient.max()) + 1
     counts = np.array([np.bincount(draw, minlength=patients) for draws in _draws(patients, n, seed) for draw in draws])
-    distinct, which = np.unique(counts, axis=0, return_inverse=True)  # few patients repeat: 3 of them are 10 resamples
+    distinct, which = np.unique(counts, axis=0, return_inverse=True)  # with few patients, resamples repeat
     resampled = np.array([statistic(count[patient]) for count in distinct], float)[which.reshape(-1)]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a point that no resample defines is NaN, as it should be
+        warnings.simplefilter("ignore", RuntimeWarning)  # a point that is undefined in all resamples is NaN
         low, high = np.nanpercentile(resampled, PERCENTILES, axis=0)
     return value, low, high
 
 
 def _patients(groups: Sequence[Hashable]) -> np.ndarray:
-    """Number ``0..`` of each case's patient, in the order of the patients' names."""
+    """Number from 0 of the patient of each case, in the order of the patients' names."""
     return np.unique([str(g) for g in groups], return_inverse=True)[1]
 
 
 def _by_patient(values: np.ndarray, groups: Sequence[Hashable] | None) -> np.ndarray:
-    """Values as ``(patients, most cases of one)``, filled up with NaN, which the statistic skips."""
+    """Arrange values as ``(patients, largest number of cases per patient)``, padded with NaN."""
     if groups is None:
         return values[:, None]
     if len(groups) != len(values):
-        msg = f"every value needs its patient: got {len(values)} values and {len(groups)} groups"
+        msg = f"groups must have one patient per value, got {len(values)} values and {len(groups)} groups"
         raise InputError(msg)
     patient = _patients(groups)
     order = np.argsort(patient, kind="stable")
@@ -205,7 +229,7 @@ def _by_patient(values: np.ndarray, groups: Sequence[Hashable] | None) -> np.nda
 
 
 def _draws(patients: int, n: int, seed: int, cases_each: int = 1) -> Iterator[np.ndarray]:
-    """Patients drawn with replacement: ``(rows, patients)`` blocks, ``n`` rows in all."""
+    """Draw patients with replacement ``n`` times; yields the resamples in blocks ``(resamples, patients)``."""
     random = np.random.default_rng(seed)
     rows = max(1, VALUES_AT_ONCE // max(1, patients * cases_each))
     for start in range(0, n, rows):
@@ -213,7 +237,7 @@ def _draws(patients: int, n: int, seed: int, cases_each: int = 1) -> Iterator[np
 
 
 def _sign_flip_p(by_patient: np.ndarray, observed: float, statistic: Callable[..., Any], n: int, seed: int) -> float:
-    """Share of random sign flips, whole patients at a time, that reach the observed difference."""
+    """p-value: fraction of random sign flips by patient whose difference is at least the observed one."""
     if math.isnan(observed):
         return math.nan
     random = np.random.default_rng(seed)

@@ -10,6 +10,8 @@ import numpy as np
 from cphloc.errors import InputError
 
 RANGE = (0.05, 20.0)
+"""Smallest and largest temperature that `fitted_temperature` considers."""
+
 _LEAST = 1e-12
 
 
@@ -21,7 +23,7 @@ def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
         temperature: positive.
 
     Returns:
-        probabilities of the same shape and in the same order.
+        probabilities of the same shape; their ranking does not change.
 
     Raises:
         InputError: the temperature is not positive.
@@ -30,10 +32,10 @@ def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     [0.5, 0.75]
     """
     if not temperature > 0:
-        msg = f"a temperature is positive, got {temperature}"
+        msg = f"the temperature must be positive, got {temperature}"
         raise InputError(msg)
-    sure = np.clip(np.asarray(probabilities, float), _LEAST, 1 - _LEAST)
-    return 1 / (1 + np.exp(-np.log(sure / (1 - sure)) / temperature))
+    clipped = np.clip(np.asarray(probabilities, float), _LEAST, 1 - _LEAST)
+    return 1 / (1 + np.exp(-np.log(clipped / (1 - clipped)) / temperature))
 
 
 def fitted_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
@@ -46,7 +48,7 @@ def fitted_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     Returns:
         the temperature; 1 if all known labels are equal, because then it cannot be estimated.
 
-    >>> labels = np.array([[1.0], [1.0], [1.0], [0.0]])  # said with 0.99, true three times of four
+    >>> labels = np.array([[1.0], [1.0], [1.0], [0.0]])  # all predicted with 0.99, three of four positive
     >>> round(fitted_temperature(np.full((4, 1), 0.99), labels), 1)
     4.2
     """
@@ -54,14 +56,14 @@ def fitted_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
     probabilities, labels = np.asarray(probabilities, float), np.asarray(labels, float)
     known = ~np.isnan(labels)
-    of, there = probabilities[known], labels[known] > 0.5
-    if len(set(there.tolist())) < 2:
+    predicted, positive = probabilities[known], labels[known] > 0.5
+    if len(set(positive.tolist())) < 2:
         return 1.0
 
-    def surprise(log_temperature: float) -> float:
+    def _negative_log_likelihood(log_temperature: float) -> float:
         """Return the mean negative log-likelihood of the labels at a temperature."""
-        stated = tempered(of, np.exp(log_temperature))
-        return float(-np.log(np.where(there, stated, 1 - stated)).mean())
+        p = tempered(predicted, np.exp(log_temperature))
+        return float(-np.log(np.where(positive, p, 1 - p)).mean())
 
-    found = minimize_scalar(surprise, bounds=tuple(np.log(RANGE)), method="bounded")
-    return float(np.exp(found.x))
+    optimum = minimize_scalar(_negative_log_likelihood, bounds=tuple(np.log(RANGE)), method="bounded")
+    return float(np.exp(optimum.x))

@@ -14,15 +14,18 @@ SUMMARY = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "A
 
 
 def coco_summary(cases: Sequence[DetectionCase]) -> dict[str, float]:
-    """AP and AR of 2-D boxes by COCO's rules, also by object size (areas 32² and 96² pixels part them).
+    """Compute AP and AR of 2-D boxes by COCO's rules, in all and by object size (below 32², below 96², or larger).
 
     `cphloc.metrics.detection.mean_average_precision` gives the same AP in any number of dimensions.
 
+    Args:
+        cases: detections and references of each image.
+
     Returns:
-        the twelve numbers of `SUMMARY`; NaN where there is no reference.
+        the twelve values of `SUMMARY` by name; NaN without reference boxes.
 
     Raises:
-        InputError: boxes that are not 2-D.
+        InputError: the boxes are not 2-D.
 
     >>> case = DetectionCase([[0, 0, 40, 40]], [0.9], [1], [[0, 0, 40, 30]], [1])
     >>> round(coco_summary([case])["AP50"], 9)
@@ -49,9 +52,9 @@ def _annotations(cases: Sequence[DetectionCase]) -> list[dict]:
     listed = []
     for number, case in enumerate(cases):
         for box, label, ignored in zip(case.reference_boxes, case.reference_classes, case.ignored, strict=True):
-            found = _object(number, box, label)
-            area = found["bbox"][2] * found["bbox"][3]
-            listed.append(found | {"id": len(listed) + 1, "area": area, "iscrowd": int(ignored)})
+            annotation = _object(number, box, label)
+            area = annotation["bbox"][2] * annotation["bbox"][3]
+            listed.append(annotation | {"id": len(listed) + 1, "area": area, "iscrowd": int(ignored)})
     return listed
 
 

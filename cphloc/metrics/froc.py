@@ -1,12 +1,13 @@
-"""Free-response ROC: sensitivity against false positives per scan, by the rules of the LUNA16 challenge.
+"""Free-response ROC (FROC): sensitivity against false positives per scan, by the rules of the LUNA16 challenge.
 
-- Of the candidates that hit a target the best-scored one counts; the others on it count neither way.
-- A candidate that hits two targets finds both.
-- A candidate that hits only excluded targets counts neither way.
-- False positives are divided by *all* scans, also those without targets or candidates.
+- A target is detected with the highest score of the candidates that hit it; the other candidates that hit it are
+  neither true nor false positives.
+- A candidate may detect several targets.
+- A candidate that hits only excluded targets is neither a true nor a false positive.
+- The number of false positives is divided by that of *all* scans, including those without targets or candidates.
 
-What a hit is, the caller decides: `hits_in_radius` for points, `hits_by_iou` for boxes. MONAI's (CAMELYON's) score
-differs only in its operating points, `CAMELYON_FP_PER_SCAN`.
+Whether a candidate hits a target is computed by `hits_in_radius` for points and by `hits_by_iou` for boxes. The scores
+of CAMELYON16 and MONAI differ only in the operating points, `CAMELYON_FP_PER_SCAN`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ CAMELYON_FP_PER_SCAN = (1 / 4, 1 / 2, 1, 2, 4, 8)
 """The six operating points of CAMELYON16, MONAI's default; their mean is not the CPM."""
 
 UNKNOWN_DIAMETER_MM = 10.0
+"""Diameter of targets whose diameter is unknown."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,12 @@ class Scan:
     """Candidates of one scan and the targets they hit.
 
     Args:
-        scores: ``(n,)`` of the candidates.
+        scores: ``(n,)`` confidence of each candidate.
         hits: ``(n, m)`` bool, whether a candidate hits a target.
-        excluded: ``(m,)`` bool, targets that need not be found; ``None`` for none.
+        excluded: ``(m,)`` bool, targets that do not count; ``None`` for none.
+
+    Raises:
+        InputError: the shapes do not agree.
     """
 
     scores: np.ndarray
@@ -44,7 +49,7 @@ class Scan:
 
     @property
     def required(self) -> np.ndarray:
-        """``(m,)`` bool, targets that must be found."""
+        """Bool mask ``(m,)`` of the targets that count."""
         return np.ones(self.hits.shape[-1], bool) if self.excluded is None else ~self.excluded
 
     def __post_init__(self) -> None:
@@ -59,21 +64,35 @@ class Scan:
 
 
 def hits_in_radius(points_mm: np.ndarray, centres_mm: np.ndarray, diameters_mm: np.ndarray) -> np.ndarray:
-    """LUNA16's hit: a point ``(n, D)`` lies nearer to a centre ``(m, D)`` than its radius, strictly.
+    """Compute which points hit which targets by the rule of LUNA16: closer to the centre than the radius, strictly.
 
-    An unknown (negative) diameter counts as 10 mm.
+    Args:
+        points_mm: ``(n, D)`` candidate positions.
+        centres_mm: ``(m, D)`` centres of the targets.
+        diameters_mm: ``(m,)`` diameters of the targets; a negative one is unknown and taken as 10 mm.
+
+    Returns:
+        ``(n, m)`` bool.
 
     >>> hits_in_radius([[0, 0, 2.9], [0, 0, 3]], [[0, 0, 0]], [6]).tolist()
     [[True], [False]]
     """
     centres_mm, diameters_mm = np.asarray(centres_mm, float), np.asarray(diameters_mm, float)
     radii_mm = np.where(diameters_mm < 0, UNKNOWN_DIAMETER_MM, diameters_mm) / 2
-    apart = np.asarray(points_mm, float).reshape(-1, 1, centres_mm.shape[-1]) - centres_mm
-    return (apart**2).sum(axis=-1) < radii_mm**2
+    offsets = np.asarray(points_mm, float).reshape(-1, 1, centres_mm.shape[-1]) - centres_mm
+    return (offsets**2).sum(axis=-1) < radii_mm**2
 
 
 def hits_by_iou(boxes: np.ndarray, targets: np.ndarray, iou_threshold: float = 0.1) -> np.ndarray:
-    """Compare boxes ``(n, 2 D)`` with targets ``(m, 2 D)``: ``(n, m)`` bool, True where the IoU reaches the threshold.
+    """Compute which boxes hit which targets: those whose IoU is at least the threshold.
+
+    Args:
+        boxes: ``(n, 2 D)`` candidate boxes.
+        targets: ``(m, 2 D)`` reference boxes.
+        iou_threshold: smallest IoU of a hit.
+
+    Returns:
+        ``(n, m)`` bool.
 
     >>> hits_by_iou([[0, 0, 2, 2]], [[0, 0, 2, 1], [5, 5, 6, 6]], 0.5).tolist()
     [[True, False]]
@@ -82,13 +101,13 @@ def hits_by_iou(boxes: np.ndarray, targets: np.ndarray, iou_threshold: float = 0
 
 
 class Froc:
-    """FROC of many scans.
+    """FROC curve of a data set.
 
     Args:
-        scans: every scan of the data set, also the empty ones.
+        scans: all scans of the data set, including those without candidates or targets.
 
-    >>> found = Froc([Scan([0.9, 0.8], [[True], [False]]), Scan([0.7], [[True]])])
-    >>> found.sensitivity_at([0, 0.5])
+    >>> froc = Froc([Scan([0.9, 0.8], [[True], [False]]), Scan([0.7], [[True]])])
+    >>> froc.sensitivity_at([0, 0.5])
     array([0.5, 1. ])
     """
 
@@ -103,35 +122,42 @@ class Froc:
         self.targets = np.array([np.count_nonzero(scan.required) for scan in scans], int)
 
     def curve(self, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """False positives per scan, sensitivity and score threshold, one point per distinct score.
+        """Compute the points of the curve, one per distinct score.
 
         Args:
-            weights: ``(scans,)`` how often each scan counts.
+            weights: ``(scans,)`` number of times that each scan counts; ``None`` counts each once.
+
+        Returns:
+            false positives per scan, sensitivity and score threshold of each point, in order of descending threshold.
         """
         weights = np.ones(len(self.targets)) if weights is None else np.asarray(weights, float)
-        each = weights[self.scan]
+        event_weights = weights[self.scan]
         last_of_tie = np.append(np.diff(self.scores) != 0, True)[: len(self.scores)]
-        false, true = (np.cumsum(each * kind)[last_of_tie] for kind in (~self.found, self.found))
-        there = weights @ self.targets
-        sensitivity = np.append(0.0, true) / there if there else np.full(len(true) + 1, np.nan)
+        false, true = (np.cumsum(event_weights * kind)[last_of_tie] for kind in (~self.found, self.found))
+        targets = weights @ self.targets
+        sensitivity = np.append(0.0, true) / targets if targets else np.full(len(true) + 1, np.nan)
         return np.append(0.0, false) / weights.sum(), sensitivity, np.append(np.inf, self.scores[last_of_tie])
 
     def sensitivity_at(
         self, fp_per_scan: Sequence[float] | np.ndarray = LUNA16_FP_PER_SCAN, weights: np.ndarray | None = None
     ) -> np.ndarray:
-        """Sensitivity at given false positives per scan, interpolated linearly; NaN where no target exists."""
+        """Interpolate the sensitivity linearly at given false positives per scan; NaN without targets."""
         rate, sensitivity, _ = self.curve(weights)
         return np.interp(np.asarray(fp_per_scan, float), rate, sensitivity)
 
     def score(
         self, fp_per_scan: Sequence[float] | np.ndarray = LUNA16_FP_PER_SCAN, weights: np.ndarray | None = None
     ) -> float:
-        """Mean sensitivity at the operating points: the CPM with the default seven."""
+        """Compute the mean sensitivity at given false positives per scan; the default seven give LUNA16's CPM."""
         return float(self.sensitivity_at(fp_per_scan, weights).mean())
 
 
 def froc_of_boxes(cases: Sequence[DetectionCase], iou_threshold: float = 0.1) -> Froc:
-    """FROC of the boxes of all classes; a box hits a target of its class from this IoU on.
+    """Compute the FROC curve of the boxes of all classes together.
+
+    Args:
+        cases: detections and references of each image; ignored references are excluded.
+        iou_threshold: smallest IoU with which a box hits a target of its class.
 
     >>> froc_of_boxes([DetectionCase([[0, 0, 4, 4]], [0.9], [1], [[0, 0, 4, 3]], [1])]).score()
     1.0
@@ -146,12 +172,12 @@ def _scan(case: DetectionCase, iou_threshold: float) -> Scan:
 
 
 def _events(scan: Scan) -> tuple[np.ndarray, np.ndarray]:
-    """Scores of the candidates of a scan that count, and for each True for a found target, False for a false positive.
+    """Scores of detected targets and of false positives in a scan, and bool of the same length, True for the targets.
 
-    A found target has the score of its best candidate.
+    A detected target has the score of its best candidate.
     """
-    wanted = scan.hits[:, scan.required]
-    found = wanted[:, wanted.any(axis=0)]
-    best = np.where(found, scan.scores[:, None], -np.inf).max(axis=0, initial=-np.inf)
+    required = scan.hits[:, scan.required]
+    detected = required[:, required.any(axis=0)]
+    best = np.where(detected, scan.scores[:, None], -np.inf).max(axis=0, initial=-np.inf)
     false = scan.scores[~scan.hits.any(axis=1)]
     return np.concatenate([best, false]), np.arange(len(best) + len(false)) < len(best)

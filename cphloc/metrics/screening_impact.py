@@ -1,4 +1,4 @@
-"""Effect of deploying a model in a screening programme, for each way of using it, and a figure of that."""
+"""Compare the effects of different ways of using a model in a screening programme, and draw them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MODES: dict[Mode, str] = {
-    "triage": "triage: the reader sees only whom the model flags",
-    "second_reader_or": "second reader: recalled if either says so",
-    "second_reader_and": "second reader: recalled if both say so",
-    "recall_arbitration": "second reader: a further reader settles disagreement",
+    "triage": "triage: the reader reads only what the model flags",
+    "second_reader_or": "second reader: recalled if either is positive",
+    "second_reader_and": "second reader: recalled if both are positive",
+    "recall_arbitration": "second reader: an arbiter decides on disagreement",
 }
 """Description of each way to combine reader and model, by its name in `apply_ai`."""
 

@@ -71,10 +71,10 @@ def tracking_metrics(summary: Mapping[str, Interval], prefix: str = "test") -> d
     {'test/dice': 0.9, 'test/dice_ci_low': 0.8, 'test/dice_ci_high': 0.95}
     """
     flat = {}
-    for name, found in summary.items():
+    for name, metric in summary.items():
         key = f"{prefix}/{name}"
-        values = {key: found.value, f"{key}_ci_low": found.low, f"{key}_ci_high": found.high}
+        values = {key: metric.value, f"{key}_ci_low": metric.low, f"{key}_ci_high": metric.high}
         flat |= {k: v for k, v in values.items() if math.isfinite(v)}
-        if found.n_undefined:
-            flat[f"{key}_undefined"] = float(found.n_undefined)
+        if metric.n_undefined:
+            flat[f"{key}_undefined"] = float(metric.n_undefined)
     return flat

@@ -1,1 +1,1 @@
-"""The record of a run, and MLflow."""
+"""Training runs on disk, and logging to MLflow."""

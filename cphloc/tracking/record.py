@@ -1,6 +1,7 @@
-"""The record of a run: every setting, metric and artifact, one JSON object a line, in the order it happened.
+"""Log of a run on disk: settings, metrics and artifacts in order of time, to be sent to MLflow.
 
-``tracking.jsonl`` holds the events; ``tracking.json`` says where they go and how many of them have arrived.
+``tracking.jsonl`` contains one event per line as a JSON object. ``tracking.json`` contains the address of the MLflow
+server, the id of the MLflow run and the number of events sent so far.
 """
 
 from __future__ import annotations
@@ -22,13 +23,14 @@ _LONGEST_PARAM = 6000
 
 @dataclass
 class Bundle:
-    """Events by kind, as a tracking server takes them.
+    """Events grouped by kind, ready to be sent to MLflow.
 
     Args:
-        metrics: ``(name, value, time_ms, step)``.
-        params, tags: by name.
-        artifacts: folder on the server, by path in the run's folder; a file recorded twice is sent once.
-        end: how the run ended, the last time that it did; ``None`` while it runs.
+        metrics: ``(name, value, time_ms, step)`` of each value, time in milliseconds since 1970.
+        params: values of settings by name.
+        tags: values of tags by name.
+        artifacts: folder on the server by path in the run's folder; a file recorded twice is sent once.
+        end: last event of kind ``end``; ``None`` while the run has not ended.
     """
 
     metrics: list[tuple[str, float, int, int]] = field(default_factory=list)
@@ -39,13 +41,13 @@ class Bundle:
 
 
 def append(folder: Path, event: Mapping[str, Any]) -> None:
-    """Add one event to the record of the run in ``folder``."""
+    """Append one event to the log of the run in ``folder``."""
     with (folder / EVENTS).open("a", encoding="utf-8") as file:
         file.write(json.dumps(event) + "\n")
 
 
 def events(folder: Path) -> list[dict[str, Any]]:
-    """Everything recorded in a run's folder, in order; a line cut short by a crash is left out."""
+    """Read all events of the run in ``folder``, in order; a line left incomplete by a crash is skipped."""
     try:
         lines = (folder / EVENTS).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
@@ -54,7 +56,7 @@ def events(folder: Path) -> list[dict[str, Any]]:
 
 
 def bundled(waiting: Iterable[Mapping[str, Any]]) -> Bundle:
-    """Sort events by kind.
+    """Group events by kind.
 
     >>> bundled([{"event": "params", "values": {"a": "1"}}, {"event": "artifact", "path": "x.png", "to": ""}]).params
     {'a': '1'}
@@ -77,7 +79,7 @@ def bundled(waiting: Iterable[Mapping[str, Any]]) -> Bundle:
 
 
 def key_of(name: str) -> str:
-    """A name as MLflow takes it.
+    """Replace the characters that MLflow does not allow in a key by ``_``.
 
     >>> key_of("freeze*")
     'freeze_'
@@ -86,44 +88,47 @@ def key_of(name: str) -> str:
 
 
 def shortened(value: str) -> str:
-    """MLflow cuts long values without a word; this says where the whole value stands."""
-    whole = "... (whole in recipe.yaml)"
+    """Shorten a value to the length that MLflow stores (6,000 characters), with a reference to ``recipe.yaml``."""
+    whole = "... (complete in recipe.yaml)"
     return value if len(value) <= _LONGEST_PARAM else value[: _LONGEST_PARAM - len(whole)] + whole
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """``uri``, ``experiment``, ``name``, ``run_id`` and how many events were ``sent``."""
+    """Read the state of the log: ``uri``, ``experiment``, ``name``, ``run_id`` and the number of events ``sent``."""
     return json.loads((folder / STATE).read_text(encoding="utf-8"))
 
 
 def write_state(folder: Path, state: Mapping[str, Any]) -> None:
-    """Keep what `read_state` reads."""
+    """Write the state of the log, see `read_state`."""
     with atomic(folder / STATE) as draft:
         draft.write_text(json.dumps(state, indent=2), encoding="utf-8")
 
 
 def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """Each recorded metric as ``(step, value)``, rising; of values repeated by a resumed run the later counts."""
-    found: dict[str, dict[int, float]] = {}
+    """Read every metric of the run in ``folder`` as ``(step, value)`` pairs in order of steps.
+
+    If a resumed run recorded a step twice, the later value is returned.
+    """
+    by_name: dict[str, dict[int, float]] = {}
     for event in events(folder):
         if event["event"] == "metrics":
             for name, value in event["values"].items():
-                found.setdefault(name, {})[event["step"]] = value
-    return {name: sorted(values.items()) for name, values in found.items()}
+                by_name.setdefault(name, {})[event["step"]] = value
+    return {name: sorted(values.items()) for name, values in by_name.items()}
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one level of dotted names; a list of blocks counts its entries.
+    """Flatten nested mappings to one level of dotted names; lists of mappings are numbered from 0.
 
     >>> flat({"train": {"steps": 5}, "augment": [{"type": "Flip"}], "patch": [8, 8]})
     {'train.steps': 5, 'augment.0.type': 'Flip', 'patch': [8, 8]}
     """
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, list | tuple) and any(isinstance(entry, Mapping) for entry in value):
             value = dict(enumerate(value))
         if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{key}.")
+            result |= flat(value, f"{prefix}{key}.")
         else:
-            found[f"{prefix}{key}"] = value
-    return found
+            result[f"{prefix}{key}"] = value
+    return result

@@ -1,4 +1,4 @@
-"""A training run on disk."""
+"""Training runs on disk: create, open and list them."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from cphloc.recipe.recipe import Recipe, load
 RUNS = Path("runs")
 
 LATEST = "latest"
-"""Name of the newest run under ``runs`` of the working folder."""
+"""Name that refers to the newest run under ``runs`` in the working folder."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run belongs; that of a training by itself is all defaults.
+    """Location of a run on disk and in MLflow; the defaults are those of a single training outside a study.
 
     Args:
-        runs: folder of runs.
-        experiment: in MLflow; by default ``cphloc/<recipe>``.
-        name: of the run in MLflow; by default its id.
-        parent: id of the MLflow run that it is nested in.
-        pictures: whether to draw learning curves and cases.
+        runs: folder that contains the folders of runs.
+        experiment: name of the MLflow experiment; by default ``cphloc/<recipe>``.
+        name: name of the MLflow run; by default the id of the run.
+        parent: id of the MLflow run under which this run is nested; by default none.
+        pictures: whether to draw learning curves and pictures of cases.
     """
 
     runs: Path = RUNS
@@ -40,16 +40,17 @@ class Place:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished or interrupted training: ``runs/<recipe>/<id>/``.
+    """A running, finished or interrupted training in the folder ``runs/<recipe>/<id>/``.
 
-    The folder holds ``recipe.yaml`` (complete), ``best.safetensors`` (weights to publish), ``last.safetensors`` (to
-    resume), ``metrics.json``, ``cases.csv`` (one row a validation case), ``pictures/`` and the record for MLflow.
+    The folder contains ``recipe.yaml`` (complete), ``best.safetensors`` (weights of the best validation),
+    ``last.safetensors`` (checkpoint to resume from), ``metrics.json``, ``cases.csv`` (one row per validation case),
+    ``pictures/`` and the log for MLflow.
 
     Args:
-        id: unique name.
-        folder: where it is.
-        recipe: what was trained.
-        metrics: by the names they have in MLflow, ``val/dice``.
+        id: unique name, the time at which the run was created.
+        folder: folder of the run.
+        recipe: recipe that is trained.
+        metrics: value of each metric by its name in MLflow, such as ``val/dice``.
     """
 
     id: str
@@ -59,7 +60,11 @@ class Run:
 
     @classmethod
     def open(cls, name: str | Path | Run) -> Run:
-        """Open a run by its folder; by its id, or as ``latest``, if it lies under ``runs`` of the working folder.
+        """Open a run.
+
+        Args:
+            name: folder of the run; or, for runs under ``runs`` in the working folder, an id or ``latest``. A `Run` is
+                returned unchanged.
 
         Raises:
             NotFoundError: there is no such run.
@@ -67,21 +72,26 @@ class Run:
         if isinstance(name, Run):
             return name
         folder = _find(name)
-        metrics = folder / "metrics.json"
-        found = json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else {}
-        return cls(folder.name, folder, load(folder / "recipe.yaml"), found)
+        path = folder / "metrics.json"
+        metrics = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return cls(folder.name, folder, load(folder / "recipe.yaml"), metrics)
 
     @classmethod
     def create(cls, recipe: Recipe, runs: Path = RUNS) -> Run:
-        """Make the folder of a new run and write its recipe there."""
-        name = f"{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"  # the later run has the greater name: see ``latest``
+        """Create the folder of a new run under ``runs`` and write the recipe to it."""
+        name = f"{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"  # names sort by time, so that ``latest`` is the last one
         folder = runs / recipe.name / name
         (folder / "pictures").mkdir(parents=True)
         (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
         return cls(name, folder, recipe, {})
 
     def with_results(self, metrics: Mapping[str, float], cases: Sequence[Mapping[str, Any]]) -> Run:
-        """Write metrics and the rows of cases; returns the run that holds them."""
+        """Write ``metrics.json`` and ``cases.csv``; returns the run with these metrics.
+
+        Args:
+            metrics: value of each metric by name; they are added to the metrics of the run.
+            cases: one row per case.
+        """
         metrics = {**self.metrics, **metrics}
         (self.folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
         write_cases(self.folder / "cases.csv", cases)
@@ -89,7 +99,7 @@ class Run:
 
 
 def write_cases(path: Path, cases: Sequence[Mapping[str, Any]]) -> None:
-    """Write one row a case as CSV; a metric that a case lacks stays empty."""
+    """Write one row per case to a CSV file; metrics that a case does not have stay empty."""
     columns = list(dict.fromkeys(column for row in cases for column in row))
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)
@@ -98,13 +108,13 @@ def write_cases(path: Path, cases: Sequence[Mapping[str, Any]]) -> None:
 
 
 def run_names() -> list[str]:
-    """Return the ids of the runs under ``runs`` of the working folder, and ``latest`` where there is any."""
+    """Return the ids of the runs under ``runs`` in the working folder, and ``latest`` if there are any."""
     known = _known()
     return [*known, LATEST] if known else []
 
 
 def _known() -> dict[str, Path]:
-    """Folders of the runs under ``runs`` of the working folder, by id."""
+    """Folders of the runs under ``runs`` in the working folder, by id."""
     return {path.parent.name: path.parent for path in RUNS.glob("*/*/recipe.yaml")}
 
 
@@ -116,7 +126,10 @@ def _find(name: str | Path) -> Path:
     if str(name) == LATEST and known:
         return known[max(known)]
     if str(name) not in known:
-        hint = did_you_mean(str(name), known) or "give its folder, or run this where its 'runs' folder is"
+        hint = (
+            did_you_mean(str(name), known)
+            or "give the folder of the run, or start cphloc in the folder that contains 'runs'"
+        )
         msg = f"no run '{name}'; {hint}"
         raise NotFoundError(msg)
     return known[str(name)]

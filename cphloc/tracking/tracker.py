@@ -1,7 +1,8 @@
-"""MLflow: every event of a run goes to a file first and to the tracking server when it can be reached.
+"""Log runs and published entries to MLflow.
 
-A server that is down, slow or read-only costs a training nothing but a few seconds, and `push` (``cphloc push RUN``)
-delivers the rest later. This is the only module that imports mlflow, and only inside functions.
+Every event of a run is first written to a file in its folder and then sent to the MLflow server. If the server cannot
+be reached, the training continues, and `push` (``cphloc push RUN``) sends the remaining events later. Only this module
+imports mlflow, and only inside functions.
 """
 
 from __future__ import annotations
@@ -28,24 +29,27 @@ if TYPE_CHECKING:
 
 
 ZOO_EXPERIMENT = "cphloc-zoo"
+"""Name of the MLflow experiment of published entries."""
 
 _PUSH_EVERY_SECONDS = 10.0
 _LONGEST_PAUSE_SECONDS = 600.0
-_METRICS_AT_ONCE, _PARAMS_AT_ONCE = 1000, 100
+_METRICS_AT_ONCE, _PARAMS_AT_ONCE = 1000, 100  # limits of a request to MLflow's REST API
+
 ENVIRONMENT = {
     **{"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"},
     **{"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"},
 }
+"""Defaults of environment variables of MLflow: no telemetry, and short timeouts."""
 
 _log = logging.getLogger(__name__)
 
 
 class Tracker:
-    """Records a run in its folder and sends the record to MLflow from time to time.
+    """Logs a run to its folder and sends the log to MLflow at intervals.
 
     Args:
-        folder: the run's folder; an existing record is continued.
-        experiment: MLflow experiment.
+        folder: folder of the run; an existing log in it is continued.
+        experiment: name of the MLflow experiment.
         name: name of the MLflow run.
     """
 
@@ -58,33 +62,38 @@ class Tracker:
             record.write_state(folder, {**to, "run_id": None, "sent": 0})
 
     def params(self, values: Mapping[str, Any]) -> None:
-        """Record settings; nested mappings become dotted names."""
+        """Log settings as MLflow parameters; nested mappings become dotted names."""
         record.append(
             self.folder, {"event": "params", "values": {key: str(value) for key, value in flat(values).items()}}
         )
 
     def tags(self, values: Mapping[str, str]) -> None:
-        """Record facts about the run."""
+        """Log MLflow tags of the run."""
         record.append(self.folder, {"event": "tags", "values": dict(values)})
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Record numbers measured at ``step``; pushes when it is time."""
+        """Log values of metrics at a training step, and send the log if the last time was long enough ago."""
         stamp = int(time.time() * 1000)
         record.append(self.folder, {"event": "metrics", "step": step, "time_ms": stamp, "values": dict(values)})
         if time.monotonic() - self._pushed_at >= self._pause:
             self.push()
 
     def artifact(self, path: Path, to: str = "") -> None:
-        """Record a file of the run's folder; it is read when it is pushed."""
+        """Log a file in the folder of the run as MLflow artifact.
+
+        Args:
+            path: the file; its content is read when the log is sent.
+            to: folder of the artifact on the server; by default its root.
+        """
         record.append(self.folder, {"event": "artifact", "path": str(path.relative_to(self.folder)), "to": to})
 
     def end(self, status: str = "FINISHED") -> None:
-        """Record how the run ended (``FINISHED``, ``FAILED`` or ``KILLED``) and push what is left."""
+        """Log the end of the run with a status (``FINISHED``, ``FAILED`` or ``KILLED``), and send the log."""
         record.append(self.folder, {"event": "end", "status": status, "time_ms": int(time.time() * 1000)})
         self.push()
 
     def push(self) -> None:
-        """Push what is new; after a failure the next try waits twice as long."""
+        """Send new events to MLflow; each failure doubles the interval until the next attempt."""
         try:
             push(self.folder)
             self._pause = _PUSH_EVERY_SECONDS
@@ -96,23 +105,23 @@ class Tracker:
 
 
 def run_id(folder: Path) -> str:
-    """Id that MLflow gave to the run in ``folder``; empty while it could not be reached."""
+    """Return the id of the MLflow run of the run in ``folder``; an empty string before anything was sent."""
     return record.read_state(folder)["run_id"] or ""
 
 
 def push(folder: Path, to: str | None = None) -> int:
-    """Send the recorded events that MLflow does not have yet.
+    """Send the logged events of a run that MLflow does not have yet.
 
     Args:
-        folder: of the run.
-        to: another tracking server than the one at which the run began; it gets everything.
+        folder: folder of the run.
+        to: URI of another MLflow server, to which all events are sent; by default the server of earlier calls.
 
     Returns:
-        how many were sent.
+        the number of events sent.
 
     Raises:
-        NotFoundError: the folder holds no record.
-        CphlocError: the tracking server cannot be reached or refuses; everything stays in the folder.
+        NotFoundError: the folder contains no log.
+        CphlocError: the server cannot be reached or rejects the events; they stay in the folder.
     """
     if not (folder / STATE).is_file():
         msg = f"{folder}: no {STATE} here; give the folder of a run"
@@ -135,21 +144,21 @@ def push(folder: Path, to: str | None = None) -> int:
 
 
 def tracking_uri() -> str:
-    """``MLFLOW_TRACKING_URI``, or an sqlite file in the working folder."""
+    """Return the URI of the MLflow server: ``MLFLOW_TRACKING_URI``, or ``mlflow.db`` in the working folder."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
 
 
 @dataclass(frozen=True)
 class PublishedVersion:
-    """What MLflow is told about one published version.
+    """A published version of a zoo entry, as it is registered in MLflow.
 
     Args:
-        name: of the entry.
-        version: ``1.2.0``.
-        summary: one line about it.
-        params: facts by name.
-        metrics: numbers by name.
-        folder: the version's folder, whose files the registered model holds.
+        name: name of the entry.
+        version: version number, such as ``1.2.0``.
+        summary: description in one line.
+        params: MLflow parameters by name.
+        metrics: values of metrics by name.
+        folder: folder of the version, whose files become part of the registered model.
     """
 
     name: str
@@ -161,16 +170,16 @@ class PublishedVersion:
 
 
 def register_entry(version: PublishedVersion) -> str:
-    """Give a published entry its summary run in the zoo's experiment and a version in the model registry.
+    """Register a published entry in MLflow: a summary run in the experiment ``cphloc-zoo``, and a model version.
 
-    The version holds the whole folder of the entry and can be served by MLflow; ``models:/name/latest`` is always the
-    newest (MLflow keeps that alias for itself). An entry that is registered already stays as it is.
+    The model version contains the folder of the entry and can be served by MLflow; ``models:/name/latest`` refers to
+    the newest version. An entry that is already registered is not changed.
 
     Returns:
-        id of the summary run.
+        the id of the summary run.
 
     Raises:
-        CphlocError: the tracking server cannot be reached or refuses.
+        CphlocError: the server cannot be reached or rejects the entry.
     """
     uri, name = tracking_uri(), f"{version.name}@{version.version}"
     with _reaching(uri, f"register {name} later"):
@@ -187,10 +196,13 @@ def register_entry(version: PublishedVersion) -> str:
 
 
 def download_entry(spec: str) -> Path:
-    """Download an entry from MLflow's model registry, unless the cache has it; returns its folder.
+    """Download an entry from MLflow's model registry, unless it is in the cache.
 
     Args:
-        spec: ``models:/name/3``, ``models:/name/latest``, or ``models:/name@alias``.
+        spec: ``models:/name/3``, ``models:/name/latest`` or ``models:/name@alias``.
+
+    Returns:
+        the folder of the entry in the cache.
 
     Raises:
         NotFoundError: no such model or version.
@@ -201,7 +213,7 @@ def download_entry(spec: str) -> Path:
 
     parts = re.fullmatch(r"models:/([^/@]+)([/@])?(.*)", spec)
     if parts is None:
-        msg = f"{spec}: names no registered model; write models:/NAME/VERSION or models:/NAME@ALIAS"
+        msg = f"{spec}: not the name of a registered model; write models:/NAME/VERSION or models:/NAME@ALIAS"
         raise NotFoundError(msg)
     name, separator, wanted = parts.groups()
     try:
@@ -228,10 +240,10 @@ def _model_version(client: MlflowClient, name: str, separator: str | None, wante
 
 
 def zoo_experiment() -> str:
-    """Id of the experiment that holds the summary runs of published entries, made where it is new.
+    """Return the id of the MLflow experiment of published entries, which is created if it does not exist.
 
     Raises:
-        CphlocError: the store cannot be opened.
+        CphlocError: the server or database cannot be opened.
     """
     uri = tracking_uri()
     with _reaching(uri, "see MLFLOW_TRACKING_URI"):
@@ -240,12 +252,12 @@ def zoo_experiment() -> str:
 
 @contextmanager
 def _reaching(uri: str, otherwise: str) -> Iterator[None]:
-    """Turn whatever a server, a driver or a network can raise into one clear line."""
+    """Convert any error of MLflow, a database or the network to a `CphlocError` with a message of one line."""
     try:
         yield
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
-        msg = f"MLflow at {uri} is out of reach ({reason}); {otherwise}"
+        msg = f"MLflow at {uri} cannot be reached ({reason}); {otherwise}"
         raise CphlocError(msg) from error
 
 
@@ -262,7 +274,7 @@ def _log_entry(client: MlflowClient, run_id: str, version: PublishedVersion) -> 
         served = {"loader_module": "cphloc.zoo.served", "pip_requirements": ["cphloc"]}
         mlflow.pyfunc.save_model(model, data_path=str(version.folder), **served)
         client.log_artifacts(run_id, str(model), "model")
-    with suppress(MlflowException):  # the model exists from its first version on
+    with suppress(MlflowException):  # raised if the model exists already
         client.create_registered_model(version.name)
     source = f"{client.get_run(run_id).info.artifact_uri}/model"
     client.create_model_version(version.name, source, run_id, description=version.summary)
@@ -279,12 +291,12 @@ def _client(uri: str) -> MlflowClient:
 
 
 def _experiment(client: MlflowClient, uri: str, name: str) -> str:
-    """Id of an experiment, created when new; a local store keeps the artifacts beside its database."""
+    """Id of an experiment, created if new; with a local database, artifacts are stored in the same folder."""
     known = client.get_experiment_by_name(name)
     if known is not None:
         return known.experiment_id
     beside = (Path(uri.removeprefix("sqlite:///")).resolve().parent / "mlartifacts").as_uri()
-    tags = {"mlflow.experimentKind": "custom_model_development"}  # else the UI opens it among chats and prompts
+    tags = {"mlflow.experimentKind": "custom_model_development"}  # else the UI shows it as generative AI
     return client.create_experiment(name, beside if uri.startswith("sqlite:") else None, tags)
 
 

@@ -1,4 +1,4 @@
-"""MLflow's own user interface, started on the project's store."""
+"""Start and stop the MLflow user interface."""
 
 from __future__ import annotations
 
@@ -12,27 +12,31 @@ from cphloc.tracking.tracker import ENVIRONMENT, tracking_uri, zoo_experiment
 
 
 def start_ui(port: int = 5000) -> tuple[subprocess.Popen[bytes] | None, str]:
-    """Start the MLflow UI on the project's store; nothing is started where that is a server already.
+    """Start the MLflow UI for the database at `tracking_uri`; if that is an MLflow server, start nothing.
+
+    Args:
+        port: port of the UI on this machine.
 
     Returns:
-        the process, leader of its own process group, to be ended by `stop_ui`, and the address of the zoo's runs.
+        the process, to be ended by `stop_ui` (``None`` if nothing was started), and the URL of the runs of published
+        entries.
 
     Raises:
-        CphlocError: the store cannot be opened.
+        CphlocError: the server or database cannot be opened.
     """
     uri = tracking_uri()
     page = f"#/experiments/{zoo_experiment()}/runs?workflowType=machine_learning"
     if uri.startswith(("http://", "https://")):
         return None, f"{uri.rstrip('/')}/{page}"
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--workers", "1"]  # one person looks at it; each worker costs seconds and memory
+    command += ["--port", str(port), "--workers", "1"]  # one worker suffices for one user and starts fastest
     without_jobs = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     process = subprocess.Popen(command, env={**ENVIRONMENT, **without_jobs, **os.environ}, start_new_session=True)
     return process, f"http://127.0.0.1:{port}/{page}"
 
 
 def stop_ui(process: subprocess.Popen[bytes]) -> None:
-    """End the UI with the processes that it started."""
+    """Stop the UI and the processes that it started."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
     process.wait()

@@ -55,7 +55,7 @@ def test_what_names_no_case_is_one_clear_error(tmp_path):
     with pytest.raises(NotFoundError, match="no file matches"):
         cases_of([str(tmp_path / "*.nii.gz")])
     (tmp_path / "list.csv").write_text("case,image\np1,\n")
-    with pytest.raises(NotFoundError, match=r"list.csv:2: names no image"):
+    with pytest.raises(NotFoundError, match=r"list.csv:2: contains no image"):
         cases_of([str(tmp_path / "list.csv")])
 
 
@@ -156,7 +156,7 @@ def test_a_report_holds_every_case(tmp_path, suffix):
 
 
 def test_another_report_is_refused_before_anything_is_predicted(published, inputs, tmp_path, capsys):
-    with pytest.raises(InputError, match="end its name so"):
+    with pytest.raises(InputError, match="must end in"):
         write_report(tmp_path / "report.xlsx", ROWS)
     assert predict(published, inputs, tmp_path / "out", "--report", "report.xlsx") == 2
     assert not (tmp_path / "out").exists()

@@ -91,7 +91,7 @@ def test_mirroring_is_refused_for_a_model_that_tells_left_from_right(monkeypatch
     from cphloc.recipe.recipe import Recipe
 
     monkeypatch.setattr(Recipe, "laterality", property(lambda self: True))
-    with pytest.raises(InputError, match="tells left from right"):
+    with pytest.raises(InputError, match="sides of the body"):
         localizer(2).predict(np.ones((4, 4), np.float32), tta=True)
 
 
@@ -155,5 +155,5 @@ def test_air_around_a_patient_is_background_and_can_be_kept(dims):
 
 
 def test_an_overlap_outside_its_range_is_refused():
-    with pytest.raises(InputError, match="overlap is a share of a window"):
+    with pytest.raises(InputError, match="overlap is a fraction of a window"):
         localizer(2).predict(np.ones((4, 4), np.float32), overlap=1.0)

@@ -56,7 +56,7 @@ def test_the_figure_is_drawn(tmp_path) -> None:
 def test_the_command_answers_for_a_stated_model(capsys) -> None:
     assert main(["screen", "--sensitivity", "0.8", "--json"]) == 0
     found = {way["name"].partition(",")[0]: way for way in json.loads(capsys.readouterr().out)["ways"]}
-    either = found["second reader: recalled if either says so"]
+    either = found["second reader: recalled if either is positive"]
     assert either["true_positive"] / 6 == pytest.approx(1 - 0.2 / 6)  # 1 - (1 - 5/6)(1 - 0.8)
     assert either["needs_location"]
 

@@ -98,7 +98,7 @@ def test_an_evaluation_of_the_shipped_entry_is_written_where_it_is_told(finished
     assert json.loads((out / "evaluation-val.json").read_text())["metrics"]["dice"]["value"] > 0.7
     assert {path.name for path in (out / "pictures").iterdir()} == {f"val-{p}.png" for p in ("worst", "median", "best")}
     assert main(["evaluate", str(finished.folder), "--out", str(out)]) == 2
-    assert "leave --out out" in capsys.readouterr().err
+    assert "omit --out" in capsys.readouterr().err
 
 
 def test_a_run_opens_by_id_and_by_folder(finished):
