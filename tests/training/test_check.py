@@ -41,8 +41,8 @@ REFUSED = {
         "train.warmup_steps",
         "its own warm-up",
     ),
-    "no validation case": ({"data.cases": {"train": 2, "val": 0}}, "data", "no case in 'val'"),
-    "no training case": ({"data.cases": {"train": 0, "val": 1}}, "data", "no case in 'train'"),
+    "no validation case": ({"data.cases": {"train": 2, "val": 0}}, "data", "no case in the split 'val'"),
+    "no training case": ({"data.cases": {"train": 0, "val": 1}}, "data", "no case in the split 'train'"),
     "a root where none is taken": ({"data.root": "here"}, "data", "takes no root"),
     "a flip of sides": (
         {"data.sides": True, "data.augment": [{"type": "Flip", "axes": [1]}],

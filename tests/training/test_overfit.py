@@ -1,4 +1,4 @@
-"""One batch is learnt by heart, or the check says that it was not and why that matters."""
+"""One batch is overfitted, or the check reports that it was not and why that matters."""
 
 from __future__ import annotations
 
