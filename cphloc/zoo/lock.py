@@ -64,7 +64,7 @@ def find_locked(spec: str | Path, path: str | Path = LOCK_FILE) -> Listing:
         raise InputError(msg)
     found = find_entry(f"{name}@{pin['version']}")
     if (found.sha256, found.entry.weights.sha256) != (pin["entry_sha256"], pin["weights_sha256"]):
-        msg = f"{found.place}: {found} differs from what {path} pins; if that is intended, run 'cphloc lock {found}'"
+        msg = f"{found.place}: {found} has other content than {path} pins; if intended, run 'cphloc lock {found}'"
         raise DataError(msg)
     return found
 

@@ -73,7 +73,7 @@ def test_a_wrong_key_and_a_wrong_type_of_the_study_itself(tiny):
     ("condition", "told"),
     [
         ("{metric: auc, above: 0}", "a condition needs either 'row' or 'compare'"),
-        ("{row: convolutional, metric: auc}", "lies 'above' or 'below'"),
+        ("{row: convolutional, metric: auc}", "either 'above' or 'below'"),
         ("{row: convolutional, metric: auc, above: 0, below: 1}", "give exactly one of each"),
     ],
 )
