@@ -107,7 +107,7 @@ def test_what_onnx_cannot_express_is_one_clear_error(tmp_path):
 
 def test_a_head_whose_tensor_part_depends_on_what_it_sees_says_so(tmp_path):
     recipe = recipe_of(2, heads={"boxes": {"type": "faster_rcnn", "classes": {1: "mass"}, "channels": 8, "width": 8}})
-    with pytest.raises(InputError, match=r"head 'boxes' \(faster_rcnn\) cannot be exported: how many regions survive"):
+    with pytest.raises(InputError, match=r"head 'boxes' \(faster_rcnn\) cannot be exported: the number of proposals"):
         export_model(build_model(recipe), recipe, tmp_path / "model.onnx")
 
 

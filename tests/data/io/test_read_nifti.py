@@ -70,7 +70,7 @@ def test_one_missing_byte_is_noticed(tmp_path):
 
 def test_complex_numbers_are_refused(tmp_path):
     nibabel.save(nibabel.Nifti1Image(STORED.astype(np.complex64), np.eye(4)), tmp_path / "a.nii")
-    with pytest.raises(DataError, match="NIfTI datatype 32, not real numbers"):
+    with pytest.raises(DataError, match="NIfTI datatype 32 is not a real number"):
         read_volume(tmp_path / "a.nii")
 
 

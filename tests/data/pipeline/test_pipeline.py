@@ -132,7 +132,7 @@ def test_recipe_names_its_data_set_with_its_arguments():
     with pytest.raises(InputError, match="is 3-D but the recipe says dims: 2"):
         open_dataset(Data(type="hippocampus", root="sample"), dims=2)
     assert open_dataset(Data(type="hippocampus", root="sample", channels=["t1"]), dims=3).channels == ("t1",)
-    with pytest.raises(InputError, match="data set 'hippocampus' has the channels"):
+    with pytest.raises(InputError, match="data set 'hippocampus' always has the channels"):
         open_dataset(Data(type="hippocampus", root="sample", channels=["t2"]), dims=3)
     with pytest.raises(InputError, match="data set 'phantom' takes no root"):
         open_dataset(Data(type="phantom", root="here"), dims=3)
