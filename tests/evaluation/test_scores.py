@@ -186,3 +186,12 @@ def test_a_summary_has_classes_by_themselves():
     assert facts["metrics"]["dice"] == {"value": 0.5, "low": 0.5, "high": 0.5, "n": 1, "n_undefined": 0}
     assert {name: table["dice"]["value"] for name, table in facts["per_class"].items()} == {"mass": 1.0, "cyst": 0.0}
     assert not [name for name in facts["metrics"] if "/" in name]
+
+
+@both
+@pytest.mark.parametrize(("unit", "hit"), [("mm", 0.0), ("px", 1.0)])
+def test_attention_is_measured_in_millimetres_where_the_grid_has_them(dims, unit, hit):
+    """The maximum lies four columns from the region: 20 mm at a spacing of 5 mm, or four pixels."""
+    known = Annotation(region=columns(dims, 1, 0, 0, 0, 0, 0, 0, 0).astype(np.float32))
+    found = CasePrediction(attention=columns(dims, 0, 0, 0, 0, 1, 0, 0, 0).astype(np.float32))
+    assert scored(dims, found, known, spacing=(5.0,) * dims, unit=unit).scores.scores["pointing_near"] == hit

@@ -1,8 +1,8 @@
 """``make mutants``: change the code in some hundred places, one at a time, and count the changes that the tests notice.
 
 A run can be stopped and goes on where it was: outcomes are kept in ``results.jsonl`` for as long as no file of cphloc
-and its tests changes. After a change every mutant is tried anew, with the test that killed it last time first. Once all
-are tried it writes ``tests/MUTANTS.md``.
+and its tests changes. After a change every mutant is tried anew, with the test that killed it last time first. It ends
+by writing ``tests/MUTANTS.md``, which says how many of the mutants were tried.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def main() -> None:
     tried = [(mutant, result["killed_by"]) for mutant, result in earlier.items() if result.get("code") == code]
     survivors = sum(killed_by is None for _, killed_by in tried)
     print(f"{len(tried)} of {len(mutants)} tried, {len(tried) - survivors} killed, {survivors} survived")
-    if packages == list(PACKAGES) and len(tried) == len(mutants):
-        write_report(tried)
+    if packages == list(PACKAGES) and tried:
+        write_report(tried, len(mutants))
 
 
 def _options() -> argparse.Namespace:

@@ -28,13 +28,21 @@ Written {date} at commit {commit} by the command; the reasons are kept in `tests
 """
 
 
-def write_report(tried: list[tuple[Mutant, str | None]]) -> None:
-    """Write the page from each mutant and the test that killed it, ``None`` for a survivor."""
+def write_report(tried: list[tuple[Mutant, str | None]], chosen: int) -> None:
+    """Write the page.
+
+    Args:
+        tried: Each mutant that was tried and the test that killed it, ``None`` for a survivor.
+        chosen: Number of mutants in all; fewer are tried where the run was stopped.
+    """
     commit = subprocess.check_output(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], text=True).strip()
     date, version = datetime.now(UTC).strftime("%Y-%m-%d"), metadata.version("cosmic-ray")
     text = HEAD.format(tried=len(tried), version=version, every=EVERY, seed=SEED, date=date, commit=commit)
     text += "".join(_row(package, [t for t in tried if _package(t[0]) == package]) for package in PACKAGES)
-    text += _row("all", tried) + _ends(tried) + "\n## Survivors\n"
+    text += _row("all", tried) + _ends(tried)
+    if len(tried) < chosen:
+        text += f"\nThe run was stopped: {len(tried)} of {chosen} mutants are tried; `make mutants` goes on.\n"
+    text += "\n## Survivors\n"
     explained = yaml.safe_load(EXPLAINED.read_text()) or {}
     for mutant, killed_by in tried:
         if killed_by is None:
@@ -49,8 +57,8 @@ def _package(mutant: Mutant) -> str:
 
 def _row(name: str, tried: list[tuple[Mutant, str | None]]) -> str:
     survived = sum(killed_by is None for _, killed_by in tried)
-    share = 1 - survived / len(tried)
-    return f"| {name} | {len(tried)} | {len(tried) - survived} | {survived} | {share:.1%} |\n"
+    share = f"{1 - survived / len(tried):.1%}" if tried else "not tried"
+    return f"| {name} | {len(tried)} | {len(tried) - survived} | {survived} | {share} |\n"
 
 
 def _ends(tried: list[tuple[Mutant, str | None]]) -> str:

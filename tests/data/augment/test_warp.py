@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from scipy import ndimage
+from scipy.spatial.transform import Rotation
 
 from cphloc.data.augment.warp import Warp, warp_boxes, warp_image, warp_image_and_mask, warp_points
 from cphloc.structures.annotation import boxes_of, clip_boxes, mask_of
@@ -37,6 +38,18 @@ def test_agrees_with_scipy_where_the_image_is(shape):
     assert inside.mean() > 0.8
     np.testing.assert_allclose(out[:, inside], np.stack(expected)[:, inside], atol=1e-5)
     np.testing.assert_array_equal(out_mask[inside], nearest[inside])
+
+
+def test_a_turn_about_any_axis_agrees_with_scipy():
+    image = np.random.default_rng(0).normal(size=(1, 15, 21, 26)).astype(np.float32)
+    size, matrix = (9, 11, 13), Rotation.from_euler("xyz", [25, -35, 15], degrees=True).as_matrix()
+    centre = np.array([7.5, 10.5, 13.0])
+    offset = centre - 0.5 + matrix @ (0.5 - np.asarray(size) / 2)
+    arguments = {"offset": offset, "output_shape": size, "order": 1}
+    inside = ndimage.affine_transform(np.ones(image.shape[1:]), matrix, cval=-9, **arguments) > 0.99
+    out = warp_image(image, Warp(matrix, (0.0, 0.0, 0.0)), centre, size)[0]
+    assert inside.mean() > 0.8
+    np.testing.assert_allclose(out[inside], ndimage.affine_transform(image[0], matrix, **arguments)[inside], atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
