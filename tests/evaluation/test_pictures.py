@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from cphloc.evaluation.pictures import draw_case, extremes
+from cphloc.evaluation.pictures import draw_case, extremes, heading
 from cphloc.evaluation.scores import CasePrediction
 from cphloc.structures.annotation import Annotation
 from cphloc.structures.geometry import Geometry
@@ -65,3 +65,9 @@ def test_cases_are_ranked_by_the_headline_or_what_stands_in_for_it(scores, headl
     rows = [{"case": c, "patient": c, **{n: v[i] for n, v in scores.items()}} for i, c in enumerate("abc")]
     name, chosen = extremes(rows, headline)
     assert (name, *(chosen[place] for place in ("worst", "median", "best"))) == expected
+
+
+def test_a_heading_states_the_score_of_its_own_case():
+    rows = [{"case": case, "dice": value} for case, value in (("a", 0.1), ("b", 0.25), ("c", 0.9))]
+    assert heading("worst", "b", "dice", rows) == "worst: b, dice 0.250"
+    assert heading("best", "c", "hd95_mm", rows) == "best: c, hd95_mm nan"

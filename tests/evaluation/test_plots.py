@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from cphloc.evaluation import plots
 from cphloc.evaluation.plots import draw_learning, draw_lr_range, draw_scores
 from cphloc.evaluation.scores import CasePrediction, Scores, score_case
 from cphloc.structures.annotation import Annotation
@@ -43,6 +44,20 @@ def test_boxes_and_labels_get_their_curves_and_points(dims, tmp_path):
     for name in ("a", "b"):
         mean = np.mean([float(row["y"]) for row in rows if row["class"] == name])
         assert mean == pytest.approx(scores.values()[f"ap50/{name}"], abs=1e-6), "AP is the mean of what is drawn"
+
+
+def test_axes_suit_the_kind_of_curve(tmp_path, monkeypatch):
+    figures = {}
+    monkeypatch.setattr(plots, "_save", lambda figure, path: figures.setdefault(path.stem, figure))
+    draw_scores(scores_of(2).curves(), tmp_path)
+    axes = {kind: figure.axes[0] for kind, figure in figures.items()}
+    assert {kind: a.get_xscale() for kind, a in axes.items() if a.get_xscale() != "linear"} == {"froc": "log"}
+    assert all(a.get_ylim() == (-0.02, 1.02) for a in axes.values())
+    dotted = {
+        k: [line.get_xydata().tolist() for line in a.lines if line.get_linestyle() == ":"] for k, a in axes.items()
+    }
+    diagonal = [[[0.0, 0.0], [1.0, 1.0]]]
+    assert dotted == {"precision-recall": [], "froc": [], "roc": diagonal, "reliability": diagonal}
 
 
 def test_masks_alone_have_no_curves(tmp_path):
