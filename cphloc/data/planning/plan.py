@@ -15,6 +15,7 @@ from cphloc.data.planning.heuristics import Topology, plan_patch, target_spacing
 from cphloc.data.planning.survey import Survey
 from cphloc.registry import catalogue
 from cphloc.structures.annotation import Rung
+from cphloc.structures.sides import names_sides
 
 ANCHORS_PER_LEVEL = 3
 """Anchor boxes per level of the pyramid in a planned detector."""
@@ -72,6 +73,7 @@ def plan(surveyed: Survey, name: str, arguments: Mapping[str, Any], voxels: int 
     return Plan(rung, spacing if physical else None, chosen, batch, "\n".join(lines) + "\n")
 
 
+_SIDED = "  # not left-right: class names have sides"
 _CLUSTERS = "clusters of the boxes' sizes, in voxels"
 _FEW = "too few boxes to choose from: the defaults of retina"
 _WHOLE = ("  fit: whole  # a label holds for the whole image, not for a patch", "  foreground: 0.0")
@@ -101,7 +103,8 @@ def _data(
     chosen: Topology,
 ) -> list[str]:
     schemes = [_scheme(surveyed, channel) for channel in range(len(surveyed.dataset.channels))]
-    axes = surveyed.dataset.dims - 1 if surveyed.dataset.laterality else surveyed.dataset.dims
+    sided = surveyed.dataset.laterality or names_sides(surveyed.dataset.classes.values())
+    axes = surveyed.dataset.dims - (1 if sided else 0)
     if surveyed.dataset.channels != catalogue.channels(catalogue.card("dataset", name)):
         arguments = {**arguments, "channels": list(surveyed.dataset.channels)}
     if "classes" in inspect.signature(type(surveyed.dataset)).parameters:
@@ -117,14 +120,10 @@ def _data(
         f"  patch: {_flow(list(chosen.patch))}",
         "  augment:",
         "    - {type: Affine, rotate: [-15, 15], scale: [0.85, 1.2]}",
-        f"    - {{type: Flip, axes: {_flow(list(range(axes)))}}}{_side_note(surveyed)}",
+        f"    - {{type: Flip, axes: {_flow(list(range(axes)))}}}{_SIDED if sided else ''}",
         "    - {type: Gamma, p: 0.3}",
         "    - {type: GaussNoise, p: 0.2}",
     ]
-
-
-def _side_note(surveyed: Survey) -> str:
-    return "  # not left-right: classes name sides" if surveyed.dataset.laterality else ""
 
 
 def _scheme(surveyed: Survey, channel: int) -> str:

@@ -12,6 +12,7 @@ from cphloc import paths
 from cphloc.cli import main
 from cphloc.data.case import read_case
 from cphloc.data.datasets.hippocampus import SAMPLE, Hippocampus
+from cphloc.data.datasets.nnunet import NnUnet
 from cphloc.data.datasets.phantom import PhantomCases
 from cphloc.data.pipeline.pipeline import Pipeline
 from cphloc.data.planning.plan import plan
@@ -68,6 +69,22 @@ def test_sides_are_not_mirrored_and_ct_is_seen():
     assert flip["axes"] == [0]
     assert recipe["data"]["intensity"] == "ct"
     assert recipe["data"]["sides"] is True
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize(
+    ("names", "axes"), [(("liver", "tumour"), None), (("kidney_left", "liver"), -1), (("Lung_R", "Lung_L"), -1)]
+)
+def test_class_names_with_sides_are_not_mirrored_in_any_data_set(tmp_path, dims, names, axes):
+    root = nnunet_folder(tmp_path / "scans", dims)
+    facts = {
+        "channel_names": {"0": "CT", "1": "PET"},
+        "labels": {"background": 0, **{n: k for k, n in enumerate(names, 1)}},
+    }
+    (root / "dataset.json").write_text(json.dumps(facts))
+    recipe = yaml.safe_load(plan(survey(NnUnet(str(root), dims=dims)), "nnunet", {}).recipe)
+    flip = next(block for block in recipe["data"]["augment"] if block["type"] == "Flip")
+    assert flip["axes"] == list(range(dims))[:axes]
 
 
 def test_command_writes_a_recipe_once(tmp_path, capsys):
