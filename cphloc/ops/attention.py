@@ -1,7 +1,6 @@
 """Attention maps: softmax over all cells, pooling, the log share inside a region, and regions on the map's grid.
 
-An empty region carries no supervision: cases without annotation or without finding get one, and with it a loss of 0
-and gradients of exactly 0.
+Cases without annotation or without a finding get an empty region, for which the loss is 0 and its gradients exactly 0.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ LOG_ZERO = -1e30
 
 
 def log_softmax(scores: Tensor) -> Tensor:
-    """Log attention ``(N, *S')`` of scores ``(N, *S')``: one softmax over all cells of a case.
+    """Return log attention ``(N, *S')`` of scores ``(N, *S')``: one softmax over all cells of a case.
 
-    In float32 whatever the precision of the scores: over 128 x 128 x 50 cells uniform attention is 1.2e-6, which
-    half precision cannot hold.
+    Computed in float32 whatever the precision of the scores: over 128 x 128 x 50 cells uniform attention is 1.2e-6,
+    which half precision cannot represent.
 
     >>> log_softmax(torch.zeros(1, 2, 2)).exp().sum().item()
     1.0
@@ -32,19 +31,19 @@ def log_softmax(scores: Tensor) -> Tensor:
 
 
 def finite_log(log_attention: Tensor) -> Tensor:
-    """Log attention in float32 with a finite log of 0, so that a product with 0 is 0 and no loss is infinite."""
+    """Convert log attention to float32 and replace -inf by `LOG_ZERO`, so that losses are finite."""
     return log_attention.float().clamp_min(LOG_ZERO)
 
 
 def pool(features: Tensor, log_attention: Tensor) -> Tensor:
-    """Attention-weighted sum ``(N, C)`` of features ``(N, C, *S')``, added up in float32."""
+    """Return the attention-weighted sum ``(N, C)`` of features ``(N, C, *S')``, accumulated in float32."""
     return (features.float() * log_attention.exp()[:, None]).flatten(2).sum(2).to(features.dtype)
 
 
 def log_mass(log_attention: Tensor, region: Tensor) -> Tensor:
-    """Log of the share of attention inside a region, ``log(sum A M / sum A)``, never above 0.
+    """Return the log of the share of attention inside a region, ``log(sum A M / sum A)``, at most 0.
 
-    Computed as a difference of two log-sum-exps, so it stays finite and exact however little attention lies inside.
+    Computed as a difference of two log-sum-exps, so it stays finite and exact however little attention is inside.
 
     Args:
         log_attention: ``(N, *S')`` log attention, or unnormalised scores.
@@ -69,15 +68,15 @@ def has_mass(region: Tensor) -> Tensor:
 
 
 def mean_over_marked(losses: Tensor, region: Tensor) -> Tensor:
-    """Mean of ``losses`` ``(N,)`` over the cases whose region has mass; 0, still part of the graph, where none has."""
+    """Average ``losses`` ``(N,)`` over the cases with a non-empty region; 0, with zero gradients, without any."""
     return losses.sum() / has_mass(region).sum().clamp_min(1)
 
 
 def boxes_on_grid(boxes: Tensor, level: Level, grid: tuple[int, ...]) -> Tensor:
-    """Draw boxes as the fraction of each cell they cover, relative to the cell they cover most.
+    """Rasterize boxes as the fraction of each cell they cover, divided by the largest such fraction.
 
-    However small a box is, its best cell counts fully; nearest-neighbour sampling would lose it, and the plain
-    fraction would leave a loss that no attention can remove.
+    The cell that a box covers most is therefore 1, however small the box is: nearest-neighbour sampling would lose
+    small boxes, and undivided fractions would leave a loss that no attention map can bring to 0.
 
     Args:
         boxes: ``(n, 2 D)`` edges ``[lo..., hi...]`` in image voxels.
@@ -101,7 +100,7 @@ def boxes_on_grid(boxes: Tensor, level: Level, grid: tuple[int, ...]) -> Tensor:
 
 
 def regions_on_grid(regions: Tensor, level: Level, grid: tuple[int, ...]) -> Tensor:
-    """Bring regions ``(N, *S)`` onto a grid ``(*S')`` by area, relative to the cell they cover most."""
+    """Resample regions ``(N, *S)`` to a grid ``(*S')`` by area, divided by the value of the cell they cover most."""
     missing = [cells * stride - n for cells, stride, n in zip(grid, level.stride, regions.shape[1:], strict=True)]
     padded = F.pad(regions.float(), [pad for m in reversed(missing) for pad in (0, m)])
     return _relative_to_peak(F.interpolate(padded[:, None], size=grid, mode="area")[:, 0])
@@ -116,7 +115,7 @@ def _relative_to_peak(regions: Tensor) -> Tensor:
 
 @dataclass
 class AttentionTargets:
-    """Attention targets of a batch on the grid of the map; empty for a case without such an annotation.
+    """Attention targets of a batch on the grid of the attention map; empty for a case without the annotation.
 
     Args:
         region: ``(N, *S')`` union of the boxes of the cases that have boxes.

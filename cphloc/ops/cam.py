@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def class_activation(features: Tensor, weight: Tensor) -> Tensor:
-    """CAM ``M_c = sum_k w_ck f_k``, for a network that ends in global average pooling and a linear layer.
+    """Compute CAM ``M_c = sum_k w_ck f_k`` for a network that ends in global average pooling and a linear layer.
 
     Args:
         features: ``(N, C, *S')`` before the pooling.
@@ -20,9 +20,9 @@ def class_activation(features: Tensor, weight: Tensor) -> Tensor:
 
 
 def grad_cam(features: Tensor, logit: Tensor) -> Tensor:
-    """Grad-CAM ``relu(sum_k a_k f_k)`` with ``a_k`` the mean over all cells of ``d logit / d f_k``.
+    """Compute Grad-CAM ``relu(sum_k a_k f_k)``, with ``a_k`` the mean over all cells of ``d logit / d f_k``.
 
-    Behind global average pooling and a linear layer it equals ``relu(CAM) / cells``. Selvaraju et al. 2017,
+    After global average pooling and a linear layer it equals ``relu(CAM) / cells``. Selvaraju et al. 2017,
     arXiv:1610.02391.
 
     Args:

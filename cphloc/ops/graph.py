@@ -14,7 +14,15 @@ Edges = Sequence[Tensor]
 
 
 def propagate(nodes: Tensor, edges: Tensor, weight: Tensor) -> Tensor:
-    """Sum what arrives at each node: ``(N, V, C)`` nodes, ``(2, E)`` edges, ``(E,)`` weights to ``(N, V, C)``.
+    """Sum the weighted features of the sources of each node's incoming edges.
+
+    Args:
+        nodes: features ``(N, V, C)``.
+        edges: ``(2, E)`` sources and targets.
+        weight: ``(E,)``.
+
+    Returns:
+        ``(N, V, C)``.
 
     >>> propagate(torch.tensor([[[1.0], [2.0], [4.0]]]), torch.tensor([[0, 1], [2, 2]]), torch.ones(2)).tolist()
     [[[0.0], [0.0], [3.0]]]
@@ -24,7 +32,9 @@ def propagate(nodes: Tensor, edges: Tensor, weight: Tensor) -> Tensor:
 
 
 def normalized(edges: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Edges with a loop at each of ``count`` nodes, and the weights of ``D^-1/2 (A + I) D^-1/2`` (Kipf & Welling).
+    """Add a loop at each of ``count`` nodes and return the edges with the weights of ``D^-1/2 (A + I) D^-1/2``.
+
+    Reference: Kipf & Welling 2017, arXiv:1609.02907.
 
     >>> edges, weight = normalized(torch.tensor([[0, 1], [1, 0]]), 3)
     >>> weight.tolist()
@@ -37,7 +47,7 @@ def normalized(edges: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 class GraphConv(nn.Module):
-    """``A H W + b`` over one kind of edge, normalized as in a GCN; over several, ``sum_r A_r H W_r + b`` as they are.
+    """Graph convolution: ``A H W + b`` with normalized ``A`` for one kind of edge, ``sum_r A_r H W_r + b`` for several.
 
     Args:
         in_channels, out_channels: features of a node.
@@ -53,7 +63,7 @@ class GraphConv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_channels))
 
     def forward(self, nodes: Tensor, edges: Edges) -> Tensor:
-        """``(N, V, in)`` and the edges of each kind to ``(N, V, out)``."""
+        """Map node features ``(N, V, in)`` to ``(N, V, out)``, given the edges of each kind."""
         if len(self.linears) == 1:
             return propagate(self.linears[0](nodes), *normalized(edges[0], nodes.shape[1])) + self.bias
         kinds = zip(self.linears, edges, strict=True)
@@ -62,11 +72,11 @@ class GraphConv(nn.Module):
 
 
 def grid_edges(shape: Sequence[int], device: torch.device | str | None = None) -> list[Tensor]:
-    """Edges of a grid into every cell from its neighbour in each of the ``3^D`` directions, itself included.
+    """List the edges of a grid: to every cell from its neighbour in each of ``3^D`` directions, itself included.
 
     Args:
         shape: cells per axis; they are numbered in array order.
-        device: where to put them.
+        device: device of the returned tensors.
 
     Returns:
         one ``(2, E)`` per offset of the source from the target, in the order of ``product((-1, 0, 1), repeat=D)``:
@@ -76,9 +86,9 @@ def grid_edges(shape: Sequence[int], device: torch.device | str | None = None) -
     [[[0], [1]], [[0, 1], [0, 1]], [[1], [0]]]
     """
     numbers = torch.arange(prod(shape), device=device).view(*shape)
-    found = []
+    edges = []
     for offset in product((-1, 0, 1), repeat=len(shape)):
         target = tuple(slice(max(-o, 0), n - max(o, 0)) for o, n in zip(offset, shape, strict=True))
         source = tuple(slice(max(o, 0), n - max(-o, 0)) for o, n in zip(offset, shape, strict=True))
-        found.append(torch.stack([numbers[source].flatten(), numbers[target].flatten()]))
-    return found
+        edges.append(torch.stack([numbers[source].flatten(), numbers[target].flatten()]))
+    return edges

@@ -1,7 +1,7 @@
-"""Weights of 2-D convolutions for 3-D networks, and for images of another number of channels.
+"""Convert 2-D convolution kernels for 3-D networks, and for images with another number of channels.
 
-Carreira & Zisserman 2017 (I3D). The check is the boring volume: one slice repeated along depth must give, at every
-slice, what the 2-D network gives.
+Carreira & Zisserman 2017 (I3D), arXiv:1705.07750. A correct conversion gives, for a volume that repeats one slice along
+depth, the output of the 2-D network at every slice.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from torch import Tensor
 
 
 def inflate(weight: Tensor, depth: int, mode: Literal["average", "centre"] = "average") -> Tensor:
-    """Kernel ``(O, I, depth, h, w)`` from a 2-D kernel ``(O, I, h, w)``.
+    """Convert a 2-D kernel ``(O, I, h, w)`` to a 3-D kernel ``(O, I, depth, h, w)``.
 
-    ``average`` repeats the kernel divided by ``depth``; on a boring volume it is exact except where depth padding is
-    reached. ``centre`` puts it into the middle slice and zeros elsewhere; exact everywhere, but blind along depth until
-    trained.
+    ``average`` repeats the kernel divided by ``depth``; for a volume of equal slices it gives the 2-D output except
+    where padding along depth is reached. ``centre`` puts the kernel into the middle slice and zeros into the others; it
+    gives the 2-D output everywhere, but sees nothing along depth until it is trained.
 
     >>> inflate(torch.ones(1, 1, 1, 1), 3, "centre").flatten()
     tensor([0., 1., 0.])
@@ -30,10 +30,10 @@ def inflate(weight: Tensor, depth: int, mode: Literal["average", "centre"] = "av
 
 
 def with_input_channels(weight: Tensor, channels: int) -> Tensor:
-    """First kernel ``(O, channels, *k)`` from one ``(O, I, *k)`` for ``I`` (colour) channels.
+    """Convert the first kernel of a network, ``(O, I, *k)``, to one for images with ``channels`` channels.
 
-    Each new channel gets the sum over the old ones divided by ``channels``, so that an image copied into all channels
-    gives what it gave in all old ones. The kernel stays as it is where the number already fits.
+    Each new channel gets the sum over the old ones divided by ``channels``, so that a grey image copied into all
+    channels gives the same output as before. A kernel with ``channels`` input channels is returned unchanged.
 
     >>> with_input_channels(torch.tensor([[[[1.0]], [[2.0]], [[3.0]]]]), 2).flatten()
     tensor([3., 3.])

@@ -1,6 +1,6 @@
-"""A whole 2-D convolutional network becomes a 3-D one that starts from its weights (I3D, arXiv:1705.07750).
+"""Convert a 2-D convolutional network to a 3-D one that starts from its weights (I3D, arXiv:1705.07750).
 
-A layer without a 3-D counterpart is refused by name.
+A layer without a 3-D counterpart is an error that names it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Inflation = Literal["average", "centre"]
 
 
 def slice_stride_at(stride: int, coarsest: int, slice_stride: int) -> int:
-    """Stride along the slices where the in-plane stride is ``stride``: the first reductions spare the slices.
+    """Return the stride along the slices at in-plane stride ``stride``; the first reductions are in-plane only.
 
     >>> [slice_stride_at(s, 32, 8) for s in (1, 2, 4, 8, 16, 32)]
     [1, 1, 1, 2, 4, 8]
@@ -32,7 +32,7 @@ def inflate_network(network: nn.Module, inflation: Inflation, slice_strides: Map
     """Convert a network of 2-D layers, with its weights, into one for ``(N, C, D, H, W)``.
 
     Args:
-        network: its containers stay; its layers are replaced.
+        network: changed in place: its layers are replaced, its containers kept.
         inflation: how kernels are extended along the slices.
         slice_strides: stride along the slices of every strided layer, from `plan_slice_strides`.
 
@@ -44,7 +44,7 @@ def inflate_network(network: nn.Module, inflation: Inflation, slice_strides: Map
 
 @torch.no_grad()
 def plan_slice_strides(network: nn.Module, channels: int, coarsest: int, slice_stride: int) -> dict[nn.Module, int]:
-    """Find each strided layer's stride along the slices, by passing an image through the 2-D network.
+    """Compute the stride along the slices of each strided layer, by running the 2-D network once.
 
     Args:
         network: 2-D network whose coarsest features have the in-plane stride ``coarsest``.
@@ -55,7 +55,7 @@ def plan_slice_strides(network: nn.Module, channels: int, coarsest: int, slice_s
     planned: dict[nn.Module, int] = {}
 
     def note(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        """Keep the stride along slices of a layer that has just run."""
+        """Record the stride along the slices of a layer that has just run."""
         before, after = (slice_stride_at(size // x.shape[-1], coarsest, slice_stride) for x in (inputs[0], output))
         planned[layer] = after // before
 
@@ -70,7 +70,7 @@ def plan_slice_strides(network: nn.Module, channels: int, coarsest: int, slice_s
 
 
 class SameConv3d(nn.Conv3d):
-    """Convolution padded as TensorFlow does: outputs ``ceil(n / stride)``, an odd remainder going to the far end."""
+    """Convolution with TensorFlow's ``SAME`` padding: ``ceil(n / stride)`` outputs, an odd voxel of padding last."""
 
     def forward(self, x: Tensor) -> Tensor:
         """``(N, C, D, H, W)``."""
@@ -127,7 +127,7 @@ Converter = Callable[[Any, Inflation, int], nn.Module]
 def _inflated(
     module: nn.Module, inflation: Inflation, slice_strides: Mapping[nn.Module, int], converters: Mapping[str, Converter]
 ) -> nn.Module:
-    """``module`` with everything below it converted; a container keeps its own class and forward."""
+    """Convert everything below ``module``; a container keeps its own class and forward."""
     name = type(module).__name__
     for child_name, child in list(module.named_children()):
         # Set through the registry: a container may be a ModuleList, a ModuleDict or a Sequential.
@@ -148,7 +148,7 @@ def _has_no_axes(layer: nn.Module) -> bool:
 
 
 def _converters() -> dict[str, Converter]:
-    """What becomes of each kind of layer, by class name, so that timm's layers need no import."""
+    """Map the class name of a layer to its converter; by name, so that timm's layers need no import."""
     return {
         "Conv2d": _conv,
         "Conv2dSame": _conv,
@@ -225,7 +225,7 @@ def _gate(layer: nn.Module, *_: object) -> nn.Module:
 
 
 def _along_slices(layer: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d, slice_stride: int) -> tuple[int, int, int]:
-    """Kernel, padding and dilation along the slices: as in the plane, but non-overlapping windows stay so."""
+    """Return kernel, padding and dilation along the slices: as in-plane, but non-overlapping windows stay so."""
     kernel, stride = _first(layer.kernel_size), _first(layer.stride)
     if kernel == stride:
         return slice_stride, 0, 1

@@ -1,4 +1,4 @@
-"""From a feature vector to labels of a case: independent findings, or a risk that grows over the years."""
+"""Layers and loss that turn a feature vector into labels: independent findings, or a risk that grows over the years."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class CumulativeHazard(nn.Module):
 
 
 def label_layer(output: LabelOutput, features: int, classes: int) -> nn.Module:
-    """Layer from features ``(N, features)`` to logits ``(N, classes)``."""
+    """Build the layer from features ``(N, features)`` to logits ``(N, classes)``."""
     return CumulativeHazard(features, classes) if output == "hazard" else nn.Linear(features, classes)
 
 
 def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean binary cross-entropy over the known entries of ``labels`` ``(N, K)``; NaN is unknown.
+    """Compute the mean binary cross-entropy over the known entries of ``labels`` ``(N, K)``; NaN is unknown.
 
     With the logits of `CumulativeHazard`, and labels that are NaN from the year a case was lost to follow-up, this is
     Sybil's survival loss.

@@ -1,4 +1,4 @@
-"""Convolutions, norms and blocks that are the same code in 1-D, 2-D and 3-D."""
+"""Convolutions, norms and blocks for 1-D, 2-D and 3-D, built by the same code."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def conv_transpose_type(dims: int) -> Callable[..., ConvTranspose]:
 
 
 class _TakesEmptyBatch(nn.Module):
-    """Let an instance norm pass a batch of no images, which torch refuses; its parameters then get zero gradients."""
+    """Let an instance norm accept an empty batch, for which torch raises; its parameters then get zero gradients."""
 
     weight: nn.Parameter
     bias: nn.Parameter
@@ -58,7 +58,7 @@ class _InstanceNorm3d(_TakesEmptyBatch, nn.InstanceNorm3d):
 
 
 def norm(name: Norm, channels: int, dims: int) -> nn.Module:
-    """Normalization over ``channels`` of ``dims``-dimensional maps; groups of at least 8 channels for ``group``."""
+    """Build a normalization of ``channels`` in ``dims`` dimensions; ``group`` takes groups of at least 8 channels."""
     if name == "none":
         return nn.Identity()
     if name == "group":
@@ -71,7 +71,7 @@ def norm(name: Norm, channels: int, dims: int) -> nn.Module:
 
 
 def activation(name: Activation) -> nn.Module:
-    """Activation module; leaky ReLU has the slope 0.01 of nnU-Net."""
+    """Build an activation; leaky ReLU has the slope 0.01, as in nnU-Net."""
     if name == "relu":
         return nn.ReLU(inplace=True)
     if name == "leaky_relu":
@@ -80,7 +80,7 @@ def activation(name: Activation) -> nn.Module:
 
 
 def per_axis(value: int | Sequence[int], dims: int) -> tuple[int, ...]:
-    """One number for every axis; a single number stands for all of them.
+    """Return one number per axis; a single number is repeated.
 
     >>> per_axis(2, 3), per_axis([1, 2, 2], 3)
     ((2, 2, 2), (1, 2, 2))
@@ -89,14 +89,14 @@ def per_axis(value: int | Sequence[int], dims: int) -> tuple[int, ...]:
 
 
 class ConvBlock(nn.Module):
-    """Convolution with norm and activation in the given order; padded so that stride 1 keeps the size.
+    """Convolution, norm and activation in the given order; padded so that stride 1 keeps the size.
 
     Args:
         in_channels, out_channels: channels.
         dims: spatial axes.
         kernel: odd kernel size per axis.
         stride: stride per axis.
-        order, norm_name, activation_name: what follows the convolution, and in which order.
+        order, norm_name, activation_name: norm and activation, and their order.
     """
 
     def __init__(
@@ -158,8 +158,8 @@ class ResidualBlock(nn.Module):
 def fit(x: Tensor, size: Sequence[int]) -> Tensor:
     """Crop or edge-pad the far end of every spatial axis of ``x`` ``(N, C, *S)`` to ``size``.
 
-    Up-sampling an odd pyramid overshoots by a voxel; this brings it back onto its neighbour's grid without moving the
-    voxels that are there.
+    Up-sampling a map of odd size gives one voxel too many; cropping the far end brings it onto the grid of the finer
+    level without moving the other voxels.
     """
     if tuple(x.shape[2:]) == tuple(size):
         return x
@@ -170,14 +170,14 @@ def fit(x: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Linear interpolation of ``(N, C, *S)`` to ``size``, voxel edges aligned (``align_corners=False``)."""
+    """Interpolate ``(N, C, *S)`` linearly to ``size``, with voxel edges aligned (``align_corners=False``)."""
     if tuple(x.shape[2:]) == tuple(size):
         return x
     return functional.interpolate(x, tuple(size), mode={1: "linear", 2: "bilinear", 3: "trilinear"}[x.dim() - 2])
 
 
 def initialize(module: nn.Module) -> None:
-    """He initialization of every convolution and linear layer below ``module`` (He et al. 2015, arXiv:1502.01852)."""
+    """Initialize every convolution below ``module`` by He et al. 2015, arXiv:1502.01852; biases become 0."""
     for layer in module.modules():
         if isinstance(layer, Conv | ConvTranspose):
             nn.init.kaiming_normal_(layer.weight, a=0.01, nonlinearity="leaky_relu")
@@ -186,7 +186,7 @@ def initialize(module: nn.Module) -> None:
 
 
 def _absorbs_bias(order: Order, norm_name: Norm) -> bool:
-    """A norm right after the convolution subtracts any bias again, so none is stored."""
+    """Return whether the norm right after a convolution subtracts its bias again, so that it needs none."""
     return order == "conv-norm-act" and norm_name in ("instance", "batch")
 
 
@@ -196,15 +196,15 @@ def _projection(in_channels: int, out_channels: int, dims: int, stride: tuple[in
 
 
 def carries_graph(*tensors: Tensor) -> Tensor:
-    """A zero that depends on ``tensors``: the loss of a batch without any usable annotation.
+    """Return a zero that depends on ``tensors``, as the loss of a batch without any usable annotation.
 
-    Every parameter then still receives a (zero) gradient, which distributed training insists on.
+    Every parameter then still receives a (zero) gradient, which distributed training requires.
     """
     return sum((torch.nan_to_num(t).sum() * 0 for t in tensors), start=torch.zeros((), device=tensors[0].device))
 
 
 def one_hot(target: Tensor, channels: int) -> Tensor:
-    """``(N, *S)`` classes to ``(N, channels, *S)`` float32; voxels that nobody annotated (255) are zero everywhere."""
+    """Encode classes ``(N, *S)`` as ``(N, channels, *S)`` float32; not annotated voxels (255) are 0 in all channels."""
     annotated = target < channels
     hot = torch.zeros(target.shape[0], channels, *target.shape[1:], device=target.device)
     return hot.scatter_(1, (target * annotated).unsqueeze(1), annotated.unsqueeze(1).float())

@@ -1,4 +1,4 @@
-"""Parts of the losses of masks: overlap, mean, and leaving out the cases without a mask."""
+"""Parts that mask losses share: overlap, mean, and restriction to the cases with a mask."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def overlap_loss(overlap: Tensor, total: Tensor, smooth: float) -> Tensor:
     Args:
         overlap: any shape, from 0 to ``total``.
         total: of the same shape.
-        smooth: smoothing constant; values below `LEAST_SMOOTH` count as that.
+        smooth: smoothing constant; at least `LEAST_SMOOTH` is used.
 
     >>> import torch
     >>> overlap_loss(torch.tensor([0.0, 1.0]), torch.tensor([0.0, 4.0]), smooth=0)
@@ -28,11 +28,11 @@ def overlap_loss(overlap: Tensor, total: Tensor, smooth: float) -> Tensor:
 
 
 def mean(losses: Tensor) -> Tensor:
-    """Mean of any number of losses; the mean of none is 0 and keeps the graph."""
+    """Average any number of losses; the mean of none is a 0 with zero gradients."""
     return losses.sum() / max(1, losses.numel())
 
 
 def mask_loss(criterion: nn.Module, logits: Tensor, targets: Targets) -> Tensor:
-    """Loss of logits ``(N, K + 1, *S)`` over the cases with a mask; a zero that carries the graph if there are none."""
+    """Compute the loss of logits ``(N, K + 1, *S)`` over the cases with a mask; without any, 0."""
     rows = targets.has_mask
     return criterion(logits[rows], targets.masks[rows]) if rows.any() else carries_graph(logits)

@@ -1,10 +1,10 @@
-"""Which input voxels an output cell can see: receptive field, effective stride and padding, per axis.
+"""Compute the receptive field, effective stride and padding of a network's outputs, per axis.
 
-The network is run once on the meta device, where nothing is computed, and every convolution and pooling that happens
-is noted. A `Field` is a function from an index to the interval of input indices it depends on; a layer composes that
-function with its own, a sum or concatenation takes the hull of its paths. This is the recurrence of Araujo et al. 2019
-(Distill, "Computing receptive fields of convolutional neural networks"), and it is exact through transposed
-convolutions too, where the size differs from cell to cell.
+The network is run once on the meta device, where nothing is computed, and every operation is recorded. A `Field` is a
+function from the index of a cell to the interval of input indices it depends on; a layer composes that function with
+its own, a sum or concatenation takes the smallest interval that contains those of its operands. This is the recurrence
+of Araujo et al. 2019 (Distill, "Computing receptive fields of convolutional neural networks"). It is exact for
+transposed convolutions too, where the size differs from cell to cell.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ _GLOBAL = ("bmm", "baddbmm", "_scaled_dot_product")
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """What one cell of an output sees along one axis.
+    """Receptive field of a cell of an output along one axis.
 
     Args:
         size: input voxels; infinite where the whole input is pooled.
         stride: input voxels from one cell to the next; 1/2 where the output is finer than the input.
         padding: voxels by which the field of cell 0 begins before the input.
-        aligned: whether all paths through the network share one stride and one centre.
+        aligned: whether all paths through the network have the same stride and centre.
     """
 
     size: float
@@ -46,7 +46,7 @@ class ReceptiveField:
 
 @dataclass(frozen=True)
 class Field:
-    """The dependence of one tensor on the input along one axis; ``see(i)`` is the closed interval cell ``i`` sees."""
+    """Dependence of a tensor on the input along one axis; cell ``i`` depends on the closed interval ``see(i)``."""
 
     see: Interval
     cells: int
@@ -54,7 +54,7 @@ class Field:
     aligned: bool = True
 
     def window(self, kernel: int, stride: int, padding: int, dilation: int, cells: int) -> Field:
-        """After a convolution or pooling."""
+        """Return the field after a convolution or pooling."""
         see = self.see
 
         @cache
@@ -66,7 +66,7 @@ class Field:
         return Field(interval, cells, self.stride * stride, self.aligned)
 
     def transposed(self, kernel: int, stride: int, padding: int, dilation: int, cells: int) -> Field:
-        """After a transposed convolution: cell ``i`` is fed by every ``j`` with ``i = j * stride - padding + tap``."""
+        """Return the field after a transposed convolution: cell ``j * stride - padding + tap`` depends on ``j``."""
         see = self.see
 
         @cache
@@ -78,7 +78,7 @@ class Field:
         return Field(interval, cells, self.stride / stride, self.aligned)
 
     def resampled(self, cells: int, linear: bool) -> Field:
-        """After interpolation to ``cells`` cells, voxel edges aligned."""
+        """Return the field after interpolation to ``cells`` cells, voxel edges aligned."""
         see, step = self.see, Fraction(self.cells, cells)
 
         @cache
@@ -91,11 +91,11 @@ class Field:
         return Field(interval, cells, self.stride * step, self.aligned)
 
     def everything(self, cells: int) -> Field:
-        """After global pooling or attention."""
+        """Return the field after global pooling or attention."""
         return Field(lambda _: (-float("inf"), float("inf")), cells, self.stride * Fraction(self.cells, cells))
 
     def joined(self, other: Field) -> Field:
-        """After adding or concatenating two paths."""
+        """Return the field after adding or concatenating two paths."""
         if other.see is self.see:
             return self
         a, b = self.see, other.see
@@ -110,7 +110,7 @@ class Field:
         return Field(interval, self.cells, self.stride, self.aligned and other.aligned and same_centre)
 
     def summary(self) -> ReceptiveField:
-        """The largest field of any cell; cells differ only after transposed convolution or interpolation."""
+        """Return the largest field of any cell; cells differ only after transposed convolution or interpolation."""
         period = self.stride.denominator
         size = max(hi - lo + 1 for lo, hi in map(self.see, range(period)))
         return ReceptiveField(size, self.stride, -self.see(0)[0], self.aligned)
@@ -119,12 +119,12 @@ class Field:
 def receptive_fields(
     module: nn.Module, channels: int, size: Sequence[int]
 ) -> tuple[tuple[ReceptiveField, ...] | None, ...]:
-    """Receptive field of every tensor that ``module`` returns for one image.
+    """Compute the receptive field of every tensor that ``module`` returns for one image.
 
     Norms count as pointwise, and so do gates that broadcast one number per channel (squeeze and excitation).
 
     Args:
-        module: takes ``(1, channels, *size)``; runs in evaluation mode on the meta device and is left as it is.
+        module: takes ``(1, channels, *size)``; runs in evaluation mode on the meta device; it is not changed.
         channels: image channels.
         size: voxels per axis; only interpolation to a fixed size depends on it.
 
@@ -150,7 +150,7 @@ def receptive_fields(
 
 
 class _Trace(TorchDispatchMode):
-    """Watches every operation and keeps the `Field` per axis of each tensor."""
+    """Record every operation and keep the `Field` per axis of each tensor."""
 
     def __init__(self, dims: int) -> None:
         super().__init__()
@@ -198,7 +198,7 @@ class _Trace(TorchDispatchMode):
         return flattened or name.startswith(_GLOBAL)
 
     def _joined(self, seen: list[Tensor]) -> tuple[Field, ...]:
-        """Hull of the operands; one that is a single cell gates the others and is left out."""
+        """Join the fields of the operands, except one of a single cell, which only scales the others."""
         paths = [self.fields[x] for x in seen]
         full = [p for p in paths if all(f.cells > 1 for f in p)] or paths
         joined = full[0]
@@ -208,7 +208,7 @@ class _Trace(TorchDispatchMode):
 
 
 def _pooling(name: str, args: Sequence[Any], dims: int) -> Iterator[Sequence[int]]:
-    """Kernel, stride, padding and dilation per axis from the arguments of a pooling operation."""
+    """Yield kernel, stride, padding and dilation per axis from the arguments of a pooling operation."""
     kernel = _per_axis(args[0], dims)
     yield kernel
     yield _per_axis(args[1], dims) if len(args) > 1 and args[1] else kernel

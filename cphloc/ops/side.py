@@ -1,7 +1,7 @@
-"""The side of an image a finding lies on.
+"""Side of an image that contains a finding.
 
-The sides are the halves of the last axis: columns, which in canonical orientation run from the patient's right to the
-left. Mirroring an image must mirror its region too; the side follows by itself.
+The sides are the two halves of the last axis, which in canonical orientation runs from the patient's right to left.
+The side is computed from the region, so it is correct for a mirrored image whose region is mirrored as well.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from torch import Tensor
 
 
 def side_of(region: Tensor) -> Tensor:
-    """Half of the last axis that holds more of a region: int64 ``(N,)``, 0 lower, 1 upper, -1 neither.
+    """Return the half of the last axis that contains more of a region: int64 ``(N,)``, 0 lower, 1 upper.
 
-    Neither, if the region is empty or lies evenly on both sides.
+    It is -1 if the region is empty or is divided evenly between both halves.
 
     Args:
         region: ``(N, *S')``.
@@ -30,13 +30,13 @@ def side_of(region: Tensor) -> Tensor:
 
 
 def lower_half(like: Tensor) -> Tensor:
-    """How much of each column ``(W,)`` of the last axis lies in its lower half; an odd middle one does by half."""
+    """Return the fraction ``(W,)`` of each column of the last axis in its lower half; 0.5 for a middle column."""
     width = like.shape[-1]
     return (width / 2 - torch.arange(width, device=like.device, dtype=torch.float32)).clamp(0, 1)
 
 
 def half_of(region: Tensor) -> Tensor:
-    """Half-image region ``(N, *S')`` on the side of a region; empty where that side is neither."""
+    """Return the half of the image ``(N, *S')`` that contains more of a region; empty where `side_of` is -1."""
     side = side_of(region).view(-1, *(1,) * (region.dim() - 1))
     lower = lower_half(region).expand_as(region)
     return torch.where(side < 0, 0.0, torch.where(side == 0, lower, 1 - lower))

@@ -1,4 +1,4 @@
-"""Where the windows of a large image lie, and how their predictions are blended."""
+"""Place sliding windows over a large image and blend their predictions."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch import Tensor
 
 
 def steps(size: int, patch: int, overlap: float) -> list[int]:
-    """First voxels of the windows along one axis: evenly spread, at most ``patch * (1 - overlap)`` apart.
+    """Return the first voxel of each window along one axis: evenly spaced, at most ``patch * (1 - overlap)`` apart.
 
-    The last window ends at the image's edge, so no window reaches outside.
+    The last window ends at the image's edge; no window reaches outside.
     Reference: Isensee et al. 2021, nnU-Net, doi 10.1038/s41592-020-01008-z.
 
     >>> steps(110, 64, 0.5), steps(512, 192, 0.5)
@@ -26,9 +26,9 @@ def steps(size: int, patch: int, overlap: float) -> list[int]:
 
 
 def gaussian_weight(patch: tuple[int, ...]) -> Tensor:
-    """Trust in each voxel of a window, ``(*patch)`` in (0, 1]: a Gaussian of sigma = patch / 8 around its centre.
+    """Return the weight of each voxel of a window, ``(*patch)`` in (0, 1]: a Gaussian of sigma = patch / 8.
 
-    Zeros are raised to the smallest positive value, so that every voxel counts somewhere.
+    Zeros are replaced by the smallest positive value, so that every voxel has a weight.
     """
     weight = torch.ones(())
     for axis, n in enumerate(patch):
@@ -39,22 +39,22 @@ def gaussian_weight(patch: tuple[int, ...]) -> Tensor:
 
 
 def corners(size: tuple[int, ...], patch: tuple[int, ...], overlap: float) -> list[tuple[int, ...]]:
-    """First voxel of every window over an image of ``size``, the last axis fastest; see `steps`."""
+    """Return the first voxel of every window over an image of ``size``, the last axis fastest; see `steps`."""
     return list(product(*map(steps, size, patch, [overlap] * len(patch))))
 
 
 class Blend:
-    """Gaussian-weighted mean of overlapping windows, accumulated in place and given out row by row.
+    """Gaussian-weighted mean of overlapping windows, accumulated in place and returned row by row.
 
-    Windows come in the order of their first row (index of the first axis), as `corners` lists them, so the rows above
-    the next window are final. Only ``patch[0]`` rows are held, however many the image has: ``(K + 1) * patch[0] *
-    prod(size[1:])`` numbers of 4 bytes.
+    Windows are added in the order of their first row (index of the first axis), as `corners` lists them, so the rows
+    before the next window are final. Only ``patch[0]`` rows are in memory, however many the image has: ``(K + 1) *
+    patch[0] * prod(size[1:])`` numbers of 4 bytes.
 
     Args:
         channels: K.
         size: ``(*S)`` of the whole image, at least ``patch`` on every axis.
         patch: window size per axis.
-        device: where the values are.
+        device: device of the values.
     """
 
     def __init__(
@@ -73,11 +73,11 @@ class Blend:
         self.seen[(slice(None), *window)] += self.weight
 
     def rows(self, stop: int) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Give out the rows before ``stop``, which no further window touches, and forget them.
+        """Yield the rows before ``stop``, to which no further window contributes, and free them.
 
         Yields:
-            the first row, the mean ``(K, rows, *size[1:])``, and where any window has been ``(rows, *size[1:])``;
-            the mean is 0 elsewhere. Both are overwritten by what comes next.
+            the first row, the mean ``(K, rows, *size[1:])``, and whether any window covers each voxel, bool
+            ``(rows, *size[1:])``; the mean is 0 elsewhere. Both tensors are reused by the next iteration.
         """
         while self.first < stop:
             n = min(stop - self.first, self.patch[0])

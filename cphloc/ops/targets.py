@@ -1,7 +1,7 @@
 """Tensors that pass between data, model and heads: the targets of a batch, and the predictions of a head.
 
-A batch mixes cases of every rung. Whatever a case lacks is marked in a ``has_*`` vector, and a head leaves those rows
-out of its loss altogether, so they contribute exactly zero gradient.
+A batch may mix cases of every rung of the supervision ladder. A ``has_*`` vector marks which cases have an annotation;
+a head excludes the others from its loss, so they contribute exactly zero gradient.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from cphloc.structures.annotation import Annotation
 
 @dataclass
 class Targets:
-    """Annotations of a batch of N images of size ``(*S)``, already completed down the ladder.
+    """Annotations of a batch of N images of size ``(*S)``, with weaker annotations derived from stronger ones.
 
     Args:
         masks: ``(N, *S)`` int64; 0 background, 1..K classes, 255 not annotated.
         has_mask: ``(N,)`` bool.
         boxes: N tensors ``(n, 2 D)`` float32, edge coordinates ``[lo..., hi...]`` in array-axis order.
         box_classes: N tensors ``(n,)`` int64, 1..K.
-        has_boxes: ``(N,)`` bool; true with zero boxes says "no object here".
+        has_boxes: ``(N,)`` bool; True with zero boxes means that the image has no object.
         regions: ``(N, *S)`` float32 in [0, 1]: union of the boxes where there are boxes, else the coarse region.
         has_region: ``(N,)`` bool.
         labels: ``(N, K)`` float32; 1 present, 0 absent, NaN unknown.
@@ -51,7 +51,7 @@ class Targets:
         return len(self.masks)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Targets:
-        """Copy on ``device``."""
+        """Copy to ``device``."""
         moved = {}
         for f in fields(self):
             value = getattr(self, f.name)
@@ -65,7 +65,7 @@ class Targets:
 
     @classmethod
     def collate(cls, annotations: Sequence[Annotation], size: tuple[int, ...], classes: int) -> Targets:
-        """Stack the annotations of images that all have ``size`` voxels, completing each down the ladder first."""
+        """Stack the annotations of images that all have ``size`` voxels, with weaker annotations derived."""
         done = [a.completed(size, classes) for a in annotations]
         no_boxes = np.zeros((0, 2 * len(size)), np.float32)
         return cls(
@@ -87,7 +87,7 @@ class Detections:
 
     Args:
         boxes: ``(n, 2 D)`` float32, edge coordinates ``[lo..., hi...]`` in array-axis order.
-        scores: ``(n,)`` float32 in [0, 1], falling.
+        scores: ``(n,)`` float32 in [0, 1], in descending order.
         classes: ``(n,)`` int64, 1..K.
     """
 
@@ -123,6 +123,6 @@ def _tensor(value: np.ndarray | None, default: np.ndarray) -> Tensor:
 
 
 def _stack(values: Sequence[np.ndarray | None], default: np.ndarray) -> Tensor:
-    """Values ``(N, *default.shape)``, with ``default`` in place of each that is missing."""
+    """Stack values to ``(N, *default.shape)``, with ``default`` in place of each ``None``."""
     none = torch.as_tensor(default)[None][:0]
     return torch.stack([_tensor(v, default) for v in values]) if values else none

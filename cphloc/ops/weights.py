@@ -1,4 +1,4 @@
-"""Weights of a network from a file or from the data of an installed package; nothing of either is executed."""
+"""Read the weights of a network from a file or from an installed package, without executing any of its code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PACKAGE = "package:"
 
 
 def read_weights(source: str) -> dict[str, Tensor]:
-    """Read a state dict.
+    """Read a state dict from a file or an installed package.
 
     Args:
         source: a ``.safetensors``, ``.pth``, ``.pt`` or ``.bin`` file, or ``package:name`` for the one such file inside
@@ -38,29 +38,29 @@ def read_weights(source: str) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        msg = f"weights file '{path}' holds more than tensors, and code is never run; save model.state_dict() instead"
+        msg = f"weights file '{path}' contains other objects than tensors; save model.state_dict() instead"
         raise InputError(msg) from None
     state = state.get("state_dict", state) if isinstance(state, Mapping) else state
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        msg = f"weights file '{path}' holds no state dict (names with tensors); save model.state_dict() instead"
+        msg = f"weights file '{path}' contains no state dict (names with tensors); save model.state_dict() instead"
         raise InputError(msg)
     return dict(state)
 
 
 def in_order_of(reference: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
-    """Give the tensors of ``state`` the names of ``reference``, one after the other.
+    """Rename the tensors of ``state`` to the names of ``reference``, in order.
 
-    The same network written by someone else has other names for the same layers in the same order; equal shapes all
-    along prove that.
+    Another implementation of a network has other names for the same layers in the same order; that all shapes are equal
+    is checked.
 
     Raises:
-        InputError: another number of tensors, or another shape; the message names the first.
+        InputError: the number of tensors or a shape differs; the message names the first that does.
 
     >>> in_order_of({"a": torch.zeros(2)}, {"b": torch.ones(2)}, "w.pth")
     {'a': tensor([1., 1.])}
     """
     if len(reference) != len(state):
-        msg = f"weights '{source}' hold {len(state)} tensors, the model {len(reference)}; they are of another model"
+        msg = f"weights '{source}' have {len(state)} tensors, the model {len(reference)}; use weights of the same model"
         raise InputError(msg)
     for (name, wanted), (theirs, given) in zip(reference.items(), state.items(), strict=True):
         if wanted.shape != given.shape:
@@ -77,6 +77,6 @@ def _file_in_package(name: str) -> Path:
     folder = Path(next(iter(spec.submodule_search_locations)))
     files = sorted(f for f in folder.rglob("*") if f.suffix in SUFFIXES)
     if len(files) != 1:
-        msg = f"package '{name}' holds {len(files)} weights files, not one; give the path of a file instead"
+        msg = f"package '{name}' has {len(files)} weights files instead of one; give the path of a file instead"
         raise NotFoundError(msg)
     return files[0]

@@ -1,1 +1,1 @@
-"""Published entries: read, resolve, verify, publish, load."""
+"""Published entries: list, find, check, lock and load them."""

@@ -66,7 +66,7 @@ class Listing:
         from cphloc.zoo.entry import File
 
         if self.indexed is None:
-            msg = f"{url}: an entry at a URL is read through the index of its zoo; name it as NAME@VERSION"
+            msg = f"{url}: an entry at a URL is found through the index of its zoo; name it as NAME@VERSION"
             raise NotFoundError(msg)
         expected = File(sha256=self.indexed.sha256, bytes=self.indexed.entry_bytes)
         return _cached([f"{url}/{ENTRY_FILE}"], expected, f"{self}/{ENTRY_FILE}")
@@ -89,7 +89,7 @@ class Listing:
         source = f"{self.place}/{ENTRY_FILE}"
         entry = Entry.parse(self._entry_bytes, source)
         if (entry.name, entry.version) != (self.name, self.version):
-            msg = f"{source}: holds {entry} where {self} belongs; download or publish it again"
+            msg = f"{source}: contains {entry}, but its folder is named {self}; download or publish it again"
             raise DataError(msg)
         if self.indexed is not None and self.indexed.sha256 != self.sha256:
             msg = f"{source}: differs from what {INDEX_FILE} pins; versions are immutable: publish a new one"
@@ -201,8 +201,8 @@ def find_entry(spec: str | Path, zoos: Sequence[str] | None = None) -> Listing:
         held = {v.version: v for v in _versions_in(place, lambda name: names.add(name) or name == asked.name)}
         if held:
             return _newest_supported(asked, held, place)
-    hint = did_you_mean(asked.name, names - {asked.name}) or "'cphloc list zoo' names them all"
-    msg = f"no zoo holds an entry '{asked.name}' (searched {', '.join(places) or 'none'}); {hint}"
+    hint = did_you_mean(asked.name, names - {asked.name}) or "'cphloc list zoo' lists them all"
+    msg = f"no zoo has an entry '{asked.name}' (searched {', '.join(places) or 'none'}); {hint}"
     raise NotFoundError(msg)
 
 

@@ -51,8 +51,8 @@ class Metric(_Strict):
         if len(stated) != (3 if self.n else 0):
             msg = "value, low and high are all numbers, or all null with n: 0"
             raise ValueError(msg)
-        if (found := self.interval) is not None and found.low > found.high:
-            msg = f"the interval's low {found.low} is above its high {found.high}"
+        if (interval := self.interval) is not None and interval.low > interval.high:
+            msg = f"the interval's low {interval.low} is above its high {interval.high}"
             raise ValueError(msg)
         return self
 

@@ -44,24 +44,24 @@ def load(
     verify: bool = True,
     backend: BackendName = "auto",
 ) -> Localizer | Ensemble:
-    """Load a published model, ready to predict; of a list of models, an ensemble that predicts their average.
+    """Load a published model, ready to predict, or several models as an ensemble that predicts their average.
 
     Args:
         spec: ``name``, ``name@1.2.0``, ``name@^1`` and so on, an entry's folder, the URL of one inside a zoo, or
             ``models:/name/3`` (MLflow). The working folder's ``cphloc.lock`` decides between versions where it names
             the entry.
         device: device of the model; by default the GPU where there is one.
-        verify: check the sha256 of recipe and weights. Leave it on, except to try out a folder you changed yourself.
-        backend: what computes windows: ``torch``, ``compile``, ``onnxruntime``, ``openvino``, or ``auto`` for the
+        verify: check the sha256 of recipe and weights. Switch it off only for a folder that you changed yourself.
+        backend: what runs the network: ``torch``, ``compile``, ``onnxruntime``, ``openvino``, or ``auto`` for the
             fastest of those installed, where a prediction takes long enough; see `cphloc.inference.backend`.
 
     Raises:
         NotFoundError: no such entry or version.
         InputError: the version needs another cphloc, the lock file pins another one, or the models of an ensemble
             differ in task, channels or classes.
-        InputError: a plug-in that the entry uses is not installed; the message gives what to install.
+        InputError: a plug-in that the entry uses is not installed; the message names the package.
         DataError: a file is not the one that was published.
-        DownloadError: it has to be downloaded and cannot be.
+        DownloadError: a file is not in the cache and cannot be downloaded.
     """
     if isinstance(spec, str | Path):
         return open_listing(resolve_entry(spec), device, verify, backend)

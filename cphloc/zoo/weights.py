@@ -25,7 +25,7 @@ def read_weights(content: bytes, source: str) -> dict[str, Tensor]:
         source: its name, for messages.
 
     Raises:
-        DataError: it is not one.
+        DataError: the bytes are not a safetensors file.
     """
     try:
         return safetensors.torch.load(content)
@@ -58,7 +58,7 @@ def build_with_weights(recipe: Recipe, weights: Mapping[str, Tensor], source: st
 
 
 class _WithoutInitialization(TorchFunctionMode):
-    """Skip random initialization: drawing weights takes most of the time of a build, and they are replaced.
+    """Skip random initialization, which takes most of the time of a build, because the weights are replaced anyway.
 
     Unlike building on the meta device this leaves buffers and constants, which no weights file replaces, correct.
     """

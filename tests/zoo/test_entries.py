@@ -95,7 +95,7 @@ def test_zoos_are_searched_in_order(zoo, tmp_path, put_entry, monkeypatch):
 
 def test_a_folder_that_holds_another_version_is_refused(zoo, put_entry, entry_facts):
     (zoo / "unet3d-ct" / "1.0.0" / "entry.yaml").write_text(yamlio.dump(entry_facts("unet3d-ct", "0.9.0")))
-    with pytest.raises(DataError, match=r"holds unet3d-ct@0.9.0 where unet3d-ct@1.0.0 belongs"):
+    with pytest.raises(DataError, match=r"contains unet3d-ct@0.9.0, but its folder is named unet3d-ct@1.0.0"):
         _ = find_entry("unet3d-ct@1.0.0").entry
 
 

@@ -26,10 +26,12 @@ class AttentionOutput(NamedTuple):
 
 
 class AttentionPool(nn.Module):
-    """Softmax over all cells of one pyramid level; the attention-weighted mean of its features gives the labels.
+    """Predict labels from the attention-weighted mean of the features of one pyramid level.
+
+    Attention is a softmax over all cells of the level.
 
     The loss is ``label + weight * attention + side_weight * side``. Boxes supervise the attention, the coarse region of
-    a case without boxes supervises the side; cases without finding or without either take part in the label loss only.
+    a case without boxes supervises the side; all other cases contribute to the label loss only.
 
     Args:
         levels: pyramid levels of the backbone or neck, set when the model is built.

@@ -1,4 +1,4 @@
-"""Fully convolutional head: scores of the coarsest levels, enlarged by transposed convolutions and added up."""
+"""Fully convolutional network (FCN): scores of the coarsest levels, up-sampled by transposed convolutions and added."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from cphloc.structures.levels import Levels
 
 
 class FCN(nn.Module):
-    """FCN-32s, -16s and -8s, and on a backbone of stride 1 the network that never down-samples.
+    """FCN-32s, FCN-16s and FCN-8s; on a backbone of stride 1, a network without down-sampling.
 
-    Each used level is scored by a 1x1 convolution. From the coarsest on, scores are enlarged by a transposed
-    convolution that starts as linear interpolation, and added to the next finer level's; at last they are enlarged to
-    the image. Along an axis where two levels have the same stride nothing is enlarged.
+    A 1x1 convolution computes class scores of each used level. Starting at the coarsest, scores are up-sampled by a
+    transposed convolution, initialized as linear interpolation, and added to those of the next finer level; the sum is
+    up-sampled to the image. Axes along which two levels have the same stride are not up-sampled.
 
     Args:
         levels: pyramid levels of the backbone or neck, set when the model is built.
@@ -37,7 +37,7 @@ class FCN(nn.Module):
         pyramid to logits ``(N, K + 1, *S)``, background first.
 
     Raises:
-        InputError: more levels to fuse than there are.
+        InputError: ``fused`` exceeds the number of levels.
 
     Reference: Long et al. 2015, arXiv:1411.4038.
 
@@ -88,7 +88,7 @@ class FCN(nn.Module):
 
 
 def _linear_enlargement(channels: int, factor: tuple[int, ...]) -> nn.Module:
-    """Transposed convolution of each channel by itself that starts as linear interpolation by ``factor`` per axis."""
+    """Build a depthwise transposed convolution, initialized as linear interpolation by ``factor`` per axis."""
     if prod(factor) == 1:
         return nn.Identity()
     kernel = tuple(2 * f - f % 2 for f in factor)

@@ -23,9 +23,9 @@ class GapOutput(NamedTuple):
 
 
 class GlobalAveragePool(nn.Module):
-    """Labels from the mean of the features over all cells; only labels supervise it.
+    """Predict labels from the mean of the features over all cells, trained with labels only.
 
-    Its attention is the class activation map of the likeliest class.
+    The attention is the class activation map of the class with the highest probability.
     `cphloc.ops.cam.grad_cam` gives the gradient-based variant.
 
     Args:
@@ -61,7 +61,7 @@ class GlobalAveragePool(nn.Module):
         return {"label": label_loss(outputs.logits, targets.labels)}
 
     def decode(self, outputs: GapOutput) -> Prediction:
-        """Label probabilities ``(N, K)``, and the positive part of the likeliest class's map as attention."""
+        """Label probabilities ``(N, K)``, and the positive part of the map of the most probable class as attention."""
         likeliest = outputs.logits.argmax(1)
         shown = outputs.maps[torch.arange(len(likeliest), device=likeliest.device), likeliest]
         return Prediction(label_probabilities=outputs.logits.float().sigmoid(), attention=as_attention(shown))

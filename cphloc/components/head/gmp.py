@@ -10,10 +10,9 @@ from cphloc.ops.cam import class_activation
 
 
 class GlobalMaxPool(GlobalAveragePool):
-    """Labels from the greatest value of each feature over all cells; in 1-D the max over time of a text CNN.
+    """Predict labels from the maximum of each feature over all cells; in 1-D the max over time of a text CNN.
 
-    Its attention is the contribution of each cell to the likeliest class, by the features whose maximum lies there.
-    Zero padding changes nothing once a cell sees only zeros.
+    The attention is each cell's contribution to the most probable class, through the features with their maximum there.
 
     Args:
         levels: pyramid levels of the backbone or neck, set when the model is built.
@@ -33,7 +32,7 @@ class GlobalMaxPool(GlobalAveragePool):
     """
 
     def forward(self, pyramid: tuple[Tensor, ...]) -> GapOutput:
-        """Pyramid to `GapOutput`; its maps add up over the cells to the logits without bias."""
+        """Pyramid to `GapOutput`; the sum of a map over all cells is the logit without bias."""
         features = pyramid[self.index]
         greatest, cell = features.flatten(2).max(2, keepdim=True)
         winners = torch.zeros_like(features).flatten(2).scatter(2, cell, greatest).view_as(features)

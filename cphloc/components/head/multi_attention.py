@@ -1,4 +1,4 @@
-"""Sybil's pooling: attention within each slice and over the slices, and a global maximum."""
+"""Pooling of Sybil: attention within each slice, attention over the slices, and a global maximum."""
 
 from __future__ import annotations
 
@@ -41,8 +41,9 @@ class MultiAttentionOutput(NamedTuple):
 class MultiAttention(nn.Module):
     """Attention within slices, attention over slices, and maxima, pooled side by side as in Sybil.
 
-    Slices lie along the first spatial axis (rows, in 2-D). Boxes supervise each slice they cross and the shares of the
-    slices; a coarse region of a case without boxes supervises the side in each of its slices and in the whole volume.
+    Slices lie along the first spatial axis (rows, in 2-D). Boxes supervise the attention within each slice
+    they cross and over the slices; the coarse region of a case without boxes supervises the side, in each slice and in
+    the whole volume.
 
     Args:
         levels: pyramid levels of the backbone or neck, set when the model is built.
@@ -50,7 +51,7 @@ class MultiAttention(nn.Module):
         level: pyramid level to attend over; the coarsest by default.
         output: independent ``labels``, or ``hazard``, Sybil's cumulative risk over years.
         dropout: probability of dropping a hidden unit.
-        slice_kernel: slices that the convolution over slice maxima sees; odd.
+        slice_kernel: kernel size of the convolution over the maxima of the slices; odd.
         weight: weight of the attention losses.
         side_weight: weight of the side losses.
         loss: attention loss for cases with boxes; default `AttentionKL`.
@@ -136,7 +137,7 @@ class MultiAttention(nn.Module):
         return Prediction(label_probabilities=outputs.logits.float().sigmoid(), attention=outputs.log_attention.exp())
 
     def _over_slices(self, outputs: MultiAttentionOutput, where: AttentionTargets) -> Tensor:
-        """Loss of both attentions over slices against the share of each slice that is covered."""
+        """Compute the loss of both attentions over slices against the fraction of each slice that is annotated."""
         region = where.region.flatten(2).mean(2)
         boxes = [boxes.flatten(2).mean(2) for boxes in where.boxes]
         maps = (outputs.log_volume_attention, outputs.log_volume_attention_of_maxima)

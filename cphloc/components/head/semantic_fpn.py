@@ -1,4 +1,4 @@
-"""Semantic FPN: coarse, middle and fine features on one grid, added up and scored."""
+"""Semantic FPN: class scores from the sum of all pyramid levels on the finest grid."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from cphloc.structures.levels import Levels
 
 
 class SemanticFPN(nn.Module):
-    """Z = Z_coarse + Z_middle + Z_fine: every level is up-sampled to the finest, one
-    convolution per step, and the sum is scored.
+    """Predict masks from the sum of all levels (Z = Z_coarse + Z_middle + Z_fine).
+
+    Every level is up-sampled to the finest one, with a convolution per step, and a 1x1 convolution of the sum gives
+    class scores.
 
     Args:
         levels: pyramid levels of the backbone or neck, set when the model is built.

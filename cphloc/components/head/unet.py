@@ -39,8 +39,8 @@ class UNet(nn.Module):
         widths: channels of the decoder at each level but the coarsest, fine to coarse; default those of the levels.
         upsample: ``transposed`` (kernel = stride, no checkerboard) or ``interpolate`` (linear, then 1x1 convolution).
         convolutions: convolutions at each level.
-        skips: concatenate the encoder's maps; without them the decoder sees the coarsest level alone.
-        deep_supervision: in training also score coarser decoder levels, with weights 1, 1/2, 1/4, ... brought to sum 1.
+        skips: concatenate the maps of the encoder; without them the decoder gets the coarsest level only.
+        deep_supervision: in training, add losses of coarser decoder levels; weights 1, 1/2, 1/4, ... scaled to sum 1.
         order, norm, activation: as in ``conv_encoder``.
         loss: a loss that takes masks; default ``dice_ce``.
 
@@ -122,7 +122,7 @@ class UNet(nn.Module):
 
 
 def deep_supervision_weights(count: int) -> tuple[float, ...]:
-    """Weights 1, 1/2, 1/4, ... normalized to 1; the coarsest of several outputs is not supervised.
+    """Return weights 1, 1/2, 1/4, ... that sum to 1; the coarsest of several outputs has none.
 
     >>> [round(15 * w) for w in deep_supervision_weights(5)]
     [8, 4, 2, 1]
@@ -132,7 +132,7 @@ def deep_supervision_weights(count: int) -> tuple[float, ...]:
 
 
 class _Up(nn.Module):
-    """Enlarge a map from its level to the next finer one, by the per-axis ratio of their strides."""
+    """Up-sample a map from its level to the next finer one, by the per-axis ratio of their strides."""
 
     def __init__(self, coarse: Level, channels: int, fine: Level, width: int, upsample: str) -> None:
         super().__init__()
@@ -144,14 +144,14 @@ class _Up(nn.Module):
             self.conv = conv_transpose_type(fine.dims)(channels, width, self.ratio, self.ratio)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Enlarge a map ``(N, C, *S)`` by the ratio of the strides."""
+        """Up-sample a map ``(N, C, *S)`` by the ratio of the strides."""
         if not self.interpolate:
             return self.conv(x)
         return resize(self.conv(x), [n * r for n, r in zip(x.shape[2:], self.ratio, strict=True)])
 
 
 def _at_stride(masks: Tensor, stride: tuple[int, ...], size: Sequence[int]) -> Tensor:
-    """Class masks ``(N, *S)`` on a grid of ``size`` cells of ``stride``: nearest, for no value lies between classes."""
+    """Resample class masks ``(N, *S)`` to a grid of ``size`` cells of ``stride``, nearest neighbour."""
     missing = [n * s - m for m, s, n in zip(masks.shape[1:], stride, size, strict=True)]
     masks = functional.pad(masks, [p for m in reversed(missing) for p in (0, m)], value=IGNORE)
     return masks[(slice(None), *(slice(s // 2, None, s) for s in stride))]

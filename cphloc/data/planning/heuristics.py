@@ -91,7 +91,7 @@ def topology(spacing_mm: Sequence[float], patch: Sequence[int]) -> Topology:
 
 
 def plan_patch(spacing_mm: Sequence[float], shape: Sequence[float], voxels: int) -> Topology:
-    """Choose the largest patch of at most ``voxels``, of equal extent in mm along all axes as far as images reach.
+    """Choose the largest patch of at most ``voxels``: a cube in mm, shortened along axes where the images are smaller.
 
     Args:
         spacing_mm: spacing of the resampled images.

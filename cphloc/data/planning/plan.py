@@ -76,7 +76,7 @@ def plan(surveyed: Survey, name: str, arguments: Mapping[str, Any], voxels: int 
 _SIDED = "  # not left-right: class names have sides"
 _CLUSTERS = "clusters of the boxes' sizes, in voxels"
 _FEW = "too few boxes to choose from: the defaults of retina"
-_WHOLE = ("  fit: whole  # a label holds for the whole image, not for a patch", "  foreground: 0.0")
+_WHOLE = ("  fit: whole  # a label applies to the whole image, not to a patch", "  foreground: 0.0")
 _TASKS = {Rung.MASK: "segmentation", Rung.BOXES: "detection", Rung.REGION: "attention", Rung.LABEL: "attention"}
 _SGD = ("  optimizer: {type: SGD, lr: 1e-2, momentum: 0.99, nesterov: true, weight_decay: 3e-5}", "  schedule: poly")
 _ADAM = ("  optimizer: {type: AdamW, lr: 3e-4, weight_decay: 1e-2}", "  schedule: cosine", "  warmup_steps: 200")
@@ -84,7 +84,7 @@ _OPTIMIZERS = {Rung.MASK: _SGD, Rung.BOXES: _ADAM, Rung.REGION: _ADAM, Rung.LABE
 
 
 def _rung(surveyed: Survey) -> Rung:
-    """Strongest rung that at least half of the cases have; weaker ones can be derived from it."""
+    """Return the strongest rung that at least half of the cases have; weaker ones can be derived from it."""
     half = len(surveyed.cases) / 2
     stated = [c.rung or 0 for c in surveyed.cases]
     return max((r for r in Rung if sum(s >= r for s in stated) >= half), default=Rung.LABEL)
@@ -110,7 +110,7 @@ def _data(
     if "classes" in inspect.signature(type(surveyed.dataset)).parameters:
         arguments = {**arguments, "classes": dict(surveyed.dataset.classes)}
     rounded = None if spacing is None else [round(s, 4) for s in spacing]
-    why = "median of the cases" if rounded else "the files state no size: native"
+    why = "median of the cases" if rounded else "the files store no voxel size: images are not resampled"
     return [
         "data:",
         f"  type: {name}",

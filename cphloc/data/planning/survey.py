@@ -121,7 +121,7 @@ class Survey:
         ]
         if facts["object_size"]:
             rows.append(("object", f"{_written(facts['object_size'])} {unit}"))
-        return rows + [("left out", problem) for problem in self.problems]
+        return rows + [("unreadable", problem) for problem in self.problems]
 
 
 def survey(dataset: Dataset) -> Survey:
@@ -143,7 +143,7 @@ def survey(dataset: Dataset) -> Survey:
 
 
 def _summary(case: Case, classes: int, dims: int) -> CaseFacts | str:
-    """Summary of one case, or the problem with it."""
+    """Summarize one case, or return the problem with it as text."""
     try:
         volume, given = read_case(case, dims)
         done = checked(case, given, volume.geometry.shape, classes)
