@@ -42,10 +42,10 @@ def run(options: argparse.Namespace) -> Answer:
     if found[0].masks is None:
         msg = f"entry '{options.entry}' gives no masks; treatment response is measured on masks"
         raise InputError(msg)
-    spacings = [one.image.geometry.spacing_mm for one in found]
+    grids = [one.image.geometry for one in found]
     days = [0.0, *options.days]
     visits = {
-        name: follow_up([one.masks == number for one in found], spacings, days, options.new_lesion)
+        name: follow_up([one.masks == number for one in found], grids, days, options.new_lesion)
         for number, name in model.classes.items()
     }
     if options.out is not None:

@@ -149,10 +149,15 @@ def checked(case: Case, given: Annotation, shape: tuple[int, ...], classes: int)
 
 
 def _tile_of(volume: Volume, annotation: Annotation, tile: tuple[tuple[int, int], ...]) -> tuple[Volume, Annotation]:
-    """Crop an image and its annotation to one tile."""
-    edges = [(n * k // count, n * (k + 1) // count) for n, (k, count) in zip(volume.geometry.shape, tile, strict=True)]
-    start, size = tuple(low for low, _ in edges), tuple(high - low for low, high in edges)
-    return volume.crop(start, size), annotation.cropped(start, size)
+    """Crop an image and its annotation to one tile; tiles are counted along the canonical axes of the patient."""
+    start, stop = [0] * volume.dims, list(volume.geometry.shape)
+    order, flip = volume.geometry.canonical()
+    for place, (axis, (k, count)) in enumerate(zip(order, tile, strict=True)):
+        n = volume.geometry.shape[axis]
+        low, high = n * k // count, n * (k + 1) // count
+        start[axis], stop[axis] = (n - high, n - low) if place in flip else (low, high)
+    first, size = tuple(start), tuple(b - a for a, b in zip(start, stop, strict=True))
+    return volume.crop(first, size), annotation.cropped(first, size)
 
 
 def _read_annotation(case: Case, geometry: Geometry) -> Annotation:

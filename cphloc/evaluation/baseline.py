@@ -61,7 +61,8 @@ def prior_baseline(
             uniform = np.full(geometry.shape, 1 / np.prod(geometry.shape), np.float32)
             prediction = replace(prediction, attention=uniform)
         if boxes is not None:
-            edges = boxes[0] * np.tile(geometry.shape, 2)
+            grid = geometry.reoriented(*geometry.canonical())
+            edges = grid.boxes_to(geometry, boxes[0] * np.tile(grid.shape, 2))
             prediction = replace(prediction, boxes=edges, scores=boxes[1], box_classes=boxes[2])
         return prediction
 
@@ -112,9 +113,12 @@ def mean_shape(cases: Sequence[Case], dims: int, classes: int) -> Callable[[Geom
 
 
 def _completed(case: Case, dims: int, classes: int) -> tuple[tuple[int, ...], Annotation]:
-    """Read the shape of a case's image and its annotation, completed down the supervision ladder."""
+    """Read the shape of a case's image and its annotation, completed down the ladder; boxes and shape canonical."""
     volume, annotation = read_case(case, dims)
-    return volume.geometry.shape, annotation.completed(volume.geometry.shape, classes)
+    own, grid = volume.geometry, volume.geometry.reoriented(*volume.geometry.canonical())
+    done = annotation.completed(own.shape, classes)
+    boxes = None if done.boxes is None else own.boxes_to(grid, done.boxes)
+    return grid.shape, replace(done, boxes=boxes)
 
 
 def _mean_boxes(

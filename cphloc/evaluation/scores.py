@@ -26,6 +26,7 @@ from cphloc.registry.contract import call_for_number, construct
 from cphloc.registry.metrics import is_physical
 from cphloc.structures.annotation import Annotation
 from cphloc.structures.geometry import Geometry
+from cphloc.structures.volume import reoriented
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,7 @@ def score_case(
         measured = segmentation_scores(prediction.mask, annotation.mask, geometry.spacing_mm, classes)
         scores |= {name: v for name, v in measured.items() if geometry.unit == "mm" or not is_physical(name)}
     if prediction.attention is not None and annotation.region is not None and annotation.region.any():
-        spacing_mm = geometry.spacing_mm if geometry.unit == "mm" else None
-        scores |= attention_scores(prediction.attention, annotation.region, spacing_mm, annotation.boxes)
+        scores |= _attention_scores(prediction.attention, annotation, geometry)
     boxes = _detection_case(prediction, annotation)
     if boxes is not None:
         scores |= detection_scores(boxes, classes)
@@ -106,6 +106,16 @@ def score_case(
         facts = {f"p/{name}": float(p) for name, p in zip(classes.values(), prediction.probabilities, strict=True)}
     scores |= plugin_scores(prediction, annotation, geometry, classes)
     return ScoredCase(CaseScores(case, patient, scores, facts), boxes, labels)
+
+
+def _attention_scores(attention: np.ndarray, annotation: Annotation, geometry: Geometry) -> dict[str, float]:
+    """Score an attention map in the canonical orientation, in which the last axis is left-right and the first axial."""
+    order, flip = geometry.canonical()
+    grid = geometry.reoriented(order, flip)
+    boxes = None if annotation.boxes is None else geometry.boxes_to(grid, annotation.boxes)
+    spacing_mm = grid.spacing_mm if grid.unit == "mm" else None
+    region = np.asarray(annotation.region)
+    return attention_scores(reoriented(attention, order, flip), reoriented(region, order, flip), spacing_mm, boxes)
 
 
 def plugin_scores(

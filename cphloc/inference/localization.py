@@ -70,8 +70,9 @@ class Localization:
     def measurements(self) -> dict[str, dict[str, float]]:
         """Sizes of each class of the mask by name: ``volume_ml`` in 3-D, ``area_mm2`` in 2-D, ``longest_diameter_mm``.
 
-        The diameter is the longest in any slice. If the image has no physical spacing, sizes are in pixels, with ``px``
-        in their names. If uncertainty was requested, ``mean_uncertainty`` is its mean over the class.
+        The diameter is the longest in any axial plane of the patient. If the image has no physical spacing, sizes are
+        in pixels, with ``px`` in their names. If uncertainty was requested, ``mean_uncertainty`` is its mean over the
+        class.
         """
         if self.masks is None:
             return {}
@@ -83,7 +84,7 @@ class Localization:
         grid = self.image.geometry
         amount = float(np.count_nonzero(inside)) * grid.voxel_volume
         unit = grid.unit
-        diameter = {f"longest_diameter_{unit}": longest_diameter_mm(inside, grid.spacing_mm)}
+        diameter = {f"longest_diameter_{unit}": longest_diameter_mm(inside, grid)}
         unsure = {}
         if self.uncertainty is not None and inside.any():
             unsure = {"mean_uncertainty": float(self.uncertainty[inside].mean())}

@@ -1,5 +1,8 @@
 """Measures of treatment response: longest diameter, RECIST category and volume doubling time.
 
+Diameters are axial: measured in the patient's axial planes, whatever the order and direction in which the voxels are
+stored and whatever the orientation of the scan.
+
 Sources: RECIST 1.1 (Eisenhauer et al., 2009) for non-nodal target lesions; Schwartz, 1961, for the doubling time.
 """
 
@@ -17,9 +20,17 @@ from scipy.spatial.distance import pdist, squareform
 
 from cphloc.errors import InputError
 from cphloc.metrics.segmentation import connected_components, volume_ml
+from cphloc.structures.geometry import Geometry
+from cphloc.structures.volume import reoriented
+
+Grid = Geometry | tuple[float, ...]
+"""Grid of a mask: its geometry, or the voxel size in mm per axis of a mask whose last two axes are axial planes."""
 
 Category = Literal["CR", "PR", "SD", "PD"]
 """Complete response, partial response, stable disease, progressive disease."""
+
+OBLIQUE = 1e-3
+"""Largest deviation of a direction cosine, 0.06 degrees, up to which a grid counts as parallel to the axial planes."""
 
 TARGET_LESIONS = 5
 """Largest number of target lesions in RECIST 1.1."""
@@ -32,7 +43,7 @@ class Visit:
     Args:
         days: day of the scan.
         volume_ml: total volume of the segmented lesions.
-        diameters_mm: sum of the longest diameters of the five largest lesions.
+        diameters_mm: sum of the longest axial diameters of the five largest lesions.
         category: RECIST 1.1 category; ``None`` for the first scan.
         doubling_time_days: doubling time of the volume since the previous scan; NaN for the first scan, or if either
             volume is 0.
@@ -45,42 +56,44 @@ class Visit:
     doubling_time_days: float = math.nan
 
 
-def longest_diameter_mm(mask: np.ndarray, spacing_mm: tuple[float, ...]) -> float:
-    """Compute the longest in-plane diameter of a mask: the largest distance between two voxels of the same slice.
+def longest_diameter_mm(mask: np.ndarray, grid: Grid) -> float:
+    """Compute the longest axial diameter of a mask: the largest distance between two voxels of one axial plane.
 
-    A slice spans the last two axes, so a 2-D mask is a single slice. The diameter is the distance between the voxel
-    centres plus the size of one voxel in that direction; 0 for an empty mask.
+    The diameter is the distance between the voxel centres plus the size of one voxel in that direction; 0 for an empty
+    mask. A mask on a grid that is oblique to the patient's axes is resampled to axial planes first (nearest neighbour,
+    cubes of the finest voxel size). A 2-D mask is a single plane.
 
     Args:
         mask: ``(D, H, W)`` or ``(H, W)``, foreground where not 0.
-        spacing_mm: voxel size per axis, array order.
+        grid: geometry of the mask, or its voxel size.
 
     Raises:
-        InputError: the mask has fewer than two axes, or the spacing another number of axes.
+        InputError: the mask has fewer than two axes, or the grid another number of axes.
 
     >>> longest_diameter_mm(np.ones((2, 1, 5), bool), (5.0, 1.0, 2.0))
     10.0
     """
     mask = np.asarray(mask)
-    if mask.ndim < 2 or len(spacing_mm) != mask.ndim:
+    if mask.ndim < 2 or _axes(grid) != mask.ndim:
         msg = (
-            f"a diameter needs a 2-D or 3-D mask and one spacing per axis, got shape {mask.shape} and spacing "
-            f"{tuple(spacing_mm)}"
+            f"a diameter needs a 2-D or 3-D mask and one spacing per axis, got shape {mask.shape} and "
+            f"{_axes(grid)} axes: {grid}"
         )
         raise InputError(msg)
+    planes, spacing_mm = _axial(mask != 0, grid)
     in_plane_mm = np.asarray(spacing_mm[-2:], float)
-    planes = mask.reshape(-1, *mask.shape[-2:]) != 0
-    return max((_diameter_mm(p, in_plane_mm) for p in planes if p.any()), default=0.0)
+    stack = planes.reshape(-1, *planes.shape[-2:])
+    return max((_diameter_mm(p, in_plane_mm) for p in stack if p.any()), default=0.0)
 
 
-def sum_of_diameters_mm(mask: np.ndarray, spacing_mm: tuple[float, ...], lesions: int = TARGET_LESIONS) -> float:
-    """Sum the longest in-plane diameters of the largest lesions.
+def sum_of_diameters_mm(mask: np.ndarray, grid: Grid, lesions: int = TARGET_LESIONS) -> float:
+    """Sum the longest axial diameters of the largest lesions.
 
     A lesion is a connected component of the foreground; voxels that touch by a face, edge or corner are connected.
 
     Args:
         mask: ``(D, H, W)`` or ``(H, W)``, foreground where not 0.
-        spacing_mm: voxel size per axis, array order.
+        grid: geometry of the mask, or its voxel size.
         lesions: number of lesions to include, largest volume first.
 
     >>> sum_of_diameters_mm(np.array([[1, 1, 0, 1]]), (1.0, 1.0))
@@ -90,7 +103,7 @@ def sum_of_diameters_mm(mask: np.ndarray, spacing_mm: tuple[float, ...], lesions
     sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     windows = ndimage.find_objects(labels)
     largest = np.argsort(-sizes, kind="stable")[:lesions]
-    return float(sum(longest_diameter_mm(labels[windows[k]] == k + 1, spacing_mm) for k in largest))
+    return float(sum(longest_diameter_mm(labels[windows[k]] == k + 1, _cropped(grid, windows[k])) for k in largest))
 
 
 def recist(sums_mm: Sequence[float], new_lesion: bool = False) -> Category:
@@ -151,7 +164,7 @@ def doubling_time(volume_before: float, volume_after: float, interval: float) ->
 
 def follow_up(
     masks: Sequence[np.ndarray],
-    spacings_mm: Sequence[tuple[float, ...]],
+    grids: Sequence[Grid],
     days: Sequence[float],
     new_lesion: bool = False,
 ) -> list[Visit]:
@@ -162,7 +175,7 @@ def follow_up(
 
     Args:
         masks: ``(D, H, W)`` bool mask of each scan, in order of time.
-        spacings_mm: voxel size per axis of each scan, array order.
+        grids: geometry of each mask, or its voxel size.
         days: day of each scan, strictly increasing.
         new_lesion: whether a new lesion appeared in the last scan.
 
@@ -179,8 +192,9 @@ def follow_up(
     if len(masks) < 2 or any(later <= earlier for earlier, later in pairwise(days)):
         msg = f"a follow-up needs at least two scans on increasing days, got {len(masks)} scans on days {list(days)}"
         raise InputError(msg)
-    volumes = [volume_ml(np.asarray(mask) != 0, spacing) for mask, spacing in zip(masks, spacings_mm, strict=True)]
-    sums = [sum_of_diameters_mm(mask, spacing) for mask, spacing in zip(masks, spacings_mm, strict=True)]
+    pairs = list(zip(masks, grids, strict=True))
+    volumes = [volume_ml(np.asarray(mask) != 0, _spacing_mm(grid)) for mask, grid in pairs]
+    sums = [sum_of_diameters_mm(mask, grid) for mask, grid in pairs]
     visits = [Visit(days[0], volumes[0], sums[0])]
     for k in range(1, len(masks)):
         category = recist(sums[: k + 1], new_lesion and k == len(masks) - 1)
@@ -188,6 +202,41 @@ def follow_up(
         doubling = doubling_time(volumes[k - 1], volumes[k], days[k] - days[k - 1]) if defined else math.nan
         visits.append(Visit(days[k], volumes[k], sums[k], category, doubling))
     return visits
+
+
+def _spacing_mm(grid: Grid) -> tuple[float, ...]:
+    return grid.spacing_mm if isinstance(grid, Geometry) else tuple(grid)
+
+
+def _axes(grid: Grid) -> int:
+    return len(_spacing_mm(grid))
+
+
+def _cropped(grid: Grid, window: tuple[slice, ...]) -> Grid:
+    """Grid of the part ``window`` of a mask."""
+    if not isinstance(grid, Geometry):
+        return grid
+    return grid.crop(tuple(s.start for s in window), tuple(s.stop - s.start for s in window))
+
+
+def _axial(mask: np.ndarray, grid: Grid) -> tuple[np.ndarray, tuple[float, ...]]:
+    """Reorient or, from an oblique grid, resample a mask to axial planes; return it with its voxel size."""
+    if not isinstance(grid, Geometry):
+        return mask, tuple(grid)
+    order, flip = grid.canonical()
+    mask, grid = reoriented(mask, order, flip), grid.reoriented(order, flip)
+    if grid.dims == 2 or np.allclose(grid.direction, np.eye(3)[::-1], atol=OBLIQUE) or not mask.any():
+        return mask, grid.spacing_mm
+    (window,) = ndimage.find_objects(mask.astype(np.uint8))
+    mask, grid = mask[window], grid.crop(tuple(s.start for s in window), tuple(s.stop - s.start for s in window))
+    step = min(grid.spacing_mm)
+    low, high = np.split(grid.boxes_to_world(np.array([[0, 0, 0, *grid.shape]]))[0], 2)
+    shape = tuple(int(n) for n in np.ceil((high - low) / step)[::-1])
+    # world = low + step (index + 1/2) in order x, y, z; the array order is z, y, x
+    to_index = grid.direction.T[:, ::-1] * step / np.asarray(grid.spacing_mm)[:, None]
+    first = grid.world_to_edges(low + step / 2) - 0.5
+    planes = ndimage.affine_transform(mask.astype(np.uint8), to_index, first, shape, order=0, mode="constant")
+    return planes != 0, (step,) * 3
 
 
 def _diameter_mm(plane: np.ndarray, spacing_mm: np.ndarray) -> float:

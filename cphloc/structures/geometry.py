@@ -151,6 +151,8 @@ class Geometry:
         All corners are carried through the world and enclosed again, so a box grows where the grids are rotated
         against each other; between flipped, cropped or rescaled grids it is exact.
         """
+        if self.same_grid(other, tolerance_mm=0.0):
+            return np.asarray(boxes, dtype=float).reshape(-1, 2 * self.dims)
         return _enclosing(other.world_to_edges(self._world_corners(boxes)))
 
     def boxes_to_world(self, boxes: np.ndarray) -> np.ndarray:

@@ -86,6 +86,16 @@ def test_the_mean_box_is_the_mean_share_of_the_image(case, dims):
 
 
 @both
+def test_the_mean_box_is_turned_to_the_grid_of_the_image(case, dims):
+    low, high = (0.0,) * (dims - 1) + (1.0,), (4.0,) * (dims - 1) + (3.0,)
+    predict = prior_baseline([case("a", (4,) * dims, boxes=(low + high,), box_classes=(1,))], dims, ONE, {"boxes"})
+    mirrored = predict(grid(dims, 8, direction=-1.0))
+    np.testing.assert_allclose(mirrored.boxes, [(0.0,) * (dims - 1) + (2.0,) + (4.0,) * (dims - 1) + (6.0,)])
+    skew = predict(Geometry((8,) + (4,) * (dims - 1), (1.0,) * dims, (0.0,) * dims, np.roll(np.eye(dims)[::-1], 1, 1)))
+    np.testing.assert_allclose(skew.boxes, [(2.0,) + (0.0,) * (dims - 1) + (6.0,) + (4.0,) * (dims - 1)])
+
+
+@both
 def test_the_mean_box_finds_what_lies_where_it_always_lay(case, dims):
     size, place = (8,) * dims, (2.0,) * dims + (6.0,) * dims
     elsewhere = (0.0,) * dims + (2.0,) * dims

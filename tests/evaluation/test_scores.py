@@ -6,6 +6,7 @@ import pytest
 from cphloc.evaluation.scores import CasePrediction, Scores, score_case, summary
 from cphloc.structures.annotation import Annotation
 from cphloc.structures.geometry import Geometry
+from cphloc.structures.volume import reoriented
 
 ONE, TWO = {1: "mass"}, {1: "mass", 2: "cyst"}
 both = pytest.mark.parametrize("dims", [2, 3])
@@ -195,3 +196,16 @@ def test_attention_is_measured_in_millimetres_where_the_grid_has_them(dims, unit
     known = Annotation(region=columns(dims, 1, 0, 0, 0, 0, 0, 0, 0).astype(np.float32))
     found = CasePrediction(attention=columns(dims, 0, 0, 0, 0, 1, 0, 0, 0).astype(np.float32))
     assert scored(dims, found, known, spacing=(5.0,) * dims, unit=unit).scores.scores["pointing_near"] == hit
+
+
+@pytest.mark.parametrize(("order", "flip"), [((2, 0, 1), (1,)), ((1, 2, 0), (0, 2)), ((0, 2, 1), ())])
+def test_side_and_slice_are_those_of_the_patient_however_the_voxels_are_stored(order, flip):
+    """Attention on the right side of the finding's slice, the finding on the left: the side is wrong, the slice hit."""
+    grid = Geometry.regular((6, 8, 10), (3.0, 1.0, 1.0))
+    attention, region = np.zeros(grid.shape), np.zeros(grid.shape, np.float32)
+    attention[4, 2, 1], region[4, 6, 8] = 1.0, 1.0
+    expected = {"side_accuracy": 0.0, "slice_hit": 1.0}
+    stored = Annotation(region=reoriented(region, order, flip).copy())
+    prediction = CasePrediction(attention=reoriented(attention, order, flip).copy())
+    scores = score_case("a", "a", prediction, stored, grid.reoriented(order, flip), ONE).scores.scores
+    assert {name: scores[name] for name in expected} == expected

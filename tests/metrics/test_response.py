@@ -13,6 +13,8 @@ from cphloc.cli import main
 from cphloc.errors import InputError
 from cphloc.metrics.response import doubling_time, follow_up, longest_diameter_mm, recist, sum_of_diameters_mm
 from cphloc.metrics.segmentation import volume_ml
+from cphloc.structures.geometry import Geometry
+from cphloc.structures.volume import reoriented
 
 
 def disc(radius: float, shape: tuple[int, int] = (61, 61)) -> np.ndarray:
@@ -92,6 +94,40 @@ def test_diameter_is_in_plane() -> None:
     assert longest_diameter_mm(column, (5.0, 1.0, 1.0)) == 1.0
     column[7, 2, 1:5] = True
     assert longest_diameter_mm(column, (5.0, 1.0, 1.0)) == 4.0
+
+
+ORDERS = [((0, 1, 2), ()), ((1, 0, 2), (0,)), ((2, 0, 1), (1, 2)), ((2, 1, 0), (0, 1, 2)), ((0, 2, 1), (2,))]
+
+
+@pytest.mark.parametrize(("order", "flip"), ORDERS)
+def test_the_diameter_is_axial_however_the_voxels_are_stored(order, flip) -> None:
+    """An L of 12 mm along x by 9 mm along y, 40 mm high: the longest axial distance is its diagonal of 15 mm."""
+    mask = np.zeros((20, 10, 13), bool)
+    mask[:, 0, :], mask[:, :, 0] = True, True
+    grid = Geometry.regular(mask.shape, (2.0, 1.0, 1.0))
+    stored, own = reoriented(mask, order, flip), grid.reoriented(order, flip)
+    voxel = np.hypot(12 / 15, 9 / 15)
+    assert longest_diameter_mm(stored, own) == pytest.approx(15 + voxel)
+    assert sum_of_diameters_mm(stored, own) == pytest.approx(15 + voxel)
+    visits = follow_up([mask, stored], [grid, own], [0, 30])
+    assert visits[1].category == "SD"
+    assert visits[0].diameters_mm == pytest.approx(visits[1].diameters_mm)
+    assert visits[0].volume_ml == pytest.approx(visits[1].volume_ml)
+
+
+@pytest.mark.parametrize("degrees", [0, 10, 30, 45, 90])
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (3.0, 1.0, 1.0)])
+def test_an_oblique_scan_measures_the_same_ellipsoid(degrees, spacing) -> None:
+    """An ellipsoid of 60 (x) by 30 (y) by 80 (z) mm in the patient, sampled by a stack turned about the x axis."""
+    angle = np.radians(degrees)
+    turn = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
+    shape = tuple(int(100 / s) for s in spacing)
+    direction = (turn @ np.eye(3)[:, ::-1]).copy()
+    centre = (np.array(shape) - 1) / 2
+    grid = Geometry(shape, spacing, tuple(-(centre * spacing) @ direction.T), direction)
+    world = grid.edges_to_world(np.moveaxis(np.indices(shape), 0, -1) + 0.5)
+    mask = (((world / (30, 15, 40)) ** 2).sum(axis=-1) <= 1).reshape(shape)
+    assert longest_diameter_mm(mask, grid) == pytest.approx(60, abs=2 if degrees in (0, 90) else 3)
 
 
 @pytest.mark.parametrize("seed", range(5))

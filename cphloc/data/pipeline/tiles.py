@@ -20,7 +20,7 @@ class Tiled(Dataset):
 
     Args:
         whole: the data set to split into tiles.
-        tiles: number of tiles along each axis.
+        tiles: number of tiles along each canonical axis: z, y, x of the patient, whatever the order of the voxels.
 
     Raises:
         InputError: ``tiles`` does not have one number per axis.
@@ -46,7 +46,7 @@ def tiles_of(case: Case, tiles: Sequence[int]) -> list[Case]:
 
     Args:
         case: the case.
-        tiles: number of tiles along each axis.
+        tiles: number of tiles along each canonical axis: z, y, x of the patient, whatever the order of the voxels.
 
     >>> from pathlib import Path
     >>> [tile.id for tile in tiles_of(Case("a", "a", (Path("a.nii"),)), (1, 2))]

@@ -9,7 +9,7 @@ from cphloc.data.io.write import write_map, write_mask
 from cphloc.data.pipeline.tiles import Tiled, tiles_of
 from cphloc.errors import InputError
 from cphloc.structures.geometry import Geometry
-from cphloc.structures.volume import Volume
+from cphloc.structures.volume import Volume, reoriented
 
 OBLIQUE = np.array([[0.6, 0.8, 0.0], [-0.8, 0.6, 0.0], [0.0, 0.0, 1.0]])
 
@@ -48,7 +48,18 @@ def test_the_tiles_make_up_the_image_each_at_its_place(case):
 
 def test_a_positive_image_gives_negative_tiles(case):
     labels = [read_case(tile)[1].completed(_shape(tile), 1).label[0] for tile in tiles_of(case, (2, 2, 2))]
-    assert labels == [1, 0, 0, 0, 0, 0, 0, 0]
+    assert labels == [0, 0, 1, 0, 0, 0, 0, 0], "the first rows of the array lie at the patient's back"
+
+
+@pytest.mark.parametrize(("order", "flip"), [((0, 1, 2), ()), ((2, 0, 1), (1,)), ((1, 2, 0), (0, 2))])
+def test_tiles_are_counted_along_the_axes_of_the_patient(tmp_path, order, flip):
+    """The second of two tiles along z is the upper half of the patient, however the voxels are stored."""
+    grid = Geometry.regular((6, 8, 10), (3.0, 1.0, 1.0))
+    values = np.broadcast_to(np.arange(6, dtype=np.float32)[:, None, None], grid.shape)
+    path = tmp_path / "stored.nii.gz"
+    write_map(path, reoriented(values, order, flip), grid.reoriented(order, flip))
+    lower, upper = (read_case(tile)[0].array for tile in tiles_of(Case("a", "p", (path,)), (2, 1, 1)))
+    assert (set(lower.ravel()), set(upper.ravel())) == ({0, 1, 2}, {3, 4, 5})
 
 
 def test_only_validation_and_test_are_tiled_and_tiles_keep_their_patient(case):
