@@ -18,6 +18,7 @@ from cphloc.modeling.model import Model
 from cphloc.ops.targets import Prediction
 from cphloc.structures.annotation import Annotation, Rung
 from cphloc.structures.geometry import Geometry
+from cphloc.structures.padding import Fill
 
 _RUNGS = {
     "mask": Rung.MASK,
@@ -80,12 +81,16 @@ class Validator:
         cases: preprocessed validation cases.
         classes: number 1..K -> name.
         patch: window size ``(*S)``; larger images are predicted window by window.
+        fill: values beyond the edge of an image that is smaller than the window.
     """
 
-    def __init__(self, cases: PreparedCases, classes: Mapping[int, str], patch: Sequence[int]) -> None:
+    def __init__(
+        self, cases: PreparedCases, classes: Mapping[int, str], patch: Sequence[int], fill: Fill = "zero"
+    ) -> None:
         self.cases = cases
         self.classes = dict(classes)
         self.patch = tuple(patch)
+        self.fill: Fill = fill
 
     def __call__(self, model: Model) -> Validation:
         """Compute the metrics of ``model``, which must be in evaluation mode, over the cases of all processes."""
@@ -107,7 +112,7 @@ class Validator:
     def predict(self, model: Model, case: PreparedCase) -> CasePrediction:
         """Predict one case, on the grid of the preprocessed image."""
         image = torch.from_numpy(np.array(case.image)).to(next(model.parameters()).device)
-        return self._case_prediction(infer(model, image[None], self.patch))
+        return self._case_prediction(infer(model, image[None], self.patch, fill=self.fill))
 
     @staticmethod
     def _case_prediction(predictions: Mapping[str, Prediction]) -> CasePrediction:

@@ -124,7 +124,7 @@ def export_model(
         msg = f"{recipe.name}: has no data.patch, so the input size of the model is undefined; set data.patch"
         raise InputError(msg)
     data = recipe.to_plain()["data"]
-    facts = {key: data[key] for key in ("spacing_mm", "intensity", "patch", "fit")}
+    facts = {key: data[key] for key in ("spacing_mm", "intensity", "patch", "fit", "pad")}
     facts |= {"channels": list(recipe.channels), "classes": model.classes, "task": recipe.task}
     metadata = {key: value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}
     metadata |= {"source": source or recipe.name, "recipe_sha256": recipe.sha256}

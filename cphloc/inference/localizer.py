@@ -28,6 +28,7 @@ from cphloc.metrics.calibration import tempered
 from cphloc.modeling.model import Model
 from cphloc.ops.targets import Detections, Prediction
 from cphloc.structures.geometry import Geometry
+from cphloc.structures.padding import prediction_fill
 from cphloc.structures.volume import Volume
 
 if TYPE_CHECKING:
@@ -178,6 +179,7 @@ class Localizer(nn.Module):
             overlap,
             mirror,
             progress,
+            fill=prediction_fill(self.recipe.data.pad),
             forward=self.backend,
             air=air,
             on_mask_rows=on_mask_rows,

@@ -17,6 +17,7 @@ from cphloc.ops.layers import fit, resize
 from cphloc.ops.sliding_window import Blend, corners, gaussian_weight, steps
 from cphloc.ops.targets import Detections, Prediction
 from cphloc.ops.weighted_box_clustering import weighted_box_clustering
+from cphloc.structures.padding import Fill
 
 AGREE_IOU = 0.3
 """Boxes of different views whose IoU exceeds this value are merged into one."""
@@ -95,6 +96,7 @@ def infer(
     mirror: Sequence[int] = (),
     progress: Callable[[Iterable], Iterable] = iter,
     *,
+    fill: Fill = "zero",
     forward: Forward | None = None,
     air: AirThreshold | None = None,
     on_mask_rows: OnMaskRows | None = None,
@@ -112,12 +114,13 @@ def infer(
     Args:
         model: in evaluation mode.
         image: ``(1, C, *S)``, resampled and normalized for the model.
-        patch: window size per axis; ``None`` predicts the whole image at once. A smaller image is edge-padded at the
-            far end to this size.
+        patch: window size per axis; ``None`` predicts the whole image at once. A smaller image is padded at the far
+            end to this size.
         overlap: fraction of a window that overlaps with the next one, in [0, 1).
         mirror: axes to flip; all combinations are predicted and averaged, two views per axis. Only axes that were
             flipped in training make sense.
         progress: wraps each list of windows that begin at the same row, to show a progress bar.
+        fill: values beyond the edge of an image that is smaller than the window.
         forward: computes the outputs of a window; default ``model.outputs``.
         air: skip windows that contain only air, unless the whole image is air.
         on_mask_rows: called with rows of the masks as soon as they are final; the predictions then contain no masks.
@@ -131,7 +134,7 @@ def infer(
     device = next(model.parameters()).device
     merging: dict[str, _Merge] = {}
     for row in steps(full[0], patch[0], overlap):
-        slab = fit(image[:, :, row : row + patch[0]].to(device), (patch[0], *full[1:]))
+        slab = fit(image[:, :, row : row + patch[0]].to(device), (patch[0], *full[1:]), fill)
         for corner in progress(_corners(slab, patch[1:], overlap, air)):
             window = slab[(..., slice(None), *(slice(c, c + p) for c, p in zip(corner, patch[1:], strict=True)))]
             if air is not None and air.is_air(window):
@@ -141,7 +144,9 @@ def infer(
                     merging[name] = _Merge(size, full, patch, partial(on_mask_rows, name) if on_mask_rows else None)
                 merging[name].add((row, *corner), views)
     if not merging:
-        return infer(model, image, patch, overlap, mirror, progress, forward=forward, on_mask_rows=on_mask_rows)
+        return infer(
+            model, image, patch, overlap, mirror, progress, fill=fill, forward=forward, on_mask_rows=on_mask_rows
+        )
     return {name: merge.result() for name, merge in merging.items()}
 
 

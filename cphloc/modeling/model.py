@@ -99,7 +99,7 @@ class Model(nn.Module):
         """Return the raw outputs of every head, by name, for images ``(N, C, *S)``."""
         size = tuple(x.shape[2:])
         padded = tuple(-(-n // m) * m for n, m in zip(size, self.multiple, strict=True))
-        pyramid = self.backbone(fit(x, padded))
+        pyramid = self.backbone(fit(x, padded, "edge"))
         if self.neck is not None:
             pyramid = self.neck(pyramid)
         return {name: _without_padding(head, head(pyramid), padded, size) for name, head in self.heads.items()}

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cphloc.structures.padding import Fill
+
 Order = Literal["conv-norm-act", "conv-act-norm"]
 """``conv-norm-act`` is the ResNet and nnU-Net order; ``conv-act-norm`` (Conv, ReLU, BatchNorm) is the lecture's."""
 
@@ -155,8 +157,8 @@ class ResidualBlock(nn.Module):
         return self.act(self.second(self.first(x)) + self.shortcut(x))
 
 
-def fit(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Crop or edge-pad the far end of every spatial axis of ``x`` ``(N, C, *S)`` to ``size``.
+def fit(x: Tensor, size: Sequence[int], fill: Fill = "zero") -> Tensor:
+    """Crop or pad the far end of every spatial axis of ``x`` ``(N, C, *S)`` to ``size``.
 
     Up-sampling a map of odd size gives one voxel too many; cropping the far end brings it onto the grid of the finer
     level without moving the other voxels.
@@ -165,7 +167,8 @@ def fit(x: Tensor, size: Sequence[int]) -> Tensor:
         return x
     missing = [max(n - m, 0) for n, m in zip(size, x.shape[2:], strict=True)]
     if any(missing):
-        x = functional.pad(x, [p for m in reversed(missing) for p in (0, m)], mode="replicate")
+        after = [p for m in reversed(missing) for p in (0, m)]
+        x = functional.pad(x, after, mode="constant" if fill == "zero" else "replicate")
     return x[(..., *(slice(n) for n in size))]
 
 

@@ -23,6 +23,7 @@ FIRST = 1
 FORMER_DEFAULTS: Mapping[int, Mapping[str, Any]] = {
     1: {
         "dataset.sts_petct.channels": ["ct"],
+        "data.pad": "zero_then_edge",
     },
 }
 """Format version -> defaults that the next version changed.

@@ -27,7 +27,7 @@ STUDIES = "lecture"
 
 _NOT_INHERITED = ("name", "description")
 
-PROCESSING = ("spacing_mm", "intensity", "patch", "fit", "augment", "foreground", "workers", "tiles", "skip_bad")
+PROCESSING = ("spacing_mm", "intensity", "patch", "fit", "pad", "augment", "foreground", "workers", "tiles", "skip_bad")
 """Fields of ``data`` that apply to any data set: how cases are processed into samples."""
 
 

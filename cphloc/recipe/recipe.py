@@ -26,6 +26,7 @@ from cphloc.registry import catalogue
 from cphloc.registry.card import Card
 from cphloc.registry.kinds import Task
 from cphloc.registry.metrics import headline
+from cphloc.structures.padding import Pad
 
 Dims = Literal[2, 3]
 """Number of spatial axes."""
@@ -65,6 +66,7 @@ class Data(Block):
     )
     patch: list[PositiveInt] | None = Field(None, description="size of training patches in voxels; null: whole images")
     fit: Literal["patch", "whole"] = Field("patch", description="crop patches, or resize whole images to it")
+    pad: Pad = Field("zero", description="values beyond the edge of an image that is smaller than the patch")
     augment: list[Block] = Field([], description="data augmentation, in order")
     foreground: UnitInterval = Field(0.33, description="fraction of patches centred on an object")
     workers: NonNegativeInt | None = Field(None, description="data loading processes; null: at most two")

@@ -14,6 +14,7 @@ from cphloc.evaluation.validate import Validator
 from cphloc.modeling.build import build_model
 from cphloc.modeling.model import Model
 from cphloc.recipe.recipe import Recipe, load
+from cphloc.structures.padding import prediction_fill
 from cphloc.structures.split import Split
 from cphloc.tracking.run import Run
 from cphloc.training import checkpoint
@@ -116,4 +117,4 @@ class Trained:
 
     def _validator(self, pipeline: Pipeline, split: Split) -> Validator:
         cases = pipeline.cases(split)
-        return Validator(cases, pipeline.dataset.classes, cases[0].image.shape[1:])
+        return Validator(cases, pipeline.dataset.classes, cases[0].image.shape[1:], prediction_fill(pipeline.pad))

@@ -24,6 +24,7 @@ from cphloc.modeling.model import Model
 from cphloc.recipe.recipe import Recipe
 from cphloc.registry import catalogue
 from cphloc.structures.annotation import Rung
+from cphloc.structures.padding import prediction_fill
 from cphloc.training.finetune import Takeover, take_over
 from cphloc.training.optim import build_optimizer, build_schedule, freeze
 from cphloc.training.settings import Batches, Settings, Strategy
@@ -90,7 +91,8 @@ def prepare(recipe: Recipe, strategy: Strategy = "ddp", fresh: bool = True) -> P
     splits = {"train": pipeline.samples.cases, "val": pipeline.cases("val")}
     rungs = [case.annotation.rung for case in splits["val"].cases]
     check_best(recipe, classes, max(filter(None, rungs), default=None), splits["val"][0].geometry.unit)
-    return Preparation(recipe, pipeline, splits, model, Validator(splits["val"], classes, pipeline.patch), settings)
+    validator = Validator(splits["val"], classes, pipeline.patch, prediction_fill(pipeline.pad))
+    return Preparation(recipe, pipeline, splits, model, validator, settings)
 
 
 def start_from(model: Model, spec: str) -> Takeover:

@@ -53,7 +53,7 @@ class GraphConvolutions(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """One level of cells."""
-        cells = self.read(fit(x, [-(-n // c) * c for n, c in zip(x.shape[2:], self.cell, strict=True)]))
+        cells = self.read(fit(x, [-(-n // c) * c for n, c in zip(x.shape[2:], self.cell, strict=True)], "edge"))
         shape = cells.shape[2:]
         edges = grid_edges(shape, x.device)
         if self.shared:

@@ -75,7 +75,7 @@ class FCN(nn.Module):
         scores = [score(x) for score, x in zip(self.score, pyramid[-len(self.score) :], strict=True)]
         total = scores.pop()
         for finer, enlarge in zip(reversed(scores), reversed(self.enlarge[1:]), strict=True):
-            total = finer + fit(enlarge(total), finer.shape[2:])
+            total = finer + fit(enlarge(total), finer.shape[2:], "edge")
         return self.enlarge[0](total)
 
     def loss(self, outputs: Tensor, targets: Targets) -> dict[str, Tensor]:

@@ -94,7 +94,7 @@ class UNet(nn.Module):
         """Logits at full resolution; in training with deep supervision one tensor per supervised level."""
         maps = [pyramid[-1]]
         for up, block, skip in zip(reversed(self.up), reversed(self.blocks), reversed(pyramid[:-1]), strict=True):
-            grown = fit(up(maps[-1]), skip.shape[2:])
+            grown = fit(up(maps[-1]), skip.shape[2:], "edge")
             maps.append(block(torch.cat([skip, grown], dim=1) if self.skips else grown))
         scored = maps[::-1][: len(self.weights) if self.training else 1]
         full, *coarser = (score(x) for score, x in zip(self.score, scored, strict=False))

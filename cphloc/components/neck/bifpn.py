@@ -90,7 +90,7 @@ class _Fusion(nn.Module):
 def _enlarged(x: Tensor, ratio: Sequence[int], like: Tensor) -> Tensor:
     for axis, factor in enumerate(ratio, start=2):
         x = x.repeat_interleave(factor, dim=axis)
-    return fit(x, like.shape[2:])
+    return fit(x, like.shape[2:], "edge")
 
 
 def _reduced(x: Tensor, ratio: Sequence[int]) -> Tensor:

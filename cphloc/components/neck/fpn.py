@@ -59,4 +59,4 @@ def _enlarge(x: Tensor, coarse: Level, fine: Level, like: Tensor) -> Tensor:
     for axis, (c, f) in enumerate(zip(coarse.stride, fine.stride, strict=True), start=2):
         if c != f:
             x = x.repeat_interleave(c // f, dim=axis)
-    return fit(x, like.shape[2:])
+    return fit(x, like.shape[2:], "edge")

@@ -1,4 +1,4 @@
-"""Crop and deform a patch in one resampling: linear for images, nearest neighbour for masks, analytic for boxes.
+"""Crop and deform a patch in one resampling: linear for images, linear per class for masks, analytic for boxes.
 
 A `Warp` maps patch coordinates to image coordinates. Because it is applied while the patch is cropped, the corners of a
 rotated patch contain image data instead of padding, and only the voxels that are needed are read.
@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numba
 import numpy as np
+
+from cphloc.structures.padding import Fill
 
 
 @dataclass(frozen=True)
@@ -49,42 +51,50 @@ class Warp:
         return Warp(self.matrix @ other.matrix, shift, sum(fields[1:], fields[0]) if fields else None)
 
 
-def warp_image(image: np.ndarray, warp: Warp, centre: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """Cut a warped patch out of an image by linear interpolation; zero outside the image.
+def warp_image(
+    image: np.ndarray, warp: Warp, centre: np.ndarray, size: tuple[int, ...], fill: Fill = "zero"
+) -> np.ndarray:
+    """Cut a warped patch out of an image by linear interpolation.
 
     Args:
         image: ``(C, *S)`` float32.
         warp: mapping from patch to image coordinates.
         centre: edge coordinates ``(D,)`` of the middle of the patch in the image.
         size: size of the patch in voxels.
+        fill: values beyond the edge of the image.
 
     Returns:
         ``(C, *size)`` float32.
     """
     out = np.zeros((len(image), *size), np.float32)
     no_mask = np.zeros((0, 0, 0), np.uint8)
-    _sample(_lift(np.ascontiguousarray(image), 1), no_mask, *_lifted(warp, centre, size), _lift(out, 1), no_mask)
+    lifted = _lift(np.ascontiguousarray(image), 1), no_mask
+    _sample(*lifted, *_lifted(warp, centre, size), _lift(out, 1), no_mask, fill == "edge")
     return out
 
 
 def warp_image_and_mask(
-    image: np.ndarray, mask: np.ndarray, warp: Warp, centre: np.ndarray, size: tuple[int, ...]
+    image: np.ndarray, mask: np.ndarray, warp: Warp, centre: np.ndarray, size: tuple[int, ...], fill: Fill = "zero"
 ) -> tuple[np.ndarray, np.ndarray]:
     """Cut a warped patch out of an image and its mask in one pass.
 
+    The mask is interpolated linearly as one map per class, and each voxel gets the class with the largest value.
+    This moves outlines less than nearest-neighbour sampling, which rounds them to whole voxels.
+
     Args:
         image: ``(C, *S)`` float32, interpolated linearly.
-        mask: ``(*S)`` uint8, sampled by nearest neighbour.
+        mask: ``(*S)`` uint8.
         warp: mapping from patch to image coordinates.
         centre: edge coordinates ``(D,)`` of the middle of the patch in the image.
         size: size of the patch in voxels.
+        fill: values beyond the edge of the image; the mask is 0 there.
 
     Returns:
-        ``(C, *size)`` float32 and ``(*size)`` uint8, both zero outside the image.
+        ``(C, *size)`` float32 and ``(*size)`` uint8.
     """
     out, out_mask = np.zeros((len(image), *size), np.float32), np.zeros(size, np.uint8)
     lifted = _lift(np.ascontiguousarray(image), 1), _lift(np.ascontiguousarray(mask), 0)
-    _sample(*lifted, *_lifted(warp, centre, size), _lift(out, 1), _lift(out_mask, 0))
+    _sample(*lifted, *_lifted(warp, centre, size), _lift(out, 1), _lift(out_mask, 0), fill == "edge")
     return out, out_mask
 
 
@@ -135,9 +145,32 @@ def _lifted(warp: Warp, centre: np.ndarray, size: tuple[int, ...]) -> tuple[np.n
     return matrix, offset, moved
 
 
+@numba.njit(cache=True, nogil=True, inline="always")
+def _majority(mask, corner, steps, wz, wy, wx):
+    """Class with the largest sum of interpolation weights among the 8 voxels around a point; the first at a tie."""
+    first = mask[corner]
+    same = True
+    for n in range(1, 8):
+        same &= mask[corner + steps[n]] == first
+    if same:
+        return first
+    best, largest = first, np.float32(-1)
+    for n in range(8):
+        value, total = mask[corner + steps[n]], np.float32(0)
+        for m in range(8):
+            if mask[corner + steps[m]] == value:
+                at_z, at_y, at_x = m & 4, m & 2, m & 1
+                total += (wz if at_z else 1 - wz) * (wy if at_y else 1 - wy) * (wx if at_x else 1 - wx)
+        if total > largest:
+            best, largest = value, total
+    return best
+
+
 @numba.njit(cache=True, nogil=True, fastmath={"contract", "nsz"}, error_model="numpy")
-def _sample(image, mask, matrix, offset, moved, out, out_mask):
-    """Fill ``out`` ``(C, 3 axes)`` by trilinear and ``out_mask`` by nearest-neighbour sampling; zeros stay outside.
+def _sample(image, mask, matrix, offset, moved, out, out_mask, repeat_edge):
+    """Fill ``out`` ``(C, 3 axes)`` and ``out_mask`` by trilinear sampling; both start as zeros.
+
+    Outside the image, the mask stays 0, and so does the image, unless ``repeat_edge``.
 
     Each row is done in two steps, coordinates first and values second; the first step has no branch, so that the
     compiler vectorizes it. Within half a voxel of the edge, the outermost voxels are read. The order of the sums makes
@@ -153,7 +186,8 @@ def _sample(image, mask, matrix, offset, moved, out, out_mask):
     zero, half, one, turn = np.float32(0), np.float32(0.5), np.float32(1), matrix.astype(np.float32)
     deforms, has_mask = moved.shape[1] > 0, out_mask.shape[0] > 0
     length = out.shape[3]
-    corner, nearest, inside = np.empty(length, np.int64), np.empty(length, np.int64), np.empty(length, np.bool_)
+    corner, inside = np.empty(length, np.int64), np.empty(length, np.bool_)
+    steps = np.array([none, to_x, to_y, to_y + to_x, to_z, to_z + to_x, to_z + to_y, to_z + to_y + to_x])
     wz, wy, wx = np.empty(length, np.float32), np.empty(length, np.float32), np.empty(length, np.float32)
     for k, j in np.ndindex(out.shape[1], out.shape[2]):
         first_z = np.float32(offset[0] + matrix[0, 0] * k + matrix[0, 1] * j)
@@ -177,10 +211,8 @@ def _sample(image, mask, matrix, offset, moved, out, out_mask):
             wz[i], wy[i], wx[i] = z - np.float32(z0), y - np.float32(y0), x - np.float32(x0)
         if has_mask:
             for i in range(length):
-                nearest[i] = corner[i] + (to_z if wz[i] >= half else none)
-                nearest[i] += (to_y if wy[i] >= half else none) + (to_x if wx[i] >= half else none)
-            for i in range(length):
-                out_mask[k, j, i] = flat_mask[nearest[i]] if inside[i] else 0
+                if inside[i]:
+                    out_mask[k, j, i] = _majority(flat_mask, corner[i], steps, wz[i], wy[i], wx[i])
         for c in range(channels):
             v, row = flat[c], out[c, k, j]
             for i in range(length):
@@ -190,4 +222,4 @@ def _sample(image, mask, matrix, offset, moved, out, out_mask):
                 e = e * (one - wx[i]) + v[here + to_z + to_x] * wx[i]
                 f = f * (one - wx[i]) + v[here + to_z + to_y + to_x] * wx[i]
                 a, e = a * (one - wy[i]) + b * wy[i], e * (one - wy[i]) + f * wy[i]
-                row[i] = a * (one - wz[i]) + e * wz[i] if inside[i] else zero
+                row[i] = a * (one - wz[i]) + e * wz[i] if inside[i] or repeat_edge else zero

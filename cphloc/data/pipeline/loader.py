@@ -18,6 +18,7 @@ from cphloc.data.pipeline.patches import cut, draw_foreground, draw_start
 from cphloc.data.pipeline.prepare import PreparedCases
 from cphloc.ops.targets import Targets
 from cphloc.structures.annotation import Annotation
+from cphloc.structures.padding import Fill
 
 
 @dataclass
@@ -73,6 +74,7 @@ class PatchSamples(Dataset[Sample]):
         augmentation: augmentation of the patches.
         foreground: fraction of patches in [0, 1] that are centred on a foreground voxel, spaced evenly.
         seed: random seed.
+        fill: values beyond the edge of an image.
     """
 
     def __init__(
@@ -82,12 +84,14 @@ class PatchSamples(Dataset[Sample]):
         augmentation: Augmentation,
         foreground: float = 0.33,
         seed: int = 0,
+        fill: Fill = "zero",
     ) -> None:
         self.cases = cases
         self.patch = tuple(patch)
         self.augmentation = augmentation
         self.foreground = foreground
         self.seed = seed
+        self.fill: Fill = fill
 
     def __getitem__(self, index: int) -> Sample:
         number, position = divmod(index, len(self.cases))
@@ -97,7 +101,7 @@ class PatchSamples(Dataset[Sample]):
         around = draw_foreground(prepared.foreground, rng) if centred else None
         start = draw_start(prepared.image.shape[1:], self.patch, rng, around)
         drawn = self.augmentation.draw(rng, self.patch, prepared.geometry.spacing_mm)
-        image, annotation = cut(prepared, start, self.patch, drawn.warp)
+        image, annotation = cut(prepared, start, self.patch, drawn.warp, self.fill)
         if drawn.swap:
             annotation = swap_classes(annotation, drawn.swap)
         image, annotation = self.augmentation.apply(image, annotation, rng)

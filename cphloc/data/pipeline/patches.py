@@ -7,6 +7,7 @@ import numpy as np
 from cphloc.data.augment.warp import Warp, warp_boxes, warp_image, warp_image_and_mask
 from cphloc.data.pipeline.cache import PreparedCase
 from cphloc.structures.annotation import Annotation, clip_boxes
+from cphloc.structures.padding import Fill
 
 VISIBLE = 0.25
 """Fraction of the area or volume of a box that must be inside a patch; boxes with less are dropped."""
@@ -56,11 +57,11 @@ def draw_foreground(foreground: np.ndarray, rng: np.random.Generator) -> np.ndar
 
 
 def cut(
-    prepared: PreparedCase, start: tuple[int, ...], size: tuple[int, ...], warp: Warp
+    prepared: PreparedCase, start: tuple[int, ...], size: tuple[int, ...], warp: Warp, fill: Fill = "zero"
 ) -> tuple[np.ndarray, Annotation]:
     """Crop a patch from a preprocessed case and deform it by a warp.
 
-    Outside the image, intensities are 0 and the mask is background. Boxes are clipped to the patch, and dropped where
+    Outside the image, the mask is background. Boxes are clipped to the patch, and dropped where
     less than the fraction `VISIBLE` is inside. The image-level label of an absent class is kept; that of a present
     class is kept only if the patch covers the whole image, and becomes unknown (NaN) otherwise.
 
@@ -69,13 +70,14 @@ def cut(
         start: index of the first voxel of the patch.
         size: size of the patch ``(*S)`` in voxels.
         warp: deformation of the patch.
+        fill: intensities outside the image.
 
     Returns:
         the patch ``(C, *size)`` float32 and its annotation.
     """
     given, shape = prepared.annotation, prepared.image.shape[1:]
     centre = np.asarray(start, float) + np.asarray(size) / 2
-    image, mask = _sample(prepared.image, given.mask, start, size, warp, centre)
+    image, mask = _sample(prepared.image, given.mask, start, size, warp, centre, fill)
     region = given.region
     if region is not None:
         region = np.clip(_sample(region[None], None, start, size, warp, centre)[0][0], 0, 1)
@@ -95,21 +97,25 @@ def _sample(
     size: tuple[int, ...],
     warp: Warp,
     centre: np.ndarray,
+    fill: Fill = "zero",
 ) -> tuple[np.ndarray, np.ndarray | None]:
     mirrored = warp.mirrored
     if mirrored is None:
         if mask is None:
-            return warp_image(image, warp, centre, size), None
-        return warp_image_and_mask(image, mask, warp, centre, size)
+            return warp_image(image, warp, centre, size, fill), None
+        return warp_image_and_mask(image, mask, warp, centre, size, fill)
     flip = np.s_[(slice(None), *(slice(None, None, -1 if a in mirrored else 1) for a in range(len(size))))]
-    cropped = np.ascontiguousarray(_crop(image, (0, *start), (len(image), *size))[flip])
+    cropped = np.ascontiguousarray(_crop(image, (0, *start), (len(image), *size), fill)[flip])
     if mask is None:
         return cropped, None
     return cropped, np.ascontiguousarray(_crop(mask, start, size)[flip[1:]])
 
 
-def _crop(array: np.ndarray, start: tuple[int, ...], size: tuple[int, ...]) -> np.ndarray:
-    """Copy ``array[start : start + size]``, padded with zeros outside the array."""
+def _crop(array: np.ndarray, start: tuple[int, ...], size: tuple[int, ...], fill: Fill = "zero") -> np.ndarray:
+    """Copy ``array[start : start + size]``, padded outside the array."""
+    if fill == "edge":
+        index = (np.clip(np.arange(s, s + p), 0, n - 1) for s, p, n in zip(start, size, array.shape, strict=True))
+        return np.ascontiguousarray(array[np.ix_(*index)])
     out = np.zeros(size, array.dtype)
     inside = [(max(s, 0), min(s + p, n)) for s, p, n in zip(start, size, array.shape, strict=True)]
     source = tuple(slice(low, high) for low, high in inside)

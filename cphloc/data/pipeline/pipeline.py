@@ -23,6 +23,7 @@ from cphloc.errors import DataError, InputError
 from cphloc.recipe.dataset import make_dataset
 from cphloc.recipe.recipe import Block, Data, Recipe
 from cphloc.structures.annotation import mask_of
+from cphloc.structures.padding import Pad, training_fill
 from cphloc.structures.split import Split
 
 
@@ -36,6 +37,7 @@ class Pipeline:
         intensity: intensity scheme, or one per channel; missing constants are computed from the training cases.
         fit: ``patch`` samples patches from the resampled images; ``whole`` scales every image, keeping its aspect
             ratio, to fit into one patch, and pads it.
+        pad: values beyond the edge of an image that is smaller than the patch.
         augment: augmentation transforms of the training patches, in order.
         foreground: fraction of patches in [0, 1] that are centred on a foreground voxel.
         workers: number of worker processes for loading; ``None`` uses the number of cores minus 1, at most 2.
@@ -53,6 +55,7 @@ class Pipeline:
         spacing_mm: Sequence[float] | None = None,
         intensity: str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]] = "zscore",
         fit: Literal["patch", "whole"] = "patch",
+        pad: Pad = "zero",
         augment: Sequence[Mapping[str, Any]] = (),
         foreground: float = 0.33,
         workers: int | None = None,
@@ -67,6 +70,7 @@ class Pipeline:
         self.spacing_mm = None if spacing_mm is None else tuple(spacing_mm)
         self.fit = self.patch if fit == "whole" else None
         self.schemes = parse_intensity(intensity, len(dataset.channels))
+        self.pad: Pad = pad
         self.augmentation = Augmentation(augment, dataset.dims, dataset.laterality)
         self.foreground = foreground
         self.workers = min(2, (os.cpu_count() or 1) - 1) if workers is None else workers
@@ -97,6 +101,7 @@ class Pipeline:
             data.spacing_mm,
             intensity if isinstance(data.intensity, list) else intensity[0],
             data.fit,
+            data.pad,
             [_plain(block) for block in data.augment],
             data.foreground,
             data.workers,
@@ -150,7 +155,8 @@ class Pipeline:
             DataError: cases are unusable, or a case or patient is in two splits.
         """
         check_splits(self.dataset)
-        return PatchSamples(self.cases("train"), self.patch, self.augmentation, self.foreground, self.seed)
+        fill = training_fill(self.pad)
+        return PatchSamples(self.cases("train"), self.patch, self.augmentation, self.foreground, self.seed, fill)
 
     def batches(self, batch: int, first: int = 0, rank: int = 0, ranks: int = 1) -> Iterable[Batch]:
         """Return an infinite iterable of training batches.

@@ -26,7 +26,7 @@ def _ball(shape: tuple[int, ...], centre: np.ndarray, radius: float) -> np.ndarr
 def test_agrees_with_scipy_where_the_image_is(shape):
     rng, dims, size = np.random.default_rng(1), len(shape), SIZES[len(shape)]
     image = rng.normal(size=(2, *shape)).astype(np.float32)
-    mask = (image[0] > 0).astype(np.uint8)
+    mask = np.digitize(image[0], (-0.5, 0.5)).astype(np.uint8)
     warp = Warp(_turn(dims, 17, scale=1.1), tuple(rng.uniform(-1, 1, dims)))
     centre = np.asarray(shape) / 2 + 0.3
     offset = centre - 0.5 + warp.matrix @ (0.5 - np.asarray(size) / 2 - warp.shift)
@@ -34,10 +34,10 @@ def test_agrees_with_scipy_where_the_image_is(shape):
     arguments = {"offset": offset, "output_shape": size, "mode": "constant"}
     inside = ndimage.affine_transform(np.ones(shape), warp.matrix, order=1, cval=-9, **arguments) > 0.99
     expected = [ndimage.affine_transform(channel, warp.matrix, order=1, **arguments) for channel in image]
-    nearest = ndimage.affine_transform(mask, warp.matrix, order=0, **arguments)
+    shares = [ndimage.affine_transform((mask == n) * 1.0, warp.matrix, order=1, **arguments) for n in range(3)]
     assert inside.mean() > 0.8
     np.testing.assert_allclose(out[:, inside], np.stack(expected)[:, inside], atol=1e-5)
-    np.testing.assert_array_equal(out_mask[inside], nearest[inside])
+    np.testing.assert_array_equal(out_mask[inside], np.argmax(shares, axis=0)[inside])
 
 
 def test_a_turn_about_any_axis_agrees_with_scipy():
@@ -62,6 +62,16 @@ def test_identity_is_a_crop_and_zero_lies_beyond(shape):
     np.testing.assert_array_equal(out[inner], image)
     out[inner] = 0
     assert not out.any()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_edge_values_lie_beyond_the_edge_if_wanted(shape):
+    image = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
+    larger, middle = tuple(n + 4 for n in shape), np.asarray(shape) / 2
+    mask = np.ones(shape, np.uint8)
+    out, out_mask = warp_image_and_mask(image, mask, Warp.identity(len(shape)), middle, larger, "edge")
+    np.testing.assert_array_equal(out[0], np.pad(image[0], 2, mode="edge"))
+    np.testing.assert_array_equal(out_mask, np.pad(mask, 2))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
