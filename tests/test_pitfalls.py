@@ -19,6 +19,8 @@ from cphloc.components.backbone.conv_encoder import ConvEncoder
 from cphloc.components.head.dense_box import DenseBox
 from cphloc.components.head.unet import UNet
 from cphloc.components.neck.fpn import FPN
+from cphloc.data.dataset import Dataset
+from cphloc.data.pipeline.pipeline import Pipeline
 from cphloc.errors import InputError
 from cphloc.inference.localizer import Localizer
 from cphloc.modeling.build import build_model
@@ -182,6 +184,38 @@ def test_mirrored_views_are_refused_where_classes_name_sides(data):
     recipe = load("systems/unet2d-phantom", {"data": data, "model.backbone.widths": [4, 4]})
     with pytest.raises(InputError, match="sides of the body"):
         Localizer(build_model(recipe), recipe).predict(np.zeros((16, 16)), tta=True)
+
+
+@pytest.mark.parametrize(("classes", "sided"), [({1: "kidney_left", 2: "kidney_right"}, True), ({1: "liver"}, False)])
+def test_class_names_with_sides_forbid_left_right_mirroring(classes, sided):
+    class Sided(Dataset):
+        dims, channels, root = 3, ("ct",), Path()
+
+        def __init__(self) -> None:
+            self.classes = classes
+
+        def _cases(self, split):
+            return []
+
+    def pipeline(axes):
+        return Pipeline(Sided(), (8, 8, 8), None, "none", augment=[{"type": "Flip", "axes": axes}])
+
+    heads = {"mask": {"type": "unet", "classes": classes}}
+    recipe = load(
+        {
+            "task": "segmentation",
+            "dims": 3,
+            "data": {"type": "nnunet", "channels": ["ct"], "patch": [8, 8, 8]},
+            "model": {"backbone": {"type": "conv_encoder", "widths": [4, 4]}, "heads": heads},
+        }
+    )
+    assert recipe.laterality == sided
+    assert pipeline([0, 1]).augmentation.spatial
+    if sided:
+        with pytest.raises(InputError, match="would turn left findings into right ones"):
+            pipeline([2])
+    else:
+        assert pipeline([2]).augmentation.spatial
 
 
 @both

@@ -11,6 +11,7 @@ from pathlib import Path
 from cphloc import paths
 from cphloc.data.case import Case
 from cphloc.errors import DataError, InputError, NotFoundError, did_you_mean
+from cphloc.structures.sides import names_sides
 from cphloc.structures.split import SPLITS, Split
 
 _DELIMITERS = (",", ";", "\t")
@@ -36,6 +37,11 @@ class Dataset(ABC):
     channels: tuple[str, ...]
     laterality: bool = False
     root: Path
+
+    @property
+    def sided(self) -> bool:
+        """Whether classes are specific to a body side: by ``laterality``, or by their names."""
+        return self.laterality or names_sides(self.classes.values())
 
     @property
     def file_numbers(self) -> Mapping[int, int]:

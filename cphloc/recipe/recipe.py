@@ -27,6 +27,7 @@ from cphloc.registry.card import Card
 from cphloc.registry.kinds import Task
 from cphloc.registry.metrics import headline
 from cphloc.structures.padding import Pad
+from cphloc.structures.sides import names_sides
 
 Dims = Literal[2, 3]
 """Number of spatial axes."""
@@ -178,7 +179,10 @@ class Recipe(_Strict):
     @property
     def laterality(self) -> bool:
         """Whether classes distinguish left from right, so that flipping an image along that axis would mislabel it."""
-        return self.dataset.laterality or any(self.data.args.get(name) for name in _NAMES_SIDES)
+        heads = (block.args.get("classes") or () for block in self.model.heads.values())
+        names = [str(n) for stated in heads for n in (stated.values() if isinstance(stated, dict) else stated)]
+        stated = any(self.data.args.get(name) for name in _NAMES_SIDES)
+        return self.dataset.laterality or stated or names_sides(names)
 
     @property
     def dataset(self) -> Card:

@@ -71,7 +71,7 @@ class Pipeline:
         self.fit = self.patch if fit == "whole" else None
         self.schemes = parse_intensity(intensity, len(dataset.channels))
         self.pad: Pad = pad
-        self.augmentation = Augmentation(augment, dataset.dims, dataset.laterality)
+        self.augmentation = Augmentation(augment, dataset.dims, dataset.sided)
         self.foreground = foreground
         self.workers = min(2, (os.cpu_count() or 1) - 1) if workers is None else workers
         self.skip_bad = skip_bad

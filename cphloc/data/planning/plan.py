@@ -15,7 +15,6 @@ from cphloc.data.planning.heuristics import Topology, plan_patch, target_spacing
 from cphloc.data.planning.survey import Survey
 from cphloc.registry import catalogue
 from cphloc.structures.annotation import Rung
-from cphloc.structures.sides import names_sides
 
 ANCHORS_PER_LEVEL = 3
 """Anchor boxes per level of the pyramid in a planned detector."""
@@ -103,7 +102,7 @@ def _data(
     chosen: Topology,
 ) -> list[str]:
     schemes = [_scheme(surveyed, channel) for channel in range(len(surveyed.dataset.channels))]
-    sided = surveyed.dataset.laterality or names_sides(surveyed.dataset.classes.values())
+    sided = surveyed.dataset.sided
     axes = surveyed.dataset.dims - (1 if sided else 0)
     if surveyed.dataset.channels != catalogue.channels(catalogue.card("dataset", name)):
         arguments = {**arguments, "channels": list(surveyed.dataset.channels)}
