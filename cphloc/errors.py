@@ -7,14 +7,63 @@ exits with ``exit_code``; ``--debug`` adds the traceback.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+_USER = re.compile(r"(?<=://)[^/?#\s'\"]*@")
+_QUERY = re.compile(r"(?<=\w)\?[^\s'\"()<>]*=[^\s'\"()<>]*")
+_JOINERS = "\u200c\u200d"
+"""Invisible characters that Persian, Indic scripts and emoji need."""
+
+
+def without_secrets(text: str) -> str:
+    """Remove user names, passwords and query strings from the URLs in a text, because they may be secrets.
+
+    >>> without_secrets("http://bob:pw@host/zoo cannot be read; https://host/a?token=1 neither")
+    'http://host/zoo cannot be read; https://host/a neither'
+    """
+    return _QUERY.sub("", _USER.sub("", text)) if "://" in text else text
+
+
+def printable(text: str) -> str:
+    """Escape control characters, which a terminal would obey, and invisible ones that reorder text; keep line breaks.
+
+    >>> printable("a\\x1b[2Jb")
+    'a\\\\x1b[2Jb'
+    """
+    if text.isprintable():
+        return text
+    shown = (c if c.isprintable() or c in "\n" + _JOINERS else _ESCAPED.get(c) or _escape(c) for c in text)
+    return "".join(shown)
+
+
+def one_line(text: str) -> str:
+    """Escape as `printable` does, and replace line breaks by spaces, so that a text cannot look like several.
+
+    >>> one_line("a model\\nunet3d-ct@9.9.9  the best")
+    'a model unet3d-ct@9.9.9  the best'
+    """
+    return printable(" ".join(text.splitlines()) if not text.isprintable() else text)
+
+
+_ESCAPED = {"\t": "    ", "\u00a0": " ", "\u202f": " ", "\u3000": " "}
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode()
+
 
 class CphlocError(Exception):
-    """Base class of all errors of cphloc; raised itself for errors not caused by input, such as a full disk."""
+    """Base class of all errors of cphloc; raised itself for errors not caused by input, such as a full disk.
+
+    The message may quote a file or an address of a stranger: control characters are escaped, secrets removed.
+    """
 
     exit_code = 1
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(printable(without_secrets(a)) if isinstance(a, str) else a for a in args))
 
 
 class InputError(CphlocError, ValueError):
@@ -60,7 +109,7 @@ class Problem:
     fix: str
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.path}: {self.what}; {self.fix}"
+        return one_line(f"{self.where}: {self.path}: {self.what}; {self.fix}")
 
 
 class RecipeError(InputError):
@@ -75,6 +124,12 @@ class RecipeError(InputError):
         super().__init__("\n".join(map(str, self.problems)))
 
 
+MAX_NAME = 100
+"""Longer names get no suggestion: the comparison takes quadratic time."""
+MAX_CANDIDATES = 5000
+"""Number of names among which a suggestion is searched."""
+
+
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     """Return ``did you mean 'x'?`` for the candidate most similar to ``name``; an empty string if none is similar.
 
@@ -83,6 +138,9 @@ def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     >>> did_you_mean("qqq", ["dice_ce"])
     ''
     """
+    if len(name) > MAX_NAME:
+        return ""
+    candidates = [c for c in candidates if len(c) <= MAX_NAME][:MAX_CANDIDATES]
     by_folded = {c.casefold().replace("-", "_"): c for c in candidates}
     folded = str(name).casefold().replace("-", "_")
     near = difflib.get_close_matches(folded, by_folded, n=1, cutoff=0.6)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from cphloc.config.tables import write_table
 from cphloc.metrics import classification, detection
 from cphloc.metrics.bootstrap import Interval, weighted_band
 from cphloc.metrics.detection import DetectionCase
@@ -167,12 +167,12 @@ def write_points(path: Path, curves: Sequence[Curve]) -> None:
     ...     print((Path(folder) / "points.csv").read_text().split())
     ['class,x,y,low,high', 'a,0.5,1,0.9,']
     """
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("class", "x", "y", "low", "high"))
-        for curve in curves:
-            for point in zip(curve.x, curve.y, curve.low, curve.high, strict=True):
-                writer.writerow((curve.name, *("" if np.isnan(v) else f"{v:.6g}" for v in point)))
+    rows = (
+        (curve.name, *("" if np.isnan(v) else f"{v:.6g}" for v in point))
+        for curve in curves
+        for point in zip(curve.x, curve.y, curve.low, curve.high, strict=True)
+    )
+    write_table(path, ("class", "x", "y", "low", "high"), rows, newline="\n")
 
 
 def _curve(

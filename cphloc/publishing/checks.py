@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cphloc.config.tables import text_of
 from cphloc.registry.metrics import lower_is_better
 from cphloc.structures.split import SPLITS, Split
 from cphloc.zoo.entry import Entry, File, Metric, as_undefined, is_undefined
@@ -133,7 +134,8 @@ def regression_problems(
 def read_rows(path: Path) -> dict[str, dict[str, str]]:
     """Read a CSV with a row per case into a mapping by case; empty cells are left out."""
     with path.open(newline="", encoding="utf-8") as file:
-        return {row["case"]: {k: v for k, v in row.items() if v not in ("", None)} for row in csv.DictReader(file)}
+        rows = [{k: text_of(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+    return {row["case"]: row for row in rows}
 
 
 def _paired_problem(name: str, new: Sequence[Mapping], old: Sequence[Mapping], last: Entry) -> list[str]:

@@ -21,7 +21,8 @@ from cphloc.config.nodes import KeyPath, Node, dotted, from_plain
 from cphloc.config.yamlio import MAX_NODES
 from cphloc.errors import InputError, NotFoundError, Problem, RecipeError, did_you_mean
 
-_REFERENCE = re.compile(r"\$\{\s*([^${}]+?)\s*\}")
+_REFERENCE = re.compile(r"\$\{([^${}]+)\}")
+_SHOWN = 80
 STUDIES = "lecture"
 """Subfolder of ``recipes`` with study files, which compare recipes and are not recipes themselves."""
 
@@ -244,11 +245,13 @@ class _References:
 
     def _follow(self, node: Node, text: str, path: KeyPath, trail: tuple[str, ...]) -> Node:
         match = _REFERENCE.fullmatch(text)
-        target_path = parse_path(match[1]) if match else ()
+        key = match[1].strip() if match else ""
+        target_path = parse_path(key)
         target = self.root.get(target_path)
-        if match is None:
+        text = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+        if not key:
             self._report(node, path, f"'{text}' mixes text and a reference", "make the reference the whole value")
-        elif match[1] in trail:
+        elif key in trail:
             self._report(node, path, f"'{text}' refers to itself", "write the value out")
         elif target is None:
             parent = self.root.get(target_path[:-1])
@@ -259,7 +262,7 @@ class _References:
             )
             self._report(node, path, f"'{text}' refers to a missing key", fix)
         else:
-            copied = self.resolve(target, target_path, (*trail, match[1]))
+            copied = self.resolve(target, target_path, (*trail, key))
             return Node(copied.value, node.where, node.key_where)
         return node
 

@@ -101,5 +101,5 @@ def _without(text: str, first: int, last: int) -> str:
     after = re.match(r"\s*,\s*", text[last:])
     if after:
         return text[:first] + text[last + after.end() :]
-    before = re.search(r"\s*,\s*$", text[:first])
-    return text[: before.start() if before else first] + text[last:]
+    before = text[:first].rstrip()
+    return (before[:-1].rstrip() if before.endswith(",") else text[:first]) + text[last:]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from cphloc.config.tables import write_table
 from cphloc.metrics.bootstrap import Difference, Interval, interval, paired_difference
 from cphloc.studies.study import Condition, Study
 
@@ -168,14 +168,13 @@ class Results:
 
     def write_csv(self, path: Path) -> None:
         """Write a CSV file with one line per row, value of the grid, seed and metric."""
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(("row", "at", "seed", "metric", "value"))
-            for row in self.rows:
-                for metric, values in row.values.items():
-                    for seed, value in zip(self.study.seeds, values, strict=True):
-                        at = "" if row.at is None else row.at
-                        writer.writerow((row.name, at, seed, metric, "" if math.isnan(value) else value))
+        rows = (
+            (row.name, "" if row.at is None else row.at, seed, metric, "" if math.isnan(value) else value)
+            for row in self.rows
+            for metric, values in row.values.items()
+            for seed, value in zip(self.study.seeds, values, strict=True)
+        )
+        write_table(path, ("row", "at", "seed", "metric", "value"), rows, newline="\n")
 
     def _row(self, name: str | None, at: Any) -> Row | None:
         return next((row for row in self.rows if (row.name, row.at) == (name, at)), None)

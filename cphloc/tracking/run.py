@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from cphloc.config.tables import write_table
 from cphloc.errors import NotFoundError, did_you_mean
 from cphloc.recipe.recipe import Recipe, load
 
@@ -101,10 +101,7 @@ class Run:
 def write_cases(path: Path, cases: Sequence[Mapping[str, Any]]) -> None:
     """Write one row per case to a CSV file; metrics that a case does not have stay empty."""
     columns = list(dict.fromkeys(column for row in cases for column in row))
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(cases)
+    write_table(path, columns, cases)
 
 
 def run_names() -> list[str]:

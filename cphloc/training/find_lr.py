@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ from typing import Any
 import lightning.pytorch as L
 import numpy as np
 
+from cphloc.config.tables import write_table
 from cphloc.evaluation.plots import draw_lr_range
 from cphloc.recipe.recipe import Recipe
 from cphloc.tracking.run import RUNS
@@ -145,7 +145,5 @@ class _RangeTest(L.Callback):
 
 
 def _write_points(path: Path, *columns: np.ndarray) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("lr", "loss", "smoothed"))
-        writer.writerows([f"{value:.6g}" for value in row] for row in zip(*columns, strict=True))
+    rows = ([f"{value:.6g}" for value in row] for row in zip(*columns, strict=True))
+    write_table(path, ("lr", "loss", "smoothed"), rows, newline="\n")

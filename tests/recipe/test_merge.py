@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -196,3 +198,12 @@ def test_another_data_set_keeps_how_samples_are_made_and_nothing_of_the_former(t
 
 def test_the_processing_of_data_is_all_that_is_common_to_data_sets():
     assert {*PROCESSING, "type", "root", "channels"} == set(Data.model_fields)
+
+
+@pytest.mark.parametrize("text", ["${" + " " * 400_000, "${a" * 100_000, "${ " * 100_000 + "}", "$" * 400_000])
+def test_a_reference_that_never_ends_is_reported_at_once(tmp_path, text: str):
+    (tmp_path / "r.yaml").write_text(f'task: segmentation\nx-a: "{text}"\n')
+    started = time.process_time()
+    with suppress(RecipeError):
+        assemble(tmp_path / "r.yaml")
+    assert time.process_time() - started < 1

@@ -41,9 +41,9 @@ class Coco(Dataset):
         annotations: str = "annotations/instances_{split}.json",
         channels: Sequence[str] = ("red", "green", "blue"),
     ) -> None:
-        self.root = find_root("coco", root, annotations.format(split="train"))
-        self.images = self.root / images
         self.annotations = annotations
+        self.root = find_root("coco", root, self._file("train"))
+        self.images = self.root / images
         self.channels = tuple(channels)
         names = self._category_names()
         self._category_ids = dict(enumerate(sorted(names), start=1))
@@ -55,19 +55,23 @@ class Coco(Dataset):
         """Class number -> COCO category id."""
         return self._category_ids
 
+    def _file(self, split: str) -> str:
+        """Name of the annotation file of a split; the pattern is text, not a format string, which could do anything."""
+        return self.annotations.replace("{split}", split)
+
     def _category_names(self) -> dict[int, str]:
         """Category id -> name, from the training annotations."""
         categories = [(int(c["id"]), str(c["name"])) for c in self._read("train")["categories"]]
         names = dict(categories)
         if len(names) < len(categories) or len(set(names.values())) < len(categories):
-            path = self.root / self.annotations.format(split="train")
+            path = self.root / self._file("train")
             msg = f"{path}: two categories share an id or a name; give every category its own of both"
             raise DataError(msg)
         return names
 
     def _cases(self, split: Split) -> list[Case]:
         content = self._read(split)
-        path = self.root / self.annotations.format(split=split)
+        path = self.root / self._file(split)
         items: dict[Any, list[dict[str, Any]]] = defaultdict(list)
         for item in content["annotations"]:
             if not item.get("iscrowd"):
@@ -100,7 +104,7 @@ class Coco(Dataset):
         return number, (y, x, y + height, x + width)
 
     def _read(self, split: str) -> dict[str, Any]:
-        path = self.root / self.annotations.format(split=split)
+        path = self.root / self._file(split)
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             missing = [k for k in ("images", "annotations", "categories") if k not in content]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cphloc.data.io.content import check_regular
 from cphloc.data.io.formats import DICOM, IMAGE_SUFFIXES, PICTURE_SUFFIXES, image_format
 from cphloc.data.io.read_array import volume_of
 from cphloc.data.io.resample import resample_labels
@@ -104,6 +105,7 @@ def _read_path(source: str, series: str | None, labels: bool = False) -> Volume:
         raise DataError(msg)
     if path.is_dir():
         return DICOM.load_reader()(path, series or uid or None)
+    check_regular(path)
     if path.stat().st_size == 0:
         msg = f"{path}: is empty (0 bytes); copy or export it again"
         raise DataError(msg)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cphloc.data.io.content import check_regular
 from cphloc.errors import DataError
 from cphloc.structures.geometry import Geometry
 from cphloc.structures.volume import Volume
@@ -20,9 +21,11 @@ def read_npy(path: Path) -> Volume:
     Raises:
         DataError: the file is damaged, or the array is not an image.
     """
+    check_regular(path)
     try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+        # Mapped first, which compares the header with the size of the file before memory is needed.
+        array = np.array(np.load(path, mmap_mode="r", allow_pickle=False))
+    except (ValueError, OSError, EOFError, MemoryError, OverflowError) as error:
         msg = f"{path}: is not a readable .npy array ({error}); save it again with numpy.save"
         raise DataError(msg) from error
     return volume_of(array, source=str(path))

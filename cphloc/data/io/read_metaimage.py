@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-import zlib
+import re
 from pathlib import Path
 
 import numpy as np
 
+from cphloc.data.io.content import beside, check_size, decompressed, read_content
 from cphloc.data.io.itk import damaged, geometry_of, reading
 from cphloc.errors import DataError
 from cphloc.structures.volume import Volume
@@ -36,7 +37,7 @@ def read_metaimage(path: Path) -> Volume:
 
     _check_data(path)
     with reading(path):
-        image = sitk.ReadImage(str(path))
+        image = sitk.ReadImage(str(path), imageIO="MetaImageIO")
         extra = math.prod(image.GetSize()[3:])
         if extra > 1:
             msg = f"{path}: is a series of {extra} volumes; split it and pass one file per volume or channel"
@@ -51,31 +52,33 @@ def read_metaimage(path: Path) -> Volume:
 
 def _check_data(path: Path) -> None:
     """Check that the file contains all the voxel data described by its header."""
-    content = path.read_bytes()
+    content = read_content(path)
     header_end = content.find(b"\n", max(content.find(b"ElementDataFile"), 0)) + 1
-    lines = content[:header_end].decode("latin-1").splitlines()
-    fields = {k.strip(): v.strip() for k, _, v in (line.partition("=") for line in lines)}
+    fields = _fields(path, content[:header_end])
     try:
         sizes = [int(n) for n in fields["DimSize"].split()]
         itemsize, data_file = _META_BYTES[fields["ElementType"]], fields["ElementDataFile"]
-        expected = math.prod(sizes) * int(fields.get("ElementNumberOfChannels", 1)) * itemsize
+        sizes.append(int(fields.get("ElementNumberOfChannels", 1)))
     except (KeyError, ValueError) as error:
         raise damaged(path, f"it is not MetaImage, or a header field is missing or invalid: {error}") from error
-    if min(sizes, default=0) < 1:
-        raise damaged(path, f"its header has the invalid size {sizes}")
+    expected = check_size(path, sizes, itemsize)
     if data_file == "LIST" or "%" in data_file:
         msg = f"{path}: stores its slices in several files; convert it to one .mha or .nii.gz"
         raise DataError(msg)
-    if data_file.upper() == "LOCAL":
-        data = content[header_end:]
-    elif (path.parent / data_file).is_file():
-        data = (path.parent / data_file).read_bytes()
-    else:
-        raise damaged(path, f"its voxel file '{data_file}' is missing in the same folder")
+    data = content[header_end:] if data_file.upper() == "LOCAL" else read_content(beside(path, data_file))
     if fields.get("CompressedData", "False").lower() == "true":
-        try:
-            data = zlib.decompress(data)
-        except zlib.error as error:
-            raise damaged(path, f"its compressed data is truncated or damaged: {error}") from error
+        data = decompressed(path, data, "zlib", expected)
     if len(data) < expected:
         raise damaged(path, f"it is truncated, {expected - len(data)} bytes are missing")
+
+
+def _fields(path: Path, header: bytes) -> dict[str, str]:
+    """Parse the lines ``Key = value``; whatever ITK might parse in another way is refused."""
+    fields: dict[str, str] = {}
+    for line in header.decode("latin-1").split("\n")[:-1]:
+        match = re.fullmatch(r"[ \t]*([A-Za-z]\w{0,60})[ \t]*=([^\x00-\x08\x0b-\x1f]*)\r?", line)
+        if match is None or match[1] in fields:
+            what = "a repeated field" if match else "a line that is not 'Key = value'"
+            raise damaged(path, f"it is not MetaImage, or its header has {what}: {line[:60]!r}")
+        fields[match[1]] = match[2].strip()
+    return fields

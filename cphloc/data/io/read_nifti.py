@@ -7,14 +7,13 @@ LOCATION IN SPACE"), as in nibabel. nibabel is not used because it takes more th
 
 from __future__ import annotations
 
-import gzip
 import math
-import zlib
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from cphloc.data.io.content import check_size, decompressed, read_content
 from cphloc.data.io.itk import damaged
 from cphloc.errors import DataError, InputError
 from cphloc.structures.geometry import Geometry
@@ -42,6 +41,8 @@ _DTYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 
 _RGB = {128: 3, 2304: 4}
 _MM = {1: 1000.0, 3: 0.001}
 """Code of the spatial unit -> factor to millimetres; other codes, including 0 (unknown), mean millimetres."""
+_MOST_OFFSET = 1 << 26
+"""Largest offset of the voxels: header extensions before them hold text."""
 
 
 def read_nifti(path: Path) -> Volume:
@@ -50,27 +51,28 @@ def read_nifti(path: Path) -> Volume:
     Raises:
         DataError: the file is damaged, not NIfTI, has a sheared grid, or contains more than one volume.
     """
-    content = _content(path)
-    header, byte_order = _header(path, content)
+    stored = read_content(path)
+    zipped = stored[:2] == b"\x1f\x8b"
+    start = decompressed(path, stored, "gzip", _VERSIONS[-1][0], whole=False) if zipped else stored
+    header, byte_order = _header(path, start)
     rank, *dim = (int(n) for n in header["dim"])
-    if not (1 <= rank <= 7 and min(dim[:rank]) >= 1 and math.isfinite(header["vox_offset"])):
-        raise damaged(path, f"its header has the invalid size {tuple(dim)}")
+    if not (1 <= rank <= 7 and min(dim[:rank]) >= 1 and 0 <= header["vox_offset"] <= _MOST_OFFSET):
+        raise damaged(path, f"its header has the invalid size {tuple(dim)} or voxel offset {header['vox_offset']}")
     geometry = _geometry(path, header, tuple(dim[: min(rank, 3)]))
+    needed = int(header["vox_offset"]) + check_size(path, dim[:rank], _itemsize(path, header))
+    content = decompressed(path, stored, "gzip", needed) if zipped else stored
     return Volume(_voxels(path, content, header, byte_order, geometry.shape), geometry, None, str(path))
 
 
-def _content(path: Path) -> bytes:
-    """Content of the file, decompressed where it is gzipped."""
-    content = path.read_bytes()
-    if content[:2] != b"\x1f\x8b":
-        return content
-    try:
-        return gzip.decompress(content)
-    except (OSError, EOFError, zlib.error) as error:
-        raise damaged(path, f"its gzip data is truncated or damaged: {error}") from error
+def _itemsize(path: Path, header: np.void) -> int:
+    """Bytes of one voxel."""
+    datatype = int(header["datatype"])
+    if datatype not in _DTYPES and datatype not in _RGB:
+        raise damaged(path, f"its NIfTI datatype {datatype} is not a real number or RGB type")
+    return _RGB.get(datatype) or np.dtype(_DTYPES[datatype]).itemsize
 
 
-def _header(path: Path, content: bytes) -> tuple[np.void, str]:
+def _header(path: Path, content: bytes | bytearray) -> tuple[np.void, str]:
     """Parse the header; return it as a NumPy record, with the byte order of the file, ``<`` or ``>``."""
     for version, (size, place, magic) in enumerate(_VERSIONS):
         for order in _BYTE_ORDERS:
@@ -132,7 +134,9 @@ def _rotation(quatern: np.ndarray) -> np.ndarray:
     )
 
 
-def _voxels(path: Path, content: bytes, header: np.void, byte_order: str, shape: tuple[int, ...]) -> np.ndarray:
+def _voxels(
+    path: Path, content: bytes | bytearray, header: np.void, byte_order: str, shape: tuple[int, ...]
+) -> np.ndarray:
     """Decode the voxel data to ``(C, *shape)``, rescaled."""
     rank, *dim = (int(n) for n in header["dim"])
     times, components = math.prod(dim[3:rank][:1]), math.prod(dim[4:rank])
@@ -141,8 +145,6 @@ def _voxels(path: Path, content: bytes, header: np.void, byte_order: str, shape:
         raise DataError(msg)
     datatype, offset = int(header["datatype"]), int(header["vox_offset"])
     colours = _RGB.get(datatype, 1)
-    if datatype not in _DTYPES and colours == 1:
-        raise damaged(path, f"its NIfTI datatype {datatype} is not a real number or RGB type")
     dtype = np.dtype(byte_order + _DTYPES.get(datatype, "u1"))
     count = math.prod(dim[:rank]) * colours
     missing = offset + count * dtype.itemsize - len(content)

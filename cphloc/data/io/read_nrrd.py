@@ -5,16 +5,14 @@ SimpleITK is not used because its NRRD parser crashes the Python process on some
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import math
 import re
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from cphloc.data.io.content import Compression, beside, check_size, decompressed, read_content
 from cphloc.data.io.itk import damaged
 from cphloc.errors import DataError
 from cphloc.structures.geometry import Geometry
@@ -33,13 +31,14 @@ _TYPES = {
     "f8": ("double",),
 }
 _DTYPE = {name: code for code, names in _TYPES.items() for name in names}
-_DECODERS = {
-    "raw": bytes,
-    "gzip": gzip.decompress,
-    "gz": gzip.decompress,
-    "bzip2": bz2.decompress,
-    "bz2": bz2.decompress,
+_ENCODINGS: dict[str, Compression | None] = {
+    "raw": None,
+    "gzip": "gzip",
+    "gz": "gzip",
+    "bzip2": "bzip2",
+    "bz2": "bzip2",
 }
+"""Encoding of the voxel data, as headers name it -> its compression."""
 _TO_LPS = {
     "right-anterior-superior": (-1.0, -1.0, 1.0),
     "ras": (-1.0, -1.0, 1.0),
@@ -66,7 +65,7 @@ def read_nrrd(path: Path) -> Volume:
     Raises:
         DataError: the file is damaged, not NRRD, or has an encoding other than raw, gzip and bzip2.
     """
-    content = path.read_bytes()
+    content = read_content(path)
     if not content.startswith(b"NRRD"):
         raise damaged(path, f"it is not NRRD, its first bytes are {content[:12]!r}")
     end = re.search(rb"\r?\n\r?\n", content)
@@ -141,19 +140,13 @@ def _geometry(header: _Header) -> tuple[Geometry, list[int]]:
 
 
 def _data(path: Path, header: _Header, attached: bytes) -> np.ndarray:
-    if header.encoding not in _DECODERS:
-        msg = f"{path}: has the NRRD encoding '{header.encoding}'; save it as raw or gzip"
+    if header.encoding not in _ENCODINGS:
+        msg = f"{path}: has the NRRD encoding '{header.encoding[:40]}'; save it as raw or gzip"
         raise DataError(msg)
-    if header.data_file is not None:
-        beside = path.parent / header.data_file
-        if not beside.is_file():
-            raise damaged(path, f"its voxel file '{header.data_file}' is missing in the same folder")
-        attached = beside.read_bytes()
-    try:
-        data = _DECODERS[header.encoding](attached)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise damaged(path, f"its compressed data is truncated or damaged: {error}") from error
-    missing = math.prod(header.sizes) * header.dtype.itemsize - len(data)
-    if missing > 0:
-        raise damaged(path, f"it is truncated, {missing} bytes are missing")
+    needed = check_size(path, header.sizes, header.dtype.itemsize)
+    stored = attached if header.data_file is None else read_content(beside(path, header.data_file))
+    compression = _ENCODINGS[header.encoding]
+    data = stored if compression is None else decompressed(path, stored, compression, needed)
+    if len(data) < needed:
+        raise damaged(path, f"it is truncated, {needed - len(data)} bytes are missing")
     return np.frombuffer(data, header.dtype, math.prod(header.sizes))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cphloc.data.io.content import check_regular
 from cphloc.data.io.itk import quiet_stderr
 from cphloc.errors import DataError
 from cphloc.structures.geometry import Geometry
@@ -15,6 +17,12 @@ from cphloc.structures.volume import Volume
 
 if TYPE_CHECKING:
     from PIL import Image
+
+
+DECODERS = ("PNG", "JPEG", "TIFF", "BMP")
+"""Decoders of Pillow that may open a picture, whatever its suffix."""
+MAX_PIXELS = 80_000_000
+"""Largest number of pixels; of three colours in 8 bits they take 240 MB."""
 
 
 def read_picture(path: Path, labels: bool = False) -> Volume:
@@ -29,15 +37,15 @@ def read_picture(path: Path, labels: bool = False) -> Volume:
     Raises:
         DataError: the file is damaged or has several pages.
     """
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
+    check_regular(path)
     try:
-        with warnings.catch_warnings(action="ignore"), quiet_stderr(), Image.open(path) as picture:
-            pages = getattr(picture, "n_frames", 1)
-            if pages > 1:
+        with warnings.catch_warnings(action="ignore"), quiet_stderr(), _opened(path) as picture:
+            if getattr(picture, "is_animated", False):  # n_frames would read every page
                 array = None
             elif _has_16_bit_colour(picture):
-                array = _by_itk(path)
+                array = _by_itk(path, str(picture.format))
             else:
                 array = _channels(ImageOps.exif_transpose(picture), labels)
     except Exception as error:  # Pillow's plug-ins raise OSError, SyntaxError, ValueError, struct.error and others
@@ -45,9 +53,20 @@ def read_picture(path: Path, labels: bool = False) -> Volume:
         msg = f"{path}: cannot be read as a picture ({reason}); copy or export it again"
         raise DataError(msg) from error
     if array is None:
-        msg = f"{path}: has {pages} pages; split it into one file per image"
+        msg = f"{path}: has several pages; split it into one file per image"
         raise DataError(msg)
     return Volume(array, Geometry.regular(array.shape[1:], unit="px"), None, str(path))
+
+
+def _opened(path: Path) -> Image.Image:
+    """Open a picture with one of the `DECODERS`; Pillow has others that start programs, such as Ghostscript."""
+    from PIL import Image
+
+    picture = Image.open(path, formats=DECODERS)
+    if math.prod(picture.size) > MAX_PIXELS:
+        msg = f"it claims {picture.width} x {picture.height} pixels, {MAX_PIXELS:,} are the most"
+        raise ValueError(msg)
+    return picture
 
 
 def _has_16_bit_colour(picture: Image.Image) -> bool:
@@ -55,11 +74,11 @@ def _has_16_bit_colour(picture: Image.Image) -> bool:
     return not picture.mode.startswith("I") and any(";16" in str(tile[3]) for tile in getattr(picture, "tile", ()))
 
 
-def _by_itk(path: Path) -> np.ndarray:
-    """Read pixels ``(C, H, W)`` with SimpleITK, without the alpha channel."""
+def _by_itk(path: Path, decoder: str) -> np.ndarray:
+    """Read pixels ``(C, H, W)`` of a PNG or TIFF with SimpleITK, without the alpha channel."""
     import SimpleITK as sitk
 
-    array = np.moveaxis(sitk.GetArrayFromImage(sitk.ReadImage(str(path))), -1, 0)
+    array = np.moveaxis(sitk.GetArrayFromImage(sitk.ReadImage(str(path), imageIO=f"{decoder}ImageIO")), -1, 0)
     return array[: 1 if len(array) == 2 else 3]
 
 

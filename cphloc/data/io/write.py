@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from cphloc.config.tables import write_table
 from cphloc.data.io.formats import WRITTEN_IMAGE_SUFFIXES
 from cphloc.data.io.itk import quiet_stderr, to_itk
 from cphloc.errors import DataError, InputError
@@ -98,11 +98,9 @@ def write_boxes_csv(path: str | Path, cases: Sequence[CaseBoxes], classes: Mappi
     world = ("x", "y", "z")[: len(axes)]
     columns = [f"{a}_{end}_mm" for end in ("lo", "hi") for a in world]
     columns += [f"{a}_{end}" for end in ("lo", "hi") for a in axes]
-    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["case", "class", "class_number", "score", *columns])
-        for case in cases:
-            writer.writerows(_rows(case, classes))
+    columns = ["case", "class", "class_number", "score", *columns]
+    with atomic(path) as temporary:
+        write_table(temporary, columns, (row for case in cases for row in _rows(case, classes)))
 
 
 def write_coco(path: str | Path, cases: Sequence[CaseBoxes], classes: Mapping[int, str]) -> None:
