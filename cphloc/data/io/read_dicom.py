@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cphloc.data.io.dicom_pixels import display_window, read_pixels
-from cphloc.data.io.dicom_slices import Slice, parsing, slices_of, sort_slices, stack_grid
+from cphloc.data.io.dicom_slices import Slice, parsing, slices_of
+from cphloc.data.io.dicom_stack import sort_slices, stack_grid
 from cphloc.data.io.formats import is_dicom
 from cphloc.errors import DataError, did_you_mean
 from cphloc.structures.volume import Volume

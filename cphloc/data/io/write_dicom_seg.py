@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cphloc.data.io.dicom_slices import stack_grid
+from cphloc.data.io.dicom_stack import stack_grid
 from cphloc.data.io.read_dicom import read_slices
 from cphloc.errors import DataError, InputError
 from cphloc.paths import atomic
