@@ -1,8 +1,7 @@
-"""Base class of data sets, with functions to find their folder, read tables and split patients."""
+"""Base class of data sets, with functions to find their folder and split patients."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -10,11 +9,9 @@ from pathlib import Path
 
 from cphloc import paths
 from cphloc.data.case import Case
-from cphloc.errors import DataError, InputError, NotFoundError, did_you_mean
+from cphloc.errors import InputError, NotFoundError, did_you_mean
 from cphloc.structures.sides import names_sides
 from cphloc.structures.split import SPLITS, Split
-
-_DELIMITERS = (",", ";", "\t")
 
 
 class Dataset(ABC):
@@ -85,43 +82,6 @@ def find_root(name: str, root: str | None, proof: str) -> Path:
         f"run `cphloc data fetch {name}`, or set data.root or CPHLOC_DATA"
     )
     raise NotFoundError(msg)
-
-
-def read_table(path: Path, needed: Sequence[str]) -> list[dict[str, str]]:
-    """Read a CSV file with a header line, one dictionary per row.
-
-    Cells may be separated by commas, semicolons or tabs, and the file may begin with a byte order mark, as spreadsheets
-    write them.
-
-    Args:
-        path: the CSV file, UTF-8 encoded.
-        needed: required columns.
-
-    Raises:
-        DataError: the file cannot be read, lacks one of the ``needed`` columns, or has a row longer than the
-            header.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            heading = file.readline()
-            file.seek(0)
-            reader = csv.DictReader(file, delimiter=max(_DELIMITERS, key=heading.count))
-            rows, columns = list(reader), reader.fieldnames or ()
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        msg = f"{path}: cannot be read as CSV ({error}); save it as UTF-8 text with a header line"
-        raise DataError(msg) from error
-    missing = [c for c in needed if c not in columns]
-    if missing:
-        hint = did_you_mean(missing[0], columns)
-        msg = (
-            f"{path}: has no column '{missing[0]}', only {', '.join(columns) or 'an empty first line'}; add it. {hint}"
-        )
-        raise DataError(msg.rstrip())
-    long = next((n for n, row in enumerate(rows, start=2) if None in row), None)
-    if long is not None:
-        msg = f"{path}:{long}: has more cells than the header line; put a cell that holds a comma into double quotes"
-        raise DataError(msg)
-    return rows
 
 
 def held_out(patient: str, fraction: float) -> bool:

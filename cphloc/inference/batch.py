@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import glob
 import json
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cphloc.data.io.formats import DICOM
+from cphloc.data.io.table import read_table
 from cphloc.errors import CphlocError, DataError, InputError, NotFoundError
 from cphloc.inference.localizer import case_name, image_suffix
 from cphloc.paths import atomic
@@ -160,7 +160,7 @@ def _cases(text: str) -> Iterator[Case]:
             raise NotFoundError(msg)
         for match in matches:
             yield from _cases(match)
-    elif path.suffix.lower() == ".csv":
+    elif path.suffix.lower() in (".csv", ".tsv"):
         yield from _listed(path)
     elif path.is_dir():
         yield from _in_folder(path)
@@ -182,17 +182,11 @@ def _in_folder(folder: Path) -> Iterator[Case]:
 
 
 def _listed(path: Path) -> Iterator[Case]:
-    """Cases of a CSV file, one per row; paths are relative to the file."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        msg = f"{path}: cannot be read as a list of images ({error})"
-        raise NotFoundError(msg) from None
-    for number, row in enumerate(rows, 2):
-        files = {key: str(path.parent / value) for key, value in row.items() if key != "case" and key and value}
+    """Cases of a table, one per row; paths are relative to the file."""
+    for row in read_table(path, needed=()):
+        files = {key: str(path.parent / value) for key, value in row.items() if key != "case" and value}
         if not files:
-            msg = f"{path}:{number}: contains no image; give a column 'image', or one for each channel"
+            msg = f"{path}:{row.line}: contains no image; give a column 'image', or one for each channel"
             raise NotFoundError(msg)
         source = files["image"] if list(files) == ["image"] else files
         yield Case(row.get("case") or case_name(next(iter(files.values()))), source)

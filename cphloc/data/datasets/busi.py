@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cphloc.data.case import AnnotationSource, Case, one_hot
-from cphloc.data.dataset import Dataset, find_root, read_table
+from cphloc.data.dataset import Dataset, find_root
+from cphloc.data.io.table import read_table
 from cphloc.errors import DataError, InputError
 from cphloc.structures.annotation import class_names
 from cphloc.structures.split import Split

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from cphloc.data.case import AnnotationSource, Case
-from cphloc.data.dataset import Dataset, find_root, read_table
+from cphloc.data.dataset import Dataset, find_root
+from cphloc.data.io.table import read_table
 from cphloc.structures.split import Split
 
 SAMPLE = Path(__file__).parent.parent / "sample" / "hippocampus"

@@ -9,12 +9,15 @@ from typing import Literal
 
 from cphloc.config.argument_types import PositiveFloat, PositiveInt, UnitInterval
 from cphloc.data.case import AnnotationSource, Case, annotation_or_problem, one_hot
-from cphloc.data.dataset import Dataset, find_root, hashed_split, read_table
+from cphloc.data.dataset import Dataset, find_root, hashed_split
 from cphloc.data.io.formats import DICOM
+from cphloc.data.io.table import read_table
 from cphloc.errors import DataError, did_you_mean
 from cphloc.structures.annotation import class_names
 from cphloc.structures.split import SPLITS, Split
 
+_OPTIONAL = ("case", "patient", "split", "mask", "instances", "instance_classes", "region", "label", "boxes")
+"""Columns that a table may have besides those of the images and of instances by class."""
 _UNNAMED = "(no file named)"
 
 
@@ -36,6 +39,8 @@ class ImageFolder(Dataset):
     ``label``             optional class names present, separated by ``;``, or ``none``
     ``boxes``             optional JSON ``[[class, lo..., hi...], ...]``: voxel edges in array order; ``[]`` is none
     ====================  ==============================================================================
+
+    Any other column is an error unless its name begins with ``x-``: it holds notes, which nothing reads.
 
     Args:
         root: folder of the table.
@@ -80,8 +85,9 @@ class ImageFolder(Dataset):
     def _cases(self, split: Split) -> list[Case]:
         single = len(self.channels) == 1
         columns = ("image",) if single else tuple(f"image_{channel}" for channel in self.channels)
-        rows = enumerate(read_table(self.table, needed=columns), start=2)
-        cases = [self._case(row, columns, f"{self.table}:{line}") for line, row in rows]
+        optional = (*_OPTIONAL, *(f"instances_{name}" for name in self.classes.values()))
+        rows = read_table(self.table, columns, optional)
+        cases = [self._case(row, columns, f"{self.table}:{row.line}") for row in rows]
         return [case for case, chosen in cases if chosen == split]
 
     def _case(self, row: Mapping[str, str], columns: Sequence[str], where: str) -> tuple[Case, str]:
@@ -108,7 +114,7 @@ class ImageFolder(Dataset):
         numbers = {name: number for number, name in self.classes.items()}
         label, boxes, box_classes = None, None, ()
         if row.get("label"):
-            names = [n.strip() for n in row["label"].split(";")] if row["label"] != "none" else []
+            names = [] if row["label"] == "none" else _names(row["label"], numbers)
             label = one_hot(tuple(_number(n, numbers, where) for n in names), len(numbers))
         if row.get("boxes"):
             boxes, box_classes = _boxes(row["boxes"], numbers, self.dims, where)
@@ -128,13 +134,18 @@ class ImageFolder(Dataset):
         if row.get("instances"):
             classes: int | dict[int, int] = next(iter(numbers.values()))
             if row.get("instance_classes"):
-                names = row["instance_classes"].split(";")
-                classes = {value: _number(n.strip(), numbers, where) for value, n in enumerate(names, start=1)}
+                names = _names(row["instance_classes"], numbers)
+                classes = {value: _number(n, numbers, where) for value, n in enumerate(names, start=1)}
             elif len(numbers) > 1:
                 msg = f"{where}: instance_classes is empty; state the class of every object, separated by ';'"
                 raise DataError(msg)
             files[self.root / row["instances"]] = classes
         return files or None
+
+
+def _names(cell: str, numbers: Mapping[str, int]) -> list[str]:
+    """Class names in a cell, separated by semicolons; a class name may itself contain a semicolon."""
+    return [cell] if cell in numbers else [name.strip() for name in cell.split(";")]
 
 
 def _number(name: str, numbers: Mapping[str, int], where: str) -> int:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from cphloc.config.argument_types import NonNegativeInt
 from cphloc.data.case import AnnotationSource, Case
-from cphloc.data.dataset import Dataset, find_root, held_out, read_table
+from cphloc.data.dataset import Dataset, find_root, held_out
+from cphloc.data.io.table import number, read_table
 from cphloc.errors import DataError
 from cphloc.structures.split import Split
 
@@ -51,10 +52,10 @@ class Luna16(Dataset):
         columns = ("coordX", "coordY", "coordZ", "diameter_mm")
         path = self.root / "annotations.csv"
         nodules: dict[str, list[tuple[float, ...]]] = defaultdict(list)
-        for line, row in enumerate(read_table(path, ("seriesuid", *columns)), start=2):
+        for row in read_table(path, ("seriesuid", *columns)):
             try:
-                nodules[row["seriesuid"]].append(tuple(float(row[c]) for c in columns))
-            except (TypeError, ValueError) as error:
-                msg = f"{path}:{line}: a coordinate is not a number ({error}); correct the row"
+                nodules[row["seriesuid"]].append(tuple(number(row[c]) for c in columns))
+            except ValueError as error:
+                msg = f"{path}:{row.line}: a coordinate is not a number ({error}); correct the row"
                 raise DataError(msg) from error
         return nodules

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cphloc.data.case import AnnotationSource, Case
-from cphloc.data.dataset import Dataset, choose_channels, find_root, held_out, read_table
+from cphloc.data.dataset import Dataset, choose_channels, find_root, held_out
+from cphloc.data.io.table import read_table
 from cphloc.structures.split import Split
 
 FILES = {"ct": "ct", "pet": "suv100"}
