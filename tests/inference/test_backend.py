@@ -36,9 +36,10 @@ def exported_once(exports, monkeypatch):
 def model(dims):
     """Two heads, whose outputs are nested, on one pyramid."""
     torch.manual_seed(0)
-    backbone = ConvEncoder(1, dims, [8, 16])
-    neck = FPN(backbone.levels, 8)
-    return Model(backbone, neck, {"mask": UNet(neck.levels, ["a"]), "boxes": Retina(neck.levels, ["a"])}).eval()
+    backbone = ConvEncoder(1, dims, [4, 8], convolutions=1)
+    neck = FPN(backbone.levels, 4)
+    heads = {"mask": UNet(neck.levels, ["a"], convolutions=1), "boxes": Retina(neck.levels, ["a"], convolutions=1)}
+    return Model(backbone, neck, heads).eval()
 
 
 def leaves(outputs):
