@@ -79,3 +79,10 @@ def test_a_range_test_is_drawn_with_and_without_a_suggestion(tmp_path):
         draw_lr_range(rates, losses, losses, best, tmp_path / f"{name}.png")
     pictures = [imread(tmp_path / f"{name}.png") for name in ("with", "without")]
     assert (pictures[0] != pictures[1]).any()
+
+
+def test_a_range_test_is_cut_off_above_where_the_loss_explodes(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: figures.append(figure))
+    draw_lr_range([1e-3, 1e-2, 1e-1, 1], [2, 1.5, 1, 900], [2, 1.5, 1, 800], None, tmp_path / "range.png")
+    assert figures[0].axes[0].get_ylim() == pytest.approx((0.9, 2.5))  # the losses up to 2, a tenth below, half above

@@ -87,7 +87,14 @@ def right(model, window, expected):
     return lambda window: expected
 
 
-@pytest.mark.parametrize(("opens", "said"), [(refusing, "operator Frobnicate is unknown"), (wrong, "differs by")])
+def incomplete(model, window, expected):
+    return lambda window: {"mask": expected["mask"]}
+
+
+@pytest.mark.parametrize(
+    ("opens", "said"),
+    [(refusing, "operator Frobnicate is unknown"), (wrong, "differs by"), (incomplete, "longer than")],
+)
 def test_what_fails_or_differs_is_not_used_and_that_is_said(opens, said, monkeypatch, caplog):
     monkeypatch.setitem(backends._OPEN, "openvino", opens)
     network, window = model(2), torch.randn(1, 1, 16, 16)
@@ -145,6 +152,17 @@ def test_a_plain_installation_computes_by_torch(monkeypatch, cache):
     backend(torch.randn(1, 1, 16, 16))
     assert backend.facts["backend"] == "torch"
     assert list(cache.iterdir()) == []
+
+
+def test_the_runtimes_that_are_tried_suit_the_device(monkeypatch):
+    monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name: name)
+    assert backends._installed("cpu") == ["openvino", "onnxruntime"]
+    assert backends._installed("cuda") == ["half"]
+    assert backends._installed("mps") == []
+    monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name: None if name == "openvino" else name)
+    assert backends._installed("cpu") == ["onnxruntime"]
+    monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name: None if name == "onnxscript" else name)
+    assert backends._installed("cpu") == []
 
 
 def test_an_unknown_backend_is_refused():

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import FrozenInstanceError
 from html.parser import HTMLParser
 
 import numpy as np
@@ -44,6 +45,11 @@ def test_folders_patterns_and_lists_name_the_cases(scans, tmp_path):
     listed = names(tmp_path / "list.csv")
     assert listed["p1"] == {"ct": str(tmp_path / "a/ct.mha"), "pet": str(tmp_path / "a/pet.mha")}
     assert set(listed) == {"p1", "ct"}
+
+
+def test_a_case_is_replaced_never_altered():
+    with pytest.raises(FrozenInstanceError):
+        Case("one", "one.png").name = "two"
 
 
 def test_equal_names_are_told_apart(tmp_path):

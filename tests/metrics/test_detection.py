@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import FrozenInstanceError
+
 import numpy as np
 import pytest
 
@@ -207,3 +209,8 @@ def test_wrong_input_is_named() -> None:
         average_precision(matches_of_ranks([1], 1, 1), "area")
     with pytest.raises(InputError, match="2-D boxes"):
         coco_summary(random_cases(3, dims=3))
+
+
+def test_a_case_is_replaced_never_altered():
+    with pytest.raises(FrozenInstanceError):
+        case([[0, 0, 2, 2]], [0.5], [[0, 0, 2, 2]]).scores = np.ones(1)

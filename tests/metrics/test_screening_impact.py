@@ -50,6 +50,7 @@ def test_the_figure_is_drawn(tmp_path) -> None:
     spans = [[s[:, 0].tolist() for lines in axes.collections for s in lines.get_segments()] for axes in figure.axes]
     assert [bool(of_axes) for of_axes in spans] == [False, False, True, False]  # only of the cancers found
     assert spans[2][:2] == [[5, 5], [2, 4]]
+    assert all(axes.yaxis_inverted() for axes in figure.axes), "the first deployment is at the top of every panel"
     assert (tmp_path / "ways.png").stat().st_size > 10_000
 
 

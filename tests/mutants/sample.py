@@ -7,6 +7,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from cosmic_ray.ast import ast_nodes, get_ast
@@ -63,7 +64,7 @@ def sample(module: str) -> Iterator[Mutant]:
         (line, _), changes = places[number]
         random.Random(f"{SEED} {module} {number}").shuffle(changes)
         mutants = (Mutant(module, operator, occurrence, line) for operator, occurrence in changes)
-        yield from [mutant for mutant in mutants if _compiles(mutant.source)][:1]
+        yield from islice((mutant for mutant in mutants if _compiles(mutant.source)), 1)
 
 
 def _places(source: str) -> dict[Position, list[tuple[str, int]]]:

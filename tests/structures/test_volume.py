@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import FrozenInstanceError
+
 import numpy as np
 import pytest
 
@@ -53,3 +55,8 @@ def test_crop_keeps_voxels_where_they_are(dims: int):
 def test_an_array_must_fit_its_grid():
     with pytest.raises(DataError, match=r"a\.nii: array of shape \(4, 5\) does not fit"):
         Volume(np.zeros((4, 5)), Geometry.regular((4, 5)), source="a.nii")
+
+
+def test_a_volume_is_replaced_never_altered():
+    with pytest.raises(FrozenInstanceError):
+        volume(2).modality = "CT"

@@ -64,3 +64,15 @@ def test_refused_arguments_are_one_clear_line():
     with pytest.raises(InputError, match=r"augmentation Posterize: albumentations rejects \{'num_bits': 99\}") as error:
         Augmentation([{"type": "Posterize", "num_bits": 99}], 2)
     assert "\n" not in str(error.value)
+
+
+def test_a_wrong_type_is_one_clear_line(monkeypatch):
+    def refuse(**arguments):
+        msg = "num_bits must be\na number"
+        raise TypeError(msg)
+
+    monkeypatch.setattr("albumentations.Posterize", refuse)
+    with pytest.raises(
+        InputError, match=r"augmentation Posterize: albumentations rejects .*num_bits must be a number$"
+    ):
+        Augmentation([{"type": "Posterize", "num_bits": 4}], 2)

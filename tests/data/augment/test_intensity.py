@@ -65,3 +65,11 @@ def test_low_resolution_keeps_a_ramp_and_smooths_detail(image, rng):
     np.testing.assert_allclose(out, ramp, atol=1.01)
     assert LowResolution((0.5, 0.5))(image, rng)[0].std() < image[0].std()
     np.testing.assert_allclose(LowResolution((1, 1))(image, rng), image, rtol=1e-6)
+
+
+def test_exponents_fill_the_documented_range(rng):
+    middle = np.array([[0, 0.5, 1]], np.float32)
+    exponents = [np.log(Gamma()(middle, rng)[0, 1]) / np.log(0.5) for _ in range(400)]
+    assert (min(exponents), max(exponents)) == pytest.approx((0.7, 1.5), abs=0.02)
+    assert min(exponents) >= 0.7 - 1e-5
+    assert max(exponents) <= 1.5 + 1e-5

@@ -50,3 +50,13 @@ def test_elastic_moves_by_millimetres():
     ]
     deviation = np.stack(fields).std(axis=(0, 2, 3, 4))
     assert deviation[0] * 4 == pytest.approx(deviation[1:].mean(), rel=0.3)
+
+
+def test_angles_and_scales_fill_the_documented_ranges():
+    rng, square, plane = np.random.default_rng(0), (8, 8), (1.0, 1.0)
+    turns = np.array([Affine().draw(rng, square, plane).warp.matrix for _ in range(1000)])
+    angles, scales = np.rad2deg(np.arctan2(turns[:, 1, 0], turns[:, 0, 0])), np.linalg.det(turns) ** -0.5
+    for values, low, high in ((angles, -15, 15), (scales, 0.85, 1.2)):
+        assert (values.min(), values.max()) == pytest.approx((low, high), rel=0.01)
+        assert low <= values.min()
+        assert values.max() <= high

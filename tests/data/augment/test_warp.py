@@ -139,3 +139,13 @@ def test_knows_pure_mirroring(signs):
     assert Warp(np.diag(signs).astype(float), (0.0, 0.0)).mirrored == tuple(np.flatnonzero(np.less(signs, 0)))
     assert Warp(np.diag(signs) * 1.1, (0.0, 0.0)).mirrored is None
     assert Warp(np.diag(signs).astype(float), (1.0, 0.0)).mirrored is None
+
+
+@pytest.mark.parametrize(("dims", "axis"), [(2, 0), (2, 1), (3, 0), (3, 1), (3, 2)])
+def test_between_two_slices_is_their_mean(dims, axis):
+    shape = [4] * dims
+    shape[axis] = 2
+    image = np.ones((1, *shape), np.float32)
+    image[0].swapaxes(0, axis)[1] = 3
+    out = warp_image(image, Warp.identity(dims), np.asarray(shape) / 2, tuple(1 if n == 2 else n for n in shape))
+    np.testing.assert_array_equal(out, 2)

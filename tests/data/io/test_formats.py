@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from cphloc.data.io.formats import FORMATS, IMAGE_SUFFIXES, WRITTEN_IMAGE_SUFFIXES, image_format
+from cphloc.data.io.formats import FORMATS, IMAGE_SUFFIXES, PICTURE_SUFFIXES, WRITTEN_IMAGE_SUFFIXES, image_format
 from cphloc.data.io.read import read_mask, read_volume
 from cphloc.data.io.write import write_mask
 from cphloc.errors import DataError, InputError
@@ -26,6 +27,14 @@ def test_what_the_table_calls_written_is_written_and_read_back(tmp_path, suffix,
     read, stated = read_volume(path).geometry, image_format(path)
     assert stated is not None
     assert (read.unit == "mm") == stated.states_mm
+
+
+@pytest.mark.parametrize("suffix", [*PICTURE_SUFFIXES, ".npy"])
+def test_pictures_and_arrays_state_no_voxel_size(tmp_path, suffix):
+    path, pixels = tmp_path / f"picture{suffix}", np.arange(12, dtype=np.uint8).reshape(3, 4)
+    np.save(path, pixels) if suffix == ".npy" else Image.fromarray(pixels).save(path)
+    assert read_volume(path).geometry.unit == "px"
+    assert not image_format(path).states_mm
 
 
 @pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)
