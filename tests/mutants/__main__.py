@@ -1,8 +1,8 @@
 """``make mutants``: change the code in some hundred places, one at a time, and count the changes that the tests notice.
 
 A run can be stopped and goes on where it was: outcomes are kept in ``results.jsonl`` for as long as no file of cphloc
-and its tests changes. After a change every mutant is tried anew, with the test that killed it last time first. It ends
-by writing ``tests/MUTANTS.md``, which says how many of the mutants were tried.
+changes, nor a test that is run. After a change a mutant is tried anew, with the test that killed it last time first. It
+ends by writing ``tests/MUTANTS.md``, which says how many of the mutants were tried.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ RESULTS = Path(__file__).parent / "results.jsonl"
 def main() -> None:
     """Try what has not been tried, then write the report."""
     options = _options()
-    code = _hash_of_code()
     packages = [package for package in PACKAGES if package.startswith(options.package)]
     mutants = [mutant for package in packages for module in _modules(package) for mutant in sample(module)]
+    code = {module: _hash_of_code(module) for module in {mutant.module for mutant in mutants}}
     results = _results()
     earlier = {mutant: results.get(_key(mutant), {}) for mutant in mutants}
-    left = [mutant for mutant in mutants if earlier[mutant].get("code") != code]
+    left = [mutant for mutant in mutants if earlier[mutant].get("code") != code[mutant.module]]
     if options.survivors:
         left = [mutant for mutant in left if not earlier[mutant].get("killed_by")]
     print(f"{len(mutants)} mutants, {len(left)} to try", flush=True)
     if left[: options.limit]:
         warm_up()
     for mutant in left[: options.limit]:
-        limit_s = 20 + round(3 * _cpu_s_unchanged(mutant.module, results, code))
+        limit_s = 20 + round(3 * _cpu_s_unchanged(mutant.module, results, code[mutant.module]))
         outcome = trial(mutant, tests_of(mutant.module), limit_s, earlier[mutant].get("killed_by"))
-        earlier[mutant] = _keep(_key(mutant), code, outcome)
+        earlier[mutant] = _keep(_key(mutant), code[mutant.module], outcome)
         print(
             f"{outcome.cpu_s:6.1f} s  {mutant.module}:{mutant.line}  {mutant.change}  [{outcome.killed_by}]", flush=True
         )
-    tried = [(mutant, result["killed_by"]) for mutant, result in earlier.items() if result.get("code") == code]
+    tried = [(m, result["killed_by"]) for m, result in earlier.items() if result.get("code") == code[m.module]]
     survivors = sum(killed_by is None for _, killed_by in tried)
     print(f"{len(tried)} of {len(mutants)} tried, {len(tried) - survivors} killed, {survivors} survived")
     if packages == list(PACKAGES) and tried:
@@ -78,8 +78,10 @@ def _key(mutant: Mutant) -> str:
     return f"{mutant.module} {mutant.operator} {mutant.occurrence}"
 
 
-def _hash_of_code() -> str:
-    files = sorted(file for folder in ("cphloc", "tests") for file in (ROOT / folder).rglob("*.py"))
+def _hash_of_code(module: str) -> str:
+    """Hash of all that an outcome depends on: cphloc, what its tests share, and the tests of the module."""
+    shared = [file for file in (ROOT / "tests").rglob("*.py") if not file.name.startswith("test_")]
+    files = sorted([*(ROOT / "cphloc").rglob("*.py"), *shared, *(ROOT / test for test in tests_of(module))])
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
 
 
