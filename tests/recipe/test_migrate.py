@@ -120,3 +120,21 @@ model:
 def test_overrides_by_earlier_names_change_what_they_name(override, changed):
     default = {"type": "nms", "iou": 0.6, "score": 0.05, "pre_nms_topk": 1000, "limit": 100}
     assert recipe.load("fcos", override).model.heads["boxes"].args["suppression"] == default | changed
+
+
+def test_phantom_recipes_with_earlier_argument_names_load_as_with_todays(tmp_path):
+    text = """\
+task: detection
+dims: 2
+data: {{type: phantom, size: [32, 32], {}: 2.0, patch: [32, 32], {}: {{test: left}}, {}: 5}}
+model:
+  backbone: {{type: conv_encoder, widths: [4, 4]}}
+  heads: {{boxes: {{type: fcos, classes: [mass]}}}}
+"""
+    old, new = tmp_path / "old.yaml", tmp_path / "new.yaml"
+    old.write_text(text.format("loose", "half", "first"))
+    new.write_text(text.format("box_scale", "placement", "max_train_cases"))
+    assert recipe.load(old).data == recipe.load(new).data
+    assert recipe.load(new, {"data.first": 3, "data.loose": 4.0}).data.args["max_train_cases"] == 3
+    migrate(old)
+    assert old.read_text() == new.read_text()

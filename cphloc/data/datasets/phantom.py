@@ -43,10 +43,11 @@ class PhantomCases(Dataset):
         sides: whether there are two classes, left mass and right mass, instead of one.
         annotated: rung -> fraction of the training cases that have an annotation of at least this rung:
             ``{mask: 0.1, boxes: 0.3}`` leaves 70 % of them with a label alone. Validation and test cases have masks.
-        loose: factor by which boxes are enlarged in training cases that are annotated only with boxes.
-        half: split -> half of the image in which everything is drawn: ``left``, ``right`` or ``any``.
+        box_scale: factor by which boxes are enlarged in training cases that are annotated only with boxes.
+        placement: split -> half of the image in which objects and distractors are placed: ``left``, ``right`` or
+            ``any``.
         cue_mm: distance in mm of a small mark beside each object; only objects with a bright mark are in the mask.
-        first: use only the first ``first`` training cases; their content does not depend on it.
+        max_train_cases: largest number of training cases to use; the content of a case does not depend on it.
         seed: random seed of the data set.
 
     Raises:
@@ -67,10 +68,10 @@ class PhantomCases(Dataset):
         contrast: PositiveFloat = 4.0,
         sides: bool = False,
         annotated: Mapping[str, UnitInterval] | None = None,
-        loose: PositiveFloat = 1.0,
-        half: Mapping[str, Half] | None = None,
+        box_scale: PositiveFloat = 1.0,
+        placement: Mapping[str, Half] | None = None,
         cue_mm: PositiveFloat | None = None,
-        first: PositiveInt | None = None,
+        max_train_cases: PositiveInt | None = None,
         seed: NonNegativeInt = 0,
     ) -> None:
         self.dims = len(size)
@@ -91,8 +92,8 @@ class PhantomCases(Dataset):
             sides,
             cue_mm=cue_mm,
         )
-        self.half = {"train": "any", "val": "any", "test": "any", **(half or {})}
-        self.loose, self.first = loose, first
+        self.placement = {"train": "any", "val": "any", "test": "any", **(placement or {})}
+        self.box_scale, self.max_train_cases = box_scale, max_train_cases
         self.channels = (modality,)
         self.laterality = sides
         self.classes = {1: "left mass", 2: "right mass"} if sides else {1: "mass"}
@@ -107,11 +108,11 @@ class PhantomCases(Dataset):
         return paths.cache() / "data" / "phantom" / hashlib.sha256(settings.encode()).hexdigest()[:16]
 
     def _scene(self, split: Split) -> Scene:
-        return replace(self.scene, half=self.half[split])
+        return replace(self.scene, half=self.placement[split])
 
     def _cases(self, split: Split) -> list[Case]:
         cases = self.counts[split]
-        used = min(cases, self.first or cases) if split == "train" else cases
+        used = min(cases, self.max_train_cases or cases) if split == "train" else cases
         return [self._case(split, number) for number in range(used)]
 
     def _case(self, split: Split, number: int) -> Case:
@@ -126,22 +127,22 @@ class PhantomCases(Dataset):
             rung = max((r for r, fraction in self.annotated.items() if rank < fraction), default=Rung.LABEL)
         annotation = AnnotationSource(
             mask=folder / "mask.mha" if rung >= Rung.MASK else None,
-            boxes=tuple(self._loosened(box) for box in facts["boxes"]) if rung == Rung.BOXES else None,
+            boxes=tuple(self._scaled(box) for box in facts["boxes"]) if rung == Rung.BOXES else None,
             box_classes=tuple(facts["box_classes"]) if rung == Rung.BOXES else (),
             region=folder / "region.mha" if rung == Rung.REGION else None,
             label=one_hot(tuple(facts["box_classes"]), len(self.classes)),
         )
         return Case(name, name, (folder / "image.mha",), annotation)
 
-    def _loosened(self, box: Sequence[float]) -> tuple[float, ...]:
-        """The box scaled by ``loose`` about its centre, clipped to the image."""
+    def _scaled(self, box: Sequence[float]) -> tuple[float, ...]:
+        """Scale a box by ``box_scale`` about its centre, and clip it to the image."""
         lo, hi = np.split(np.asarray(box, float), 2)
-        middle, half = (lo + hi) / 2, self.loose * (hi - lo) / 2
+        middle, half = (lo + hi) / 2, self.box_scale * (hi - lo) / 2
         edges = np.concatenate([np.maximum(middle - half, 0), np.minimum(middle + half, self.scene.size)])
         return tuple(edges.tolist())
 
     def _ranks(self, split: Split, purpose: int = 0) -> np.ndarray:
-        """One number in [0, 1) per case, evenly spaced and shuffled, so that any fraction of cases is met exactly."""
+        """Return a number in [0, 1) per case, evenly spaced and shuffled, so that a fraction of cases is exact."""
         rng = np.random.default_rng((self.seed, SPLITS.index(split), purpose))
         return rng.permutation(self.counts[split]) / max(1, self.counts[split])
 
@@ -173,6 +174,6 @@ def _checked_fractions(annotated: Mapping[str, float]) -> dict[Rung, float]:
     rungs = dict(sorted((names[name], float(fraction)) for name, fraction in annotated.items()))
     fractions = list(rungs.values())
     if any(not 0 <= f <= 1 for f in fractions) or fractions != sorted(fractions, reverse=True):
-        msg = f"phantom: annotated fractions lie in 0..1 and fall from label to mask, got {dict(annotated)}"
+        msg = f"phantom: fractions of annotated must be in 0..1 and must not increase from label to mask, got {dict(annotated)}"
         raise InputError(msg)
     return rungs or {Rung.MASK: 1.0}
