@@ -174,6 +174,6 @@ def _checked_fractions(annotated: Mapping[str, float]) -> dict[Rung, float]:
     rungs = dict(sorted((names[name], float(fraction)) for name, fraction in annotated.items()))
     fractions = list(rungs.values())
     if any(not 0 <= f <= 1 for f in fractions) or fractions != sorted(fractions, reverse=True):
-        msg = f"phantom: fractions of annotated must be in 0..1 and must not increase from label to mask, got {dict(annotated)}"
+        msg = f"phantom: annotated must be fractions in 0..1 that do not rise from label to mask, got {dict(annotated)}"
         raise InputError(msg)
     return rungs or {Rung.MASK: 1.0}
