@@ -28,6 +28,7 @@ from cphloc.registry.kinds import Task
 from cphloc.registry.metrics import headline
 from cphloc.structures.padding import Pad
 from cphloc.structures.sides import names_sides
+from cphloc.structures.units import ChannelInput
 
 Dims = Literal[2, 3]
 """Number of spatial axes."""
@@ -61,6 +62,7 @@ class Data(Block):
 
     root: str | None = Field(None, description="folder of the data set; null: searched in CPHLOC_DATA")
     channels: list[str] | None = Field(None, description="image channels in order; null: all of the data set")
+    units: dict[str, str] | None = Field(None, description="unit by channel: HU, SUV, SUV x 100; null: from its card")
     spacing_mm: list[PositiveFloat] | None = Field(None, description="voxel size in array order; null: no resampling")
     intensity: str | Block | list[str | Block] = Field(
         "zscore", description="intensity scaling, overall or per channel"
@@ -170,6 +172,11 @@ class Recipe(_Strict):
     def channels(self) -> tuple[str, ...]:
         """Names of the model's input channels in order: ``data.channels``, else all channels of the data set."""
         return tuple(self.data.channels or catalogue.channels(self.dataset))
+
+    @property
+    def inputs(self) -> dict[str, ChannelInput]:
+        """Modality and unit of each input channel: ``data.units``, else those of the data set's card."""
+        return catalogue.inputs(self.dataset, self.channels, self.data.units)
 
     @property
     def headline(self) -> str:

@@ -12,7 +12,7 @@ import functools
 import importlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     # Reading a card needs pydantic, and listing names must be quicker than its import.
     from cphloc.config.signature import Argument
     from cphloc.registry.card import Card
+    from cphloc.structures.units import ChannelInput
 
 
 def cards(kind: str) -> Mapping[str, Card]:
@@ -73,6 +74,32 @@ def channels(card: Card) -> tuple[str, ...]:
     if card.channels:
         return tuple(card.channels)
     return next((tuple(a.default) for a in arguments(card) if a.name == "channels" and a.default), ())
+
+
+def inputs(card: Card, names: Sequence[str], units: Mapping[str, str] | None = None) -> dict[str, ChannelInput]:
+    """Determine the modality and unit of the channels of a data set.
+
+    Args:
+        card: card of the data set.
+        names: names of the channels that are used.
+        units: unit by channel as a recipe states them; they come before those of the card.
+
+    Raises:
+        InputError: a unit does not exist, or is stated for a channel that does not exist.
+    """
+    from cphloc.structures.units import channel_inputs  # needs NumPy, and listing names must be quicker than its import
+
+    known = channels(card)
+    of_card = {key: _by_channel(getattr(card, key), known, names) for key in ("units", "modality")}
+    modalities = {name: word for name, word in of_card["modality"].items() if word.isupper()}
+    return channel_inputs(names, {**of_card["units"], **(units or {})}, modalities)
+
+
+def _by_channel(words: Sequence[str], known: Sequence[str], names: Sequence[str]) -> dict[str, str]:
+    """Words of a card by channel: one per channel of the data set, or one for all."""
+    if len(words) == len(known):
+        return {name: word for name, word in zip(known, words, strict=True) if name in names}
+    return dict.fromkeys(names, words[0]) if len(words) == 1 else {}
 
 
 def resolve(kind: str, name: str) -> type:

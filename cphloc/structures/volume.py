@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import date
 
 import numpy as np
 
 from cphloc.errors import DataError
 from cphloc.structures.geometry import Geometry
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What the file of an image states about the scan; ``None`` where it does not.
+
+    Args:
+        unit: unit of the voxel values, a name of `cphloc.structures.units.UNITS` or another that the file uses.
+        frame: FrameOfReferenceUID; images with different ones share no coordinates.
+        patient: identifier of the patient.
+        date: day of the acquisition.
+    """
+
+    unit: str | None = None
+    frame: str | None = None
+    patient: str | None = None
+    date: date | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,6 +38,7 @@ class Volume:
         modality: DICOM modality (``CT``, ``PT``, ``MG`` ...), or ``None`` where the file does not say.
         source: file, folder or ``array``; messages name it.
         window: ``(center, width)`` the file proposes for display, in the units of ``array``.
+        scan: what the file states about unit, frame of reference, patient and date.
 
     Raises:
         DataError: the array is not ``(C, *geometry.shape)``.
@@ -33,6 +52,7 @@ class Volume:
     modality: str | None = None
     source: str = "array"
     window: tuple[float, float] | None = None
+    scan: Scan = Scan()
 
     def __post_init__(self) -> None:
         if self.array.ndim != self.dims + 1 or self.array.shape[1:] != self.geometry.shape:

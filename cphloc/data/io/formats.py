@@ -24,7 +24,7 @@ class Format:
         reader: ``module:function`` that takes a `Path`; for images it returns a `cphloc.structures.volume.Volume`.
         writer: ``module:function`` that writes it.
         options: keyword arguments that the reader accepts besides the path: ``labels`` (read a palette picture as its
-            indices) and ``series`` (SeriesInstanceUID to read from a folder).
+            indices), ``series`` (SeriesInstanceUID to read from a folder) and ``unit`` (to convert the values to).
         states_mm: whether the format can store the voxel size in millimetres.
     """
 
@@ -60,7 +60,8 @@ _IO = "cphloc.data.io"
 _IMAGE_WRITER = f"{_IO}.write:write_mask"
 _PICTURE = f"{_IO}.read_picture:read_picture"
 
-DICOM = Format("DICOM", "image", (".dcm", ".dicom", ".ima"), (), f"{_IO}.read_dicom:read_dicom", options=("series",))
+_DICOM_READER = f"{_IO}.read_dicom:read_dicom"
+DICOM = Format("DICOM", "image", (".dcm", ".dicom", ".ima"), (), _DICOM_READER, options=("series", "unit"))
 """DICOM images: one file, or a folder with a series. Files without suffix are recognized by their first bytes."""
 
 FORMATS: tuple[Format, ...] = (

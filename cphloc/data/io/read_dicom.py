@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from cphloc.data.io.dicom_pixels import display_window, read_pixels
 from cphloc.data.io.dicom_slices import Slice, parsing, slices_of
 from cphloc.data.io.dicom_stack import sort_slices, stack_grid
+from cphloc.data.io.dicom_units import scan_of, suv_factor
 from cphloc.data.io.formats import is_dicom
 from cphloc.errors import DataError, did_you_mean
 from cphloc.structures.volume import Volume
@@ -19,7 +23,7 @@ _NOT_IMAGES = ("RTSTRUCT", "RTPLAN", "RTDOSE", "SEG", "SR", "PR", "KO", "REG", "
 _DECODED = ("Modality", "SeriesInstanceUID", "SeriesDescription", "SeriesNumber", "Rows", "Columns", "NumberOfFrames")
 
 
-def read_dicom(path: Path, series: str | None = None) -> Volume:
+def read_dicom(path: Path, series: str | None = None, unit: str | None = None) -> Volume:
     """Read one DICOM series as a 3-D volume, or as a 2-D image where it has a single slice.
 
     CT values are in Hounsfield units, others in the unit defined by the rescale slope and intercept of the file.
@@ -27,17 +31,23 @@ def read_dicom(path: Path, series: str | None = None) -> Volume:
     Args:
         path: file, or folder that is searched recursively.
         series: SeriesInstanceUID; required where the folder contains several series.
+        unit: ``SUV`` converts a PET series by its tags; other values leave the unit as it is.
 
     Raises:
-        DataError: there is no series, there are several and ``series`` is not given, or the files are damaged or do not
-            form a regular volume.
+        DataError: there is no series, there are several and ``series`` is not given, the files are damaged or do not
+            form a regular volume, or a PET series lacks the tags to convert it.
         MissingExtraError: the compression needs the optional dependencies ``cphloc[dicom]``.
     """
     slices = read_slices(path, series)
     first = slices[0]
     source = str(path) if series is None else f"{path}#{series}"
     modality = first.header.get("Modality")
-    return Volume(read_pixels(slices), stack_grid(path, slices), modality, source, display_window(first))
+    array, window, scan = read_pixels(slices), display_window(first), scan_of(slices)
+    if unit == "SUV" and modality == "PT":
+        factor = suv_factor(slices)
+        array, scan = (array * factor).astype(np.float32), replace(scan, unit=unit)
+        window = None if window is None else (window[0] * factor, window[1] * factor)
+    return Volume(array, stack_grid(path, slices), modality, source, window, scan)
 
 
 def read_slices(path: Path, series: str | None = None) -> list[Slice]:
