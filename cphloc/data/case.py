@@ -15,6 +15,7 @@ from cphloc.errors import DataError
 from cphloc.structures.annotation import IGNORE, Annotation, clip_boxes, of_instances
 from cphloc.structures.geometry import Geometry
 from cphloc.structures.rung import Rung
+from cphloc.structures.units import ScaledUnit
 from cphloc.structures.volume import Volume
 
 
@@ -81,6 +82,7 @@ class Case:
         images: one file per channel, or one file that holds all channels.
         annotation: where the annotation is stored.
         spacing_mm: voxel size in array axis order, for files that store none.
+        units: unit to which the values of each file are converted where the file states one; empty: as they are.
         tile: ``(index of the part, number of parts)`` per axis, where the case is one part of the image; see
             `cphloc.data.pipeline.tiles`.
     """
@@ -91,6 +93,7 @@ class Case:
     annotation: AnnotationSource = field(default_factory=AnnotationSource)
     spacing_mm: tuple[float, ...] | None = None
     tile: tuple[tuple[int, int], ...] | None = None
+    units: tuple[ScaledUnit | None, ...] = ()
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -119,12 +122,13 @@ def read_case(case: Case, dims: int | None = None) -> tuple[Volume, Annotation]:
         dims: required number of spatial axes, 2 or 3; ``None`` accepts both.
 
     Raises:
-        DataError: a file cannot be read, channels are on different grids, or the annotation does not match the image.
+        DataError: a file cannot be read, channels share no coordinates or have another unit, or the annotation does
+            not match the image.
     """
     if case.annotation.problem is not None:
         raise DataError(case.annotation.problem)
     paths = case.images[0] if len(case.images) == 1 else list(case.images)
-    volume = read_volume(paths, spacing_mm=case.spacing_mm, dims=dims)
+    volume = read_volume(paths, spacing_mm=case.spacing_mm, dims=dims, units=case.units[: len(case.images)])
     annotation = _read_annotation(case, volume.geometry)
     return (volume, annotation) if case.tile is None else _tile_of(volume, annotation, case.tile)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from cphloc import paths
@@ -12,6 +13,7 @@ from cphloc.data.case import Case
 from cphloc.errors import InputError, NotFoundError, did_you_mean
 from cphloc.structures.sides import names_sides
 from cphloc.structures.split import SPLITS, Split
+from cphloc.structures.units import ScaledUnit
 
 
 class Dataset(ABC):
@@ -25,6 +27,7 @@ class Dataset(ABC):
         classes: class number 1..K -> name. The masks, boxes and labels of every case carry these numbers; 0 is the
             background. Heads of a recipe are matched with them by number and name, never by position.
         channels: names of the image channels, in order.
+        units: unit of each channel that files which state theirs are converted to, such as PET in DICOM to SUV.
         laterality: whether classes are specific to a body side, so that a left-right flip must swap them.
         root: folder of the data.
     """
@@ -32,6 +35,7 @@ class Dataset(ABC):
     dims: int
     classes: dict[int, str]
     channels: tuple[str, ...]
+    units: tuple[ScaledUnit | None, ...] = ()
     laterality: bool = False
     root: Path
 
@@ -54,7 +58,8 @@ class Dataset(ABC):
         if split not in SPLITS:
             msg = f"split '{split}' does not exist; choose one of {', '.join(SPLITS)}. {did_you_mean(split, SPLITS)}"
             raise InputError(msg.rstrip())
-        return self._cases(split)
+        cases = self._cases(split)
+        return [replace(case, units=self.units) for case in cases] if any(self.units) else cases
 
     @abstractmethod
     def _cases(self, split: Split) -> list[Case]:

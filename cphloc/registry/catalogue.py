@@ -22,12 +22,12 @@ from cphloc.config.nodes import Node
 from cphloc.errors import InputError, MissingExtraError, NotFoundError, did_you_mean
 from cphloc.registry import plugins
 from cphloc.registry.kinds import ALL, KINDS, TABLES, article, plural, some
+from cphloc.structures.units import ChannelInput, channel_inputs
 
 if TYPE_CHECKING:
     # Reading a card needs pydantic, and listing names must be quicker than its import.
     from cphloc.config.signature import Argument
     from cphloc.registry.card import Card
-    from cphloc.structures.units import ChannelInput
 
 
 def cards(kind: str) -> Mapping[str, Card]:
@@ -87,8 +87,6 @@ def inputs(card: Card, names: Sequence[str], units: Mapping[str, str] | None = N
     Raises:
         InputError: a unit does not exist, or is stated for a channel that does not exist.
     """
-    from cphloc.structures.units import channel_inputs  # needs NumPy, and listing names must be quicker than its import
-
     known = channels(card)
     of_card = {key: _by_channel(getattr(card, key), known, names) for key in ("units", "modality")}
     modalities = {name: word for name, word in of_card["modality"].items() if word.isupper()}

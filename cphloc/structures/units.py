@@ -6,11 +6,10 @@ in the unit times the factor.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from cphloc.errors import InputError, did_you_mean
 
@@ -35,9 +34,9 @@ class Unit:
     name: str
     meaning: str
     modality: str | None = None
-    possible: Range = (-np.inf, np.inf)
-    low: Range = (-np.inf, np.inf)
-    high: Range = (-np.inf, np.inf)
+    possible: Range = (-math.inf, math.inf)
+    low: Range = (-math.inf, math.inf)
+    high: Range = (-math.inf, math.inf)
     least_spread: float = 0.0
     hint: str = ""
 
@@ -110,8 +109,8 @@ class ScaledUnit:
         try:
             factor = float(found["factor"] or 1)
         except ValueError:
-            factor = np.nan
-        if not (factor > 0 and np.isfinite(factor)):
+            factor = math.nan
+        if not (factor > 0 and math.isfinite(factor)):
             msg = f"unit '{text}': the factor must be a number above 0, as in 'SUV x 100'"
             raise InputError(msg)
         return cls(names[stated.lower()], factor)
@@ -172,15 +171,15 @@ def channel_inputs(
     return inputs
 
 
-def impossible(values: np.ndarray, unit: ScaledUnit) -> str | None:
+def impossible(extremes: Range, unit: ScaledUnit) -> str | None:
     """Return why values cannot be of a unit, such as an SUV of -10; ``None`` where they can.
 
     Args:
-        values: one channel ``(*S)`` in ``unit``.
+        extremes: lowest and highest value of one channel, as stored in ``unit``.
         unit: its unit and factor.
     """
     low, high = UNITS[unit.unit].possible
-    least, largest = float(values.min()) / unit.factor, float(values.max()) / unit.factor
+    least, largest = (value / unit.factor for value in extremes)
     if least >= low and largest <= high:
         return None
     return f"its values from {least:.4g} to {largest:.4g} {unit.unit} are impossible; {UNITS[unit.unit].hint}"

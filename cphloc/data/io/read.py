@@ -12,12 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
+from cphloc.data.io.channels import in_unit, stacked
 from cphloc.data.io.content import check_regular
 from cphloc.data.io.formats import DICOM, IMAGE_SUFFIXES, PICTURE_SUFFIXES, image_format
 from cphloc.data.io.read_array import volume_of
 from cphloc.data.io.resample import resample_labels
 from cphloc.errors import DataError, did_you_mean
 from cphloc.structures.geometry import Geometry
+from cphloc.structures.units import ScaledUnit
 from cphloc.structures.volume import Volume
 
 Channel = str | Path | np.ndarray | Volume
@@ -31,34 +33,39 @@ def read_volume(
     spacing_mm: Sequence[float] | None = None,
     dims: int | None = None,
     series: str | None = None,
+    units: Sequence[ScaledUnit | None] = (),
 ) -> Volume:
     """Read an image with its geometry.
 
     Args:
         source: a file, a DICOM folder (``folder#seriesUID`` where it holds several series), an array, a `Volume`, or a
-            list of these that become the channels of one image. An array is ``(*S)`` or ``(C, *S)``; a 2-D picture
-            may also be ``(H, W, 3)``.
+            list of these that become the channels of one image, on the grid of the first. An array is ``(*S)`` or
+            ``(C, *S)``; a 2-D picture may also be ``(H, W, 3)``.
         spacing_mm: voxel size in array axis order, for arrays and picture formats, which store none.
         dims: required number of spatial axes, 2 or 3; ``None`` accepts both. A 3-D image of a single slice counts as
             2-D.
         series: SeriesInstanceUID to read from a DICOM folder.
+        units: unit of each item of ``source`` that a file which states its unit is converted to, such as PET in DICOM
+            to SUV; ``None``, or no list, leaves the values as they are.
 
     Raises:
         DataError: the file is missing, damaged or not a supported image; it has a voxel size that differs from
-            ``spacing_mm``, another number of axes than ``dims``, several series, NaN or infinite voxels, or channels
-            on different grids.
+            ``spacing_mm``, another number of axes than ``dims``, several series, NaN or infinite voxels, channels
+            that share no coordinates, or a unit that cannot be converted.
 
     >>> read_volume(np.zeros((4, 5, 6)), spacing_mm=(2.0, 1.0, 1.0)).geometry.spacing_mm
     (2.0, 1.0, 1.0)
     """
     if isinstance(source, (list, tuple)):
-        return _stacked([read_volume(s, spacing_mm, dims, series) for s in source])
+        of_each = [(unit,) for unit in units] or [()] * len(source)
+        return stacked([read_volume(s, spacing_mm, dims, series, u) for s, u in zip(source, of_each, strict=True)])
+    wanted = units[0] if units else None
     if isinstance(source, Volume):
         volume = source
     elif isinstance(source, np.ndarray):
         volume = volume_of(source, spacing_mm, dims)
     else:
-        volume = _read_path(str(source), series)
+        volume = in_unit(_read_path(str(source), series, unit=None if wanted is None else wanted.unit), wanted)
     volume = _with_spacing(volume, spacing_mm)
     _check_values(volume)
     return _with_dims(volume, dims)
@@ -97,14 +104,14 @@ def read_mask(source: str | Path, like: Geometry, resampled: bool = False) -> np
     return resample_labels(labels, own, like, "nearest")
 
 
-def _read_path(source: str, series: str | None, labels: bool = False) -> Volume:
+def _read_path(source: str, series: str | None, labels: bool = False, unit: str | None = None) -> Volume:
     name, _, uid = source.partition("#") if not Path(source).exists() else (source, "", "")
     path = Path(name).expanduser()
     if not path.exists():
         msg = f"{path}: does not exist; {_nearby(path) or 'check the path'}"
         raise DataError(msg)
     if path.is_dir():
-        return DICOM.load_reader()(path, series or uid or None)
+        return DICOM.load_reader()(path, series or uid or None, unit)
     check_regular(path)
     if path.stat().st_size == 0:
         msg = f"{path}: is empty (0 bytes); copy or export it again"
@@ -113,7 +120,7 @@ def _read_path(source: str, series: str | None, labels: bool = False) -> Volume:
     if found is None:
         msg = f"{path}: is neither DICOM nor one of {', '.join(IMAGE_SUFFIXES)}; convert it to one of these"
         raise DataError(msg)
-    options = {"labels": labels, "series": series or uid or None}
+    options = {"labels": labels, "series": series or uid or None, "unit": unit}
     return found.load_reader()(path, **{name: options[name] for name in found.options})
 
 
@@ -162,22 +169,6 @@ def _with_dims(volume: Volume, dims: int | None) -> Volume:
         volume.geometry.unit,
     )
     return replace(volume, array=volume.array.squeeze(axis + 1), geometry=geometry)
-
-
-def _stacked(volumes: list[Volume]) -> Volume:
-    if not volumes:
-        msg = "the list of channels is empty; pass one path per channel"
-        raise DataError(msg)
-    first = volumes[0]
-    for other in volumes[1:]:
-        if not other.geometry.same_grid(first.geometry):
-            msg = (
-                f"{other.source}: is on another grid ({other.geometry.shape} voxels of "
-                f"{_rounded(other.geometry.spacing_mm)}) than the first channel {first.source} "
-                f"({first.geometry.shape} of {_rounded(first.geometry.spacing_mm)}); resample it onto the first"
-            )
-            raise DataError(msg)
-    return replace(first, array=np.concatenate([v.array for v in volumes]))
 
 
 def _labels(volume: Volume) -> np.ndarray:

@@ -48,8 +48,11 @@ _MOST_OFFSET = 1 << 26
 def read_nifti(path: Path) -> Volume:
     """Read a NIfTI file with its geometry in LPS mm; voxel values are rescaled by ``scl_slope`` and ``scl_inter``.
 
+    Several volumes (4th axis, as in the Medical Segmentation Decathlon) or several values per voxel become channels.
+
     Raises:
-        DataError: the file is damaged, not NIfTI, has a sheared grid, or contains more than one volume.
+        DataError: the file is damaged, not NIfTI, has a sheared grid, or contains several volumes with several values
+            per voxel.
     """
     stored = read_content(path)
     zipped = stored[:2] == b"\x1f\x8b"
@@ -137,14 +140,14 @@ def _rotation(quatern: np.ndarray) -> np.ndarray:
 def _voxels(
     path: Path, content: bytes | bytearray, header: np.void, byte_order: str, shape: tuple[int, ...]
 ) -> np.ndarray:
-    """Decode the voxel data to ``(C, *shape)``, rescaled."""
+    """Decode the voxel data to ``(C, *shape)``, rescaled; the 4th or the 5th axis of the file holds the channels."""
     rank, *dim = (int(n) for n in header["dim"])
     times, components = math.prod(dim[3:rank][:1]), math.prod(dim[4:rank])
-    if times > 1:
-        msg = f"{path}: is a series of {times} volumes; split it and pass one file per volume or channel"
-        raise DataError(msg)
     datatype, offset = int(header["datatype"]), int(header["vox_offset"])
     colours = _RGB.get(datatype, 1)
+    if times > 1 and components * colours > 1:
+        msg = f"{path}: is a series of {times} volumes with several values per voxel; pass one file per volume"
+        raise DataError(msg)
     dtype = np.dtype(byte_order + _DTYPES.get(datatype, "u1"))
     count = math.prod(dim[:rank]) * colours
     missing = offset + count * dtype.itemsize - len(content)
@@ -153,7 +156,7 @@ def _voxels(
     stored = np.frombuffer(content, dtype, count, offset)
     if colours > 1:
         stored = np.moveaxis(stored.reshape(*shape, colours)[..., :3], -1, 0)
-    return _rescaled(stored.reshape(-1 if colours > 1 else components, *shape), header)
+    return _rescaled(stored.reshape(-1 if colours > 1 else times * components, *shape), header)
 
 
 def _rescaled(stored: np.ndarray, header: np.void) -> np.ndarray:

@@ -68,6 +68,8 @@ def entry_key(case: Case, preprocessing: str) -> str:
     """
     files = [_identity(path) for path in case.files]
     parts = [FORMAT, preprocessing, case.id, repr(case.annotation), repr(case.spacing_mm), case.tile, files]
+    if any(case.units):
+        parts.append(repr(case.units))
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 

@@ -22,6 +22,7 @@ from cphloc.data.pipeline.tiles import Tiled
 from cphloc.errors import DataError, InputError
 from cphloc.recipe.dataset import make_dataset
 from cphloc.recipe.recipe import Block, Data, Recipe
+from cphloc.registry import catalogue
 from cphloc.structures.annotation import mask_of
 from cphloc.structures.padding import Pad, training_fill
 from cphloc.structures.split import Split
@@ -182,6 +183,9 @@ def open_dataset(data: Data, dims: int) -> Dataset:
         InputError: the data set does not accept ``root`` or ``channels``, or its images have another number of axes.
     """
     dataset = make_dataset(data, dims)
+    inputs = catalogue.inputs(catalogue.card("dataset", data.type), dataset.channels, data.units)
+    wanted = (channel.unit for channel in inputs.values())
+    dataset.units = tuple(None if unit.unit == "arbitrary" else unit for unit in wanted)
     return dataset if data.tiles is None else Tiled(dataset, data.tiles)
 
 

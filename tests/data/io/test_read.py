@@ -194,8 +194,10 @@ def test_arrays(shape, spacing_mm, dims, expected):
 def test_a_list_is_the_channels_of_one_image(tmp_path):
     one, two = np.zeros((4, 5, 6)), np.ones((4, 5, 6))
     np.testing.assert_array_equal(read_volume([one, two], (2, 1, 1)).array, np.stack([one, two]))
-    other = Volume(np.zeros((1, 4, 5, 6)), Geometry.regular((4, 5, 6), (1 / 3, 1, 1)), source="pet.nii.gz")
-    message = r"pet\.nii\.gz: is on another grid .*\(0\.3333, 1(\.0)?, 1(\.0)?\)\) than the first channel ct\.nii\.gz"
+    other = Volume(np.zeros((1, 4, 5, 3)), Geometry.regular((4, 5, 3), (1 / 3, 1, 1), "px"), source="pet.nii.gz")
+    message = (
+        r"pet\.nii\.gz: is on another grid .*\(0\.3333, 1(\.0)?, 1(\.0)?\) px\) than the first channel ct\.nii\.gz"
+    )
     with pytest.raises(DataError, match=message):
         read_volume([Volume(np.zeros((1, 4, 5, 6)), Geometry.regular((4, 5, 6)), source="ct.nii.gz"), other])
 
@@ -212,7 +214,6 @@ def _nifti(path, shape, value=0.0):
 
 
 def test_unsuitable_input_is_named_with_what_to_do(tmp_path):
-    _nifti(tmp_path / "series.nii.gz", (3, 4, 5, 6))
     _nifti(tmp_path / "slice.nii.gz", (3, 4, 1))
     _nifti(tmp_path / "nan.nii.gz", (3, 4, 5), np.nan)
     _nifti(tmp_path / "inf.nii", (3, 4, 5), -np.inf)
@@ -222,7 +223,6 @@ def test_unsuitable_input_is_named_with_what_to_do(tmp_path):
     (tmp_path / "scan.docx").write_bytes(b"PK" * 100)
     (tmp_path / "truncated.nii.gz").write_bytes((tmp_path / "fine.nii.gz").read_bytes()[:-5])
     cases = [
-        ("series.nii.gz", None, "is a series of 6 volumes; split it"),
         ("slice.nii.gz", 3, "has a single slice but a volume is needed"),
         ("fine.nii.gz", 2, "is a volume of .* but a 2-D image is needed"),
         ("nan.nii.gz", None, "60 voxels are NaN or infinite"),
