@@ -90,6 +90,11 @@ class MissingExtraError(InputError):
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f"{what} needs the extra '{extra}': pip install 'cphloc[{extra}]'")
+        self.needed = what, extra
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        """Make the exception picklable, to pass between processes."""
+        return type(self), self.needed
 
 
 @dataclass(frozen=True)
@@ -122,6 +127,10 @@ class RecipeError(InputError):
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(map(str, self.problems)))
+
+    def __reduce__(self) -> tuple[type, tuple[tuple[Problem, ...]]]:
+        """Make the exception picklable, to pass between processes."""
+        return type(self), (self.problems,)
 
 
 MAX_NAME = 100

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 from cphloc.cli.result import Answer, comma_separated
@@ -50,7 +50,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="runtime of the network; default auto: the fastest that is installed",
     )
-    where = "run in this process (local, the default) or on a Ray cluster (RAY_ADDRESS, or one started on this machine)"
+    where = "run on this machine (local, the default) or on a Ray cluster (RAY_ADDRESS, or one started on this machine)"
     parser.add_argument("--engine", choices=("local", "ray"), default="local", help=where)
     parser.add_argument("--redo", action="store_true", help="predict finished cases again and replace their results")
     parser.add_argument(
@@ -73,30 +73,29 @@ def run(options: argparse.Namespace) -> Answer:
 
 
 def _rows(options: argparse.Namespace, cases: Sequence[Any]) -> Iterator[dict[str, Any]]:
-    """Predict the cases, in this process behind a progress bar or on the cluster, and give one report row per case."""
-    names: list[str] = options.entry.split(",")
+    """Predict the cases, in a child process or on the cluster, and give one report row per case."""
+    from cphloc.inference.batch_cluster import Job, predict_over
+
     how = {"tta": options.tta, "overlap": options.overlap, "skip_air": not options.keep_air}
     how["uncertainty"] = options.uncertainty
+    made = tuple(options.entry.split(",")), options.backend
+    jobs = [Job(*made, case, options.out, options.spacing, options.redo, how) for case in cases]
+    return _with_bar(predict_over(jobs, options.engine, _load), len(jobs))
+
+
+def _load(names: Any, backend: BackendName) -> Any:
+    """Load a model in a worker; imported there, so that this process does not need torch."""
     from cphloc.zoo.load import load
 
-    if options.engine != "local":
-        from cphloc.inference.batch_cluster import Job, predict_over
-
-        made = tuple(names), options.backend
-        jobs = [Job(*made, case, options.out, options.spacing, options.redo, how) for case in cases]
-        return predict_over(jobs, options.engine, load)
-    from cphloc.inference.batch import predict_cases
-
-    model = load(names if len(names) > 1 else names[0], backend=options.backend)
-    return predict_cases(model, cases, options.out, options.spacing, options.redo, _bar, **how)
+    return load(names, backend=backend)
 
 
-def _bar(cases: Iterable[Any]) -> Iterable[Any]:
-    """Iterate over cases behind a progress bar on the error stream."""
+def _with_bar(rows: Iterator[dict[str, Any]], total: int) -> Iterator[dict[str, Any]]:
+    """Show a progress bar on the error stream."""
     from rich.console import Console
     from rich.progress import track
 
-    return track(cases, "predicting", console=Console(stderr=True), transient=True)
+    yield from track(rows, "predicting", total, console=Console(stderr=True), transient=True)
 
 
 def _exit_code(rows: Sequence[Mapping[str, Any]]) -> int:

@@ -1,4 +1,4 @@
-"""Apply a function to many jobs, in this process or on a Ray cluster."""
+"""Apply a function to many jobs, on this machine or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, TypeVar, get_args
 
+from cphloc.distributed.child import in_child
 from cphloc.errors import CphlocError, InputError, MissingExtraError, did_you_mean
 
 Engine = Literal["local", "ray"]
@@ -16,7 +17,11 @@ Result = TypeVar("Result")
 
 
 def over_jobs(
-    function: Callable[[Job], Result], jobs: Sequence[Job], engine: Engine = "local"
+    function: Callable[[Job], Result],
+    jobs: Sequence[Job],
+    engine: Engine = "local",
+    lost: Callable[[Job, str], Result] | None = None,
+    preload: Sequence[str] = (),
 ) -> Iterator[tuple[int, Result]]:
     """Apply ``function`` to every job; yields ``(index of the job, result)`` as jobs finish, in any order.
 
@@ -28,11 +33,15 @@ def over_jobs(
         function: takes one job; the function and the jobs must be picklable.
         jobs: the jobs.
         engine: ``local`` or ``ray``.
+        lost: makes the result of a job whose process crashed, from the job and the reason. Local jobs then run in a
+            child process, so that such a crash does not end this one.
+        preload: modules that child processes share, to start sooner.
 
     Raises:
         InputError: there is no such engine.
         MissingExtraError: Ray is not installed.
-        CphlocError: a job failed; jobs that have not started yet are not run.
+        CphlocError: a job failed, or its process crashed and ``lost`` is not given; jobs that have not started yet are
+            not run.
 
     >>> sorted(over_jobs(abs, [-1, 2]))
     [(0, 1), (1, 2)]
@@ -40,13 +49,17 @@ def over_jobs(
     if engine not in get_args(Engine):
         msg = f"no engine '{engine}'; {did_you_mean(engine, get_args(Engine)) or 'local or ray'}"
         raise InputError(msg)
-    if engine == "local":
-        yield from ((number, function(job)) for number, job in enumerate(jobs))
+    if engine == "ray":
+        yield from _over_ray(function, jobs, lost)
+    elif lost is not None:
+        yield from enumerate(in_child(function, jobs, lost, preload))
     else:
-        yield from _over_ray(function, jobs)
+        yield from ((number, function(job)) for number, job in enumerate(jobs))
 
 
-def _over_ray(function: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[tuple[int, Result]]:
+def _over_ray(
+    function: Callable[[Job], Result], jobs: Sequence[Job], lost: Callable[[Job, str], Result] | None
+) -> Iterator[tuple[int, Result]]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
@@ -61,13 +74,17 @@ def _over_ray(function: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterato
         waiting = {remote.remote(os.getcwd(), dict(_settings()), function, job): n for n, job in enumerate(jobs)}
         while waiting:
             (done,), _ = ray.wait(list(waiting), num_returns=1)
+            number = waiting.pop(done)
             try:
-                yield waiting.pop(done), ray.get(done)
+                yield number, ray.get(done)
             except ray.exceptions.RayTaskError as error:
                 raise _cause(error) from None
             except ray.exceptions.RayError as error:
-                msg = f"Ray lost a job ({str(error).splitlines()[0]}); start again, finished jobs are kept"
-                raise CphlocError(msg) from error
+                reason = str(error).splitlines()[0]
+                if lost is None:
+                    msg = f"Ray lost a job ({reason}); start again, finished jobs are kept"
+                    raise CphlocError(msg) from error
+                yield number, lost(jobs[number], reason)
     finally:
         if started:
             ray.shutdown()

@@ -1,4 +1,4 @@
-"""Predict many cases on a cluster; each worker loads the model once."""
+"""Predict many cases in a child process or on a cluster; each worker loads the model once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cphloc.distributed.cluster import Engine, over_jobs
-from cphloc.inference.batch import Case, predict_cases
+from cphloc.inference.batch import Case, failed_row, predict_cases
+from cphloc.inference.result_files import record_path, remove_record
 
 if TYPE_CHECKING:
     from cphloc.inference.ensemble import Ensemble
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 
 Load = Callable[..., "Localizer | Ensemble"]
+
+_PRELOAD = ("cphloc.inference.localizer",)
+"""Modules that take long to import and that every worker needs."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ def predict_over(jobs: Sequence[Job], engine: Engine, load: Load) -> Iterator[di
     """Predict the case of every job; yields the rows of `predict_cases` in the order of the jobs.
 
     All workers must see the same files. Cases whose results exist are skipped, so calling this again continues after an
-    interruption.
+    interruption. A case that crashes its process, as a damaged image can crash a decoder, is a failed row.
 
     Args:
         jobs: cases to predict.
@@ -57,8 +61,13 @@ def predict_over(jobs: Sequence[Job], engine: Engine, load: Load) -> Iterator[di
         MissingExtraError: Ray is not installed.
         InputError: there is no such entry, or the options do not suit it.
     """
-    rows = dict(over_jobs(functools.partial(_predict, load), jobs, engine))
-    yield from (rows[number] for number in range(len(jobs)))
+    early: dict[int, dict[str, Any]] = {}
+    due = 0
+    for number, row in over_jobs(functools.partial(_predict, load), jobs, engine, _lost, _PRELOAD):
+        early[number] = row
+        while due in early:
+            yield early.pop(due)
+            due += 1
 
 
 def _predict(load: Load, job: Job) -> dict[str, Any]:
@@ -66,6 +75,14 @@ def _predict(load: Load, job: Job) -> dict[str, Any]:
     model = _model(load, job.names, job.backend, Path.cwd())
     (row,) = predict_cases(model, [job.case], job.out, job.spacing_mm, job.redo, **job.options)
     return row
+
+
+def _lost(job: Job, reason: str) -> dict[str, Any]:
+    """Row of a job whose process ended before it gave one."""
+    remove_record(record_path(job.out, job.case.name))
+    cause = "memory ran out, or somebody ended it" if reason == "SIGKILL" else "a damaged image can cause this"
+    what = f"{job.case.files[0]}: the process that predicted it ended with {reason} ({cause})"
+    return failed_row(job.case, f"{what}; convert the image with another program, or leave it out")
 
 
 @functools.lru_cache(maxsize=1)

@@ -51,6 +51,15 @@ class Ensemble:
         """Recipe of the first member; all members have the same task, dimensions and channels."""
         return self.members[0].recipe
 
+    def check_options(self, **options: Unpack[PredictOptions]) -> None:
+        """Check the options of `predict` before anything is computed.
+
+        Raises:
+            InputError: as `predict`.
+        """
+        for member in self.members:
+            member.check_options(**options)
+
     def mirrored_axes(self) -> tuple[int, ...]:
         """Return the axes along which test-time augmentation may mirror the image for all members.
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
 import numpy as np
 from torch import Tensor, nn
 
-from cphloc.data.io.formats import IMAGE_SUFFIXES
+from cphloc.data.io.formats import case_name
 from cphloc.data.io.read import (
     Channel,
     read_volume,
@@ -74,6 +75,15 @@ class Localizer(nn.Module):
         self.classes = model.classes
         self.preprocess = preprocess_of(recipe)
         self.temperature: float = 1.0 if entry is None or entry.calibration is None else entry.calibration.temperature
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """SHA-256 of recipe and weights, by which results of different models are told apart."""
+        digest = hashlib.sha256(self.recipe.to_yaml().encode())
+        for name, tensor in self.model.state_dict().items():
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(tensor.detach().cpu().float().numpy()).tobytes())
+        return digest.hexdigest()
 
     def forward(self, x: Tensor) -> Any:
         """Compute the output of the model for preprocessed images ``(N, C, *S)``, without postprocessing."""
@@ -166,9 +176,7 @@ class Localizer(nn.Module):
         progress: Callable[[Iterable], Iterable] = iter,
     ) -> tuple[dict[str, Prediction], dict[str, Any]]:
         """Predict on the model's grid; also returns facts about the computation for `Localization.computed`."""
-        if not 0 <= overlap < 1:
-            msg = f"overlap is a fraction of a window in [0, 1), got {overlap}"
-            raise InputError(msg)
+        self.check_options(tta=tta, overlap=overlap)
         mirror = self.mirrored_axes() if tta else ()
         air = air_threshold(self.preprocess) if skip_air else None
         patch = self.recipe.data.patch
@@ -192,6 +200,19 @@ class Localizer(nn.Module):
             return result
         calibrated = tempered(np.array(list(result.probabilities.values())), self.temperature)
         return replace(result, probabilities=dict(zip(result.probabilities, calibrated.tolist(), strict=True)))
+
+    def check_options(self, **options: Unpack[PredictOptions]) -> None:
+        """Check the options of `predict` before anything is computed.
+
+        Raises:
+            InputError: as `predict`.
+        """
+        overlap = options.get("overlap", 0.5)
+        if not 0 <= overlap < 1:
+            msg = f"overlap is a fraction of a window in [0, 1), got {overlap}"
+            raise InputError(msg)
+        if options.get("tta"):
+            self.mirrored_axes()
 
     def mirrored_axes(self) -> tuple[int, ...]:
         """Return the axes that were flipped in training, along which test-time augmentation mirrors the image.
@@ -288,23 +309,3 @@ def _boxes(detections: Detections, prepared: Geometry, original: Geometry, class
     mm = original.boxes_to_world(voxels)
     rows = zip(detections.classes.tolist(), detections.scores.tolist(), voxels.tolist(), mm.tolist(), strict=True)
     return [Box(classes[number], score, tuple(v), tuple(m), number) for number, score, v, m in rows]
-
-
-def case_name(source: str) -> str:
-    """Return the name of a case: its file name without suffixes, or the name of the folder of a DICOM series.
-
-    >>> case_name("scans/a.nii.gz"), case_name("/")
-    ('a', 'image')
-    """
-    name = Path(source.partition("#")[0]).name
-    return name[: len(name) - len(image_suffix(name))] or "image"
-
-
-def image_suffix(name: str) -> str:
-    """Return the suffix of an image file name, spelled as in ``name``; an empty string for other files.
-
-    >>> image_suffix("scan.NII.gz"), image_suffix("notes.txt")
-    ('.NII.gz', '')
-    """
-    fitting = [suffix for suffix in IMAGE_SUFFIXES if name.lower().endswith(suffix)]
-    return name[-max(map(len, fitting)) :] if fitting else ""

@@ -176,22 +176,30 @@ def test_a_wrong_recipe_is_reported_and_starts_no_run(road, capsys, tmp_path, mo
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("command", ["predict", "publish"])
-def test_a_full_disk_is_one_clear_line_and_leaves_nothing(road, capsys, tmp_path, monkeypatch, command):
-    from pathlib import Path
+def full(*_, **__):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def full(*_, **__):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    if command == "predict":
-        monkeypatch.setattr(Path, "replace", full)
-        arguments = ("predict", "tiny", IMAGE, "--out", tmp_path / "out")
-    else:
-        monkeypatch.setattr(os, "rename", full)
-        arguments = ("publish", "latest", "--name", "tiny", "--version", "0.2.0", "--to", tmp_path / "out")
-    code, out, err = run(capsys, *arguments)
+def test_a_full_disk_is_one_clear_line_and_publishing_leaves_nothing(road, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "rename", full)
+    code, out, err = run(capsys, "publish", "latest", "--name", "tiny", "--version", "0.2.0", "--to", tmp_path / "out")
     assert code == 1
     assert "No space left on device" in (out + err)
+    assert not [p for p in (tmp_path / "out").rglob("*") if p.is_file()]
+
+
+def test_a_full_disk_is_one_clear_line_and_predicting_leaves_nothing(road, tmp_path, monkeypatch):
+    from pathlib import Path
+
+    from cphloc.inference.batch import cases_of, predict_cases
+    from cphloc.zoo.load import load
+
+    model = load("tiny")
+    monkeypatch.setattr(Path, "replace", full)
+    (row,) = predict_cases(model, cases_of([str(IMAGE)]), tmp_path / "out")
+    assert row["status"] == "failed"
+    assert "wrong_input" not in row
+    assert "No space left on device" in row["error"]
     assert not [p for p in (tmp_path / "out").rglob("*") if p.is_file()]
 
 

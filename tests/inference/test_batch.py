@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+import signal
 from dataclasses import FrozenInstanceError
 from html.parser import HTMLParser
 
@@ -12,9 +14,11 @@ import SimpleITK as sitk
 
 from cphloc.cli import main
 from cphloc.errors import InputError, NotFoundError
-from cphloc.inference.batch import Case, cases_of
+from cphloc.inference.batch import Case, cases_of, predict_cases
+from cphloc.inference.batch_cluster import Job, predict_over
 from cphloc.inference.batch_report import write_report
 from cphloc.inference.localizer import Localizer
+from cphloc.zoo.load import load
 
 pytestmark = pytest.mark.usefixtures("own_folders")
 
@@ -52,9 +56,51 @@ def test_a_case_is_replaced_never_altered():
         Case("one", "one.png").name = "two"
 
 
-def test_equal_names_are_told_apart(tmp_path):
-    same = tmp_path / "x" / "scan.nii.gz"
-    assert list(names(same, same)) == ["x-scan-1", "x-scan-2"]
+def test_equal_names_are_told_apart_and_equal_files_are_one_case(tmp_path):
+    first, second = (tmp_path / above / "x" / "scan.nii.gz" for above in "ab")
+    assert list(names(first, second, first)) == ["x-scan-1", "x-scan-2"]
+
+
+RESULTS = ("p_mask.nii.gz", "p_attention.nii.gz", "p_seg.dcm", "p_boxes.csv", "p_overlay.png", "p_result.json")
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_results_of_an_earlier_prediction_are_no_images(tmp_path, interrupted):
+    out = tmp_path / "scans" / "out"
+    out.mkdir(parents=True)
+    for file in (tmp_path / "scans" / "p.nii.gz", tmp_path / "scans" / "q_mask.nii.gz", *(out / r for r in RESULTS)):
+        file.write_bytes(b"")
+    if interrupted:  # while the files were written: the last one is not there, and the record says what was begun
+        (out / "p_result.json").unlink()
+        (out / ".cphloc").mkdir()
+        (out / ".cphloc" / "p.json").write_text("{}")
+    scans = tmp_path / "scans"
+    images = {"p": str(scans / "p.nii.gz"), "q_mask": str(scans / "q_mask.nii.gz")}
+    assert names(scans) == images, "a mask that no result lies beside is an image like any other"
+    assert names(scans / "**" / "*.nii.gz") == names(scans / "**") == images
+    assert names(*sorted(scans.rglob("p*.*z"))) == {"p": images["p"]}
+    with pytest.raises(NotFoundError, match="only results of an earlier prediction"):
+        cases_of([str(out)])
+
+
+def test_a_link_to_a_folder_above_is_followed_once(scans):
+    (scans / "a" / "up").symlink_to(scans)
+    assert sorted(names(scans)) == ["a-one", "b-one", "dicom", "two"]
+
+
+def test_previews_beside_dicom_are_no_cases_and_text_is_none(scans):
+    for name in ("dicom/preview.jpg", "dicom/README", "b/notes/read me.txt"):
+        (scans / name).parent.mkdir(exist_ok=True)
+        (scans / name).write_bytes(b"text")
+    assert sorted(names(scans)) == ["a-one", "b-one", "dicom", "two"]
+
+
+@pytest.mark.parametrize("name", ["a/../../out", "/tmp/x", "..", "a\\b", "a\x1bb"])
+def test_a_case_name_that_leads_elsewhere_is_a_problem_of_that_case(tmp_path, name):
+    (tmp_path / "list.csv").write_text(f"case,image\n{name},a.nii\n\n,b.nii\n")
+    first, second = cases_of([str(tmp_path / "list.csv")])
+    assert "list.csv:2: case " in first.problem
+    assert (second.name, second.problem) == ("b", "")
 
 
 def test_what_names_no_case_is_one_clear_error(tmp_path):
@@ -94,38 +140,52 @@ def test_a_bad_case_stops_no_other_and_is_in_the_report(published, inputs, tmp_p
     assert not list(out.glob("b*"))
 
 
-def test_finished_cases_are_not_done_again(published, inputs, tmp_path, capsys, monkeypatch):
-    predicted = []
-    ordinary = Localizer.predict
+def test_finished_cases_are_not_done_again(published, inputs, tmp_path):
+    model, cases, out = load(published), cases_of([str(inputs)]), tmp_path / "out"
 
-    def noted(self, source, *args, **options):
-        predicted.append(source)
-        return ordinary(self, source, *args, **options)
+    def statuses(**options):
+        return [row["status"] for row in predict_cases(model, cases, out, **options)]
 
-    monkeypatch.setattr(Localizer, "predict", noted)
-    out = tmp_path / "out"
-    predict(published, inputs, out)
-    assert len(predicted) == 3
-    predict(published, inputs, out, "--json")
-    capsys.readouterr()
-    assert len(predicted) == 4, "only the one that failed"
+    assert statuses() == ["done", "failed", "done"]
+    assert statuses() == ["kept", "failed", "kept"], "what failed is tried again"
     (out / "a_mask.nii.gz").unlink()
-    predict(published, inputs, out)
-    assert len(predicted) == 6, "a result that is gone is made again"
-    predict(published, inputs, out, "--overlap", "0.25")
-    assert len(predicted) == 9, "other options are another result"
-    predict(published, inputs, out, "--overlap", "0.25", "--redo")
-    assert len(predicted) == 12
+    assert statuses() == ["done", "failed", "kept"], "a result that is gone is made again"
+    whole = (out / "c_mask.nii.gz").read_bytes()
+    (out / "c_mask.nii.gz").write_bytes(whole[:-1] + b"?")
+    assert statuses() == ["kept", "failed", "done"], "a result that is damaged is made again"
+    assert (out / "c_mask.nii.gz").read_bytes() == whole
+    assert statuses(overlap=0.25) == ["done", "failed", "done"], "other options are another result"
+    assert statuses(overlap=0.25, redo=True) == ["done", "failed", "done"]
 
 
-def test_a_crash_of_the_model_is_a_row_like_any_other(published, inputs, tmp_path, monkeypatch, capsys):
+def test_a_crash_of_the_model_is_a_row_like_any_other(published, inputs, tmp_path, monkeypatch):
     def fails(self, source, *args, **options):
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(Localizer, "predict", fails)
-    assert predict(published, inputs, tmp_path / "out", "--json") == 1
-    rows = json.loads(capsys.readouterr().out)
-    assert {row["error"] for row in rows} == {"RuntimeError: out of memory"}
+    rows = list(predict_cases(load(published), cases_of([str(inputs)]), tmp_path / "out"))
+    assert [row["error"] for row in rows] == [f"{row['input']}: RuntimeError: out of memory" for row in rows]
+
+
+def test_a_reader_that_kills_its_process_costs_one_case(published, inputs, tmp_path):
+    jobs = [Job((str(published),), "torch", case, "out", None, False, {}) for case in cases_of([str(inputs)])]
+    first, second, third = predict_over(jobs, "local", load_fragile)
+    assert [row["status"] for row in (first, second, third)] == ["done", "failed", "done"]
+    assert f"{jobs[1].case.source}: the process that predicted it ended with SIGSEGV" in second["error"]
+
+
+def load_fragile(spec, backend):
+    """Load a model whose reader crashes on the broken scan."""
+    model = load(spec, backend=backend)
+    read = model.read
+
+    def crashing(source, *arguments):
+        if "b." in source:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return read(source, *arguments)
+
+    model.read = crashing
+    return model
 
 
 def test_two_entries_with_a_comma_are_averaged(published, tmp_path, capsys):

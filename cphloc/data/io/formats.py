@@ -126,3 +126,23 @@ def is_dicom(path: Path) -> bool:
         return True
     with path.open("rb") as file:
         return file.read(132)[128:] == b"DICM"
+
+
+def case_name(source: str) -> str:
+    """Return the name of a case: its file name without suffixes, or the name of the folder of a DICOM series.
+
+    >>> case_name("scans/a.nii.gz"), case_name("/")
+    ('a', 'image')
+    """
+    name = Path(source.partition("#")[0]).name
+    return name[: len(name) - len(image_suffix(name))] or "image"
+
+
+def image_suffix(name: str) -> str:
+    """Return the suffix of an image file name, spelled as in ``name``; an empty string for other files.
+
+    >>> image_suffix("scan.NII.gz"), image_suffix("notes.txt")
+    ('.NII.gz', '')
+    """
+    fitting = [suffix for suffix in IMAGE_SUFFIXES if name.lower().endswith(suffix)]
+    return name[-max(map(len, fitting)) :] if fitting else ""

@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cphloc.data.io.channels import in_unit, stacked
 from cphloc.data.io.content import check_regular
-from cphloc.data.io.formats import DICOM, IMAGE_SUFFIXES, PICTURE_SUFFIXES, image_format
+from cphloc.data.io.formats import DICOM, IMAGE_SUFFIXES, PICTURE_SUFFIXES, Format, image_format
 from cphloc.data.io.read_array import volume_of
 from cphloc.data.io.resample import resample_labels
-from cphloc.errors import DataError, did_you_mean
+from cphloc.errors import DataError, InputError, did_you_mean
 from cphloc.structures.geometry import Geometry
 from cphloc.structures.units import ScaledUnit
 from cphloc.structures.volume import Volume
@@ -111,7 +112,7 @@ def _read_path(source: str, series: str | None, labels: bool = False, unit: str 
         msg = f"{path}: does not exist; {_nearby(path) or 'check the path'}"
         raise DataError(msg)
     if path.is_dir():
-        return DICOM.load_reader()(path, series or uid or None, unit)
+        return _read_with(DICOM, path, series=series or uid or None, unit=unit)
     check_regular(path)
     if path.stat().st_size == 0:
         msg = f"{path}: is empty (0 bytes); copy or export it again"
@@ -121,7 +122,18 @@ def _read_path(source: str, series: str | None, labels: bool = False, unit: str 
         msg = f"{path}: is neither DICOM nor one of {', '.join(IMAGE_SUFFIXES)}; convert it to one of these"
         raise DataError(msg)
     options = {"labels": labels, "series": series or uid or None, "unit": unit}
-    return found.load_reader()(path, **{name: options[name] for name in found.options})
+    return _read_with(found, path, **{name: options[name] for name in found.options})
+
+
+def _read_with(format: Format, path: Path, **options: Any) -> Volume:
+    """Read a file by the reader of its format; what is wrong with its geometry is an error with the file's name."""
+    try:
+        return format.load_reader()(path, **options)
+    except InputError as error:
+        if type(error) is not InputError:
+            raise
+        msg = f"{path}: {error}; correct its header, or export it again"
+        raise DataError(msg) from error
 
 
 def _with_spacing(volume: Volume, spacing_mm: Sequence[float] | None) -> Volume:
