@@ -8,6 +8,11 @@ from __future__ import annotations
 
 import functools
 import os
+import re
+import secrets
+import shutil
+import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -35,25 +40,121 @@ def registry_folders() -> list[Path]:
 def zoos() -> list[str]:
     """Return zoo folders and URLs in search order: those of ``CPHLOC_ZOO``, then the shipped zoo.
 
-    ``CPHLOC_ZOO`` is separated by whitespace or, if it contains no URL, by the path separator of the system.
+    Items are separated by whitespace or by the path separator of the system. A folder whose name contains spaces is
+    recognized where it exists, or where the value contains no other separator.
     """
-    value = os.environ.get("CPHLOC_ZOO", "")
-    separator = None if "://" in value or os.pathsep not in value else os.pathsep
-    return [*(z for z in value.split(separator) if z), str(shipped("zoo"))]
+    return [*_zoos_in(os.environ.get("CPHLOC_ZOO", "")), str(shipped("zoo"))]
+
+
+def _zoos_in(value: str) -> Iterator[str]:
+    """Split the value of ``CPHLOC_ZOO`` into folders and URLs."""
+    place = 0
+    for url in re.finditer(rf"(?:^|(?<=[\s{os.pathsep}]))[a-z][a-z0-9+.-]+://\S+", value):
+        yield from _folders_in(value[place : url.start()])
+        yield url[0]
+        place = url.end()
+    yield from _folders_in(value[place:])
+
+
+def _folders_in(value: str) -> Iterator[str]:
+    """Split a list of folders at the path separator, and at whitespace where every part is a folder."""
+    for part in map(str.strip, value.split(os.pathsep)):
+        spaced = part.split()
+        if Path(part).expanduser().is_dir() or not all(Path(p).expanduser().is_dir() for p in spaced):
+            yield from [part] if part else []
+        else:
+            yield from spaced
 
 
 def data_folders() -> list[Path]:
     """Return folders that may contain data sets, one sub-folder each: those of ``CPHLOC_DATA``, then the cache."""
-    return [*_listed("CPHLOC_DATA"), cache() / "data"]
+    return list(dict.fromkeys([*_listed("CPHLOC_DATA"), cache() / "data", writable_cache() / "data"]))
 
 
 def cache() -> Path:
     """Return the folder for files that can be recreated, such as downloads and prepared images.
 
-    It is ``CPHLOC_CACHE``, or ``cphloc`` in ``XDG_CACHE_HOME``, or ``~/.cache/cphloc``.
+    It is ``CPHLOC_CACHE``, or ``cphloc`` in ``XDG_CACHE_HOME``, or ``~/.cache/cphloc``. It may be read-only; a file to
+    be written there has the path `cached`.
     """
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("CPHLOC_CACHE") or Path(base) / "cphloc")
+    stated = os.environ.get("CPHLOC_CACHE")
+    if stated:
+        return Path(stated).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return Path(base or Path.home() / ".cache") / "cphloc"
+    except RuntimeError:  # a user without a home folder, as in containers
+        return _temporary_cache()
+
+
+def cached(*parts: str) -> Path:
+    """Return the path of an item in the cache.
+
+    Where the cache cannot be written, as in a container, and lacks the item, the path is in `writable_cache`.
+
+    Args:
+        parts: path of the item below the folder of the cache.
+    """
+    item = cache().joinpath(*parts)
+    return item if os.path.exists(item) else writable_cache().joinpath(*parts)
+
+
+def writable_cache() -> Path:
+    """Return `cache` if it can be written; else a temporary folder of this user, after a warning."""
+    folder = cache()
+    if is_writable(folder):
+        return folder
+    other = _temporary_cache()
+    _warn_once(f"the cache {folder} cannot be written; {other} is used. Set CPHLOC_CACHE to a folder of your own")
+    return other
+
+
+@functools.cache
+def is_writable(folder: Path) -> bool:
+    """Return whether files can be made in a folder, or the folder itself where it does not exist."""
+    try:
+        existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+        with tempfile.TemporaryFile(dir=existing):
+            return True
+    except OSError:
+        return False
+
+
+@functools.cache
+def _temporary_cache() -> Path:
+    """A folder for temporary files that only this user can write; a new one where that name is taken by another."""
+    user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
+    folder = Path(tempfile.gettempdir()) / f"cphloc-{user}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+        own = not hasattr(os, "getuid") or (found.st_uid == os.getuid() and not found.st_mode & 0o022)
+        if own and folder.is_dir() and not folder.is_symlink():
+            return folder
+    except OSError:
+        pass
+    return Path(tempfile.mkdtemp(prefix="cphloc-"))
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    """Warn, unless this process has given the warning before."""
+    warnings.warn(message, stacklevel=4)
+
+
+def readable(name: str) -> str:
+    """Return a file name as text that can be printed and stored.
+
+    Bytes that are not UTF-8, which Python represents by surrogates, are read as Latin-1.
+
+    >>> readable("M\\udcfcller"), readable("Müller")
+    ('Müller', 'Müller')
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(name).decode("latin-1")
+    return name
 
 
 def offline() -> bool:
@@ -66,6 +167,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
     """Write a file atomically: yield a temporary path in the same folder that is renamed to ``path`` at the end.
 
     The temporary file has the same suffixes, for writers that choose the format by name. Missing folders are created.
+    The permissions follow the umask, also with writers that make files for their owner alone.
     If the block raises an exception, the temporary file is removed and an existing ``path`` stays unchanged.
 
     Raises:
@@ -78,13 +180,12 @@ def atomic(path: str | Path) -> Iterator[Path]:
     >>> target.read_text(), len(list(target.parent.iterdir()))
     ('done', 1)
     """
-    import secrets
-
     path = Path(path)
     temporary = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        follow_umask(temporary)
         temporary.replace(path)
     except OSError as error:
         msg = f"{path}: cannot be written ({error.strerror or error}); free space, or choose another folder"
@@ -92,6 +193,34 @@ def atomic(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+@contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """Make a folder atomically: yield a temporary folder beside it that is renamed to ``folder`` at the end.
+
+    A folder that exists by then, because another process was faster, is kept. The permissions follow the umask.
+    """
+    aside = folder.with_name(f".{secrets.token_hex(4)}.{folder.name}")
+    aside.mkdir(parents=True)
+    try:
+        yield aside
+        aside.rename(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def follow_umask(path: Path) -> None:
+    """Give a file the permissions that the umask of this process gives to a new file."""
+    probe = path.with_name(f".{secrets.token_hex(4)}.umask")
+    probe.touch(exist_ok=False)
+    try:
+        path.chmod(probe.stat().st_mode & 0o777)
+    finally:
+        probe.unlink()
 
 
 def _listed(variable: str) -> list[Path]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,9 @@ from cphloc.errors import CphlocError, RecipeError
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):  # a terminal without UTF-8, or a name that is not UTF-8
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     # Plug-ins of pydantic are looked for in every installed package, which takes as long as most commands.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     options = argparse.Namespace(debug="--debug" in argv, json="--json" in argv)

@@ -27,7 +27,7 @@ def write_table(
         rows: cells by column, of which missing ones stay empty, or in the order of the columns.
         newline: characters that end a line.
     """
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file, lineterminator=newline)
         writer.writerow([cell(column) for column in columns])
         for row in rows:

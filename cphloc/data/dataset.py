@@ -59,7 +59,8 @@ class Dataset(ABC):
             msg = f"split '{split}' does not exist; choose one of {', '.join(SPLITS)}. {did_you_mean(split, SPLITS)}"
             raise InputError(msg.rstrip())
         cases = self._cases(split)
-        return [replace(case, units=self.units) for case in cases] if any(self.units) else cases
+        named = (replace(case, id=paths.readable(case.id), patient=paths.readable(case.patient)) for case in cases)
+        return [replace(case, units=self.units) if any(self.units) else case for case in named]
 
     @abstractmethod
     def _cases(self, split: Split) -> list[Case]:
@@ -108,7 +109,7 @@ def hashed_split(patient: str, val: float, test: float) -> Split:
     >>> [hashed_split(str(i), 0.2, 0.1) for i in range(1000)].count("val")
     212
     """
-    place = int.from_bytes(hashlib.sha256(patient.encode()).digest()[:8], "big") / 2**64
+    place = int.from_bytes(hashlib.sha256(patient.encode("utf-8", "surrogateescape")).digest()[:8], "big") / 2**64
     if place < val:
         return "val"
     return "test" if place < val + test else "train"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tarfile
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -76,9 +75,11 @@ def fetch(name: str) -> Path:
         CphlocError: the computer is offline, the server is not reachable, or the contents differ from those expected.
     """
     card = catalogue.card("dataset", name)
-    target = paths.data_folders()[0] / name
-    if target.exists():
+    folders = [folder / name for folder in paths.data_folders()]
+    target = next((folder for folder in folders if folder.exists()), None)
+    if target is not None:
         return target
+    target = next((folder for folder in folders if paths.is_writable(folder)), folders[-1])
     if name not in SOURCES:
         msg = (
             f"'{name}' cannot be fetched by a program; get it from {card.url} (licence: {card.licence}) "
@@ -95,23 +96,19 @@ def fetch(name: str) -> Path:
 def _install(name: str, source: Source, archive: Path, target: Path) -> None:
     """Unpack to a temporary folder, verify the contents, and rename the folder to ``target``."""
     card = catalogue.card("dataset", name)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=target.parent))
-    try:
+    with paths.atomic_folder(target) as aside:
         _unpack(archive, source.folders, aside)
         archive.unlink()
         if (splits := _SHIPPED_SPLITS / f"{name}.csv").exists():
             shutil.copy(splits, aside / "cases.csv")
-        (aside / "SOURCE").write_text(f"{source.url}\nlicence: {card.licence}\ncite: {card.citation}\n")
+        about = f"{source.url}\nlicence: {card.licence}\ncite: {card.citation}\n"
+        (aside / "SOURCE").write_text(about, encoding="utf-8")
         _check_content(name, source, aside)
-        aside.rename(target)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _archive(name: str, source: Source) -> Path:
     """Download the archive to the cache, unless it is there already; return its path."""
-    path = paths.cache() / "downloads" / f"{name}-{hashlib.sha256(source.url.encode()).hexdigest()[:12]}"
+    path = paths.cached("downloads", f"{name}-{hashlib.sha256(source.url.encode()).hexdigest()[:12]}")
     return download([source.url], path, name, source.checksum)
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ import numpy as np
 from cphloc.data.case import Case, read_case
 from cphloc.data.dataset import Dataset
 from cphloc.data.pipeline.pipeline import open_dataset
+from cphloc.distributed.machine import peak_ram_mb
 from cphloc.errors import InputError, NotFoundError
 from cphloc.evaluation.baseline import BASELINES, prior_baseline
 from cphloc.evaluation.pictures import draw_case, extremes, heading
@@ -99,7 +98,7 @@ def evaluate(
         **summary(intervals),
         "baseline": _baseline(localizer, dataset, cases, parts),
         "calibration": _calibration(localizer.temperature, scores, intervals),
-        "speed": {"ms_per_case": statistics.median(milliseconds), "peak_ram_mb": _peak_ram_mb()},
+        "speed": {"ms_per_case": statistics.median(milliseconds), "peak_ram_mb": peak_ram_mb()},
         "cases": [case.id for case in cases],
     }
     folder = run.folder if run is not None else None if out is None else Path(out)
@@ -262,12 +261,8 @@ def _track(run: Run, files: Sequence[Path], intervals: Mapping[str, Interval], f
 
     tracker = Tracker(run.folder, f"cphloc/{run.recipe.name}", run.id)
     speed = {"speed/ms_per_case": facts["speed"]["ms_per_case"], "size/peak_ram_mb": facts["speed"]["peak_ram_mb"]}
-    tracker.metrics(tracking_metrics(intervals, facts["split"]) | speed, 0)
+    measured = {name: value for name, value in speed.items() if value is not None}
+    tracker.metrics(tracking_metrics(intervals, facts["split"]) | measured, 0)
     for file in files:
         tracker.artifact(file, "pictures" if file.parent != run.folder else "")
     tracker.end()
-
-
-def _peak_ram_mb() -> float:
-    """Peak memory of this process so far in MB; the system call counts kilobytes on Linux and bytes on macOS."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)

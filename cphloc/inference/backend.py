@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from cphloc.errors import CphlocError, InputError, MissingExtraError
-from cphloc.paths import atomic, cache
+from cphloc.paths import atomic, cached
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -90,7 +90,7 @@ class Backend:
         elif self.asked != "auto":
             self._runs[shape] = self._quickest(names, window, expected, float("inf"))
         elif self._spent[shape] >= KNOWN_SECONDS:
-            choice = _folder(self.model, window) / "choice.json"
+            choice = _cached(self.model, window, "choice.json")
             known = json.loads(choice.read_text(encoding="utf-8"))["backend"] if choice.is_file() else None
             if known is not None:
                 self._runs[shape] = self._quickest([known], window, expected, float("inf"))
@@ -144,15 +144,15 @@ def _timed(run: Run, window: Tensor) -> tuple[dict[str, Any], float]:
     return outputs, time.perf_counter() - start
 
 
-def _folder(model: Model, window: Tensor) -> Path:
-    """Cache folder for a model with these weights, at this window size, on this machine."""
+def _cached(model: Model, window: Tensor, file: str) -> Path:
+    """Path in the cache of a file for a model with these weights, at this window size, on this machine."""
     import torch
 
     digest = hashlib.sha256(repr((model, tuple(window.shape), str(window.device))).encode())
     digest.update(repr((platform.processor(), platform.machine(), torch.__version__, torch.get_num_threads())).encode())
     for value in model.state_dict().values():
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return cache() / "backends" / digest.hexdigest()[:24]
+    return cached("backends", digest.hexdigest()[:24], file)
 
 
 def _difference(outputs: dict[str, Any], expected: dict[str, Any]) -> float:
@@ -169,7 +169,7 @@ def _exported(model: Model, window: Tensor) -> Path:
 
     from cphloc.inference.export import export_onnx
 
-    path = _folder(model, window) / "model.onnx"
+    path = _cached(model, window, "model.onnx")
     if not path.is_file():
         with torch.inference_mode(False), torch.no_grad():
             export_onnx(model, torch.zeros(window.shape), path, tolerance=TOLERANCE)

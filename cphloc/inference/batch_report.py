@@ -48,7 +48,7 @@ def write_report(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
         elif path.suffix.lower() == ".csv":
             _write_csv(temporary, [flat_row(row) for row in rows])
         else:
-            temporary.write_text(_page(rows, path.resolve().parent), encoding="utf-8")
+            temporary.write_text(_page(rows, path.resolve().parent), encoding="utf-8", errors="backslashreplace")
 
 
 def flat_row(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -183,11 +183,12 @@ class Localization:
 
     def _save_dicom_seg(self, path: Path) -> Iterator[Path]:
         """Write a DICOM SEG of the mask, if the image came from DICOM (only DICOM images have a modality)."""
-        source, _, series = self.image.source.partition("#")
-        if self.masks is None or self.image.modality is None or not Path(source).exists():
-            return
+        from cphloc.data.io.formats import split_series
         from cphloc.data.io.write_dicom_seg import write_dicom_seg
 
+        source, series = split_series(self.image.source)
+        if self.masks is None or self.image.modality is None or not Path(source).exists():
+            return
         write_dicom_seg(
             path, self.masks, self.image.geometry, source, self.classes, version=__version__, series=series or None
         )

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numba import njit
 from scipy.spatial import KDTree
 
+from cphloc.distributed.machine import compiled
 from cphloc.errors import InputError
 from cphloc.metrics.segmentation import EmptyPolicy, bounding_box, connected_components, foreground, when_both_empty
 
@@ -225,7 +225,7 @@ def _offsets(spacing_mm: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
     return steps[order], steps_mm[order]
 
 
-@njit(cache=True)
+@compiled()
 def _nearest_in_grid(
     positions: np.ndarray, others: np.ndarray, offsets: np.ndarray, offsets_mm: np.ndarray
 ) -> np.ndarray:

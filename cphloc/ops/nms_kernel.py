@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from cphloc.distributed.machine import compiled
 
-@numba.njit(cache=True)
+
+@compiled()
 def suppress(
     boxes: np.ndarray,
     groups: np.ndarray,
@@ -59,7 +60,7 @@ def suppress(
     return keep
 
 
-@numba.njit(cache=True)
+@compiled()
 def _overlaps_near(
     boxes: np.ndarray,
     groups: np.ndarray,
@@ -80,7 +81,7 @@ def _overlaps_near(
     return False
 
 
-@numba.njit(cache=True)
+@compiled()
 def _overlaps_any(boxes: np.ndarray, groups: np.ndarray, threshold: float, i: int, others: np.ndarray) -> bool:
     for j in others:  # noqa: SIM110 (numba cannot compile `any` of a generator)
         if groups[i] == groups[j] and _iou(boxes, i, j) > threshold:
@@ -88,7 +89,7 @@ def _overlaps_any(boxes: np.ndarray, groups: np.ndarray, threshold: float, i: in
     return False
 
 
-@numba.njit(cache=True)
+@compiled()
 def _iou(boxes: np.ndarray, i: int, j: int) -> float:
     dims = boxes.shape[1] // 2
     common, volume_i, volume_j = 1.0, 1.0, 1.0

@@ -166,7 +166,8 @@ def _data(entry: Entry) -> Iterable[Sequence[str]]:
 def _cost(entry: Entry) -> Iterable[Sequence[str]]:
     yield "parameters", f"{entry.size.parameters:,}"
     yield "weights", f"{entry.weights.bytes / 1e6:.1f} MB, {entry.weights.precision}"
-    yield "memory", f"{entry.size.peak_ram_mb:,.0f} MB at most"
+    if entry.size.peak_ram_mb is not None:
+        yield "memory", f"{entry.size.peak_ram_mb:,.0f} MB at most"
     yield "time", f"{entry.speed.ms_per_case:,.0f} ms a case on {entry.speed.device}"
 
 

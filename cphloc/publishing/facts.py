@@ -45,7 +45,7 @@ def entry_facts(
         "data": _data_facts(material),
         "size": {
             "parameters": sum(p.numel() for p in localizer.model.parameters()),
-            "peak_ram_mb": float(speed["peak_ram_mb"]),
+            "peak_ram_mb": speed["peak_ram_mb"],
         },
         "speed": {"ms_per_case": float(speed["ms_per_case"]), "device": speed.get("device") or facts["device"]},
         "origin": {

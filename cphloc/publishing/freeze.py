@@ -14,6 +14,7 @@ from torch import Tensor
 from cphloc.errors import InputError, NotFoundError, did_you_mean
 from cphloc.inference.localization import Localization
 from cphloc.inference.localizer import Localizer
+from cphloc.paths import follow_umask
 from cphloc.publishing import sample as samples
 from cphloc.publishing.card import CASES_FILE, PICTURES_FOLDER, model_card
 from cphloc.publishing.facts import entry_facts
@@ -177,7 +178,7 @@ def _localizer(recipe: Recipe, weights: Mapping[str, Tensor], material: Material
 
 def _write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
     safetensors.torch.save_file({name: value.contiguous() for name, value in weights.items()}, path)
-    path.chmod(0o644)  # safetensors writes for its owner alone
+    follow_umask(path)  # safetensors writes for its owner alone
 
 
 def _weights(

@@ -56,5 +56,7 @@ def _metrics(entry: Entry) -> dict[str, float]:
     every = {f"{name}{of_class}": m for of_class, table in tables.items() for name, m in table.items()}
     measured = {name: interval for name, m in every.items() if (interval := m.interval) is not None}
     metrics = tracking_metrics(measured, entry.evaluation.split)
-    metrics |= {"speed/ms_per_case": entry.speed.ms_per_case, "size/peak_ram_mb": entry.size.peak_ram_mb}
+    metrics |= {"speed/ms_per_case": entry.speed.ms_per_case}
+    if entry.size.peak_ram_mb is not None:
+        metrics |= {"size/peak_ram_mb": entry.size.peak_ram_mb}
     return {**metrics, "size/params_m": entry.size.parameters / 1e6}

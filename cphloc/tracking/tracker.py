@@ -218,12 +218,10 @@ def download_entry(spec: str) -> Path:
     name, separator, wanted = parts.groups()
     try:
         model = _model_version(client, name, separator, wanted)
-        folder = paths.cache() / "mlflow" / f"{name}-{model.version}-{model.run_id}"
+        folder = paths.cached("mlflow", f"{name}-{model.version}-{model.run_id}")
         if not folder.is_dir():
-            draft = folder.with_name(folder.name + ".part")
-            draft.mkdir(parents=True, exist_ok=True)
-            download_artifacts(artifact_uri=model.source, dst_path=str(draft), tracking_uri=uri)
-            draft.rename(folder)
+            with paths.atomic_folder(folder) as draft:
+                download_artifacts(artifact_uri=model.source, dst_path=str(draft), tracking_uri=uri)
     except MlflowException as error:
         msg = f"{spec}: not in the model registry at {uri} ({error.message}); publish it, or set MLFLOW_TRACKING_URI"
         raise NotFoundError(msg) from error

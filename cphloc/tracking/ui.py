@@ -37,6 +37,9 @@ def start_ui(port: int = 5000) -> tuple[subprocess.Popen[bytes] | None, str]:
 
 def stop_ui(process: subprocess.Popen[bytes]) -> None:
     """Stop the UI and the processes that it started."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
+    if hasattr(os, "killpg"):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+    else:  # Windows has no process groups; taskkill ends the children as well
+        subprocess.run(["taskkill", "/F", "/T", "/PID", str(process.pid)], check=False, capture_output=True)
     process.wait()

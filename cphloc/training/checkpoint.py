@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cphloc.errors import CphlocError, DataError, NotFoundError
+from cphloc.paths import follow_umask
 
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
@@ -45,6 +46,7 @@ def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) ->
     whole = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     try:
         save_file(whole, draft, metadata={_FACTS: json.dumps(facts)})
+        follow_umask(draft)
         _flush(draft)
         os.replace(draft, path)
     except (OSError, SafetensorError) as error:

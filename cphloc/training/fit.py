@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import resource
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +15,7 @@ import lightning.pytorch as L
 import torch
 from torch import Tensor, nn
 
+from cphloc.distributed.machine import peak_ram_mb
 from cphloc.errors import CphlocError, NotFoundError, did_you_mean
 from cphloc.evaluation.validate import Validation
 from cphloc.training import checkpoint
@@ -32,7 +31,6 @@ Log = Callable[[Mapping[str, float], int], None]
 """Log metrics, name -> value, at an optimizer step."""
 
 _LOG_EVERY = 10
-_PER_MB = 1e6 if sys.platform == "darwin" else 1e3
 
 
 @dataclass
@@ -232,7 +230,8 @@ class Loop(L.Callback):
             raise CphlocError(msg)
         now, cpu = time.monotonic(), time.process_time()
         means["system/cpu_cores"] = (cpu - self._cpu_at) / (now - self._logged_at)
-        means["system/peak_ram_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _PER_MB
+        if (peak := peak_ram_mb()) is not None:
+            means["system/peak_ram_mb"] = peak
         if torch.cuda.is_available():
             means["system/peak_gpu_mb"] = torch.cuda.max_memory_allocated() / 1e6
         means["train/lr"] = max(group["lr"] for group in module.optimizer.param_groups)

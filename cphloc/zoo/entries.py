@@ -128,7 +128,7 @@ class Listing:
 
 def cached_path(pinned: File) -> Path:
     """Return where the cache keeps a file: under its hash, so that versions share equal files."""
-    return paths.cache() / "zoo" / "files" / pinned.sha256
+    return paths.cached("zoo", "files", pinned.sha256)
 
 
 def _cached(urls: Sequence[str], pinned: File, what: str) -> Path:

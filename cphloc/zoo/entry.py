@@ -125,10 +125,10 @@ class DataSource(_Strict):
 
 
 class Size(_Strict):
-    """Number of parameters, and peak memory in MB while predicting one case."""
+    """Number of parameters, and peak memory in MB while predicting one case (``None`` where it was not measured)."""
 
     parameters: Annotated[int, Field(gt=0)]
-    peak_ram_mb: Positive
+    peak_ram_mb: Positive | None
 
 
 class Speed(_Strict):

@@ -119,7 +119,7 @@ def remote_index(base: str) -> list[Row]:
     from cphloc.download import DownloadError, read_url
 
     url = f"{base}/{INDEX_FILE}"
-    kept = paths.cache() / "zoo" / "indexes" / f"{sha256_of(url.encode())}.json"
+    kept = paths.cached("zoo", "indexes", f"{sha256_of(url.encode())}.json")
     try:
         content = read_url(url)
     except NotFoundError as error:

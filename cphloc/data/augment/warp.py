@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 
+from cphloc.distributed.machine import compiled
 from cphloc.structures.padding import Fill
 
 
@@ -145,7 +145,7 @@ def _lifted(warp: Warp, centre: np.ndarray, size: tuple[int, ...]) -> tuple[np.n
     return matrix, offset, moved
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@compiled(nogil=True, inline="always")
 def _majority(mask, corner, steps, wz, wy, wx):
     """Class with the largest sum of interpolation weights among the 8 voxels around a point; the first at a tie."""
     first = mask[corner]
@@ -166,7 +166,7 @@ def _majority(mask, corner, steps, wz, wy, wx):
     return best
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract", "nsz"}, error_model="numpy")
+@compiled(nogil=True, fastmath={"contract", "nsz"}, error_model="numpy")
 def _sample(image, mask, matrix, offset, moved, out, out_mask, repeat_edge):
     """Fill ``out`` ``(C, 3 axes)`` and ``out_mask`` by trilinear sampling; both start as zeros.
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,7 +16,7 @@ from cphloc import paths
 from cphloc.config.argument_types import NonNegativeInt, PositiveFloat, PositiveInt, UnitInterval
 from cphloc.data.case import AnnotationSource, Case, one_hot
 from cphloc.data.dataset import Dataset
-from cphloc.data.io.itk import to_itk
+from cphloc.data.io.itk import encodable, to_itk
 from cphloc.data.pipeline.phantom import Half, Scene, draw_phantom
 from cphloc.errors import InputError
 from cphloc.structures.annotation import boxes_of
@@ -105,7 +103,7 @@ class PhantomCases(Dataset):
     def _root(self, split: Split) -> Path:
         """Folder of a split's cases, named by a hash of the settings that decide them."""
         settings = json.dumps([asdict(self._scene(split)), self.counts[split], self.positive, self.seed])
-        return paths.cache() / "data" / "phantom" / hashlib.sha256(settings.encode()).hexdigest()[:16]
+        return paths.cached("data", "phantom", hashlib.sha256(settings.encode()).hexdigest()[:16])
 
     def _scene(self, split: Split) -> Scene:
         return replace(self.scene, half=self.placement[split])
@@ -151,18 +149,13 @@ class PhantomCases(Dataset):
         seed = number * len(SPLITS) + SPLITS.index(split)
         drawn = draw_phantom(self._scene(split), positive, seed=self.seed * 1_000_003 + seed)
         geometry = Geometry.regular(self.scene.size, self.scene.spacing_mm)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".drawing-"))
-        for name, array in (("image", drawn.image), ("mask", drawn.mask), ("region", drawn.region)):
-            sitk.WriteImage(to_itk(array, geometry), str(aside / f"{name}.mha"), useCompression=True)
         boxes, box_classes = boxes_of(drawn.mask)
-        (aside / "facts.json").write_text(json.dumps({"boxes": boxes.tolist(), "box_classes": box_classes.tolist()}))
-        try:
-            aside.rename(folder)
-        except OSError:
-            shutil.rmtree(aside)
-            if not folder.is_dir():
-                raise
+        facts = {"boxes": boxes.tolist(), "box_classes": box_classes.tolist()}
+        with paths.atomic_folder(folder) as aside:
+            for name, array in (("image", drawn.image), ("mask", drawn.mask), ("region", drawn.region)):
+                with encodable(aside / f"{name}.mha", write=True) as file:
+                    sitk.WriteImage(to_itk(array, geometry), file, useCompression=True)
+            (aside / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
 
 
 def _checked_fractions(annotated: Mapping[str, float]) -> dict[Rung, float]:

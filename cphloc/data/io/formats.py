@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from cphloc.paths import readable
 
 Content = Literal["image", "regions", "boxes"]
 """Content of a file: voxels of an image or label mask, named regions on the grid of an image, or a table of boxes."""
@@ -106,6 +109,16 @@ PICTURE_SUFFIXES = _suffixes(tuple(one for one in _IMAGES if one.reader == _PICT
 """Suffixes of 2-D picture formats, such as PNG and JPEG, which store no physical size."""
 
 
+def split_series(source: str) -> tuple[str, str]:
+    """Split ``folder#SeriesInstanceUID`` into the folder and the UID, which is empty for other paths.
+
+    >>> split_series("scans#1.2.3"), split_series("scan.nii.gz")
+    (('scans', '1.2.3'), ('scan.nii.gz', ''))
+    """
+    folder, _, series = source.rpartition("#")
+    return (source, "") if not folder or os.path.exists(source) else (folder, series)
+
+
 def image_format(path: Path) -> Format | None:
     """Determine the format of an image file by its suffix, else by its first bytes; ``None`` for an unknown format.
 
@@ -134,7 +147,7 @@ def case_name(source: str) -> str:
     >>> case_name("scans/a.nii.gz"), case_name("/")
     ('a', 'image')
     """
-    name = Path(source.partition("#")[0]).name
+    name = readable(Path(split_series(source)[0]).name)
     return name[: len(name) - len(image_suffix(name))] or "image"
 
 

@@ -7,7 +7,9 @@ changes.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cphloc.errors import DataError, InputError
+from cphloc.paths import readable
 from cphloc.structures.geometry import Geometry
 
 if TYPE_CHECKING:
@@ -89,6 +92,31 @@ def geometry_of(image: sitk.Image | sitk.ImageFileReader) -> Geometry:
         origin_mm=tuple(float(o) for o in image.GetOrigin()[:dims]),
         direction=direction[:dims, :dims][:, ::-1],
     )
+
+
+@contextmanager
+def encodable(path: Path, write: bool = False) -> Iterator[str]:
+    """Yield a name of a file or folder that ITK can use; ITK aborts the process at a name that is not UTF-8.
+
+    Args:
+        path: the file or folder.
+        write: whether the file is to be written; it is moved to ``path`` at the end.
+    """
+    try:
+        str(path).encode()
+        yield str(path)
+    except UnicodeEncodeError:
+        with tempfile.TemporaryDirectory() as folder:
+            other = Path(folder) / f"image{''.join(Path(readable(path.name)).suffixes)}"
+            if write:
+                yield str(other)
+                shutil.move(other, path)
+            elif readable(path.name) == path.name:  # a link to its folder, which may hold further files of the image
+                (Path(folder) / "images").symlink_to(path.parent.absolute())
+                yield str(Path(folder) / "images" / path.name)
+            else:
+                other.symlink_to(path.absolute())
+                yield str(other)
 
 
 def to_itk(array: np.ndarray, geometry: Geometry) -> sitk.Image:

@@ -15,7 +15,7 @@ import numpy as np
 
 from cphloc.data.io.channels import in_unit, stacked
 from cphloc.data.io.content import check_regular
-from cphloc.data.io.formats import DICOM, IMAGE_SUFFIXES, PICTURE_SUFFIXES, Format, image_format
+from cphloc.data.io.formats import DICOM, IMAGE_SUFFIXES, PICTURE_SUFFIXES, Format, image_format, split_series
 from cphloc.data.io.read_array import volume_of
 from cphloc.data.io.resample import resample_labels
 from cphloc.errors import DataError, InputError, did_you_mean
@@ -106,7 +106,7 @@ def read_mask(source: str | Path, like: Geometry, resampled: bool = False) -> np
 
 
 def _read_path(source: str, series: str | None, labels: bool = False, unit: str | None = None) -> Volume:
-    name, _, uid = source.partition("#") if not Path(source).exists() else (source, "", "")
+    name, uid = split_series(source)
     path = Path(name).expanduser()
     if not path.exists():
         msg = f"{path}: does not exist; {_nearby(path) or 'check the path'}"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cphloc.data.io.content import beside, check_size, decompressed, read_content
-from cphloc.data.io.itk import damaged, geometry_of, reading
+from cphloc.data.io.itk import damaged, encodable, geometry_of, reading
 from cphloc.errors import DataError
 from cphloc.structures.volume import Volume
 
@@ -36,8 +36,8 @@ def read_metaimage(path: Path) -> Volume:
     import SimpleITK as sitk
 
     _check_data(path)
-    with reading(path):
-        image = sitk.ReadImage(str(path), imageIO="MetaImageIO")
+    with reading(path), encodable(path) as name:
+        image = sitk.ReadImage(name, imageIO="MetaImageIO")
         extra = math.prod(image.GetSize()[3:])
         if extra > 1:
             msg = f"{path}: is a series of {extra} volumes; split it and pass one file per volume or channel"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cphloc.data.io.content import check_regular
-from cphloc.data.io.itk import quiet_stderr
+from cphloc.data.io.itk import encodable, quiet_stderr
 from cphloc.errors import DataError
 from cphloc.structures.geometry import Geometry
 from cphloc.structures.volume import Volume
@@ -78,7 +78,8 @@ def _by_itk(path: Path, decoder: str) -> np.ndarray:
     """Read pixels ``(C, H, W)`` of a PNG or TIFF with SimpleITK, without the alpha channel."""
     import SimpleITK as sitk
 
-    array = np.moveaxis(sitk.GetArrayFromImage(sitk.ReadImage(str(path), imageIO=f"{decoder}ImageIO")), -1, 0)
+    with encodable(path) as name:
+        array = np.moveaxis(sitk.GetArrayFromImage(sitk.ReadImage(name, imageIO=f"{decoder}ImageIO")), -1, 0)
     return array[: 1 if len(array) == 2 else 3]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from cphloc.config.tables import write_table
 from cphloc.data.io.formats import WRITTEN_IMAGE_SUFFIXES
-from cphloc.data.io.itk import quiet_stderr, to_itk
+from cphloc.data.io.itk import encodable, quiet_stderr, to_itk
 from cphloc.errors import DataError, InputError
 from cphloc.paths import atomic
 from cphloc.structures.geometry import Geometry
@@ -180,8 +180,8 @@ def _write_itk(path: Path, array: np.ndarray, geometry: Geometry) -> None:
     from cphloc.data.io.read import read_volume
 
     try:
-        with quiet_stderr():
-            sitk.WriteImage(to_itk(array, geometry), str(path), useCompression=True)
+        with quiet_stderr(), encodable(path, write=True) as name:
+            sitk.WriteImage(to_itk(array, geometry), name, useCompression=True)
         whole = np.array_equal(read_volume(path).array[0], array, equal_nan=array.dtype.kind == "f")
     except (RuntimeError, DataError):
         whole = False

@@ -12,9 +12,9 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -85,9 +85,10 @@ def open_entry(case: Case, preprocessing: str, make: Callable[[], PreparedCase],
     Raises:
         InputError: the entry cannot be read back after it was written.
     """
-    folder = paths.cache() / "prepared" / entry_key(case, preprocessing)
+    folder = paths.cached("prepared", entry_key(case, preprocessing))
     prepared = _load(folder, verify)
     if prepared is None:
+        folder = paths.writable_cache() / "prepared" / folder.name
         shutil.rmtree(folder, ignore_errors=True)
         _store(make(), folder)
         prepared = _load(folder, verify=False)
@@ -123,7 +124,7 @@ def evict(keep: set[str]) -> list[str]:
     Returns:
         names of the removed entries.
     """
-    folders = [f for f in (paths.cache() / "prepared").glob("*") if f.is_dir() and not f.name.startswith(".")]
+    folders = [f for f in (paths.writable_cache() / "prepared").glob("*") if f.is_dir() and not f.name.startswith(".")]
     sizes = {f: sum(p.stat().st_size for p in f.iterdir()) for f in folders}
     excess, removed = sum(sizes.values()) - limit_bytes(), []
     for folder in sorted(folders, key=lambda f: f.stat().st_mtime):
@@ -150,42 +151,31 @@ def _identity(path: Path) -> list[object]:
 
 def _store(prepared: PreparedCase, folder: Path) -> None:
     """Write an entry atomically; an entry that another process has written meanwhile is kept."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=".making-", dir=folder.parent))
-    try:
-        annotation = prepared.annotation
-        arrays = {
-            "image": np.ascontiguousarray(prepared.image, np.float32),
-            "foreground": prepared.foreground,
-            "mask": annotation.mask,
-            "region": annotation.region,
-            "boxes": annotation.boxes,
-            "box_classes": annotation.box_classes,
-            "label": annotation.label,
-        }
-        checksums = {}
-        for name, array in arrays.items():
-            if array is not None:
-                np.save(aside / f"{name}.npy", array)
-                checksums[name] = [
-                    (aside / f"{name}.npy").stat().st_size,
-                    zlib.crc32((aside / f"{name}.npy").read_bytes()),
-                ]
-        facts = {
-            "id": prepared.id,
-            "geometry": _geometry_to_json(prepared.geometry),
-            "source": _geometry_to_json(prepared.source),
-            "content": prepared.content,
-            "arrays": checksums,
-        }
-        (aside / "case.json").write_text(json.dumps(facts))
-        if not folder.exists():
-            aside.rename(folder)
-    except OSError:
-        if not folder.exists():
-            raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    annotation = prepared.annotation
+    arrays = {
+        "image": np.ascontiguousarray(prepared.image, np.float32),
+        "foreground": prepared.foreground,
+        "mask": annotation.mask,
+        "region": annotation.region,
+        "boxes": annotation.boxes,
+        "box_classes": annotation.box_classes,
+        "label": annotation.label,
+    }
+    facts = {
+        "id": prepared.id,
+        "geometry": _geometry_to_json(prepared.geometry),
+        "source": _geometry_to_json(prepared.source),
+        "content": prepared.content,
+    }
+    with paths.atomic_folder(folder) as aside:
+        checksums = {name: _save(aside / f"{name}.npy", a) for name, a in arrays.items() if a is not None}
+        (aside / "case.json").write_text(json.dumps(facts | {"arrays": checksums}), encoding="utf-8")
+
+
+def _save(path: Path, array: np.ndarray) -> tuple[int, int]:
+    """Write an array; returns the size of the file in bytes and its checksum."""
+    np.save(path, array)
+    return path.stat().st_size, zlib.crc32(path.read_bytes())
 
 
 def _load(folder: Path, verify: bool) -> PreparedCase | None:
@@ -196,7 +186,8 @@ def _load(folder: Path, verify: bool) -> PreparedCase | None:
             name: _open_array(folder / f"{name}.npy", size, checksum, verify)
             for name, (size, checksum) in facts["arrays"].items()
         }
-        os.utime(folder)
+        with suppress(OSError):  # another user's entry, or a read-only cache
+            os.utime(folder)
         return PreparedCase(
             facts["id"],
             arrays["image"],

@@ -144,3 +144,29 @@ def test_two_processes_that_prepare_the_same_cases_share_them(private_cache):
     folders = list((private_cache / "prepared").iterdir())
     assert len(folders) == len(Hippocampus("sample").cases("val"))
     assert not [folder for folder in folders if folder.name.startswith(".")]
+
+
+def test_the_entry_of_another_user_is_used_although_its_times_cannot_be_set(case, monkeypatch):
+    make = Maker()
+    open_entry(case, "p", make)
+
+    def utime(path, *_, **__):
+        raise PermissionError(1, "Operation not permitted", str(path))
+
+    monkeypatch.setattr(os, "utime", utime)
+    assert open_entry(case, "p", make).content == "hash"
+    assert make.calls == 1
+
+
+def test_a_read_only_cache_is_used_and_new_cases_are_kept_elsewhere(case, monkeypatch, tmp_path):
+    make = Maker()
+    open_entry(case, "p", make)
+    before = sorted(_entries())
+    other = tmp_path / "writable"
+    monkeypatch.setattr(paths, "writable_cache", lambda: other)
+    open_entry(case, "p", make)
+    assert make.calls == 1
+    open_entry(case, "another preprocessing", make)
+    assert make.calls == 2
+    assert sorted(_entries()) == before
+    assert len(list((other / "prepared").iterdir())) == 1
