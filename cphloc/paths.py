@@ -13,9 +13,10 @@ import secrets
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from cphloc.errors import CphlocError
 
@@ -160,6 +161,36 @@ def readable(name: str) -> str:
 def offline() -> bool:
     """Return True if ``CPHLOC_OFFLINE`` forbids downloads: if it is set to anything but ``0``."""
     return os.environ.get("CPHLOC_OFFLINE", "") not in ("", "0")
+
+
+def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Return a decorator that compiles a function with numba and keeps the result on disk.
+
+    The result is kept beside the source file. Where that folder and the home folder are read-only, as in a container,
+    it is kept in the cache of cphloc; where nothing can be kept, every process compiles the function again.
+
+    Args:
+        options: further arguments of `numba.njit`.
+
+    >>> @compiled()
+    ... def double(x):
+    ...     return 2 * x
+    >>> double(21)
+    42
+    """
+    from numba import config, njit
+
+    def _compile(function: Callable[..., Any]) -> Any:
+        try:
+            return njit(cache=True, **options)(function)
+        except RuntimeError:  # numba finds no folder that it can write
+            config.CACHE_DIR = config.CACHE_DIR or str(writable_cache() / "numba")
+        try:
+            return njit(cache=True, **options)(function)
+        except RuntimeError:
+            return njit(**options)(function)
+
+    return _compile
 
 
 @contextmanager

@@ -23,9 +23,9 @@ from typing import Literal
 import numpy as np
 from scipy.spatial import KDTree
 
-from cphloc.distributed.machine import compiled
 from cphloc.errors import InputError
 from cphloc.metrics.segmentation import EmptyPolicy, bounding_box, connected_components, foreground, when_both_empty
+from cphloc.paths import compiled
 
 Surface = Literal["border", "area"]
 """Definition of the surface of a mask: ``border`` or ``area``, see `cphloc.metrics.surface`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cphloc.distributed.machine import compiled
+from cphloc.paths import compiled
 
 
 @compiled()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cphloc.distributed.machine import compiled
+from cphloc.paths import compiled
 from cphloc.structures.padding import Fill
 
 
