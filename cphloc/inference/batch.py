@@ -96,7 +96,7 @@ def _reason(case: Case, error: Exception) -> str:
     """Message of an error, with the input that it belongs to."""
     if isinstance(error, CphlocError):
         text = str(error)
-        return text if any(file.partition("#")[0] in text for file in case.files) else f"{case.files[0]}: {text}"
+        return text if any(split_series(file)[0] in text for file in case.files) else f"{case.files[0]}: {text}"
     return f"{case.files[0]}: {type(error).__name__}: {error}"
 
 
