@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cphloc.data.io.formats import split_series
 from cphloc.errors import CphlocError, InputError
 from cphloc.inference.batch_cases import Case, cases_of
 from cphloc.inference.result_files import finished_row, record_path, remove_record, write_record
