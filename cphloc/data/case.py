@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -39,6 +39,8 @@ class AnnotationSource:
         sphere_classes: class number of each sphere.
         region: image of where the finding may be located, with values in [0, 1] or 0/255.
         label: for each class 1..K: 1 present, 0 absent, NaN unknown.
+        known: for each class 1..K, whether it was looked for when the mask and the boxes were drawn; ``None`` if all
+            were. Where one was not, the mask and the boxes leave unknown whether it is there.
         problem: why the annotation cannot be used. `read_case` raises it, so that the case is reported together with
             all others that cannot be used.
     """
@@ -53,6 +55,7 @@ class AnnotationSource:
     sphere_classes: tuple[int, ...] = ()
     region: Path | None = None
     label: tuple[float, ...] | None = None
+    known: tuple[bool, ...] | None = None
     problem: str | None = None
 
     @property
@@ -104,6 +107,11 @@ class Case:
     def marks(self) -> AnnotationSource:
         """Earlier name of ``annotation``."""
         return self.annotation
+
+
+def strongest_rung(cases: Iterable[Case]) -> Rung | None:
+    """Return the strongest rung of any of the cases; ``None`` if none is annotated."""
+    return max((case.annotation.rung for case in cases if case.annotation.rung is not None), default=None)
 
 
 def annotation_or_problem(find: Callable[[], AnnotationSource]) -> AnnotationSource:
@@ -171,8 +179,13 @@ def _read_annotation(case: Case, geometry: Geometry) -> Annotation:
     else:
         mask = None if source.mask is None else _read_mask(source.mask, source, geometry)
         annotation = Annotation(mask, *_boxes(case, geometry))
+    known = None if source.known is None else np.asarray(source.known, bool)
+    if known is not None and source.label is not None:
+        known = known | (np.asarray(source.label) == 0)
     return replace(
         annotation,
+        mask_known=None if annotation.mask is None else known,
+        boxes_known=None if annotation.boxes is None else known,
         region=None if source.region is None else _read_region(source.region, geometry),
         label=None if source.label is None else np.asarray(source.label, np.float32),
     )

@@ -78,7 +78,8 @@ def mean_shape(cases: Sequence[Case], dims: int, classes: int) -> Callable[[Geom
     object.
 
     Args:
-        cases: training cases; those without a mask are ignored.
+        cases: training cases; those without a mask are ignored. A class is averaged over the cases in which it was
+            looked for.
         dims: 2 or 3.
         classes: number of foreground classes K.
 
@@ -88,8 +89,9 @@ def mean_shape(cases: Sequence[Case], dims: int, classes: int) -> Callable[[Geom
     Raises:
         DataError: no case has a mask.
     """
-    masks = [(volume.geometry, known.mask) for volume, known in (read_case(c, dims) for c in cases)]
-    upright = [reoriented(mask, *geometry.canonical()) for geometry, mask in masks if mask is not None]
+    read = ((volume.geometry, annotation) for volume, annotation in (read_case(c, dims) for c in cases))
+    masked = [(geometry, a.mask, a.mask_known) for geometry, a in read if a.mask is not None]
+    upright = [reoriented(mask, *geometry.canonical()) for geometry, mask, _ in masked]
     if not upright:
         msg = "the mean-shape baseline needs training cases with masks, but there are none"
         raise DataError(msg)
@@ -98,8 +100,10 @@ def mean_shape(cases: Sequence[Case], dims: int, classes: int) -> Callable[[Geom
         resample(np.stack([mask == n for n in range(1, classes + 1)]).astype(np.float32), _unit_box(mask.shape), box)
         for mask in upright
     ]
-    mean = np.mean(stretched, axis=0)
-    threshold = max(_THRESHOLDS, key=lambda t: _mean_dice(mean.sum(axis=0) > t, stretched))
+    known = np.array([np.ones(classes, bool) if k is None else k for _, _, k in masked])
+    counts = np.maximum(known.sum(axis=0), 1).reshape(-1, *(1,) * dims)
+    mean = sum(share * k.reshape(counts.shape) for share, k in zip(stretched, known, strict=True)) / counts
+    threshold = max(_THRESHOLDS, key=lambda t: _mean_dice(mean, t, stretched, known))
 
     def _predict(geometry: Geometry) -> np.ndarray:
         """Return the thresholded mean shape ``(*S)`` on the grid of an image."""
@@ -127,25 +131,27 @@ def _mean_boxes(
     """Average the boxes of every class.
 
     Returns:
-        mean boxes ``(n, 2 D)`` as fractions of the image size, the fraction of images that contain each class ``(n,)``,
-        and the classes ``(n,)``; classes without boxes are left out.
+        mean boxes ``(n, 2 D)`` as fractions of the image size, the fraction of images that contain each class, of those
+        in which it was looked for, ``(n,)``, and the classes ``(n,)``; classes without boxes are left out.
     """
     boxed = [
-        (shape, a.boxes, a.box_classes) for shape, a in annotations if a.boxes is not None and a.box_classes is not None
+        (shape, a.boxes, a.box_classes, a.boxes_known)
+        for shape, a in annotations
+        if a.boxes is not None and a.box_classes is not None and a.boxes_known is not None
     ]
-    relative = {c: [b / np.tile(shape, 2) for shape, boxes, n in boxed for b in boxes[n == c]] for c in classes}
+    relative = {c: [b / np.tile(shape, 2) for shape, boxes, n, _ in boxed for b in boxes[n == c]] for c in classes}
     present = [c for c, boxes in relative.items() if boxes]
     if not present:
         msg = "the mean-box baseline needs training cases with boxes, but there are none"
         raise DataError(msg)
-    frequency = [np.mean([(n == c).any() for _, _, n in boxed]) for c in present]
+    frequency = [np.mean([(n == c).any() for _, _, n, known in boxed if known[c - 1]]) for c in present]
     return np.array([np.mean(relative[c], axis=0) for c in present]), np.array(frequency), np.array(present)
 
 
-def _mean_dice(mask: np.ndarray, shares: Sequence[np.ndarray]) -> float:
-    """Mean Dice of ``mask`` with each training mask, given as class fractions ``(K, *S)``; all classes as one."""
-    others = [share.sum(axis=0) > 0.5 for share in shares]
-    return float(np.mean([2 * (mask & other).sum() / max(mask.sum() + other.sum(), 1) for other in others]))
+def _mean_dice(mean: np.ndarray, threshold: float, shares: Sequence[np.ndarray], known: np.ndarray) -> float:
+    """Mean Dice of the thresholded ``mean`` ``(K, *S)`` with each training mask; all its known classes as one."""
+    pairs = [(mean[k].sum(axis=0) > threshold, s[k].sum(axis=0) > 0.5) for s, k in zip(shares, known, strict=True)]
+    return float(np.mean([2 * (a & b).sum() / max(a.sum() + b.sum(), 1) for a, b in pairs]))
 
 
 def _unit_box(shape: tuple[int, ...]) -> Geometry:

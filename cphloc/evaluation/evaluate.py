@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cphloc.data.case import Case, read_case
+from cphloc.data.case import Case, read_case, strongest_rung
 from cphloc.data.dataset import Dataset
 from cphloc.data.pipeline.pipeline import open_dataset
 from cphloc.distributed.machine import peak_ram_mb
@@ -28,6 +28,7 @@ from cphloc.metrics.calibration import fitted_temperature
 from cphloc.metrics.summary import tracking_metrics
 from cphloc.paths import atomic
 from cphloc.structures.annotation import Annotation
+from cphloc.structures.rung import Rung
 from cphloc.structures.split import Split
 from cphloc.structures.volume import Volume
 from cphloc.tracking.run import Run, write_cases
@@ -179,8 +180,9 @@ def _score_cases(localizer: Localizer, cases: Sequence[Case]) -> tuple[Scores, l
 
     scored, milliseconds = [], []
     parts: list[str] = []
+    strongest = strongest_rung(cases)
     for case in track(cases, "evaluating", console=Console(stderr=True), transient=True):
-        volume, annotation = _read(case, localizer)
+        volume, annotation = _read(case, localizer, strongest)
         started = time.perf_counter()
         result = localizer.predict(volume)
         milliseconds.append(1000 * (time.perf_counter() - started))
@@ -190,10 +192,10 @@ def _score_cases(localizer: Localizer, cases: Sequence[Case]) -> tuple[Scores, l
     return Scores(scored, localizer.classes), parts, milliseconds
 
 
-def _read(case: Case, localizer: Localizer) -> tuple[Volume, Annotation]:
-    """Read the image of a case and its annotation, completed down the supervision ladder."""
+def _read(case: Case, localizer: Localizer, strongest: Rung | None = None) -> tuple[Volume, Annotation]:
+    """Read the image of a case and its annotation, completed along the ladder as far as the rung ``strongest``."""
     volume, annotation = read_case(case, localizer.recipe.dims)
-    return volume, annotation.completed(volume.geometry.shape, len(localizer.classes))
+    return volume, annotation.completed(volume.geometry.shape, len(localizer.classes), strongest)
 
 
 def _temperature(localizer: Localizer, cases: Sequence[Case]) -> float:
@@ -223,9 +225,9 @@ def _baseline(localizer: Localizer, dataset: Dataset, cases: Sequence[Case], par
     """Score `prior_baseline`, built from the training cases, on the evaluated ``cases``."""
     classes, dims = localizer.classes, localizer.recipe.dims
     predict = prior_baseline(dataset.cases("train"), dims, classes, parts)
-    scored = []
+    scored, strongest = [], strongest_rung(cases)
     for case in cases:
-        volume, annotation = _read(case, localizer)
+        volume, annotation = _read(case, localizer, strongest)
         prediction = predict(volume.geometry)
         scored.append(score_case(case.id, case.patient, prediction, annotation, volume.geometry, classes))
     return {"name": ", ".join(BASELINES[part] for part in parts), **summary(Scores(scored, classes).intervals())}

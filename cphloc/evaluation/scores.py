@@ -94,7 +94,8 @@ def score_case(
     labels = None
     facts = {}
     if prediction.mask is not None and annotation.mask is not None:
-        measured = segmentation_scores(prediction.mask, annotation.mask, geometry.spacing_mm, classes)
+        known = known_classes(annotation.mask_known, classes)
+        measured = segmentation_scores(prediction.mask, annotation.mask, geometry.spacing_mm, classes, known=known)
         scores |= {name: v for name, v in measured.items() if geometry.unit == "mm" or not is_physical(name)}
     if prediction.attention is not None and annotation.region is not None and annotation.region.any():
         scores |= _attention_scores(prediction.attention, annotation, geometry)
@@ -116,6 +117,11 @@ def _attention_scores(attention: np.ndarray, annotation: Annotation, geometry: G
     spacing_mm = grid.spacing_mm if grid.unit == "mm" else None
     region = np.asarray(annotation.region)
     return attention_scores(reoriented(attention, order, flip), reoriented(region, order, flip), spacing_mm, boxes)
+
+
+def known_classes(known: np.ndarray | None, classes: Mapping[int, str]) -> list[int]:
+    """Return the numbers of the classes that were looked for; ``None`` stands for all."""
+    return [number for number in classes if known is None or known[number - 1]]
 
 
 def plugin_scores(
@@ -224,10 +230,16 @@ def summary(intervals: Mapping[str, Interval]) -> dict[str, dict[str, Any]]:
 
 
 def _detection_case(prediction: CasePrediction, annotation: Annotation) -> DetectionCase | None:
-    """Pair predicted with annotated boxes; ``None`` if either side has none to compare."""
+    """Pair predicted with annotated boxes; ``None`` if either side has none to compare.
+
+    Predicted boxes of classes that nobody looked for in this image are left out: neither right nor wrong.
+    """
     detections = prediction.detections
     if detections is None or annotation.boxes is None or annotation.box_classes is None:
         return None
+    if annotation.boxes_known is not None:
+        counted = annotation.boxes_known[detections[2] - 1]
+        detections = tuple(part[counted] for part in detections)
     return DetectionCase(*detections, annotation.boxes, annotation.box_classes)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from cphloc.data.case import strongest_rung
 from cphloc.data.pipeline.cache import PreparedCase
 from cphloc.data.pipeline.prepare import PreparedCases
 from cphloc.evaluation.scores import CasePrediction, ScoredCase, Scores, score_case
@@ -106,7 +107,8 @@ class Validator:
     def score_case(self, model: Model, number: int) -> ScoredCase:
         """Predict the case with index ``number`` and score it against its annotation."""
         case, patient = self.cases[number], self.cases.cases[number].patient
-        annotation = case.annotation.completed(case.image.shape[1:], len(self.classes))
+        strongest = strongest_rung(self.cases.cases)
+        annotation = case.annotation.completed(case.image.shape[1:], len(self.classes), strongest)
         return score_case(case.id, patient, self.predict(model, case), annotation, case.geometry, self.classes)
 
     def predict(self, model: Model, case: PreparedCase) -> CasePrediction:

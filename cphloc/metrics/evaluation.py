@@ -8,7 +8,7 @@ so they are pooled: ``{name: statistic}``, each a function of the weights of the
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -34,6 +34,7 @@ def segmentation_scores(
     classes: Mapping[int, str],
     tolerance_mm: float = 1.0,
     empty_policy: EmptyPolicy = "nan",
+    known: Collection[int] | None = None,
 ) -> dict[str, float]:
     """Compute the segmentation metrics of one image.
 
@@ -49,6 +50,7 @@ def segmentation_scores(
         classes: class names by value in the masks.
         tolerance_mm: tolerance of the normalised surface Dice.
         empty_policy: score of a class that neither mask contains, as in `cphloc.metrics.segmentation`.
+        known: classes that were looked for in the reference; the others are left out. ``None`` for all.
 
     Returns:
         ``{metric: mean over the classes for which it is defined}``; with several classes also ``metric/class``.
@@ -58,7 +60,8 @@ def segmentation_scores(
     1.0
     """
     by_class = {}
-    for label, name in classes.items():
+    counted = classes if known is None else {label: name for label, name in classes.items() if label in known}
+    for label, name in counted.items():
         surfaces = surface_distances(prediction, reference, spacing_mm, label, empty_policy=empty_policy)
         lesions = match_lesions(prediction, reference, label, empty_policy=empty_policy)
         by_class[name] = {
@@ -73,7 +76,7 @@ def segmentation_scores(
         }
         if reference.ndim == 3:
             by_class[name]["volume_error_ml"] = volume_error_ml(prediction, reference, spacing_mm, label)
-    return _with_means(by_class)
+    return _with_means(by_class, len(classes) > 1)
 
 
 def attention_scores(
@@ -222,10 +225,10 @@ def _mean_statistic(statistics: Sequence[Statistic]) -> Statistic:
     return lambda weights: _mean_of_defined([statistic(weights) for statistic in statistics])
 
 
-def _with_means(by_class: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    metrics = next(iter(by_class.values()))
+def _with_means(by_class: Mapping[str, Mapping[str, float]], several: bool) -> dict[str, float]:
+    metrics = next(iter(by_class.values()), {})
     means = {metric: _mean_of_defined([scores[metric] for scores in by_class.values()]) for metric in metrics}
-    return means | (_per_class(by_class) if len(by_class) > 1 else {})
+    return means | (_per_class(by_class) if several else {})
 
 
 def _per_class(by_class: Mapping[str, Mapping]) -> dict:

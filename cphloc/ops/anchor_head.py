@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from cphloc.errors import InputError
 from cphloc.ops.anchors import grid_anchors
-from cphloc.ops.assign import IGNORED
+from cphloc.ops.assign import IGNORED, NEGATIVE
 from cphloc.ops.boxes import decode, encode
 from cphloc.ops.dense_prediction import PRIOR_BIAS, DenseHead, Towers, as_rows, predictor
 from cphloc.ops.detections import Suppression, best
+from cphloc.ops.partial_labels import silenced
 from cphloc.ops.targets import Targets
 from cphloc.structures.levels import Levels
 
@@ -48,6 +49,9 @@ class AnchorHead(DenseHead):
         InputError: ``sizes`` does not match the levels or axes, levels differ in their number of anchors, or a size is
             not positive.
     """
+
+    class_agnostic: ClassVar[bool] = False
+    """Whether there is one score for objects of any class."""
 
     def __init__(
         self,
@@ -104,10 +108,14 @@ class AnchorHead(DenseHead):
         deltas = torch.cat([as_rows(x, 2 * self.levels[0].dims) for x in outputs.deltas], dim=1)[rows]
         anchors, cells = self.anchors(outputs), [x.shape[2:] for x in outputs.scores]
         assigned = torch.full(scores.shape[:2], IGNORED, device=scores.device)
+        if not self.class_agnostic:
+            scores = silenced(scores, targets.boxes_known[rows][:, None])
         truth = torch.zeros_like(scores, dtype=torch.float32)
         boxes = deltas.new_zeros(deltas.shape, dtype=torch.float32)
         for n, row in enumerate(rows):
             assigned[n] = self.assign(anchors, targets.boxes[row], cells)
+            if self.class_agnostic and not targets.boxes_known[row].all():
+                assigned[n][assigned[n] == NEGATIVE] = IGNORED  # it may contain an object of an unknown class
             matched = (assigned[n] >= 0).nonzero()[:, 0]
             box = assigned[n, matched]
             truth[n, matched, self.numbers(targets.box_classes[row])[box]] = 1
@@ -123,7 +131,7 @@ class AnchorHead(DenseHead):
 
     def numbers(self, box_classes: Tensor) -> Tensor:
         """Return the logit channel of each box's class."""
-        return box_classes - 1
+        return torch.zeros_like(box_classes) if self.class_agnostic else box_classes - 1
 
     def box_loss(self, deltas: Tensor, anchors: Tensor, boxes: Tensor) -> Tensor:
         """Box loss ``(n,)`` of positive anchors, on decoded boxes or on deltas as the box loss requires."""

@@ -132,11 +132,11 @@ class AttentionTargets:
         """Resample targets to a ``grid`` of ``level``; a case with all classes absent gets empty regions."""
         positive = ~(targets.labels == 0).all(1)
         empty = targets.regions.new_zeros(0, *grid)
-        with_boxes = (positive & targets.has_boxes).tolist()
+        with_boxes = (positive & targets.boxes_known.all(1)).tolist()
         boxes = [
             boxes_on_grid(b, level, grid) if use else empty for b, use in zip(targets.boxes, with_boxes, strict=True)
         ]
-        only_coarse = positive & targets.has_region & ~targets.has_boxes
+        only_coarse = positive & targets.has_region & ~targets.boxes_known.all(1)
         shown = torch.where(only_coarse.view(-1, *(1,) * len(grid)), targets.regions, 0.0)
         union = torch.stack([b.amax(0) if len(b) else b.new_zeros(grid) for b in boxes]) if boxes else empty
         return cls(region=union, boxes=boxes, coarse=regions_on_grid(shown, level, grid))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from cphloc.ops.layers import carries_graph
+from cphloc.ops.partial_labels import marginalized
 from cphloc.ops.targets import Targets
 
 LEAST_SMOOTH = 1e-7
@@ -33,6 +34,11 @@ def mean(losses: Tensor) -> Tensor:
 
 
 def mask_loss(criterion: nn.Module, logits: Tensor, targets: Targets) -> Tensor:
-    """Compute the loss of logits ``(N, K + 1, *S)`` over the cases with a mask; without any, 0."""
+    """Compute the loss of logits ``(N, K + 1, *S)`` over the cases with a mask; without any, 0.
+
+    Classes that were not looked for in a case are merged with the background, see `cphloc.ops.partial_labels`.
+    """
     rows = targets.has_mask
-    return criterion(logits[rows], targets.masks[rows]) if rows.any() else carries_graph(logits)
+    if not rows.any():
+        return carries_graph(logits)
+    return criterion(marginalized(logits[rows], targets.mask_known[rows]), targets.masks[rows])

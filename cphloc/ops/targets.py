@@ -22,10 +22,12 @@ class Targets:
 
     Args:
         masks: ``(N, *S)`` int64; 0 background, 1..K classes, 255 not annotated.
-        has_mask: ``(N,)`` bool.
+        mask_known: ``(N, K)`` bool, classes that were looked for when the mask was drawn. The mask contains no other
+            class; 0 then means "background or one of the others".
         boxes: N tensors ``(n, 2 D)`` float32, edge coordinates ``[lo..., hi...]`` in array-axis order.
         box_classes: N tensors ``(n,)`` int64, 1..K.
-        has_boxes: ``(N,)`` bool; True with zero boxes means that the image has no object.
+        boxes_known: ``(N, K)`` bool, classes that were looked for when the boxes were drawn; a known class without a
+            box is absent.
         regions: ``(N, *S)`` float32 in [0, 1]: union of the boxes where there are boxes, else the coarse region.
         has_region: ``(N,)`` bool.
         labels: ``(N, K)`` float32; 1 present, 0 absent, NaN unknown.
@@ -33,14 +35,24 @@ class Targets:
     """
 
     masks: Tensor
-    has_mask: Tensor
+    mask_known: Tensor
     boxes: list[Tensor]
     box_classes: list[Tensor]
-    has_boxes: Tensor
+    boxes_known: Tensor
     regions: Tensor
     has_region: Tensor
     labels: Tensor
     has_label: Tensor
+
+    @property
+    def has_mask(self) -> Tensor:
+        """``(N,)`` bool: whether some class is known in the mask."""
+        return self.mask_known.any(1)
+
+    @property
+    def has_boxes(self) -> Tensor:
+        """``(N,)`` bool: whether boxes of some class are known."""
+        return self.boxes_known.any(1)
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -70,10 +82,10 @@ class Targets:
         no_boxes = np.zeros((0, 2 * len(size)), np.float32)
         return cls(
             masks=_stack([a.mask for a in done], np.zeros(size, np.int64)),
-            has_mask=torch.tensor([a.mask is not None for a in done], dtype=torch.bool),
+            mask_known=_stack([a.mask_known for a in done], np.zeros(classes, bool)),
             boxes=[_tensor(a.boxes, no_boxes) for a in done],
             box_classes=[_tensor(a.box_classes, np.zeros(0, np.int64)) for a in done],
-            has_boxes=torch.tensor([a.boxes is not None for a in done], dtype=torch.bool),
+            boxes_known=_stack([a.boxes_known for a in done], np.zeros(classes, bool)),
             regions=_stack([a.region for a in done], np.zeros(size, np.float32)),
             has_region=torch.tensor([a.region is not None for a in done], dtype=torch.bool),
             labels=_stack([a.label for a in done], np.full(classes, np.nan, np.float32)),

@@ -1,13 +1,15 @@
 """The supervision ladder: image label < coarse region < boxes < mask.
 
-A stronger annotation always gives the weaker ones, never the reverse. A case carries whatever it has;
-`Annotation.completed` derives the lower rungs from it, here and nowhere else.
+A stronger annotation always gives the weaker ones. The reverse holds only for absence: where a class is known to be
+absent, there are no boxes and no voxels of it. A case carries whatever it has; `Annotation.completed` derives the rest,
+here and nowhere else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,6 +33,9 @@ class Annotation:
         box_classes: ``(n,)`` int64, 1..K; required with ``boxes``.
         region: ``(*S)`` float32 in [0, 1]; where the finding may lie: a side, a lobe, or the union of the boxes.
         label: ``(K,)`` float32, 1 where the class is present, NaN where that class is unknown.
+        mask_known: ``(K,)`` bool, the classes that were looked for when the mask was drawn; ``None`` for all. Voxels of
+            other classes are unknown, not background.
+        boxes_known: ``(K,)`` bool, the classes that were looked for when the boxes were drawn; ``None`` for all.
     """
 
     mask: np.ndarray | None = None
@@ -38,6 +43,8 @@ class Annotation:
     box_classes: np.ndarray | None = None
     region: np.ndarray | None = None
     label: np.ndarray | None = None
+    mask_known: np.ndarray | None = None
+    boxes_known: np.ndarray | None = None
 
     @property
     def rung(self) -> Rung | None:
@@ -50,12 +57,18 @@ class Annotation:
         )
         return next((rung for value, rung in stated if value is not None), None)
 
-    def completed(self, shape: tuple[int, ...], classes: int) -> Annotation:
-        """Add every weaker rung that the stronger ones imply; what was stated stays.
+    def completed(self, shape: tuple[int, ...], classes: int, up_to: Rung | None = Rung.MASK) -> Annotation:
+        """Add everything that follows from the stated annotations, which stay.
+
+        Every rung gives the weaker ones. A class that is absent, by the label or because boxes of the class were looked
+        for and none was found, also gives the stronger ones: no voxel and no box. In the result, ``mask_known`` and
+        ``boxes_known`` are given wherever there is a mask, or boxes; contours and boxes of other classes are removed.
 
         Args:
             shape: ``(*S)`` of the image; boxes are clipped to it.
             classes: number of foreground classes K.
+            up_to: strongest rung that absence gives. Metrics take the strongest rung of the data set, so that a Dice is
+                not computed where nothing was outlined in any image.
 
         Raises:
             DataError: a class outside 1..K, a box with ``hi < lo``, or a mask of another shape.
@@ -64,23 +77,58 @@ class Annotation:
         >>> mask[1:3, 2:4] = 1
         >>> Annotation(mask=mask).completed((4, 4), classes=1).boxes.tolist()
         [[1.0, 2.0, 3.0, 4.0]]
+        >>> absent = Annotation(label=np.array([0.0, 1.0])).completed((4, 4), classes=2)
+        >>> absent.mask.any(), absent.mask_known.tolist()
+        (False, [True, False])
         """
         _validate(self, shape, classes)
-        done = self
-        if done.mask is not None and done.boxes is None:
-            boxes, box_classes = boxes_of(done.mask)
-            done = replace(done, boxes=boxes, box_classes=box_classes)
-        if done.boxes is not None and done.box_classes is not None:
-            boxes, kept = clip_boxes(done.boxes, shape)
-            done = replace(done, boxes=boxes[kept], box_classes=done.box_classes[kept])
-        if done.boxes is not None and done.region is None:
-            done = replace(done, region=region_of(done.boxes, shape))
-        if done.label is None and done.boxes is not None and done.box_classes is not None:
-            present = np.isin(np.arange(1, classes + 1), done.box_classes).astype(np.float32)
-            done = replace(done, label=present)
-        elif done.label is None and done.region is not None and classes == 1:
-            done = replace(done, label=np.array([float(done.region.any())], np.float32))
-        return done
+        boxes, boxes_known = self._with_boxes(shape, classes)
+        region, label = self.region, self._with_label(boxes, boxes_known, classes)
+        if region is None and boxes is not None and boxes_known.all():
+            region = region_of(boxes.boxes, shape)
+        if label is None and region is not None and classes == 1:
+            label = np.array([float(region.any())], np.float32)
+        absent = np.zeros(classes, bool) if label is None else label == 0
+        mask, mask_known = _known_mask(self, classes)
+        strongest = max(up_to or Rung.LABEL, self.rung or Rung.LABEL)
+        if strongest >= Rung.BOXES:
+            boxes_known = boxes_known | absent
+        if strongest >= Rung.MASK:
+            mask_known = mask_known | absent
+        if mask is None and mask_known.any():
+            mask = np.zeros(shape, np.uint8)
+        if boxes is None and boxes_known.any():
+            boxes = _Boxes(np.zeros((0, 2 * len(shape)), np.float32), np.zeros(0, np.int64))
+        return Annotation(
+            mask,
+            None if boxes is None else boxes.boxes,
+            None if boxes is None else boxes.classes,
+            region,
+            label,
+            None if mask is None else mask_known,
+            None if boxes is None else boxes_known,
+        )
+
+    def _with_boxes(self, shape: tuple[int, ...], classes: int) -> tuple[_Boxes | None, np.ndarray]:
+        """Boxes of the known classes, from those stated, else from the mask, and which classes are known."""
+        if self.boxes is not None and self.box_classes is not None:
+            boxes, box_classes = self.boxes, self.box_classes
+            known = _all_known(classes) if self.boxes_known is None else self.boxes_known
+        elif self.mask is not None:
+            mask, known = _known_mask(self, classes)
+            boxes, box_classes = boxes_of(np.asarray(mask))
+        else:
+            return None, np.zeros(classes, bool)
+        boxes, kept = clip_boxes(boxes, shape)
+        kept &= known[box_classes - 1]
+        return _Boxes(boxes[kept], box_classes[kept]), known
+
+    def _with_label(self, boxes: _Boxes | None, boxes_known: np.ndarray, classes: int) -> np.ndarray | None:
+        """Label, as stated, else as it follows from the boxes."""
+        if self.label is not None or boxes is None:
+            return self.label
+        present = np.isin(np.arange(1, classes + 1), boxes.classes).astype(np.float32)
+        return np.where(boxes_known, present, np.float32(np.nan))
 
     def cropped(self, start: tuple[int, ...], size: tuple[int, ...]) -> Annotation:
         """Crop to the ``size`` voxels that begin at index ``start``.
@@ -96,7 +144,8 @@ class Annotation:
         if boxes is not None and box_classes is not None:
             boxes, kept = clip_boxes(boxes - np.asarray(start * 2, np.float32), size)
             boxes, box_classes = boxes[kept], box_classes[kept]
-        return Annotation(
+        return replace(
+            self,
             mask=None if self.mask is None else self.mask[inside],
             boxes=boxes,
             box_classes=box_classes,
@@ -116,6 +165,28 @@ class Annotation:
             return None
         label = np.where(self.label == 0, np.float32(0), np.float32(np.nan))
         return None if np.isnan(label).all() else label
+
+
+class _Boxes(NamedTuple):
+    """Boxes ``(n, 2 D)`` and their classes ``(n,)``."""
+
+    boxes: np.ndarray
+    classes: np.ndarray
+
+
+def _all_known(classes: int) -> np.ndarray:
+    return np.ones(classes, bool)
+
+
+def _known_mask(given: Annotation, classes: int) -> tuple[np.ndarray | None, np.ndarray]:
+    """The stated mask without the classes that were not looked for, and which were; no class without a mask."""
+    if given.mask is None:
+        return None, np.zeros(classes, bool)
+    if given.mask_known is None:
+        return given.mask, _all_known(classes)
+    unknown = 1 + np.flatnonzero(~given.mask_known)
+    mask = np.where(np.isin(given.mask, unknown), np.uint8(0), given.mask) if len(unknown) else given.mask
+    return mask, np.asarray(given.mask_known, bool)
 
 
 def class_names(classes: Mapping[int, str] | Sequence[str]) -> dict[int, str]:
@@ -234,6 +305,10 @@ def clip_boxes(boxes: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, n
 
 
 def _validate(annotation: Annotation, shape: tuple[int, ...], classes: int) -> None:
+    for name, known in (("mask_known", annotation.mask_known), ("boxes_known", annotation.boxes_known)):
+        if known is not None and np.shape(known) != (classes,):
+            msg = f"{name} has shape {np.shape(known)} but there are {classes} classes; give one value per class"
+            raise DataError(msg)
     if annotation.mask is not None:
         if annotation.mask.shape != tuple(shape):
             msg = f"mask has shape {annotation.mask.shape} but the image {tuple(shape)}; both must lie on one grid"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from cphloc.data.case import Case, read_case
+from cphloc.data.case import Case, read_case, strongest_rung
 from cphloc.data.dataset import Dataset
 from cphloc.data.fingerprint import check_splits
 from cphloc.data.pipeline.pipeline import Pipeline, open_dataset
@@ -106,9 +106,8 @@ def _check_data(recipe: Recipe, dataset: Dataset) -> None:
     if not recipe.data.skip_bad:
         _check_files(cases)
     validation = pipeline.listed("val")
-    rungs = [case.annotation.rung for case in validation]
     volume, _ = read_case(validation[0], recipe.dims)
-    check_best(recipe, dataset.classes, max(filter(None, rungs), default=None), volume.geometry.unit)
+    check_best(recipe, dataset.classes, strongest_rung(validation), volume.geometry.unit)
 
 
 def _check_files(cases: list[Case]) -> None:

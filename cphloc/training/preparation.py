@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from cphloc.data.case import strongest_rung
 from cphloc.data.pipeline.loader import Batch
 from cphloc.data.pipeline.pipeline import Pipeline
 from cphloc.data.pipeline.prepare import PreparedCases
@@ -89,8 +90,7 @@ def prepare(recipe: Recipe, strategy: Strategy = "ddp", fresh: bool = True) -> P
             print(f"from {recipe.from_}: {report}", file=sys.stderr)
     freeze_and_optimize(model, settings)
     splits = {"train": pipeline.samples.cases, "val": pipeline.cases("val")}
-    rungs = [case.annotation.rung for case in splits["val"].cases]
-    check_best(recipe, classes, max(filter(None, rungs), default=None), splits["val"][0].geometry.unit)
+    check_best(recipe, classes, strongest_rung(splits["val"].cases), splits["val"][0].geometry.unit)
     validator = Validator(splits["val"], classes, pipeline.patch, prediction_fill(pipeline.pad))
     return Preparation(recipe, pipeline, splits, model, validator, settings)
 

@@ -20,7 +20,7 @@ class Prepared(list):
 
     @property
     def cases(self):
-        return [SimpleNamespace(patient=f"patient of {case.id}") for case in self]
+        return [SimpleNamespace(patient=f"patient of {case.id}", annotation=case.annotation) for case in self]
 
 
 def columns(dims, *values):

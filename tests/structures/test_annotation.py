@@ -34,6 +34,36 @@ def test_a_mask_gives_every_weaker_rung(dims):
     assert done.label.tolist() == [1.0, 1.0, 0.0]
 
 
+@pytest.mark.parametrize("dims", [2, 3])
+def test_what_is_absent_has_no_voxel_and_no_box(dims):
+    """A label without a finding, an empty list of boxes and a class of which there is no box are used by every head."""
+    shape, label = SHAPES[dims], np.array([0.0, 1.0, np.nan], np.float32)
+    by_label = Annotation(label=label).completed(shape, 3)
+    assert not by_label.mask.any()
+    assert by_label.boxes.shape == (0, 2 * dims)
+    assert by_label.mask_known.tolist() == by_label.boxes_known.tolist() == [True, False, False]
+    box = np.array([[0.0] * dims + [2.0] * dims])
+    by_boxes = Annotation(boxes=box, box_classes=np.array([2])).completed(shape, 3)
+    assert not by_boxes.mask.any()
+    assert by_boxes.mask_known.tolist() == [True, False, True]
+    assert by_boxes.boxes_known.all()
+    assert Annotation(boxes=box, box_classes=np.array([2])).completed(shape, 3, up_to=Rung.BOXES).mask is None
+    only_label = Annotation(label=label).completed(shape, 3, up_to=Rung.LABEL)
+    assert only_label.mask is only_label.boxes is None
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_class_that_was_not_looked_for_is_unknown(dims):
+    known = np.array([True, False, True])
+    done = Annotation(mask=two_objects(dims), mask_known=known).completed(SHAPES[dims], 3)
+    assert done.box_classes.tolist() == [1]
+    assert np.array_equal(done.mask, np.where(two_objects(dims) == 1, 1, 0))
+    assert done.region is None
+    np.testing.assert_array_equal(done.label, [1.0, np.nan, 0.0])
+    with pytest.raises(DataError, match="mask_known has shape"):
+        Annotation(mask=two_objects(dims), mask_known=known).completed(SHAPES[dims], 2)
+
+
 def test_a_weaker_rung_never_gives_a_stronger_one():
     shape = (4, 4)
     boxes = Annotation(boxes=np.array([[0.0, 0, 2, 2]]), box_classes=np.array([1])).completed(shape, 1)
@@ -72,7 +102,7 @@ def test_what_was_stated_stays():
 def test_completing_twice_is_completing_once(dims):
     once = Annotation(mask=two_objects(dims)).completed(SHAPES[dims], 2)
     twice = once.completed(SHAPES[dims], 2)
-    for name in ("mask", "boxes", "box_classes", "region", "label"):
+    for name in ("mask", "boxes", "box_classes", "region", "label", "mask_known", "boxes_known"):
         assert np.array_equal(getattr(once, name), getattr(twice, name))
 
 

@@ -15,6 +15,7 @@ from cphloc.ops.boxes import from_centre_size, to_centre_size
 from cphloc.ops.dense_prediction import PRIOR_BIAS, Towers, as_rows, predictor
 from cphloc.ops.detections import best, with_volume
 from cphloc.ops.heatmap import draw_centres, peaks
+from cphloc.ops.partial_labels import silenced
 from cphloc.ops.targets import Prediction, Targets
 from cphloc.structures.annotation import class_names
 from cphloc.structures.levels import Levels
@@ -99,8 +100,9 @@ class CenterNet(nn.Module):
             offset = torch.cat([offset, _l1(outputs.offset[at].reshape(dims, -1).T, centre - index - 0.5)])
             size = torch.cat([size, _l1(outputs.size[at].reshape(dims, -1).T, extent)])
         count = max(1, sum(len(targets.boxes[row]) for row in rows))
+        known = targets.boxes_known[rows][(..., *(None,) * dims)]
         return {
-            "score": heatmap_loss(outputs.heat[rows], heat[rows]) / count,
+            "score": heatmap_loss(silenced(outputs.heat[rows], known), heat[rows]) / count,
             "offset": self.offset_weight * (offset.sum() + 0 * outputs.offset[rows].sum()) / count,
             "size": self.size_weight * (size.sum() + 0 * outputs.size[rows].sum()) / count,
         }

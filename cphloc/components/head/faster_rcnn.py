@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -130,6 +130,8 @@ class RegionProposals(AnchorHead):
         iou: proposals whose IoU with a higher-scored one exceeds this value are dropped.
     """
 
+    class_agnostic: ClassVar[bool] = True
+
     def __init__(
         self,
         levels: Levels,
@@ -156,10 +158,6 @@ class RegionProposals(AnchorHead):
         for row, anchors in zip(chosen, assigned, strict=True):
             row[balanced(anchors + 1, count=256, positive_fraction=0.5)] = True
         return chosen, max(1, int(chosen.sum()))
-
-    def numbers(self, box_classes: Tensor) -> Tensor:
-        """Return channel 0 for every box, as there is only the class ``object``."""
-        return torch.zeros_like(box_classes)
 
     @torch.no_grad()
     def propose(self, outputs: AnchorOutput) -> list[Tensor]:

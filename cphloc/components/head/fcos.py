@@ -18,6 +18,7 @@ from cphloc.ops.assign_fcos import assign_fcos
 from cphloc.ops.boxes import MAX_LOG_SIZE, decode_faces, encode_faces
 from cphloc.ops.dense_prediction import PRIOR_BIAS, DenseHead, Towers, as_rows, predictor, tower_width
 from cphloc.ops.detections import Suppression, best
+from cphloc.ops.partial_labels import silenced
 from cphloc.ops.targets import Targets
 from cphloc.structures.levels import Levels
 
@@ -98,6 +99,7 @@ class FCOS(DenseHead):
         scores = torch.cat([as_rows(x, len(self.classes)) for x in outputs.scores], dim=1)[rows]
         centreness = torch.cat([as_rows(x, 1) for x in outputs.centreness], dim=1)[rows][..., 0]
         predicted = torch.cat([self.boxes(outputs, level) for level in range(len(self.levels))], dim=1)[rows]
+        scores = silenced(scores, targets.boxes_known[rows][:, None])
         truth, boxes = torch.zeros_like(scores, dtype=torch.float32), torch.zeros_like(predicted)
         for n, row in enumerate(rows):
             assigned = assign_fcos(points, self.levels, targets.boxes[row], self.radius)

@@ -12,6 +12,7 @@ from cphloc.components.loss.bce import BCE
 from cphloc.config.argument_types import NonNegativeFloat, UnitInterval
 from cphloc.ops.boxes import from_centre_size, to_centre_size
 from cphloc.ops.detections import best, with_volume
+from cphloc.ops.partial_labels import silenced
 from cphloc.ops.targets import Prediction, Targets
 from cphloc.structures.annotation import class_names
 from cphloc.structures.levels import Levels
@@ -97,10 +98,12 @@ class GlobalBox(nn.Module):
         share = 1 / torch.zeros_like(present).index_put_((image, column), present.new_ones(()), accumulate=True)
         weight = share[image, column] / max(1, int(present.sum()))
 
+        logits = silenced(outputs.logits[rows], targets.boxes_known[rows])
+
         def _error(predicted: Tensor, true: Tensor) -> Tensor:
             return (((predicted[image, column] - true) / extent).square().mean(dim=1) * weight).sum()
 
-        score = self.criterion(outputs.logits[rows], present[rows]).sum() / max(1, present[rows].numel())
+        score = self.criterion(logits, present[rows]).sum() / max(1, present[rows].numel())
         return {
             "score": score,
             "centre": self.centre_weight * _error(outputs.centre, centre),

@@ -25,6 +25,7 @@ from cphloc.ops.layers import (
     initialize,
     resize,
 )
+from cphloc.ops.partial_labels import marginalized
 from cphloc.ops.targets import Prediction, Targets
 from cphloc.structures.annotation import IGNORE, class_names
 from cphloc.structures.levels import Level, Levels
@@ -107,10 +108,10 @@ class UNet(nn.Module):
         rows = targets.has_mask
         if not rows.any():
             return {"mask": carries_graph(*maps)}
-        masks = targets.masks[rows]
+        masks, known = targets.masks[rows], targets.mask_known[rows]
         strides = ((1,) * self.levels[0].dims, *(level.stride for level in self.levels[1:]))
         losses = [
-            weight * self.criterion(logits[rows], _at_stride(masks, stride, logits.shape[2:]))
+            weight * self.criterion(marginalized(logits[rows], known), _at_stride(masks, stride, logits.shape[2:]))
             for weight, logits, stride in zip(self.weights, maps, strides, strict=False)
         ]
         return {"mask": torch.stack(losses).sum()}

@@ -80,7 +80,10 @@ class YOLO(nn.Module):
         rows = targets.has_boxes.nonzero()[:, 0].tolist()
         parts = outputs.new_zeros(4, dtype=torch.float32) + 0 * outputs[rows].float().sum()
         for row in rows:
-            parts = parts + self._image_loss(outputs[row : row + 1], targets.boxes[row], targets.box_classes[row])
+            known = targets.boxes_known[row]
+            parts = parts + self._image_loss(
+                outputs[row : row + 1], targets.boxes[row], targets.box_classes[row], known
+            )
         return dict(zip(("box", "object", "empty", "class"), parts / max(1, len(rows)), strict=True))
 
     def decode(self, outputs: Tensor) -> Prediction:
@@ -94,7 +97,8 @@ class YOLO(nn.Module):
             detections.append(self.suppression(boxes, value, classes))
         return Prediction(detections=detections)
 
-    def _image_loss(self, outputs: Tensor, boxes: Tensor, classes: Tensor) -> Tensor:
+    def _image_loss(self, outputs: Tensor, boxes: Tensor, classes: Tensor, known: Tensor) -> Tensor:
+        """Loss parts ``(4,)`` of one image; cells without a box count only if every class is ``known`` ``(K,)``."""
         cells = outputs.shape[2:]
         codes, objectness, scores = self._split(outputs)
         assigned, _ = assign_centre_cell(boxes, cells, self.stride)
@@ -114,8 +118,8 @@ class YOLO(nn.Module):
             [
                 self.coordinate_weight * (codes[cell, responsible] - wanted).square().sum(),
                 (objectness[cell, responsible] - reached).square().sum(),
-                self.empty_weight * objectness[~answers].square().sum(),
-                (scores[cell] - onehot).square().sum(),
+                self.empty_weight * objectness[~answers].square().sum() * known.all(),
+                ((scores[cell] - onehot).square() * known).sum(),
             ]
         )
 

@@ -17,6 +17,7 @@ from cphloc.ops.assign_simota import assign_simota
 from cphloc.ops.boxes import decode, to_centre_size
 from cphloc.ops.dense_prediction import PRIOR_BIAS, DenseHead, Towers, as_rows, predictor
 from cphloc.ops.detections import Suppression, best
+from cphloc.ops.partial_labels import silenced
 from cphloc.ops.targets import Targets
 from cphloc.structures.levels import Levels
 
@@ -108,6 +109,9 @@ class YOLOX(DenseHead):
             truth[n, matched, numbers[assigned[matched]]] = iou[matched]
             boxes[n, matched] = true[assigned[matched]]
         count = max(1, int(positive.sum()))
+        known = targets.boxes_known[rows]
+        scores = silenced(scores, known[:, None])
+        objectness = silenced(objectness, known.all(1, keepdim=True) | positive)
         return {
             "score": self.criterion(scores[positive], truth[positive]).sum() / count,
             "box": self.box_weight * self.box_criterion(predicted[positive], boxes[positive]).sum() / count,

@@ -91,11 +91,17 @@ def swap_classes(annotation: Annotation, swap: Mapping[int, int]) -> Annotation:
     label = annotation.label
     if label is not None:
         label = label[table[1 : len(label) + 1] - 1]
+    mask_known, boxes_known = (
+        known if known is None else known[table[1 : len(known) + 1] - 1]
+        for known in (annotation.mask_known, annotation.boxes_known)
+    )
     return replace(
         annotation,
         mask=None if annotation.mask is None else table[annotation.mask].astype(np.uint8),
         box_classes=None if annotation.box_classes is None else table[annotation.box_classes],
         label=label,
+        mask_known=mask_known,
+        boxes_known=boxes_known,
     )
 
 

@@ -155,11 +155,7 @@ def _store(prepared: PreparedCase, folder: Path) -> None:
     arrays = {
         "image": np.ascontiguousarray(prepared.image, np.float32),
         "foreground": prepared.foreground,
-        "mask": annotation.mask,
-        "region": annotation.region,
-        "boxes": annotation.boxes,
-        "box_classes": annotation.box_classes,
-        "label": annotation.label,
+        **{f.name: getattr(annotation, f.name) for f in fields(Annotation)},
     }
     facts = {
         "id": prepared.id,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from cphloc.data.augment.warp import Warp, warp_boxes, warp_image, warp_image_and_mask
@@ -87,7 +89,8 @@ def cut(
         kept = _visible(moved, size)
         boxes, box_classes = clip_boxes(moved, size)[0][kept], box_classes[kept]
     whole = all(s <= 0 and s + p >= n for s, p, n in zip(start, size, shape, strict=True))
-    return image, Annotation(mask, boxes, box_classes, region, given.label_of_part(whole))
+    moved = replace(given, mask=mask, boxes=boxes, box_classes=box_classes, region=region)
+    return image, replace(moved, label=given.label_of_part(whole))
 
 
 def _sample(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -145,12 +145,11 @@ def _prepared_annotation(given: Annotation, preprocess: Preprocess, geometry: Ge
     if region is not None:
         percent = preprocess.prepare_mask(np.rint(region * 100).astype(np.uint8), geometry)
         region = percent.astype(np.float32) / 100
-    return Annotation(
-        None if mask is None else preprocess.prepare_mask(mask, geometry).astype(np.uint8),
-        None if boxes is None else preprocess.prepare_boxes(boxes, geometry).astype(np.float32),
-        given.box_classes,
-        region,
-        given.label,
+    return replace(
+        given,
+        mask=None if mask is None else preprocess.prepare_mask(mask, geometry).astype(np.uint8),
+        boxes=None if boxes is None else preprocess.prepare_boxes(boxes, geometry).astype(np.float32),
+        region=region,
     )
 
 

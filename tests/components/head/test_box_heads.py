@@ -279,3 +279,28 @@ def test_the_default_suppression_of_every_head_is_that_of_its_paper():
     assert {name: default["iou"] for name, default in defaults.items() if "iou" in default} == {
         **{"fcos": 0.6, "yolox": 0.65, "rcnn": 0.3}
     }
+
+
+@every_head
+@both
+def test_a_class_that_nobody_looked_for_is_not_taught_to_be_absent(name, dims):
+    """One object of class a is given; nothing may push down the score of class b, nor that of any object elsewhere."""
+    head, pyramid = make(name, dims), features(dims, images=1)
+    given = replace(annotated(dims, [1]), boxes_known=np.array([True, False]))
+    losses = head.loss(head(pyramid), targets_of(dims, given))
+    sum(losses.values()).backward()
+    if name == "yolo":
+        assert losses["empty"] == 0
+        assert head.out.bias.grad[-1] == 0  # the last channel is the score of class b
+        return
+    if "rcnn" in name:
+        background, known, unknown = (head.detector if name == "faster_rcnn" else head).score.bias.grad
+        assert background * unknown > 0  # "background or b" is one answer
+        assert known * unknown < 0
+        return
+    last = {"centernet": "heat", "global_box": "linear"}.get(name, "score")
+    (bias,) = [p for n, p in head.named_parameters() if n.startswith(last) and n.endswith("bias")]
+    scores = bias.grad.view(2, -1)[:, 0] if name == "global_box" else bias.grad
+    assert not scores[1::2].any()
+    assert scores[::2].all()
+    assert name != "yolox" or head.objectness.bias.grad < 0  # only the matched cells, which hold an object
