@@ -17,8 +17,8 @@ _INPUTS = (
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    entry = "an entry such as unet3d-hippocampus@^1, or its folder; several, separated by commas, are averaged"
-    parser.add_argument("entry", metavar="ENTRY", help=entry)
+    entry = "an entry such as unet3d-hippocampus@^1, or a finished run (its folder); several, with commas, are averaged"
+    parser.add_argument("entry", metavar="ENTRY-or-RUN", help=entry)
     parser.add_argument("inputs", metavar="INPUT", nargs="+", help=_INPUTS)
     parser.add_argument(
         "--out",

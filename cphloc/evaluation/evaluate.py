@@ -33,7 +33,7 @@ from cphloc.structures.split import Split
 from cphloc.structures.volume import Volume
 from cphloc.tracking.run import Run, write_cases
 from cphloc.zoo.entries import Listing
-from cphloc.zoo.load import open_listing
+from cphloc.zoo.load import localizer_of, open_listing
 from cphloc.zoo.resolve import resolve_run_or_entry
 
 
@@ -109,27 +109,6 @@ def evaluate(
         if run is not None:
             _track(run, files, intervals, facts)
     return Evaluation(str(source if run is None else run.folder), split, facts, scores.rows, folder)
-
-
-def localizer_of(run: Run) -> Localizer:
-    """Load the best weights of a run, rounded to the precision in which an entry stores them.
-
-    The evaluated model is therefore bit for bit the one that would be published.
-
-    Args:
-        run: the run.
-
-    Raises:
-        NotFoundError: the run has not saved any weights yet.
-    """
-    from cphloc.zoo.weights import build_with_weights, half_precision, read_weights
-
-    path = run.folder / "best.safetensors"
-    if not path.is_file():
-        msg = f"{run.folder}: has no best.safetensors yet; let the training reach its first validation"
-        raise NotFoundError(msg)
-    weights = half_precision(read_weights(path.read_bytes(), str(path)))
-    return Localizer(build_with_weights(run.recipe, weights, str(path)), run.recipe)
 
 
 def case_prediction(result: Localization, classes: Mapping[int, str]) -> CasePrediction:

@@ -103,7 +103,7 @@ def _reason(case: Case, error: Exception) -> str:
 
 def _made_by(model: Localizer | Ensemble, case: Case, options: Mapping) -> Any:
     """Return everything that a result depends on, as JSON values: weights, input files, voxel size and options."""
-    weights = [member.weights_sha256 for member in getattr(model, "members", [model])]
+    weights = [member.fingerprint for member in getattr(model, "members", [model])]
     stamps = [[str(Path(file).resolve()), *_stamp(Path(file))] for file in case.files]
     return json.loads(json.dumps([weights, stamps, sorted(options.items())], default=str))
 

@@ -77,9 +77,9 @@ class Localizer(nn.Module):
         self.temperature: float = 1.0 if entry is None or entry.calibration is None else entry.calibration.temperature
 
     @cached_property
-    def weights_sha256(self) -> str:
-        """SHA-256 of recipe and weights, by which results of different models are told apart."""
-        digest = hashlib.sha256(self.recipe.to_yaml().encode())
+    def fingerprint(self) -> str:
+        """SHA-256 of recipe, weights and calibration, which distinguishes the results of different models."""
+        digest = hashlib.sha256(f"{self.recipe.to_yaml()}{self.temperature}".encode())
         for name, tensor in self.model.state_dict().items():
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(tensor.detach().cpu().float().numpy()).tobytes())

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, overload
 import torch
 
 from cphloc.config import yamlio
-from cphloc.errors import DataError
+from cphloc.errors import DataError, NotFoundError
 from cphloc.inference.backend import BackendName
 from cphloc.inference.localizer import Localizer
 from cphloc.recipe import recipe as recipes
+from cphloc.tracking.run import Run
 from cphloc.zoo.entries import Listing
 from cphloc.zoo.entry import File
 from cphloc.zoo.names import RECIPE_FILE, sha256_of
-from cphloc.zoo.resolve import resolve_entry
-from cphloc.zoo.weights import build_with_weights, read_weights
+from cphloc.zoo.resolve import resolve_entry_or_run
+from cphloc.zoo.weights import build_with_weights, half_precision, read_weights
 
 if TYPE_CHECKING:
     from cphloc.inference.ensemble import Ensemble
@@ -25,13 +26,13 @@ if TYPE_CHECKING:
 
 @overload
 def load(
-    spec: str | Path, device: str | torch.device | None = None, verify: bool = True, backend: BackendName = "auto"
+    spec: str | Path | Run, device: str | torch.device | None = None, verify: bool = True, backend: BackendName = "auto"
 ) -> Localizer: ...
 
 
 @overload
 def load(
-    spec: Sequence[str | Path],
+    spec: Sequence[str | Path | Run],
     device: str | torch.device | None = None,
     verify: bool = True,
     backend: BackendName = "auto",
@@ -39,35 +40,67 @@ def load(
 
 
 def load(
-    spec: str | Path | Sequence[str | Path],
+    spec: str | Path | Run | Sequence[str | Path | Run],
     device: str | torch.device | None = None,
     verify: bool = True,
     backend: BackendName = "auto",
 ) -> Localizer | Ensemble:
-    """Load a published model, ready to predict, or several models as an ensemble that predicts their average.
+    """Load a published or a trained model, ready to predict, or several as an ensemble that predicts their average.
 
     Args:
         spec: ``name``, ``name@1.2.0``, ``name@^1`` and so on, an entry's folder, the URL of one inside a zoo, or
             ``models:/name/3`` (MLflow). The working folder's ``cphloc.lock`` decides between versions where it names
-            the entry.
+            the entry. Or a finished run: its folder, its id, ``latest``, or the object that `cphloc.train` returns.
         device: device of the model; by default the GPU where there is one.
         verify: check the sha256 of recipe and weights. Switch it off only for a folder that you changed yourself.
         backend: what runs the network: ``torch``, ``compile``, ``onnxruntime``, ``openvino``, or ``auto`` for the
             fastest of those installed, where a prediction takes long enough; see `cphloc.inference.backend`.
 
     Raises:
-        NotFoundError: no such entry or version.
+        NotFoundError: no such entry, version or run, or the run has not finished.
         InputError: the version needs another cphloc, the lock file pins another one, or the models of an ensemble
             differ in task, channels or classes.
         InputError: a plug-in that the entry uses is not installed; the message names the package.
         DataError: a file is not the one that was published.
         DownloadError: a file is not in the cache and cannot be downloaded.
     """
-    if isinstance(spec, str | Path):
-        return open_listing(resolve_entry(spec), device, verify, backend)
+    if isinstance(spec, str | Path | Run):
+        found = resolve_entry_or_run(spec)
+        if isinstance(found, Run):
+            _check_finished(found)
+            return localizer_of(found, device, backend)
+        return open_listing(found, device, verify, backend)
     from cphloc.inference.ensemble import Ensemble
 
-    return Ensemble([open_listing(resolve_entry(one), device, verify, backend) for one in spec])
+    return Ensemble([load(one, device, verify, backend) for one in spec])
+
+
+def _check_finished(run: Run) -> None:
+    if not (run.folder / "metrics.json").is_file():
+        msg = f"{run.folder}: this run has not finished; wait, or continue it with: cphloc train --resume {run.folder}"
+        raise NotFoundError(msg)
+
+
+def localizer_of(run: Run, device: str | torch.device | None = None, backend: BackendName = "torch") -> Localizer:
+    """Load the best weights of a run, rounded to the precision in which an entry stores them.
+
+    The model is therefore bit for bit the one that would be published.
+
+    Args:
+        run: the run.
+        device: device of the model; by default the CPU.
+        backend: see `load`.
+
+    Raises:
+        NotFoundError: the run has not saved any weights yet.
+    """
+    path = run.folder / "best.safetensors"
+    if not path.is_file():
+        msg = f"{run.folder}: has no best.safetensors yet; let the training reach its first validation"
+        raise NotFoundError(msg)
+    weights = half_precision(read_weights(path.read_bytes(), str(path)))
+    model = Localizer(build_with_weights(run.recipe, weights, str(path)), run.recipe, backend=backend)
+    return model if device is None else model.to(device).eval()
 
 
 def open_listing(

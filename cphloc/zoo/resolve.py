@@ -13,7 +13,7 @@ from cphloc.errors import NotFoundError, did_you_mean
 from cphloc.tracking.run import Run, run_names
 from cphloc.zoo.entries import Listing, NoSuchVersionError, find_entry, list_entries
 from cphloc.zoo.lock import find_locked
-from cphloc.zoo.names import ENTRY_FILE
+from cphloc.zoo.names import ENTRY_FILE, RECIPE_FILE
 
 
 def resolve_entry(spec: str | Path) -> Listing:
@@ -55,6 +55,34 @@ def resolve_run_or_entry(spec: str | Path | Run) -> Run | Listing:
             hint = nearest(spec, run_names()) or "give a run's folder, or a name from: cphloc list zoo"
             msg = f"no run or entry '{spec}'; {hint}"
             raise NotFoundError(msg) from None
+
+
+def resolve_entry_or_run(spec: str | Path | Run) -> Run | Listing:
+    """Find the entry that ``spec`` names, else the run; for a model that predicts, an entry comes before a run's id.
+
+    Raises:
+        NotFoundError: there is neither.
+    """
+    if isinstance(spec, Run):
+        return spec
+    if names_a_run_folder(spec):
+        return Run.open(spec)
+    try:
+        return resolve_entry(spec)
+    except NoSuchVersionError:
+        raise
+    except NotFoundError as no_entry:
+        if names_an_entry(spec):
+            raise
+        try:
+            return Run.open(spec)
+        except NotFoundError:
+            raise no_entry from None
+
+
+def names_a_run_folder(spec: str | Path) -> bool:
+    """Return whether ``spec`` is the folder of a run."""
+    return (Path(spec) / RECIPE_FILE).is_file() and not (Path(spec) / ENTRY_FILE).is_file()
 
 
 def names_an_entry(spec: str | Path) -> bool:

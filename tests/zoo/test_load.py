@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ from cphloc import download
 from cphloc.config import yamlio
 from cphloc.errors import DataError, NotFoundError, RecipeError
 from cphloc.modeling.build import build_model
+from cphloc.tracking.run import Run
 from cphloc.training import checkpoint
 from cphloc.zoo.entry import Entry, File
 from cphloc.zoo.index import index_zoo
@@ -204,3 +206,41 @@ def test_an_mlflow_model_version_is_loaded_from_its_artifacts(published, monkeyp
 def test_an_unknown_name_is_one_clear_error(published):
     with pytest.raises(NotFoundError, match=r"did you mean 'tiny'\?"):
         load("tinny")
+
+
+@pytest.fixture
+def finished(train_run, monkeypatch, tmp_path):
+    """The folder of a finished run in ``runs`` of the working folder."""
+    monkeypatch.chdir(tmp_path)
+    folder = train_run().folder
+    (folder / "metrics.json").write_text("{}")
+    return folder
+
+
+def test_a_finished_run_loads_by_folder_id_and_object_with_the_weights_of_its_entry(finished, published):
+    by_folder, by_object = load(finished), load(Run.open(finished))
+    image = torch.zeros(1, 1, 8, 16, 16)
+    assert torch.equal(by_folder(image), by_object(image))
+    stored = load_file(published / "model.safetensors")
+    for name, value in by_folder.model.state_dict().items():
+        assert torch.equal(value, stored[name].float()), "weights are rounded as an entry stores them"
+    assert by_folder.fingerprint == by_object.fingerprint == load(published).fingerprint
+    by_object.temperature = 2.0
+    del by_object.fingerprint
+    assert by_folder.fingerprint != by_object.fingerprint
+
+
+def test_an_entry_comes_before_a_run_of_the_same_id(finished, published, tmp_path):
+    (tmp_path / "runs" / "r").mkdir(parents=True)
+    shutil.copytree(finished, tmp_path / "runs" / "r" / "tiny")
+    shutil.copytree(finished, tmp_path / "runs" / "r" / "other")
+    assert load("tiny").entry is not None
+    assert load("other").entry is None
+    with pytest.raises(NotFoundError, match="no zoo has an entry 'nothing'"):
+        load("nothing")
+
+
+def test_an_unfinished_run_is_refused(finished):
+    (finished / "metrics.json").unlink()
+    with pytest.raises(NotFoundError, match=r"has not finished; .* cphloc train --resume"):
+        load(finished)
