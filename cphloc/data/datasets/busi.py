@@ -1,8 +1,9 @@
-"""BUSI: breast ultrasound with a class for every picture and a lesion mask for some."""
+"""BUSI: breast ultrasound with a class and a lesion mask for every picture."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 from cphloc.data.case import AnnotationSource, Case, one_hot
 from cphloc.data.dataset import Dataset, find_root
@@ -17,13 +18,15 @@ CLASSES = {1: "benign", 2: "malignant"}
 class Busi(Dataset):
     """766 ultrasound pictures of 256 x 256 pixels: normal, benign, malignant (Al-Dhabyani 2020, CC BY 4.0).
 
-    135 of them also have a lesion mask (empty for normal). Near-duplicates form clusters that are never divided
+    Every picture has a lesion mask, empty for normal. Near-duplicates form clusters that are never divided
     between splits; a cluster is used as the patient, since the data set has no patient identifiers.
 
     Args:
         root: folder with ``cases.csv``, ``images/`` and ``masks/``; by default ``busi`` in the data folders.
         classes: number -> name. ``{1: benign, 2: malignant}`` is the default; one class of any name, such as
             ``{1: lesion}``, stands for both.
+        masks: ``all``, or ``marked`` to use only the masks of the 135 pictures marked in ``cases.csv``, as in a data
+            set with a label for all and a mask for few.
 
     Raises:
         NotFoundError: the folder does not exist.
@@ -33,7 +36,12 @@ class Busi(Dataset):
     dims = 2
     channels = ("us",)
 
-    def __init__(self, root: str | None = None, classes: Mapping[int, str] | None = None) -> None:
+    def __init__(
+        self,
+        root: str | None = None,
+        classes: Mapping[int, str] | None = None,
+        masks: Literal["marked", "all"] = "marked",
+    ) -> None:
         self.classes = class_names(classes or CLASSES)
         if set(self.classes.values()) != set(CLASSES.values()) and len(self.classes) != 1:
             msg = f"busi has no classes {', '.join(self.classes.values())}; take benign and malignant, or one for both"
@@ -41,6 +49,7 @@ class Busi(Dataset):
         joined = next(iter(self.classes)) if len(self.classes) == 1 else None
         numbers = {name: number for number, name in self.classes.items()}
         self._numbers = {name: joined or numbers[name] for name in CLASSES.values()} | {"normal": 0}
+        self._every_mask = masks == "all"
         self.root = find_root("busi", root, "cases.csv")
 
     def _cases(self, split: Split) -> list[Case]:
@@ -55,7 +64,7 @@ class Busi(Dataset):
             msg = f"{self.root / 'cases.csv'}: class '{row['class']}' is none of {', '.join(self._numbers)}; correct it"
             raise DataError(msg)
         annotation = AnnotationSource(
-            mask=self.root / "masks" / f"{name}.png" if row["has_mask"] == "1" else None,
+            mask=self.root / "masks" / f"{name}.png" if self._every_mask or row["has_mask"] == "1" else None,
             mask_classes={0: 0, 1: number},
             label=one_hot((number,) if number else (), len(self.classes)),
         )
