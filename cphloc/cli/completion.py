@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 
+from cphloc.cli.list import GROUPS
 from cphloc.cli.result import Answer
 from cphloc.recipe.merge import shipped_recipes
 from cphloc.registry import catalogue
-from cphloc.registry.kinds import ALL, plural
+from cphloc.registry.kinds import ALL
 
 _BASH = """\
 _cphloc() {{
@@ -44,12 +45,11 @@ def run(options: argparse.Namespace) -> Answer:
 def _words(commands: Mapping[str, argparse.ArgumentParser]) -> dict[str, list[str]]:
     """For each command, the options and names that can follow it."""
     names = [*ALL, *dict.fromkeys(name for kind in ALL for name in catalogue.cards(kind))]
-    groups = [plural(kind) for kind in ALL]
     words = {}
     for command, below in commands.items():
         own = [option for option in below._option_string_actions if option.startswith("--")]
         takes_recipe = any(action.metavar == "RECIPE" for action in below._actions)
-        known = {"show": names, "list": groups}.get(command, list(shipped_recipes()) if takes_recipe else [])
+        known = {"show": names, "list": GROUPS}.get(command, list(shipped_recipes()) if takes_recipe else [])
         words[command] = [*own, *known]
     return words
 

@@ -18,14 +18,13 @@ from cphloc.registry.timm_names import timm_names
 _ALWAYS = (*map(plural, KINDS), "recipes", "zoo")
 """Groups that ``cphloc list`` shows by default."""
 
-_ON_REQUEST = (*map(plural, TABLES), "timm", "formats")
-"""Groups that are shown when they are named."""
+GROUPS = (*_ALWAYS, *map(plural, TABLES), "timm", "formats")
+"""Every group; those after `_ALWAYS` are shown when they are named."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    groups = ", ".join((*_ALWAYS, *_ON_REQUEST))
-    parser.add_argument("what", nargs="*", help=f"{groups}; or a name with wildcards, such as 'unet*'")
+    parser.add_argument("what", nargs="*", help=f"{', '.join(GROUPS)}; or a name with wildcards, such as 'unet*'")
     page = "write the zoo as an HTML page with cards, pictures and metrics; default FILE: index.html in the zoo folder"
     parser.add_argument("--html", metavar="FILE", nargs="?", const="", help=page)
 
@@ -34,8 +33,8 @@ def run(options: argparse.Namespace) -> Answer:
     """List the groups asked for, by default all components, recipes and entries."""
     if options.html is not None:
         return _page(options.html or None)
-    groups = [g for g in (*_ALWAYS, *_ON_REQUEST) if g in map(_group, options.what)] or list(_ALWAYS)
-    patterns = [w for w in options.what if _group(w) not in (*_ALWAYS, *_ON_REQUEST)]
+    groups = [g for g in GROUPS if g in map(_group, options.what)] or list(_ALWAYS)
+    patterns = [w for w in options.what if _group(w) not in GROUPS]
     found = [
         {"group": group, "name": name, "summary": summary}
         for group in groups
@@ -43,7 +42,7 @@ def run(options: argparse.Namespace) -> Answer:
         if not patterns or any(_matches(name, pattern) for pattern in patterns)
     ]
     if patterns and not found:
-        names = [*_ALWAYS, *_ON_REQUEST, *(name for group in groups for name, _ in _members(group))]
+        names = [*GROUPS, *(name for group in groups for name, _ in _members(group))]
         msg = f"nothing is called '{' '.join(patterns)}'; {did_you_mean(patterns[0], names) or 'see cphloc list'}"
         raise NotFoundError(msg)
     columns = ("group", "name", "summary") if len(groups) > 1 else ("name", "summary")
@@ -59,17 +58,17 @@ def _page(path: str | None) -> Answer:
 
 
 def _matches(name: str, pattern: str) -> bool:
-    """Whether a name fits a pattern, with or without its folder."""
+    """Return whether a name matches a pattern, with or without its folder."""
     return any(fnmatch.fnmatchcase(each, pattern) for each in (name, name.rpartition("/")[2]))
 
 
 def _group(word: str) -> str:
-    """Name of the group that a word names in the singular or plural; the word itself where it names none."""
+    """Return the group that a word names in the singular or plural, else the word itself."""
     return plural(word) if word in ALL else {"recipe": "recipes", "format": "formats"}.get(word, word)
 
 
 def _members(group: str) -> Iterator[tuple[str, str]]:
-    """Name and one-line summary of every member of a group."""
+    """Yield the name and one-line summary of every member of a group."""
     if group == "zoo":
         from cphloc.zoo.entries import list_entries
 

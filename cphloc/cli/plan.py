@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from cphloc import paths
 from cphloc.cli.result import Answer, overrides, table
 from cphloc.errors import InputError, NotFoundError
 
@@ -53,6 +52,7 @@ def run(options: argparse.Namespace) -> Answer:
     """Survey the training cases, plan, check the recipe, and write or print it."""
     from cphloc.data.planning.plan import plan
     from cphloc.data.planning.survey import survey
+    from cphloc.recipe.schema import schema_line
     from cphloc.registry import catalogue
 
     name, stated = _named(options.data)
@@ -74,17 +74,8 @@ def run(options: argparse.Namespace) -> Answer:
     if options.out.exists():
         msg = f"{options.out}: exists; choose another name, or remove it"
         raise InputError(msg)
-    options.out.write_text(_schema_line(options.out) + planned.recipe)
+    options.out.write_text(schema_line(options.out) + planned.recipe)
     return Answer(f"{table(found.rows)}\n\nwrote {options.out}; next: cphloc check {options.out}", facts)
-
-
-def _schema_line(recipe: Path) -> str:
-    """The first line, which names the schema for editors; empty outside the shipped recipes, which lie beside it."""
-    folder, recipes = recipe.resolve().parent, paths.shipped("recipes").resolve()
-    if not folder.is_relative_to(recipes):
-        return ""
-    up = "../" * len(folder.relative_to(recipes).parts)
-    return f"# yaml-language-server: $schema={up}recipe.schema.json\n"
 
 
 def _named(data: str) -> tuple[str, dict[str, Any]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 PositiveInt = Annotated[int, Gt(0)]
 """1, 2, 3, ..."""
@@ -26,6 +26,12 @@ NonNegativeFloat = Annotated[float, Ge(0)]
 UnitInterval = Annotated[float, Ge(0), Le(1)]
 """From 0 to 1: a probability, a fraction, a weight."""
 
+OpenUnitInterval = Annotated[float, Gt(0), Lt(1)]
+"""Strictly between 0 and 1: a probability whose log-odds are finite."""
+
+FractionBelowOne = Annotated[float, Ge(0), Lt(1)]
+"""From 0 to below 1: a fraction of which something must remain, such as the overlap of windows."""
+
 Weight = Annotated[float, Ge(0), Le(1e4)]
 """From 0 to 10,000: the weight of a part of a loss or of a class. Larger ones could overflow."""
 
@@ -37,6 +43,9 @@ Exponent = Annotated[float, Ge(0), Le(10)]
 
 PerAxis = PositiveInt | Sequence[PositiveInt]
 """One number for every axis, or one per axis in array order."""
+
+Widths = Annotated[Sequence[PositiveInt], MinLen(1)]
+"""Channels of each of one or more stages."""
 
 Plain = bool | int | float | str | Sequence[int | float | str] | Mapping[str, str]
 """A plain value that is passed on to another component, which checks it."""

@@ -35,7 +35,8 @@ class Described:
         parameters: number of parameters of ``backbone``, ``neck`` and each head.
         patch: input size ``(*S)`` in voxels for which multiply-adds and memory are given.
         multiply_adds: multiply-add operations to predict one patch, including the second stage of two-stage heads.
-        activation_mb: size of the float32 outputs of all layers for one patch, in MB (10^6 bytes).
+        activation_mb: size of the float32 outputs of all layers for one patch, in MB (10^6 bytes), including the second
+            stage.
     """
 
     levels: tuple[tuple[str, Level, tuple[ReceptiveField, ...]], ...]
@@ -76,9 +77,8 @@ def describe(recipe: Recipe) -> Described:
         raise InputError(msg)
     model, patch, channels = blueprint(recipe).eval(), tuple(recipe.data.patch), len(recipe.channels)
     image = torch.empty(1, channels, *patch, device="meta")
-    with FlopCounterMode(display=False) as flops, torch.no_grad():
-        with _Activations(model) as activations:
-            outputs = model.outputs(image)
+    with FlopCounterMode(display=False) as flops, torch.no_grad(), _Activations(model) as activations:
+        outputs = model.outputs(image)
         for name, head in model.heads.items():
             if isinstance(head, TwoStages):
                 head.second_stage(outputs[name])

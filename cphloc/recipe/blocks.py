@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from cphloc.config.nodes import KeyPath, Node, dotted, from_plain
 from cphloc.config.problems import Owner, problems_of
 from cphloc.config.signature import WIRED, Argument, arguments_of, parse_signature
-from cphloc.errors import InputError, NotFoundError, Problem, RecipeError
+from cphloc.errors import InputError, NotFoundError, Problem, RecipeError, did_you_mean
 from cphloc.registry import catalogue, kinds
 from cphloc.registry.card import Card
 
@@ -167,6 +167,10 @@ def check_block(block: BlockAt, root: Node, dims: Any, common: set[str]) -> Iter
     named = node.children.get("type")
     name = _text(named)
     if named is None or name is None:
+        if (misspelt := misspelt_type(node)) is not None:
+            at = str(node.children[misspelt].key_where)
+            yield Problem(at, dotted((*path, misspelt)), f"unknown key '{misspelt}'", "did you mean 'type'?")
+            return
         choices = f"one of the {kinds.plural(kind)}: {kinds.some(catalogue.cards(kind))}"
         at = str(node.key_where if named is None else named.where)
         what, fix = ("missing", f"add 'type:', {choices}") if named is None else ("not a name", f"give {choices}")
@@ -175,7 +179,7 @@ def check_block(block: BlockAt, root: Node, dims: Any, common: set[str]) -> Iter
     at_type, type_path = str(named.where), dotted((*path, "type"))
     try:
         card = catalogue.card(kind, name)
-        model = arguments_model(card.import_, card.signature, frozenset(common))
+        model = arguments_model(card.import_, catalogue.stated_signature(card), frozenset(common))
     except NotFoundError:
         yield Problem(at_type, type_path, *catalogue.missing(kind, name))
         return
@@ -192,6 +196,13 @@ def check_block(block: BlockAt, root: Node, dims: Any, common: set[str]) -> Iter
         yield from problems_of(error, model, root, path, _owner(card, common - {"type"}))
 
 
+def misspelt_type(node: Node) -> str | None:
+    """Return the key of a block that is meant to be ``type``, such as ``typ``; ``None`` if it has a ``type``."""
+    if "type" in node.children:
+        return None
+    return next((str(key) for key in node.children if did_you_mean(str(key), ["type"])), None)
+
+
 def _owner(card: Card, siblings: set[str]) -> Owner:
     renamed = {old: f"it is now called '{new}': cphloc migrate" for old, new in card.renamed_arguments.items()}
     wired = dict.fromkeys(WIRED, "remove it, because it is set automatically")
@@ -199,15 +210,15 @@ def _owner(card: Card, siblings: set[str]) -> Owner:
 
 
 @functools.cache
-def arguments_model(target: str | None, signature: str | None, common: frozenset[str]) -> type[BaseModel]:
+def arguments_model(target: str | None, signature: str, common: frozenset[str]) -> type[BaseModel]:
     """Create a pydantic model that validates the arguments of a component.
 
     Args:
         target: import path of the component, whose signature is read.
-        signature: signature as text, for a component without import path.
+        signature: signature as text of the arguments that the class does not have.
         common: names of arguments to leave out.
     """
-    arguments = arguments_of(target) if target else parse_signature(signature or "")
+    arguments = (*(arguments_of(target) if target else ()), *parse_signature(signature))
     fields: dict[str, Any] = {
         a.name: (a.annotation, Field(a.default, description=a.meaning)) for a in arguments if a.name not in common
     }

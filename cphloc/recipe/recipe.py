@@ -15,10 +15,10 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from cphloc.config import yamlio
 from cphloc.config.argument_types import NonNegativeInt, PositiveFloat, PositiveInt, UnitInterval
-from cphloc.config.nodes import Node, Position, from_plain
+from cphloc.config.nodes import Node, Position, dotted, from_plain
 from cphloc.config.problems import problems_of
 from cphloc.errors import Problem, RecipeError
-from cphloc.recipe.blocks import block_problems, expand_names, fill
+from cphloc.recipe.blocks import block_problems, blocks, expand_names, fill, misspelt_type
 from cphloc.recipe.checks import cross_problems
 from cphloc.recipe.formats import FIRST, FORMAT, add_former_defaults
 from cphloc.recipe.merge import assemble
@@ -233,6 +233,7 @@ def load(source: str | Path | Mapping[str, Any] | Node | Recipe, overrides: Mapp
         problems = problems_of(error, Recipe, tree)
     of_blocks = block_problems(tree, Data)
     named = {problem.path for problem in of_blocks}
+    named |= {dotted((*block.path, "type")) for block in blocks(tree) if misspelt_type(block.node)}
     problems = [*of_blocks, *(p for p in problems if p.path not in named), *cross_problems(tree)]
     if problems:
         raise RecipeError(_in_order(problems))

@@ -6,8 +6,11 @@ The schema allows a reference such as ``${data.patch}`` for every value, and ``x
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
+from cphloc import paths
 from cphloc.config.signature import Argument
 from cphloc.errors import InputError
 from cphloc.recipe.blocks import arguments_model
@@ -56,6 +59,22 @@ def recipe_schema() -> Schema:
     }
 
 
+def schema_line(recipe: Path | None = None, schema: str | None = None) -> str:
+    """Return the first line of a recipe, which names its JSON Schema for editors.
+
+    Args:
+        recipe: file that the line is for; the path of the schema is relative to its folder. ``None``: absolute.
+        schema: path or URL to write instead of that of the installed schema.
+
+    >>> schema_line(schema="recipe.schema.json")
+    '# yaml-language-server: $schema=recipe.schema.json\\n'
+    """
+    if schema is None:
+        shipped = (paths.shipped("recipes") / "recipe.schema.json").resolve()
+        schema = str(shipped) if recipe is None else Path(os.path.relpath(shipped, recipe.resolve().parent)).as_posix()
+    return f"# yaml-language-server: $schema={schema}\n"
+
+
 def _kind(kind: str, common: Schema) -> Schema:
     """Schema of any component of a kind, or its name alone where that is allowed."""
     found = catalogue.cards(kind)
@@ -78,7 +97,7 @@ def _component(kind: str, card: Card, common: Schema) -> Schema:
 
 
 def _arguments(card: Card) -> Schema:
-    model = arguments_model(card.import_, card.signature, frozenset())
+    model = arguments_model(card.import_, catalogue.stated_signature(card), frozenset())
     schemas = model.model_json_schema()["properties"] if model.model_fields else {}
     arguments = {a.name: a for a in catalogue.arguments(card)}
     properties = {name: _or_reference(_argument(schema, arguments[name])) for name, schema in schemas.items()}

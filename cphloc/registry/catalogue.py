@@ -66,7 +66,13 @@ def arguments(card: Card) -> list[Argument]:
     """
     from cphloc.config.signature import arguments_of, parse_signature
 
-    return list(arguments_of(card.import_) if card.import_ else parse_signature(card.signature or ""))
+    own = arguments_of(card.import_) if card.import_ else ()
+    return [*own, *parse_signature(stated_signature(card))]
+
+
+def stated_signature(card: Card) -> str:
+    """Return, as text, the arguments that are not read from a class: those on the card and those common to its kind."""
+    return ", ".join(filter(None, (card.signature, ALL[card.kind].common)))
 
 
 def channels(card: Card) -> tuple[str, ...]:

@@ -31,18 +31,19 @@ class Kind:
     """A kind of component, and the contract that its classes must fulfil.
 
     Args:
-        name: in the singular, as it stands on cards and in messages.
+        name: in the singular, as on cards and in messages.
         summary: what a component of this kind does, one line.
         contract: what the constructor receives and what the object must offer, for ``cphloc show KIND``.
         base: the class that it must inherit from, as ``module:Class``; empty where any class will do.
         wired: arguments that the constructor must take, which cphloc passes and no recipe states.
         arguments: further arguments that the constructor must take.
+        common: signature of arguments that every block of the kind has and cphloc handles, not the class.
         members: attributes and methods that every class or object of the kind must have.
-        table: whether all cards of a folder stand in one file, ``<folder>/<kind>.yaml``; else each has its own file,
+        table: whether all cards of a folder are in one file, ``<folder>/<kind>.yaml``; else each has its own file,
             ``<folder>/<kind>/<name>.yaml``.
         block: whether recipes hold blocks of this kind.
         needs: keys that every card of it must have.
-        words: for card keys with a closed vocabulary, the words that may stand there; no other card may have them.
+        words: for card keys with a closed vocabulary, the allowed words; cards of other kinds may not have these keys.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Kind:
     base: str = ""
     wired: Words = ()
     arguments: Words = ()
+    common: str = ""
     members: Words = ()
     table: bool = False
     block: bool = True
@@ -79,7 +81,7 @@ ALL: Mapping[str, Kind] = {
             "turns a pyramid into a pyramid, mixing its levels",
             """
             __init__(levels, ...): the levels of the backbone, Level(channels, stride), fine to coarse.
-            levels: those that it gives, in the same form; a head receives them.
+            levels: those of its outputs, in the same form; they are passed to the heads.
             forward(pyramid: tuple of feature maps) -> tuple of feature maps, one a level.""",
             base=_MODULE,
             wired=("levels",),
@@ -89,7 +91,7 @@ ALL: Mapping[str, Kind] = {
         ),
         Kind(
             "head",
-            "turns a pyramid into predictions, and knows its loss",
+            "turns a pyramid into predictions, and computes the training loss",
             """
             __init__(levels, ...): the levels of the neck, or of the backbone where there is no neck. An argument whose
                 name ends in 'loss' and whose type is nn.Module receives the loss that the recipe names; 'suppression'
@@ -112,11 +114,11 @@ ALL: Mapping[str, Kind] = {
         ),
         Kind(
             "loss",
-            "measures how far outputs are from targets",
+            "measures the difference between outputs and targets",
             """
             __init__(...): the recipe's arguments alone.
             forward(outputs, target, ...) -> tensor; the card's 'takes' says what it compares (mask, scores, boxes or
-                attention), and 'gives' whether it answers with a scalar or one loss per case, element or box.""",
+                attention), and 'gives' whether it returns a scalar or one loss per case, element or box.""",
             base=_MODULE,
             members=("forward",),
             needs=("import_", "takes"),
@@ -127,7 +129,7 @@ ALL: Mapping[str, Kind] = {
         ),
         Kind(
             "suppression",
-            "makes one detection of the many overlapping boxes of an object",
+            "merges or drops overlapping boxes of one object",
             """
             __init__(iou, score, pre_nms_topk, limit, ...): by these names, so that every head's defaults apply.
             score, pre_nms_topk, limit: as given; the head drops candidates by score, and keeps the best of each level.
@@ -152,10 +154,12 @@ ALL: Mapping[str, Kind] = {
             "changes the weights after every step",
             """
             __init__(params, lr, ...): groups of parameters with a weight_decay each, then what the recipe states.
-            Otherwise as torch.optim.Optimizer.""",
+            Otherwise as torch.optim.Optimizer. The recipe's lr_scale, pattern of parameter names -> factor on lr, is
+            applied to the groups by cphloc.""",
             base="torch.optim:Optimizer",
             wired=("params",),
             arguments=("lr",),
+            common="lr_scale: Mapping[str, PositiveFloat] = {}",
             table=True,
         ),
         Kind(
@@ -163,8 +167,8 @@ ALL: Mapping[str, Kind] = {
             "changes the learning rate over the training",
             """
             __init__(...): the recipe's arguments alone.
-            __call__(step: float, steps: int) -> factor on the learning rate at a step in [0, steps); the warm-up is
-                done, and counted off, before it is asked.""",
+            __call__(step: float, steps: int) -> factor on the learning rate at a step in [0, steps), after
+                the warm-up.""",
             members=("__call__",),
             table=True,
         ),
@@ -208,7 +212,7 @@ ALL: Mapping[str, Kind] = {
         ),
         Kind(
             "measure",
-            "says what a study measures",
+            "computes the numbers that a study compares",
             """
             __init__(...): the study's arguments alone.
             __call__(trained: cphloc.studies.measured.Trained) -> {variant: {metric: value}}.""",

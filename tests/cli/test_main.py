@@ -129,6 +129,10 @@ def test_explain_fill_and_diff(run, tmp_path):
     assert any(line.split() == ["train.seed", "0", "default"] for line in lines)
     filled = tmp_path / "base.yaml"
     filled.write_text(run("fill", str(BASE))[1])
+    line = "# yaml-language-server: $schema="
+    pointer = filled.read_text().splitlines()[0].removeprefix(line)
+    assert json.loads((BASE.parent / pointer).read_text())["title"] == "cphloc recipe"
+    assert run("fill", str(BASE), "--schema", "../s.json")[1].startswith(f"{line}../s.json\n")
     assert run("diff", str(BASE), str(filled)) == (0, "no difference\n", "")
     filled.write_text(filled.read_text().replace("steps: 6000", "steps: 7"))
     assert json.loads(run("diff", str(BASE), str(filled), "--json")[1]) == [{"path": "train.steps", "a": 6000, "b": 7}]
@@ -141,6 +145,8 @@ def test_schema_and_completion_print(run):
     script = run("completion", "bash")[1] + "COMP_WORDS=(cphloc show un); COMP_CWORD=2; _cphloc; echo ${COMPREPLY[@]}"
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "unet\n"
+    words = script.partition("list) words=")[2].partition('"')[2].partition('"')[0].split()
+    assert {"backbones", "recipes", "zoo", "timm", "formats", "metrics"} <= set(words)
 
 
 def test_an_unknown_command_or_a_wrong_recipe_ends_with_2_and_no_traceback(run):

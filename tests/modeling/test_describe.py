@@ -89,3 +89,10 @@ def test_the_second_stage_is_counted_for_every_proposal(dims, name):
     else:  # one channel to two on every cell, then fully connected layers on 3 bins per axis
         second = 32**dims * 2 + proposals * (2 * 3**dims * 5 + 5 * 5 + 5 * last)
     assert describe(made).multiply_adds == flops.get_total_flops() // 2 + second
+    if name == "rcnn":  # every convolution is followed by a norm and an activation of its size
+        numbers = proposals * (3 * (2**dims * 2 + 3) + last)
+    else:  # the reduced map and its activation, the flattened bins, two layers with activations, and the two last ones
+        numbers = 2 * 32**dims * 2 + proposals * (2 * 3**dims + 4 * 5 + last)
+    first = 0 if name != "faster_rcnn" else describe(made).activation_mb * 1e6 / 4 - numbers
+    assert describe(made).activation_mb == pytest.approx(4 * (numbers + first) / 1e6)
+    assert first > 0 or name != "faster_rcnn", "the proposal network is counted as well"

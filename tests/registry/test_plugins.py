@@ -50,7 +50,7 @@ def test_the_example_adds_every_kind_of_a_training_and_is_read_without_being_imp
     assert {kind: len(names) for kind, names in cards_of_plugin().items()} == dict.fromkeys(set(ALL) - {"measure"}, 1)
     for kind, names in cards_of_plugin().items():
         catalogue.arguments(catalogue.card(kind, names[0]))
-    assert [a.name for a in catalogue.arguments(catalogue.card("optimizer", "ExampleSign"))] == ["lr"]
+    assert [a.name for a in catalogue.arguments(catalogue.card("optimizer", "ExampleSign"))] == ["lr", "lr_scale"]
     assert "cphloc_example" not in sys.modules
 
 

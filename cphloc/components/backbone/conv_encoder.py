@@ -9,7 +9,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from cphloc.config.argument_types import PerAxis, PositiveInt
+from cphloc.config.argument_types import PerAxis, PositiveInt, Widths
 from cphloc.errors import InputError
 from cphloc.ops.layers import Activation, ConvBlock, Norm, Order, ResidualBlock, initialize, per_axis
 from cphloc.structures.levels import Level, Levels
@@ -51,7 +51,7 @@ class ConvEncoder(nn.Module):
         self,
         in_channels: int,
         dims: int,
-        widths: Sequence[PositiveInt] = (32, 64, 128, 256, 320),
+        widths: Widths = (32, 64, 128, 256, 320),
         strides: Sequence[PerAxis] | None = None,
         kernels: Sequence[PerAxis] | None = None,
         convolutions: PositiveInt = 2,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from cphloc.config.argument_types import PerAxis, PositiveInt
+from cphloc.config.argument_types import PerAxis, Widths
 from cphloc.ops.graph import GraphConv, grid_edges
 from cphloc.ops.layers import conv_type, fit, initialize, per_axis
 from cphloc.structures.levels import Level, Levels
@@ -40,7 +39,7 @@ class GraphConvolutions(nn.Module):
         in_channels: int,
         dims: int,
         cell: PerAxis = 4,
-        widths: Sequence[PositiveInt] = (32, 64, 64),
+        widths: Widths = (32, 64, 64),
         edges: Literal["shared", "directed"] = "shared",
     ) -> None:
         super().__init__()

@@ -8,7 +8,7 @@ from math import prod
 
 from torch import Tensor, nn
 
-from cphloc.config.argument_types import PositiveInt
+from cphloc.config.argument_types import PositiveInt, Widths
 from cphloc.errors import InputError
 from cphloc.structures.levels import Level, Levels
 
@@ -32,9 +32,7 @@ class MultilayerPerceptron(nn.Module):
     (Level(channels=64, stride=(28, 28)),)
     """
 
-    def __init__(
-        self, in_channels: int, dims: int, size: Sequence[PositiveInt], widths: Sequence[PositiveInt] = (256, 128)
-    ) -> None:
+    def __init__(self, in_channels: int, dims: int, size: Sequence[PositiveInt], widths: Widths = (256, 128)) -> None:
         super().__init__()
         if len(size) != dims:
             msg = f"mlp needs the image size along {dims} axes, got {list(size)}"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from cphloc.components.loss.focal import Focal
 from cphloc.components.loss.smooth_l1 import SmoothL1
 from cphloc.components.suppression.nms import NMS
-from cphloc.config.argument_types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, UnitInterval
+from cphloc.config.argument_types import NonNegativeFloat, NonNegativeInt, OpenUnitInterval, PositiveFloat, PositiveInt
 from cphloc.ops.anchor_head import AnchorHead, AnchorOutput
 from cphloc.ops.assign import NEGATIVE, assign_centre_cell, level_of, reach_every_box
 from cphloc.ops.detections import Suppression
@@ -64,7 +64,7 @@ class DenseBox(AnchorHead):
         loss: nn.Module | None = None,
         box_loss: nn.Module | None = None,
         box_weight: NonNegativeFloat = 1.0,
-        prior: UnitInterval = 0.01,
+        prior: OpenUnitInterval = 0.01,
         suppression: Suppression = NMS(),
     ) -> None:
         super().__init__(

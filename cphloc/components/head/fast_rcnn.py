@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from cphloc.components.loss.smooth_l1 import SmoothL1
 from cphloc.components.suppression.nms import NMS
-from cphloc.config.argument_types import NonNegativeFloat, PositiveFloat, PositiveInt, UnitInterval
+from cphloc.config.argument_types import FractionBelowOne, NonNegativeFloat, PositiveFloat, PositiveInt, UnitInterval
 from cphloc.ops.dense_prediction import Towers
 from cphloc.ops.detections import Suppression
 from cphloc.ops.region_head import RegionHead
@@ -52,7 +52,7 @@ class FastRCNN(RegionHead):
         levels: Levels,
         classes: Mapping[int, str] | Sequence[str],
         proposal_sizes: Sequence[Sequence[PositiveFloat]] | None = None,
-        proposal_overlap: UnitInterval = 0.67,
+        proposal_overlap: FractionBelowOne = 0.67,
         pool: PositiveInt = 7,
         width: PositiveInt = 256,
         channels: PositiveInt = 64,

@@ -9,7 +9,15 @@ from torch import Tensor, nn
 
 from cphloc.components.loss.smooth_l1 import SmoothL1
 from cphloc.components.suppression.nms import NMS
-from cphloc.config.argument_types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, UnitInterval
+from cphloc.config.argument_types import (
+    FractionBelowOne,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    UnitInterval,
+    Widths,
+)
 from cphloc.ops.boxes import from_centre_size, to_centre_size
 from cphloc.ops.detections import Suppression
 from cphloc.ops.layers import ConvBlock, initialize
@@ -55,10 +63,10 @@ class RCNN(RegionHead):
         levels: Levels,
         classes: Mapping[int, str] | Sequence[str],
         proposal_sizes: Sequence[Sequence[PositiveFloat]] | None = None,
-        proposal_overlap: UnitInterval = 0.67,
+        proposal_overlap: FractionBelowOne = 0.67,
         crop: PositiveInt = 32,
         context: NonNegativeInt = 4,
-        widths: Sequence[PositiveInt] = (16, 32, 64),
+        widths: Widths = (16, 32, 64),
         box_loss: nn.Module | None = None,
         box_weight: NonNegativeFloat = 1.0,
         samples: PositiveInt = 32,

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from cphloc.components.loss.dice_ce import DiceCE
 from cphloc.config.argument_types import PositiveInt
+from cphloc.errors import InputError
 from cphloc.ops.layers import (
     Activation,
     ConvBlock,
@@ -49,6 +50,9 @@ class UNet(nn.Module):
         pyramid to logits ``(N, K + 1, *S)``, background first. Where the finest level is coarser than the image, logits
         are interpolated. In training with deep supervision a tuple of logits, fine to coarse, each at its own level.
 
+    Raises:
+        InputError: the number of ``widths`` is not that of the levels without the coarsest.
+
     Reference: Ronneberger et al. 2015, arXiv:1505.04597; 3-D Cicek et al. 2016, arXiv:1606.06650.
 
     >>> head = UNet((Level(8, (1, 1)), Level(16, (2, 2))), classes=["lesion"])
@@ -75,6 +79,10 @@ class UNet(nn.Module):
         self.levels, self.skips = levels, skips
         self.criterion = loss or DiceCE()
         block = partial(ConvBlock, order=order, norm_name=norm, activation_name=activation)
+        below = len(levels) - 1
+        if widths and len(widths) != below:
+            msg = f"unet has {below} levels below the coarsest but {len(widths)} widths; give one for each level"
+            raise InputError(msg)
         widths = [*(widths or [level.channels for level in levels[:-1]]), levels[-1].channels]
         steps = list(zip(pairwise(levels), pairwise(widths), strict=True))
         self.up = nn.ModuleList(_Up(below, wide, fine, width, upsample) for (fine, below), (width, wide) in steps)

@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from cphloc.config.argument_types import NonNegativeInt, PositiveInt
 from cphloc.ops.layers import conv_type, fit, initialize
-from cphloc.structures.levels import Level, Levels
+from cphloc.structures.levels import Level, Levels, level_at
 
 
 class FPN(nn.Module):
@@ -23,6 +23,9 @@ class FPN(nn.Module):
         one ``(N, C_l, *S_l)`` per level to one ``(N, channels, *S_l)`` per kept level, then the extra ones. Sizes may
         be odd: the up-sampled map is cropped onto its lateral (13 to 25, not 26).
 
+    Raises:
+        InputError: the pyramid has no level ``finest``.
+
     Reference: Lin et al. 2017, arXiv:1612.03144; extra levels Lin et al. 2017, arXiv:1708.02002.
 
     >>> FPN((Level(8, (1, 2, 2)), Level(16, (1, 4, 4))), channels=4, extra_levels=1).levels[-1]
@@ -34,6 +37,7 @@ class FPN(nn.Module):
     ) -> None:
         super().__init__()
         self.finest = finest
+        level_at(levels, finest)
         kept = levels[finest:]
         conv = conv_type(kept[0].dims)
         self.lateral = nn.ModuleList(conv(level.channels, channels, 1) for level in kept)
