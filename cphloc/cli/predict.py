@@ -117,6 +117,7 @@ def _lines(row: Mapping[str, Any]) -> Iterator[str]:
     likely = [f"{name} p = {p:.3f}" for name, p in row.get("probabilities", {}).items()]
     kept = " (finished before)" if row["status"] == "kept" else ""
     yield f"{row['case']}: {'; '.join([*sizes, *found, *likely])}{kept}"
+    yield from (f"  note: {note}" for note in row.get("notes", ()))
     yield from (f"  {file}" for file in row["files"])
 
 

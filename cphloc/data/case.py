@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cphloc.data.io.formats import split_series
 from cphloc.data.io.read import read_mask, read_volume
 from cphloc.errors import DataError
 from cphloc.structures.annotation import IGNORE, Annotation, clip_boxes, of_instances
@@ -82,7 +83,7 @@ class Case:
     Args:
         id: identifier, unique in the data set; part of the fingerprint.
         patient: identifier of the patient (or cluster of near-duplicates); its cases are all in one split.
-        images: one file per channel, or one file that holds all channels.
+        images: one file, DICOM folder or ``folder#SeriesInstanceUID`` per channel, or one that holds all channels.
         annotation: where the annotation is stored.
         spacing_mm: voxel size in array axis order, for files that store none.
         units: unit to which the values of each file are converted where the file states one; empty: as they are.
@@ -100,8 +101,8 @@ class Case:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All files of the case, images first."""
-        return self.images + self.annotation.files
+        """All files and DICOM folders of the case, images first, without the UID of a series."""
+        return tuple(split_series(path)[0] for path in self.images) + self.annotation.files
 
     @property
     def marks(self) -> AnnotationSource:

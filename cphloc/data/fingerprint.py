@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 
 from cphloc.data.case import Case
 from cphloc.data.dataset import Dataset
+from cphloc.data.io.source_files import content_digest
 from cphloc.errors import DataError
 from cphloc.structures.split import SPLITS
 
@@ -21,9 +21,7 @@ def content_hash(case: Case) -> str:
     """
     digest = hashlib.sha256()
     for path in case.files:
-        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if not file.is_dir():
-                digest.update(_file_hash(file))
+        digest.update(content_digest(path))
     source = case.annotation
     stated: tuple[object, ...]
     stated = (source.boxes, source.box_classes, source.spheres, source.sphere_classes, source.label)
@@ -66,12 +64,3 @@ def check_splits(dataset: Dataset) -> None:
                     msg = f"{name} '{value}' is in {seen[value]} and in {split}; each {name} belongs to one split only"
                     raise DataError(msg)
                 seen[value] = split
-
-
-def _file_hash(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
-    except OSError as error:
-        msg = f"{path}: cannot be read ({error.strerror}); check the file"
-        raise DataError(msg) from error

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cphloc.data.io.formats import split_series
-from cphloc.errors import CphlocError, InputError
+from cphloc.data.io.source_files import content_digest
+from cphloc.errors import CphlocError, DataError, InputError
 from cphloc.inference.batch_cases import Case, cases_of
 from cphloc.inference.result_files import finished_row, record_path, remove_record, write_record
 
@@ -97,19 +98,20 @@ def _reason(case: Case, error: Exception) -> str:
     """Message of an error, with the input that it belongs to."""
     if isinstance(error, CphlocError):
         text = str(error)
-        return text if any(split_series(file)[0] in text for file in case.files) else f"{case.files[0]}: {text}"
+        return text if any(str(split_series(file)[0]) in text for file in case.files) else f"{case.files[0]}: {text}"
     return f"{case.files[0]}: {type(error).__name__}: {error}"
 
 
 def _made_by(model: Localizer | Ensemble, case: Case, options: Mapping) -> Any:
     """Return everything that a result depends on, as JSON values: weights, input files, voxel size and options."""
     weights = [member.fingerprint for member in getattr(model, "members", [model])]
-    stamps = [[str(Path(file).resolve()), *_stamp(Path(file))] for file in case.files]
-    return json.loads(json.dumps([weights, stamps, sorted(options.items())], default=str))
+    contents = [[str(Path(file).absolute()), _content(file)] for file in case.files]
+    return json.loads(json.dumps([weights, contents, sorted(options.items())], default=str))
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    """Size in bytes and time of the last change of a file, or of all files in a folder."""
-    files = [f for f in path.rglob("*") if f.is_file()] if path.is_dir() else [path] if path.is_file() else []
-    stats = [file.stat() for file in files]
-    return sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0)
+def _content(source: str) -> str:
+    """Hash of everything that is read for an image; empty where it cannot be read, which its prediction reports."""
+    try:
+        return content_digest(source).hex()
+    except DataError:
+        return ""

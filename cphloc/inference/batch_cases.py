@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cphloc.data.io.formats import DICOM, PICTURE_SUFFIXES, case_name, image_suffix, is_dicom
+from cphloc.data.io.dicom_folder import is_dicom_image
+from cphloc.data.io.formats import DICOM, PICTURE_SUFFIXES, case_name, image_suffix
 from cphloc.data.io.table import read_table
 from cphloc.errors import NotFoundError
 from cphloc.inference.result_files import is_result
@@ -95,20 +96,13 @@ def _in_folder(folder: Path, seen: set[Path]) -> Iterator[Case]:
     inside = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
     files = [path for path in inside if path.is_file() and not is_result(path)]
     images = [path for path in files if image_suffix(path.name) not in ("", *DICOM.read)]
-    if any(_is_dicom(path) for path in files if path not in images):
+    if any(is_dicom_image(path) for path in files if path not in images):
         yield Case(folder.resolve().name, str(folder))
         images = [path for path in images if not path.name.lower().endswith(PICTURE_SUFFIXES)]
     yield from (Case(case_name(str(image)), str(image)) for image in images)
     for below in inside:
         if below.is_dir():
             yield from _in_folder(below, seen)
-
-
-def _is_dicom(path: Path) -> bool:
-    try:
-        return is_dicom(path)
-    except OSError:
-        return False
 
 
 def _holds_results(folder: Path) -> bool:

@@ -63,7 +63,8 @@ def flat_row(row: Mapping[str, Any]) -> dict[str, Any]:
     for name, sizes in row.get("measurements", {}).items():
         cells |= {f"{name}/{key}": value for key, value in sizes.items()}
     cells |= {f"p/{name}": value for name, value in row.get("probabilities", {}).items()}
-    return cells | ({"boxes": len(row["boxes"])} if "boxes" in row else {})
+    cells |= {"boxes": len(row["boxes"])} if "boxes" in row else {}
+    return cells | ({"notes": "; ".join(row["notes"])} if row.get("notes") else {})
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cphloc import __version__
+from cphloc.data.io.formats import split_series
+from cphloc.errors import DataError
 from cphloc.paths import atomic
 from cphloc.structures.volume import Volume
 
@@ -52,6 +54,7 @@ class Localization:
         extra: further outputs of a head, such as yearly risk.
         case: name of the case, for file names and messages.
         uncertainty: ``(*S)`` float32 in [0, 1], entropy of the class probabilities; ``None`` unless requested.
+        not_written: why `save` could not write a file, one line each; the others are written.
         computed: how it was computed: ``backend``, its largest ``difference`` from torch, and ``air_skipped``.
     """
 
@@ -65,6 +68,7 @@ class Localization:
     case: str = "image"
     uncertainty: np.ndarray | None = None
     computed: Mapping[str, Any] = field(default_factory=dict)
+    not_written: list[str] = field(default_factory=list)
 
     @property
     def measurements(self) -> dict[str, dict[str, float]]:
@@ -104,6 +108,8 @@ class Localization:
             facts["probabilities"] = self.probabilities
         if self.computed:
             facts["computed"] = dict(self.computed)
+        if self.image.notes or self.not_written:
+            facts["notes"] = [*self.image.notes, *self.not_written]
         return facts | self.extra
 
     def plot(self, path: str | Path | None = None) -> Figure:
@@ -150,13 +156,11 @@ class Localization:
 
         Returns:
             the files: ``_mask``, ``_attention`` and ``_uncertainty`` (NIfTI; a PNG mask for pictures), ``_seg.dcm``
-            (DICOM SEG) where the input was DICOM, ``_boxes.csv`` (and COCO JSON in 2-D), ``_overlay.png`` and, last,
-            ``_result.json``.
+            (DICOM SEG) where the input was DICOM with all attributes that a SEG copies (else see ``not_written``),
+            ``_boxes.csv`` (and COCO JSON in 2-D), ``_overlay.png`` and, last, ``_result.json``.
 
         Raises:
             CphlocError: the folder cannot be written; no file is left half-written.
-            DataError: the DICOM input lacks an attribute that a SEG must copy; the SEG and ``_result.json`` are then
-                not written.
         """
         stem = Path(folder) / self.case
         written = [*self._save_maps(stem), *self._save_boxes(stem)]
@@ -183,16 +187,20 @@ class Localization:
 
     def _save_dicom_seg(self, path: Path) -> Iterator[Path]:
         """Write a DICOM SEG of the mask, if the image came from DICOM (only DICOM images have a modality)."""
-        from cphloc.data.io.formats import split_series
+        source, series = split_series(self.image.source)
+        if self.masks is None or self.image.modality is None or not source.exists():
+            return
         from cphloc.data.io.write_dicom_seg import write_dicom_seg
 
-        source, series = split_series(self.image.source)
-        if self.masks is None or self.image.modality is None or not Path(source).exists():
-            return
-        write_dicom_seg(
-            path, self.masks, self.image.geometry, source, self.classes, version=__version__, series=series or None
-        )
-        yield path
+        self.not_written.clear()
+        try:
+            write_dicom_seg(
+                path, self.masks, self.image.geometry, source, self.classes, version=__version__, series=series
+            )
+        except DataError as error:
+            self.not_written.append(f"no DICOM SEG: {error}")
+        else:
+            yield path
 
     def _save_boxes(self, stem: Path) -> Iterator[Path]:
         if self.boxes is None:

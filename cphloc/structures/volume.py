@@ -39,6 +39,7 @@ class Volume:
         source: file, folder or ``array``; messages name it.
         window: ``(center, width)`` the file proposes for display, in the units of ``array``.
         scan: what the file states about unit, frame of reference, patient and date.
+        notes: remarks for the user, such as which files of a folder were left out, one line each.
 
     Raises:
         DataError: the array is not ``(C, *geometry.shape)``.
@@ -53,6 +54,7 @@ class Volume:
     source: str = "array"
     window: tuple[float, float] | None = None
     scan: Scan = Scan()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.array.ndim != self.dims + 1 or self.array.shape[1:] != self.geometry.shape:

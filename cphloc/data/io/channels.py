@@ -64,7 +64,8 @@ def stacked(volumes: Sequence[Volume]) -> Volume:
         raise DataError(msg)
     first = volumes[0]
     parts = [first.array, *(_onto(volume, first) for volume in volumes[1:])]
-    return replace(first, array=np.concatenate(parts), scan=replace(first.scan, unit=None))
+    notes = tuple(dict.fromkeys(note for volume in volumes for note in volume.notes))
+    return replace(first, array=np.concatenate(parts), scan=replace(first.scan, unit=None), notes=notes)
 
 
 def _onto(volume: Volume, first: Volume) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,8 @@ class Format:
         options: keyword arguments that the reader accepts besides the path: ``labels`` (read a palette picture as its
             indices), ``series`` (SeriesInstanceUID to read from a folder) and ``unit`` (to convert the values to).
         states_mm: whether the format can store the voxel size in millimetres.
+        lister: ``module:function`` that lists the further files with the voxels of an image; ``None`` where there are
+            none.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Format:
     writer: str | None = None
     options: tuple[str, ...] = ()
     states_mm: bool = True
+    lister: str | None = None
 
     @property
     def summary(self) -> str:
@@ -55,8 +58,24 @@ class Format:
         if self.reader is None:
             msg = f"{self.name} files cannot be read"
             raise LookupError(msg)
-        module, function = self.reader.split(":")
-        return getattr(importlib.import_module(module), function)
+        return _load(self.reader)
+
+    def load_lister(self) -> Callable[[Path], list[Path]]:
+        """Import the function that lists the further files with the voxels of an image.
+
+        Raises:
+            LookupError: an image of this format is always one file.
+        """
+        if self.lister is None:
+            msg = f"{self.name} images are one file"
+            raise LookupError(msg)
+        return _load(self.lister)
+
+
+def _load(target: str) -> Callable[..., Any]:
+    """Import ``module:function``."""
+    module, function = target.split(":")
+    return getattr(importlib.import_module(module), function)
 
 
 _IO = "cphloc.data.io"
@@ -109,14 +128,15 @@ PICTURE_SUFFIXES = _suffixes(tuple(one for one in _IMAGES if one.reader == _PICT
 """Suffixes of 2-D picture formats, such as PNG and JPEG, which store no physical size."""
 
 
-def split_series(source: str) -> tuple[str, str]:
-    """Split ``folder#SeriesInstanceUID`` into the folder and the UID, which is empty for other paths.
+def split_series(source: str | Path) -> tuple[Path, str | None]:
+    """Split ``folder#SeriesInstanceUID`` into the folder and the UID; the UID is ``None`` for other paths.
 
-    >>> split_series("scans#1.2.3"), split_series("scan.nii.gz")
-    (('scans', '1.2.3'), ('scan.nii.gz', ''))
+    >>> split_series("scans/ct#1.2.840")[1]
+    '1.2.840'
     """
-    folder, _, series = source.rpartition("#")
-    return (source, "") if not folder or os.path.exists(source) else (folder, series)
+    path = Path(source).expanduser()
+    match = re.fullmatch(r"(.+)#([0-9.]+)", str(path))
+    return (path, None) if match is None or path.exists() else (Path(match[1]), match[2])
 
 
 def image_format(path: Path) -> Format | None:
@@ -134,20 +154,31 @@ def image_format(path: Path) -> Format | None:
 
 
 def is_dicom(path: Path) -> bool:
-    """Return True for a file with a DICOM suffix, or with the magic bytes ``DICM`` after the 128-byte preamble."""
+    """Return True for a file with a DICOM suffix, or whose first bytes are DICOM.
+
+    These are ``DICM`` after the 128-byte preamble or, as old writers leave that out, a first element of group 2 or 8.
+    """
     if path.suffix.lower() in DICOM.read:
         return True
     with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
+        start = file.read(132)
+    group, element = int.from_bytes(start[:2], "little"), int.from_bytes(start[2:4], "little")
+    length = int.from_bytes(start[4:8], "little")
+    first = group in (2, 8) and element <= 0x18 and (start[4:6] in _FIRST_TYPES or length <= 64)
+    return start[128:] == b"DICM" or (first and len(start) == 132)
+
+
+_FIRST_TYPES = (b"UL", b"UI", b"CS", b"OB", b"DA", b"TM")
+"""Types of the first element of a DICOM file; without a type, the length of its value follows."""
 
 
 def case_name(source: str) -> str:
     """Return the name of a case: its file name without suffixes, or the name of the folder of a DICOM series.
 
-    >>> case_name("scans/a.nii.gz"), case_name("/")
-    ('a', 'image')
+    >>> case_name("scans/a.nii.gz"), case_name("scans/ct#1.2.840"), case_name("/")
+    ('a', 'ct', 'image')
     """
-    name = readable(Path(split_series(source)[0]).name)
+    name = readable(split_series(source)[0].name)
     return name[: len(name) - len(image_suffix(name))] or "image"
 
 

@@ -106,13 +106,12 @@ def read_mask(source: str | Path, like: Geometry, resampled: bool = False) -> np
 
 
 def _read_path(source: str, series: str | None, labels: bool = False, unit: str | None = None) -> Volume:
-    name, uid = split_series(source)
-    path = Path(name).expanduser()
+    path, uid = split_series(source)
     if not path.exists():
         msg = f"{path}: does not exist; {_nearby(path) or 'check the path'}"
         raise DataError(msg)
     if path.is_dir():
-        return _read_with(DICOM, path, series=series or uid or None, unit=unit)
+        return _read_with(DICOM, path, series=series or uid, unit=unit)
     check_regular(path)
     if path.stat().st_size == 0:
         msg = f"{path}: is empty (0 bytes); copy or export it again"
@@ -121,7 +120,7 @@ def _read_path(source: str, series: str | None, labels: bool = False, unit: str 
     if found is None:
         msg = f"{path}: is neither DICOM nor one of {', '.join(IMAGE_SUFFIXES)}; convert it to one of these"
         raise DataError(msg)
-    options = {"labels": labels, "series": series or uid or None, "unit": unit}
+    options = {"labels": labels, "series": series or uid, "unit": unit}
     return _read_with(found, path, **{name: options[name] for name in found.options})
 
 

@@ -1,9 +1,10 @@
 """On-disk cache of preprocessed cases, memory-mapped and shared by all runs and processes.
 
-An entry is a folder named by a hash of the files (path, size, modification time) and of the preprocessing, so a changed
-file or setting creates a new entry. Entries are written to a temporary folder that is renamed when complete. Their
-checksums are verified when a run starts, and damaged entries are recreated. The least recently used entries are removed
-when the total size exceeds ``CPHLOC_CACHE_GB`` (default 50).
+An entry is a folder named by a hash of all files that are read (path, size, times of the last change of content and of
+status, which cannot be set back) and of the preprocessing, so a changed file or setting creates a new entry. Entries
+are written to a temporary folder that is renamed when complete. Their checksums are verified when a run starts, and
+damaged entries are recreated. The least recently used entries are removed when the total size exceeds
+``CPHLOC_CACHE_GB`` (default 50).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy as np
 
 from cphloc import paths
 from cphloc.data.case import Case
+from cphloc.data.io.source_files import source_files
 from cphloc.errors import InputError
 from cphloc.structures.annotation import Annotation
 from cphloc.structures.geometry import Geometry
@@ -66,8 +68,9 @@ def entry_key(case: Case, preprocessing: str) -> str:
         case: the case.
         preprocessing: complete text description of the preprocessing.
     """
-    files = [_identity(path) for path in case.files]
-    parts = [FORMAT, preprocessing, case.id, repr(case.annotation), repr(case.spacing_mm), case.tile, files]
+    files = [_identity(file) for path in case.files for file in source_files(path)]
+    images = [str(path) for path in case.images]
+    parts = [FORMAT, preprocessing, case.id, repr(case.annotation), repr(case.spacing_mm), case.tile, images, files]
     if any(case.units):
         parts.append(repr(case.units))
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
@@ -138,15 +141,16 @@ def evict(keep: set[str]) -> list[str]:
 
 
 def _identity(path: Path) -> list[object]:
-    """Path, size and modification time of a file, or of all files in a folder (a DICOM series)."""
+    """Path, size, and times of the last change of content and of status of a file.
+
+    Replacing a file by an older one of the same size, as ``cp -p`` and ``rsync -a`` do, changes the time of status.
+    """
     path = path.resolve()
-    if path.is_dir():
-        return [str(path), [_identity(p) for p in sorted(path.iterdir())]]
     try:
         stat = path.stat()
     except OSError:
         return [str(path), "missing"]
-    return [str(path), stat.st_size, stat.st_mtime_ns]
+    return [str(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
 
 
 def _store(prepared: PreparedCase, folder: Path) -> None:

@@ -1,0 +1,45 @@
+"""Caches and fingerprints follow the content of every file that is read."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+from synthetic_dicom import write_series
+
+from cphloc.data.case import Case
+from cphloc.data.fingerprint import content_hash
+from cphloc.data.io.formats import split_series
+from cphloc.data.io.source_files import content_digest
+from cphloc.data.pipeline.cache import entry_key
+
+
+def set_back(path, content: bytes) -> None:
+    """Replace a file by content of the same size, and keep its date."""
+    before = path.stat()
+    assert len(content) == before.st_size
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_a_slice_replaced_by_an_older_one_of_the_same_size_decides_them_too(tmp_path):
+    paths = write_series(tmp_path / "ct", np.zeros((4, 5, 6), np.int16), series="1.2.3")
+    case = Case("a", "a", (tmp_path / "ct#1.2.3",))
+    assert case.files == (tmp_path / "ct",)
+    hashed, key = content_hash(case), entry_key(case, "")
+    set_back(paths[2], paths[2].read_bytes()[:-1] + b"\x01")
+    assert content_hash(case) != hashed
+    assert entry_key(case, "") != key
+
+
+def test_names_and_dates_do_not_decide_the_digest(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"x")
+    (tmp_path / "b.png").write_bytes(b"x")
+    assert content_digest(tmp_path / "a.png") == content_digest(tmp_path / "b.png")
+
+
+def test_a_series_of_a_folder_is_split_off(tmp_path):
+    assert split_series("ct#1.2.3")[1] == "1.2.3"
+    assert split_series("study #1a/x.nii")[1] is None
+    (tmp_path / "a#1.2").mkdir()
+    assert split_series(tmp_path / "a#1.2") == (tmp_path / "a#1.2", None)
