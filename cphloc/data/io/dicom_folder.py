@@ -21,7 +21,17 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 _NOT_IMAGES = ("RTSTRUCT", "RTPLAN", "RTDOSE", "RTRECORD", "SEG", "SR", "PR", "KO", "REG", "DOC", "RWV", "PLAN")
-_DECODED = ("Modality", "SeriesInstanceUID", "SeriesDescription", "SeriesNumber", "Rows", "Columns", "NumberOfFrames")
+_DECODED = (
+    "SOPClassUID",
+    "ImageType",
+    "Modality",
+    "SeriesInstanceUID",
+    "SeriesDescription",
+    "SeriesNumber",
+    "Rows",
+    "Columns",
+    "NumberOfFrames",
+)
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 """SOP class, and start of those for several frames, of screenshots such as dose reports."""
 _LISTED = 5
@@ -81,7 +91,7 @@ def is_dicom_image(path: Path) -> bool:
         path: a file.
     """
     try:
-        return bool(path.stat().st_size) and is_dicom(path) and _is_image(_header(path))
+        return is_dicom(path) and _is_image(_header(path))
     except DataError:
         return True
     except OSError:

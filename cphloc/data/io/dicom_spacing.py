@@ -63,12 +63,12 @@ def pixel_aspect(header: Dataset) -> float:
 
 def _stated(path: Path, name: str, tag: Callable[[str], Any]) -> tuple[float, float] | None:
     """Value of a tag of two positive numbers; ``None`` where it is absent or empty."""
-    value = tag(name)
+    value: Any = tag(name)
     if value is None or value == "" or (isinstance(value, Sequence) and not len(value)):
         return None
-    numbers = [float(v) for v in value] if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    numbers = list(map(float, value)) if isinstance(value, Sequence) and not isinstance(value, str) else [float(value)]
     if len(numbers) != 2 or not all(np.isfinite(n) and n > 0 for n in numbers):
-        msg = f"{path}: {name} is {value}, it must be two positive numbers; correct or remove the tag"
+        msg = f"{path}: {name} is {value}; a spacing must be positive, for rows and columns; correct or remove the tag"
         raise DataError(msg)
     return numbers[0], numbers[1]
 

@@ -61,8 +61,8 @@ def test_an_aspect_ratio_without_a_size_is_kept(tmp_path):
             "regions of different pixel sizes",
         ),
         ({"SequenceOfUltrasoundRegions": [region(0.1, 0.1)], "PixelSpacing": [0.2, 0.1]}, "differs from"),
-        ({"PixelSpacing": [0, 0]}, "must be two positive numbers"),
-        ({"PixelSpacing": [1, 1, 1]}, "must be two positive numbers"),
+        ({"PixelSpacing": [0, 0]}, "a spacing must be positive"),
+        ({"PixelSpacing": [1, 1, 1]}, "a spacing must be positive"),
     ],
     ids=["two scales", "two statements", "zero", "three"],
 )

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -97,9 +99,7 @@ def test_an_input_that_cannot_carry_a_seg_keeps_its_mask_and_picture(tmp_path):
     write_series(tmp_path / "ct", np.zeros((3, 12, 16), np.int16), StudyInstanceUID=None)
     ct = read_volume(tmp_path / "ct")
     found = Localization(ct, {1: "lesion"}, masks=np.ones(ct.geometry.shape, np.uint8), case="p1")
-    with pytest.raises(
-        DataError, match=r"ct: cannot be the source of a DICOM SEG .*StudyInstanceUID.* write the mask as .nii.gz"
-    ):
-        found.save(tmp_path / "out")
-    names = {p.name for p in (tmp_path / "out").iterdir()}
-    assert names == {"p1_mask.nii.gz", "p1_overlay.png"}
+    names = {path.name for path in found.save(tmp_path / "out")}
+    assert names == {"p1_mask.nii.gz", "p1_overlay.png", "p1_result.json"} == {p.name for p in tmp_path.glob("out/*")}
+    (note,) = json.loads((tmp_path / "out" / "p1_result.json").read_text())["notes"]
+    assert re.match(r"no DICOM SEG: .*ct: cannot be the source of a DICOM SEG .*StudyInstanceUID.*; write the", note)
