@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class About:
-    """Texts of an entry; empty where none is given.
+    """Descriptive texts of an entry; empty where none is given.
 
     Args:
         summary: one line; by default the recipe's description.
-        intended_use: who may use it for what.
-        limits: where it is known to fail, or was never tested.
+        intended_use: intended users and purpose.
+        limits: situations in which it is known to fail or was not tested.
         changelog: what is new in this version.
     """
 

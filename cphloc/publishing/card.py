@@ -56,7 +56,7 @@ def format_metric(metric: Metric) -> str:
 
 
 def beats_baseline(entry: Entry, name: str) -> bool | None:
-    """Return whether a metric is better than the baseline's, with intervals apart; ``None`` where it is not known."""
+    """Return whether a metric beats the baseline's, without overlap of intervals; ``None`` where it is unknown."""
     baseline = entry.baseline.metrics.get(name)
     if baseline is None or not has_direction(name):
         return None
@@ -67,7 +67,7 @@ def beats_baseline(entry: Entry, name: str) -> bool | None:
 
 
 def verdict(entry: Entry) -> str:
-    """Write whether the model beats the baseline, with intervals apart: in the headline metric, then in the others."""
+    """Write whether the model beats the baseline, without overlap of intervals: the headline metric, then the others."""
     name, _ = entry.headline
     found = {metric: beats_baseline(entry, metric) for metric in entry.evaluation.metrics}
     if found[name] is None:

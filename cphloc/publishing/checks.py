@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cphloc.registry.card import Card
 
 _FITTED_BEFORE: dict[str, tuple[Split, ...]] = {"train": (), "val": ("train",), "test": ("train", "val")}
-"""The splits that the weights or their choice depend on before a split is used."""
+"""For each split, the splits that the weights or their selection depend on when it is used."""
 
 _OF_DATA = ("licence", "citation", "modality")
 _OF_RUN = ("data_fingerprint", "seed", "packages")
@@ -57,7 +57,7 @@ def evaluation_problems(evaluation: Mapping[str, Any], split: str, rows: Path) -
 
 
 def origin_problems(facts: Mapping[str, Any], source: Card, run: Path) -> list[str]:
-    """List missing facts about the origin: licence and citation of the data, facts of the training, the weights.
+    """List missing information on the origin: licence and citation of the data, facts of the training, weights.
 
     Args:
         facts: ``facts.json`` of the run.
@@ -124,7 +124,7 @@ def regression_problems(
     """
     name, before = last.headline
     if name not in metrics:
-        return [f"{last} reports '{name}' and this run does not, so they cannot be compared"]
+        return [f"{last} reports '{name}' but this run does not, so they cannot be compared; evaluate the run with it"]
     new, old = read_rows(rows), read_rows(last_rows) if last_rows is not None else {}
     shared = sorted(case for case in new.keys() & old.keys() if name in new[case] and name in old[case])
     if shared:

@@ -90,9 +90,9 @@ def freeze(
 
 
 def entry_recipe(recipe: Recipe) -> Recipe:
-    """Make the recipe that an entry stores: every default written, no downloads, no paths of this machine.
+    """Make the recipe that an entry stores: every default written, no downloads, no local paths.
 
-    With every default written, a recipe of any format means the same in today's format.
+    Because every default is written, a recipe of an earlier format has the same meaning in the current one.
     """
     plain = _without_downloads(recipe.to_plain())
     return recipes.load(
@@ -108,7 +108,7 @@ def run_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def _without_downloads(value: Any) -> Any:
-    """Switch off every component's own starting weights, which loading the entry would replace anyway."""
+    """Remove the initial weights of every component, which loading the entry would replace anyway."""
     if isinstance(value, list):
         return [_without_downloads(inner) for inner in value]
     if not isinstance(value, Mapping):

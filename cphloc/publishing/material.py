@@ -1,4 +1,4 @@
-"""Everything that publishing reads: the run, its facts and evaluation, the data set, and the texts."""
+"""Collect what publishing needs: the run, its facts and evaluation, the data set, and the texts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SPLIT: Split = "test"
 
 @dataclass(frozen=True)
 class Material:
-    """Everything that publishing reads.
+    """What publishing needs.
 
     Args:
         run: the training.

@@ -43,11 +43,11 @@ def publish(
     """Publish a run as ``name`` at ``version``.
 
     Args:
-        run: a finished and evaluated run, its folder or its id.
+        run: a finished and evaluated run, or its folder or id.
         name: of the entry.
         version: ``1.2.0``; one that exists is never overwritten.
         to: zoo folder; by default the first folder of ``CPHLOC_ZOO``, else the shipped zoo.
-        because: why to publish although it is significantly worse than the version before; kept in the entry.
+        because: reason to publish a version that is significantly worse than the one before; stored in the entry.
         about: summary, intended_use, limits and changelog, as a mapping or a YAML file; by default the recipe's own,
             then that of the version before.
         sample: id of the test case to ship as sample; by default the smallest with a detection.
@@ -86,7 +86,7 @@ def publish(
         raise CphlocError(msg) from error
     finally:
         shutil.rmtree(stage, ignore_errors=True)
-        with suppress(OSError):  # holds versions, or was never made
+        with suppress(OSError):  # contains other versions, or was not created
             folder.parent.rmdir()
     _register(entry, folder)
     return entry

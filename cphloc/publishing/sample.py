@@ -25,7 +25,7 @@ SCORE_TOLERANCE = 0.02
 BOX_IOU = 0.9
 """Smallest IoU of two boxes that count as the same."""
 CERTAIN_SCORE = 0.3
-"""Boxes below this score are not compared: whether they are kept at all may depend on rounding."""
+"""Boxes below this score are not compared, because rounding may decide whether they are detected."""
 ATTENTION_TOLERANCE = 0.05
 """Largest allowed difference of attention, relative to its maximum."""
 ATTENTION_CELLS = 16
