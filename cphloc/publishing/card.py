@@ -67,7 +67,7 @@ def beats_baseline(entry: Entry, name: str) -> bool | None:
 
 
 def verdict(entry: Entry) -> str:
-    """Write whether the model beats the baseline, without overlap of intervals: the headline metric, then the others."""
+    """Write whether the headline metric, then the others, beat the baseline without overlap of intervals."""
     name, _ = entry.headline
     found = {metric: beats_baseline(entry, metric) for metric in entry.evaluation.metrics}
     if found[name] is None:
