@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 
 __version__ = "0.1.0"
 
@@ -20,6 +21,18 @@ _PUBLIC = {
 }
 
 __all__ = ["__version__", *_PUBLIC]
+
+_QUIET = {
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "NO_ALBUMENTATIONS_UPDATE": "1",
+    "ORT_DISABLE_TELEMETRY": "1",
+}
+"""Environment variables that keep libraries from reporting to their makers; child processes inherit them."""
+
+os.environ.update({name: value for name, value in _QUIET.items() if name not in os.environ})
+if os.environ.get("CPHLOC_OFFLINE", "") not in ("", "0"):
+    os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 def __getattr__(name: str) -> object:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 _USER = re.compile(r"(?<=://)[^/?#\s'\"]*@")
-_QUERY = re.compile(r"(?<=\w)\?[^\s'\"()<>]*=[^\s'\"()<>]*")
+_QUERY = re.compile(r"(?<=[^\s])\?[^\s'\"()<>]*=[^\s'\"()<>]*")
 _JOINERS = "\u200c\u200d"
 """Invisible characters that Persian, Indic scripts and emoji need."""
 

@@ -14,6 +14,7 @@ from cphloc.paths import atomic
 from cphloc.publishing.card import beats_baseline, format_metric, model_card, picture_files, verdict
 from cphloc.registry.metrics import lower_is_better, meanings
 from cphloc.zoo.entries import Listing, list_entries
+from cphloc.zoo.inside import lies_in
 
 PAGE_FILE = "index.html"
 
@@ -30,7 +31,7 @@ def zoo_page(folder: str | Path, path: str | Path | None = None) -> Path:
     """
     folder = Path(folder)
     path = folder / PAGE_FILE if path is None else Path(path)
-    entries = list_entries(all_versions=True, zoos=[str(folder)])
+    entries = [e for e in list_entries(all_versions=True, zoos=[str(folder)]) if lies_in(folder, Path(e.place))]
     base = Path(os.path.relpath(folder.resolve(), path.resolve().parent)).as_posix()
     with atomic(path) as temporary:
         temporary.write_text(page(entries, "" if base == "." else f"{quote(base)}/"), encoding="utf-8")

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from pathlib import Path
 
+from cphloc.errors import DataError
 from cphloc.metrics.summary import tracking_metrics
 from cphloc.tracking import tracker
 from cphloc.tracking.record import flat
 from cphloc.zoo.entries import list_entries
-from cphloc.zoo.entry import Entry
+from cphloc.zoo.entry import Entry, File
+from cphloc.zoo.inside import file_inside, lies_in
+from cphloc.zoo.names import ENTRY_FILE
 
 _PARAMS = ("name", "version", "task", "dims", "modality", "classes", "channels", "spacing_mm", "intensity", "data")
 
@@ -24,10 +29,31 @@ def register_entry(entry: Entry, folder: Path) -> str:
         id of the summary run.
 
     Raises:
+        DataError: a file leads out of the folder, or is not the one that was published.
         CphlocError: MLflow cannot be reached.
     """
     facts = entry.name, entry.version, entry.summary
-    return tracker.register_entry(tracker.PublishedVersion(*facts, _params(entry), _metrics(entry), folder))
+    with tempfile.TemporaryDirectory() as aside:
+        files = _copied(entry, folder, Path(aside) / entry.version)
+        return tracker.register_entry(tracker.PublishedVersion(*facts, _params(entry), _metrics(entry), files))
+
+
+def _copied(entry: Entry, folder: Path, to: Path) -> Path:
+    """Copy the files that an entry pins, and no others: a stranger's folder may hold links to anything.
+
+    Raises:
+        DataError: a file leads out of the folder, or is not the one that was published.
+    """
+    pinned = {**entry.files, **({entry.weights.file: entry.weights} if entry.weights.file is not None else {})}
+    for name, expected in pinned.items():
+        copy = to / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file_inside(folder, name), copy)
+        if File.of(copy).sha256 != expected.sha256:
+            msg = f"{folder / name}: is not the file that {entry} pins; download or publish the entry again"
+            raise DataError(msg)
+    shutil.copyfile(file_inside(folder, ENTRY_FILE), to / ENTRY_FILE)
+    return to
 
 
 def register_zoo(folder: str | Path) -> list[str]:
@@ -39,7 +65,8 @@ def register_zoo(folder: str | Path) -> list[str]:
     Raises:
         CphlocError: MLflow cannot be reached.
     """
-    listed = list_entries(all_versions=True, zoos=[str(folder)])
+    folder = Path(folder)
+    listed = [e for e in list_entries(all_versions=True, zoos=[str(folder)]) if lies_in(folder, Path(e.place))]
     for listing in reversed(listed):  # MLflow counts versions in the order they come, and the last one is `latest`
         register_entry(listing.entry, Path(listing.place))
     return [str(listing) for listing in reversed(listed)]

@@ -10,6 +10,7 @@ from cphloc.errors import CphlocError, DataError
 from cphloc.publishing import sample as samples
 from cphloc.zoo.entries import Listing
 from cphloc.zoo.entry import File, Metric, as_undefined, is_undefined
+from cphloc.zoo.inside import files_below
 from cphloc.zoo.names import ENTRY_FILE
 from cphloc.zoo.resolve import resolve_entry
 
@@ -95,9 +96,8 @@ def _file_checks(listing: Listing) -> list[Check]:
         text = f"sha256 {found.sha256}" + ("" if right else f", {expected.sha256} was published")
         checks.append(Check(file, text, right))
     if isinstance(listing.place, Path):
-        known = {*pinned, ENTRY_FILE}
-        there = {p.relative_to(listing.place).as_posix() for p in listing.place.rglob("*") if p.is_file()}
-        checks += [Check(file, "is in the folder but not in the entry", False) for file in sorted(there - known)]
+        extra = files_below(listing.place) - {*pinned, ENTRY_FILE}
+        checks += [Check(file, "is in the folder but not in the entry", False) for file in sorted(extra)]
     return checks
 
 

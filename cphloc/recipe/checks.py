@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from cphloc.config.nodes import KeyPath, Node, dotted
-from cphloc.errors import InputError, Problem, did_you_mean
+from cphloc.errors import InputError, Problem, did_you_mean, without_secrets
 from cphloc.recipe.blocks import BlockAt, blocks
 from cphloc.registry import catalogue
 from cphloc.registry.card import Card
@@ -173,6 +173,14 @@ def _warmup_is_shorter_than_training(root: Node) -> Iterator[Problem]:
         and node.value >= steps > 0 < node.value
     ):
         yield _problem(node, ("train", "warmup_steps"), f"{node.value} of {steps} steps", "make it less than 'steps'")
+
+
+@_check
+def _no_address_holds_a_secret(root: Node) -> Iterator[Problem]:
+    for path, node in root.leaves():
+        if isinstance(node.value, str) and "://" in node.value and without_secrets(node.value) != node.value:
+            what = "an address with a password or token, which the record of the run would keep"
+            yield _problem(node, path, what, "remove it")
 
 
 def _problem(node: Node, path: KeyPath, what: str, fix: str) -> Problem:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cphloc import paths
-from cphloc.errors import CphlocError, NotFoundError
+from cphloc.errors import CphlocError, NotFoundError, without_secrets
 from cphloc.tracking import record
 from cphloc.tracking.record import EVENTS, STATE, Bundle, bundled, flat
 
@@ -36,7 +36,7 @@ _LONGEST_PAUSE_SECONDS = 600.0
 _METRICS_AT_ONCE, _PARAMS_AT_ONCE = 1000, 100  # limits of a request to MLflow's REST API
 
 ENVIRONMENT = {
-    **{"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"},
+    "MLFLOW_DISABLE_TELEMETRY": "true",
     **{"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"},
 }
 """Defaults of environment variables of MLflow: no telemetry, and short timeouts."""
@@ -58,13 +58,14 @@ class Tracker:
         self._pushed_at = -float("inf")
         self._pause = _PUSH_EVERY_SECONDS
         if not (folder / STATE).exists():
-            to = {"uri": tracking_uri(), "experiment": experiment, "name": name}
+            to = {"uri": without_secrets(tracking_uri()), "experiment": experiment, "name": name}
             record.write_state(folder, {**to, "run_id": None, "sent": 0})
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Log settings as MLflow parameters; nested mappings become dotted names."""
         record.append(
-            self.folder, {"event": "params", "values": {key: str(value) for key, value in flat(values).items()}}
+            self.folder,
+            {"event": "params", "values": {key: without_secrets(str(value)) for key, value in flat(values).items()}},
         )
 
     def tags(self, values: Mapping[str, str]) -> None:
@@ -127,15 +128,16 @@ def push(folder: Path, to: str | None = None) -> int:
         msg = f"{folder}: no {STATE} here; give the folder of a run"
         raise NotFoundError(msg)
     state = record.read_state(folder)
-    if to is not None and to != state["uri"]:
-        state |= {"uri": to, "run_id": None, "sent": 0}
+    if to is not None and without_secrets(to) != state["uri"]:
+        state |= {"uri": without_secrets(to), "run_id": None, "sent": 0}
+    uri = _with_secrets(state["uri"], to)
     waiting = record.events(folder)[state["sent"] :]
     if not waiting:
         return 0
-    with _reaching(state["uri"], f"the run is kept in {folder / EVENTS}; send it later: cphloc push {folder}"):
-        client = _client(state["uri"])
+    with _reaching(uri, f"the run is kept in {folder / EVENTS}; send it later: cphloc push {folder}"):
+        client = _client(uri)
         if state["run_id"] is None:
-            experiment = _experiment(client, state["uri"], state["experiment"])
+            experiment = _experiment(client, uri, state["experiment"])
             state["run_id"] = client.create_run(experiment, run_name=state["name"]).info.run_id
             record.write_state(folder, state)
         _send(client, state["run_id"], folder, bundled(waiting))
@@ -146,6 +148,11 @@ def push(folder: Path, to: str | None = None) -> int:
 def tracking_uri() -> str:
     """Return the URI of the MLflow server: ``MLFLOW_TRACKING_URI``, or ``mlflow.db`` in the working folder."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+
+
+def _with_secrets(stored: str, given: str | None) -> str:
+    """Return the URI that was stored without its password, from where it was given: a call, or the environment."""
+    return next((uri for uri in (given, tracking_uri()) if uri is not None and without_secrets(uri) == stored), stored)
 
 
 @dataclass(frozen=True)
@@ -254,7 +261,7 @@ def _reaching(uri: str, otherwise: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
+        reason = (without_secrets(str(error)).strip() or type(error).__name__).splitlines()[0][:120]
         msg = f"MLflow at {uri} cannot be reached ({reason}); {otherwise}"
         raise CphlocError(msg) from error
 
@@ -279,12 +286,16 @@ def _log_entry(client: MlflowClient, run_id: str, version: PublishedVersion) -> 
 
 
 def _client(uri: str) -> MlflowClient:
+    if paths.offline() and not uri.startswith(("sqlite:", "file:", "/", ".")):
+        msg = "CPHLOC_OFFLINE forbids it"
+        raise CphlocError(msg)
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     from mlflow.tracking import MlflowClient
 
     for chatty in ("mlflow", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # its warnings hold the address, which may hold a token
     return MlflowClient(uri)
 
 

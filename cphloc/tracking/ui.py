@@ -8,6 +8,7 @@ import subprocess
 import sys
 from contextlib import suppress
 
+from cphloc.errors import without_secrets
 from cphloc.tracking.tracker import ENVIRONMENT, tracking_uri, zoo_experiment
 
 
@@ -27,11 +28,13 @@ def start_ui(port: int = 5000) -> tuple[subprocess.Popen[bytes] | None, str]:
     uri = tracking_uri()
     page = f"#/experiments/{zoo_experiment()}/runs?workflowType=machine_learning"
     if uri.startswith(("http://", "https://")):
-        return None, f"{uri.rstrip('/')}/{page}"
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1"]
+        return None, f"{without_secrets(uri).rstrip('/')}/{page}"
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1"]
     command += ["--port", str(port), "--workers", "1"]  # one worker suffices for one user and starts fastest
     without_jobs = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    process = subprocess.Popen(command, env={**ENVIRONMENT, **without_jobs, **os.environ}, start_new_session=True)
+    store = {"MLFLOW_BACKEND_STORE_URI": uri}  # not an argument, which every user of this machine could read
+    environment = {**ENVIRONMENT, **without_jobs, **os.environ, **store}
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
     return process, f"http://127.0.0.1:{port}/{page}"
 
 

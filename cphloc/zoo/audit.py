@@ -14,12 +14,14 @@ from cphloc.config import yamlio
 from cphloc.data.io.formats import IMAGE_SUFFIXES
 from cphloc.errors import CphlocError, NotFoundError
 from cphloc.recipe import recipe as recipes
+from cphloc.recipe.initial import other_weights
 from cphloc.recipe.merge import find as find_recipe
 from cphloc.recipe.merge import shipped_recipes
 from cphloc.recipe.recipe import Recipe
 from cphloc.registry import catalogue
 from cphloc.zoo.entries import Listing, NoSuchVersionError
 from cphloc.zoo.entry import File
+from cphloc.zoo.inside import files_below
 from cphloc.zoo.names import ENTRY_FILE, RECIPE_FILE, sha256_of
 from cphloc.zoo.resolve import names_an_entry, nearest, resolve_entry
 
@@ -67,10 +69,10 @@ def audit(source: str | Path | Mapping[str, Any]) -> list[Finding]:
         recipe = recipes.load(source)
         return [_recipe_line(recipe), *_components(recipe)]
     listing.entry.require_plugins()
-    content = listing.path(RECIPE_FILE).read_bytes()
+    content = listing.read(RECIPE_FILE)
     pinned = sha256_of(content) == listing.entry.files[RECIPE_FILE].sha256
     recipe = recipes.load_stored(yamlio.read(content, f"{listing}/{RECIPE_FILE}").plain)
-    downloads = list(_downloads(recipe.to_plain()))
+    downloads = list(other_weights(recipe.to_plain()))
     lines = [Finding("entry", str(listing), f"sha256 {listing.sha256}", True), _recipe_line(recipe, pinned)]
     lines += [Finding("weights", key, "the stored recipe would start from other weights", False) for key in downloads]
     return [*lines, *_components(recipe), *_files(listing)]
@@ -138,8 +140,7 @@ def _files(listing: Listing) -> Iterator[Finding]:
             wrong, unsafe = f"cannot be read ({error}); ", ""
         yield Finding("file", file, f"{wrong}{unsafe}sha256 {expected.sha256}", not (wrong or unsafe))
     if isinstance(listing.place, Path):
-        there = {p.relative_to(listing.place).as_posix() for p in listing.place.rglob("*") if p.is_file()}
-        for file in sorted(there - {*pinned, ENTRY_FILE}):
+        for file in sorted(files_below(listing.place) - {*pinned, ENTRY_FILE}):
             yield Finding("file", file, "is not part of the entry", False)
 
 
@@ -159,20 +160,6 @@ def _is_safetensors(path: Path) -> bool:
         try:
             header = json.loads(stream.read(length))
             ends = [t["data_offsets"][1] for name, t in header.items() if name != "__metadata__"]
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
             return False
     return path.stat().st_size == 8 + length + max(ends, default=0)
-
-
-def _downloads(value: Any, path: str = "") -> Iterator[str]:
-    """Yield the keys of a stored recipe that would load other weights than those of the entry."""
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            here = f"{path}.{key}".removeprefix(".")
-            starts = key in ("pretrained", "from") or (key == "weights" and isinstance(inner, str))
-            if starts and inner:
-                yield here
-            yield from _downloads(inner, here)
-    elif isinstance(value, list):
-        for position, inner in enumerate(value):
-            yield from _downloads(inner, f"{path}[{position}]")

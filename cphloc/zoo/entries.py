@@ -7,6 +7,7 @@ the index only saves time: versions are immutable, so its rows cannot be stale, 
 from __future__ import annotations
 
 import fnmatch
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +19,8 @@ from cphloc import paths
 from cphloc.download import download
 from cphloc.errors import DataError, InputError, NotFoundError, did_you_mean
 from cphloc.zoo.index import INDEX_FILE, Row, read_index, remote_index, version_folders
-from cphloc.zoo.names import ENTRY_FILE, sha256_of
+from cphloc.zoo.inside import file_inside, read_inside
+from cphloc.zoo.names import ENTRY_FILE, MAX_ENTRY_BYTES, sha256_of
 
 if TYPE_CHECKING:
     # Listing a zoo must be quicker than the import of pydantic, which reading an entry needs.
@@ -56,11 +58,12 @@ class Listing:
 
     @cached_property
     def _entry_bytes(self) -> bytes:
-        path = self.place / ENTRY_FILE if isinstance(self.place, Path) else self._downloaded_entry(self.place)
-        if not path.is_file():
-            msg = f"{path}: no such file; an entry is a folder that contains {ENTRY_FILE}"
+        if not isinstance(self.place, Path):
+            return self._downloaded_entry(self.place).read_bytes()
+        if not os.path.lexists(self.place / ENTRY_FILE):
+            msg = f"{self.place / ENTRY_FILE}: no such file; an entry is a folder that contains {ENTRY_FILE}"
             raise NotFoundError(msg)
-        return path.read_bytes()
+        return read_inside(self.place, ENTRY_FILE, MAX_ENTRY_BYTES + 1)
 
     def _downloaded_entry(self, url: str) -> Path:
         from cphloc.zoo.entry import File
@@ -111,19 +114,35 @@ class Listing:
             raise NotFoundError(msg)
         return self._fetched(file, pinned, [])
 
+    def read(self, file: str) -> bytes:
+        """Read one of the entry's texts; raises as `path`, and a `DataError` where it is no short text.
+
+        The hash is not checked here.
+        """
+        path = self.path(file)
+        return read_inside(path.parent, path.name, MAX_ENTRY_BYTES + 1)
+
     def weights_path(self) -> Path:
         """Return the local path of the weights, downloaded from the zoo or a mirror if necessary; raises as `path`."""
         weights: Weights = self.entry.weights
         return self._fetched(weights.file, weights, weights.urls)
 
     def _fetched(self, file: str | None, pinned: File, mirrors: Sequence[str]) -> Path:
+        allowed = self._allowed(mirrors)
         if file is not None and isinstance(self.place, Path):
-            path = self.place / file
-            if path.is_file() or not mirrors:
-                return path
+            if os.path.lexists(self.place / file) or not allowed:
+                return file_inside(self.place, file)
         elif file is not None:
-            mirrors = [f"{self.place}/{file}", *mirrors]
-        return _cached(mirrors, pinned, f"{self}/{file or 'weights'}")
+            allowed = [f"{self.place}/{file}", *allowed]
+        if not allowed:
+            msg = f"{self}: its weights are at http addresses only, which are not encrypted; ask for an https address"
+            raise DataError(msg)
+        return _cached(allowed, pinned, f"{self}/{file or 'weights'}")
+
+    def _allowed(self, mirrors: Sequence[str]) -> list[str]:
+        """Leave out ``http`` addresses, which anyone on the way can read, unless the zoo itself was given by one."""
+        unencrypted = isinstance(self.place, str) and self.place.lower().startswith("http://")
+        return [url for url in mirrors if unencrypted or not url.lower().startswith("http://")]
 
 
 def cached_path(pinned: File) -> Path:
@@ -210,7 +229,10 @@ def _of_folder(folder: Path) -> Listing:
     from cphloc.zoo.entry import Entry
 
     folder = folder.expanduser()
-    entry = Entry.read(folder / ENTRY_FILE)
+    if not os.path.lexists(folder / ENTRY_FILE):
+        msg = f"{folder / ENTRY_FILE}: no such file; an entry is a folder that contains {ENTRY_FILE}"
+        raise NotFoundError(msg)
+    entry = Entry.parse(read_inside(folder, ENTRY_FILE, MAX_ENTRY_BYTES + 1), str(folder / ENTRY_FILE))
     return Listing(entry.name, entry.version, folder)
 
 

@@ -20,7 +20,19 @@ from cphloc.errors import InputError, RecipeError
 from cphloc.metrics.bootstrap import Interval
 from cphloc.registry.plugins import missing
 from cphloc.structures.split import Split
-from cphloc.zoo.fields import Count, Finite, InsidePath, Name, Positive, Sha256, Text, Url, VersionRange, VersionText
+from cphloc.zoo.fields import (
+    Count,
+    Finite,
+    InsidePath,
+    Name,
+    Positive,
+    Sha256,
+    Text,
+    Url,
+    Urls,
+    VersionRange,
+    VersionText,
+)
 from cphloc.zoo.names import RECIPE_FILE
 
 
@@ -155,7 +167,7 @@ class Weights(File):
     """The weights file (safetensors): ``file`` in the entry's folder, ``urls`` tried in order, or both."""
 
     file: InsidePath | None = None
-    urls: list[Url] = Field(default_factory=list)
+    urls: Urls = Field(default_factory=list)
     precision: Literal["float16", "float32"]
 
     @model_validator(mode="after")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Annotated
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -10,6 +11,11 @@ from packaging.version import InvalidVersion, Version
 from pydantic import AfterValidator, Field
 
 from cphloc.zoo.names import NAME_PATTERN
+
+_SECRET = re.compile(
+    r"://[^/?#]*@|[?&][^=&]*(?:token|sig|secret|passw|pwd|credential|auth|api-?_?key|access-?_?key)[^=&]*=",
+    re.IGNORECASE,
+)
 
 
 def _version(text: str) -> str:
@@ -34,10 +40,22 @@ def _specifiers(text: str) -> str:
 
 def _inside(path: str) -> str:
     """Refuse paths that lead out of the entry's folder; entries may come from other people's zoos."""
-    if path.startswith("/") or "\\" in path or ":" in path or not all(p.strip(".") for p in path.split("/")):
-        msg = f"'{path}' must be a path inside the entry's folder"
+    outside = path.startswith("/") or "\\" in path or ":" in path or not all(p.strip(".") for p in path.split("/"))
+    if outside or not path.isprintable() or len(path) > 200:
+        msg = f"'{path[:100]}' must be a path inside the entry's folder"
         raise ValueError(msg)
     return path
+
+
+def _address(url: str) -> str:
+    """Refuse addresses with a secret, which an entry would publish, and chains of protocols, which fsspec follows."""
+    if _SECRET.search(url):
+        msg = "holds a password or token, which everyone could read; give an address that needs none"
+        raise ValueError(msg)
+    if not url.isprintable() or "::" in url:
+        msg = "is not the address of one file; write https://host/path"
+        raise ValueError(msg)
+    return url
 
 
 def _finite(value: float) -> float:
@@ -55,5 +73,6 @@ InsidePath = Annotated[Text, AfterValidator(_inside)]
 Finite = Annotated[float, AfterValidator(_finite)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
-Url = Annotated[str, Field(pattern=r"^(https?|s3|hf|file)://\S+$")]
+Url = Annotated[str, Field(pattern=r"^(https?|s3|hf)://\S+$", max_length=2000), AfterValidator(_address)]
+Urls = Annotated[list[Url], Field(max_length=10)]
 VersionRange = Annotated[str, AfterValidator(_specifiers)]

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cphloc import paths
-from cphloc.errors import DataError, NotFoundError
-from cphloc.zoo.names import ENTRY_FILE, NAME_PATTERN, sha256_of
+from cphloc.errors import MAX_NAME, DataError, NotFoundError
+from cphloc.zoo.inside import lies_in, read_inside
+from cphloc.zoo.names import ENTRY_FILE, MAX_ENTRY_BYTES, NAME_PATTERN, sha256_of
 
 if TYPE_CHECKING:
     from cphloc.download import DownloadError
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 INDEX_FILE = "zoo.json"
 FORMAT = 1
+MAX_INDEX_BYTES = 32_000_000
+"""Largest size of an index: some 25,000 versions."""
 
 _NAME = re.compile(NAME_PATTERN)
 _VERSION = re.compile(r"\d+\.\d+\.\d+(?:(?:a|b|rc)\d+)?(?:\.post\d+)?(?:\.dev\d+)?")
@@ -82,8 +85,8 @@ def index_zoo(folder: str | Path) -> Path:
 
     folder = Path(folder)
     rows = []
-    for _, _, path in version_folders(folder, lambda name: True):
-        content = (path / ENTRY_FILE).read_bytes()
+    for path in (path for _, _, path in version_folders(folder, lambda name: True) if lies_in(folder, path)):
+        content = read_inside(path, ENTRY_FILE, MAX_ENTRY_BYTES + 1)
         rows.append(Row.of(Entry.parse(content, str(path / ENTRY_FILE)), content))
     rows.sort(key=lambda row: (row.name, row.version))
     text = json.dumps({"format": FORMAT, "entries": [asdict(row) for row in rows]}, indent=1, ensure_ascii=False)
@@ -98,18 +101,21 @@ def read_index(path: Path) -> list[Row]:
     Raises:
         DataError: the file is not an index, or a row has an invalid name or version.
     """
-    return parse_index(path.read_bytes(), str(path))
+    return parse_index(read_inside(path.parent, path.name, MAX_INDEX_BYTES + 1), str(path))
 
 
 def parse_index(content: bytes, source: str) -> list[Row]:
     """Parse the content of an index file; ``source`` is its name in messages. Raises as `read_index` does."""
     try:
+        if len(content) > MAX_INDEX_BYTES:
+            msg = f"more than {MAX_INDEX_BYTES:,} bytes"
+            raise ValueError(msg)
         index = json.loads(content)
         if index["format"] != FORMAT:
             msg = f"format {index['format']!r} where {FORMAT} is expected"
             raise ValueError(msg)
         return [_row(values) for values in index["entries"]]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         msg = f"{source}: not an index of a zoo ({error}); write it with 'cphloc zoo index'"
         raise DataError(msg) from None
 
@@ -169,7 +175,11 @@ def version_folders(zoo: Path, accept: Callable[[str], object]) -> Iterator[tupl
 def _row(values: Any) -> Row:
     """Check a row that may come from someone else's zoo: its name and version become parts of paths."""
     row = Row(**values)
-    if not (_NAME.fullmatch(row.name) and _VERSION.fullmatch(row.version)):
-        msg = f"'{row.name}' at version '{row.version}' is not a valid entry"
+    names = len(row.name) <= MAX_NAME and _NAME.fullmatch(row.name) and len(row.version) <= MAX_NAME
+    if not (names and _VERSION.fullmatch(row.version) and isinstance(row.entry_bytes, int)):
+        msg = f"{str(row.name)[:100]!r} at version {str(row.version)[:100]!r} is not a valid entry"
+        raise ValueError(msg)
+    if not (0 <= row.entry_bytes <= MAX_ENTRY_BYTES and re.fullmatch(r"[0-9a-f]{64}", row.sha256)):
+        msg = f"{row.name} {row.version} has no valid sha256 or size"
         raise ValueError(msg)
     return row

@@ -13,15 +13,20 @@ from cphloc.errors import DataError, NotFoundError
 from cphloc.inference.backend import BackendName
 from cphloc.inference.localizer import Localizer
 from cphloc.recipe import recipe as recipes
+from cphloc.recipe.initial import other_weights
+from cphloc.recipe.recipe import Recipe
 from cphloc.tracking.run import Run
 from cphloc.zoo.entries import Listing
 from cphloc.zoo.entry import File
-from cphloc.zoo.names import RECIPE_FILE, sha256_of
+from cphloc.zoo.names import MAX_ENTRY_BYTES, RECIPE_FILE, sha256_of
 from cphloc.zoo.resolve import resolve_entry_or_run
 from cphloc.zoo.weights import build_with_weights, half_precision, read_weights
 
 if TYPE_CHECKING:
     from cphloc.inference.ensemble import Ensemble
+
+
+_DAMAGED = "it is damaged or was changed: remove it, then download or publish the entry again"
 
 
 @overload
@@ -112,8 +117,7 @@ def open_listing(
     """Load the model of a listed version; arguments and errors as for `load`."""
     entry = listing.entry
     entry.require_plugins()
-    content = _content(listing.path(RECIPE_FILE), entry.files[RECIPE_FILE], f"{listing}: {RECIPE_FILE}", verify)
-    recipe = recipes.load_stored(yamlio.read(content, f"{listing}/{RECIPE_FILE}").plain)
+    recipe = stored_recipe(listing, verify)
     weights = _content(listing.weights_path(), entry.weights, f"{listing}: weights", verify)
     model = build_with_weights(recipe, read_weights(weights, f"{listing}: weights"), str(listing))
     if device is None:
@@ -121,9 +125,30 @@ def open_listing(
     return Localizer(model, recipe, entry, backend).to(device).eval()
 
 
+def stored_recipe(listing: Listing, verify: bool = True) -> Recipe:
+    """Read the recipe of a listed version.
+
+    Raises:
+        DataError: it is not the one that was published, or names other weights, which could be files of this machine.
+    """
+    expected = listing.entry.files[RECIPE_FILE]
+    if expected.bytes > MAX_ENTRY_BYTES:
+        msg = f"{listing}: {RECIPE_FILE} has {expected.bytes:,} bytes, {MAX_ENTRY_BYTES:,} are the most"
+        raise DataError(msg)
+    content = _content(listing.path(RECIPE_FILE), expected, f"{listing}: {RECIPE_FILE}", verify)
+    recipe = recipes.load_stored(yamlio.read(content, f"{listing}/{RECIPE_FILE}").plain)
+    if other := list(other_weights(recipe.to_plain())):
+        msg = f"{listing}: {RECIPE_FILE} would start from other weights ({', '.join(other)}); ask for a mended version"
+        raise DataError(msg)
+    return recipe
+
+
 def _content(path: Path, expected: File, what: str, verify: bool) -> bytes:
     """Read a file and check its hash in memory, so that the bytes checked are the bytes used."""
     try:
+        if verify and path.stat().st_size != expected.bytes:
+            msg = f"{what}: {path} has {path.stat().st_size:,} bytes, {expected.bytes:,} were published; {_DAMAGED}"
+            raise DataError(msg)
         content = path.read_bytes()
     except OSError as error:
         msg = f"{what}: {path} cannot be read ({error.strerror}); download or publish the entry again"
@@ -131,7 +156,7 @@ def _content(path: Path, expected: File, what: str, verify: bool) -> bytes:
     if verify and sha256_of(content) != expected.sha256:
         msg = (
             f"{what}: {path} has sha256 {sha256_of(content)[:12]}... but {expected.sha256[:12]}... was published; "
-            "it is damaged or was changed: remove it, then download or publish the entry again"
+            f"{_DAMAGED}"
         )
         raise DataError(msg)
     return content

@@ -9,6 +9,9 @@ RECIPE_FILE = "recipe.yaml"
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "card.md"
 
+MAX_ENTRY_BYTES = 1_000_000
+"""Largest size of ``entry.yaml`` and ``recipe.yaml``."""
+
 NAME_PATTERN = r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?"
 
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from cphloc.config.argument_types import NonNegativeInt, PositiveInt
+from cphloc.download import unreachable
 from cphloc.errors import InputError, did_you_mean
 from cphloc.ops.inflate import with_input_channels
 from cphloc.ops.inflate_network import Inflation, inflate_network, plan_slice_strides, slice_stride_at
 from cphloc.ops.weights import in_order_of, read_weights
+from cphloc.paths import offline
 from cphloc.structures.levels import Level, Levels
 
 if TYPE_CHECKING:
@@ -102,6 +106,8 @@ def _initial(name: str, pretrained: bool, weights: str | None) -> dict[str, Any]
         msg = f"timm has no model '{name}'; {hint}"
         raise InputError(msg)
     if weights is None:
+        if pretrained:
+            _check_reachable(name)
         return {"pretrained": pretrained}
     if pretrained:
         msg = f"give either pretrained: true or weights: {weights}, not both"
@@ -112,6 +118,37 @@ def _initial(name: str, pretrained: bool, weights: str | None) -> dict[str, Any]
     if any(key not in state for key in reference if not key.startswith(classifier)):
         state = in_order_of(reference, state, weights)
     return {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": state, "source": ""}}
+
+
+def _check_reachable(name: str) -> None:
+    """Check that timm will find the weights in its cache, or the host that it downloads them from.
+
+    timm would try again and again for minutes, and even with ``CPHLOC_OFFLINE``.
+
+    Raises:
+        InputError: the weights are not in the cache, and the host is not reachable or may not be contacted.
+    """
+    import timm
+
+    cfg: Any = timm.get_pretrained_cfg(name)
+    hub, url = getattr(cfg, "hf_hub_id", None), getattr(cfg, "url", None)
+    if _in_cache(hub, getattr(cfg, "hf_hub_filename", None), url):
+        return
+    address = os.environ.get("HF_ENDPOINT", "https://huggingface.co") if hub else url
+    reason = "CPHLOC_OFFLINE forbids downloading them" if offline() else unreachable(address) if address else ""
+    if reason:
+        msg = f"weights of timm model '{name}' are not in its cache: {reason}; give weights: a file or package:name"
+        raise InputError(msg)
+
+
+def _in_cache(hub: str | None, file: str | None, url: str | None) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    if hub is None:
+        return bool(url) and (Path(torch.hub.get_dir()) / "checkpoints" / Path(str(url)).name).is_file()
+    repository, _, revision = hub.partition("@")
+    files = [file] if file else ["model.safetensors", "pytorch_model.bin"]
+    return any(isinstance(try_to_load_from_cache(repository, f, revision=revision or None), str) for f in files)
 
 
 def _create(name: str, initial: dict[str, Any], out_indices: Sequence[int] | None) -> nn.Module:

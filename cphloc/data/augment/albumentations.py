@@ -7,7 +7,6 @@ intensities are scaled to that range and back. Only this module imports albument
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -33,7 +32,6 @@ class AlbumentationsTransform:
     """
 
     def __init__(self, name: str, arguments: Mapping[str, Any]) -> None:
-        os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
         import albumentations
 
         self.p = float(arguments.get("p", 0.5))

@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from cphloc import download as module
-from cphloc.download import DownloadError
+from cphloc.download import DownloadError, transfer
+from cphloc.download import files as module
 
 CONTENT = bytes(i * i % 251 for i in range(300_000))
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -17,7 +17,7 @@ PINNED = {"checksum": f"sha256:{SHA256}", "size_bytes": len(CONTENT)}
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     monkeypatch.delenv("CPHLOC_OFFLINE", raising=False)
-    monkeypatch.setattr(module, "TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(transfer, "TIMEOUT_SECONDS", 0.3)
     monkeypatch.setattr(module, "BACKOFF_SECONDS", 0.01)
     monkeypatch.setattr(module, "PIECE_BYTES", 1 << 15)
 

@@ -1,32 +1,23 @@
-"""Download files with mirrors, resumption and checksums; only complete and correct files appear under their name.
-
-``http`` and ``https`` are read with the standard library, other protocols such as ``s3`` and ``hf`` with fsspec.
-"""
+"""Download files with mirrors, resumption and checksums; only complete and correct files appear under their name."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import http.client
 import os
 import shutil
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
 from cphloc import paths
+from cphloc.download.transfer import RangeError, Readable, SourceError, TooSlowError, opened, pieces
 from cphloc.errors import CphlocError, NotFoundError
 
 TRIES_EACH = 3
 """Number of attempts per URL."""
-
-TIMEOUT_SECONDS = 20.0
-"""Seconds to wait for the server."""
 
 BACKOFF_SECONDS = 0.5
 """Seconds to wait after the second attempt; twice as long after the third."""
@@ -34,28 +25,15 @@ BACKOFF_SECONDS = 0.5
 PIECE_BYTES = 1 << 20
 """Number of bytes to read at once."""
 
+MAX_SMALL_BYTES = 32_000_000
+"""Largest file that is read into memory, such as an index of 10,000 entries."""
+
 PROGRESS_FROM_BYTES = 1 << 20
 """Size of a file from which a progress bar is shown."""
 
 
 class DownloadError(CphlocError):
     """Failed download; the message contains the failure of every URL."""
-
-
-class _SourceError(Exception):
-    """Failed attempt to read a URL; the message contains the reason."""
-
-
-class _RangeError(_SourceError):
-    """The partial file is longer than the file at the URL, so it is not the beginning of it."""
-
-
-class _Readable(Protocol):
-    """A binary stream."""
-
-    def read(self, count: int, /) -> bytes:
-        """Read up to ``count`` bytes."""
-        ...
 
 
 def download(
@@ -96,7 +74,7 @@ def download(
     return path
 
 
-def read_url(url: str, limit_bytes: int = 100_000_000) -> bytes:
+def read_url(url: str, limit_bytes: int = MAX_SMALL_BYTES) -> bytes:
     """Read a small file without a checksum, such as an index.
 
     Args:
@@ -111,13 +89,13 @@ def read_url(url: str, limit_bytes: int = 100_000_000) -> bytes:
         msg = f"{url} cannot be read because CPHLOC_OFFLINE forbids downloads; unset it to continue"
         raise DownloadError(msg)
     try:
-        with _opened(url, 0) as (stream, _):
-            content = _read(stream, limit_bytes + 1)
+        with opened(url, 0) as (stream, _):
+            content = _up_to(stream, limit_bytes + 1)
             missing = getattr(stream, "length", None)  # http: bytes of Content-Length that are still missing
     except FileNotFoundError:
         msg = f"{url} does not exist"
         raise NotFoundError(msg) from None
-    except _SourceError as error:
+    except SourceError as error:
         msg = f"{url} cannot be read: {error}"
         raise DownloadError(msg) from None
     if missing or len(content) > limit_bytes:
@@ -145,13 +123,26 @@ class _Wanted:
         return self.path.is_file() and self.size_bytes in (None, self.path.stat().st_size)
 
 
+def _up_to(stream: Readable, count: int) -> bytes:
+    content = bytearray()
+    for piece in pieces(stream, PIECE_BYTES):
+        content += piece
+        if len(content) >= count:
+            break
+    return bytes(content[:count])
+
+
 def _download_from_any(urls: Sequence[str], wanted: _Wanted) -> None:
     part = wanted.part
     failures = []
     for url in urls:
         for attempt in range(TRIES_EACH):
             resumed = part.exists()
-            failure = _try(url, wanted)
+            try:
+                failure = _try(url, wanted)
+            except TooSlowError as error:
+                failure = str(error)
+                break
             if failure is None:
                 os.replace(part, wanted.path)
                 return
@@ -168,6 +159,9 @@ def _try(url: str, wanted: _Wanted) -> str | None:
     """Continue the incomplete file from ``url``; returns ``None`` if it is now complete and correct, else the reason.
 
     A file with wrong content is removed, so that the remaining incomplete file can always be resumed.
+
+    Raises:
+        TooSlowError: another attempt is useless.
     """
     part, size_bytes = wanted.part, wanted.size_bytes
     have = part.stat().st_size if part.exists() else 0
@@ -178,10 +172,12 @@ def _try(url: str, wanted: _Wanted) -> str | None:
             size_bytes = _append(url, part, wanted)
     except FileNotFoundError:
         return "does not exist"
-    except _RangeError as error:
+    except RangeError as error:
         part.unlink()
         return str(error)
-    except _SourceError as error:
+    except TooSlowError:
+        raise
+    except SourceError as error:
         return str(error)
     return _failure(part, wanted.checksum, size_bytes)
 
@@ -218,73 +214,21 @@ def _difference(part: Path, checksum: str | None) -> str | None:
 def _append(url: str, part: Path, wanted: _Wanted) -> int | None:
     """Append the remaining bytes of ``url`` to ``part``; returns the size of the complete file if it is known."""
     have = part.stat().st_size if part.exists() else 0
-    with _opened(url, have) as (stream, start), part.open("r+b" if have else "wb") as file:
+    with opened(url, have) as (stream, start), part.open("r+b" if have else "wb") as file:
         length = getattr(stream, "length", None)  # http: Content-Length
         size_bytes = start + length if wanted.size_bytes is None and length is not None else wanted.size_bytes
         file.seek(start)
         file.truncate()
         with _progress(wanted.what, size_bytes, start) as advance:
-            while (size_bytes is None or start <= size_bytes) and (piece := _read(stream, PIECE_BYTES)):
+            for piece in pieces(stream, PIECE_BYTES):
                 file.write(piece)
                 start += len(piece)
                 advance(len(piece))
+                if size_bytes is not None and start > size_bytes:
+                    break
         file.flush()
         os.fsync(file.fileno())
     return size_bytes
-
-
-@contextlib.contextmanager
-def _opened(url: str, offset: int) -> Iterator[tuple[_Readable, int]]:
-    """Open ``url``; yields the stream and its first byte: ``offset``, or 0 if the server cannot resume."""
-    if url.startswith(("http://", "https://")):
-        headers = {"User-Agent": "cphloc", "Accept-Encoding": "identity"}
-        if offset:
-            headers["Range"] = f"bytes={offset}-"
-        request = urllib.request.Request(url, headers=headers)
-        with _http(request) as response:
-            resumed = response.status == 206 and response.headers.get("Content-Range", "").startswith(
-                f"bytes {offset}-"
-            )
-            yield response, offset if resumed else 0
-    else:
-        with _filesystem_open(url) as stream:
-            stream.seek(offset)
-            yield stream, offset
-
-
-def _http(request: urllib.request.Request) -> http.client.HTTPResponse:
-    try:
-        return urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
-    except urllib.error.HTTPError as error:
-        error.close()
-        if error.code in (404, 410):
-            raise FileNotFoundError(request.full_url) from None
-        failure = _RangeError if error.code == 416 else _SourceError
-        msg = f"the server answered {error.code} {error.reason}"
-        raise failure(msg) from None
-    except (OSError, http.client.HTTPException) as error:
-        raise _SourceError(str(getattr(error, "reason", error))) from None
-
-
-def _filesystem_open(url: str) -> Any:
-    import fsspec
-
-    try:
-        file: Any = fsspec.open(url, "rb")
-        return file.open()
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # each protocol raises errors of its own, also for a missing package
-        raise _SourceError(str(error)) from error
-
-
-def _read(stream: _Readable, count: int) -> bytes:
-    """Read from a URL; errors are converted, so that they are distinct from those of the disk written to."""
-    try:
-        return stream.read(count)
-    except Exception as error:  # each protocol raises errors of its own
-        msg = f"interrupted: {error}"
-        raise _SourceError(msg) from error
 
 
 @contextlib.contextmanager
