@@ -89,6 +89,8 @@ def prepare(recipe: Recipe, strategy: Strategy = "ddp", fresh: bool = True) -> P
         if processes.is_first():
             print(f"from {recipe.from_}: {report}", file=sys.stderr)
     freeze_and_optimize(model, settings)
+    if processes.is_first():
+        print(pipeline.samples.draws.describe(), file=sys.stderr)
     splits = {"train": pipeline.samples.cases, "val": pipeline.cases("val")}
     check_best(recipe, classes, strongest_rung(splits["val"].cases), splits["val"][0].geometry.unit)
     validator = Validator(splits["val"], classes, pipeline.patch, prediction_fill(pipeline.pad))

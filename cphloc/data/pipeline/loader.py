@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import itertools
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -14,11 +13,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cphloc.data.augment.augmentation import Augmentation, swap_classes
+from cphloc.data.pipeline.draws import Draws
 from cphloc.data.pipeline.patches import cut, draw_foreground, draw_start
 from cphloc.data.pipeline.prepare import PreparedCases
 from cphloc.ops.targets import Targets
 from cphloc.structures.annotation import Annotation
 from cphloc.structures.padding import Fill
+from cphloc.structures.rung import Rung
 
 
 @dataclass
@@ -66,15 +67,16 @@ class Sample:
 class PatchSamples(Dataset[Sample]):
     """Map-style dataset of training patches, in which patch ``i`` depends only on the seed and on ``i``.
 
-    Each epoch uses every case once, in a new random order.
+    `cphloc.data.pipeline.draws.Draws` chooses the case of each patch.
 
     Args:
         cases: preprocessed cases that patches are sampled from.
         patch: size of a patch ``(*S)`` in voxels.
         augmentation: augmentation of the patches.
-        foreground: fraction of patches in [0, 1] that are centred on a foreground voxel, spaced evenly.
+        foreground: fraction of patches in [0, 1] that are centred on an object.
         seed: random seed.
         fill: values beyond the edge of an image.
+        rungs: name of each head -> weakest annotation that it learns from.
     """
 
     def __init__(
@@ -85,20 +87,20 @@ class PatchSamples(Dataset[Sample]):
         foreground: float = 0.33,
         seed: int = 0,
         fill: Fill = "zero",
+        rungs: Mapping[str, Rung] | None = None,
     ) -> None:
         self.cases = cases
         self.patch = tuple(patch)
         self.augmentation = augmentation
-        self.foreground = foreground
+        self.draws = Draws(cases, rungs, foreground, seed)
         self.seed = seed
         self.fill: Fill = fill
 
     def __getitem__(self, index: int) -> Sample:
-        number, position = divmod(index, len(self.cases))
-        prepared = self.cases[_order(self.seed, number, len(self.cases))[position]]
+        chosen = self.draws[index]
+        prepared = self.cases[chosen.case]
         rng = np.random.default_rng(np.random.SeedSequence((self.seed, index)))
-        centred = int((index + 1) * self.foreground) > int(index * self.foreground)
-        around = draw_foreground(prepared.foreground, rng) if centred else None
+        around = None if chosen.label is None else draw_foreground(prepared.foreground, rng, chosen.label)
         start = draw_start(prepared.image.shape[1:], self.patch, rng, around)
         drawn = self.augmentation.draw(rng, self.patch, prepared.geometry.spacing_mm)
         image, annotation = cut(prepared, start, self.patch, drawn.warp, self.fill)
@@ -153,12 +155,6 @@ def training_loader(samples: PatchSamples, steps: Steps, workers: int = 1) -> Da
         prefetch_factor=4 if workers else None,
         worker_init_fn=_prepare_worker,
     )
-
-
-@lru_cache(maxsize=4)
-def _order(seed: int, number: int, cases: int) -> np.ndarray:
-    """Random permutation of the case indices in epoch ``number``."""
-    return np.random.default_rng(np.random.SeedSequence((seed, number), spawn_key=(1,))).permutation(cases)
 
 
 def _prepare_worker(worker: int) -> None:

@@ -41,20 +41,23 @@ def draw_start(
     )
 
 
-def draw_foreground(foreground: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
-    """Sample one foreground voxel: first a class, then a voxel of that class, both uniformly.
+def draw_foreground(foreground: np.ndarray, rng: np.random.Generator, label: int = 0) -> np.ndarray | None:
+    """Sample one foreground voxel uniformly.
 
     Args:
         foreground: ``(n, 1 + D)`` integers: class number and voxel index.
         rng: random number generator.
+        label: class of the voxel; 0 draws a class first, uniformly.
 
     Returns:
-        voxel index ``(D,)``; ``None`` where ``foreground`` is empty.
+        voxel index ``(D,)``; ``None`` where ``foreground`` has no such voxel.
     """
     if not len(foreground):
         return None
-    chosen = rng.choice(np.unique(foreground[:, 0]))
+    chosen = label or rng.choice(np.unique(foreground[:, 0]))
     rows = np.flatnonzero(foreground[:, 0] == chosen)
+    if not len(rows):
+        return None
     return foreground[rng.choice(rows), 1:]
 
 

@@ -25,6 +25,7 @@ from cphloc.recipe.recipe import Block, Data, Recipe
 from cphloc.registry import catalogue
 from cphloc.structures.annotation import mask_of
 from cphloc.structures.padding import Pad, training_fill
+from cphloc.structures.rung import Rung
 from cphloc.structures.split import Split
 
 
@@ -44,6 +45,7 @@ class Pipeline:
         workers: number of worker processes for loading; ``None`` uses the number of cores minus 1, at most 2.
         skip_bad: whether to exclude unusable cases instead of raising an error.
         seed: random seed.
+        rungs: name of each head -> weakest annotation that it learns from, for the shares of the training patches.
 
     Raises:
         InputError: the patch has a different number of axes than the data set, or an argument is out of range.
@@ -62,7 +64,9 @@ class Pipeline:
         workers: int | None = None,
         skip_bad: bool = False,
         seed: int = 0,
+        rungs: Mapping[str, Rung] | None = None,
     ) -> None:
+        self.rungs = dict(rungs or {})
         self.dataset = dataset
         self.patch = tuple(patch)
         if len(self.patch) != dataset.dims or min(self.patch) < 1:
@@ -108,6 +112,7 @@ class Pipeline:
             data.workers,
             data.skip_bad,
             recipe.train.seed,
+            {name: _rung_of(block) for name, block in recipe.model.heads.items()},
         )
 
     @cached_property
@@ -157,7 +162,8 @@ class Pipeline:
         """
         check_splits(self.dataset)
         fill = training_fill(self.pad)
-        return PatchSamples(self.cases("train"), self.patch, self.augmentation, self.foreground, self.seed, fill)
+        cases = self.cases("train")
+        return PatchSamples(cases, self.patch, self.augmentation, self.foreground, self.seed, fill, self.rungs)
 
     def batches(self, batch: int, first: int = 0, rank: int = 0, ranks: int = 1) -> Iterable[Batch]:
         """Return an infinite iterable of training batches.
@@ -187,6 +193,11 @@ def open_dataset(data: Data, dims: int) -> Dataset:
     wanted = (channel.unit for channel in inputs.values())
     dataset.units = tuple(None if unit.unit == "arbitrary" else unit for unit in wanted)
     return dataset if data.tiles is None else Tiled(dataset, data.tiles)
+
+
+def _rung_of(head: Block) -> Rung:
+    """Weakest annotation that a head learns from."""
+    return Rung[(catalogue.card("head", head.type).rung or "label").upper()]
 
 
 def _plain(block: str | Block) -> dict[str, Any]:

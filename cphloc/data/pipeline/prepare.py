@@ -159,7 +159,7 @@ def _foreground(annotation: Annotation, dims: int) -> np.ndarray:
     rows = []
     if annotation.mask is not None:
         for value in np.unique(annotation.mask):
-            if value not in (0, IGNORE):
+            if value not in (0, IGNORE) and (annotation.mask_known is None or annotation.mask_known[value - 1]):
                 rows += _points(np.argwhere(annotation.mask == value), int(value), rng)
     elif annotation.boxes is not None and annotation.box_classes is not None:
         middles = (annotation.boxes[:, :dims] + annotation.boxes[:, dims:]) / 2
