@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from cphloc.errors import InputError
+from cphloc.metrics.box_overlap import box_iou
 
 COCO_IOU_THRESHOLDS = tuple(k / 100 for k in range(50, 100, 5))
 """IoU thresholds 0.50, 0.55, ..., 0.95, over which COCO's mAP is averaged."""
@@ -93,38 +94,6 @@ class Matches:
     ignored: np.ndarray
     references: np.ndarray
     iou_thresholds: tuple[float, ...]
-
-
-def box_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Compute the IoU of every pair of boxes; 0 where both have no volume.
-
-    Args:
-        boxes: ``(n, 2 D)``.
-        others: ``(m, 2 D)``.
-
-    Returns:
-        ``(n, m)`` in [0, 1].
-
-    Raises:
-        InputError: a box has an upper edge below its lower edge, or the two arrays differ in dimension.
-
-    >>> box_iou([[0, 0, 100, 100]], [[0, 0, 50, 50], [0, 0, 100, 100]])
-    array([[0.25, 1.  ]])
-    """
-    boxes, others = (np.atleast_2d(np.asarray(b, float)) for b in (boxes, others))
-    if boxes.shape[1] != others.shape[1]:
-        msg = f"boxes have {boxes.shape[1]} and {others.shape[1]} coordinates; both need two per dimension"
-        raise InputError(msg)
-    dims = boxes.shape[1] // 2
-    (low, high), (other_low, other_high) = ((b[:, :dims], b[:, dims:]) for b in (boxes, others))
-    for b, lower, upper in ((boxes, low, high), (others, other_low, other_high)):
-        if (upper < lower).any():
-            msg = f"box {b[(upper < lower).any(axis=1)][0].tolist()} has hi < lo; expected [lo..., hi...]"
-            raise InputError(msg)
-    shared = np.minimum(high[:, None], other_high) - np.maximum(low[:, None], other_low)
-    intersection = shared.clip(min=0).prod(axis=-1)
-    union = (high - low).prod(axis=-1)[:, None] + (other_high - other_low).prod(axis=-1) - intersection
-    return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
 
 
 def match(

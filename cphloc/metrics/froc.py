@@ -18,7 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from cphloc.errors import InputError
-from cphloc.metrics.detection import DetectionCase, box_iou
+from cphloc.metrics.box_overlap import box_iou
+from cphloc.metrics.detection import DetectionCase
 
 LUNA16_FP_PER_SCAN = (1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8)
 """Operating points whose mean sensitivity is the competition performance metric (CPM)."""
