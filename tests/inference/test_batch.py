@@ -14,6 +14,7 @@ import SimpleITK as sitk
 
 from cphloc.cli import main
 from cphloc.errors import InputError, NotFoundError
+from cphloc.inference import batch
 from cphloc.inference.batch import Case, cases_of, predict_cases
 from cphloc.inference.batch_cluster import Job, predict_over
 from cphloc.inference.batch_report import write_report
@@ -101,6 +102,17 @@ def test_a_case_name_that_leads_elsewhere_is_a_problem_of_that_case(tmp_path, na
     first, second = cases_of([str(tmp_path / "list.csv")])
     assert "list.csv:2: case " in first.problem
     assert (second.name, second.problem) == ("b", "")
+
+
+def test_a_changed_file_is_noticed_by_its_size_or_its_time(tmp_path):
+    for name, size, seconds in (("one", 3, 20), ("sub/two", 4, 10)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(bytes(size))
+        os.utime(tmp_path / name, (seconds, seconds))
+    assert batch._stamp(tmp_path / "one") == (3, 20 * 10**9)
+    assert batch._stamp(tmp_path / "sub") == (4, 10 * 10**9)
+    assert batch._stamp(tmp_path) == (3 + 4, 20 * 10**9)
+    assert batch._stamp(tmp_path / "missing") == (0, 0)
 
 
 def test_what_names_no_case_is_one_clear_error(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 from cphloc.cli import main
 from cphloc.inference.batch import Case
-from cphloc.inference.batch_cluster import Job, predict_over
+from cphloc.inference.batch_cluster import Job, _model, predict_over
 from cphloc.zoo.load import load
 
 pytestmark = pytest.mark.usefixtures("own_folders")
@@ -36,6 +36,11 @@ def test_a_case_that_is_there_is_not_predicted_again(published) -> None:
     again = list(predict_over(work, "local", load))
     assert [row["status"] for row in again] == ["kept", "kept", "done"]
     assert [row["case"] for row in again] == ["scan0", "scan1", "scan2"]
+
+
+@pytest.mark.parametrize(("names", "loaded"), [(("a",), "a"), (("a", "b"), ["a", "b"])])
+def test_several_names_are_an_ensemble(names, loaded) -> None:
+    assert _model(lambda given, backend: (given, backend), names, "torch", Path.cwd()) == (loaded, "torch")
 
 
 @pytest.mark.slow

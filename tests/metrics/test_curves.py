@@ -75,7 +75,9 @@ def test_precision_recall_and_froc_are_summed_up_by_ap_and_cpm(dims) -> None:
     free = froc_curve(cases, patients)
     assert free.summary.value == pytest.approx(froc_of_boxes(cases).score())
     np.testing.assert_allclose(free.x[::8], LUNA16_FP_PER_SCAN)
-    assert len(free.x) == len(FP_PER_SCAN)
+    assert len(free.x) == len(free.low) == len(free.high) == len(FP_PER_SCAN)
+    assert (free.low <= free.y).all()
+    assert (free.y <= free.high).all()
 
 
 def test_a_class_that_is_nowhere_has_no_precision_and_an_undefined_roc() -> None:

@@ -27,7 +27,7 @@ WARM = (
     *("torch", "numpy", "scipy.ndimage", "scipy.stats", "scipy.spatial", "SimpleITK", "pydicom", "highdicom", "numba"),
     *("PIL.Image", "matplotlib.pyplot", "nibabel", "sklearn.metrics", "faster_coco_eval", "hypothesis", "pydantic"),
     *("albumentations", "timm", "monai", "monai.metrics", "monai.networks.nets", "lightning", "mlflow", "onnxruntime"),
-    *("onnxscript", "openvino", "torch.onnx._internal.exporter._core", "torch.fx.experimental.validator"),
+    *("onnxscript", "openvino", "torch.onnx._internal.exporter._core"),
     "_hypothesis_pytestplugin",
 )
 ALSO = {  # test files of other folders that use a package

@@ -111,3 +111,10 @@ def test_an_undefined_metric_is_said_to_be():
 def test_a_bar_in_a_name_does_not_break_a_table(entry):
     odd = entry.model_copy(update={"classes": {1: "a|b"}})
     assert "1 a\\|b" in model_card(odd)
+
+
+def test_each_channel_has_its_file_and_its_intensity(entry):
+    schemes = [{"type": "hu_window", "low": -150, "high": 250}, {"type": "zscore"}]
+    text = model_card(entry.model_copy(update={"channels": ["ct", "pet"], "intensity": schemes}))
+    assert "cphloc predict unet3d-ct@1.2.0 ct=ct.nii.gz,pet=pet.nii.gz --out out" in text
+    assert "| intensity | hu_window (low -150, high 250); zscore |" in text

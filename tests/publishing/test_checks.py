@@ -10,7 +10,7 @@ import pytest
 
 from cphloc.data.case import Case
 from cphloc.data.datasets.phantom import PhantomCases
-from cphloc.errors import InputError
+from cphloc.errors import DataError, InputError
 from cphloc.publishing.checks import leak_refusals
 from cphloc.registry import catalogue
 
@@ -39,6 +39,13 @@ def test_an_incomplete_run_is_refused_and_nothing_is_written(train_run, put, zoo
         put(run)
     assert not (zoo / "tiny" / "1.0.0").exists()
     assert registered == []
+
+
+def test_facts_that_are_cut_off_are_one_clear_error(train_run, put):
+    run = train_run()
+    (run.folder / "facts.json").write_text('{"seed": ')
+    with pytest.raises(DataError, match=r"facts\.json: not JSON \(.*\); write it again"):
+        put(run)
 
 
 def test_all_reasons_are_told_at_once(train_run, put):

@@ -10,7 +10,9 @@ import torch
 from PIL import Image
 
 from cphloc.config import yamlio
+from cphloc.data.io.read import read_volume
 from cphloc.errors import InputError
+from cphloc.inference.localization import Localization
 from cphloc.modeling.build import build_model
 from cphloc.publishing import facts, freeze
 from cphloc.recipe import recipe as recipes
@@ -62,6 +64,23 @@ def test_the_sample_is_a_real_test_case_with_what_was_predicted(train_run, put, 
     assert (sample / facts["inputs"]["ct"]).stat().st_size > 0
     with pytest.raises(InputError, match="no evaluated test case 'nobody'"):
         put(run, "1.1.0", sample="nobody")
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize(
+    ("found", "shown"),
+    [
+        ({"masks": np.zeros}, False),
+        ({"masks": np.ones}, True),
+        ({"masks": np.zeros, "boxes": ["a box"]}, True),
+        ({"boxes": []}, False),
+        ({"probabilities": {"mass": 0.1}}, True),
+    ],
+)
+def test_a_sample_shows_a_mask_or_a_box_where_the_model_gives_them(found, shown, dims):
+    image = read_volume(np.zeros((4,) * dims), spacing_mm=(1.0,) * dims)
+    parts = {name: value((4,) * dims, np.uint8) if name == "masks" else value for name, value in found.items()}
+    assert freeze._has_detection(Localization(image, {1: "mass"}, **parts)) is shown
 
 
 def test_a_metric_that_no_case_defines_is_published_as_undefined(train_run, put):

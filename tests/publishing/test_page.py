@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from html.parser import HTMLParser
 
 import pytest
@@ -54,6 +55,26 @@ def test_the_page_shows_every_version_with_its_numbers_and_card(zoo):
     for shown in ("unet3d-ct@1.0.0", "unet3d-ct@1.1.0", "[0.750, 0.850]", "7.500 [7.450, 7.550]", "CC BY 3.0"):
         assert shown in text
     assert page.tags.count("details") == 2
+
+
+def test_a_row_holds_its_metrics_and_nothing_for_those_it_lacks(zoo, put_entry, entry_facts):
+    facts = entry_facts("attention3d-ct", "1.0.0")
+    del facts["evaluation"]["metrics"]["hd95_mm"]
+    put_entry(zoo, "attention3d-ct", "1.0.0", evaluation=facts["evaluation"])
+    empty = '<td class="number" data-value=""></td>'
+    rows = {row.split('"')[1]: row for row in re.findall(r"<tr data-entry=.*?</tr>", zoo_page(zoo).read_text())}
+    small = '<br><span class="small">'
+    dice = f'<td class="number" data-value="0.8"><span class="good">0.800</span>{small}[0.750, 0.850]</span></td>'
+    hd95 = f'<td class="number" data-value="7.5"><span>7.500</span>{small}[7.450, 7.550]</span></td>'
+    assert len(rows) == 3
+    for name, row in rows.items():
+        assert dice in row
+        assert (hd95 in row, empty in row) == ("unet3d" in name, "attention3d" in name)
+
+
+def test_a_page_elsewhere_links_to_the_pictures_of_the_zoo(zoo):
+    for path, base in ((zoo.parent / f"{zoo.name}.html", zoo.name), (zoo / "docs" / "all.html", "..")):
+        assert f"{base}/unet3d-ct/1.1.0/pictures/worst.png" in read(zoo_page(zoo, path).read_text()).links
 
 
 def test_links_lead_to_what_is_there_and_to_no_other_site(zoo):

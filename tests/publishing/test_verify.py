@@ -48,6 +48,10 @@ def test_another_prediction_than_published_is_found(published, monkeypatch):
     assert wrong(published) == {"sample"}
 
 
+def test_a_model_that_cannot_be_opened_is_wrong(tmp_path, put_entry):
+    assert wrong(put_entry(tmp_path, "unet3d-ct", "1.0.0")) == {"sample"}, "every file is as published, none is a model"
+
+
 def test_a_copy_elsewhere_verifies_too(published, tmp_path):
     shutil.copytree(published, tmp_path / "copy")
     assert wrong(tmp_path / "copy") == set()

@@ -53,6 +53,21 @@ def test_a_turn_about_any_axis_agrees_with_scipy():
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+def test_turned_and_bent_at_once_agrees_with_scipy(shape):
+    rng, dims, size = np.random.default_rng(0), len(shape), np.asarray(SIZES[len(shape)])
+    image, bend = rng.normal(size=(1, *shape)).astype(np.float32), rng.uniform(-2, 2, (dims, *size)).astype(np.float32)
+    matrix = Rotation.from_euler("xyz", [25, -35, 15], degrees=True).as_matrix() if dims == 3 else _turn(2, 25)
+    shift, centre = np.arange(1, dims + 1) / 4, np.asarray(shape) / 2
+    points = np.indices(size) + 0.5 + bend - np.reshape(size / 2 + shift, (-1, *(1,) * dims))
+    index = np.tensordot(matrix, points, 1) + np.reshape(centre - 0.5, (-1, *(1,) * dims))
+    inside = ndimage.map_coordinates(np.ones(shape), index, order=1, cval=-9) > 0.99
+    assert inside.mean() > 0.8
+    out = warp_image(image, Warp(matrix, tuple(shift), bend), centre, tuple(size))[0]
+    expected = ndimage.map_coordinates(image[0], index, order=1)
+    np.testing.assert_allclose(out[inside], expected[inside], atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 def test_identity_is_a_crop_and_zero_lies_beyond(shape):
     image = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
     dims = len(shape)
