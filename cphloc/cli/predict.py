@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 from cphloc.cli.result import Answer, comma_separated
+from cphloc.errors import InputError
 from cphloc.inference.backend import BackendName
+from cphloc.structures.units import assumed_units
 
 _INPUTS = (
     "image files, DICOM folders, folders of these, patterns such as 'scans/*.nii.gz', or a .csv file with one row per "
@@ -52,6 +54,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     where = "run on this machine (local, the default) or on a Ray cluster (RAY_ADDRESS, or one started on this machine)"
     parser.add_argument("--engine", choices=("local", "ray"), default="local", help=where)
+    unit = "unit of a channel whose files state none, where it is not that of the entry, such as pet=SUV; repeatable"
+    parser.add_argument("--unit", metavar="CHANNEL=UNIT", action="append", default=[], help=unit)
+    strict = "refuse images that are unlike what the entry was trained on, instead of a warning"
+    parser.add_argument("--strict", action="store_true", help=strict)
     parser.add_argument("--redo", action="store_true", help="predict finished cases again and replace their results")
     parser.add_argument(
         "--report", metavar="FILE", help="also write a report with one row per case; .csv, .json or .html"
@@ -77,10 +83,20 @@ def _rows(options: argparse.Namespace, cases: Sequence[Any]) -> Iterator[dict[st
     from cphloc.inference.batch_cluster import Job, predict_over
 
     how = {"tta": options.tta, "overlap": options.overlap, "skip_air": not options.keep_air}
-    how["uncertainty"] = options.uncertainty
+    how |= {"uncertainty": options.uncertainty, "strict": options.strict, "units": _units(options.unit)}
     made = tuple(options.entry.split(",")), options.backend
     jobs = [Job(*made, case, options.out, options.spacing, options.redo, how) for case in cases]
     return _with_bar(predict_over(jobs, options.engine, _load), len(jobs))
+
+
+def _units(texts: Sequence[str]) -> dict[str, str]:
+    """Parse ``CHANNEL=UNIT`` options; several may be separated by commas."""
+    pairs = [part.partition("=") for text in texts for part in text.split(",")]
+    for name, sign, unit in pairs:
+        if not (name and sign and unit):
+            msg = f"--unit is a channel and its unit, such as pet=SUV; got '{name}{sign}{unit}'"
+            raise InputError(msg)
+    return {name.strip(): unit.strip() for name, _, unit in pairs}
 
 
 def _load(names: Any, backend: BackendName) -> Any:
@@ -118,6 +134,9 @@ def _lines(row: Mapping[str, Any]) -> Iterator[str]:
     kept = " (finished before)" if row["status"] == "kept" else ""
     yield f"{row['case']}: {'; '.join([*sizes, *found, *likely])}{kept}"
     yield from (f"  note: {note}" for note in row.get("notes", ()))
+    yield from (f"  warning: {warning}" for warning in row.get("warnings", ()))
+    assumed = assumed_units(row.get("inputs", {}))
+    yield from [f"  {assumed}"] if assumed else ()
     yield from (f"  {file}" for file in row["files"])
 
 

@@ -104,13 +104,25 @@ def _shortened(entry: Entry, facts: dict[str, Any]) -> dict[str, Any]:
     """An entry's metadata with every metric and file on one line, and the number of cases in place of the list."""
     from cphloc.publishing.card import format_metric
 
-    shown = {**facts, "files": {name: f"{file.bytes:,} bytes, {file.sha256}" for name, file in entry.files.items()}}
+    inputs = {name: channel.description for name, channel in entry.channel_inputs.items()}
+    files = {name: f"{file.bytes:,} bytes, {file.sha256}" for name, file in entry.files.items()}
+    shown = {**facts, "inputs": inputs, "fingerprint": _training_images(entry), "files": files}
     for part, table_of in (("evaluation", entry.evaluation), ("baseline", entry.baseline)):
         metrics = {name: format_metric(m) for name, m in table_of.metrics.items()}
         per_class = {c: {n: format_metric(m) for n, m in of.items()} for c, of in table_of.per_class.items()}
         shown[part] = {**facts[part], "metrics": metrics, "per_class": per_class}
     shown["evaluation"]["cases"] = f"{len(entry.evaluation.cases)}, see cases.csv"
     return shown
+
+
+def _training_images(entry: Entry) -> dict[str, str] | None:
+    """Intensities and extents of the training images, each on one line: median (least to largest)."""
+    found = entry.fingerprint
+    if found is None:
+        return None
+    ranges = {name: f"mostly {c.low.median:.4g} to {c.high.median:.4g}" for name, c in found.channels.items()}
+    spreads = (f"{s.median:.4g} ({s.least:.4g} to {s.largest:.4g})" for s in found.extent)
+    return {**ranges, "extent": f"{' x '.join(spreads)} {found.unit}"}
 
 
 def _rows(value: Any, key: str = "") -> Iterator[tuple[str, str]]:

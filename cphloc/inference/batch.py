@@ -57,10 +57,11 @@ def predict_cases(
         if case.problem:
             yield failed_row(case, case.problem, wrong_input=True)
             continue
-        made_by = _made_by(model, case, options)
+        own = {**options, "units": {**(options.get("units") or {}), **case.units}}
+        made_by = _made_by(model, case, own)
         record = record_path(out, case.name)
         kept = None if redo else finished_row(record, made_by)
-        yield {**kept, "status": "kept"} if kept is not None else _predict(model, case, out, record, made_by, options)
+        yield {**kept, "status": "kept"} if kept is not None else _predict(model, case, out, record, made_by, own)
 
 
 def failed_row(case: Case, error: str, wrong_input: bool = False) -> dict[str, Any]:

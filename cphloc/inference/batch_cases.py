@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import glob
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cphloc.data.io.dicom_folder import is_dicom_image
@@ -13,6 +13,9 @@ from cphloc.data.io.formats import DICOM, PICTURE_SUFFIXES, case_name, image_suf
 from cphloc.data.io.table import read_table
 from cphloc.errors import NotFoundError
 from cphloc.inference.result_files import is_result
+
+_UNIT = "unit_"
+"""Prefix of the columns of a table that state the unit of a channel."""
 
 
 @dataclass(frozen=True)
@@ -22,12 +25,14 @@ class Case:
     Args:
         name: start of the file names of its results.
         source: a file, a DICOM folder, or a file for each channel by channel name.
+        units: unit by channel, from the columns ``unit`` or ``unit_<channel>`` of a table; see `Localizer.predict`.
         problem: why it cannot be predicted, such as a name that is no file name; empty if it can.
     """
 
     name: str
     source: str | dict[str, str]
     problem: str = ""
+    units: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def files(self) -> list[str]:
@@ -43,8 +48,8 @@ def cases_of(inputs: Sequence[str]) -> list[Case]:
 
     Args:
         inputs: each is an image file; a DICOM folder; a folder of these; a pattern with ``*`` or ``?``; a ``.csv`` file
-            with one row per case, a column ``image`` or one per channel, and optionally ``case``; or
-            ``ct=FILE,pet=FILE``.
+            with one row per case, a column ``image`` or one per channel, and optionally ``case`` and the unit of
+            channels, ``unit_<channel>``; or ``ct=FILE,pet=FILE``.
 
     Returns:
         cases with unique names: equal names get the name of their folder as prefix, and then a number as suffix.
@@ -112,13 +117,18 @@ def _holds_results(folder: Path) -> bool:
 def _listed(path: Path) -> Iterator[Case]:
     """Cases of a table, one per row; paths are relative to the file."""
     for row in read_table(path, needed=()):
-        files = {key: str(path.parent / value) for key, value in row.items() if key != "case" and value}
+        units = {key.removeprefix(_UNIT): value for key, value in row.items() if key.startswith(_UNIT) and value}
+        files = {
+            key: str(path.parent / value)
+            for key, value in row.items()
+            if value and key != "case" and not key.startswith(_UNIT)
+        }
         if not files:
             msg = f"{path}:{row.line}: contains no image; give a column 'image', or one for each channel"
             raise NotFoundError(msg)
         source = files["image"] if list(files) == ["image"] else files
         name = row.get("case") or case_name(next(iter(files.values())))
-        yield Case(name, source, _name_problem(name, f"{path}:{row.line}"))
+        yield Case(name, source, _name_problem(name, f"{path}:{row.line}"), units)
 
 
 def _name_problem(name: str, where: str) -> str:

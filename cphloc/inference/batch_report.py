@@ -52,7 +52,7 @@ def write_report(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def flat_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Flatten the row of a case to table cells: ``tumour/volume_ml``, ``p/tumour``, the number of boxes.
+    """Flatten the row of a case to table cells: ``tumour/volume_ml``, ``p/tumour``, ``unit/ct``, number of boxes.
 
     >>> flat_row({"case": "a", "measurements": {"tumour": {"volume_ml": 2.0}}, "probabilities": {"tumour": 0.9}})
     {'case': 'a', 'tumour/volume_ml': 2.0, 'p/tumour': 0.9}
@@ -60,6 +60,9 @@ def flat_row(row: Mapping[str, Any]) -> dict[str, Any]:
     cells = {key: row[key] for key in _FIRST if key in row}
     if isinstance(cells.get("input"), Mapping):
         cells["input"] = ",".join(f"{name}={file}" for name, file in cells["input"].items())
+    cells |= {f"unit/{name}": of["unit"] for name, of in row.get("inputs", {}).items()}
+    if row.get("warnings"):
+        cells["warnings"] = "; ".join(row["warnings"])
     for name, sizes in row.get("measurements", {}).items():
         cells |= {f"{name}/{key}": value for key, value in sizes.items()}
     cells |= {f"p/{name}": value for name, value in row.get("probabilities", {}).items()}

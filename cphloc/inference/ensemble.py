@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from cphloc.errors import InputError
+from cphloc.inference.inputs import Image
 from cphloc.inference.localization import Box, Localization
-from cphloc.inference.localizer import Image, Localizer, PredictOptions
+from cphloc.inference.localizer import Localizer, PredictOptions
 from cphloc.inference.uncertainty import with_masks
 from cphloc.inference.windows import AGREE_IOU
 from cphloc.ops.weighted_box_clustering import weighted_box_clustering
@@ -87,6 +88,8 @@ class Ensemble:
         overlap: float = 0.5,
         skip_air: bool = True,
         uncertainty: bool = False,
+        units: Mapping[str, str] | None = None,
+        strict: bool = False,
         progress: Callable[[Iterable], Iterable] = iter,
     ) -> Localization | list[Localization]:
         """Predict one image, or each of a list of images; the arguments are those of `Localizer.predict`.
@@ -99,15 +102,18 @@ class Ensemble:
         """
         options = {"tta": tta, "overlap": overlap, "skip_air": skip_air, "progress": progress}
         if isinstance(source, Sequence) and not isinstance(source, str):
-            return [self.predict(s, spacing_mm, uncertainty=uncertainty, **options) for s in source]
-        volume = self.members[0].read(source, spacing_mm)
+            common = {"uncertainty": uncertainty, "units": units, "strict": strict, **options}
+            return [self.predict(s, spacing_mm, **common) for s in source]
+        reading = self.members[0].inputs.read(source, spacing_mm, units, strict)
+        volume = reading.volume
         results, total = [], None
         for member in self.members:
             result, maps = member.predict_maps(volume, **options)
             results.append(result)
             if maps is not None:
                 total = maps if total is None else total + maps
-        return with_masks(self._joined(results), total, uncertainty)
+        joined = replace(self._joined(results), inputs=reading.channels, warnings=reading.warnings)
+        return with_masks(joined, total, uncertainty)
 
     def _joined(self, results: Sequence[Localization]) -> Localization:
         """Average or merge all parts of the results except masks."""
@@ -133,6 +139,7 @@ _MUST_AGREE: dict[str, Callable[[Localizer], Any]] = {
     "task": lambda model: model.recipe.task,
     "dims": lambda model: model.recipe.dims,
     "channels": lambda model: list(model.recipe.channels),
+    "units": lambda model: {name: str(channel.unit) for name, channel in model.inputs.channels.items()},
     "classes": lambda model: model.classes,
 }
 

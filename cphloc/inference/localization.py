@@ -55,6 +55,9 @@ class Localization:
         case: name of the case, for file names and messages.
         uncertainty: ``(*S)`` float32 in [0, 1], entropy of the class probabilities; ``None`` unless requested.
         not_written: why `save` could not write a file, one line each; the others are written.
+        inputs: by channel, its ``modality``, its ``unit``, and by whom the unit is ``stated``: ``file``, ``user`` or
+            ``entry``.
+        warnings: ways in which the image is unlike what the model was trained on.
         computed: how it was computed: ``backend``, its largest ``difference`` from torch, and ``air_skipped``.
     """
 
@@ -69,6 +72,8 @@ class Localization:
     uncertainty: np.ndarray | None = None
     computed: Mapping[str, Any] = field(default_factory=dict)
     not_written: list[str] = field(default_factory=list)
+    inputs: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     @property
     def measurements(self) -> dict[str, dict[str, float]]:
@@ -100,10 +105,13 @@ class Localization:
     def summary(self) -> dict[str, Any]:
         """Return everything except voxel data, as values that JSON can represent."""
         facts: dict[str, Any] = {"case": self.case, "source": self.image.source}
+        if self.inputs:
+            facts |= {"inputs": {name: dict(of) for name, of in self.inputs.items()}, "warnings": list(self.warnings)}
         if self.masks is not None:
             facts["measurements"] = self.measurements
         if self.boxes is not None:
-            facts["boxes"] = [vars(box) for box in self.boxes]
+            hidden = () if self.image.geometry.unit == "mm" else ("mm",)  # pixels are no millimetres
+            facts["boxes"] = [{k: v for k, v in vars(box).items() if k not in hidden} for box in self.boxes]
         if self.probabilities is not None:
             facts["probabilities"] = self.probabilities
         if self.computed:

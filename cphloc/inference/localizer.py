@@ -13,15 +13,12 @@ import numpy as np
 from torch import Tensor, nn
 
 from cphloc.data.io.formats import case_name
-from cphloc.data.io.read import (
-    Channel,
-    read_volume,
-)
 from cphloc.data.pipeline.intensity import CT, parse_intensity
 from cphloc.data.pipeline.preprocess import Preprocess, restore_attention, restore_boxes, restore_map
 from cphloc.data.pipeline.slabs import MaskRows, Slabs
-from cphloc.errors import DataError, InputError
+from cphloc.errors import InputError
 from cphloc.inference.backend import Backend, BackendName
+from cphloc.inference.inputs import Image, Inputs
 from cphloc.inference.localization import Box, Localization
 from cphloc.inference.uncertainty import with_masks
 from cphloc.inference.windows import AirThreshold, OnMaskRows, infer
@@ -35,9 +32,6 @@ from cphloc.structures.volume import Volume
 if TYPE_CHECKING:
     from cphloc.recipe.recipe import Recipe
 
-Image = Channel | Mapping[str, Channel]
-"""One image: a file, a DICOM folder, an array, or, with several channels, a mapping from channel name to these."""
-
 
 class PredictOptions(TypedDict, total=False):
     """Keyword arguments of `Localizer.predict`, described there."""
@@ -46,6 +40,8 @@ class PredictOptions(TypedDict, total=False):
     overlap: float
     skip_air: bool
     uncertainty: bool
+    units: Mapping[str, str] | None
+    strict: bool
     progress: Callable[[Iterable], Iterable]
 
 
@@ -74,6 +70,7 @@ class Localizer(nn.Module):
         self.entry = entry
         self.classes = model.classes
         self.preprocess = preprocess_of(recipe)
+        self.inputs = inputs_of(recipe, entry)
         self.temperature: float = 1.0 if entry is None or entry.calibration is None else entry.calibration.temperature
 
     @cached_property
@@ -108,6 +105,8 @@ class Localizer(nn.Module):
         overlap: float = 0.5,
         skip_air: bool = True,
         uncertainty: bool = False,
+        units: Mapping[str, str] | None = None,
+        strict: bool = False,
         progress: Callable[[Iterable], Iterable] = iter,
     ) -> Localization | list[Localization]:
         """Predict one image, or each of a list of images.
@@ -128,6 +127,10 @@ class Localizer(nn.Module):
                 background.
             uncertainty: also return the entropy of the class probabilities of every voxel; needs ``4 (K + 1)`` bytes
                 more per voxel.
+            units: unit of a channel whose file states none, where it is not that of the model: ``{"pet": "SUV"}`` for
+                a model that takes ``SUV x 100``; see `cphloc.structures.units`.
+            strict: raise an error where the image differs from what the model was trained on, instead of a warning in
+                the result.
             progress: wraps each list of windows that begin at the same slice, to show a progress bar.
 
         Raises:
@@ -137,15 +140,17 @@ class Localizer(nn.Module):
         """
         options = {"tta": tta, "overlap": overlap, "skip_air": skip_air, "progress": progress}
         if isinstance(source, Sequence) and not isinstance(source, str):
-            return [self.predict(s, spacing_mm, uncertainty=uncertainty, **options) for s in source]
-        volume = self.read(source, spacing_mm)
+            common = {"uncertainty": uncertainty, "units": units, "strict": strict, **options}
+            return [self.predict(s, spacing_mm, **common) for s in source]
+        reading = self.inputs.read(source, spacing_mm, units, strict)
+        volume, seen = reading.volume, {"inputs": reading.channels, "warnings": reading.warnings}
         if uncertainty:
-            return with_masks(*self.predict_maps(volume, **options), uncertainty=True)
+            return replace(with_masks(*self.predict_maps(volume, **options), uncertainty=True), **seen)
         slabs = Slabs(self.preprocess, volume)
         masks: dict[str, MaskRows] = defaultdict(lambda: MaskRows(slabs.geometry, volume.geometry))
         predictions, facts = self._infer(slabs, lambda head, first, rows: masks[head].add_rows(first, rows), **options)
         result = _localization(predictions, masks, volume, slabs.geometry, self.classes)
-        return self._calibrated(replace(result, computed=facts))
+        return self._calibrated(replace(result, computed=facts, **seen))
 
     def predict_maps(self, volume: Volume, **options: Any) -> tuple[Localization, np.ndarray | None]:
         """Predict an image and return class probabilities instead of a mask.
@@ -211,6 +216,7 @@ class Localizer(nn.Module):
         if not 0 <= overlap < 1:
             msg = f"overlap is a fraction of a window in [0, 1), got {overlap}"
             raise InputError(msg)
+        self.inputs.parse_units(options.get("units") or {})
         if options.get("tta"):
             self.mirrored_axes()
 
@@ -232,23 +238,19 @@ class Localizer(nn.Module):
         return tuple(sorted(axes))
 
     def read(self, source: Image, spacing_mm: Sequence[float] | None = None) -> Volume:
-        """Read an image and check that it has the channels and dimensions of the model.
+        """Read an image with its channels in the units of the model; arguments and errors as for `predict`."""
+        return self.inputs.read(source, spacing_mm).volume
 
-        Args:
-            source: see `predict`.
-            spacing_mm: see `predict`.
 
-        Raises:
-            DataError: the image cannot be read or does not suit the model.
-        """
-        names = self.recipe.channels
-        if isinstance(source, Mapping):
-            if sorted(source) != sorted(names):
-                msg = f"the model takes the channels {', '.join(names)}, got {', '.join(source)}; name each of them"
-                raise DataError(msg)
-            channels = [source[name] for name in names]
-            return read_volume(channels if len(names) > 1 else channels[0], spacing_mm, dims=self.recipe.dims)
-        return read_volume(source, spacing_mm, dims=self.recipe.dims)
+def inputs_of(recipe: Recipe, entry: Any | None = None) -> Inputs:
+    """Collect what a model takes: its channels with modality and unit, and the fingerprint of its training data.
+
+    Args:
+        recipe: recipe of the model; an entry that was published without units takes those of its data set's card.
+        entry: the zoo entry that the model comes from, if any.
+    """
+    stated = getattr(entry, "channel_inputs", None)
+    return Inputs(stated or recipe.inputs, recipe.dims, getattr(entry, "fingerprint", None))
 
 
 def preprocess_of(recipe: Recipe) -> Preprocess:

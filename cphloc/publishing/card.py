@@ -148,7 +148,10 @@ def _input_and_output(entry: Entry) -> Iterable[Sequence[str]]:
     spacing = "the image's own" if entry.spacing_mm is None else " x ".join(f"{s:g}" for s in entry.spacing_mm) + " mm"
     yield "task", f"{entry.task}, {entry.dims}-D"
     yield "modality", ", ".join(entry.modality)
-    yield "channels", ", ".join(entry.channels)
+    if entry.inputs is None:
+        yield "channels", ", ".join(entry.channels)
+    else:
+        yield "channels", "; ".join(f"{name}: {of.description}" for name, of in entry.channel_inputs.items())
     yield "works at", spacing
     yield "intensity", _plain(entry.intensity)
     yield "classes", ", ".join(f"{number} {name}" for number, name in entry.classes.items())

@@ -14,7 +14,7 @@ import cphloc
 from cphloc.inference.localizer import Localizer
 from cphloc.recipe.plugins import used_plugins
 from cphloc.structures.split import SPLITS
-from cphloc.zoo.entry import as_undefined, is_undefined
+from cphloc.zoo.entry import Input, as_undefined, is_undefined
 
 if TYPE_CHECKING:
     from cphloc.publishing.material import Material
@@ -37,6 +37,8 @@ def entry_facts(
         "modality": modalities_of(material.source, recipe.channels),
         "classes": localizer.classes,
         "channels": list(recipe.channels),
+        "inputs": {name: Input.of(channel).model_dump() for name, channel in recipe.inputs.items()},
+        "fingerprint": facts.get("training_images"),
         "spacing_mm": recipe.data.spacing_mm,
         "intensity": recipe.to_plain()["data"]["intensity"],
         "evaluation": {"split": evaluation["split"], "cases": evaluation["cases"], **_measured(evaluation, first)},

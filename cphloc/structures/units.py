@@ -198,3 +198,24 @@ def implausible(percentiles: Sequence[float], unit: ScaledUnit) -> str | None:
     if within and high - low >= of.least_spread:
         return None
     return f"its values, mostly from {low:.4g} to {high:.4g}, are hardly {unit.unit}; {of.hint}"
+
+
+def assumed_units(channels: Mapping[str, Mapping[str, object]]) -> str | None:
+    """Return one line on the channels whose unit no file states; ``None`` where each is stated or arbitrary.
+
+    Args:
+        channels: by channel, its ``unit`` and by whom it is ``stated``, as in `cphloc.inference.inputs.Reading`.
+    """
+    taken = {
+        name: ScaledUnit.parse(str(facts["unit"])) for name, facts in channels.items() if facts["stated"] == "entry"
+    }
+    named = [f"{name} as {_meaning(unit)}" for name, unit in taken.items() if unit.unit != "arbitrary"]
+    if not named:
+        return None
+    return f"no unit in the file; taken in that of the model: {', '.join(named)}"
+
+
+def _meaning(unit: ScaledUnit) -> str:
+    """Unit for display: its meaning, and its name where it has a factor, so that the factor is seen."""
+    meaning = UNITS[unit.unit].meaning
+    return meaning if unit.factor == 1 else f"{unit} ({meaning})"

@@ -13,6 +13,7 @@ import torch
 
 from cphloc.data.fingerprint import fingerprint as hash_of
 from cphloc.recipe.recipe import Recipe
+from cphloc.structures.fingerprint import Fingerprint
 
 if TYPE_CHECKING:
     from cphloc.data.pipeline.prepare import PreparedCases
@@ -33,12 +34,24 @@ def facts_of(recipe: Recipe, splits: Mapping[str, PreparedCases]) -> dict[str, A
         "data_fingerprint": fingerprint(splits),
         "splits": {split: len(prepared) for split, prepared in splits.items()},
         "left_out": {split: list(prepared.left_out) for split, prepared in splits.items() if prepared.left_out},
+        "training_images": _training_images(recipe, splits),
         "git_commit": git_commit(Path(__file__).parent),
         "seed": recipe.train.seed,
         "packages": {name: found for name in PACKAGES if (found := _version(name))},
         "python": platform.python_version(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else _processor(),
     }
+
+
+def _training_images(recipe: Recipe, splits: Mapping[str, PreparedCases]) -> dict[str, Any] | None:
+    """Fingerprint of the intensities and extents of the training images; ``None`` where their units differ."""
+    cases = list(splits.get("train", ()))
+    if not cases or len({case.source.unit for case in cases}) > 1 or not all(case.percentiles for case in cases):
+        return None
+    grids = [case.source.reoriented(*case.source.canonical()) for case in cases]
+    extents = [[n * s for n, s in zip(grid.shape, grid.spacing_mm, strict=True)] for grid in grids]
+    found = Fingerprint.of(recipe.channels, [case.percentiles for case in cases], extents, cases[0].source.unit)
+    return found.model_dump()
 
 
 def fingerprint(splits: Mapping[str, PreparedCases]) -> str:

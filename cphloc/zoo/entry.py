@@ -18,8 +18,11 @@ from cphloc.config.nodes import Node
 from cphloc.config.problems import problems_of
 from cphloc.errors import InputError, RecipeError
 from cphloc.metrics.bootstrap import Interval
+from cphloc.registry import catalogue
 from cphloc.registry.plugins import missing
+from cphloc.structures.fingerprint import Fingerprint
 from cphloc.structures.split import Split
+from cphloc.structures.units import UNITS, ChannelInput, ScaledUnit, channel_inputs
 from cphloc.zoo.fields import (
     Count,
     Finite,
@@ -181,6 +184,25 @@ class Weights(File):
         return self
 
 
+class Input(_Strict):
+    """What the model takes as one channel.
+
+    Args:
+        modality: DICOM modality, such as ``CT``; ``None`` where the data set states none.
+        unit: ``HU``, ``SUV``, ``Bq/mL`` or ``arbitrary``, see `cphloc.structures.units`.
+        factor: the stored value is the value in the unit times this; 100 for SUV x 100.
+    """
+
+    modality: Text | None
+    unit: Text
+    factor: Positive = 1.0
+
+    @classmethod
+    def of(cls, channel: ChannelInput) -> Input:
+        """Convert the input of a recipe."""
+        return cls(modality=channel.modality, unit=channel.unit.unit, factor=channel.unit.factor)
+
+
 class Origin(_Strict):
     """What is needed to train the weights again. ``git_commit`` is ``None`` for an installed cphloc.
 
@@ -199,7 +221,9 @@ class Origin(_Strict):
 class Entry(_Strict):
     """A published version: task, inputs, metrics, data, origin and files.
 
-    ``files`` pins every file of the folder except the weights and ``entry.yaml`` itself. ``spacing_mm`` is the voxel
+    ``files`` pins every file of the folder except the weights and ``entry.yaml`` itself. ``inputs`` states modality and
+    unit of each channel, and ``fingerprint`` the intensities and extents of the training images; entries of earlier
+    versions have neither. ``spacing_mm`` is the voxel
     size the model works at, per axis in array order, or ``None`` for the image's own. ``predict`` applies
     ``calibration`` to label probabilities. ``because`` gives the reason why a version with significantly worse metrics
     than the version before was published.
@@ -213,6 +237,8 @@ class Entry(_Strict):
     modality: Annotated[list[Text], Field(min_length=1)]
     classes: Annotated[dict[int, Text], Field(min_length=1)]
     channels: Annotated[list[Text], Field(min_length=1)]
+    inputs: dict[Text, Input] | None = None
+    fingerprint: Fingerprint | None = None
     spacing_mm: list[Positive] | None
     intensity: Any
     evaluation: Evaluation
@@ -235,10 +261,26 @@ class Entry(_Strict):
         if RECIPE_FILE not in self.files:
             msg = f"files must pin {RECIPE_FILE}"
             raise ValueError(msg)
+        if self.inputs is not None and list(self.inputs) != self.channels:
+            msg = f"inputs must state each of the channels {self.channels} in order, got {list(self.inputs)}"
+            raise ValueError(msg)
+        for name, channel in (self.inputs or {}).items():
+            if channel.unit not in UNITS:
+                msg = f"inputs.{name}: no unit '{channel.unit}'; choose one of {', '.join(UNITS)}"
+                raise ValueError(msg)
         if self.spacing_mm is not None and len(self.spacing_mm) != self.dims:
             msg = f"spacing_mm needs {self.dims} numbers, one per axis, got {self.spacing_mm}"
             raise ValueError(msg)
         return self
+
+    @property
+    def channel_inputs(self) -> dict[str, ChannelInput]:
+        """Modality and unit of each channel: as published, else those on the card of the data set."""
+        if self.inputs is not None:
+            return {n: ChannelInput(i.modality, ScaledUnit(i.unit, i.factor)) for n, i in self.inputs.items()}
+        if self.data.name in catalogue.cards("dataset"):
+            return catalogue.inputs(catalogue.card("dataset", self.data.name), self.channels)
+        return channel_inputs(self.channels)
 
     @property
     def headline(self) -> tuple[str, Metric]:

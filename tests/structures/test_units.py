@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cphloc.errors import InputError
-from cphloc.structures.units import ScaledUnit, channel_inputs, implausible, impossible
+from cphloc.structures.units import ScaledUnit, assumed_units, channel_inputs, implausible, impossible
 
 
 @pytest.mark.parametrize(
@@ -86,3 +86,22 @@ def test_impossible_values_are_told_in_the_unit(unit, least, largest, possible):
 )
 def test_implausible_percentiles_are_noticed(unit, percentiles, plausible):
     assert (implausible(percentiles, ScaledUnit.parse(unit)) is None) == plausible
+
+
+@pytest.mark.parametrize("percentiles", [(0, 0.9, 1), (24, 1004, 1324), (-2048, -1044, -724), (-2, 0.1, 2)])
+def test_a_ct_that_is_scaled_shifted_or_standardized_is_noticed(percentiles):
+    assert implausible(percentiles, ScaledUnit.parse("HU")) is not None
+
+
+def test_units_that_are_taken_from_the_model_are_said():
+    channels = {
+        "ct": {"unit": "HU", "stated": "entry"},
+        "pet": {"unit": "SUV x 100", "stated": "entry"},
+        "t1": {"unit": "arbitrary", "stated": "entry"},
+    }
+    said = assumed_units(channels)
+    assert said is not None
+    assert "ct as CT numbers (water 0, air -1000)" in said
+    assert "pet as SUV x 100" in said
+    assert "t1" not in said
+    assert assumed_units({"pet": {"unit": "SUV", "stated": "user"}}) is None

@@ -39,12 +39,14 @@ def in_unit(volume: Volume, wanted: ScaledUnit | None) -> Volume:
     return scaled(volume, wanted.factor)
 
 
-def scaled(volume: Volume, factor: float) -> Volume:
-    """Multiply the values of an image, and its display window, by a factor."""
-    if factor == 1:
+def scaled(volume: Volume, factors: float | np.ndarray) -> Volume:
+    """Multiply the values of an image by a factor, or one per channel, and its display window by the first."""
+    each = np.broadcast_to(np.asarray(factors, np.float32), (volume.channels,))
+    if (each == 1).all():
         return volume
-    window = None if volume.window is None else (volume.window[0] * factor, volume.window[1] * factor)
-    return replace(volume, array=(volume.array * factor).astype(np.float32), window=window)
+    window = None if volume.window is None else (volume.window[0] * float(each[0]), volume.window[1] * float(each[0]))
+    array = volume.array * each.reshape(-1, *(1,) * volume.dims)
+    return replace(volume, array=array.astype(np.float32), window=window)
 
 
 def stacked(volumes: Sequence[Volume]) -> Volume:

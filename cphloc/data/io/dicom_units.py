@@ -138,8 +138,9 @@ def _injection_time(isotope: Dataset, slices: Sequence[Slice]) -> datetime:
 def _time(header: Dataset, day: str, clock: str) -> datetime | None:
     """Date and time from two tags; the date of the study where the tag has none."""
     date_of, time_of = _date(header.get(day)) or _date(header.get("StudyDate")), _clock(header.get(clock))
-    both = date_of is not None and time_of is not None
-    return datetime.combine(date_of, datetime.min.time()) + time_of if both else None
+    if date_of is None or time_of is None:
+        return None
+    return datetime.combine(date_of, datetime.min.time()) + time_of
 
 
 def _date(value: Any) -> date | None:

@@ -44,6 +44,7 @@ class PreparedCase:
         source: grid of the image file, to which predictions are resampled.
         foreground: ``(n, 1 + D)`` int32: class number and index of voxels on which a patch may be centred.
         content: hash of the original files (`cphloc.data.fingerprint.content_hash`).
+        percentiles: 0.5th, 50th and 99.5th percentile of each channel before preprocessing.
     """
 
     id: str
@@ -53,6 +54,7 @@ class PreparedCase:
     source: Geometry
     foreground: np.ndarray
     content: str
+    percentiles: tuple[tuple[float, float, float], ...] = ()
 
     def in_memory(self) -> PreparedCase:
         """Return a copy of the case with all arrays in memory."""
@@ -166,6 +168,7 @@ def _store(prepared: PreparedCase, folder: Path) -> None:
         "geometry": _geometry_to_json(prepared.geometry),
         "source": _geometry_to_json(prepared.source),
         "content": prepared.content,
+        "percentiles": prepared.percentiles,
     }
     with paths.atomic_folder(folder) as aside:
         checksums = {name: _save(aside / f"{name}.npy", a) for name, a in arrays.items() if a is not None}
@@ -196,6 +199,7 @@ def _load(folder: Path, verify: bool) -> PreparedCase | None:
             _geometry_from_json(facts["source"]),
             arrays["foreground"],
             facts["content"],
+            tuple(tuple(of_channel) for of_channel in facts["percentiles"]),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -18,6 +18,7 @@ from cphloc.data.pipeline.cache import PreparedCase, entry_key, evict, open_entr
 from cphloc.data.pipeline.preprocess import Preprocess
 from cphloc.errors import DataError, InputError
 from cphloc.structures.annotation import IGNORE, Annotation
+from cphloc.structures.fingerprint import percentiles_of
 from cphloc.structures.geometry import Geometry
 
 HELD_BYTES = 200_000_000
@@ -137,7 +138,8 @@ def prepare_case(case: Case, preprocess: Preprocess, classes: int) -> PreparedCa
     annotation = _prepared_annotation(given, preprocess, volume.geometry)
     foreground = _foreground(annotation, preprocess.dims)
     grids = ready.geometry, volume.geometry
-    return PreparedCase(case.id, ready.array, annotation, *grids, foreground, content_hash(case))
+    percentiles = tuple(percentiles_of(channel) for channel in volume.array)
+    return PreparedCase(case.id, ready.array, annotation, *grids, foreground, content_hash(case), percentiles)
 
 
 def _prepared_annotation(given: Annotation, preprocess: Preprocess, geometry: Geometry) -> Annotation:

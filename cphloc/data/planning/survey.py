@@ -19,9 +19,8 @@ from cphloc.data.case import Case, checked, read_case
 from cphloc.data.dataset import Dataset
 from cphloc.errors import DataError
 from cphloc.structures.annotation import Rung
+from cphloc.structures.fingerprint import percentiles_of
 
-SAMPLED_VALUES = 100_000
-"""Number of voxels per channel and case from which percentiles are computed."""
 _ORDER = ("least", "median", "largest")
 
 
@@ -154,16 +153,10 @@ def _summary(case: Case, classes: int, dims: int) -> CaseFacts | str:
     if done.boxes is not None and done.box_classes is not None:
         boxes, box_classes = volume.geometry.boxes_to(grid, done.boxes), done.box_classes
     ranges = tuple((float(c.min()), float(c.max())) for c in volume.array)
-    percentiles = tuple(map(_percentiles, volume.array))
+    percentiles = tuple(map(percentiles_of, volume.array))
     sizes = boxes[:, dims:] - boxes[:, :dims]
     image = (grid.shape, grid.spacing_mm, grid.unit, volume.modality, ranges, percentiles)
     return CaseFacts(*image, given.rung, sizes, box_classes)
-
-
-def _percentiles(channel: np.ndarray) -> tuple[float, float, float]:
-    values = channel.ravel()[:: max(1, channel.size // SAMPLED_VALUES)]
-    low, middle, high = np.percentile(values, (0.5, 50, 99.5)).tolist()
-    return low, middle, high
 
 
 def _spread(values: Sequence[Sequence[float]] | np.ndarray) -> dict[str, list[float]]:

@@ -6,6 +6,7 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from synthetic_dicom import write_series
 
 from cphloc.data.case import Case, read_case
 from cphloc.data.io.itk import to_itk
@@ -14,7 +15,6 @@ from cphloc.data.io.write import write_map
 from cphloc.errors import DataError
 from cphloc.structures.geometry import Geometry
 from cphloc.structures.volume import Scan, Volume, reoriented
-from tests.synthetic_dicom import write_series
 
 CT = Geometry.regular((8, 24, 24), (3.0, 1.0, 1.0))
 

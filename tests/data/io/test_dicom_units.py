@@ -7,13 +7,13 @@ from datetime import date
 import numpy as np
 import pytest
 from pydicom import Dataset
+from synthetic_dicom import write_series
 
 from cphloc.data.io.dicom_units import scan_of
 from cphloc.data.io.read import read_volume
 from cphloc.data.io.read_dicom import read_slices
 from cphloc.errors import DataError
 from cphloc.structures.units import ScaledUnit
-from tests.synthetic_dicom import write_series
 
 SUV = (ScaledUnit("SUV"),)
 F18 = 6586.2
