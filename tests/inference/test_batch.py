@@ -62,6 +62,11 @@ def test_equal_names_are_told_apart_and_equal_files_are_one_case(tmp_path):
     assert list(names(first, second, first)) == ["x-scan-1", "x-scan-2"]
 
 
+def test_the_folder_of_the_first_channel_tells_equal_names_apart():
+    pairs = [f"ct=data/{name}/ct.nii,pet=data/pets/{name}.nii" for name in ("one", "two")]
+    assert list(names(*pairs)) == ["one-ct", "two-ct"]
+
+
 RESULTS = ("p_mask.nii.gz", "p_attention.nii.gz", "p_seg.dcm", "p_boxes.csv", "p_overlay.png", "p_result.json")
 
 

@@ -43,6 +43,14 @@ def test_several_names_are_an_ensemble(names, loaded) -> None:
     assert _model(lambda given, backend: (given, backend), names, "torch", Path.cwd()) == (loaded, "torch")
 
 
+def test_a_worker_loads_a_model_once() -> None:
+    loaded = []
+    load = lambda given, backend: loaded.append(given)  # noqa: E731
+    for name, folder in (("a", "here"), ("a", "here"), ("b", "here"), ("b", "there")):
+        _model(load, (name,), "torch", Path(folder))
+    assert loaded == ["a", "b", "b"], "a name may be another model in another folder"
+
+
 @pytest.mark.slow
 def test_the_command_spreads_cases_over_ray_and_goes_on_where_it_stopped(published, capsys) -> None:
     pytest.importorskip("ray")

@@ -9,8 +9,9 @@ import torch
 from benchmarks.blend import sliding_window
 from torch import nn
 
-from cphloc.inference.windows import AirThreshold, infer
+from cphloc.inference.windows import AirThreshold, _Merge, infer
 from cphloc.modeling.model import Model
+from cphloc.ops.sliding_window import gaussian_weight
 from cphloc.ops.targets import Detections, Prediction
 from cphloc.structures.levels import Level
 
@@ -160,6 +161,30 @@ def test_where_there_is_air_nothing_is_computed_and_all_is_background(dims):
     assert torch.allclose(found.mask_probabilities.sum(1), torch.ones(1, *SIZES[dims]), atol=1e-5)
     assert torch.allclose(found.detections[0].boxes[0], whole.detections[0].boxes[0], atol=1e-4)
     assert torch.equal(found.label_probabilities, whole.label_probabilities)
+
+
+def test_the_box_of_the_body_is_as_tight_as_the_window_allows():
+    slab = torch.full((1, 2, 3, 12, 20), -1.0)
+    slab[0, 1, 1, 2:9, 4] = 0
+    slab[0, 1, 2, 5, 4:15] = 0
+    air = AirThreshold(1, -0.9)
+    assert air.body_box(slab, (4, 4)) == [(2, 9), (4, 15)]
+    assert air.body_box(slab, (10, 20)) == [(0, 10), (0, 20)]
+    assert air.body_box(slab[:, :, :, 5], (4,)) == [(4, 15)]
+    assert AirThreshold(0, -0.9).body_box(slab, (4, 4)) == []
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_box_weighs_by_its_place_in_its_window_and_by_the_windows_that_could_find_it(dims):
+    patch, still = (8,) * dims, (0,) * (dims - 1)
+    merge = _Merge((20,) * dims, (20,) * dims, patch, corners=[(0, *still), (8, *still), (4, *still)], views=2)
+    low, high = [torch.tensor([[n, *still] for n in ends]).float() for ends in ([3, 5, -4, 9], [5, 7, 2, 11])]
+    boxes = torch.cat([low, high + torch.tensor([0, *(6,) * (dims - 1)])], dim=1)
+    weight = gaussian_weight(patch)
+    assert torch.equal(
+        merge._centre_weight(boxes), torch.stack([weight[(n, *(3,) * (dims - 1))] for n in (4, 6, 0, 7)])
+    )
+    assert merge._covering(boxes).tolist() == [2 * 2, 2 * 2, 0, 2 * 2], "centres 4, 6, -1 and 10"
 
 
 @pytest.mark.parametrize("dims", [2, 3])
