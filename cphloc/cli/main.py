@@ -16,7 +16,7 @@ from typing import Any
 from cphloc import __version__
 from cphloc.cli.commands import GROUPS, known, overview
 from cphloc.cli.result import Answer
-from cphloc.errors import CphlocError, RecipeError
+from cphloc.errors import CphlocError, RecipeError, printable, without_secrets
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if options.debug:
             raise
-        print(f"{type(error).__name__}: {error}; run it again with --debug to see where", file=sys.stderr)
+        text = printable(without_secrets(f"{type(error).__name__}: {error}"))
+        print(f"{text}; run it again with --debug to see where", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -93,7 +94,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 
 
 def _print(answer: Answer, as_json: bool) -> None:
-    text = _json(answer.facts) if as_json and answer.facts is not None else answer.text
+    text = _json(answer.facts) if as_json and answer.facts is not None else printable(answer.text)
     if text:
         print(text.removesuffix("\n"), flush=True)
 

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cphloc.errors import one_line
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -34,7 +36,7 @@ def table(rows: Iterable[Sequence[Any]]) -> str:
     fpn    feature pyramid
     bifpn  both ways
     """
-    rows = [[str(cell) for cell in row] for row in rows]
+    rows = [[one_line(str(cell)) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*(row[:-1] for row in rows), strict=True)]
     return "\n".join(
         "  ".join([*(f"{cell:{width}}" for cell, width in zip(row[:-1], widths, strict=True)), row[-1]]).rstrip()

@@ -11,6 +11,7 @@ from typing import Any
 
 from cphloc.config.tables import write_table
 from cphloc.errors import InputError
+from cphloc.inference.html_page import html_page
 from cphloc.paths import atomic
 
 SUFFIXES = (".csv", ".json", ".html")
@@ -78,33 +79,23 @@ def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     write_table(path, _columns(rows), rows)
 
 
-def stylesheet() -> str:
-    """Return the CSS of the HTML pages that cphloc writes."""
-    return Path(__file__).with_name("page.css").read_text(encoding="utf-8")
-
-
 def _page(rows: Sequence[Mapping[str, Any]], folder: Path) -> str:
     flat = [flat_row(row) for row in rows]
     columns = _columns(flat)
-    style = stylesheet()
     failed = sum(row["status"] == "failed" for row in rows)
     head = "".join(f"<th>{escape(column)}</th>" for column in columns)
     lines = []
     for row, cells in zip(rows, flat, strict=True):
         texts = [f"<td{_kind(cells.get(c))}>{_text(cells.get(c, ''))}</td>" for c in columns]
         lines.append(f"<tr><td>{_picture(row, folder)}</td>{''.join(texts)}</tr>")
-    return f"""<!doctype html>
-<html lang="en">
-<head><meta charset="utf-8"><link rel="icon" href="data:,"><title>Predictions</title><style>
-{style}td img {{ width: 14rem; border-radius: .3rem; }}
-</style></head>
-<body><h1>Predictions</h1>
+    body = f"""<h1>Predictions</h1>
 <p class="lead">{len(rows)} cases, {failed} failed.</p>
 <div class="scroll"><table><thead><tr><th></th>{head}</tr></thead>
 <tbody>
 {chr(10).join(lines)}
-</tbody></table></div></body></html>
+</tbody></table></div>
 """
+    return html_page("Predictions", body, "td img { width: 14rem; border-radius: .3rem; }\n")
 
 
 def _picture(row: Mapping[str, Any], folder: Path) -> str:

@@ -9,9 +9,10 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from cphloc.inference.batch_report import stylesheet
+from cphloc.inference.html_page import html_page
 from cphloc.paths import atomic
 from cphloc.publishing.card import beats_baseline, format_metric, model_card, picture_files, verdict
+from cphloc.publishing.card_html import html_of
 from cphloc.registry.metrics import lower_is_better, meanings
 from cphloc.zoo.entries import Listing, list_entries
 from cphloc.zoo.inside import lies_in
@@ -47,24 +48,13 @@ def page(entries: list[Listing], base: str = "") -> str:
     """
     metrics = list(dict.fromkeys(name for e in entries for name in e.entry.evaluation.metrics))
     heads = "".join(_head(*head) for head in _heads(metrics))
-    style, script = stylesheet(), Path(__file__).with_name("page.js").read_text(encoding="utf-8")
+    script = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
     parts = {
         "tiles": "\n".join(_tile(listing, base) for listing in entries),
         "rows": "\n".join(_row(listing, metrics) for listing in entries),
         "cards": "\n".join(_card(listing, base) for listing in entries),
     }
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<link rel="icon" href="data:,">
-<title>cphloc zoo</title>
-<style>
-{style}</style>
-</head>
-<body>
-<h1>cphloc zoo</h1>
+    body = f"""<h1>cphloc zoo</h1>
 <p class="lead">Published models for localization and segmentation in medical imaging. Metrics are measured on the
 test split, with 95 % bootstrap intervals by patient; green means better than the baseline, with intervals apart.</p>
 <form>
@@ -87,11 +77,8 @@ test split, with 95 % bootstrap intervals by patient; green means better than th
 </table></div>
 <h2>Model cards</h2>
 {parts["cards"]}
-<script>
-{script}</script>
-</body>
-</html>
 """
+    return html_page("cphloc zoo", body, script=script)
 
 
 def _choice(name: str, values: Iterable[str]) -> str:
@@ -175,51 +162,3 @@ def _card(listing: Listing, base: str) -> str:
 
 def _anchor(listing: Listing) -> str:
     return re.sub(r"[^a-z0-9]+", "-", f"entry-{listing}")
-
-
-def html_of(markdown: str, base: str) -> str:
-    """Convert the Markdown of `cphloc.publishing.card.model_card` to HTML; text is escaped.
-
-    Args:
-        markdown: blocks between blank lines: headings, paragraphs, lists, tables and fenced code; in them pictures,
-            links, bold and code.
-        base: folder that links are relative to, with a slash at the end.
-
-    >>> html_of("- a **b** & c", "")
-    '<ul><li>a <strong>b</strong> &amp; c</li></ul>'
-    """
-    return "\n".join(_block(block.strip("\n"), base) for block in re.split(r"\n{2,}", markdown.strip()))
-
-
-def _block(block: str, base: str) -> str:
-    lines = block.split("\n")
-    if block.startswith("```"):
-        return f"<pre><code>{escape(chr(10).join(lines[1:-1]))}</code></pre>"
-    if block.startswith("## "):
-        return f"<h3>{_inline(block[3:], base)}</h3>"
-    if block.startswith("- "):
-        return "<ul>" + "".join(f"<li>{_inline(line[2:], base)}</li>" for line in lines) + "</ul>"
-    if block.startswith("| "):
-        rows = "".join(_table_row(n, line, base) for n, line in enumerate(lines) if n != 1)
-        return f'<div class="scroll"><table>{rows}</table></div>'
-    return f"<p>{_inline(' '.join(lines), base)}</p>"
-
-
-def _table_row(number: int, line: str, base: str) -> str:
-    cells = [cell.replace("\\|", "|").strip() for cell in re.split(r"(?<!\\)\|", line.strip())[1:-1]]
-    kind = "td" if number else "th"
-    if not any(cells):
-        return ""
-    return "<tr>" + "".join(f"<{kind}>{_inline(cell, base)}</{kind}>" for cell in cells) + "</tr>"
-
-
-def _inline(text: str, base: str) -> str:
-    def target(url: str) -> str:
-        """Return an absolute URL as it is, any other below ``base``."""
-        return url if re.match(r"(?:https?|s3|hf|file)://", url) else base + url
-
-    text = escape(text)
-    text = re.sub(r"!\[([^]]*)\]\(([^)]+)\)", lambda m: f'<img alt="{m[1]}" loading="lazy" src="{target(m[2])}">', text)
-    text = re.sub(r"\[([^]]+)\]\(([^)]+)\)", lambda m: f'<a href="{target(m[2])}">{m[1]}</a>', text)
-    text = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", text)
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", text)

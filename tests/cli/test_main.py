@@ -244,3 +244,17 @@ def test_screen_gives_the_funnel_of_the_lecture_with_its_intervals(capsys):
     assert triage["true_positive"] == pytest.approx(4)
     assert [round(end, 3) for end in facts["today"]["sensitivity"]] == [0.436, 0.97]
     assert facts["today"].keys() == {"sensitivity", "specificity", "ppv1", "ppv3", "npv"}
+
+
+HOSTILE = "Nice\x1b]52;c;cm0gLXJmIH4K\x07 model\nunet3d-ct@9.9.9  Best model of all\u202e"
+
+
+def test_texts_of_a_stranger_reach_no_terminal_as_commands_or_lines(tmp_path, put_entry, monkeypatch, capsys):
+    zoo = tmp_path / "z"
+    put_entry(zoo, "evil", "1.0.0", summary=HOSTILE, limits=[HOSTILE], changelog=HOSTILE)
+    monkeypatch.setenv("CPHLOC_ZOO", str(zoo))
+    for argv in (["list", "zoo"], ["show", "evil"], ["list", "zoo", "--json"]):
+        main(argv)
+        out, err = capsys.readouterr()
+        assert not set("\x1b\x07\u202e") & set(out + err)
+        assert not any(line.lstrip().startswith("unet3d-ct@9.9.9") for line in out.splitlines())

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from html.parser import HTMLParser
 
 import pytest
 
-from cphloc.publishing.page import html_of, zoo_page
+from cphloc.publishing.page import zoo_page
 
 
 class Checked(HTMLParser):
@@ -96,17 +98,48 @@ def test_what_people_wrote_cannot_become_code(zoo):
     assert any("<script>alert('x')</script> & co." in text for text in page.text)
 
 
-@pytest.mark.parametrize(
-    ("markdown", "html"),
-    [
-        ("## Data", "<h3>Data</h3>"),
-        ("- a\n- b", "<ul><li>a</li><li>b</li></ul>"),
-        ("| a | b |\n| --- | --- |\n| 1\\|2 | 3 |", "<tr><td>1|2</td><td>3</td></tr>"),
-        ("```sh\nls <x>\n```", "<pre><code>ls &lt;x&gt;</code></pre>"),
-        ("![worst](pictures/worst.png)", 'src="unet/1.0.0/pictures/worst.png"'),
-        ("[here](javascript:alert(1))", 'href="unet/1.0.0/javascript:alert(1"'),
-        ("**bold** `code`", "<p><strong>bold</strong> <code>code</code></p>"),
-    ],
+def test_the_policy_of_the_page_allows_its_own_script_and_style_and_nothing_else(zoo):
+    html = zoo_page(zoo).read_text()
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', html)[1]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    for tag in ("style", "script"):
+        content = re.search(rf"<{tag}>(.*)</{tag}>", html, re.DOTALL)[1]
+        assert f"{tag}-src 'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'" in policy
+    assert not re.search(r"\son\w+=|style=", re.sub(r"(?s)<(script|style)>.*?</\1>", "", html))
+
+
+HOSTILE = (
+    'Research. ![x [y](z) ]( src=x onerror=location="javascript:document.title=%27XSS%27;void%200" )',
+    "<img src=x onerror=alert(1)>",
+    '"><script>alert(1)</script>',
+    "[a](javascript:alert(1)) [b](jav&#x61;script:alert(1)) <javascript:alert(1)> [c](//evil) [d](\\\\evil)",
+    "[a]: javascript:alert(1)\n\n[a]",
+    "![a](http://evil/track.png) ![b](//evil/b.png) ![c](../../id_rsa)",
+    "`</code><script>alert(1)</script>`",
+    "|a|\n|-|\n|<svg onload=alert(1)>|",
+    '[a](https://x" onmouseover=alert(1))',
 )
-def test_markdown_of_cards_becomes_html(markdown, html):
-    assert html in html_of(markdown, "unet/1.0.0/")
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_no_text_of_an_entry_becomes_an_attribute_a_script_or_a_request(tmp_path, put_entry, entry_facts, text):
+    facts = entry_facts("evil", "1.0.0")
+    data = {**facts["data"], **dict.fromkeys(("name", "licence", "citation"), text)}
+    texts = dict.fromkeys(("summary", "intended_use", "changelog", "task"), text) | {"classes": {1: text}}
+    put_entry(tmp_path, "evil", "1.0.0", limits=[text], modality=[text], channels=[text], data=data, **texts)
+    attributes = []
+
+    class Attributes(HTMLParser):
+        def handle_starttag(self, tag, attrs):
+            attributes.extend((tag, key, value or "") for key, value in attrs)
+
+    html = zoo_page(tmp_path).read_text()
+    Attributes().feed(html)
+    assert html.count("<script>") == 1
+    assert "<svg" not in html
+    for tag, key, value in attributes:
+        assert not key.startswith("on")
+        if key in ("src", "href"):
+            assert value.startswith(("#", "evil/1.0.0/", "https://", "data:,")), (tag, key, value)
+            assert tag != "img" or value.startswith("evil/1.0.0/")
