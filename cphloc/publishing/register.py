@@ -8,7 +8,8 @@ from pathlib import Path
 
 from cphloc.errors import DataError
 from cphloc.metrics.summary import tracking_metrics
-from cphloc.tracking import tracker
+from cphloc.tracking.model_registry import PublishedVersion
+from cphloc.tracking.model_registry import register_entry as register_version
 from cphloc.tracking.record import flat
 from cphloc.zoo.entries import list_entries
 from cphloc.zoo.entry import Entry, File
@@ -35,7 +36,7 @@ def register_entry(entry: Entry, folder: Path) -> str:
     facts = entry.name, entry.version, entry.summary
     with tempfile.TemporaryDirectory() as aside:
         files = _copied(entry, folder, Path(aside) / entry.version)
-        return tracker.register_entry(tracker.PublishedVersion(*facts, _params(entry), _metrics(entry), files))
+        return register_version(PublishedVersion(*facts, _params(entry), _metrics(entry), files))
 
 
 def _copied(entry: Entry, folder: Path, to: Path) -> Path:

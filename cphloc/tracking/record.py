@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cphloc.errors import CphlocError
 from cphloc.paths import atomic
 
 EVENTS, STATE = "tracking.jsonl", "tracking.json"
 
 _REFUSED = re.compile(r"[^\w\-. :/]")
 _LONGEST_PARAM = 6000
+_LOCK_SECONDS = 1.0
 
 
 @dataclass
@@ -52,7 +55,32 @@ def events(folder: Path) -> list[dict[str, Any]]:
         lines = (folder / EVENTS).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return []
-    return [json.loads(line) for line in lines if line.endswith("}")]
+    return [event for line in lines if (event := _parsed(line)) is not None]
+
+
+def _parsed(line: str) -> dict[str, Any] | None:
+    """The event on a line; ``None`` if the line is incomplete."""
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Let one process or thread at a time send the log of the run in ``folder``.
+
+    Raises:
+        CphlocError: another one sends it already.
+    """
+    import filelock
+
+    try:
+        with filelock.FileLock(folder / ".tracking.lock", timeout=_LOCK_SECONDS):
+            yield
+    except filelock.Timeout:
+        msg = f"{folder}: another process sends this run to MLflow; wait until it has ended"
+        raise CphlocError(msg) from None
 
 
 def bundled(waiting: Iterable[Mapping[str, Any]]) -> Bundle:

@@ -9,7 +9,8 @@ import sys
 from contextlib import suppress
 
 from cphloc.errors import without_secrets
-from cphloc.tracking.tracker import ENVIRONMENT, tracking_uri, zoo_experiment
+from cphloc.tracking.model_registry import zoo_experiment
+from cphloc.tracking.server import ENVIRONMENT, tracking_uri
 
 
 def start_ui(port: int = 5000) -> tuple[subprocess.Popen[bytes] | None, str]:

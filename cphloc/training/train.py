@@ -100,7 +100,7 @@ def _new_run(prepared: Preparation, place: Place) -> Path:
     recipe = _with_constants(prepared)
     run, facts = Run.create(recipe, place.runs), facts_of(recipe, prepared.splits)
     (run.folder / "facts.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    tracker = Tracker(run.folder, place.experiment or f"cphloc/{recipe.name}", place.name or run.id)
+    tracker = Tracker(run.folder, place.experiment or f"cphloc/{recipe.name}", place.name or run.id, place.runs)
     tracker.params({**recipe.to_plain(), **facts})
     tracker.tags({"mlflow.source.git.commit": facts["git_commit"], "cphloc.run": run.id})
     tracker.tags({"mlflow.parentRunId": place.parent} if place.parent else {})

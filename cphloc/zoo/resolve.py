@@ -28,9 +28,9 @@ def resolve_entry(spec: str | Path) -> Listing:
         InputError: the version needs another cphloc, or the lock file pins another one.
     """
     if isinstance(spec, str) and spec.startswith("models:/"):
-        from cphloc.tracking import tracker
+        from cphloc.tracking.model_registry import download_entry
 
-        return find_entry(Path(tracker.download_entry(spec)))
+        return find_entry(Path(download_entry(spec)))
     return find_locked(spec)
 
 

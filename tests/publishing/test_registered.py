@@ -7,7 +7,8 @@ import pytest
 from cphloc.config import yamlio
 from cphloc.errors import NotFoundError
 from cphloc.publishing.register import register_entry
-from cphloc.tracking.tracker import ZOO_EXPERIMENT, download_entry, tracking_uri
+from cphloc.tracking.model_registry import ZOO_EXPERIMENT, download_entry
+from cphloc.tracking.tracker import tracking_uri
 from cphloc.zoo.entry import Entry
 
 

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.request
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
 from cphloc.cli import main
 from cphloc.errors import CphlocError, NotFoundError
 from cphloc.recipe.recipe import load
-from cphloc.tracking.record import EVENTS, curves
-from cphloc.tracking.tracker import STATE, Tracker, push
+from cphloc.tracking.record import EVENTS, curves, locked
+from cphloc.tracking.server import sqlite_file
+from cphloc.tracking.tracker import STATE, Tracker, push, tracking_uri
 
 
 @pytest.fixture
@@ -96,6 +100,122 @@ def test_a_read_only_store_does_not_end_the_run(tmp_path, monkeypatch, caplog):
     record(tmp_path, "cphloc/refused")
     assert "the run is kept" in caplog.text
     assert (tmp_path / "db").read_text() == "this is no database"
+
+
+@contextmanager
+def silent_server():
+    """A server that accepts connections and never answers."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@contextmanager
+def locked_database(path):
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        yield f"sqlite:///{path}"
+        other.rollback()
+
+
+@pytest.mark.parametrize("kind", ["silent", "locked"])
+def test_a_server_that_does_not_answer_holds_a_training_for_two_seconds_at_most(tmp_path, monkeypatch, caplog, kind):
+    import mlflow.tracking  # noqa: F401  (the import takes longer, once)
+
+    with silent_server() if kind == "silent" else locked_database(tmp_path / "locked.db") as uri:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        monkeypatch.setattr("cphloc.tracking.tracker._PUSH_EVERY_SECONDS", 0.0)
+        tracker = Tracker(tmp_path, "cphloc/slow", "a-run")
+        took = []
+        for step in range(3):
+            started = time.monotonic()
+            tracker.metrics({"train/loss": 1.0}, step)
+            took.append(time.monotonic() - started)
+        started = time.monotonic()
+        tracker.end()
+        took.append(time.monotonic() - started)
+    assert max(took) < 2.5
+    assert f"cphloc push {tmp_path}" in caplog.text
+    assert len((tmp_path / EVENTS).read_text().splitlines()) == 4
+
+
+def test_what_was_deleted_in_the_ui_is_restored(store, tmp_path, caplog):
+    tracker = record(tmp_path, "cphloc/deleted")
+    client, run_id = run_of(tmp_path)
+    experiment = client.get_run(run_id).info.experiment_id
+    client.delete_run(run_id)
+    tracker.metrics({"train/loss": 0.1}, 3)
+    tracker.push()
+    assert len(client.get_metric_history(run_id, "train/loss")) == 3
+    client.delete_experiment(experiment)
+    (other := tmp_path / "other").mkdir()
+    record(other, "cphloc/deleted")
+    assert run_of(other)[1]
+    assert [client.get_run(id).info.lifecycle_stage for id in (run_id, run_of(other)[1])] == ["active", "active"]
+    assert "the MLflow experiment 'cphloc/deleted' was deleted; it is restored" in caplog.text
+
+
+def test_a_run_whose_database_is_gone_is_sent_again_as_a_whole(tmp_path, monkeypatch, store):
+    record(tmp_path, "cphloc/gone")
+    state = json.loads((tmp_path / STATE).read_text())
+    (tmp_path / STATE).write_text(json.dumps({**state, "run_id": "0" * 32, "sent": 3}))
+    assert push(tmp_path) == len((tmp_path / EVENTS).read_text().splitlines())
+    client, run_id = run_of(tmp_path)
+    assert client.get_run(run_id).data.params["train.steps"] == "5"
+
+
+def test_what_could_not_be_sent_is_sent_with_the_next_training(store, tmp_path, monkeypatch):
+    runs = tmp_path / "runs"
+    first, second = runs / "r" / "1", runs / "r" / "2"
+    for folder in (first, second):
+        folder.mkdir(parents=True)
+    with monkeypatch.context() as down:
+        down.setattr("cphloc.tracking.server.client_of", lambda uri: 1 / 0)
+        record(first, "cphloc/first")
+    assert json.loads((first / STATE).read_text())["sent"] == 0
+    tracker = Tracker(second, "cphloc/second", "second", runs)
+    tracker.metrics({"train/loss": 0.1}, 1)
+    tracker.end()
+    deadline = time.monotonic() + 60
+    while json.loads((first / STATE).read_text())["sent"] == 0 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    client, run_id = run_of(first)
+    assert len(client.get_metric_history(run_id, "train/loss")) == 2
+
+
+def test_one_process_at_a_time_sends_a_run(store, tmp_path):
+    record(tmp_path, "cphloc/locked")
+    push(tmp_path)
+    with locked(tmp_path), pytest.raises(CphlocError, match="another process sends this run"):
+        push(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["My%20Study", "50% #1? 'a' & b", "Größe 大小", "two\nlines"])
+def test_a_folder_may_have_any_name(tmp_path, monkeypatch, name):
+    from sqlalchemy import make_url
+
+    folder = tmp_path / name
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    assert make_url(tracking_uri()).database == str(Path.cwd() / "mlflow.db")
+    assert sqlite_file(tracking_uri()) == Path.cwd() / "mlflow.db"
+
+
+def test_a_run_in_a_folder_with_special_characters_is_in_its_database(tmp_path, monkeypatch, store):
+    """A ready database is copied, because making one takes seconds."""
+    folder = tmp_path / "50%20 #1? 'a'"
+    folder.mkdir()
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    monkeypatch.chdir(folder)
+    shutil.copy(store.removeprefix("sqlite:///"), folder / "mlflow.db")
+    record(folder, "cphloc/special")
+    client, run_id = run_of(folder)
+    assert len(client.get_metric_history(run_id, "train/loss")) == 2
+    assert [file.path for file in client.list_artifacts(run_id)] == ["recipe.yaml"]
+    assert {p.name for p in tmp_path.iterdir()} == {folder.name}
+    assert (folder / "mlartifacts").is_dir()
 
 
 def test_curves_come_from_the_record_and_a_repeated_step_counts_once(tmp_path, monkeypatch):

@@ -1,0 +1,144 @@
+"""Published entries in MLflow: register them, and download them from its model registry."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cphloc import paths
+from cphloc.errors import NotFoundError
+from cphloc.tracking import record
+from cphloc.tracking.server import client_of, experiment_id, reaching, tracking_uri
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.tracking import MlflowClient
+
+ZOO_EXPERIMENT = "cphloc-zoo"
+"""Name of the MLflow experiment of published entries."""
+
+
+@dataclass(frozen=True)
+class PublishedVersion:
+    """A published version of a zoo entry, as it is registered in MLflow.
+
+    Args:
+        name: name of the entry.
+        version: version number, such as ``1.2.0``.
+        summary: description in one line.
+        params: MLflow parameters by name.
+        metrics: values of metrics by name.
+        folder: folder of the version, whose files become part of the registered model.
+    """
+
+    name: str
+    version: str
+    summary: str
+    params: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    folder: Path
+
+
+def register_entry(version: PublishedVersion) -> str:
+    """Register a published entry in MLflow: a summary run in the experiment ``cphloc-zoo``, and a model version.
+
+    The model version contains the folder of the entry and can be served by MLflow; ``models:/name/latest`` refers to
+    the newest version. An entry that is already registered is not changed.
+
+    Returns:
+        the id of the summary run.
+
+    Raises:
+        CphlocError: the server cannot be reached or rejects the entry.
+    """
+    uri, name = tracking_uri(), f"{version.name}@{version.version}"
+    with reaching(uri, f"register {name} later"):
+        client = client_of(uri)
+        experiment = experiment_id(client, uri, ZOO_EXPERIMENT)
+        known = client.search_runs([experiment], f"tags.`cphloc.entry` = '{name}'", max_results=1)
+        if known:
+            return known[0].info.run_id
+        run_id = client.create_run(experiment, run_name=name).info.run_id
+        _log_entry(client, run_id, version)
+        client.set_tag(run_id, "cphloc.entry", name)
+        client.set_terminated(run_id)
+    return run_id
+
+
+def download_entry(spec: str) -> Path:
+    """Download an entry from MLflow's model registry, unless it is in the cache.
+
+    Args:
+        spec: ``models:/name/3``, ``models:/name/latest`` or ``models:/name@alias``.
+
+    Returns:
+        the folder of the entry in the cache.
+
+    Raises:
+        NotFoundError: no such model or version.
+    """
+    uri = tracking_uri()
+    with reaching(uri, "see MLFLOW_TRACKING_URI"):
+        client = client_of(uri)
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    parts = re.fullmatch(r"models:/([^/@]+)([/@])?(.*)", spec)
+    if parts is None:
+        msg = f"{spec}: not the name of a registered model; write models:/NAME/VERSION or models:/NAME@ALIAS"
+        raise NotFoundError(msg)
+    name, separator, wanted = parts.groups()
+    try:
+        model = _model_version(client, name, separator, wanted)
+        folder = paths.cached("mlflow", f"{name}-{model.version}-{model.run_id}")
+        if not folder.is_dir():
+            with paths.atomic_folder(folder) as draft:
+                download_artifacts(artifact_uri=model.source, dst_path=str(draft), tracking_uri=uri)
+    except MlflowException as error:
+        msg = f"{spec}: not in the model registry at {uri} ({error.message}); publish it, or set MLFLOW_TRACKING_URI"
+        raise NotFoundError(msg) from error
+    return next(folder.rglob("entry.yaml")).parent
+
+
+def _model_version(client: MlflowClient, name: str, separator: str | None, wanted: str) -> ModelVersion:
+    """Find a version of a registered model by number, by alias, or the newest."""
+    if wanted not in ("", "latest"):
+        by_alias = separator == "@"
+        return client.get_model_version_by_alias(name, wanted) if by_alias else client.get_model_version(name, wanted)
+    client.get_registered_model(name)
+    return max(client.search_model_versions(f"name = '{name}'"), key=lambda version: int(version.version))
+
+
+def zoo_experiment() -> str:
+    """Return the id of the MLflow experiment of published entries, which is created if it does not exist.
+
+    Raises:
+        CphlocError: the server or database cannot be opened.
+    """
+    uri = tracking_uri()
+    with reaching(uri, "see MLFLOW_TRACKING_URI"):
+        return experiment_id(client_of(uri), uri, ZOO_EXPERIMENT)
+
+
+def _log_entry(client: MlflowClient, run_id: str, version: PublishedVersion) -> None:
+    import mlflow.pyfunc
+    from mlflow.exceptions import MlflowException
+
+    for key, value in version.params.items():
+        client.log_param(run_id, record.key_of(key), record.shortened(str(value)))
+    for key, value in version.metrics.items():
+        client.log_metric(run_id, record.key_of(key), value)
+    with tempfile.TemporaryDirectory() as place:
+        model = Path(place) / "model"
+        served = {"loader_module": "cphloc.zoo.served", "pip_requirements": ["cphloc"]}
+        mlflow.pyfunc.save_model(model, data_path=str(version.folder), **served)
+        client.log_artifacts(run_id, str(model), "model")
+    with suppress(MlflowException):  # raised if the model exists already
+        client.create_registered_model(version.name)
+    source = f"{client.get_run(run_id).info.artifact_uri}/model"
+    client.create_model_version(version.name, source, run_id, description=version.summary)

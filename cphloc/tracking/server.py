@@ -1,0 +1,205 @@
+"""The connection to an MLflow server or database: open it, find experiments and runs, send events.
+
+Only this module and `cphloc.tracking.model_registry` import mlflow, and only inside functions.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from cphloc import paths
+from cphloc.errors import CphlocError, without_secrets
+from cphloc.tracking import record
+from cphloc.tracking.record import Bundle
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.tracking import MlflowClient
+
+ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    **{"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"},
+}
+"""Defaults of environment variables of MLflow: no telemetry, and short timeouts."""
+
+_METRICS_AT_ONCE, _PARAMS_AT_ONCE = 1000, 100  # limits of a request to MLflow's REST API
+_SQLITE = "sqlite:///"
+_LOCK_SECONDS = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+def tracking_uri() -> str:
+    """Return the URI of the MLflow server: ``MLFLOW_TRACKING_URI``, or ``mlflow.db`` in the working folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(Path.cwd() / "mlflow.db")
+
+
+def with_secrets(stored: str, given: str | None) -> str:
+    """Return the URI that was stored without its password, from where it was given: a call, or the environment."""
+    return next((uri for uri in (given, tracking_uri()) if uri is not None and without_secrets(uri) == stored), stored)
+
+
+def sqlite_uri(path: Path) -> str:
+    """Return the URI of a SQLite database, in which SQLAlchemy decodes ``%xx``.
+
+    >>> sqlite_uri(Path("/data/100% new/mlflow.db"))
+    'sqlite:////data/100%25 new/mlflow.db'
+    """
+    text = str(path)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a name that is not UTF-8 can be opened only from within its folder
+        return _SQLITE + os.path.relpath(path)
+    return _SQLITE + re.sub("[%?#]", lambda found: f"%{ord(found[0]):02X}", text)
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """Return the file of a SQLite database; ``None`` for servers, and for URIs with options of SQLite."""
+    place = uri.removeprefix(_SQLITE)
+    return None if place == uri or place.startswith("file:") or "?" in place else Path(unquote(place)).absolute()
+
+
+def database_state(uri: str) -> list[tuple[int, int]]:
+    """Return size and time of the last change of the files of a SQLite database; an empty list for other URIs."""
+    file = sqlite_file(uri)
+    found = []
+    for path in [] if file is None else [file, Path(f"{file}-journal"), Path(f"{file}-wal")]:
+        with suppress(OSError):
+            found.append((path.stat().st_size, path.stat().st_mtime_ns))
+    return found
+
+
+@contextmanager
+def reaching(uri: str, otherwise: str) -> Iterator[None]:
+    """Convert any error of MLflow, a database or the network to a `CphlocError` with a message of one line.
+
+    Args:
+        uri: URI of the server.
+        otherwise: what the user can do, for the message.
+    """
+    try:
+        yield
+    except Exception as error:
+        reason = (without_secrets(str(error)).strip() or type(error).__name__).splitlines()[0][:120]
+        msg = f"MLflow at {without_secrets(uri)} cannot be reached ({reason}); {otherwise}"
+        raise CphlocError(msg) from error
+
+
+def client_of(uri: str) -> MlflowClient:
+    """Open a server or database.
+
+    Raises:
+        CphlocError: ``CPHLOC_OFFLINE`` forbids it.
+        OSError: the database cannot be written or is locked.
+    """
+    if paths.offline() and not uri.startswith(("sqlite:", "file:", "/", ".")):
+        msg = "CPHLOC_OFFLINE forbids it"
+        raise CphlocError(msg)
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    file = sqlite_file(uri)
+    if file is not None:
+        _check_database(file)
+    from mlflow.tracking import MlflowClient
+
+    for chatty in ("mlflow", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # its warnings hold the address, which may hold a token
+    made = Path(uri.removeprefix(_SQLITE)).parent
+    stray = file is not None and not made.exists()  # MLflow makes the folder of the URI as it is written, with %25
+    client = MlflowClient(uri)
+    if stray:
+        with suppress(OSError):
+            made.rmdir()
+    return client
+
+
+def _check_database(file: Path) -> None:
+    """Raise `OSError` where a SQLite database cannot be written; MLflow would try again for minutes."""
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    try:
+        with closing(sqlite3.connect(file, timeout=_LOCK_SECONDS)) as database:
+            database.execute("BEGIN IMMEDIATE")
+            database.rollback()
+    except sqlite3.OperationalError as error:
+        what = "another program has locked the database" if "locked" in str(error) else f"it cannot be written: {error}"
+        raise OSError(what) from None
+    except sqlite3.DatabaseError:
+        msg = "the file is not a SQLite database"
+        raise OSError(msg) from None
+
+
+def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
+    """Return the id of an experiment, which is created if it is new and restored if it was deleted.
+
+    With a local database, artifacts are stored in the same folder.
+    """
+    known = client.get_experiment_by_name(name)
+    if known is not None:
+        _restore_experiment(client, known.experiment_id)
+        return known.experiment_id
+    file = sqlite_file(uri)
+    beside = None if file is None else (file.resolve().parent / "mlartifacts").as_uri()
+    tags = {"mlflow.experimentKind": "custom_model_development"}  # else the UI shows it as generative AI
+    return client.create_experiment(name, beside, tags)
+
+
+def _restore_experiment(client: MlflowClient, id: str) -> None:
+    """Restore an experiment that was deleted in the UI, without which MLflow accepts nothing for it."""
+    known = client.get_experiment(id)
+    if known.lifecycle_stage == "deleted":
+        client.restore_experiment(id)
+        _log.warning("the MLflow experiment '%s' was deleted; it is restored for a new run", known.name)
+
+
+def usable_run(client: MlflowClient, id: str) -> Run | None:
+    """Return a run, which is restored if it or its experiment was deleted; ``None`` if MLflow has no such run."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        run = client.get_run(id)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+    _restore_experiment(client, run.info.experiment_id)
+    if client.get_run(id).info.lifecycle_stage == "deleted":
+        client.restore_run(id)
+        _log.warning("the MLflow run '%s' was deleted; it is restored", run.info.run_name)
+    return run
+
+
+def send(client: MlflowClient, run_id: str, folder: Path, bundle: Bundle) -> None:
+    """Send events to a run.
+
+    Args:
+        client: see `client_of`.
+        run_id: id of the MLflow run.
+        folder: folder of the run on disk, with its artifacts; those that do not exist any more are left out.
+        bundle: the events.
+    """
+    from mlflow.entities import Metric, Param, RunTag
+
+    params = [Param(record.key_of(key), record.shortened(value)) for key, value in bundle.params.items()]
+    metrics = [Metric(record.key_of(key), value, time_ms, step) for key, value, time_ms, step in bundle.metrics]
+    for start in range(0, len(params), _PARAMS_AT_ONCE):
+        client.log_batch(run_id, params=params[start : start + _PARAMS_AT_ONCE])
+    client.log_batch(run_id, tags=[RunTag(key, value) for key, value in bundle.tags.items()])
+    for start in range(0, len(metrics), _METRICS_AT_ONCE):
+        client.log_batch(run_id, metrics=metrics[start : start + _METRICS_AT_ONCE])
+    for path, to in bundle.artifacts.items():
+        if (folder / path).is_file():
+            client.log_artifact(run_id, str(folder / path), to or None)
+    client.update_run(run_id, "RUNNING")
+    if bundle.end is not None:
+        client.set_terminated(run_id, bundle.end["status"], end_time=bundle.end["time_ms"])
