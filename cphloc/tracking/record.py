@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,9 +75,12 @@ def locked(folder: Path) -> Iterator[None]:
     """
     import filelock
 
+    lock = folder / ".tracking.lock"
     try:
-        with filelock.FileLock(folder / ".tracking.lock", timeout=_LOCK_SECONDS):
+        with filelock.FileLock(lock, timeout=_LOCK_SECONDS):
             yield
+            with suppress(OSError):  # Windows removes no file that is open
+                lock.unlink()
     except filelock.Timeout:
         msg = f"{folder}: another process sends this run to MLflow; wait until it has ended"
         raise CphlocError(msg) from None
