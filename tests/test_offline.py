@@ -80,7 +80,7 @@ OFFLINE = {
     "an entry": "import cphloc\ncphloc.load('https://example.org/zoo/a/1.0.0')",
     "weights": "import cphloc.download as d, pathlib\nd.download(['https://a.org'], pathlib.Path('x'), 'x')",
     "data": "from cphloc.data.fetch import fetch\nfetch('bccd')",
-    "tracking": "from cphloc.tracking import tracker\ntracker.zoo_experiment()",
+    "tracking": "from cphloc.tracking.model_registry import zoo_experiment\nzoo_experiment()",
     "a registered model": "import cphloc\ncphloc.load('models:/a/1')",
 }
 
@@ -125,13 +125,13 @@ def test_no_password_of_a_tracking_server_is_kept(monkeypatch, tmp_path, caplog)
 
 
 def test_a_push_finds_the_password_where_it_was_given(monkeypatch, tmp_path):
-    from cphloc.tracking import tracker
+    from cphloc.tracking.server import with_secrets
 
     uri = f"sqlite:///{tmp_path}/mlflow.db?secret=Hunter2pw"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    assert tracker._with_secrets(f"sqlite:///{tmp_path}/mlflow.db", None) == uri
-    assert tracker._with_secrets("http://host/x", "http://a:b@host/x") == "http://a:b@host/x"
-    assert tracker._with_secrets("http://other", None) == "http://other"
+    assert with_secrets(f"sqlite:///{tmp_path}/mlflow.db", None) == uri
+    assert with_secrets("http://host/x", "http://a:b@host/x") == "http://a:b@host/x"
+    assert with_secrets("http://other", None) == "http://other"
 
 
 def test_a_recipe_with_a_password_is_refused_before_a_run_keeps_it():

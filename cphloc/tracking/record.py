@@ -78,9 +78,11 @@ def locked(folder: Path) -> Iterator[None]:
     lock = folder / ".tracking.lock"
     try:
         with filelock.FileLock(lock, timeout=_LOCK_SECONDS):
-            yield
-            with suppress(OSError):  # Windows removes no file that is open
-                lock.unlink()
+            try:
+                yield
+            finally:
+                with suppress(OSError):  # Windows removes no file that is open
+                    lock.unlink()
     except filelock.Timeout:
         msg = f"{folder}: another process sends this run to MLflow; wait until it has ended"
         raise CphlocError(msg) from None
