@@ -1,30 +1,44 @@
-"""Read MetaImage files with SimpleITK, after a check for truncated data, which ITK does not report."""
+"""Read MetaImage files: the geometry with SimpleITK, the voxels here.
+
+For truncated files, and compressed ones without CompressedDataSize, ITK returns undefined voxels without an error.
+"""
 
 from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from cphloc.data.io.content import beside, check_size, decompressed, read_content
-from cphloc.data.io.itk import damaged, encodable, geometry_of, reading
+from cphloc.data.io.itk import damaged, geometry_of, reading
 from cphloc.errors import DataError
+from cphloc.structures.geometry import Geometry
 from cphloc.structures.volume import Volume
 
-_META_BYTES = {
-    "MET_CHAR": 1,
-    "MET_UCHAR": 1,
-    "MET_SHORT": 2,
-    "MET_USHORT": 2,
-    "MET_INT": 4,
-    "MET_UINT": 4,
-    "MET_LONG_LONG": 8,
-    "MET_ULONG_LONG": 8,
-    "MET_FLOAT": 4,
-    "MET_DOUBLE": 8,
+_DTYPES = {
+    "MET_CHAR": "i1",
+    "MET_UCHAR": "u1",
+    "MET_SHORT": "i2",
+    "MET_USHORT": "u2",
+    "MET_INT": "i4",
+    "MET_UINT": "u4",
+    "MET_LONG_LONG": "i8",
+    "MET_ULONG_LONG": "u8",
+    "MET_FLOAT": "f4",
+    "MET_DOUBLE": "f8",
 }
+"""ElementType -> NumPy type without byte order."""
+_REFUSED = {
+    "ElementToIntensityFunctionSlope": "1",
+    "ElementToIntensityFunctionOffset": "0",
+}
+"""Fields that change the values and that ITK leaves out -> the value that changes nothing."""
+_UNITS_MM = {"?": 1.0, "um": 1e-3, "mm": 1.0, "cm": 10.0}
+"""DistanceUnits -> millimetres; ITK leaves the field out."""
+_MOST_FILES = 100_000
 
 
 def read_metaimage(path: Path) -> Volume:
@@ -35,41 +49,121 @@ def read_metaimage(path: Path) -> Volume:
     """
     import SimpleITK as sitk
 
-    _check_data(path)
-    with reading(path), encodable(path) as name:
-        image = sitk.ReadImage(name, imageIO="MetaImageIO")
-        extra = math.prod(image.GetSize()[3:])
+    fields, attached, listed = _open(path)
+    stored = _voxels(path, fields, attached, _voxel_files(path, fields, listed))
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.SetImageIO("MetaImageIO")
+    with reading(path):
+        reader.ReadImageInformation()
+        extra = math.prod(reader.GetSize()[3:])
         if extra > 1:
             msg = f"{path}: is a series of {extra} volumes; split it and pass one file per volume or channel"
             raise DataError(msg)
-        geometry = geometry_of(image)
-        array = sitk.GetArrayFromImage(image)
-    components = image.GetNumberOfComponentsPerPixel()
-    array = array.reshape(*geometry.shape, components)
-    array = array[None, ..., 0] if components == 1 else np.moveaxis(array, -1, 0)
+        geometry = _in_millimetres(path, geometry_of(reader), fields)
+    array = np.moveaxis(stored.reshape(*geometry.shape, -1), -1, 0)
     return Volume(array.astype(np.float32) if array.dtype == np.float64 else array, geometry, None, str(path))
 
 
-def _check_data(path: Path) -> None:
-    """Check that the file contains all the voxel data described by its header."""
+def voxel_files(path: Path) -> list[Path]:
+    """List the files with the voxels of a header; none where they follow the header.
+
+    Raises:
+        DataError: the header is damaged, or a file is missing or in another folder.
+    """
+    fields, _, listed = _open(path)
+    return _voxel_files(path, fields, listed)
+
+
+def _open(path: Path) -> tuple[dict[str, str], bytes, list[str]]:
+    """Fields of a header, what follows them, and the names of files that follow ``ElementDataFile = LIST``."""
     content = read_content(path)
     header_end = content.find(b"\n", max(content.find(b"ElementDataFile"), 0)) + 1
     fields = _fields(path, content[:header_end])
+    attached = content[header_end:]
+    is_list = fields.get("ElementDataFile", "").split()[:1] == ["LIST"]
+    listed = [line.strip() for line in attached.decode("latin-1").splitlines()] if is_list else []
+    return fields, attached, [name for name in listed if name]
+
+
+def _voxel_files(path: Path, fields: dict[str, str], listed: list[str]) -> list[Path]:
+    data_file = fields.get("ElementDataFile", "")
+    if data_file.upper() == "LOCAL":
+        return []
+    first, *rest = data_file.split() or [""]
+    names = listed if first == "LIST" else [data_file]
+    if "%" in first and len(rest) >= 3:
+        try:
+            low, high, step = map(int, rest[:3])
+            names = [first % number for number in range(low, high + 1, step)[:_MOST_FILES]]
+        except (ValueError, TypeError) as error:
+            raise damaged(path, f"its voxel file '{data_file[:60]}' is no pattern of file names") from error
+    return [beside(path, name) for name in names]
+
+
+def _voxels(path: Path, fields: dict[str, str], attached: bytes, files: list[Path]) -> np.ndarray:
+    """Decode all values, in file order."""
     try:
         sizes = [int(n) for n in fields["DimSize"].split()]
-        itemsize, data_file = _META_BYTES[fields["ElementType"]], fields["ElementDataFile"]
+        dtype = np.dtype(_DTYPES[fields["ElementType"].removesuffix("_ARRAY")])
         sizes.append(int(fields.get("ElementNumberOfChannels", 1)))
+        skip = int(fields.get("HeaderSize", 0))
+        changed = [n for n, neutral in _REFUSED.items() if float(fields.get(n, neutral)) != float(neutral)]
+        data_file = fields["ElementDataFile"]
     except (KeyError, ValueError) as error:
         raise damaged(path, f"it is not MetaImage, or a header field is missing or invalid: {error}") from error
-    expected = check_size(path, sizes, itemsize)
-    if data_file == "LIST" or "%" in data_file:
-        msg = f"{path}: stores its slices in several files; convert it to one .mha or .nii.gz"
+    if changed:
+        msg = f"{path}: its values are to be rescaled ({changed[0]} = {fields[changed[0]]}); save the real values"
         raise DataError(msg)
-    data = content[header_end:] if data_file.upper() == "LOCAL" else read_content(beside(path, data_file))
-    if fields.get("CompressedData", "False").lower() == "true":
-        data = decompressed(path, data, "zlib", expected)
-    if len(data) < expected:
-        raise damaged(path, f"it is truncated, {expected - len(data)} bytes are missing")
+    needed = check_size(path, sizes, dtype.itemsize)
+    if not files and data_file.upper() != "LOCAL":
+        raise damaged(path, f"its voxel file '{data_file[:60]}' names no file")
+    stored = [read_content(file) for file in files] if files else [attached]
+    if needed % len(stored):
+        raise damaged(path, f"its {len(stored)} voxel files cannot hold {needed} bytes")
+    share = needed // len(stored)
+    if not _is_true(fields, "BinaryData", "True"):
+        return np.concatenate([_from_text(path, content, dtype, share) for content in stored])
+    big = _is_true(fields, "BinaryDataByteOrderMSB") or _is_true(fields, "ElementByteOrderMSB")
+    compressed = _is_true(fields, "CompressedData")
+    data = b"".join(_binary(path, content, share, skip, compressed) for content in stored)
+    return np.frombuffer(data, dtype.newbyteorder(">" if big else "<")).astype(dtype, copy=False)
+
+
+def _binary(path: Path, content: bytes | bytearray, needed: int, skip: int, compressed: bool) -> bytes | bytearray:
+    """The ``needed`` bytes after ``skip`` bytes; -1 stands for those at the end."""
+    if compressed:
+        content, skip = decompressed(path, content[max(skip, 0) :], "zlib", needed), 0
+    start = len(content) - needed if skip == -1 else skip
+    missing = needed - (len(content) - start) if start >= 0 else -start
+    if missing > 0:
+        raise damaged(path, f"it is truncated, {missing} bytes are missing")
+    return content[start : start + needed]
+
+
+def _from_text(path: Path, content: bytes, dtype: np.dtype, needed: int) -> np.ndarray:
+    try:
+        values = np.array(content.split(), dtype)
+    except (ValueError, OverflowError) as error:
+        raise damaged(path, f"its text is not of numbers: {error}") from error
+    if values.nbytes < needed:
+        raise damaged(path, f"it is truncated, {(needed - values.nbytes) // dtype.itemsize} values are missing")
+    return values[: needed // dtype.itemsize]
+
+
+def _is_true(fields: dict[str, str], name: str, default: str = "False") -> bool:
+    return fields.get(name, default).lower() in ("true", "t", "1")
+
+
+def _in_millimetres(path: Path, geometry: Geometry, fields: dict[str, str]) -> Geometry:
+    unit = fields.get("DistanceUnits", "mm")
+    if unit not in _UNITS_MM:
+        raise damaged(path, f"its DistanceUnits '{unit[:40]}' are none of {', '.join(_UNITS_MM)}")
+    scale = _UNITS_MM[unit]
+    if scale == 1:
+        return geometry
+    spacing, origin = (tuple(v * scale for v in values) for values in (geometry.spacing_mm, geometry.origin_mm))
+    return replace(geometry, spacing_mm=spacing, origin_mm=origin)
 
 
 def _fields(path: Path, header: bytes) -> dict[str, str]:

@@ -34,13 +34,13 @@ _FIELDS = {
     "srow": (("(3,4)f4", 280), ("(3,4)f8", 400)),
 }
 """Header field -> (NumPy type, byte offset) in NIfTI-1 and in NIfTI-2 (nifti1.h, nifti2.h)."""
-_VERSIONS = ((348, 344, b"n+1"), (540, 4, b"n+2"))
-"""Header size in bytes, byte offset of the magic string, and the magic string, of NIfTI-1 and of NIfTI-2."""
+_VERSIONS = ((348, 344, b"1"), (540, 4, b"2"))
+"""Header size in bytes, byte offset of the magic string, and its last character, of NIfTI-1 and of NIfTI-2."""
 _BYTE_ORDERS: tuple[Literal["<", ">"], ...] = ("<", ">")
 _DTYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 _RGB = {128: 3, 2304: 4}
-_MM = {1: 1000.0, 3: 0.001}
-"""Code of the spatial unit -> factor to millimetres; other codes, including 0 (unknown), mean millimetres."""
+_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
+"""Code of the spatial unit -> factor to millimetres; 0 (unknown) means millimetres."""
 _MOST_OFFSET = 1 << 26
 """Largest offset of the voxels: header extensions before them hold text."""
 
@@ -49,22 +49,47 @@ def read_nifti(path: Path) -> Volume:
     """Read a NIfTI file with its geometry in LPS mm; voxel values are rescaled by ``scl_slope`` and ``scl_inter``.
 
     Several volumes (4th axis, as in the Medical Segmentation Decathlon) or several values per voxel become channels.
+    The voxels of a header file (``.hdr``) are in the file of the same name that ends in ``.img`` or ``.img.gz``.
 
     Raises:
         DataError: the file is damaged, not NIfTI, has a sheared grid, or contains several volumes with several values
             per voxel.
     """
     stored = read_content(path)
-    zipped = stored[:2] == b"\x1f\x8b"
-    start = decompressed(path, stored, "gzip", _VERSIONS[-1][0], whole=False) if zipped else stored
-    header, byte_order = _header(path, start)
+    start = decompressed(path, stored, "gzip", _VERSIONS[-1][0], whole=False) if _is_zipped(stored) else stored
+    header, byte_order, detached = _header(path, start)
     rank, *dim = (int(n) for n in header["dim"])
     if not (1 <= rank <= 7 and min(dim[:rank]) >= 1 and 0 <= header["vox_offset"] <= _MOST_OFFSET):
         raise damaged(path, f"its header has the invalid size {tuple(dim)} or voxel offset {header['vox_offset']}")
     geometry = _geometry(path, header, tuple(dim[: min(rank, 3)]))
     needed = int(header["vox_offset"]) + check_size(path, dim[:rank], _itemsize(path, header))
-    content = decompressed(path, stored, "gzip", needed) if zipped else stored
+    if detached:
+        stored = read_content(_detached_file(path))
+    content = decompressed(path, stored, "gzip", needed) if _is_zipped(stored) else stored
     return Volume(_voxels(path, content, header, byte_order, geometry.shape), geometry, None, str(path))
+
+
+def voxel_files(path: Path) -> list[Path]:
+    """List the file with the voxels of a header file (``.hdr``); none for other files.
+
+    Raises:
+        DataError: the file is missing.
+    """
+    return [_detached_file(path)] if path.name.lower().endswith((".hdr", ".hdr.gz")) else []
+
+
+def _detached_file(path: Path) -> Path:
+    """File with the voxels of a header file."""
+    stem = path.name[: path.name.lower().rindex(".hdr")] if ".hdr" in path.name.lower() else path.name
+    names = [stem + suffix for suffix in (".img", ".img.gz", ".IMG", ".IMG.GZ")]
+    found = next((path.with_name(name) for name in names if path.with_name(name).is_file()), None)
+    if found is None:
+        raise damaged(path, f"its voxel file '{names[0]}' is missing in the same folder")
+    return found
+
+
+def _is_zipped(content: bytes) -> bool:
+    return content[:2] == b"\x1f\x8b"
 
 
 def _itemsize(path: Path, header: np.void) -> int:
@@ -75,14 +100,24 @@ def _itemsize(path: Path, header: np.void) -> int:
     return _RGB.get(datatype) or np.dtype(_DTYPES[datatype]).itemsize
 
 
-def _header(path: Path, content: bytes | bytearray) -> tuple[np.void, str]:
-    """Parse the header; return it as a NumPy record, with the byte order of the file, ``<`` or ``>``."""
+def _header(path: Path, content: bytes | bytearray) -> tuple[np.void, str, bool]:
+    """Parse the header.
+
+    Returns:
+        a NumPy record, the byte order of the file, ``<`` or ``>``, and whether the voxels are in another file.
+    """
     for version, (size, place, magic) in enumerate(_VERSIONS):
         for order in _BYTE_ORDERS:
             states = np.frombuffer(content[:4].ljust(4), order + "i4")[0]
-            if states == size and len(content) >= size and content[place : place + 3] == magic:
-                return np.frombuffer(content, _header_dtype(size, version).newbyteorder(order), 1)[0], order
-    raise damaged(path, f"it is not NIfTI, its first bytes are {content[:12]!r}")
+            if states != size or len(content) < size:
+                continue
+            if bytes(content[place : place + 3]) in (b"n+" + magic, b"ni" + magic):
+                header = np.frombuffer(content, _header_dtype(size, version).newbyteorder(order), 1)[0]
+                return header, order, content[place + 1 : place + 2] == b"i"
+            if version == 0:
+                msg = f"{path}: is an ANALYZE 7.5 header, which has no orientation; convert the image to NIfTI"
+                raise DataError(msg)
+    raise damaged(path, f"it is not NIfTI, its first bytes are {bytes(content[:12])!r}")
 
 
 def _header_dtype(size: int, version: int) -> np.dtype[np.void]:
@@ -97,6 +132,8 @@ def _geometry(path: Path, header: np.void, dim: tuple[int, ...]) -> Geometry:
     dims = len(dim)
     if dims < 2:
         raise damaged(path, f"it is not an image but a 1-D array of {dim[0]} values")
+    if int(header["xyzt_units"]) & 7 not in _MM:
+        raise damaged(path, f"its code {int(header['xyzt_units']) & 7} of a unit of length is not defined")
     affine = np.diag([-1.0, -1.0, 1.0]) @ _affine(header)
     steps = affine[:dims, :dims]
     if dims == 2 and not np.allclose(affine[2, :2], 0, atol=1e-3 * np.abs(affine[:, :2]).max()):
@@ -120,7 +157,7 @@ def _affine(header: np.void) -> np.ndarray:
         affine = np.column_stack([steps, header["qoffset"].astype(float)])
     else:
         affine = np.column_stack([np.diag(pixdim[1:4] * [-1, -1, 1]), np.zeros(3)])
-    return affine * _MM.get(int(header["xyzt_units"]) & 7, 1.0)
+    return affine * _MM[int(header["xyzt_units"]) & 7]
 
 
 def _rotation(quatern: np.ndarray) -> np.ndarray:
@@ -156,13 +193,15 @@ def _voxels(
     stored = np.frombuffer(content, dtype, count, offset)
     if colours > 1:
         stored = np.moveaxis(stored.reshape(*shape, colours)[..., :3], -1, 0)
-    return _rescaled(stored.reshape(-1 if colours > 1 else times * components, *shape), header)
+    return _rescaled(path, stored.reshape(-1 if colours > 1 else times * components, *shape), header)
 
 
-def _rescaled(stored: np.ndarray, header: np.void) -> np.ndarray:
+def _rescaled(path: Path, stored: np.ndarray, header: np.void) -> np.ndarray:
     """Apply slope and intercept where they are set; the result is float32, or of the stored integer type."""
     slope, inter = float(header["scl_slope"]), float(header["scl_inter"])
-    if slope == 0 or not math.isfinite(slope) or not math.isfinite(inter) or (slope, inter) == (1.0, 0.0):
+    if slope == 0 or not math.isfinite(slope) or (slope, inter) == (1.0, 0.0):
         native = stored.dtype.newbyteorder("=")
         return stored.astype(np.float32 if native == np.float64 else native)
+    if not math.isfinite(inter):
+        raise damaged(path, f"it has the slope {slope:g} (scl_slope) and the intercept {inter} (scl_inter)")
     return (stored * np.float64(slope) + inter).astype(np.float32)

@@ -80,3 +80,43 @@ def test_a_picture_that_stands_upright_in_space_keeps_its_spacing_in_the_plane(t
     volume = read_volume(tmp_path / "a.nii", dims=2)
     assert volume.geometry.spacing_mm == pytest.approx((0.8, 0.5))
     np.testing.assert_array_equal(volume.array[0], STORED[..., 0].T)
+
+
+@pytest.mark.parametrize("kind", [nibabel.Nifti1Pair, nibabel.Nifti2Pair])
+@pytest.mark.parametrize("suffix", [".hdr", ".hdr.gz"])
+def test_a_pair_of_header_and_voxels_is_as_in_nibabel(tmp_path, kind, suffix):
+    affine = np.array([[-2.0, 0, 0, 5], [0, 0, 3, 6], [0, 4, 0, 7], [0, 0, 0, 1]])
+    pair = kind(np.arange(24, dtype=np.int16).reshape(2, 3, 4), affine)
+    pair.header.set_slope_inter(2.0, 1.0)
+    path = tmp_path / f"a{suffix}"
+    nibabel.save(pair, path)
+    expected, found = nibabel.load(path), read_volume(path)
+    np.testing.assert_array_equal(found.array[0].T, expected.get_fdata())
+    np.testing.assert_allclose(found.geometry.affine @ [0, 0, 0, 1], [-5, -6, 7, 1])
+    for index in np.eye(3, dtype=int):
+        place = expected.affine @ [*index, 1] * [-1, -1, 1, 1]
+        np.testing.assert_allclose(found.geometry.affine @ [*index[::-1], 1], place)
+    path.with_name("a.img" + suffix[4:]).unlink()
+    with pytest.raises(DataError, match=r"its voxel file 'a\.img' is missing"):
+        read_volume(path)
+
+
+def test_an_analyze_header_has_no_orientation(tmp_path):
+    nibabel.save(nibabel.AnalyzeImage(np.zeros((2, 3, 4), np.int16), np.eye(4)), tmp_path / "a.img")
+    with pytest.raises(DataError, match=r"a\.hdr: is an ANALYZE 7\.5 header, which has no orientation; convert"):
+        read_volume(tmp_path / "a.hdr")
+
+
+def test_an_undefined_unit_and_a_lost_intercept_are_refused(tmp_path):
+    image = nibabel.Nifti1Image(np.ones((2, 3, 4), np.int16), np.eye(4))
+    nibabel.save(image, tmp_path / "a.nii")
+    content = bytearray((tmp_path / "a.nii").read_bytes())
+    content[123] = 5
+    (tmp_path / "a.nii").write_bytes(content)
+    with pytest.raises(DataError, match="code 5 of a unit of length"):
+        read_volume(tmp_path / "a.nii")
+    content[123] = 2
+    content[112:120] = np.array([2, np.nan], "<f4").tobytes()
+    (tmp_path / "a.nii").write_bytes(content)
+    with pytest.raises(DataError, match=r"slope 2 .* intercept nan"):
+        read_volume(tmp_path / "a.nii")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 
 import numpy as np
+import pytest
+import SimpleITK as sitk
 from synthetic_dicom import write_series
 
-from cphloc.data.case import Case
+from cphloc.data.case import AnnotationSource, Case
 from cphloc.data.fingerprint import content_hash
 from cphloc.data.io.formats import split_series
-from cphloc.data.io.source_files import content_digest
+from cphloc.data.io.source_files import content_digest, source_files
 from cphloc.data.pipeline.cache import entry_key
 
 
@@ -43,3 +45,19 @@ def test_a_series_of_a_folder_is_split_off(tmp_path):
     assert split_series("study #1a/x.nii")[1] is None
     (tmp_path / "a#1.2").mkdir()
     assert split_series(tmp_path / "a#1.2") == (tmp_path / "a#1.2", None)
+
+
+@pytest.mark.parametrize("suffix", ["mhd", "nhdr", "hdr"])
+def test_detached_voxels_decide_the_digest_and_the_cache_key(tmp_path, suffix):
+    header = tmp_path / f"a.{suffix}"
+    image = sitk.GetImageFromArray(np.arange(60, dtype=np.int16).reshape(3, 4, 5))
+    sitk.WriteImage(image, str(header), imageIO={"hdr": "NiftiImageIO"}.get(suffix, ""))
+    (voxels,) = set(source_files(header)) - {header}
+    case = Case("a", "a", (header,), AnnotationSource(mask=header))
+    digest, hashed, key = content_digest(header), content_hash(case), entry_key(case, "")
+    content = bytearray(voxels.read_bytes())
+    content[-1] ^= 1
+    set_back(voxels, bytes(content))
+    assert content_digest(header) != digest
+    assert content_hash(case) != hashed
+    assert entry_key(case, "") != key
