@@ -99,3 +99,35 @@ def group(**tags) -> Dataset:
     for name, value in tags.items():
         setattr(dataset, name, value)
     return dataset
+
+
+def write_rtstruct(
+    path: Path, regions: dict[str, list | None], kind: str = "CLOSED_PLANAR", frame: str = "1.2.3", series: str = ""
+) -> Path:
+    """Write an RTSTRUCT: name -> contours of LPS points; ``None`` for a region that is listed without contours."""
+    without = dict.fromkeys(("Rows", "Columns", "PixelData", "FrameOfReferenceUID"))
+    dataset = image(np.zeros((1, 1), np.uint16), "RTSTRUCT", **without)
+    dataset.StructureSetROISequence, dataset.ROIContourSequence = [], []
+    if series:
+        study = group(RTReferencedSeriesSequence=[group(SeriesInstanceUID=series)])
+        dataset.ReferencedFrameOfReferenceSequence = [group(RTReferencedStudySequence=[study])]
+    for number, (name, contours) in enumerate(regions.items(), 1):
+        roi = group(ROINumber=number, ROIName=name)
+        if frame:
+            roi.ReferencedFrameOfReferenceUID = frame
+        dataset.StructureSetROISequence.append(roi)
+        if contours is None:
+            continue
+        drawn = [
+            group(
+                ContourGeometricType=kind,
+                NumberOfContourPoints=len(points),
+                ContourData=[f"{v:.4f}" for v in np.ravel(points)],
+            )
+            for points in contours
+        ]
+        own = group(ReferencedROINumber=number, **({"ContourSequence": drawn} if drawn else {}))
+        dataset.ROIContourSequence.append(own)
+    dataset.SpecificCharacterSet = "ISO_IR 192"
+    dataset.save_as(path, enforce_file_format=True)
+    return path

@@ -40,8 +40,8 @@ def draw_case(
     masks = {source: np.asarray(mask) for source, mask in by_source.items() if mask is not None}
     boxes: dict[str, list[Box]] = {}
     if prediction.detections is not None:
-        if annotation.boxes is not None and annotation.box_classes is not None:
-            pairs = zip(annotation.boxes, annotation.box_classes, strict=True)
+        if annotation.boxes is not None:
+            pairs = zip(*annotation.objects, strict=True)
             boxes["expert"] = [(edges, int(number), "") for edges, number in pairs]
         edges, scores, box_classes = prediction.detections
         shown = scores >= _SHOWN_SCORE

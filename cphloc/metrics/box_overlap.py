@@ -37,3 +37,24 @@ def box_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     intersection = shared.clip(min=0).prod(axis=-1)
     union = (high - low).prod(axis=-1)[:, None] + (other_high - other_low).prod(axis=-1) - intersection
     return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
+
+
+def box_iof(boxes: np.ndarray, regions: np.ndarray) -> np.ndarray:
+    """Compute the share of each box inside each region, by which COCO compares detections with crowd regions.
+
+    Args:
+        boxes: ``(n, 2 D)``.
+        regions: ``(m, 2 D)``.
+
+    Returns:
+        ``(n, m)`` in [0, 1]; 0 for a box without volume.
+
+    >>> box_iof([[0, 0, 10, 10]], [[0, 0, 5, 100]])
+    array([[0.5]])
+    """
+    boxes, regions = (np.atleast_2d(np.asarray(b, float)) for b in (boxes, regions))
+    dims = boxes.shape[1] // 2
+    shared = np.minimum(boxes[:, None, dims:], regions[:, dims:]) - np.maximum(boxes[:, None, :dims], regions[:, :dims])
+    volume = (boxes[:, dims:] - boxes[:, :dims]).prod(axis=-1)[:, None]
+    inside = shared.clip(min=0).prod(axis=-1)
+    return np.divide(inside, volume, out=np.zeros_like(inside), where=volume > 0)

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from cphloc.errors import InputError
-from cphloc.metrics.box_overlap import box_iou
+from cphloc.metrics.box_overlap import box_iof, box_iou
 
 COCO_IOU_THRESHOLDS = tuple(k / 100 for k in range(50, 100, 5))
 """IoU thresholds 0.50, 0.55, ..., 0.95, over which COCO's mAP is averaged."""
@@ -47,9 +47,15 @@ class DetectionCase:
         scores: ``(n,)`` confidence of each detected box.
         classes: ``(n,)`` class number of each detected box.
         reference_boxes: ``(m, 2 D)`` annotated boxes; shape ``(0, 2 D)`` for an image without objects.
-        reference_classes: ``(m,)`` class number of each reference box.
-        ignored: ``(m,)`` bool, reference boxes to leave out (COCO's ``iscrowd``); a detection that matches only such a
-            box is neither a true nor a false positive. By default none.
+        reference_classes: ``(m,)`` class number of each reference box; a negative number marks a region to ignore, see
+            `crowd`.
+        ignored: ``(m,)`` bool, reference boxes to leave out; a detection that matches only such a box is neither a true
+            nor a false positive. By default those with a negative class.
+
+    Attributes:
+        crowd: ``(m,)`` bool, regions in which objects are not annotated one by one (COCO's ``iscrowd``, VOC's
+            ``difficult``, unknown parts of an image). Overlap with them is measured by `box_iof`, except by the rule
+            ``voc``, which uses the IoU.
 
     Raises:
         InputError: the arrays of the detections, or those of the references, differ in length.
@@ -61,10 +67,14 @@ class DetectionCase:
     reference_boxes: np.ndarray
     reference_classes: np.ndarray
     ignored: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+    crowd: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
-        if not len(self.ignored):
-            object.__setattr__(self, "ignored", np.zeros(len(self.reference_boxes), bool))
+        numbers = np.asarray(self.reference_classes)
+        object.__setattr__(self, "crowd", numbers < 0)
+        object.__setattr__(self, "reference_classes", np.abs(numbers))
+        stated = np.asarray(self.ignored, bool) if len(self.ignored) else np.zeros(len(self.reference_boxes), bool)
+        object.__setattr__(self, "ignored", stated | self.crowd if len(stated) == len(numbers) else stated)
         detected = len(self.boxes), len(self.scores), len(self.classes)
         reference = len(self.reference_boxes), len(self.reference_classes), len(self.ignored)
         if len(set(detected)) > 1 or len(set(reference)) > 1:
@@ -259,22 +269,39 @@ def _match_case(
     hits, ignored = np.zeros((2, len(thresholds), len(best_first)), bool)
     if len(best_first) and reference.any():
         overlap = box_iou(np.asarray(case.boxes)[detected][best_first], np.asarray(case.reference_boxes)[reference])
-        hits = _true_positives(overlap[:, ~skipped], thresholds, rule)
-        ignored = ~hits & (overlap[:, skipped].max(axis=1, initial=-1.0) >= thresholds[:, None])
+        crowd = case.crowd[reference]
+        if rule == "coco" and crowd.any():
+            crowds = np.asarray(case.reference_boxes)[reference][crowd]
+            overlap[:, crowd] = box_iof(np.asarray(case.boxes)[detected][best_first], crowds)
+        hits, ignored = _true_positives(overlap, skipped, thresholds, rule)
     return _CaseMatch(scores[best_first], hits, ignored, int(np.count_nonzero(~skipped)))
 
 
-def _true_positives(overlap: np.ndarray, thresholds: np.ndarray, rule: MatchingRule) -> np.ndarray:
-    """True positives ``(thresholds, detections)``, from the IoU ``(detections, m)`` by descending score."""
-    hits = np.zeros((len(thresholds), len(overlap)), bool)
+def _true_positives(
+    overlap: np.ndarray, skipped: np.ndarray, thresholds: np.ndarray, rule: MatchingRule
+) -> tuple[np.ndarray, np.ndarray]:
+    """True positives and ignored detections, both ``(thresholds, detections)``.
+
+    Args:
+        overlap: overlap ``(detections, m)`` with the reference boxes, by descending score.
+        skipped: ``(m,)`` bool, reference boxes to ignore.
+        thresholds: smallest overlap of a match.
+        rule: ``coco`` ignores a detection that matches no other box; ``voc`` one that overlaps a box to ignore most.
+    """
+    hits, ignored = np.zeros((2, len(thresholds), len(overlap)), bool)
     free = np.ones((len(thresholds), overlap.shape[1]), bool)
     rows = np.arange(len(thresholds))
+    counted = ~skipped | (rule == "voc")
     for k in np.flatnonzero(overlap.max(axis=1, initial=-1.0) >= thresholds.min()):
-        candidates = np.where(free | (rule == "voc"), overlap[k], -1.0)
+        candidates = np.where((free | (rule == "voc")) & counted, overlap[k], -1.0)
         best = candidates.argmax(axis=1)
-        hits[:, k] = (candidates[rows, best] >= thresholds) & free[rows, best]
+        reached = candidates[rows, best] >= thresholds
+        hits[:, k] = reached & free[rows, best] & ~skipped[best]
         free[rows[hits[:, k]], best[hits[:, k]]] = False
-    return hits
+        ignored[:, k] = reached & skipped[best]
+    if rule == "coco":
+        ignored = ~hits & (overlap[:, skipped].max(axis=1, initial=-1.0) >= thresholds[:, None])
+    return hits, ignored
 
 
 def _coco_points(recall: np.ndarray, precision: np.ndarray) -> float:

@@ -168,7 +168,7 @@ def detection_statistics(
     }
     free_response = froc_of_boxes(cases, froc_iou)
     best_scores = np.array([np.max(case.scores, initial=0.0) for case in cases])
-    positive = np.array([float(len(case.reference_boxes) > 0) for case in cases])
+    positive = np.array([_has_objects(case) for case in cases])
     return {
         "map": _mean_ap(coco),
         "ap50": _mean_ap(at_50),
@@ -178,6 +178,11 @@ def detection_statistics(
         "image_auc": lambda weights: classification.auc(best_scores, positive, weights),
         **(_per_class(by_class) if len(classes) > 1 else {}),
     }
+
+
+def _has_objects(case: DetectionCase) -> float:
+    """1 for an image with objects, 0 for one without, NaN where all reference boxes are ignored."""
+    return float("nan") if len(case.ignored) and case.ignored.all() else float(len(case.reference_boxes) > 0)
 
 
 def classification_statistics(

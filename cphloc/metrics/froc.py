@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cphloc.errors import InputError
-from cphloc.metrics.box_overlap import box_iou
+from cphloc.metrics.box_overlap import box_iof, box_iou
 from cphloc.metrics.detection import DetectionCase
 
 LUNA16_FP_PER_SCAN = (1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8)
@@ -168,6 +168,8 @@ def froc_of_boxes(cases: Sequence[DetectionCase], iou_threshold: float = 0.1) ->
 
 def _scan(case: DetectionCase, iou_threshold: float) -> Scan:
     hits = hits_by_iou(case.boxes, case.reference_boxes, iou_threshold)
+    if case.crowd.any():
+        hits[:, case.crowd] = box_iof(case.boxes, np.asarray(case.reference_boxes)[case.crowd]) >= iou_threshold
     same_class = np.asarray(case.classes)[:, None] == np.asarray(case.reference_classes)
     return Scan(case.scores, hits & same_class, case.ignored)
 

@@ -83,8 +83,8 @@ class Targets:
         return cls(
             masks=_stack([a.mask for a in done], np.zeros(size, np.int64)),
             mask_known=_stack([a.mask_known for a in done], np.zeros(classes, bool)),
-            boxes=[_tensor(a.boxes, no_boxes) for a in done],
-            box_classes=[_tensor(a.box_classes, np.zeros(0, np.int64)) for a in done],
+            boxes=[_tensor(None if a.boxes is None else a.objects[0], no_boxes) for a in done],
+            box_classes=[_tensor(a.objects[1], np.zeros(0, np.int64)) for a in done],
             boxes_known=_stack([a.boxes_known for a in done], np.zeros(classes, bool)),
             regions=_stack([a.region for a in done], np.zeros(size, np.float32)),
             has_region=torch.tensor([a.region is not None for a in done], dtype=torch.bool),

@@ -30,7 +30,9 @@ class Annotation:
     Args:
         mask: ``(*S)`` uint8; 0 background, 1..K the classes, `IGNORE` not annotated.
         boxes: ``(n, 2 D)`` float32 edge coordinates ``[lo..., hi...]`` in array-axis order, half-open.
-        box_classes: ``(n,)`` int64, 1..K; required with ``boxes``.
+        box_classes: ``(n,)`` int64, 1..K; required with ``boxes``. A negative number -k marks a box in which objects of
+            class k are not annotated one by one, such as a crowd or an object that is difficult to see: neither losses
+            nor metrics count what is in it.
         region: ``(*S)`` float32 in [0, 1]; where the finding may lie: a side, a lobe, or the union of the boxes.
         label: ``(K,)`` float32, 1 where the class is present, NaN where that class is unknown.
         mask_known: ``(K,)`` bool, the classes that were looked for when the mask was drawn; ``None`` for all. Voxels of
@@ -85,7 +87,8 @@ class Annotation:
         boxes, boxes_known = self._with_boxes(shape, classes)
         region, label = self.region, self._with_label(boxes, boxes_known, classes)
         if region is None and boxes is not None and boxes_known.all():
-            region = region_of(boxes.boxes, shape)
+            objects = boxes.boxes[boxes.classes > 0]
+            region = region_of(objects, shape) if len(objects) or not len(boxes.boxes) else None
         if label is None and region is not None and classes == 1:
             label = np.array([float(region.any())], np.float32)
         absent = np.zeros(classes, bool) if label is None else label == 0
@@ -117,10 +120,12 @@ class Annotation:
         elif self.mask is not None:
             mask, known = _known_mask(self, classes)
             boxes, box_classes = boxes_of(np.asarray(mask))
+            if (self.mask == IGNORE).all():
+                known = np.zeros(classes, bool)
         else:
             return None, np.zeros(classes, bool)
         boxes, kept = clip_boxes(boxes, shape)
-        kept &= known[box_classes - 1]
+        kept &= known[np.abs(box_classes) - 1]
         return _Boxes(boxes[kept], box_classes[kept]), known
 
     def _with_label(self, boxes: _Boxes | None, boxes_known: np.ndarray, classes: int) -> np.ndarray | None:
@@ -128,7 +133,25 @@ class Annotation:
         if self.label is not None or boxes is None:
             return self.label
         present = np.isin(np.arange(1, classes + 1), boxes.classes).astype(np.float32)
-        return np.where(boxes_known, present, np.float32(np.nan))
+        ignored = np.isin(np.arange(-1, -classes - 1, -1), boxes.classes)
+        unseen = self.mask is not None and bool((self.mask == IGNORE).any())
+        return np.where(boxes_known & ((present > 0) | ~(ignored | unseen)), present, np.float32(np.nan))
+
+    @property
+    def objects(self) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes ``(n, 2 D)`` and classes ``(n,)`` of the objects, without boxes to ignore; empty without annotation."""
+        return self._chosen(ignored=False)
+
+    @property
+    def ignored(self) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes ``(n, 2 D)`` to ignore, and the classes ``(n,)`` 1..K for which they are; empty without annotation."""
+        return self._chosen(ignored=True)
+
+    def _chosen(self, ignored: bool) -> tuple[np.ndarray, np.ndarray]:
+        if self.boxes is None or self.box_classes is None:
+            return np.zeros((0, 0), np.float32), np.zeros(0, np.int64)
+        chosen = (self.box_classes < 0) == ignored
+        return self.boxes[chosen], np.abs(self.box_classes[chosen])
 
     def cropped(self, start: tuple[int, ...], size: tuple[int, ...]) -> Annotation:
         """Crop to the ``size`` voxels that begin at index ``start``.
@@ -328,6 +351,7 @@ def _validate(annotation: Annotation, shape: tuple[int, ...], classes: int) -> N
     if len(inverted):
         msg = f"box {boxes[inverted[0]].tolist()} has an upper corner below its lower corner; expected [lo..., hi...]"
         raise DataError(msg)
-    if len(boxes) and not (annotation.box_classes.min() >= 1 and annotation.box_classes.max() <= classes):
+    numbers = np.abs(annotation.box_classes)
+    if len(boxes) and not (numbers.min() >= 1 and numbers.max() <= classes):
         msg = f"box classes must be 1..{classes}, got {sorted(set(annotation.box_classes.tolist()))}"
         raise DataError(msg)

@@ -3,9 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from synthetic_dicom import write_rtstruct
 
 from cphloc.data.case import AnnotationSource, Case, read_case
-from cphloc.data.io import rtstruct
 from cphloc.errors import DataError
 from cphloc.structures.annotation import Rung
 
@@ -50,27 +50,65 @@ def test_boxes_and_spheres_come_together_in_voxels(image):
     np.testing.assert_allclose(annotation.boxes[1], [-0.5, -2.5, -1.0, 1.5, 3.5, 2.0])
     assert annotation.box_classes.tolist() == [2, 1]
     broken = AnnotationSource(boxes=((0.0, float("nan"), 2.0, 1.0, 2.0, 3.0),), box_classes=(1,))
-    with pytest.raises(DataError, match="a box of case 'a' is not finite"):
+    with pytest.raises(DataError, match="a box is not finite"):
         read_case(Case("a", "a", (image,), broken))
 
 
-def test_contours_become_the_classes_their_names_match(image, tmp_path, monkeypatch):
-    def square(size):
-        corners = [
-            [-4.0, 11.0, 23.0],
-            [-4.0 + size, 11.0, 23.0],
-            [-4.0 + size, 11.0 + size, 23.0],
-            [-4.0, 11.0 + size, 23.0],
-        ]
-        return [np.array(corners)]
+def _square(size, z=23.0):
+    low, high = np.array([-4.0, 11.0]), np.array([-4.0, 11.0]) + size
+    return np.array([[low[0], low[1], z], [high[0], low[1], z], [high[0], high[1], z], [low[0], high[1], z]])
 
-    monkeypatch.setattr(rtstruct, "read_contours", lambda path: {"GTV_Mass_1": square(4.0), "Heart": square(2.0)})
-    case = Case("a", "a", (image,), AnnotationSource(mask=tmp_path / "RS.dcm", rois={"GTV*": 1, "Heart": 2}))
-    _, annotation = read_case(case)
+
+def test_contours_become_the_classes_their_names_match(image, tmp_path):
+    path = write_rtstruct(tmp_path / "RS", {"GTV_Mass_1": [_square(4.0)], "Heart": [_square(2.0)]})
+    _, annotation = read_case(Case("a", "a", (image,), AnnotationSource(mask=path, rois={"GTV*": 1, "Heart": 2})))
     assert set(np.unique(annotation.mask[1])) == {0, 1, 2}
     assert not annotation.mask[[0, 2, 3]].any()
+    assert annotation.mask_known.tolist() == [True, True]
     with pytest.raises(DataError, match=r"has no region named Lung, only GTV_Mass_1, Heart"):
-        read_case(Case("a", "a", (image,), AnnotationSource(mask=tmp_path / "RS.dcm", rois={"Lung": 1})))
+        read_case(Case("a", "a", (image,), AnnotationSource(mask=path, rois={"Lung": 1})))
+
+
+@pytest.mark.parametrize("name", ["GTV [1]", "GTV/links", "GTV*", "läsion?", "肿瘤", "a;b,c"])
+def test_any_name_of_a_region_is_itself(image, tmp_path, name):
+    path = write_rtstruct(tmp_path / "RS.dcm", {name: [_square(4.0)], "GTV": [_square(2.0)]})
+    _, annotation = read_case(Case("a", "a", (image,), AnnotationSource(mask=path, rois={name: 1})))
+    assert annotation.mask.sum() == 8
+
+
+@pytest.mark.parametrize("undrawn", [{"Heart": []}, {"Heart": None}, {}], ids=["no contour", "left out", "not listed"])
+@pytest.mark.parametrize(("label", "known"), [(None, [True, False]), ((1.0, 0.0), [True, True])])
+def test_a_region_that_nobody_drew_is_unknown_unless_the_label_says_absent(
+    image, tmp_path, undrawn, label, known, caplog
+):
+    path = write_rtstruct(tmp_path / "RS", {"GTV": [_square(4.0)], **undrawn})
+    source = AnnotationSource(mask=path, rois={"GTV": 1, "Heart": 2}, known=(True, True), label=label)
+    _, annotation = read_case(Case("a", "a", (image,), source))
+    done = annotation.completed((4, 6, 8), 2)
+    assert done.mask_known.tolist() == known
+    np.testing.assert_equal(done.label.tolist(), [1.0, 0.0 if known[1] else np.nan])
+    assert ("has no drawn region for Heart: unknown in this image, not absent" in caplog.text) == (not known[1])
+
+
+@pytest.mark.parametrize(
+    ("kind", "points", "message"),
+    [
+        ("POINT", [[0.0, 12.0, 23.0]], "region 'GTV' is a point, not an area"),
+        ("OPEN_PLANAR", _square(4.0), "region 'GTV' has contours of type OPEN_PLANAR, which enclose no area"),
+        ("OPEN_NONPLANAR", _square(4.0), "region 'GTV' has contours of type OPEN_NONPLANAR"),
+        ("CLOSED_PLANAR", _square(4.0, z=90.0), "region 'GTV': lies outside the image"),
+    ],
+)
+def test_a_region_without_an_area_in_the_image_is_refused(image, tmp_path, kind, points, message):
+    path = write_rtstruct(tmp_path / "RS.dcm", {"GTV": [points]}, kind)
+    with pytest.raises(DataError, match=message):
+        read_case(Case("a", "a", (image,), AnnotationSource(mask=path, rois={"GTV": 1})))
+
+
+def test_a_region_smaller_than_a_voxel_is_one_voxel(image, tmp_path):
+    path = write_rtstruct(tmp_path / "RS.dcm", {"GTV": [_square(0.2)]})
+    _, annotation = read_case(Case("a", "a", (image,), AnnotationSource(mask=path, rois={"GTV": 1})))
+    assert np.argwhere(annotation.mask).tolist() == [[1, 1, 1]]
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,10 @@ def test_boxes_outside_the_image_are_clipped_and_lost_ones_removed():
 def test_voxels_nobody_annotated_are_no_object():
     mask = np.full((3, 3), IGNORE, np.uint8)
     done = Annotation(mask=mask).completed((3, 3), 1)
-    assert len(done.boxes) == 0
+    assert len(done.objects[0]) == 0
+    assert done.boxes_known.tolist() == [False]
+    assert np.isnan(done.label).all()
+    assert done.region is None
 
 
 @pytest.mark.parametrize(

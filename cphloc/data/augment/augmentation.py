@@ -88,6 +88,7 @@ def swap_classes(annotation: Annotation, swap: Mapping[int, int]) -> Annotation:
     table = np.arange(256)
     for old, new in swap.items():
         table[old] = new
+    numbers = annotation.box_classes
     label = annotation.label
     if label is not None:
         label = label[table[1 : len(label) + 1] - 1]
@@ -98,7 +99,7 @@ def swap_classes(annotation: Annotation, swap: Mapping[int, int]) -> Annotation:
     return replace(
         annotation,
         mask=None if annotation.mask is None else table[annotation.mask].astype(np.uint8),
-        box_classes=None if annotation.box_classes is None else table[annotation.box_classes],
+        box_classes=None if numbers is None else np.sign(numbers) * table[np.abs(numbers)],
         label=label,
         mask_known=mask_known,
         boxes_known=boxes_known,

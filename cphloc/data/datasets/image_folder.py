@@ -10,7 +10,6 @@ from typing import Literal
 from cphloc.config.argument_types import PositiveFloat, PositiveInt, UnitInterval
 from cphloc.data.case import AnnotationSource, Case, annotation_or_problem, one_hot
 from cphloc.data.dataset import Dataset, find_root, hashed_split
-from cphloc.data.io.formats import DICOM
 from cphloc.data.io.table import read_table
 from cphloc.errors import DataError, did_you_mean
 from cphloc.structures.annotation import class_names
@@ -31,7 +30,7 @@ class ImageFolder(Dataset):
     ``case``              optional name; by default the file's
     ``patient``           optional; all cases of a patient are in one split
     ``split``             optional ``train``, ``val`` or ``test``; where empty, a hash of the patient decides
-    ``mask``              optional file, whole numbers 0..K (0 and 255 in pictures), or a DICOM RTSTRUCT or SEG
+    ``mask``              optional file, whole numbers 0..K (or 0 and 255), or RTSTRUCT, SEG, ``.seg.nrrd``
     ``instances``         optional file whose values number the objects, so that touching ones stay apart
     ``instance_classes``  their classes, ``mass;cyst`` for objects 1 and 2; not needed where there is one class
     ``instances_<class>``  optional, instead: one such file per class
@@ -49,7 +48,8 @@ class ImageFolder(Dataset):
         channels: names of the channels.
         dims: 2 for pictures, 3 for volumes.
         voxel_mm: voxel size in mm, in array axis order, for files that store none.
-        rois: name of a region in the RTSTRUCTs or SEGs, with wildcards -> class; by default the names of the classes.
+        rois: name of a region in RTSTRUCTs, SEGs and Slicer segmentations, with wildcards -> class; by default the
+            names of the classes.
         laterality: whether classes are specific to a body side.
         val: fraction of the patients without ``split`` that are assigned to the validation split.
         test: fraction of the patients without ``split`` that are assigned to the test split.
@@ -119,12 +119,15 @@ class ImageFolder(Dataset):
         if row.get("boxes"):
             boxes, box_classes = _boxes(row["boxes"], numbers, self.dims, where)
         mask, region = (self.root / row[c] if row.get(c) else None for c in ("mask", "region"))
-        rois = self.rois if mask is not None and mask.suffix.lower() in DICOM.read else None
+        rois = None if mask is None else self.rois
         instances = self._instances(row, numbers, where)
         if instances and (mask is not None or boxes is not None):
             msg = f"{where}: instances state mask and boxes already; leave the columns mask and boxes empty"
             raise DataError(msg)
-        return AnnotationSource(mask, None, rois, instances, boxes, box_classes, region=region, label=label)
+        known = None if rois is None else (True,) * len(self.classes)
+        return AnnotationSource(
+            mask, None, rois, instances, boxes, box_classes, region=region, label=label, known=known
+        )
 
     def _instances(
         self, row: Mapping[str, str], numbers: Mapping[str, int], where: str

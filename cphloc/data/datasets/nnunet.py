@@ -97,7 +97,9 @@ class NnUnet(Dataset):
 
     def _annotation(self, mask: Path) -> AnnotationSource:
         if not self._numbered:
-            return AnnotationSource(mask=mask, mask_classes=self._values)
+            rois = {name: number for number, name in self.classes.items()}
+            known = (True,) * len(self.classes)
+            return AnnotationSource(mask=mask, mask_classes=self._values, rois=rois, known=known)
         path = Path(str(mask).removesuffix(".gz")).with_suffix(".json")
         try:
             stated = json.loads(path.read_text(encoding="utf-8"))["instances"]

@@ -15,9 +15,9 @@ import numpy as np
 
 from cphloc.data.io.channels import in_unit, stacked
 from cphloc.data.io.content import check_regular
-from cphloc.data.io.formats import DICOM, IMAGE_SUFFIXES, PICTURE_SUFFIXES, Format, image_format, split_series
+from cphloc.data.io.formats import DICOM, IMAGE_SUFFIXES, Format, image_format, split_series
+from cphloc.data.io.masks import label_values, onto_grid
 from cphloc.data.io.read_array import volume_of
-from cphloc.data.io.resample import resample_labels
 from cphloc.errors import DataError, InputError, did_you_mean
 from cphloc.structures.geometry import Geometry
 from cphloc.structures.units import ScaledUnit
@@ -72,16 +72,14 @@ def read_volume(
     return _with_dims(volume, dims)
 
 
-def read_mask(source: str | Path, like: Geometry, resampled: bool = False) -> np.ndarray:
-    """Read a label mask on the grid of an image.
-
-    A mask whose axes are stored in another order or direction than those of the image is reoriented without
-    interpolation. In picture formats such as PNG, a mask with only the values 0 and 255 is read as 0 and 1.
+def read_mask(source: str | Path, like: Geometry, resampled: bool = False, binary: bool = True) -> np.ndarray:
+    """Read a label mask on the grid of an image; see `cphloc.data.io.masks` for the values and grids that are accepted.
 
     Args:
         source: file or DICOM folder of the mask.
         like: grid of the image.
         resampled: whether to resample a mask on another grid by nearest neighbour; if False, it is an error.
+        binary: whether 255 means class 1 in a mask with only the values 0 and 255.
 
     Returns:
         ``(*like.shape)``, uint8 where all labels are at most 255, otherwise int32.
@@ -91,18 +89,7 @@ def read_mask(source: str | Path, like: Geometry, resampled: bool = False) -> np
     """
     volume = _with_dims(_read_path(str(source), None, labels=True), like.dims)
     _check_values(volume)
-    labels = _labels(volume)
-    own = volume.geometry
-    if "px" in (own.unit, like.unit) and own.shape == like.shape:
-        return labels
-    exact = own.reoriented(*own.canonical()).same_grid(like.reoriented(*like.canonical()))
-    if not (exact or resampled):
-        msg = (
-            f"{source}: mask is on another grid ({own.shape} voxels of {_rounded(own.spacing_mm)} {own.unit}) than "
-            f"its image ({like.shape} of {_rounded(like.spacing_mm)} {like.unit}); resample the mask onto the image"
-        )
-        raise DataError(msg)
-    return resample_labels(labels, own, like, "nearest")
+    return onto_grid(label_values(volume, binary), volume.geometry, like, str(source), resampled)
 
 
 def _read_path(source: str, series: str | None, labels: bool = False, unit: str | None = None) -> Volume:
@@ -180,23 +167,6 @@ def _with_dims(volume: Volume, dims: int | None) -> Volume:
         volume.geometry.unit,
     )
     return replace(volume, array=volume.array.squeeze(axis + 1), geometry=geometry)
-
-
-def _labels(volume: Volume) -> np.ndarray:
-    array = volume.array
-    if len(array) > 1 and (array == array[:1]).all():
-        array = array[:1]
-    if len(array) > 1:
-        msg = f"{volume.source}: mask has {len(array)} channels; pass one channel of integer labels"
-        raise DataError(msg)
-    low, high = float(array.min()), float(array.max())
-    if low < 0 or high >= 2**31 or (array.dtype.kind == "f" and not (array == np.rint(array)).all()):
-        msg = f"{volume.source}: is not a label mask: it must contain whole numbers from 0, got {low:g} to {high:g}"
-        raise DataError(msg)
-    labels = array[0].astype(np.uint8 if high <= 255 else np.int32)
-    if high == 255 and volume.source.lower().endswith(PICTURE_SUFFIXES) and np.isin(labels, (0, 255)).all():
-        return labels // 255
-    return labels
 
 
 def _nearby(path: Path) -> str:

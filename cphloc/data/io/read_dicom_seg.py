@@ -5,12 +5,16 @@ Each frame has its own position, so frames may be in any order and empty slices 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cphloc.data.io.dicom_origin import check_origin
 from cphloc.data.io.dicom_slices import Slice, parsing, slices_of
+from cphloc.data.io.regions import Region
 from cphloc.errors import DataError
 from cphloc.structures.geometry import Geometry
 
@@ -35,6 +39,20 @@ def read_segments(path: str | Path, like: Geometry) -> dict[str, np.ndarray]:
     Raises:
         DataError: the file is damaged, not a DICOM SEG, or on another grid.
     """
+    return {label: region.draw() for label, region in read_seg(path, like).items()}
+
+
+def read_seg(path: str | Path, like: Geometry, images: Sequence[str] = ()) -> dict[str, Region]:
+    """Read every segment as a region; one without a frame was not drawn.
+
+    Args:
+        path: the SEG file.
+        like: see `read_segments`.
+        images: files or folders of the image that is annotated; where they are DICOM, the SEG must belong to it.
+
+    Raises:
+        DataError: the file is damaged, not a DICOM SEG, on another grid, or one of another image.
+    """
     from pydicom import dcmread
 
     path = Path(path)
@@ -43,14 +61,17 @@ def read_segments(path: str | Path, like: Geometry) -> dict[str, np.ndarray]:
         if dataset.get("Modality") != "SEG":
             msg = f"{path}: is not a DICOM SEG (modality {dataset.get('Modality')}); pass the SEG file"
             raise DataError(msg)
-        labels = {int(s.SegmentNumber): str(s.SegmentLabel) for s in dataset.SegmentSequence}
+        check_origin(path, dataset, images)
+        labels = {int(s.SegmentNumber): str(s.SegmentLabel).strip() for s in dataset.SegmentSequence}
         planes = slices_of(path, dataset)
         frames = dataset.pixel_array.reshape(len(planes), dataset.Rows, dataset.Columns)
         masks = {label: np.zeros(like.shape, np.uint8) for label in labels.values()}
+        drawn = set()
         for plane, frame in zip(planes, frames, strict=True):
             for number, inside in _segments_of(dataset, plane.frame, frame):
+                drawn.add(labels[number])
                 masks[labels[number]][_voxels(path, plane, inside, like)] = 1
-        return masks
+        return {label: Region(partial(np.asarray, mask), label in drawn) for label, mask in masks.items()}
 
 
 def is_seg(path: Path) -> bool:

@@ -1,15 +1,45 @@
-"""Read the contours of a DICOM RTSTRUCT and rasterize them into masks."""
+"""Read the contours of a DICOM RTSTRUCT."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cphloc.data.io.contour_fill import rasterize
+from cphloc.data.io.dicom_origin import check_origin
 from cphloc.data.io.dicom_slices import parsing
+from cphloc.data.io.regions import Region
 from cphloc.errors import DataError
 from cphloc.structures.geometry import Geometry
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+_CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR", "CLOSEDPLANAR_XOR")
+_XOR = "CLOSEDPLANAR_XOR"
+_ENDS_MEET_MM = 1e-3
+
+
+def read_rtstruct(path: str | Path, like: Geometry, images: Sequence[str] = ()) -> dict[str, Region]:
+    """Read the regions of interest.
+
+    Args:
+        path: the RTSTRUCT file.
+        like: grid of the image.
+        images: files or folders of the image that is annotated; where they are DICOM, the contours must belong to it.
+
+    Returns:
+        name -> region, in the order of the file.
+
+    Raises:
+        DataError: the file is missing, damaged, not an RTSTRUCT or one of another image, or two regions have the same
+            name.
+    """
+    return {name: _region(contours, like) for name, contours in _read(Path(path), images).items()}
 
 
 def read_contours(path: str | Path) -> dict[str, list[np.ndarray]]:
@@ -21,9 +51,13 @@ def read_contours(path: str | Path) -> dict[str, list[np.ndarray]]:
     Raises:
         DataError: the file is missing, damaged or not an RTSTRUCT, or two regions have the same name.
     """
+    return {name: [points for kind, points in drawn if kind in _CLOSED] for name, drawn in _read(Path(path)).items()}
+
+
+def _read(path: Path, images: Sequence[str] = ()) -> dict[str, list[tuple[str, np.ndarray]]]:
+    """Name of each region -> its contours: geometric type and points ``(n, 3)``."""
     from pydicom import dcmread
 
-    path = Path(path)
     if not path.is_file():
         msg = f"{path}: does not exist; pass the RTSTRUCT file"
         raise DataError(msg)
@@ -32,68 +66,54 @@ def read_contours(path: str | Path) -> dict[str, list[np.ndarray]]:
         if dataset.get("Modality") != "RTSTRUCT":
             msg = f"{path}: is not an RTSTRUCT (modality {dataset.get('Modality')}); pass the RTSTRUCT file"
             raise DataError(msg)
-        names = {int(roi.ROINumber): str(roi.ROIName) for roi in dataset.StructureSetROISequence}
+        names = {int(roi.ROINumber): str(roi.ROIName).strip() for roi in dataset.get("StructureSetROISequence", [])}
         if len(set(names.values())) < len(names):
             msg = f"{path}: two regions have the same name among {sorted(names.values())}; rename one"
             raise DataError(msg)
+        check_origin(path, dataset, images)
         contours = {name: [] for name in names.values()}
-        for roi in dataset.get("ROIContourSequence", []):
-            for contour in roi.get("ContourSequence", []):
-                if str(contour.ContourGeometricType).startswith("CLOSED"):
-                    points = np.array(contour.ContourData, float).reshape(-1, 3)
-                    contours[names[int(roi.ReferencedROINumber)]].append(points)
+        for roi in dataset.get("ROIContourSequence") or []:
+            for contour in roi.get("ContourSequence") or []:
+                contours[names[int(roi.ReferencedROINumber)]].append(_contour(contour))
         return contours
 
 
-def rasterize(contours: Sequence[np.ndarray], geometry: Geometry) -> np.ndarray:
-    """Rasterize contours into a mask of the voxels whose centre is inside.
+def _contour(contour: Dataset) -> tuple[str, np.ndarray]:
+    """Geometric type and points ``(n, 3)`` of one contour; an open one whose ends meet is closed."""
+    points = np.array(contour.get("ContourData") or [], float).reshape(-1, 3)
+    kind = str(contour.get("ContourGeometricType") or "CLOSED_PLANAR").strip().upper()
+    if kind == "OPEN_PLANAR" and len(points) > 3 and np.abs(points[0] - points[-1]).max() <= _ENDS_MEET_MM:
+        kind = "CLOSED_PLANAR"
+    return kind, points
 
-    Contours in one plane are combined by exclusive or, so a contour within another is a hole (DICOM PS3.3 C.8.8.6.3).
-    Each slice of the image is filled from the nearest contour plane, if it is at most half the median plane distance
-    away.
 
-    Args:
-        contours: closed contours, each ``(n, 3)`` points in LPS mm, parallel to the slices of ``geometry``.
-        geometry: 3-D grid of the mask.
+def _region(contours: list[tuple[str, np.ndarray]], like: Geometry) -> Region:
+    """Region of the closed contours; points have no extent and lines no inside."""
+    closed = [points for kind, points in contours if kind in _CLOSED and len(points) >= 3]
+    kinds = {kind for kind, _ in contours}
+    lines = sorted(kinds - {*_CLOSED, "POINT"})
+    problem = None
+    if lines:
+        problem = f"has contours of type {', '.join(lines)}, which enclose no area; draw closed contours"
+    elif not closed and "POINT" in kinds:
+        problem = "is a point, not an area; draw closed contours, or leave it out of `rois`"
+    draw = partial(rasterize, closed, like, xor=_XOR in kinds)
+    return Region(partial(_drawn, closed, like, draw), drawn=bool(closed), problem=problem)
 
-    Returns:
-        ``(*geometry.shape)`` uint8, 1 inside.
+
+def _drawn(contours: list[np.ndarray], like: Geometry, draw: Callable[[], np.ndarray]) -> np.ndarray:
+    """Mask of a region; one too small to contain the centre of a voxel is the voxel around its own centre.
 
     Raises:
-        DataError: a contour is not parallel to the slices.
-
-    >>> square = np.array([[0.5, 0.5, 2], [0.5, 3.5, 2], [3.5, 3.5, 2], [0.5, 0.5, 2], [3.5, 0.5, 2]])[[0, 1, 2, 4]]
-    >>> rasterize([square], Geometry.regular((5, 5, 5))).sum(axis=(1, 2)).tolist()
-    [0, 0, 9, 0, 0]
+        DataError: no contour touches the image.
     """
-    mask = np.zeros(geometry.shape, np.uint8)
-    if not contours:
+    mask = draw()
+    if mask.any():
         return mask
-    polygons = [geometry.world_to_edges(c) for c in contours]
-    depth = np.array([p[:, 0].mean() - 0.5 for p in polygons])
-    tilt = max(float(np.ptp(p[:, 0])) for p in polygons)
-    if tilt > 0.5:
-        msg = f"a contour crosses {tilt:.1f} slices of the image; contours must be parallel to its slices"
+    middles = like.world_to_edges(np.array([points.mean(axis=0) for points in contours]))
+    inside = ((middles >= 0) & (middles < like.shape)).all(axis=1)
+    if not inside.any():
+        msg = "lies outside the image; pass the RTSTRUCT of this image"
         raise DataError(msg)
-    planes = np.unique(np.round(depth, 2))
-    reach = float(np.median(np.diff(planes))) / 2 if len(planes) > 1 else 0.5
-    for k in range(geometry.shape[0]):
-        plane = planes[np.argmin(np.abs(planes - k))]
-        if abs(plane - k) <= reach + 1e-3:
-            inside = [p[:, 1:] for p, d in zip(polygons, depth, strict=True) if abs(d - plane) < 0.02]
-            mask[k] = _fill(inside, geometry.shape[1], geometry.shape[2])
+    mask[tuple(np.floor(middles[inside]).astype(int).T)] = 1
     return mask
-
-
-def _fill(polygons: Sequence[np.ndarray], rows: int, columns: int) -> np.ndarray:
-    """Fill polygons ``(n, 2)`` by the even-odd rule at pixel centres, as ``(rows, columns)`` uint8."""
-    toggles = np.zeros((rows, columns + 1), int)
-    centres = np.arange(rows) + 0.5
-    for start in polygons:
-        end = np.roll(start, -1, axis=0)
-        edge, row = np.nonzero((start[:, :1] <= centres) != (end[:, :1] <= centres))
-        share = (centres[row] - start[edge, 0]) / (end[edge, 0] - start[edge, 0])
-        column = start[edge, 1] + share * (end[edge, 1] - start[edge, 1])
-        first_right = np.clip(np.ceil(column - 0.5), 0, columns).astype(int)
-        np.add.at(toggles, (row, first_right), 1)
-    return (np.cumsum(toggles, axis=1)[:, :-1] % 2).astype(np.uint8)

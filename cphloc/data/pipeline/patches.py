@@ -67,8 +67,9 @@ def cut(
     """Crop a patch from a preprocessed case and deform it by a warp.
 
     Outside the image, the mask is background. Boxes are clipped to the patch, and dropped where
-    less than the fraction `VISIBLE` is inside. The image-level label of an absent class is kept; that of a present
-    class is kept only if the patch covers the whole image, and becomes unknown (NaN) otherwise.
+    less than the fraction `VISIBLE` is inside, unless they are boxes to ignore. The image-level label of an absent
+    class is kept; that of a present class is kept only if the patch covers the whole image, and becomes unknown (NaN)
+    otherwise.
 
     Args:
         prepared: the preprocessed case.
@@ -89,7 +90,7 @@ def cut(
     boxes, box_classes = given.boxes, given.box_classes
     if boxes is not None and box_classes is not None:
         moved = warp_boxes(boxes, warp, centre, size)
-        kept = _visible(moved, size)
+        kept = _visible(moved, size, np.where(box_classes < 0, 0.0, VISIBLE))
         boxes, box_classes = clip_boxes(moved, size)[0][kept], box_classes[kept]
     whole = all(s <= 0 and s + p >= n for s, p, n in zip(start, size, shape, strict=True))
     moved = replace(given, mask=mask, boxes=boxes, box_classes=box_classes, region=region)
@@ -130,9 +131,9 @@ def _crop(array: np.ndarray, start: tuple[int, ...], size: tuple[int, ...], fill
     return out
 
 
-def _visible(boxes: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """Boolean ``(n,)``: whether at least the fraction `VISIBLE` of each box is inside the patch."""
+def _visible(boxes: np.ndarray, size: tuple[int, ...], least: np.ndarray) -> np.ndarray:
+    """Boolean ``(n,)``: whether at least the fraction ``least`` ``(n,)`` of each box is inside the patch."""
     dims = len(size)
     clipped, _ = clip_boxes(boxes, size)
     volume, remaining = (np.prod(b[:, dims:] - b[:, :dims], axis=1) for b in (boxes, clipped))
-    return (remaining > 0) & (remaining >= VISIBLE * volume)
+    return (remaining > 0) & (remaining >= least * volume)

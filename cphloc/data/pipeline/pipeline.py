@@ -219,6 +219,6 @@ def _readable(cases: Sequence[Case], dims: int) -> Iterator[tuple[np.ndarray, np
         except DataError:
             continue
         mask = given.mask
-        if mask is None and given.boxes is not None and given.box_classes is not None:
-            mask = mask_of(given.boxes, given.box_classes, volume.geometry.shape)
+        if mask is None and given.boxes is not None:
+            mask = mask_of(*given.objects, volume.geometry.shape)
         yield volume.array, mask

@@ -163,9 +163,10 @@ def _foreground(annotation: Annotation, dims: int) -> np.ndarray:
         for value in np.unique(annotation.mask):
             if value not in (0, IGNORE) and (annotation.mask_known is None or annotation.mask_known[value - 1]):
                 rows += _points(np.argwhere(annotation.mask == value), int(value), rng)
-    elif annotation.boxes is not None and annotation.box_classes is not None:
-        middles = (annotation.boxes[:, :dims] + annotation.boxes[:, dims:]) / 2
-        rows += [(int(c), *m) for c, m in zip(annotation.box_classes, middles.astype(int).tolist(), strict=True)]
+    elif annotation.boxes is not None:
+        boxes, box_classes = annotation.objects
+        middles = (boxes[:, :dims] + boxes[:, dims:]) / 2
+        rows += [(int(c), *m) for c, m in zip(box_classes, middles.astype(int).tolist(), strict=True)]
     elif annotation.region is not None:
         rows += _points(np.argwhere(annotation.region > 0), 1, rng)
     return np.asarray(rows, np.int32).reshape(-1, 1 + dims)

@@ -150,8 +150,9 @@ def _summary(case: Case, classes: int, dims: int) -> CaseFacts | str:
         return f"case '{case.id}': {error}"
     grid = volume.geometry.reoriented(*volume.geometry.canonical())
     boxes, box_classes = np.zeros((0, 2 * dims)), np.zeros(0, int)
-    if done.boxes is not None and done.box_classes is not None:
-        boxes, box_classes = volume.geometry.boxes_to(grid, done.boxes), done.box_classes
+    if done.boxes is not None:
+        objects, box_classes = done.objects
+        boxes = volume.geometry.boxes_to(grid, objects)
     ranges = tuple((float(c.min()), float(c.max())) for c in volume.array)
     percentiles = tuple(map(percentiles_of, volume.array))
     sizes = boxes[:, dims:] - boxes[:, :dims]

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from synthetic_dicom import group, image
+from matplotlib.path import Path
+from synthetic_dicom import group, image, write_rtstruct, write_series
 
-from cphloc.data.io.rtstruct import rasterize, read_contours
+from cphloc.data.io.contour_fill import rasterize
+from cphloc.data.io.rtstruct import read_contours, read_rtstruct
 from cphloc.errors import DataError
 from cphloc.structures.geometry import Geometry
 
@@ -67,9 +69,9 @@ def test_slices_between_contours_take_the_nearest_plane():
 
 
 def test_contours_across_slices_are_refused():
-    sagittal = np.array([[0.0, 10.0, 62.0], [0.0, 20.0, 62.0], [0.0, 20.0, 75.0]])
+    oblique = np.array([[0.0, 10.0, 62.0], [8.0, 20.0, 62.0], [4.0, 20.0, 75.0]])
     with pytest.raises(DataError, match="crosses 4\\.3 slices"):
-        rasterize([sagittal], GRIDS["upright"])
+        rasterize([oblique], GRIDS["upright"])
 
 
 def test_no_contour_is_an_empty_mask():
@@ -111,3 +113,102 @@ def test_what_is_no_rtstruct_is_refused(tmp_path):
     (tmp_path / "text.dcm").write_text("not DICOM at all")
     with pytest.raises(DataError, match=r"text\.dcm"):
         read_contours(tmp_path / "text.dcm")
+
+
+def inside_by_matplotlib(polygons, geometry: Geometry, k: int) -> np.ndarray:
+    """Pixels of slice ``k`` whose centre is in an odd number of polygons, by matplotlib."""
+    rows, columns = np.indices(geometry.shape[1:]) + 0.5
+    points = np.stack([np.full(rows.shape, k + 0.5), rows, columns], axis=-1).reshape(-1, 3)
+    world = geometry.edges_to_world(points)[:, :2]
+    inside = np.sum([Path(p[:, :2]).contains_points(world) for p in polygons], axis=0) % 2
+    return inside.reshape(rows.shape)
+
+
+def square(z: float, low: float, high: float) -> np.ndarray:
+    return np.array([[low, low, z], [high, low, z], [high, high, z], [low, high, z]])
+
+
+GRID = Geometry.regular((20, 40, 40), (3.0, 1.0, 1.0))
+
+
+@pytest.mark.parametrize("jitter", [0.0, 1e-6, 0.02, 0.1, 0.4])
+@pytest.mark.parametrize("offset", [-1.4, 0.0, 0.3, 0.375, 1.5])
+def test_every_plane_fills_one_slice_however_its_position_is_rounded(offset, jitter):
+    """Two lesions and a hole in each of ten slices, drawn in three slightly different planes."""
+    one = [square(3 * k + offset, 5.4, 12.6) for k in range(4, 14)]
+    two = [square(3 * k + offset + jitter, 20.4, 30.6) for k in range(4, 14)]
+    hole = [square(3 * k + offset - jitter / 2, 23.4, 26.6) for k in range(4, 14)]
+    mask = rasterize([*one, *two, *hole], GRID)
+    assert mask.any(axis=(1, 2)).sum() == 10
+    filled = next(k for k in range(20) if mask[k].any())
+    np.testing.assert_array_equal(mask[filled], inside_by_matplotlib([one[0], two[0], hole[0]], GRID, filled))
+    assert mask.sum() == 10 * mask[filled].sum()
+
+
+@pytest.mark.parametrize(("step", "slices"), [(0.5, 4), (1.0, 4), (3.0, 4), (6.0, 4)])
+def test_contours_of_any_spacing_fill_the_slices_between_them(step, slices):
+    """12 mm are 4 slices of 3 mm, whether they are drawn every 0.5 mm or every 6 mm."""
+    first = 13.5 + step / 2
+    contours = [square(z, 5.4, 12.6) for z in np.arange(first, 25.5, step)]
+    assert np.flatnonzero(rasterize(contours, GRID).any(axis=(1, 2))).tolist() == [5, 6, 7, 8][:slices]
+
+
+def test_two_lesions_far_apart_are_not_joined():
+    mask = rasterize([square(6.0, 5.4, 12.6), square(48.0, 5.4, 12.6)], GRID)
+    assert np.flatnonzero(mask.any(axis=(1, 2))).tolist() == [2, 16]
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_contours_in_the_planes_of_any_axis_are_filled(axis):
+    """A sphere of 10 mm radius drawn in axial, coronal or sagittal planes has the same volume."""
+    geometry = Geometry.regular((30, 30, 30))
+    angle = np.linspace(0, 2 * np.pi, 200, endpoint=False)
+    contours = []
+    for k in range(5, 25):
+        radius = np.sqrt(max(100 - (k - 14.5) ** 2, 0))
+        ring = np.stack([np.full(200, k), 14.5 + radius * np.sin(angle), 14.5 + radius * np.cos(angle)], axis=1)
+        contours.append(np.roll(ring, axis, axis=1))
+    mask = rasterize(contours, geometry)
+    expected = sum((x - 14.5) ** 2 for x in np.indices(geometry.shape)) < 100
+    assert (mask != expected).sum() < 0.01 * expected.sum()
+
+
+def test_contours_that_overlap_are_united_and_repeated_ones_count_once():
+    z = 6.0
+    overlapping = rasterize([square(z, 5.4, 12.6), square(z, 9.4, 20.6)], GRID)[2]
+    assert overlapping.sum() == 7 * 7 + 11 * 11 - 3 * 3
+    assert rasterize([square(z, 5.4, 12.6)] * 2, GRID).sum() == 49
+    assert rasterize([square(z, 5.4, 12.6)] * 2, GRID, xor=True).sum() == 0
+    island = [square(z, 5.4, 30.6), square(z, 10.4, 25.6), square(z, 15.4, 20.6)]
+    assert rasterize(island, GRID).sum() == 25**2 - 15**2 + 5**2
+
+
+def test_an_open_contour_whose_ends_meet_is_closed_and_xor_is_honoured(tmp_path):
+    ring = np.concatenate([square(6.0, 5.4, 12.6), square(6.0, 5.4, 12.6)[:1]])
+    path = write_rtstruct(tmp_path / "a.dcm", {"GTV": [ring]}, "OPEN_PLANAR")
+    assert read_rtstruct(path, GRID)["GTV"].draw().sum() == 49
+    pair = [square(6.0, 5.4, 12.6), square(6.0, 9.4, 20.6)]
+    path = write_rtstruct(tmp_path / "b.dcm", {"GTV": pair}, "CLOSEDPLANAR_XOR")
+    assert read_rtstruct(path, GRID)["GTV"].draw().sum() == 7 * 7 + 11 * 11 - 2 * 3 * 3
+
+
+@pytest.mark.parametrize(
+    ("frame", "series", "problem"),
+    [
+        ("1.2.3.5", "", None),
+        ("1.2.3.5", "9.9", None),  # drawn on another series of the same frame of reference
+        ("1.2.3.6", "1.2.3.4", "its FrameOfReferenceUID is 1.2.3.6"),
+        ("", "1.2.3.4", None),
+        ("", "9.9", "its SeriesInstanceUID is 9.9"),
+        ("", "", None),
+    ],
+)
+def test_contours_of_another_image_are_refused(tmp_path, frame, series, problem):
+    write_series(tmp_path / "ct", np.zeros((20, 40, 40), np.int16), (3.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+    path = write_rtstruct(tmp_path / "RS", {"GTV": [square(6.0, 5.4, 12.6)]}, frame=frame, series=series)
+    images = [str(tmp_path / "ct")]
+    if problem is None:
+        assert read_rtstruct(path, GRID, images)["GTV"].draw().sum() == 49
+    else:
+        with pytest.raises(DataError, match=f"RS: belongs to another image: {problem}, that of .*ct"):
+            read_rtstruct(path, GRID, images)

@@ -1,0 +1,68 @@
+"""Read annotation files that name their regions, whatever their format."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from cphloc.data.io.dicom_slices import parsing
+from cphloc.data.io.formats import DICOM, image_format
+from cphloc.data.io.read_dicom_seg import read_seg
+from cphloc.data.io.regions import Region
+from cphloc.data.io.rtstruct import read_rtstruct
+from cphloc.data.io.slicer_seg import is_slicer_seg, read_slicer_seg
+from cphloc.errors import DataError
+from cphloc.structures.geometry import Geometry
+
+_DICOM_READERS = {"RTSTRUCT": read_rtstruct, "SEG": read_seg}
+
+
+def names_regions(path: Path) -> bool:
+    """Return True for an RTSTRUCT, DICOM SEG or Slicer segmentation, whatever its suffix; False for any other file."""
+    return is_slicer_seg(path) or _modality(path) in _DICOM_READERS
+
+
+def read_regions(path: Path, like: Geometry, images: Sequence[str] = ()) -> dict[str, Region]:
+    """Read the regions of an annotation file.
+
+    Args:
+        path: an RTSTRUCT, DICOM SEG or Slicer segmentation.
+        like: grid of the image.
+        images: files or folders of the image that is annotated; where they are DICOM, the regions must belong to it.
+
+    Returns:
+        name -> region, in the order of the file.
+
+    Raises:
+        DataError: the file is missing or damaged, has another format, or belongs to another image.
+    """
+    if is_slicer_seg(path):
+        return read_slicer_seg(path, like)
+    return _DICOM_READERS.get(_modality(path), read_rtstruct)(path, like, images)
+
+
+def matching(pattern: str, names: Iterable[str]) -> list[str]:
+    """Return the names that equal ``pattern``; if there are none, those that match its wildcards ``*`` and ``?``.
+
+    >>> matching("GTV*", ["GTV [1]", "Heart"]), matching("GTV [1]", ["GTV [1]", "GTV 1"])
+    (['GTV [1]'], ['GTV [1]'])
+    """
+    names = list(names)
+    wild = re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
+    exact = [name for name in names if name == pattern]
+    return exact or [name for name in names if re.fullmatch(wild, name, re.DOTALL)]
+
+
+def _modality(path: Path) -> str:
+    """DICOM modality of a file; an empty text for any other file."""
+    if not path.is_file() or image_format(path) not in (DICOM, None):
+        return ""
+    from pydicom import dcmread
+
+    try:
+        with parsing(path):
+            header = dcmread(path, specific_tags=["Modality"], stop_before_pixels=True, force=True)
+            return str(header.get("Modality", ""))
+    except DataError:
+        return ""
