@@ -78,14 +78,14 @@ def _origin(image: str) -> Origin | None:
     from pydicom import dcmread
 
     name, uid = split_series(image)
-    for file in _files(Path(name)):
+    for file in _files(name):
         try:
             with parsing(file):
                 header = dcmread(file, stop_before_pixels=True, specific_tags=list(_TAGS), force=True)
                 found = Origin(*(str(header.get(tag) or "").strip() for tag in _TAGS[:2]))
         except DataError:
             continue
-        if "Rows" in header and header.get("Modality") != "SEG" and uid in ("", found.series):
+        if "Rows" in header and header.get("Modality") != "SEG" and uid in (None, found.series):
             return found
     return None
 
