@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from cphloc.errors import InputError
 from cphloc.ops.inflate import inflate
+from cphloc.ops.layers import SafeConv3d
 
 Inflation = Literal["average", "centre"]
 """How a kernel is extended along the slices; see `cphloc.ops.inflate.inflate`."""
@@ -69,7 +70,7 @@ def plan_slice_strides(network: nn.Module, channels: int, coarsest: int, slice_s
     return planned
 
 
-class SameConv3d(nn.Conv3d):
+class SameConv3d(SafeConv3d):
     """Convolution with TensorFlow's ``SAME`` padding: ``ceil(n / stride)`` outputs, an odd voxel of padding last."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -175,7 +176,7 @@ def _conv(layer: nn.Conv2d, inflation: Inflation, slice_stride: int) -> nn.Modul
         raise InputError(msg)
     depth, padding, dilation = _along_slices(layer, slice_stride)
     same = type(layer).__name__ == "Conv2dSame"
-    conv = (SameConv3d if same else nn.Conv3d)(
+    conv = (SameConv3d if same else SafeConv3d)(
         layer.in_channels,
         layer.out_channels,
         (depth, *_pair(layer.kernel_size)),
