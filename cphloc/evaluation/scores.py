@@ -237,10 +237,11 @@ def _detection_case(prediction: CasePrediction, annotation: Annotation) -> Detec
     detections = prediction.detections
     if detections is None or annotation.boxes is None or annotation.box_classes is None:
         return None
+    boxes, scores, classes = detections
     if annotation.boxes_known is not None:
-        counted = annotation.boxes_known[detections[2] - 1]
-        detections = tuple(part[counted] for part in detections)
-    return DetectionCase(*detections, annotation.boxes, annotation.box_classes)
+        counted = annotation.boxes_known[classes - 1]
+        boxes, scores, classes = boxes[counted], scores[counted], classes[counted]
+    return DetectionCase(boxes, scores, classes, annotation.boxes, annotation.box_classes)
 
 
 def _stacked(labels: Mapping[int, tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:

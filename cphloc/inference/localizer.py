@@ -192,6 +192,7 @@ class Localizer(nn.Module):
             overlap,
             mirror,
             progress,
+            swap=self.swapped_classes(),
             fill=prediction_fill(self.recipe.data.pad),
             forward=self.backend,
             air=air,
@@ -224,18 +225,25 @@ class Localizer(nn.Module):
         """Return the axes that were flipped in training, along which test-time augmentation mirrors the image.
 
         Raises:
-            InputError: the classes name sides of the body, or the model was not trained on mirrored images.
+            InputError: the classes name sides of the body that a mirrored view exchanges, and the recipe does not state
+                which; or the model was not trained on mirrored images.
         """
-        if self.recipe.laterality:
-            msg = "tta mirrors the image, but the classes of this model name sides of the body; predict without tta"
-            raise InputError(msg)
         dims = self.recipe.dims
         flips = [block.args.get("axes") for block in self.recipe.data.augment if block.type == "Flip"]
         axes = {axis % dims for flipped in flips for axis in (range(dims) if flipped is None else flipped)}
         if not axes:
             msg = "tta mirrors the image, but this model was trained without Flip; predict without tta"
             raise InputError(msg)
+        if self.recipe.laterality and dims - 1 in axes and not self.swapped_classes():
+            msg = "tta mirrors the image, but the classes of this model name sides of the body; predict without tta"
+            raise InputError(msg)
         return tuple(sorted(axes))
+
+    def swapped_classes(self) -> dict[int, int]:
+        """Return the classes that change places in an image mirrored left-right, both ways, by ``Flip``."""
+        swaps = [block.args.get("swap") or {} for block in self.recipe.data.augment if block.type == "Flip"]
+        pairs = [(int(a), int(b)) for swap in swaps for a, b in swap.items()]
+        return dict(pairs) | {b: a for a, b in pairs}
 
     def read(self, source: Image, spacing_mm: Sequence[float] | None = None) -> Volume:
         """Read an image with its channels in the units of the model; arguments and errors as for `predict`."""

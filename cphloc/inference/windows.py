@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial, reduce
-from itertools import chain, combinations
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from cphloc.inference.views import Forward, predict_views
 from cphloc.modeling.model import Model
 from cphloc.ops.layers import fit, resize
 from cphloc.ops.sliding_window import Blend, corners, gaussian_weight, steps
@@ -24,9 +24,6 @@ AGREE_IOU = 0.3
 
 LOG_LEAST = math.log(1e-12)
 """Log-probabilities are clamped to at least this value."""
-
-Forward = Callable[[Tensor], dict[str, Any]]
-"""Computes the outputs of a window by head name: ``Model.outputs``, or a faster backend."""
 
 OnMaskRows = Callable[[str, int, Tensor], None]
 """Callback for rows (slices) of a mask that no later window changes.
@@ -96,6 +93,7 @@ def infer(
     mirror: Sequence[int] = (),
     progress: Callable[[Iterable], Iterable] = iter,
     *,
+    swap: Mapping[int, int] | None = None,
     fill: Fill = "zero",
     forward: Forward | None = None,
     air: AirThreshold | None = None,
@@ -120,6 +118,7 @@ def infer(
         mirror: axes to flip; all combinations are predicted and averaged, two views per axis. Only axes that were
             flipped in training make sense.
         progress: wraps each list of windows that begin at the same row, to show a progress bar.
+        swap: class -> class with which it changes places in a view that is mirrored along the last axis (left-right).
         fill: values beyond the edge of an image that is smaller than the window.
         forward: computes the outputs of a window; default ``model.outputs``.
         air: skip windows that contain only air, unless the whole image is air.
@@ -139,13 +138,22 @@ def infer(
             window = slab[(..., slice(None), *(slice(c, c + p) for c, p in zip(corner, patch[1:], strict=True)))]
             if air is not None and air.is_air(window):
                 continue
-            for name, views in _views(model, forward or model.outputs, window, mirror).items():
+            for name, views in predict_views(model, forward or model.outputs, window, mirror, swap).items():
                 if name not in merging:
                     merging[name] = _Merge(size, full, patch, partial(on_mask_rows, name) if on_mask_rows else None)
                 merging[name].add((row, *corner), views)
     if not merging:
         return infer(
-            model, image, patch, overlap, mirror, progress, fill=fill, forward=forward, on_mask_rows=on_mask_rows
+            model,
+            image,
+            patch,
+            overlap,
+            mirror,
+            progress,
+            swap=swap,
+            fill=fill,
+            forward=forward,
+            on_mask_rows=on_mask_rows,
         )
     return {name: merge.result() for name, merge in merging.items()}
 
@@ -157,47 +165,6 @@ def _corners(slab: Tensor, patch: tuple[int, ...], overlap: float, air: AirThres
         return []
     inside = corners(tuple(stop - first for first, stop in box), patch, overlap)
     return [tuple(c + first for c, (first, _) in zip(corner, box, strict=True)) for corner in inside]
-
-
-def _views(model: Model, forward: Forward, window: Tensor, mirror: Sequence[int]) -> dict[str, list[Prediction]]:
-    """Predict a window once per combination of flipped axes and flip the results back; a list per head."""
-    patch = tuple(window.shape[2:])
-    flips = chain.from_iterable(combinations(mirror, n) for n in range(len(mirror) + 1))
-    views: dict[str, list[Prediction]] = {}
-    for flip in flips:
-        outputs = forward(window.flip([a + 2 for a in flip]) if flip else window)
-        for name, prediction in model.decode(outputs, patch).items():
-            views.setdefault(name, []).append(_unflipped(prediction, flip, patch))
-    return views
-
-
-def _unflipped(prediction: Prediction, flip: tuple[int, ...], patch: tuple[int, ...]) -> Prediction:
-    """Flip the prediction of a flipped window back along the axes ``flip``."""
-    if not flip:
-        return prediction
-
-    def _flip_back(maps: Tensor | None, first: int) -> Tensor | None:
-        """Flip maps whose first spatial axis is ``first`` back."""
-        return None if maps is None else maps.flip([a + first for a in flip])
-
-    detections = prediction.detections
-    return Prediction(
-        mask_probabilities=_flip_back(prediction.mask_probabilities, 2),
-        detections=None if detections is None else [_unflipped_boxes(d, flip, patch) for d in detections],
-        attention=_flip_back(prediction.attention, 1),
-        label_probabilities=prediction.label_probabilities,
-        extra=prediction.extra,
-    )
-
-
-def _unflipped_boxes(detections: Detections, flip: tuple[int, ...], patch: tuple[int, ...]) -> Detections:
-    """Mirror boxes of a flipped window back along the axes ``flip``."""
-    dims = len(patch)
-    boxes = detections.boxes.clone()
-    for axis in flip:
-        boxes[:, axis] = patch[axis] - detections.boxes[:, dims + axis]
-        boxes[:, dims + axis] = patch[axis] - detections.boxes[:, axis]
-    return Detections(boxes, detections.scores, detections.classes)
 
 
 def _log(probabilities: Tensor) -> Tensor:

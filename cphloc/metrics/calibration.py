@@ -12,6 +12,9 @@ from cphloc.errors import InputError
 RANGE = (0.05, 20.0)
 """Smallest and largest temperature that `fitted_temperature` considers."""
 
+LEAST_CASES = 10
+"""Number of positive labels, and of negative ones, that a temperature is fitted to: with fewer, it is mostly chance."""
+
 _LEAST = 1e-12
 
 
@@ -38,26 +41,29 @@ def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     return 1 / (1 + np.exp(-np.log(clipped / (1 - clipped)) / temperature))
 
 
-def fitted_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
+def fitted_temperature(probabilities: np.ndarray, labels: np.ndarray, least: int = LEAST_CASES) -> float:
     """Fit the temperature that maximizes the likelihood of the labels of a validation set, within `RANGE`.
 
     Args:
         probabilities: ``(cases, K)`` in [0, 1].
         labels: ``(cases, K)``, 0 or 1, NaN where unknown.
+        least: number of positive labels, and of negative ones, below which the temperature cannot be estimated.
 
     Returns:
-        the temperature; 1 if all known labels are equal, because then it cannot be estimated.
+        the temperature; 1 if there are too few labels of either kind.
 
-    >>> labels = np.array([[1.0], [1.0], [1.0], [0.0]])  # all predicted with 0.99, three of four positive
-    >>> round(fitted_temperature(np.full((4, 1), 0.99), labels), 1)
+    >>> labels = np.array([1.0, 1.0, 1.0, 0.0] * 10)[:, None]  # all predicted with 0.99, three of four positive
+    >>> round(fitted_temperature(np.full((40, 1), 0.99), labels), 1)
     4.2
+    >>> fitted_temperature(np.full((4, 1), 0.99), labels[:4])
+    1.0
     """
     from scipy.optimize import minimize_scalar
 
     probabilities, labels = np.asarray(probabilities, float), np.asarray(labels, float)
     known = ~np.isnan(labels)
     predicted, positive = probabilities[known], labels[known] > 0.5
-    if len(set(positive.tolist())) < 2:
+    if min(positive.sum(), (~positive).sum()) < max(least, 1):
         return 1.0
 
     def _negative_log_likelihood(log_temperature: float) -> float:

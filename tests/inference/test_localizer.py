@@ -91,8 +91,13 @@ def test_mirroring_is_refused_for_a_model_that_tells_left_from_right(monkeypatch
     from cphloc.recipe.recipe import Recipe
 
     monkeypatch.setattr(Recipe, "laterality", property(lambda self: True))
+    image = np.ones((4, 4), np.float32)
     with pytest.raises(InputError, match="sides of the body"):
-        localizer(2).predict(np.ones((4, 4), np.float32), tta=True)
+        localizer(2, augment=[{"type": "Flip"}]).predict(image, tta=True)
+    localizer(2, augment=[{"type": "Flip", "axes": [0]}]).predict(image, tta=True)
+    exchanging = localizer(2, augment=[{"type": "Flip", "swap": {1: 2}}])
+    assert exchanging.mirrored_axes() == (0, 1)
+    assert exchanging.swapped_classes() == {1: 2, 2: 1}
 
 
 @pytest.mark.parametrize(("flip", "axes"), [({}, (0, 1)), ({"axes": [-1]}, (1,))])

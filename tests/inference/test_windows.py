@@ -99,6 +99,43 @@ def test_boxes_of_mirrored_images_are_mirrored_back(dims):
     assert torch.allclose(found.scores, torch.tensor([0.9]), atol=1e-4)
 
 
+class Sides(nn.Module):
+    """A head that calls bright voxels class 1 in the first half of the last axis and class 2 in the second."""
+
+    classes: ClassVar = {1: "left", 2: "right"}
+
+    def forward(self, pyramid):
+        return pyramid[0]
+
+    def decode(self, outputs):
+        bright, half = outputs[:, 0] > 0.5, outputs.shape[-1] // 2
+        first = torch.arange(outputs.shape[-1]) < half
+        masks = torch.stack([~bright, bright & first, bright & ~first], 1).float()
+        labels = masks.flatten(2).amax(2)[:, 1:]
+        found = []
+        for mask in masks:
+            classes = torch.tensor([c for c in (1, 2) if mask[c].any()], dtype=torch.long)
+            where = [mask[c].nonzero().float() for c in classes]
+            boxes = torch.stack([torch.cat([w.amin(0), w.amax(0) + 1]) for w in where])
+            found.append(Detections(boxes, torch.full((len(boxes),), 0.9), classes))
+        return Prediction(mask_probabilities=masks, detections=found, label_probabilities=labels)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_left_and_right_change_places_in_views_that_are_mirrored_along_the_last_axis(dims):
+    image = torch.zeros(1, 1, *(16,) * dims)
+    image[(0, 0, *(slice(1, 5),) * dims)] = 1
+    network = Model(Pixels(dims), None, {"all": Sides()}).eval()
+    plain = infer(network, image)["all"]
+    views = infer(network, image, mirror=range(dims), swap={1: 2, 2: 1})["all"]
+    assert torch.equal(views.mask_probabilities.argmax(1), plain.mask_probabilities.argmax(1))
+    assert views.mask_probabilities[0, 1].max() > 0.99
+    assert torch.allclose(views.label_probabilities, plain.label_probabilities)
+    assert views.detections[0].classes.tolist() == [1]
+    mixed = infer(network, image, mirror=range(dims))["all"]
+    assert not torch.allclose(mixed.label_probabilities, plain.label_probabilities)
+
+
 @pytest.mark.parametrize("dims", [2, 3])
 def test_attention_sums_to_one_and_points_at_the_spot(dims):
     attention = infer(model(dims), spot(dims), PATCH[dims])["all"].attention[0]

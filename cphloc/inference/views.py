@@ -1,0 +1,96 @@
+"""Predict mirrored views of a window, and mirror the results back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain, combinations
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cphloc.modeling.model import Model
+from cphloc.ops.targets import Detections, Prediction
+
+Forward = Callable[[Tensor], dict[str, Any]]
+"""Computes the outputs of a window by head name: ``Model.outputs``, or a faster backend."""
+
+
+def predict_views(
+    model: Model, forward: Forward, window: Tensor, mirror: Sequence[int], swap: Mapping[int, int] | None = None
+) -> dict[str, list[Prediction]]:
+    """Predict a window once per combination of flipped axes and flip the results back.
+
+    Args:
+        model: decodes the outputs.
+        forward: computes the outputs of a window.
+        window: ``(1, C, *patch)``.
+        mirror: axes to flip.
+        swap: class -> class with which it changes places in a view that is flipped along the last axis (left-right).
+
+    Returns:
+        the predictions by head, one per combination of axes, the unflipped view first.
+    """
+    patch = tuple(window.shape[2:])
+    last = len(patch) - 1
+    flips = chain.from_iterable(combinations(mirror, n) for n in range(len(mirror) + 1))
+    views: dict[str, list[Prediction]] = {}
+    for flip in flips:
+        outputs = forward(window.flip([a + 2 for a in flip]) if flip else window)
+        for name, prediction in model.decode(outputs, patch).items():
+            exchanged = _swapped(prediction, swap) if swap and last in flip else prediction
+            views.setdefault(name, []).append(_unflipped(exchanged, flip, patch))
+    return views
+
+
+def _swapped(prediction: Prediction, swap: Mapping[int, int]) -> Prediction:
+    """Exchange classes, such as left and right."""
+
+    def _exchange(scores: Tensor | None, first: int) -> Tensor | None:
+        """Reorder the class axis of scores, in which class k is at index ``k - first``."""
+        if scores is None:
+            return None
+        order = [swap.get(index + first, index + first) - first for index in range(scores.shape[1])]
+        return scores[:, order]
+
+    detections = prediction.detections
+    if detections is not None:
+        table = torch.arange(256, device=detections[0].classes.device)
+        table[list(swap)] = torch.tensor(list(swap.values()), device=table.device)
+        detections = [Detections(d.boxes, d.scores, table[d.classes]) for d in detections]
+    return replace(
+        prediction,
+        mask_probabilities=_exchange(prediction.mask_probabilities, 0),
+        label_probabilities=_exchange(prediction.label_probabilities, 1),
+        detections=detections,
+    )
+
+
+def _unflipped(prediction: Prediction, flip: tuple[int, ...], patch: tuple[int, ...]) -> Prediction:
+    """Flip the prediction of a flipped window back along the axes ``flip``."""
+    if not flip:
+        return prediction
+
+    def _flip_back(maps: Tensor | None, first: int) -> Tensor | None:
+        """Flip maps whose first spatial axis is ``first`` back."""
+        return None if maps is None else maps.flip([a + first for a in flip])
+
+    detections = prediction.detections
+    return Prediction(
+        mask_probabilities=_flip_back(prediction.mask_probabilities, 2),
+        detections=None if detections is None else [_unflipped_boxes(d, flip, patch) for d in detections],
+        attention=_flip_back(prediction.attention, 1),
+        label_probabilities=prediction.label_probabilities,
+        extra=prediction.extra,
+    )
+
+
+def _unflipped_boxes(detections: Detections, flip: tuple[int, ...], patch: tuple[int, ...]) -> Detections:
+    """Mirror boxes of a flipped window back along the axes ``flip``."""
+    dims = len(patch)
+    boxes = detections.boxes.clone()
+    for axis in flip:
+        boxes[:, axis] = patch[axis] - detections.boxes[:, dims + axis]
+        boxes[:, dims + axis] = patch[axis] - detections.boxes[:, axis]
+    return Detections(boxes, detections.scores, detections.classes)
