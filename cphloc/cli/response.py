@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from cphloc.cli.result import Answer, comma_separated, table
+from cphloc.data.io.read import read_scan
 from cphloc.errors import InputError
+from cphloc.inference.batch_cases import Case, cases_of
+from cphloc.structures.units import assumed_units
+from cphloc.structures.volume import Scan
 
 if TYPE_CHECKING:
+    from cphloc.inference.localization import Localization
     from cphloc.metrics.response import Visit
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("entry", metavar="ENTRY", help="an entry that segments in 3-D")
-    parser.add_argument("scans", metavar="SCAN", nargs="+", help="two or more scans of one patient, in order of time")
-    what = "days from the first scan to each later one, such as 90 or 90,180"
-    parser.add_argument("--days", metavar="DAYS", type=comma_separated, required=True, help=what)
+    scans = "two or more scans of one patient: image files or DICOM folders, or ct=FILE,pet=FILE for several channels"
+    parser.add_argument("scans", metavar="SCAN", nargs="+", help=scans)
+    what = "days from the first scan to each later one, such as 90 or 90,180; by default from the dates in the files"
+    parser.add_argument("--days", metavar="DAYS", type=comma_separated, help=what)
     parser.add_argument(
         "--new-lesion", action="store_true", help="state that a new lesion appeared, which is progression in RECIST"
     )
@@ -28,22 +34,25 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> Answer:
     """Segment every scan, and measure each class over time."""
     from cphloc.metrics.response import follow_up
+    from cphloc.metrics.timeline import timeline
     from cphloc.zoo.load import load
 
-    later = len(options.scans) - 1
-    if len(options.days) != later or not later:
-        msg = f"state one day in --days for each scan after the first: {later} later scans, {len(options.days)} days"
+    cases = [_case(text) for text in options.scans]
+    if len(cases) < 2 and options.days is None:
+        msg = "treatment response needs two or more scans of one patient; name each later scan too"
         raise InputError(msg)
+    scans = [_scan(case) for case in cases]
+    order, days = timeline(options.scans, scans, options.days)
+    cases, scans = [cases[k] for k in order], [scans[k] for k in order]
     model = load(options.entry)
     if model.recipe.dims != 3:
         msg = f"entry '{options.entry}' is {model.recipe.dims}-D; treatment response is measured on volumes"
         raise InputError(msg)
-    found = [model.predict(scan) for scan in options.scans]
+    found = [replace(model.predict(case.source), case=case.name) for case in cases]
     if found[0].masks is None:
         msg = f"entry '{options.entry}' gives no masks; treatment response is measured on masks"
         raise InputError(msg)
     grids = [one.image.geometry for one in found]
-    days = [0.0, *options.days]
     visits = {
         name: follow_up([one.masks == number for one in found], grids, days, options.new_lesion)
         for number, name in model.classes.items()
@@ -51,8 +60,38 @@ def run(options: argparse.Namespace) -> Answer:
     if options.out is not None:
         for one in found:
             one.save(options.out)
-    text = "\n\n".join(_table(name, options.scans, course) for name, course in visits.items())
-    return Answer(text, {name: [asdict(visit) for visit in course] for name, course in visits.items()})
+    names = [options.scans[k] for k in order]
+    tables = [_table(name, names, course) for name, course in visits.items()]
+    notes = [f"{name}: {note}" for name, one in zip(names, found, strict=True) for note in _notes(one)]
+    about = [
+        {"scan": name, "date": scan.date and scan.date.isoformat(), "warnings": list(one.warnings)}
+        for name, scan, one in zip(names, scans, found, strict=True)
+    ]
+    facts = {
+        name: [{**of_scan, **asdict(visit)} for of_scan, visit in zip(about, course, strict=True)]
+        for name, course in visits.items()
+    }
+    return Answer("\n\n".join([*tables, *(["\n".join(notes)] if notes else [])]), facts)
+
+
+def _case(text: str) -> Case:
+    """The one case that an argument refers to."""
+    cases = cases_of([text])
+    if len(cases) > 1:
+        msg = f"{text}: holds {len(cases)} scans; name each by its own file or folder, in order of time"
+        raise InputError(msg)
+    return cases[0]
+
+
+def _scan(case: Case) -> Scan:
+    """What the files of a case state; of several channels, the first that states anything."""
+    return next((scan for file in case.files if (scan := read_scan(file)) != Scan()), Scan())
+
+
+def _notes(found: Localization) -> list[str]:
+    """Warnings about a scan, and the units that were taken from the entry."""
+    assumed = assumed_units(found.inputs)
+    return [*(f"warning: {warning}" for warning in found.warnings), *([assumed] if assumed else [])]
 
 
 def _table(name: str, scans: list[str], visits: list[Visit]) -> str:

@@ -61,8 +61,8 @@ def prior_baseline(
             uniform = np.full(geometry.shape, 1 / np.prod(geometry.shape), np.float32)
             prediction = replace(prediction, attention=uniform)
         if boxes is not None:
-            grid = geometry.reoriented(*geometry.canonical())
-            edges = grid.boxes_to(geometry, boxes[0] * np.tile(grid.shape, 2))
+            shape_of = geometry.reoriented(*geometry.canonical()).shape
+            edges = geometry.boxes_from_canonical(boxes[0] * np.tile(shape_of, 2))
             prediction = replace(prediction, boxes=edges, scores=boxes[1], box_classes=boxes[2])
         return prediction
 
@@ -121,7 +121,7 @@ def _completed(case: Case, dims: int, classes: int) -> tuple[tuple[int, ...], An
     volume, annotation = read_case(case, dims)
     own, grid = volume.geometry, volume.geometry.reoriented(*volume.geometry.canonical())
     done = annotation.completed(own.shape, classes)
-    boxes = None if done.boxes is None else own.boxes_to(grid, done.boxes)
+    boxes = None if done.boxes is None else own.canonical_boxes(done.boxes)
     return grid.shape, replace(done, boxes=boxes)
 
 

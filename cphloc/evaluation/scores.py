@@ -113,7 +113,7 @@ def _attention_scores(attention: np.ndarray, annotation: Annotation, geometry: G
     """Score an attention map in the canonical orientation, in which the last axis is left-right and the first axial."""
     order, flip = geometry.canonical()
     grid = geometry.reoriented(order, flip)
-    boxes = None if annotation.boxes is None else geometry.boxes_to(grid, annotation.objects[0])
+    boxes = None if annotation.boxes is None else geometry.canonical_boxes(annotation.objects[0])
     spacing_mm = grid.spacing_mm if grid.unit == "mm" else None
     region = np.asarray(annotation.region)
     return attention_scores(reoriented(attention, order, flip), reoriented(region, order, flip), spacing_mm, boxes)

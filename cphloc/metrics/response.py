@@ -44,7 +44,7 @@ class Visit:
         days: day of the scan.
         volume_ml: total volume of the segmented lesions.
         diameters_mm: sum of the longest axial diameters of the five largest lesions.
-        category: RECIST 1.1 category; ``None`` for the first scan.
+        category: RECIST 1.1 category; ``None`` for the first scan, and where that has no lesion.
         doubling_time_days: doubling time of the volume since the previous scan; NaN for the first scan, or if either
             volume is 0.
     """
@@ -183,7 +183,7 @@ def follow_up(
         the measurements of each scan.
 
     Raises:
-        InputError: fewer than two scans, days that do not increase, or an empty first mask.
+        InputError: fewer than two scans, or days that do not increase.
 
     >>> before, after = np.ones((10, 10, 10), bool), np.ones((10, 10, 20), bool)
     >>> follow_up([before, after], [(1.0, 1.0, 1.0)] * 2, days=[0, 90])[-1].doubling_time_days
@@ -197,7 +197,7 @@ def follow_up(
     sums = [sum_of_diameters_mm(mask, grid) for mask, grid in pairs]
     visits = [Visit(days[0], volumes[0], sums[0])]
     for k in range(1, len(masks)):
-        category = recist(sums[: k + 1], new_lesion and k == len(masks) - 1)
+        category = recist(sums[: k + 1], new_lesion and k == len(masks) - 1) if sums[0] > 0 else None
         defined = min(volumes[k - 1 : k + 1]) > 0
         doubling = doubling_time(volumes[k - 1], volumes[k], days[k] - days[k - 1]) if defined else math.nan
         visits.append(Visit(days[k], volumes[k], sums[k], category, doubling))

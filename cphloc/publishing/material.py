@@ -65,7 +65,7 @@ def gather(run: Run, name: str, zoo: Path, about: str | Path | Mapping[str, Any]
     last = _last(name, zoo)
     return Material(
         run=run,
-        facts=_json(run.folder / "facts.json"),
+        facts=run.facts,
         evaluation=_json(run.folder / f"evaluation-{SPLIT}.json"),
         dataset=open_dataset(run.recipe.data, run.recipe.dims),
         source=catalogue.card("dataset", run.recipe.data.type),

@@ -133,6 +133,16 @@ class Geometry:
         flip = tuple(k for k, (w, a) in enumerate(zip(world_axes, order, strict=True)) if self.direction[w, a] < 0)
         return order, flip
 
+    def canonical_boxes(self, boxes: np.ndarray) -> np.ndarray:
+        """Express boxes ``(n, 2 D)`` of this grid in canonical orientation; unchanged where the grid has it already."""
+        grid = self.reoriented(*self.canonical())
+        return np.asarray(boxes) if self.same_grid(grid, tolerance_mm=0.0) else self.boxes_to(grid, boxes)
+
+    def boxes_from_canonical(self, boxes: np.ndarray) -> np.ndarray:
+        """Express boxes ``(n, 2 D)`` in canonical orientation on this grid; the inverse of `canonical_boxes`."""
+        grid = self.reoriented(*self.canonical())
+        return np.asarray(boxes) if self.same_grid(grid, tolerance_mm=0.0) else grid.boxes_to(self, boxes)
+
     def reoriented(self, order: tuple[int, ...], flip: tuple[int, ...]) -> Geometry:
         """Grid of ``np.flip(np.transpose(array, order), flip)``."""
         shape = tuple(self.shape[a] for a in order)
@@ -151,8 +161,6 @@ class Geometry:
         All corners are carried through the world and enclosed again, so a box grows where the grids are rotated
         against each other; between flipped, cropped or rescaled grids it is exact.
         """
-        if self.same_grid(other, tolerance_mm=0.0):
-            return np.asarray(boxes, dtype=float).reshape(-1, 2 * self.dims)
         return _enclosing(other.world_to_edges(self._world_corners(boxes)))
 
     def boxes_to_world(self, boxes: np.ndarray) -> np.ndarray:

@@ -58,6 +58,12 @@ class Run:
     recipe: Recipe
     metrics: dict[str, float]
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Provenance of the run from ``facts.json``: seed, packages, fingerprints of the data; empty without it."""
+        path = self.folder / "facts.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
     @classmethod
     def open(cls, name: str | Path | Run) -> Run:
         """Open a run.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
@@ -15,6 +16,7 @@ from cphloc.inference.localizer import Localizer
 from cphloc.recipe import recipe as recipes
 from cphloc.recipe.initial import other_weights
 from cphloc.recipe.recipe import Recipe
+from cphloc.structures.fingerprint import Fingerprint
 from cphloc.tracking.run import Run
 from cphloc.zoo.entries import Listing
 from cphloc.zoo.entry import File
@@ -105,6 +107,8 @@ def localizer_of(run: Run, device: str | torch.device | None = None, backend: Ba
         raise NotFoundError(msg)
     weights = half_precision(read_weights(path.read_bytes(), str(path)))
     model = Localizer(build_with_weights(run.recipe, weights, str(path)), run.recipe, backend=backend)
+    if (known := run.facts.get("training_images")) is not None:
+        model.inputs = replace(model.inputs, fingerprint=Fingerprint.model_validate(known))
     return model if device is None else model.to(device).eval()
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import ndimage
+from synthetic_dicom import write_series
 
 import cphloc.data
 from cphloc.cli import main
@@ -202,6 +203,29 @@ def test_the_command_follows_a_patient(capsys) -> None:
     assert math.isinf(course[1]["doubling_time_days"])
     assert main(["response", "unet3d-hippocampus", same, "--days", "90"]) == 2
     assert "0 later scans, 1 days" in capsys.readouterr().err
+
+
+def test_the_command_orders_series_by_date_and_refuses_another_patient(tmp_path, capsys) -> None:
+    head = np.random.default_rng(0).integers(0, 255, (24, 28, 24)).astype(np.int16)
+    for name, day, patient in (("june", "20240601", "p1"), ("january", "20240101", "p1"), ("other", "20240901", "q9")):
+        tags = {"StudyDate": day, "PatientID": patient, "SeriesInstanceUID": f"1.2.{day}"}
+        write_series(tmp_path / name, head, (1.0, 1.0, 1.0), modality="MR", **tags)
+    june, january, other = (str(tmp_path / name) for name in ("june", "january", "other"))
+    assert main(["response", "unet3d-hippocampus", june, january, "--json"]) == 0
+    (before, after) = json.loads(capsys.readouterr().out)["anterior"]
+    assert (before["scan"], before["date"], before["days"]) == (january, "2024-01-01", 0)
+    assert (after["scan"], after["date"], after["days"]) == (june, "2024-06-01", 152)
+    assert main(["response", "unet3d-hippocampus", june, january, "--days", "90"]) == 2
+    assert "january is dated 2024-01-01, not after" in capsys.readouterr().err
+    assert main(["response", "unet3d-hippocampus", june, other]) == 2
+    assert "of patient 'q9'" in capsys.readouterr().err
+
+
+def test_without_a_lesion_in_the_first_scan_there_is_no_category() -> None:
+    masks = [np.zeros((4, 8, 8), bool), np.ones((4, 8, 8), bool)]
+    visits = follow_up(masks, [(1.0, 1.0, 1.0)] * 2, [0, 30])
+    assert [visit.category for visit in visits] == [None, None]
+    assert visits[1].volume_ml == pytest.approx(0.256)
 
 
 def test_a_new_lesion_is_that_of_the_last_visit() -> None:

@@ -21,7 +21,7 @@ from cphloc.data.io.read_array import volume_of
 from cphloc.errors import DataError, InputError, did_you_mean
 from cphloc.structures.geometry import Geometry
 from cphloc.structures.units import ScaledUnit
-from cphloc.structures.volume import Volume
+from cphloc.structures.volume import Scan, Volume
 
 Channel = str | Path | np.ndarray | Volume
 """One image or channel: the path of a file or DICOM folder, an array or a `Volume`."""
@@ -70,6 +70,21 @@ def read_volume(
     volume = _with_spacing(volume, spacing_mm)
     _check_values(volume)
     return _with_dims(volume, dims)
+
+
+def read_scan(source: str | Path) -> Scan:
+    """Read what the file of an image states about the scan, without its voxels; formats other than DICOM state nothing.
+
+    Raises:
+        DataError: it is DICOM and cannot be read.
+    """
+    from cphloc.data.io.dicom_units import scan_of
+    from cphloc.data.io.read_dicom import read_slices
+
+    path, series = split_series(source)
+    if not path.exists() or (path.is_file() and image_format(path) is not DICOM):
+        return Scan()
+    return scan_of(read_slices(path, series))
 
 
 def read_mask(source: str | Path, like: Geometry, resampled: bool = False, binary: bool = True) -> np.ndarray:
