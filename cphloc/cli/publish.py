@@ -31,6 +31,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--because", metavar="WHY", help="reason to publish a version that is significantly worse than the one before"
     )
+    clean = "you have looked at images that may have text burned into their pixels, and they show no name"
+    parser.add_argument("--sample-is-clean", action="store_true", help=clean)
     place = "address to which you will upload weights that are too large to ship; repeatable, for mirrors"
     parser.add_argument("--url", metavar="URL", action="append", default=[], help=place)
 
@@ -48,6 +50,7 @@ def run(options: argparse.Namespace) -> Answer:
         about=options.about,
         sample=options.sample,
         urls=tuple(options.url),
+        sample_is_clean=options.sample_is_clean,
     )
     folder = zoo_to_write(options.to) / options.name / options.version
     text = f"published {entry} in {folder}"

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cphloc.config.tables import text_of
+from cphloc.data.io.source_files import content_digest
 from cphloc.registry.metrics import lower_is_better
 from cphloc.structures.split import SPLITS, Split
-from cphloc.zoo.entry import Entry, File, Metric, as_undefined, is_undefined
+from cphloc.zoo.entry import Entry, Metric, as_undefined, is_undefined
 
 if TYPE_CHECKING:
     from cphloc.data.case import Case
@@ -86,14 +87,14 @@ def leak_refusals(dataset: Dataset, evaluated: Sequence[str], split: Split) -> l
     held_out = [case for case in splits[split] if case.id in set(evaluated)]
     unknown = sorted(set(evaluated) - {case.id for case in held_out})
     problems = [f"{len(unknown)} evaluated cases are not in the {split} split: {_some(unknown)}"] if unknown else []
-    hashes = functools.cache(lambda image: File.of(image).sha256)
+    hashes = functools.cache(content_digest)  # of every file of a DICOM series
     for name, cases in ((split, held_out), ("val", splits["val"])):
         earlier = [case for other in _FITTED_BEFORE[name] for case in splits[other]]
         problems += _shared(name, cases, earlier, hashes)
     return problems
 
 
-def _shared(name: str, cases: Sequence[Case], earlier: Sequence[Case], hashes: Callable[[Path], str]) -> list[str]:
+def _shared(name: str, cases: Sequence[Case], earlier: Sequence[Case], hashes: Callable[[Path], bytes]) -> list[str]:
     """Describe which of a split's cases, patients and images occur in the splits that come before it."""
     ids, patients = {case.id for case in earlier}, {case.patient for case in earlier}
     contents = {hashes(image) for case in earlier for image in case.images}

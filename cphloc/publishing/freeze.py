@@ -11,6 +11,7 @@ import safetensors.torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from cphloc.data.io.source_files import source_files
 from cphloc.errors import InputError, NotFoundError, did_you_mean
 from cphloc.inference.localization import Localization
 from cphloc.inference.localizer import Localizer
@@ -18,6 +19,7 @@ from cphloc.paths import follow_umask
 from cphloc.publishing import sample as samples
 from cphloc.publishing.card import CASES_FILE, PICTURES_FOLDER, model_card
 from cphloc.publishing.facts import entry_facts
+from cphloc.publishing.patient import write_pixels, write_rows
 from cphloc.publishing.verify import check_sample
 from cphloc.recipe import recipe as recipes
 from cphloc.recipe.formats import FORMAT
@@ -68,13 +70,13 @@ def freeze(
     """
     recipe = entry_recipe(material.run.recipe)
     (folder / RECIPE_FILE).write_text(recipe.to_yaml(), encoding="utf-8")
-    shutil.copyfile(material.rows, folder / CASES_FILE)
+    write_rows(material.rows, folder / CASES_FILE)
     _copy_pictures(material.run.folder / "pictures", folder / PICTURES_FOLDER)
     weights = run_weights(material.run.folder)
     localizer = _localizer(recipe, weights, material)
-    case, result = _write_sample(folder / samples.SAMPLE_FOLDER, localizer, _candidates(material, sample))
+    read, result = _write_sample(folder / samples.SAMPLE_FOLDER, localizer, _candidates(material, sample))
     small = half_precision(weights)
-    found = _predict(_localizer(recipe, small, material), case)
+    found = _localizer(recipe, small, material).predict(*read)
     changed = samples.differences(samples.facts_of(result), result.masks, found)
     precision = "float32" if changed else "float16"
     _write_weights(folder / WEIGHTS_FILE, weights if changed else small)
@@ -136,31 +138,48 @@ def _candidates(material: Material, sample: str | None) -> list[Case]:
     evaluated = set(material.evaluation["cases"])
     cases = {case.id: case for case in material.dataset.cases("test") if case.id in evaluated}
     if sample is None:
-        return sorted(cases.values(), key=lambda case: sum(image.stat().st_size for image in case.images))
+        return sorted(cases.values(), key=_bytes_of)
     if sample not in cases:
         msg = f"no evaluated test case '{sample}'; {did_you_mean(sample, cases) or 'cases.csv names them'}"
         raise NotFoundError(msg)
     return [cases[sample]]
 
 
-def _write_sample(folder: Path, localizer: Localizer, candidates: Sequence[Case]) -> tuple[Case, Localization]:
-    """Write the first case with a detection as sample, with its prediction in single precision."""
+def _bytes_of(case: Case) -> int:
+    return sum(file.stat().st_size for image in case.images for file in source_files(image))
+
+
+def _write_sample(
+    folder: Path, localizer: Localizer, candidates: Sequence[Case]
+) -> tuple[tuple[Any, Sequence[float] | None], Localization]:
+    """Write the pixels of the first case with a detection as sample, with their prediction in single precision.
+
+    Returns:
+        the source and voxel size to predict, and the prediction.
+    """
     results = []
     for case in candidates[:TRIED_SAMPLES]:
         results.append((case, _predict(localizer, case)))
         if _has_detection(results[-1][1]):
             break
-    case, result = results[-1] if _has_detection(results[-1][1]) else results[0]
+    case = (results[-1] if _has_detection(results[-1][1]) else results[0])[0]
     folder.mkdir()
-    inputs = samples.copy_inputs(case.images, localizer.recipe.channels, folder)
-    samples.write_expected(folder, case.id, inputs, case.spacing_mm, result)
-    return case, result
+    volume = localizer.read(_source(localizer, case), case.spacing_mm)
+    inputs = write_pixels(folder, volume, localizer.recipe.channels)
+    source = samples.source_of({"inputs": inputs}, {name: folder / name for name in inputs.values()})
+    spacing_mm = case.spacing_mm if str(source).endswith(".png") else None
+    result = localizer.predict(source, spacing_mm)
+    samples.write_expected(folder, case.id, inputs, spacing_mm, result)
+    return (source, spacing_mm), result
+
+
+def _source(localizer: Localizer, case: Case) -> Any:
+    images = case.images
+    return images[0] if len(images) == 1 else dict(zip(localizer.recipe.channels, images, strict=True))
 
 
 def _predict(localizer: Localizer, case: Case) -> Localization:
-    images = case.images
-    source = images[0] if len(images) == 1 else dict(zip(localizer.recipe.channels, images, strict=True))
-    return localizer.predict(source, spacing_mm=case.spacing_mm)
+    return localizer.predict(_source(localizer, case), spacing_mm=case.spacing_mm)
 
 
 def _has_detection(result: Localization) -> bool:

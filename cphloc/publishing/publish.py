@@ -16,10 +16,11 @@ from cphloc.errors import CphlocError, InputError
 from cphloc.publishing.card import CASES_FILE
 from cphloc.publishing.checks import evaluation_problems, leak_refusals, origin_problems, regression_problems
 from cphloc.publishing.material import SPLIT, Material, gather
+from cphloc.publishing.patient import burned_in_problems
 from cphloc.zoo.entries import local_folder
 from cphloc.zoo.entry import Entry
 from cphloc.zoo.index import index_zoo
-from cphloc.zoo.names import WEIGHTS_FILE
+from cphloc.zoo.names import WEIGHTS_FILE, check_name
 
 if TYPE_CHECKING:
     from cphloc.tracking.run import Run
@@ -39,6 +40,7 @@ def publish(
     about: str | Path | Mapping[str, Any] | None = None,
     sample: str | None = None,
     urls: tuple[str, ...] = (),
+    sample_is_clean: bool = False,
 ) -> Entry:
     """Publish a run as ``name`` at ``version``.
 
@@ -53,6 +55,7 @@ def publish(
         sample: id of the test case to ship as sample; by default the smallest with a detection.
         urls: where the weights will be uploaded; weights that are too large to ship are kept in the cache only, until
             they are uploaded there.
+        sample_is_clean: whether a person has looked at the images, which may have text burned in, and found no name.
 
     Returns:
         the new entry.
@@ -66,12 +69,13 @@ def publish(
     from cphloc.tracking.run import Run
 
     zoo = zoo_to_write(to)
+    check_name(name, version)
     folder = zoo / name / version
     if folder.exists():
         msg = f"{name}@{version} exists in {zoo}; versions are immutable: choose a new one"
         raise InputError(msg)
     material = gather(Run.open(run), name, zoo, about)
-    found = publish_problems(material, because)
+    found = publish_problems(material, because, sample_is_clean)
     if found:
         lines = [f"{material.run.folder} cannot be published as {name}@{version}:", *(f"  - {p}" for p in found)]
         raise InputError("\n".join(lines))
@@ -118,16 +122,19 @@ def most_bytes(zoo: Path) -> int | None:
     return min(EACH_BYTES, ALL_BYTES - held)
 
 
-def publish_problems(material: Material, because: str | None = None) -> list[str]:
+def publish_problems(material: Material, because: str | None = None, sample_is_clean: bool = False) -> list[str]:
     """Run every publish check and list the problems.
 
     Args:
         material: what `gather` read.
         because: reason to publish a version that is significantly worse than the one before.
+        sample_is_clean: whether a person has looked at images that may have text burned in.
     """
     evaluation = material.evaluation
     problems = evaluation_problems(evaluation, SPLIT, material.rows) + material.about.problems()
     problems += origin_problems(material.facts, material.source, material.run.folder)
+    if evaluation and not sample_is_clean:
+        problems += burned_in_problems(case for split in (SPLIT, "val") for case in material.dataset.cases(split))
     if evaluation:
         problems += leak_refusals(material.dataset, evaluation.get("cases") or [], SPLIT)
     if not problems and material.last is not None and not because:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,25 +31,6 @@ ATTENTION_CELLS = 16
 """Attention is compared on a grid of at most this many cells per axis."""
 
 
-def copy_inputs(images: Sequence[Path], channels: Sequence[str], folder: Path) -> dict[str, str]:
-    """Copy the images of a case into a sample folder.
-
-    Args:
-        images: files of the case.
-        channels: names of the model's channels.
-        folder: the sample folder.
-
-    Returns:
-        file name by channel; by ``image`` where one file holds every channel.
-    """
-    names = channels if len(images) == len(channels) else ["image"]
-    copied = {}
-    for name, image in zip(names, images, strict=True):
-        copied[name] = name + "".join(image.suffixes[-2:] if image.suffix == ".gz" else image.suffixes[-1:])
-        shutil.copyfile(image, folder / copied[name])
-    return copied
-
-
 def write_expected(
     folder: Path, case: str, inputs: Mapping[str, str], spacing_mm: Sequence[float] | None, result: Localization
 ) -> None:
@@ -59,7 +39,7 @@ def write_expected(
     Args:
         folder: the sample folder.
         case: id of the case.
-        inputs: file names by channel, from `copy_inputs`.
+        inputs: file names by channel, from `cphloc.publishing.patient.write_pixels`.
         spacing_mm: voxel size to predict with, where the files state none.
         result: the prediction.
     """

@@ -134,7 +134,7 @@ class Listing:
                 return file_inside(self.place, file)
         elif file is not None:
             allowed = [f"{self.place}/{file}", *allowed]
-        if not allowed:
+        if not allowed and not cached_path(pinned).is_file():
             msg = f"{self}: its weights are at http addresses only, which are not encrypted; ask for an https address"
             raise DataError(msg)
         return _cached(allowed, pinned, f"{self}/{file or 'weights'}")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from cphloc import paths
 from cphloc.errors import MAX_NAME, DataError, NotFoundError
 from cphloc.zoo.inside import lies_in, read_inside
-from cphloc.zoo.names import ENTRY_FILE, MAX_ENTRY_BYTES, NAME_PATTERN, sha256_of
+from cphloc.zoo.names import ENTRY_FILE, MAX_ENTRY_BYTES, NAME_PATTERN, VERSION_PATTERN, sha256_of
 
 if TYPE_CHECKING:
     from cphloc.download import DownloadError
@@ -26,7 +26,7 @@ MAX_INDEX_BYTES = 32_000_000
 """Largest size of an index: some 25,000 versions."""
 
 _NAME = re.compile(NAME_PATTERN)
-_VERSION = re.compile(r"\d+\.\d+\.\d+(?:(?:a|b|rc)\d+)?(?:\.post\d+)?(?:\.dev\d+)?")
+_VERSION = re.compile(VERSION_PATTERN)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
+
+from cphloc.errors import MAX_NAME, InputError
 
 ENTRY_FILE = "entry.yaml"
 RECIPE_FILE = "recipe.yaml"
@@ -13,6 +16,21 @@ MAX_ENTRY_BYTES = 1_000_000
 """Largest size of ``entry.yaml`` and ``recipe.yaml``."""
 
 NAME_PATTERN = r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?"
+VERSION_PATTERN = r"\d+\.\d+\.\d+(?:(?:a|b|rc)\d+)?(?:\.post\d+)?(?:\.dev\d+)?"
+
+
+def check_name(name: str, version: str) -> None:
+    """Check the name and version of an entry, which become folders of its zoo.
+
+    Raises:
+        InputError: one of them is not valid.
+    """
+    if len(name) > MAX_NAME or not re.fullmatch(NAME_PATTERN, name):
+        msg = f"'{name[:MAX_NAME]}' is not a name; use lower-case letters, digits, '-', '_' and '.', 100 at most"
+        raise InputError(msg)
+    if len(version) > MAX_NAME or not re.fullmatch(VERSION_PATTERN, version):
+        msg = f"'{version[:MAX_NAME]}' is not a version; write it as 1.2.0 or 1.2.0rc1"
+        raise InputError(msg)
 
 
 def sha256_of(content: bytes) -> str:

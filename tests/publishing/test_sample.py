@@ -7,7 +7,7 @@ import pytest
 
 from cphloc.data.io.read import read_volume
 from cphloc.inference.localization import Box, Localization
-from cphloc.publishing.sample import copy_inputs, differences, facts_of, read_expected, source_of, write_expected
+from cphloc.publishing.sample import differences, facts_of, read_expected, write_expected
 
 
 def result(dims=3, **parts):
@@ -86,19 +86,6 @@ def test_attention_elsewhere_is_noticed():
     facts = facts_of(result(attention=attention))
     assert differences(facts, None, result(attention=attention * 0.99)) == []
     assert differences(facts, None, result(attention=np.roll(attention, 2))) != []
-
-
-def test_inputs_are_copied_under_the_names_of_their_channels(tmp_path):
-    (tmp_path / "a").mkdir()
-    for name in ("1_ct.v2.nii.gz", "1_pet.nii.gz", "photo.v1.png"):
-        (tmp_path / "a" / name).write_bytes(name.encode())
-    two = copy_inputs([tmp_path / "a" / "1_ct.v2.nii.gz", tmp_path / "a" / "1_pet.nii.gz"], ["ct", "pet"], tmp_path)
-    assert two == {"ct": "ct.nii.gz", "pet": "pet.nii.gz"}
-    one = copy_inputs([tmp_path / "a" / "photo.v1.png"], ["red", "green", "blue"], tmp_path)
-    assert one == {"image": "image.png"}
-    paths = {name: tmp_path / name for name in (*two.values(), *one.values())}
-    assert source_of({"inputs": two}, paths) == {"ct": tmp_path / "ct.nii.gz", "pet": tmp_path / "pet.nii.gz"}
-    assert source_of({"inputs": one}, paths) == tmp_path / "image.png"
 
 
 def test_a_mask_file_with_objects_is_not_unpickled(tmp_path):

@@ -163,7 +163,7 @@ def test_a_damaged_cache_is_noticed(remote, tmp_path):
         load("tiny")
 
 
-def test_weights_come_from_a_mirror_where_the_zoo_has_none(remote):
+def test_weights_come_from_a_mirror_where_the_zoo_has_none(remote, tmp_path):
     zoo = remote.root / "zoo"
     folder = zoo / "tiny" / "1.0.0"
     entry = Entry.read(folder / "entry.yaml")
@@ -173,6 +173,7 @@ def test_weights_come_from_a_mirror_where_the_zoo_has_none(remote):
     (folder / "entry.yaml").write_text(entry.model_copy(update={"weights": weights}).to_yaml())
     index_zoo(zoo)
     assert str(load("tiny").entry) == "tiny@1.0.0"
+    shutil.rmtree(tmp_path / "cache")
     with pytest.raises(DataError, match="http addresses only, which are not encrypted"):  # this folder is not on http
         load(folder)
 

@@ -74,6 +74,22 @@ def write_map(path: str | Path, values: np.ndarray, geometry: Geometry) -> None:
     _write_image(Path(path), np.asarray(values, np.float32), geometry)
 
 
+def write_volume(path: str | Path, values: np.ndarray, geometry: Geometry) -> None:
+    """Write one channel of an image in its own type of numbers, with its geometry and no other facts.
+
+    Args:
+        path: file to write, ``.nii.gz``, ``.nrrd`` or ``.mha``.
+        values: voxels ``(*S)``; types that ITK lacks are widened.
+        geometry: grid of the image.
+
+    Raises:
+        InputError: the suffix is not supported, or the shape differs from the grid.
+        CphlocError: the file cannot be written.
+    """
+    wider = {"b": np.uint8, "e": np.float32, "d": np.float32}
+    _write_image(Path(path), values.astype(wider.get(values.dtype.char.replace("?", "b"), values.dtype)), geometry)
+
+
 def write_boxes_csv(path: str | Path, cases: Sequence[CaseBoxes], classes: Mapping[int, str]) -> None:
     """Write boxes as a CSV table, one row per box: case, class name and number, score, corners in mm and in voxels.
 
