@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cphloc.data.io.outlines import Outline
 from cphloc.structures.rung import Rung
 
 
@@ -26,6 +27,9 @@ class AnnotationSource:
             by its value. It gives a mask and a box for each object; where files overlap, the last one is used.
         boxes: voxel edges ``[lo..., hi...]`` in array-axis order of the file.
         box_classes: class number of each box; negative for a box to ignore, see `Annotation`.
+        outlines: outline of each box, or ``None`` for a box without one; they give a mask.
+        size: ``(H, W)`` of the picture to which boxes and outlines refer; a picture of another size is refused.
+        relative: whether boxes and outlines are fractions of the picture's size.
         spheres: ``(x, y, z, diameter)`` in millimetres, LPS coordinates, as LUNA16 annotates nodules.
         sphere_classes: class number of each sphere.
         region: image of where the finding may be located, with values in [0, 1] or 0/255.
@@ -42,6 +46,9 @@ class AnnotationSource:
     instances: Mapping[Path, int | Mapping[int, int]] | None = None
     boxes: tuple[tuple[float, ...], ...] | None = None
     box_classes: tuple[int, ...] = ()
+    outlines: tuple[Outline | None, ...] | None = None
+    size: tuple[int, int] | None = None
+    relative: bool = False
     spheres: tuple[tuple[float, ...], ...] | None = None
     sphere_classes: tuple[int, ...] = ()
     region: Path | None = None
@@ -53,7 +60,7 @@ class AnnotationSource:
     def rung(self) -> Rung | None:
         """Strongest rung (mask > boxes > region > label) of the annotation; ``None`` without annotation."""
         stated = (
-            (self.mask or self.instances, Rung.MASK),
+            (self.mask or self.instances or self.outlines, Rung.MASK),
             (self.boxes if self.spheres is None else self.spheres, Rung.BOXES),
             (self.region, Rung.REGION),
             (self.label, Rung.LABEL),

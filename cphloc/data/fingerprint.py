@@ -27,7 +27,8 @@ def content_hash(case: Case) -> str:
     stated = (source.boxes, source.box_classes, source.spheres, source.sphere_classes, source.label)
     if source.instances is not None:
         stated += tuple(source.instances.values())
-    if source.known is not None:
+    stated += tuple(part for part in (source.outlines, source.size) if part is not None)
+    if source.known is not None and not all(source.known):
         stated += (source.known,)
     digest.update(repr(stated).encode())
     return digest.hexdigest()

@@ -13,8 +13,9 @@ from cphloc.data.io.notice import notice
 from cphloc.data.io.read import read_mask
 from cphloc.data.io.read_regions import matching, names_regions, read_regions
 from cphloc.data.io.regions import Region
+from cphloc.data.read_boxes import read_boxes
 from cphloc.errors import DataError, did_you_mean
-from cphloc.structures.annotation import IGNORE, Annotation, clip_boxes, of_instances
+from cphloc.structures.annotation import IGNORE, Annotation, of_instances
 from cphloc.structures.geometry import Geometry
 
 
@@ -36,46 +37,21 @@ def read_annotation(source: AnnotationSource, images: Sequence[Path], geometry: 
     else:
         mask = None if source.mask is None else _read_mask(source.mask, source.mask_classes, geometry)
         annotation = Annotation(mask)
-    boxes, box_classes = _boxes(source, images, geometry)
+    boxes, box_classes, outlined = read_boxes(source, images, geometry)
     known = None if source.known is None else np.asarray(source.known, bool)
     if known is not None and source.label is not None:
         known = known | (np.asarray(source.label) == 0)
     drawn = annotation.mask_known if known is None or annotation.mask_known is None else annotation.mask_known & known
     return replace(
         annotation,
+        mask=annotation.mask if outlined is None else outlined,
         boxes=annotation.boxes if boxes is None else boxes,
         box_classes=annotation.box_classes if boxes is None else box_classes,
-        mask_known=None if annotation.mask is None else known if drawn is None else drawn,
+        mask_known=None if annotation.mask is None and outlined is None else known if drawn is None else drawn,
         boxes_known=None if annotation.boxes is None and boxes is None else known,
         region=None if source.region is None else _read_region(source.region, geometry),
         label=None if source.label is None else np.asarray(source.label, np.float32),
     )
-
-
-def _boxes(
-    source: AnnotationSource, images: Sequence[Path], geometry: Geometry
-) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Boxes ``(n, 2 D)`` from the boxes and spheres of a source, and their classes ``(n,)``."""
-    dims = geometry.dims
-    if source.boxes is None and source.spheres is None:
-        return None, None
-    boxes = np.asarray(source.boxes or (), np.float32).reshape(-1, 2 * dims)
-    spheres = np.asarray(source.spheres or (), float).reshape(-1, dims + 1)
-    if not (np.isfinite(boxes).all() and np.isfinite(spheres).all()):
-        msg = f"{images[0]}: a box is not finite; correct its coordinates or leave it out"
-        raise DataError(msg)
-    centre, radius = geometry.world_to_edges(spheres[:, :dims]), spheres[:, dims:] / 2 / geometry.spacing_mm
-    around_spheres = np.concatenate([centre - radius, centre + radius], axis=1).astype(np.float32)
-    boxes = np.concatenate([boxes, around_spheres])
-    _, kept = clip_boxes(boxes, geometry.shape)
-    if not kept.all():
-        outside = boxes[np.argmin(kept)].tolist()
-        msg = (
-            f"{images[0]}: box {outside} covers nothing of the image of {geometry.shape} voxels; it must be "
-            "[lo..., hi...] in array order, as are points in LPS mm once in voxels"
-        )
-        raise DataError(msg)
-    return boxes, np.asarray(source.box_classes + source.sphere_classes, np.int64)
 
 
 def _read_instances(files: Mapping[Path, int | Mapping[int, int]], geometry: Geometry) -> Annotation:

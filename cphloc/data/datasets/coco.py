@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cphloc.data.case import AnnotationSource, Case, annotation_or_problem
 from cphloc.data.dataset import Dataset, find_root
-from cphloc.errors import DataError
+from cphloc.data.io.outlines import Outline, coco_outline
+from cphloc.data.io.text import read_text
+from cphloc.errors import DataError, did_you_mean
 from cphloc.structures.split import Split
 
 
@@ -18,8 +20,9 @@ class Coco(Dataset):
     """Pictures with boxes from ``annotations/instances_{train,val,test}.json`` (Lin 2014, COCO format).
 
     COCO boxes are ``[x, y, width, height]`` in pixel edges. Categories get the class numbers 1..K in the order of their
-    ids; `file_numbers` gives the ids. Objects marked ``iscrowd`` are ignored, as in the COCO metric. An image
-    without annotations is negative.
+    ids in the training file; `file_numbers` gives the ids. Other files are matched by the names of their categories.
+    Polygons and run lengths give masks. Regions marked ``iscrowd`` are ignored, as in the COCO metric. An image without
+    annotations is negative.
 
     Args:
         root: folder of the pictures and annotations.
@@ -45,10 +48,9 @@ class Coco(Dataset):
         self.root = find_root("coco", root, self._file("train"))
         self.images = self.root / images
         self.channels = tuple(channels)
-        names = self._category_names()
+        names = self._categories("train")
         self._category_ids = dict(enumerate(sorted(names), start=1))
         self.classes = {number: names[category] for number, category in self._category_ids.items()}
-        self._numbers = {category: number for number, category in self._category_ids.items()}
 
     @property
     def file_numbers(self) -> Mapping[int, int]:
@@ -59,54 +61,61 @@ class Coco(Dataset):
         """Name of the annotation file of a split; the pattern is text, not a format string, which could do anything."""
         return self.annotations.replace("{split}", split)
 
-    def _category_names(self) -> dict[int, str]:
-        """Category id -> name, from the training annotations."""
-        categories = [(int(c["id"]), str(c["name"])) for c in self._read("train")["categories"]]
+    def _categories(self, split: str) -> dict[int, str]:
+        """Category id -> name in the annotation file of a split."""
+        path = self.root / self._file(split)
+        try:
+            categories = [(int(c["id"]), str(c["name"])) for c in self._read(split)["categories"]]
+        except (KeyError, TypeError, ValueError) as error:
+            msg = f"{path}: a category lacks an id or a name ({error!r}); give every category its own of both"
+            raise DataError(msg) from error
         names = dict(categories)
         if len(names) < len(categories) or len(set(names.values())) < len(categories):
-            path = self.root / self._file("train")
             msg = f"{path}: two categories share an id or a name; give every category its own of both"
             raise DataError(msg)
         return names
 
+    def _numbers(self, split: str) -> dict[int, int]:
+        """Category id in the annotation file of a split -> class number, matched by name."""
+        numbers = {name: number for number, name in self.classes.items()}
+        categories = self._categories(split)
+        unknown = next((name for name in categories.values() if name not in numbers), None)
+        if unknown is not None:
+            hint = did_you_mean(unknown, numbers) or f"its categories are {', '.join(numbers)}"
+            msg = f"{self.root / self._file(split)}: category '{unknown}' is not one of the training file; {hint}"
+            raise DataError(msg)
+        return {category: numbers[name] for category, name in categories.items()}
+
     def _cases(self, split: Split) -> list[Case]:
-        content = self._read(split)
-        path = self.root / self._file(split)
+        content, path = self._read(split), self.root / self._file(split)
+        lacking = next((image for image in content["images"] if not {"id", "file_name"} <= set(image)), None)
+        if lacking is not None:
+            msg = f"{path}: an image lacks an id or a file_name, {lacking}; add it"
+            raise DataError(msg)
         items: dict[Any, list[dict[str, Any]]] = defaultdict(list)
         for item in content["annotations"]:
-            if not item.get("iscrowd"):
-                items[item.get("image_id")].append(item)
+            items[item.get("image_id")].append(item)
+        for what, listed in (("images", content["images"]), ("annotations", content["annotations"])):
+            number, times = next(iter(Counter(item.get("id") for item in listed).most_common(1)), (None, 0))
+            if times > 1 and number is not None:
+                msg = f"{path}: {times} {what} have the id {number}, as after merging files; number them anew"
+                raise DataError(msg)
         strays = set(items) - {image["id"] for image in content["images"]}
         if strays:
             msg = f"{path}: annotates image id {min(strays, key=str)}, which `images` does not list; add or remove it"
             raise DataError(msg)
-        return [self._case(image, items[image["id"]], path) for image in content["images"]]
+        numbers = self._numbers(split)
+        return [self._case(image, items[image["id"]], numbers, path) for image in content["images"]]
 
-    def _case(self, image: dict[str, Any], items: list[dict[str, Any]], path: Path) -> Case:
+    def _case(self, image: dict[str, Any], items: list[dict[str, Any]], numbers: Mapping[int, int], path: Path) -> Case:
         name = Path(image["file_name"]).with_suffix("").as_posix()
-        annotation = annotation_or_problem(lambda: self._annotation(items, path))
+        annotation = annotation_or_problem(lambda: _annotation(image, items, numbers, path))
         return Case(name, str(image.get("patient", name)), (self.images / image["file_name"],), annotation)
-
-    def _annotation(self, items: list[dict[str, Any]], path: Path) -> AnnotationSource:
-        boxes = [self._box(item, path) for item in items]
-        return AnnotationSource(boxes=tuple(box for _, box in boxes), box_classes=tuple(number for number, _ in boxes))
-
-    def _box(self, item: dict[str, Any], path: Path) -> tuple[int, tuple[float, ...]]:
-        try:
-            x, y, width, height = map(float, item["bbox"])
-            number = self._numbers[item["category_id"]]
-        except (KeyError, TypeError, ValueError) as error:
-            msg = f"{path}: annotation {item.get('id')} lacks a bbox [x, y, width, height] or a known category_id"
-            raise DataError(msg) from error
-        if width < 0 or height < 0:
-            msg = f"{path}: annotation {item.get('id')} has a negative size {width:g} x {height:g}; correct its bbox"
-            raise DataError(msg)
-        return number, (y, x, y + height, x + width)
 
     def _read(self, split: str) -> dict[str, Any]:
         path = self.root / self._file(split)
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(read_text(path))
             missing = [k for k in ("images", "annotations", "categories") if k not in content]
         except (OSError, ValueError, TypeError) as error:
             msg = f"{path}: cannot be read as COCO JSON ({error}); check the `annotations` pattern"
@@ -115,3 +124,39 @@ class Coco(Dataset):
             msg = f"{path}: has no '{missing[0]}'; COCO needs images, annotations and categories"
             raise DataError(msg)
         return content
+
+
+def _annotation(
+    image: dict[str, Any], items: list[dict[str, Any]], numbers: Mapping[int, int], path: Path
+) -> AnnotationSource:
+    objects = [_object(item, numbers, path) for item in items]
+    outlines = tuple(outline for _, _, outline in objects)
+    size = (image.get("height") or 0, image.get("width") or 0)
+    return AnnotationSource(
+        boxes=tuple(box for _, box, _ in objects),
+        box_classes=tuple(number for number, _, _ in objects),
+        outlines=outlines if any(outlines) else None,
+        size=(int(size[0]), int(size[1])) if all(size) else None,
+    )
+
+
+def _object(
+    item: dict[str, Any], numbers: Mapping[int, int], path: Path
+) -> tuple[int, tuple[float, ...], Outline | None]:
+    """Class number, negative for a crowd, with the box and the outline of one annotation."""
+    where = f"{path}: annotation {item.get('id')}"
+    try:
+        x, y, width, height = map(float, item["bbox"])
+        number = numbers[item["category_id"]]
+    except (KeyError, TypeError, ValueError) as error:
+        msg = f"{where} lacks a bbox [x, y, width, height] or a known category_id"
+        raise DataError(msg) from error
+    if width < 0 or height < 0:
+        msg = f"{where} has a negative size {width:g} x {height:g}; correct its bbox"
+        raise DataError(msg)
+    try:
+        outline = coco_outline(item.get("segmentation"))
+    except DataError as error:
+        msg = f"{where}: {error}; correct it"
+        raise DataError(msg) from error
+    return -number if item.get("iscrowd") else number, (y, x, y + height, x + width), outline

@@ -110,8 +110,8 @@ def test_coco_boxes_become_edges_in_array_order(tmp_path):
     found = annotation_of(dataset)
     assert dataset.classes == {1: "early", 2: "late"}
     assert dataset.file_numbers == {1: 3, 2: 9}
-    assert found.boxes.tolist() == [[3, 2, 7.5, 12]]
-    assert found.box_classes.tolist() == [2]
+    assert found.boxes.tolist() == [[3, 2, 7.5, 12], [0, 0, 9, 9]]
+    assert found.box_classes.tolist() == [2, -1]
 
 
 @pytest.mark.parametrize(
