@@ -13,6 +13,7 @@ _LAYOUT_MARKS = {
     "nnunet": "dataset.json",
     "voc": "ImageSets/Main",
     "coco": "annotations/instances_train.json",
+    "yolo": "data.yaml",
     "luna16": "annotations.csv",
     "image_folder": "cases.csv",
 }
@@ -24,7 +25,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "data",
         metavar="DATA",
-        help="name of a data set, or a folder laid out for nnU-Net, Pascal VOC, COCO, LUNA16 or with a cases.csv",
+        help="name of a data set, or a folder laid out for nnU-Net, Pascal VOC, COCO, YOLO, LUNA16 or with a cases.csv",
     )
     what = "an argument of the data set, such as classes=[cyst,mass]; repeatable"
     parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help=what)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -10,7 +11,8 @@ from pathlib import Path
 from cphloc.data.case import AnnotationSource, Case, annotation_or_problem
 from cphloc.data.dataset import Dataset, find_root
 from cphloc.data.io.formats import PICTURE_SUFFIXES
-from cphloc.data.io.voc_xml import read_voc_boxes, read_voc_classes
+from cphloc.data.io.text import read_text
+from cphloc.data.io.voc_xml import read_voc_boxes, read_voc_classes, read_voc_size
 from cphloc.errors import DataError
 from cphloc.structures.annotation import class_names
 from cphloc.structures.split import Split
@@ -18,6 +20,8 @@ from cphloc.structures.split import Split
 
 class Voc(Dataset):
     """Pictures in ``JPEGImages/``, boxes in ``Annotations/*.xml``, splits in ``ImageSets/Main/{train,val,test}.txt``.
+
+    Objects marked ``difficult`` are ignored by losses and metrics, as in the VOC evaluation.
 
     Args:
         root: folder that contains these.
@@ -70,7 +74,17 @@ def _pictures(root: Path, split: Split) -> list[str]:
     if not path.is_file():
         msg = f"{path}: the list of the {split} split is missing; write one picture name per line"
         raise DataError(msg)
-    return [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
+    return [_listed(root, line.strip()) for line in read_text(path).splitlines() if line.strip()]
+
+
+def _listed(root: Path, line: str) -> str:
+    """Name of a picture in a line of a list, which may add a file ending, or -1, 0 or 1 as lists of one class do."""
+    without = re.sub(r"\s+(-1|0|1)$", "", line)
+    for name in (line, without):
+        for candidate in (name, name.removesuffix(Path(name).suffix)):
+            if (root / "Annotations" / f"{candidate}.xml").is_file():
+                return candidate
+    return without
 
 
 def _annotated_classes(root: Path) -> list[str]:
@@ -87,7 +101,7 @@ def _annotated_classes(root: Path) -> list[str]:
 
 def _annotation(path: Path, classes: Mapping[int, str]) -> AnnotationSource:
     boxes, box_classes = read_voc_boxes(path, classes)
-    return AnnotationSource(boxes=boxes, box_classes=box_classes)
+    return AnnotationSource(boxes=boxes, box_classes=box_classes, size=read_voc_size(path))
 
 
 def _picture(root: Path, name: str) -> Path:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from xml.etree import ElementTree
 
+from cphloc.data.io.content import read_content
+from cphloc.data.io.text import decode
 from cphloc.errors import DataError, did_you_mean
 
 
@@ -21,22 +24,38 @@ def read_voc_boxes(path: Path, classes: Mapping[int, str]) -> tuple[tuple[tuple[
         classes: class number -> class name in the file.
 
     Returns:
-        edge coordinates ``[y0, x0, y1, x1]`` in pixels and class number of each box.
+        edge coordinates ``[y0, x0, y1, x1]`` in pixels and class number of each box; the number is negative for an
+        object marked ``difficult``, which evaluations leave out.
 
     Raises:
         DataError: the file is damaged, or contains an unknown class or a box with a maximum below its minimum.
     """
     numbers = {name: number for number, name in classes.items()}
     boxes, box_classes = [], []
-    for number, item in enumerate(_objects(path), start=1):
+    for number, item in enumerate(_root(path).findall("object"), start=1):
         name = _name(item)
         if name not in numbers:
             hint = did_you_mean(name, numbers) or f"the classes are {', '.join(numbers)}"
             msg = f"{path}: object {number} has the undeclared class '{name}'; {hint}"
             raise DataError(msg)
         boxes.append(_edges(path, number, item))
-        box_classes.append(numbers[name])
+        box_classes.append(-numbers[name] if _is_difficult(path, number, item) else numbers[name])
     return tuple(boxes), tuple(box_classes)
+
+
+def read_voc_size(path: Path) -> tuple[int, int] | None:
+    """Read the size (height, width) of the picture that was annotated; ``None`` where the file states none, or 0.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    root = _root(path)
+    try:
+        height, width = (int(float(root.findtext(f"size/{k}") or 0)) for k in ("height", "width"))
+    except ValueError as error:
+        msg = f"{path}: its size is no number ({error}); correct width and height"
+        raise DataError(msg) from error
+    return (height, width) if height > 0 and width > 0 else None
 
 
 def read_voc_classes(path: Path) -> set[str]:
@@ -45,15 +64,29 @@ def read_voc_classes(path: Path) -> set[str]:
     Raises:
         DataError: the file is damaged.
     """
-    return {name for item in _objects(path) if (name := _name(item))}
+    return {name for item in _root(path).findall("object") if (name := _name(item))}
 
 
-def _objects(path: Path) -> list[ElementTree.Element]:
+def _root(path: Path) -> ElementTree.Element:
+    """Root of the XML tree; a file without an encoding declaration may also be in Windows-1252 or UTF-16."""
     try:
-        return ElementTree.parse(path).getroot().findall("object")
-    except (OSError, ElementTree.ParseError) as error:
+        content = read_content(path)
+        try:
+            return ElementTree.fromstring(content)
+        except ElementTree.ParseError:
+            text = re.sub(r"\A\s*<\?xml[^>]*\?>", "", decode(content))
+            return ElementTree.fromstring(text.strip())
+    except (OSError, ValueError, ElementTree.ParseError) as error:
         msg = f"{path}: is not a readable VOC annotation ({error}); copy it again"
         raise DataError(msg) from error
+
+
+def _is_difficult(path: Path, number: int, item: ElementTree.Element) -> bool:
+    text = (item.findtext("difficult") or "0").strip().lower()
+    if text not in ("0", "1", "true", "false", "unspecified"):
+        msg = f"{path}: object {number} has '{text}' for difficult; it must be 0 or 1"
+        raise DataError(msg)
+    return text in ("1", "true")
 
 
 def _name(item: ElementTree.Element) -> str:

@@ -15,6 +15,7 @@ from cphloc.data.datasets.nnunet import NnUnet
 from cphloc.data.datasets.sts_petct import StsPetct
 from cphloc.data.datasets.voc import Voc
 from cphloc.errors import DataError, InputError
+from cphloc.metrics.detection import DetectionCase, average_precision, match, precision_recall
 from cphloc.structures.annotation import Annotation
 
 
@@ -93,6 +94,59 @@ def test_voc_mistakes_name_file_and_object(tmp_path, objects, message):
     with pytest.raises(DataError, match=message) as error:
         annotation_of(Voc(root, classes=["a", "b"]))
     assert "cell.xml" in str(error.value)
+
+
+@pytest.mark.parametrize("marked", ["1", "true", " 1 "])
+def test_voc_objects_that_are_difficult_are_ignored(tmp_path, marked):
+    """Everingham 2010: neither a miss nor, where one is detected, a false positive."""
+    hard = voc_object("a", 11, 11, 20, 20).replace("</name>", f"</name><difficult>{marked}</difficult>")
+    easy = voc_object("a", 1, 1, 5, 5).replace("</name>", "</name><difficult>0</difficult>")
+    found = annotation_of(Voc(voc_folder(tmp_path, easy + hard), classes=["a"]))
+    assert found.box_classes.tolist() == [1, -1]
+    detected = np.array([[10, 10, 20, 20], [10, 10, 20, 20], [0, 0, 5, 5], [11, 11, 13, 13]], float)
+    case = DetectionCase(detected, np.array([0.9, 0.8, 0.7, 0.6]), np.ones(4, int), found.boxes, found.box_classes)
+    (curve,) = precision_recall(match([case], iou_thresholds=[0.5], rule="voc"))
+    assert [part.tolist() for part in curve] == [[1, 1], [1, 0.5]]  # the small box within the difficult one is wrong
+    assert average_precision(match([case], iou_thresholds=[0.5], rule="voc"), "all_point") == 1
+
+
+@pytest.mark.parametrize(
+    ("listing", "encoding"),
+    [
+        ("\ufeffcell\r\n\r\n", "utf-8"),
+        ("cell\n", "utf-16"),
+        ("cell.png\n", "utf-8"),
+        ("cell  1\n", "utf-8"),
+        ("  cell\r", "latin-1"),
+    ],
+)
+def test_voc_lists_as_editors_write_them(tmp_path, listing, encoding):
+    root = voc_folder(tmp_path, voc_object("a", 1, 2, 30, 20))
+    (tmp_path / "ImageSets/Main/train.txt").write_bytes(listing.encode(encoding))
+    assert [case.id for case in Voc(root).cases("train")] == ["cell"]
+    root = voc_folder(tmp_path / "two", voc_object("a", 1, 2, 30, 20), name="cell 1")
+    assert [case.id for case in Voc(root).cases("train")] == ["cell 1"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1", "utf-16"])
+@pytest.mark.parametrize("declared", ["", '<?xml version="1.0"?>\n'])
+def test_voc_annotations_in_any_encoding(tmp_path, encoding, declared):
+    root = voc_folder(tmp_path, "")
+    text = f"{declared}<annotation>{voc_object(chr(0xE4), 1, 2, 30, 20)}</annotation>"
+    (tmp_path / "Annotations/cell.xml").write_bytes(text.encode(encoding))
+    assert Voc(root).classes == {1: chr(0xE4)}
+
+
+@pytest.mark.parametrize(("size", "refused"), [("30x20", False), ("0x0", False), ("", False), ("60x40", True)])
+def test_voc_annotations_of_a_picture_of_another_size_are_refused(tmp_path, size, refused):
+    width, _, height = size.partition("x")
+    stated = f"<size><width>{width}</width><height>{height}</height></size>" if size else ""
+    dataset = Voc(voc_folder(tmp_path, stated + voc_object("a", 1, 2, 30, 20)))
+    if not refused:
+        assert annotation_of(dataset).boxes.tolist() == [[1, 0, 20, 30]]
+        return
+    with pytest.raises(DataError, match=r"cell.png: has 20 x 30 pixels .* is of a picture of 40 x 60"):
+        annotation_of(dataset)
 
 
 def coco_folder(root, annotations, images=({"id": 7, "file_name": "a.png"},)):
