@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import nibabel
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import SimpleITK as sitk
 from synthetic_dicom import write_series
 
 from cphloc.data.case import Case, read_case
+from cphloc.data.io.channels import _covered, scaled
 from cphloc.data.io.itk import to_itk
 from cphloc.data.io.read import read_volume
 from cphloc.data.io.write import write_map
@@ -42,6 +45,20 @@ def test_a_channel_is_resampled_to_the_grid_of_the_first_as_simpleitk_does(tmp_p
         assert joined.geometry.same_grid(CT)
         np.testing.assert_array_equal(joined.array[0], first.array[0])
         np.testing.assert_allclose(joined.array[1], sitk.GetArrayFromImage(moved), atol=1e-4)
+
+
+@pytest.mark.parametrize("shift", [0, 4, -4, 8])
+def test_the_share_that_a_channel_covers(shift):
+    target = Geometry.regular((4, 10, 10), (3.0, 1.0, 1.0))
+    assert _covered(replace(target, origin_mm=(target.origin_mm[0] + shift, *target.origin_mm[1:])), target) == (
+        pytest.approx(1 - abs(shift) / 10)
+    )
+
+
+def test_a_factor_multiplies_values_and_window():
+    moved = scaled(replace(volume(CT), window=(40.0, 400.0)), 100)
+    np.testing.assert_allclose(moved.array, 100 * volume(CT).array)
+    assert moved.window == (4000.0, 40_000.0)
 
 
 def test_channels_on_one_grid_stay_as_they_are():

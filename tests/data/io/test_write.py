@@ -158,6 +158,18 @@ def test_coco_loads_in_a_coco_library_with_x_first(tmp_path):
     assert json.loads((tmp_path / "b.json").read_text())["annotations"][0]["score"] == 0.5
 
 
+def test_coco_numbers_images_and_boxes_from_1(tmp_path):
+    def case(name, boxes):
+        return CaseBoxes(
+            name, Geometry.regular((9, 9)), np.tile([1, 2, 3, 4.0], (boxes, 1)), np.ones(boxes, int), np.ones(boxes)
+        )
+
+    write_coco(tmp_path / "b.json", [case("a", 2), case("b", 0), case("c", 1)], {1: "RBC"})
+    content = json.loads((tmp_path / "b.json").read_text())
+    assert [(one["id"], one["file_name"]) for one in content["images"]] == [(1, "a"), (2, "b"), (3, "c")]
+    assert [(one["id"], one["image_id"]) for one in content["annotations"]] == [(1, 1), (2, 1), (3, 3)]
+
+
 def test_coco_refuses_volumes(tmp_path):
     case = CaseBoxes("ct", geometry(3), np.zeros((0, 6)), np.zeros(0, int), np.zeros(0))
     with pytest.raises(InputError, match="'ct' is 3-D"):
