@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import highdicom
 import numpy as np
 import pydicom
@@ -116,3 +118,30 @@ def test_a_seg_of_a_single_image_lies_on_its_pixels(tmp_path):
     found = read_segments(tmp_path / "seg.dcm", geometry)
     for number, name in CLASSES.items():
         np.testing.assert_array_equal(found[name], mask == number)
+
+
+def test_a_segment_without_a_frame_is_unknown_and_a_file_needs_no_suffix(series, tmp_path):
+    geometry = read_volume(series).geometry
+    write_dicom_seg(tmp_path / "seg.dcm", np.uint8(labels(geometry.shape) == 1), geometry, series, {1: "liver"})
+    dataset = pydicom.dcmread(tmp_path / "seg.dcm")
+    other = copy.deepcopy(dataset.SegmentSequence[0])
+    other.SegmentNumber, other.SegmentLabel = 2, "tumour"
+    dataset.SegmentSequence.append(other)
+    dataset.save_as(tmp_path / "segmentation")
+    source = AnnotationSource(mask=tmp_path / "segmentation", rois={"liver": 1, "tumour": 2}, known=(True, True))
+    found = read_case(Case("a", "a", (series,), source))[1].completed(geometry.shape, 2)
+    assert found.mask_known.tolist() == [True, False]
+    np.testing.assert_equal(found.label.tolist(), [1, np.nan])
+
+
+def test_a_seg_of_another_image_is_refused(series, tmp_path):
+    geometry = read_volume(series).geometry
+    write_dicom_seg(tmp_path / "seg.dcm", labels(geometry.shape), geometry, series, CLASSES)
+    dataset = pydicom.dcmread(tmp_path / "seg.dcm")
+    dataset.FrameOfReferenceUID = "1.2.9"
+    dataset.save_as(tmp_path / "seg.dcm")
+    source = AnnotationSource(mask=tmp_path / "seg.dcm", rois={"liver": 1})
+    with pytest.raises(
+        DataError, match=r"seg.dcm: belongs to another image: its FrameOfReferenceUID is 1.2.9, that of"
+    ):
+        read_case(Case("a", "a", (series,), source))
