@@ -31,7 +31,7 @@ def write(tmp_path, array, segments, name="m.seg.nrrd", **options):
     """An image and a segmentation; ``segments`` are (name, layer, value)."""
     nrrd.write(str(tmp_path / "image.nrrd"), np.zeros(SHAPE, np.int16), header())
     head = header(array.ndim - 2, **options)
-    for number, (label, layer, value) in enumerate(segments):
+    for number, (_, layer, value) in enumerate(segments):
         facts = {"ID": f"Segment_{number + 1}", "Name": f"NAME{number}", "Layer": layer, "LabelValue": value}
         head |= {f"Segment{number}_{key}": str(text) for key, text in facts.items() if text is not None}
     path = tmp_path / name
