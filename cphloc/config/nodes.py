@@ -6,6 +6,7 @@ name the file and line, or the ``--set`` option, that a value comes from.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +92,15 @@ def dotted(path: KeyPath) -> str:
     """
     text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path)
     return text.removeprefix(".") or "(top)"
+
+
+def parse_path(text: str) -> KeyPath:
+    """Split a dotted key into names and list indices; the inverse of `dotted`.
+
+    >>> parse_path("data.augment[0].type")
+    ('data', 'augment', 0, 'type')
+    """
+    return tuple(int(part) if part.isdecimal() else part for part in re.findall(r"[^.\[\]]+", text))
 
 
 def from_plain(value: Any, source: str) -> Node:

@@ -18,7 +18,7 @@ from cphloc.data.pipeline.pipeline import open_dataset
 from cphloc.distributed.machine import peak_ram_mb
 from cphloc.errors import InputError, NotFoundError
 from cphloc.evaluation.baseline import BASELINES, prior_baseline
-from cphloc.evaluation.pictures import draw_case, extremes, heading
+from cphloc.evaluation.pictures import draw_case, drawing, extremes, heading
 from cphloc.evaluation.plots import draw_scores
 from cphloc.evaluation.scores import CasePrediction, Scores, score_case, summary
 from cphloc.inference.localization import Localization
@@ -225,7 +225,17 @@ def _write(folder: Path, facts: Mapping[str, Any], rows: Sequence[Mapping[str, A
 
 def _draw(folder: Path, localizer: Localizer, cases: Sequence[Case], scores: Scores, split: str) -> list[Path]:
     """Draw the curves, and the worst, median and best case (which are predicted again); returns the files."""
-    files = draw_scores(scores.curves(), folder, f"{split}-")
+    files: list[Path] = []
+    with drawing("the curves"):
+        files += draw_scores(scores.curves(), folder, f"{split}-")
+    with drawing("the cases"):
+        files += _draw_cases(folder, localizer, cases, scores, split)
+    return files
+
+
+def _draw_cases(folder: Path, localizer: Localizer, cases: Sequence[Case], scores: Scores, split: str) -> list[Path]:
+    """Draw the worst, median and best case."""
+    files: list[Path] = []
     name, chosen = extremes(scores.rows, localizer.recipe.headline)
     for place, id in chosen.items():
         volume, annotation = _read(next(case for case in cases if case.id == id), localizer)

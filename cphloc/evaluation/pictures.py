@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,20 @@ from cphloc.structures.annotation import Annotation
 from cphloc.structures.volume import Volume
 
 _SHOWN_SCORE = 0.3
+_log = logging.getLogger(__name__)
+
+
+@contextmanager
+def drawing(what: str) -> Iterator[None]:
+    """Context manager in which figures are drawn: one that cannot be drawn is logged, and ends nothing.
+
+    Args:
+        what: what the figures show, for the message.
+    """
+    try:
+        yield
+    except Exception as error:  # matplotlib, fonts, a full disk: the numbers are written and stay
+        _log.warning("%s cannot be drawn (%s: %s); all numbers are written", what, type(error).__name__, error)
 
 
 def draw_case(

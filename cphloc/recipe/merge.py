@@ -1,30 +1,28 @@
 """Merge a recipe file, the recipes it extends, and overrides into one tree of values with source positions.
 
 Mappings are merged and lists are replaced. A block whose ``type`` changes is replaced as a whole, except that ``data``
-keeps the fields in `PROCESSING`, such as patch, spacing and augmentation. References such as
-``${model.neck.channels}`` are resolved after merging; a reference must be the whole value, not part of a string. Keys
-that start with ``x-`` are free for notes and for values to refer to, and are removed.
+keeps the fields in `PROCESSING`, such as patch, spacing and augmentation. An inherited head is left out by
+``mask: null``. References are resolved after merging, see `cphloc.recipe.references`. Keys that start with ``x-`` are
+free for notes and for values to refer to, and are removed.
 """
 
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cphloc import paths
 from cphloc.config import yamlio
-from cphloc.config.nodes import KeyPath, Node, dotted, from_plain
-from cphloc.config.yamlio import MAX_NODES
+from cphloc.config.nodes import KeyPath, Node, dotted, from_plain, parse_path
 from cphloc.errors import InputError, NotFoundError, Problem, RecipeError, did_you_mean
+from cphloc.recipe.references import resolved
 
-_REFERENCE = re.compile(r"\$\{([^${}]+)\}")
-_SHOWN = 80
 STUDIES = "lecture"
 """Subfolder of ``recipes`` with study files, which compare recipes and are not recipes themselves."""
+
+_HEADS = ("model", "heads")
 
 _NOT_INHERITED = ("name", "description")
 
@@ -54,8 +52,8 @@ def assemble(source: str | Path | Mapping[str, Any] | Node, overrides: Mapping[s
         path, node = _renamed_override(
             root, parse_path(key), stated or from_plain(value, f"--set {key}={yamlio.inline(value)}")
         )
-        root = _set(root, key, path, node)
-    return _without_free_keys(_resolved(root))
+        root = _without_dropped_heads(_set(root, key, path, node), root)
+    return _without_free_keys(resolved(root))
 
 
 def find(source: str | Path, folder: Path | None = None) -> Path:
@@ -114,13 +112,22 @@ def merge(parent: Node, child: Node, path: KeyPath = ()) -> Node:
     return Node(merged, child.where, child.key_where)
 
 
-def parse_path(text: str) -> KeyPath:
-    """Split a dotted key into names and list indices; the inverse of `cphloc.config.nodes.dotted`.
+def _without_dropped_heads(root: Node, before: Node) -> Node:
+    """Remove, in place, the heads that ``before`` has and that ``root`` sets to null, and the weights of their losses.
 
-    >>> parse_path("data.augment[0].type")
-    ('data', 'augment', 0, 'type')
+    Args:
+        root: a recipe merged over ``before``.
+        before: the recipe that is extended.
     """
-    return tuple(int(part) if part.isdecimal() else part for part in re.findall(r"[^.\[\]]+", text))
+    heads, earlier = root.get(_HEADS), before.get(_HEADS)
+    weights = root.get(("model", "weights"))
+    if heads is None or earlier is None:
+        return root
+    for name in [name for name, node in heads.children.items() if node.value is None and name in earlier.children]:
+        del heads.children[name]
+        if weights is not None:
+            weights.children.pop(name, None)
+    return root
 
 
 def _read(path: Path, trail: list[Path]) -> Node:
@@ -152,7 +159,8 @@ def _with_parent(root: Node, path: Path, trail: list[Path]) -> Node:
         raise RecipeError([Problem(str(extends.where), "extends", what, fix)]) from None
     parent = _read(parent_path, trail)
     inherited = {key: node for key, node in parent.children.items() if key not in _NOT_INHERITED}
-    return merge(Node(inherited, parent.where, parent.key_where), _renamed(root, parent))
+    whole = Node(inherited, parent.where, parent.key_where)
+    return _without_dropped_heads(merge(whole, _renamed(root, parent)), whole)
 
 
 def _renamed(root: Node, whole: Node | None) -> Node:
@@ -200,76 +208,6 @@ def _set(root: Node, key: str, whole_path: KeyPath, value: Node) -> Node:
         return Node(merged.value, node.where, node.key_where)
 
     return place(root, whole_path, ())
-
-
-def _resolved(root: Node) -> Node:
-    """Replace references by the values they name."""
-    references = _References(root)
-    resolved = references.resolve(root, (), ())
-    if references.problems:
-        raise RecipeError(references.problems)
-    return resolved
-
-
-@dataclass
-class _References:
-    """Resolves the references in a tree, and collects the problems."""
-
-    root: Node
-    problems: list[Problem] = field(default_factory=list)
-    visited: int = 0
-
-    def resolve(self, node: Node, path: KeyPath, trail: tuple[str, ...]) -> Node:
-        """Return a copy of ``node`` with its references resolved; ``trail`` is those being followed."""
-        self.visited += 1
-        if self.visited > 2 * MAX_NODES:
-            raise RecipeError(
-                [
-                    Problem(
-                        str(node.where),
-                        dotted(path),
-                        f"more than {MAX_NODES:,} values",
-                        "use fewer references",
-                    )
-                ]
-            )
-        if isinstance(node.value, dict):
-            below: Any = {key: self.resolve(n, (*path, key), trail) for key, n in node.value.items()}
-        elif isinstance(node.value, list):
-            below = [self.resolve(n, (*path, i), trail) for i, n in enumerate(node.value)]
-        elif isinstance(node.value, str) and "${" in node.value:
-            return self._follow(node, node.value, path, trail)
-        else:
-            return node
-        return Node(below, node.where, node.key_where)
-
-    def _follow(self, node: Node, text: str, path: KeyPath, trail: tuple[str, ...]) -> Node:
-        match = _REFERENCE.fullmatch(text)
-        key = match[1].strip() if match else ""
-        target_path = parse_path(key)
-        target = self.root.get(target_path)
-        text = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-        if not key:
-            self._report(node, path, f"'{text}' mixes text and a reference", "make the reference the whole value")
-        elif key in trail:
-            self._report(node, path, f"'{text}' refers to itself", "write the value out")
-        elif target is None:
-            parent = self.root.get(target_path[:-1])
-            known = map(str, parent.children) if parent is not None else ()
-            fix = (
-                did_you_mean(str(target_path[-1]) if target_path else "", known)
-                or "refer to a key of this recipe by its whole path"
-            )
-            self._report(node, path, f"'{text}' refers to a missing key", fix)
-        else:
-            copied = self.resolve(target, target_path, (*trail, key))
-            return Node(copied.value, node.where, node.key_where)
-        return node
-
-    def _report(self, node: Node, path: KeyPath, what: str, fix: str) -> None:
-        problem = Problem(str(node.where), dotted(path), what, fix)
-        if problem not in self.problems:
-            self.problems.append(problem)
 
 
 def _without_free_keys(node: Node) -> Node:

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from cphloc.distributed.machine import peak_ram_mb
-from cphloc.errors import CphlocError, NotFoundError, did_you_mean
+from cphloc.errors import NotFoundError, did_you_mean
 from cphloc.evaluation.validate import Validation
 from cphloc.training import checkpoint
+from cphloc.training.divergence import Divergence
 from cphloc.training.module import TrainingModule
 from cphloc.training.optim import freeze
 from cphloc.training.settings import Batches, Settings
@@ -95,7 +96,8 @@ def fit(
         callbacks: additional Lightning callbacks, such as a progress bar.
 
     Raises:
-        CphlocError: the loss is not finite, or a checkpoint cannot be written.
+        DivergedError: losses or weights are not finite, or the loss has exploded.
+        CphlocError: a checkpoint cannot be written.
         NotFoundError: a pattern of ``settings.freeze`` matches no parameter, or validation does not compute
             ``settings.best``.
     """
@@ -121,6 +123,7 @@ class Loop(L.Callback):
         self.outcome = Outcome(seconds=seconds)
         self._validation_seconds: float | None = None
         self._signal = ""
+        self._divergence = Divergence()
         self._sums: dict[str, Tensor] = {}
         self._summed = 0
 
@@ -195,7 +198,10 @@ class Loop(L.Callback):
 
     def _run_validation(self, trainer: L.Trainer, module: TrainingModule) -> None:
         started = time.monotonic()
+        for name, value in self._sums.items():
+            self._divergence.check_losses({f"train/{name}": float(value) / self._summed}, module.step, _lr(module))
         with module.evaluated() as model:
+            self._divergence.check_weights(model.state_dict(), module.step, _lr(module))
             found = self.validate(model)
         name = self.settings.best
         if name not in found.metrics:
@@ -207,6 +213,10 @@ class Loop(L.Callback):
             self.outcome.best_step, self.outcome.best = module.step, found.metrics
             self.outcome.cases, self.outcome.scores = found.cases, found.scores
             self._keep(trainer, checkpoint.BEST, module.weights(), {"step": module.step, "metrics": found.metrics})
+            best = f"{name} {found.metrics[name]:.4g}"
+            self._divergence.kept = (
+                f". The weights of step {module.step} ({best}) are in {self.folder / checkpoint.BEST}"
+            )
         if trainer.is_global_zero:
             self.record({f"val/{metric}": value for metric, value in found.metrics.items()}, module.step)
         self._validation_seconds = time.monotonic() - started
@@ -225,16 +235,14 @@ class Loop(L.Callback):
     def _log_losses(self, trainer: L.Trainer, module: TrainingModule) -> None:
         mean = partial(trainer.strategy.reduce, reduce_op="mean")
         means = {f"train/{name}": float(mean(value)) / self._summed for name, value in self._sums.items()}
-        if not all(map(_finite, means.values())):
-            msg = f"the loss is not finite at step {module.step}: {means}; lower train.optimizer.lr or clip_norm"
-            raise CphlocError(msg)
+        self._divergence.check_losses(means, module.step, _lr(module))
         now, cpu = time.monotonic(), time.process_time()
         means["system/cpu_cores"] = (cpu - self._cpu_at) / (now - self._logged_at)
         if (peak := peak_ram_mb()) is not None:
             means["system/peak_ram_mb"] = peak
         if torch.cuda.is_available():
             means["system/peak_gpu_mb"] = torch.cuda.max_memory_allocated() / 1e6
-        means["train/lr"] = max(group["lr"] for group in module.optimizer.param_groups)
+        means["train/lr"] = _lr(module)
         means["train/steps_per_second"] = self._summed / self.settings.accumulate / (now - self._logged_at)
         self._sums, self._summed, self._logged_at, self._cpu_at = {}, 0, now, cpu
         if trainer.is_global_zero:
@@ -246,5 +254,6 @@ class Loop(L.Callback):
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
-def _finite(value: float) -> bool:
-    return value == value and abs(value) != float("inf")
+def _lr(module: TrainingModule) -> float:
+    """Largest learning rate of the parameter groups."""
+    return max(group["lr"] for group in module.optimizer.param_groups)

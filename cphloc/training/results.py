@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cphloc.evaluation.pictures import draw_case, extremes, heading
+from cphloc.evaluation.pictures import draw_case, drawing, extremes, heading
 from cphloc.evaluation.plots import draw_learning, draw_scores
 from cphloc.structures.volume import Volume
 from cphloc.tracking.record import curves
@@ -33,10 +33,12 @@ def finish(run: Run, prepared: Preparation, outcome: Outcome, tracker: Tracker, 
     prepared.model.load_state_dict(checkpoint.load(run.folder / checkpoint.BEST)[0])
     prepared.model.eval()
     pictures = run.folder / "pictures"
-    if draw:
-        _draw_curves(run.folder, prepared, outcome, pictures)
-        _draw_cases(prepared, outcome, pictures)
     run.with_results(metrics | made, outcome.cases)
+    if draw:
+        with drawing("the curves"):
+            _draw_curves(run.folder, prepared, outcome, pictures)
+        with drawing("the cases"):
+            _draw_cases(prepared, outcome, pictures)
     tracker.metrics(made, outcome.step)
     for path in (run.folder / "metrics.json", run.folder / "cases.csv"):
         tracker.artifact(path)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from cphloc.evaluation.pictures import draw_case, extremes, heading
+from cphloc.evaluation.pictures import draw_case, drawing, extremes, heading
 from cphloc.evaluation.scores import CasePrediction
 from cphloc.structures.annotation import Annotation
 from cphloc.structures.geometry import Geometry
@@ -71,3 +71,11 @@ def test_a_heading_states_the_score_of_its_own_case():
     rows = [{"case": case, "dice": value} for case, value in (("a", 0.1), ("b", 0.25), ("c", 0.9))]
     assert heading("worst", "b", "dice", rows) == "worst: b, dice 0.250"
     assert heading("best", "c", "hd95_mm", rows) == "best: c, hd95_mm nan"
+
+
+def test_a_figure_that_cannot_be_drawn_ends_nothing(caplog):
+    with drawing("the cases"):
+        raise RuntimeError("no font")
+    assert "the cases cannot be drawn (RuntimeError: no font); all numbers are written" in caplog.text
+    with pytest.raises(KeyboardInterrupt), drawing("the cases"):
+        raise KeyboardInterrupt

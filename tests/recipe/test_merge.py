@@ -207,3 +207,25 @@ def test_a_reference_that_never_ends_is_reported_at_once(tmp_path, text: str):
     with suppress(RecipeError):
         assemble(tmp_path / "r.yaml")
     assert time.process_time() - started < 1
+
+
+def heads_of(tmp_path, text: str, **overrides):
+    (tmp_path / "parent.yaml").write_text(PARENT_OF_HEADS)
+    (tmp_path / "child.yaml").write_text(f"extends: parent.yaml\n{text}")
+    model = assemble(tmp_path / "child.yaml", overrides).plain["model"]
+    return model["heads"], model.get("weights")
+
+
+PARENT_OF_HEADS = "model: {heads: {mask: {type: unet}, boxes: {type: retina}}, weights: {mask: 2, boxes: 3}}\n"
+
+
+def test_null_leaves_out_an_inherited_head_and_its_weight(tmp_path):
+    assert heads_of(tmp_path, "model: {heads: {mask: null}}\n") == ({"boxes": {"type": "retina"}}, {"boxes": 3})
+    assert heads_of(tmp_path, "", **{"model.heads.mask": None}) == ({"boxes": {"type": "retina"}}, {"boxes": 3})
+    both = heads_of(tmp_path, "model: {heads: {mask: null, label: {type: gap}}}\n")
+    assert both == ({"boxes": {"type": "retina"}, "label": {"type": "gap"}}, {"boxes": 3})
+    assert heads_of(tmp_path, "")[0].keys() == {"mask", "boxes"}
+
+
+def test_null_for_a_head_that_is_not_inherited_stays_and_is_refused_by_the_schema(tmp_path):
+    assert heads_of(tmp_path, "model: {heads: {label: null}}\n")[0]["label"] is None

@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch import nn
 
-from cphloc.errors import CphlocError, NotFoundError
+from cphloc.errors import NotFoundError
 from cphloc.ops.targets import Targets
 from cphloc.structures.annotation import Annotation
 from cphloc.training import checkpoint
+from cphloc.training.divergence import DivergedError
 from cphloc.training.fit import Validation, fit
 from cphloc.training.settings import Settings
 
@@ -241,13 +242,46 @@ def test_an_unknown_best_metric_is_named_with_its_neighbour(tmp_path):
         fit(model_of(2), batches_of(2), scripted([0.5]), settings, tmp_path)
 
 
-def test_a_loss_that_explodes_ends_the_training_with_advice(tmp_path):
-    class Exploding(TinyModel):
-        def loss(self, outputs, targets):
-            return {"loss": outputs["mask"].sum() * float("inf")}
+@pytest.mark.parametrize(
+    ("factor", "every", "said"),
+    [
+        (lambda step: float("inf"), 20, "at step 10: train/loss is (inf|nan|-inf)"),
+        (lambda step: float("nan") if step > 3 else 1.0, 5, r"at step 5: train/loss is nan.*"),
+        (lambda step: 1e9 if step > 12 else 1.0, 40, r"at step 20: the loss has grown to .* \(it began at "),
+    ],
+    ids=["infinite", "NaN between two logs", "grown"],
+)
+def test_a_training_that_diverges_stops_with_reason_and_advice(tmp_path, factor, every, said):
+    class Diverging(TinyModel):
+        calls = 0
 
-    with pytest.raises(CphlocError, match="the loss is not finite at step 10"):
-        fit(Exploding(2), batches_of(2), held_out(2), replace(SETTINGS, validate_every=20), tmp_path)
+        def loss(self, outputs, targets):
+            self.calls += 1
+            return {"loss": outputs["mask"].abs().sum() * factor(self.calls)}
+
+    settings = replace(SETTINGS, steps=40, validate_every=every, accumulate=1)
+    with pytest.raises(DivergedError, match=f"^the training diverged {said}.*; lower train.optimizer.lr"):
+        fit(Diverging(2), batches_of(2), held_out(2), settings, tmp_path)
+
+
+def test_weights_that_are_not_finite_are_never_validated_and_the_best_ones_are_named(tmp_path):
+    class Broken(TinyModel):
+        calls = 0
+
+        def loss(self, outputs, targets):
+            self.calls += 1
+            if self.calls == 5:
+                with torch.no_grad():
+                    next(self.parameters()).fill_(float("nan"))
+            return {"loss": outputs["mask"].detach().sum() * 0 + next(self.parameters()).sum() * 0 + 1}
+
+    settings = replace(SETTINGS, steps=8, validate_every=4, accumulate=1, best="dice")
+    said = r"(is nan|is not finite).*The weights of step 4 \(dice 0.5\) are in .*best.safetensors"
+    with pytest.raises(DivergedError, match=said):
+        fit(Broken(2), batches_of(2), scripted([0.5, 0.9]), settings, tmp_path)
+    weights, facts = checkpoint.load(tmp_path / checkpoint.BEST)
+    assert facts["step"] == 4
+    assert all(torch.isfinite(value).all() for value in weights.values())
 
 
 def test_training_leaves_signal_handlers_as_they_were(tmp_path):
