@@ -28,6 +28,7 @@ class Case:
         annotation: where the annotation is stored.
         spacing_mm: voxel size in array axis order, for files that store none.
         units: unit to which the values of each file are converted where the file states one; empty: as they are.
+        given_units: unit of the values of each file that states none, where it is not that of ``units``.
         tile: ``(index of the part, number of parts)`` per axis, where the case is one part of the image; see
             `cphloc.data.pipeline.tiles`.
     """
@@ -39,6 +40,7 @@ class Case:
     spacing_mm: tuple[float, ...] | None = None
     tile: tuple[tuple[int, int], ...] | None = None
     units: tuple[ScaledUnit | None, ...] = ()
+    given_units: tuple[ScaledUnit | None, ...] = ()
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -78,7 +80,8 @@ def read_case(case: Case, dims: int | None = None) -> tuple[Volume, Annotation]:
     if case.annotation.problem is not None:
         raise DataError(case.annotation.problem)
     paths = case.images[0] if len(case.images) == 1 else list(case.images)
-    volume = read_volume(paths, spacing_mm=case.spacing_mm, dims=dims, units=case.units[: len(case.images)])
+    units = case.units[: len(case.images)]
+    volume = read_volume(paths, spacing_mm=case.spacing_mm, dims=dims, units=units, given=case.given_units)
     annotation = read_annotation(case.annotation, case.images, volume.geometry)
     return (volume, annotation) if case.tile is None else _tile_of(volume, annotation, case.tile)
 

@@ -86,9 +86,11 @@ class Fingerprint(_Strict):
             extents: ``(cases, D)`` in canonical axis order.
             unit: of the extents.
         """
+        # A grey picture stands for all channels.
+        full = [[of[min(place, len(of) - 1)] for place in range(len(channels))] for of in percentiles]
         by_channel = {}
         for place, name in enumerate(channels):
-            low, middle, high = (Spread.of(column) for column in zip(*(of[place] for of in percentiles), strict=True))
+            low, middle, high = (Spread.of(column) for column in zip(*(of[place] for of in full), strict=True))
             by_channel[name] = ChannelFingerprint(low=low, middle=middle, high=high)
         extent = [Spread.of(column) for column in zip(*extents, strict=True)]
         return cls(cases=len(percentiles), channels=by_channel, extent=extent, unit=unit)

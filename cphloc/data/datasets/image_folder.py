@@ -11,13 +11,16 @@ from cphloc.config.argument_types import PositiveFloat, PositiveInt, UnitInterva
 from cphloc.data.case import AnnotationSource, Case, annotation_or_problem, one_hot
 from cphloc.data.dataset import Dataset, find_root, hashed_split
 from cphloc.data.io.table import read_table
-from cphloc.errors import DataError, did_you_mean
+from cphloc.errors import DataError, InputError, did_you_mean
 from cphloc.structures.annotation import class_names
 from cphloc.structures.split import SPLITS, Split
+from cphloc.structures.units import ScaledUnit
 
 _OPTIONAL = ("case", "patient", "split", "mask", "instances", "instance_classes", "region", "label", "boxes")
 """Columns that a table may have besides those of the images and of instances by class."""
 _UNNAMED = "(no file named)"
+_UNIT = "unit_"
+"""Prefix of the columns that state the unit of a channel."""
 
 
 class ImageFolder(Dataset):
@@ -26,7 +29,9 @@ class ImageFolder(Dataset):
     ====================  ==============================================================================
     column                holds
     ====================  ==============================================================================
-    ``image``             file relative to ``root``; with several channels one column ``image_<channel>`` each
+    ``image``             file relative to ``root``; with several channels one column ``image_<channel>`` each,
+                          or ``image`` for files that hold all of them, such as colour pictures
+    ``unit_<channel>``    optional unit of an image whose file states none, where it is not that of the channel: ``SUV``
     ``case``              optional name; by default the file's
     ``patient``           optional; all cases of a patient are in one split
     ``split``             optional ``train``, ``val`` or ``test``; where empty, a hash of the patient decides
@@ -83,9 +88,10 @@ class ImageFolder(Dataset):
         self.val, self.test = val, test
 
     def _cases(self, split: Split) -> list[Case]:
-        single = len(self.channels) == 1
-        columns = ("image",) if single else tuple(f"image_{channel}" for channel in self.channels)
-        optional = (*_OPTIONAL, *(f"instances_{name}" for name in self.classes.values()))
+        by_channel = tuple(f"image_{channel}" for channel in self.channels)
+        units = tuple(f"{_UNIT}{channel}" for channel in self.channels)
+        optional = (*_OPTIONAL, *units, *(f"instances_{name}" for name in self.classes.values()))
+        columns = ("image",) if len(self.channels) == 1 or _has_column(self.table, "image") else by_channel
         rows = read_table(self.table, columns, optional)
         cases = [self._case(row, columns, f"{self.table}:{row.line}") for row in rows]
         return [case for case, chosen in cases if chosen == split]
@@ -101,7 +107,18 @@ class ImageFolder(Dataset):
             )
             raise DataError(msg)
         annotation = annotation_or_problem(lambda: self._checked(row, columns, where))
-        return Case(name, patient, images, annotation, self.voxel_mm), split
+        given = tuple(self._unit(row.get(f"{_UNIT}{channel}"), where) for channel in self.channels)
+        if len(images) < len(self.channels) and any(given):
+            msg = f"{where}: states the unit of one channel of a file with several; save each channel as a file"
+            raise DataError(msg)
+        return Case(name, patient, images, annotation, self.voxel_mm, given_units=given if any(given) else ()), split
+
+    def _unit(self, text: str | None, where: str) -> ScaledUnit | None:
+        try:
+            return ScaledUnit.parse(text) if text else None
+        except InputError as error:
+            msg = f"{where}: {error}"
+            raise DataError(msg) from error
 
     def _checked(self, row: Mapping[str, str], columns: Sequence[str], where: str) -> AnnotationSource:
         empty = [c for c in columns if not row[c]]
@@ -149,6 +166,10 @@ class ImageFolder(Dataset):
 def _names(cell: str, numbers: Mapping[str, int]) -> list[str]:
     """Class names in a cell, separated by semicolons; a class name may itself contain a semicolon."""
     return [cell] if cell in numbers else [name.strip() for name in cell.split(";")]
+
+
+def _has_column(table: Path, name: str) -> bool:
+    return any(name in row for row in read_table(table, ())[:1])
 
 
 def _number(name: str, numbers: Mapping[str, int], where: str) -> int:

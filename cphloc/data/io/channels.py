@@ -17,17 +17,24 @@ LEAST_COVERED = 0.5
 """Smallest share of the first channel's grid that each other channel must cover."""
 
 
-def in_unit(volume: Volume, wanted: ScaledUnit | None) -> Volume:
-    """Convert the values of an image to a unit, where its file states one; otherwise return it as it is.
+def in_unit(volume: Volume, wanted: ScaledUnit | None, given: ScaledUnit | None = None) -> Volume:
+    """Convert the values of an image to a unit, where its file or the user states one; else return it as it is.
 
     Args:
         volume: the image.
         wanted: unit to convert to; ``None`` and ``arbitrary`` leave the values as they are.
+        given: unit that the user states, for a file that states none.
 
     Raises:
-        DataError: the file states a unit that cannot be converted.
+        DataError: the stated unit cannot be converted.
     """
     stated = volume.scan.unit
+    if given is not None and stated is None:
+        if wanted is None or given.unit != wanted.unit:
+            need = "no unit is known for its channel; set data.units" if wanted is None else f"{wanted} is needed"
+            msg = f"{volume.source}: is stated to be in {given}, but {need}"
+            raise DataError(msg)
+        return scaled(volume, wanted.factor / given.factor)
     if wanted is None or stated is None or wanted.unit == "arbitrary":
         return volume
     if stated != wanted.unit:

@@ -35,6 +35,7 @@ def read_volume(
     dims: int | None = None,
     series: str | None = None,
     units: Sequence[ScaledUnit | None] = (),
+    given: Sequence[ScaledUnit | None] = (),
 ) -> Volume:
     """Read an image with its geometry.
 
@@ -48,6 +49,7 @@ def read_volume(
         series: SeriesInstanceUID to read from a DICOM folder.
         units: unit of each item of ``source`` that a file which states its unit is converted to, such as PET in DICOM
             to SUV; ``None``, or no list, leaves the values as they are.
+        given: unit of each item whose file states none, where it is not that of ``units``, to which it is converted.
 
     Raises:
         DataError: the file is missing, damaged or not a supported image; it has a voxel size that differs from
@@ -58,15 +60,16 @@ def read_volume(
     (2.0, 1.0, 1.0)
     """
     if isinstance(source, (list, tuple)):
-        of_each = [(unit,) for unit in units] or [()] * len(source)
-        return stacked([read_volume(s, spacing_mm, dims, series, u) for s, u in zip(source, of_each, strict=True)])
-    wanted = units[0] if units else None
+        wished, stated = ([(unit,) for unit in each] or [()] * len(source) for each in (units, given))
+        of_each = zip(source, wished, stated, strict=True)
+        return stacked([read_volume(s, spacing_mm, dims, series, u, g) for s, u, g in of_each])
+    wanted, own = units[0] if units else None, given[0] if given else None
     if isinstance(source, Volume):
         volume = source
     elif isinstance(source, np.ndarray):
         volume = volume_of(source, spacing_mm, dims)
     else:
-        volume = in_unit(_read_path(str(source), series, unit=None if wanted is None else wanted.unit), wanted)
+        volume = in_unit(_read_path(str(source), series, unit=None if wanted is None else wanted.unit), wanted, own)
     volume = _with_spacing(volume, spacing_mm)
     _check_values(volume)
     return _with_dims(volume, dims)

@@ -73,8 +73,8 @@ def entry_key(case: Case, preprocessing: str) -> str:
     files = [_identity(file) for path in case.files for file in source_files(path)]
     images = [str(path) for path in case.images]
     parts = [FORMAT, preprocessing, case.id, repr(case.annotation), repr(case.spacing_mm), case.tile, images, files]
-    if any(case.units):
-        parts.append(repr(case.units))
+    if any(case.units) or any(case.given_units):
+        parts.append(repr((case.units, case.given_units)))
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 

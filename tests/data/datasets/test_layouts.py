@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from PIL import Image
 
 from cphloc.data.case import read_case
 from cphloc.data.datasets.busi import Busi
@@ -14,8 +15,10 @@ from cphloc.data.datasets.luna16 import Luna16
 from cphloc.data.datasets.nnunet import NnUnet
 from cphloc.data.datasets.sts_petct import StsPetct
 from cphloc.data.datasets.voc import Voc
+from cphloc.data.pipeline.pipeline import open_dataset
 from cphloc.errors import DataError, InputError
 from cphloc.metrics.detection import DetectionCase, average_precision, match, precision_recall
+from cphloc.recipe.recipe import Data
 from cphloc.structures.annotation import Annotation
 
 
@@ -395,3 +398,32 @@ def test_sarcoma_channels_in_the_order_asked_and_no_test_patient_moved(tmp_path)
     assert [c.id for c in dataset.cases("test")] == names[:8]
     assert {c.id for c in dataset.cases("train")} | {c.id for c in dataset.cases("val")} == set(names[8:])
     assert dataset.cases("val")
+
+
+def test_one_colour_file_holds_several_named_channels(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 255, (6, 7, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    (tmp_path / "cases.csv").write_text("case,image,label\na,a.png,object\n")
+    colours = ImageFolder(str(tmp_path), channels=["red", "green", "blue"], dims=2, val=0, test=0)
+    volume, _ = read_case(colours.cases("train")[0], 2)
+    np.testing.assert_array_equal(volume.array, np.moveaxis(pixels, -1, 0))
+
+
+@pytest.mark.parametrize(("column", "unit", "factor"), [("unit_pet", "SUV", 100), ("unit_pet", "SUV x 100", 1)])
+def test_a_table_states_the_unit_of_a_file(tmp_path, column, unit, factor):
+    np.save(tmp_path / "a.npy", np.full((3, 4, 5), 2.0, np.float32))
+    (tmp_path / "cases.csv").write_text(f"case,image,label,{column}\na,a.npy,object,{unit}\n")
+    data = Data(type="image_folder", root=str(tmp_path), channels=["pet"], units={"pet": "SUV x 100"}, val=0, test=0)
+    volume, _ = read_case(open_dataset(data, 3).cases("train")[0], 3)
+    assert volume.array.max() == 2 * factor
+
+
+@pytest.mark.parametrize(
+    ("unit", "message"), [("HU", "stated to be in HU, but SUV x 100 is needed"), ("SUW", "did you mean 'SUV'")]
+)
+def test_a_unit_in_a_table_that_makes_no_sense_is_refused(tmp_path, unit, message):
+    np.save(tmp_path / "a.npy", np.ones((3, 4, 5), np.float32))
+    (tmp_path / "cases.csv").write_text(f"case,image,label,unit_pet\na,a.npy,object,{unit}\n")
+    data = Data(type="image_folder", root=str(tmp_path), channels=["pet"], units={"pet": "SUV x 100"}, val=0, test=0)
+    with pytest.raises(DataError, match=message):
+        read_case(open_dataset(data, 3).cases("train")[0], 3)
