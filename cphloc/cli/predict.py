@@ -45,6 +45,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="overlap of neighbouring windows, from 0 to below 1; default 0.5",
     )
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        metavar="T",
+        help="least score of a box and least probability of an object in a mask, from 0 to 1; default: that of the "
+        "entry, chosen on validation cases; an entry without one returns all boxes and the most probable classes",
+    )
     parser.add_argument("--keep-air", action="store_true", help="for CT: also compute windows that hold only air")
     parser.add_argument(
         "--backend",
@@ -83,7 +90,8 @@ def _rows(options: argparse.Namespace, cases: Sequence[Any]) -> Iterator[dict[st
     from cphloc.inference.batch_cluster import Job, predict_over
 
     how = {"tta": options.tta, "overlap": options.overlap, "skip_air": not options.keep_air}
-    how |= {"uncertainty": options.uncertainty, "strict": options.strict, "units": _units(options.unit)}
+    how |= {"uncertainty": options.uncertainty, "threshold": options.threshold}
+    how |= {"strict": options.strict, "units": _units(options.unit)}
     made = tuple(options.entry.split(",")), options.backend
     jobs = [Job(*made, case, options.out, options.spacing, options.redo, how) for case in cases]
     return _with_bar(predict_over(jobs, options.engine, _load), len(jobs))

@@ -18,13 +18,13 @@ from cphloc.data.pipeline.pipeline import open_dataset
 from cphloc.distributed.machine import peak_ram_mb
 from cphloc.errors import InputError, NotFoundError
 from cphloc.evaluation.baseline import BASELINES, prior_baseline
+from cphloc.evaluation.operating_point import OperatingPoint
 from cphloc.evaluation.pictures import draw_case, drawing, extremes, heading
 from cphloc.evaluation.plots import draw_scores
-from cphloc.evaluation.scores import CasePrediction, Scores, score_case, summary
-from cphloc.inference.localization import Localization
+from cphloc.evaluation.scores import CasePrediction, Scores, detection_case, score_case, summary
+from cphloc.inference.localization import SHOWN_SCORE, Localization
 from cphloc.inference.localizer import Localizer
 from cphloc.metrics.bootstrap import Interval
-from cphloc.metrics.calibration import fitted_temperature
 from cphloc.metrics.summary import tracking_metrics
 from cphloc.paths import atomic
 from cphloc.structures.annotation import Annotation
@@ -91,7 +91,7 @@ def evaluate(
         msg = f"data set '{data.type}' has no cases in its {split} split; choose another split"
         raise NotFoundError(msg)
     if run is not None:
-        localizer.temperature = _temperature(localizer, dataset.cases("val"))
+        _fit_operating_point(localizer, dataset.cases("val"))
     scores, parts, milliseconds = _score_cases(localizer, cases)
     intervals = scores.intervals()
     facts = {
@@ -99,6 +99,7 @@ def evaluate(
         **summary(intervals),
         "baseline": _baseline(localizer, dataset, cases, parts),
         "calibration": _calibration(localizer.temperature, scores, intervals),
+        "thresholds": {**localizer.thresholds, "split": "val"} if localizer.thresholds else None,
         "speed": {"ms_per_case": statistics.median(milliseconds), "peak_ram_mb": peak_ram_mb()},
         "cases": [case.id for case in cases],
     }
@@ -163,12 +164,17 @@ def _score_cases(localizer: Localizer, cases: Sequence[Case]) -> tuple[Scores, l
     for case in track(cases, "evaluating", console=Console(stderr=True), transient=True):
         volume, annotation = _read(case, localizer, strongest)
         started = time.perf_counter()
-        result = localizer.predict(volume)
+        result = localizer.predict(volume, threshold=_all_boxes(localizer))
         milliseconds.append(1000 * (time.perf_counter() - started))
         prediction = case_prediction(result, localizer.classes)
         scored.append(score_case(case.id, case.patient, prediction, annotation, volume.geometry, localizer.classes))
         parts = [part for part in BASELINES if getattr(prediction, part) is not None]
     return Scores(scored, localizer.classes), parts, milliseconds
+
+
+def _all_boxes(localizer: Localizer) -> dict[str, float]:
+    """Thresholds for scoring: metrics such as AP and FROC need all boxes, masks are scored as they are returned."""
+    return {**localizer.thresholds, "boxes": 0.0}
 
 
 def _read(case: Case, localizer: Localizer, strongest: Rung | None = None) -> tuple[Volume, Annotation]:
@@ -177,18 +183,20 @@ def _read(case: Case, localizer: Localizer, strongest: Rung | None = None) -> tu
     return volume, annotation.completed(volume.geometry.shape, len(localizer.classes), strongest)
 
 
-def _temperature(localizer: Localizer, cases: Sequence[Case]) -> float:
-    """Fit the temperature of the label probabilities on validation cases; 1 for a model without label probabilities."""
-    predicted, labels = [], []
+def _fit_operating_point(localizer: Localizer, cases: Sequence[Case]) -> None:
+    """Set the temperature and the thresholds of a model to those that suit validation cases best."""
+    point, strongest = OperatingPoint(localizer.classes, localizer.recipe.dims), strongest_rung(cases)
     for case in cases:
-        volume, annotation = _read(case, localizer)
-        probabilities = localizer.predict(volume).probabilities
-        if probabilities is None:
-            return 1.0
-        if annotation.label is not None:
-            predicted.append(list(probabilities.values()))
-            labels.append(annotation.label)
-    return fitted_temperature(np.array(predicted), np.array(labels)) if labels else 1.0
+        volume, annotation = _read(case, localizer, strongest)
+        result, maps = localizer.predict_maps(volume)
+        if result.probabilities is not None and annotation.label is not None:
+            point.add_labels(list(result.probabilities.values()), annotation.label)
+        if maps is not None and annotation.mask is not None:
+            point.add_mask(maps, annotation.mask, annotation.mask_known)
+        boxes = detection_case(case_prediction(result, localizer.classes), annotation)
+        if boxes is not None:
+            point.boxes.append(boxes)
+    localizer.temperature, localizer.thresholds = point.temperature, point.thresholds
 
 
 def _calibration(temperature: float, scores: Scores, intervals: Mapping[str, Interval]) -> dict[str, Any] | None:
@@ -239,10 +247,19 @@ def _draw_cases(folder: Path, localizer: Localizer, cases: Sequence[Case], score
     name, chosen = extremes(scores.rows, localizer.recipe.headline)
     for place, id in chosen.items():
         volume, annotation = _read(next(case for case in cases if case.id == id), localizer)
-        prediction = case_prediction(localizer.predict(volume), localizer.classes)
+        result = localizer.predict(volume, threshold=_all_boxes(localizer))
+        prediction = case_prediction(result, localizer.classes)
         title = heading(place, id, name, scores.rows)
         files.append(folder / f"{split}-{place}.png")
-        draw_case(volume, annotation, prediction, localizer.classes, title, files[-1])
+        draw_case(
+            volume,
+            annotation,
+            prediction,
+            localizer.classes,
+            title,
+            files[-1],
+            localizer.thresholds.get("boxes", SHOWN_SCORE),
+        )
     return files
 
 

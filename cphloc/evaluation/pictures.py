@@ -12,11 +12,11 @@ import numpy as np
 
 from cphloc.data.io.overlay import Box, overlay
 from cphloc.evaluation.scores import CasePrediction
+from cphloc.inference.localization import SHOWN_SCORE
 from cphloc.registry.metrics import lower_is_better
 from cphloc.structures.annotation import Annotation
 from cphloc.structures.volume import Volume
 
-_SHOWN_SCORE = 0.3
 _log = logging.getLogger(__name__)
 
 
@@ -40,16 +40,18 @@ def draw_case(
     classes: Mapping[int, str],
     title: str,
     path: Path,
+    least_score: float = SHOWN_SCORE,
 ) -> None:
     """Draw an image with outlines, boxes and attention of its annotation and of the prediction.
 
     Args:
         volume: the image.
         annotation: annotation of the image.
-        prediction: prediction on the same grid; boxes with a score below 0.3 are not drawn.
+        prediction: prediction on the same grid.
         classes: number 1..K -> name.
         title: text above the picture.
         path: picture to write.
+        least_score: least score of the boxes that are drawn.
     """
     annotation = annotation.completed(volume.geometry.shape, len(classes))
     by_source = {"expert": annotation.mask, "cphloc": prediction.mask}
@@ -60,7 +62,7 @@ def draw_case(
             pairs = zip(*annotation.objects, strict=True)
             boxes["expert"] = [(edges, int(number), "") for edges, number in pairs]
         edges, scores, box_classes = prediction.detections
-        shown = scores >= _SHOWN_SCORE
+        shown = scores >= least_score
         rows = zip(edges[shown], box_classes[shown], scores[shown], strict=True)
         boxes["cphloc"] = [(edges, int(number), f"{score:.2f}") for edges, number, score in rows]
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -99,7 +99,7 @@ def score_case(
         scores |= {name: v for name, v in measured.items() if geometry.unit == "mm" or not is_physical(name)}
     if prediction.attention is not None and annotation.region is not None and annotation.region.any():
         scores |= _attention_scores(prediction.attention, annotation, geometry)
-    boxes = _detection_case(prediction, annotation)
+    boxes = detection_case(prediction, annotation)
     if boxes is not None:
         scores |= detection_scores(boxes, classes)
     if prediction.probabilities is not None and annotation.label is not None:
@@ -229,7 +229,7 @@ def summary(intervals: Mapping[str, Interval]) -> dict[str, dict[str, Any]]:
     return {"metrics": metrics, "per_class": per_class}
 
 
-def _detection_case(prediction: CasePrediction, annotation: Annotation) -> DetectionCase | None:
+def detection_case(prediction: CasePrediction, annotation: Annotation) -> DetectionCase | None:
     """Pair predicted with annotated boxes; ``None`` if either side has none to compare.
 
     Predicted boxes of classes that nobody looked for in this image are left out: neither right nor wrong.

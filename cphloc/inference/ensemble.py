@@ -12,7 +12,7 @@ import torch
 from cphloc.errors import InputError
 from cphloc.inference.inputs import Image
 from cphloc.inference.localization import Box, Localization
-from cphloc.inference.localizer import Localizer, PredictOptions
+from cphloc.inference.localizer import Localizer, PredictOptions, thresholds_of
 from cphloc.inference.uncertainty import with_masks
 from cphloc.inference.windows import AGREE_IOU
 from cphloc.ops.weighted_box_clustering import weighted_box_clustering
@@ -90,6 +90,7 @@ class Ensemble:
         uncertainty: bool = False,
         units: Mapping[str, str] | None = None,
         strict: bool = False,
+        threshold: float | Mapping[str, float] | None = None,
         progress: Callable[[Iterable], Iterable] = iter,
     ) -> Localization | list[Localization]:
         """Predict one image, or each of a list of images; the arguments are those of `Localizer.predict`.
@@ -102,8 +103,9 @@ class Ensemble:
         """
         options = {"tta": tta, "overlap": overlap, "skip_air": skip_air, "progress": progress}
         if isinstance(source, Sequence) and not isinstance(source, str):
-            common = {"uncertainty": uncertainty, "units": units, "strict": strict, **options}
-            return [self.predict(s, spacing_mm, **common) for s in source]
+            shared = {"uncertainty": uncertainty, "threshold": threshold, "units": units, "strict": strict, **options}
+            return [self.predict(s, spacing_mm, **shared) for s in source]
+        least = self.thresholds if threshold is None else thresholds_of(threshold)
         reading = self.members[0].inputs.read(source, spacing_mm, units, strict)
         volume = reading.volume
         results, total = [], None
@@ -113,7 +115,16 @@ class Ensemble:
             if maps is not None:
                 total = maps if total is None else total + maps
         joined = replace(self._joined(results), inputs=reading.channels, warnings=reading.warnings)
-        return with_masks(joined, total, uncertainty)
+        if total is not None and "mask" in least:
+            total = total / len(self.members)
+        return with_masks(joined, total, uncertainty, least.get("mask")).above(least)
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """Mean threshold of the members, for the parts of which all members have one."""
+        stated = [member.thresholds for member in self.members]
+        shared = set.intersection(*map(set, stated))
+        return {part: float(np.mean([of[part] for of in stated])) for part in sorted(shared)}
 
     def _joined(self, results: Sequence[Localization]) -> Localization:
         """Average or merge all parts of the results except masks."""

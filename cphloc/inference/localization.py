@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,9 @@ from cphloc.structures.volume import Volume
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+SHOWN_SCORE = 0.3
+"""Least score of the boxes in a picture of a result without a threshold."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ class Localization:
             ``entry``.
         warnings: ways in which the image is unlike what the model was trained on.
         computed: how it was computed: ``backend``, its largest ``difference`` from torch, and ``air_skipped``.
+        thresholds: least score of ``boxes`` and least probability of a ``mask`` in this result; empty where none was
+            applied.
     """
 
     image: Volume
@@ -74,6 +79,20 @@ class Localization:
     not_written: list[str] = field(default_factory=list)
     inputs: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+
+    def above(self, thresholds: Mapping[str, float]) -> Localization:
+        """Return the result with the boxes whose score reaches the threshold.
+
+        Args:
+            thresholds: least score of a box as ``boxes``; and least probability of a ``mask``, which is stated only.
+        """
+        if not thresholds:
+            return self
+        least = thresholds.get("boxes", 0.0)
+        boxes = None if self.boxes is None else [box for box in self.boxes if box.score >= least]
+        given = {"boxes": self.boxes is not None, "mask": self.masks is not None}
+        return replace(self, boxes=boxes, thresholds={part: t for part, t in thresholds.items() if given[part]})
 
     @property
     def measurements(self) -> dict[str, dict[str, float]]:
@@ -114,6 +133,8 @@ class Localization:
             facts["boxes"] = [{k: v for k, v in vars(box).items() if k not in hidden} for box in self.boxes]
         if self.probabilities is not None:
             facts["probabilities"] = self.probabilities
+        if self.thresholds:
+            facts["thresholds"] = dict(self.thresholds)
         if self.computed:
             facts["computed"] = dict(self.computed)
         if self.image.notes or self.not_written:
@@ -121,7 +142,7 @@ class Localization:
         return facts | self.extra
 
     def plot(self, path: str | Path | None = None) -> Figure:
-        """Draw the result over the image.
+        """Draw the result over the image; without a threshold, only boxes whose score reaches `SHOWN_SCORE`.
 
         Args:
             path: file to write the figure to as well (PNG, PDF or SVG, by suffix).
@@ -132,7 +153,9 @@ class Localization:
         from cphloc.data.io.overlay import overlay
 
         numbers = {name: number for number, name in self.classes.items()}
-        boxes = [(np.asarray(b.voxels), numbers[b.name], f"{b.name} {b.score:.2f}") for b in self.boxes or ()]
+        least = self.thresholds.get("boxes", SHOWN_SCORE)
+        shown = [box for box in self.boxes or () if box.score >= least]
+        boxes = [(np.asarray(b.voxels), numbers[b.name], f"{b.name} {b.score:.2f}") for b in shown]
         figure = overlay(
             self.image,
             self.classes,

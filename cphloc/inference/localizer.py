@@ -42,8 +42,12 @@ class PredictOptions(TypedDict, total=False):
     uncertainty: bool
     units: Mapping[str, str] | None
     strict: bool
+    threshold: float | Mapping[str, float] | None
     progress: Callable[[Iterable], Iterable]
 
+
+PARTS_WITH_THRESHOLD = ("boxes", "mask")
+"""Parts of a result that a threshold applies to."""
 
 AIR_HU = -700.0
 """Hounsfield units up to which a voxel is air; lung has similar values, but windows of lung also contain vessels."""
@@ -73,10 +77,13 @@ class Localizer(nn.Module):
         self.inputs = inputs_of(recipe, entry)
         self.temperature: float = 1.0 if entry is None or entry.calibration is None else entry.calibration.temperature
 
+        stored = None if entry is None else entry.thresholds
+        self.thresholds: dict[str, float] = {} if stored is None else stored.by_part
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of recipe, weights and calibration, which distinguishes the results of different models."""
-        digest = hashlib.sha256(f"{self.recipe.to_yaml()}{self.temperature}".encode())
+        digest = hashlib.sha256(f"{self.recipe.to_yaml()}{self.temperature}{self.thresholds}".encode())
         for name, tensor in self.model.state_dict().items():
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(tensor.detach().cpu().float().numpy()).tobytes())
@@ -107,6 +114,7 @@ class Localizer(nn.Module):
         uncertainty: bool = False,
         units: Mapping[str, str] | None = None,
         strict: bool = False,
+        threshold: float | Mapping[str, float] | None = None,
         progress: Callable[[Iterable], Iterable] = iter,
     ) -> Localization | list[Localization]:
         """Predict one image, or each of a list of images.
@@ -131,37 +139,42 @@ class Localizer(nn.Module):
                 a model that takes ``SUV x 100``; see `cphloc.structures.units`.
             strict: raise an error where the image differs from what the model was trained on, instead of a warning in
                 the result.
+            threshold: least score of a box, and least probability of a voxel of a mask; both, or each by the name of
+                its part, ``{"boxes": 0.4}``. By default those in ``thresholds``: an entry's were chosen on validation
+                cases. Without one, all boxes are returned, and every voxel has its most probable class.
             progress: wraps each list of windows that begin at the same slice, to show a progress bar.
 
         Raises:
             DataError: the image cannot be read or does not suit the model.
             InputError: ``tta`` for a model whose classes name sides of the body or that was not trained on mirrored
-                images; or an ``overlap`` out of range.
+                images; or an ``overlap`` or ``threshold`` out of range.
         """
         options = {"tta": tta, "overlap": overlap, "skip_air": skip_air, "progress": progress}
         if isinstance(source, Sequence) and not isinstance(source, str):
-            common = {"uncertainty": uncertainty, "units": units, "strict": strict, **options}
-            return [self.predict(s, spacing_mm, **common) for s in source]
+            shared = {"uncertainty": uncertainty, "threshold": threshold, "units": units, "strict": strict, **options}
+            return [self.predict(s, spacing_mm, **shared) for s in source]
+        least = self.thresholds if threshold is None else thresholds_of(threshold)
         reading = self.inputs.read(source, spacing_mm, units, strict)
         volume, seen = reading.volume, {"inputs": reading.channels, "warnings": reading.warnings}
         if uncertainty:
-            return replace(with_masks(*self.predict_maps(volume, **options), uncertainty=True), **seen)
+            masked = with_masks(*self.predict_maps(volume, **options), True, least.get("mask"))
+            return replace(masked, **seen).above(least)
         slabs = Slabs(self.preprocess, volume)
-        masks: dict[str, MaskRows] = defaultdict(lambda: MaskRows(slabs.geometry, volume.geometry))
+        masks = defaultdict(lambda: MaskRows(slabs.geometry, volume.geometry, least.get("mask")))
         predictions, facts = self._infer(slabs, lambda head, first, rows: masks[head].add_rows(first, rows), **options)
         result = _localization(predictions, masks, volume, slabs.geometry, self.classes)
-        return self._calibrated(replace(result, computed=facts, **seen))
+        return self._calibrated(replace(result, computed=facts, **seen)).above(least)
 
     def predict_maps(self, volume: Volume, **options: Any) -> tuple[Localization, np.ndarray | None]:
         """Predict an image and return class probabilities instead of a mask.
 
         Args:
             volume: the image, from `read`.
-            options: those of `predict` except ``spacing_mm`` and ``uncertainty``.
+            options: those of `predict` except ``spacing_mm``, ``uncertainty`` and ``threshold``.
 
         Returns:
-            the result without a mask, and the probabilities ``(K + 1, *S)`` on the image's own grid (``None`` for a
-            model that predicts no masks).
+            the result with all boxes and without a mask, and the probabilities ``(K + 1, *S)`` on the image's own grid
+            (``None`` for a model that predicts no masks).
         """
         slabs = Slabs(self.preprocess, volume)
         predictions, facts = self._infer(slabs, None, **options)
@@ -218,6 +231,8 @@ class Localizer(nn.Module):
             msg = f"overlap is a fraction of a window in [0, 1), got {overlap}"
             raise InputError(msg)
         self.inputs.parse_units(options.get("units") or {})
+        if (threshold := options.get("threshold")) is not None:
+            thresholds_of(threshold)
         if options.get("tta"):
             self.mirrored_axes()
 
@@ -259,6 +274,28 @@ def inputs_of(recipe: Recipe, entry: Any | None = None) -> Inputs:
     """
     stated = getattr(entry, "channel_inputs", None)
     return Inputs(stated or recipe.inputs, recipe.dims, getattr(entry, "fingerprint", None))
+
+
+def thresholds_of(threshold: float | Mapping[str, float]) -> dict[str, float]:
+    """Return the threshold of each part, ``boxes`` and ``mask``.
+
+    Args:
+        threshold: one for all parts, or by part.
+
+    Raises:
+        InputError: it is not between 0 and 1.
+
+    >>> thresholds_of(0.5)
+    {'boxes': 0.5, 'mask': 0.5}
+    """
+    by_part: dict[str, float] = (
+        dict(threshold) if isinstance(threshold, Mapping) else dict.fromkeys(PARTS_WITH_THRESHOLD, threshold)
+    )
+    wrong = [f"{part}: {value}" for part, value in by_part.items() if not 0 <= value <= 1]
+    if wrong or set(by_part) - set(PARTS_WITH_THRESHOLD):
+        msg = f"a threshold is between 0 and 1, for {' or '.join(PARTS_WITH_THRESHOLD)}; got {wrong or by_part}"
+        raise InputError(msg)
+    return by_part
 
 
 def preprocess_of(recipe: Recipe) -> Preprocess:

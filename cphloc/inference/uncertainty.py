@@ -6,18 +6,22 @@ from dataclasses import replace
 
 import numpy as np
 
+from cphloc.data.pipeline.slabs import class_mask
 from cphloc.errors import InputError
 from cphloc.inference.localization import Localization
 
 
-def with_masks(result: Localization, probabilities: np.ndarray | None, uncertainty: bool) -> Localization:
-    """Add masks (the most probable class of every voxel) and optionally their uncertainty to a result.
+def with_masks(
+    result: Localization, probabilities: np.ndarray | None, uncertainty: bool, threshold: float | None = None
+) -> Localization:
+    """Add masks and optionally their uncertainty to a result.
 
     Args:
         result: result of a prediction, without masks.
         probabilities: ``(K + 1, *S)`` class probabilities on the grid of the image, with any positive sum over the
             classes; ``None`` if the model does not predict masks.
         uncertainty: whether to add the `entropy` of the class probabilities of every voxel.
+        threshold: least probability of an object; see `cphloc.data.pipeline.slabs.class_mask`.
 
     Raises:
         InputError: ``uncertainty`` is requested, but the model does not predict masks.
@@ -27,7 +31,7 @@ def with_masks(result: Localization, probabilities: np.ndarray | None, uncertain
             msg = "uncertainty needs a model that predicts masks, and this one does not; predict without uncertainty"
             raise InputError(msg)
         return result
-    masks = probabilities.argmax(axis=0).astype(np.uint8)
+    masks = class_mask(probabilities, threshold)
     return replace(result, masks=masks, uncertainty=entropy(probabilities) if uncertainty else None)
 
 

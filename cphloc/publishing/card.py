@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from cphloc.registry.metrics import has_direction, lower_is_better, meanings
-from cphloc.zoo.entry import Calibration, Entry, Metric
+from cphloc.zoo.entry import Calibration, Entry, Metric, Thresholds
 
 CASES_FILE = "cases.csv"
 PICTURES_FOLDER = "pictures"
@@ -101,6 +101,8 @@ def _results(entry: Entry) -> str:
         parts.append(_table(("class", *names), _per_class(entry, names)))
     if entry.calibration is not None:
         parts.append(_calibration(entry.calibration))
+    if entry.thresholds is not None:
+        parts.append(_thresholds(entry.thresholds))
     if CASES_FILE in entry.files:
         parts.append(f"Results of every case: [{CASES_FILE}]({CASES_FILE}).")
     parts.append(_bullets(f"{name}: {meaning}" for name, meaning in meanings(evaluation.metrics).items()))
@@ -126,6 +128,12 @@ def _calibration(found: Calibration) -> str:
         f"Calibration error on the test split: {format_metric(found.ece_before)} before, "
         f"{format_metric(found.ece_after)} after."
     )
+
+
+def _thresholds(chosen: Thresholds) -> str:
+    meaning = {"boxes": "boxes with a score of at least", "mask": "objects in masks with a probability of at least"}
+    kept = " and ".join(f"{meaning[part]} {value:.2f}" for part, value in chosen.by_part.items())
+    return f"A prediction holds {kept}, chosen on the {chosen.split} split; another is set with `--threshold`."
 
 
 def picture_files(entry: Entry) -> list[str]:

@@ -44,6 +44,7 @@ def entry_facts(
         "evaluation": {"split": evaluation["split"], "cases": evaluation["cases"], **_measured(evaluation, first)},
         "baseline": {"name": evaluation["baseline"]["name"], **_measured(evaluation["baseline"], first)},
         "calibration": evaluation.get("calibration"),
+        "thresholds": evaluation.get("thresholds"),
         "data": _data_facts(material),
         "size": {
             "parameters": sum(p.numel() for p in localizer.model.parameters()),

@@ -25,7 +25,7 @@ from cphloc.recipe import recipe as recipes
 from cphloc.recipe.formats import FORMAT
 from cphloc.recipe.recipe import Recipe
 from cphloc.zoo.entries import Listing, cached_path
-from cphloc.zoo.entry import Entry, File, Weights
+from cphloc.zoo.entry import Entry, File, Thresholds, Weights
 from cphloc.zoo.load import build_with_weights, open_listing
 from cphloc.zoo.names import CARD_FILE, ENTRY_FILE, RECIPE_FILE, WEIGHTS_FILE
 from cphloc.zoo.weights import half_precision
@@ -188,10 +188,12 @@ def _has_detection(result: Localization) -> bool:
 
 
 def _localizer(recipe: Recipe, weights: Mapping[str, Tensor], material: Material) -> Localizer:
-    """Build the model as it was evaluated, with its calibration."""
+    """Build the model as it was evaluated, with its calibration and thresholds."""
     localizer = Localizer(build_with_weights(recipe, weights, str(material.run.folder)), recipe)
     calibration = material.evaluation.get("calibration")
     localizer.temperature = calibration["temperature"] if calibration else 1.0
+    thresholds = material.evaluation.get("thresholds")
+    localizer.thresholds = Thresholds(**thresholds).by_part if thresholds else {}
     return localizer
 
 

@@ -29,6 +29,7 @@ from cphloc.zoo.fields import (
     InsidePath,
     Name,
     Positive,
+    Probability,
     Sha256,
     Text,
     Url,
@@ -128,6 +129,25 @@ class Calibration(_Strict):
     ece_after: Metric
 
 
+class Thresholds(_Strict):
+    """Thresholds chosen on ``split``, the default of ``predict --threshold``.
+
+    Args:
+        boxes: least score of a box; ``None`` keeps all.
+        mask: least probability of an object in a mask; ``None`` gives every voxel its most probable class.
+        split: ``val``.
+    """
+
+    boxes: Probability | None = None
+    mask: Probability | None = None
+    split: Text
+
+    @property
+    def by_part(self) -> dict[str, float]:
+        """The stated thresholds by part."""
+        return {part: value for part in ("boxes", "mask") if (value := getattr(self, part)) is not None}
+
+
 class DataSource(_Strict):
     """The data set: where it comes from, the SHA-256 of its training data, and the number of cases per split."""
 
@@ -225,8 +245,8 @@ class Entry(_Strict):
     unit of each channel, and ``fingerprint`` the intensities and extents of the training images; entries of earlier
     versions have neither. ``spacing_mm`` is the voxel
     size the model works at, per axis in array order, or ``None`` for the image's own. ``predict`` applies
-    ``calibration`` to label probabilities. ``because`` gives the reason why a version with significantly worse metrics
-    than the version before was published.
+    ``calibration`` to label probabilities and ``thresholds`` to boxes and masks. ``because`` gives the reason why a
+    version with significantly worse metrics than the version before was published.
     """
 
     name: Name
@@ -244,6 +264,7 @@ class Entry(_Strict):
     evaluation: Evaluation
     baseline: Baseline
     calibration: Calibration | None = None
+    thresholds: Thresholds | None = None
     data: DataSource
     size: Size
     speed: Speed

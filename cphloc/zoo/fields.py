@@ -73,6 +73,8 @@ InsidePath = Annotated[Text, AfterValidator(_inside)]
 Finite = Annotated[float, AfterValidator(_finite)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+"""A number from 0 to 1."""
 Url = Annotated[str, Field(pattern=r"^(https?|s3|hf)://\S+$", max_length=2000), AfterValidator(_address)]
 Urls = Annotated[list[Url], Field(max_length=10)]
 VersionRange = Annotated[str, AfterValidator(_specifiers)]

@@ -114,3 +114,39 @@ def test_a_temperature_makes_label_probabilities_less_certain():
     model.temperature = 2.0
     assert predict(model, 2).probabilities["bright"] == pytest.approx(0.75)
     assert predict(Ensemble([model]), 2).probabilities["bright"] == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("options", [{}, {"uncertainty": True}])
+@pytest.mark.parametrize("spacing", [None, 1.3], ids=["own grid", "resampled"])
+def test_a_threshold_is_the_least_score_of_a_box_and_the_least_probability_of_a_mask(dims, options, spacing):
+    model = says(dims, 0.4, 2.0, 0.7, **({} if spacing is None else {"spacing_mm": [spacing] * dims}))
+    plain = predict(model, dims, **options)
+    assert (plain.masks.any(), len(plain.boxes), plain.thresholds) == (False, 1, {})
+    for threshold, masked, boxes in ((0.3, True, 1), (0.39, True, 1), (0.41, False, 1), (0.71, False, 0)):
+        found = predict(model, dims, threshold=threshold, **options)
+        assert (found.masks.all(), len(found.boxes)) == (masked, boxes)
+        assert found.summary()["thresholds"] == {"boxes": threshold, "mask": threshold}
+    model.thresholds = {"boxes": 0.75}  # as an entry states it
+    found = predict(model, dims, **options)
+    assert (found.masks.any(), found.boxes) == (False, [])
+    assert len(predict(model, dims, threshold=0.0, **options).boxes) == 1
+
+
+def test_the_threshold_of_an_ensemble_is_the_mean_of_its_members():
+    members = [says(2, 0.5), says(2, 0.5)]
+    members[0].thresholds, members[1].thresholds = {"boxes": 0.5, "mask": 0.2}, {"boxes": 0.7}
+    assert Ensemble(members).thresholds == {"boxes": pytest.approx(0.6)}
+    assert len(predict(Ensemble(members), 2).boxes) == 1
+    members[1].thresholds = {"boxes": 1.0, "mask": 0.9}
+    found = predict(Ensemble(members), 2)
+    assert found.masks is not None
+    assert (found.masks.any(), len(found.boxes)) == (False, 1), "0.5 is below the mean 0.55, 0.8 above the mean 0.75"
+
+
+@pytest.mark.parametrize("wrong", [-0.1, 1.5, {"mask": 2.0}, {"box": 0.5}])
+def test_a_threshold_out_of_range_is_refused(wrong):
+    with pytest.raises(InputError, match="between 0 and 1"):
+        predict(says(2, 0.5), 2, threshold=wrong)
+    with pytest.raises(InputError, match="between 0 and 1"):
+        Ensemble([says(2, 0.5)]).check_options(threshold=wrong)

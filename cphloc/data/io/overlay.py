@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from cphloc.data.io.overlay_labels import Label, place_labels
 from cphloc.structures.annotation import IGNORE
 from cphloc.structures.volume import Volume, reoriented
 
@@ -64,10 +65,14 @@ def overlay(
     centre = _centre(grid.shape, masks, boxes, attention)
     planes = range(3) if grid.dims == 3 else [None]
     figure = Figure(figsize=(4.2 * len(planes), 4.6), layout="constrained", dpi=110)
-    for axes, plane in zip(figure.subplots(1, len(planes), squeeze=False)[0], planes, strict=True):
-        _panel(axes, image, masks, boxes, attention, styles, plane, centre, grid.spacing_mm)
+    window = _window([_cut(image, plane, centre) for plane in planes])
+    panels = list(zip(figure.subplots(1, len(planes), squeeze=False)[0], planes, strict=True))
+    for axes, plane in panels:
+        _panel(axes, image, window, masks, boxes, attention, styles, plane, centre, grid.spacing_mm)
     _legend(figure, classes, masks, boxes, styles)
     figure.suptitle(title, fontsize=11)
+    for axes, plane in panels:
+        place_labels(axes, _labelled(boxes, plane, centre), [_cut(mask, plane, centre) for mask in masks.values()])
     return figure
 
 
@@ -91,9 +96,15 @@ def _others(dims: int, axis: int) -> tuple[int, ...]:
     return tuple(a for a in range(dims) if a != axis)
 
 
+def _cut(array: np.ndarray, plane: int | None, centre: tuple[int, ...]) -> np.ndarray:
+    """Return the displayed slice of an image ``(C, *S)`` or a map ``(*S)``; a 2-D one as it is."""
+    return array if plane is None else np.take(array, centre[plane], axis=array.ndim - 3 + plane)
+
+
 def _panel(
     axes: Axes,
     image: np.ndarray,
+    window: tuple[float, float],
     masks: Mapping[str, np.ndarray],
     boxes: Mapping[str, Sequence[Box]],
     attention: np.ndarray | None,
@@ -103,23 +114,19 @@ def _panel(
     spacing: tuple[float, ...],
 ) -> None:
     """Draw one panel; ``plane`` is the array axis perpendicular to it, ``None`` for a 2-D image."""
-
-    def cut(array: np.ndarray) -> np.ndarray:
-        """Return the central slice along ``plane``; a 2-D image as it is."""
-        return array if plane is None else np.take(array, centre[plane], axis=array.ndim - 3 + plane)
-
-    rows, columns = (0, 1) if plane is None else _others(3, plane)
+    rows, columns = _axes_of(plane)
     extent = (0, image.shape[1 + columns], image.shape[1 + rows], 0)
-    axes.imshow(_displayed(cut(image)), cmap="gray", extent=extent, aspect=spacing[rows] / spacing[columns])
+    shown = _displayed(_cut(image, plane, centre), window)
+    axes.imshow(shown, cmap="gray", vmin=0, vmax=1, extent=extent, aspect=spacing[rows] / spacing[columns])
     if attention is not None:
-        heat = cut(attention)
+        heat = _cut(attention, plane, centre)
         top = max(float(attention.max()), 1e-12)
         axes.imshow(heat, cmap="inferno", alpha=np.clip(heat / top, 0, 1) * 0.7, extent=extent, vmin=0, vmax=top)
     for who, mask in masks.items():
-        _contours(axes, cut(mask), styles[who])
+        _contours(axes, _cut(mask, plane, centre), styles[who])
     for who, drawn in boxes.items():
-        for box in drawn:
-            _box(axes, box, styles[who], plane, centre, rows, columns)
+        for corner, size, number, _ in _rectangles(drawn, plane, centre):
+            _rectangle(axes, corner, size, number, styles[who])
     axes.set(xlim=extent[:2], ylim=extent[2:], xticks=[], yticks=[])
     # In canonical order the first slice is the lowest; invert the axis to show the head at the top.
     if plane in (1, 2):
@@ -129,11 +136,27 @@ def _panel(
     axes.set_aspect(spacing[rows] / spacing[columns])
 
 
-def _displayed(image: np.ndarray) -> np.ndarray:
-    """Convert ``(C, H, W)`` to a grey or RGB picture in [0, 1], scaled from the 1st to the 99th percentile."""
-    shown = np.moveaxis(image, 0, -1) if image.shape[0] == 3 else image[0]
-    low, high = np.percentile(shown, (1, 99))
-    return np.clip((shown - low) / max(high - low, 1e-6), 0, 1)
+def _axes_of(plane: int | None) -> tuple[int, ...]:
+    """Array axes along the rows and columns of a panel."""
+    return (0, 1) if plane is None else _others(3, plane)
+
+
+def _window(cuts: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Intensities shown black and white in every panel: the 1st and 99th percentile of all displayed slices."""
+    low, high = np.percentile(np.concatenate([_channels(cut).ravel() for cut in cuts]), (1, 99))
+    return float(low), float(high)
+
+
+def _channels(cut: np.ndarray) -> np.ndarray:
+    """Channels of a slice ``(C, H, W)`` that are displayed: RGB, else the first."""
+    return cut if cut.shape[0] == 3 else cut[:1]
+
+
+def _displayed(cut: np.ndarray, window: tuple[float, float]) -> np.ndarray:
+    """Convert a slice ``(C, H, W)`` to a grey or RGB picture in [0, 1]."""
+    low, high = window
+    shown = np.clip((_channels(cut) - low) / max(high - low, 1e-6), 0, 1)
+    return np.moveaxis(shown, 0, -1) if len(shown) == 3 else shown[0]
 
 
 def _contours(axes: Axes, mask: np.ndarray, style: str) -> None:
@@ -144,20 +167,30 @@ def _contours(axes: Axes, mask: np.ndarray, style: str) -> None:
             axes.contour(columns, rows, inside, [0.5], colors=_color(number), linestyles=style, linewidths=1.4)
 
 
-def _box(axes: Axes, box: Box, style: str, plane: int | None, centre: tuple[int, ...], rows: int, columns: int) -> None:
+def _rectangles(
+    drawn: Sequence[Box], plane: int | None, centre: tuple[int, ...]
+) -> Iterator[tuple[tuple[float, float], tuple[float, float], int, str]]:
+    """Corner ``(x, y)``, size, class and text of the boxes that the displayed slice cuts."""
+    rows, columns = _axes_of(plane)
+    for edges, number, text in drawn:
+        dims = len(edges) // 2
+        if plane is None or edges[plane] <= centre[plane] + 0.5 < edges[dims + plane]:
+            size = (edges[dims + columns] - edges[columns], edges[dims + rows] - edges[rows])
+            yield (edges[columns], edges[rows]), size, number, text
+
+
+def _rectangle(axes: Axes, corner: tuple[float, float], size: tuple[float, float], number: int, style: str) -> None:
     from matplotlib.patches import Rectangle
 
-    edges, number, text = box
-    dims = len(edges) // 2
-    if plane is not None and not edges[plane] <= centre[plane] + 0.5 < edges[dims + plane]:
-        return
-    corner = (edges[columns], edges[rows])
-    size = (edges[dims + columns] - edges[columns], edges[dims + rows] - edges[rows])
     axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor=_color(number), linestyle=style, linewidth=1.4))
-    if text:
-        axes.text(
-            *corner, text, fontsize=7, color="white", va="bottom", bbox={"facecolor": _color(number), "pad": 1, "lw": 0}
-        )
+
+
+def _labelled(boxes: Mapping[str, Sequence[Box]], plane: int | None, centre: tuple[int, ...]) -> list[Label]:
+    """All boxes of a panel as labels; those without text only keep other labels away."""
+    found = (label for drawn in boxes.values() for label in _rectangles(drawn, plane, centre))
+    return [
+        Label((x, y, x + width, y + height), text, _color(number)) for (x, y), (width, height), number, text in found
+    ]
 
 
 def _color(number: int) -> str:

@@ -67,10 +67,12 @@ class MaskRows:
     Args:
         prepared: grid of the preprocessed image.
         original: grid of the original image.
+        threshold: see `class_mask`.
     """
 
-    def __init__(self, prepared: Geometry, original: Geometry) -> None:
+    def __init__(self, prepared: Geometry, original: Geometry, threshold: float | None = None) -> None:
         self.prepared = prepared
+        self.threshold = threshold
         self.order, self.flip = original.canonical()
         self.target = original.reoriented(self.order, self.flip)
         self.written = np.zeros(self.target.shape, np.uint8)
@@ -86,7 +88,10 @@ class MaskRows:
         """
         known = first + logits.shape[1]
         if self.prepared.same_grid(self.target):
-            self.written[first:known] = logits.argmax(dim=0).to(torch.uint8).cpu().numpy()
+            if self.threshold is None:
+                self.written[first:known] = logits.argmax(dim=0).to(torch.uint8).cpu().numpy()
+            else:
+                self.written[first:known] = class_mask(logits.softmax(dim=0).cpu().numpy(), self.threshold)
             return
         new = logits.softmax(dim=0).cpu().numpy()
         self.held = np.concatenate([self.held, new], axis=1) if self.held.size else new
@@ -95,7 +100,7 @@ class MaskRows:
             stop += 1
         if stop > self.rows:
             grids = _grid_of(self.prepared, self.first, known), _grid_of(self.target, self.rows, stop)
-            self.written[self.rows : stop] = resample(self.held, *grids).argmax(axis=0)
+            self.written[self.rows : stop] = class_mask(resample(self.held, *grids), self.threshold)
             self.rows = stop
         if stop < len(self.written):
             needed = source_rows(self.prepared, self.target, stop, stop + 1)[0]
@@ -104,6 +109,26 @@ class MaskRows:
     def mask(self) -> np.ndarray:
         """Return the class mask ``(*S)`` uint8 on the grid of the original image."""
         return np.ascontiguousarray(reoriented_back(self.written, self.order, self.flip))
+
+
+def class_mask(probabilities: np.ndarray, threshold: float | None = None) -> np.ndarray:
+    """Convert class probabilities to a class mask.
+
+    Args:
+        probabilities: ``(K + 1, *S)``, background first.
+        threshold: least probability of an object: a voxel gets its most probable foreground class if that reaches the
+            threshold, else background. ``None`` gives every voxel its most probable class, background included.
+
+    Returns:
+        ``(*S)`` uint8.
+
+    >>> class_mask(np.array([[0.6, 0.8], [0.3, 0.1], [0.1, 0.1]]), threshold=0.3).tolist()
+    [1, 0]
+    """
+    if threshold is None:
+        return probabilities.argmax(axis=0).astype(np.uint8)
+    foreground = probabilities[1:]
+    return np.where(foreground.max(axis=0) >= threshold, foreground.argmax(axis=0) + 1, 0).astype(np.uint8)
 
 
 def _rows_of(volume: Volume, first: int, stop: int) -> Volume:

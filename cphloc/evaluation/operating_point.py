@@ -1,0 +1,129 @@
+"""Choose on validation cases what a prediction needs besides the weights: temperature of the labels, and thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from cphloc.metrics.calibration import fitted_temperature
+from cphloc.metrics.detection import DetectionCase, match
+from cphloc.structures.annotation import IGNORE
+
+GRID = np.arange(0.05, 0.96, 0.05).round(2)
+"""Candidate thresholds of mask probabilities."""
+
+MASK_GAIN = 0.005
+"""Mean Dice that a mask threshold must gain over the most probable class to be used."""
+
+MATCH_IOU = {2: 0.5, 3: 0.1}
+"""IoU from which a box counts as correct, by the number of axes; the same shift lowers the IoU more in 3-D."""
+
+
+@dataclass
+class OperatingPoint:
+    """Collects predictions and annotations of validation cases.
+
+    Args:
+        classes: number 1..K -> name.
+        dims: 2 or 3.
+    """
+
+    classes: Mapping[int, str]
+    dims: int
+    labels: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
+    boxes: list[DetectionCase] = field(default_factory=list)
+    dice: list[np.ndarray] = field(default_factory=list)
+
+    def add_labels(self, probabilities: Sequence[float], label: np.ndarray) -> None:
+        """Add predicted probabilities ``(K,)`` and known labels ``(K,)`` of one case."""
+        self.labels.append((np.asarray(probabilities), label))
+
+    def add_mask(self, probabilities: np.ndarray, mask: np.ndarray, known: np.ndarray | None = None) -> None:
+        """Add class probabilities ``(K + 1, *S)``, the annotated mask ``(*S)``, and which classes it knows ``(K,)``."""
+        dice = dice_by_threshold(probabilities, mask)
+        self.dice.append(dice if known is None else np.where(known, dice, np.nan))
+
+    @property
+    def temperature(self) -> float:
+        """Temperature of the label probabilities; 1 without labels."""
+        if not self.labels:
+            return 1.0
+        predicted, known = zip(*self.labels, strict=True)
+        return fitted_temperature(np.array(predicted), np.array(known))
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """Least score of a ``boxes`` and least probability of a ``mask``, for the parts in which one is better."""
+        chosen = {"boxes": self._box_threshold(), "mask": self._mask_threshold()}
+        return {part: value for part, value in chosen.items() if value is not None}
+
+    def _box_threshold(self) -> float | None:
+        """Score with the highest F1 over the boxes of all cases and classes; ``None`` if no box is correct."""
+        matched = [match(self.boxes, number, [MATCH_IOU[self.dims]]) for number in self.classes] if self.boxes else []
+        scores = np.concatenate([np.zeros(0), *(m.scores[~m.ignored[0]] for m in matched)])
+        hits = np.concatenate([np.zeros(0, bool), *(m.hits[0][~m.ignored[0]] for m in matched)])
+        references = sum(int(m.references.sum()) for m in matched)
+        order = np.argsort(-scores, kind="stable")
+        scores, correct = scores[order], hits[order].cumsum()
+        if not len(scores) or not correct[-1]:
+            return None
+        last = np.append(scores[1:] < scores[:-1], True)  # boxes of one score are kept or dropped together
+        f1 = np.where(last, 2 * correct / (np.arange(1, len(scores) + 1) + references), -1)
+        best = int(f1.argmax())
+        below = scores[best + 1] if best + 1 < len(scores) else 0.0
+        return round(float(scores[best] + below) / 2, 4)
+
+    def _mask_threshold(self) -> float | None:
+        """Probability with the highest mean Dice; ``None`` if the most probable class is as good."""
+        if not self.dice:
+            return None
+        counted = np.stack(self.dice)
+        known = ~np.isnan(counted)
+        per_class = np.where(known, counted, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+        present = known.any(axis=(0, 1))
+        if not present.any():
+            return None
+        most_probable, *swept = per_class[:, present].mean(axis=1)
+        best = int(np.argmax(swept))
+        return float(GRID[best]) if swept[best] > most_probable + MASK_GAIN else None
+
+
+def dice_by_threshold(probabilities: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Compute the Dice of each class for the most probable class, and for each threshold of `GRID`.
+
+    Args:
+        probabilities: ``(K + 1, *S)``, background first.
+        mask: ``(*S)``, annotated classes; 255 is not annotated.
+
+    Returns:
+        ``(1 + len(GRID), K)``; NaN where neither prediction nor annotation has the class.
+    """
+    known = mask != IGNORE
+    values, truth = probabilities[:, known], mask[known]
+    foreground, most_probable = values[1:].argmax(axis=0) + 1, values.argmax(axis=0)
+    level = np.digitize(values[1:].max(axis=0), GRID)  # number of thresholds that the voxel passes
+    classes = range(1, len(probabilities))
+    rows = [[_dice(*_counts(most_probable == k, truth == k)) for k in classes]]
+    predicted = np.stack([_passing(level[foreground == k]) for k in classes], axis=1)
+    shared = np.stack([_passing(level[(foreground == k) & (truth == k)]) for k in classes], axis=1)
+    sizes = np.array([np.count_nonzero(truth == k) for k in classes])
+    swept = [
+        [_dice(s, p, n) for s, p, n in zip(*row, sizes, strict=True)] for row in zip(shared, predicted, strict=True)
+    ]
+    return np.array(rows + swept)
+
+
+def _counts(predicted: np.ndarray, truth: np.ndarray) -> tuple[int, int, int]:
+    return int((predicted & truth).sum()), int(predicted.sum()), int(truth.sum())
+
+
+def _passing(level: np.ndarray) -> np.ndarray:
+    """Number of voxels that pass each threshold of `GRID`."""
+    counts = np.bincount(level, minlength=len(GRID) + 1)
+    return counts[::-1].cumsum()[::-1][1:]
+
+
+def _dice(shared: int, predicted: int, truth: int) -> float:
+    return 2 * shared / (predicted + truth) if predicted + truth else float("nan")
