@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cphloc.errors import InputError
 from cphloc.ops.anchors import grid_anchors
 from cphloc.ops.assign import IGNORED, NEGATIVE
-from cphloc.ops.boxes import decode, encode
+from cphloc.ops.boxes import decode, encode, to_centre_size
 from cphloc.ops.dense_prediction import PRIOR_BIAS, DenseHead, Towers, as_rows, predictor
 from cphloc.ops.detections import Suppression, best
 from cphloc.ops.partial_labels import silenced
@@ -108,18 +108,19 @@ class AnchorHead(DenseHead):
         deltas = torch.cat([as_rows(x, 2 * self.levels[0].dims) for x in outputs.deltas], dim=1)[rows]
         anchors, cells = self.anchors(outputs), [x.shape[2:] for x in outputs.scores]
         assigned = torch.full(scores.shape[:2], IGNORED, device=scores.device)
-        if not self.class_agnostic:
-            scores = silenced(scores, targets.boxes_known[rows][:, None])
+        known = targets.known_at(rows, to_centre_size(torch.cat(anchors))[0])
         truth = torch.zeros_like(scores, dtype=torch.float32)
         boxes = deltas.new_zeros(deltas.shape, dtype=torch.float32)
         for n, row in enumerate(rows):
             assigned[n] = self.assign(anchors, targets.boxes[row], cells)
-            if self.class_agnostic and not targets.boxes_known[row].all():
-                assigned[n][assigned[n] == NEGATIVE] = IGNORED  # it may contain an object of an unknown class
+            if self.class_agnostic:  # it may contain an object of an unknown class
+                assigned[n][(assigned[n] == NEGATIVE) & ~known[n].all(1)] = IGNORED
             matched = (assigned[n] >= 0).nonzero()[:, 0]
             box = assigned[n, matched]
             truth[n, matched, self.numbers(targets.box_classes[row])[box]] = 1
             boxes[n, matched] = targets.boxes[row][box]
+        if not self.class_agnostic:
+            scores = silenced(scores, known | (truth > 0))
         counted, divisor = self.counted(assigned)
         positive = counted & (assigned >= 0)
         reference = torch.cat(anchors).expand_as(boxes)[positive]

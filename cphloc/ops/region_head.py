@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from cphloc.ops.anchors import CELLS_ACROSS
 from cphloc.ops.assign import assign_max_iou
-from cphloc.ops.boxes import decode, encode, overlap, overlap_matrix
+from cphloc.ops.boxes import decode, encode, overlap, overlap_matrix, to_centre_size
 from cphloc.ops.detections import Suppression, best, joined
 from cphloc.ops.partial_labels import marginalized
 from cphloc.ops.proposals import sliding_proposals
@@ -125,8 +125,9 @@ class RegionHead(nn.Module, ABC):
         region, true_box = torch.cat([none, *regions]), torch.cat([none, *boxes])
         true_class = torch.cat([none[:, 0].long(), *classes])
         count = max(1, len(region))
-        known = [targets.boxes_known[row].expand(len(r), -1) for row, r in enumerate(regions)]
-        logits = marginalized(self.score(features).float(), torch.cat([targets.boxes_known[:0], *known]))
+        known = [targets.known_at([row], to_centre_size(r)[0])[0].expand(len(r), -1) for row, r in enumerate(regions)]
+        present = functional.one_hot(true_class, len(self.classes) + 1)[:, 1:].bool()
+        logits = marginalized(self.score(features).float(), torch.cat([targets.boxes_known[:0], *known]) | present)
         near = (true_class > 0) & (overlap(region, true_box) >= self.box_iou)
         deltas = self.delta(features).unflatten(1, (len(self.classes), -1))[near, true_class[near] - 1]
         return {

@@ -28,6 +28,8 @@ class Targets:
         box_classes: N tensors ``(n,)`` int64, 1..K.
         boxes_known: ``(N, K)`` bool, classes that were looked for when the boxes were drawn; a known class without a
             box is absent.
+        ignored: N tensors ``(n, 2 D)`` float32, boxes in which objects of a class are not annotated one by one.
+        ignored_classes: N tensors ``(n,)`` int64, 1..K, the classes for which they are ignored.
         regions: ``(N, *S)`` float32 in [0, 1]: union of the boxes where there are boxes, else the coarse region.
         has_region: ``(N,)`` bool.
         labels: ``(N, K)`` float32; 1 present, 0 absent, NaN unknown.
@@ -39,6 +41,8 @@ class Targets:
     boxes: list[Tensor]
     box_classes: list[Tensor]
     boxes_known: Tensor
+    ignored: list[Tensor]
+    ignored_classes: list[Tensor]
     regions: Tensor
     has_region: Tensor
     labels: Tensor
@@ -53,6 +57,28 @@ class Targets:
     def has_boxes(self) -> Tensor:
         """``(N,)`` bool: whether boxes of some class are known."""
         return self.boxes_known.any(1)
+
+    def known_at(self, rows: Sequence[int], points: Tensor) -> Tensor:
+        """Find the classes whose absence can be judged at points of images.
+
+        Args:
+            rows: M images of the batch.
+            points: ``(n, D)`` in voxels of the images.
+
+        Returns:
+            ``(M, n, K)`` bool, True for a class that was looked for, except in boxes where it is to be ignored; n is 1
+            if there is no such box.
+        """
+        known = self.boxes_known[rows][:, None]
+        if not any(len(self.ignored[row]) for row in rows):
+            return known
+        known = known.repeat(1, len(points), 1)
+        for n, row in enumerate(rows):
+            low, high = self.ignored[row].chunk(2, dim=1)
+            inside = ((points[:, None] >= low) & (points[:, None] < high)).all(2)
+            for box, number in zip(inside.T, self.ignored_classes[row].tolist(), strict=True):
+                known[n, box, number - 1] = False
+        return known
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -86,6 +112,8 @@ class Targets:
             boxes=[_tensor(None if a.boxes is None else a.objects[0], no_boxes) for a in done],
             box_classes=[_tensor(a.objects[1], np.zeros(0, np.int64)) for a in done],
             boxes_known=_stack([a.boxes_known for a in done], np.zeros(classes, bool)),
+            ignored=[_tensor(None if a.boxes is None else a.ignored[0], no_boxes) for a in done],
+            ignored_classes=[_tensor(a.ignored[1], np.zeros(0, np.int64)) for a in done],
             regions=_stack([a.region for a in done], np.zeros(size, np.float32)),
             has_region=torch.tensor([a.region is not None for a in done], dtype=torch.bool),
             labels=_stack([a.label for a in done], np.full(classes, np.nan, np.float32)),

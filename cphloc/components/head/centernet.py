@@ -100,7 +100,8 @@ class CenterNet(nn.Module):
             offset = torch.cat([offset, _l1(outputs.offset[at].reshape(dims, -1).T, centre - index - 0.5)])
             size = torch.cat([size, _l1(outputs.size[at].reshape(dims, -1).T, extent)])
         count = max(1, sum(len(targets.boxes[row]) for row in rows))
-        known = targets.boxes_known[rows][(..., *(None,) * dims)]
+        known = targets.known_at(rows, cell_centres(cells, self.stride, heat.device)).mT
+        known = known.unflatten(2, cells if known.shape[2] > 1 else (1,) * dims) | (heat[rows] == 1)
         return {
             "score": heatmap_loss(silenced(outputs.heat[rows], known), heat[rows]) / count,
             "offset": self.offset_weight * (offset.sum() + 0 * outputs.offset[rows].sum()) / count,

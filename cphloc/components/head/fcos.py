@@ -99,13 +99,13 @@ class FCOS(DenseHead):
         scores = torch.cat([as_rows(x, len(self.classes)) for x in outputs.scores], dim=1)[rows]
         centreness = torch.cat([as_rows(x, 1) for x in outputs.centreness], dim=1)[rows][..., 0]
         predicted = torch.cat([self.boxes(outputs, level) for level in range(len(self.levels))], dim=1)[rows]
-        scores = silenced(scores, targets.boxes_known[rows][:, None])
         truth, boxes = torch.zeros_like(scores, dtype=torch.float32), torch.zeros_like(predicted)
         for n, row in enumerate(rows):
             assigned = assign_fcos(points, self.levels, targets.boxes[row], self.radius)
             matched = (assigned >= 0).nonzero()[:, 0]
             truth[n, matched, targets.box_classes[row][assigned[matched]] - 1] = 1
             boxes[n, matched] = targets.boxes[row][assigned[matched]]
+        scores = silenced(scores, targets.known_at(rows, torch.cat(points)) | (truth > 0))
         positive = truth.sum(dim=2) > 0
         count = max(1, int(positive.sum()))
         centre = centreness_of(boxes[positive].detach(), torch.cat(points).expand(*positive.shape, -1)[positive])

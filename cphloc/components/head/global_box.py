@@ -98,7 +98,10 @@ class GlobalBox(nn.Module):
         share = 1 / torch.zeros_like(present).index_put_((image, column), present.new_ones(()), accumulate=True)
         weight = share[image, column] / max(1, int(present.sum()))
 
-        logits = silenced(outputs.logits[rows], targets.boxes_known[rows])
+        known = targets.boxes_known.clone()
+        for row in rows:
+            known[row, targets.ignored_classes[row] - 1] = False
+        logits = silenced(outputs.logits[rows], (known | (present > 0))[rows])
 
         def _error(predicted: Tensor, true: Tensor) -> Tensor:
             return (((predicted[image, column] - true) / extent).square().mean(dim=1) * weight).sum()

@@ -80,7 +80,8 @@ class YOLO(nn.Module):
         rows = targets.has_boxes.nonzero()[:, 0].tolist()
         parts = outputs.new_zeros(4, dtype=torch.float32) + 0 * outputs[rows].float().sum()
         for row in rows:
-            known = targets.boxes_known[row]
+            centres = cell_centres(outputs.shape[2:], self.stride, outputs.device)
+            known = targets.known_at([row], centres)[0]
             parts = parts + self._image_loss(
                 outputs[row : row + 1], targets.boxes[row], targets.box_classes[row], known
             )
@@ -98,7 +99,7 @@ class YOLO(nn.Module):
         return Prediction(detections=detections)
 
     def _image_loss(self, outputs: Tensor, boxes: Tensor, classes: Tensor, known: Tensor) -> Tensor:
-        """Loss parts ``(4,)`` of one image; cells without a box count only if every class is ``known`` ``(K,)``."""
+        """Loss parts ``(4,)`` of one image; cells without a box count only where all classes are ``known``."""
         cells = outputs.shape[2:]
         codes, objectness, scores = self._split(outputs)
         assigned, _ = assign_centre_cell(boxes, cells, self.stride)
@@ -113,13 +114,14 @@ class YOLO(nn.Module):
         reached = iou[torch.arange(len(cell)), responsible]
         answers = torch.zeros_like(objectness, dtype=torch.bool)
         answers[cell, responsible] = True
+        empty = ~answers & known.all(1, keepdim=True)
         onehot = nn.functional.one_hot(classes[assigned[cell]] - 1, len(self.classes))
         return torch.stack(
             [
                 self.coordinate_weight * (codes[cell, responsible] - wanted).square().sum(),
                 (objectness[cell, responsible] - reached).square().sum(),
-                self.empty_weight * objectness[~answers].square().sum() * known.all(),
-                ((scores[cell] - onehot).square() * known).sum(),
+                self.empty_weight * objectness[empty].square().sum(),
+                ((scores[cell] - onehot).square() * (known.expand_as(scores)[cell] | (onehot > 0))).sum(),
             ]
         )
 

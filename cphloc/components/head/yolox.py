@@ -109,9 +109,9 @@ class YOLOX(DenseHead):
             truth[n, matched, numbers[assigned[matched]]] = iou[matched]
             boxes[n, matched] = true[assigned[matched]]
         count = max(1, int(positive.sum()))
-        known = targets.boxes_known[rows]
-        scores = silenced(scores, known[:, None])
-        objectness = silenced(objectness, known.all(1, keepdim=True) | positive)
+        known = targets.known_at(rows, points)
+        scores = silenced(scores, known | (truth > 0))
+        objectness = silenced(objectness, known.all(2) | positive)
         return {
             "score": self.criterion(scores[positive], truth[positive]).sum() / count,
             "box": self.box_weight * self.box_criterion(predicted[positive], boxes[positive]).sum() / count,

@@ -108,6 +108,32 @@ def test_a_batch_without_objects_is_finite_and_carries_the_graph(name, dims, ann
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in head.parameters())
 
 
+@every_head
+@both
+def test_what_is_in_a_box_to_ignore_gives_no_gradient(name, dims):
+    """A crowd of both classes over the whole image teaches nothing; with an object in it, only the object counts."""
+    head, pyramid = make(name, dims), features(dims)
+    whole = np.array([[0.0] * dims + [SIDE] * dims] * 2, np.float32)
+    crowd = Annotation(boxes=whole, box_classes=np.array([-1, -2]))
+    losses = head.loss(head(pyramid), targets_of(dims, crowd, crowd))
+    total = sum(losses.values())
+    gradients = torch.autograd.grad(total, pyramid, allow_unused=True)
+    assert total.item() == 0
+    assert all(g is None or g.abs().max() == 0 for g in gradients)
+    alone = annotated(dims, [1])
+    both_kinds = Annotation(
+        boxes=np.concatenate([alone.boxes, whole]), box_classes=np.concatenate([alone.box_classes, [-1, -2]])
+    )
+    torch.manual_seed(0)
+    joined = head.loss(head(pyramid), targets_of(dims, both_kinds, both_kinds))
+    torch.manual_seed(0)
+    single = head.loss(head(pyramid), targets_of(dims, alone, alone))
+    assert 0 < sum(joined.values()) < torch.inf
+    if name != "faster_rcnn":  # it divides by the number of anchors that count, not by that of objects
+        assert all(joined[part] <= single[part] + 1e-6 for part in joined)
+        assert sum(joined.values()) < sum(single.values())
+
+
 @pytest.mark.parametrize("name", [n for n in HEADS if "rcnn" not in n])
 @both
 def test_the_loss_does_not_depend_on_how_often_an_image_stands_in_the_batch(name, dims):
