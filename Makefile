@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-all mutants bench lecture lint clean
+.PHONY: demo test test-all mutants real-files bench lecture lint clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -37,6 +37,12 @@ test-all: $(INSTALLED)
 mutants: $(INSTALLED)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[mutants]'
 	$(BIN)/python -W ignore -m tests.mutants
+
+## Files of other projects and tools, each compared with a reference reader; a minute. Writes tests/real_files/RESULTS.md.
+real-files: $(INSTALLED)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[real-files]'
+	$(BIN)/uv pip install --quiet --no-deps --target .venv/rt-utils rt-utils==1.2.7
+	PYTHONPATH=tests $(BIN)/python -W ignore -m tests.real_files
 
 ## cphloc beside its peers, which are installed too; about five minutes. Writes tests/benchmarks/RESULTS.md.
 bench: $(INSTALLED)

@@ -1,1 +1,1 @@
-"""``make real-files``: files of other projects' tests and files that other tools write, compared with reference readers."""
+"""``make real-files``: files of other projects' tests and of other tools, compared with reference readers."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,6 +12,7 @@ import numpy as np
 from cphloc.data.case import AnnotationSource, Case, read_case
 from cphloc.data.io.read import read_volume
 from cphloc.errors import CphlocError, DataError
+from cphloc.structures.volume import Volume
 
 from .reference import Image, corner_indices, reader_of
 
@@ -57,7 +57,9 @@ def compare_image(group: str, path: Path, name: str) -> Row:
     return Row(group, name, reader, "wrong" if difference else "equal", difference or size)
 
 
-def compare_regions(group: str, image: Path, regions: Path, name: str, expected: dict[str, np.ndarray], loose: bool) -> Row:
+def compare_regions(
+    group: str, image: Path, regions: Path, name: str, expected: dict[str, np.ndarray], loose: bool
+) -> Row:
     """Compare the regions of an RTSTRUCT or a SEG with the masks that they were written from.
 
     Args:
@@ -97,7 +99,7 @@ def _refusal(group: str, path: Path, name: str, reader: str, error: CphlocError)
     return Row(group, name, reader, "refused", text.removeprefix(f"{path}: ").replace(str(path.parent), "..."))
 
 
-def _difference(volume: object, expected: Image) -> str:
+def _difference(volume: Volume, expected: Image) -> str:
     """What differs; empty if nothing does."""
     found = volume.array
     if found.shape != expected.array.shape:
@@ -116,7 +118,3 @@ def _difference(volume: object, expected: Image) -> str:
         if off > 0.01 * min(grid.spacing_mm) + 1e-4 * float(np.abs(corners).max()):
             return f"corners are off by {off:.3g} mm"
     return ""
-
-
-Written = Callable[[Path], list[Row]]
-"""Writes files into a folder and compares them."""

@@ -42,7 +42,7 @@ def by_simpleitk(path: Path) -> Image:
     channels = image.GetNumberOfComponentsPerPixel()
     array = array[None] if channels == 1 else np.moveaxis(array, -1, 0)
     if path.suffix.lower() in (".png", ".jpg", ".bmp", ".tif"):
-        return Image(array)
+        return Image(array[:1] if (array == array[:1]).all() else array)  # grey BMP has a palette
     indices = corner_indices(array.shape[1:])[:, ::-1].tolist()
     return Image(array, np.array([image.TransformIndexToPhysicalPoint(i) for i in indices]))
 
@@ -67,7 +67,7 @@ def by_nibabel(path: Path) -> Image:
 
 
 def by_pydicom(path: Path) -> Image:
-    """Read one DICOM file: real values, RGB for colours; Hounsfield units from -1024, radiographs bright where dense."""
+    """Read one DICOM file: real values or RGB; Hounsfield units from -1024, radiographs bright where dense."""
     from pydicom import dcmread
     from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
 
@@ -85,7 +85,7 @@ def by_pydicom(path: Path) -> Image:
     else:
         values = apply_modality_lut(stored, dataset)
     if dataset.get("Modality") == "CT":
-        values = np.maximum(values, -1024)
+        values = np.maximum(values.astype(np.float64), -1024)
     if int(dataset.get("SamplesPerPixel", 1)) == 3 or dataset.PhotometricInterpretation == "PALETTE COLOR":
         values = np.moveaxis(values, -1, 0)
     else:

@@ -39,7 +39,9 @@ def by_simpleitk(folder: Path) -> list[Row]:
                 sitk.WriteImage(image, str(folder / name), useCompression=packed)
                 rows.append(compare_image("SimpleITK", folder / name, name))
     for suffix, channels in ((s, c) for s in ("png", "bmp", "tif") for c in (1, 3)):
-        picture = sitk.GetImageFromArray(RNG.integers(0, 256, (9, 8, channels)).astype(np.uint8).squeeze(), channels > 1)
+        picture = sitk.GetImageFromArray(
+            RNG.integers(0, 256, (9, 8, channels)).astype(np.uint8).squeeze(), channels > 1
+        )
         name = f"picture_{channels}.{suffix}"
         sitk.WriteImage(picture, str(folder / name))
         rows.append(compare_image("SimpleITK", folder / name, name))
@@ -55,7 +57,8 @@ def _masks() -> dict[str, np.ndarray]:
 
 
 def _scan(folder: Path, orientation: np.ndarray) -> Path:
-    write_series(folder, RNG.integers(0, 900, SHAPE).astype(np.int16), SPACING, orientation=orientation)
+    order = {"InstanceNumber": list(range(1, SHAPE[0] + 1)), "SliceLocation": [3.0 * k for k in range(SHAPE[0])]}
+    write_series(folder, RNG.integers(0, 900, SHAPE).astype(np.int16), SPACING, orientation=orientation, **order)
     return folder
 
 

@@ -105,7 +105,9 @@ def beside(path: Path, name: str) -> Path:
     return found
 
 
-def decompressed(path: Path, content: bytes | bytearray, compression: Compression, expected: int, whole: bool = True) -> bytearray:
+def decompressed(
+    path: Path, content: bytes | bytearray, compression: Compression, expected: int, whole: bool = True
+) -> bytearray:
     """Decompress at most the bytes that a header describes.
 
     Args:

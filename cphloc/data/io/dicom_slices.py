@@ -151,7 +151,9 @@ def _plane(path: Path, frame: int, header: Dataset, tag: Callable[[str], Any]) -
 def _rescaling(path: Path, header: Dataset, tag: Callable[[str], Any]) -> tuple[float, float]:
     """Slope and intercept from stored to real values; 1 and 0 where the file states none."""
     names = ("RescaleSlope", "RescaleIntercept")
-    if header.get("SOPClassUID") == PARAMETRIC_MAP and tag("RescaleSlope") is None:
+    if header.get("SOPClassUID") == PARAMETRIC_MAP and (
+        header.get("RealWorldValueMappingSequence") or tag("RealWorldValueSlope") is not None
+    ):
         mapping = (header.get("RealWorldValueMappingSequence") or [header])[0]
         names = ("RealWorldValueSlope", "RealWorldValueIntercept")
         if (mapping.get("RealWorldValueLUTData") or tag("RealWorldValueLUTData")) is not None:

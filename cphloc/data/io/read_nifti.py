@@ -21,6 +21,7 @@ from cphloc.structures.volume import Volume
 
 _FIELDS = {
     "dim": (("8i2", 40), ("8i8", 16)),
+    "intent_code": (("i2", 68), ("i4", 504)),
     "datatype": (("i2", 70), ("i2", 12)),
     "pixdim": (("8f4", 76), ("8f8", 104)),
     "vox_offset": (("f4", 108), ("i8", 168)),
@@ -41,6 +42,10 @@ _DTYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 
 _RGB = {128: 3, 2304: 4}
 _MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 """Code of the spatial unit -> factor to millimetres; 0 (unknown) means millimetres."""
+_NOT_IMAGES = (1004, 1005, 1008, 1009, 1010, 2002, 2005)
+"""Intent codes of matrices, point sets, triangles, quaternions, node indices and shapes."""
+_CIFTI = range(3000, 3100)
+"""Intent codes of CIFTI-2, whose axes are vertices, parcels and series."""
 _MOST_OFFSET = 1 << 26
 """Largest offset of the voxels: header extensions before them hold text."""
 
@@ -61,6 +66,9 @@ def read_nifti(path: Path) -> Volume:
     rank, *dim = (int(n) for n in header["dim"])
     if not (1 <= rank <= 7 and min(dim[:rank]) >= 1 and 0 <= header["vox_offset"] <= _MOST_OFFSET):
         raise damaged(path, f"its header has the invalid size {tuple(dim)} or voxel offset {header['vox_offset']}")
+    if int(header["intent_code"]) in (*_NOT_IMAGES, *_CIFTI):
+        msg = f"{path}: holds matrices or surfaces, by its intent code {header['intent_code']}; pass an image"
+        raise DataError(msg)
     geometry = _geometry(path, header, tuple(dim[: min(rank, 3)]))
     needed = int(header["vox_offset"]) + check_size(path, dim[:rank], _itemsize(path, header))
     if detached:

@@ -109,7 +109,8 @@ def _data(
     if "classes" in inspect.signature(type(surveyed.dataset)).parameters:
         arguments = {**arguments, "classes": dict(surveyed.dataset.classes)}
     rounded = None if spacing is None else [round(s, 4) for s in spacing]
-    why = "median of the cases" if rounded else "the files store no voxel size: images are not resampled"
+    files = "most files" if surveyed.remarks else "the files"
+    why = "median of the cases" if rounded else f"{files} store no voxel size: images are not resampled"
     return [
         "data:",
         f"  type: {name}",

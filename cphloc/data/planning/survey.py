@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -59,11 +59,13 @@ class Survey:
         dataset: the data set.
         cases: a summary of each case that could be read.
         problems: one line for each case that could not be read.
+        remarks: what differs between the cases and how the plan treats it, one line each.
     """
 
     dataset: Dataset
     cases: tuple[CaseFacts, ...]
     problems: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
 
     @property
     def rungs(self) -> Counter[str]:
@@ -90,6 +92,7 @@ class Survey:
         return {
             "cases": len(self.cases),
             "problems": list(self.problems),
+            "remarks": list(self.remarks),
             "unit": self.cases[0].unit,
             "size": _spread([c.shape for c in self.cases]),
             "spacing": _spread([c.spacing_mm for c in self.cases]),
@@ -120,7 +123,8 @@ class Survey:
         ]
         if facts["object_size"]:
             rows.append(("object", f"{_written(facts['object_size'])} {unit}"))
-        return rows + [("unreadable", problem) for problem in self.problems]
+        rows += [("unreadable", problem) for problem in self.problems]
+        return rows + [("note", remark) for remark in self.remarks]
 
 
 def survey(dataset: Dataset) -> Survey:
@@ -133,12 +137,28 @@ def survey(dataset: Dataset) -> Survey:
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         summaries = pool.map(partial(_summary, classes=len(dataset.classes), dims=dataset.dims), cases)
         results = list(_with_progress(summaries, len(cases)))
-    facts = tuple(r for r in results if isinstance(r, CaseFacts))
+    facts = {case.id: r for case, r in zip(cases, results, strict=True) if isinstance(r, CaseFacts)}
     problems = tuple(r for r in results if isinstance(r, str))
     if not facts:
         msg = f"no training case can be read{': ' + problems[0] if problems else '; the split is empty'}"
         raise DataError(msg)
-    return Survey(dataset, facts, problems)
+    return _surveyed(dataset, facts, problems)
+
+
+def _surveyed(dataset: Dataset, facts: Mapping[str, CaseFacts], problems: tuple[str, ...]) -> Survey:
+    """Join the summaries of cases, in millimetres if most of them state a voxel size, and else in pixels."""
+    without = [name for name, case in facts.items() if case.unit == "px"]
+    if not without or len(without) == len(facts):
+        return Survey(dataset, tuple(facts.values()), problems)
+    listed = f"{', '.join(without[:5])}{', ...' if len(without) > 5 else ''}"
+    share = f"{len(without)} of {len(facts)} cases state no voxel size ({listed})"
+    if 2 * len(without) > len(facts):
+        one = (1.0,) * dataset.dims
+        cases = tuple(replace(case, spacing_mm=one, unit="px") for case in facts.values())
+        return Survey(dataset, cases, problems, (f"{share}; the plan is in pixels and uses no size of the others",))
+    cases = tuple(case for case in facts.values() if case.unit == "mm")
+    advice = "give them a size (voxel_mm, or a format that stores it) or leave them out"
+    return Survey(dataset, cases, problems, (f"{share}, which the plan leaves out; {advice}",))
 
 
 def _summary(case: Case, classes: int, dims: int) -> CaseFacts | str:

@@ -12,6 +12,7 @@ from cphloc import paths
 from cphloc.cli import main
 from cphloc.data.case import read_case
 from cphloc.data.datasets.hippocampus import SAMPLE, Hippocampus
+from cphloc.data.datasets.image_folder import ImageFolder
 from cphloc.data.datasets.nnunet import NnUnet
 from cphloc.data.datasets.phantom import PhantomCases
 from cphloc.data.pipeline.pipeline import Pipeline
@@ -248,3 +249,26 @@ def test_a_folder_called_like_a_data_set_is_that_data_set(tmp_path):
     out = tmp_path / "mine.yaml"
     assert main(["plan", str(SAMPLE), "--out", str(out)]) == 0
     assert load(out).data.type == "hippocampus"
+
+
+@pytest.mark.parametrize("sized", [4, 2, 0, 6])
+def test_pictures_without_a_size_among_others_are_said(tmp_path, sized):
+    """NumPy arrays state no voxel size; of six images, ``sized`` are MetaImage with 0.5 mm."""
+    rows = ["image,label,split"]
+    for k in range(6):
+        pixels = np.random.default_rng(k).integers(0, 99, (40, 48)).astype(np.int16)
+        if k < sized:
+            image = sitk.GetImageFromArray(pixels)
+            image.SetSpacing((0.5, 0.5))
+            sitk.WriteImage(image, str(tmp_path / f"i{k}.mha"))
+        else:
+            np.save(tmp_path / f"i{k}.npy", pixels)
+        rows.append(f"i{k}.{'mha' if k < sized else 'npy'},object,train")
+    (tmp_path / "cases.csv").write_text("\n".join(rows))
+    surveyed = survey(ImageFolder(str(tmp_path), dims=2))
+    planned = plan(surveyed, "image_folder", {"root": str(tmp_path)})
+    assert planned.spacing_mm == (None if sized < 3 else (0.5, 0.5))
+    assert len(surveyed.cases) == (4 if sized == 4 else 6)
+    mixed = [f"{6 - sized} of 6 cases state no voxel size (i{sized}"] if 0 < sized < 6 else []
+    assert [remark[: len(mixed[0])] for remark in surveyed.remarks] == mixed
+    assert ("of 6 cases state no voxel size" in planned.recipe) == bool(mixed)
