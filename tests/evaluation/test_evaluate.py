@@ -12,6 +12,7 @@ from cphloc.errors import InputError, NotFoundError
 from cphloc.evaluation import evaluate as evaluation
 from cphloc.evaluation.evaluate import evaluate
 from cphloc.metrics.calibration import fitted_temperature
+from cphloc.structures.annotation import Annotation
 from cphloc.tracking.run import Run
 
 LABELS = ("label_probabilities",)
@@ -194,3 +195,9 @@ def test_boxes_keep_the_number_of_their_class_and_their_place():
 def test_a_run_without_weights_is_named(tmp_path):
     with pytest.raises(NotFoundError, match=r"has no best\.safetensors yet"):
         evaluation.localizer_of(SimpleNamespace(folder=tmp_path))
+
+
+def test_the_temperature_of_cases_without_labels_is_1(monkeypatch):
+    monkeypatch.setattr(evaluation, "_read", lambda case, localizer: (None, Annotation()))
+    localizer = SimpleNamespace(predict=lambda volume: SimpleNamespace(probabilities={"mass": 0.9}))
+    assert evaluation._temperature(localizer, ["one", "two"]) == 1.0

@@ -1,15 +1,18 @@
 """``make mutants``: change the code in some hundred places, one at a time, and count the changes that the tests notice.
 
-A run can be stopped and goes on where it was: outcomes are kept in ``results.jsonl`` for as long as no file of cphloc
-changes, nor a test that is run. After a change a mutant is tried anew, with the test that killed it last time first. It
-ends by writing ``tests/MUTANTS.md``, which says how many of the mutants were tried.
+A run can be stopped and goes on where it was: outcomes are kept in ``results.jsonl``. While cphloc stays as it
+is, a mutant stays killed until the file of the killing test changes, and a survivor is tried anew after any change of
+its tests. After a change of cphloc every mutant is tried anew, with the test that killed it last time first. It ends by
+writing ``tests/MUTANTS.md``, which says how many of the mutants were tried.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -25,23 +28,22 @@ def main() -> None:
     options = _options()
     packages = [package for package in PACKAGES if package.startswith(options.package)]
     mutants = [mutant for package in packages for module in _modules(package) for mutant in sample(module)]
-    code = {module: _hash_of_code(module) for module in {mutant.module for mutant in mutants}}
     results = _results()
     earlier = {mutant: results.get(_key(mutant), {}) for mutant in mutants}
-    left = [mutant for mutant in mutants if earlier[mutant].get("code") != code[mutant.module]]
+    left = [mutant for mutant in mutants if not _stands(mutant, earlier[mutant])]
     if options.survivors:
         left = [mutant for mutant in left if not earlier[mutant].get("killed_by")]
     print(f"{len(mutants)} mutants, {len(left)} to try", flush=True)
     if left[: options.limit]:
         warm_up()
     for mutant in left[: options.limit]:
-        limit_s = 20 + round(3 * _cpu_s_unchanged(mutant.module, results, code[mutant.module]))
+        limit_s = 20 + round(3 * _cpu_s_unchanged(mutant.module, results))
         outcome = trial(mutant, tests_of(mutant.module), limit_s, earlier[mutant].get("killed_by"))
-        earlier[mutant] = _keep(_key(mutant), code[mutant.module], outcome)
+        earlier[mutant] = _keep(_key(mutant), mutant.module, outcome)
         print(
             f"{outcome.cpu_s:6.1f} s  {mutant.module}:{mutant.line}  {mutant.change}  [{outcome.killed_by}]", flush=True
         )
-    tried = [(m, result["killed_by"]) for m, result in earlier.items() if result.get("code") == code[m.module]]
+    tried = [(mutant, result["killed_by"]) for mutant, result in earlier.items() if _stands(mutant, result)]
     survivors = sum(killed_by is None for _, killed_by in tried)
     print(f"{len(tried)} of {len(mutants)} tried, {len(tried) - survivors} killed, {survivors} survived")
     if packages == list(PACKAGES) and tried:
@@ -61,16 +63,16 @@ def _modules(package: str) -> list[str]:
     return [str(file.relative_to(ROOT)) for file in files if file.name != "__init__.py"]
 
 
-def _cpu_s_unchanged(module: str, results: dict[str, dict], code: str) -> float:
+def _cpu_s_unchanged(module: str, results: dict[str, dict]) -> float:
     """Seconds of processor time of a module's tests, which must pass on the code as it is."""
     tests = sorted(tests_of(module))
     key = " ".join(tests)
-    if results.get(key, {}).get("code") != code:
+    if results.get(key, {}).get("code") != _hash_of_code(module):
         outcome = run(None, tests)
         if outcome.killed_by:
             msg = f"the tests of {module} fail without any change: {outcome.killed_by}"
             raise SystemExit(msg)
-        results[key] = _keep(key, code, outcome)
+        results[key] = _keep(key, module, outcome)
     return results[key]["cpu_s"]
 
 
@@ -78,15 +80,29 @@ def _key(mutant: Mutant) -> str:
     return f"{mutant.module} {mutant.operator} {mutant.occurrence}"
 
 
-def _hash_of_code(module: str) -> str:
-    """Hash of all that an outcome depends on: cphloc, what its tests share, and the tests of the module."""
-    shared = [file for file in (ROOT / "tests").rglob("*.py") if not file.name.startswith("test_")]
-    files = sorted([*(ROOT / "cphloc").rglob("*.py"), *shared, *(ROOT / test for test in tests_of(module))])
-    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
+def _stands(mutant: Mutant, result: dict) -> bool:
+    return bool(result) and result["code"] == _hash_of_code(mutant.module, result["killed_by"])
 
 
-def _keep(key: str, code: str, outcome: Outcome) -> dict:
-    result = {"key": key, "code": code, **asdict(outcome)}
+def _hash_of_code(module: str, killed_by: str | None = None) -> str:
+    """Hash of all that an outcome depends on: cphloc, what tests share, and the killing test's file or all of them."""
+    tests = [killed_by.partition("::")[0]] if killed_by and "::" in killed_by else sorted(tests_of(module))
+    return hashlib.sha256(_content(test for test in tests if (ROOT / test).is_file()) + _shared()).hexdigest()
+
+
+@functools.cache
+def _shared() -> bytes:
+    support = (file for file in (ROOT / "tests").rglob("*.py") if not file.name.startswith("test_"))
+    ours = Path(__file__).parent
+    return _content(sorted([*(ROOT / "cphloc").rglob("*.py"), *(file for file in support if file.parent != ours)]))
+
+
+def _content(files: Iterable[str | Path]) -> bytes:
+    return hashlib.sha256(b"\0".join((ROOT / file).read_bytes() for file in files)).digest()
+
+
+def _keep(key: str, module: str, outcome: Outcome) -> dict:
+    result = {"key": key, "code": _hash_of_code(module, outcome.killed_by), **asdict(outcome)}
     with RESULTS.open("a") as file:
         file.write(json.dumps(result) + "\n")
     return result

@@ -174,7 +174,7 @@ def _install(mutant: Mutant, folder: Path) -> None:
             return source
 
     sys.meta_path.insert(0, Changed())
-    if b"numba" in source:
+    if b"@compiled" in source:
         sys.modules["numba"].config.CACHE_DIR = str(folder / "numba")
 
 

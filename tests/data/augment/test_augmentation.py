@@ -78,6 +78,13 @@ def test_classes_swap_in_every_rung():
     np.testing.assert_array_equal(swapped.label, [0, 1, np.nan])
 
 
+def test_what_is_known_of_a_class_is_swapped_with_it():
+    known = Annotation(mask_known=np.array([True, False, False]), boxes_known=np.array([True, True, False]))
+    swapped = swap_classes(known, {1: 2, 2: 1})
+    assert swapped.mask_known.tolist() == [False, True, False]
+    assert swap_classes(known, {1: 3, 3: 1}).boxes_known.tolist() == [False, True, True]
+
+
 @pytest.mark.parametrize(
     ("block", "error", "message"),
     [

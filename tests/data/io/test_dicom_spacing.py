@@ -48,9 +48,10 @@ def test_regions_without_a_length_state_no_size(tmp_path):
     assert grid(tmp_path, SequenceOfUltrasoundRegions=[region(0.1, 0.1, kind=2)]).unit == "px"
 
 
-def test_an_aspect_ratio_without_a_size_is_kept(tmp_path):
-    found = grid(tmp_path, PixelAspectRatio=[2, 1])
-    assert (found.spacing_mm, found.unit) == ((2.0, 1.0), "px")
+@pytest.mark.parametrize(("ratio", "height"), [([2, 1], 2.0), ([4, 2], 2.0), ([3, 6], 0.5)])
+def test_an_aspect_ratio_without_a_size_is_kept(tmp_path, ratio, height):
+    found = grid(tmp_path, PixelAspectRatio=ratio)
+    assert (found.spacing_mm, found.unit) == ((height, 1.0), "px")
 
 
 @pytest.mark.parametrize(

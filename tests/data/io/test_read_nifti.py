@@ -120,3 +120,13 @@ def test_an_undefined_unit_and_a_lost_intercept_are_refused(tmp_path):
     (tmp_path / "a.nii").write_bytes(content)
     with pytest.raises(DataError, match=r"slope 2 .* intercept nan"):
         read_volume(tmp_path / "a.nii")
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("colours", ["RGB", "RGBA"])
+def test_colours_are_the_channels(tmp_path, colours, dims):
+    values = np.random.default_rng(0).integers(0, 256, (*(5, 4, 3)[:dims], len(colours)), np.uint8)
+    stored = np.ascontiguousarray(values).view([(name, "u1") for name in colours])[..., 0]
+    nibabel.save(nibabel.Nifti1Image(stored, np.eye(4)), tmp_path / "colour.nii.gz")
+    found = read_volume(tmp_path / "colour.nii.gz").array
+    np.testing.assert_array_equal(found, values.T[:3])
