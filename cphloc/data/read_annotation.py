@@ -10,7 +10,7 @@ import numpy as np
 
 from cphloc.data.annotation_source import AnnotationSource
 from cphloc.data.io.notice import notice
-from cphloc.data.io.read import read_mask
+from cphloc.data.io.read import read_mask, read_region
 from cphloc.data.io.read_regions import matching, names_regions, read_regions
 from cphloc.data.io.regions import Region
 from cphloc.data.read_boxes import read_boxes
@@ -49,7 +49,7 @@ def read_annotation(source: AnnotationSource, images: Sequence[Path], geometry: 
         box_classes=annotation.box_classes if boxes is None else box_classes,
         mask_known=None if annotation.mask is None and outlined is None else known if drawn is None else drawn,
         boxes_known=None if annotation.boxes is None and boxes is None else known,
-        region=None if source.region is None else _read_region(source.region, geometry),
+        region=None if source.region is None else read_region(source.region, geometry),
         label=None if source.label is None else np.asarray(source.label, np.float32),
     )
 
@@ -127,10 +127,3 @@ def _class_mask(mask: np.ndarray, path: Path, mask_classes: Mapping[int, int] | 
         msg = f"{path}: holds value {unknown[0]}, which is not a declared class; declare it in `classes` or remap it"
         raise DataError(msg)
     return table[mask].astype(np.uint8)
-
-
-def _read_region(path: Path, geometry: Geometry) -> np.ndarray:
-    """Region ``(*S)`` float32 in [0, 1]; a file with larger values is divided by 255."""
-    values = read_mask(path, like=geometry).astype(np.float32)
-    top = float(values.max(initial=0.0))
-    return values / 255.0 if top > 1 else values

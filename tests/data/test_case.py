@@ -105,6 +105,13 @@ def test_a_region_without_an_area_in_the_image_is_refused(image, tmp_path, kind,
         read_case(Case("a", "a", (image,), AnnotationSource(mask=path, rois={"GTV": 1})))
 
 
+def test_a_folder_with_one_file_is_that_file(image, tmp_path):
+    (tmp_path / "export").mkdir()
+    write_rtstruct(tmp_path / "export/1.2.3", {"GTV": [_square(4.0)]})
+    source = AnnotationSource(mask=tmp_path / "export", rois={"GTV": 1})
+    assert read_case(Case("a", "a", (image,), source))[1].mask.sum() == 8
+
+
 def test_a_region_smaller_than_a_voxel_is_one_voxel(image, tmp_path):
     path = write_rtstruct(tmp_path / "RS.dcm", {"GTV": [_square(0.2)]})
     _, annotation = read_case(Case("a", "a", (image,), AnnotationSource(mask=path, rois={"GTV": 1})))

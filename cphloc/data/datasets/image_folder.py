@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -97,7 +98,7 @@ class ImageFolder(Dataset):
         return [case for case, chosen in cases if chosen == split]
 
     def _case(self, row: Mapping[str, str], columns: Sequence[str], where: str) -> tuple[Case, str]:
-        images = tuple(self.root / (row[c] or _UNNAMED) for c in columns)
+        images = tuple(self._file(row[c] or _UNNAMED) for c in columns)
         name = row.get("case") or images[0].name.partition(".")[0]
         patient = row.get("patient") or name
         split = row.get("split") or hashed_split(patient, self.val, self.test)
@@ -120,6 +121,11 @@ class ImageFolder(Dataset):
             msg = f"{where}: {error}"
             raise DataError(msg) from error
 
+    def _file(self, cell: str) -> Path:
+        """File that a cell names, relative to the table, also with the separators of Windows."""
+        path = self.root / cell
+        return self.root / cell.replace("\\", "/") if "\\" in cell and not path.exists() else path
+
     def _checked(self, row: Mapping[str, str], columns: Sequence[str], where: str) -> AnnotationSource:
         empty = [c for c in columns if not row[c]]
         if empty:
@@ -135,7 +141,7 @@ class ImageFolder(Dataset):
             label = one_hot(tuple(_number(n, numbers, where) for n in names), len(numbers))
         if row.get("boxes"):
             boxes, box_classes = _boxes(row["boxes"], numbers, self.dims, where)
-        mask, region = (self.root / row[c] if row.get(c) else None for c in ("mask", "region"))
+        mask, region = (self._file(row[c]) if row.get(c) else None for c in ("mask", "region"))
         rois = None if mask is None else self.rois
         instances = self._instances(row, numbers, where)
         if instances and (mask is not None or boxes is not None):
@@ -150,7 +156,7 @@ class ImageFolder(Dataset):
         self, row: Mapping[str, str], numbers: Mapping[str, int], where: str
     ) -> dict[Path, int | dict[int, int]] | None:
         cells = {name: row.get(f"instances_{name}") for name in numbers}
-        files: dict[Path, int | dict[int, int]] = {self.root / file: numbers[n] for n, file in cells.items() if file}
+        files: dict[Path, int | dict[int, int]] = {self._file(file): numbers[n] for n, file in cells.items() if file}
         if row.get("instances"):
             classes: int | dict[int, int] = next(iter(numbers.values()))
             if row.get("instance_classes"):
@@ -159,7 +165,7 @@ class ImageFolder(Dataset):
             elif len(numbers) > 1:
                 msg = f"{where}: instance_classes is empty; state the class of every object, separated by ';'"
                 raise DataError(msg)
-            files[self.root / row["instances"]] = classes
+            files[self._file(row["instances"])] = classes
         return files or None
 
 
@@ -173,6 +179,8 @@ def _has_column(table: Path, name: str) -> bool:
 
 
 def _number(name: str, numbers: Mapping[str, int], where: str) -> int:
+    same = {unicodedata.normalize("NFC", known): known for known in numbers}
+    name = same.get(unicodedata.normalize("NFC", name), name)  # accents are one character or two
     if name not in numbers:
         hint = did_you_mean(name, numbers) or f"the classes are {', '.join(numbers)}"
         msg = f"{where}: undeclared class '{name}'; {hint}"

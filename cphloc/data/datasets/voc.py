@@ -105,5 +105,6 @@ def _annotation(path: Path, classes: Mapping[int, str]) -> AnnotationSource:
 
 
 def _picture(root: Path, name: str) -> Path:
-    candidates = [root / "JPEGImages" / f"{name}{ending}" for ending in PICTURE_SUFFIXES]
+    endings = [ending for lower in PICTURE_SUFFIXES for ending in (lower, lower.upper())]
+    candidates = [root / "JPEGImages" / f"{name}{ending}" for ending in endings]
     return next((c for c in candidates if c.exists()), candidates[0])

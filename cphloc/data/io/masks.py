@@ -56,6 +56,9 @@ def label_values(volume: Volume, binary: bool = True) -> np.ndarray:
         msg = f"{volume.source}: is not a label mask: it must contain whole numbers from 0, got {low:g} to {high:g}"
         raise DataError(msg)
     labels = values.astype(np.uint8 if high <= 255 else np.int32)
+    if volume.source.lower().endswith((".jpg", ".jpeg")) and not np.isin(labels, (0, 1, 255)).all():
+        msg = f"{volume.source}: is a JPEG, whose compression changes the labels of a mask; save masks as PNG"
+        raise DataError(msg)
     return labels // 255 if binary and _is_binary(labels, volume.source) else labels
 
 

@@ -53,7 +53,7 @@ class Outline:
         else:
             msg = f"its run lengths add up to {sum(self.counts)} of {shape[0] * shape[1]} pixels"
             raise DataError(msg)
-        return coco.decode(encoded).astype(bool)
+        return coco.decode(encoded).astype(bool)  # pyright: ignore[reportArgumentType]  # its stub wants lists
 
 
 def coco_outline(segmentation: Any) -> Outline | None:

@@ -110,6 +110,29 @@ def read_mask(source: str | Path, like: Geometry, resampled: bool = False, binar
     return onto_grid(label_values(volume, binary), volume.geometry, like, str(source), resampled)
 
 
+def read_region(source: str | Path, like: Geometry) -> np.ndarray:
+    """Read a map of where something may be located, on the grid of an image.
+
+    Args:
+        source: file of one channel with values in [0, 1], or 0 to 255.
+        like: grid of the image.
+
+    Returns:
+        ``(*like.shape)`` float32 in [0, 1].
+
+    Raises:
+        DataError: the file cannot be read, has other values or several channels, or is on another grid.
+    """
+    volume = _with_dims(_read_path(str(source), None, labels=True), like.dims)
+    _check_values(volume)
+    low, high = float(volume.array.min()), float(volume.array.max())
+    if low < 0 or high > 255 or not (volume.array == volume.array[:1]).all():
+        msg = f"{source}: is not a region: it must have one channel of 0 to 1, or 0 to 255, got {low:g} to {high:g}"
+        raise DataError(msg)
+    values = volume.array[0].astype(np.float32) / np.float32(255 if high > 1 else 1)
+    return onto_grid(values, volume.geometry, like, str(source))
+
+
 def _read_path(source: str, series: str | None, labels: bool = False, unit: str | None = None) -> Volume:
     path, uid = split_series(source)
     if not path.exists():

@@ -19,15 +19,18 @@ _DICOM_READERS = {"RTSTRUCT": read_rtstruct, "SEG": read_seg}
 
 
 def names_regions(path: Path) -> bool:
-    """Return True for an RTSTRUCT, DICOM SEG or Slicer segmentation, whatever its suffix; False for any other file."""
-    return is_slicer_seg(path) or _modality(path) in _DICOM_READERS
+    """Return True for an RTSTRUCT, DICOM SEG or Slicer segmentation, whatever its suffix; False for any other file.
+
+    A folder with one file stands for that file, as DICOM exports put every series into a folder.
+    """
+    return is_slicer_seg(path) or _modality(_only_file(path)) in _DICOM_READERS
 
 
 def read_regions(path: Path, like: Geometry, images: Sequence[str] = ()) -> dict[str, Region]:
     """Read the regions of an annotation file.
 
     Args:
-        path: an RTSTRUCT, DICOM SEG or Slicer segmentation.
+        path: an RTSTRUCT, DICOM SEG or Slicer segmentation, or a folder with one of these.
         like: grid of the image.
         images: files or folders of the image that is annotated; where they are DICOM, the regions must belong to it.
 
@@ -39,7 +42,8 @@ def read_regions(path: Path, like: Geometry, images: Sequence[str] = ()) -> dict
     """
     if is_slicer_seg(path):
         return read_slicer_seg(path, like)
-    return _DICOM_READERS.get(_modality(path), read_rtstruct)(path, like, images)
+    file = _only_file(path)
+    return _DICOM_READERS.get(_modality(file), read_rtstruct)(file, like, images)
 
 
 def matching(pattern: str, names: Iterable[str]) -> list[str]:
@@ -52,6 +56,12 @@ def matching(pattern: str, names: Iterable[str]) -> list[str]:
     wild = re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
     exact = [name for name in names if name == pattern]
     return exact or [name for name in names if re.fullmatch(wild, name, re.DOTALL)]
+
+
+def _only_file(path: Path) -> Path:
+    """The only file of a folder; ``path`` itself for anything else."""
+    files = [file for file in path.iterdir() if not file.name.startswith(".")] if path.is_dir() else []
+    return files[0] if len(files) == 1 else path
 
 
 def _modality(path: Path) -> str:

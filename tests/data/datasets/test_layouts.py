@@ -1,6 +1,7 @@
 """Data sets in general layouts, written here and read back."""
 
 import json
+import unicodedata
 
 import numpy as np
 import pytest
@@ -345,6 +346,14 @@ def test_objects_that_touch_stay_apart_in_an_instance_mask(tmp_path, header, row
     assert found.box_classes.tolist() == [1, 2]
     assert [int((found.mask == k).sum()) for k in (1, 2)] == [4 * 7, 3 * 9]
     assert found.completed((20, 30), 2).label.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_names_with_accents_and_paths_of_windows(tmp_path, form):
+    image_folder(tmp_path, "image,label", f"sub\\a.png,{unicodedata.normalize(form, chr(0xE4))}")
+    picture(tmp_path / "sub/a.png", (20, 30))
+    dataset = ImageFolder(str(tmp_path), classes=[unicodedata.normalize("NFC", chr(0xE4))], dims=2, val=0, test=0)
+    assert annotation_of(dataset).label.tolist() == [1]
 
 
 @pytest.mark.parametrize("content", ["", "\n\n"])

@@ -132,3 +132,25 @@ def test_object_255_of_an_instance_mask_is_an_object(tmp_path):
     source = AnnotationSource(instances={tmp_path / "objects.png": {255: 2}})
     found = read_case(Case("a", "a", (tmp_path / "image.png",), source), 2)[1]
     assert (found.boxes.tolist(), found.box_classes.tolist()) == ([[2, 3, 6, 10]], [2])
+
+
+def test_a_jpeg_is_no_mask_but_may_be_a_region(tmp_path):
+    shade = np.tile(np.linspace(0, 255, 30), (20, 1)).astype(np.uint8)
+    for name in ("image.png", "shade.jpg"):
+        Image.fromarray(shade).save(tmp_path / name)
+    image = (tmp_path / "image.png",)
+    with pytest.raises(DataError, match=r"shade.jpg: is a JPEG, whose compression changes the labels"):
+        read_case(Case("a", "a", image, AnnotationSource(mask=tmp_path / "shade.jpg")), 2)
+    region = read_case(Case("a", "a", image, AnnotationSource(region=tmp_path / "shade.jpg")), 2)[1].region
+    np.testing.assert_allclose(region, shade / 255, atol=0.02)
+
+
+@pytest.mark.parametrize("factor", [1.0, 255.0])
+def test_a_region_keeps_its_fractions(tmp_path, factor):
+    fractions = np.random.default_rng(0).random(SHAPES[3]).astype(np.float32)
+    fractions[0, 0, 0] = 1
+    for name, stored in (("image", np.zeros(SHAPES[3], np.int16)), ("m", fractions * np.float32(factor))):
+        nib.save(nib.Nifti1Image(stored, AFFINE), tmp_path / f"{name}.nii.gz")
+    source = AnnotationSource(region=tmp_path / "m.nii.gz")
+    region = read_case(Case("a", "a", (tmp_path / "image.nii.gz",), source))[1].region
+    np.testing.assert_allclose(region.T, fractions, atol=1e-6)
