@@ -188,3 +188,9 @@ def test_wrong_input_is_named() -> None:
 def test_a_case_is_replaced_never_altered():
     with pytest.raises(FrozenInstanceError):
         case([[0, 0, 2, 2]], [0.5], [[0, 0, 2, 2]]).scores = np.ones(1)
+
+
+def test_references_that_are_all_ignored_make_no_detection_right_or_wrong():
+    found = match([case([[0, 0, 2, 2], [5, 5, 7, 7]], [0.9, 0.8], [[0, 0, 2, 2]], ignored=[True])], 1, [0.5])
+    assert (found.hits.tolist(), found.ignored.tolist()) == ([[False, False]], [[True, False]])
+    assert found.references.tolist() == [0]

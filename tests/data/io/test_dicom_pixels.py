@@ -145,3 +145,17 @@ def test_a_mosaic_is_refused(tmp_path):
     )
     with pytest.raises(DataError, match="is a mosaic, several slices side by side in one picture; convert it"):
         read_volume(tmp_path / "a.dcm")
+
+
+@pytest.mark.parametrize(
+    ("tags", "window"),
+    [
+        ({"WindowCenter": 40, "WindowWidth": 400}, (40.0, 400.0)),
+        ({"WindowCenter": 40}, None),
+        ({"WindowWidth": 400}, None),
+        ({"WindowCenter": 40, "WindowWidth": 0}, None),
+    ],
+)
+def test_a_display_window_needs_a_centre_and_a_width(tmp_path, tags, window):
+    write_series(tmp_path / "scan", np.zeros((3, 4, 5), np.int16), **tags)
+    assert read_volume(tmp_path / "scan").window == window

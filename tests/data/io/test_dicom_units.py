@@ -143,6 +143,14 @@ def test_pet_that_cannot_be_converted_is_refused_with_the_tag(tmp_path, tags, in
     assert read_volume(folder).array.max() == 5000, "without a wish for SUV, the series is read as it is"
 
 
+def test_one_slice_and_its_display_window_become_suv(tmp_path):
+    folder = pet(tmp_path / "pet", WindowCenter=2500, WindowWidth=4000)
+    for source in (folder, sorted(folder.iterdir())[0]):
+        found = read_volume(source, units=SUV)
+        assert float(found.array.min()) == pytest.approx(1000 * 70e3 / DECAYED)
+        assert found.window == pytest.approx((2500 * 70e3 / DECAYED, 4000 * 70e3 / DECAYED))
+
+
 def test_suv_is_multiplied_by_the_factor_of_the_channel(tmp_path):
     folder = pet(tmp_path / "pet")
     plain, hundredfold = (read_volume(folder, units=(ScaledUnit("SUV", f),)).array for f in (1.0, 100.0))

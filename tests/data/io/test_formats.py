@@ -1,5 +1,7 @@
 """The table of file formats agrees with what the readers and writers do."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -62,3 +64,9 @@ def test_every_reader_and_writer_of_the_table_exists():
         assert bool(one.read) == (one.reader is not None), one.name
         assert bool(one.written) == (one.writer is not None), one.name
         assert not one.read or callable(one.load_reader())
+
+
+def test_only_formats_of_several_files_list_them():
+    assert callable(image_format(Path("a.nhdr")).load_lister())
+    with pytest.raises(LookupError, match="PNG images are one file"):
+        image_format(Path("a.png")).load_lister()

@@ -191,6 +191,12 @@ def test_arrays(shape, spacing_mm, dims, expected):
     assert volume.geometry.unit == ("px" if spacing_mm is None else "mm")
 
 
+@pytest.mark.parametrize("array", [np.zeros((0, 4)), np.zeros((4, 5), "U3"), np.zeros((4, 5), complex), np.zeros(4)])
+def test_arrays_that_are_no_image_are_refused(array):
+    with pytest.raises(DataError, match="is not a 2-D image; pass numbers"):
+        read_volume(array, dims=2)
+
+
 def test_a_list_is_the_channels_of_one_image(tmp_path):
     one, two = np.zeros((4, 5, 6)), np.ones((4, 5, 6))
     np.testing.assert_array_equal(read_volume([one, two], (2, 1, 1)).array, np.stack([one, two]))
