@@ -21,7 +21,8 @@ test fails. The changes are those of [cosmic-ray](https://cosmic-ray.readthedocs
 place of a module that can be changed; the first place and the change at each are drawn with seed {seed}. Left out are
 annotations, error messages, logging and type-only imports, and `==` against `is`.
 
-Written {date} at commit {commit} by the command; the reasons are kept in `tests/mutants/survivors.yaml`.
+Written {date} at commit {commit} by the command; the reasons are kept in `tests/mutants/survivors.yaml`. A mutant that
+an earlier run killed counts as killed while the code and the test that killed it are unchanged.
 
 | package | mutants | killed | survived | share killed |
 |---|---:|---:|---:|---:|
@@ -35,7 +36,11 @@ def write_report(tried: list[tuple[Mutant, str | None]], chosen: int) -> None:
         tried: Each mutant that was tried and the test that killed it, ``None`` for a survivor.
         chosen: Number of mutants in all; fewer are tried where the run was stopped.
     """
-    commit = subprocess.check_output(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], text=True).strip()
+    commit = _git("rev-parse", "--short", "HEAD").strip()
+    if changed := [
+        line[3:] for line in _git("status", "--porcelain", "cphloc", "tests").splitlines() if "/test_" in line
+    ]:
+        commit += f" with later versions of {', '.join(f'`{file}`' for file in changed)}"
     date, version = datetime.now(UTC).strftime("%Y-%m-%d"), metadata.version("cosmic-ray")
     text = HEAD.format(tried=len(tried), version=version, every=EVERY, seed=SEED, date=date, commit=commit)
     text += "".join(_row(package, [t for t in tried if _package(t[0]) == package]) for package in PACKAGES)
@@ -49,6 +54,10 @@ def write_report(tried: list[tuple[Mutant, str | None]], chosen: int) -> None:
             reason = explained.get(mutant.module, {}).get(mutant.change, "not yet explained")
             text += f"\n- `{mutant.module}:{mutant.line}`  \n  `{mutant.change}`  \n  {reason}\n"
     (ROOT / "tests" / "MUTANTS.md").write_text(text)
+
+
+def _git(*command: str) -> str:
+    return subprocess.check_output(["git", "-C", ROOT, *command], text=True)
 
 
 def _package(mutant: Mutant) -> str:
