@@ -29,7 +29,8 @@ from cphloc.ops.layers import conv_transpose_type
 from cphloc.ops.targets import Targets
 from cphloc.recipe.recipe import load
 from cphloc.registry import catalogue
-from cphloc.structures.annotation import Annotation, boxes_of, mask_of
+from cphloc.structures.annotation import Annotation
+from cphloc.structures.boxes import boxes_of, mask_of
 from cphloc.structures.geometry import Geometry
 from cphloc.structures.levels import Level
 

@@ -12,7 +12,8 @@ from cphloc.data.annotation_source import AnnotationSource
 from cphloc.data.io.exif import exchanges_axes, exif_orientation, turned, turned_boxes
 from cphloc.data.io.formats import PICTURE_SUFFIXES
 from cphloc.errors import DataError
-from cphloc.structures.annotation import IGNORE, clip_boxes
+from cphloc.structures.annotation import IGNORE
+from cphloc.structures.boxes import clip_boxes
 from cphloc.structures.geometry import Geometry
 
 

@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from cphloc.errors import InputError
 from cphloc.metrics.segmentation import connected_components, iou
-from cphloc.structures.annotation import region_of
+from cphloc.structures.boxes import region_of
 
 
 def upsample(attention: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -16,7 +16,7 @@ from cphloc.metrics.attention import (
     thresholded_iou,
     upsample,
 )
-from cphloc.structures.annotation import region_of
+from cphloc.structures.boxes import region_of
 
 SHAPES = pytest.mark.parametrize("shape", [(8, 10), (4, 8, 10)], ids=["2-D", "3-D"])
 

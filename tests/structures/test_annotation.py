@@ -4,16 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cphloc.errors import DataError, InputError
-from cphloc.structures.annotation import (
-    IGNORE,
-    Annotation,
-    Rung,
-    boxes_of,
-    class_names,
-    mask_of,
-    of_instances,
-    region_of,
-)
+from cphloc.structures.annotation import IGNORE, Annotation, Rung, class_names, of_instances
+from cphloc.structures.boxes import boxes_of, mask_of, region_of
 
 SHAPES = {2: (9, 12), 3: (5, 9, 12)}
 

@@ -19,7 +19,7 @@ from cphloc.data.dataset import Dataset
 from cphloc.data.io.itk import encodable, to_itk
 from cphloc.data.pipeline.phantom import Half, Scene, draw_phantom
 from cphloc.errors import InputError
-from cphloc.structures.annotation import boxes_of
+from cphloc.structures.boxes import boxes_of
 from cphloc.structures.geometry import Geometry
 from cphloc.structures.rung import RUNGS, Rung
 from cphloc.structures.split import SPLITS, Split

@@ -129,9 +129,11 @@ FORMATS: tuple[Format, ...] = (
         f"{_IO}.write_dicom_seg:write_dicom_seg",
     ),
     Format("DICOM RTSTRUCT", "regions", (".dcm",), (), f"{_IO}.rtstruct:read_contours"),
+    Format("3D Slicer segmentation", "regions", (".seg.nrrd",), (), f"{_IO}.slicer_seg:read_slicer_seg"),
     Format("CSV", "boxes", (), (".csv",), None, f"{_IO}.write:write_boxes_csv"),
     Format("COCO JSON", "boxes", (), (".json",), None, f"{_IO}.write:write_coco", states_mm=False),
     Format("Pascal VOC XML", "boxes", (".xml",), (), f"{_IO}.voc_xml:read_voc_boxes", states_mm=False),
+    Format("YOLO text", "boxes", (".txt",), (), f"{_IO}.yolo_text:read_yolo_objects", states_mm=False),
 )
 """All supported formats, images first."""
 

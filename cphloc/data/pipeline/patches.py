@@ -8,7 +8,8 @@ import numpy as np
 
 from cphloc.data.augment.warp import Warp, warp_boxes, warp_image, warp_image_and_mask
 from cphloc.data.pipeline.cache import PreparedCase
-from cphloc.structures.annotation import Annotation, clip_boxes
+from cphloc.structures.annotation import Annotation
+from cphloc.structures.boxes import clip_boxes
 from cphloc.structures.padding import Fill
 
 VISIBLE = 0.25

@@ -80,7 +80,7 @@ def draw_phantom(scene: Scene, positive: bool, seed: int) -> Phantom:
         InputError: the objects do not fit into the image.
 
     >>> scene = Scene((64, 64), (1.0, 1.0), objects=(2, 2))
-    >>> from cphloc.structures.annotation import boxes_of
+    >>> from cphloc.structures.boxes import boxes_of
     >>> len(boxes_of(draw_phantom(scene, positive=True, seed=0).mask)[0])
     2
     """

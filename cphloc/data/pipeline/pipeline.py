@@ -23,7 +23,7 @@ from cphloc.errors import DataError, InputError
 from cphloc.recipe.dataset import make_dataset
 from cphloc.recipe.recipe import Block, Data, Recipe
 from cphloc.registry import catalogue
-from cphloc.structures.annotation import mask_of
+from cphloc.structures.boxes import mask_of
 from cphloc.structures.padding import Pad, training_fill
 from cphloc.structures.rung import Rung
 from cphloc.structures.split import Split

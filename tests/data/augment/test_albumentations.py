@@ -7,7 +7,8 @@ from scipy import ndimage
 from cphloc.data.augment.augmentation import Augmentation
 from cphloc.errors import InputError
 from cphloc.registry import catalogue
-from cphloc.structures.annotation import Annotation, boxes_of
+from cphloc.structures.annotation import Annotation
+from cphloc.structures.boxes import boxes_of
 
 CARDS = {name: card for name, card in catalogue.cards("transform").items() if not card.import_}
 DISTORTIONS = ("GridDistortion", "OpticalDistortion", "Perspective", "ThinPlateSpline")

@@ -4,7 +4,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from cphloc.data.augment.warp import Warp, warp_boxes, warp_image, warp_image_and_mask, warp_points
-from cphloc.structures.annotation import boxes_of, clip_boxes, mask_of
+from cphloc.structures.boxes import boxes_of, clip_boxes, mask_of
 
 SHAPES = [(21, 26), (15, 21, 26)]
 SIZES = {2: (16, 20), 3: (12, 16, 20)}

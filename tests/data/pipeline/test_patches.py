@@ -3,7 +3,7 @@ import pytest
 
 from cphloc.data.augment.warp import Warp
 from cphloc.data.pipeline.patches import cut, draw_foreground, draw_start
-from cphloc.structures.annotation import boxes_of
+from cphloc.structures.boxes import boxes_of
 
 DIMS = [2, 3]
 

@@ -3,7 +3,7 @@ import pytest
 
 from cphloc.data.pipeline.phantom import Scene, draw_phantom
 from cphloc.errors import InputError
-from cphloc.structures.annotation import boxes_of
+from cphloc.structures.boxes import boxes_of
 
 SCENES = [
     Scene((80, 80), (1.0, 1.0), objects=(1, 3), diameter_mm=(10, 14)),

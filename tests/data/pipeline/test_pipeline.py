@@ -13,7 +13,7 @@ from cphloc.data.pipeline.prepare import prepare
 from cphloc.data.pipeline.preprocess import Preprocess
 from cphloc.errors import DataError, InputError
 from cphloc.recipe.recipe import Data
-from cphloc.structures.annotation import boxes_of
+from cphloc.structures.boxes import boxes_of
 
 
 @pytest.fixture
