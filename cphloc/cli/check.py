@@ -30,6 +30,7 @@ def run(options: argparse.Namespace) -> Answer:
             "ok": not report.problems,
             "problems": [_facts(problem) for problem in report.problems],
             "unchecked": report.unchecked,
+            "notes": report.notes,
             "advice": [_facts(advice) for advice in report.advice],
         }
         for source, report in reports.items()
@@ -43,6 +44,7 @@ class _Report:
 
     problems: Sequence[Problem | str] = ()
     unchecked: Sequence[str] = ()
+    notes: Sequence[str] = ()
     advice: Sequence[Problem] = ()
 
 
@@ -60,7 +62,7 @@ def _report(source: str, options: argparse.Namespace) -> _Report:
     from cphloc.training.check import check
 
     found = check(loaded)
-    return _Report(found.problems, found.unchecked, [] if found.problems else advice(loaded))
+    return _Report(found.problems, found.unchecked, found.notes, [] if found.problems else advice(loaded))
 
 
 def _require_plugins(source: str) -> None:
@@ -75,7 +77,8 @@ def _require_plugins(source: str) -> None:
 
 
 def _lines(source: str, report: _Report) -> list[str]:
-    notes = [f"not checked: {what}" for what in report.unchecked] + [f"note: {advice}" for advice in report.advice]
+    notes = [f"not checked: {what}" for what in report.unchecked]
+    notes += [f"note: {note}" for note in (*report.notes, *report.advice)]
     return [*(map(str, report.problems) if report.problems else [f"{source}: ok"]), *notes]
 
 

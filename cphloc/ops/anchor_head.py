@@ -50,6 +50,9 @@ class AnchorHead(DenseHead):
             not positive.
     """
 
+    class_major: tuple[str, ...] = ()
+    """Layers whose outputs are ordered class by class; in the others the classes alternate."""
+
     class_agnostic: ClassVar[bool] = False
     """Whether there is one score for objects of any class."""
 

@@ -60,6 +60,9 @@ class RegionHead(nn.Module, ABC):
         suppression: resolves duplicate boxes of one object.
     """
 
+    class_major = ("delta",)
+    """Layers whose outputs are ordered class by class; in the others the classes alternate."""
+
     delta_weight: Tensor
 
     def __init__(

@@ -31,10 +31,12 @@ class Checked:
     Args:
         problems: errors that would stop the training before its first step.
         unchecked: what could not be checked on this machine, and why.
+        notes: what differs from the model whose weights the training starts from.
     """
 
     problems: list[Problem] = field(default_factory=list)
     unchecked: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def check(recipe: Recipe) -> Checked:
@@ -63,7 +65,7 @@ def check(recipe: Recipe) -> Checked:
     steps: list[tuple[str, Callable[[], object]]] = [
         ("data", lambda: _check_data(recipe, dataset)),
         ("model.backbone", lambda: _check_weights(recipe, checked)),
-        ("from", lambda: recipe.from_ and start_from(model, recipe.from_)),
+        ("from", lambda: recipe.from_ and checked.notes.extend(start_from(model, recipe).notes)),
         ("train", lambda: freeze_and_optimize(model, settings)),
     ]
     for path, step in steps:

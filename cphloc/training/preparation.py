@@ -26,7 +26,8 @@ from cphloc.recipe.recipe import Recipe
 from cphloc.registry import catalogue
 from cphloc.structures.annotation import Rung
 from cphloc.structures.padding import prediction_fill
-from cphloc.training.finetune import Takeover, take_over
+from cphloc.training.finetune import Takeover, preparation_differences, take_over
+from cphloc.training.matching import named_axes
 from cphloc.training.optim import build_optimizer, build_schedule, freeze
 from cphloc.training.settings import Batches, Settings, Strategy
 
@@ -85,7 +86,7 @@ def prepare(recipe: Recipe, strategy: Strategy = "ddp", fresh: bool = True) -> P
     torch.manual_seed(recipe.train.seed)
     model = build_model(recipe)
     if recipe.from_ and fresh:
-        report = start_from(model, recipe.from_)
+        report = start_from(model, recipe)
         if processes.is_first():
             print(f"from {recipe.from_}: {report}", file=sys.stderr)
     freeze_and_optimize(model, settings)
@@ -97,19 +98,24 @@ def prepare(recipe: Recipe, strategy: Strategy = "ddp", fresh: bool = True) -> P
     return Preparation(recipe, pipeline, splits, model, validator, settings)
 
 
-def start_from(model: Model, spec: str) -> Takeover:
-    """Initialize ``model`` in place from the weights of a zoo entry or training run.
+def start_from(model: Model, recipe: Recipe) -> Takeover:
+    """Initialize ``model`` in place from the weights of a zoo entry or training run, classes and channels by name.
 
     Args:
         model: the model to initialize.
-        spec: name of a zoo entry, or id or folder of a run.
+        recipe: its recipe; ``from`` is the name of a zoo entry, or the id or folder of a run.
 
     Returns:
-        which tensors were loaded, adapted and skipped.
+        which tensors were loaded, adapted and skipped, and how the images are prepared otherwise.
     """
     from cphloc.evaluation.evaluate import open_localizer
 
-    return take_over(model, open_localizer(spec)[0].model.state_dict(), spec)
+    spec = str(recipe.from_)
+    found = open_localizer(spec)[0]
+    axes, notes = named_axes(recipe, found.recipe)
+    report = take_over(model, found.model.state_dict(), spec, axes)
+    report.notes += [*notes, *preparation_differences(recipe, found.recipe)]
+    return report
 
 
 def freeze_and_optimize(model: nn.Module, settings: Settings) -> Optimizer:

@@ -48,6 +48,9 @@ class GlobalBox(nn.Module):
     torch.Size([1, 1, 2])
     """
 
+    class_major = ("linear",)
+    """Layers whose outputs are ordered class by class; in the others the classes alternate."""
+
     def __init__(
         self,
         levels: Levels,
