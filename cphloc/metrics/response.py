@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from scipy import ndimage
@@ -235,7 +235,8 @@ def _axial(mask: np.ndarray, grid: Grid) -> tuple[np.ndarray, tuple[float, ...]]
     # world = low + step (index + 1/2) in order x, y, z; the array order is z, y, x
     to_index = grid.direction.T[:, ::-1] * step / np.asarray(grid.spacing_mm)[:, None]
     first = grid.world_to_edges(low + step / 2) - 0.5
-    planes = ndimage.affine_transform(mask.astype(np.uint8), to_index, first, shape, order=0, mode="constant")
+    offset: Any = first  # the stub of scipy allows a single number only
+    planes = ndimage.affine_transform(mask.astype(np.uint8), to_index, offset, shape, order=0)
     return planes != 0, (step,) * 3
 
 

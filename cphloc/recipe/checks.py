@@ -15,6 +15,7 @@ from cphloc.registry import catalogue
 from cphloc.registry.card import Card
 from cphloc.registry.timm_names import timm_names
 from cphloc.structures.rung import RUNGS
+from cphloc.structures.units import ScaledUnit
 
 Check = Callable[[Node], Iterator[Problem]]
 _CHECKS: list[Check] = []
@@ -139,6 +140,26 @@ def _channels_are_known(root: Node) -> Iterator[Problem]:
         return
     what = f"the channels of the images are not known: the data set '{card.name}' takes any"
     yield _problem(node, ("data", "channels"), what, "add channels: [...] with their names in order")
+
+
+@_check
+def _units_exist(root: Node) -> Iterator[Problem]:
+    """Check that each unit exists and belongs to a channel."""
+    node, card = root.get(("data", "units")), _card(root, "dataset", ("data",))
+    listed = root.get(("data", "channels"))
+    stated = None if listed is None else listed.plain
+    channels = stated if isinstance(stated, list) else [] if card is None else catalogue.channels(card)
+    for name, child in {} if node is None else node.children.items():
+        path = ("data", "units", name)
+        if channels and name not in channels:
+            fix = did_you_mean(str(name), map(str, channels)) or f"the channels are {', '.join(map(str, channels))}"
+            yield _problem(child, path, f"no channel '{name}'", fix)
+        if isinstance(child.value, str):
+            try:
+                ScaledUnit.parse(child.value)
+            except InputError as error:
+                what, _, fix = str(error).partition("; ")
+                yield _problem(child, path, what, fix)
 
 
 @_check

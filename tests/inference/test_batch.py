@@ -156,6 +156,41 @@ def test_a_bad_case_stops_no_other_and_is_in_the_report(published, inputs, tmp_p
     assert not list(out.glob("b*"))
 
 
+def test_units_and_warnings_are_on_screen_in_the_result_and_in_the_report(published, tmp_path, capsys):
+    """A CT of 0 to 255 gets a warning in all outputs, a table states units, and --strict refuses."""
+    sample = next((published / "sample").glob("ct.*"))
+    image = sitk.ReadImage(str(sample))
+    hounsfield = sitk.GetArrayFromImage(image).astype(float)
+    bytes_ = (hounsfield - hounsfield.min()) * 255 / np.ptp(hounsfield)
+    for name, values in (("bytes", bytes_), ("tens", 10 * hounsfield)):
+        scaled = sitk.GetImageFromArray(values.astype(np.float32))
+        scaled.CopyInformation(image)
+        sitk.WriteImage(scaled, str(tmp_path / f"{name}.nii.gz"))
+    table, out, report = tmp_path / "cases.csv", tmp_path / "out", tmp_path / "report.csv"
+    table.write_text(f"case,image,unit_ct\nfine,{sample},HU\nbytes,bytes.nii.gz,\ntens,tens.nii.gz,HU x 10\n")
+    assert predict(published, table, out, "--report", str(report)) == 0
+    shown = capsys.readouterr().out
+    assert "warning: channel 'ct': its values, mostly from" in shown
+    assert "no unit in the file; taken in that of the model: ct as CT numbers" in shown
+    rows = {row["case"]: row for row in csv.DictReader(report.open())}
+    assert {name: bool(row["warnings"]) for name, row in rows.items()} == {"fine": False, "bytes": True, "tens": False}
+    assert {row["unit/ct"] for row in rows.values()} == {"HU"}
+    saved = {name: json.loads((out / f"{name}_result.json").read_text()) for name in rows}
+    assert {name: of["inputs"]["ct"]["stated"] for name, of in saved.items()} == {
+        "fine": "user",
+        "bytes": "entry",
+        "tens": "user",
+    }
+    assert saved["bytes"]["warnings"] == [rows["bytes"]["warnings"]]
+    assert saved["fine"]["measurements"] == saved["tens"]["measurements"]
+    assert predict(published, tmp_path / "bytes.nii.gz", tmp_path / "strict", "--strict") == 2
+    assert "hardly HU" in capsys.readouterr().out
+    assert predict(published, sample, tmp_path / "other", "--unit", "ct=SUV") == 2
+    assert "SUV cannot be converted" in "".join(capsys.readouterr())
+    assert predict(published, sample, tmp_path / "other", "--unit", "ct") == 2
+    assert "--unit is a channel and its unit" in capsys.readouterr().err
+
+
 def test_finished_cases_are_not_done_again(published, inputs, tmp_path):
     model, cases, out = load(published), cases_of([str(inputs)]), tmp_path / "out"
 

@@ -17,6 +17,7 @@ from cphloc.modeling.build import build_model
 from cphloc.publishing import facts, freeze
 from cphloc.recipe import recipe as recipes
 from cphloc.registry import catalogue
+from cphloc.structures.fingerprint import Fingerprint
 from cphloc.training import checkpoint
 from cphloc.zoo.load import load
 from cphloc.zoo.weights import half_precision
@@ -47,6 +48,18 @@ def test_the_stored_recipe_asks_for_nothing(train_run, put, zoo):
     put(train_run())
     stored = yamlio.load(zoo / "tiny" / "1.0.0" / "recipe.yaml").plain
     assert (stored["data"]["root"], stored["from"], stored["freeze"]) == (None, None, [])
+
+
+def test_an_entry_states_units_and_the_fingerprint_of_its_training_images(train_run, put, zoo):
+    run = train_run()
+    known = json.loads((run.folder / "facts.json").read_text())
+    fingerprint = Fingerprint.of(["ct"], [[(-1000.0, 0.0, 90.0)]], [[24.0, 32.0, 32.0]], "mm")
+    (run.folder / "facts.json").write_text(json.dumps({**known, "training_images": fingerprint.model_dump()}))
+    entry = put(run)
+    assert {name: (of.modality, of.unit, of.factor) for name, of in entry.inputs.items()} == {"ct": ("CT", "HU", 1.0)}
+    model = load(zoo / "tiny" / "1.0.0", device="cpu")
+    assert model.inputs.fingerprint == entry.fingerprint == fingerprint
+    assert {name: str(of.unit) for name, of in model.inputs.channels.items()} == {"ct": "HU"}
 
 
 def test_a_start_from_other_weights_is_taken_out_of_the_stored_recipe():
