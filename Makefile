@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-all mutants real-files bench lecture lint clean
+.PHONY: demo test test-all mutants real-files fuzz bench lecture lint clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -43,6 +43,12 @@ real-files: $(INSTALLED)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[real-files]'
 	$(BIN)/uv pip install --quiet --no-deps --target .venv/rt-utils rt-utils==1.2.7
 	PYTHONPATH=tests $(BIN)/python -W ignore -m tests.real_files
+
+## Can a file of a stranger crash, block or fill the memory? MINUTES (60) over every reader, recipe, card, entry, index and
+## report. It can be stopped and goes on. Writes tests/fuzz/RESULTS.md; inputs that fail are kept in tests/fuzz/seeds.
+fuzz: $(INSTALLED)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[fuzz]'
+	$(BIN)/python -W ignore -m tests.fuzz --minutes $(or $(MINUTES),60)
 
 ## cphloc beside its peers, which are installed too; about five minutes. Writes tests/benchmarks/RESULTS.md.
 bench: $(INSTALLED)

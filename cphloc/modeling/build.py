@@ -11,6 +11,7 @@ from torch import nn
 
 from cphloc.errors import InputError, MissingExtraError, Problem
 from cphloc.modeling.classes import class_problems, known_classes
+from cphloc.modeling.limits import limited
 from cphloc.modeling.model import Model, levels_of
 from cphloc.modeling.problems import problem_at
 from cphloc.recipe.recipe import Block, Recipe, load
@@ -47,12 +48,21 @@ def build(source: str | Path | Mapping[str, Any] | Recipe, overrides: Mapping[st
     return build_model(load(source, overrides))
 
 
-def build_model(recipe: Recipe) -> Model:
+def build_model(recipe: Recipe, max_elements: int | None = None) -> Model:
     """Build the model of a valid recipe: backbone, neck and heads.
 
+    Args:
+        recipe: the recipe.
+        max_elements: largest number of elements of all parameters and buffers; default: unlimited.
+
     Raises:
-        BuildError: a component does not fit the one before it.
+        BuildError: a component does not fit the one before it, or the model is too large to be built.
     """
+    with limited(max_elements):
+        return _built(recipe)
+
+
+def _built(recipe: Recipe) -> Model:
     blocks, dims = recipe.model, recipe.dims
     backbone = build_backbone(recipe)
     neck = blocks.neck and _component("neck", blocks.neck, ("model", "neck"), levels=levels_of(backbone), dims=dims)
@@ -108,7 +118,7 @@ def blueprint(recipe: Recipe) -> Model:
 def _check_forward(recipe: Recipe, model: Model, patch: list[int]) -> list[Problem]:
     try:
         model.train().outputs(torch.empty(recipe.train.batch, len(recipe.channels), *patch, device="meta"))
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, TypeError, OverflowError, ArithmeticError) as error:
         what = f"the forward pass fails for a patch of {patch}: {str(error).splitlines()[0]}"
         return [problem_at(recipe, ("data", "patch"), what, "use a larger patch or a smaller stride")]
     return []
@@ -126,6 +136,9 @@ def _component(kind: str, block: Block, path: tuple[str, ...], **wired: Any) -> 
         raise
     except InputError as error:
         raise BuildError(path, f"{kind} '{block.type}': {error}") from error
+    except (RuntimeError, TypeError, OverflowError, MemoryError, ArithmeticError) as error:  # of absurd sizes
+        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        raise BuildError(path, f"{kind} '{block.type}' cannot be built: {reason}") from error
 
 
 def _nested(kind: str | None, value: Any) -> Any:

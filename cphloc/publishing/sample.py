@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cphloc.config.json_file import read_json
 from cphloc.errors import DataError
 from cphloc.inference.localization import Box, Localization
 
@@ -27,6 +29,8 @@ CERTAIN_SCORE = 0.3
 """Boxes below this score are not compared, because rounding may decide whether they are detected."""
 ATTENTION_TOLERANCE = 0.05
 """Largest allowed difference of attention, relative to its maximum."""
+MAX_FACTS_BYTES, MAX_MASK_BYTES = 10_000_000, 1 << 28
+"""Largest expected results, and largest mask after decompression."""
 ATTENTION_CELLS = 16
 """Attention is compared on a grid of at most this many cells per axis."""
 
@@ -56,14 +60,23 @@ def read_expected(facts_path: Path, mask_path: Path | None) -> tuple[dict[str, A
         DataError: a file cannot be read.
     """
     try:
-        facts = json.loads(facts_path.read_text(encoding="utf-8"))
-        if mask_path is None:
-            return facts, None
-        with np.load(mask_path, allow_pickle=False) as arrays:
-            return facts, arrays["mask"]
-    except (OSError, ValueError, KeyError) as error:
+        facts = read_json(facts_path, MAX_FACTS_BYTES)
+        if not isinstance(facts, dict):
+            msg = "not a mapping"
+            raise TypeError(msg)
+        return facts, None if mask_path is None else _mask(mask_path)
+    except Exception as error:  # numpy and zipfile raise errors of many types for damaged files
         msg = f"{facts_path.parent}: the sample cannot be read ({error}); download or publish the entry again"
         raise DataError(msg) from None
+
+
+def _mask(path: Path) -> np.ndarray:
+    with zipfile.ZipFile(path) as archive:
+        if archive.getinfo("mask.npy").file_size > MAX_MASK_BYTES:
+            msg = f"its mask has more than {MAX_MASK_BYTES:,} bytes"
+            raise ValueError(msg)
+    with np.load(path, allow_pickle=False) as arrays:
+        return arrays["mask"]
 
 
 def source_of(facts: Mapping[str, Any], paths: Mapping[str, Path]) -> Any:

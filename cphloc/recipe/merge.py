@@ -19,6 +19,8 @@ from cphloc.config.nodes import KeyPath, Node, dotted, from_plain, parse_path
 from cphloc.errors import InputError, NotFoundError, Problem, RecipeError, did_you_mean
 from cphloc.recipe.references import resolved
 
+MAX_PARENTS = 20
+"""Longest chain of recipes that extend each other."""
 STUDIES = "lecture"
 """Subfolder of ``recipes`` with study files, which compare recipes and are not recipes themselves."""
 
@@ -148,6 +150,9 @@ def _with_parent(root: Node, path: Path, trail: list[Path]) -> Node:
             msg = f"{extends.plain} is not one file; give one path or the name of a shipped recipe"
             raise InputError(msg)
         parent_path = find(extends.value, path.parent)
+        if len(trail) > MAX_PARENTS:
+            msg = f"a chain of more than {MAX_PARENTS} recipes; merge some of them"
+            raise InputError(msg)
         if parent_path.resolve() in trail:
             loop = " -> ".join(p.name for p in [*trail, parent_path])
             msg = f"extends itself: {loop}; remove one 'extends:'"

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cphloc.config.nodes import KeyPath, Node, dotted, parse_path
-from cphloc.config.yamlio import MAX_NODES
 from cphloc.errors import Problem, RecipeError, did_you_mean
 
 _REFERENCE = re.compile(r"\$\{([^${}]+)\}")
 _SHOWN = 80
+MAX_VALUES = 10_000
+"""Largest number of values of a recipe after merging."""
 
 
 def resolved(root: Node) -> Node:
@@ -44,13 +45,13 @@ class _References:
     def resolve(self, node: Node, path: KeyPath, trail: tuple[str, ...]) -> Node:
         """Return a copy of ``node`` with its references resolved; ``trail`` is those being followed."""
         self.visited += 1
-        if self.visited > 2 * MAX_NODES:
+        if self.visited > MAX_VALUES:
             raise RecipeError(
                 [
                     Problem(
                         str(node.where),
                         dotted(path),
-                        f"more than {MAX_NODES:,} values",
+                        f"more than {MAX_VALUES:,} values",
                         "use fewer references",
                     )
                 ]

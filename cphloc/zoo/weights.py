@@ -40,14 +40,19 @@ def half_precision(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value if torch.isfinite(value).all() else weights[name] for name, value in small.items()}
 
 
+_SPARE = 20_000_000
+"""Elements that a model may have while it is built beyond twice those of its weights, such as an unused classifier."""
+
+
 def build_with_weights(recipe: Recipe, weights: Mapping[str, Tensor], source: str) -> Model:
     """Build a recipe's model with the given weights as float32, skipping its random initialization.
 
     Raises:
         DataError: the weights are not those of the recipe's model.
     """
+    stated = sum(value.numel() for value in weights.values())
     with _WithoutInitialization():
-        model = build_model(recipe)
+        model = build_model(recipe, 2 * stated + _SPARE)
     state = {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
     try:
         model.load_state_dict(state, strict=True, assign=True)

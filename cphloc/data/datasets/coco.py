@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cphloc.config.json_file import well_formed
 from cphloc.data.case import AnnotationSource, Case, annotation_or_problem
 from cphloc.data.dataset import Dataset, find_root
 from cphloc.data.io.outlines import Outline, coco_outline
@@ -87,6 +88,10 @@ class Coco(Dataset):
         return {category: numbers[name] for category, name in categories.items()}
 
     def _cases(self, split: Split) -> list[Case]:
+        with well_formed(self.root / self._file(split)):
+            return self._listed(split)
+
+    def _listed(self, split: Split) -> list[Case]:
         content, path = self._read(split), self.root / self._file(split)
         lacking = next((image for image in content["images"] if not {"id", "file_name"} <= set(image)), None)
         if lacking is not None:
@@ -116,8 +121,10 @@ class Coco(Dataset):
         path = self.root / self._file(split)
         try:
             content = json.loads(read_text(path))
-            missing = [k for k in ("images", "annotations", "categories") if k not in content]
-        except (OSError, ValueError, TypeError) as error:
+            missing = [k for k in ("images", "annotations", "categories") if not isinstance(content[k], list)]
+        except KeyError as error:
+            missing = [error.args[0]]
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             msg = f"{path}: cannot be read as COCO JSON ({error}); check the `annotations` pattern"
             raise DataError(msg) from error
         if missing:

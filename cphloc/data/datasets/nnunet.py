@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cphloc.config.argument_types import UnitInterval
+from cphloc.config.json_file import read_json, well_formed
 from cphloc.data.case import AnnotationSource, Case, annotation_or_problem
 from cphloc.data.dataset import Dataset, find_root, hashed_split
 from cphloc.errors import DataError
@@ -48,7 +48,8 @@ class NnUnet(Dataset):
         self.root = find_root("nnunet", root, "dataset.json")
         facts = self._facts()
         channels = facts.get("channel_names") or facts.get("modality") or facts.get("modalities") or {"0": "image"}
-        self.channels = tuple(str(channels[k]).lower() for k in sorted(channels, key=int))
+        with well_formed(self.root / "dataset.json"):
+            self.channels = tuple(str(channels[k]).lower() for k in sorted(channels, key=int))
         self._numbered = next((self.root / "labelsTr").glob("*.json"), None) is not None
         background = set() if self._numbered else {0}
         self.classes, self._values = _classes(facts["labels"], self.root / "dataset.json", background)
@@ -62,11 +63,7 @@ class NnUnet(Dataset):
 
     def _facts(self) -> dict[str, Any]:
         path = self.root / "dataset.json"
-        try:
-            facts = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            msg = f"{path}: cannot be read as JSON ({error}); copy it again"
-            raise DataError(msg) from error
+        facts = read_json(path)
         if not isinstance(facts, dict) or not isinstance(facts.get("labels"), dict):
             msg = f"{path}: has no 'labels'; it must map class names to values"
             raise DataError(msg)
@@ -102,9 +99,9 @@ class NnUnet(Dataset):
             return AnnotationSource(mask=mask, mask_classes=self._values, rois=rois, known=known)
         path = Path(str(mask).removesuffix(".gz")).with_suffix(".json")
         try:
-            stated = json.loads(path.read_text(encoding="utf-8"))["instances"]
+            stated = read_json(path)["instances"]
             return AnnotationSource(instances={mask: {int(value): self._values[int(c)] for value, c in stated.items()}})
-        except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
             msg = f"{path}: must state the class of every object, as in {{'instances': {{'1': 0}}}} ({error!r})"
             raise DataError(msg) from error
 

@@ -25,8 +25,9 @@ def read_npy(path: Path) -> Volume:
     try:
         # Mapped first, which compares the header with the size of the file before memory is needed.
         array = np.array(np.load(path, mmap_mode="r", allow_pickle=False))
-    except (ValueError, OSError, EOFError, MemoryError, OverflowError) as error:
-        msg = f"{path}: is not a readable .npy array ({error}); save it again with numpy.save"
+    except Exception as error:  # numpy evaluates the header as Python literals, whose errors are of many types
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        msg = f"{path}: is not a readable .npy array ({reason}); save it again with numpy.save"
         raise DataError(msg) from error
     return volume_of(array, source=str(path))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 from pathlib import Path
 
+from cphloc.data.io.content import check_regular
 from cphloc.errors import DataError
 
 _MARKS = (
@@ -23,6 +24,7 @@ def read_text(path: Path) -> str:
     Raises:
         DataError: the file cannot be read, or is not text.
     """
+    check_regular(path)
     try:
         content = path.read_bytes()
         return decode(content)
