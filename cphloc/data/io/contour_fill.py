@@ -35,12 +35,15 @@ def rasterize(contours: Sequence[np.ndarray], geometry: Geometry, xor: bool = Fa
         ``(*geometry.shape)`` uint8, 1 inside.
 
     Raises:
-        DataError: the contours are oblique to the grid.
+        DataError: the contours are oblique to the grid, or the grid is 2-D.
 
     >>> square = np.array([[0.5, 0.5, 2], [0.5, 3.5, 2], [3.5, 3.5, 2], [3.5, 0.5, 2]])
     >>> rasterize([square], Geometry.regular((5, 5, 5))).sum(axis=(1, 2)).tolist()
     [0, 0, 9, 0, 0]
     """
+    if geometry.dims != 3:
+        msg = "contours lie in a volume but the image is 2-D; pass the whole series as a 3-D image"
+        raise DataError(msg)
     mask = np.zeros(geometry.shape, np.uint8)
     areas = [c for c in contours if len(c) >= 3]
     if not areas:

@@ -83,6 +83,9 @@ def onto_grid(
     """
     if "px" in (own.unit, like.unit) and own.shape == like.shape:
         return labels
+    if own.dims != like.dims:
+        msg = f"{source}: mask is {own.dims}-D but its image is {like.dims}-D; both must have the same axes"
+        raise DataError(msg)
     order, flip = own.canonical()
     canonical, target = own.reoriented(order, flip), like.reoriented(*like.canonical())
     offset = _offset(canonical, target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,13 +34,19 @@ def read_rtstruct(path: str | Path, like: Geometry, images: Sequence[str] = ()) 
         images: files or folders of the image that is annotated; where they are DICOM, the contours must belong to it.
 
     Returns:
-        name -> region, in the order of the file.
+        name -> region, in the order of the file. Of several regions of one name, the one that was drawn counts.
 
     Raises:
-        DataError: the file is missing, damaged, not an RTSTRUCT or one of another image, or two regions have the same
-            name.
+        DataError: the file is missing, damaged, not an RTSTRUCT or one of another image.
     """
-    return {name: _region(contours, like) for name, contours in _read(Path(path), images).items()}
+    regions: dict[str, Region] = {}
+    for name, contours in _read(Path(path), images):
+        region, earlier = _region(contours, like), regions.get(name)
+        if earlier is None or not earlier.drawn:
+            regions[name] = region
+        elif region.drawn:
+            regions[name] = replace(region, problem="is drawn twice under this name; rename one")
+    return regions
 
 
 def read_contours(path: str | Path) -> dict[str, list[np.ndarray]]:
@@ -51,11 +58,15 @@ def read_contours(path: str | Path) -> dict[str, list[np.ndarray]]:
     Raises:
         DataError: the file is missing, damaged or not an RTSTRUCT, or two regions have the same name.
     """
-    return {name: [points for kind, points in drawn if kind in _CLOSED] for name, drawn in _read(Path(path)).items()}
+    regions = _read(Path(path))
+    if len({name for name, _ in regions}) < len(regions):
+        msg = f"{path}: two regions have the same name among {sorted(name for name, _ in regions)}; rename one"
+        raise DataError(msg)
+    return {name: [points for kind, points in drawn if kind in _CLOSED] for name, drawn in regions}
 
 
-def _read(path: Path, images: Sequence[str] = ()) -> dict[str, list[tuple[str, np.ndarray]]]:
-    """Name of each region -> its contours: geometric type and points ``(n, 3)``."""
+def _read(path: Path, images: Sequence[str] = ()) -> list[tuple[str, list[tuple[str, np.ndarray]]]]:
+    """Name and contours of each region: geometric type and points ``(n, 3)``."""
     from pydicom import dcmread
 
     if not path.is_file():
@@ -67,15 +78,12 @@ def _read(path: Path, images: Sequence[str] = ()) -> dict[str, list[tuple[str, n
             msg = f"{path}: is not an RTSTRUCT (modality {dataset.get('Modality')}); pass the RTSTRUCT file"
             raise DataError(msg)
         names = {int(roi.ROINumber): str(roi.ROIName).strip() for roi in dataset.get("StructureSetROISequence", [])}
-        if len(set(names.values())) < len(names):
-            msg = f"{path}: two regions have the same name among {sorted(names.values())}; rename one"
-            raise DataError(msg)
         check_origin(path, dataset, images)
-        contours = {name: [] for name in names.values()}
+        contours: dict[int, list[tuple[str, np.ndarray]]] = {number: [] for number in names}
         for roi in dataset.get("ROIContourSequence") or []:
             for contour in roi.get("ContourSequence") or []:
-                contours[names[int(roi.ReferencedROINumber)]].append(_contour(contour))
-        return contours
+                contours[int(roi.ReferencedROINumber)].append(_contour(contour))
+        return [(names[number], drawn) for number, drawn in contours.items()]
 
 
 def _contour(contour: Dataset) -> tuple[str, np.ndarray]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from matplotlib.path import Path
+from pydicom import dcmread
 from synthetic_dicom import group, image, write_rtstruct, write_series
 
 from cphloc.data.io.contour_fill import rasterize
@@ -181,6 +182,23 @@ def test_contours_that_overlap_are_united_and_repeated_ones_count_once():
     assert rasterize([square(z, 5.4, 12.6)] * 2, GRID, xor=True).sum() == 0
     island = [square(z, 5.4, 30.6), square(z, 10.4, 25.6), square(z, 15.4, 20.6)]
     assert rasterize(island, GRID).sum() == 25**2 - 15**2 + 5**2
+
+
+def test_of_two_regions_of_one_name_the_drawn_one_counts(tmp_path):
+    path = write_rtstruct(tmp_path / "a.dcm", {"GTV": None, "gtv": [square(6.0, 5.4, 12.6)], "Heart": []})
+    dataset = dcmread(path)
+    dataset.StructureSetROISequence[1].ROIName = "GTV"
+    dataset.save_as(path)
+    assert read_rtstruct(path, GRID)["GTV"].draw().sum() == 49
+    dataset.ROIContourSequence[1].ReferencedROINumber = 1
+    dataset.ROIContourSequence[1].ContourSequence = dataset.ROIContourSequence[0].ContourSequence
+    dataset.save_as(path)
+    assert read_rtstruct(path, GRID)["GTV"].problem == "is drawn twice under this name; rename one"
+
+
+def test_contours_of_a_2d_image_are_refused():
+    with pytest.raises(DataError, match="contours lie in a volume but the image is 2-D"):
+        rasterize([square(6.0, 5.4, 12.6)], Geometry.regular((40, 40)))
 
 
 def test_an_open_contour_whose_ends_meet_is_closed_and_xor_is_honoured(tmp_path):
