@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -28,7 +29,7 @@ def run(options: argparse.Namespace) -> Answer:
 
     measured = evaluate(options.source, options.split, options.root, options.out)
     facts = measured.facts
-    head = ("metric", facts["split"], "95 % interval", "cases", "baseline")
+    head = ("metric", facts["split"], "95 % interval", "cases", "baseline", "model minus baseline", "p")
     lines = [table([head, *_rows(facts)]), f"{facts['speed']['ms_per_case']:.0f} ms a case"]
     if measured.folder is not None:
         lines.append(f"one row a case in {measured.folder / f'evaluation-{measured.split}.csv'}, pictures beside it")
@@ -36,11 +37,22 @@ def run(options: argparse.Namespace) -> Answer:
 
 
 def _rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    baseline = facts["baseline"] or {"metrics": {}, "per_class": {}}
-    parts = [("", facts["metrics"], baseline["metrics"])]
-    parts += [(f"/{name}", m, baseline["per_class"].get(name, {})) for name, m in facts["per_class"].items()]
-    for class_name, metrics, baselines in parts:
+    nothing: dict[str, Any] = {"metrics": {}, "per_class": {}}
+    baseline, paired = facts["baseline"] or nothing, facts["paired"] or nothing
+    parts = [("", facts["metrics"], baseline["metrics"], paired["metrics"])]
+    for name, metrics in facts["per_class"].items():
+        parts.append((f"/{name}", metrics, baseline["per_class"].get(name, {}), paired["per_class"].get(name, {})))
+    for class_name, metrics, baselines, gains in parts:
         for name, found in metrics.items():
             beside = f"{baselines[name]['value']:.3f}" if name in baselines else "-"
             span = f"{found['low']:.3f} to {found['high']:.3f}"
-            yield f"{name}{class_name}", f"{found['value']:.3f}", span, str(found["n"]), beside
+            yield f"{name}{class_name}", f"{found['value']:.3f}", span, str(found["n"]), beside, *_gain(gains.get(name))
+
+
+def _gain(gain: Mapping[str, Any] | None) -> tuple[str, str]:
+    """Paired difference with its interval, and its p-value, where it has one."""
+    if gain is None:
+        return "-", "-"
+    p = gain["p_value"]
+    known = p is not None and not math.isnan(p)
+    return f"{gain['value']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]", f"{p:.3g}" if known else "-"

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+import warnings
+import zipfile
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,6 +15,7 @@ from cphloc.data.case import Case, read_case
 from cphloc.data.io.resample import resample
 from cphloc.errors import DataError
 from cphloc.evaluation.scores import CasePrediction
+from cphloc.paths import atomic
 from cphloc.structures.annotation import Annotation
 from cphloc.structures.geometry import Geometry
 from cphloc.structures.volume import reoriented, reoriented_back
@@ -23,54 +28,172 @@ BASELINES = {
 }
 """Name of the baseline of each part of a `CasePrediction`."""
 
+LEVELS = 240
+"""Levels of `MeanShape.shares`, which stores fractions in one byte; 240 is a multiple of most small numbers."""
+
+MOST_BYTES = 200_000_000
+"""Largest size in bytes of the averages of a stored baseline."""
+
 _THRESHOLDS = np.arange(0.2, 0.61, 0.05)
 
 
-def prior_baseline(
-    cases: Sequence[Case], dims: int, classes: Mapping[int, str], parts: Collection[str]
-) -> Callable[[Geometry], CasePrediction]:
-    """Build a predictor that ignores the image and returns the average training annotation, resampled to its grid.
+@dataclass(frozen=True, eq=False)
+class MeanShape:
+    """Average of the training masks, stretched to one box.
 
-    A model is only useful if it beats this. The mean mask is that of `mean_shape`; the mean box of a class has as its
-    score the fraction of training images that contain the class; label probabilities are the frequencies of the
-    classes; attention is uniform.
+    Args:
+        shares: ``(K, *S)`` uint8: fraction of the training masks that have the class there, times `LEVELS`.
+        threshold: a voxel is foreground if the sum over classes exceeds this fraction.
+    """
+
+    shares: np.ndarray
+    threshold: float
+
+    def __call__(self, geometry: Geometry) -> np.ndarray:
+        """Return the thresholded average ``(*S)`` uint8 on the grid of an image."""
+        order, flip = geometry.canonical()
+        shape = tuple(geometry.shape[a] for a in order)
+        mean = self.shares.astype(np.float32) / LEVELS
+        shares = resample(mean, _unit_box(mean.shape[1:]), _unit_box(shape))
+        mask = np.where(shares.sum(axis=0) > self.threshold, 1 + shares.argmax(axis=0), 0).astype(np.uint8)
+        return reoriented_back(mask, order, flip)
+
+
+class MeanBoxes(NamedTuple):
+    """Average training box of each class that has boxes.
+
+    Args:
+        edges: ``(n, 2 D)`` as fractions of the image size, canonical axes.
+        scores: ``(n,)`` fraction of the images that contain the class, of those in which it was looked for.
+        classes: ``(n,)``.
+    """
+
+    edges: np.ndarray
+    scores: np.ndarray
+    classes: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Baseline:
+    """Predictor that ignores the image and returns the average training annotation, resampled to its grid.
+
+    A model is only useful if it beats this. Parts that the training cases do not have are ``None``.
+
+    Args:
+        shape: average mask.
+        boxes: average boxes.
+        prevalence: ``(K,)`` frequency of each class in the training images.
+        attention: whether to predict uniform attention.
+    """
+
+    shape: MeanShape | None = None
+    boxes: MeanBoxes | None = None
+    prevalence: np.ndarray | None = None
+    attention: bool = False
+
+    @property
+    def name(self) -> str:
+        """Description of the parts, such as ``mean shape of the training masks``."""
+        given = {"mask": self.shape, "boxes": self.boxes, "attention": self.attention, "probabilities": self.prevalence}
+        return ", ".join(BASELINES[part] for part, value in given.items() if value is not None and value is not False)
+
+    def __call__(self, geometry: Geometry) -> CasePrediction:
+        """Return the average training annotation on the grid of an image."""
+        mask = None if self.shape is None else self.shape(geometry)
+        prediction = CasePrediction(mask=mask, probabilities=self.prevalence)
+        if self.attention:
+            uniform = np.full(geometry.shape, 1 / np.prod(geometry.shape), np.float32)
+            prediction = replace(prediction, attention=uniform)
+        if self.boxes is not None:
+            shape_of = geometry.reoriented(*geometry.canonical()).shape
+            edges = geometry.boxes_from_canonical(self.boxes.edges * np.tile(shape_of, 2))
+            prediction = replace(prediction, boxes=edges, scores=self.boxes.scores, box_classes=self.boxes.classes)
+        return prediction
+
+    def save(self, path: Path) -> None:
+        """Write the averages as a compressed ``.npz`` file; no image of a patient is contained."""
+        parts: dict[str, Any] = {"attention": self.attention}
+        if self.shape is not None:
+            parts |= {"shape": self.shape.shares, "threshold": self.shape.threshold}
+        if self.boxes is not None:
+            parts |= {"edges": self.boxes.edges, "scores": self.boxes.scores, "classes": self.boxes.classes}
+        if self.prevalence is not None:
+            parts["prevalence"] = self.prevalence
+        with atomic(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, **parts)
+
+    @classmethod
+    def load(cls, path: Path, dims: int, classes: int) -> Baseline:
+        """Read what `save` wrote.
+
+        Args:
+            path: the file.
+            dims: 2 or 3.
+            classes: number of foreground classes K.
+
+        Raises:
+            DataError: the file cannot be read, is too large, or is of another model.
+        """
+        try:
+            with zipfile.ZipFile(path) as archive:
+                size = sum(info.file_size for info in archive.infolist())
+            if size > MOST_BYTES:
+                msg = f"holds {size / 1e6:.0f} MB"
+                raise ValueError(msg)
+            with np.load(path, allow_pickle=False) as file:
+                parts = {name: file[name] for name in file.files}
+            found = cls(
+                MeanShape(parts["shape"], float(parts["threshold"])) if "shape" in parts else None,
+                MeanBoxes(parts["edges"], parts["scores"], parts["classes"]) if "edges" in parts else None,
+                parts.get("prevalence"),
+                bool(parts["attention"]),
+            )
+            found._check(dims, classes)
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            msg = f"{path}: is not the baseline of this model ({error}); download or publish the entry again"
+            raise DataError(msg) from error
+        return found
+
+    def _check(self, dims: int, classes: int) -> None:
+        """Raise ValueError where the averages are of another number of axes or classes."""
+        shares, boxes, prevalence = self.shape, self.boxes, self.prevalence
+        right = [
+            shares is None or (shares.shares.ndim == 1 + dims and len(shares.shares) == classes),
+            boxes is None
+            or (boxes.edges.shape == (len(boxes.classes), 2 * dims) and len(boxes.scores) == len(boxes.classes)),
+            boxes is None or set(boxes.classes.tolist()) <= set(range(1, classes + 1)),
+            prevalence is None or prevalence.shape == (classes,),
+        ]
+        if not all(right):
+            msg = f"it is not of {classes} classes in {dims}-D"
+            raise ValueError(msg)
+
+
+def prior_baseline(cases: Sequence[Case], dims: int, classes: Mapping[int, str], parts: Collection[str]) -> Baseline:
+    """Average the annotations of the training cases.
 
     Args:
         cases: training cases; each contributes the annotations it has.
         dims: 2 or 3.
         classes: number 1..K -> name.
-        parts: parts to predict, keys of `BASELINES`.
-
-    Returns:
-        a function from the grid of an image to the prediction for that image.
-
-    Raises:
-        DataError: masks or boxes are requested, but no training case has any.
+        parts: parts to predict, keys of `BASELINES`; those of which no training case has an annotation are left out.
     """
-    shape = mean_shape(cases, dims, len(classes)) if "mask" in parts else None
     needs_annotations = "boxes" in parts or "probabilities" in parts
     annotations = [_completed(case, dims, len(classes)) for case in cases] if needs_annotations else []
-    boxes = _mean_boxes(annotations, classes) if "boxes" in parts else None
     labels = [annotation.label for _, annotation in annotations if annotation.label is not None]
-    prevalence = np.nanmean(labels, axis=0) if "probabilities" in parts and labels else None
-
-    def _predict(geometry: Geometry) -> CasePrediction:
-        """Return the average training annotation on the grid of an image."""
-        prediction = CasePrediction(mask=None if shape is None else shape(geometry), probabilities=prevalence)
-        if "attention" in parts:
-            uniform = np.full(geometry.shape, 1 / np.prod(geometry.shape), np.float32)
-            prediction = replace(prediction, attention=uniform)
-        if boxes is not None:
-            shape_of = geometry.reoriented(*geometry.canonical()).shape
-            edges = geometry.boxes_from_canonical(boxes[0] * np.tile(shape_of, 2))
-            prediction = replace(prediction, boxes=edges, scores=boxes[1], box_classes=boxes[2])
-        return prediction
-
-    return _predict
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a class that is unknown in every case has no frequency
+        prevalence = np.nanmean(labels, axis=0) if "probabilities" in parts and labels else None
+    return Baseline(
+        mean_shape(cases, dims, len(classes)) if "mask" in parts else None,
+        _mean_boxes(annotations, classes) if "boxes" in parts else None,
+        prevalence,
+        "attention" in parts,
+    )
 
 
-def mean_shape(cases: Sequence[Case], dims: int, classes: int) -> Callable[[Geometry], np.ndarray]:
-    """Build a predictor of the average training mask.
+def mean_shape(cases: Sequence[Case], dims: int, classes: int) -> MeanShape | None:
+    """Average the training masks; ``None`` if there are none.
 
     The masks are reoriented to the canonical orientation, resampled to one common grid and averaged; a voxel is
     foreground if the average exceeds the threshold with the best mean Dice on the training masks. The result shows how
@@ -82,19 +205,12 @@ def mean_shape(cases: Sequence[Case], dims: int, classes: int) -> Callable[[Geom
             looked for.
         dims: 2 or 3.
         classes: number of foreground classes K.
-
-    Returns:
-        a function from the grid of an image to the average mask on that grid, ``(*S)`` uint8.
-
-    Raises:
-        DataError: no case has a mask.
     """
     read = ((volume.geometry, annotation) for volume, annotation in (read_case(c, dims) for c in cases))
     masked = [(geometry, a.mask, a.mask_known) for geometry, a in read if a.mask is not None]
     upright = [reoriented(mask, *geometry.canonical()) for geometry, mask, _ in masked]
     if not upright:
-        msg = "the mean-shape baseline needs training cases with masks, but there are none"
-        raise DataError(msg)
+        return None
     box = _unit_box(tuple(int(n) for n in np.median([mask.shape for mask in upright], axis=0)))
     stretched = [
         resample(np.stack([mask == n for n in range(1, classes + 1)]).astype(np.float32), _unit_box(mask.shape), box)
@@ -103,17 +219,9 @@ def mean_shape(cases: Sequence[Case], dims: int, classes: int) -> Callable[[Geom
     known = np.array([np.ones(classes, bool) if k is None else k for _, _, k in masked])
     counts = np.maximum(known.sum(axis=0), 1).reshape(-1, *(1,) * dims)
     mean = sum(share * k.reshape(counts.shape) for share, k in zip(stretched, known, strict=True)) / counts
-    threshold = max(_THRESHOLDS, key=lambda t: _mean_dice(mean, t, stretched, known))
-
-    def _predict(geometry: Geometry) -> np.ndarray:
-        """Return the thresholded mean shape ``(*S)`` on the grid of an image."""
-        order, flip = geometry.canonical()
-        shape = tuple(geometry.shape[a] for a in order)
-        shares = resample(mean, box, _unit_box(shape))
-        mask = np.where(shares.sum(axis=0) > threshold, 1 + shares.argmax(axis=0), 0).astype(np.uint8)
-        return reoriented_back(mask, order, flip)
-
-    return _predict
+    shares = np.rint(mean * LEVELS).astype(np.uint8)
+    threshold = max(_THRESHOLDS, key=lambda t: _mean_dice(shares / LEVELS, t, stretched, known))
+    return MeanShape(shares, float(threshold))
 
 
 def _completed(case: Case, dims: int, classes: int) -> tuple[tuple[int, ...], Annotation]:
@@ -127,13 +235,8 @@ def _completed(case: Case, dims: int, classes: int) -> tuple[tuple[int, ...], An
 
 def _mean_boxes(
     annotations: Sequence[tuple[tuple[int, ...], Annotation]], classes: Mapping[int, str]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Average the boxes of every class.
-
-    Returns:
-        mean boxes ``(n, 2 D)`` as fractions of the image size, the fraction of images that contain each class, of those
-        in which it was looked for, ``(n,)``, and the classes ``(n,)``; classes without boxes are left out.
-    """
+) -> MeanBoxes | None:
+    """Average the boxes of every class that has boxes; ``None`` if none has."""
     boxed = [
         (shape, a.boxes, a.box_classes, a.boxes_known)
         for shape, a in annotations
@@ -142,10 +245,9 @@ def _mean_boxes(
     relative = {c: [b / np.tile(shape, 2) for shape, boxes, n, _ in boxed for b in boxes[n == c]] for c in classes}
     present = [c for c, boxes in relative.items() if boxes]
     if not present:
-        msg = "the mean-box baseline needs training cases with boxes, but there are none"
-        raise DataError(msg)
+        return None
     frequency = [np.mean([(n == c).any() for _, _, n, known in boxed if known[c - 1]]) for c in present]
-    return np.array([np.mean(relative[c], axis=0) for c in present]), np.array(frequency), np.array(present)
+    return MeanBoxes(np.array([np.mean(relative[c], axis=0) for c in present]), np.array(frequency), np.array(present))
 
 
 def _mean_dice(mean: np.ndarray, threshold: float, shares: Sequence[np.ndarray], known: np.ndarray) -> float:

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from cphloc.data.case import Case, read_case, strongest_rung
-from cphloc.data.dataset import Dataset
 from cphloc.data.pipeline.pipeline import open_dataset
 from cphloc.distributed.machine import peak_ram_mb
 from cphloc.errors import InputError, NotFoundError
-from cphloc.evaluation.baseline import BASELINES, prior_baseline
+from cphloc.evaluation.baseline import BASELINES, Baseline
+from cphloc.evaluation.comparison import beside, find_baseline, paired_differences, tracked
 from cphloc.evaluation.operating_point import OperatingPoint
 from cphloc.evaluation.pictures import draw_case, drawing, extremes, heading
 from cphloc.evaluation.plots import draw_scores
@@ -34,6 +34,7 @@ from cphloc.structures.volume import Volume
 from cphloc.tracking.run import Run, write_cases
 from cphloc.zoo.entries import Listing
 from cphloc.zoo.load import localizer_of, open_listing
+from cphloc.zoo.names import BASELINE_FILE
 from cphloc.zoo.resolve import resolve_run_or_entry
 
 
@@ -44,9 +45,10 @@ class Evaluation:
     Args:
         source: folder of the run, or name of the entry.
         split: the split that was evaluated.
-        facts: content of ``evaluation-<split>.json``: ``metrics``, ``per_class``, ``baseline``, ``calibration``,
-            ``speed`` and ``cases``.
-        rows: content of ``evaluation-<split>.csv``: the scores of one case per row.
+        facts: content of ``evaluation-<split>.json``: ``metrics``, ``per_class``, ``baseline``, ``paired`` (model minus
+            baseline), ``calibration``, ``speed`` and ``cases``. ``baseline`` and ``paired`` are ``None`` where there is
+            no baseline.
+        rows: content of ``evaluation-<split>.csv``: the scores of one case per row, beside those of the baseline.
         folder: folder that both files were written to; ``None`` if none were written.
     """
 
@@ -92,24 +94,36 @@ def evaluate(
         raise NotFoundError(msg)
     if run is not None:
         _fit_operating_point(localizer, dataset.cases("val"))
+    make_baseline = find_baseline(localizer, run, dataset, root)
     scores, parts, milliseconds = _score_cases(localizer, cases)
+    baseline = None if make_baseline is None else make_baseline(parts)
+    beneath = None if baseline is None else _score_baseline(baseline, localizer, cases)
     intervals = scores.intervals()
     facts = {
         "split": split,
         **summary(intervals),
-        "baseline": _baseline(localizer, dataset, cases, parts),
+        "baseline": None,
+        "paired": None,
         "calibration": _calibration(localizer.temperature, scores, intervals),
         "thresholds": {**localizer.thresholds, "split": "val"} if localizer.thresholds else None,
         "speed": {"ms_per_case": statistics.median(milliseconds), "peak_ram_mb": peak_ram_mb()},
         "cases": [case.id for case in cases],
     }
+    if baseline is not None and beneath is not None:
+        facts["baseline"] = {"name": baseline.name, **summary(beneath.intervals())}
+        facts["paired"] = summary(paired_differences(scores, beneath))
+    if baseline is not None and beneath is not None:
+        facts["baseline"] = {"name": baseline.name, **summary(beneath.intervals())}
+        facts["paired"] = summary(paired_differences(scores, beneath))
     folder = run.folder if run is not None else None if out is None else Path(out)
     if folder is not None:
-        files = _write(folder, facts, scores.rows)
+        files = _write(folder, facts, beside(scores, beneath))
+        if run is not None and baseline is not None:
+            baseline.save(run.folder / BASELINE_FILE)
         files += _draw(folder / "pictures", localizer, cases, scores, split)
         if run is not None:
             _track(run, files, intervals, facts)
-    return Evaluation(str(source if run is None else run.folder), split, facts, scores.rows, folder)
+    return Evaluation(str(source if run is None else run.folder), split, facts, beside(scores, beneath), folder)
 
 
 def case_prediction(result: Localization, classes: Mapping[int, str]) -> CasePrediction:
@@ -208,16 +222,14 @@ def _calibration(temperature: float, scores: Scores, intervals: Mapping[str, Int
     return {"temperature": temperature, "split": "val", **errors}
 
 
-def _baseline(localizer: Localizer, dataset: Dataset, cases: Sequence[Case], parts: Sequence[str]) -> dict[str, Any]:
-    """Score `prior_baseline`, built from the training cases, on the evaluated ``cases``."""
-    classes, dims = localizer.classes, localizer.recipe.dims
-    predict = prior_baseline(dataset.cases("train"), dims, classes, parts)
+def _score_baseline(baseline: Baseline, localizer: Localizer, cases: Sequence[Case]) -> Scores:
+    """Score the baseline on the evaluated ``cases``."""
     scored, strongest = [], strongest_rung(cases)
     for case in cases:
         volume, annotation = _read(case, localizer, strongest)
-        prediction = predict(volume.geometry)
-        scored.append(score_case(case.id, case.patient, prediction, annotation, volume.geometry, classes))
-    return {"name": ", ".join(BASELINES[part] for part in parts), **summary(Scores(scored, classes).intervals())}
+        prediction = baseline(volume.geometry)
+        scored.append(score_case(case.id, case.patient, prediction, annotation, volume.geometry, localizer.classes))
+    return Scores(scored, localizer.classes)
 
 
 def _write(folder: Path, facts: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[Path]:
@@ -270,7 +282,8 @@ def _track(run: Run, files: Sequence[Path], intervals: Mapping[str, Interval], f
     tracker = Tracker(run.folder, f"cphloc/{run.recipe.name}", run.id)
     speed = {"speed/ms_per_case": facts["speed"]["ms_per_case"], "size/peak_ram_mb": facts["speed"]["peak_ram_mb"]}
     measured = {name: value for name, value in speed.items() if value is not None}
-    tracker.metrics(tracking_metrics(intervals, facts["split"]) | measured, 0)
+    compared = tracked(facts)
+    tracker.metrics(tracking_metrics(intervals, facts["split"]) | compared | measured, 0)
     for file in files:
         tracker.artifact(file, "pictures" if file.parent != run.folder else "")
     tracker.end()

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cphloc.metrics.bootstrap import Interval, weighted_bootstrap
+from cphloc.metrics.bootstrap import Difference, Interval, weighted_bootstrap
 from cphloc.metrics.calibration import tempered
 from cphloc.metrics.curves import Curve, froc_curve, precision_recall_curves, reliability_curves, roc_curves
 from cphloc.metrics.detection import DetectionCase
@@ -164,11 +164,11 @@ class Scores:
         """Compute every metric over all cases, without intervals; metrics of one class are named ``metric/class``."""
         names = dict.fromkeys(name for case in self.cases for name in case.scores.scores)
         means = {name: _mean([case.scores.scores.get(name, np.nan) for case in self.cases]) for name in names}
-        return means | {name: statistic(np.ones(len(self.cases))) for name, statistic in self._pooled().items()}
+        return means | {name: statistic(np.ones(len(self.cases))) for name, statistic in self.pooled().items()}
 
     def intervals(self) -> dict[str, Interval]:
         """Compute every metric over all cases with its 95 % confidence interval, resampled by patient."""
-        return summarize([case.scores for case in self.cases], self._pooled())
+        return summarize([case.scores for case in self.cases], self.pooled())
 
     def curves(self) -> dict[str, list[Curve]]:
         """Compute curves with 95 % bands.
@@ -206,7 +206,7 @@ class Scores:
     def _patients(self, numbers: Iterable[int]) -> list[str]:
         return [self.cases[i].scores.patient for i in numbers]
 
-    def _pooled(self) -> dict[str, Statistic]:
+    def pooled(self) -> dict[str, Statistic]:
         """Metrics that pool the boxes or labels of all cases, each restricted to the cases that have them."""
         pooled: dict[str, Statistic] = {}
         boxes, labels = self._boxes(), self._labels()
@@ -219,7 +219,7 @@ class Scores:
         return pooled
 
 
-def summary(intervals: Mapping[str, Interval]) -> dict[str, dict[str, Any]]:
+def summary(intervals: Mapping[str, Interval] | Mapping[str, Difference]) -> dict[str, dict[str, Any]]:
     """Convert intervals to JSON values, grouped as ``{"metrics": {...}, "per_class": {class: {...}}}``."""
     per_class: dict[str, dict[str, Any]] = {}
     metrics: dict[str, Any] = {}

@@ -72,6 +72,8 @@ class Localizer(nn.Module):
         self.backend = Backend(self.model, backend)
         self.recipe = recipe
         self.entry = entry
+        self.listing: Any = None
+        """Where the files of the entry are (`cphloc.zoo.entries.Listing`); ``None`` for the model of a run."""
         self.classes = model.classes
         self.preprocess = preprocess_of(recipe)
         self.inputs = inputs_of(recipe, entry)

@@ -18,6 +18,9 @@ from cphloc.errors import InputError
 PERCENTILES = (2.5, 97.5)
 """Percentiles of the resampled statistics at the ends of an interval."""
 
+EXACT_PATIENTS = 12
+"""Up to this number of patients, the sign-flip test tries every combination of signs."""
+
 VALUES_AT_ONCE = 4_000_000
 """Largest number of values to resample at once, which limits the memory."""
 
@@ -237,14 +240,25 @@ def _draws(patients: int, n: int, seed: int, cases_each: int = 1) -> Iterator[np
 
 
 def _sign_flip_p(by_patient: np.ndarray, observed: float, statistic: Callable[..., Any], n: int, seed: int) -> float:
-    """p-value: fraction of random sign flips by patient whose difference is at least the observed one."""
+    """p-value: fraction of sign flips by patient whose difference is at least the observed one.
+
+    Up to `EXACT_PATIENTS` patients, all flips are tried, which gives the exact value; of more patients, the observed
+    signs and ``n`` random ones are.
+    """
     if math.isnan(observed):
         return math.nan
+    patients = len(by_patient)
+    exact = patients <= EXACT_PATIENTS
     random = np.random.default_rng(seed)
-    reached = 0
+    reached, total = 0, 2**patients if exact else n
     rows = max(1, VALUES_AT_ONCE // by_patient.size)
-    for start in range(0, n, rows):
-        signs = random.choice((-1.0, 1.0), size=(min(rows, n - start), len(by_patient), 1))
-        flipped = statistic((signs * by_patient).reshape(len(signs), -1), axis=1)
+    for start in range(0, total, rows):
+        count = min(rows, total - start)
+        if exact:
+            bits = (np.arange(start, start + count)[:, None] >> np.arange(patients)) & 1
+            signs = (1.0 - 2.0 * bits)[..., None]
+        else:
+            signs = random.choice((-1.0, 1.0), size=(count, patients, 1))
+        flipped = statistic((signs * by_patient).reshape(count, -1), axis=1)
         reached += int(np.count_nonzero(np.abs(flipped) >= abs(observed) - 1e-12))
-    return (reached + 1) / (n + 1)
+    return reached / total if exact else (reached + 1) / (total + 1)

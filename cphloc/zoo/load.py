@@ -126,7 +126,9 @@ def open_listing(
     model = build_with_weights(recipe, read_weights(weights, f"{listing}: weights"), str(listing))
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Localizer(model, recipe, entry, backend).to(device).eval()
+    localizer = Localizer(model, recipe, entry, backend).to(device).eval()
+    localizer.listing = listing
+    return localizer
 
 
 def stored_recipe(listing: Listing, verify: bool = True) -> Recipe:

@@ -11,6 +11,8 @@ ENTRY_FILE = "entry.yaml"
 RECIPE_FILE = "recipe.yaml"
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "card.md"
+BASELINE_FILE = "baseline.npz"
+"""Averages of the training annotations, with which an evaluation compares the model."""
 
 MAX_ENTRY_BYTES = 1_000_000
 """Largest size of ``entry.yaml`` and ``recipe.yaml``."""

@@ -5,7 +5,7 @@ import pytest
 
 from cphloc.data.case import AnnotationSource, Case
 from cphloc.errors import DataError
-from cphloc.evaluation.baseline import mean_shape, prior_baseline
+from cphloc.evaluation.baseline import BASELINES, Baseline, mean_shape, prior_baseline
 from cphloc.evaluation.scores import Scores, score_case
 from cphloc.structures.annotation import Annotation
 from cphloc.structures.geometry import Geometry
@@ -133,7 +133,41 @@ def test_masks_state_the_boxes_and_labels_too(case):
     np.testing.assert_allclose(predicted.probabilities, [2 / 3])
 
 
-@pytest.mark.parametrize(("part", "message"), [("mask", "cases with masks"), ("boxes", "cases with boxes")])
-def test_a_part_that_no_training_case_has_is_refused(case, part, message):
-    with pytest.raises(DataError, match=message):
-        prior_baseline([case("a", (4, 4), label=(1.0,))], 2, ONE, {part})
+def test_a_part_that_no_training_case_has_is_left_out(case):
+    found = prior_baseline([case("a", (4, 4), label=(1.0,))], 2, ONE, {"mask", "probabilities"})
+    assert found.name == "frequency in training"
+    predicted = found(grid(2, 4))
+    assert predicted.mask is predicted.boxes is None
+
+
+@both
+def test_a_class_is_averaged_over_the_cases_in_which_it_was_looked_for(case, dims):
+    """The cyst lies in the last column of two cases; in the third and fourth, nobody looked for it."""
+    rows = [[1, 0, 0, 2], [1, 0, 0, 2], [1, 0, 0, 0], [1, 0, 0, 0]]
+    known = [None, None, (True, False), (True, False)]
+    pairs = enumerate(zip(rows, known, strict=True))
+    cases = [case(str(i), (4,) * dims, columns(dims, *row), known=k) for i, (row, k) in pairs]
+    found = prior_baseline(cases, dims, TWO, {"mask", "boxes", "probabilities"})
+    np.testing.assert_array_equal(found(grid(dims, 4)).mask, columns(dims, 1, 0, 0, 2))
+    np.testing.assert_allclose(found(grid(dims, 4)).probabilities, [1, 1])
+    np.testing.assert_allclose(found.boxes.scores, [1, 1])
+
+
+@both
+def test_a_stored_baseline_predicts_the_same(case, dims, tmp_path):
+    found = prior_baseline(masks(case, dims, [1, 1, 0, 2], [1, 0, 0, 2], [0, 1, 1, 2]), dims, TWO, BASELINES)
+    found.save(tmp_path / "baseline.npz")
+    again = Baseline.load(tmp_path / "baseline.npz", dims, 2)
+    assert again.name == found.name == ", ".join(BASELINES.values())
+    for part in ("mask", "boxes", "scores", "box_classes", "attention", "probabilities"):
+        first, second = (getattr(b(grid(dims, 7)), part) for b in (found, again))
+        np.testing.assert_array_equal(first, second)
+    for wrong in ({"dims": 5 - dims, "classes": 2}, {"dims": dims, "classes": 3}):
+        with pytest.raises(DataError, match=r"baseline.npz: is not the baseline of this model \(it is not of"):
+            Baseline.load(tmp_path / "baseline.npz", **wrong)
+
+
+def test_a_damaged_baseline_is_named(tmp_path):
+    (tmp_path / "baseline.npz").write_bytes(b"PK\x03\x04 no archive")
+    with pytest.raises(DataError, match=r"baseline.npz: is not the baseline of this model .*; download or publish"):
+        Baseline.load(tmp_path / "baseline.npz", 2, 1)
