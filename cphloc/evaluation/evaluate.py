@@ -112,9 +112,6 @@ def evaluate(
     if baseline is not None and beneath is not None:
         facts["baseline"] = {"name": baseline.name, **summary(beneath.intervals())}
         facts["paired"] = summary(paired_differences(scores, beneath))
-    if baseline is not None and beneath is not None:
-        facts["baseline"] = {"name": baseline.name, **summary(beneath.intervals())}
-        facts["paired"] = summary(paired_differences(scores, beneath))
     folder = run.folder if run is not None else None if out is None else Path(out)
     if folder is not None:
         files = _write(folder, facts, beside(scores, beneath))

@@ -12,7 +12,6 @@ from cphloc.errors import InputError, NotFoundError
 from cphloc.evaluation import evaluate as evaluation
 from cphloc.evaluation.evaluate import evaluate
 from cphloc.metrics.calibration import fitted_temperature
-from cphloc.structures.annotation import Annotation
 from cphloc.tracking.run import Run
 
 LABELS = ("label_probabilities",)
@@ -109,7 +108,7 @@ def test_the_baseline_has_the_parts_that_the_model_predicts(hand_made, dims):
 @both
 def test_the_temperature_of_a_run_is_fitted_on_its_validation_cases(hand_made, as_run, monkeypatch, dims):
     """0.99 becomes 0.75, which is how often it was right there. In test it is right half of the times."""
-    monkeypatch.setattr(evaluation, "fitted_temperature", partial(fitted_temperature, least=1))
+    monkeypatch.setattr("cphloc.evaluation.operating_point.fitted_temperature", partial(fitted_temperature, least=1))
     run, _ = as_run(hand_made(with_labels(dims), parts=LABELS))
     calibration = evaluate(run).facts["calibration"]
     temperature = np.log(0.99 / 0.01) / np.log(0.75 / 0.25)
@@ -197,7 +196,28 @@ def test_a_run_without_weights_is_named(tmp_path):
         evaluation.localizer_of(SimpleNamespace(folder=tmp_path))
 
 
-def test_the_temperature_of_cases_without_labels_is_1(monkeypatch):
-    monkeypatch.setattr(evaluation, "_read", lambda case, localizer: (None, Annotation()))
-    localizer = SimpleNamespace(predict=lambda volume: SimpleNamespace(probabilities={"mass": 0.9}))
-    assert evaluation._temperature(localizer, ["one", "two"]) == 1.0
+@both
+def test_test_cases_alone_are_measured_with_the_stored_baseline(hand_made, as_run, tmp_path, capsys, dims):
+    run, _ = as_run(hand_made(with_masks(dims)))
+    before = evaluate(run).facts
+    gain = before["paired"]["metrics"]["dice"]
+    assert gain["value"] == before["metrics"]["dice"]["value"] - before["baseline"]["metrics"]["dice"]["value"]
+    assert gain["p_value"] == 0.5, "two patients: both signs as they are, or both turned"
+    table = tmp_path / "data" / "cases.csv"
+    lines = table.read_text().splitlines(keepends=True)
+    table.write_text("".join(line for line in lines if ",train," not in line and ",val," not in line))
+    after = evaluate(run).facts
+    for part in ("baseline", "paired"):
+        assert json.dumps(after[part]) == json.dumps(before[part])
+    (run.folder / "baseline.npz").unlink()
+    without = evaluate(run).facts
+    assert json.dumps(without["metrics"]) == json.dumps(before["metrics"])
+    assert without["baseline"] is without["paired"] is None
+    assert "no baseline stored" in capsys.readouterr().err
+
+
+@both
+def test_each_case_stands_beside_its_baseline(hand_made, dims):
+    rows = evaluate(hand_made(with_masks(dims))).rows
+    assert [row["dice_baseline"] for row in rows] == [0, 0]
+    assert all("dice" in row for row in rows)
