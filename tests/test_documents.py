@@ -31,7 +31,8 @@ def test_a_promise_is_kept_by_a_test_that_exists(file, name):
 
 def test_every_promise_names_a_test():
     table = [line for line in (ROOT / "SECURITY.md").read_text().splitlines() if line.startswith("| ")]
-    assert len(PROMISES) == len(table) - 1 > 0
+    heads = [line for line in table if line.startswith("| promise |")]
+    assert len(PROMISES) == len(table) - len(heads) > 0
 
 
 @pytest.mark.parametrize("template", sorted(GITHUB.glob("ISSUE_TEMPLATE/*.yml")), ids=lambda path: path.stem)

@@ -61,7 +61,7 @@ class Served:
         columns = ["image"] if "image" in row or len(channels) == 1 else channels
         spacing = row.get("spacing_mm")
         with tempfile.TemporaryDirectory() as folder:
-            files = {column: _written(row, column, Path(folder)) for column in columns}
+            files = {column: _written(row, column, Path(folder) / str(n)) for n, column in enumerate(columns)}
             source = files["image"] if columns == ["image"] else files
             result = self.localizer.predict(source, spacing_mm=list(spacing) if isinstance(spacing, Sequence) else None)
         return to_response(result)
@@ -93,7 +93,8 @@ def _written(row: Mapping[str, Any], column: str, folder: Path) -> Path:
     if not isinstance(name, str) or not isinstance(text, str):
         msg = f"a row needs '{column}', a file in base64, and 'name', its file name; got {sorted(map(str, row))}"
         raise InputError(msg)
-    path = folder / f"{column}-{Path(name.replace(chr(92), '/')).name}"
+    path = folder / (Path(name.replace(chr(92), "/").replace("\0", "")).name.lstrip(".")[-100:] or "image")
+    folder.mkdir(parents=True)
     try:
         path.write_bytes(base64.b64decode(text, validate=True))
     except binascii.Error as error:

@@ -117,6 +117,24 @@ def test_a_recipe_that_names_code_is_refused(published):
         load("tiny")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"from": "unet3d-ct@1"},
+        {"from": "/home/someone/runs/secret"},
+        {"model": {"backbone": {"weights": "/etc/passwd"}}},
+    ],
+)
+def test_a_stored_recipe_never_starts_from_other_weights(published, change):
+    recipe = yamlio.load(published / "recipe.yaml").plain
+    if "model" in change:
+        recipe["model"]["backbone"] = {"type": "timm", "name": "resnet10t", **change["model"]["backbone"]}
+    (published / "recipe.yaml").write_text(yamlio.dump({**recipe, **{k: v for k, v in change.items() if k == "from"}}))
+    republish(published)
+    with pytest.raises(DataError, match="would start from other weights"):
+        load("tiny")
+
+
 def test_loading_imports_what_the_recipe_names_and_no_more(published):
     heavy = ("monai", "lightning", "mlflow", "albumentations", "timm", "torchmetrics", "matplotlib")
     code = (

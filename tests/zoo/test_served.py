@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cphloc.errors import InputError
-from cphloc.zoo.served import _load_pyfunc, run_lengths
+from cphloc.zoo.served import _load_pyfunc, _written, run_lengths
 
 
 @pytest.fixture
@@ -44,3 +44,13 @@ def test_run_lengths_rebuild_the_mask(shape):
     mask = np.random.default_rng(1).integers(0, 3, shape).astype(np.uint8)
     rebuilt = [value for value, count in run_lengths(mask) for _ in range(count)]
     assert rebuilt == mask.ravel().tolist()
+
+
+@pytest.mark.parametrize(
+    "name", ["../../evil.nii.gz", "/tmp/evil.nii", "..", "a\0b.png", "x" * 500 + ".png", "\\\\evil\\a.nii"]
+)
+@pytest.mark.parametrize("column", ["image", "../../evil", "/tmp/evil"])
+def test_no_channel_leads_out_of_the_folder_of_a_request(tmp_path, column: str, name: str):
+    path = _written({column: base64.b64encode(b"x").decode(), "name": name}, column, tmp_path / "request" / "0")
+    assert path.parent == tmp_path / "request" / "0"
+    assert path.read_bytes() == b"x"
