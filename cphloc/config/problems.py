@@ -98,6 +98,9 @@ class _Report:
         if kind == "extra_forbidden":
             what, fix = self._unknown(path)
             return Problem(position(self.root, full, of_key=True), dotted(full), what, fix)
+        if errors[0]["loc"][-1] == "[key]":
+            what, fix = _wrong_key(path[-1])
+            return Problem(position(self.root, full, of_key=True), dotted(full), what, fix)
         annotation = _annotation_at(self.model, path)
         meant = "a value of another type" if annotation is None else words(annotation)
         if kind == "missing" and isinstance(errors[0]["loc"][-1], str):
@@ -150,6 +153,13 @@ def _real_path(error: dict[str, Any], block: Node) -> KeyPath:
         elif names_absent_key and i == len(loc) - 1:
             path.append(key)
     return tuple(path)
+
+
+def _wrong_key(key: Key) -> tuple[str, str]:
+    """Describe a key that must be a number, and what to write instead."""
+    if str(key).isdigit():
+        return f"the key '{key}' is text", f"write {key} without quotes, or, as in JSON, a list without numbers"
+    return f"the key {_quoted(key)} is not a whole number", "number the items, {1: ..., 2: ...}, or write a list"
 
 
 def _complaint(value: Any, errors: list[dict[str, Any]], meant: str) -> tuple[str, str]:

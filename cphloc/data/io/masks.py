@@ -15,8 +15,10 @@ EQUAL_VOXELS = 0.1
 """Largest distance of the voxels of mask and image, in voxels, that counts as rounding."""
 NEAR_VOXELS = 0.5
 """Largest distance, in voxels, at which every voxel of a mask still lies in one voxel of the image."""
-_ROUNDING = 1e-3
+_ROUNDING = 5e-5
 """Largest distance of a value from a whole number that counts as rounding."""
+_SUM_ROUNDING = 1e-2
+"""Largest distance from 1 of the sum over the classes of a one-hot mask that counts as rounding."""
 
 
 def label_values(volume: Volume, binary: bool = True) -> np.ndarray:
@@ -42,14 +44,14 @@ def label_values(volume: Volume, binary: bool = True) -> np.ndarray:
     if values.dtype.kind == "f":
         whole = np.rint(values)
         exact = bool((np.abs(values - whole) <= _ROUNDING).all())
-        if not exact and 0 <= low < 0.5 < high <= 1:
+        if not exact and 0 <= low < 0.5 < high <= 1 and len(np.unique(values)) > 2:
             notice(volume.source, "holds fractions between 0 and 1; class 1 is where they are at least one half")
             whole, exact = values >= 0.5, True
         values = whole
         if not exact:
             msg = (
-                f"{volume.source}: is not a label mask: it must contain whole numbers from 0, got {low:g} to {high:g}; "
-                "save it without interpolation"
+                f"{volume.source}: is not a label mask: it must contain whole numbers from 0, got fractions "
+                f"({low:.6g} to {high:.6g}), as interpolation leaves them; save it with nearest neighbour"
             )
             raise DataError(msg)
     if low < -_ROUNDING or high >= 2**31:
@@ -98,10 +100,22 @@ def onto_grid(
     if resampled or inside:
         return resample_labels(labels, own, like, "nearest")
     msg = (
-        f"{source}: mask is on another grid ({own.shape} voxels of {_rounded(own)} {own.unit}) than "
-        f"its image ({like.shape} of {_rounded(like)} {like.unit}); resample the mask onto the image"
+        f"{source}: mask is on another grid than its image: {_difference(canonical, target)}; resample the mask onto "
+        "the image, or copy the image's header to it if only the header is wrong"
     )
     raise DataError(msg)
+
+
+def _difference(own: Geometry, like: Geometry) -> str:
+    """State in which properties two grids of the same order of axes differ."""
+    units = own.unit, like.unit
+    pairs = {
+        "size": (own.shape, like.shape),
+        "voxel size": tuple(f"{_rounded(grid)} {unit}" for grid, unit in zip((own, like), units, strict=True)),
+        "direction": (own.direction.round(3).tolist(), like.direction.round(3).tolist()),
+        "origin": tuple(tuple(round(x, 2) for x in grid.origin_mm) for grid in (own, like)),
+    }
+    return "; ".join(f"{what} {mine}, image {its}" for what, (mine, its) in pairs.items() if mine != its)
 
 
 def _offset(own: Geometry, like: Geometry) -> np.ndarray | None:
@@ -116,14 +130,14 @@ def _offset(own: Geometry, like: Geometry) -> np.ndarray | None:
 def _one_hot(volume: Volume) -> np.ndarray:
     """Class numbers ``(*S)`` of a one-hot mask or of class probabilities ``(C, *S)``."""
     array, total = volume.array.astype(np.float32), volume.array.sum(axis=0, dtype=np.float64)
-    if array.min() < 0 or array.max() > 1 + _ROUNDING or len(array) > 255:
+    if array.min() < 0 or array.max() > 1 + _SUM_ROUNDING or len(array) > 255:
         msg = (
             f"{volume.source}: mask has {len(array)} channels of {array.min():g} to {array.max():g}; pass one "
             "channel of integer labels, or one channel of 0 and 1 for each class"
         )
         raise DataError(msg)
-    background = bool((np.abs(total - 1) <= 10 * _ROUNDING).all())
-    if not background and (total > 1 + 10 * _ROUNDING).any():
+    background = bool((np.abs(total - 1) <= _SUM_ROUNDING).all())
+    if not background and (total > 1 + _SUM_ROUNDING).any():
         msg = f"{volume.source}: the classes of its {len(array)} channels overlap; pass one mask for each class"
         raise DataError(msg)
     first = "background, " if background else ""

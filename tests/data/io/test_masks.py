@@ -9,6 +9,7 @@ from scipy import ndimage
 from cphloc.data.case import AnnotationSource, Case, read_case
 from cphloc.data.io.read import read_mask, read_volume
 from cphloc.errors import DataError
+from cphloc.structures.geometry import Geometry
 
 SHAPES = {2: (18, 20, 1), 3: (16, 18, 20)}
 AFFINE = np.array([[2.0, 0, 0, 5], [0, 1, 0, -3], [0, 0, 1.5, 7], [0, 0, 0, 1]])
@@ -37,7 +38,7 @@ EQUAL = {
     "float": lambda m: m.astype(np.float32),
     "double": lambda m: m.astype(np.float64),
     "int32": lambda m: m.astype(np.int32),
-    "rounded": lambda m: (m + 1e-4 * np.random.default_rng(0).normal(size=m.shape)).astype(np.float32),
+    "rounded": lambda m: (m + 1e-5 * np.random.default_rng(0).normal(size=m.shape)).astype(np.float32),
     "one-hot with background": lambda m: one_hot(m).astype(np.uint8),
     "one-hot": lambda m: one_hot(m)[..., 1:].astype(np.uint8),
     "one-hot in the fifth axis": lambda m: one_hot(m)[..., None, :].astype(np.uint8),
@@ -111,7 +112,8 @@ def test_a_smoothed_mask_counts_from_one_half(tmp_path, caplog):
 @pytest.mark.parametrize(
     ("written", "message"),
     [
-        (lambda m: ndimage.gaussian_filter(m.astype(np.float32), 1.0), "save it without interpolation"),
+        (lambda m: ndimage.gaussian_filter(m.astype(np.float32), 1.0), "save it with nearest neighbour"),
+        (lambda m: 0.9999 * (m > 0).astype(np.float32), r"fractions \(0 to 0.9999\), as interpolation leaves them"),
         (lambda m: 0.4 * (m > 0).astype(np.float32), "is not a label mask"),
         (lambda m: -m.astype(np.int16), "whole numbers from 0, got -2 to 0"),
         (lambda m: np.stack([m == 1, m >= 1], -1).astype(np.uint8), "the classes of its 2 channels overlap"),
@@ -154,3 +156,12 @@ def test_a_region_keeps_its_fractions(tmp_path, factor):
     source = AnnotationSource(region=tmp_path / "m.nii.gz")
     region = read_case(Case("a", "a", (tmp_path / "image.nii.gz",), source))[1].region
     np.testing.assert_allclose(region.T, fractions, atol=1e-6)
+
+
+def test_another_direction_is_named(tmp_path):
+    mask = np.zeros((8, 8, 8), np.uint8)
+    nib.save(nib.Nifti1Image(mask, np.eye(4)), tmp_path / "m.nii.gz")
+    like = Geometry.regular((8, 8, 8))
+    with pytest.raises(DataError, match=r"another grid than its image: .*origin \(.*\), image \(") as caught:
+        read_mask(tmp_path / "m.nii.gz", like.crop((4, 4, 4), (8, 8, 8)))
+    assert "voxel size" not in str(caught.value), "it is equal"
