@@ -143,6 +143,22 @@ class Geometry:
         grid = self.reoriented(*self.canonical())
         return np.asarray(boxes) if self.same_grid(grid, tolerance_mm=0.0) else grid.boxes_to(self, boxes)
 
+    def plane(self, axis: int) -> Geometry:
+        """2-D grid of a volume that has one voxel along ``axis``.
+
+        Its world axes are those of the volume that the plane is nearest to, with z turned to point to the feet, so that
+        the canonical orientation of an axial, coronal or sagittal slice is that in which it is displayed.
+        """
+        rest = [a for a in range(3) if a != axis]
+        world = [w for w in range(3) if w != int(np.abs(self.direction[:, axis]).argmax())]
+        down = np.array([-1.0 if w == 2 else 1.0 for w in world])
+        within = self.direction[world][:, rest] * down[:, None]
+        straight = np.eye(2) if abs(np.trace(within)) >= abs(within[0, 1]) + abs(within[1, 0]) else np.eye(2)[::-1]
+        direction = straight * np.where(within < 0, -1.0, 1.0)
+        shape, spacing = (tuple(values[a] for a in rest) for values in (self.shape, self.spacing_mm))
+        origin = tuple(float(self.origin_mm[w] * d) for w, d in zip(world, down, strict=True))
+        return Geometry(shape, spacing, origin, direction, self.unit)
+
     def reoriented(self, order: tuple[int, ...], flip: tuple[int, ...]) -> Geometry:
         """Grid of ``np.flip(np.transpose(array, order), flip)``."""
         shape = tuple(self.shape[a] for a in order)

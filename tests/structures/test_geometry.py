@@ -6,6 +6,7 @@ import SimpleITK as sitk
 
 from cphloc.errors import InputError
 from cphloc.structures.geometry import Geometry
+from cphloc.structures.volume import reoriented
 
 
 def rotation(degrees):
@@ -115,3 +116,27 @@ def test_an_impossible_grid_is_refused(change, said):
     facts = {"shape": (2, 2, 2), "spacing_mm": (1.0,) * 3, "origin_mm": (0.0,) * 3, "direction": np.eye(3)} | change
     with pytest.raises(InputError, match=said):
         Geometry(**facts)
+
+
+DISPLAYED = {"axial": (2, (1, 0)), "coronal": (1, (2, 0)), "sagittal": (0, (2, 1))}
+"""Plane -> the world axis across it, and the world axes along which its rows and columns follow each other."""
+
+
+@pytest.mark.parametrize("plane", DISPLAYED)
+@pytest.mark.parametrize("seed", range(4))
+def test_a_single_slice_is_displayed_the_same_however_its_voxels_are_stored(plane, seed):
+    """Rows of the canonical slice run to the back or the feet, columns to the left or the back."""
+    across, (down, along) = DISPLAYED[plane]
+    rng = np.random.default_rng(seed)
+    order, flip = tuple(rng.permutation(3).tolist()), tuple(np.flatnonzero(rng.integers(0, 2, 3)).tolist())
+    shape = tuple(1 if 2 - axis == across else 4 + axis for axis in range(3))
+    stored = Geometry.regular(shape, (3.0, 2.0, 1.0)).reoriented(order, flip)
+    world = stored.edges_to_world(np.moveaxis(np.indices(stored.shape), 0, -1) + 0.5)
+    axis = stored.shape.index(1)
+    flat = stored.plane(axis)
+    shown = reoriented(np.moveaxis(world, -1, 0).squeeze(axis + 1), *flat.canonical())
+    assert (np.diff(shown[down], axis=0) * (-1 if down == 2 else 1) > 0).all()
+    assert (np.diff(shown[along], axis=1) > 0).all()
+    corners = flat.edges_to_world(np.array([[0.5, 0.5]]))[0]
+    first = world.reshape(-1, 3)[0]
+    assert corners == pytest.approx([first[w] * (-1 if w == 2 else 1) for w in range(3) if w != across])

@@ -66,7 +66,7 @@ def stack_grid(source: Path, slices: Sequence[Slice]) -> Geometry:
     if len(slices) == 1:
         if first.spacing_mm is None:
             return Geometry.regular(shape, (pixel_aspect(first.header), 1.0), "px")
-        return Geometry.regular(shape, first.spacing_mm)
+        return Geometry.regular(shape, first.spacing_mm) if first.placement is None else _plane(shape, first.placement)
     placements = _placements(source, slices)
     start, end = placements[0], placements[-1]
     _check_tilt(source, placements)
@@ -82,6 +82,13 @@ def stack_grid(source: Path, slices: Sequence[Slice]) -> Geometry:
     except InputError as error:
         msg = f"{source}: {' '.join(str(error).split())}; export the series again"
         raise DataError(msg) from error
+
+
+def _plane(shape: tuple[int, int], placement: Placement) -> Geometry:
+    """2-D grid of one slice at its place in the patient."""
+    along_columns, along_rows = placement.orientation
+    direction = _orthonormal(placement.normal, along_rows, along_columns)
+    return Geometry((1, *shape), (1.0, *placement.spacing_mm), tuple(placement.position.tolist()), direction).plane(0)
 
 
 def _alike(slices: Sequence[Slice], of: Callable[[Slice], Sequence[float]], tolerance: float) -> list[list[Slice]]:

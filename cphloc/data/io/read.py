@@ -191,7 +191,7 @@ def _check_values(volume: Volume) -> None:
 
 
 def _with_dims(volume: Volume, dims: int | None) -> Volume:
-    if dims is None or (volume.dims == dims and (dims == 2 or volume.geometry.shape[0] > 1)):
+    if dims is None or (volume.dims == dims and (dims == 2 or 1 not in volume.geometry.shape)):
         return volume
     if dims == 3:
         what = "has a single slice" if volume.dims == 3 else "is a 2-D image"
@@ -201,13 +201,7 @@ def _with_dims(volume: Volume, dims: int | None) -> Volume:
         msg = f"{volume.source}: is a volume of {volume.geometry.shape} voxels but a 2-D image is needed; pass a slice"
         raise DataError(msg)
     axis = volume.geometry.shape.index(1)
-    plane = [a for a in range(3) if a != axis]
-    geometry = Geometry.regular(
-        tuple(volume.geometry.shape[a] for a in plane),
-        tuple(volume.geometry.spacing_mm[a] for a in plane),
-        volume.geometry.unit,
-    )
-    return replace(volume, array=volume.array.squeeze(axis + 1), geometry=geometry)
+    return replace(volume, array=volume.array.squeeze(axis + 1), geometry=volume.geometry.plane(axis))
 
 
 def _nearby(path: Path) -> str:

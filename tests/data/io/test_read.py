@@ -4,6 +4,7 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from synthetic_dicom import write_series
 
 from cphloc.data.io.itk import to_itk
 from cphloc.data.io.read import read_mask, read_volume
@@ -297,3 +298,17 @@ class TestMask:
     def test_with_labels_above_255_keeps_them(self, tmp_path):
         path = self.write(tmp_path / "mask.nii.gz", self.labels.astype(np.int16) * 400, OBLIQUE)
         assert read_mask(path, OBLIQUE).max() == 800
+
+
+@pytest.mark.parametrize("flip", [(1, 1), (-1, 1), (1, -1), (-1, -1)])
+def test_a_slice_in_nifti_and_in_dicom_is_the_same_picture(tmp_path, flip):
+    """An axial slice, stored with its rows and columns in any direction: its canonical picture is the DICOM one."""
+    picture = np.arange(30, dtype=np.int16).reshape(5, 6)
+    write_series(tmp_path / "dicom", picture[None], (1.0, 2.0, 1.5), (-10.0, 4.0, 7.0))
+    expected = read_volume(tmp_path / "dicom", dims=2).canonical()
+    np.testing.assert_array_equal(expected.array[0], picture)
+    image = sitk.ReadImage(str(next((tmp_path / "dicom").iterdir())))
+    sitk.WriteImage(image[:: flip[0], :: flip[1], :], str(tmp_path / "slice.nii.gz"))
+    read = read_volume(tmp_path / "slice.nii.gz", dims=2).canonical()
+    np.testing.assert_array_equal(read.array, expected.array)
+    assert read.geometry.same_grid(expected.geometry)
