@@ -10,14 +10,15 @@ from cphloc.cli.result import Answer, overrides, table
 from cphloc.errors import InputError, NotFoundError
 
 _LAYOUT_MARKS = {
-    "nnunet": "dataset.json",
-    "voc": "ImageSets/Main",
-    "coco": "annotations/instances_train.json",
-    "yolo": "data.yaml",
-    "luna16": "annotations.csv",
-    "image_folder": "cases.csv",
+    "dataset.json": "nnunet",
+    "ImageSets/Main": "voc",
+    "annotations/instances_train.json": "coco",
+    "data.yaml": "yolo",
+    "classes.txt": "yolo",
+    "annotations.csv": "luna16",
+    "cases.csv": "image_folder",
 }
-"""For every layout of a folder, the file or folder by which it is recognised; the first that exists counts."""
+"""File or folder by which a layout is recognized -> its data set; the first that exists counts."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,8 +89,8 @@ def _named(data: str) -> tuple[str, dict[str, Any]]:
         return catalogue.card("dataset", data).name, {}
     if folder.name in catalogue.cards("dataset"):
         return folder.name, {"root": str(folder)}
-    for name, mark in _LAYOUT_MARKS.items():
+    for mark, name in _LAYOUT_MARKS.items():
         if (folder / mark).exists():
             return name, {"root": str(folder)}
-    msg = f"{folder}: is in no known layout; it needs one of {', '.join(_LAYOUT_MARKS.values())}"
+    msg = f"{folder}: is in no known layout; it needs one of {', '.join(_LAYOUT_MARKS)}"
     raise NotFoundError(msg)

@@ -9,14 +9,14 @@ from typing import Any
 import yaml
 
 from cphloc.data.case import AnnotationSource, Case, annotation_or_problem
-from cphloc.data.dataset import Dataset, find_root
+from cphloc.data.dataset import Dataset, find_root, hashed_split
 from cphloc.data.io.formats import PICTURE_SUFFIXES
 from cphloc.data.io.notice import notice
 from cphloc.data.io.text import read_text
 from cphloc.data.io.yolo_text import read_yolo_objects
 from cphloc.errors import DataError
 from cphloc.structures.annotation import class_names
-from cphloc.structures.split import Split
+from cphloc.structures.split import SPLITS, Split
 
 
 class Yolo(Dataset):
@@ -26,21 +26,25 @@ class Yolo(Dataset):
     of folders, or a text file that lists pictures. The annotation of ``images/.../a.jpg`` is ``labels/.../a.txt``:
     boxes, or polygons, which give masks. A picture without a text file, or with an empty one, has no object.
 
+    Without ``data.yaml``, ``classes.txt`` lists the names, as labelling tools write it; the splits are the folders
+    ``images/train``, ``images/val`` and ``images/test``, or where these do not exist, a hash of the picture decides.
+
     Args:
-        root: folder of ``data.yaml``.
+        root: folder of ``data.yaml`` or ``classes.txt``.
         channels: names of the image channels.
 
     Raises:
-        NotFoundError: the folder or its ``data.yaml`` does not exist.
+        NotFoundError: the folder, or both ``data.yaml`` and ``classes.txt``, do not exist.
         DataError: ``data.yaml`` is damaged or states no names.
     """
 
     dims = 2
 
     def __init__(self, root: str | None = None, channels: Sequence[str] = ("red", "green", "blue")) -> None:
-        self.root = find_root("yolo", root, "data.yaml")
+        listed = root is not None and not (Path(root) / "data.yaml").exists() and (Path(root) / "classes.txt").exists()
+        self.root = find_root("yolo", root, "classes.txt" if listed else "data.yaml")
         self.channels = tuple(channels)
-        self._facts = _read(self.root / "data.yaml")
+        self._facts = _from_folders(self.root) if listed else _read(self.root / "data.yaml")
         names = self._facts["names"]
         pairs = list(names.items()) if isinstance(names, dict) else list(enumerate(names))
         self._indices = {number: int(index) for number, (index, _) in enumerate(pairs, start=1)}
@@ -55,7 +59,8 @@ class Yolo(Dataset):
         stated = self._facts.get(split) or (self._facts.get("valid") if split == "val" else None)
         entries = stated if isinstance(stated, list) else [stated] if stated else []
         pictures = sorted({picture for entry in entries for picture in self._pictures(str(entry))})
-        return [self._case(picture) for picture in pictures]
+        cases = [self._case(picture) for picture in pictures]
+        return [c for c in cases if hashed_split(c.id, 0.15, 0.15) == split] if self._facts.get("hashed") else cases
 
     def _case(self, picture: Path) -> Case:
         relative = picture.relative_to(self.root) if picture.is_relative_to(self.root) else Path(picture.name)
@@ -99,6 +104,16 @@ def _label_file(picture: Path) -> Path:
     if "images" in parts[:-1]:
         parts[len(parts) - 2 - parts[-2::-1].index("images")] = "labels"
     return Path(*parts).with_suffix(".txt")
+
+
+def _from_folders(root: Path) -> dict[str, Any]:
+    """What ``data.yaml`` would state, from the folders and ``classes.txt``."""
+    names = [line.strip() for line in read_text(root / "classes.txt").splitlines() if line.strip()]
+    if not names:
+        msg = f"{root / 'classes.txt'}: is empty; list the names of the classes, one per line"
+        raise DataError(msg)
+    folders = {split: f"images/{split}" for split in SPLITS if (root / "images" / split).is_dir()}
+    return {"names": names, **(folders or dict.fromkeys(SPLITS, "images")), "hashed": not folders}
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def rasterize(contours: Sequence[np.ndarray], geometry: Geometry, xor: bool = Fa
     flat = [p[:, 1:] for p in polygons]
     slices = np.transpose(mask, order)  # a view: filling it fills the mask
     for k, members in _contours_of_slices(depths, flat, len(slices), geometry.spacing_mm[axis]):
-        slices[k] = _combined([flat[m] for m in members], *slices.shape[1:], xor)
+        slices[k] = _combined([flat[m] for m in members], slices.shape[1], slices.shape[2], xor)
     return mask
 
 

@@ -42,7 +42,8 @@ class Outline:
 
         if self.counts is None:
             parts = coco.frPyObjects([list(p) for p in self.polygons], *shape)
-            return coco.decode(coco.merge(parts)).astype(bool)
+            merged = coco.merge(parts)  # pyright: ignore[reportArgumentType]  # a list for a list of polygons
+            return coco.decode(merged).astype(bool)
         if self.size != shape:
             msg = f"its run lengths are of a picture of {self.size}, the picture has {shape} pixels"
             raise DataError(msg)

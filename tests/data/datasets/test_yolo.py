@@ -1,5 +1,7 @@
 """YOLO text files, written here and read back; masks as pycocotools draws the polygons."""
 
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -8,6 +10,7 @@ from pycocotools import mask as rle
 from cphloc.data.case import read_case
 from cphloc.data.datasets.yolo import Yolo
 from cphloc.errors import DataError
+from cphloc.structures.split import SPLITS
 
 DATA = "path: .\ntrain: images/train\nval: images/val\nnames:\n  0: red\n  1: white\n"
 POLYGON = [0.1, 0.1, 0.6, 0.2, 0.5, 0.8, 0.2, 0.7]
@@ -71,6 +74,24 @@ def test_folders_as_tools_lay_them_out(tmp_path, data, picture, labels):
     dataset = yolo(tmp_path, ["1 0.5 0.5 0.5 0.5"], data, picture, labels)
     assert first(dataset).box_classes.tolist() == [2]
     assert len(dataset.cases("train")) == 1
+
+
+def test_folders_of_labelling_tools_list_their_classes(tmp_path):
+    yolo(tmp_path, ["1 0.5 0.5 0.5 0.5"])
+    (tmp_path / "data.yaml").unlink()
+    (tmp_path / "classes.txt").write_bytes(b"\xef\xbb\xbfred\r\nwhite\r\n\r\n")
+    dataset = Yolo(str(tmp_path))
+    assert dataset.classes == {1: "red", 2: "white"}
+    assert [[case.id for case in dataset.cases(split)] for split in SPLITS] == [["train/a"], ["val/b"], []]
+    for k in range(40):
+        Image.new("RGB", (40, 20)).save(tmp_path / f"images/{k}.png")
+    for split in ("train", "val"):
+        shutil.rmtree(tmp_path / "images" / split)
+    dataset = Yolo(str(tmp_path))
+    found = [{case.id for case in dataset.cases(split)} for split in SPLITS]
+    assert set.union(*found) == {str(k) for k in range(40)}
+    assert sum(map(len, found)) == 40
+    assert all(found)
 
 
 def test_key_points_after_a_box_are_not_a_polygon(tmp_path):
