@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cphloc.cli.result import Answer, overrides, recipe_arguments
 from cphloc.errors import InputError, Problem, RecipeError
-from cphloc.recipe import recipe
+from cphloc.zoo.starting import load_recipe
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +51,7 @@ class _Report:
 def _report(source: str, options: argparse.Namespace) -> _Report:
     try:
         _require_plugins(source)
-        loaded = recipe.load(source, overrides(options))
+        loaded = load_recipe(source, overrides(options))
     except RecipeError as error:
         return _Report(error.problems)
     except InputError as error:

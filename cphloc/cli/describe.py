@@ -17,9 +17,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> Answer:
     """Describe the model without allocating its weights."""
     from cphloc.modeling.describe import describe
-    from cphloc.recipe import recipe
+    from cphloc.zoo.starting import load_recipe
 
-    facts = describe(recipe.load(options.recipe, overrides(options))).to_plain()
+    facts = describe(load_recipe(options.recipe, overrides(options))).to_plain()
     head = ("stage", "channels", "stride", "receptive field", "cells of the patch")
     levels = [
         (

@@ -8,7 +8,7 @@ from typing import Any
 from cphloc.cli.result import Answer, table
 from cphloc.config.nodes import dotted
 from cphloc.config.yamlio import inline
-from cphloc.recipe import recipe
+from cphloc.zoo.starting import load_recipe
 
 _ABSENT: Any = object()
 
@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> Answer:
 
 
 def _values(source: str) -> dict[str, Any]:
-    return {dotted(path): node.plain for path, node in recipe.load(source).tree.leaves()}
+    return {dotted(path): node.plain for path, node in load_recipe(source).tree.leaves()}
 
 
 def _shown(fact: dict[str, Any], side: str) -> str:

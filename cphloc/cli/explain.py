@@ -7,7 +7,7 @@ import argparse
 from cphloc.cli.result import Answer, overrides, recipe_arguments, table
 from cphloc.config.nodes import dotted
 from cphloc.config.yamlio import inline
-from cphloc.recipe import recipe
+from cphloc.zoo.starting import load_recipe
 
 WIDEST = 60
 """Longest value in the table, in characters; the JSON output is not shortened."""
@@ -20,7 +20,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> Answer:
     """List every value, in the order of the complete recipe, with the file and line that set it."""
-    loaded = recipe.load(options.recipe, overrides(options))
+    loaded = load_recipe(options.recipe, overrides(options))
     facts = [
         {"path": dotted(path), "value": node.plain, "origin": str(node.where)} for path, node in loaded.tree.leaves()
     ]

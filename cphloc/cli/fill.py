@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from cphloc.cli.result import Answer, overrides, recipe_arguments
-from cphloc.recipe import recipe
 from cphloc.recipe.schema import schema_line
+from cphloc.zoo.starting import load_recipe
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +21,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> Answer:
     """Print the complete recipe as YAML, or with ``--json`` as JSON."""
-    loaded = recipe.load(options.recipe, overrides(options))
+    loaded = load_recipe(options.recipe, overrides(options))
     file = Path(options.recipe)
     line = schema_line(file if file.is_file() else None, options.schema)
     return Answer(line + loaded.to_yaml(), loaded.to_plain())

@@ -9,7 +9,7 @@ free for notes and for values to refer to, and are removed.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +26,26 @@ STUDIES = "lecture"
 
 _HEADS = ("model", "heads")
 
+ModelOf = Callable[[str], Mapping[str, Any] | None]
+"""Returns the plain block ``model`` of an entry or run by its name; ``None`` where it cannot be read."""
+
 _NOT_INHERITED = ("name", "description")
 
 PROCESSING = ("spacing_mm", "intensity", "patch", "fit", "pad", "augment", "foreground", "workers", "tiles", "skip_bad")
 """Fields of ``data`` that apply to any data set: how cases are processed into samples."""
 
 
-def assemble(source: str | Path | Mapping[str, Any] | Node, overrides: Mapping[str, Any] | None = None) -> Node:
+def assemble(
+    source: str | Path | Mapping[str, Any] | Node,
+    overrides: Mapping[str, Any] | None = None,
+    model_of: ModelOf | None = None,
+) -> Node:
     """Read ``source``, merge it over the recipes it extends, apply ``overrides``, then resolve references.
 
     Args:
         source: a file, the name of a shipped recipe, a mapping, or a tree with source positions.
         overrides: values by dotted key, plain or as nodes with source positions.
+        model_of: returns the block ``model`` of the entry or run that ``from`` names, which the recipe inherits.
 
     Raises:
         NotFoundError: there is no such file or shipped recipe.
@@ -55,7 +63,25 @@ def assemble(source: str | Path | Mapping[str, Any] | Node, overrides: Mapping[s
             root, parse_path(key), stated or from_plain(value, f"--set {key}={yamlio.inline(value)}")
         )
         root = _without_dropped_heads(_set(root, key, path, node), root)
-    return _without_free_keys(resolved(root))
+    return _without_free_keys(resolved(_with_model(root, model_of)))
+
+
+def _with_model(root: Node, model_of: ModelOf | None) -> Node:
+    """Merge the model of a recipe over that of the entry it starts from; heads that it does not list are left out."""
+    start, model = root.get(("from",)), root.get(("model",))
+    inherited = model_of(start.value) if model_of is not None and start and isinstance(start.value, str) else None
+    if start is None or inherited is None or not isinstance(root.value, dict):
+        return root
+    parent = from_plain(inherited, f"from {start.value}")
+    listed = root.get(_HEADS)
+    if listed is not None and isinstance(listed.value, dict):
+        for name in parent.children["heads"].children.keys() - listed.children.keys():
+            parent.children["heads"].children[name].value = None
+    whole = Node({**root.value, "model": parent}, root.where, root.key_where)
+    if model is None:
+        return whole
+    merged = Node({**root.value, "model": merge(parent, model, ("model",))}, root.where, root.key_where)
+    return _without_dropped_heads(merged, whole)
 
 
 def find(source: str | Path, folder: Path | None = None) -> Path:

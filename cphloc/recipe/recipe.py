@@ -21,7 +21,8 @@ from cphloc.errors import Problem, RecipeError
 from cphloc.recipe.blocks import block_problems, blocks, expand_names, fill, misspelt_type
 from cphloc.recipe.checks import cross_problems
 from cphloc.recipe.formats import FIRST, FORMAT, add_former_defaults
-from cphloc.recipe.merge import assemble
+from cphloc.recipe.lengths import adapt_to_length
+from cphloc.recipe.merge import ModelOf, assemble
 from cphloc.registry import catalogue
 from cphloc.registry.card import Card
 from cphloc.registry.kinds import Task
@@ -148,7 +149,7 @@ class Recipe(_Strict):
     data: Data
     model: ModelBlocks
     train: Train = Field(default_factory=lambda: Train.model_validate({}))
-    from_: str | None = Field(None, alias="from", description="zoo entry or run with the initial weights")
+    from_: str | None = Field(None, alias="from", description="zoo entry or run with the initial weights and the model")
     freeze: list[str] = Field([], description="patterns of parameter names that are not trained")
 
     _tree: Node | None = PrivateAttr(None)
@@ -202,12 +203,17 @@ class Recipe(_Strict):
         return self._tree or from_plain(self.to_plain(), "recipe")
 
 
-def load(source: str | Path | Mapping[str, Any] | Node | Recipe, overrides: Mapping[str, Any] | None = None) -> Recipe:
+def load(
+    source: str | Path | Mapping[str, Any] | Node | Recipe,
+    overrides: Mapping[str, Any] | None = None,
+    model_of: ModelOf | None = None,
+) -> Recipe:
     """Read a recipe, check it, and fill in every default.
 
     Args:
         source: a file, the name of a shipped recipe, a mapping, a tree with source positions, or a `Recipe`.
         overrides: values by dotted key, such as ``{"train.steps": 10}``, merged over the recipe.
+        model_of: returns the block ``model`` of the entry or run that ``from`` names, which the recipe inherits.
 
     Raises:
         NotFoundError: there is no such file or shipped recipe.
@@ -217,7 +223,7 @@ def load(source: str | Path | Mapping[str, Any] | Node | Recipe, overrides: Mapp
         if not overrides:
             return source
         source = source.tree
-    tree = assemble(source, overrides)
+    tree = assemble(source, overrides, model_of)
     expand_names(tree)
     name = "recipe" if isinstance(source, Mapping | Node) else Path(source).stem
     tree.children.setdefault("name", Node(name, Position("file name"), Position("file name")))
@@ -226,6 +232,7 @@ def load(source: str | Path | Mapping[str, Any] | Node | Recipe, overrides: Mapp
         what, fix = f"recipe format {stated.value} is newer than {FORMAT}", "upgrade: pip install -U cphloc"
         raise RecipeError([Problem(str(stated.where), "format", what, fix)])
     add_former_defaults(tree)
+    adapt_to_length(tree)
     try:
         Recipe.model_validate(tree.plain)
         problems = []

@@ -21,6 +21,7 @@ from cphloc.training.preparation import Preparation, prepare
 from cphloc.training.progress import progress_bar
 from cphloc.training.results import finish
 from cphloc.training.settings import Strategy
+from cphloc.zoo.starting import load_recipe
 
 
 class Interrupted(CphlocError):
@@ -84,7 +85,7 @@ def given(source: str | Path | Mapping[str, Any] | Recipe | None, overrides: Map
     if source is None:
         msg = "give a recipe to train, or a run to resume"
         raise InputError(msg)
-    return load(source, overrides)
+    return load_recipe(source, overrides)
 
 
 def _resumed(resume: str | Path | Run, source: Any, overrides: Mapping[str, Any] | None) -> Run:
