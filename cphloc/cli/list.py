@@ -72,7 +72,7 @@ def _members(group: str) -> Iterator[tuple[str, str]]:
     if group == "zoo":
         from cphloc.zoo.entries import list_entries
 
-        yield from ((str(listing), listing.row.summary) for listing in list_entries())
+        yield from ((str(listing), listing.note or listing.row.summary) for listing in list_entries())
     elif group == "recipes":
         for name, path in shipped_recipes().items():
             description = yamlio.load(path).get(("description",))

@@ -32,7 +32,8 @@ def zoo_page(folder: str | Path, path: str | Path | None = None) -> Path:
     """
     folder = Path(folder)
     path = folder / PAGE_FILE if path is None else Path(path)
-    entries = [e for e in list_entries(all_versions=True, zoos=[str(folder)]) if lies_in(folder, Path(e.place))]
+    here = list_entries(all_versions=True, zoos=[str(folder)])
+    entries = [e for e in here if lies_in(folder, Path(e.place)) and not e.note]
     base = Path(os.path.relpath(folder.resolve(), path.resolve().parent)).as_posix()
     with atomic(path) as temporary:
         temporary.write_text(page(entries, "" if base == "." else f"{quote(base)}/"), encoding="utf-8")

@@ -67,7 +67,8 @@ def register_zoo(folder: str | Path) -> list[str]:
         CphlocError: MLflow cannot be reached.
     """
     folder = Path(folder)
-    listed = [e for e in list_entries(all_versions=True, zoos=[str(folder)]) if lies_in(folder, Path(e.place))]
+    here = list_entries(all_versions=True, zoos=[str(folder)])
+    listed = [e for e in here if lies_in(folder, Path(e.place)) and not e.note]
     for listing in reversed(listed):  # MLflow counts versions in the order they come, and the last one is `latest`
         register_entry(listing.entry, Path(listing.place))
     return [str(listing) for listing in reversed(listed)]

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import cphloc
 from cphloc import paths
 from cphloc.download import download
-from cphloc.errors import DataError, InputError, NotFoundError, did_you_mean
-from cphloc.zoo.index import INDEX_FILE, Row, read_index, remote_index, version_folders
+from cphloc.errors import CphlocError, DataError, InputError, NotFoundError, did_you_mean
+from cphloc.zoo.index import INDEX_FILE, Row, is_supported, read_index, remote_index, row_of, version_folders
 from cphloc.zoo.inside import file_inside, read_inside
 from cphloc.zoo.names import ENTRY_FILE, MAX_ENTRY_BYTES, sha256_of
 
@@ -54,7 +54,16 @@ class Listing:
     @cached_property
     def row(self) -> Row:
         """Facts that listings show and filter by."""
-        return self.indexed or Row.of(self.entry, self._entry_bytes)
+        return self.indexed or row_of(self._entry_bytes, f"{self.place}/{ENTRY_FILE}")
+
+    @property
+    def note(self) -> str:
+        """Why the version cannot be used here: it cannot be read, or needs another cphloc; empty where it can."""
+        try:
+            requires = self.row.requires_cphloc
+        except CphlocError as error:
+            return f"cannot be read: {str(error).splitlines()[0]}"
+        return "" if is_supported(requires) else f"needs cphloc {requires}, this is {cphloc.__version__}"
 
     @cached_property
     def _entry_bytes(self) -> bytes:
@@ -246,7 +255,6 @@ def _of_url(url: str) -> Listing:
 
 
 def _newest_supported(asked: VersionSpec, held: dict[str, Listing], place: str) -> Listing:
-    from packaging.specifiers import SpecifierSet
     from packaging.version import Version
 
     fitting = asked.newest(held)
@@ -254,11 +262,11 @@ def _newest_supported(asked: VersionSpec, held: dict[str, Listing], place: str) 
         existing = ", ".join(sorted(held, key=Version, reverse=True))
         msg = f"{asked.name} has no version '{asked.asked}' in {place}; it has {existing}"
         raise NoSuchVersionError(msg)
-    running = Version(cphloc.__version__)
     for version in fitting:
-        if SpecifierSet(held[version].row.requires_cphloc).contains(running, prereleases=True):
+        if is_supported(held[version].row.requires_cphloc):
             return held[version]
     needs = held[fitting[0]].row.requires_cphloc
+    running = cphloc.__version__
     msg = (
         f"{asked.name}@{fitting[0]} needs cphloc {needs} but this is {running}: install that, or choose another version"
     )
@@ -293,5 +301,7 @@ def local_folder(place: str) -> Path | None:
 def _matches(listing: Listing, task: str | None, dims: int | None, modality: str | None) -> bool:
     if task is None and dims is None and modality is None:
         return True
+    if listing.note.startswith("cannot"):
+        return False
     row = listing.row
     return task in (None, row.task) and dims in (None, row.dims) and (modality is None or modality in row.modality)

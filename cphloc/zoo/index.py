@@ -6,13 +6,15 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cphloc
 from cphloc import paths
-from cphloc.errors import MAX_NAME, DataError, NotFoundError
+from cphloc.config import yamlio
+from cphloc.errors import MAX_NAME, DataError, NotFoundError, RecipeError
 from cphloc.zoo.inside import lies_in, read_inside
 from cphloc.zoo.names import ENTRY_FILE, MAX_ENTRY_BYTES, NAME_PATTERN, VERSION_PATTERN, sha256_of
 
@@ -75,19 +77,71 @@ class Row:
         )
 
 
+def row_of(content: bytes, source: str) -> Row:
+    """Make the row of an entry, also of one that only a later cphloc can read.
+
+    Args:
+        content: content of ``entry.yaml``.
+        source: name of the file in messages.
+
+    Raises:
+        RecipeError: the entry is not valid, and does not need a later cphloc.
+    """
+    from cphloc.zoo.entry import Entry
+
+    try:
+        return Row.of(Entry.parse(content, source), content)
+    except RecipeError:
+        plain = yamlio.read(content, source).plain
+        requires = plain.get("requires_cphloc") if isinstance(plain, dict) else None
+        if not isinstance(requires, str) or is_supported(requires):
+            raise
+        return _row_of_later(plain, requires, content)
+
+
+def _row_of_later(plain: Mapping[str, Any], requires: str, content: bytes) -> Row:
+    """Make the row of an entry whose fields this version does not know, from those that it does."""
+    text = {key: str(plain.get(key, "")) for key in ("name", "version", "summary", "task")}
+    dims, modality = plain.get("dims"), plain.get("modality")
+    return Row(
+        **text,
+        dims=dims if isinstance(dims, int) else 0,
+        modality=[str(one) for one in modality] if isinstance(modality, list) else [],
+        classes={},
+        data="",
+        licence="",
+        split="",
+        metrics={},
+        parameters=0,
+        weights_bytes=0,
+        requires_cphloc=requires,
+        published="",
+        sha256=sha256_of(content),
+        entry_bytes=len(content),
+    )
+
+
+def is_supported(requires: str) -> bool:
+    """Return whether this version of cphloc is in a range such as ``>=0.2,<1``; False for an invalid range."""
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+    try:
+        return SpecifierSet(requires).contains(cphloc.__version__, prereleases=True)
+    except InvalidSpecifier:
+        return False
+
+
 def index_zoo(folder: str | Path) -> Path:
     """Write the index of every entry in a zoo folder, and return its path.
 
     Raises:
         RecipeError: with the mistakes of an entry that cannot be read.
     """
-    from cphloc.zoo.entry import Entry
-
     folder = Path(folder)
     rows = []
     for path in (path for _, _, path in version_folders(folder, lambda name: True) if lies_in(folder, path)):
         content = read_inside(path, ENTRY_FILE, MAX_ENTRY_BYTES + 1)
-        rows.append(Row.of(Entry.parse(content, str(path / ENTRY_FILE)), content))
+        rows.append(row_of(content, str(path / ENTRY_FILE)))
     rows.sort(key=lambda row: (row.name, row.version))
     text = json.dumps({"format": FORMAT, "entries": [asdict(row) for row in rows]}, indent=1, ensure_ascii=False)
     with paths.atomic(folder / INDEX_FILE) as temporary:
@@ -174,7 +228,7 @@ def version_folders(zoo: Path, accept: Callable[[str], object]) -> Iterator[tupl
 
 def _row(values: Any) -> Row:
     """Check a row that may come from someone else's zoo: its name and version become parts of paths."""
-    row = Row(**values)
+    row = Row(**{key: value for key, value in values.items() if key in Row.__slots__})  # later versions may add keys
     names = len(row.name) <= MAX_NAME and _NAME.fullmatch(row.name) and len(row.version) <= MAX_NAME
     if not (names and _VERSION.fullmatch(row.version) and isinstance(row.entry_bytes, int)):
         msg = f"{str(row.name)[:100]!r} at version {str(row.version)[:100]!r} is not a valid entry"

@@ -235,3 +235,33 @@ def test_other_protocols_go_through_fsspec(zoo, monkeypatch):
     found = find_entry("unet3d-ct")
     assert found.entry.task == "segmentation"
     assert found.weights_path().stat().st_size == found.entry.weights.bytes
+
+
+def test_an_entry_of_a_later_cphloc_is_listed_with_a_note_and_breaks_nothing(any_zoo, put_entry):
+    later = put_entry(any_zoo, "retina2d-cells", "0.2.0", requires_cphloc=">=99")
+    path = later / "entry.yaml"
+    path.write_text(path.read_text().replace("dims: 3", "dims: 3\nshape_of_the_future: [a, b]", 1))
+    (any_zoo / "damaged" / "1.0.0").mkdir(parents=True)
+    (any_zoo / "damaged" / "1.0.0" / "entry.yaml").write_text("name: damaged\n")
+    notes = {str(e): e.note for e in list_entries()}
+    assert notes.pop("damaged@1.0.0").startswith("cannot be read: ")
+    assert notes == {"retina2d-cells@0.2.0": f"needs cphloc >=99, this is {cphloc.__version__}", "unet3d-ct@1.0.0": ""}
+    assert [e.name for e in list_entries(dims=3, name="unet*")] == ["unet3d-ct"]
+    assert find_entry("retina2d-cells").version == "0.1.0"
+    with pytest.raises(InputError, match=r"0\.2\.0 needs cphloc >=99"):
+        find_entry("retina2d-cells@0.2.0")
+
+
+def test_an_index_of_a_later_cphloc_may_have_more_columns(zoo):
+    path = index_zoo(zoo)
+    index = json.loads(path.read_text())
+    index["entries"][0]["colour"] = "red"
+    path.write_text(json.dumps(index))
+    assert len(list_entries()) == 2
+
+
+def test_a_zoo_with_an_entry_of_a_later_cphloc_is_indexed(zoo, put_entry):
+    path = put_entry(zoo, "later", "0.2.0", requires_cphloc=">=99") / "entry.yaml"
+    path.write_text(f"shape_of_the_future: 1\n{path.read_text()}")
+    index_zoo(zoo)
+    assert {str(e): bool(e.note) for e in list_entries(name="later")} == {"later@0.2.0": True}
