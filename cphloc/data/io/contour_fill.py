@@ -15,6 +15,8 @@ _JITTER = 0.25
 """Largest distance of contours drawn in one plane, in slices: positions are rounded, or drawn on a tilted table."""
 _SPARSEST_MM = 10.0
 """Largest distance of contour planes between which slices are filled, in mm."""
+_ROUNDING = 0.01
+"""Rounding of positions, in slices: of two slices as near to a plane, it fills the upper one."""
 _INSIDE = 0.95
 """Share of a contour's pixels in those before it from which on it is a hole."""
 
@@ -23,8 +25,8 @@ def rasterize(contours: Sequence[np.ndarray], geometry: Geometry, xor: bool = Fa
     """Rasterize contours into a mask of the voxels whose centre is inside.
 
     A contour within another is a hole, and one within the hole an island; contours that overlap in part are united.
-    Each slice is filled from the nearest contour plane, which reaches half the distance between planes. Contours of one
-    plane may differ by a quarter of a slice. Where planes are further apart than usual, slices between them stay empty.
+    A contour fills the slices up to half way to the next contour at the same place. Contours of one plane may differ by
+    a quarter of a slice. Where contours are further apart than usual, slices between them stay empty.
 
     Args:
         contours: closed contours, each ``(n, 3)`` points in LPS mm, all perpendicular to one axis of ``geometry``.
@@ -54,8 +56,11 @@ def rasterize(contours: Sequence[np.ndarray], geometry: Geometry, xor: bool = Fa
     depths = np.array([p[:, 0].mean() - 0.5 for p in polygons])
     flat = [p[:, 1:] for p in polygons]
     slices = np.transpose(mask, order)  # a view: filling it fills the mask
-    for k, members in _contours_of_slices(depths, flat, len(slices), geometry.spacing_mm[axis]):
-        slices[k] = _combined([flat[m] for m in members], slices.shape[1], slices.shape[2], xor)
+    slabs = _slabs(depths, flat, _SPARSEST_MM / geometry.spacing_mm[axis]) + _ROUNDING
+    for k in range(len(slices)):
+        members = np.flatnonzero((slabs[:, 0] < k) & (k <= slabs[:, 1]))
+        if len(members):
+            slices[k] = _combined([flat[m] for m in members], slices.shape[1], slices.shape[2], xor)
     return mask
 
 
@@ -89,28 +94,37 @@ def _normal_axis(polygons: Sequence[np.ndarray]) -> int:
     return axis
 
 
-def _contours_of_slices(
-    depths: np.ndarray, polygons: Sequence[np.ndarray], slices: int, thickness_mm: float
-) -> list[tuple[int, list[int]]]:
-    """Indices of the contours that fill each slice, for slices that are filled.
+def _slabs(depths: np.ndarray, polygons: Sequence[np.ndarray], sparsest: float) -> np.ndarray:
+    """Range ``(n, 2)`` across the slices that each contour fills, in slices; slice k lies at k.
+
+    It reaches half way to the next planes with a contour at the same place, or half the usual distance of planes where
+    there is none, or only one further away.
 
     Args:
-        depths: ``(n,)`` position of each contour across the slices, in slices; slice k lies at k.
+        depths: ``(n,)`` position of each contour.
         polygons: their points ``(m, 2)`` within the slice.
-        slices: number of slices.
-        thickness_mm: distance of slices.
+        sparsest: largest distance of planes between which slices are filled.
     """
     planes = _planes(depths)
     at = np.array([depths[p].mean() for p in planes])
-    step = _step(at, planes, polygons, _SPARSEST_MM / thickness_mm)
-    found = []
-    for k in range(slices):
-        nearest = int(np.argmin(np.abs(at - k)))
-        below, above = at[at <= k], at[at > k]
-        between = len(below) and len(above) and above[0] - below[-1] <= 1.5 * step
-        if between or -step / 2 + 0.01 < k - at[nearest] <= step / 2 + 0.01:
-            found.append((k, planes[nearest]))
-    return found
+    low, high = (np.array([limit(p, axis=0) for p in polygons]) for limit in (np.min, np.max))
+    gaps = np.full((len(depths), 2), np.inf)
+    for place, members in enumerate(planes):
+        for side, others in enumerate((range(place - 1, -1, -1), range(place + 1, len(planes)))):
+            for contour in members:
+                met = (
+                    other
+                    for other in others
+                    if ((low[planes[other]] < high[contour]) & (high[planes[other]] > low[contour])).all(axis=1).any()
+                )
+                gaps[contour, side] = abs(at[next(met, place)] - at[place]) or np.inf
+    usual = gaps[gaps <= sparsest]
+    step = float(np.median(usual)) if len(usual) else 1.0
+    reach = np.where(gaps <= min(1.5 * step, sparsest), gaps, step) / 2
+    centre = np.empty(len(depths))
+    for place, members in enumerate(planes):
+        centre[members] = at[place]
+    return np.stack([centre - reach[:, 0], centre + reach[:, 1]], axis=1)
 
 
 def _planes(depths: np.ndarray) -> list[list[int]]:
@@ -134,20 +148,6 @@ def _planes(depths: np.ndarray) -> list[list[int]]:
     gaps = np.diff([depths[group].mean() for group in wide])
     dense = len(gaps) > 0 and np.median(gaps) < 2 * _JITTER
     return _grouped(0.01) if dense else wide
-
-
-def _step(at: np.ndarray, planes: list[list[int]], polygons: Sequence[np.ndarray], sparsest: float) -> float:
-    """Usual distance of contour planes in slices: the median over neighbours whose contours overlap; else one slice."""
-    boxes = [
-        (np.min([polygons[m].min(axis=0) for m in p], axis=0), np.max([polygons[m].max(axis=0) for m in p], axis=0))
-        for p in planes
-    ]
-    gaps = [
-        above - below
-        for below, above, one, other in zip(at[:-1], at[1:], boxes[:-1], boxes[1:], strict=True)
-        if above - below <= sparsest and (np.minimum(one[1], other[1]) > np.maximum(one[0], other[0])).all()
-    ]
-    return float(np.median(gaps)) if gaps else 1.0
 
 
 def _combined(polygons: list[np.ndarray], rows: int, columns: int, xor: bool) -> np.ndarray:

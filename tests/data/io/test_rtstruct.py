@@ -154,6 +154,16 @@ def test_contours_of_any_spacing_fill_the_slices_between_them(step, slices):
     assert np.flatnonzero(rasterize(contours, GRID).any(axis=(1, 2))).tolist() == [5, 6, 7, 8][:slices]
 
 
+@pytest.mark.parametrize("offset", [0.6, 0.9, 1.2, 1.4])
+def test_lesions_drawn_in_planes_of_their_own_are_all_filled(offset):
+    """As when one lesion was drawn on a series whose slices lie between those of the image."""
+    one = [square(3 * k, 5.4, 12.6) for k in range(4, 14)]
+    two = [square(3 * k + offset, 20.4, 30.6) for k in range(4, 14)]
+    mask = rasterize([*one, *two], GRID)
+    assert mask[4:14, :, :15].sum() == mask[:, :, :15].sum() == 10 * 49
+    assert mask[4:14, :, 15:].sum() == mask[:, :, 15:].sum() == 10 * 100
+
+
 def test_two_lesions_far_apart_are_not_joined():
     mask = rasterize([square(6.0, 5.4, 12.6), square(48.0, 5.4, 12.6)], GRID)
     assert np.flatnonzero(mask.any(axis=(1, 2))).tolist() == [2, 16]
