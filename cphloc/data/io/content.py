@@ -10,6 +10,7 @@ import bz2
 import gzip
 import io
 import math
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PureWindowsPath
@@ -29,6 +30,9 @@ MAX_CONSTANT_BYTES = 1 << 28
 
 MAX_RATIO = 900
 """Deflate shrinks at most 1,032 times; above this ratio the content is all of one value."""
+
+MAX_FILES = 10_000
+"""Largest number of files with the voxels of one image."""
 
 EXTRA_BYTES = 1 << 20
 """Bytes that may follow the voxels of an image."""
@@ -103,6 +107,44 @@ def beside(path: Path, name: str) -> Path:
     if not found.is_file():
         raise damaged(path, f"its voxel file {name[:100]!r} is missing in the same folder")
     return found
+
+
+def numbered(pattern: str, low: int, high: int, step: int) -> list[str]:
+    """Return the names of a numbered sequence of files, as headers state it.
+
+    Args:
+        pattern: name with one ``%d``, ``%03d`` or the like.
+        low: first number.
+        high: last number.
+        step: difference of two numbers.
+
+    Raises:
+        ValueError: the pattern has another conversion, which could ask for a text without end, or the step is 0.
+
+    >>> numbered("slice%02d.raw", 1, 5, 2)
+    ['slice01.raw', 'slice03.raw', 'slice05.raw']
+    """
+    if not re.fullmatch(r"[^%]*%0?\d?d[^%]*", pattern):
+        msg = "not a name with one %d"
+        raise ValueError(msg)
+    numbers = range(low, high + (1 if step > 0 else -1), step)
+    return [pattern % number for number in numbers[:MAX_FILES]]
+
+
+def read_files(path: Path, files: Sequence[Path]) -> list[bytes]:
+    """Read the voxel files of a header.
+
+    Args:
+        path: file of the header, for the message.
+        files: the files.
+
+    Raises:
+        DataError: there are too many files, or one is named twice, which could multiply it without end.
+    """
+    if len(files) > MAX_FILES or len(set(files)) < len(files):
+        msg = f"{path}: names {len(files):,} voxel files, {len(set(files)):,} of them different; correct its list"
+        raise DataError(msg)
+    return [read_content(file) for file in files]
 
 
 def decompressed(

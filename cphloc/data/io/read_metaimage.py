@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cphloc.data.io.content import beside, check_size, decompressed, read_content
+from cphloc.data.io.content import beside, check_size, decompressed, numbered, read_content, read_files
 from cphloc.data.io.itk import damaged, geometry_of, reading
 from cphloc.errors import DataError
 from cphloc.structures.geometry import Geometry
@@ -36,9 +36,10 @@ _REFUSED = {
     "ElementToIntensityFunctionOffset": "0",
 }
 """Fields that change the values and that ITK leaves out -> the value that changes nothing."""
+_LONGEST = 1000
+"""Longest value of a field; ITK copies values to arrays of a fixed length."""
 _UNITS_MM = {"?": 1.0, "um": 1e-3, "mm": 1.0, "cm": 10.0}
 """DistanceUnits -> millimetres; ITK leaves the field out."""
-_MOST_FILES = 100_000
 
 
 def read_metaimage(path: Path) -> Volume:
@@ -95,7 +96,7 @@ def _voxel_files(path: Path, fields: dict[str, str], listed: list[str]) -> list[
     if "%" in first and len(rest) >= 3:
         try:
             low, high, step = map(int, rest[:3])
-            names = [first % number for number in range(low, high + 1, step)[:_MOST_FILES]]
+            names = numbered(first, low, high, step)
         except (ValueError, TypeError) as error:
             raise damaged(path, f"its voxel file '{data_file[:60]}' is no pattern of file names") from error
     return [beside(path, name) for name in names]
@@ -108,6 +109,7 @@ def _voxels(path: Path, fields: dict[str, str], attached: bytes, files: list[Pat
         dtype = np.dtype(_DTYPES[fields["ElementType"].removesuffix("_ARRAY")])
         sizes.append(int(fields.get("ElementNumberOfChannels", 1)))
         skip = int(fields.get("HeaderSize", 0))
+        dims = int(fields["NDims"])
         changed = [n for n, neutral in _REFUSED.items() if float(fields.get(n, neutral)) != float(neutral)]
         data_file = fields["ElementDataFile"]
     except (KeyError, ValueError) as error:
@@ -115,10 +117,14 @@ def _voxels(path: Path, fields: dict[str, str], attached: bytes, files: list[Pat
     if changed:
         msg = f"{path}: its values are to be rescaled ({changed[0]} = {fields[changed[0]]}); save the real values"
         raise DataError(msg)
+    if not 2 <= dims <= 5 or len(sizes) != dims + 1 or max(map(len, fields.values())) > _LONGEST:
+        raise damaged(
+            path, f"its header states {fields['NDims'][:20]} axes and {len(sizes) - 1} sizes, or a long value"
+        )
     needed = check_size(path, sizes, dtype.itemsize)
     if not files and data_file.upper() != "LOCAL":
         raise damaged(path, f"its voxel file '{data_file[:60]}' names no file")
-    stored = [read_content(file) for file in files] if files else [attached]
+    stored: list[bytes] = read_files(path, files) if files else [attached]
     if needed % len(stored):
         raise damaged(path, f"its {len(stored)} voxel files cannot hold {needed} bytes")
     share = needed // len(stored)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cphloc.data.io.content import Compression, beside, check_size, decompressed, read_content
+from cphloc.data.io.content import Compression, beside, check_size, decompressed, numbered, read_content, read_files
 from cphloc.data.io.itk import damaged
 from cphloc.data.io.nrrd_header import Header, parse
 from cphloc.errors import DataError
@@ -22,7 +22,6 @@ _COMPRESSIONS: dict[str, Compression] = {"gzip": "gzip", "gz": "gzip", "bzip2": 
 """Encoding of the voxel data, as headers name it -> its compression."""
 _TEXT = ("txt", "text", "ascii")
 _ALPHA = ("rgba-color", "4-color")
-_MOST_FILES = 100_000
 
 
 def read_nrrd(path: Path) -> Volume:
@@ -74,8 +73,7 @@ def _voxel_files(path: Path, header: Header) -> list[Path]:
     elif "%" in first and len(rest) >= 3:
         try:
             low, high, step = map(int, rest[:3])
-            numbers = range(low, high + (1 if step > 0 else -1), step)
-            names = [first % number for number in numbers[:_MOST_FILES]]
+            names = numbered(first, low, high, step)
         except (ValueError, TypeError) as error:
             raise damaged(path, f"its data file '{header.data_file[:60]}' is no pattern of file names") from error
     else:
@@ -104,7 +102,7 @@ def _data(path: Path, header: Header, attached: bytes) -> np.ndarray:
     files = _voxel_files(path, header)
     if needed % max(len(files), 1):
         raise damaged(path, f"its {len(files)} voxel files cannot hold {needed} bytes")
-    stored = [read_content(file) for file in files] if header.data_file is not None else [attached]
+    stored = read_files(path, files) if header.data_file is not None else [attached]
     data = b"".join(_decoded(path, header, content, needed // len(stored)) for content in stored)
     return np.frombuffer(data, header.dtype, math.prod(header.sizes))
 

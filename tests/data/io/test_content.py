@@ -216,3 +216,33 @@ def test_large_content_is_decompressed_completely(tmp_path):
 
 def test_this_platform_measures_memory():
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > 0
+
+
+@pytest.mark.parametrize("pattern", ["a%999999999d 1 2 1", "a%d%d 1 2 1", "a%s 1 2 1", "a%(x)d 1 2 1", "a%d 1 2 0"])
+def test_a_pattern_of_file_names_is_no_format_string(tmp_path, pattern: str):
+    (tmp_path / "a.mhd").write_text(META.format(sizes="6 5 4", more="", file=pattern))
+    (tmp_path / "a.nhdr").write_text(NRRD.format(sizes="6 5 4", encoding="raw", more=f"data file: {pattern}\n"))
+    for name in ("a.mhd", "a.nhdr"):
+        with pytest.raises(DataError, match=name):
+            read_volume(tmp_path / name)
+
+
+def test_a_file_that_is_listed_a_thousand_times_is_read_once_at_most(tmp_path):
+    (tmp_path / "a.raw").write_bytes(bytes(10**6))
+    (tmp_path / "a.mhd").write_text(META.format(sizes="6 5 4", more="", file="LIST\n" + "a.raw\n" * 1000))
+    (tmp_path / "a.nhdr").write_text(
+        NRRD.format(sizes="6 5 4", encoding="raw", more="data file: LIST\n" + "a.raw\n" * 1000)
+    )
+    for name in ("a.mhd", "a.nhdr"):
+        with pytest.raises(DataError, match=name):
+            read_volume(tmp_path / name)
+
+
+@pytest.mark.parametrize("more", ["NDims = 999999999", "NDims = -1", "NDims = 2", "Offset = " + "1 " * 5000])
+def test_a_header_of_another_number_of_axes_never_reaches_itk(tmp_path, more: str):
+    text = META.format(sizes="6 5 4", more="", file="LOCAL").replace(
+        "NDims = 3", more if "NDims" in more else f"NDims = 3\n{more}"
+    )
+    (tmp_path / "a.mha").write_bytes(text.encode() + bytes(120))
+    with pytest.raises(DataError, match=r"axes and 3 sizes"):
+        read_volume(tmp_path / "a.mha")
