@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cphloc.cli.result import Answer, overrides, table
+from cphloc.data.case_table import explanation
 from cphloc.errors import InputError, NotFoundError
 
 _LAYOUT_MARKS = {
@@ -23,6 +24,7 @@ _LAYOUT_MARKS = {
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
+    parser.epilog = f"columns of cases.csv (cphloc data template writes an empty one):\n{explanation()}"
     parser.add_argument(
         "data",
         metavar="DATA",

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from cphloc.data.io.source_files import source_files
-from cphloc.errors import InputError, NotFoundError, did_you_mean
+from cphloc.errors import InputError, NotFoundError
 from cphloc.inference.localization import Localization
 from cphloc.inference.localizer import Localizer
 from cphloc.paths import follow_umask
@@ -140,7 +140,7 @@ def _candidates(material: Material, sample: str | None) -> list[Case]:
     if sample is None:
         return sorted(cases.values(), key=_bytes_of)
     if sample not in cases:
-        msg = f"no evaluated test case '{sample}'; {did_you_mean(sample, cases) or 'cases.csv names them'}"
+        msg = f"no evaluated test case '{sample}'; {material.rows} lists them"
         raise NotFoundError(msg)
     return [cases[sample]]
 

@@ -6,6 +6,7 @@ its meaning when a later version has other defaults.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -61,7 +62,9 @@ class Data(Block):
     Arguments of the data set are in the same mapping as the common fields below.
     """
 
-    root: str | None = Field(None, description="folder of the data set; null: searched in CPHLOC_DATA")
+    root: str | None = Field(
+        None, description="folder of the data set, relative to the recipe; null: searched in CPHLOC_DATA"
+    )
     channels: list[str] | None = Field(None, description="image channels in order; null: all of the data set")
     units: dict[str, str] | None = Field(None, description="unit by channel: HU, SUV, SUV x 100; null: from its card")
     spacing_mm: list[PositiveFloat] | None = Field(None, description="voxel size in array order; null: no resampling")
@@ -224,6 +227,7 @@ def load(
             return source
         source = source.tree
     tree = assemble(source, overrides, model_of)
+    _locate_root(tree)
     expand_names(tree)
     name = "recipe" if isinstance(source, Mapping | Node) else Path(source).stem
     tree.children.setdefault("name", Node(name, Position("file name"), Position("file name")))
@@ -248,6 +252,20 @@ def load(
     recipe = Recipe.model_validate(tree.plain)
     recipe._tree = tree
     return recipe
+
+
+def _locate_root(tree: Node) -> None:
+    """Make ``data.root`` absolute in place, from the folder of the file that states it, else from the working folder.
+
+    Values that no file states, such as those of ``--set``, are relative to the working folder.
+    """
+    root = tree.get(("data", "root"))
+    if root is None or not isinstance(root.value, str):
+        return
+    stated, file = Path(root.value).expanduser(), Path(root.where.source)
+    beside = file.parent / stated
+    if not stated.is_absolute() and file.is_file() and beside.exists():
+        root.value = os.path.abspath(beside)
 
 
 def load_stored(plain: Mapping[str, Any]) -> Recipe:

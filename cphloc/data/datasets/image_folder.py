@@ -10,6 +10,7 @@ from typing import Literal
 
 from cphloc.config.argument_types import PositiveFloat, PositiveInt, UnitInterval
 from cphloc.data.case import AnnotationSource, Case, annotation_or_problem, one_hot
+from cphloc.data.case_table import OPTIONAL
 from cphloc.data.dataset import Dataset, find_root, hashed_split
 from cphloc.data.io.table import read_table
 from cphloc.errors import DataError, InputError, did_you_mean
@@ -17,8 +18,6 @@ from cphloc.structures.annotation import class_names
 from cphloc.structures.split import SPLITS, Split
 from cphloc.structures.units import ScaledUnit
 
-_OPTIONAL = ("case", "patient", "split", "mask", "instances", "instance_classes", "region", "label", "boxes")
-"""Columns that a table may have besides those of the images and of instances by class."""
 _UNNAMED = "(no file named)"
 _UNIT = "unit_"
 """Prefix of the columns that state the unit of a channel."""
@@ -91,7 +90,7 @@ class ImageFolder(Dataset):
     def _cases(self, split: Split) -> list[Case]:
         by_channel = tuple(f"image_{channel}" for channel in self.channels)
         units = tuple(f"{_UNIT}{channel}" for channel in self.channels)
-        optional = (*_OPTIONAL, *units, *(f"instances_{name}" for name in self.classes.values()))
+        optional = (*OPTIONAL, *units, *(f"instances_{name}" for name in self.classes.values()))
         columns = ("image",) if len(self.channels) == 1 or _has_column(self.table, "image") else by_channel
         rows = read_table(self.table, columns, optional)
         cases = [self._case(row, columns, f"{self.table}:{row.line}") for row in rows]

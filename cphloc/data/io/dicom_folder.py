@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from cphloc.data.io.dicom_slices import parsing
 from cphloc.data.io.formats import is_dicom
-from cphloc.errors import DataError, did_you_mean
+from cphloc.errors import DataError
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -155,7 +155,7 @@ def _chosen(path: Path, images: Mapping[Path, Dataset], uid: str | None, left_ou
     if chosen not in groups:
         listed = "; ".join(f"{name} ({_about(group)})" for name, group in groups.items())
         if uid is not None:
-            msg = f"{path}: contains no series {uid}; {did_you_mean(uid, groups)} It contains {listed}"
+            msg = f"{path}: contains no series {uid}; it contains {listed}"
         else:
             msg = f"{path}: contains {len(groups)} series; choose one as '{path}#UID' or series=UID: {listed}"
         raise DataError(msg)

@@ -15,10 +15,10 @@ import numpy as np
 
 from cphloc.data.io.channels import in_unit, stacked
 from cphloc.data.io.content import check_regular
-from cphloc.data.io.formats import DICOM, IMAGE_SUFFIXES, Format, image_format, split_series
+from cphloc.data.io.formats import DICOM, IMAGE_SUFFIXES, Format, case_name, image_format, split_series
 from cphloc.data.io.masks import label_values, onto_grid
 from cphloc.data.io.read_array import volume_of
-from cphloc.errors import DataError, InputError, did_you_mean
+from cphloc.errors import DataError, InputError
 from cphloc.structures.geometry import Geometry
 from cphloc.structures.units import ScaledUnit
 from cphloc.structures.volume import Scan, Volume
@@ -205,8 +205,14 @@ def _with_dims(volume: Volume, dims: int | None) -> Volume:
 
 
 def _nearby(path: Path) -> str:
-    siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    return did_you_mean(path.name, siblings)
+    """Suggest the file of the same name in other letters or with another suffix.
+
+    Names that differ otherwise may be those of another patient, and are not suggested.
+    """
+    name = case_name(path.name).casefold()
+    siblings = sorted(path.parent.iterdir()) if path.parent.is_dir() else []
+    same = [other.name for other in siblings if case_name(other.name).casefold() == name and other.name != path.name]
+    return f"did you mean '{same[0]}'?" if same else ""
 
 
 def _rounded(spacing_mm: Sequence[float]) -> tuple[float, ...]:

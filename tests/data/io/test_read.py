@@ -238,7 +238,8 @@ def test_unsuitable_input_is_named_with_what_to_do(tmp_path):
         ("empty.nii.gz", None, r"is empty \(0 bytes\)"),
         ("truncated.nii.gz", None, "truncated or damaged"),
         ("scan.docx", None, "is neither DICOM nor one of"),
-        ("fin.nii.gz", None, r"does not exist; did you mean 'fine\.nii\.gz'"),
+        ("FINE.nii", None, r"does not exist; did you mean 'fine\.nii\.gz'"),
+        ("fin.nii.gz", None, r"does not exist; check the path"),  # a similar name may be another patient's
     ]
     for name, dims, message in cases:
         with pytest.raises(DataError, match=message) as caught:
