@@ -21,8 +21,8 @@ test fails. The changes are those of [cosmic-ray](https://cosmic-ray.readthedocs
 place of a module that can be changed; the first place and the change at each are drawn with seed {seed}. Left out are
 annotations, error messages, logging and type-only imports, and `==` against `is`.
 
-Written {date} at commit {commit} by the command; the reasons are kept in `tests/mutants/survivors.yaml`. A mutant that
-an earlier run killed counts as killed while the code and the test that killed it are unchanged.
+Written {date} by the command for commit {commit}; the reasons are kept in `tests/mutants/survivors.yaml`. A mutant that
+an earlier run killed counts as killed while the code and the test that killed it are unchanged.{changed}
 
 | package | mutants | killed | survived | share killed |
 |---|---:|---:|---:|---:|
@@ -37,12 +37,13 @@ def write_report(tried: list[tuple[Mutant, str | None]], chosen: int) -> None:
         chosen: Number of mutants in all; fewer are tried where the run was stopped.
     """
     commit = _git("rev-parse", "--short", "HEAD").strip()
-    if changed := [
-        line[3:] for line in _git("status", "--porcelain", "cphloc", "tests").splitlines() if "/test_" in line
-    ]:
-        commit += f" with later versions of {', '.join(f'`{file}`' for file in changed)}"
+    status = _git("status", "--porcelain", "--untracked-files=all", "cphloc", "tests").splitlines()
+    tests = ", ".join(f"`{line[3:]}`" for line in status if "/test_" in line)
+    changed = f"\n\nTests added or changed since that commit, in {tests}." if tests else ""
     date, version = datetime.now(UTC).strftime("%Y-%m-%d"), metadata.version("cosmic-ray")
-    text = HEAD.format(tried=len(tried), version=version, every=EVERY, seed=SEED, date=date, commit=commit)
+    text = HEAD.format(
+        tried=len(tried), version=version, every=EVERY, seed=SEED, date=date, commit=commit, changed=changed
+    )
     text += "".join(_row(package, [t for t in tried if _package(t[0]) == package]) for package in PACKAGES)
     text += _row("all", tried) + _ends(tried)
     if len(tried) < chosen:
