@@ -10,6 +10,7 @@ import bz2
 import gzip
 import io
 import math
+import os
 import re
 import zlib
 from collections.abc import Iterator, Sequence
@@ -104,7 +105,7 @@ def beside(path: Path, name: str) -> Path:
     if "\0" in name or relative.drive or relative.root or ".." in relative.parts or not relative.parts:
         raise damaged(path, f"its voxel file {name[:100]!r} is not in the same folder")
     found = path.parent / name
-    if not found.is_file():
+    if not os.path.isfile(found):  # a name that is too long for the system is no file
         raise damaged(path, f"its voxel file {name[:100]!r} is missing in the same folder")
     return found
 

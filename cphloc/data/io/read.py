@@ -6,6 +6,7 @@ message contains the path, the reason and a remedy.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -135,7 +136,7 @@ def read_region(source: str | Path, like: Geometry) -> np.ndarray:
 
 def _read_path(source: str, series: str | None, labels: bool = False, unit: str | None = None) -> Volume:
     path, uid = split_series(source)
-    if not path.exists():
+    if not os.path.exists(path):  # Path.exists raises an error for a name that is too long for the system
         msg = f"{path}: does not exist; {_nearby(path) or 'check the path'}"
         raise DataError(msg)
     if path.is_dir():
