@@ -198,6 +198,7 @@ def trained(runs: Path, dims: int = 3, dice: tuple[float, ...] = (0.8, 0.7, 0.9)
         "metrics": {"dice": metric(mean, n=len(cases))},
         "per_class": {"mass": {"dice": metric(mean, n=len(cases))}},
         "baseline": {"name": "nothing", "metrics": {"dice": metric(0.1, n=len(cases))}},
+        "paired": {"metrics": {"dice": metric(mean - 0.1, n=len(cases)) | {"p_value": 0.01}}, "per_class": {}},
         "speed": {"ms_per_case": 12.0, "peak_ram_mb": 300.0},
         "cases": cases,
     }

@@ -29,6 +29,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--sample", metavar="CASE", help="id of the test case to ship as sample; default: the smallest with a detection"
     )
     parser.add_argument(
+        "--below-baseline",
+        metavar="WHY",
+        help="reason to publish a version whose headline metric is not above that of its baseline",
+    )
+    parser.add_argument(
         "--because", metavar="WHY", help="reason to publish a version that is significantly worse than the one before"
     )
     clean = "you have looked at images that may have text burned into their pixels, and they show no name"
@@ -47,6 +52,7 @@ def run(options: argparse.Namespace) -> Answer:
         options.version,
         to=options.to,
         because=options.because,
+        below_baseline=options.below_baseline,
         about=options.about,
         sample=options.sample,
         urls=tuple(options.url),

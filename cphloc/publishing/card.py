@@ -42,7 +42,8 @@ def model_card(entry: Entry) -> str:
         + (f"\n\nWorse than the version before, because: {entry.because}" * bool(entry.because)),
     }
     body = (f"## {title}\n\n{text}\n" for title, text in sections.items() if text)
-    return "\n".join([f"# {entry.name} {entry.version}\n", f"{entry.summary}\n", *body])
+    first = [f"**Not above its baseline**: {entry.below_baseline}\n"] if entry.below_baseline else []
+    return "\n".join([f"# {entry.name} {entry.version}\n", *first, f"{entry.summary}\n", *body])
 
 
 def format_metric(metric: Metric) -> str:
@@ -56,7 +57,15 @@ def format_metric(metric: Metric) -> str:
 
 
 def beats_baseline(entry: Entry, name: str) -> bool | None:
-    """Return whether a metric beats the baseline's, without overlap of intervals; ``None`` where it is unknown."""
+    """Return whether a metric beats the baseline's; ``None`` where it is unknown.
+
+    It does where the 95 % interval of the paired difference lies on the better side of 0. Entries that were published
+    without paired differences are judged by whether the two intervals are apart.
+    """
+    if (gain := entry.baseline.paired.get(name)) is not None and gain.interval is not None:
+        if not has_direction(name):
+            return None
+        return gain.interval.high < 0 if lower_is_better(name) else gain.interval.low > 0
     baseline = entry.baseline.metrics.get(name)
     if baseline is None or not has_direction(name):
         return None
@@ -67,15 +76,16 @@ def beats_baseline(entry: Entry, name: str) -> bool | None:
 
 
 def verdict(entry: Entry) -> str:
-    """Write whether the headline metric, then the others, beat the baseline without overlap of intervals."""
+    """Write whether the headline metric, then the others, beat the baseline."""
     name, _ = entry.headline
+    how = "paired by patient" if entry.baseline.paired else "with intervals apart"
     found = {metric: beats_baseline(entry, metric) for metric in entry.evaluation.metrics}
     if found[name] is None:
         first = f"The baseline reports no '{name}', so it is not known whether the model beats it."
     elif found[name]:
-        first = f"It beats the baseline in {name}, with intervals apart."
+        first = f"It beats the baseline in {name}, {how}."
     else:
-        first = f"**It does not beat the baseline in {name} with intervals apart.**"
+        first = f"**It does not beat the baseline in {name}, {how}.**"
     better = [metric for metric, beaten in found.items() if beaten and metric != name]
     level = [metric for metric, beaten in found.items() if beaten is False and metric != name]
     too, neither = (" too", "") if found[name] else ("", " either" if found[name] is False else "")
@@ -86,16 +96,19 @@ def verdict(entry: Entry) -> str:
 def _results(entry: Entry) -> str:
     evaluation, baseline = entry.evaluation, entry.baseline
     answers = {True: "yes", False: "no", None: ""}
-    rows = [
-        (name, format_metric(m), _beside(baseline.metrics, name), answers[beats_baseline(entry, name)], _cases(m))
-        for name, m in evaluation.metrics.items()
-    ]
+    with_gains = bool(baseline.paired)
+    rows = []
+    for name, found in evaluation.metrics.items():
+        gain = [_beside(baseline.paired, name)] if with_gains else []
+        better = answers[beats_baseline(entry, name)]
+        rows.append((name, format_metric(found), _beside(baseline.metrics, name), *gain, better, _cases(found)))
     rows[0] = (f"**{entry.headline[0]}**", *rows[0][1:])
     text = (
         f"On the {len(evaluation.cases)} cases of the {evaluation.split} split, which were not used in training, with "
         f"95 % bootstrap intervals by patient. The baseline ignores the image: {baseline.name}. {verdict(entry)}"
     )
-    parts = [text, _table(("metric", entry.name, "baseline", "better", "cases"), rows)]
+    heading = ("metric", entry.name, "baseline", *["paired difference"] * with_gains, "better", "cases")
+    parts = [text, _table(heading, rows)]
     if evaluation.per_class:
         names = list(dict.fromkeys(name for table in evaluation.per_class.values() for name in table))
         parts.append(_table(("class", *names), _per_class(entry, names)))

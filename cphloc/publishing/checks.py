@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 _FITTED_BEFORE: dict[str, tuple[Split, ...]] = {"train": (), "val": ("train",), "test": ("train", "val")}
 """For each split, the splits that the weights or their selection depend on when it is used."""
 
+FEW_PATIENTS = 6
+"""Below this number of patients, a paired interval is too uncertain to decide."""
+
 _OF_DATA = ("licence", "citation", "modality")
 _OF_RUN = ("data_fingerprint", "seed", "packages")
 
@@ -47,6 +50,8 @@ def evaluation_problems(evaluation: Mapping[str, Any], split: str, rows: Path) -
         problems += [f"{what} '{name}' has no interval" for name, metric in table.items() if not _has_interval(metric)]
     if not tables["baseline metric"]:
         problems.append("the evaluation has no baseline")
+    elif not (evaluation.get("paired") or {}).get("metrics"):
+        problems.append("the evaluation has no paired differences from the baseline: evaluate the run again")
     if not evaluation.get("cases"):
         problems.append("the evaluation does not name its cases")
     measured = evaluation.get("speed") or {}
@@ -107,6 +112,34 @@ def _shared(name: str, cases: Sequence[Case], earlier: Sequence[Case], hashes: C
     return [
         f"{len(found)} {name} {what} are also in {before}: {_some(found)}" for what, found in leaks.items() if found
     ]
+
+
+def baseline_problems(evaluation: Mapping[str, Any], metric: str, rows: Path) -> list[str]:
+    """Check that the headline metric is above that of the baseline, paired by patient.
+
+    The lower end of the 95 % interval of the difference must be above 0. Below `FEW_PATIENTS` patients, intervals mean
+    little: the mean difference must be above 0.
+
+    Args:
+        evaluation: ``evaluation-<split>.json``.
+        metric: the headline metric.
+        rows: its CSV with a row per case.
+    """
+    name = (evaluation.get("baseline") or {}).get("name", "baseline")
+    gain = ((evaluation.get("paired") or {}).get("metrics") or {}).get(metric)
+    how = "improve the model, or give the reason with --below-baseline to publish it anyway"
+    if gain is None or is_undefined(gain):
+        return [f"{metric} cannot be compared with the baseline ({name}) on any case; {how}"]
+    sign = -1 if lower_is_better(metric) else 1
+    patients = len({row.get("patient", row["case"]) for row in read_rows(rows).values() if row.get(metric, "1") != ""})
+    few = patients < FEW_PATIENTS
+    least = sign * gain["value"] if few else min(sign * gain["low"], sign * gain["high"])
+    if least > 0:
+        return []
+    text = (
+        f"{metric} is not above the baseline ({name}): {gain['value']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]"
+    )
+    return [f"{text} paired over {gain['n']} cases of {patients} patients; {how}"]
 
 
 def regression_problems(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def entry_facts(
-    material: Material, localizer: Localizer, name: str, version: str, because: str | None
+    material: Material, localizer: Localizer, name: str, version: str, because: str | None, below_baseline: str | None
 ) -> dict[str, Any]:
     """Collect the content of ``entry.yaml`` without its files."""
     recipe, evaluation, facts = localizer.recipe, dict(material.evaluation), material.facts
@@ -31,7 +32,7 @@ def entry_facts(
     return {
         "name": name,
         "version": version,
-        "summary": about.summary,
+        "summary": f"Not above its baseline. {about.summary}" if below_baseline else about.summary,
         "task": recipe.task,
         "dims": recipe.dims,
         "modality": modalities_of(material.source, recipe.channels),
@@ -42,7 +43,11 @@ def entry_facts(
         "spacing_mm": recipe.data.spacing_mm,
         "intensity": recipe.to_plain()["data"]["intensity"],
         "evaluation": {"split": evaluation["split"], "cases": evaluation["cases"], **_measured(evaluation, first)},
-        "baseline": {"name": evaluation["baseline"]["name"], **_measured(evaluation["baseline"], first)},
+        "baseline": {
+            "name": evaluation["baseline"]["name"],
+            **_measured(evaluation["baseline"], first),
+            "paired": _gains(evaluation["paired"]["metrics"], first),
+        },
         "calibration": evaluation.get("calibration"),
         "thresholds": evaluation.get("thresholds"),
         "data": _data_facts(material),
@@ -64,6 +69,7 @@ def entry_facts(
         "limits": list(about.limits),
         "changelog": about.changelog,
         "because": because,
+        "below_baseline": below_baseline,
         "requires_cphloc": f">={cphloc.__version__},<{Version(cphloc.__version__).major + 1}",
     }
 
@@ -78,6 +84,18 @@ def _measured(table: Mapping[str, Any], first: str) -> dict[str, Any]:
 
     per_class = {name: plain(metrics) for name, metrics in (table.get("per_class") or {}).items()}
     return {"metrics": plain(table["metrics"]), "per_class": per_class}
+
+
+def _gains(paired: Mapping[str, Any], first: str) -> dict[str, Any]:
+    """Sort paired differences with the headline first, and leave out those that no case defines."""
+    ordered = sorted(paired.items(), key=lambda item: item[0] != first)
+    return {
+        name: {**gain, "p_value": _defined(gain.get("p_value"))} for name, gain in ordered if not is_undefined(gain)
+    }
+
+
+def _defined(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else value
 
 
 def modalities_of(source: Card, channels: Sequence[str]) -> list[str]:

@@ -27,7 +27,7 @@ from cphloc.recipe.recipe import Recipe
 from cphloc.zoo.entries import Listing, cached_path
 from cphloc.zoo.entry import Entry, File, Thresholds, Weights
 from cphloc.zoo.load import build_with_weights, open_listing
-from cphloc.zoo.names import CARD_FILE, ENTRY_FILE, RECIPE_FILE, WEIGHTS_FILE
+from cphloc.zoo.names import BASELINE_FILE, CARD_FILE, ENTRY_FILE, RECIPE_FILE, WEIGHTS_FILE
 from cphloc.zoo.weights import half_precision
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def freeze(
     name: str,
     version: str,
     because: str | None = None,
+    below_baseline: str | None = None,
     sample: str | None = None,
     urls: Sequence[str] = (),
     most_bytes: int | None = None,
@@ -60,6 +61,7 @@ def freeze(
         name: of the entry.
         version: ``1.2.0``.
         because: reason to publish a version that is worse than the one before.
+        below_baseline: reason to publish a version that is not above its baseline.
         sample: id of the test case to ship; by default the smallest with a detection.
         urls: where the weights will be uploaded.
         most_bytes: larger weights are kept in the cache, and the entry names their ``urls`` only.
@@ -71,6 +73,8 @@ def freeze(
     recipe = entry_recipe(material.run.recipe)
     (folder / RECIPE_FILE).write_text(recipe.to_yaml(), encoding="utf-8")
     write_rows(material.rows, folder / CASES_FILE)
+    if (baseline := material.run.folder / BASELINE_FILE).is_file():
+        shutil.copyfile(baseline, folder / BASELINE_FILE)
     _copy_pictures(material.run.folder / "pictures", folder / PICTURES_FOLDER)
     weights = run_weights(material.run.folder)
     localizer = _localizer(recipe, weights, material)
@@ -80,7 +84,7 @@ def freeze(
     changed = samples.differences(samples.facts_of(result), result.masks, found)
     precision = "float32" if changed else "float16"
     _write_weights(folder / WEIGHTS_FILE, weights if changed else small)
-    facts = entry_facts(material, localizer, name, version, because)
+    facts = entry_facts(material, localizer, name, version, because, below_baseline)
     facts["weights"] = _weights(folder, precision, urls, most_bytes)
     entry = _entry(facts, folder, localizer)
     localizer = open_listing(Listing(name, version, folder), "cpu")

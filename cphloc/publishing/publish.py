@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any
 from cphloc import paths
 from cphloc.errors import CphlocError, InputError
 from cphloc.publishing.card import CASES_FILE
-from cphloc.publishing.checks import evaluation_problems, leak_refusals, origin_problems, regression_problems
+from cphloc.publishing.checks import (
+    baseline_problems,
+    evaluation_problems,
+    leak_refusals,
+    origin_problems,
+    regression_problems,
+)
 from cphloc.publishing.material import SPLIT, Material, gather
 from cphloc.publishing.patient import burned_in_problems
 from cphloc.zoo.entries import local_folder
@@ -41,6 +47,7 @@ def publish(
     sample: str | None = None,
     urls: tuple[str, ...] = (),
     sample_is_clean: bool = False,
+    below_baseline: str | None = None,
 ) -> Entry:
     """Publish a run as ``name`` at ``version``.
 
@@ -56,6 +63,8 @@ def publish(
         urls: where the weights will be uploaded; weights that are too large to ship are kept in the cache only, until
             they are uploaded there.
         sample_is_clean: whether a person has looked at the images, which may have text burned in, and found no name.
+        below_baseline: reason to publish a version whose headline metric is not above that of its baseline; stored in
+            the entry, and stated first on its card and in lists.
 
     Returns:
         the new entry.
@@ -75,14 +84,14 @@ def publish(
         msg = f"{name}@{version} exists in {zoo}; versions are immutable: choose a new one"
         raise InputError(msg)
     material = gather(Run.open(run), name, zoo, about)
-    found = publish_problems(material, because, sample_is_clean)
+    found = publish_problems(material, because, sample_is_clean, below_baseline)
     if found:
         lines = [f"{material.run.folder} cannot be published as {name}@{version}:", *(f"  - {p}" for p in found)]
         raise InputError("\n".join(lines))
     stage = folder.with_name(f".{version}.{secrets.token_hex(4)}")
     try:
         stage.mkdir(parents=True)
-        entry = freeze(stage, material, name, version, because, sample, urls, most_bytes(zoo))
+        entry = freeze(stage, material, name, version, because, below_baseline, sample, urls, most_bytes(zoo))
         os.rename(stage, folder)
         index_zoo(zoo)
     except OSError as error:
@@ -122,13 +131,16 @@ def most_bytes(zoo: Path) -> int | None:
     return min(EACH_BYTES, ALL_BYTES - held)
 
 
-def publish_problems(material: Material, because: str | None = None, sample_is_clean: bool = False) -> list[str]:
+def publish_problems(
+    material: Material, because: str | None = None, sample_is_clean: bool = False, below_baseline: str | None = None
+) -> list[str]:
     """Run every publish check and list the problems.
 
     Args:
         material: what `gather` read.
         because: reason to publish a version that is significantly worse than the one before.
         sample_is_clean: whether a person has looked at images that may have text burned in.
+        below_baseline: reason to publish a version that is not above its baseline.
     """
     evaluation = material.evaluation
     problems = evaluation_problems(evaluation, SPLIT, material.rows) + material.about.problems()
@@ -137,6 +149,11 @@ def publish_problems(material: Material, because: str | None = None, sample_is_c
         problems += burned_in_problems(case for split in (SPLIT, "val") for case in material.dataset.cases(split))
     if evaluation:
         problems += leak_refusals(material.dataset, evaluation.get("cases") or [], SPLIT)
+    if not problems and not below_baseline:
+        stated = evaluation["metrics"]
+        headline = material.run.recipe.headline
+        metric = headline if headline in stated else next(iter(stated))
+        problems += baseline_problems(evaluation, metric, material.rows)
     if not problems and material.last is not None and not because:
         last = material.last
         rows = last.path(CASES_FILE) if CASES_FILE in last.entry.files else None

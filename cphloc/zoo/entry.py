@@ -96,12 +96,26 @@ def as_undefined(metric: Mapping[str, Any]) -> dict[str, Any]:
     return {"value": None, "low": None, "high": None, "n": 0, "n_undefined": cases}
 
 
+class Gain(Metric):
+    """Metric of the model minus that of the baseline on the same cases, with its interval by patient.
+
+    Args:
+        p_value: of a sign-flip test by patient; ``None`` for metrics that pool all cases.
+    """
+
+    p_value: Finite | None = None
+
+
 class Baseline(_Strict):
-    """Metrics of a trivial method on the same cases, such as the mean training mask."""
+    """Metrics of a trivial method on the same cases, such as the mean training mask.
+
+    ``paired`` is the model minus the baseline, by metric; entries of earlier versions do not have it.
+    """
 
     name: Text
     metrics: Annotated[dict[Text, Metric], Field(min_length=1)]
     per_class: dict[Text, dict[Text, Metric]] = Field(default_factory=dict)
+    paired: dict[Text, Gain] = Field(default_factory=dict)
 
 
 class Evaluation(_Strict):
@@ -245,7 +259,8 @@ class Entry(_Strict):
     unit of each channel, and ``fingerprint`` the intensities and extents of the training images; entries of earlier
     versions have neither. ``spacing_mm`` is the voxel
     size the model works at, per axis in array order, or ``None`` for the image's own. ``predict`` applies
-    ``calibration`` to label probabilities and ``thresholds`` to boxes and masks. ``because`` gives the reason why a
+    ``calibration`` to label probabilities and ``thresholds`` to boxes and masks. ``below_baseline`` gives
+    the reason why a version that is not above its baseline was published, and ``because`` why a
     version with significantly worse metrics than the version before was published.
     """
 
@@ -275,6 +290,7 @@ class Entry(_Strict):
     limits: Annotated[list[Text], Field(min_length=1)]
     changelog: Text
     because: str | None = None
+    below_baseline: str | None = None
     requires_cphloc: VersionRange
 
     @model_validator(mode="after")

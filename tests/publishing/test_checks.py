@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import types
 
@@ -143,4 +144,45 @@ def test_a_run_with_a_validation_patient_in_training_is_refused(train_run, put, 
     run = train_run()
     monkeypatch.setattr(PhantomCases, "cases", leaking)
     with pytest.raises(InputError, match="1 val patients are also in train"):
+        put(run)
+
+
+def with_gain(run, low, patients):
+    """A run whose Dice is 0.1 above its baseline, with an interval from ``low``, on so many patients."""
+    facts = json.loads((run.folder / "evaluation-test.json").read_text())
+    facts["paired"]["metrics"]["dice"] |= {"value": 0.1, "low": low, "high": 0.2}
+    run.write("evaluation-test.json", facts)
+    rows = "".join(f"{case},p{i % patients},0.8\n" for i, case in enumerate([f"x{i}" for i in range(12)]))
+    (run.folder / "evaluation-test.csv").write_text(f"case,patient,dice\n{rows}")
+    return run
+
+
+@pytest.mark.parametrize(("low", "patients", "published"), [(0.01, 6, True), (-0.01, 6, False), (-0.01, 5, True)])
+def test_a_version_must_be_above_its_baseline(train_run, put, low, patients, published):
+    run = with_gain(train_run(), low, patients)
+    if published:
+        assert put(run).below_baseline is None
+        return
+    with pytest.raises(InputError, match=r"dice is not above the baseline \(nothing\): \+0.1000 \[-0.0100, \+0.2000\]"):
+        put(run)
+    entry = put(run, below_baseline="a negative result")
+    assert entry.below_baseline == "a negative result"
+    assert entry.summary.startswith("Not above its baseline. ")
+
+
+def test_few_patients_need_a_mean_above_the_baseline(train_run, put):
+    run = train_run()
+    run.edit(
+        "evaluation-test.json", "paired", "metrics", "dice", value={"value": -0.1, "low": -0.2, "high": 0.0, "n": 8}
+    )
+    rows = "".join(f"x{i},p{i % 3},0.8\n" for i in range(8))
+    (run.folder / "evaluation-test.csv").write_text(f"case,patient,dice\n{rows}")
+    with pytest.raises(InputError, match="paired over 8 cases of 3 patients"):
+        put(run)
+
+
+def test_an_evaluation_without_paired_differences_is_refused(train_run, put):
+    run = train_run()
+    run.edit("evaluation-test.json", "paired")
+    with pytest.raises(InputError, match="no paired differences from the baseline: evaluate the run again"):
         put(run)
