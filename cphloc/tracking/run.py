@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cphloc.config.tables import write_table
-from cphloc.errors import NotFoundError, did_you_mean
+from cphloc.errors import DataError, NotFoundError, did_you_mean
 from cphloc.recipe.recipe import Recipe, load
 
 RUNS = Path("runs")
@@ -62,7 +62,13 @@ class Run:
     def facts(self) -> dict[str, Any]:
         """Provenance of the run from ``facts.json``: seed, packages, fingerprints of the data; empty without it."""
         path = self.folder / "facts.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        if not path.is_file():
+            return {}
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            msg = f"{path}: not JSON ({error}); write it again"
+            raise DataError(msg) from None
 
     @classmethod
     def open(cls, name: str | Path | Run) -> Run:

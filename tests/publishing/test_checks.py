@@ -87,6 +87,7 @@ def test_a_metric_without_cases_is_compared_by_its_interval(train_run, put):
     for run, value in ((good, 0.8), (bad, 0.5)):
         ap = {"value": value, "low": value - 0.05, "high": value + 0.05, "n": 3}
         run.edit("evaluation-test.json", "metrics", value={"ap50": ap})
+        run.edit("evaluation-test.json", "paired", "metrics", value={"ap50": ap | {"p_value": None}})
     put(good)
     with pytest.raises(InputError, match=r"ap50 0\.5000 .* is worse than that of tiny@1\.0\.0"):
         put(bad, "1.1.0")
