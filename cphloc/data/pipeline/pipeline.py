@@ -19,6 +19,7 @@ from cphloc.data.pipeline.loader import Batch, PatchSamples, Steps, training_loa
 from cphloc.data.pipeline.prepare import PreparedCases, prepare
 from cphloc.data.pipeline.preprocess import Preprocess
 from cphloc.data.pipeline.tiles import Tiled
+from cphloc.data.usable import without_unusable
 from cphloc.errors import DataError, InputError
 from cphloc.recipe.dataset import make_dataset
 from cphloc.recipe.recipe import Block, Data, Recipe
@@ -180,6 +181,8 @@ class Pipeline:
 def open_dataset(data: Data, dims: int) -> Dataset:
     """Open the data set of a recipe, split into tiles if ``data.tiles`` is set.
 
+    With ``data.skip_bad``, cases that cannot be used are left out of every split and listed on the error stream.
+
     Args:
         data: section ``data`` of the recipe.
         dims: number of spatial axes of the recipe, 2 or 3.
@@ -192,6 +195,8 @@ def open_dataset(data: Data, dims: int) -> Dataset:
     inputs = catalogue.inputs(catalogue.card("dataset", data.type), dataset.channels, data.units)
     wanted = (channel.unit for channel in inputs.values())
     dataset.units = tuple(None if unit.unit == "arbitrary" else unit for unit in wanted)
+    if data.skip_bad:
+        dataset = without_unusable(dataset)
     return dataset if data.tiles is None else Tiled(dataset, data.tiles)
 
 
