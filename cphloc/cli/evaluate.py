@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cphloc.cli.result import Answer, table
+from cphloc.cli.result import UNDEFINED, Answer, number, table
 from cphloc.structures.split import SPLITS
 
 
@@ -30,7 +30,10 @@ def run(options: argparse.Namespace) -> Answer:
     measured = evaluate(options.source, options.split, options.root, options.out)
     facts = measured.facts
     head = ("metric", facts["split"], "95 % interval", "cases", "baseline", "model minus baseline", "p")
-    lines = [table([head, *_rows(facts)]), f"{facts['speed']['ms_per_case']:.0f} ms a case"]
+    rows = list(_rows(facts))
+    lines = [table([head, *rows]), f"{facts['speed']['ms_per_case']:.0f} ms a case"]
+    if any(row[1] == "-" for row in rows):
+        lines.insert(1, UNDEFINED)
     if measured.folder is not None:
         lines.append(f"one row a case in {measured.folder / f'evaluation-{measured.split}.csv'}, pictures beside it")
     return Answer("\n".join(lines), facts)
@@ -44,14 +47,15 @@ def _rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         parts.append((f"/{name}", metrics, baseline["per_class"].get(name, {}), paired["per_class"].get(name, {})))
     for class_name, metrics, baselines, gains in parts:
         for name, found in metrics.items():
-            beside = f"{baselines[name]['value']:.3f}" if name in baselines else "-"
-            span = f"{found['low']:.3f} to {found['high']:.3f}"
-            yield f"{name}{class_name}", f"{found['value']:.3f}", span, str(found["n"]), beside, *_gain(gains.get(name))
+            beside = number(baselines[name]["value"], ".3f") if name in baselines else "-"
+            value, low, high = (number(found[key], ".3f") for key in ("value", "low", "high"))
+            span = "-" if value == "-" else f"{low} to {high}"
+            yield f"{name}{class_name}", value, span, str(found["n"]), beside, *_gain(gains.get(name))
 
 
 def _gain(gain: Mapping[str, Any] | None) -> tuple[str, str]:
     """Paired difference with its interval, and its p-value, where it has one."""
-    if gain is None:
+    if gain is None or number(gain["value"], ".3f") == "-":
         return "-", "-"
     p = gain["p_value"]
     known = p is not None and not math.isnan(p)

@@ -7,6 +7,7 @@ summary stands in `cphloc.cli.commands`. Heavy imports belong inside ``run``, so
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +43,19 @@ def table(rows: Iterable[Sequence[Any]]) -> str:
         "  ".join([*(f"{cell:{width}}" for cell, width in zip(row[:-1], widths, strict=True)), row[-1]]).rstrip()
         for row in rows
     )
+
+
+UNDEFINED = "-: no case of the split defines it, as without a positive case"
+"""Line below a table of metrics in which some are undefined."""
+
+
+def number(value: float | None, form: str) -> str:
+    """Format a metric; ``-`` where it is undefined.
+
+    >>> number(0.5, ".3f"), number(float("nan"), ".3f"), number(None, ".3f")
+    ('0.500', '-', '-')
+    """
+    return "-" if value is None or math.isnan(value) else format(value, form)
 
 
 def comma_separated(text: str) -> tuple[float, ...]:

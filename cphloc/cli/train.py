@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 
-from cphloc.cli.result import SET_HELP, Answer, overrides, table
+from cphloc.cli.result import SET_HELP, UNDEFINED, Answer, number, overrides, table
 from cphloc.errors import InputError
 
 
@@ -53,8 +53,9 @@ def run(options: argparse.Namespace) -> Answer:
     if not processes.is_first():  # of several processes only the first prints
         return Answer("", None)
     facts = {"run": trained.id, "folder": str(trained.folder), "metrics": trained.metrics}
-    rows = [(name, f"{value:.4g}") for name, value in trained.metrics.items()]
-    return Answer(f"{table(rows)}\n\nrun {trained.id} in {trained.folder}", facts)
+    rows = [(name, number(value, ".4g")) for name, value in trained.metrics.items()]
+    undefined = [UNDEFINED] if any(shown == "-" for _, shown in rows) else []
+    return Answer("\n".join([table(rows), *undefined, f"\nrun {trained.id} in {trained.folder}"]), facts)
 
 
 def _find_lr(options: argparse.Namespace) -> Answer:
