@@ -14,6 +14,7 @@ from cphloc import __version__
 from cphloc.data.io.formats import split_series
 from cphloc.errors import DataError
 from cphloc.paths import atomic
+from cphloc.structures.segment_codes import SegmentCode
 from cphloc.structures.volume import Volume
 
 if TYPE_CHECKING:
@@ -57,7 +58,9 @@ class Localization:
         extra: further outputs of a head, such as yearly risk.
         case: name of the case, for file names and messages.
         uncertainty: ``(*S)`` float32 in [0, 1], entropy of the class probabilities; ``None`` unless requested.
-        not_written: why `save` could not write a file, one line each; the others are written.
+        remarks: what `save` could not write and why, and classes without a code in the DICOM SEG, one line each.
+        model: name and version of the model.
+        codes: class name -> its code in the DICOM SEG.
         inputs: by channel, its ``modality``, its ``unit``, and by whom the unit is ``stated``: ``file``, ``user`` or
             ``entry``.
         warnings: ways in which the image is unlike what the model was trained on.
@@ -76,7 +79,9 @@ class Localization:
     case: str = "image"
     uncertainty: np.ndarray | None = None
     computed: Mapping[str, Any] = field(default_factory=dict)
-    not_written: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    model: tuple[str, str] = ("cphloc", __version__)
+    codes: Mapping[str, SegmentCode] = field(default_factory=dict)
     inputs: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     thresholds: Mapping[str, float] = field(default_factory=dict)
@@ -137,8 +142,8 @@ class Localization:
             facts["thresholds"] = dict(self.thresholds)
         if self.computed:
             facts["computed"] = dict(self.computed)
-        if self.image.notes or self.not_written:
-            facts["notes"] = [*self.image.notes, *self.not_written]
+        if self.image.notes or self.remarks:
+            facts["notes"] = [*self.image.notes, *self.remarks]
         return facts | self.extra
 
     def plot(self, path: str | Path | None = None) -> Figure:
@@ -187,7 +192,7 @@ class Localization:
 
         Returns:
             the files: ``_mask``, ``_attention`` and ``_uncertainty`` (NIfTI; a PNG mask for pictures), ``_seg.dcm``
-            (DICOM SEG) where the input was DICOM with all attributes that a SEG copies (else see ``not_written``),
+            (DICOM SEG) where the input was DICOM with all attributes that a SEG copies (else see ``remarks``),
             ``_boxes.csv`` (and COCO JSON in 2-D), ``_overlay.png`` and, last, ``_result.json``.
 
         Raises:
@@ -223,15 +228,20 @@ class Localization:
             return
         from cphloc.data.io.write_dicom_seg import write_dicom_seg
 
-        self.not_written.clear()
+        self.remarks.clear()
         try:
             write_dicom_seg(
-                path, self.masks, self.image.geometry, source, self.classes, version=__version__, series=series
+                path, self.masks, self.image.geometry, source, self.classes, *self.model, series, self.codes
             )
         except DataError as error:
-            self.not_written.append(f"no DICOM SEG: {error}")
-        else:
-            yield path
+            self.remarks.append(f"no DICOM SEG: {error}")
+            return
+        if uncoded := [name for name in self.classes.values() if name not in self.codes]:
+            self.remarks.append(
+                f"{path.name}: no SNOMED CT code is known for {', '.join(uncoded)}; state it as `code` of the class in "
+                "the recipe"
+            )
+        yield path
 
     def _save_boxes(self, stem: Path) -> Iterator[Path]:
         if self.boxes is None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 import numpy as np
 from torch import Tensor, nn
 
+from cphloc import __version__
 from cphloc.data.io.formats import case_name
 from cphloc.data.pipeline.intensity import CT, parse_intensity
 from cphloc.data.pipeline.preprocess import Preprocess, restore_attention, restore_boxes, restore_map
@@ -27,6 +28,7 @@ from cphloc.modeling.model import Model
 from cphloc.ops.targets import Detections, Prediction
 from cphloc.structures.geometry import Geometry
 from cphloc.structures.padding import prediction_fill
+from cphloc.structures.segment_codes import SegmentCode, code_of
 from cphloc.structures.volume import Volume
 
 if TYPE_CHECKING:
@@ -90,6 +92,17 @@ class Localizer(nn.Module):
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(tensor.detach().cpu().float().numpy()).tobytes())
         return digest.hexdigest()
+
+    @property
+    def made_by(self) -> tuple[str, str]:
+        """Name and version of the entry; of a model that is not published, the recipe's name and cphloc's version."""
+        return (self.recipe.name, __version__) if self.entry is None else (self.entry.name, str(self.entry.version))
+
+    @property
+    def _codes(self) -> dict[str, SegmentCode]:
+        """Class name -> its code in a DICOM SEG, of the classes that have one."""
+        found = {name: code_of(name, self.recipe.codes, self.recipe.data.type) for name in self.classes.values()}
+        return {name: code for name, code in found.items() if code is not None}
 
     def forward(self, x: Tensor) -> Any:
         """Compute the output of the model for preprocessed images ``(N, C, *S)``, without postprocessing."""
@@ -165,7 +178,7 @@ class Localizer(nn.Module):
         masks = defaultdict(lambda: MaskRows(slabs.geometry, volume.geometry, least.get("mask")))
         predictions, facts = self._infer(slabs, lambda head, first, rows: masks[head].add_rows(first, rows), **options)
         result = _localization(predictions, masks, volume, slabs.geometry, self.classes)
-        return self._calibrated(replace(result, computed=facts, **seen)).above(least)
+        return self._completed(replace(result, computed=facts, **seen)).above(least)
 
     def predict_maps(self, volume: Volume, **options: Any) -> tuple[Localization, np.ndarray | None]:
         """Predict an image and return class probabilities instead of a mask.
@@ -180,7 +193,7 @@ class Localizer(nn.Module):
         """
         slabs = Slabs(self.preprocess, volume)
         predictions, facts = self._infer(slabs, None, **options)
-        result = self._calibrated(_localization(predictions, {}, volume, slabs.geometry, self.classes))
+        result = self._completed(_localization(predictions, {}, volume, slabs.geometry, self.classes))
         maps = [p.mask_probabilities[0].cpu().numpy() for p in predictions.values() if p.mask_probabilities is not None]
         whole = restore_map(slabs.geometry, volume.geometry, maps[0]) if maps else None
         return replace(result, computed=facts), whole
@@ -215,8 +228,9 @@ class Localizer(nn.Module):
         )
         return predictions, {**self.backend.facts, "air_skipped": air is not None}
 
-    def _calibrated(self, result: Localization) -> Localization:
-        """Apply the temperature to the label probabilities."""
+    def _completed(self, result: Localization) -> Localization:
+        """Add the model and the codes of its classes, and apply the temperature to the label probabilities."""
+        result = replace(result, model=self.made_by, codes=self._codes)
         if result.probabilities is None or self.temperature == 1:
             return result
         calibrated = tempered(np.array(list(result.probabilities.values())), self.temperature)

@@ -21,6 +21,7 @@ from cphloc.config.problems import problems_of
 from cphloc.errors import Problem, RecipeError
 from cphloc.recipe.blocks import block_problems, blocks, expand_names, fill, misspelt_type
 from cphloc.recipe.checks import cross_problems
+from cphloc.recipe.class_codes import move_class_codes, valid_codes
 from cphloc.recipe.formats import FIRST, FORMAT, add_former_defaults
 from cphloc.recipe.lengths import adapt_to_length
 from cphloc.recipe.merge import ModelOf, assemble
@@ -154,6 +155,9 @@ class Recipe(_Strict):
     train: Train = Field(default_factory=lambda: Train.model_validate({}))
     from_: str | None = Field(None, alias="from", description="zoo entry or run with the initial weights and the model")
     freeze: list[str] = Field([], description="patterns of parameter names that are not trained")
+    codes: Annotated[dict[str, str], AfterValidator(valid_codes)] = Field(
+        {}, description="code by class name for DICOM SEG: SCT:10200004:Liver; `code` of a class is stored here"
+    )
 
     _tree: Node | None = PrivateAttr(None)
 
@@ -229,6 +233,7 @@ def load(
     tree = assemble(source, overrides, model_of)
     _locate_root(tree)
     expand_names(tree)
+    move_class_codes(tree)
     name = "recipe" if isinstance(source, Mapping | Node) else Path(source).stem
     tree.children.setdefault("name", Node(name, Position("file name"), Position("file name")))
     stated = tree.get(("format",))

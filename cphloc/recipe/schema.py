@@ -23,6 +23,24 @@ from cphloc.registry.timm_names import timm_names
 Schema = dict[str, Any]
 
 _REFERENCE: Schema = {"type": "string", "pattern": r"^\$\{[^${}]+\}$"}
+_CODED_CLASS: Schema = {
+    "anyOf": [
+        {"type": "string"},
+        {
+            "type": "object",
+            "properties": {"name": {"type": "string"}, "code": {"type": "string"}},
+            "required": ["name"],
+            "additionalProperties": False,
+        },
+    ]
+}
+_CODED_CLASSES: Schema = {
+    "anyOf": [
+        {"type": "object", "additionalProperties": _CODED_CLASS},
+        {"type": "array", "items": _CODED_CLASS},
+    ]
+}
+"""Classes with a code beside their name; see `cphloc.recipe.class_codes`."""
 _FREE_KEYS: Schema = {"^x-": {}}
 _SHORT = ("schedule", "intensity", "loss", "suppression")
 """Kinds of components that may be written as a name instead of a mapping."""
@@ -43,6 +61,7 @@ def recipe_schema() -> Schema:
         "neck": {"anyOf": [_ref("neck"), {"type": "null"}]},
         "heads": {"type": "object", "additionalProperties": _ref("head"), "minProperties": 1},
     }
+    definitions["coded_classes"] = _CODED_CLASSES
     definitions["Train"]["properties"] |= {"optimizer": _ref("optimizer"), "schedule": _ref("schedule")}
     top, needed = _opened(made), made["required"]
     top["properties"] |= {
@@ -107,6 +126,8 @@ def _arguments(card: Card) -> Schema:
 
 
 def _argument(schema: Schema, argument: Argument) -> Schema:
+    if argument.name == "classes" and "anyOf" in schema:
+        return schema | {"anyOf": [*schema["anyOf"], _ref("coded_classes")]}
     if argument.component is None:
         return schema
     nested = [_ref(argument.component)] + ([{"type": "null"}] if argument.default is None else [])

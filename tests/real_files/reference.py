@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from pydicom import Dataset
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +75,9 @@ def by_pydicom(path: Path) -> Image:
     dataset = dcmread(path, force=True)
     if "TransferSyntaxUID" not in dataset.file_meta:
         dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2"
+    for name in ("RescaleSlope", "RescaleIntercept"):
+        if "PerFrameFunctionalGroupsSequence" in dataset and name not in dataset:
+            setattr(dataset, name, _of_groups(dataset, name))
     stored = dataset.pixel_array
     padding = dataset.get("PixelPaddingValue")
     ignored = None if padding is None else stored == np.asarray(int(padding)).astype(stored.dtype)
@@ -94,6 +98,16 @@ def by_pydicom(path: Path) -> Image:
     spacing = None if not spacing or values.ndim > 3 else tuple(map(float, spacing))
     return Image(values, None, spacing, ignored)
 
+
+def _of_groups(dataset: Dataset, name: str) -> float:
+    """Value of the functional groups, which must be the same for all frames."""
+    groups = [*dataset.get("SharedFunctionalGroupsSequence", ()), *dataset.PerFrameFunctionalGroupsSequence]
+    found = {float(g.PixelValueTransformationSequence[0][name].value) for g in groups if _RESCALED in g}
+    (value,) = found or {1.0 if name == "RescaleSlope" else 0.0}
+    return value
+
+
+_RESCALED = "PixelValueTransformationSequence"
 
 READERS: dict[str, tuple[tuple[str, ...], Callable[[Path], Image]]] = {
     "nibabel": ((".nii", ".nii.gz", ".hdr"), by_nibabel),

@@ -56,20 +56,20 @@ def _masks() -> dict[str, np.ndarray]:
     return {"ball": ball, "ring": (distance < 64) & (distance > 16) & (abs(z - 5) < 3)}
 
 
-def _scan(folder: Path, orientation: np.ndarray) -> Path:
+def _scan(folder: Path, orientation: np.ndarray, spacing: tuple[float, float, float] = SPACING) -> Path:
     order = {"InstanceNumber": list(range(1, SHAPE[0] + 1)), "SliceLocation": [3.0 * k for k in range(SHAPE[0])]}
-    write_series(folder, RNG.integers(0, 900, SHAPE).astype(np.int16), SPACING, orientation=orientation, **order)
+    write_series(folder, RNG.integers(0, 900, SHAPE).astype(np.int16), spacing, orientation=orientation, **order)
     return folder
 
 
 def by_rt_utils(folder: Path) -> list[Row]:
-    """RTSTRUCTs of an axial and an oblique series."""
+    """RTSTRUCTs of an axial and an oblique series of square pixels; of others, rt-utils exchanges the two sizes."""
     sys.path.append(str(RT_UTILS))
     from rt_utils import RTStructBuilder
 
     rows = []
     for name, orientation in (("axial", UPRIGHT), ("oblique", oblique())):
-        scan = _scan(folder / name, orientation)
+        scan = _scan(folder / name, orientation, (3.0, 0.9, 0.9))
         structures = RTStructBuilder.create_new(dicom_series_path=str(scan))
         for region, mask in _masks().items():
             structures.add_roi(mask=np.moveaxis(mask, 0, -1), name=region, use_pin_hole=True)

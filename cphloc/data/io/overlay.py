@@ -164,7 +164,7 @@ def _contours(axes: Axes, mask: np.ndarray, style: str) -> None:
     for number in np.unique(mask):
         if number not in (0, IGNORE):
             inside = (mask == number).astype(float)
-            axes.contour(columns, rows, inside, [0.5], colors=_color(number), linestyles=style, linewidths=1.4)
+            axes.contour(columns, rows, inside, [0.5], colors=class_color(number), linestyles=style, linewidths=1.4)
 
 
 def _rectangles(
@@ -182,18 +182,20 @@ def _rectangles(
 def _rectangle(axes: Axes, corner: tuple[float, float], size: tuple[float, float], number: int, style: str) -> None:
     from matplotlib.patches import Rectangle
 
-    axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor=_color(number), linestyle=style, linewidth=1.4))
+    axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor=class_color(number), linestyle=style, linewidth=1.4))
 
 
 def _labelled(boxes: Mapping[str, Sequence[Box]], plane: int | None, centre: tuple[int, ...]) -> list[Label]:
     """All boxes of a panel as labels; those without text only keep other labels away."""
     found = (label for drawn in boxes.values() for label in _rectangles(drawn, plane, centre))
     return [
-        Label((x, y, x + width, y + height), text, _color(number)) for (x, y), (width, height), number, text in found
+        Label((x, y, x + width, y + height), text, class_color(number))
+        for (x, y), (width, height), number, text in found
     ]
 
 
-def _color(number: int) -> str:
+def class_color(number: int) -> str:
+    """Return the colour of a class as ``#rrggbb``."""
     return COLORS[(int(number) - 1) % len(COLORS)]
 
 
@@ -204,7 +206,7 @@ def _legend(
 
     shown = {int(n) for mask in masks.values() for n in np.unique(mask)}
     shown |= {number for drawn in boxes.values() for _, number, _ in drawn}
-    handles = [Line2D([], [], color=_color(n), label=name) for n, name in classes.items() if n in shown]
+    handles = [Line2D([], [], color=class_color(n), label=name) for n, name in classes.items() if n in shown]
     if len(styles) > 1:
         handles += [Line2D([], [], color="gray", linestyle=style, label=who) for who, style in styles.items()]
     if handles:

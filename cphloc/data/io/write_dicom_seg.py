@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cphloc.data.io.dicom_stack import stack_grid
+from cphloc.data.io.overlay import class_color
 from cphloc.data.io.read_dicom import read_slices
 from cphloc.errors import DataError, InputError
 from cphloc.paths import atomic
 from cphloc.structures.geometry import Geometry
+from cphloc.structures.segment_codes import SegmentCode, Triple
 
 if TYPE_CHECKING:
     from highdicom.seg import Segmentation, SegmentDescription
+    from highdicom.sr import CodedConcept
     from pydicom import Dataset
 
 
@@ -29,8 +32,12 @@ def write_dicom_seg(
     algorithm: str = "cphloc",
     version: str = "0",
     series: str | None = None,
+    codes: Mapping[str, SegmentCode] | None = None,
 ) -> None:
     """Write a class mask as a binary DICOM SEG that references its image series.
+
+    Each segment has the code and the side of its class, the colour that pictures show it in, and the model that
+    predicted it. A class without a code gets one of the private scheme ``99CPHLOC``.
 
     Args:
         path: file to write.
@@ -41,6 +48,7 @@ def write_dicom_seg(
         algorithm: name of the model that predicted the mask.
         version: version of the model.
         series: SeriesInstanceUID; required where the folder contains several series.
+        codes: class name -> its code.
 
     Raises:
         InputError: ``classes`` is empty, or the mask contains a class without a name.
@@ -58,7 +66,8 @@ def write_dicom_seg(
         headers, labels = headers[:1], labels[np.argsort([s.frame for s in slices])]
     try:
         with warnings.catch_warnings(action="ignore"):
-            segmentation = _segmentation(headers, labels, classes, algorithm, version)
+            described = _descriptions(classes, algorithm, version, codes or {})
+            segmentation = _segmentation(headers, labels, described, algorithm, version)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         msg = (
             f"{source}: cannot be the source of a DICOM SEG ({' '.join(str(error).split())}); write the mask as .nii.gz"
@@ -69,7 +78,7 @@ def write_dicom_seg(
 
 
 def _segmentation(
-    headers: list[Dataset], labels: np.ndarray, classes: Mapping[int, str], algorithm: str, version: str
+    headers: list[Dataset], labels: np.ndarray, described: list[SegmentDescription], algorithm: str, version: str
 ) -> Segmentation:
     import highdicom
     from pydicom.uid import generate_uid
@@ -78,15 +87,19 @@ def _segmentation(
         source_images=headers,
         pixel_array=labels,
         segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=_descriptions(classes, algorithm, version),
+        segment_descriptions=described,
+        omit_empty_frames=bool(labels.any()),
         series_instance_uid=generate_uid(),
         series_number=int(headers[0].get("SeriesNumber") or 0) + 100,
         sop_instance_uid=generate_uid(),
         instance_number=1,
         manufacturer="cphloc",
-        manufacturer_model_name=algorithm,
-        software_versions=version,
+        manufacturer_model_name=algorithm[:64],
+        software_versions=version[:64],
         device_serial_number="0",
+        content_label="SEGMENTATION",
+        content_description=f"Predicted by {algorithm} {version}"[:64],
+        series_description=f"Segmentation by {algorithm} {version}"[:64],
     )
 
 
@@ -102,22 +115,41 @@ def _consecutive(path: str | Path, mask: np.ndarray, classes: Mapping[int, str])
     return labels
 
 
-def _descriptions(classes: Mapping[int, str], algorithm: str, version: str) -> list[SegmentDescription]:
-    """Segment descriptions, one per class, with a generic category code because classes have no SNOMED code."""
+def _descriptions(
+    classes: Mapping[int, str], algorithm: str, version: str, codes: Mapping[str, SegmentCode]
+) -> list[SegmentDescription]:
+    """Segment descriptions, one per class, with code, colour and algorithm."""
     import highdicom
-    from pydicom.sr.codedict import codes
+    from pydicom.sr.codedict import codes as known
 
     made_by = highdicom.AlgorithmIdentificationSequence(
-        name=algorithm, version=version, family=codes.DCM.ArtificialIntelligence
+        name=algorithm[:64], version=version[:64], family=known.DCM.ArtificialIntelligence
     )
-    return [
-        highdicom.seg.SegmentDescription(
+    described = []
+    for segment, (number, name) in enumerate(classes.items(), start=1):
+        code = codes.get(name) or SegmentCode(_PRIVATE_CATEGORY, (_PRIVATE, name[:16], name[:64]))
+        description = highdicom.seg.SegmentDescription(
             segment_number=segment,
             segment_label=name[:64],
-            segmented_property_category=codes.SCT.SpatialAndRelationalConcept,
-            segmented_property_type=highdicom.sr.CodedConcept(name[:16], "99CPHLOC", name[:64]),
+            segmented_property_category=_concept(code.category),
+            segmented_property_type=_concept(code.type),
             algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
             algorithm_identification=made_by,
+            display_color=highdicom.color.CIELabColor.from_string(class_color(number)),
         )
-        for segment, name in enumerate(classes.values(), start=1)
-    ]
+        if code.modifiers:
+            item = description.SegmentedPropertyTypeCodeSequence[0]
+            item.SegmentedPropertyTypeModifierCodeSequence = [_concept(modifier) for modifier in code.modifiers]
+        described.append(description)
+    return described
+
+
+_PRIVATE = "99CPHLOC"
+_PRIVATE_CATEGORY = ("SCT", "309825002", "Spatial and Relational Concept")
+
+
+def _concept(triple: Triple) -> CodedConcept:
+    from highdicom.sr import CodedConcept
+
+    scheme, value, meaning = triple
+    return CodedConcept(value, scheme, meaning)
