@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cphloc.data.annotation_source import AnnotationSource
 from cphloc.data.io.formats import split_series
+from cphloc.data.io.notice import notice
 from cphloc.data.io.read import read_volume
 from cphloc.data.read_annotation import read_annotation
 from cphloc.errors import DataError
@@ -82,6 +83,8 @@ def read_case(case: Case, dims: int | None = None) -> tuple[Volume, Annotation]:
     paths = case.images[0] if len(case.images) == 1 else list(case.images)
     units = case.units[: len(case.images)]
     volume = read_volume(paths, spacing_mm=case.spacing_mm, dims=dims, units=units, given=case.given_units)
+    for note in volume.notes:
+        notice(*note.split(": ", 1))
     annotation = read_annotation(case.annotation, case.images, volume.geometry)
     return (volume, annotation) if case.tile is None else _tile_of(volume, annotation, case.tile)
 

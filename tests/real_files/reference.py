@@ -79,6 +79,8 @@ def by_pydicom(path: Path) -> Image:
         if "PerFrameFunctionalGroupsSequence" in dataset and name not in dataset:
             setattr(dataset, name, _of_groups(dataset, name))
     stored = dataset.pixel_array
+    if "PerFrameFunctionalGroupsSequence" in dataset and stored.ndim > 2:
+        stored = stored[_frame_order(dataset)]
     padding = dataset.get("PixelPaddingValue")
     ignored = None if padding is None else stored == np.asarray(int(padding)).astype(stored.dtype)
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
@@ -105,6 +107,16 @@ def _of_groups(dataset: Dataset, name: str) -> float:
     found = {float(g.PixelValueTransformationSequence[0][name].value) for g in groups if _RESCALED in g}
     (value,) = found or {1.0 if name == "RescaleSlope" else 0.0}
     return value
+
+
+def _frame_order(dataset: Dataset) -> np.ndarray:
+    """Indices of the frames along the normal of the image plane."""
+    groups, shared = dataset.PerFrameFunctionalGroupsSequence, dataset.SharedFunctionalGroupsSequence[0]
+    item = shared if "PlaneOrientationSequence" in shared else groups[0]
+    along = np.array(item.PlaneOrientationSequence[0].ImageOrientationPatient, float)
+    normal = np.cross(along[:3], along[3:])
+    places = [np.array(g.PlanePositionSequence[0].ImagePositionPatient, float) @ normal for g in groups]
+    return np.argsort(places)
 
 
 _RESCALED = "PixelValueTransformationSequence"

@@ -12,6 +12,7 @@ from cphloc.config.argument_types import PositiveFloat, PositiveInt, UnitInterva
 from cphloc.data.case import AnnotationSource, Case, annotation_or_problem, one_hot
 from cphloc.data.case_table import OPTIONAL
 from cphloc.data.dataset import Dataset, find_root, hashed_split
+from cphloc.data.io.formats import split_series
 from cphloc.data.io.table import read_table
 from cphloc.errors import DataError, InputError, did_you_mean
 from cphloc.structures.annotation import class_names
@@ -98,7 +99,8 @@ class ImageFolder(Dataset):
 
     def _case(self, row: Mapping[str, str], columns: Sequence[str], where: str) -> tuple[Case, str]:
         images = tuple(self._file(row[c] or _UNNAMED) for c in columns)
-        name = row.get("case") or images[0].name.partition(".")[0]
+        is_series = split_series(images[0])[1] is not None
+        name = row.get("case") or (images[0].name if is_series else images[0].name.partition(".")[0])
         patient = row.get("patient") or name
         split = row.get("split") or hashed_split(patient, self.val, self.test)
         if split not in SPLITS:
