@@ -35,7 +35,7 @@ TOOLS = {
 }
 
 
-def test_files(package: str) -> Iterator[tuple[Path, str]]:
+def package_files(package: str) -> Iterator[tuple[Path, str]]:
     """Test files of a package, with their names relative to it."""
     module, folders = PACKAGES[package]
     root = Path(import_module(module).__path__[0])
@@ -48,7 +48,7 @@ def test_files(package: str) -> Iterator[tuple[Path, str]]:
 def compared() -> Iterator[Row]:
     """Compare everything."""
     for package in PACKAGES:
-        for path, name in test_files(package):
+        for path, name in package_files(package):
             yield compare_image(package, path, name)
     for write in TOOLS.values():
         with tempfile.TemporaryDirectory() as folder:

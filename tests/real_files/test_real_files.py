@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from cphloc.data.io import read_nifti
-from real_files.__main__ import report, test_files
+from real_files.__main__ import package_files, report
 from real_files.compare import compare_image
 
 
 @pytest.mark.parametrize("package", ["pydicom", "nibabel"])
 def test_no_file_of_other_projects_tests_is_read_wrongly(package):
-    rows = [compare_image(package, path, name) for path, name in test_files(package)]
+    rows = [compare_image(package, path, name) for path, name in package_files(package)]
     assert sum(row.verdict == "equal" for row in rows) >= {"pydicom": 70, "nibabel": 6}[package]
     assert [row for row in rows if row.verdict == "wrong"] == []
 
