@@ -70,7 +70,11 @@ def origin_problems(facts: Mapping[str, Any], source: Card, run: Path) -> list[s
         source: card of the data set.
         run: folder of the run.
     """
-    problems = [f"the card of data set '{source.name}' states no {k}" for k in _OF_DATA if not getattr(source, k)]
+    problems = [
+        f"the card of data set '{source.name}' states no {k}; state it in the recipe: data.about.{k}"
+        for k in _OF_DATA
+        if not getattr(source, k)
+    ]
     problems += [f"facts.json of the run states no {k}" for k in _OF_RUN if facts.get(k) in (None, "", {})]
     if not (run / "best.safetensors").is_file():
         problems.append("best.safetensors is missing: the training has not finished")

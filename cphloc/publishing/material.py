@@ -14,6 +14,7 @@ from cphloc.data.dataset import Dataset
 from cphloc.data.pipeline.pipeline import open_dataset
 from cphloc.errors import DataError
 from cphloc.publishing.about import About
+from cphloc.recipe.recipe import Data
 from cphloc.registry import catalogue
 from cphloc.registry.card import Card
 from cphloc.structures.split import Split
@@ -34,7 +35,7 @@ class Material:
         facts: its ``facts.json``: seed, commit, packages, data fingerprint; empty where there is none.
         evaluation: its test evaluation; empty where it was not evaluated.
         dataset: the cases.
-        source: the card of the data set.
+        source: the card of the data set, see `data_card`.
         about: the texts.
         last: the newest version of the entry so far.
     """
@@ -68,10 +69,25 @@ def gather(run: Run, name: str, zoo: Path, about: str | Path | Mapping[str, Any]
         facts=run.facts,
         evaluation=_json(run.folder / f"evaluation-{SPLIT}.json"),
         dataset=open_dataset(run.recipe.data, run.recipe.dims),
-        source=catalogue.card("dataset", run.recipe.data.type),
+        source=data_card(run.recipe.data),
         about=About.gather(about, run, last.entry if last else None),
         last=last,
     )
+
+
+def data_card(data: Data) -> Card:
+    """Return the card of a recipe's data set, with what ``data.about`` states of one's own data in its place.
+
+    Args:
+        data: section ``data`` of the recipe.
+    """
+    card = catalogue.card("dataset", data.type)
+    if data.about is None:
+        return card
+    stated = {**data.about.model_dump(), "url": data.about.source}
+    del stated["source"]
+    own = {key: value for key, value in stated.items() if value}
+    return card.model_copy(update={"url": None, **own})
 
 
 def _last(name: str, zoo: Path) -> Listing | None:

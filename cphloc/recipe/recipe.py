@@ -57,6 +57,16 @@ class Block(_Strict):
         return dict(self.model_extra or {})
 
 
+class DataAbout(_Strict):
+    """Documentation of one's own data for the model card; it replaces what the card of the data set states."""
+
+    name: str | None = Field(None, description="name of the data; null: that of the data set")
+    licence: str | None = Field(None, description="licence of the data")
+    citation: str | None = Field(None, description="publication or people to cite")
+    source: str | None = Field(None, description="web address of the data, or null if it has none")
+    modality: list[str] = Field([], description="DICOM modality, such as CT or MR; as many as channels if they differ")
+
+
 class Data(Block):
     """The data set, and how its cases are processed into samples.
 
@@ -79,6 +89,7 @@ class Data(Block):
     foreground: UnitInterval = Field(0.33, description="fraction of patches centred on an object")
     workers: NonNegativeInt | None = Field(None, description="data loading processes; null: at most two")
     tiles: list[PositiveInt] | None = Field(None, description="parts per axis into which val and test images are split")
+    about: DataAbout | None = Field(None, description="licence, citation, source and modality of your own data")
     skip_bad: bool = Field(False, description="skip cases that cannot be read, instead of stopping")
 
     @property
