@@ -67,7 +67,7 @@ class Coco(Dataset):
         path = self.root / self._file(split)
         try:
             categories = [(int(c["id"]), str(c["name"])) for c in self._read(split)["categories"]]
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             msg = f"{path}: a category lacks an id or a name ({error!r}); give every category its own of both"
             raise DataError(msg) from error
         names = dict(categories)

@@ -114,7 +114,7 @@ def _classes(labels: dict[str, Any], path: Path, background: set[int]) -> tuple[
     pairs = [(v, k) if not str(k).isdigit() else (k, v) for k, v in labels.items()]
     try:
         by_value = {int(value): str(name) for value, name in pairs}
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         msg = f"{path}: labels must each be one whole number, not a region of several; got {labels}"
         raise DataError(msg) from error
     ignored = {value for value, name in by_value.items() if name == "ignore"}

@@ -66,7 +66,9 @@ def stack_grid(source: Path, slices: Sequence[Slice]) -> Geometry:
     if len(slices) == 1:
         if first.spacing_mm is None:
             return Geometry.regular(shape, (pixel_aspect(first.header), 1.0), "px")
-        return Geometry.regular(shape, first.spacing_mm) if first.placement is None else _plane(shape, first.placement)
+        if first.placement is None:
+            return Geometry.regular(shape, first.spacing_mm)
+        return _plane(source, shape, first.placement)
     placements = _placements(source, slices)
     start, end = placements[0], placements[-1]
     _check_tilt(source, placements)
@@ -84,11 +86,16 @@ def stack_grid(source: Path, slices: Sequence[Slice]) -> Geometry:
         raise DataError(msg) from error
 
 
-def _plane(shape: tuple[int, int], placement: Placement) -> Geometry:
+def _plane(source: Path, shape: tuple[int, int], placement: Placement) -> Geometry:
     """2-D grid of one slice at its place in the patient."""
     along_columns, along_rows = placement.orientation
     direction = _orthonormal(placement.normal, along_rows, along_columns)
-    return Geometry((1, *shape), (1.0, *placement.spacing_mm), tuple(placement.position.tolist()), direction).plane(0)
+    try:
+        grid = Geometry((1, *shape), (1.0, *placement.spacing_mm), tuple(placement.position.tolist()), direction)
+    except InputError as error:
+        msg = f"{source}: {' '.join(str(error).split())}; export the image again"
+        raise DataError(msg) from error
+    return grid.plane(0)
 
 
 def _alike(slices: Sequence[Slice], of: Callable[[Slice], Sequence[float]], tolerance: float) -> list[list[Slice]]:
@@ -208,8 +215,9 @@ def _orthonormal(step: np.ndarray, along_rows: np.ndarray, along_columns: np.nda
     The step between slices, measured over the whole stack, is more exact than rounded directions. Directions that are
     not perpendicular to each other within a hundredth are returned as they are, which `Geometry` refuses.
     """
-    vectors = np.stack([v / np.linalg.norm(v) for v in (step, along_rows, along_columns)], axis=1)
-    if np.abs(vectors.T @ vectors - np.eye(3)).max() > 0.02:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        vectors = np.stack([v / np.linalg.norm(v) for v in (step, along_rows, along_columns)], axis=1)
+    if not np.abs(vectors.T @ vectors - np.eye(3)).max() <= 0.02:  # also where a direction has no length
         return vectors
     slices = vectors[:, :1]
     rows, _, columns = np.linalg.svd(vectors[:, 1:] - slices @ (slices.T @ vectors[:, 1:]), full_matrices=False)
