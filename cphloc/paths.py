@@ -184,7 +184,8 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
         try:
             return njit(cache=True, **options)(function)
         except RuntimeError:  # numba finds no folder that it can write
-            config.CACHE_DIR = config.CACHE_DIR or str(writable_cache() / "numba")
+            folder = getattr(config, "CACHE_DIR", "") or str(writable_cache() / "numba")
+            setattr(config, "CACHE_DIR", folder)  # noqa: B010  (numba makes its settings at run time)
         try:
             return njit(cache=True, **options)(function)
         except RuntimeError:

@@ -134,8 +134,9 @@ def _is_class_major(model: nn.Module, name: str) -> bool | None:
     parts = name.split(".")
     for length in range(len(parts) - 1, 0, -1):
         owner = model.get_submodule(".".join(parts[:length]))
-        if hasattr(owner, "class_major"):
-            return parts[length] in owner.class_major
+        layers = getattr(owner, "class_major", None)
+        if isinstance(layers, tuple):
+            return parts[length] in layers
     return None
 
 
