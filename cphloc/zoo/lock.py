@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from cphloc.config import yamlio
 from cphloc.errors import DataError, InputError
 from cphloc.paths import atomic
 from cphloc.zoo.entries import Listing, find_entry
+from cphloc.zoo.names import VERSION_PATTERN
 from cphloc.zoo.versions import parse_spec
 
 LOCK_FILE = "cphloc.lock"
@@ -69,12 +71,18 @@ def find_locked(spec: str | Path, path: str | Path = LOCK_FILE) -> Listing:
     return found
 
 
+def _is_pin(pin: Any, facts: set[str]) -> bool:
+    """Return whether a value of the lock file states a version and its hashes."""
+    stated = isinstance(pin, dict) and set(pin) == facts and all(isinstance(value, str) for value in pin.values())
+    return stated and re.fullmatch(VERSION_PATTERN, pin["version"]) is not None
+
+
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     pinned = yamlio.load(path).plain or {}
     facts = {"version", "entry_sha256", "weights_sha256"}
-    if not isinstance(pinned, dict) or not all(isinstance(p, dict) and set(p) == facts for p in pinned.values()):
+    if not isinstance(pinned, dict) or not all(_is_pin(pin, facts) for pin in pinned.values()):
         msg = f"{path}: is not a lock file; remove it and run 'cphloc lock NAME...'"
         raise DataError(msg)
     return pinned
