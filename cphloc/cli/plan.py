@@ -22,6 +22,10 @@ _LAYOUT_MARKS = {
 """File or folder by which a layout is recognized -> its data set; the first that exists counts."""
 
 
+_COLOURS = ("red", "green", "blue")
+"""Names of the channels of a colour picture."""
+
+
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.epilog = f"columns of cases.csv (cphloc data template writes an empty one):\n{explanation()}"
@@ -36,8 +40,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--dims",
         type=int,
         choices=(2, 3),
-        default=3,
-        help="2-D or 3-D model, for nnU-Net and cases.csv folders; default 3",
+        help="2-D or 3-D model, for nnU-Net and cases.csv folders; default: that of the first image",
     )
     parser.add_argument(
         "--voxels",
@@ -62,7 +65,12 @@ def run(options: argparse.Namespace) -> Answer:
     name, stated = _named(options.data)
     stated |= overrides(options)
     kind = catalogue.resolve("dataset", name)
-    wired = {"dims": options.dims} if name in ("image_folder", "nnunet") else {}
+    wired: dict[str, Any] = {}
+    if name in ("image_folder", "nnunet"):
+        dims, channels = _first_image(kind, stated)
+        wired = {"dims": options.dims or dims}
+        if name == "image_folder" and channels == len(_COLOURS) and "channels" not in stated:
+            stated["channels"] = list(_COLOURS)
     found = survey(kind(**stated, **wired))
     planned = plan(found, name, stated, options.voxels, options.width)
     facts: dict[str, Any] = {
@@ -80,6 +88,21 @@ def run(options: argparse.Namespace) -> Answer:
         raise InputError(msg)
     options.out.write_text(schema_line(options.out) + planned.recipe)
     return Answer(f"{table(found.rows)}\n\nwrote {options.out}; next: cphloc check {options.out}", facts)
+
+
+def _first_image(kind: Any, stated: dict[str, Any]) -> tuple[int, int]:
+    """Number of spatial axes and of channels of the first image that can be read; 3 and 1 if there is none."""
+    from cphloc.data.io.read import read_volume
+    from cphloc.structures.split import SPLITS
+
+    dataset = kind(**stated, dims=3)
+    for case in (case for split in SPLITS for case in dataset.cases(split)):
+        try:
+            volume = read_volume(case.images[0])
+        except InputError:
+            continue
+        return volume.dims, len(volume.array)
+    return 3, 1
 
 
 def _named(data: str) -> tuple[str, dict[str, Any]]:
