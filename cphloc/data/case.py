@@ -84,7 +84,8 @@ def read_case(case: Case, dims: int | None = None) -> tuple[Volume, Annotation]:
     units = case.units[: len(case.images)]
     volume = read_volume(paths, spacing_mm=case.spacing_mm, dims=dims, units=units, given=case.given_units)
     for note in volume.notes:
-        notice(*note.split(": ", 1))
+        folder, _, remark = note.partition(": ")
+        notice(folder, remark)
     annotation = read_annotation(case.annotation, case.images, volume.geometry)
     return (volume, annotation) if case.tile is None else _tile_of(volume, annotation, case.tile)
 

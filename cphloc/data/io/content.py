@@ -184,7 +184,7 @@ def decompressed(
     return out
 
 
-def _pieces(content: bytes, compression: Compression) -> Iterator[bytes]:
+def _pieces(content: bytes | bytearray, compression: Compression) -> Iterator[bytes]:
     if compression == "zlib":
         yield from _zlib_pieces(content)
         return
@@ -194,7 +194,7 @@ def _pieces(content: bytes, compression: Compression) -> Iterator[bytes]:
             yield piece
 
 
-def _zlib_pieces(content: bytes) -> Iterator[bytes]:
+def _zlib_pieces(content: bytes | bytearray) -> Iterator[bytes]:
     decoder = zlib.decompressobj()
     for start in range(0, len(content), _PIECE):
         waiting = content[start : start + _PIECE]
