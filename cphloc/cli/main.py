@@ -16,6 +16,7 @@ from typing import Any
 from cphloc import __version__
 from cphloc.cli.commands import GROUPS, known, overview
 from cphloc.cli.result import Answer
+from cphloc.config import jsonio
 from cphloc.errors import CphlocError, RecipeError, printable, without_secrets
 
 
@@ -114,6 +115,4 @@ def _print_error(error: CphlocError, as_json: bool) -> None:
 
 
 def _json(facts: Any) -> str:
-    import json
-
-    return json.dumps(facts, indent=2, default=str)
+    return jsonio.dumps(facts, indent=2, default=str)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from cphloc.cli.result import Answer
+from cphloc.config import jsonio
 from cphloc.recipe.schema import recipe_schema
 
 
@@ -20,4 +20,4 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> Answer:
     """Print the schema."""
     schema = recipe_schema()
-    return Answer(json.dumps(schema, indent=1), schema)
+    return Answer(jsonio.dumps(schema, indent=1), schema)

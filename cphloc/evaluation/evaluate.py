@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from cphloc.config import jsonio
 from cphloc.data.case import Case, read_case, strongest_rung
 from cphloc.data.pipeline.pipeline import open_dataset
 from cphloc.distributed.machine import peak_ram_mb
@@ -234,7 +234,7 @@ def _write(folder: Path, facts: Mapping[str, Any], rows: Sequence[Mapping[str, A
     folder.mkdir(parents=True, exist_ok=True)
     table, per_case = (folder / f"evaluation-{facts['split']}.{suffix}" for suffix in ("json", "csv"))
     with atomic(table) as temporary:
-        temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(jsonio.dumps(facts, indent=2) + "\n", encoding="utf-8")
     with atomic(per_case) as temporary:
         write_cases(temporary, rows)
     return [table, per_case]

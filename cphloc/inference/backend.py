@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from cphloc.config import jsonio
 from cphloc.errors import CphlocError, InputError, MissingExtraError
 from cphloc.paths import atomic, cached
 
@@ -98,7 +99,7 @@ class Backend:
             elif self._spent[shape] >= FIND_SECONDS:
                 self._runs[shape] = self._quickest(names, window, expected, seconds)
                 with atomic(choice) as temporary:
-                    temporary.write_text(json.dumps(self.facts) + "\n", encoding="utf-8")
+                    temporary.write_text(jsonio.dumps(self.facts) + "\n", encoding="utf-8")
         return expected
 
     def _quickest(self, names: Sequence[str], window: Tensor, expected: dict[str, Any], seconds: float) -> Run:

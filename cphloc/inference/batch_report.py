@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from cphloc.config import jsonio
 from cphloc.config.tables import write_table
 from cphloc.errors import InputError
 from cphloc.inference.html_page import html_page
@@ -45,7 +45,7 @@ def write_report(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
     path = Path(path)
     with atomic(path) as temporary:
         if path.suffix.lower() == ".json":
-            temporary.write_text(json.dumps(rows, indent=2, default=str) + "\n", encoding="utf-8")
+            temporary.write_text(jsonio.dumps(rows, indent=2, default=str) + "\n", encoding="utf-8")
         elif path.suffix.lower() == ".csv":
             _write_csv(temporary, [flat_row(row) for row in rows])
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cphloc import __version__
+from cphloc.config import jsonio
 from cphloc.errors import CphlocError, InputError, MissingExtraError
 from cphloc.modeling.model import Model
 from cphloc.paths import atomic
@@ -126,7 +126,7 @@ def export_model(
     data = recipe.to_plain()["data"]
     facts = {key: data[key] for key in ("spacing_mm", "intensity", "patch", "fit", "pad")}
     facts |= {"channels": list(recipe.channels), "classes": model.classes, "task": recipe.task}
-    metadata = {key: value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}
+    metadata = {key: value if isinstance(value, str) else jsonio.dumps(value) for key, value in facts.items()}
     metadata |= {"source": source or recipe.name, "recipe_sha256": recipe.sha256}
     example = torch.zeros(1, len(recipe.channels), *recipe.data.patch)
     return export_onnx(model.cpu(), example, path, metadata, tolerance)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cphloc import __version__
+from cphloc.config import jsonio
 from cphloc.data.io.formats import split_series
 from cphloc.errors import DataError
 from cphloc.paths import atomic
@@ -204,7 +204,7 @@ class Localization:
         self.plot(picture)
         written += self._save_dicom_seg(Path(f"{stem}_seg.dcm"))
         with atomic(result) as temporary:
-            temporary.write_text(json.dumps(self.summary(), indent=2) + "\n", encoding="utf-8")
+            temporary.write_text(jsonio.dumps(self.summary(), indent=2) + "\n", encoding="utf-8")
         return [*written, picture, result]
 
     def _save_maps(self, stem: Path) -> Iterator[Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from cphloc.config import jsonio
 from cphloc.config.json_file import read_json
 from cphloc.errors import DataError
 from cphloc.inference.localization import Box, Localization
@@ -48,7 +48,7 @@ def write_expected(
         result: the prediction.
     """
     facts = {"case": case, "inputs": dict(inputs), "spacing_mm": spacing_mm and list(spacing_mm), **facts_of(result)}
-    (folder / EXPECTED_FILE).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    (folder / EXPECTED_FILE).write_text(jsonio.dumps(facts, indent=1) + "\n", encoding="utf-8")
     if result.masks is not None:
         np.savez_compressed(folder / MASK_FILE, mask=result.masks)
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cphloc.config import jsonio
 from cphloc.paths import atomic
 from cphloc.recipe.recipe import Recipe, load
 from cphloc.registry.metrics import lower_is_better
@@ -104,7 +105,7 @@ def run(job: Job) -> dict[str, Any]:
         "fingerprint": job_fingerprint(job),
     }
     with atomic(job.result) as draft:
-        draft.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        draft.write_text(jsonio.dumps(found, indent=2) + "\n", encoding="utf-8")
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from cphloc.config import jsonio
 from cphloc.distributed.cluster import Engine, over_jobs
 from cphloc.paths import atomic
 from cphloc.studies import jobs
@@ -79,7 +79,7 @@ def _write(results: Results, folder: Path, tracker: Tracker) -> None:
 
     facts = results.facts()
     with atomic(folder / "results.json") as draft:
-        draft.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        draft.write_text(jsonio.dumps(facts, indent=1) + "\n", encoding="utf-8")
     with atomic(folder / "results.csv") as draft:
         results.write_csv(draft)
     draw(facts, folder / "figure.svg")

@@ -7,13 +7,15 @@ server, the id of the MLflow run and the number of events sent so far.
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from cphloc.config import jsonio
 from cphloc.errors import CphlocError
 from cphloc.paths import atomic
 
@@ -42,11 +44,31 @@ class Bundle:
     artifacts: dict[str, str] = field(default_factory=dict)
     end: Mapping[str, Any] | None = None
 
+    @property
+    def steps(self) -> set[tuple[str, int]]:
+        """``(name, step)`` of every metric of a training step; step 0 is of results, which may be measured again."""
+        return {(name, step) for name, _, _, step in self.metrics if step}
+
+    def without(self, known: Collection[tuple[str, int]]) -> Bundle:
+        """Return the bundle without the metrics that a server has already; of a step that is logged twice the last."""
+        last = {(name, step): (name, value, time_ms, step) for name, value, time_ms, step in self.metrics}
+        return replace(self, metrics=[metric for key, metric in last.items() if key not in known])
+
 
 def append(folder: Path, event: Mapping[str, Any]) -> None:
     """Append one event to the log of the run in ``folder``."""
-    with (folder / EVENTS).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(event) + "\n")
+    path = folder / EVENTS
+    with path.open("a+b") as file:
+        cut = file.tell() and file.seek(-1, os.SEEK_END) and file.read(1) != b"\n"  # by a crash
+        file.write((b"\n" if cut else b"") + jsonio.dumps(event).encode() + b"\n")
+
+
+def rewind(folder: Path, step: int, sent: int) -> None:
+    """Remove the metrics of later steps than ``step`` from the log, apart from the first ``sent`` events."""
+    recorded = events(folder)
+    kept = [e for i, e in enumerate(recorded) if i < sent or e["event"] != "metrics" or e["step"] <= step]
+    with atomic(folder / EVENTS) as draft:
+        draft.write_text("".join(jsonio.dumps(event) + "\n" for event in kept), encoding="utf-8")
 
 
 def events(folder: Path) -> list[dict[str, Any]]:
@@ -134,7 +156,7 @@ def read_state(folder: Path) -> dict[str, Any]:
 def write_state(folder: Path, state: Mapping[str, Any]) -> None:
     """Write the state of the log, see `read_state`."""
     with atomic(folder / STATE) as draft:
-        draft.write_text(json.dumps(state, indent=2), encoding="utf-8")
+        draft.write_text(jsonio.dumps(state, indent=2), encoding="utf-8")
 
 
 def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from cphloc.config import jsonio
 from cphloc.config.tables import write_table
 from cphloc.errors import DataError, NotFoundError, did_you_mean
 from cphloc.recipe.recipe import Recipe, load
@@ -85,7 +86,8 @@ class Run:
             return name
         folder = _find(name)
         path = folder / "metrics.json"
-        metrics = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        stored = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        metrics = {name: jsonio.number(value) for name, value in stored.items()}
         return cls(folder.name, folder, load(folder / "recipe.yaml"), metrics)
 
     @classmethod
@@ -105,7 +107,7 @@ class Run:
             cases: one row per case.
         """
         metrics = {**self.metrics, **metrics}
-        (self.folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+        (self.folder / "metrics.json").write_text(jsonio.dumps(metrics, indent=2) + "\n", encoding="utf-8")
         write_cases(self.folder / "cases.csv", cases)
         return Run(self.id, self.folder, self.recipe, metrics)
 

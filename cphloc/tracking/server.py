@@ -179,6 +179,12 @@ def usable_run(client: MlflowClient, id: str) -> Run | None:
     return run
 
 
+def steps_of(client: MlflowClient, run_id: str, bundle: Bundle) -> set[tuple[str, int]]:
+    """Return which of the metrics of a bundle a run has at which step, as ``(name, step)``."""
+    names = {name for name, _ in bundle.steps}
+    return {(n, m.step) for n in names for m in client.get_metric_history(run_id, record.key_of(n)) if m.step}
+
+
 def send(client: MlflowClient, run_id: str, folder: Path, bundle: Bundle) -> None:
     """Send events to a run.
 

@@ -8,9 +8,11 @@ reaches it, or by `push` (``cphloc push RUN``).
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +63,27 @@ class Tracker:
         record.append(self.folder, {"event": "tags", "values": dict(values)})
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Log values of metrics at a training step, and send the log if the last time was long enough ago."""
+        """Log values of metrics at a training step, and send the log if the last time was long enough ago.
+
+        Args:
+            values: value by name; undefined ones (NaN) are left out.
+            step: optimizer step, from 1; 0 for results that may be measured again, as those of an evaluation.
+        """
         stamp = int(time.time() * 1000)
-        record.append(self.folder, {"event": "metrics", "step": step, "time_ms": stamp, "values": dict(values)})
+        defined = {name: float(value) for name, value in values.items() if math.isfinite(value)}
+        record.append(self.folder, {"event": "metrics", "step": step, "time_ms": stamp, "values": defined})
         if time.monotonic() - self._pushed_at >= self._pause:
             self.push()
+
+    def rewind(self, step: int) -> None:
+        """Remove the metrics of later steps than ``step`` that were not sent yet; a resumed training logs them again.
+
+        Args:
+            step: step of the checkpoint from which the training continues.
+        """
+        with suppress(CphlocError), record.locked(self.folder):  # else MLflow keeps the values of the first time
+            sent = record.read_state(self.folder)["sent"]
+            record.rewind(self.folder, step, sent)
 
     def artifact(self, path: Path, to: str = "") -> None:
         """Log a file in the folder of the run as MLflow artifact.
@@ -187,9 +205,13 @@ def _push(folder: Path, state: dict[str, Any], uri: str) -> int:
         experiment = server.experiment_id(client, uri, state["experiment"])
         state |= {"run_id": client.create_run(experiment, run_name=state["name"]).info.run_id, "sent": 0}
         record.write_state(folder, state)
-    waiting = record.events(folder)[state["sent"] :]
-    server.send(client, state["run_id"], folder, bundled(waiting))
-    record.write_state(folder, state | {"sent": state["sent"] + len(waiting)})
+    recorded = record.events(folder)
+    sent, waiting = recorded[: state["sent"]], recorded[state["sent"] :]
+    bundle = bundled(waiting)
+    known = bundled(sent).steps | (server.steps_of(client, state["run_id"], bundle) if state.get("sending") else set())
+    record.write_state(folder, state | {"sending": True})  # where this is cut off, the server is asked what it has
+    server.send(client, state["run_id"], folder, bundle.without(known))
+    record.write_state(folder, state | {"sent": len(recorded), "sending": False})
     return len(waiting)
 
 

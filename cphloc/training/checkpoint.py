@@ -11,7 +11,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -21,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from cphloc.config import jsonio
 from cphloc.errors import CphlocError, DataError, NotFoundError
 from cphloc.paths import follow_umask
 
@@ -45,7 +47,7 @@ def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) ->
     draft = path.with_name(path.name + ".part")
     whole = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     try:
-        save_file(whole, draft, metadata={_FACTS: json.dumps(facts)})
+        save_file(whole, draft, metadata={_FACTS: jsonio.dumps(facts)})
         follow_umask(draft)
         _flush(draft)
         os.replace(draft, path)
@@ -84,16 +86,27 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         NotFoundError: the file does not exist.
         DataError: the file is damaged or not a checkpoint of cphloc.
     """
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, _facts(file)  # noqa: SIM118
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     if not path.is_file():
         msg = f"{path}: no checkpoint here; the training ended before it saved one, start a new one"
         raise NotFoundError(msg)
     try:
         with safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {})[_FACTS])
-            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
+            yield file
     except (SafetensorError, KeyError, json.JSONDecodeError) as error:
         msg = f"{path}: not a complete cphloc checkpoint ({error})"
         raise DataError(msg) from error
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """Read the JSON metadata of a checkpoint without its tensors; errors as of `load`."""
+    with _opened(path) as file:
+        return _facts(file)
 
 
 def optimizer_state(model: nn.Module, optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -145,6 +158,10 @@ def check_space(folder: Path, model: nn.Module) -> None:
     if free < needed:
         msg = f"{folder}: {free / 2**20:.0f} MB free but the checkpoints need {needed / 2**20:.0f} MB; free some space"
         raise CphlocError(msg)
+
+
+def _facts(file: Any) -> dict[str, Any]:
+    return json.loads((file.metadata() or {})[_FACTS])
 
 
 def _flush(path: Path) -> None:

@@ -15,11 +15,13 @@ import lightning.pytorch as L
 import torch
 from torch import Tensor, nn
 
+from cphloc.distributed import processes
 from cphloc.distributed.machine import peak_ram_mb
 from cphloc.errors import NotFoundError, did_you_mean
 from cphloc.evaluation.validate import Validation
 from cphloc.training import checkpoint
 from cphloc.training.divergence import Divergence
+from cphloc.training.loss_means import LossMeans
 from cphloc.training.module import TrainingModule
 from cphloc.training.optim import freeze
 from cphloc.training.settings import Batches, Settings
@@ -92,7 +94,8 @@ def fit(
         folder: folder for the checkpoints.
         log: called with ``train/...`` and ``val/...`` metrics, on the first rank only.
         resume: continue from the last checkpoint in ``folder``.
-        seconds: time already spent, which counts against ``settings.minutes``.
+        seconds: time already spent, which counts against ``settings.minutes``; not if the training is resumed, which
+            goes on as if it had not been stopped.
         callbacks: additional Lightning callbacks, such as a progress bar.
 
     Raises:
@@ -124,22 +127,23 @@ class Loop(L.Callback):
         self._validation_seconds: float | None = None
         self._signal = ""
         self._divergence = Divergence()
-        self._sums: dict[str, Tensor] = {}
-        self._summed = 0
+        self._means = LossMeans()
 
     def restore(self, module: TrainingModule) -> None:
         """Restore the training state from the last checkpoint in the folder."""
         tensors, facts = checkpoint.load(self.folder / checkpoint.LAST)
         module.restore(tensors, facts["module"])
-        facts["outcome"]["seconds"] += self.outcome.seconds
         self.outcome = Outcome(**facts["outcome"])
+        module.progress = self._progress()
+        self._means = LossMeans.restored(facts.get("losses"), processes.is_first())
+        self._validation_seconds = facts.get("validation_seconds")
         if self.outcome.stopped.startswith("SIG"):
             self.outcome.stopped = ""
 
     def on_train_start(self, trainer: L.Trainer, module: TrainingModule) -> None:
         """Start the timer and install signal handlers, after Lightning has installed its own."""
         self._started = time.monotonic() - self.outcome.seconds
-        self._begun_at, self._begun_with = self.outcome.seconds, module.step
+        self._begun_at, self._begun_with, self._batches = self.outcome.seconds, module.step, 0
         self._logged_at, self._cpu_at = time.monotonic(), time.process_time()
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -149,15 +153,13 @@ class Loop(L.Callback):
         self, trainer: L.Trainer, module: TrainingModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """After each complete optimizer step: log, validate and save if due, and stop if a limit is reached."""
-        for name, value in module.losses.items():
-            self._sums[name] = self._sums.get(name, 0) + value
-        self._summed += 1
+        self._means.add(module.losses, module.cases)
+        self._batches += 1
         if (batch_idx + 1) % self.settings.accumulate:
             return
         self.outcome.step = module.step
         self.outcome.seconds = trainer.strategy.broadcast(time.monotonic() - self._started)
-        if self.settings.minutes:
-            module.progress = self.outcome.seconds / (60 * self.settings.minutes)
+        module.progress = self._progress()
         if module.step % _LOG_EVERY == 0:
             self._log_losses(trainer, module)
         reason = self._reason(trainer)
@@ -169,6 +171,10 @@ class Loop(L.Callback):
             trainer.should_stop = True
         if reason or self._due():
             self._save(trainer, module)
+
+    def _progress(self) -> float:
+        """Share of the time budget that is used; 0 without a budget."""
+        return self.outcome.seconds / (60 * self.settings.minutes) if self.settings.minutes else 0.0
 
     def _reason(self, trainer: L.Trainer) -> str:
         if trainer.strategy.reduce_boolean_decision(bool(self._signal), all=False):
@@ -223,7 +229,9 @@ class Loop(L.Callback):
 
     def _save(self, trainer: L.Trainer, module: TrainingModule) -> None:
         tensors, facts = module.state()
-        self._keep(trainer, checkpoint.LAST, tensors, {"module": facts, "outcome": self.outcome.to_plain()})
+        facts = {"module": facts, "outcome": self.outcome.to_plain(), "validation_seconds": self._validation_seconds}
+        facts["losses"] = self._means.to_plain(partial(trainer.strategy.reduce, reduce_op="sum"))
+        self._keep(trainer, checkpoint.LAST, tensors, facts)
 
     def _keep(self, trainer: L.Trainer, name: str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         """Write a checkpoint on the first process; the others contribute their shards and wait."""
@@ -233,8 +241,8 @@ class Loop(L.Callback):
         trainer.strategy.barrier()
 
     def _log_losses(self, trainer: L.Trainer, module: TrainingModule) -> None:
-        mean = partial(trainer.strategy.reduce, reduce_op="mean")
-        means = {f"train/{name}": float(mean(value)) / self._summed for name, value in self._sums.items()}
+        found = self._means.values(partial(trainer.strategy.reduce, reduce_op="sum"), module.weights_of_heads)
+        means = {f"train/{name}": value for name, value in found.items()}
         self._divergence.check_losses(means, module.step, _lr(module))
         now, cpu = time.monotonic(), time.process_time()
         means["system/cpu_cores"] = (cpu - self._cpu_at) / (now - self._logged_at)
@@ -243,8 +251,8 @@ class Loop(L.Callback):
         if torch.cuda.is_available():
             means["system/peak_gpu_mb"] = torch.cuda.max_memory_allocated() / 1e6
         means["train/lr"] = _lr(module)
-        means["train/steps_per_second"] = self._summed / self.settings.accumulate / (now - self._logged_at)
-        self._sums, self._summed, self._logged_at, self._cpu_at = {}, 0, now, cpu
+        means["train/steps_per_second"] = self._batches / self.settings.accumulate / (now - self._logged_at)
+        self._means, self._batches, self._logged_at, self._cpu_at = LossMeans(), 0, now, cpu
         if trainer.is_global_zero:
             self.record(means, module.step)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 import lightning.pytorch as L
@@ -21,6 +22,7 @@ from cphloc.errors import CphlocError
 from cphloc.modeling.model import Model
 from cphloc.training.checkpoint import optimizer_state, restore_optimizer, whole
 from cphloc.training.ema import Ema
+from cphloc.training.micro_batches import Grouped, MicroBatch, cases_of, number_for
 from cphloc.training.optim import build_optimizer, build_schedule, set_lr, set_progress, train_mode
 from cphloc.training.settings import Batches, Settings
 
@@ -45,6 +47,7 @@ class TrainingModule(L.LightningModule):
         self.step = 0
         self.progress = 0.0
         self.losses: dict[str, Tensor] = {}
+        self.cases: dict[str, float] = {}
         self.ema = Ema(model, settings.ema) if settings.ema else None
         self.schedule = build_schedule(steps=settings.steps, warmup_steps=settings.warmup_steps, **settings.schedule)
         self._to_validate = [model]
@@ -54,7 +57,8 @@ class TrainingModule(L.LightningModule):
     def train_dataloader(self) -> Iterable[Any]:
         """Return this rank's batches, starting at the current step."""
         first = self.step * self.settings.accumulate
-        return self.batches(first, self.trainer.global_rank, self.trainer.world_size)
+        batches = self.batches(first, self.trainer.global_rank, self.trainer.world_size)
+        return Grouped(batches, self.settings.accumulate, partial(cases_of, self.model, self.settings.rungs))
 
     def configure_model(self) -> None:
         """Shard the parameters across the processes if the strategy is FSDP.
@@ -86,9 +90,9 @@ class TrainingModule(L.LightningModule):
         return wrapped.optimizer
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Copy the image and targets of a batch to ``device``."""
-        image = batch.image.to(device, non_blocking=True)
-        return replace(batch, image=image, targets=batch.targets.to(device, non_blocking=True))
+        """Copy the image and targets of a micro-batch to ``device``."""
+        image, targets = (part.to(device, non_blocking=True) for part in (batch.image, batch.targets))
+        return replace(batch, image=image, targets=targets)
 
     def on_train_start(self) -> None:
         """Set the training mode of each submodule, and restore the loss scale of float16 training when resuming."""
@@ -109,21 +113,32 @@ class TrainingModule(L.LightningModule):
         """Return the loss to minimize, and store it and its terms, detached, in ``losses``."""
         losses = self.model.loss(self.model.outputs(batch.image), batch.targets)
         self.losses = {name: value.detach() for name, value in losses.items()}
-        return losses["loss"] if self.trainer.world_size == 1 else self._balanced_loss(losses, batch.targets)
+        self.cases = {name: number for name in losses if (number := number_for(name, batch.cases)) is not None}
+        parts = self.settings.accumulate * self.trainer.world_size
+        return losses["loss"] if parts == 1 else self._balanced_loss(losses, batch, parts)
 
-    def _balanced_loss(self, losses: Mapping[str, Tensor], targets: Any) -> Tensor:
-        """Return the loss whose mean over the processes equals the loss of their combined batch.
+    def _balanced_loss(self, losses: Mapping[str, Tensor], batch: MicroBatch, parts: int) -> Tensor:
+        """Return the loss whose mean over the parts of a batch equals the loss of the whole batch.
 
-        A head's loss is a mean over the cases that have its type of annotation. So the head's loss in each process is
-        weighted by the process's share of these cases.
+        A head's loss is a mean over the cases that have its type of annotation. So each loss of a part (a micro-batch
+        of one process) is weighted by the part's share of these cases.
         """
+        in_all = dict(batch.in_step)
+        if self.trainer.world_size > 1:
+            numbers = torch.tensor(list(in_all.values()), device=batch.image.device)
+            in_all = dict(zip(in_all, processes.total(numbers).tolist(), strict=True))
         loss = losses["loss"]
-        for head, rung in self.settings.rungs.items():
-            here = getattr(targets, f"has_{rung}").sum().float()
-            share = here * self.trainer.world_size / processes.total(here).clamp(min=1)
-            own = sum(value for name, value in losses.items() if name.startswith(f"{head}/"))
-            loss = loss + (share - 1) * self.model.weights[head] * own
+        for name, value in losses.items():
+            here, whole = number_for(name, batch.cases), number_for(name, in_all)
+            if here is not None and whole is not None:
+                share = here * parts / max(whole, 1.0)
+                loss = loss + (share - 1) * self.weights_of_heads[name.partition("/")[0]] * value
         return loss
+
+    @property
+    def weights_of_heads(self) -> dict[str, float]:
+        """Weight of each head in the loss; empty for a model whose loss is no sum over heads."""
+        return getattr(self.model, "weights", {})
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step the optimizer, count the step and update the moving average of the weights."""

@@ -46,8 +46,8 @@ class Settings:
         patience: validations without improvement before early stopping.
         freeze: patterns of the names of parameters that are not trained.
         strategy: ``ddp`` keeps the whole model in each process, ``fsdp`` shards it across processes.
-        rungs: head -> type of annotation (``mask`` or ``boxes``) that a case needs to contribute to the head's loss;
-            heads that learn from several types are left out.
+        rungs: head -> type of annotation (``mask``, ``boxes`` or ``label``) that a case needs to contribute to the
+            losses of the head.
     """
 
     steps: int
@@ -93,7 +93,7 @@ class Settings:
             patience=train.patience,
             freeze=recipe.freeze,
             strategy=strategy,
-            rungs={name: rung for name, rung in rungs.items() if rung in ("mask", "boxes")},
+            rungs={name: rung for name, rung in rungs.items() if rung in ("mask", "boxes", "label")},
         )
 
     def better(self, value: float, than: float | None) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from cphloc.config import jsonio
 from cphloc.distributed import processes
 from cphloc.errors import CphlocError, InputError
 from cphloc.recipe.recipe import Recipe, load
@@ -100,7 +100,7 @@ def _new_run(prepared: Preparation, place: Place) -> Path:
     """Create the folder of a run, and record recipe and provenance in it and in MLflow."""
     recipe = _with_constants(prepared)
     run, facts = Run.create(recipe, place.runs), facts_of(recipe, prepared.splits)
-    (run.folder / "facts.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    (run.folder / "facts.json").write_text(jsonio.dumps(facts, indent=2) + "\n", encoding="utf-8")
     tracker = Tracker(run.folder, place.experiment or f"cphloc/{recipe.name}", place.name or run.id, place.runs)
     tracker.params({**recipe.to_plain(), **facts})
     tracker.tags({"mlflow.source.git.commit": facts["git_commit"], "cphloc.run": run.id})
@@ -139,6 +139,8 @@ def _fit(run: Run, prepared: Preparation, tracker: Tracker | None, resume: bool,
     Raises:
         Interrupted: a signal stopped the training.
     """
+    if resume and tracker:
+        tracker.rewind(checkpoint.read_facts(run.folder / checkpoint.LAST)["outcome"]["step"])
     outcome = fit(
         prepared.model,
         prepared.batches(),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import cphloc
 from cphloc import paths
-from cphloc.config import yamlio
+from cphloc.config import jsonio, yamlio
 from cphloc.errors import MAX_NAME, DataError, NotFoundError, RecipeError
 from cphloc.zoo.inside import lies_in, read_inside
 from cphloc.zoo.names import ENTRY_FILE, MAX_ENTRY_BYTES, NAME_PATTERN, VERSION_PATTERN, sha256_of
@@ -143,7 +143,7 @@ def index_zoo(folder: str | Path) -> Path:
         content = read_inside(path, ENTRY_FILE, MAX_ENTRY_BYTES + 1)
         rows.append(row_of(content, str(path / ENTRY_FILE)))
     rows.sort(key=lambda row: (row.name, row.version))
-    text = json.dumps({"format": FORMAT, "entries": [asdict(row) for row in rows]}, indent=1, ensure_ascii=False)
+    text = jsonio.dumps({"format": FORMAT, "entries": [asdict(row) for row in rows]}, indent=1, ensure_ascii=False)
     with paths.atomic(folder / INDEX_FILE) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return folder / INDEX_FILE

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,6 +23,7 @@ from cphloc.ops.targets import Targets
 from cphloc.recipe.recipe import load
 from cphloc.structures.annotation import Annotation
 from cphloc.training import checkpoint
+from cphloc.training.micro_batches import MicroBatch, cases_of
 from cphloc.training.module import TrainingModule
 from cphloc.training.preparation import prepare
 from cphloc.training.settings import Settings
@@ -66,17 +68,18 @@ def test_the_gradients_of_two_processes_add_up_to_that_of_the_whole_batch(dims, 
     annotations = [*masks[:3], Annotation(label=np.ones(1, np.float32))]
     module = TrainingModule(model, None, Settings(steps=1, rungs={"mask": "mask"}))
     module._trainer = SimpleNamespace(world_size=2)
-    monkeypatch.setattr(processes, "total", lambda here: torch.tensor(3.0))
+    monkeypatch.setattr(processes, "total", lambda here: torch.tensor([3.0]))
 
     def gradient(first, last, share):
         model.zero_grad()
         targets = Targets.collate(annotations[first:last], (16,) * dims, classes=1)
         losses = model.loss(model.outputs(images[first:last]), targets)
-        share(losses, targets).backward()
+        cases = cases_of(model, {"mask": "mask"}, targets)
+        share(losses, MicroBatch(images, targets, cases, cases)).backward()
         return torch.cat([p.grad.flatten() for p in model.parameters()])
 
     whole = gradient(0, 4, lambda losses, _: losses["loss"])
-    parts = [gradient(*part, module._balanced_loss) for part in ((0, 2), (2, 4))]
+    parts = [gradient(*part, partial(module._balanced_loss, parts=2)) for part in ((0, 2), (2, 4))]
     torch.testing.assert_close(sum(parts) / 2, whole, rtol=1e-4, atol=1e-6)
     unshared = [gradient(*part, lambda losses, _: losses["loss"]) for part in ((0, 2), (2, 4))]
     assert not torch.allclose(sum(unshared) / 2, whole, rtol=1e-2), "without it they do not"

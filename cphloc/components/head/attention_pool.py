@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from cphloc.components.loss.attention_mass import AttentionMass
 from cphloc.components.loss.attention_side import AttentionSide
 from cphloc.config.argument_types import NonNegativeFloat, UnitInterval
-from cphloc.ops.attention import AttentionTargets, log_softmax, mean_over_marked, pool
+from cphloc.ops.attention import AttentionTargets, has_mass, log_softmax, mean_over_marked, pool
 from cphloc.ops.labels import LabelOutput, label_layer, label_loss
 from cphloc.ops.layers import conv_type
 from cphloc.ops.targets import Prediction, Targets
@@ -95,6 +95,11 @@ class AttentionPool(nn.Module):
             "attention": self.weight * mean_over_marked(attention, where.region),
             "side": self.side_weight * mean_over_marked(side, where.coarse),
         }
+
+    def loss_cases(self, targets: Targets) -> dict[str, Tensor]:
+        """Number of cases that ``attention`` and ``side`` are averaged over; ``label`` is over all known labels."""
+        where = AttentionTargets.of(targets, self.level, self.level.size(targets.size))
+        return {"attention": has_mass(where.region).sum(), "side": has_mass(where.coarse).sum()}
 
     def decode(self, outputs: AttentionOutput) -> Prediction:
         """Label probabilities ``(N, K)`` and attention ``(N, *S')``."""

@@ -12,7 +12,7 @@ from cphloc.components.loss.attention_kl import AttentionKL
 from cphloc.components.loss.attention_side_sybil import AttentionSideSybil
 from cphloc.config.argument_types import NonNegativeFloat, PositiveInt, UnitInterval
 from cphloc.errors import InputError
-from cphloc.ops.attention import AttentionTargets, log_softmax, mean_over_marked, pool
+from cphloc.ops.attention import AttentionTargets, has_mass, log_softmax, mean_over_marked, pool
 from cphloc.ops.labels import LabelOutput, label_layer, label_loss
 from cphloc.ops.targets import Prediction, Targets
 from cphloc.structures.annotation import class_names
@@ -131,6 +131,13 @@ class MultiAttention(nn.Module):
             "slice_side": self.side_weight * side_in_slices,
             "volume_side": self.side_weight * side_in_volume,
         }
+
+    def loss_cases(self, targets: Targets) -> dict[str, Tensor]:
+        """Number of slices or cases that the attention losses are averaged over."""
+        where = AttentionTargets.of(targets, self.level, self.level.size(targets.size))
+        maps = {"attention": where.region, "side": where.coarse}
+        of_slices = {f"slice_{name}": has_mass(marked.flatten(0, 1)).sum() for name, marked in maps.items()}
+        return of_slices | {f"volume_{name}": has_mass(marked).sum() for name, marked in maps.items()}
 
     def decode(self, outputs: MultiAttentionOutput) -> Prediction:
         """Label probabilities ``(N, K)`` and attention ``(N, *S')``."""

@@ -13,6 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from cphloc import paths
+from cphloc.config import jsonio
 from cphloc.config.argument_types import NonNegativeInt, PositiveFloat, PositiveInt, UnitInterval
 from cphloc.data.case import AnnotationSource, Case, one_hot
 from cphloc.data.dataset import Dataset
@@ -155,7 +156,7 @@ class PhantomCases(Dataset):
             for name, array in (("image", drawn.image), ("mask", drawn.mask), ("region", drawn.region)):
                 with encodable(aside / f"{name}.mha", write=True) as file:
                     sitk.WriteImage(to_itk(array, geometry), file, useCompression=True)
-            (aside / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
+            (aside / "facts.json").write_text(jsonio.dumps(facts), encoding="utf-8")
 
 
 def _checked_fractions(annotated: Mapping[str, float]) -> dict[Rung, float]:

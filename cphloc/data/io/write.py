@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from cphloc.config import jsonio
 from cphloc.config.tables import write_table
 from cphloc.data.io.formats import WRITTEN_IMAGE_SUFFIXES
 from cphloc.data.io.itk import encodable, quiet_stderr, to_itk
@@ -154,7 +154,7 @@ def write_coco(path: str | Path, cases: Sequence[CaseBoxes], classes: Mapping[in
     categories = [{"id": number, "name": name} for number, name in classes.items()]
     with atomic(path) as temporary:
         content = {"images": images, "categories": categories, "annotations": annotations}
-        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        temporary.write_text(jsonio.dumps(content, indent=1), encoding="utf-8")
 
 
 def _rows(case: CaseBoxes, classes: Mapping[int, str]) -> Iterator[list[Any]]:

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from cphloc import paths
+from cphloc.config import jsonio
 from cphloc.data.case import Case
 from cphloc.data.io.source_files import source_files
 from cphloc.errors import InputError
@@ -172,7 +173,7 @@ def _store(prepared: PreparedCase, folder: Path) -> None:
     }
     with paths.atomic_folder(folder) as aside:
         checksums = {name: _save(aside / f"{name}.npy", a) for name, a in arrays.items() if a is not None}
-        (aside / "case.json").write_text(json.dumps(facts | {"arrays": checksums}), encoding="utf-8")
+        (aside / "case.json").write_text(jsonio.dumps(facts | {"arrays": checksums}), encoding="utf-8")
 
 
 def _save(path: Path, array: np.ndarray) -> tuple[int, int]:
