@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -34,6 +33,8 @@ def run(options: argparse.Namespace) -> Answer:
     lines = [table([head, *rows]), f"{facts['speed']['ms_per_case']:.0f} ms a case"]
     if any(row[1] == "-" for row in rows):
         lines.insert(1, UNDEFINED)
+    if facts["patients"] == 1:
+        lines.insert(0, "all cases are of one patient, so no interval can be stated")
     if measured.folder is not None:
         lines.append(f"one row a case in {measured.folder / f'evaluation-{measured.split}.csv'}, pictures beside it")
     return Answer("\n".join(lines), facts)
@@ -48,15 +49,20 @@ def _rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     for class_name, metrics, baselines, gains in parts:
         for name, found in metrics.items():
             beside = number(baselines[name]["value"], ".3f") if name in baselines else "-"
-            value, low, high = (number(found[key], ".3f") for key in ("value", "low", "high"))
-            span = "-" if value == "-" else f"{low} to {high}"
-            yield f"{name}{class_name}", value, span, str(found["n"]), beside, *_gain(gains.get(name))
+            value = number(found["value"], ".3f")
+            yield f"{name}{class_name}", value, _span(found), str(found["n"]), beside, *_gain(gains.get(name))
 
 
 def _gain(gain: Mapping[str, Any] | None) -> tuple[str, str]:
     """Paired difference with its interval, and its p-value, where it has one."""
-    if gain is None or number(gain["value"], ".3f") == "-":
+    if gain is None or gain["value"] is None:
         return "-", "-"
-    p = gain["p_value"]
-    known = p is not None and not math.isnan(p)
-    return f"{gain['value']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]", f"{p:.3g}" if known else "-"
+    span = "" if gain["low"] is None else f" [{gain['low']:+.3f}, {gain['high']:+.3f}]"
+    return f"{gain['value']:+.3f}{span}", "-" if gain["p_value"] is None else f"{gain['p_value']:.3g}"
+
+
+def _span(found: Mapping[str, Any]) -> str:
+    """Interval of a metric, or why there is none."""
+    if found["low"] is None:
+        return "-" if found["value"] is None else "none (one patient)"
+    return f"{found['low']:.3f} to {found['high']:.3f}"

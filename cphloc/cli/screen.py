@@ -96,6 +96,9 @@ def _model(options: argparse.Namespace) -> tuple[str, tuple[float, float, float]
         msg = f"{source.name} was not measured on image labels (no {_METRIC}); name one that gives labels"
         raise InputError(msg)
     found = source.metrics[_METRIC]
+    if found["low"] is None:
+        msg = f"{source.name} was measured on one patient, so its {_METRIC} has no interval; evaluate it on more"
+        raise InputError(msg)
     return source.name, (found["value"], found["low"], found["high"]), _SPECIFICITY
 
 

@@ -89,4 +89,6 @@ def _difference(found: Mapping[str, Any]) -> tuple[str, ...]:
 def _interval(found: Mapping[str, Any] | None, sign: str = "") -> str:
     if found is None or found["value"] is None:
         return "-"
+    if found["low"] is None:
+        return f"{found['value']:{sign}.3f}"
     return f"{found['value']:{sign}.3f} ({found['low']:{sign}.3f} to {found['high']:{sign}.3f})"

@@ -34,6 +34,15 @@ def content_hash(case: Case) -> str:
     return digest.hexdigest()
 
 
+def image_hashes(case: Case) -> tuple[str, ...]:
+    """Return the SHA-256 of the contents of each image of a case.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    return tuple(content_digest(image).hex() for image in case.images)
+
+
 def fingerprint(contents: Iterable[tuple[str, str]]) -> str:
     """Return the SHA-256 of pairs of case id and `content_hash`, independent of their order.
 

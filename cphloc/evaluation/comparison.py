@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+import numpy as np
+
 from cphloc.data.case import Case
 from cphloc.data.dataset import Dataset
 from cphloc.data.pipeline.pipeline import open_dataset
@@ -16,6 +18,7 @@ from cphloc.evaluation.scores import Scores
 from cphloc.inference.localizer import Localizer
 from cphloc.metrics.bootstrap import Difference, paired_difference, weighted_bootstrap
 from cphloc.recipe.recipe import Recipe
+from cphloc.registry.metrics import is_signed
 from cphloc.tracking.run import Run
 from cphloc.zoo.names import BASELINE_FILE
 
@@ -66,6 +69,8 @@ def _training_cases(recipe: Recipe, dataset: Dataset, root: str | None) -> list[
 def paired_differences(model: Scores, baseline: Scores) -> dict[str, Difference]:
     """Compute model minus baseline for every metric that both have, with 95 % intervals resampled by patient.
 
+    Of signed errors the distances from 0 are compared.
+
     Metrics of single cases are compared on the cases where both are defined, with the p-value of a sign-flip test by
     patient. Metrics that pool all cases (AP, AUC) are computed for both from the same resampled patients; they have no
     p-value (NaN).
@@ -80,7 +85,8 @@ def paired_differences(model: Scores, baseline: Scores) -> dict[str, Difference]
     patients = [case.patient for case in first]
     found = {}
     for name in shared:
-        values = [[case.scores.get(name, math.nan) for case in cases] for cases in (first, second)]
+        values = np.array([[case.scores.get(name, math.nan) for case in cases] for cases in (first, second)], float)
+        values = np.abs(values) if is_signed(name) else values
         found[name] = paired_difference(*values, groups=patients)
     others = baseline.pooled()
     for name, statistic in model.pooled().items():

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ import numpy as np
 
 from cphloc.config import jsonio
 from cphloc.data.case import Case, read_case, strongest_rung
+from cphloc.data.dataset import Dataset
+from cphloc.data.fingerprint import content_hash
 from cphloc.data.pipeline.pipeline import open_dataset
+from cphloc.data.pipeline.seen import SeenData, contents_of
 from cphloc.distributed.machine import peak_ram_mb
-from cphloc.errors import InputError, NotFoundError
+from cphloc.errors import DataError, InputError, NotFoundError
 from cphloc.evaluation.baseline import BASELINES, Baseline
 from cphloc.evaluation.comparison import beside, find_baseline, paired_differences, tracked
 from cphloc.evaluation.operating_point import OperatingPoint
@@ -36,6 +40,8 @@ from cphloc.zoo.entries import Listing
 from cphloc.zoo.load import localizer_of, open_listing
 from cphloc.zoo.names import BASELINE_FILE
 from cphloc.zoo.resolve import resolve_run_or_entry
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -79,8 +85,8 @@ def evaluate(
 
     Raises:
         NotFoundError: no such run, entry, data set or split.
-        DataError: a case cannot be read.
-        InputError: ``out`` is given for a run.
+        DataError: a case cannot be read, or the weights of the run depend on cases of the split.
+        InputError: ``out`` is given for a run, or its recipe was edited after the training.
     """
     localizer, run = open_localizer(source)
     if run is not None and out is not None:
@@ -93,6 +99,7 @@ def evaluate(
         msg = f"data set '{data.type}' has no cases in its {split} split; choose another split"
         raise NotFoundError(msg)
     if run is not None:
+        _check_unseen(run, dataset, split, root is None)
         _fit_operating_point(localizer, dataset.cases("val"))
     make_baseline = find_baseline(localizer, run, dataset, root)
     scores, parts, milliseconds = _score_cases(localizer, cases)
@@ -101,6 +108,7 @@ def evaluate(
     intervals = scores.intervals()
     facts = {
         "split": split,
+        "patients": len({case.patient for case in cases}),
         **summary(intervals),
         "baseline": None,
         "paired": None,
@@ -112,6 +120,9 @@ def evaluate(
     if baseline is not None and beneath is not None:
         facts["baseline"] = {"name": baseline.name, **summary(beneath.intervals())}
         facts["paired"] = summary(paired_differences(scores, beneath))
+    if run is not None:
+        facts["weights_sha256"] = run.weights_sha256
+        facts["contents"] = {case.id: content_hash(case) for case in cases}
     folder = run.folder if run is not None else None if out is None else Path(out)
     if folder is not None:
         files = _write(folder, facts, beside(scores, beneath))
@@ -178,7 +189,9 @@ def _score_cases(localizer: Localizer, cases: Sequence[Case]) -> tuple[Scores, l
         result = localizer.predict(volume, threshold=_all_boxes(localizer))
         milliseconds.append(1000 * (time.perf_counter() - started))
         prediction = case_prediction(result, localizer.classes)
-        scored.append(score_case(case.id, case.patient, prediction, annotation, volume.geometry, localizer.classes))
+        one = score_case(case.id, case.patient, prediction, annotation, volume.geometry, localizer.classes)
+        known = replace(one.scores, facts={**one.scores.facts, "reference": annotation.digest})
+        scored.append(replace(one, scores=known))
         parts = [part for part in BASELINES if getattr(prediction, part) is not None]
     return Scores(scored, localizer.classes), parts, milliseconds
 
@@ -192,6 +205,28 @@ def _read(case: Case, localizer: Localizer, strongest: Rung | None = None) -> tu
     """Read the image of a case and its annotation, completed along the ladder as far as the rung ``strongest``."""
     volume, annotation = read_case(case, localizer.recipe.dims)
     return volume, annotation.completed(volume.geometry.shape, len(localizer.classes), strongest)
+
+
+def _check_unseen(run: Run, dataset: Dataset, split: Split, own: bool) -> None:
+    """Check that the weights do not depend on the cases to evaluate, and warn where the training data have changed.
+
+    Args:
+        run: the run.
+        dataset: its cases as they are now.
+        split: the split to evaluate.
+        own: whether it is the data set of the recipe, and not another one.
+
+    Raises:
+        DataError: cases of the split were trained on, or selected the weights.
+    """
+    seen = SeenData.read(run.folder)
+    if seen is None:
+        return
+    if leaks := seen.leaks(dataset.cases(split), split, own):
+        msg = f"{'; '.join(leaks)}; evaluate with the splits of the training, or train again"
+        raise DataError(msg)
+    if own and (changes := seen.changes(contents_of(dataset, ("train", "val")))):
+        _log.warning("the data set has changed since the training: %s", "; ".join(changes))
 
 
 def _fit_operating_point(localizer: Localizer, cases: Sequence[Case]) -> None:
@@ -215,7 +250,7 @@ def _calibration(temperature: float, scores: Scores, intervals: Mapping[str, Int
     if temperature == 1 or "ece" not in intervals:
         return None
     before = scores.calibration_error(1 / temperature)
-    errors = {"ece_before": before._asdict(), "ece_after": intervals["ece"]._asdict()}
+    errors = jsonio.plain({"ece_before": before._asdict(), "ece_after": intervals["ece"]._asdict()})
     return {"temperature": temperature, "split": "val", **errors}
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from cphloc.data.io.overlay import Box, overlay
 from cphloc.evaluation.scores import CasePrediction
 from cphloc.inference.localization import SHOWN_SCORE
-from cphloc.registry.metrics import lower_is_better
+from cphloc.registry.metrics import quality
 from cphloc.structures.annotation import Annotation
 from cphloc.structures.volume import Volume
 
@@ -84,11 +84,11 @@ def extremes(rows: Sequence[Mapping[str, Any]], headline: str) -> tuple[str, dic
     >>> extremes([{"case": "a", "dice": 0.9}, {"case": "b", "dice": 0.7}, {"case": "c", "dice": 0.8}], "dice")
     ('dice', {'worst': 'b', 'median': 'c', 'best': 'a'})
     """
-    names = [name for name in rows[0] if name not in ("case", "patient") and not name.startswith("p/")]
+    names = [name for name in rows[0] if name not in ("case", "patient", "reference") and not name.startswith("p/")]
     name = headline if headline in names else next(iter(names), headline)
     scored = {row["case"]: row.get(name, float("nan")) for row in rows}
     known = [case for case, value in scored.items() if value == value]
-    ranked = sorted(known, key=lambda case: scored[case], reverse=lower_is_better(name)) or list(scored)
+    ranked = sorted(known, key=lambda case: quality(name, scored[case])) or list(scored)
     places = {"worst": 0, "median": len(ranked) // 2, "best": -1}
     return name, {title: ranked[place] for title, place in places.items()}
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from cphloc.config import jsonio
 from cphloc.metrics.bootstrap import Difference, Interval, weighted_bootstrap
 from cphloc.metrics.calibration import tempered
 from cphloc.metrics.curves import Curve, froc_curve, precision_recall_curves, reliability_curves, roc_curves
@@ -20,7 +21,7 @@ from cphloc.metrics.evaluation import (
     detection_statistics,
     segmentation_scores,
 )
-from cphloc.metrics.summary import CaseScores, summarize
+from cphloc.metrics.summary import CaseScores, Restricted, summarize
 from cphloc.registry import catalogue
 from cphloc.registry.contract import call_for_number, construct
 from cphloc.registry.metrics import is_physical
@@ -212,20 +213,23 @@ class Scores:
         boxes, labels = self._boxes(), self._labels()
         if boxes:
             statistics = detection_statistics(list(boxes.values()), self.classes)
-            pooled |= {name: _restricted(statistic, list(boxes)) for name, statistic in statistics.items()}
+            pooled |= {name: Restricted(statistic, list(boxes)) for name, statistic in statistics.items()}
         if labels:
             statistics = classification_statistics(*_stacked(labels), list(self.classes.values()))
-            pooled |= {name: _restricted(statistic, list(labels)) for name, statistic in statistics.items()}
+            pooled |= {name: Restricted(statistic, list(labels)) for name, statistic in statistics.items()}
         return pooled
 
 
 def summary(intervals: Mapping[str, Interval] | Mapping[str, Difference]) -> dict[str, dict[str, Any]]:
-    """Convert intervals to JSON values, grouped as ``{"metrics": {...}, "per_class": {class: {...}}}``."""
+    """Convert intervals to JSON values, grouped as ``{"metrics": {...}, "per_class": {class: {...}}}``.
+
+    Undefined values are ``None``.
+    """
     per_class: dict[str, dict[str, Any]] = {}
     metrics: dict[str, Any] = {}
     for name, interval in intervals.items():
         metric, _, class_name = name.partition("/")
-        (per_class.setdefault(class_name, {}) if class_name else metrics)[metric] = dict(interval._asdict())
+        (per_class.setdefault(class_name, {}) if class_name else metrics)[metric] = jsonio.plain(interval._asdict())
     return {"metrics": metrics, "per_class": per_class}
 
 
@@ -247,11 +251,6 @@ def detection_case(prediction: CasePrediction, annotation: Annotation) -> Detect
 def _stacked(labels: Mapping[int, tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
     """Stack probabilities and labels of all cases, each ``(cases, K)``."""
     return np.stack([probabilities for probabilities, _ in labels.values()]), np.stack([y for _, y in labels.values()])
-
-
-def _restricted(statistic: Statistic, cases: list[int]) -> Statistic:
-    """Make a statistic of the weights of all cases from one of the weights of ``cases``."""
-    return lambda weights: statistic(weights[cases])
 
 
 def _mean(values: list[float]) -> float:

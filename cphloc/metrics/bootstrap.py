@@ -20,6 +20,9 @@ PERCENTILES = (2.5, 97.5)
 
 EXACT_PATIENTS = 12
 """Up to this number of patients, the sign-flip test tries every combination of signs."""
+FEWEST_PATIENTS = 2
+"""Smallest number of patients for an interval: resamples of one patient are all the same."""
+
 
 VALUES_AT_ONCE = 4_000_000
 """Largest number of values to resample at once, which limits the memory."""
@@ -30,8 +33,8 @@ class Interval(NamedTuple):
 
     Args:
         value: the statistic; NaN if undefined.
-        low: lower end of the interval; NaN if undefined.
-        high: upper end of the interval; NaN if undefined.
+        low: lower end of the interval; NaN if undefined, or if all cases with a value are of one patient.
+        high: upper end of the interval; NaN likewise.
         n: number of cases with a value.
         n_undefined: number of cases without a value, which are left out.
     """
@@ -81,6 +84,8 @@ def interval(
     if undefined == len(by_case):
         return Interval(math.nan, math.nan, math.nan, 0, undefined)
     by_patient = _by_patient(by_case, groups)
+    if np.isfinite(by_patient).any(axis=1).sum() < FEWEST_PATIENTS:
+        return Interval(float(statistic(by_case, axis=0)), math.nan, math.nan, len(by_case) - undefined, undefined)
     resampled = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a resample without any defined case is NaN, as intended
@@ -192,15 +197,18 @@ def weighted_band(
         seed: seed of the resampling.
 
     Returns:
-        values, lower ends and upper ends, each ``(points,)``; ends are NaN if undefined in every resample.
+        values, lower ends and upper ends, each ``(points,)``; ends are NaN if undefined in every resample, or if all
+        cases are of one patient.
 
     >>> ages = np.array([50.0, 60.0, 70.0])
     >>> [end.tolist() for end in weighted_band(lambda w: np.array([w @ ages / w.sum()]), "aaa")]
-    [[60.0], [60.0], [60.0]]
+    [[60.0], [nan], [nan]]
     """
     patient = _patients(groups)
     value = np.asarray(statistic(np.ones(len(patient), int)), float)
     patients = int(patient.max()) + 1
+    if patients < FEWEST_PATIENTS:
+        return value, np.full_like(value, math.nan), np.full_like(value, math.nan)
     counts = np.array([np.bincount(draw, minlength=patients) for draws in _draws(patients, n, seed) for draw in draws])
     distinct, which = np.unique(counts, axis=0, return_inverse=True)  # with few patients, resamples repeat
     resampled = np.array([statistic(count[patient]) for count in distinct], float)[which.reshape(-1)]

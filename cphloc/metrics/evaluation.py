@@ -7,7 +7,6 @@ so they are pooled: ``{name: statistic}``, each a function of the weights of the
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -237,12 +236,8 @@ def _with_means(by_class: Mapping[str, Mapping[str, float]], several: bool) -> d
 
 
 def _per_class(by_class: Mapping[str, Mapping]) -> dict:
-    """Flatten to ``{metric/class: ...}``; characters that MLflow does not allow in a key are replaced by ``_``."""
-    return {
-        f"{metric}/{re.sub(r'[^0-9A-Za-z_. -]', '_', name)}": value
-        for name, scores in by_class.items()
-        for metric, value in scores.items()
-    }
+    """Flatten to ``{metric/class: ...}``, with the names of the classes as they are, in any script."""
+    return {f"{metric}/{name}": value for name, scores in by_class.items() for metric, value in scores.items()}
 
 
 def _mean_of_defined(values: Sequence[float]) -> float:

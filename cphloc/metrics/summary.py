@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from cphloc.errors import InputError
-from cphloc.metrics.bootstrap import Interval, interval, weighted_bootstrap
+from cphloc.metrics.bootstrap import FEWEST_PATIENTS, Interval, interval, weighted_bootstrap
 from cphloc.metrics.evaluation import Statistic
 
 
@@ -29,6 +31,23 @@ class CaseScores:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Restricted:
+    """A statistic of some of the cases, as a function of the weights of all.
+
+    Args:
+        statistic: function of the weights of ``cases``.
+        cases: numbers of the cases that it counts.
+    """
+
+    statistic: Statistic
+    cases: Sequence[int]
+
+    def __call__(self, weights: np.ndarray) -> float:
+        """Return the statistic."""
+        return self.statistic(weights[list(self.cases)])
+
+
 def summarize(
     cases: Sequence[CaseScores], pooled: Mapping[str, Statistic] | None = None, n: int = 2000, seed: int = 0
 ) -> dict[str, Interval]:
@@ -45,7 +64,7 @@ def summarize(
 
     >>> cases = [CaseScores("a", "p1", {"dice": 0.8}), CaseScores("b", "p2", {"dice": float("nan")})]
     >>> summarize(cases)["dice"]
-    Interval(value=0.8, low=0.8, high=0.8, n=1, n_undefined=1)
+    Interval(value=0.8, low=nan, high=nan, n=1, n_undefined=1)
     """
     if not cases:
         msg = "there is no case to summarize; the split is empty"
@@ -59,7 +78,14 @@ def summarize(
     summary = {
         name: interval([case.scores.get(name, math.nan) for case in cases], patients, n=n, seed=seed) for name in names
     }
-    return summary | {name: weighted_bootstrap(statistic, patients, n, seed) for name, statistic in pooled.items()}
+    return summary | {name: _pooled(statistic, patients, n, seed) for name, statistic in pooled.items()}
+
+
+def _pooled(statistic: Statistic, patients: Sequence[str], n: int, seed: int) -> Interval:
+    """Interval of a pooled statistic, none where the cases that it counts are all of one patient."""
+    found = weighted_bootstrap(statistic, patients, n, seed)
+    counted = {patients[i] for i in statistic.cases} if isinstance(statistic, Restricted) else set(patients)
+    return found if len(counted) >= FEWEST_PATIENTS else found._replace(low=math.nan, high=math.nan)
 
 
 def tracking_metrics(summary: Mapping[str, Interval], prefix: str = "test") -> dict[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from cphloc.registry.metrics import has_direction, lower_is_better, meanings
+from cphloc.registry.metrics import has_direction, less_is_gain, meanings, quality_range
 from cphloc.zoo.entry import Calibration, Entry, Metric, Thresholds
 
 CASES_FILE = "cases.csv"
@@ -53,26 +53,29 @@ def format_metric(metric: Metric) -> str:
     '0.891 [0.880, 0.900]'
     """
     found = metric.interval
-    return "undefined" if found is None else f"{_number(found.value)} [{_number(found.low)}, {_number(found.high)}]"
+    if found is None:
+        return "undefined" if metric.value is None else f"{_number(metric.value)} [one patient: no interval]"
+    return f"{_number(found.value)} [{_number(found.low)}, {_number(found.high)}]"
 
 
 def beats_baseline(entry: Entry, name: str) -> bool | None:
     """Return whether a metric beats the baseline's; ``None`` where it is unknown.
 
-    It does where the 95 % interval of the paired difference lies on the better side of 0. Entries that were published
-    without paired differences are judged by whether the two intervals are apart.
+    It does where the 95 % interval of the paired difference lies on the better side of 0; the difference of signed
+    errors is that of their distances from 0. Entries that were published without paired differences are judged by
+    whether the two intervals are apart.
     """
     if (gain := entry.baseline.paired.get(name)) is not None and gain.interval is not None:
         if not has_direction(name):
             return None
-        return gain.interval.high < 0 if lower_is_better(name) else gain.interval.low > 0
+        return gain.interval.high < 0 if less_is_gain(name) else gain.interval.low > 0
     baseline = entry.baseline.metrics.get(name)
     if baseline is None or not has_direction(name):
         return None
     ours, other = entry.evaluation.metrics[name].interval, baseline.interval
     if ours is None or other is None:
         return None
-    return ours.high < other.low if lower_is_better(name) else ours.low > other.high
+    return quality_range(name, ours)[0] > quality_range(name, other)[1]
 
 
 def verdict(entry: Entry) -> str:

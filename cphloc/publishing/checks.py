@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import functools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cphloc.config.tables import text_of
 from cphloc.data.io.source_files import content_digest
-from cphloc.registry.metrics import lower_is_better
+from cphloc.data.pipeline.seen import FITTED_BEFORE, SeenData, contents_of, some
+from cphloc.errors import InputError
+from cphloc.registry.metrics import less_is_gain, quality, quality_range
 from cphloc.structures.split import SPLITS, Split
 from cphloc.zoo.entry import Entry, Metric, as_undefined, is_undefined
 
@@ -20,9 +22,7 @@ if TYPE_CHECKING:
     from cphloc.data.dataset import Dataset
     from cphloc.metrics.bootstrap import Interval
     from cphloc.registry.card import Card
-
-_FITTED_BEFORE: dict[str, tuple[Split, ...]] = {"train": (), "val": ("train",), "test": ("train", "val")}
-"""For each split, the splits that the weights or their selection depend on when it is used."""
+    from cphloc.tracking.run import Run
 
 FEW_PATIENTS = 6
 """Below this number of patients, a paired interval is too uncertain to decide."""
@@ -48,6 +48,9 @@ def evaluation_problems(evaluation: Mapping[str, Any], split: str, rows: Path) -
     problems = [] if tables["metric"] else ["the evaluation has no metric"]
     for what, table in tables.items():
         problems += [f"{what} '{name}' has no interval" for name, metric in table.items() if not _has_interval(metric)]
+    values = [metric for metric in tables["metric"].values() if isinstance(metric, Mapping) and "low" in metric]
+    if values and all(metric["low"] is None for metric in values):
+        problems.append("no metric has an interval: all evaluated cases are of one patient; evaluate on two or more")
     if not tables["baseline metric"]:
         problems.append("the evaluation has no baseline")
     elif not (evaluation.get("paired") or {}).get("metrics"):
@@ -95,10 +98,10 @@ def leak_refusals(dataset: Dataset, evaluated: Sequence[str], split: Split) -> l
     splits = {name: dataset.cases(name) for name in SPLITS}
     held_out = [case for case in splits[split] if case.id in set(evaluated)]
     unknown = sorted(set(evaluated) - {case.id for case in held_out})
-    problems = [f"{len(unknown)} evaluated cases are not in the {split} split: {_some(unknown)}"] if unknown else []
+    problems = [f"{len(unknown)} evaluated cases are not in the {split} split: {some(unknown)}"] if unknown else []
     hashes = functools.cache(content_digest)  # of every file of a DICOM series
     for name, cases in ((split, held_out), ("val", splits["val"])):
-        earlier = [case for other in _FITTED_BEFORE[name] for case in splits[other]]
+        earlier = [case for other in FITTED_BEFORE[name] for case in splits[other]]
         problems += _shared(name, cases, earlier, hashes)
     return problems
 
@@ -112,10 +115,38 @@ def _shared(name: str, cases: Sequence[Case], earlier: Sequence[Case], hashes: C
         "patients": sorted({case.patient for case in cases if case.patient in patients}),
         "images": [case.id for case in cases if any(hashes(image) in contents for image in case.images)],
     }
-    before = " or ".join(_FITTED_BEFORE[name])
-    return [
-        f"{len(found)} {name} {what} are also in {before}: {_some(found)}" for what, found in leaks.items() if found
-    ]
+    before = " or ".join(FITTED_BEFORE[name])
+    return [f"{len(found)} {name} {what} are also in {before}: {some(found)}" for what, found in leaks.items() if found]
+
+
+def memory_problems(run: Run, evaluation: Mapping[str, Any], dataset: Dataset, split: Split) -> list[str]:
+    """List where recipe, weights and data are not those of the training and of the evaluation any more.
+
+    Args:
+        run: the run.
+        evaluation: its ``evaluation-<split>.json``.
+        dataset: its data set, as it is now.
+        split: the split that was evaluated.
+    """
+    problems = []
+    try:
+        run.check_recipe()
+    except InputError as error:
+        problems.append(str(error))
+    weights = evaluation.get("weights_sha256")
+    if weights is not None and weights != run.weights_sha256:
+        problems.append("the evaluation is of other weights than best.safetensors holds now: evaluate the run again")
+    evaluated: Mapping[str, str] = evaluation.get("contents") or {}
+    seen = SeenData.read(run.folder)
+    if seen is not None:
+        cases = [case for case in dataset.cases(split) if case.id in set(evaluation.get("cases") or [])]
+        changed = seen.changes(contents_of(dataset, ("train", "val")))
+        problems += seen.leaks(cases, split)
+        problems += [f"the data set has changed since the training: {change}" for change in changed]
+    now = contents_of(dataset, (split,))[split] if evaluated else {}
+    if changed := [id for id, content in evaluated.items() if now.get(id, content) != content]:
+        problems.append(f"{len(changed)} {split} cases have changed since the evaluation: {some(changed)}; repeat it")
+    return problems
 
 
 def baseline_problems(evaluation: Mapping[str, Any], metric: str, rows: Path) -> list[str]:
@@ -134,15 +165,15 @@ def baseline_problems(evaluation: Mapping[str, Any], metric: str, rows: Path) ->
     how = "improve the model, or give the reason with --below-baseline to publish it anyway"
     if gain is None or is_undefined(gain):
         return [f"{metric} cannot be compared with the baseline ({name}) on any case; {how}"]
-    sign = -1 if lower_is_better(metric) else 1
+    sign = -1 if less_is_gain(metric) else 1
     patients = len({row.get("patient", row["case"]) for row in read_rows(rows).values() if row.get(metric, "1") != ""})
     few = patients < FEW_PATIENTS
-    least = sign * gain["value"] if few else min(sign * gain["low"], sign * gain["high"])
+    ends = [gain[end] for end in ("low", "high") if gain[end] is not None]  # none of one patient
+    least = min(sign * end for end in ([gain["value"]] if few else ends))
     if least > 0:
         return []
-    text = (
-        f"{metric} is not above the baseline ({name}): {gain['value']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]"
-    )
+    span = f" [{ends[0]:+.4f}, {ends[1]:+.4f}]" if ends else ""
+    text = f"{metric} is not above the baseline ({name}): {gain['value']:+.4f}{span}"
     return [f"{text} paired over {gain['n']} cases of {patients} patients; {how}"]
 
 
@@ -164,7 +195,7 @@ def regression_problems(
     if name not in metrics:
         return [f"{last} reports '{name}' but this run does not, so they cannot be compared; evaluate the run with it"]
     new, old = read_rows(rows), read_rows(last_rows) if last_rows is not None else {}
-    shared = sorted(case for case in new.keys() & old.keys() if name in new[case] and name in old[case])
+    shared = same_cases(name, new, old)
     if shared:
         return _paired_problem(name, [new[c] for c in shared], [old[c] for c in shared], last)
     now = metrics[name]
@@ -179,12 +210,29 @@ def read_rows(path: Path) -> dict[str, dict[str, str]]:
     return {row["case"]: row for row in rows}
 
 
+def same_cases(metric: str, first: Mapping[str, Mapping], second: Mapping[str, Mapping]) -> list[str]:
+    """List the cases that two tables have a metric of, measured against the same annotation."""
+    changed = set(changed_cases(first, second))
+    shared = sorted(first.keys() & second.keys() - changed)
+    return [case for case in shared if metric in first[case] and metric in second[case]]
+
+
+def changed_cases(first: Mapping[str, Mapping], second: Mapping[str, Mapping]) -> list[str]:
+    """List the cases of two tables that have one name and were measured against different annotations.
+
+    Args:
+        first, second: tables of `read_rows`; the column ``reference`` is the hash of the annotation, which tables of
+            earlier versions do not have.
+    """
+    references = ((case, first[case].get("reference"), second[case].get("reference")) for case in first.keys() & second)
+    return sorted(case for case, one, other in references if one and other and one != other)
+
+
 def _paired_problem(name: str, new: Sequence[Mapping], old: Sequence[Mapping], last: Entry) -> list[str]:
     from cphloc.metrics.bootstrap import paired_difference
 
     patients = [row.get("patient", row["case"]) for row in new]
-    sign = -1.0 if lower_is_better(name) else 1.0
-    values = [[sign * float(row[name]) for row in rows] for rows in (new, old)]
+    values = [[quality(name, float(row[name])) for row in rows] for rows in (new, old)]
     gain = paired_difference(values[0], values[1], groups=patients)
     if not (gain.high < 0 and gain.p_value < 0.05):
         return []
@@ -195,8 +243,7 @@ def _paired_problem(name: str, new: Sequence[Mapping], old: Sequence[Mapping], l
 def _interval_problem(name: str, now: Interval | None, before: Interval | None, last: Entry) -> list[str]:
     if now is None or before is None:
         return []
-    worse = now.low > before.high if lower_is_better(name) else now.high < before.low
-    if not worse:
+    if quality_range(name, now)[1] >= quality_range(name, before)[0]:
         return []
     text = f"{name} {now.value:.4f} [{now.low:.4f}, {now.high:.4f}] is worse than that of {last}, {before.value:.4f}"
     return [f"{text} [{before.low:.4f}, {before.high:.4f}]; give the reason with --because to publish it anyway"]
@@ -205,10 +252,8 @@ def _interval_problem(name: str, now: Interval | None, before: Interval | None, 
 def _has_interval(metric: Any) -> bool:
     if not isinstance(metric, Mapping):
         return False
-    stated = [metric.get(key) for key in ("value", "low", "high")]
-    return is_undefined(metric) or all(isinstance(v, int | float) and math.isfinite(v) for v in stated)
-
-
-def _some(names: Iterable[str], most: int = 5) -> str:
-    names = list(names)
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+    if "low" not in metric or "high" not in metric:
+        return False
+    if is_undefined(metric) or (metric["low"] is None and metric["high"] is None):
+        return True
+    return all(isinstance(metric[key], int | float) and math.isfinite(metric[key]) for key in ("value", "low", "high"))

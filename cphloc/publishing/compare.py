@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from cphloc.errors import InputError
 from cphloc.publishing.card import CASES_FILE
-from cphloc.publishing.checks import read_rows
+from cphloc.publishing.checks import read_rows, same_cases
+from cphloc.registry.metrics import is_signed
 from cphloc.zoo.entries import Listing
 from cphloc.zoo.entry import is_undefined
 from cphloc.zoo.resolve import resolve_run_or_entry
@@ -35,7 +36,8 @@ class ComparedMetric:
     Args:
         metric: its name in MLflow, ``test/dice``.
         values: of each source, ``None`` where it lacks the metric.
-        difference: last source minus first, paired by case; ``None`` for a metric without values per case.
+        difference: last source minus first, paired by case, of the distances from 0 for a signed error; ``None`` for a
+            metric without values per case.
     """
 
     metric: str
@@ -121,11 +123,10 @@ def _difference(metric: str, last: Source, first: Source) -> Difference | None:
     """Difference of a metric, paired by case and resampled by patient; ``None`` without values per case."""
     from cphloc.metrics.bootstrap import paired_difference
 
-    shared = sorted(
-        c for c in last.rows.keys() & first.rows.keys() if metric in last.rows[c] and metric in first.rows[c]
-    )
+    shared = same_cases(metric, last.rows, first.rows)
     if not shared:
         return None
     patients = [last.rows[case].get("patient", case) for case in shared]
-    ours, theirs = ([float(one.rows[case][metric]) for case in shared] for one in (last, first))
+    sizes = abs if is_signed(metric) else float
+    ours, theirs = ([sizes(float(one.rows[case][metric])) for case in shared] for one in (last, first))
     return paired_difference(ours, theirs, groups=patients)

@@ -18,6 +18,7 @@ from cphloc.publishing.checks import (
     baseline_problems,
     evaluation_problems,
     leak_refusals,
+    memory_problems,
     origin_problems,
     regression_problems,
 )
@@ -149,6 +150,7 @@ def publish_problems(
         problems += burned_in_problems(case for split in (SPLIT, "val") for case in material.dataset.cases(split))
     if evaluation:
         problems += leak_refusals(material.dataset, evaluation.get("cases") or [], SPLIT)
+        problems += memory_problems(material.run, evaluation, material.dataset, SPLIT)
     if not problems and not below_baseline:
         stated = evaluation["metrics"]
         headline = material.run.recipe.headline

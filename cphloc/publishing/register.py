@@ -6,13 +6,15 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from cphloc.config import jsonio
 from cphloc.errors import DataError
+from cphloc.metrics.bootstrap import Interval
 from cphloc.metrics.summary import tracking_metrics
 from cphloc.tracking.model_registry import PublishedVersion
 from cphloc.tracking.model_registry import register_entry as register_version
 from cphloc.tracking.record import flat
 from cphloc.zoo.entries import list_entries
-from cphloc.zoo.entry import Entry, File
+from cphloc.zoo.entry import Entry, File, Metric
 from cphloc.zoo.inside import file_inside, lies_in
 from cphloc.zoo.names import ENTRY_FILE
 
@@ -83,9 +85,14 @@ def _params(entry: Entry) -> dict[str, str]:
 def _metrics(entry: Entry) -> dict[str, float]:
     tables = {"": entry.evaluation.metrics, **{f"/{c}": t for c, t in entry.evaluation.per_class.items()}}
     every = {f"{name}{of_class}": m for of_class, table in tables.items() for name, m in table.items()}
-    measured = {name: interval for name, m in every.items() if (interval := m.interval) is not None}
+    measured = {name: _with_interval(metric) for name, metric in every.items()}
     metrics = tracking_metrics(measured, entry.evaluation.split)
     metrics |= {"speed/ms_per_case": entry.speed.ms_per_case}
     if entry.size.peak_ram_mb is not None:
         metrics |= {"size/peak_ram_mb": entry.size.peak_ram_mb}
     return {**metrics, "size/params_m": entry.size.parameters / 1e6}
+
+
+def _with_interval(metric: Metric) -> Interval:
+    value, low, high = map(jsonio.number, (metric.value, metric.low, metric.high))
+    return Interval(value, low, high, metric.n, metric.n_undefined)

@@ -50,7 +50,7 @@ class Card(BaseModel):
         channels: image channels of a data set, in order.
         modality: DICOM's name of a data set's modality; as many as channels where they differ by channel.
         units: of a data set, the unit of each channel, such as ``SUV x 100``; see `cphloc.structures.units`.
-        direction: of a metric, which way is better: ``higher``, ``lower`` or ``none``.
+        direction: of a metric, which way is better: ``higher``, ``lower``, ``zero`` (closest to 0) or ``none``.
         unit: of a metric; none for shares and counts.
         headline: tasks that are judged by this metric first.
         physical: whether a metric needs images whose voxel size in mm is known.

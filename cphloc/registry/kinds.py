@@ -208,7 +208,7 @@ ALL: Mapping[str, Kind] = {
             table=True,
             block=False,
             needs=("direction",),
-            words={"direction": ("higher", "lower", "none"), "headline": get_args(Task)},
+            words={"direction": ("higher", "lower", "zero", "none"), "headline": get_args(Task)},
         ),
         Kind(
             "measure",

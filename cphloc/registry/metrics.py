@@ -3,9 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Protocol
 
 from cphloc.registry import catalogue
 from cphloc.registry.card import Card
+
+
+class Interval(Protocol):
+    """Ends of an interval."""
+
+    @property
+    def low(self) -> float:
+        """Lower end."""
+        ...
+
+    @property
+    def high(self) -> float:
+        """Upper end."""
+        ...
 
 
 def metric_card(metric: str) -> Card | None:
@@ -21,6 +36,8 @@ def metric_card(metric: str) -> Card | None:
 def lower_is_better(metric: str) -> bool:
     """Return True where less of a metric is better; a metric without a card counts as better the higher it is.
 
+    Of signed errors neither less nor more is better but what is closer to 0; see `quality`.
+
     >>> lower_is_better("hd95_mm"), lower_is_better("hd95_mm/tumour"), lower_is_better("dice")
     (True, True, False)
     """
@@ -29,13 +46,58 @@ def lower_is_better(metric: str) -> bool:
 
 
 def has_direction(metric: str) -> bool:
-    """Return False for metrics that neither direction makes better, such as signed errors.
+    """Return False for metrics of which no value is better than another, such as the entropy of attention.
 
-    >>> has_direction("volume_error_ml"), has_direction("dice")
+    >>> has_direction("attention_entropy"), has_direction("volume_error_ml")
     (False, True)
     """
     card = metric_card(metric)
     return card is None or card.direction != "none"
+
+
+def quality(metric: str, value: float) -> float:
+    """Return a number that is greater the better a value of a metric is; NaN for NaN.
+
+    It is the value where higher is better, its negative where lower is better, and minus the distance from 0 for
+    signed errors.
+
+    >>> quality("dice", 0.8), quality("hd95_mm", 3.0), quality("volume_error", -0.25)
+    (0.8, -3.0, -0.25)
+    """
+    card = metric_card(metric)
+    direction = "higher" if card is None else card.direction
+    return -abs(value) if direction == "zero" else -value if direction == "lower" else value
+
+
+def is_signed(metric: str) -> bool:
+    """Return True for signed errors, which are the better the closer to 0.
+
+    >>> is_signed("volume_error/liver"), is_signed("dice")
+    (True, False)
+    """
+    card = metric_card(metric)
+    return card is not None and card.direction == "zero"
+
+
+def less_is_gain(metric: str) -> bool:
+    """Return True where a difference below 0 is an improvement; that of signed errors is of their distances from 0.
+
+    >>> less_is_gain("hd95_mm"), less_is_gain("volume_error"), less_is_gain("dice")
+    (True, True, False)
+    """
+    return lower_is_better(metric) or is_signed(metric)
+
+
+def quality_range(metric: str, interval: Interval) -> tuple[float, float]:
+    """Return the smallest and the greatest `quality` in the interval of a metric.
+
+    Args:
+        metric: its name.
+        interval: with ``low`` and ``high``.
+    """
+    ends = [quality(metric, interval.low), quality(metric, interval.high)]
+    crosses = is_signed(metric) and interval.low < 0 < interval.high
+    return min(ends), 0.0 if crosses else max(ends)
 
 
 def is_physical(metric: str) -> bool:

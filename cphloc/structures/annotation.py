@@ -7,6 +7,7 @@ here and nowhere else.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -56,6 +57,18 @@ class Annotation:
             (self.label, Rung.LABEL),
         )
         return next((rung for value, rung in stated if value is not None), None)
+
+    @property
+    def digest(self) -> str:
+        """Hash of the strongest annotation and the label, equal for equal annotations however they are stored."""
+        stated = [self.mask, self.mask_known] if self.mask is not None else []
+        if not stated:
+            stated = [self.region] if self.boxes is None else [self.boxes, self.box_classes, self.boxes_known]
+        digest = hashlib.sha256()
+        for array in (*stated, self.label):
+            digest.update(b"none" if array is None else repr((array.shape, array.dtype.str)).encode())
+            digest.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()[:16]
 
     def completed(self, shape: tuple[int, ...], classes: int, up_to: Rung | None = Rung.MASK) -> Annotation:
         """Add everything that follows from the stated annotations, which stay.

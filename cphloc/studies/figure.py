@@ -53,7 +53,8 @@ def _bars(axes: Any, rows: Sequence[Mapping[str, Any]], names: Sequence[str], me
     for place, row in enumerate(rows):
         if _known(row, metric):
             found, colour = row["metrics"][metric], _colour(names, row)
-            axes.hlines(place, found["low"], found["high"], color=colour, linewidth=4, alpha=0.4)
+            if found["low"] is not None:  # of more than one seed
+                axes.hlines(place, found["low"], found["high"], color=colour, linewidth=4, alpha=0.4)
             axes.plot(found["value"], place, "o", color=colour, markersize=5)
             seeds = [value for value in row["values"][metric] if value is not None]
             axes.plot(seeds, [place] * len(seeds), "|", color=colour, markersize=6, alpha=0.7)

@@ -17,7 +17,7 @@ from typing import Any
 from cphloc.config import jsonio
 from cphloc.paths import atomic
 from cphloc.recipe.recipe import Recipe, load
-from cphloc.registry.metrics import lower_is_better
+from cphloc.registry.metrics import quality
 from cphloc.studies.study import Cell, Study, make_measures
 
 
@@ -118,11 +118,10 @@ def _chosen(job: Job) -> Any:
         msg = "several recipes without a value to tune"
         raise AssertionError(msg)
     by = job.cell.tune.by
-    sign = -1 if lower_is_better(by) else 1
 
     def preference(run: Any) -> float:
-        """Return the validation metric, negated where lower is better; NaN counts as worst."""
-        value = sign * run.metrics[f"val/{by}"]
+        """Return the quality of the validation metric; NaN counts as worst."""
+        value = quality(by, run.metrics[f"val/{by}"])
         return -math.inf if math.isnan(value) else value
 
     return max(runs, key=preference)

@@ -161,7 +161,7 @@ def _verdict(section: Section) -> str:
 def _interval(found: Mapping[str, Any] | None, sign: str = "") -> str:
     if found is None or found["value"] is None:
         return ""
-    if found["low"] == found["high"]:
+    if found["low"] is None or found["low"] == found["high"]:
         return f"{found['value']:{sign}.4g}"
     digits = ".3f" if abs(found["value"]) < 100 else ".0f"
     return f"{found['value']:{sign}{digits}} ({found['low']:{sign}{digits}} to {found['high']:{sign}{digits}})"

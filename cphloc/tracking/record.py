@@ -21,7 +21,8 @@ from cphloc.paths import atomic
 
 EVENTS, STATE = "tracking.jsonl", "tracking.json"
 
-_REFUSED = re.compile(r"[^\w\-. :/]")
+_REFUSED = re.compile(r"[^\w\-. /]|^/|/$|(?<=/)/|(?:(?<=/)|^)\.{1,2}(?=/|$)|_(?=x[0-9A-F]{2,6}_)")
+_ESCAPED = re.compile(r"_x([0-9A-F]{2,6})_")
 _LONGEST_PARAM = 6000
 _LOCK_SECONDS = 1.0
 
@@ -134,12 +135,23 @@ def bundled(waiting: Iterable[Mapping[str, Any]]) -> Bundle:
 
 
 def key_of(name: str) -> str:
-    """Replace the characters that MLflow does not allow in a key by ``_``.
+    """Return the key of a name in MLflow: characters that it does not allow become ``_xHH_``, their code in hex.
 
-    >>> key_of("freeze*")
-    'freeze_'
+    Different names have different keys, and `name_of` gives the name again.
+
+    >>> key_of("dice/T1+"), key_of("dice/T1*"), key_of("dice/T1"), key_of("dice/肺")
+    ('dice/T1_x2B_', 'dice/T1_x2A_', 'dice/T1', 'dice/肺')
     """
-    return _REFUSED.sub("_", name)
+    return _REFUSED.sub(lambda found: "".join(f"_x{ord(character):02X}_" for character in found[0]), name)
+
+
+def name_of(key: str) -> str:
+    """Return the name of which `key_of` made ``key``.
+
+    >>> name_of("dice/T1_x2B_")
+    'dice/T1+'
+    """
+    return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), key)
 
 
 def shortened(value: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,12 +10,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cphloc.config import jsonio
+from cphloc.config import jsonio, yamlio
 from cphloc.config.tables import write_table
-from cphloc.errors import DataError, NotFoundError, did_you_mean
+from cphloc.errors import DataError, InputError, NotFoundError, did_you_mean
 from cphloc.recipe.recipe import Recipe, load
 
 RUNS = Path("runs")
+
+_TEXTS = ("description", "about")
+_PLACES = ("root", "workers", "skip_bad")
 
 LATEST = "latest"
 """Name that refers to the newest run under ``runs`` in the working folder."""
@@ -44,7 +48,8 @@ class Run:
     """A running, finished or interrupted training in the folder ``runs/<recipe>/<id>/``.
 
     The folder contains ``recipe.yaml`` (complete), ``best.safetensors`` (weights of the best validation),
-    ``last.safetensors`` (checkpoint to resume from), ``metrics.json``, ``cases.csv`` (one row per validation case),
+    ``last.safetensors`` (checkpoint to resume from), ``facts.json`` (origin), ``data.json`` (hashes of the cases that
+    were used), ``metrics.json``, ``cases.csv`` (one row per validation case),
     ``pictures/`` and the log for MLflow.
 
     Args:
@@ -98,6 +103,43 @@ class Run:
         (folder / "pictures").mkdir(parents=True)
         (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
         return cls(name, folder, recipe, {})
+
+    @property
+    def weights_sha256(self) -> str:
+        """SHA-256 of ``best.safetensors``."""
+        with (self.folder / "best.safetensors").open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    @property
+    def recipe_digest(self) -> str:
+        """SHA-256 of what ``recipe.yaml`` says now, apart from texts and places, which do not affect the weights."""
+        plain = yamlio.load(self.folder / "recipe.yaml").plain
+        kept = {key: value for key, value in plain.items() if key not in _TEXTS and not key.startswith("x-")}
+        kept["data"] = {key: value for key, value in (plain.get("data") or {}).items() if key not in _PLACES}
+        return hashlib.sha256(jsonio.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+    def check_recipe(self) -> None:
+        """Check that ``recipe.yaml`` is the recipe that was trained.
+
+        Raises:
+            InputError: it was edited after the training.
+            DataError: ``facts.json`` is damaged.
+        """
+        path = self.folder / "facts.json"
+        try:
+            facts = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        except ValueError as error:
+            msg = f"{path}: not JSON ({error}); write it again"
+            raise DataError(msg) from None
+        stated = facts.get("recipe_file_sha256")
+        if stated in (None, self.recipe_digest) or self.recipe.sha256 == facts.get("recipe_sha256"):
+            return
+        file = self.folder / "recipe.yaml"
+        msg = (
+            f"{file}: the recipe was edited after the training, so it is not the one that made these weights; "
+            f"restore it (MLflow keeps a copy with the run), or train the new one: cphloc train {file}"
+        )
+        raise InputError(msg)
 
     def with_results(self, metrics: Mapping[str, float], cases: Sequence[Mapping[str, Any]]) -> Run:
         """Write ``metrics.json`` and ``cases.csv``; returns the run with these metrics.

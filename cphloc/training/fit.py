@@ -204,8 +204,10 @@ class Loop(L.Callback):
 
     def _run_validation(self, trainer: L.Trainer, module: TrainingModule) -> None:
         started = time.monotonic()
-        for name, value in self._sums.items():
-            self._divergence.check_losses({f"train/{name}": float(value) / self._summed}, module.step, _lr(module))
+        means = self._means.values(torch.clone, module.weights_of_heads)
+        self._divergence.check_losses(
+            {f"train/{name}": value for name, value in means.items()}, module.step, _lr(module)
+        )
         with module.evaluated() as model:
             self._divergence.check_weights(model.state_dict(), module.step, _lr(module))
             found = self.validate(model)

@@ -24,6 +24,7 @@ from cphloc.modeling.classes import with_matched_classes
 from cphloc.modeling.model import Model
 from cphloc.recipe.recipe import Recipe
 from cphloc.registry import catalogue
+from cphloc.registry.metrics import has_direction
 from cphloc.structures.annotation import Rung
 from cphloc.structures.padding import prediction_fill
 from cphloc.training.finetune import Takeover, preparation_differences, take_over
@@ -145,6 +146,9 @@ def check_best(recipe: Recipe, classes: Mapping[int, str], rung: Rung | None, un
     best = recipe.headline
     gives = {word for block in recipe.model.heads.values() for word in catalogue.card("head", block.type).gives}
     names = metric_names(gives, rung, unit, recipe.dims, classes)
+    if not has_direction(best):
+        msg = f"train.best: of '{best}' no value is better than another; choose a metric that has a best value"
+        raise InputError(msg)
     if best in names:
         return
     known = ", ".join(sorted(name for name in names if "/" not in name)) or "none"

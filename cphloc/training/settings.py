@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from cphloc.registry import catalogue
-from cphloc.registry.metrics import lower_is_better
+from cphloc.registry.metrics import quality
 
 if TYPE_CHECKING:
     from cphloc.recipe.recipe import Recipe
@@ -106,7 +106,7 @@ class Settings:
         """
         if than is None or than != than:
             return True
-        return value < than if lower_is_better(self.best) else value > than
+        return quality(self.best, value) > quality(self.best, than)
 
 
 def native_precision() -> Literal["32", "bf16-mixed", "16-mixed"]:

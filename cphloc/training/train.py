@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from cphloc.config import jsonio
+from cphloc.data.pipeline.seen import SeenData
 from cphloc.distributed import processes
-from cphloc.errors import CphlocError, InputError
+from cphloc.errors import CphlocError, DataError, InputError
 from cphloc.recipe.recipe import Recipe, load
 from cphloc.tracking.run import Place, Run
 from cphloc.tracking.tracker import Tracker
@@ -66,6 +67,7 @@ def train(
         if run.metrics:
             return run
         prepared = prepare(run.recipe, strategy, fresh=False)
+        _check_same_data(run, prepared)
     else:
         prepared = prepare(given(source, overrides), strategy)
         checkpoint.check_space(place.runs / prepared.recipe.name, prepared.model)
@@ -93,13 +95,29 @@ def _resumed(resume: str | Path | Run, source: Any, overrides: Mapping[str, Any]
     if overrides or (source is not None and given(source, None).name != run.recipe.name):
         msg = f"run '{run.id}' keeps its own recipe, {run.folder / 'recipe.yaml'}; start a new run to change it"
         raise InputError(msg)
+    run.check_recipe()
     return run
+
+
+def _check_same_data(run: Run, prepared: Preparation) -> None:
+    """Check that the cases are those that the first part of the training used.
+
+    Raises:
+        DataError: cases have changed, are gone or are new.
+    """
+    seen = SeenData.read(run.folder)
+    now = {split: {case.id: case.content for case in cases} for split, cases in prepared.splits.items()}
+    if seen is not None and (changes := seen.changes(now)):
+        msg = f"run '{run.id}': the data set is not the one its training began with; restore it, or start a new run"
+        raise DataError("\n".join([msg, *(f"  - {change}" for change in changes)]))
 
 
 def _new_run(prepared: Preparation, place: Place) -> Path:
     """Create the folder of a run, and record recipe and provenance in it and in MLflow."""
     recipe = _with_constants(prepared)
     run, facts = Run.create(recipe, place.runs), facts_of(recipe, prepared.splits)
+    facts["recipe_file_sha256"] = run.recipe_digest
+    SeenData.of(prepared.splits, prepared.pipeline.dataset).write(run.folder)
     (run.folder / "facts.json").write_text(jsonio.dumps(facts, indent=2) + "\n", encoding="utf-8")
     tracker = Tracker(run.folder, place.experiment or f"cphloc/{recipe.name}", place.name or run.id, place.runs)
     tracker.params({**recipe.to_plain(), **facts})

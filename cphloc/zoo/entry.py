@@ -64,8 +64,8 @@ class Metric(_Strict):
     @model_validator(mode="after")
     def _ordered(self) -> Metric:
         stated = [v for v in (self.value, self.low, self.high) if v is not None]
-        if len(stated) != (3 if self.n else 0):
-            msg = "value, low and high are all numbers, or all null with n: 0"
+        if len(stated) not in ((1, 3) if self.n else (0,)) or (self.n and self.value is None):
+            msg = "value is a number with n above 0, else null; low and high are both numbers or both null"
             raise ValueError(msg)
         if (interval := self.interval) is not None and interval.low > interval.high:
             msg = f"the interval's low {interval.low} is above its high {interval.high}"
@@ -74,7 +74,7 @@ class Metric(_Strict):
 
     @property
     def interval(self) -> Interval | None:
-        """The value with its interval; ``None`` where no case defines the metric."""
+        """The value with its interval; ``None`` where no case defines the metric, or cases of one patient only."""
         if self.value is None or self.low is None or self.high is None:
             return None
         return Interval(self.value, self.low, self.high, self.n, self.n_undefined)
@@ -87,7 +87,7 @@ def is_undefined(metric: Mapping[str, Any]) -> bool:
         metric: ``value`` and ``n``, as an evaluation writes them.
     """
     value = metric.get("value")
-    return metric.get("n") == 0 or (isinstance(value, float) and math.isnan(value))
+    return metric.get("n") == 0 or value is None or math.isnan(value)
 
 
 def as_undefined(metric: Mapping[str, Any]) -> dict[str, Any]:

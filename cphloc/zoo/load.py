@@ -100,7 +100,9 @@ def localizer_of(run: Run, device: str | torch.device | None = None, backend: Ba
 
     Raises:
         NotFoundError: the run has not saved any weights yet.
+        InputError: its recipe was edited after the training.
     """
+    run.check_recipe()
     path = run.folder / "best.safetensors"
     if not path.is_file():
         msg = f"{run.folder}: has no best.safetensors yet; let the training reach its first validation"

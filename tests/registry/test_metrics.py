@@ -1,9 +1,10 @@
 import pytest
 
 from cphloc.config import yamlio
+from cphloc.metrics.bootstrap import Interval
 from cphloc.paths import shipped
 from cphloc.registry.kinds import ALL
-from cphloc.registry.metrics import has_direction, headline, lower_is_better, metric_card
+from cphloc.registry.metrics import has_direction, headline, lower_is_better, metric_card, quality, quality_range
 
 
 @pytest.mark.parametrize("metric", ["hd95_mm", "asd_mm", "brier", "ece", "loss", "asd_mm/dice", "mega_multiply_adds"])
@@ -16,8 +17,22 @@ def test_more_of_an_agreement_is_better(metric):
     assert not lower_is_better(metric)
 
 
-def test_a_signed_error_has_no_direction():
-    assert [has_direction(m) for m in ("volume_error_ml", "volume_error_ml/liver", "dice")] == [False, False, True]
+def test_a_spread_has_no_direction():
+    assert [has_direction(m) for m in ("attention_entropy", "volume_error_ml", "dice")] == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("metric", "better", "worse"),
+    [("dice", 0.9, 0.8), ("hd95_mm", 2.0, 3.0), ("volume_error/liver", -0.1, 0.2), ("volume_error_ml", 0.1, -0.3)],
+)
+def test_quality_is_greater_for_the_better_value(metric, better, worse):
+    assert quality(metric, better) > quality(metric, worse)
+
+
+def test_an_interval_around_0_holds_the_best_signed_error():
+    assert quality_range("volume_error", Interval(0.1, -0.2, 0.4, 9)) == (-0.4, 0.0)
+    assert quality_range("volume_error", Interval(-0.3, -0.4, -0.2, 9)) == (-0.4, -0.2)
+    assert quality_range("hd95_mm", Interval(3.0, 2.0, 4.0, 9)) == (-4.0, -2.0)
 
 
 def test_every_task_has_one_headline():

@@ -61,7 +61,7 @@ def test_a_run_arrives_whole(store, tmp_path):
     assert client.get_experiment(run.info.experiment_id).name == "cphloc/whole"
     assert (run.info.run_name, run.info.status) == ("a-run", "FINISHED")
     assert run.data.params["train.steps"] == "5"
-    assert run.data.params["train.freeze_"] == "x"
+    assert run.data.params["train.freeze_x2A_"] == "x"
     assert run.data.params["long"].endswith("(complete in recipe.yaml)")
     assert len(run.data.params["long"]) <= 6000
     assert run.data.tags["cphloc.run"] == "a-run"

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from cphloc.components.backbone.conv_encoder import ConvEncoder
 from cphloc.components.head.attention_pool import AttentionPool
@@ -62,16 +61,20 @@ def model_of(head, dims):
     return Model(backbone, None, {"head": head(backbone.levels, classes={1: "mass"})}, {"head": 0.5})
 
 
+def flat(model):
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
 def moved(head, dims, kinds, per_batch, accumulate, folder):
     model = model_of(head, dims)
-    before = nn.utils.parameters_to_vector(model.parameters()).detach().clone()
+    before = flat(model)
     rung = "mask" if head is UNet else "label"
     settings = Settings(
         steps=1, optimizer={"type": "SGD", "lr": 0.1}, schedule={"type": "constant"}, clip_norm=None, precision="32",
         accumulate=accumulate, best="loss", validate_every=1, rungs={"head": rung},
     )  # fmt: skip
     fit(model, batches_of(kinds, dims, per_batch), lambda model: Validation({"loss": 0.0}), settings, folder)
-    return nn.utils.parameters_to_vector(model.parameters()).detach() - before
+    return flat(model) - before
 
 
 @pytest.mark.parametrize(("head", "dims"), [(UNet, 2), (UNet, 3), (AttentionPool, 2), (MultiAttention, 3)])

@@ -46,6 +46,7 @@ class PreparedCase:
         foreground: ``(n, 1 + D)`` int32: class number and index of voxels on which a patch may be centred.
         content: hash of the original files (`cphloc.data.fingerprint.content_hash`).
         percentiles: 0.5th, 50th and 99.5th percentile of each channel before preprocessing.
+        images: hashes of the original images (`cphloc.data.fingerprint.image_hashes`).
     """
 
     id: str
@@ -56,6 +57,7 @@ class PreparedCase:
     foreground: np.ndarray
     content: str
     percentiles: tuple[tuple[float, float, float], ...] = ()
+    images: tuple[str, ...] = ()
 
     def in_memory(self) -> PreparedCase:
         """Return a copy of the case with all arrays in memory."""
@@ -170,6 +172,7 @@ def _store(prepared: PreparedCase, folder: Path) -> None:
         "source": _geometry_to_json(prepared.source),
         "content": prepared.content,
         "percentiles": prepared.percentiles,
+        "images": prepared.images,
     }
     with paths.atomic_folder(folder) as aside:
         checksums = {name: _save(aside / f"{name}.npy", a) for name, a in arrays.items() if a is not None}
@@ -201,6 +204,7 @@ def _load(folder: Path, verify: bool) -> PreparedCase | None:
             arrays["foreground"],
             facts["content"],
             tuple(tuple(of_channel) for of_channel in facts["percentiles"]),
+            tuple(facts["images"]),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

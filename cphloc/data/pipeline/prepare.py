@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import track
 
 from cphloc.data.case import Case, checked, read_case
-from cphloc.data.fingerprint import content_hash
+from cphloc.data.fingerprint import content_hash, image_hashes
 from cphloc.data.pipeline.cache import PreparedCase, entry_key, evict, open_entry
 from cphloc.data.pipeline.preprocess import Preprocess
 from cphloc.errors import DataError, InputError
@@ -139,7 +139,9 @@ def prepare_case(case: Case, preprocess: Preprocess, classes: int) -> PreparedCa
     foreground = _foreground(annotation, preprocess.dims)
     grids = ready.geometry, volume.geometry
     percentiles = tuple(percentiles_of(channel) for channel in volume.array)
-    return PreparedCase(case.id, ready.array, annotation, *grids, foreground, content_hash(case), percentiles)
+    return PreparedCase(
+        case.id, ready.array, annotation, *grids, foreground, content_hash(case), percentiles, image_hashes(case)
+    )
 
 
 def _prepared_annotation(given: Annotation, preprocess: Preprocess, geometry: Geometry) -> Annotation:

@@ -1,0 +1,69 @@
+"""What a run was trained on is known by the contents of the files, not by names."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cphloc.data.annotation_source import AnnotationSource
+from cphloc.data.case import Case
+from cphloc.data.fingerprint import content_hash, image_hashes
+from cphloc.data.pipeline.seen import SeenCase, SeenData
+
+
+def case(folder, id, seed, patient=None):
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{id}.png"
+    Image.fromarray(np.random.default_rng(seed).integers(0, 255, (8, 8), dtype=np.uint8)).save(path)
+    return Case(id, patient or id, (path,), AnnotationSource(label=(1.0,)))
+
+
+def seen_of(**splits):
+    facts = {
+        split: {c.id: SeenCase(c.patient, content_hash(c), image_hashes(c)) for c in cases}
+        for split, cases in splits.items()
+    }
+    return SeenData(facts, {split: [] for split in splits})
+
+
+@pytest.fixture
+def seen(tmp_path):
+    train, val = [case(tmp_path, "a", 1), case(tmp_path, "b", 2, "p")], [case(tmp_path, "c", 3)]
+    return seen_of(train=train, val=val)
+
+
+def test_it_is_read_as_it_was_written(seen, tmp_path):
+    seen.write(tmp_path)
+    again = SeenData.read(tmp_path)
+    assert again.changes({"train": {"a": "x"}}) == seen.changes({"train": {"a": "x"}})
+    assert SeenData.read(tmp_path / "nowhere") is None
+
+
+@pytest.mark.parametrize(
+    ("id", "seed", "patient", "leaks"),
+    [("new", 9, None, 0), ("a", 9, None, 1), ("renamed", 1, None, 1), ("other", 9, "p", 1), ("selected", 3, None, 1)],
+)
+def test_a_test_case_that_was_used_is_found_by_name_patient_or_image(seen, tmp_path, id, seed, patient, leaks):
+    found = seen.leaks([case(tmp_path / "now", id, seed, patient)], "test")
+    assert len(found) == leaks
+
+
+def test_names_in_another_data_set_mean_nothing(seen, tmp_path):
+    assert seen.leaks([case(tmp_path / "now", "a", 9)], "test", own=False) == []
+    assert len(seen.leaks([case(tmp_path / "now", "z", 1)], "test", own=False)) == 1
+
+
+def test_validation_cases_may_be_evaluated_as_such(seen, tmp_path):
+    assert seen.leaks([case(tmp_path / "now", "c", 3)], "val") == []
+
+
+def test_changed_lost_and_new_cases_are_listed(seen):
+    train = {id: of.content for id, of in seen.cases["train"].items()}
+    val = {id: of.content for id, of in seen.cases["val"].items()}
+    assert seen.changes({"train": train, "val": val}) == []
+    assert seen.changes({"train": {**train, "a": "other"}, "val": val}) == ["1 train cases have changed: a"]
+    assert seen.changes({"train": {"a": train["a"], "d": "x"}, "val": val}) == [
+        "1 train cases are no longer in it: b",
+        "1 train cases are new in it: d",
+    ]
