@@ -105,9 +105,12 @@ class Run:
         return cls(name, folder, recipe, {})
 
     @property
-    def weights_sha256(self) -> str:
-        """SHA-256 of ``best.safetensors``."""
-        with (self.folder / "best.safetensors").open("rb") as file:
+    def weights_sha256(self) -> str | None:
+        """SHA-256 of ``best.safetensors``; ``None`` where there is none yet."""
+        path = self.folder / "best.safetensors"
+        if not path.is_file():
+            return None
+        with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     @property

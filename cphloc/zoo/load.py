@@ -102,11 +102,11 @@ def localizer_of(run: Run, device: str | torch.device | None = None, backend: Ba
         NotFoundError: the run has not saved any weights yet.
         InputError: its recipe was edited after the training.
     """
-    run.check_recipe()
     path = run.folder / "best.safetensors"
     if not path.is_file():
         msg = f"{run.folder}: has no best.safetensors yet; let the training reach its first validation"
         raise NotFoundError(msg)
+    run.check_recipe()
     weights = half_precision(read_weights(path.read_bytes(), str(path)))
     model = Localizer(build_with_weights(run.recipe, weights, str(path)), run.recipe, backend=backend)
     if (known := run.facts.get("training_images")) is not None:
