@@ -98,7 +98,7 @@ class _Report:
         if kind == "extra_forbidden":
             what, fix = self._unknown(path)
             return Problem(position(self.root, full, of_key=True), dotted(full), what, fix)
-        if errors[0]["loc"][-1] == "[key]":
+        if errors[0]["loc"][-1:] == ("[key]",) and kind.startswith("int"):
             what, fix = _wrong_key(path[-1])
             return Problem(position(self.root, full, of_key=True), dotted(full), what, fix)
         annotation = _annotation_at(self.model, path)
