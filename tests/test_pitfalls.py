@@ -182,6 +182,7 @@ def test_every_mistake_has_a_test_that_exists(mistake):
     ids=lambda data: data["type"],
 )
 def test_mirrored_views_are_refused_where_classes_name_sides(data):
+    data = data | {"augment": [{"type": "Flip"}]}
     recipe = load("systems/unet2d-phantom", {"data": data, "model.backbone.widths": [4, 4]})
     with pytest.raises(InputError, match="sides of the body"):
         Localizer(build_model(recipe), recipe).predict(np.zeros((16, 16)), tta=True)
