@@ -29,7 +29,7 @@ from cphloc.errors import InputError
 from cphloc.structures.annotation import Annotation
 from cphloc.structures.geometry import Geometry
 
-FORMAT = 1
+FORMAT = 2
 """Version of the file layout of an entry; part of its key."""
 
 
@@ -47,6 +47,7 @@ class PreparedCase:
         content: hash of the original files (`cphloc.data.fingerprint.content_hash`).
         percentiles: 0.5th, 50th and 99.5th percentile of each channel before preprocessing.
         images: hashes of the original images (`cphloc.data.fingerprint.image_hashes`).
+        kept_objects: objects of the mask that are smaller than a voxel and were kept by giving them one.
     """
 
     id: str
@@ -58,6 +59,7 @@ class PreparedCase:
     content: str
     percentiles: tuple[tuple[float, float, float], ...] = ()
     images: tuple[str, ...] = ()
+    kept_objects: int = 0
 
     def in_memory(self) -> PreparedCase:
         """Return a copy of the case with all arrays in memory."""
@@ -173,6 +175,7 @@ def _store(prepared: PreparedCase, folder: Path) -> None:
         "content": prepared.content,
         "percentiles": prepared.percentiles,
         "images": prepared.images,
+        "kept_objects": prepared.kept_objects,
     }
     with paths.atomic_folder(folder) as aside:
         checksums = {name: _save(aside / f"{name}.npy", a) for name, a in arrays.items() if a is not None}
@@ -205,6 +208,7 @@ def _load(folder: Path, verify: bool) -> PreparedCase | None:
             facts["content"],
             tuple(tuple(of_channel) for of_channel in facts["percentiles"]),
             tuple(facts["images"]),
+            facts["kept_objects"],
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -116,6 +116,7 @@ def prepare(cases: Sequence[Case], preprocess: Preprocess, classes: int, skip_ba
     if not prepared:
         msg = "the split has no usable case; check data.root and the split"
         raise DataError(msg)
+    _report_kept(prepared)
     evict(keep=set(prepared.keys()))
     while len(_RECENT) >= _RECENT_SPLITS:
         del _RECENT[next(iter(_RECENT))]
@@ -135,26 +136,29 @@ def prepare_case(case: Case, preprocess: Preprocess, classes: int) -> PreparedCa
     if not np.isfinite(ready.array).all():
         msg = f"{case.images[0]}: contains NaN or infinite values after preprocessing; export it again"
         raise DataError(msg)
-    annotation = _prepared_annotation(given, preprocess, volume.geometry)
+    annotation, kept = _prepared_annotation(given, preprocess, volume.geometry)
     foreground = _foreground(annotation, preprocess.dims)
     grids = ready.geometry, volume.geometry
     percentiles = tuple(percentiles_of(channel) for channel in volume.array)
     return PreparedCase(
-        case.id, ready.array, annotation, *grids, foreground, content_hash(case), percentiles, image_hashes(case)
+        case.id, ready.array, annotation, *grids, foreground, content_hash(case), percentiles, image_hashes(case), kept
     )
 
 
-def _prepared_annotation(given: Annotation, preprocess: Preprocess, geometry: Geometry) -> Annotation:
+def _prepared_annotation(given: Annotation, preprocess: Preprocess, geometry: Geometry) -> tuple[Annotation, int]:
+    """Annotation on the preprocessed grid, and the number of objects that only one given voxel has kept in it."""
     mask, boxes, region = given.mask, given.boxes, given.region
     if region is not None:
-        percent = preprocess.prepare_mask(np.rint(region * 100).astype(np.uint8), geometry)
+        percent = preprocess.prepare_region(np.rint(region * 100).astype(np.uint8), geometry)
         region = percent.astype(np.float32) / 100
-    return replace(
+    moved, kept = (None, 0) if mask is None else preprocess.prepare_objects(mask, geometry)
+    prepared = replace(
         given,
-        mask=None if mask is None else preprocess.prepare_mask(mask, geometry).astype(np.uint8),
+        mask=None if moved is None else moved.astype(np.uint8),
         boxes=None if boxes is None else preprocess.prepare_boxes(boxes, geometry).astype(np.float32),
         region=region,
     )
+    return prepared, kept
 
 
 def _foreground(annotation: Annotation, dims: int) -> np.ndarray:
@@ -187,6 +191,17 @@ def _problem(prepared: PreparedCases, case: Case) -> str | None:
     except (InputError, OSError, MemoryError) as error:
         return str(error)
     return None
+
+
+def _report_kept(prepared: PreparedCases) -> None:
+    """Print how many objects are smaller than a voxel of the preprocessed grid."""
+    kept = [count for case in prepared if (count := case.kept_objects)]
+    if kept:
+        text = (
+            f"{sum(kept)} objects in {len(kept)} of {len(prepared)} cases would vanish between the voxels of the "
+            "resampled mask and keep one voxel each; a smaller data.spacing_mm (or larger data.fit) shows them whole"
+        )
+        Console(stderr=True, soft_wrap=True, markup=False).print(text)
 
 
 def _report(bad: list[str], total: int, skip_bad: bool) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from cphloc.data.io.resample import resample, resample_labels
 from cphloc.data.pipeline.intensity import Intensity
+from cphloc.data.pipeline.small_objects import with_lost_objects
 from cphloc.errors import DataError
 from cphloc.structures.geometry import Geometry
 from cphloc.structures.volume import Volume, reoriented, reoriented_back
@@ -113,11 +114,24 @@ class Preprocess:
         return grid
 
     def prepare_mask(self, mask: np.ndarray, geometry: Geometry) -> np.ndarray:
-        """Resample a label mask ``(*S)`` from ``geometry``, the grid of the image, to the preprocessed grid."""
-        order, flip = geometry.canonical()
-        canonical = geometry.reoriented(order, flip)
-        moved = resample_labels(reoriented(mask, order, flip), canonical, self.frame(geometry))
-        return np.ascontiguousarray(moved)
+        """Resample a label mask ``(*S)`` from ``geometry``, the grid of the image, to the preprocessed grid.
+
+        Every object keeps at least one voxel, see `cphloc.data.pipeline.small_objects`.
+        """
+        return self.prepare_objects(mask, geometry)[0]
+
+    def prepare_objects(self, mask: np.ndarray, geometry: Geometry) -> tuple[np.ndarray, int]:
+        """Resample as `prepare_mask` does; also returns the number of objects that would have vanished."""
+        return with_lost_objects(self._upright(mask, geometry), self.prepare_region(mask, geometry))
+
+    def prepare_region(self, region: np.ndarray, geometry: Geometry) -> np.ndarray:
+        """Resample integers ``(*S)`` to the preprocessed grid, nearest neighbour; small objects may vanish."""
+        canonical = geometry.reoriented(*geometry.canonical())
+        return np.ascontiguousarray(resample_labels(self._upright(region, geometry), canonical, self.frame(geometry)))
+
+    @staticmethod
+    def _upright(values: np.ndarray, geometry: Geometry) -> np.ndarray:
+        return reoriented(values, *geometry.canonical())
 
     def prepare_boxes(self, boxes: np.ndarray, geometry: Geometry) -> np.ndarray:
         """Transform boxes ``(n, 2 D)`` from ``geometry``, the grid of the image, to the preprocessed grid."""
