@@ -155,7 +155,7 @@ class Geometry:
         within = self.direction[world][:, rest] * down[:, None]
         straight = np.eye(2) if abs(np.trace(within)) >= abs(within[0, 1]) + abs(within[1, 0]) else np.eye(2)[::-1]
         direction = straight * np.where(within < 0, -1.0, 1.0)
-        shape, spacing = (tuple(values[a] for a in rest) for values in (self.shape, self.spacing_mm))
+        shape, spacing = tuple(self.shape[a] for a in rest), tuple(self.spacing_mm[a] for a in rest)
         origin = tuple(float(self.origin_mm[w] * d) for w, d in zip(world, down, strict=True))
         return Geometry(shape, spacing, origin, direction, self.unit)
 
