@@ -6,7 +6,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
 import numpy as np
@@ -19,6 +19,7 @@ from cphloc.data.pipeline.preprocess import Preprocess, restore_attention, resto
 from cphloc.data.pipeline.slabs import MaskRows, Slabs
 from cphloc.errors import InputError
 from cphloc.inference.backend import Backend, BackendName
+from cphloc.inference.finite import finite_outputs
 from cphloc.inference.inputs import Image, Inputs
 from cphloc.inference.localization import Box, Localization
 from cphloc.inference.uncertainty import with_masks
@@ -160,7 +161,7 @@ class Localizer(nn.Module):
             progress: wraps each list of windows that begin at the same slice, to show a progress bar.
 
         Raises:
-            DataError: the image cannot be read or does not suit the model.
+            DataError: the image cannot be read or does not suit the model, or the model's outputs are not finite.
             InputError: ``tta`` for a model whose classes name sides of the body or that was not trained on mirrored
                 images; or an ``overlap`` or ``threshold`` out of range.
         """
@@ -222,7 +223,7 @@ class Localizer(nn.Module):
             progress,
             swap=self.swapped_classes(),
             fill=prediction_fill(self.recipe.data.pad),
-            forward=self.backend,
+            forward=partial(finite_outputs, self.backend, slabs.volume.source),
             air=air,
             on_mask_rows=on_mask_rows,
         )

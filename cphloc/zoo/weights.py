@@ -48,18 +48,28 @@ def build_with_weights(recipe: Recipe, weights: Mapping[str, Tensor], source: st
     """Build a recipe's model with the given weights as float32, skipping its random initialization.
 
     Raises:
-        DataError: the weights are not those of the recipe's model.
+        DataError: the weights are not those of the recipe's model, or not finite as float32.
     """
     stated = sum(value.numel() for value in weights.values())
     with _WithoutInitialization():
         model = build_model(recipe, 2 * stated + _SPARE)
     state = {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
+    _check_finite(state, source)
     try:
         model.load_state_dict(state, strict=True, assign=True)
     except RuntimeError as error:
         msg = f"{source}: the weights are not those of the recipe's model: {str(error).replace(chr(10), ' ')}"
         raise DataError(msg) from None
     return model
+
+
+def _check_finite(weights: Mapping[str, Tensor], source: str) -> None:
+    """Refuse weights with NaN or infinite values, whose predictions would read as "nothing found"."""
+    wrong = [name for name, value in weights.items() if not torch.isfinite(value).all()]
+    if wrong:
+        more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        msg = f"{source}: the weights '{wrong[0]}'{more} are not finite numbers; train or publish the model again"
+        raise DataError(msg)
 
 
 class _WithoutInitialization(TorchFunctionMode):

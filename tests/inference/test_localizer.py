@@ -162,3 +162,16 @@ def test_air_around_a_patient_is_background_and_can_be_kept(dims):
 def test_an_overlap_outside_its_range_is_refused():
     with pytest.raises(InputError, match="overlap is a fraction of a window"):
         localizer(2).predict(np.ones((4, 4), np.float32), overlap=1.0)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_outputs_that_are_not_finite_are_refused_and_name_the_image(dims, value, tmp_path):
+    scan(dims, tmp_path / "scan.mha")
+    model = localizer(dims)
+    with torch.no_grad():
+        model.model.backbone.weight.fill_(value)
+    with pytest.raises(DataError, match=r"scan\.mha: the outputs of head 'all' are not finite"):
+        model.predict(tmp_path / "scan.mha")
+    with pytest.raises(DataError, match="not finite"):
+        model.predict_maps(model.read(tmp_path / "scan.mha"))

@@ -99,6 +99,20 @@ def test_weights_of_another_model_are_refused(published, change):
         load("tiny")
 
 
+@pytest.mark.parametrize(
+    ("value", "dtype"), [(float("nan"), torch.float16), (-torch.inf, torch.float16), (1e39, torch.float64)]
+)
+def test_weights_that_are_not_finite_as_float32_are_refused(published, value, dtype):
+    weights = load_file(published / "model.safetensors")
+    name = next(name for name, held in weights.items() if held.dim() > 1)
+    weights[name] = weights[name].to(dtype)
+    weights[name].view(-1)[-1] = value
+    save_file(weights, published / "model.safetensors")
+    republish(published)
+    with pytest.raises(DataError, match=rf"tiny@1\.0\.0: the weights '{name}' are not finite"):
+        load("tiny")
+
+
 def test_a_pickle_is_never_opened(published):
     import pickle
 
