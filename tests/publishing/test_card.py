@@ -81,9 +81,9 @@ def test_every_metric_is_held_against_the_baseline(entry_facts):
 def test_what_no_direction_makes_better_is_not_judged(entry_facts):
     facts = entry_facts("unet3d-ct", "1.2.0")
     ours, theirs = ({"value": v, "low": v, "high": v, "n": 8} for v in (-5.0, 1.0))
-    facts["evaluation"]["metrics"]["volume_error_ml"] = ours
-    facts["baseline"]["metrics"]["volume_error_ml"] = theirs
-    assert "volume_error_ml" not in verdict(Entry.model_validate(facts))
+    facts["evaluation"]["metrics"]["attention_entropy"] = ours
+    facts["baseline"]["metrics"]["attention_entropy"] = theirs
+    assert "attention_entropy" not in verdict(Entry.model_validate(facts))
 
 
 def test_calibration_is_stated_before_and_after(entry_facts):

@@ -30,7 +30,15 @@ def finished(tmp_path_factory, mlflow_store, tiny):
 def test_the_run_holds_everything_that_publishing_and_resuming_need(finished):
     there = {str(path.relative_to(finished.folder)) for path in finished.folder.rglob("*") if path.is_file()}
     assert there == {
-        *("recipe.yaml", "facts.json", "best.safetensors", "last.safetensors", "metrics.json", "cases.csv"),
+        *(
+            "recipe.yaml",
+            "data.json",
+            "facts.json",
+            "best.safetensors",
+            "last.safetensors",
+            "metrics.json",
+            "cases.csv",
+        ),
         *("tracking.json", "tracking.jsonl"),
         *(f"pictures/{name}.png" for name in ("curves", "worst", "median", "best")),
     }

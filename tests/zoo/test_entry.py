@@ -42,7 +42,7 @@ def changed(facts, path, value):
         (("evaluation", "metrics"), {}, "evaluation.metrics: "),
         (("evaluation", "metrics", "dice", "low"), 0.9, "evaluation.metrics.dice: .*above its high"),
         (("evaluation", "metrics", "dice", "high"), ..., "evaluation.metrics.dice.high: missing"),
-        (("evaluation", "metrics", "dice", "value"), None, "evaluation.metrics.dice: .*all null"),
+        (("evaluation", "metrics", "dice", "value"), None, "evaluation.metrics.dice: .*both null"),
         (("evaluation", "metrics", "dice", "value"), float("nan"), "evaluation.metrics.dice.value: "),
         (("weights", "file"), "model.pt", "weights: .*safetensors"),
         (("weights", "file"), None, "weights: .*at least one URL"),
