@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import random
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ RUNS = Path("runs")
 _TEXTS = ("description", "about")
 _PLACES = ("root", "workers", "skip_bad")
 
+_ID = "%Y%m%d-%H%M%S-%f"
+
 LATEST = "latest"
-"""Name that refers to the newest run under ``runs`` in the working folder."""
+"""Name that refers to the run begun last under ``runs`` in the working folder."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Run:
     ``pictures/`` and the log for MLflow.
 
     Args:
-        id: unique name, the time at which the run was created.
+        id: unique name, the time at which the run was created; ids sort in the order of creation.
         folder: folder of the run.
         recipe: recipe that is trained.
         metrics: value of each metric by its name in MLflow, such as ``val/dice``.
@@ -98,7 +101,7 @@ class Run:
     @classmethod
     def create(cls, recipe: Recipe, runs: Path = RUNS) -> Run:
         """Create the folder of a new run under ``runs`` and write the recipe to it."""
-        name = f"{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"  # names sort by time, so that ``latest`` is the last one
+        name = _next_id(_known(runs))
         folder = runs / recipe.name / name
         (folder / "pictures").mkdir(parents=True)
         (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
@@ -169,9 +172,26 @@ def run_names() -> list[str]:
     return [*known, LATEST] if known else []
 
 
-def _known() -> dict[str, Path]:
-    """Folders of the runs under ``runs`` in the working folder, by id."""
-    return {path.parent.name: path.parent for path in RUNS.glob("*/*/recipe.yaml")}
+def _known(runs: Path = RUNS) -> dict[str, Path]:
+    """Folders of the runs under ``runs``, by id."""
+    return {path.parent.name: path.parent for path in runs.glob("*/*/recipe.yaml")}
+
+
+def _begun(run_id: str) -> datetime:
+    """Time that an id states; the earliest of all for a folder that was renamed."""
+    try:
+        return datetime.strptime(run_id, _ID)
+    except ValueError:
+        return datetime.min
+
+
+def _next_id(known: Iterable[str]) -> str:
+    """Return an id that sorts after all known ones, also where the clock was set back since the last run."""
+    now = datetime.now(UTC).replace(tzinfo=None)
+    last = max(map(_begun, known), default=now)
+    if last >= now:
+        now = last + timedelta(microseconds=random.SystemRandom().randint(1, 1_000_000))  # differs between processes
+    return now.strftime(_ID)
 
 
 def _find(name: str | Path) -> Path:
@@ -180,7 +200,7 @@ def _find(name: str | Path) -> Path:
         return folder
     known = _known()
     if str(name) == LATEST and known:
-        return known[max(known)]
+        return known[max(known, key=lambda run_id: (_begun(run_id), run_id))]
     if str(name) not in known:
         hint = (
             did_you_mean(str(name), known)
