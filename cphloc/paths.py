@@ -38,6 +38,17 @@ def registry_folders() -> list[Path]:
     return [shipped("registry"), *_listed("CPHLOC_REGISTRY")]
 
 
+def names_a_folder(spec: str | Path) -> bool:
+    """Return whether a user's text is written as a folder: with a slash, or as ``.`` or ``..``.
+
+    A bare name never is, because a folder of that name in the working folder could come from anyone.
+
+    >>> names_a_folder("unet3d-ct"), names_a_folder("./unet3d-ct"), names_a_folder(Path("unet3d-ct"))
+    (False, True, True)
+    """
+    return isinstance(spec, Path) or "/" in spec or "\\" in spec or spec in (".", "..")
+
+
 def zoos() -> list[str]:
     """Return zoo folders and URLs in search order: those of ``CPHLOC_ZOO``, then the shipped zoo.
 

@@ -24,10 +24,10 @@ from cphloc.publishing.checks import (
 )
 from cphloc.publishing.material import SPLIT, Material, gather
 from cphloc.publishing.patient import burned_in_problems
-from cphloc.zoo.entries import local_folder
 from cphloc.zoo.entry import Entry
 from cphloc.zoo.index import index_zoo
 from cphloc.zoo.names import WEIGHTS_FILE, check_name
+from cphloc.zoo.shadowed import local_folder
 
 if TYPE_CHECKING:
     from cphloc.tracking.run import Run

@@ -14,6 +14,7 @@ from typing import Any
 from cphloc.config import jsonio, yamlio
 from cphloc.config.tables import write_table
 from cphloc.errors import DataError, InputError, NotFoundError, did_you_mean
+from cphloc.paths import names_a_folder
 from cphloc.recipe.recipe import Recipe, load
 
 RUNS = Path("runs")
@@ -84,8 +85,8 @@ class Run:
         """Open a run.
 
         Args:
-            name: folder of the run; or, for runs under ``runs`` in the working folder, an id or ``latest``. A `Run` is
-                returned unchanged.
+            name: folder of the run (a `Path`, or a text with a slash); or, for runs under ``runs`` in the working
+                folder, an id or ``latest``. A `Run` is returned unchanged.
 
         Raises:
             NotFoundError: there is no such run.
@@ -196,7 +197,7 @@ def _next_id(known: Iterable[str]) -> str:
 
 def _find(name: str | Path) -> Path:
     folder = Path(name)
-    if (folder / "recipe.yaml").is_file() and not (folder / "entry.yaml").is_file():
+    if names_a_folder(name) and (folder / "recipe.yaml").is_file() and not (folder / "entry.yaml").is_file():
         return folder
     known = _known()
     if str(name) == LATEST and known:
@@ -204,7 +205,7 @@ def _find(name: str | Path) -> Path:
     if str(name) not in known:
         hint = (
             did_you_mean(str(name), known)
-            or "give the folder of the run, or start cphloc in the folder that contains 'runs'"
+            or "give the folder of the run (with a slash, ./run), or start cphloc in the folder that contains 'runs'"
         )
         msg = f"no run '{name}'; {hint}"
         raise NotFoundError(msg)

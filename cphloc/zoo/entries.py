@@ -21,6 +21,7 @@ from cphloc.errors import CphlocError, DataError, InputError, NotFoundError, did
 from cphloc.zoo.index import INDEX_FILE, Row, is_supported, read_index, remote_index, row_of, version_folders
 from cphloc.zoo.inside import file_inside, read_inside
 from cphloc.zoo.names import ENTRY_FILE, MAX_ENTRY_BYTES, sha256_of
+from cphloc.zoo.shadowed import local_folder, warn_of_shadowed
 
 if TYPE_CHECKING:
     # Listing a zoo must be quicker than the import of pydantic, which reading an entry needs.
@@ -209,7 +210,8 @@ def find_entry(spec: str | Path, zoos: Sequence[str] | None = None) -> Listing:
 
     Args:
         spec: ``name``, ``name@1.2.0``, ``name@^1`` and so on (see `cphloc.zoo.versions.parse_spec`), an entry's
-            folder, or the URL of an entry in a zoo, ``https://host/zoo/name/1.2.0`` or ``https://host/zoo/name@^1``.
+            folder (a `Path`, or a text with a slash), or the URL of an entry in a zoo, ``https://host/zoo/name/1.2.0``
+            or ``https://host/zoo/name@^1``.
         zoos: folders and URLs instead of `paths.zoos`.
 
     Raises:
@@ -218,17 +220,19 @@ def find_entry(spec: str | Path, zoos: Sequence[str] | None = None) -> Listing:
     """
     if isinstance(spec, str) and "://" in spec:
         return _of_url(spec)
-    if isinstance(spec, Path) or (Path(spec) / ENTRY_FILE).is_file() or "/" in spec or "\\" in spec:
+    if paths.names_a_folder(spec):
         return _of_folder(Path(spec))
     from cphloc.zoo.versions import parse_spec
 
     asked = parse_spec(spec)
     places = paths.zoos() if zoos is None else list(zoos)
     names: set[str] = set()
-    for place in places:
+    for rank, place in enumerate(places):
         held = {v.version: v for v in _versions_in(place, lambda name: names.add(name) or name == asked.name)}
         if held:
-            return _newest_supported(asked, held, place)
+            found = _newest_supported(asked, held, place)
+            warn_of_shadowed(found.name, found.version, found.row.sha256, place, places[rank + 1 :])
+            return found
     hint = did_you_mean(asked.name, names - {asked.name}) or "'cphloc list zoo' lists them all"
     msg = f"no zoo has an entry '{asked.name}' (searched {', '.join(places) or 'none'}); {hint}"
     raise NotFoundError(msg)
@@ -286,16 +290,6 @@ def _versions_in(place: str, accept: Callable[[str], object]) -> Iterator[Listin
     rows = {(row.name, row.version): row for row in index}
     for name, version, path in version_folders(folder, accept):
         yield Listing(name, version, path, rows.get((name, version)))
-
-
-def local_folder(place: str) -> Path | None:
-    """Return the folder of a zoo given as path or ``file://`` URL, or ``None`` for any other URL."""
-    if place.startswith("file://"):
-        from urllib.parse import unquote, urlsplit
-        from urllib.request import url2pathname
-
-        return Path(url2pathname(unquote(urlsplit(place).path)))
-    return None if "://" in place else Path(place).expanduser()
 
 
 def _matches(listing: Listing, task: str | None, dims: int | None, modality: str | None) -> bool:

@@ -58,17 +58,23 @@ def find_locked(spec: str | Path, path: str | Path = LOCK_FILE) -> Listing:
     """
     pinned = _read(Path(path))
     name = str(spec).partition("@")[0]
-    if isinstance(spec, Path) or name not in pinned:
-        return find_entry(spec)
-    pin, asked = pinned[name], parse_spec(str(spec))
-    if not asked.newest([pin["version"]]):
-        msg = f"{path} pins {name}@{pin['version']} but '{asked.asked}' is asked for; run 'cphloc lock {spec}'"
-        raise InputError(msg)
-    found = find_entry(f"{name}@{pin['version']}")
+    if isinstance(spec, str) and name in pinned:
+        pin, asked = pinned[name], parse_spec(spec)
+        if not asked.newest([pin["version"]]):
+            msg = f"{path} pins {name}@{pin['version']} but '{asked.asked}' is asked for; run 'cphloc lock {spec}'"
+            raise InputError(msg)
+        spec = f"{name}@{pin['version']}"
+    found = find_entry(spec)
+    if found.name in pinned:
+        _check_pin(found, pinned[found.name], path)
+    return found
+
+
+def _check_pin(found: Listing, pin: dict[str, str], path: str | Path) -> None:
+    """Refuse a version that is not the pinned one, however it was named: by name, folder, URL or MLflow model."""
     if (found.sha256, found.entry.weights.sha256) != (pin["entry_sha256"], pin["weights_sha256"]):
         msg = f"{found.place}: {found} has other content than {path} pins; if intended, run 'cphloc lock {found}'"
         raise DataError(msg)
-    return found
 
 
 def _is_pin(pin: Any, facts: set[str]) -> bool:

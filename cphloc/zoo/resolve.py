@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cphloc.errors import NotFoundError, did_you_mean
+from cphloc.paths import names_a_folder
 from cphloc.tracking.run import Run, run_names
-from cphloc.zoo.entries import Listing, NoSuchVersionError, find_entry, list_entries
+from cphloc.zoo.entries import Listing, NoSuchVersionError, list_entries
 from cphloc.zoo.lock import find_locked
 from cphloc.zoo.names import ENTRY_FILE, RECIPE_FILE
 
@@ -30,7 +31,7 @@ def resolve_entry(spec: str | Path) -> Listing:
     if isinstance(spec, str) and spec.startswith("models:/"):
         from cphloc.tracking.model_registry import download_entry
 
-        return find_entry(Path(download_entry(spec)))
+        return find_locked(Path(download_entry(spec)))
     return find_locked(spec)
 
 
@@ -81,13 +82,14 @@ def resolve_entry_or_run(spec: str | Path | Run) -> Run | Listing:
 
 
 def names_a_run_folder(spec: str | Path) -> bool:
-    """Return whether ``spec`` is the folder of a run."""
-    return (Path(spec) / RECIPE_FILE).is_file() and not (Path(spec) / ENTRY_FILE).is_file()
+    """Return whether ``spec`` is the folder of a run, and written as a folder."""
+    return names_a_folder(spec) and (Path(spec) / RECIPE_FILE).is_file() and not (Path(spec) / ENTRY_FILE).is_file()
 
 
 def names_an_entry(spec: str | Path) -> bool:
     """Return whether ``spec`` can only name an entry: it has a version, or is a URL or the folder of an entry."""
-    return "@" in str(spec) or ":/" in str(spec) or (Path(spec) / ENTRY_FILE).is_file()
+    written = "@" in str(spec) or ":/" in str(spec)
+    return written or (names_a_folder(spec) and (Path(spec) / ENTRY_FILE).is_file())
 
 
 def nearest(spec: str | Path, others: Iterable[str] = ()) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 
+from cphloc.errors import NotFoundError
 from cphloc.recipe.recipe import load
 from cphloc.tracking import run
 from cphloc.tracking.run import Run
@@ -53,3 +55,10 @@ def test_latest_is_no_folder_that_was_renamed(recipe):
     first.folder.rename(first.folder.with_name("zz-kept"))
     assert Run.open("latest").id == second.id
     assert Run.create(recipe).id == Run.open("latest").id
+
+
+def test_a_bare_name_is_no_run_of_the_working_folder(recipe):
+    Run.create(recipe).folder.rename("planted")
+    with pytest.raises(NotFoundError, match="no run 'planted'"):
+        Run.open("planted")
+    assert Run.open("./planted").folder == Run.open(Path("planted")).folder

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -68,6 +69,24 @@ def test_an_entry_is_found_by_its_folder_wherever_that_lies(zoo, tmp_path):
         assert str(find_entry(spec)) == "unet3d-ct@1.0.0"
 
 
+def test_a_bare_name_is_never_a_folder_of_the_working_folder(zoo, tmp_path, put_entry):
+    planted = put_entry(tmp_path / "planted", "unet3d-ct", "9.0.0")
+    planted.rename(tmp_path / "work" / "unet3d-ct")
+    with pytest.warns(UserWarning, match=r"write \./unet3d-ct for the folder here"):
+        assert find_entry("unet3d-ct").version == "1.0.0"
+    assert find_entry("./unet3d-ct").version == "9.0.0"
+    (tmp_path / "work" / "unet3d-ct").rename(tmp_path / "work" / "planted")
+    with pytest.raises(NotFoundError, match="no zoo has an entry 'planted'"):
+        find_entry("planted")
+
+
+def test_an_equal_copy_in_another_zoo_shadows_nothing(zoo, tmp_path, monkeypatch, recwarn):
+    shutil.copytree(zoo, tmp_path / "mirror")
+    monkeypatch.setenv("CPHLOC_ZOO", f"{zoo} {tmp_path / 'mirror'}")
+    assert find_entry("unet3d-ct").version == "1.0.0"
+    assert not recwarn
+
+
 def test_a_misspelt_name_is_answered_with_the_nearest(any_zoo):
     with pytest.raises(NotFoundError, match=r"did you mean 'unet3d-ct'\?"):
         find_entry("unet3d_tc")
@@ -88,7 +107,8 @@ def test_the_newest_version_that_this_cphloc_supports_is_chosen(zoo, put_entry):
 def test_zoos_are_searched_in_order(zoo, tmp_path, put_entry, monkeypatch):
     put_entry(tmp_path / "mine", "unet3d-ct", "0.1.0")
     monkeypatch.setenv("CPHLOC_ZOO", f"{(tmp_path / 'mine').as_uri()} {zoo}")
-    assert find_entry("unet3d-ct").version == "0.1.0"
+    with pytest.warns(UserWarning, match=r"unet3d-ct@0\.1\.0 is from .*mine, which hides 'unet3d-ct' of .*zoo"):
+        assert find_entry("unet3d-ct").version == "0.1.0"
     assert find_entry("retina2d-cells").version == "0.1.0"
     assert [str(e) for e in list_entries()] == ["retina2d-cells@0.1.0", "unet3d-ct@0.1.0"]
 

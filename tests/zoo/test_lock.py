@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from cphloc.errors import DataError, InputError
+from cphloc.zoo.index import index_zoo
 from cphloc.zoo.lock import find_locked, lock
 
 
@@ -48,3 +51,19 @@ def test_a_damaged_lock_file_is_one_clear_error(zoo, tmp_path):
     (tmp_path / "work" / "cphloc.lock").write_text("unet3d-ct: 1.0.0\n")
     with pytest.raises(DataError, match="is not a lock file"):
         find_locked("unet3d-ct")
+
+
+@pytest.mark.parametrize("spec", ["folder", "text", "url"])
+def test_no_way_of_naming_a_version_passes_by_the_lock_file(zoo, server, spec):
+    lock(["unet3d-ct"])
+    folder = zoo / "unet3d-ct" / "1.0.0"
+    specs = {"folder": folder, "text": str(folder), "url": f"{server.url}/zoo/unet3d-ct@1.0.0"}
+    index_zoo(zoo)
+    shutil.copytree(zoo, server.root / "zoo")
+    assert str(find_locked(specs[spec])) == "unet3d-ct@1.0.0"
+    file = folder / "entry.yaml"
+    file.write_text(file.read_text().replace("tumour", "tumor"))
+    index_zoo(zoo)
+    shutil.copytree(zoo, server.root / "zoo", dirs_exist_ok=True)
+    with pytest.raises(DataError, match=r"other content than cphloc\.lock pins"):
+        find_locked(specs[spec])
