@@ -267,7 +267,7 @@ def test_a_server_that_dies_and_comes_back_gets_everything_by_the_command(tmp_pa
     tracker.metrics({"train/loss": 2.0}, 2)
     tracker.end()
     assert main(["push", "a-run"]) == 1
-    assert "send it later: cphloc push" in capsys.readouterr().err
+    assert "or: cphloc push" in capsys.readouterr().err
     with mlflow_server(tmp_path, port):
         assert main(["push", "a-run"]) == 0
         assert "3 events sent" in capsys.readouterr().out

@@ -200,6 +200,39 @@ def test_a_time_budget_counts_the_validation_and_leaves_usable_weights(tmp_path,
     assert (tmp_path / checkpoint.BEST).is_file()
 
 
+def test_a_resumed_training_continues_its_schedule_by_minutes(tmp_path, monkeypatch):
+    """Stopped after half of a minute; neither the rate nor the early validation starts again."""
+    clock, rates, validated = Clock(), [], []
+    monkeypatch.setattr("cphloc.training.fit.time", clock)
+
+    def steps_of_a_second(stop_at):
+        def batches(first, rank, ranks):
+            for batch in batches_of(2)(first, rank, ranks):
+                clock.seconds += 0.5
+                if clock.seconds == stop_at:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                yield batch
+
+        return batches
+
+    def validate(model):
+        validated.append(clock.seconds)
+        return held_out(2)(model)
+
+    def log(metrics, step):
+        rates.extend([metrics["train/lr"]] if "train/lr" in metrics else [])
+
+    settings = replace(SETTINGS, steps=100_000, validate_every=100_000, minutes=1)
+    fit(model_of(2), steps_of_a_second(30.5), validate, settings, tmp_path, log=log)
+    before, clock.seconds = list(rates), 1000.0
+    done = fit(model_of(2), steps_of_a_second(None), validate, settings, tmp_path, log=log, resume=True, seconds=20)
+    assert done.stopped == "minutes"
+    assert 57 <= done.seconds <= 60, "a second preparation does not count"
+    assert rates == sorted(rates, reverse=True)
+    assert max(rates[len(before) :]) < before[-1]
+    assert len(validated) == 2, "the early one, and the last"
+
+
 def test_a_long_preparation_counts_and_is_not_taken_for_slow_steps(tmp_path, monkeypatch):
     clock = Clock()
     monkeypatch.setattr("cphloc.training.fit.time", clock)
