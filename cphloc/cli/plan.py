@@ -9,6 +9,7 @@ from typing import Any
 from cphloc.cli.result import Answer, overrides, table
 from cphloc.data.case_table import explanation
 from cphloc.errors import InputError, NotFoundError
+from cphloc.paths import atomic
 
 _LAYOUT_MARKS = {
     "dataset.json": "nnunet",
@@ -86,7 +87,8 @@ def run(options: argparse.Namespace) -> Answer:
     if options.out.exists():
         msg = f"{options.out}: exists; choose another name, or remove it"
         raise InputError(msg)
-    options.out.write_text(schema_line(options.out) + planned.recipe)
+    with atomic(options.out) as temporary:
+        temporary.write_text(schema_line(options.out) + planned.recipe, encoding="utf-8")
     return Answer(f"{table(found.rows)}\n\nwrote {options.out}; next: cphloc check {options.out}", facts)
 
 

@@ -13,6 +13,7 @@ from cphloc.metrics import classification, detection
 from cphloc.metrics.bootstrap import Interval, weighted_band
 from cphloc.metrics.detection import DetectionCase
 from cphloc.metrics.froc import LUNA16_FP_PER_SCAN, froc_of_boxes
+from cphloc.paths import atomic
 
 RESAMPLES = 500
 """Number of bootstrap resamples of each band."""
@@ -172,7 +173,8 @@ def write_points(path: Path, curves: Sequence[Curve]) -> None:
         for curve in curves
         for point in zip(curve.x, curve.y, curve.low, curve.high, strict=True)
     )
-    write_table(path, ("class", "x", "y", "low", "high"), rows, newline="\n")
+    with atomic(path) as temporary:
+        write_table(temporary, ("class", "x", "y", "low", "high"), rows, newline="\n")
 
 
 def _curve(

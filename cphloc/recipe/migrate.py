@@ -12,6 +12,7 @@ from pathlib import Path
 from cphloc.config import yamlio
 from cphloc.config.nodes import KeyPath, Node
 from cphloc.errors import CphlocError
+from cphloc.paths import atomic
 from cphloc.recipe.merge import assemble, parse_path
 from cphloc.recipe.renames import Renaming, renamings
 
@@ -30,7 +31,8 @@ def migrate(path: Path) -> list[Renaming]:
         text = path.read_bytes().decode("utf-8-sig")
         words = [r for r in renamed if "." not in r.new]
         moves = [r for r in renamed if "." in r.new]
-        path.write_bytes(_moved(rewritten(text, words), moves).encode())
+        with atomic(path) as temporary:
+            temporary.write_bytes(_moved(rewritten(text, words), moves).encode())
     return renamed
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from cphloc.config.tables import write_table
 from cphloc.metrics.bootstrap import Difference, Interval, interval, paired_difference
+from cphloc.paths import atomic
 from cphloc.studies.study import Condition, Study
 
 Verdict = Literal["holds", "fails", "undecided"]
@@ -174,7 +175,8 @@ class Results:
             for metric, values in row.values.items()
             for seed, value in zip(self.study.seeds, values, strict=True)
         )
-        write_table(path, ("row", "at", "seed", "metric", "value"), rows, newline="\n")
+        with atomic(path) as temporary:
+            write_table(temporary, ("row", "at", "seed", "metric", "value"), rows, newline="\n")
 
     def _row(self, name: str | None, at: Any) -> Row | None:
         return next((row for row in self.rows if (row.name, row.at) == (name, at)), None)

@@ -14,8 +14,9 @@ from typing import Any
 from cphloc.config import jsonio, yamlio
 from cphloc.config.tables import write_table
 from cphloc.errors import DataError, InputError, NotFoundError, did_you_mean
-from cphloc.paths import names_a_folder
+from cphloc.paths import atomic, names_a_folder
 from cphloc.recipe.recipe import Recipe, load
+from cphloc.tracking import record
 
 RUNS = Path("runs")
 
@@ -94,10 +95,7 @@ class Run:
         if isinstance(name, Run):
             return name
         folder = _find(name)
-        path = folder / "metrics.json"
-        stored = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        metrics = {name: jsonio.number(value) for name, value in stored.items()}
-        return cls(folder.name, folder, load(folder / "recipe.yaml"), metrics)
+        return cls(folder.name, folder, load(folder / "recipe.yaml"), _stored_metrics(folder))
 
     @classmethod
     def create(cls, recipe: Recipe, runs: Path = RUNS) -> Run:
@@ -105,8 +103,15 @@ class Run:
         name = _next_id(_known(runs))
         folder = runs / recipe.name / name
         (folder / "pictures").mkdir(parents=True)
-        (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
+        with atomic(folder / "recipe.yaml") as temporary:
+            temporary.write_text(recipe.to_yaml(), encoding="utf-8")
         return cls(name, folder, recipe, {})
+
+    @property
+    def finished(self) -> bool:
+        """Whether the results are complete and the end is logged for MLflow; a run without a log counts by results."""
+        logged = record.events(self.folder)
+        return bool(self.metrics) and (not logged or any(event.get("status") == "FINISHED" for event in logged))
 
     @property
     def weights_sha256(self) -> str | None:
@@ -149,15 +154,17 @@ class Run:
         raise InputError(msg)
 
     def with_results(self, metrics: Mapping[str, float], cases: Sequence[Mapping[str, Any]]) -> Run:
-        """Write ``metrics.json`` and ``cases.csv``; returns the run with these metrics.
+        """Write ``cases.csv`` and then ``metrics.json``, which marks them complete; returns the run with these metrics.
 
         Args:
             metrics: value of each metric by name; they are added to the metrics of the run.
             cases: one row per case.
         """
         metrics = {**self.metrics, **metrics}
-        (self.folder / "metrics.json").write_text(jsonio.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-        write_cases(self.folder / "cases.csv", cases)
+        with atomic(self.folder / "cases.csv") as temporary:
+            write_cases(temporary, cases)
+        with atomic(self.folder / "metrics.json") as temporary:
+            temporary.write_text(jsonio.dumps(metrics, indent=2) + "\n", encoding="utf-8")
         return Run(self.id, self.folder, self.recipe, metrics)
 
 
@@ -165,6 +172,16 @@ def write_cases(path: Path, cases: Sequence[Mapping[str, Any]]) -> None:
     """Write one row per case to a CSV file; metrics that a case does not have stay empty."""
     columns = list(dict.fromkeys(column for row in cases for column in row))
     write_table(path, columns, cases)
+
+
+def _stored_metrics(folder: Path) -> dict[str, float]:
+    """Read ``metrics.json``; empty where it is missing or torn, so that the run counts as unfinished."""
+    path = folder / "metrics.json"
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return {name: jsonio.number(value) for name, value in stored.items()}
+    except (ValueError, AttributeError):
+        return {}
 
 
 def run_names() -> list[str]:

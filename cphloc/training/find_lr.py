@@ -13,6 +13,7 @@ import numpy as np
 
 from cphloc.config.tables import write_table
 from cphloc.evaluation.plots import draw_lr_range
+from cphloc.paths import atomic
 from cphloc.recipe.recipe import Recipe
 from cphloc.tracking.run import RUNS
 from cphloc.training.module import TrainingModule
@@ -146,4 +147,5 @@ class _RangeTest(L.Callback):
 
 def _write_points(path: Path, *columns: np.ndarray) -> None:
     rows = ([f"{value:.6g}" for value in row] for row in zip(*columns, strict=True))
-    write_table(path, ("lr", "loss", "smoothed"), rows, newline="\n")
+    with atomic(path) as temporary:
+        write_table(temporary, ("lr", "loss", "smoothed"), rows, newline="\n")

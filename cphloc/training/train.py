@@ -12,6 +12,7 @@ from cphloc.config import jsonio
 from cphloc.data.pipeline.seen import SeenData
 from cphloc.distributed import processes
 from cphloc.errors import CphlocError, DataError, InputError
+from cphloc.paths import atomic
 from cphloc.recipe.recipe import Recipe, load
 from cphloc.tracking.run import Place, Run
 from cphloc.tracking.tracker import Tracker
@@ -64,7 +65,7 @@ def train(
     processes.start(devices, nodes)
     if resume:
         run = _resumed(resume, source, overrides)
-        if run.metrics:
+        if run.finished:
             return run
         prepared = prepare(run.recipe, strategy, fresh=False)
         _check_same_data(run, prepared)
@@ -118,7 +119,8 @@ def _new_run(prepared: Preparation, place: Place) -> Path:
     run, facts = Run.create(recipe, place.runs), facts_of(recipe, prepared.splits)
     facts["recipe_file_sha256"] = run.recipe_digest
     SeenData.of(prepared.splits, prepared.pipeline.dataset).write(run.folder)
-    (run.folder / "facts.json").write_text(jsonio.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    with atomic(run.folder / "facts.json") as temporary:
+        temporary.write_text(jsonio.dumps(facts, indent=2) + "\n", encoding="utf-8")
     tracker = Tracker(run.folder, place.experiment or f"cphloc/{recipe.name}", place.name or run.id, place.runs)
     tracker.params({**recipe.to_plain(), **facts})
     tracker.tags({"mlflow.source.git.commit": facts["git_commit"], "cphloc.run": run.id})

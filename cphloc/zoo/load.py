@@ -83,7 +83,7 @@ def load(
 
 
 def _check_finished(run: Run) -> None:
-    if not (run.folder / "metrics.json").is_file():
+    if not run.metrics:
         msg = f"{run.folder}: this run has not finished; wait, or continue it with: cphloc train --resume {run.folder}"
         raise NotFoundError(msg)
 

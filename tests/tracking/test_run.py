@@ -1,4 +1,4 @@
-"""Runs and their names."""
+"""Runs: their names, and what is left of them after a crash or a full disk."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from cphloc.errors import NotFoundError
+from cphloc.errors import CphlocError, NotFoundError
 from cphloc.recipe.recipe import load
-from cphloc.tracking import run
+from cphloc.tracking import record, run
 from cphloc.tracking.run import Run
 
 
@@ -62,3 +62,59 @@ def test_a_bare_name_is_no_run_of_the_working_folder(recipe):
     with pytest.raises(NotFoundError, match="no run 'planted'"):
         Run.open("planted")
     assert Run.open("./planted").folder == Run.open(Path("planted")).folder
+
+
+def _results_of_an_earlier_time(run):
+    run = run.with_results({"val/dice": 0.5}, [{"case": "a", "dice": 0.5}])
+    return run, {name: (run.folder / name).read_bytes() for name in ("metrics.json", "cases.csv")}
+
+
+@pytest.mark.parametrize("nth", [1, 2])
+def test_a_full_disk_at_each_file_of_results_leaves_it_as_it_was(recipe, monkeypatch, nth):
+    run, before = _results_of_an_earlier_time(Run.create(recipe))
+    rename, seen = Path.replace, []
+
+    def full(self, target):
+        seen.append(target)
+        if len(seen) == nth:
+            raise OSError(28, "No space left on device")
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", full)
+        with pytest.raises(CphlocError, match="No space left on device"):
+            run.with_results({"val/dice": 0.9}, [{"case": "a", "dice": 0.9}])
+    assert (run.folder / "metrics.json").read_bytes() == before["metrics.json"]
+    assert ((run.folder / "cases.csv").read_bytes() == before["cases.csv"]) == (nth == 1)
+    assert Run.open(run.folder).metrics == {"val/dice": 0.5}
+    assert not [path for path in run.folder.rglob(".*") if path.is_file()]
+
+
+def test_metrics_are_written_last_as_they_mark_the_results_complete(recipe, monkeypatch):
+    run = Run.create(recipe)
+
+    def killed(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cphloc.tracking.run.write_cases", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run.with_results({"val/dice": 0.9}, [])
+    assert not (run.folder / "metrics.json").exists()
+
+
+@pytest.mark.parametrize("text", ['{"val/dice": 0.', "", "[1]", "null", "\x00\x00"])
+def test_torn_metrics_do_not_count_as_finished(recipe, text):
+    run, _ = _results_of_an_earlier_time(Run.create(recipe))
+    assert Run.open(run.folder).finished
+    (run.folder / "metrics.json").write_text(text)
+    assert not Run.open(run.folder).finished
+
+
+def test_a_run_whose_end_is_not_logged_has_not_finished(recipe):
+    run, _ = _results_of_an_earlier_time(Run.create(recipe))
+    record.append(run.folder, {"event": "metrics", "step": 1, "time_ms": 1, "values": {}})
+    assert not run.finished
+    record.append(run.folder, {"event": "end", "status": "FAILED", "time_ms": 2})
+    assert not run.finished
+    record.append(run.folder, {"event": "end", "status": "FINISHED", "time_ms": 3})
+    assert run.finished

@@ -123,6 +123,18 @@ def test_a_finished_run_resumes_to_itself_and_refuses_another_recipe(finished):
         train()
 
 
+def test_a_run_that_was_killed_before_its_end_was_logged_resumes_to_its_end(finished):
+    log = finished.folder / "tracking.jsonl"
+    lines = log.read_text().splitlines(keepends=True)
+    (finished.folder / "cases.csv").unlink()
+    (finished.folder / "metrics.json").write_text('{"val/di')
+    log.write_text("".join(line for line in lines if '"event": "end"' not in line))
+    resumed = train(resume=finished.id)
+    assert '"status": "FINISHED"' in log.read_text()
+    assert (finished.folder / "cases.csv").is_file()
+    assert resumed.metrics["val/dice"] == finished.metrics["val/dice"]
+
+
 def test_a_budget_of_minutes_ends_in_time_with_a_usable_run(tiny, at_work):
     budget = {"train.minutes": 0.2, "train.steps": 100_000, "train.validate_every": 100_000}
     runs = (train(tiny, budget) for _ in range(3))  # a machine that stalls for a while may fail twice, not thrice

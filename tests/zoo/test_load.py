@@ -245,7 +245,7 @@ def finished(train_run, monkeypatch, tmp_path):
     """The folder of a finished run in ``runs`` of the working folder."""
     monkeypatch.chdir(tmp_path)
     folder = train_run().folder
-    (folder / "metrics.json").write_text("{}")
+    (folder / "metrics.json").write_text('{"val/dice": 0.8}')
     return folder
 
 

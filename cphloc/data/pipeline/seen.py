@@ -17,6 +17,7 @@ from cphloc.data.dataset import Dataset
 from cphloc.data.fingerprint import content_hash, image_hashes
 from cphloc.data.pipeline.prepare import PreparedCases
 from cphloc.errors import DataError
+from cphloc.paths import atomic
 from cphloc.structures.split import Split
 
 FILE = "data.json"
@@ -83,7 +84,8 @@ class SeenData:
 
     def write(self, folder: Path) -> None:
         """Write the file to the folder of a run."""
-        (folder / FILE).write_text(jsonio.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+        with atomic(folder / FILE) as temporary:
+            temporary.write_text(jsonio.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
 
     def changes(self, now: Mapping[str, Mapping[str, str]]) -> list[str]:
         """List how the data differ from what was trained on.
