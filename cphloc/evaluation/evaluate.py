@@ -265,13 +265,13 @@ def _score_baseline(baseline: Baseline, localizer: Localizer, cases: Sequence[Ca
 
 
 def _write(folder: Path, facts: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[Path]:
-    """Write the JSON file of the metrics and the CSV file of the cases; returns both paths."""
+    """Write the CSV file of the cases, then the JSON file of the metrics, which marks both complete; returns both."""
     folder.mkdir(parents=True, exist_ok=True)
     table, per_case = (folder / f"evaluation-{facts['split']}.{suffix}" for suffix in ("json", "csv"))
-    with atomic(table) as temporary:
-        temporary.write_text(jsonio.dumps(facts, indent=2) + "\n", encoding="utf-8")
     with atomic(per_case) as temporary:
         write_cases(temporary, rows)
+    with atomic(table) as temporary:
+        temporary.write_text(jsonio.dumps(facts, indent=2) + "\n", encoding="utf-8")
     return [table, per_case]
 
 

@@ -94,7 +94,6 @@ def publish(
         stage.mkdir(parents=True)
         entry = freeze(stage, material, name, version, because, below_baseline, sample, urls, most_bytes(zoo))
         os.rename(stage, folder)
-        index_zoo(zoo)
     except OSError as error:
         msg = f"{folder}: cannot be written ({error.strerror or error}); nothing was published"
         raise CphlocError(msg) from error
@@ -102,6 +101,7 @@ def publish(
         shutil.rmtree(stage, ignore_errors=True)
         with suppress(OSError):  # contains other versions, or was not created
             folder.parent.rmdir()
+    _index(entry, zoo)
     _register(entry, folder)
     return entry
 
@@ -163,11 +163,19 @@ def publish_problems(
     return problems
 
 
+def _index(entry: Entry, zoo: Path) -> None:
+    """Write the index of the zoo; where that fails, warn: the entry is in its place already."""
+    try:
+        index_zoo(zoo)
+    except (CphlocError, OSError) as error:
+        _log.warning("%s is published but not in the index yet: %s; then run: cphloc zoo index %s", entry, error, zoo)
+
+
 def _register(entry: Entry, folder: Path) -> None:
     """Register the entry with MLflow; where that fails, warn: ``cphloc zoo index`` registers it later."""
     from cphloc.publishing.register import register_entry
 
     try:
         register_entry(entry, folder)
-    except CphlocError as error:
+    except (CphlocError, OSError) as error:
         _log.warning("%s is published but not registered with MLflow yet: %s", entry, error)

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,19 +134,33 @@ def is_supported(requires: str) -> bool:
 def index_zoo(folder: str | Path) -> Path:
     """Write the index of every entry in a zoo folder, and return its path.
 
+    It is written again while versions are published meanwhile: whichever of several processes writes it last has
+    looked for versions after its writing, so none is lost.
+
     Raises:
         RecipeError: with the mistakes of an entry that cannot be read.
     """
     folder = Path(folder)
+    written, there = None, _entry_folders(folder)
+    while written != there:
+        _write_index(folder, there)
+        written, there = there, _entry_folders(folder)
+    return folder / INDEX_FILE
+
+
+def _entry_folders(zoo: Path) -> list[Path]:
+    return sorted(path for _, _, path in version_folders(zoo, lambda name: True) if lies_in(zoo, path))
+
+
+def _write_index(zoo: Path, folders: Iterable[Path]) -> None:
     rows = []
-    for path in (path for _, _, path in version_folders(folder, lambda name: True) if lies_in(folder, path)):
+    for path in folders:
         content = read_inside(path, ENTRY_FILE, MAX_ENTRY_BYTES + 1)
         rows.append(row_of(content, str(path / ENTRY_FILE)))
     rows.sort(key=lambda row: (row.name, row.version))
     text = jsonio.dumps({"format": FORMAT, "entries": [asdict(row) for row in rows]}, indent=1, ensure_ascii=False)
-    with paths.atomic(folder / INDEX_FILE) as temporary:
+    with paths.atomic(zoo / INDEX_FILE) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    return folder / INDEX_FILE
 
 
 def read_index(path: Path) -> list[Row]:

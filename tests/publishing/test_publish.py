@@ -54,6 +54,23 @@ def test_a_failure_half_way_leaves_nothing(train_run, put, zoo, monkeypatch):
     assert [p for p in zoo.rglob("*") if p.is_file()] == []
 
 
+@pytest.mark.parametrize("fault", ["broken neighbour", "full disk"])
+def test_an_index_that_cannot_be_written_does_not_undo_a_publication(train_run, put, zoo, monkeypatch, caplog, fault):
+    if fault == "broken neighbour":
+        (zoo / "broken" / "1.0.0").mkdir(parents=True)
+        (zoo / "broken" / "1.0.0" / "entry.yaml").write_text("name: broken\n")
+    else:
+
+        def full(*args, **options):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("cphloc.zoo.index._write_index", full)
+    assert str(put(train_run())) == "tiny@1.0.0"
+    assert (zoo / "tiny" / "1.0.0" / "entry.yaml").is_file()
+    assert "tiny@1.0.0 is published but not in the index yet" in caplog.text
+    assert "nothing was published" not in caplog.text
+
+
 def test_an_mlflow_server_that_is_down_does_not_undo_a_publication(train_run, put, zoo, monkeypatch, caplog):
     from cphloc.publishing import register
 

@@ -12,6 +12,7 @@ import cphloc
 from cphloc.config import yamlio
 from cphloc.download import DownloadError
 from cphloc.errors import DataError, InputError, NotFoundError, RecipeError
+from cphloc.zoo import index
 from cphloc.zoo.entries import find_entry, list_entries
 from cphloc.zoo.index import index_zoo, read_index
 
@@ -285,3 +286,20 @@ def test_a_zoo_with_an_entry_of_a_later_cphloc_is_indexed(zoo, put_entry):
     path.write_text(f"shape_of_the_future: 1\n{path.read_text()}")
     index_zoo(zoo)
     assert {str(e): bool(e.note) for e in list_entries(name="later")} == {"later@0.2.0": True}
+
+
+def test_a_version_that_is_published_while_the_index_is_written_is_not_lost(zoo, put_entry, monkeypatch):
+    """The first process is overtaken between its look at the folders and its writing."""
+    real, overtaken = index.jsonio.dumps, []
+
+    def overtake(*args, **options):
+        if not overtaken:
+            overtaken.append(True)
+            put_entry(zoo, "unet3d-mr", "1.0.0")
+            index_zoo(zoo)
+        return real(*args, **options)
+
+    monkeypatch.setattr(index.jsonio, "dumps", overtake)
+    names = {row.name for row in read_index(index_zoo(zoo))}
+    assert overtaken
+    assert names == {"retina2d-cells", "unet3d-ct", "unet3d-mr"}
