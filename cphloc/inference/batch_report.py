@@ -61,6 +61,10 @@ def flat_row(row: Mapping[str, Any]) -> dict[str, Any]:
     cells = {key: row[key] for key in _FIRST if key in row}
     if isinstance(cells.get("input"), Mapping):
         cells["input"] = ",".join(f"{name}={file}" for name, file in cells["input"].items())
+    cells |= {"model": "; ".join(f"{one['name']}@{one['version']}" for one in row["models"])} if "models" in row else {}
+    for key in ("weights_sha256", "cphloc") if "models" in row else ():
+        cells[key] = "; ".join(dict.fromkeys(str(one[key]) for one in row["models"]))
+    cells |= {"input_sha256": "; ".join(row["input_sha256"].values())} if row.get("input_sha256") else {}
     cells |= {f"unit/{name}": of["unit"] for name, of in row.get("inputs", {}).items()}
     if row.get("warnings"):
         cells["warnings"] = "; ".join(row["warnings"])

@@ -131,7 +131,12 @@ class Ensemble:
         first = results[0]
         if len(results) == 1:
             return first
-        joined: dict[str, Any] = {"computed": _computed([result.computed for result in results])}
+        names, versions = zip(*(result.model for result in results), strict=True)
+        joined: dict[str, Any] = {
+            "computed": _computed([result.computed for result in results]),
+            "model": (" + ".join(names), " + ".join(versions)),
+            "models": tuple(one for result in results for one in result.models),
+        }
         probabilities = [r.probabilities for r in results if r.probabilities is not None]
         if probabilities:
             joined["probabilities"] = {

@@ -60,6 +60,9 @@ class Localization:
         uncertainty: ``(*S)`` float32 in [0, 1], entropy of the class probabilities; ``None`` unless requested.
         remarks: what `save` could not write and why, and classes without a code in the DICOM SEG, one line each.
         model: name and version of the model.
+        models: what computed the result: of each model its ``name``, ``version``, ``weights_sha256`` (``None`` for a
+            run's) and the version of ``cphloc``.
+        input_sha256: file -> hash of everything that was read for it; empty where it was not computed.
         codes: class name -> its code in the DICOM SEG.
         inputs: by channel, its ``modality``, its ``unit``, and by whom the unit is ``stated``: ``file``, ``user`` or
             ``entry``.
@@ -81,6 +84,8 @@ class Localization:
     computed: Mapping[str, Any] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
     model: tuple[str, str] = ("cphloc", __version__)
+    models: tuple[Mapping[str, str | None], ...] = ()
+    input_sha256: Mapping[str, str] = field(default_factory=dict)
     codes: Mapping[str, SegmentCode] = field(default_factory=dict)
     inputs: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -129,6 +134,8 @@ class Localization:
     def summary(self) -> dict[str, Any]:
         """Return everything except voxel data, as values that JSON can represent."""
         facts: dict[str, Any] = {"case": self.case, "source": self.image.source}
+        facts |= {"models": [dict(one) for one in self.models]} if self.models else {}
+        facts |= {"input_sha256": dict(self.input_sha256)} if self.input_sha256 else {}
         if self.inputs:
             facts |= {"inputs": {name: dict(of) for name, of in self.inputs.items()}, "warnings": list(self.warnings)}
         if self.masks is not None:
@@ -231,7 +238,16 @@ class Localization:
         self.remarks.clear()
         try:
             write_dicom_seg(
-                path, self.masks, self.image.geometry, source, self.classes, *self.model, series, self.codes
+                path,
+                self.masks,
+                self.image.geometry,
+                source,
+                self.classes,
+                algorithm=self.model[0],
+                version=self.model[1],
+                series=series,
+                codes=self.codes,
+                weights=[one["weights_sha256"] or "" for one in self.models],
             )
         except DataError as error:
             self.remarks.append(f"no DICOM SEG: {error}")

@@ -100,6 +100,13 @@ class Localizer(nn.Module):
         return (self.recipe.name, __version__) if self.entry is None else (self.entry.name, str(self.entry.version))
 
     @property
+    def identity(self) -> dict[str, str | None]:
+        """Name and version as in ``made_by``, ``weights_sha256`` of the entry, and the version of ``cphloc``."""
+        name, version = self.made_by
+        weights = None if self.entry is None else self.entry.weights.sha256
+        return {"name": name, "version": version, "weights_sha256": weights, "cphloc": __version__}
+
+    @property
     def _codes(self) -> dict[str, SegmentCode]:
         """Class name -> its code in a DICOM SEG, of the classes that have one."""
         found = {name: code_of(name, self.recipe.codes, self.recipe.data.type) for name in self.classes.values()}
@@ -231,7 +238,7 @@ class Localizer(nn.Module):
 
     def _completed(self, result: Localization) -> Localization:
         """Add the model and the codes of its classes, and apply the temperature to the label probabilities."""
-        result = replace(result, model=self.made_by, codes=self._codes)
+        result = replace(result, model=self.made_by, models=(self.identity,), codes=self._codes)
         if result.probabilities is None or self.temperature == 1:
             return result
         calibrated = tempered(np.array(list(result.probabilities.values())), self.temperature)

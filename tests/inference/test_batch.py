@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+import cphloc
 from cphloc.cli import main
 from cphloc.errors import InputError, NotFoundError
 from cphloc.inference import batch
@@ -189,6 +191,20 @@ def test_units_and_warnings_are_on_screen_in_the_result_and_in_the_report(publis
     assert "SUV cannot be converted" in "".join(capsys.readouterr())
     assert predict(published, sample, tmp_path / "other", "--unit", "ct") == 2
     assert "--unit is a channel and its unit" in capsys.readouterr().err
+
+
+def test_results_name_the_model_its_weights_and_the_input(published, inputs, tmp_path):
+    scan = next(inputs.glob("a.*"))
+    out = tmp_path / "out"
+    assert predict(published, scan, out, "--report", str(out / "r.csv")) == 0
+    weights = hashlib.sha256((published / "model.safetensors").read_bytes()).hexdigest()
+    facts = json.loads((out / "a_result.json").read_text())
+    made_by = {"name": "tiny", "version": "1.0.0", "weights_sha256": weights, "cphloc": cphloc.__version__}
+    assert facts["models"] == [made_by]
+    assert list(facts["input_sha256"]) == [str(scan)]
+    row = next(csv.DictReader((out / "r.csv").open()))
+    assert (row["model"], row["weights_sha256"], row["cphloc"]) == ("tiny@1.0.0", weights, cphloc.__version__)
+    assert [row["input_sha256"]] == list(facts["input_sha256"].values())
 
 
 def test_finished_cases_are_not_done_again(published, inputs, tmp_path):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -150,3 +152,13 @@ def test_a_threshold_out_of_range_is_refused(wrong):
         predict(says(2, 0.5), 2, threshold=wrong)
     with pytest.raises(InputError, match="between 0 and 1"):
         Ensemble([says(2, 0.5)]).check_options(threshold=wrong)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_result_names_every_member(dims):
+    members = [says(dims, 0.9), says(dims, 0.7)]
+    members[1].entry = SimpleNamespace(name="second", version="2.0.0", weights=SimpleNamespace(sha256="f" * 64))
+    result = predict(Ensemble(members), dims)
+    assert [one["name"] for one in result.models] == [members[0].recipe.name, "second"]
+    assert [one["weights_sha256"] for one in result.models] == [None, "f" * 64]
+    assert result.model[0] == f"{members[0].recipe.name} + second"

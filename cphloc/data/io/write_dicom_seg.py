@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cphloc import __version__
 from cphloc.data.io.dicom_stack import stack_grid
 from cphloc.data.io.overlay import class_color
 from cphloc.data.io.read_dicom import read_slices
@@ -33,6 +34,7 @@ def write_dicom_seg(
     version: str = "0",
     series: str | None = None,
     codes: Mapping[str, SegmentCode] | None = None,
+    weights: Sequence[str] = (),
 ) -> None:
     """Write a class mask as a binary DICOM SEG that references its image series.
 
@@ -49,6 +51,7 @@ def write_dicom_seg(
         version: version of the model.
         series: SeriesInstanceUID; required where the folder contains several series.
         codes: class name -> its code.
+        weights: SHA-256 of the weights of each model; written as parameters of the algorithm.
 
     Raises:
         InputError: ``classes`` is empty, or the mask contains a class without a name.
@@ -66,7 +69,7 @@ def write_dicom_seg(
         headers, labels = headers[:1], labels[np.argsort([s.frame for s in slices])]
     try:
         with warnings.catch_warnings(action="ignore"):
-            described = _descriptions(classes, algorithm, version, codes or {})
+            described = _descriptions(classes, algorithm, version, codes or {}, weights)
             segmentation = _segmentation(headers, labels, described, algorithm, version)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         msg = (
@@ -116,14 +119,21 @@ def _consecutive(path: str | Path, mask: np.ndarray, classes: Mapping[int, str])
 
 
 def _descriptions(
-    classes: Mapping[int, str], algorithm: str, version: str, codes: Mapping[str, SegmentCode]
+    classes: Mapping[int, str],
+    algorithm: str,
+    version: str,
+    codes: Mapping[str, SegmentCode],
+    weights: Sequence[str],
 ) -> list[SegmentDescription]:
     """Segment descriptions, one per class, with code, colour and algorithm."""
     import highdicom
     from pydicom.sr.codedict import codes as known
 
     made_by = highdicom.AlgorithmIdentificationSequence(
-        name=algorithm[:64], version=version[:64], family=known.DCM.ArtificialIntelligence
+        name=algorithm[:64],
+        version=version[:64],
+        family=known.DCM.ArtificialIntelligence,
+        parameters={"weights_sha256": " ".join(filter(None, weights)) or "none", "cphloc": __version__},
     )
     described = []
     for segment, (number, name) in enumerate(classes.items(), start=1):

@@ -16,6 +16,7 @@ import SimpleITK as sitk
 from highdicom.color import CIELabColor
 from synthetic_dicom import UPRIGHT, image, oblique, write_series
 
+from cphloc import __version__
 from cphloc.data.io.overlay import class_color
 from cphloc.data.io.read import read_volume
 from cphloc.data.io.read_dicom_seg import read_segments
@@ -153,6 +154,7 @@ def test_segments_state_code_side_colour_and_model(coded):
         np.testing.assert_allclose(color, expected, atol=2)
         algorithm = segment.SegmentationAlgorithmIdentificationSequence[0]
         assert (algorithm.AlgorithmName, algorithm.AlgorithmVersion) == ("unet3d-ct", "1.0.0")
+        assert f"cphloc={__version__}" in str(algorithm.AlgorithmParameters).replace(" ", "")
     assert written.SeriesDescription == "Segmentation by unet3d-ct 1.0.0"
 
 
