@@ -13,6 +13,7 @@ from cphloc.config import yamlio
 from cphloc.errors import DataError, NotFoundError
 from cphloc.inference.backend import BackendName
 from cphloc.inference.localizer import Localizer
+from cphloc.modeling.model import Model
 from cphloc.recipe import recipe as recipes
 from cphloc.recipe.initial import other_weights
 from cphloc.recipe.recipe import Recipe
@@ -20,7 +21,7 @@ from cphloc.structures.fingerprint import Fingerprint
 from cphloc.tracking.run import Run
 from cphloc.zoo.entries import Listing
 from cphloc.zoo.entry import File
-from cphloc.zoo.names import MAX_ENTRY_BYTES, RECIPE_FILE, sha256_of
+from cphloc.zoo.names import ENTRY_FILE, MAX_ENTRY_BYTES, RECIPE_FILE, sha256_of
 from cphloc.zoo.resolve import resolve_entry_or_run
 from cphloc.zoo.weights import build_with_weights, half_precision, read_weights
 
@@ -126,11 +127,33 @@ def open_listing(
     recipe = stored_recipe(listing, verify)
     weights = _content(listing.weights_path(), entry.weights, f"{listing}: weights", verify)
     model = build_with_weights(recipe, read_weights(weights, f"{listing}: weights"), str(listing))
+    if verify:
+        _check_agreement(listing, recipe, model)
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     localizer = Localizer(model, recipe, entry, backend).to(device).eval()
     localizer.listing = listing
     return localizer
+
+
+def _check_agreement(listing: Listing, recipe: Recipe, model: Model) -> None:
+    """Refuse an entry that states another task, input, classes or size than its recipe and weights have."""
+    entry, spacing = listing.entry, recipe.data.spacing_mm
+    pairs = {
+        "task": (entry.task, recipe.task),
+        "dims": (entry.dims, recipe.dims),
+        "classes": (entry.classes, dict(model.classes)),
+        "channels": (entry.channels, list(recipe.channels)),
+        "spacing_mm": (entry.spacing_mm, None if spacing is None else list(spacing)),
+        "size.parameters": (entry.size.parameters, sum(p.numel() for p in model.parameters())),
+    }
+    for what, (stated, actual) in pairs.items():
+        if stated != actual:
+            msg = (
+                f"{listing}: {ENTRY_FILE} states {what} {stated} but recipe and weights have {actual}; "
+                "download or publish the entry again"
+            )
+            raise DataError(msg)
 
 
 def stored_recipe(listing: Listing, verify: bool = True) -> Recipe:

@@ -113,6 +113,24 @@ def test_weights_that_are_not_finite_as_float32_are_refused(published, value, dt
         load("tiny")
 
 
+@pytest.mark.parametrize(
+    "lie",
+    [{"classes": {1: "healthy"}}, {"channels": ["pet"], "inputs": None}, {"spacing_mm": [9.0] * 3}, {"task": "other"}],
+    ids=str,
+)
+def test_an_entry_that_states_another_model_than_it_holds_is_refused(published, lie):
+    republish(published, **lie)
+    with pytest.raises(DataError, match=rf"entry\.yaml states {next(iter(lie))} .* but recipe and weights"):
+        load("tiny")
+
+
+def test_an_entry_that_states_another_size_is_refused(published):
+    size = Entry.read(published / "entry.yaml").size
+    republish(published, size=size.model_copy(update={"parameters": 7}))
+    with pytest.raises(DataError, match=r"states size\.parameters 7 but"):
+        load("tiny")
+
+
 def test_a_pickle_is_never_opened(published):
     import pickle
 
