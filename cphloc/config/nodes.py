@@ -38,6 +38,19 @@ class Position(NamedTuple):
         return f"{self.source}:{self.line}:{self.column}" if self.line else self.source
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Largest size of a document that is read.
+
+    Args:
+        bytes: length of the text.
+        values: number of values, with those that aliases repeat.
+    """
+
+    bytes: int
+    values: int
+
+
 @dataclass(slots=True)
 class Node:
     """A value with its source position and that of its key.

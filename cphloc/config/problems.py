@@ -50,6 +50,10 @@ class Owner:
     advice: Mapping[str, str] = field(default_factory=dict)
 
 
+_MOST_ERRORS = 50
+"""More errors are left out of a report: a file of a stranger may have one at each of its values."""
+
+
 def problems_of(
     error: ValidationError, model: type[BaseModel], root: Node, base: KeyPath = (), owner: Owner | None = None
 ) -> list[Problem]:
@@ -64,7 +68,7 @@ def problems_of(
     """
     report = _Report(model, root, base, owner or Owner())
     by_path: dict[KeyPath, list[dict[str, Any]]] = {}
-    for found in _without_union_noise(error.errors(include_url=False), root.get(base) or root):
+    for found in _without_union_noise(error.errors(include_url=False)[:_MOST_ERRORS], root.get(base) or root):
         by_path.setdefault(found["path"], []).append(found)
     meant = {report.intended(path) for path, found in by_path.items() if found[0]["type"] == "extra_forbidden"}
     lacking = {path for path, found in by_path.items() if found[0]["type"] == "missing" and path in meant}

@@ -14,12 +14,11 @@ from typing import Any
 
 import yaml
 
-from cphloc.config.nodes import MAX_DEPTH, Key, KeyPath, Node, Position, Scalar, dotted
+from cphloc.config.nodes import MAX_DEPTH, Key, KeyPath, Limits, Node, Position, Scalar, dotted
 from cphloc.errors import NotFoundError, Problem, RecipeError
 
-MAX_BYTES = 1_000_000
-MAX_NODES = 50_000
 MAX_PROBLEMS = 50
+RECIPE_LIMITS = Limits(1_000_000, 50_000)
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _WORDS: dict[str, Scalar] = dict.fromkeys(("", "~", "null", "Null", "NULL"))
@@ -30,8 +29,8 @@ _FLOAT = re.compile(
 )
 
 
-def load(path: str | Path) -> Node:
-    """Read a YAML file.
+def load(path: str | Path, limits: Limits = RECIPE_LIMITS) -> Node:
+    """Read a YAML file of a size within ``limits``.
 
     Raises:
         NotFoundError: there is no such file.
@@ -43,15 +42,15 @@ def load(path: str | Path) -> Node:
             msg = f"{path}: no such file; check the path"
             raise NotFoundError(msg)
         with path.open("rb") as file:
-            return read(file.read(MAX_BYTES + 1), str(path))
+            return read(file.read(limits.bytes + 1), str(path), limits)
     except (OSError, ValueError) as error:
         if isinstance(error, NotFoundError | RecipeError):
             raise
         raise RecipeError([Problem(str(path), "(top)", f"cannot be read: {error}", "check the file")]) from None
 
 
-def read(text: str | bytes, source: str) -> Node:
-    """Read one YAML document; ``source`` names it in reports.
+def read(text: str | bytes, source: str, limits: Limits = RECIPE_LIMITS) -> Node:
+    """Read one YAML document of a size within ``limits``; ``source`` names it in reports.
 
     >>> node = read("lr: 3e-4", "recipe.yaml").get(("lr",))
     >>> node.value, str(node.where)
@@ -60,8 +59,8 @@ def read(text: str | bytes, source: str) -> Node:
     Raises:
         RecipeError: with every problem found.
     """
-    reader = _Reader(source)
-    decoded = _decoded(text, source)
+    reader = _Reader(source, limits)
+    decoded = _decoded(text, source, limits)
     try:
         root = reader.read(decoded)
     except yaml.MarkedYAMLError as error:
@@ -97,10 +96,9 @@ def inline(value: Any) -> str:
     return text.removesuffix("\n").removesuffix("\n...")
 
 
-def _decoded(text: str | bytes, source: str) -> str:
-    size = len(text)
-    if size > MAX_BYTES:
-        raise RecipeError([Problem(source, "(top)", f"more than {MAX_BYTES:,} bytes", "a recipe is a short text")])
+def _decoded(text: str | bytes, source: str, limits: Limits) -> str:
+    if len(text) > limits.bytes:
+        raise RecipeError([Problem(source, "(top)", f"more than {limits.bytes:,} bytes", "shorten the file")])
     try:
         decoded = text.decode("utf-8-sig") if isinstance(text, bytes) else text
         decoded.encode()
@@ -138,6 +136,7 @@ class _Reader:
     """Builds nodes from parser events; an explicit stack replaces recursion, so deep files raise no RecursionError."""
 
     source: str
+    limits: Limits
     problems: list[Problem] = field(default_factory=list)
     stack: list[_Open] = field(default_factory=list)
     anchors: dict[str, tuple[Node, int]] = field(default_factory=dict)
@@ -194,8 +193,10 @@ class _Reader:
             return
         parent, siblings = self.stack[-1], self.stack[-1].node.value
         parent.size += size
-        if max(parent.size, self.nodes) > MAX_NODES:
-            problem = Problem(str(node.where), dotted(self.path), f"more than {MAX_NODES:,} values", "shorten the file")
+        if max(parent.size, self.nodes) > self.limits.values:
+            problem = Problem(
+                str(node.where), dotted(self.path), f"more than {self.limits.values:,} values", "shorten the file"
+            )
             raise RecipeError([*self.problems, problem])
         if isinstance(siblings, list):
             siblings.append(node)

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cphloc.config import yamlio
-from cphloc.config.nodes import Node
+from cphloc.config.nodes import Limits, Node
 from cphloc.config.problems import problems_of
 from cphloc.errors import InputError, RecipeError
 from cphloc.metrics.bootstrap import Interval
@@ -37,7 +37,9 @@ from cphloc.zoo.fields import (
     VersionRange,
     VersionText,
 )
-from cphloc.zoo.names import RECIPE_FILE
+from cphloc.zoo.names import MAX_ENTRY_BYTES, MAX_ENTRY_VALUES, RECIPE_FILE
+
+_LIMITS = Limits(MAX_ENTRY_BYTES, MAX_ENTRY_VALUES)
 
 
 class _Strict(BaseModel):
@@ -335,7 +337,7 @@ class Entry(_Strict):
             NotFoundError: there is no such file.
             RecipeError: it is not valid; the message lists every problem with file, line and key.
         """
-        return cls._of(yamlio.load(path))
+        return cls._of(yamlio.load(path, _LIMITS))
 
     def require_plugins(self) -> None:
         """Check that every plug-in that the recipe uses is installed.
@@ -350,7 +352,7 @@ class Entry(_Strict):
     @classmethod
     def parse(cls, text: bytes, source: str) -> Entry:
         """Read an entry from the bytes of ``source``; raises as `read` does."""
-        return cls._of(yamlio.read(text, source))
+        return cls._of(yamlio.read(text, source, _LIMITS))
 
     @classmethod
     def _of(cls, node: Node) -> Entry:

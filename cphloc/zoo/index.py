@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import cphloc
 from cphloc import paths
 from cphloc.config import jsonio, yamlio
+from cphloc.config.nodes import Limits
 from cphloc.errors import MAX_NAME, DataError, NotFoundError, RecipeError
 from cphloc.zoo.inside import lies_in, read_inside
-from cphloc.zoo.names import ENTRY_FILE, MAX_ENTRY_BYTES, NAME_PATTERN, VERSION_PATTERN, sha256_of
+from cphloc.zoo.names import ENTRY_FILE, MAX_ENTRY_BYTES, MAX_ENTRY_VALUES, NAME_PATTERN, VERSION_PATTERN, sha256_of
 
 if TYPE_CHECKING:
     from cphloc.download import DownloadError
@@ -92,7 +93,7 @@ def row_of(content: bytes, source: str) -> Row:
     try:
         return Row.of(Entry.parse(content, source), content)
     except RecipeError:
-        plain = yamlio.read(content, source).plain
+        plain = yamlio.read(content, source, Limits(MAX_ENTRY_BYTES, MAX_ENTRY_VALUES)).plain
         requires = plain.get("requires_cphloc") if isinstance(plain, dict) else None
         if not isinstance(requires, str) or is_supported(requires):
             raise

@@ -14,8 +14,8 @@ CARD_FILE = "card.md"
 BASELINE_FILE = "baseline.npz"
 """Averages of the training annotations, with which an evaluation compares the model."""
 
-MAX_ENTRY_BYTES = 1_000_000
-"""Largest size of ``entry.yaml`` and ``recipe.yaml``."""
+MAX_ENTRY_BYTES, MAX_ENTRY_VALUES = 8_000_000, 120_000
+"""Largest size of ``entry.yaml``, which may list 100,000 test cases."""
 
 NAME_PATTERN = r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?"
 VERSION_PATTERN = r"\d+\.\d+\.\d+(?:(?:a|b|rc)\d+)?(?:\.post\d+)?(?:\.dev\d+)?"

@@ -7,6 +7,7 @@ import pytest
 from cphloc.config import yamlio
 from cphloc.errors import NotFoundError, RecipeError
 from cphloc.zoo.entry import Entry
+from cphloc.zoo.index import Row
 
 
 def test_what_is_written_is_read_back(entry_facts, tmp_path):
@@ -14,6 +15,23 @@ def test_what_is_written_is_read_back(entry_facts, tmp_path):
     (tmp_path / "entry.yaml").write_text(entry.to_yaml())
     assert Entry.read(tmp_path / "entry.yaml") == entry
     assert entry.headline[0] == "dice"
+
+
+def test_an_entry_may_list_100_000_test_cases(entry_facts, tmp_path):
+    facts = entry_facts("unet3d-ct", "1.2.0")
+    facts["evaluation"]["cases"] = [f"patient-{i:06d}-study-{i % 7}-series-0001" for i in range(100_000)]
+    entry = Entry.model_validate(facts)
+    (tmp_path / "entry.yaml").write_text(entry.to_yaml())
+    assert Entry.read(tmp_path / "entry.yaml") == entry
+    assert Row.of(entry, (tmp_path / "entry.yaml").read_bytes()).name == "unet3d-ct"
+
+
+@pytest.mark.parametrize(("count", "size"), [(130_000, 1), (3, 3_000_000)])
+def test_an_entry_beyond_its_limits_is_refused(entry_facts, tmp_path, count, size):
+    facts = entry_facts("unet3d-ct", "1.2.0")
+    facts["evaluation"]["cases"] = ["c" * size] * count
+    with pytest.raises(RecipeError, match=r"more than (120,000 values|8,000,000 bytes)"):
+        Entry.parse(yamlio.dump(facts).encode(), "entry.yaml")
 
 
 def changed(facts, path, value):
