@@ -21,6 +21,7 @@ from cphloc.errors import CphlocError, DataError, InputError, NotFoundError, did
 from cphloc.zoo.index import INDEX_FILE, Row, is_supported, read_index, remote_index, row_of, version_folders
 from cphloc.zoo.inside import file_inside, read_inside
 from cphloc.zoo.names import ENTRY_FILE, MAX_ENTRY_BYTES, sha256_of
+from cphloc.zoo.pins import check_unchanged
 from cphloc.zoo.shadowed import local_folder, warn_of_shadowed
 
 if TYPE_CHECKING:
@@ -82,7 +83,9 @@ class Listing:
             msg = f"{url}: an entry at a URL is found through the index of its zoo; name it as NAME@VERSION"
             raise NotFoundError(msg)
         expected = File(sha256=self.indexed.sha256, bytes=self.indexed.entry_bytes)
-        return _cached([f"{url}/{ENTRY_FILE}"], expected, f"{self}/{ENTRY_FILE}")
+        path = _cached([f"{url}/{ENTRY_FILE}"], expected, f"{self}/{ENTRY_FILE}")
+        check_unchanged(str(self), url, expected.sha256)
+        return path
 
     @property
     def sha256(self) -> str:

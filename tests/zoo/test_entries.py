@@ -215,6 +215,16 @@ def test_a_server_that_gives_another_version_is_refused(remote):
         _ = find_entry("unet3d-ct").entry
 
 
+def test_a_version_that_changed_on_the_server_is_refused(remote):
+    assert find_entry("unet3d-ct@1.0.0").entry.version == "1.0.0"
+    file = remote.root / "zoo" / "unet3d-ct" / "1.0.0" / "entry.yaml"
+    file.write_text(file.read_text().replace("tumour", "tumor"))
+    index_zoo(remote.root / "zoo")
+    with pytest.raises(DataError, match=r"unet3d-ct@1\.0\.0 changed on the server"):
+        _ = find_entry("unet3d-ct@1.0.0").entry
+    assert find_entry("unet3d-ct@0.9.0").entry.version == "0.9.0"
+
+
 def test_an_index_that_breaks_off_is_not_believed(remote):
     remote.fault = "truncate"
     with pytest.raises(DownloadError, match=r"zoo\.json: interrupted.*CPHLOC_ZOO"):

@@ -54,7 +54,7 @@ def test_a_damaged_lock_file_is_one_clear_error(zoo, tmp_path):
 
 
 @pytest.mark.parametrize("spec", ["folder", "text", "url"])
-def test_no_way_of_naming_a_version_passes_by_the_lock_file(zoo, server, spec):
+def test_no_way_of_naming_a_version_passes_by_the_lock_file(zoo, server, spec, tmp_path, monkeypatch):
     lock(["unet3d-ct"])
     folder = zoo / "unet3d-ct" / "1.0.0"
     specs = {"folder": folder, "text": str(folder), "url": f"{server.url}/zoo/unet3d-ct@1.0.0"}
@@ -65,5 +65,6 @@ def test_no_way_of_naming_a_version_passes_by_the_lock_file(zoo, server, spec):
     file.write_text(file.read_text().replace("tumour", "tumor"))
     index_zoo(zoo)
     shutil.copytree(zoo, server.root / "zoo", dirs_exist_ok=True)
+    monkeypatch.setenv("CPHLOC_CACHE", str(tmp_path / "new cache"))  # which has read no version of that server yet
     with pytest.raises(DataError, match=r"other content than cphloc\.lock pins"):
         find_locked(specs[spec])
