@@ -223,7 +223,7 @@ def find_entry(spec: str | Path, zoos: Sequence[str] | None = None) -> Listing:
     """
     if isinstance(spec, str) and "://" in spec:
         return _of_url(spec)
-    if paths.names_a_folder(spec):
+    if isinstance(spec, Path) or paths.names_a_folder(spec):
         return _of_folder(Path(spec))
     from cphloc.zoo.versions import parse_spec
 
