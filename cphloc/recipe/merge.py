@@ -77,6 +77,9 @@ def _with_model(root: Node, model_of: ModelOf | None) -> Node:
     if listed is not None and isinstance(listed.value, dict):
         for name in parent.children["heads"].children.keys() - listed.children.keys():
             parent.children["heads"].children[name].value = None
+        for name in parent.children["heads"].children.keys() & listed.children.keys():
+            if "classes" in listed.children[name].children:  # one value: the classes of the recipe are all there are
+                parent.children["heads"].children[name].children.pop("classes", None)
     whole = Node({**root.value, "model": parent}, root.where, root.key_where)
     if model is None:
         return whole

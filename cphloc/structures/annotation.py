@@ -91,7 +91,7 @@ class Annotation:
         >>> Annotation(mask=mask).completed((4, 4), classes=1).boxes.tolist()
         [[1.0, 2.0, 3.0, 4.0]]
         >>> absent = Annotation(label=np.array([0.0, 1.0])).completed((4, 4), classes=2)
-        >>> absent.mask.any(), absent.mask_known.tolist()
+        >>> bool(absent.mask.any()), absent.mask_known.tolist()
         (False, [True, False])
         """
         _validate(self, shape, classes)

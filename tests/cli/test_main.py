@@ -172,7 +172,7 @@ def test_debug_shows_the_traceback():
 def test_an_unexpected_error_ends_with_1(run, monkeypatch):
     from cphloc.cli import fill
 
-    monkeypatch.setattr(fill.recipe, "load", lambda *_: 1 / 0)
+    monkeypatch.setattr(fill, "load_recipe", lambda *_: 1 / 0)
     assert run("fill", str(BASE)) == (
         1,
         "",

@@ -16,6 +16,7 @@ from cphloc.data.datasets.hippocampus import SAMPLE
 
 IMAGE = SAMPLE / "images" / "hippocampus_149.nii.gz"
 
+WHY = ("--below-baseline", "two steps of training")
 RECIPE = """
 extends: demo
 description: Four steps, to test the road
@@ -38,7 +39,7 @@ def road(tmp_path_factory):
         assert main(["check", "tiny.yaml"]) == 0
         assert main(["train", "tiny.yaml"]) == 0
         assert main(["evaluate", "latest"]) == 0
-        assert main(["publish", "latest", "--name", "tiny", "--version", "0.1.0"]) == 0
+        assert main(["publish", "latest", "--name", "tiny", "--version", "0.1.0", *WHY]) == 0
         yield folder
 
 
@@ -182,7 +183,9 @@ def full(*_, **__):
 
 def test_a_full_disk_is_one_clear_line_and_publishing_leaves_nothing(road, capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "rename", full)
-    code, out, err = run(capsys, "publish", "latest", "--name", "tiny", "--version", "0.2.0", "--to", tmp_path / "out")
+    code, out, err = run(
+        capsys, "publish", "latest", "--name", "tiny", "--version", "0.2.0", "--to", tmp_path / "out", *WHY
+    )
     assert code == 1
     assert "No space left on device" in (out + err)
     assert not [p for p in (tmp_path / "out").rglob("*") if p.is_file()]

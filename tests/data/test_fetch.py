@@ -119,5 +119,5 @@ def test_list_names_licence_and_place(tmp_path, monkeypatch, capsys):
     assert str(tmp_path / "bccd") in lines["bccd"]
     assert "CC BY 3.0" in lines["sts_petct"]
     assert main(["data", "list", "b*", "--json"]) == 0
-    assert [f["name"] for f in json.loads(capsys.readouterr().out)] == ["bccd", "busi"]
+    assert [f["name"] for f in json.loads(capsys.readouterr().out)] == ["bccd", "brain_t1c", "busi"]
     assert main(["data", "fetch"]) == 2

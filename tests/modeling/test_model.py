@@ -61,7 +61,7 @@ def test_targets_say_who_has_what():
         Annotation(),
     ]
     targets = Targets.collate(cases, (4, 4), 1)
-    assert targets.has_mask.tolist() == [True, False, False, False]
+    assert targets.has_mask.tolist() == [True, True, False, False], "where there is no box, there is no voxel"
     assert targets.has_boxes.tolist() == [True, True, False, False]
     assert targets.has_region.tolist() == [True, True, False, False]
     assert targets.has_label.tolist() == [True, True, True, False]

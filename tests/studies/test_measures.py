@@ -75,7 +75,7 @@ def test_of_what_experts_outlined_the_largest_object_is_measured(tmp_path):
     mask[10, 6] = 1
     for name, picture in (("image", np.arange(96, dtype=np.uint8).reshape(12, 8)), ("mask", mask)):
         sitk.WriteImage(sitk.GetImageFromArray(picture), tmp_path / f"{name}.png")
-    (tmp_path / "cases.csv").write_text("id,image,mask,split\na,image.png,mask.png,train\n")
+    (tmp_path / "cases.csv").write_text("case,image,mask,split\na,image.png,mask.png,train\n")
     block = {"type": "image_folder", "root": str(tmp_path), "classes": {1: "stairs"}, "dims": 2}
     found = AnnotatedVolume(block, parts=1)(Trained(0))
     assert found["stairs, box"]["volume_percent_error"] == pytest.approx(50)

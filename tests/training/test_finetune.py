@@ -102,7 +102,7 @@ def flat_entry(at_work, monkeypatch):
     monkeypatch.setattr("cphloc.tracking.tracker.push", lambda *_: 0)
     assert command(phantom(2)) == 0
     assert main(["evaluate", "latest"]) == 0
-    why = ["--because", "a test"]
+    why = ["--because", "a test", "--below-baseline", "a test"]
     assert main(["publish", "latest", "--name", "flat", "--version", "1.0.0", "--to", "zoo", *why]) == 0
     monkeypatch.setenv("CPHLOC_ZOO", str(at_work / "zoo"))
     return at_work / "zoo/flat/1.0.0"

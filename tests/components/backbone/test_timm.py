@@ -108,5 +108,5 @@ def test_what_cannot_be_built_says_why(dims, arguments, message):
 
 
 def test_weights_of_another_model_are_refused(weights_file):
-    with pytest.raises(InputError, match="another model"):
+    with pytest.raises(InputError, match="use weights of the same model"):
         Timm(1, 2, "resnet10t", weights=weights_file[0])

@@ -5,6 +5,7 @@ import torch
 from cphloc.components.backbone.conv_encoder import ConvEncoder
 from cphloc.components.head.unet import UNet, deep_supervision_weights
 from cphloc.modeling.model import Model
+from cphloc.ops.layers import conv_type
 from cphloc.ops.targets import Targets
 from cphloc.structures.annotation import Annotation
 from cphloc.structures.levels import Level
@@ -79,7 +80,7 @@ def test_the_lectures_block_convolves_activates_and_normalizes_before_it_doubles
     levels = tuple(Level(4, (2**i,) * dims) for i in range(3))
     head = UNet(levels, ["lesion"], convolutions=1, order="conv-act-norm", norm="batch", activation="relu").eval()
     called = []
-    names = (f"Conv{dims}d", "ReLU", f"BatchNorm{dims}d")
+    names = (conv_type(dims).__name__, "ReLU", f"BatchNorm{dims}d")
     for module in head.blocks.modules():
         if type(module).__name__ in names:
             module.register_forward_hook(lambda m, *_: called.append(type(m).__name__))
