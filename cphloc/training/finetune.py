@@ -100,7 +100,7 @@ def preparation_differences(recipe: Recipe, old: Recipe) -> list[str]:
     pairs = {
         "intensity": (_schemes(recipe), _schemes(old)),
         "spacing_mm": (here.spacing_mm, there.spacing_mm),
-        "units": ([c.unit for c in recipe.inputs.values()], [c.unit for c in old.inputs.values()]),
+        "units": ([str(c.unit) for c in recipe.inputs.values()], [str(c.unit) for c in old.inputs.values()]),
     }
     return [
         f"{key}: {inline(value)} here, but the weights were trained with {inline(before)}; they may not fit"
