@@ -177,8 +177,9 @@ def test_what_could_not_be_sent_is_sent_with_the_next_training(store, tmp_path, 
     tracker = Tracker(second, "cphloc/second", "second", runs)
     tracker.metrics({"train/loss": 0.1}, 1)
     tracker.end()
+    events = len((first / EVENTS).read_text().splitlines())
     deadline = time.monotonic() + 60
-    while json.loads((first / STATE).read_text())["sent"] == 0 and time.monotonic() < deadline:
+    while json.loads((first / STATE).read_text())["sent"] < events and time.monotonic() < deadline:
         time.sleep(0.1)
     client, run_id = run_of(first)
     assert len(client.get_metric_history(run_id, "train/loss")) == 2

@@ -139,14 +139,17 @@ def test_the_shipped_entry_starts_a_model_of_other_classes_by_the_command(shippe
     recipe["model"]["backbone"] = backbone
     assert command(recipe) == 0
     printed = capsys.readouterr().err
-    fresh = [line.split()[1] for line in printed.splitlines() if line.startswith("  skipped")]
-    assert fresh
-    assert all(name.startswith("heads.mask.") for name in fresh), "only the layers that name the classes"
-    wide = backbone["widths"][0]
-    assert f"(3, {wide}, 1, 1, 1) instead of (2, {wide}, 1, 1, 1)" in printed
+    changed = {line.split()[1].rstrip(":") for line in printed.splitlines() if line.startswith("  adapted")}
+    assert {name for name in changed if name.startswith("heads.mask.score.")} == {
+        f"heads.mask.score.{level}.{part}" for level in (0, 1) for part in ("weight", "bias")
+    }
+    assert "mass initialized anew, anterior, posterior left out" in printed
+    assert "ct initialized anew, t1 left out" in printed
     entry = shipped.model.state_dict()
     tuned = checkpoint.load(Run.open("latest").folder / checkpoint.BEST)[0]
-    assert all(torch.equal(tuned[name], entry[name]) for name in entry if name.startswith("backbone."))
+    same = [name for name in entry if name.startswith("backbone.") and name not in changed]
+    assert same
+    assert all(torch.equal(tuned[name], entry[name]) for name in same)
 
 
 def test_the_shipped_entry_starts_a_model_of_more_channels(shipped, backbone):
