@@ -55,7 +55,7 @@ def test_the_run_keeps_what_is_needed_and_nothing_that_could_hold_code(road):
     kept = {path.name for path in folder.iterdir()}
     assert {"recipe.yaml", "best.safetensors", "last.safetensors", "metrics.json", "cases.csv", "pictures"} <= kept
     assert {path.suffix for path in folder.rglob("*") if path.is_file()} <= {
-        *(".yaml", ".safetensors", ".json", ".jsonl", ".csv", ".png")
+        *(".yaml", ".safetensors", ".json", ".jsonl", ".csv", ".png", ".npz")
     }
 
 
