@@ -106,17 +106,8 @@ def evaluate(
     baseline = None if make_baseline is None else make_baseline(parts)
     beneath = None if baseline is None else _score_baseline(baseline, localizer, cases)
     intervals = scores.intervals()
-    facts = {
-        "split": split,
-        "patients": len({case.patient for case in cases}),
-        **summary(intervals),
-        "baseline": None,
-        "paired": None,
-        "calibration": _calibration(localizer.temperature, scores, intervals),
-        "thresholds": {**localizer.thresholds, "split": "val"} if localizer.thresholds else None,
-        "speed": {"ms_per_case": statistics.median(milliseconds), "peak_ram_mb": peak_ram_mb()},
-        "cases": [case.id for case in cases],
-    }
+    speed = {"ms_per_case": statistics.median(milliseconds), "peak_ram_mb": peak_ram_mb()}
+    facts = _facts(localizer, split, cases, scores, intervals) | {"speed": speed}
     if baseline is not None and beneath is not None:
         facts["baseline"] = {"name": baseline.name, **summary(beneath.intervals())}
         facts["paired"] = summary(paired_differences(scores, beneath))
@@ -132,6 +123,22 @@ def evaluate(
         if run is not None:
             _track(run, files, intervals, facts)
     return Evaluation(str(source if run is None else run.folder), split, facts, beside(scores, beneath), folder)
+
+
+def _facts(
+    localizer: Localizer, split: Split, cases: Sequence[Case], scores: Scores, intervals: Mapping[str, Interval]
+) -> dict[str, Any]:
+    """Content of ``evaluation-<split>.json`` that depends on the model alone, without speed and baseline."""
+    return {
+        "split": split,
+        "patients": len({case.patient for case in cases}),
+        **summary(intervals),
+        "baseline": None,
+        "paired": None,
+        "calibration": _calibration(localizer.temperature, scores, intervals),
+        "thresholds": {**localizer.thresholds, "split": "val"} if localizer.thresholds else None,
+        "cases": [case.id for case in cases],
+    }
 
 
 def case_prediction(result: Localization, classes: Mapping[int, str]) -> CasePrediction:

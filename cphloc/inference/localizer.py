@@ -13,21 +13,20 @@ import numpy as np
 from torch import Tensor, nn
 
 from cphloc import __version__
-from cphloc.data.io.formats import case_name
 from cphloc.data.pipeline.intensity import CT, parse_intensity
-from cphloc.data.pipeline.preprocess import Preprocess, restore_attention, restore_boxes, restore_map
+from cphloc.data.pipeline.preprocess import Preprocess, restore_map
 from cphloc.data.pipeline.slabs import MaskRows, Slabs
 from cphloc.errors import InputError
 from cphloc.inference.backend import Backend, BackendName
 from cphloc.inference.finite import finite_outputs
 from cphloc.inference.inputs import Image, Inputs
-from cphloc.inference.localization import Box, Localization
+from cphloc.inference.localization import Localization
+from cphloc.inference.restored import localization_of
 from cphloc.inference.uncertainty import with_masks
 from cphloc.inference.windows import AirThreshold, OnMaskRows, infer
 from cphloc.metrics.calibration import tempered
 from cphloc.modeling.model import Model
-from cphloc.ops.targets import Detections, Prediction
-from cphloc.structures.geometry import Geometry
+from cphloc.ops.targets import Prediction
 from cphloc.structures.padding import prediction_fill
 from cphloc.structures.segment_codes import SegmentCode, code_of
 from cphloc.structures.volume import Volume
@@ -185,7 +184,7 @@ class Localizer(nn.Module):
         slabs = Slabs(self.preprocess, volume)
         masks = defaultdict(lambda: MaskRows(slabs.geometry, volume.geometry, least.get("mask")))
         predictions, facts = self._infer(slabs, lambda head, first, rows: masks[head].add_rows(first, rows), **options)
-        result = _localization(predictions, masks, volume, slabs.geometry, self.classes)
+        result = localization_of(predictions, masks, volume, slabs.geometry, self.classes)
         return self._completed(replace(result, computed=facts, **seen)).above(least)
 
     def predict_maps(self, volume: Volume, **options: Any) -> tuple[Localization, np.ndarray | None]:
@@ -201,7 +200,7 @@ class Localizer(nn.Module):
         """
         slabs = Slabs(self.preprocess, volume)
         predictions, facts = self._infer(slabs, None, **options)
-        result = self._completed(_localization(predictions, {}, volume, slabs.geometry, self.classes))
+        result = self._completed(localization_of(predictions, {}, volume, slabs.geometry, self.classes))
         maps = [p.mask_probabilities[0].cpu().numpy() for p in predictions.values() if p.mask_probabilities is not None]
         whole = restore_map(slabs.geometry, volume.geometry, maps[0]) if maps else None
         return replace(result, computed=facts), whole
@@ -336,47 +335,3 @@ def air_threshold(preprocess: Preprocess) -> AirThreshold | None:
         if isinstance(scheme, CT):
             return AirThreshold(channel, float(scheme(np.array([AIR_HU]))[0]) + ROUNDING)
     return None
-
-
-def _localization(
-    predictions: Mapping[str, Prediction],
-    masks: Mapping[str, MaskRows],
-    volume: Volume,
-    prepared: Geometry,
-    classes: Mapping[int, str],
-) -> Localization:
-    """Resample the predictions of all heads to the image's own grid and join them."""
-    original = volume.geometry
-    parts: dict[str, Any] = {}
-    for name, prediction in predictions.items():
-        mask = {"masks": masks[name].mask()} if name in masks else {}
-        for part, value in (mask | _restored(prediction, prepared, original, classes)).items():
-            if part in parts:
-                msg = f"two heads predict {part}, the second is '{name}'; a recipe may have one head of each kind"
-                raise InputError(msg)
-            parts[part] = value
-    extra = {key: value[0].tolist() for p in predictions.values() for key, value in p.extra.items()}
-    return Localization(volume, classes, **parts, extra=extra, case=case_name(volume.source))
-
-
-def _restored(
-    prediction: Prediction, prepared: Geometry, original: Geometry, classes: Mapping[int, str]
-) -> dict[str, Any]:
-    """Resample boxes, attention and label probabilities of one head; all but its mask."""
-    parts: dict[str, Any] = {}
-    if prediction.detections is not None:
-        parts["boxes"] = _boxes(prediction.detections[0], prepared, original, classes)
-    if prediction.attention is not None:
-        parts["attention"] = restore_attention(prepared, original, prediction.attention[0].cpu().numpy())
-    if prediction.label_probabilities is not None:
-        values = prediction.label_probabilities[0].tolist()
-        parts["probabilities"] = {classes[number]: value for number, value in enumerate(values, start=1)}
-    return parts
-
-
-def _boxes(detections: Detections, prepared: Geometry, original: Geometry, classes: Mapping[int, str]) -> list[Box]:
-    """Convert detections to boxes in the voxels and millimetres of the original image."""
-    voxels = restore_boxes(prepared, original, detections.boxes.cpu().numpy())
-    mm = original.boxes_to_world(voxels)
-    rows = zip(detections.classes.tolist(), detections.scores.tolist(), voxels.tolist(), mm.tolist(), strict=True)
-    return [Box(classes[number], score, tuple(v), tuple(m), number) for number, score, v, m in rows]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +11,12 @@ from packaging.version import Version
 
 from cphloc.data.dataset import Dataset
 from cphloc.data.pipeline.pipeline import open_dataset
-from cphloc.errors import DataError
 from cphloc.publishing.about import About
 from cphloc.recipe.recipe import Data
 from cphloc.registry import catalogue
 from cphloc.registry.card import Card
 from cphloc.structures.split import Split
-from cphloc.tracking.run import Run
+from cphloc.tracking.run import Run, read_record
 from cphloc.zoo.entries import Listing
 from cphloc.zoo.index import version_folders
 
@@ -67,7 +65,7 @@ def gather(run: Run, name: str, zoo: Path, about: str | Path | Mapping[str, Any]
     return Material(
         run=run,
         facts=run.facts,
-        evaluation=_json(run.folder / f"evaluation-{SPLIT}.json"),
+        evaluation=read_record(run.folder / f"evaluation-{SPLIT}.json"),
         dataset=open_dataset(run.recipe.data, run.recipe.dims),
         source=data_card(run.recipe.data),
         about=About.gather(about, run, last.entry if last else None),
@@ -94,14 +92,3 @@ def _last(name: str, zoo: Path) -> Listing | None:
     held = {version: path for _, version, path in version_folders(zoo, lambda found: found == name)}
     newest = max(held, key=Version, default=None)
     return Listing(name, newest, held[newest]) if newest is not None else None
-
-
-def _json(path: Path) -> Mapping[str, Any]:
-    """Read a JSON object; empty where the file does not exist."""
-    if not path.is_file():
-        return {}
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        msg = f"{path}: not JSON ({error}); write it again"
-        raise DataError(msg) from None

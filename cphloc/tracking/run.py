@@ -48,6 +48,21 @@ class Place:
     pictures: bool = True
 
 
+def read_record(path: Path) -> dict[str, Any]:
+    """Read a JSON file of a run, such as ``facts.json``; empty where it does not exist.
+
+    Raises:
+        DataError: it is not JSON.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        msg = f"{path}: not JSON ({error}); write it again"
+        raise DataError(msg) from None
+
+
 @dataclass(frozen=True)
 class Run:
     """A running, finished or interrupted training in the folder ``runs/<recipe>/<id>/``.
@@ -72,14 +87,7 @@ class Run:
     @property
     def facts(self) -> dict[str, Any]:
         """Provenance of the run from ``facts.json``: seed, packages, fingerprints of the data; empty without it."""
-        path = self.folder / "facts.json"
-        if not path.is_file():
-            return {}
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            msg = f"{path}: not JSON ({error}); write it again"
-            raise DataError(msg) from None
+        return read_record(self.folder / "facts.json")
 
     @classmethod
     def open(cls, name: str | Path | Run) -> Run:

@@ -136,9 +136,10 @@ from cphloc.recipe import recipe
 paths.registry_folders = lambda: [Path({str(FIXTURE_REGISTRY)!r})]
 sys.path.insert(0, {str(FIXTURE_REGISTRY)!r})
 recipe.load({str(BASE)!r})
-assert not {{"torch", "timm", "numpy", "fixture_components"}} & set(sys.modules)
+print(*sys.modules, sep="\\n")
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert not {"torch", "timm", "numpy", "fixture_components"} & set(done.stdout.split())
 
 
 def test_plain_values_are_json(base):
