@@ -96,7 +96,10 @@ def test_the_command_gives_the_same_with_cases_of_uneven_number_and_annotation(a
         },
         "model": {
             "backbone": {"type": "conv_encoder", "widths": [4, 8]},
-            "heads": {"mask": {"type": "unet", "classes": {1: "mass"}, "loss": {"type": "dice_ce"}}},
+            "heads": {
+                "mask": {"type": "unet", "classes": {1: "mass"}, "loss": {"type": "dice_ce"}},
+                "finding": {"type": "gap", "classes": {1: "mass"}},
+            },
         },
         "train": {"steps": 9, "batch": 2, "validate_every": 3, "precision": "32"},
     }
