@@ -145,9 +145,8 @@ class _Sender:
             with self._lock:
                 if not self._requested:
                     self._done.set()
-            if not self.failure and self.others is not None:
-                others, self.others = self.others, None
-                self._send_others(others)
+            if not self.failure and self.others is not None and self._send_others(self.others):
+                self.others = None
 
     def _next(self) -> bool:
         """Whether there is more to send; otherwise the thread ends."""
@@ -155,14 +154,18 @@ class _Sender:
             self._running, self._requested = self._requested, False
             return self._running
 
-    def _send_others(self, runs: Path) -> None:
+    def _send_others(self, runs: Path) -> bool:
+        """Send what the server lacks of other runs; returns whether all were tried, not cut off by new events."""
         uri = record.read_state(self.folder)["uri"]
         for path in sorted(runs.glob(f"*/*/{STATE}")):
+            if self._requested:
+                return False
             try:
-                if not self._requested and record.read_state(path.parent)["uri"] == uri:
+                if record.read_state(path.parent)["uri"] == uri:
                     push(path.parent)
             except (CphlocError, OSError, ValueError, KeyError) as error:
                 _log.debug("%s: %s", path.parent, error)
+        return True
 
 
 def run_id(folder: Path) -> str:

@@ -185,6 +185,28 @@ def test_what_could_not_be_sent_is_sent_with_the_next_training(store, tmp_path, 
     assert len(client.get_metric_history(run_id, "train/loss")) == 2
 
 
+def test_events_that_come_in_between_do_not_cost_the_earlier_runs(tmp_path, monkeypatch):
+    sent = []
+
+    def fake_push(folder: Path) -> int:
+        sent.append(folder.name)
+        if folder.name == "2" and sent.count("2") == 1:
+            tracker.push()  # new events of this run while the earlier ones wait
+        return 0
+
+    folders = {name: tmp_path / "r" / name for name in ("1", "2", "3", "4")}
+    for name, folder in folders.items():
+        folder.mkdir(parents=True)
+        tracker = Tracker(folder, "cphloc/r", name, tmp_path if name == "4" else None)
+    monkeypatch.setattr("cphloc.tracking.tracker.push", fake_push)
+    monkeypatch.setattr("cphloc.tracking.tracker._IDLE_SECONDS", 0.1)
+    tracker.push()
+    deadline = time.monotonic() + 10
+    while "3" not in sent and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert {"1", "2", "3", "4"} <= set(sent)
+
+
 def test_one_process_at_a_time_sends_a_run(store, tmp_path):
     record(tmp_path, "cphloc/locked")
     push(tmp_path)
