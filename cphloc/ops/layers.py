@@ -144,7 +144,13 @@ class ConvBlock(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions plus identity (He et al. 2016, arXiv:1512.03385); a projection only where the shape changes."""
+    """Two convolutions plus identity (He et al. 2016, arXiv:1512.03385); a projection only where the shape changes.
+
+    Args:
+        in_channels, out_channels, dims, kernel, stride, order, norm_name, activation_name: as in `ConvBlock`.
+        pooled: shrink the identity by average pooling instead of a strided projection, which skips voxels (ResNet-D,
+            He et al. 2019, arXiv:1812.01187); the projection is then needed only where the channels change.
+    """
 
     def __init__(
         self,
@@ -156,6 +162,7 @@ class ResidualBlock(nn.Module):
         order: Order = "conv-norm-act",
         norm_name: Norm = "instance",
         activation_name: Activation = "leaky_relu",
+        pooled: bool = False,
     ) -> None:
         super().__init__()
         stride = per_axis(stride, dims)
@@ -163,8 +170,8 @@ class ResidualBlock(nn.Module):
         self.first = block(in_channels, out_channels, dims, kernel, stride)
         self.second = block(out_channels, out_channels, dims, kernel, 1)
         self.second.act = nn.Identity()
-        same = in_channels == out_channels and set(stride) == {1}
-        self.shortcut = nn.Identity() if same else _projection(in_channels, out_channels, dims, stride, norm_name)
+        shortcut = _pooled_shortcut if pooled else _shortcut
+        self.shortcut = shortcut(in_channels, out_channels, dims, stride, norm_name)
         self.act = activation(activation_name)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -206,6 +213,22 @@ def initialize(module: nn.Module) -> None:
 def _absorbs_bias(order: Order, norm_name: Norm) -> bool:
     """Return whether the norm right after a convolution subtracts its bias again, so that it needs none."""
     return order == "conv-norm-act" and norm_name in ("instance", "batch")
+
+
+def _shortcut(in_channels: int, out_channels: int, dims: int, stride: tuple[int, ...], norm_name: Norm) -> nn.Module:
+    if in_channels == out_channels and set(stride) == {1}:
+        return nn.Identity()
+    return _projection(in_channels, out_channels, dims, stride, norm_name)
+
+
+def _pooled_shortcut(
+    in_channels: int, out_channels: int, dims: int, stride: tuple[int, ...], norm_name: Norm
+) -> nn.Module:
+    pool = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}[dims](stride, stride, ceil_mode=True)
+    parts = [pool] if set(stride) != {1} else []
+    if in_channels != out_channels:
+        parts.append(_projection(in_channels, out_channels, dims, (1,) * dims, norm_name))
+    return nn.Sequential(*parts) if parts else nn.Identity()
 
 
 def _projection(in_channels: int, out_channels: int, dims: int, stride: tuple[int, ...], norm_name: Norm) -> nn.Module:

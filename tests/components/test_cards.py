@@ -35,6 +35,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "backbone/mlp": {"size": [SIDE] * 3, "widths": [8]},
     "backbone/monai_segresnet": {"filters": 8, "blocks": [1, 1]},
     "backbone/parallel_conv": {"filters": 2},
+    "backbone/residual_encoder": {"widths": [4, 8], "blocks": [1, 2]},
     "backbone/timm": {"name": "test_resnet", "out_indices": [0, 1]},
     "neck/bifpn": {"channels": 4},
     "neck/fpn": {"channels": 4, "extra_levels": 1},

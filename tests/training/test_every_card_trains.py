@@ -41,6 +41,7 @@ BASE: dict[str, Any] = {
 
 NEEDED: dict[tuple[str, str], dict[str, Any]] = {
     ("backbone", "mlp"): {"size": [32, 32]},
+    ("backbone", "residual_encoder"): {"widths": [4, 8]},
     ("backbone", "timm"): {"name": "test_resnet"},
     ("head", "rcnn"): {"proposal_sizes": [[16, 16]]},
 }
