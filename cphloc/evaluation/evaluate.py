@@ -250,6 +250,8 @@ def _fit_operating_point(localizer: Localizer, cases: Sequence[Case]) -> None:
         if boxes is not None:
             point.boxes.append(boxes)
     localizer.temperature, localizer.thresholds = point.temperature, point.thresholds
+    for shortage in point.shortages:
+        _log.warning("validation split: %s", shortage)
 
 
 def _calibration(temperature: float, scores: Scores, intervals: Mapping[str, Interval]) -> dict[str, Any] | None:

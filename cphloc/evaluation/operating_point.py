@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from cphloc.metrics.calibration import fitted_temperature
+from cphloc.metrics.calibration import LEAST_CASES, fitted_temperature
 from cphloc.metrics.detection import DetectionCase, match
 from cphloc.structures.annotation import IGNORE
 
@@ -25,6 +25,9 @@ MATCH_IOU = {2: 0.5, 3: 0.1}
 class OperatingPoint:
     """Collects predictions and annotations of validation cases.
 
+    A threshold is chosen from at least `LEAST_CASES` correct and as many wrong boxes, and a mask threshold from at least
+    as many cases with an object, each of which also has background; from fewer it is mostly chance, and none is set.
+
     Args:
         classes: number 1..K -> name.
         dims: 2 or 3.
@@ -35,6 +38,7 @@ class OperatingPoint:
     labels: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
     boxes: list[DetectionCase] = field(default_factory=list)
     dice: list[np.ndarray] = field(default_factory=list)
+    cases_with_object: int = 0
 
     def add_labels(self, probabilities: Sequence[float], label: np.ndarray) -> None:
         """Add predicted probabilities ``(K,)`` and known labels ``(K,)`` of one case."""
@@ -44,6 +48,8 @@ class OperatingPoint:
         """Add class probabilities ``(K + 1, *S)``, the annotated mask ``(*S)``, and which classes it knows ``(K,)``."""
         dice = dice_by_threshold(probabilities, mask)
         self.dice.append(dice if known is None else np.where(known, dice, np.nan))
+        annotated = [number for number in range(1, len(probabilities)) if known is None or known[number - 1]]
+        self.cases_with_object += bool(np.isin(mask, annotated).any())
 
     @property
     def temperature(self) -> float:
@@ -59,16 +65,46 @@ class OperatingPoint:
         chosen = {"boxes": self._box_threshold(), "mask": self._mask_threshold()}
         return {part: value for part, value in chosen.items() if value is not None}
 
-    def _box_threshold(self) -> float | None:
-        """Score with the highest F1 over the boxes of all cases and classes; ``None`` if no box is correct."""
+    @property
+    def shortages(self) -> list[str]:
+        """What there was too little of to choose a temperature or threshold, one line each."""
+        least, lines = f"at least {LEAST_CASES} of each are needed", []
+        if self.labels and (low := self._label_counts()) and min(low) < LEAST_CASES:
+            lines.append(f"no temperature is fitted to {low[0]} positive and {low[1]} negative labels; {least}")
+        if self.boxes and min(right_and_wrong := self._box_counts()) < LEAST_CASES:
+            right, wrong = right_and_wrong
+            lines.append(f"no score threshold is chosen from {right} correct and {wrong} wrong boxes; {least}")
+        if self.dice and self.cases_with_object < LEAST_CASES:
+            lines.append(
+                f"no mask threshold is chosen from {self.cases_with_object} cases with an object; at least "
+                f"{LEAST_CASES} are needed"
+            )
+        return lines
+
+    def _label_counts(self) -> tuple[int, int]:
+        """Number of positive and of negative labels."""
+        known = np.array([label for _, label in self.labels], float)
+        return int((known > 0.5).sum()), int((known <= 0.5).sum())
+
+    def _box_counts(self) -> tuple[int, int]:
+        """Number of correct and of wrong boxes."""
+        _, hits, _ = self._matched()
+        return int(hits.sum()), int((~hits).sum())
+
+    def _matched(self) -> tuple[np.ndarray, np.ndarray, int]:
+        """Scores and correctness of all boxes that count, best first, and the number of annotated boxes."""
         matched = [match(self.boxes, number, [MATCH_IOU[self.dims]]) for number in self.classes] if self.boxes else []
         scores = np.concatenate([np.zeros(0), *(m.scores[~m.ignored[0]] for m in matched)])
         hits = np.concatenate([np.zeros(0, bool), *(m.hits[0][~m.ignored[0]] for m in matched)])
-        references = sum(int(m.references.sum()) for m in matched)
         order = np.argsort(-scores, kind="stable")
-        scores, correct = scores[order], hits[order].cumsum()
-        if not len(scores) or not correct[-1]:
+        return scores[order], hits[order], sum(int(m.references.sum()) for m in matched)
+
+    def _box_threshold(self) -> float | None:
+        """Score with the highest F1 over the boxes of all cases and classes; ``None`` if too few are right or wrong."""
+        if min(self._box_counts()) < LEAST_CASES:
             return None
+        scores, hits, references = self._matched()
+        correct = hits.cumsum()
         last = np.append(scores[1:] < scores[:-1], True)  # boxes of one score are kept or dropped together
         f1 = np.where(last, 2 * correct / (np.arange(1, len(scores) + 1) + references), -1)
         best = int(f1.argmax())
@@ -76,8 +112,8 @@ class OperatingPoint:
         return round(float(scores[best] + below) / 2, 4)
 
     def _mask_threshold(self) -> float | None:
-        """Probability with the highest mean Dice; ``None`` if the most probable class is as good."""
-        if not self.dice:
+        """Probability with the highest mean Dice; ``None`` if the most probable class is as good, or cases are few."""
+        if self.cases_with_object < LEAST_CASES:
             return None
         counted = np.stack(self.dice)
         known = ~np.isnan(counted)

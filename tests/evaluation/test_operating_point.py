@@ -18,7 +18,12 @@ def test_the_box_threshold_has_the_highest_f1(dims):
     point = OperatingPoint({1: "a", 2: "b"}, dims)
     found, true = boxes(0, 10, 50, 60, 20, dims=dims), boxes(0, 10, 20, dims=dims)
     scores, classes = np.array([0.9, 0.7, 0.6, 0.3, 0.1]), np.array([1, 2, 1, 1, 1])
-    point.boxes.append(DetectionCase(found, scores, classes, true, np.array([1, 2, 1])))
+    case = DetectionCase(found, scores, classes, true, np.array([1, 2, 1]))
+    point.boxes += [case] * 4
+    assert point.thresholds == {}
+    assert "12 correct and 8 wrong boxes" in point.shortages[0]
+    point.boxes.append(case)
+    assert point.shortages == []
     # F1 if the boxes from each score on are kept: .5, .8, .67, .57, .75; so the best are the first two
     assert point.thresholds == {"boxes": pytest.approx(0.65)}
 
@@ -53,6 +58,11 @@ def test_a_timid_model_gets_a_lower_mask_threshold_and_a_good_one_none():
     for inside, expected in ((0.3, {"mask": pytest.approx(0.3, abs=0.06)}), (0.9, {})):
         point = OperatingPoint({1: "a"}, 2)
         foreground = np.where(truth == 1, inside, 0.1)
+        for _ in range(9):
+            point.add_mask(np.stack([1 - foreground, foreground]), truth)
+        point.add_mask(np.stack([1 - foreground, foreground]), np.zeros_like(truth))
+        assert point.thresholds == {}
+        assert "9 cases with an object" in point.shortages[0]
         point.add_mask(np.stack([1 - foreground, foreground]), truth)
         chosen = point.thresholds
         assert {part: value for part, value in chosen.items() if not 0.1 < value <= inside} == {}
@@ -63,5 +73,7 @@ def test_a_class_that_nobody_looked_for_does_not_count():
     truth = np.zeros((4, 4), np.uint8)
     foreground = np.full((4, 4), 0.3)
     point = OperatingPoint({1: "a"}, 2)
-    point.add_mask(np.stack([1 - foreground, foreground]), truth, np.array([False]))
+    truth[1] = 1
+    for _ in range(20):
+        point.add_mask(np.stack([1 - foreground, foreground]), truth, np.array([False]))
     assert point.thresholds == {}
