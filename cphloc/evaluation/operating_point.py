@@ -25,8 +25,8 @@ MATCH_IOU = {2: 0.5, 3: 0.1}
 class OperatingPoint:
     """Collects predictions and annotations of validation cases.
 
-    A score threshold is chosen from at least `LEAST_CASES` correct and as many wrong boxes, and a mask threshold from as
-    many cases with an object, each of which has background too. From fewer it is mostly chance, and none is set.
+    A score threshold is chosen from at least `LEAST_CASES` correct and as many wrong boxes, and a mask threshold from
+    as many cases with an object, each of which has background too. From fewer it is mostly chance, and none is set.
 
     Args:
         classes: number 1..K -> name.
