@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from cphloc.cli.result import Answer, overrides, table
 from cphloc.data.case_table import explanation
+from cphloc.data.planning.presets import PRESETS
 from cphloc.errors import InputError, NotFoundError
 from cphloc.paths import atomic
 
@@ -43,22 +46,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         choices=(2, 3),
         help="2-D or 3-D model, for nnU-Net and cases.csv folders; default: that of the first image",
     )
-    parser.add_argument(
-        "--voxels",
-        type=int,
-        default=300_000,
-        metavar="N",
-        help="largest patch in voxels; default 300000; about 2000000 fit into 8 GB of GPU memory",
-    )
-    parser.add_argument(
-        "--width", type=int, default=24, metavar="N", help="channels of the first stage of the network; default 24"
-    )
+    add = parser.add_argument
+    add("--steps", type=int, default=3000, metavar="N", help="training steps; default 3000")
+    add("--memory", type=float, metavar="GB", help="memory of a training step in GB; default 4, and --voxels 300000")
+    add("--voxels", type=int, metavar="N", help="largest patch in voxels; default 300000, unlimited with --memory")
+    add("--width", type=int, default=24, metavar="N", help="channels of the first stage of the network; default 24")
+    add("--preset", choices=tuple(PRESETS), default="unet", help="family of networks; default unet")
     parser.add_argument("--out", metavar="FILE", type=Path, help="recipe to write; without it, the recipe is printed")
 
 
 def run(options: argparse.Namespace) -> Answer:
     """Survey the training cases, plan, check the recipe, and write or print it."""
-    from cphloc.data.planning.plan import plan
+    from cphloc.data.planning.plan import Budget, plan
     from cphloc.data.planning.survey import survey
     from cphloc.recipe.schema import schema_line
     from cphloc.registry import catalogue
@@ -73,10 +72,11 @@ def run(options: argparse.Namespace) -> Answer:
         if name == "image_folder" and channels == len(_COLOURS) and "channels" not in stated:
             stated["channels"] = list(_COLOURS)
     found = survey(kind(**stated, **wired))
-    planned = plan(found, name, stated, options.voxels, options.width)
+    budget = Budget(options.voxels, options.memory, options.width, options.steps, options.preset)
+    planned = plan(found, name, _placed(stated, options.out), budget)
     facts: dict[str, Any] = {
         "recipe": planned.recipe,
-        "rung": planned.rung.name.lower(),
+        "heads": [rung.name.lower() for rung in planned.heads],
         "spacing_mm": planned.spacing_mm,
         "patch": planned.topology.patch,
         "batch": planned.batch,
@@ -90,6 +90,19 @@ def run(options: argparse.Namespace) -> Answer:
     with atomic(options.out) as temporary:
         temporary.write_text(schema_line(options.out) + planned.recipe, encoding="utf-8")
     return Answer(f"{table(found.rows)}\n\nwrote {options.out}; next: cphloc check {options.out}", facts)
+
+
+def _placed(stated: Mapping[str, Any], out: Path | None) -> dict[str, Any]:
+    """Arguments of the data set with ``root`` relative to the recipe, or absolute where the recipe is printed."""
+    root = Path(str(stated.get("root", ""))).expanduser()
+    if "root" not in stated or not root.is_dir():
+        return dict(stated)
+    if out is None:
+        return {**stated, "root": root.resolve().as_posix()}
+    try:
+        return {**stated, "root": Path(os.path.relpath(root.resolve(), out.resolve().parent)).as_posix()}
+    except ValueError:  # on another drive
+        return {**stated, "root": root.resolve().as_posix()}
 
 
 def _first_image(kind: Any, stated: dict[str, Any]) -> tuple[int, int]:

@@ -91,8 +91,12 @@ def inline(value: Any) -> str:
 
     >>> inline({"type": "poly", "power": [0.9]})
     '{type: poly, power: [0.9]}'
+    >>> inline([[[8.0, 7.5]], [{"type": "fpn"}]])
+    '[[[8.0, 7.5]], [{type: fpn}]]'
     """
-    text = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**9, default_flow_style=True)
+    text = yaml.dump(
+        value, Dumper=_LineDumper, sort_keys=False, allow_unicode=True, width=10**9, default_flow_style=True
+    )
     return text.removesuffix("\n").removesuffix("\n...")
 
 
@@ -265,6 +269,14 @@ class _Dumper(yaml.SafeDumper):
         """Write a list of scalars, or of rows of scalars, on one line."""
         short = all(isinstance(v, str | int | float | bool | None) for row in sequence for v in _row(row))
         return super().represent_sequence(tag, sequence, flow_style=short)
+
+
+class _LineDumper(_Dumper):
+    """Writes everything on one line."""
+
+    def represent_sequence(self, tag: str, sequence: Any, flow_style: bool | None = None) -> yaml.Node:
+        """Write a list on one line, whatever its items are."""
+        return yaml.SafeDumper.represent_sequence(self, tag, sequence, flow_style=True)
 
 
 def _row(item: Any) -> list[Any]:

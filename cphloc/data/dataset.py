@@ -29,6 +29,7 @@ class Dataset(ABC):
         channels: names of the image channels, in order.
         units: unit of each channel that files which state theirs are converted to, such as PET in DICOM to SUV.
         laterality: whether classes are specific to a body side, so that a left-right flip must swap them.
+        about: what the files state about the data, under the keys of ``data.about``: name, licence, citation, source.
         root: folder of the data.
     """
 
@@ -37,6 +38,7 @@ class Dataset(ABC):
     channels: tuple[str, ...]
     units: tuple[ScaledUnit | None, ...] = ()
     laterality: bool = False
+    about: Mapping[str, str] = {}
     root: Path
 
     @property

@@ -53,6 +53,7 @@ class NnUnet(Dataset):
         self._numbered = next((self.root / "labelsTr").glob("*.json"), None) is not None
         background = set() if self._numbered else {0}
         self.classes, self._values = _classes(facts["labels"], self.root / "dataset.json", background)
+        self.about = _about(facts)
         self.dims = dims
         self.val, self.test = val, test
 
@@ -104,6 +105,16 @@ class NnUnet(Dataset):
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             msg = f"{path}: must state the class of every object, as in {{'instances': {{'1': 0}}}} ({error!r})"
             raise DataError(msg) from error
+
+
+_ABOUT = {"name": "name", "licence": "licence", "license": "licence", "reference": "citation", "url": "source"}
+"""Key of dataset.json -> key of ``data.about``."""
+
+
+def _about(facts: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        key: facts[stated] for stated, key in _ABOUT.items() if isinstance(facts.get(stated), str) and facts[stated]
+    }
 
 
 def _classes(labels: dict[str, Any], path: Path, background: set[int]) -> tuple[dict[int, str], dict[int, int]]:

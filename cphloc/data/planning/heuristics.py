@@ -1,12 +1,11 @@
 """Choose spacing, patch and network topology for a data set by the rules of nnU-Net.
 
-Isensee et al. 2021, Nature Methods 18:203, doi 10.1038/s41592-020-01008-z. One difference: the size of a patch is
-limited by a number of voxels, where nnU-Net estimates the memory of a GPU.
+Isensee et al. 2021, Nature Methods 18:203, doi 10.1038/s41592-020-01008-z.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,13 +89,15 @@ def topology(spacing_mm: Sequence[float], patch: Sequence[int]) -> Topology:
     return Topology(tuple(padded.tolist()), tuple(strides), tuple(kernels))
 
 
-def plan_patch(spacing_mm: Sequence[float], shape: Sequence[float], voxels: int) -> Topology:
-    """Choose the largest patch of at most ``voxels``: a cube in mm, shortened along axes where the images are smaller.
+def plan_patch(spacing_mm: Sequence[float], shape: Sequence[float], fits: Callable[[Topology], bool]) -> Topology:
+    """Choose the largest patch that ``fits``: a cube in mm, shortened along axes where the images are smaller.
+
+    While it does not fit, it is reduced along the axis on which it is largest relative to the images.
 
     Args:
         spacing_mm: spacing of the resampled images.
         shape: their median size in voxels.
-        voxels: largest number of voxels in a patch.
+        fits: whether a patch and its network are small enough.
 
     Returns:
         the patch with its strides and kernels.
@@ -106,7 +107,7 @@ def plan_patch(spacing_mm: Sequence[float], shape: Sequence[float], voxels: int)
     cube = side * np.exp(np.log(spacing).mean()) / spacing
     largest = np.maximum(1, np.minimum(np.rint(cube), size)).astype(int)
     chosen = topology(spacing_mm, largest.tolist())
-    while np.prod(chosen.patch) > voxels:
+    while not fits(chosen):
         patch, step = np.asarray(chosen.patch), np.prod(chosen.strides, axis=0)
         reducible = patch - step >= step
         if not reducible.any():
@@ -115,6 +116,39 @@ def plan_patch(spacing_mm: Sequence[float], shape: Sequence[float], voxels: int)
         patch[axis] -= step[axis]
         chosen = topology(spacing_mm, patch.tolist())
     return chosen
+
+
+def stage_widths(stages: int, width: int, dims: int) -> list[int]:
+    """Channels of each stage: ``width``, doubled with each stage up to 320 in 3-D and 512 in 2-D.
+
+    >>> stage_widths(6, 32, 3)
+    [32, 64, 128, 256, 320, 320]
+    """
+    return [min(width * 2**stage, 320 if dims == 3 else 512) for stage in range(stages)]
+
+
+def training_mb(chosen: Topology, width: int, blocks: float = 2) -> float:
+    """Estimate the memory in MB that the feature maps of one patch take in a training step of a U-Net in float32.
+
+    Each convolution keeps its output and that of its normalization for the gradients; the decoder has as many as the
+    encoder, and concatenates the maps of both.
+
+    Args:
+        chosen: patch and stages.
+        width: channels of the first stage.
+        blocks: convolutions per stage of the encoder.
+    """
+    widths = stage_widths(len(chosen.strides), width, len(chosen.patch))
+    sizes = np.prod(np.asarray(chosen.patch) / np.cumprod(chosen.strides, axis=0), axis=1)
+    maps = widths * sizes
+    encoder, decoder = blocks * _KEPT * maps.sum(), (2 * _KEPT + _CONCATENATED) * maps[:-1].sum()
+    return 4 * float(encoder + decoder) / 1e6
+
+
+_KEPT = 2
+"""Tensors that each convolution with its normalization and activation keeps for the gradients."""
+_CONCATENATED = 3
+"""Maps of the width of a level that up-sampling and concatenation add to it."""
 
 
 def _axes_to_halve(spacing: np.ndarray, size: np.ndarray) -> np.ndarray:

@@ -3,21 +3,57 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import yaml
-from scipy.cluster.vq import kmeans2
 
-from cphloc.data.planning.heuristics import Topology, plan_patch, target_spacing
+from cphloc.config.yamlio import inline
+from cphloc.data.planning.about import about_lines, looks_like_ct, unit_lines
+from cphloc.data.planning.heuristics import Topology, plan_patch, target_spacing, training_mb
+from cphloc.data.planning.model import heads_of, model_lines, task_of
+from cphloc.data.planning.presets import PRESETS
 from cphloc.data.planning.survey import Survey
 from cphloc.registry import catalogue
-from cphloc.structures.annotation import Rung
+from cphloc.structures.rung import Rung
 
-ANCHORS_PER_LEVEL = 3
-"""Anchor boxes per level of the pyramid in a planned detector."""
+VOXELS = 300_000
+"""Largest patch in voxels where no budget is stated: a training step then takes seconds on a few CPU cores."""
+MEMORY_GB = 4.0
+"""Memory of a training step in GB where no budget is stated."""
+UNNAMED = r"class_\d+"
+"""Names that a plan gives to classes for which the files state a number only."""
+STEPS = 3000
+"""Steps of a planned training."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a training may cost.
+
+    Args:
+        voxels: largest patch in voxels; ``None``: 300,000, or no limit where ``memory_gb`` is stated.
+        memory_gb: memory of the feature maps of a training step in GB; ``None``: 4.
+        width: channels of the first stage; they double with each stage, up to 320 (3-D) or 512 (2-D).
+        steps: optimizer steps.
+        preset: one of `cphloc.data.planning.presets.PRESETS`.
+    """
+
+    voxels: int | None = None
+    memory_gb: float | None = None
+    width: int = 24
+    steps: int = STEPS
+    preset: str = "unet"
+
+    def holds(self, chosen: Topology, batch: int = 2) -> bool:
+        """Return True if a batch of patches is within the budget."""
+        voxels = self.voxels or (VOXELS if self.memory_gb is None else np.inf)
+        if np.prod(chosen.patch) * batch > 2 * voxels:
+            return False
+        blocks = PRESETS[self.preset].convolutions
+        return batch * training_mb(chosen, self.width, blocks) <= 1000 * (self.memory_gb or MEMORY_GB)
 
 
 @dataclass(frozen=True)
@@ -25,68 +61,56 @@ class Plan:
     """A planned recipe and the parameters it was planned with.
 
     Args:
-        rung: rung of the supervision ladder that the recipe trains with.
+        heads: rungs of the supervision ladder that have a head, strongest first.
         spacing_mm: voxel size of the resampled images; ``None`` where the files have no physical size.
         topology: patch, strides and kernels.
         batch: patches per training step.
         recipe: the recipe as YAML with comments.
     """
 
-    rung: Rung
+    heads: tuple[Rung, ...]
     spacing_mm: tuple[float, ...] | None
     topology: Topology
     batch: int
     recipe: str
 
 
-def plan(surveyed: Survey, name: str, arguments: Mapping[str, Any], voxels: int = 300_000, width: int = 24) -> Plan:
-    """Plan a recipe by nnU-Net's rules (`cphloc.data.planning.heuristics`).
+def plan(surveyed: Survey, name: str, arguments: Mapping[str, Any], budget: Budget | None = None) -> Plan:
+    """Plan a recipe by nnU-Net's rules (`cphloc.data.planning.heuristics`), with AdamW for short trainings.
 
     Args:
         surveyed: the survey of the data set.
         name: name of the data set's card.
         arguments: arguments of the data set to write into the recipe, such as ``root``.
-        voxels: largest number of voxels in a patch; 300,000 suit a few CPU cores, 2,000,000 a GPU of 8 GB.
-        width: channels of the first stage; they double with each stage, up to 320 (3-D) or 512 (2-D).
+        budget: what a training may cost.
     """
+    budget = budget or Budget()
     spacings, shapes = ([getattr(c, f) for c in surveyed.cases] for f in ("spacing_mm", "shape"))
-    physical = all(c.unit == "mm" for c in surveyed.cases)
-    spacing = target_spacing(spacings, shapes) if physical else (1.0,) * surveyed.dataset.dims
-    resampled = np.asarray(shapes) * spacings / np.asarray(spacing) if physical else np.asarray(shapes)
-    chosen = plan_patch(spacing, np.median(resampled, axis=0).tolist(), voxels)
-    share = 0.05 * float(np.prod(resampled, axis=1).sum()) / np.prod(chosen.patch)
-    batch = int(np.clip(min(2 * voxels // np.prod(chosen.patch), share), 2, 16))
-    rung = _rung(surveyed)
+    spacing = target_spacing(spacings, shapes) if surveyed.physical else (1.0,) * surveyed.dataset.dims
+    chosen = plan_patch(spacing, surveyed.median_shape(spacing), budget.holds)
+    stated = spacing if surveyed.physical else None
+    batch = _batch(surveyed, spacing, chosen, budget)
+    heads = heads_of(surveyed)
     lines = [
         *_heading(surveyed, name),
-        f"task: {_TASKS[rung]}",
+        f"task: {task_of(heads)}",
         f"dims: {surveyed.dataset.dims}",
-        *_data(surveyed, name, arguments, spacing if physical else None, chosen),
-        *(_WHOLE if rung is Rung.LABEL else ()),
-        *_model(surveyed, rung, chosen, width, spacing),
-        "train:",
-        "  steps: 6000",
-        f"  batch: {batch}",
-        *_OPTIMIZERS[rung],
+        *_data(surveyed, name, arguments, stated, chosen),
+        *(_WHOLE if surveyed.needs_whole_images else ()),
+        *about_lines(surveyed, name),
+        *model_lines(surveyed, heads, chosen, PRESETS[budget.preset], budget.width, spacing),
+        *_train(heads, budget.steps, batch),
     ]
-    return Plan(rung, spacing if physical else None, chosen, batch, "\n".join(lines) + "\n")
+    return Plan(heads, stated, chosen, batch, "\n".join(lines) + "\n")
 
 
-_SIDED = "  # not left-right: class names have sides"
-_CLUSTERS = "clusters of the boxes' sizes, in voxels"
-_FEW = "too few boxes to choose from: the defaults of retina"
 _WHOLE = ("  fit: whole  # a label applies to the whole image, not to a patch", "  foreground: 0.0")
-_TASKS = {Rung.MASK: "segmentation", Rung.BOXES: "detection", Rung.REGION: "attention", Rung.LABEL: "attention"}
-_SGD = ("  optimizer: {type: SGD, lr: 1e-2, momentum: 0.99, nesterov: true, weight_decay: 3e-5}", "  schedule: poly")
-_ADAM = ("  optimizer: {type: AdamW, lr: 3e-4, weight_decay: 1e-2}", "  schedule: cosine", "  warmup_steps: 200")
-_OPTIMIZERS = {Rung.MASK: _SGD, Rung.BOXES: _ADAM, Rung.REGION: _ADAM, Rung.LABEL: _ADAM}
 
 
-def _rung(surveyed: Survey) -> Rung:
-    """Return the strongest rung that at least half of the cases have; weaker ones can be derived from it."""
-    half = len(surveyed.cases) / 2
-    stated = [c.rung or 0 for c in surveyed.cases]
-    return max((r for r in Rung if sum(s >= r for s in stated) >= half), default=Rung.LABEL)
+def _batch(surveyed: Survey, spacing: Sequence[float], chosen: Topology, budget: Budget) -> int:
+    """Most patches within the budget, from 2 to 16, which see at most a twentieth of all voxels in a step."""
+    share = 0.05 * float(np.prod(surveyed.resampled(spacing), axis=1).sum()) / float(np.prod(chosen.patch))
+    return max((n for n in range(2, 17) if n <= share and budget.holds(chosen, n)), default=2)
 
 
 def _heading(surveyed: Survey, name: str) -> list[str]:
@@ -102,8 +126,6 @@ def _data(
     chosen: Topology,
 ) -> list[str]:
     schemes = [_scheme(surveyed, channel) for channel in range(len(surveyed.dataset.channels))]
-    sided = surveyed.dataset.sided
-    axes = surveyed.dataset.dims - (1 if sided else 0)
     if surveyed.dataset.channels != catalogue.channels(catalogue.card("dataset", name)):
         arguments = {**arguments, "channels": list(surveyed.dataset.channels)}
     if "classes" in inspect.signature(type(surveyed.dataset)).parameters:
@@ -114,68 +136,53 @@ def _data(
     return [
         "data:",
         f"  type: {name}",
-        *(f"  {key}: {_flow(value)}" for key, value in arguments.items()),
-        f"  spacing_mm: {_flow(rounded)}  # {why}",
-        f"  intensity: {_flow(schemes[0] if len(set(schemes)) == 1 else schemes)}",
-        f"  patch: {_flow(list(chosen.patch))}",
+        *(f"  {key}: {inline(value)}" for key, value in arguments.items()),
+        f"  spacing_mm: {inline(rounded)}  # {why}",
+        *unit_lines(surveyed, name),
+        f"  intensity: {inline(schemes[0] if len(set(schemes)) == 1 else schemes)}",
+        f"  patch: {inline(list(chosen.patch))}",
         "  augment:",
         "    - {type: Affine, rotate: [-15, 15], scale: [0.85, 1.2]}",
-        f"    - {{type: Flip, axes: {_flow(list(range(axes)))}}}{_SIDED if sided else ''}",
+        *_flip(surveyed),
         "    - {type: Gamma, p: 0.3}",
-        "    - {type: GaussNoise, p: 0.2}",
+        "    - {type: Brightness, p: 0.3}",
+        "    - {type: Contrast, p: 0.3}",
+        "    - {type: GaussNoise, sigma: [0, 0.15], p: 0.3}",
+        "    - {type: LowResolution, p: 0.15}",
     ]
 
 
+def _flip(surveyed: Survey) -> list[str]:
+    """Mirror left and right, unless classes have sides; pictures in colour, as of a microscope, also up and down."""
+    dataset = surveyed.dataset
+    if dataset.sided:
+        return [
+            "    # no Flip: class names have sides; {type: Flip, axes: [-1], swap: {1: 2}} exchanges classes 1 and 2"
+        ]
+    if len(dataset.classes) > 1 and all(re.fullmatch(UNNAMED, name) for name in dataset.classes.values()):
+        return ["    # no Flip: a class without a name may be of one side; add {type: Flip, axes: [-1]} if none is"]
+    colour = len(dataset.channels) == 3 and not surveyed.physical
+    axes, where = ([0, 1], "") if colour else ([-1], "  # left-right")
+    return [f"    - {{type: Flip, axes: {inline(axes)}}}{where}"]
+
+
 def _scheme(surveyed: Survey, channel: int) -> str:
-    name = surveyed.dataset.channels[channel].lower()
-    if name == "ct" or all(c.modality == "CT" for c in surveyed.cases):
+    if looks_like_ct(surveyed, channel):
         return "ct"
     eight_bit = all(c.ranges[channel][0] >= 0 and 100 < c.ranges[channel][1] <= 255 for c in surveyed.cases)
     return "scale" if eight_bit and len(surveyed.dataset.channels) == 3 else "zscore"
 
 
-def _model(surveyed: Survey, rung: Rung, chosen: Topology, width: int, spacing: tuple[float, ...]) -> list[str]:
-    most = 320 if surveyed.dataset.dims == 3 else 512
-    widths = [min(width * 2**stage, most) for stage in range(len(chosen.strides))]
-    lines = [
-        "model:",
-        "  backbone:",
-        "    type: conv_encoder",
-        f"    widths: {_flow(widths)}",
-        f"    strides: {_flow([list(s) for s in chosen.strides])}",
-        f"    kernels: {_flow([list(k) for k in chosen.kernels])}",
-    ]
-    classes = _flow(surveyed.dataset.classes)
-    if rung is Rung.MASK:
-        return [*lines, "  heads:", f"    mask: {{type: unet, classes: {classes}, loss: {{type: dice_ce}}}}"]
-    if rung is not Rung.BOXES:
-        return [*lines, "  heads:", f"    attention: {{type: attention_pool, classes: {classes}}}"]
-    finest = min(2, len(chosen.strides) - 1)
-    anchors = _anchors(surveyed.box_extents / np.asarray(spacing), len(chosen.strides) - finest)
+def _train(heads: Sequence[Rung], steps: int, batch: int) -> list[str]:
+    """Short training with AdamW; the moving average is over at most a fifteenth of the steps."""
+    rate = "1e-3" if tuple(heads) == (Rung.MASK,) else "5e-4"
+    ema = min(0.995, float(np.floor(1000 * (1 - 15 / max(steps, 20))) / 1000))
     return [
-        *lines,
-        f"  neck: {{type: fpn, channels: 96, finest: {finest}}}",
-        "  heads:",
-        "    boxes:",
-        "      type: retina",
-        f"      classes: {classes}",
-        "      channels: 96",
-        f"      anchors: {_flow(anchors)}  # {_FEW if anchors is None else _CLUSTERS}",
+        "train:",
+        f"  steps: {steps}",
+        f"  batch: {batch}",
+        f"  optimizer: {{type: AdamW, lr: {rate}, weight_decay: 0.01}}",
+        "  schedule: cosine",
+        f"  warmup_steps: {min(100, steps // 20)}",
+        f"  ema: {ema}",
     ]
-
-
-def _anchors(sizes: np.ndarray, levels: int) -> list[list[list[float]]] | None:
-    """Cluster the logarithms of box sizes into anchors per level, small to large; ``None`` where boxes are too few."""
-    sizes = sizes[(sizes >= 2).all(axis=1)]
-    wanted = levels * ANCHORS_PER_LEVEL
-    if len(sizes) < 5 * wanted:
-        return None
-    # scipy before 1.15 has no rng
-    centres, _ = kmeans2(np.log(sizes), wanted, minit="++", seed=0)  # pyright: ignore[reportCallIssue]  # not in stubs
-    anchors = np.exp(centres[np.argsort(centres.sum(axis=1))]).round(1)
-    return anchors.reshape(levels, ANCHORS_PER_LEVEL, -1).tolist()
-
-
-def _flow(value: Any) -> str:
-    """Write a value as YAML on one line."""
-    return yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False).removesuffix("\n...\n").strip()

@@ -18,7 +18,7 @@ from rich.progress import track
 from cphloc.data.case import Case, checked, read_case
 from cphloc.data.dataset import Dataset
 from cphloc.errors import DataError
-from cphloc.structures.annotation import Rung
+from cphloc.structures.annotation import Annotation, Rung
 from cphloc.structures.fingerprint import percentiles_of
 
 _ORDER = ("least", "median", "largest")
@@ -35,7 +35,7 @@ class CaseFacts:
         modality: DICOM modality from the file, or ``None``.
         ranges: lowest and highest value of each channel.
         percentiles: 0.5th, 50th and 99.5th percentile of each channel.
-        rung: strongest rung of the annotation; ``None`` without annotation.
+        rungs: rungs that are annotated, weakest first; not those that follow from a stronger one.
         box_sizes: extents ``(n, D)`` of the boxes in voxels.
         box_classes: class numbers ``(n,)``.
     """
@@ -46,9 +46,14 @@ class CaseFacts:
     modality: str | None
     ranges: tuple[tuple[float, float], ...]
     percentiles: tuple[tuple[float, float, float], ...]
-    rung: Rung | None
+    rungs: tuple[Rung, ...]
     box_sizes: np.ndarray
     box_classes: np.ndarray
+
+    @property
+    def rung(self) -> Rung | None:
+        """Strongest rung of the annotation; ``None`` without annotation."""
+        return self.rungs[-1] if self.rungs else None
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,34 @@ class Survey:
     def rungs(self) -> Counter[str]:
         """Number of cases per strongest rung, or ``none`` for cases without annotation."""
         return Counter("none" if c.rung is None else c.rung.name.lower() for c in self.cases)
+
+    @property
+    def physical(self) -> bool:
+        """Whether sizes are in millimetres."""
+        return all(case.unit == "mm" for case in self.cases)
+
+    def resampled(self, spacing: Sequence[float]) -> np.ndarray:
+        """Size ``(n, D)`` of each image in voxels of ``spacing``, which is in the unit of the survey."""
+        shapes = np.asarray([case.shape for case in self.cases], float)
+        return shapes * [case.spacing_mm for case in self.cases] / np.asarray(spacing) if self.physical else shapes
+
+    def median_shape(self, spacing: Sequence[float]) -> list[float]:
+        """Median size in voxels of ``spacing``."""
+        return np.median(self.resampled(spacing), axis=0).tolist()
+
+    @property
+    def needs_whole_images(self) -> bool:
+        """Whether at least half of the cases have nothing stronger than a label or region.
+
+        A label holds for the whole image; of a patch, it states only which classes are absent.
+        """
+        weak = [case.rung is None or case.rung <= Rung.REGION for case in self.cases]
+        return 2 * sum(weak) >= len(weak)
+
+    @property
+    def stated(self) -> tuple[Rung, ...]:
+        """Rungs that at least one case states, weakest first."""
+        return tuple(rung for rung in Rung if any(rung in case.rungs for case in self.cases))
 
     @property
     def box_extents(self) -> np.ndarray:
@@ -177,7 +210,13 @@ def _summary(case: Case, classes: int, dims: int) -> CaseFacts | str:
     percentiles = tuple(map(percentiles_of, volume.array))
     sizes = boxes[:, dims:] - boxes[:, :dims]
     image = (grid.shape, grid.spacing_mm, grid.unit, volume.modality, ranges, percentiles)
-    return CaseFacts(*image, given.rung, sizes, box_classes)
+    return CaseFacts(*image, _stated(given), sizes, box_classes)
+
+
+def _stated(given: Annotation) -> tuple[Rung, ...]:
+    """The rungs that an annotation states, weakest first."""
+    parts = {Rung.LABEL: given.label, Rung.REGION: given.region, Rung.BOXES: given.boxes, Rung.MASK: given.mask}
+    return tuple(rung for rung, part in parts.items() if part is not None)
 
 
 def _spread(values: Sequence[Sequence[float]] | np.ndarray) -> dict[str, list[float]]:

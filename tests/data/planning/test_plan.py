@@ -16,7 +16,7 @@ from cphloc.data.datasets.image_folder import ImageFolder
 from cphloc.data.datasets.nnunet import NnUnet
 from cphloc.data.datasets.phantom import PhantomCases
 from cphloc.data.pipeline.pipeline import Pipeline
-from cphloc.data.planning.plan import plan
+from cphloc.data.planning.plan import Budget, plan
 from cphloc.data.planning.survey import survey
 from cphloc.errors import RecipeError
 from cphloc.modeling.build import build_model, check
@@ -40,23 +40,26 @@ def test_plans_the_published_patch_for_the_hippocampus():
 
 
 @pytest.mark.parametrize(
-    ("annotated", "task"),
+    ("annotated", "task", "heads", "whole"),
     [
-        ({"mask": 1.0}, "segmentation"),
-        ({"boxes": 0.9, "mask": 0.3}, "detection"),
-        ({"boxes": 0.1}, "attention"),
+        ({"mask": 1.0}, "localization", ["mask", "finding"], False),
+        ({"boxes": 0.9, "mask": 0.3}, "localization", ["mask", "boxes", "finding"], False),
+        ({"boxes": 0.2}, "detection", ["boxes", "finding"], True),
+        ({"region": 0.5}, "attention", ["finding"], True),
+        ({"mask": 0.0}, "attention", ["finding"], True),
     ],
 )
-def test_trains_with_the_rung_that_most_cases_have(annotated, task):
+def test_every_rung_that_is_annotated_gets_a_head(annotated, task, heads, whole):
     planned = plan(survey(_phantom(annotated=annotated, objects=(3, 3), positive=1)), "phantom", {})
     recipe = yaml.safe_load(planned.recipe)
     assert recipe["task"] == task
-    assert (recipe["data"].get("fit") == "whole") == (task == "attention")
+    assert list(recipe["model"]["heads"]) == heads
+    assert (recipe["data"].get("fit") == "whole") == whole
 
 
 def test_anchors_are_as_large_as_the_boxes():
     found = survey(_phantom((192, 192), objects=(6, 6), positive=1, annotated={"boxes": 1.0}, distractors=(0, 0)))
-    recipe = yaml.safe_load(plan(found, "phantom", {}, voxels=2000).recipe)
+    recipe = yaml.safe_load(plan(found, "phantom", {}, Budget(voxels=2000)).recipe)
     anchors = np.array(recipe["model"]["heads"]["boxes"]["anchors"])
     strides = recipe["model"]["backbone"]["strides"]
     assert anchors.shape == (len(strides) - 2, 3, 2)
@@ -64,17 +67,28 @@ def test_anchors_are_as_large_as_the_boxes():
     assert (np.diff(np.log(anchors).sum(axis=2).ravel()) >= -0.05).all()
 
 
+def _mirrored(recipe):
+    """Axes along which a recipe mirrors, counted from the last as -1."""
+    flips = [block for block in recipe["data"]["augment"] if block["type"] == "Flip"]
+    return sorted(a if a < 0 else a - recipe["dims"] for flip in flips for a in flip["axes"])
+
+
 def test_sides_are_not_mirrored_and_ct_is_seen():
     recipe = yaml.safe_load(plan(survey(_phantom(sides=True)), "phantom", {"sides": True}).recipe)
-    flip = next(block for block in recipe["data"]["augment"] if block["type"] == "Flip")
-    assert flip["axes"] == [0]
+    assert _mirrored(recipe) == []
     assert recipe["data"]["intensity"] == "ct"
     assert recipe["data"]["sides"] is True
 
 
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize(
-    ("names", "axes"), [(("liver", "tumour"), None), (("kidney_left", "liver"), -1), (("Lung_R", "Lung_L"), -1)]
+    ("names", "axes"),
+    [
+        (("liver", "tumour"), [-1]),
+        (("kidney_left", "liver"), []),
+        (("Lung_R", "Lung_L"), []),
+        (("class_1", "class_2"), []),
+    ],
 )
 def test_class_names_with_sides_are_not_mirrored_in_any_data_set(tmp_path, dims, names, axes):
     root = nnunet_folder(tmp_path / "scans", dims)
@@ -84,8 +98,7 @@ def test_class_names_with_sides_are_not_mirrored_in_any_data_set(tmp_path, dims,
     }
     (root / "dataset.json").write_text(json.dumps(facts))
     recipe = yaml.safe_load(plan(survey(NnUnet(str(root), dims=dims)), "nnunet", {}).recipe)
-    flip = next(block for block in recipe["data"]["augment"] if block["type"] == "Flip")
-    assert flip["axes"] == list(range(dims))[:axes]
+    assert _mirrored(recipe) == axes
 
 
 def test_command_writes_a_recipe_once(tmp_path, capsys):
