@@ -50,8 +50,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--steps", type=int, default=3000, metavar="N", help="training steps; default 3000")
     add("--memory", type=float, metavar="GB", help="memory of a training step in GB; default 4, and --voxels 300000")
     add("--voxels", type=int, metavar="N", help="largest patch in voxels; default 300000, unlimited with --memory")
-    add("--width", type=int, default=24, metavar="N", help="channels of the first stage of the network; default 24")
-    add("--preset", choices=tuple(PRESETS), default="unet", help="family of networks; default unet")
+    add("--width", type=int, metavar="N", help="channels of the first stage; default 24, and 32 in resenc-m, -l, -xl")
+    families = "; ".join(f"{name}: {preset.summary}" for name, preset in PRESETS.items())
+    add("--preset", choices=tuple(PRESETS), default=next(iter(PRESETS)), help=f"family of networks; {families}")
     parser.add_argument("--out", metavar="FILE", type=Path, help="recipe to write; without it, the recipe is printed")
 
 

@@ -127,7 +127,7 @@ def stage_widths(stages: int, width: int, dims: int) -> list[int]:
     return [min(width * 2**stage, 320 if dims == 3 else 512) for stage in range(stages)]
 
 
-def training_mb(chosen: Topology, width: int, blocks: float = 2) -> float:
+def training_mb(chosen: Topology, width: int, convolutions: Sequence[int] | None = None) -> float:
     """Estimate the memory in MB that the feature maps of one patch take in a training step of a U-Net in float32.
 
     Each convolution keeps its output and that of its normalization for the gradients; the decoder has as many as the
@@ -136,12 +136,13 @@ def training_mb(chosen: Topology, width: int, blocks: float = 2) -> float:
     Args:
         chosen: patch and stages.
         width: channels of the first stage.
-        blocks: convolutions per stage of the encoder.
+        convolutions: convolutions of each stage of the encoder; default 2.
     """
     widths = stage_widths(len(chosen.strides), width, len(chosen.patch))
     sizes = np.prod(np.asarray(chosen.patch) / np.cumprod(chosen.strides, axis=0), axis=1)
     maps = widths * sizes
-    encoder, decoder = blocks * _KEPT * maps.sum(), (2 * _KEPT + _CONCATENATED) * maps[:-1].sum()
+    encoder = _KEPT * (maps * (convolutions or [2] * len(maps))).sum()
+    decoder = (2 * _KEPT + _CONCATENATED) * maps[:-1].sum()
     return 4 * float(encoder + decoder) / 1e6
 
 

@@ -57,7 +57,7 @@ def model_lines(
         spacing: voxel size of the resampled images, in the unit of the survey.
     """
     classes, dims = inline(surveyed.dataset.classes), surveyed.dataset.dims
-    lines = ["model:", "  backbone:", *preset.backbone(chosen, stage_widths(len(chosen.strides), width, dims))]
+    lines = ["model:", "  backbone:", *preset.lines(chosen, stage_widths(len(chosen.strides), width, dims))]
     sizes = surveyed.box_extents / np.asarray(spacing)
     finest = _finest(chosen, sizes, 1 if Rung.MASK in heads else 2)
     channels = 2 * width if dims == 3 else 4 * width

@@ -14,7 +14,7 @@ from cphloc.config.yamlio import inline
 from cphloc.data.planning.about import about_lines, looks_like_ct, unit_lines
 from cphloc.data.planning.heuristics import Topology, plan_patch, target_spacing, training_mb
 from cphloc.data.planning.model import heads_of, model_lines, task_of
-from cphloc.data.planning.presets import PRESETS
+from cphloc.data.planning.presets import PRESETS, Preset
 from cphloc.data.planning.survey import Survey
 from cphloc.registry import catalogue
 from cphloc.structures.rung import Rung
@@ -34,26 +34,38 @@ class Budget:
     """What a training may cost.
 
     Args:
-        voxels: largest patch in voxels; ``None``: 300,000, or no limit where ``memory_gb`` is stated.
-        memory_gb: memory of the feature maps of a training step in GB; ``None``: 4.
-        width: channels of the first stage; they double with each stage, up to 320 (3-D) or 512 (2-D).
+        voxels: largest patch in voxels; ``None``: 300,000, or no limit where the memory is stated.
+        memory_gb: memory of the feature maps of a training step in GB; ``None``: that of the preset, else 4.
+        width: channels of the first stage; they double with each stage, up to 320 (3-D) or 512 (2-D). ``None``: those
+            of the preset.
         steps: optimizer steps.
         preset: one of `cphloc.data.planning.presets.PRESETS`.
     """
 
     voxels: int | None = None
     memory_gb: float | None = None
-    width: int = 24
+    width: int | None = None
     steps: int = STEPS
     preset: str = "unet"
 
+    @property
+    def network(self) -> Preset:
+        """The preset."""
+        return PRESETS[self.preset]
+
+    @property
+    def channels(self) -> int:
+        """Channels of the first stage."""
+        return self.width or self.network.width
+
     def holds(self, chosen: Topology, batch: int = 2) -> bool:
         """Return True if a batch of patches is within the budget."""
-        voxels = self.voxels or (VOXELS if self.memory_gb is None else np.inf)
+        memory = self.memory_gb or self.network.memory_gb
+        voxels = self.voxels or (VOXELS if memory is None else np.inf)
         if np.prod(chosen.patch) * batch > 2 * voxels:
             return False
-        blocks = PRESETS[self.preset].convolutions
-        return batch * training_mb(chosen, self.width, blocks) <= 1000 * (self.memory_gb or MEMORY_GB)
+        convolutions = self.network.convolutions(len(chosen.strides))
+        return batch * training_mb(chosen, self.channels, convolutions) <= 1000 * (memory or MEMORY_GB)
 
 
 @dataclass(frozen=True)
@@ -98,7 +110,7 @@ def plan(surveyed: Survey, name: str, arguments: Mapping[str, Any], budget: Budg
         *_data(surveyed, name, arguments, stated, chosen),
         *(_WHOLE if surveyed.needs_whole_images else ()),
         *about_lines(surveyed, name),
-        *model_lines(surveyed, heads, chosen, PRESETS[budget.preset], budget.width, spacing),
+        *model_lines(surveyed, heads, chosen, budget.network, budget.channels, spacing),
         *_train(heads, budget.steps, batch),
     ]
     return Plan(heads, stated, chosen, batch, "\n".join(lines) + "\n")
@@ -175,7 +187,7 @@ def _scheme(surveyed: Survey, channel: int) -> str:
 
 def _train(heads: Sequence[Rung], steps: int, batch: int) -> list[str]:
     """Short training with AdamW; the moving average is over at most a fifteenth of the steps."""
-    rate = "1e-3" if tuple(heads) == (Rung.MASK,) else "5e-4"
+    rate = 0.001 if tuple(heads) == (Rung.MASK,) else 0.0005
     ema = min(0.995, float(np.floor(1000 * (1 - 15 / max(steps, 20))) / 1000))
     return [
         "train:",

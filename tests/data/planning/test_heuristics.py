@@ -1,7 +1,10 @@
 import numpy as np
 import pytest
+import torch
 
-from cphloc.data.planning.heuristics import plan_patch, target_spacing, topology
+from cphloc.components.backbone.conv_encoder import ConvEncoder
+from cphloc.components.head.unet import UNet
+from cphloc.data.planning.heuristics import plan_patch, stage_widths, target_spacing, topology, training_mb
 
 
 @pytest.mark.parametrize(
@@ -89,3 +92,25 @@ def test_patch_stays_within_the_limit_and_the_image(shape):
     found = plan_patch((3.0, 1.0, 1.0)[-len(shape) :], shape, lambda chosen: np.prod(chosen.patch) <= 100_000)
     assert 20_000 < np.prod(found.patch) <= 100_000
     assert all(p <= n + s for p, n, s in zip(found.patch, shape, np.prod(found.strides, axis=0), strict=True))
+
+
+@pytest.mark.parametrize("patch", [(40, 56, 40), (96, 64, 64), (512, 512)])
+def test_memory_estimate_is_near_that_of_torch(patch):
+    """Bytes that autograd keeps for the gradients of the planned U-Net, counted by torch itself."""
+    dims, width = len(patch), 4
+    chosen = topology((1.0,) * dims, patch)
+    widths = stage_widths(len(chosen.strides), width, dims)
+    encoder = ConvEncoder(1, dims, widths, list(chosen.strides), list(chosen.kernels))
+    head = UNet(encoder.levels, classes=["object"])
+    kept = {}
+
+    def keep(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        outputs = head(encoder(torch.zeros(1, 1, *chosen.patch)))
+    weights = sum(p.numel() * 4 for p in (*encoder.parameters(), *head.parameters()))
+    measured = (sum(kept.values()) - weights) / 1e6
+    assert outputs is not None
+    assert 0.7 < training_mb(chosen, width) / measured < 1.5

@@ -10,6 +10,7 @@ import yaml
 
 from cphloc import paths
 from cphloc.cli import main
+from cphloc.config import yamlio
 from cphloc.data.case import read_case
 from cphloc.data.datasets.hippocampus import SAMPLE, Hippocampus
 from cphloc.data.datasets.image_folder import ImageFolder
@@ -17,9 +18,11 @@ from cphloc.data.datasets.nnunet import NnUnet
 from cphloc.data.datasets.phantom import PhantomCases
 from cphloc.data.pipeline.pipeline import Pipeline
 from cphloc.data.planning.plan import Budget, plan
+from cphloc.data.planning.presets import PRESETS
 from cphloc.data.planning.survey import survey
 from cphloc.errors import RecipeError
 from cphloc.modeling.build import build_model, check
+from cphloc.modeling.describe import describe
 from cphloc.recipe.recipe import load
 
 
@@ -55,6 +58,19 @@ def test_every_rung_that_is_annotated_gets_a_head(annotated, task, heads, whole)
     assert recipe["task"] == task
     assert list(recipe["model"]["heads"]) == heads
     assert (recipe["data"].get("fit") == "whole") == whole
+
+
+@pytest.mark.parametrize("preset", ["resenc", "resenc-m"])
+def test_every_preset_keeps_to_its_memory_and_builds(preset):
+    found = survey(_phantom((512, 512)))
+    budget = Budget(preset=preset, voxels=None)
+    planned = plan(found, "phantom", {"size": [512, 512]}, budget)
+    recipe = load(yamlio.read(planned.recipe, "planned.yaml"))
+    assert check(recipe) == []
+    assert recipe.model.backbone.type == PRESETS[preset].backbone
+    memory = describe(recipe).activation_mb * planned.batch / 1000
+    limit = PRESETS[preset].memory_gb or 4
+    assert memory < limit
 
 
 def test_anchors_are_as_large_as_the_boxes():
