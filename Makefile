@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-all mutants real-files fuzz bench lecture lint clean
+.PHONY: demo test test-all mutants real-files fuzz bench quality lecture lint clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -54,6 +54,12 @@ fuzz: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m tests.benchmarks
+
+## The quality of planned recipes beside nnU-Net, segmentation-models-pytorch and torchvision; a night. It can be stopped and goes
+## on; `python -m tests.quality --help` selects parts. Writes tests/benchmarks/QUALITY.md.
+quality: $(INSTALLED)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[quality]'
+	$(BIN)/python -W ignore -m tests.quality
 
 ## Every study of the lecture that has no results yet, then its page; about two hours on two cores. It can be stopped and goes on.
 lecture: $(INSTALLED)

@@ -1,0 +1,65 @@
+"""The cases of a task as every system gets them: images and annotations as cphloc reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from cphloc.data.case import Case, read_case, strongest_rung
+from cphloc.data.dataset import Dataset
+from cphloc.evaluation.scores import CasePrediction, Scores, score_case
+from cphloc.registry.contract import construct
+from cphloc.structures.annotation import Annotation
+from cphloc.structures.split import Split
+from cphloc.structures.volume import Volume
+
+from .tasks import Task
+
+Predict = Callable[[Volume], CasePrediction]
+"""A trained system: from an image to its prediction on the grid of the image."""
+
+
+class Cases:
+    """Training and validation cases of a task; the test split is not used.
+
+    Args:
+        task: the task.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.dataset: Dataset = construct("dataset", task.data, dict(task.arguments))
+
+    @property
+    def dims(self) -> int:
+        """2 or 3."""
+        return self.dataset.dims or 2
+
+    @property
+    def classes(self) -> dict[int, str]:
+        """Number 1..K -> name."""
+        return dict(self.dataset.classes)
+
+    def read(self, split: Split) -> Iterator[tuple[Case, Volume, Annotation]]:
+        """Read image and annotation of every case of a split."""
+        cases = self.dataset.cases(split)
+        strongest = strongest_rung(cases)
+        for case in cases:
+            volume, annotation = read_case(case, self.dataset.dims)
+            yield case, volume, annotation.completed(volume.geometry.shape, len(self.classes), strongest)
+
+    def to_learn(self) -> Iterator[tuple[Case, Volume, Annotation]]:
+        """Read the training cases that a system without partial annotation can learn from."""
+        for case, volume, annotation in self.read("train"):
+            known = annotation.mask_known
+            if not self.task.only_complete or known is None or bool(np.all(known)):
+                yield case, volume, annotation
+
+    def scored(self, predict: Callable[[Case, Volume], CasePrediction]) -> Scores:
+        """Score the predictions of the validation cases against their annotations."""
+        scored = []
+        for case, volume, annotation in self.read("val"):
+            found = predict(case, volume)
+            scored.append(score_case(case.id, case.patient, found, annotation, volume.geometry, self.classes))
+        return Scores(scored, self.classes)

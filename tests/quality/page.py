@@ -1,0 +1,87 @@
+"""Write ``QUALITY.md`` from the finished jobs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from cphloc.evaluation.comparison import paired_differences
+from cphloc.evaluation.scores import Scores
+
+from . import job
+from .tasks import TASKS, Task
+
+_PACKAGES = ("torch", "nnunetv2", "segmentation-models-pytorch", "torchvision", "timm")
+
+_HEAD = """# Quality beside other systems
+
+Made by `make quality`. Every system learns from the training split of a data set and is measured on its validation
+split, by the same code, on one thread. cphloc's recipe is the one that `cphloc plan` writes, unchanged. The others have
+their own defaults; their schedules end with the budget. The last column is cphloc minus the system on the same cases:
+mean, 95 % interval by patient, and p of a sign-flip test where the metric is a mean over cases.
+
+{packages}
+"""
+
+
+def write(work: Path, path: Path) -> None:
+    """Write the page of every job below ``work`` that is complete."""
+    versions = ", ".join(f"{name} {version}" for name in _PACKAGES if (version := _version(name)))
+    text = _HEAD.format(packages=versions) + "".join(_section(task, work) for task in TASKS.values())
+    path.write_text(text, encoding="utf-8")
+
+
+def _version(package: str) -> str | None:
+    """Version of a package; ``None`` where it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _section(task: Task, work: Path) -> str:
+    blocks = [text for budget in ("steps", "minutes") for text in _tables(task, work, budget)]
+    return f"\n## {task.data}\n" + ("".join(blocks) or "\nNot measured yet.\n")
+
+
+def _tables(task: Task, work: Path, budget: str) -> Iterator[str]:
+    """Yield a table for every size of a budget that was run."""
+    folders = sorted((work / task.data).glob(f"*/{budget}-*/{job.FACTS}"))
+    for size in sorted({path.parent.name for path in folders}):
+        jobs = {}
+        for path in folders:
+            if path.parent.name == size:
+                facts = json.loads(path.read_text(encoding="utf-8"))
+                jobs[facts["system"]] = facts, job.scores(task.data, path.parent)
+        number = size.split("-", 1)[1]
+        title = f"{number} steps" if budget == "steps" else f"{number} CPU minutes of training"
+        yield f"\n### {title}\n\n" + "\n".join(_rows(task, jobs)) + "\n"
+
+
+def _rows(task: Task, jobs: dict[str, tuple[dict[str, Any], Scores]]) -> Iterator[str]:
+    yield f"| system | parameters (M) | steps | CPU min | {task.metric} (95 % interval) | cphloc minus it |"
+    yield "|---|---|---|---|---|---|"
+    ours = jobs.get(task.systems[0])
+    for system in task.systems:
+        if system in jobs:
+            facts, scores = jobs[system]
+            found = scores.intervals()[task.metric]
+            gap = "" if ours is None or system == task.systems[0] else _gap(task.metric, ours[1], scores)
+            cells = (
+                system,
+                f"{facts['parameters'] / 1e6:.1f}",
+                str(facts["steps"]),
+                f"{facts['cpu_seconds'] / 60:.1f}",
+                f"{found.value:.3f} ({found.low:.3f}-{found.high:.3f})",
+                gap,
+            )
+            yield f"| {' | '.join(cells)} |"
+
+
+def _gap(metric: str, ours: Scores, others: Scores) -> str:
+    found = paired_differences(ours, others)[metric]
+    p = "" if found.p_value != found.p_value else f", p {found.p_value:.3g}"
+    return f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f}{p})"

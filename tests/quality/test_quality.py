@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+
+from cphloc.evaluation.scores import CasePrediction
+from quality import job, page
+from quality.data import Cases
+from quality.tasks import TASKS, Task
+
+PHANTOM = {
+    "size": [24, 24],
+    "positive": 1.0,
+    "objects": [1, 1],
+    "diameter_mm": [3, 6],
+    "distractors": [0, 0],
+    "cases": {"train": 6, "val": 4, "test": 1},
+}
+PHANTOM_3D = PHANTOM | {"size": [8, 16, 16], "voxel_mm": [1, 1, 1]}
+
+
+class Answering:
+    """A system that predicts a constant number of foreground voxels along the first axis."""
+
+    def __init__(self, share):
+        self.share = share
+        self.trained = []
+
+    def prepare(self, cases, folder):
+        (folder / "prepared").write_text("")
+
+    def train(self, cases, steps, seed, folder):
+        self.trained.append(steps)
+
+        def predict(volume):
+            mask = np.zeros(volume.geometry.shape, np.uint8)
+            mask[: round(self.share * len(mask))] = 1
+            return CasePrediction(mask=mask)
+
+        return predict, 1_500_000
+
+
+@pytest.fixture(params=[PHANTOM, PHANTOM_3D], ids=["2d", "3d"])
+def task(request, monkeypatch):
+    arguments = request.param
+    task = Task("phantom", "dice", ("cphloc", "other"), 5, 1, arguments)
+    monkeypatch.setitem(TASKS, "phantom", task)
+    systems = {"cphloc": Answering(1.0), "other": Answering(0.0)}
+    monkeypatch.setattr(job, "make", systems.__getitem__)
+    return task, systems
+
+
+def test_the_page_compares_the_stored_predictions_case_by_case(task, tmp_path):
+    task, _ = task
+    for system in task.systems:
+        job.run("phantom", system, 5, None, 0, tmp_path / "phantom" / system / "steps-5")
+    page.write(tmp_path, tmp_path / "QUALITY.md")
+    text = (tmp_path / "QUALITY.md").read_text()
+    whole = []
+    for _, _volume, annotation in Cases(task).read("val"):
+        share = (annotation.mask > 0).mean()
+        whole.append(2 * share / (1 + share))  # Dice of a mask that is 1 everywhere
+    assert "### 5 steps" in text
+    assert f"| cphloc | 1.5 | 5 | 0.0 | {np.mean(whole):.3f} (" in text
+    assert "| other | 1.5 | 5 | 0.0 | 0.000 (0.000-0.000) |" in text
+    assert f"| {np.mean(whole):+.3f} (" in text
+
+
+def test_a_budget_of_time_is_converted_to_steps_by_measured_steps(task, tmp_path, monkeypatch):
+    _, systems = task
+    clock = iter(range(0, 1000, 3))  # every training takes 3 s, whatever its length: 0.01 s is the least for a step
+    monkeypatch.setattr(job.time, "process_time", lambda: next(clock))
+    job.run("phantom", "other", None, 0.5, 0, tmp_path / "minutes")
+    assert systems["other"].trained == [3, 9, round(30 / (0.01 / 6))]
+
+
+def test_partly_annotated_cases_are_left_out_where_the_others_need_complete_ones():
+    whole = Task("phantom", "dice", (), 1, 1, PHANTOM)
+    assert len(list(Cases(whole).to_learn())) == 6
+    partly = Task("phantom", "dice", (), 1, 1, PHANTOM | {"annotated": {"mask": 0.5}}, only_complete=True)
+    known = [np.all(a.mask_known) if a.mask_known is not None else True for _, _, a in Cases(partly).read("train")]
+    assert len(list(Cases(partly).to_learn())) == sum(map(bool, known)) < 7
