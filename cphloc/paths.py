@@ -1,4 +1,4 @@
-"""Locations of shipped files, data sets, cache and zoos, and atomic writing of files.
+"""Locations of shipped files, data sets, cache and zoos.
 
 The locations are set by the environment variables ``CPHLOC_DATA``, ``CPHLOC_ZOO``, ``CPHLOC_REGISTRY`` (each may list
 several folders, separated by ``:``, on Windows by ``;``) and ``CPHLOC_CACHE``. ``CPHLOC_OFFLINE=1`` forbids downloads.
@@ -9,16 +9,11 @@ from __future__ import annotations
 import functools
 import os
 import re
-import secrets
-import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-
-from cphloc.errors import CphlocError
 
 _PACKAGE = Path(__file__).parent
 
@@ -203,67 +198,6 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
             return njit(**options)(function)
 
     return _compile
-
-
-@contextmanager
-def atomic(path: str | Path) -> Iterator[Path]:
-    """Write a file atomically: yield a temporary path in the same folder that is renamed to ``path`` at the end.
-
-    The temporary file has the same suffixes, for writers that choose the format by name. Missing folders are created.
-    The permissions follow the umask, also with writers that make files for their owner alone.
-    If the block raises an exception, the temporary file is removed and an existing ``path`` stays unchanged.
-
-    Raises:
-        CphlocError: the file cannot be written, for example because the disk is full.
-
-    >>> import tempfile
-    >>> target = Path(tempfile.mkdtemp(), "notes.txt")
-    >>> with atomic(target) as temporary:
-    ...     _ = temporary.write_text("done")
-    >>> target.read_text(), len(list(target.parent.iterdir()))
-    ('done', 1)
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        follow_umask(temporary)
-        temporary.replace(path)
-    except OSError as error:
-        msg = f"{path}: cannot be written ({error.strerror or error}); free space, or choose another folder"
-        raise CphlocError(msg) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
-
-
-@contextmanager
-def atomic_folder(folder: Path) -> Iterator[Path]:
-    """Make a folder atomically: yield a temporary folder beside it that is renamed to ``folder`` at the end.
-
-    A folder that exists by then, because another process was faster, is kept. The permissions follow the umask.
-    """
-    aside = folder.with_name(f".{secrets.token_hex(4)}.{folder.name}")
-    aside.mkdir(parents=True)
-    try:
-        yield aside
-        aside.rename(folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def follow_umask(path: Path) -> None:
-    """Give a file the permissions that the umask of this process gives to a new file."""
-    probe = path.with_name(f".{secrets.token_hex(4)}.umask")
-    probe.touch(exist_ok=False)
-    try:
-        path.chmod(probe.stat().st_mode & 0o777)
-    finally:
-        probe.unlink()
 
 
 def _listed(variable: str) -> list[Path]:

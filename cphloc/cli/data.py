@@ -11,7 +11,7 @@ from cphloc import paths
 from cphloc.cli.result import Answer, table
 from cphloc.data.case_table import COLUMNS, explanation, header
 from cphloc.errors import InputError
-from cphloc.paths import atomic
+from cphloc.files import atomic
 from cphloc.registry import catalogue
 
 _ACTIONS = "list the data sets, download one (fetch), or begin a cases.csv for your own data (template)"

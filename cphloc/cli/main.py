@@ -6,11 +6,13 @@ Exit codes: 0 done, 1 failed, 2 wrong input.
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from cphloc import __version__
@@ -18,6 +20,7 @@ from cphloc.cli.commands import GROUPS, known, overview
 from cphloc.cli.result import Answer
 from cphloc.config import jsonio
 from cphloc.errors import CphlocError, RecipeError, printable, without_secrets
+from cphloc.files import unwritable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,6 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if options.debug:
             raise
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS):
+            print(unwritable(Path(os.fsdecode(error.filename or "the output")), error), file=sys.stderr)
+            return 1
         text = printable(without_secrets(f"{type(error).__name__}: {error}"))
         print(f"{text}; run it again with --debug to see where", file=sys.stderr)
         return 1

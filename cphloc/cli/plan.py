@@ -12,7 +12,7 @@ from cphloc.cli.result import Answer, overrides, table
 from cphloc.data.case_table import explanation
 from cphloc.data.planning.presets import PRESETS
 from cphloc.errors import InputError, NotFoundError
-from cphloc.paths import atomic
+from cphloc.files import atomic
 
 _LAYOUT_MARKS = {
     "dataset.json": "nnunet",

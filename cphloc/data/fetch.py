@@ -16,6 +16,7 @@ from cphloc.data.dataset import Dataset
 from cphloc.data.fingerprint import content_hash, fingerprint
 from cphloc.download import download
 from cphloc.errors import CphlocError, InputError
+from cphloc.files import atomic_folder
 from cphloc.registry import catalogue
 from cphloc.registry.contract import construct
 from cphloc.structures.split import SPLITS
@@ -96,14 +97,18 @@ def fetch(name: str) -> Path:
 def _install(name: str, source: Source, archive: Path, target: Path) -> None:
     """Unpack to a temporary folder, verify the contents, and rename the folder to ``target``."""
     card = catalogue.card("dataset", name)
-    with paths.atomic_folder(target) as aside:
+    with atomic_folder(target) as aside:
         _unpack(archive, source.folders, aside)
-        archive.unlink()
         if (splits := _SHIPPED_SPLITS / f"{name}.csv").exists():
             shutil.copy(splits, aside / "cases.csv")
         about = f"{source.url}\nlicence: {card.licence}\ncite: {card.citation}\n"
         (aside / "SOURCE").write_text(about, encoding="utf-8")
-        _check_content(name, source, aside)
+        try:
+            _check_content(name, source, aside)
+        except CphlocError:
+            archive.unlink()  # else the next call would unpack it again
+            raise
+    archive.unlink()
 
 
 def _archive(name: str, source: Source) -> Path:

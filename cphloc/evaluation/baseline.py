@@ -15,7 +15,7 @@ from cphloc.data.case import Case, read_case
 from cphloc.data.io.resample import resample
 from cphloc.errors import DataError
 from cphloc.evaluation.scores import CasePrediction
-from cphloc.paths import atomic
+from cphloc.files import atomic
 from cphloc.structures.annotation import Annotation
 from cphloc.structures.geometry import Geometry
 from cphloc.structures.volume import reoriented, reoriented_back

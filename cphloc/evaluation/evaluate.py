@@ -26,11 +26,11 @@ from cphloc.evaluation.operating_point import OperatingPoint
 from cphloc.evaluation.pictures import draw_case, drawing, extremes, heading
 from cphloc.evaluation.plots import draw_scores
 from cphloc.evaluation.scores import CasePrediction, Scores, detection_case, score_case, summary
+from cphloc.files import atomic
 from cphloc.inference.localization import SHOWN_SCORE, Localization
 from cphloc.inference.localizer import Localizer
 from cphloc.metrics.bootstrap import Interval
 from cphloc.metrics.summary import tracking_metrics
-from cphloc.paths import atomic
 from cphloc.structures.annotation import Annotation
 from cphloc.structures.rung import Rung
 from cphloc.structures.split import Split
@@ -38,8 +38,11 @@ from cphloc.structures.volume import Volume
 from cphloc.tracking.run import Run, write_cases
 from cphloc.zoo.entries import Listing
 from cphloc.zoo.load import localizer_of, open_listing
-from cphloc.zoo.names import BASELINE_FILE
+from cphloc.zoo.names import BASELINE_FILE, sha256_of
 from cphloc.zoo.resolve import resolve_run_or_entry
+
+ROWS_SHA256 = "rows_sha256"
+"""Key of an evaluation: SHA-256 of its CSV file, so that rows of another evaluation beside it are found."""
 
 _log = logging.getLogger(__name__)
 
@@ -116,9 +119,9 @@ def evaluate(
         facts["contents"] = {case.id: content_hash(case) for case in cases}
     folder = run.folder if run is not None else None if out is None else Path(out)
     if folder is not None:
-        files = _write(folder, facts, beside(scores, beneath))
         if run is not None and baseline is not None:
             baseline.save(run.folder / BASELINE_FILE)
+        files = _write(folder, facts, beside(scores, beneath))
         files += _draw(folder / "pictures", localizer, cases, scores, split)
         if run is not None:
             _track(run, files, intervals, facts)
@@ -273,12 +276,13 @@ def _score_baseline(baseline: Baseline, localizer: Localizer, cases: Sequence[Ca
     return Scores(scored, localizer.classes)
 
 
-def _write(folder: Path, facts: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[Path]:
-    """Write the CSV file of the cases, then the JSON file of the metrics, which marks both complete; returns both."""
+def _write(folder: Path, facts: dict[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[Path]:
+    """Write the CSV file of the cases, then the JSON file of the metrics, which pins the first; returns both."""
     folder.mkdir(parents=True, exist_ok=True)
     table, per_case = (folder / f"evaluation-{facts['split']}.{suffix}" for suffix in ("json", "csv"))
     with atomic(per_case) as temporary:
         write_cases(temporary, rows)
+    facts[ROWS_SHA256] = sha256_of(per_case.read_bytes())
     with atomic(table) as temporary:
         temporary.write_text(jsonio.dumps(facts, indent=2) + "\n", encoding="utf-8")
     return [table, per_case]
@@ -327,4 +331,7 @@ def _track(run: Run, files: Sequence[Path], intervals: Mapping[str, Interval], f
     tracker.metrics(tracking_metrics(intervals, facts["split"]) | compared | measured, 0)
     for file in files:
         tracker.artifact(file, "pictures" if file.parent != run.folder else "")
-    tracker.end()
+    if run.finished:
+        tracker.end()
+    else:
+        tracker.push()

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from cphloc.data.io.overlay import Box, overlay
+from cphloc.errors import CphlocError
 from cphloc.evaluation.scores import CasePrediction
+from cphloc.files import atomic
 from cphloc.inference.localization import SHOWN_SCORE
 from cphloc.registry.metrics import quality
 from cphloc.structures.annotation import Annotation
@@ -29,7 +31,9 @@ def drawing(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:  # matplotlib, fonts, a full disk: the numbers are written and stay
+    except CphlocError as error:  # a full disk: the numbers are written and stay
+        _log.warning("%s cannot be drawn (%s); all numbers are written", what, error)
+    except Exception as error:  # matplotlib, fonts
         _log.warning("%s cannot be drawn (%s: %s); all numbers are written", what, type(error).__name__, error)
 
 
@@ -65,8 +69,9 @@ def draw_case(
         shown = scores >= least_score
         rows = zip(edges[shown], box_classes[shown], scores[shown], strict=True)
         boxes["cphloc"] = [(edges, int(number), f"{score:.2f}") for edges, number, score in rows]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    overlay(volume, classes, masks, boxes, prediction.attention, title).savefig(path)
+    figure = overlay(volume, classes, masks, boxes, prediction.attention, title)
+    with atomic(path) as temporary:
+        figure.savefig(temporary)
 
 
 def extremes(rows: Sequence[Mapping[str, Any]], headline: str) -> tuple[str, dict[str, str]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from cphloc.data.io.overlay import COLORS
+from cphloc.files import atomic
 from cphloc.metrics.curves import Curve, write_points
 from cphloc.metrics.froc import LUNA16_FP_PER_SCAN
 
@@ -143,5 +144,5 @@ def _figure(panels: int, width: float = 5) -> Figure:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    with atomic(path) as temporary:
+        figure.savefig(temporary, dpi=110)

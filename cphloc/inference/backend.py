@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from cphloc.config import jsonio
 from cphloc.errors import CphlocError, InputError, MissingExtraError
-from cphloc.paths import atomic, cached
+from cphloc.files import atomic
+from cphloc.paths import cached
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,8 +11,8 @@ from typing import Any
 from cphloc.config import jsonio
 from cphloc.config.tables import write_table
 from cphloc.errors import InputError
+from cphloc.files import atomic
 from cphloc.inference.html_page import html_page
-from cphloc.paths import atomic
 
 SUFFIXES = (".csv", ".json", ".html")
 """Suffixes of the formats of a report."""

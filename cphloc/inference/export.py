@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from cphloc import __version__
 from cphloc.config import jsonio
 from cphloc.errors import CphlocError, InputError, MissingExtraError
+from cphloc.files import atomic
 from cphloc.modeling.model import Model
-from cphloc.paths import atomic
 from cphloc.recipe.recipe import Recipe
 from cphloc.registry import catalogue
 

@@ -13,7 +13,7 @@ from cphloc import __version__
 from cphloc.config import jsonio
 from cphloc.data.io.formats import split_series
 from cphloc.errors import DataError
-from cphloc.paths import atomic
+from cphloc.files import atomic, flush, temporary_folder
 from cphloc.structures.segment_codes import SegmentCode
 from cphloc.structures.volume import Volume
 
@@ -203,9 +203,19 @@ class Localization:
             ``_boxes.csv`` (and COCO JSON in 2-D), ``_overlay.png`` and, last, ``_result.json``.
 
         Raises:
-            CphlocError: the folder cannot be written; no file is left half-written.
+            CphlocError: the folder cannot be written; and the files of an earlier result are unchanged.
         """
         stem = Path(folder) / self.case
+        result = Path(f"{stem}_result.json")
+        with temporary_folder(result) as aside:
+            written = self._write(aside / stem.name)
+            for file in written:
+                file.replace(stem.with_name(file.name))
+            flush(stem.parent)
+        return [stem.with_name(file.name) for file in written]
+
+    def _write(self, stem: Path) -> list[Path]:
+        """Write all files, whose names begin with ``stem``, to a folder that is not seen yet."""
         written = [*self._save_maps(stem), *self._save_boxes(stem)]
         result, picture = Path(f"{stem}_result.json"), Path(f"{stem}_overlay.png")
         self.plot(picture)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from cphloc.paths import atomic
+from cphloc.files import atomic
 
 RECORDS = ".cphloc"
 """Name of the folder, among the results, with a record of every case."""

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from cphloc.config.tables import write_table
+from cphloc.files import atomic
 from cphloc.metrics import classification, detection
 from cphloc.metrics.bootstrap import Interval, weighted_band
 from cphloc.metrics.detection import DetectionCase
 from cphloc.metrics.froc import LUNA16_FP_PER_SCAN, froc_of_boxes
-from cphloc.paths import atomic
 
 RESAMPLES = 500
 """Number of bootstrap resamples of each band."""

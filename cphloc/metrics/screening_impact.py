@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cphloc.errors import InputError
+from cphloc.files import atomic
 from cphloc.metrics.screening import Funnel, Mode, OperatingPoint, apply_ai, funnel, guide_biopsy
-from cphloc.paths import atomic
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

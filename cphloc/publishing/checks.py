@@ -16,6 +16,7 @@ from cphloc.errors import InputError
 from cphloc.registry.metrics import less_is_gain, quality, quality_range
 from cphloc.structures.split import SPLITS, Split
 from cphloc.zoo.entry import Entry, Metric, as_undefined, is_undefined
+from cphloc.zoo.names import sha256_of
 
 if TYPE_CHECKING:
     from cphloc.data.case import Case
@@ -42,6 +43,9 @@ def evaluation_problems(evaluation: Mapping[str, Any], split: str, rows: Path) -
     if not evaluation or not rows.is_file():
         missing = rows.name if evaluation else f"evaluation-{split}.json"
         return [f"{missing} is missing: run 'cphloc evaluate RUN --split {split}' first"]
+    pinned = evaluation.get("rows_sha256")
+    if pinned not in (None, sha256_of(rows.read_bytes())):
+        return [f"{rows.name} is not of evaluation-{split}.json, one of them was cut off or edited: evaluate again"]
     baseline = evaluation.get("baseline") or {}
     tables = {"metric": evaluation.get("metrics") or {}, "baseline metric": baseline.get("metrics") or {}}
     tables |= {f"{name}'s metric": table for name, table in (evaluation.get("per_class") or {}).items()}

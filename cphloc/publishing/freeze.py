@@ -7,15 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import safetensors.torch
 from pydantic import ValidationError
 from torch import Tensor
 
 from cphloc.data.io.source_files import source_files
 from cphloc.errors import InputError, NotFoundError
+from cphloc.files import atomic
 from cphloc.inference.localization import Localization
 from cphloc.inference.localizer import Localizer
-from cphloc.paths import follow_umask
 from cphloc.publishing import sample as samples
 from cphloc.publishing.card import CASES_FILE, PICTURES_FOLDER, model_card
 from cphloc.publishing.facts import entry_facts
@@ -28,7 +27,7 @@ from cphloc.zoo.entries import Listing, cached_path
 from cphloc.zoo.entry import Entry, File, Thresholds, Weights
 from cphloc.zoo.load import build_with_weights, open_listing
 from cphloc.zoo.names import BASELINE_FILE, CARD_FILE, ENTRY_FILE, RECIPE_FILE, WEIGHTS_FILE
-from cphloc.zoo.weights import half_precision
+from cphloc.zoo.weights import half_precision, write_weights
 
 if TYPE_CHECKING:
     from cphloc.data.case import Case
@@ -83,7 +82,7 @@ def freeze(
     found = _localizer(recipe, small, material).predict(*read)
     changed = samples.differences(samples.facts_of(result), result.masks, found)
     precision = "float32" if changed else "float16"
-    _write_weights(folder / WEIGHTS_FILE, weights if changed else small)
+    write_weights(folder / WEIGHTS_FILE, weights if changed else small)
     facts = entry_facts(material, localizer, name, version, because, below_baseline)
     facts["weights"] = _weights(folder, precision, urls, most_bytes)
     entry = _entry(facts, folder, localizer)
@@ -128,7 +127,8 @@ def _copy_pictures(source: Path, target: Path) -> None:
     """Copy pictures of at most `PICTURE_BYTES`, of test cases rather than validation cases, reduced to 256 colours."""
     from PIL import Image
 
-    pictures = [p for p in sorted(source.glob("*.png")) if p.stat().st_size <= PICTURE_BYTES]
+    visible = [p for p in sorted(source.glob("*.png")) if not p.name.startswith(".")]
+    pictures = [p for p in visible if p.stat().st_size <= PICTURE_BYTES]
     pictures = [p for p in pictures if not (source / f"test-{p.name}").is_file() and not p.name.startswith("val-")]
     if pictures:
         target.mkdir()
@@ -201,11 +201,6 @@ def _localizer(recipe: Recipe, weights: Mapping[str, Tensor], material: Material
     return localizer
 
 
-def _write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
-    safetensors.torch.save_file({name: value.contiguous() for name, value in weights.items()}, path)
-    follow_umask(path)  # safetensors writes for its owner alone
-
-
 def _weights(
     folder: Path, precision: Literal["float16", "float32"], urls: Sequence[str], most_bytes: int | None
 ) -> dict[str, Any]:
@@ -222,8 +217,9 @@ def _weights(
             )
             raise InputError(msg)
         kept = cached_path(file)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(weights, kept)
+        with atomic(kept) as temporary:
+            shutil.copyfile(weights, temporary)
+        weights.unlink()
         stored = None
     return Weights(file=stored, urls=list(urls), precision=precision, **dict(file)).model_dump()
 

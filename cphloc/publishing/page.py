@@ -9,8 +9,8 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
+from cphloc.files import atomic
 from cphloc.inference.html_page import html_page
-from cphloc.paths import atomic
 from cphloc.publishing.card import beats_baseline, format_metric, model_card, picture_files, verdict
 from cphloc.publishing.card_html import html_of
 from cphloc.registry.metrics import lower_is_better, meanings

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import secrets
-import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cphloc import paths
 from cphloc.errors import CphlocError, InputError
+from cphloc.files import flush, flush_all, rename_folder, temporary_folder
 from cphloc.publishing.card import CASES_FILE
 from cphloc.publishing.checks import (
     baseline_problems,
@@ -25,8 +23,8 @@ from cphloc.publishing.checks import (
 from cphloc.publishing.material import SPLIT, Material, gather
 from cphloc.publishing.patient import burned_in_problems
 from cphloc.zoo.entry import Entry
-from cphloc.zoo.index import index_zoo
-from cphloc.zoo.names import WEIGHTS_FILE, check_name
+from cphloc.zoo.index import INDEX_FILE, index_zoo, read_index
+from cphloc.zoo.names import ENTRY_FILE, WEIGHTS_FILE, check_name
 from cphloc.zoo.shadowed import local_folder
 
 if TYPE_CHECKING:
@@ -82,28 +80,27 @@ def publish(
     check_name(name, version)
     folder = zoo / name / version
     if folder.exists():
-        msg = f"{name}@{version} exists in {zoo}; versions are immutable: choose a new one"
-        raise InputError(msg)
+        return _continue(folder, zoo, Run.open(run))
     material = gather(Run.open(run), name, zoo, about)
     found = publish_problems(material, because, sample_is_clean, below_baseline)
     if found:
         lines = [f"{material.run.folder} cannot be published as {name}@{version}:", *(f"  - {p}" for p in found)]
         raise InputError("\n".join(lines))
-    stage = folder.with_name(f".{version}.{secrets.token_hex(4)}")
     try:
-        stage.mkdir(parents=True)
-        entry = freeze(stage, material, name, version, because, below_baseline, sample, urls, most_bytes(zoo))
-        os.rename(stage, folder)
-    except OSError as error:
-        msg = f"{folder}: cannot be written ({error.strerror or error}); nothing was published"
-        raise CphlocError(msg) from error
+        with temporary_folder(folder) as stage:
+            entry = freeze(stage, material, name, version, because, below_baseline, sample, urls, most_bytes(zoo))
+            flush_all(stage)
+            if not rename_folder(stage, folder):
+                raise _exists(folder, zoo)
+    except CphlocError as error:
+        if isinstance(error.__cause__, OSError):
+            msg = f"{error}; nothing was published"
+            raise CphlocError(msg) from error.__cause__
+        raise
     finally:
-        shutil.rmtree(stage, ignore_errors=True)
         with suppress(OSError):  # contains other versions, or was not created
             folder.parent.rmdir()
-    _index(entry, zoo)
-    _register(entry, folder)
-    return entry
+    return _announce(entry, folder, zoo)
 
 
 def zoo_to_write(to: str | Path | None = None) -> Path:
@@ -145,6 +142,8 @@ def publish_problems(
     """
     evaluation = material.evaluation
     problems = evaluation_problems(evaluation, SPLIT, material.rows) + material.about.problems()
+    if not material.run.finished:
+        problems.append(f"its training has not finished: run 'cphloc train --resume {material.run.folder}' first")
     problems += origin_problems(material.facts, material.source, material.run.folder)
     if evaluation and not sample_is_clean:
         problems += burned_in_problems(case for split in (SPLIT, "val") for case in material.dataset.cases(split))
@@ -161,6 +160,39 @@ def publish_problems(
         rows = last.path(CASES_FILE) if CASES_FILE in last.entry.files else None
         problems += regression_problems(evaluation["metrics"], material.rows, last.entry, rows)
     return problems
+
+
+def _exists(folder: Path, zoo: Path) -> InputError:
+    return InputError(f"{folder.parent.name}@{folder.name} exists in {zoo}; versions are immutable: choose a new one")
+
+
+def _continue(folder: Path, zoo: Path, run: Run) -> Entry:
+    """Finish publishing a version of this run that a kill has kept from the index; any other is refused.
+
+    Raises:
+        InputError: the version exists.
+    """
+    indexed = zoo / INDEX_FILE
+    named = {(row.name, row.version) for row in read_index(indexed)} if indexed.is_file() else set()
+    path = folder / ENTRY_FILE
+    if (folder.parent.name, folder.name) in named or not path.is_file():
+        raise _exists(folder, zoo)
+    entry = Entry.parse(path.read_bytes(), str(path))
+    if entry.origin.run != run.id:
+        raise _exists(folder, zoo)
+    return _announce(entry, folder, zoo)
+
+
+def _announce(entry: Entry, folder: Path, zoo: Path) -> Entry:
+    """Name a version that is in its place in the index of the zoo and in MLflow; what fails is logged."""
+    try:
+        flush(folder.parent)
+        flush(zoo)
+    except OSError as error:
+        _log.warning("%s is published, but a power cut may undo it: %s", entry, error)
+    _index(entry, zoo)
+    _register(entry, folder)
+    return entry
 
 
 def _index(entry: Entry, zoo: Path) -> None:

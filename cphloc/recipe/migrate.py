@@ -12,7 +12,7 @@ from pathlib import Path
 from cphloc.config import yamlio
 from cphloc.config.nodes import KeyPath, Node
 from cphloc.errors import CphlocError
-from cphloc.paths import atomic
+from cphloc.files import atomic
 from cphloc.recipe.merge import assemble, parse_path
 from cphloc.recipe.renames import Renaming, renamings
 

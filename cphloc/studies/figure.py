@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cphloc.paths import atomic
+from cphloc.files import atomic
 from cphloc.registry.metrics import lower_is_better
 
 PANELS = 4

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cphloc.config import jsonio
-from cphloc.paths import atomic
+from cphloc.files import atomic, is_temporary
 from cphloc.recipe.recipe import Recipe, load
 from cphloc.registry.metrics import quality
 from cphloc.studies.study import Cell, Study, make_measures
@@ -134,11 +134,10 @@ def _trained(job: Job, recipe: Recipe) -> Any:
 
     before = _before(job)
     home = job.folder / "runs" / _hash([recipe.sha256, job_fingerprint(before)] if before else recipe.sha256)[:16]
-    for folder in sorted(path.parent for path in home.glob("*/*/recipe.yaml")):
-        if (folder / "metrics.json").is_file():
-            return Run.open(folder)
-        if (folder / "last.safetensors").is_file():
-            return train(resume=folder)
+    begun = (path.parent for path in home.glob("*/*/recipe.yaml"))
+    for folder in sorted(folder for folder in begun if not is_temporary(folder)):
+        if (earlier := Run.open(folder)).finished or (folder / "last.safetensors").is_file():
+            return train(resume=earlier)
     shutil.rmtree(home, ignore_errors=True)
     if before:
         recipe = load(recipe.to_plain(), {"from": str(_chosen(before).folder)})

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cphloc.errors import NotFoundError
-from cphloc.paths import atomic
+from cphloc.files import atomic
 from cphloc.studies.figure import draw
 from cphloc.studies.results import condition_text
 from cphloc.studies.run import STUDIES
@@ -103,8 +103,8 @@ def _section(path: Path, out: Path) -> Section:
     study = load(path)
     kept, new = path.parent / RESULTS / f"{study.name}.json", out / study.name / "results.json"
     if _facts(new, study) is not None:
-        kept.parent.mkdir(exist_ok=True)
-        shutil.copyfile(new, kept)
+        with atomic(kept) as draft:
+            shutil.copyfile(new, draft)
     return Section(study, _facts(kept, study))
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cphloc.config.tables import write_table
+from cphloc.files import atomic
 from cphloc.metrics.bootstrap import Difference, Interval, interval, paired_difference
-from cphloc.paths import atomic
 from cphloc.studies.study import Condition, Study
 
 Verdict = Literal["holds", "fails", "undecided"]

@@ -11,7 +11,7 @@ from typing import Any
 
 from cphloc.config import jsonio
 from cphloc.distributed.cluster import Engine, over_jobs
-from cphloc.paths import atomic
+from cphloc.files import atomic
 from cphloc.studies import jobs
 from cphloc.studies.results import Results
 from cphloc.studies.study import Study, load
@@ -80,8 +80,7 @@ def _write(results: Results, folder: Path, tracker: Tracker) -> None:
     facts = results.facts()
     with atomic(folder / "results.json") as draft:
         draft.write_text(jsonio.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    with atomic(folder / "results.csv") as draft:
-        results.write_csv(draft)
+    results.write_csv(folder / "results.csv")
     draw(facts, folder / "figure.svg")
     measured = {f"{row['row']}/{m}": v["value"] for row in facts["rows"] for m, v in row["metrics"].items()}
     tracker.metrics({name: value for name, value in measured.items() if value is not None}, 0)

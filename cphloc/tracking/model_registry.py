@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cphloc import paths
 from cphloc.errors import NotFoundError
+from cphloc.files import atomic_folder
 from cphloc.tracking import record
 from cphloc.tracking.server import client_of, experiment_id, reaching, tracking_uri
 
@@ -97,7 +98,7 @@ def download_entry(spec: str) -> Path:
         model = _model_version(client, name, separator, wanted)
         folder = paths.cached("mlflow", f"{name}-{model.version}-{model.run_id}")
         if not folder.is_dir():
-            with paths.atomic_folder(folder) as draft:
+            with atomic_folder(folder) as draft:
                 download_artifacts(artifact_uri=model.source, dst_path=str(draft), tracking_uri=uri)
     except MlflowException as error:
         msg = f"{spec}: not in the model registry at {uri} ({error.message}); publish it, or set MLFLOW_TRACKING_URI"

@@ -7,7 +7,6 @@ server, the id of the MLflow run and the number of events sent so far.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,9 +14,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from cphloc import files
 from cphloc.config import jsonio
 from cphloc.errors import CphlocError
-from cphloc.paths import atomic
+from cphloc.files import atomic
 
 EVENTS, STATE = "tracking.jsonl", "tracking.json"
 
@@ -56,12 +56,13 @@ class Bundle:
         return replace(self, metrics=[metric for key, metric in last.items() if key not in known])
 
 
-def append(folder: Path, event: Mapping[str, Any]) -> None:
-    """Append one event to the log of the run in ``folder``."""
-    path = folder / EVENTS
-    with path.open("a+b") as file:
-        cut = file.tell() and file.seek(-1, os.SEEK_END) and file.read(1) != b"\n"  # by a crash
-        file.write((b"\n" if cut else b"") + jsonio.dumps(event).encode() + b"\n")
+def append(folder: Path, *added: Mapping[str, Any]) -> None:
+    """Append events to the log of the run in ``folder``.
+
+    Raises:
+        CphlocError: they cannot be written, for example because the disk is full; the log is as before.
+    """
+    files.append(folder / EVENTS, "".join(jsonio.dumps(event) + "\n" for event in added).encode())
 
 
 def rewind(folder: Path, step: int, sent: int) -> None:

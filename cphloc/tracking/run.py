@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +14,8 @@ from typing import Any
 from cphloc.config import jsonio, yamlio
 from cphloc.config.tables import write_table
 from cphloc.errors import DataError, InputError, NotFoundError, did_you_mean
-from cphloc.paths import atomic, names_a_folder
+from cphloc.files import atomic, flush, flush_all, is_temporary, rename_folder, temporary_folder
+from cphloc.paths import names_a_folder
 from cphloc.recipe.recipe import Recipe, load
 from cphloc.tracking import record
 
@@ -106,13 +107,24 @@ class Run:
         return cls(folder.name, folder, load(folder / "recipe.yaml"), _stored_metrics(folder))
 
     @classmethod
-    def create(cls, recipe: Recipe, runs: Path = RUNS) -> Run:
-        """Create the folder of a new run under ``runs`` and write the recipe to it."""
+    def create(cls, recipe: Recipe, runs: Path = RUNS, fill: Callable[[Run], None] = lambda run: None) -> Run:
+        """Create the folder of a new run under ``runs``, whole or not at all, and write the recipe to it.
+
+        Args:
+            recipe: the recipe to train.
+            runs: folder of all runs.
+            fill: writes further files to the folder of the run that it is given, before the folder gets its name.
+        """
         name = _next_id(_known(runs))
         folder = runs / recipe.name / name
-        (folder / "pictures").mkdir(parents=True)
-        with atomic(folder / "recipe.yaml") as temporary:
-            temporary.write_text(recipe.to_yaml(), encoding="utf-8")
+        with temporary_folder(folder) as aside:
+            (aside / "pictures").mkdir()
+            (aside / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
+            fill(cls(name, aside, recipe, {}))
+            flush_all(aside)
+            if not rename_folder(aside, folder):  # another process has begun one in the same microsecond
+                return cls.create(recipe, runs, fill)
+            flush(folder.parent)
         return cls(name, folder, recipe, {})
 
     @property
@@ -200,7 +212,8 @@ def run_names() -> list[str]:
 
 def _known(runs: Path = RUNS) -> dict[str, Path]:
     """Folders of the runs under ``runs``, by id."""
-    return {path.parent.name: path.parent for path in runs.glob("*/*/recipe.yaml")}
+    folders = (path.parent for path in runs.glob("*/*/recipe.yaml"))
+    return {folder.name: folder for folder in folders if not is_temporary(folder)}
 
 
 def _begun(run_id: str) -> datetime:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cphloc.errors import CphlocError, NotFoundError, without_secrets
+from cphloc.files import flush, is_temporary
 from cphloc.tracking import record, server
 from cphloc.tracking.record import EVENTS, STATE, bundled, flat
 from cphloc.tracking.server import reaching, tracking_uri
@@ -47,23 +48,24 @@ class Tracker:
         self._pause = _PUSH_EVERY_SECONDS
         self._sender = _Sender(folder, others)
         self._warned = False
+        self._waiting: list[Mapping[str, Any]] = []
         if not (folder / STATE).exists():
             to = {"uri": without_secrets(tracking_uri()), "experiment": experiment, "name": name}
             record.write_state(folder, {**to, "run_id": None, "sent": 0})
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Log settings as MLflow parameters; nested mappings become dotted names."""
-        record.append(
-            self.folder,
-            {"event": "params", "values": {key: without_secrets(str(value)) for key, value in flat(values).items()}},
-        )
+        texts = {key: without_secrets(str(value)) for key, value in flat(values).items()}
+        self._append({"event": "params", "values": texts})
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Log MLflow tags of the run."""
-        record.append(self.folder, {"event": "tags", "values": dict(values)})
+        self._append({"event": "tags", "values": dict(values)})
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Log values of metrics at a training step, and send the log if the last time was long enough ago.
+
+        A full disk does not end a training: the metrics are kept in memory and written with the next event.
 
         Args:
             values: value by name; undefined ones (NaN) are left out.
@@ -71,7 +73,12 @@ class Tracker:
         """
         stamp = int(time.time() * 1000)
         defined = {name: float(value) for name, value in values.items() if math.isfinite(value)}
-        record.append(self.folder, {"event": "metrics", "step": step, "time_ms": stamp, "values": defined})
+        try:
+            self._append({"event": "metrics", "step": step, "time_ms": stamp, "values": defined})
+        except CphlocError as error:
+            if len(self._waiting) == 1:
+                _log.warning("%s; the training goes on, and the metrics are written later", error)
+            return
         if time.monotonic() - self._pushed_at >= self._pause:
             self.push()
 
@@ -92,13 +99,19 @@ class Tracker:
             path: the file; its content is read when the log is sent.
             to: folder of the artifact on the server; by default its root.
         """
-        record.append(self.folder, {"event": "artifact", "path": str(path.relative_to(self.folder)), "to": to})
+        self._append({"event": "artifact", "path": str(path.relative_to(self.folder)), "to": to})
 
     def end(self, status: str = "FINISHED") -> None:
         """Log the end of the run with a status (``FINISHED``, ``FAILED`` or ``KILLED``), and send the log."""
-        record.append(self.folder, {"event": "end", "status": status, "time_ms": int(time.time() * 1000)})
+        self._append({"event": "end", "status": status, "time_ms": int(time.time() * 1000)})
         self._warned = False
         self.push()
+
+    def _append(self, event: Mapping[str, Any]) -> None:
+        """Append an event to the log, after those that could not be written before."""
+        self._waiting.append(event)
+        record.append(self.folder, *self._waiting)
+        self._waiting.clear()
 
     def push(self) -> None:
         """Send new events to MLflow in a thread; each failure doubles the interval until the next attempt.
@@ -157,7 +170,7 @@ class _Sender:
     def _send_others(self, runs: Path) -> bool:
         """Send what the server lacks of other runs; returns whether all were tried, not cut off by new events."""
         uri = record.read_state(self.folder)["uri"]
-        for path in sorted(runs.glob(f"*/*/{STATE}")):
+        for path in sorted(path for path in runs.glob(f"*/*/{STATE}") if not is_temporary(path.parent)):
             if self._requested:
                 return False
             try:
@@ -214,6 +227,7 @@ def _push(folder: Path, state: dict[str, Any], uri: str) -> int:
     known = bundled(sent).steps | (server.steps_of(client, state["run_id"], bundle) if state.get("sending") else set())
     record.write_state(folder, state | {"sending": True})  # where this is cut off, the server is asked what it has
     server.send(client, state["run_id"], folder, bundle.without(known))
+    flush(folder / EVENTS)  # a power cut must not leave fewer events than were sent
     record.write_state(folder, state | {"sent": len(recorded), "sending": False})
     return len(waiting)
 

@@ -8,7 +8,6 @@ only the weights of the best validation.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -18,13 +17,12 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cphloc.config import jsonio
 from cphloc.errors import CphlocError, DataError, NotFoundError
-from cphloc.paths import follow_umask
+from cphloc.zoo.weights import write_weights
 
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
@@ -44,17 +42,8 @@ def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) ->
     Raises:
         CphlocError: the file cannot be written; an earlier file at ``path`` is unchanged.
     """
-    draft = path.with_name(path.name + ".part")
     whole = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    try:
-        save_file(whole, draft, metadata={_FACTS: jsonio.dumps(facts)})
-        follow_umask(draft)
-        _flush(draft)
-        os.replace(draft, path)
-    except (OSError, SafetensorError) as error:
-        draft.unlink(missing_ok=True)
-        msg = f"{path}: cannot write the checkpoint ({error}); free some space or choose another folder, then resume"
-        raise CphlocError(msg) from error
+    write_weights(path, whole, {_FACTS: jsonio.dumps(facts)})
 
 
 def whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -162,8 +151,3 @@ def check_space(folder: Path, model: nn.Module) -> None:
 
 def _facts(file: Any) -> dict[str, Any]:
     return json.loads((file.metadata() or {})[_FACTS])
-
-
-def _flush(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

@@ -13,7 +13,7 @@ import numpy as np
 
 from cphloc.config.tables import write_table
 from cphloc.evaluation.plots import draw_lr_range
-from cphloc.paths import atomic
+from cphloc.files import atomic
 from cphloc.recipe.recipe import Recipe
 from cphloc.tracking.run import RUNS
 from cphloc.training.module import TrainingModule

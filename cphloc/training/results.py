@@ -8,6 +8,7 @@ import numpy as np
 
 from cphloc.evaluation.pictures import draw_case, drawing, extremes, heading
 from cphloc.evaluation.plots import draw_learning, draw_scores
+from cphloc.files import is_temporary
 from cphloc.structures.volume import Volume
 from cphloc.tracking.record import curves
 from cphloc.tracking.run import Run
@@ -42,7 +43,7 @@ def finish(run: Run, prepared: Preparation, outcome: Outcome, tracker: Tracker, 
     tracker.metrics(made, outcome.step)
     for path in (run.folder / "metrics.json", run.folder / "cases.csv"):
         tracker.artifact(path)
-    for path in sorted(pictures.iterdir()):
+    for path in sorted(path for path in pictures.iterdir() if not is_temporary(path)):
         tracker.artifact(path, "pictures")
     tracker.end()
 

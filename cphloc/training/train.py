@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ from cphloc.config import jsonio
 from cphloc.data.pipeline.seen import SeenData
 from cphloc.distributed import processes
 from cphloc.errors import CphlocError, DataError, InputError
-from cphloc.paths import atomic
 from cphloc.recipe.recipe import Recipe, load
 from cphloc.tracking.run import Place, Run
 from cphloc.tracking.tracker import Tracker
@@ -46,7 +45,7 @@ def train(
         source: a recipe file, the name of a shipped recipe, a mapping, or a `Recipe`; optional with ``resume``.
         overrides: values by dotted key, such as ``{"train.steps": 100}``.
         resume: an interrupted run to continue, or its id or folder; its recipe cannot be changed. A finished run is
-            returned unchanged.
+            returned unchanged; one without a checkpoint begins again in its folder.
         devices: number of processes on this machine; if there are several, torchrun starts this program in each.
         nodes: number of machines; start the program on each of them with torchrun.
         strategy: ``ddp`` keeps the whole model in each process, ``fsdp`` shards it across processes.
@@ -67,14 +66,14 @@ def train(
         run = _resumed(resume, source, overrides)
         if run.finished:
             return run
-        prepared = prepare(run.recipe, strategy, fresh=False)
+        prepared = prepare(run.recipe, strategy, fresh=not _has_checkpoint(run))
         _check_same_data(run, prepared)
     else:
         prepared = prepare(given(source, overrides), strategy)
         checkpoint.check_space(place.runs / prepared.recipe.name, prepared.model)
         run = Run.open(processes.from_first(lambda: _new_run(prepared, place)))
     with _tracked(run) as tracker:
-        outcome = _fit(run, prepared, tracker, resume is not None, started)
+        outcome = _fit(run, prepared, tracker, resume is not None and _has_checkpoint(run), started)
         processes.from_first(lambda: tracker and finish(run, prepared, outcome, tracker, place.pictures))
     return Run.open(run.folder)
 
@@ -100,6 +99,11 @@ def _resumed(resume: str | Path | Run, source: Any, overrides: Mapping[str, Any]
     return run
 
 
+def _has_checkpoint(run: Run) -> bool:
+    """Whether there is a checkpoint to resume from; a training that was killed before it saved one begins again."""
+    return (run.folder / checkpoint.LAST).is_file()
+
+
 def _check_same_data(run: Run, prepared: Preparation) -> None:
     """Check that the cases are those that the first part of the training used.
 
@@ -116,18 +120,23 @@ def _check_same_data(run: Run, prepared: Preparation) -> None:
 def _new_run(prepared: Preparation, place: Place) -> Path:
     """Create the folder of a run, and record recipe and provenance in it and in MLflow."""
     recipe = _with_constants(prepared)
-    run, facts = Run.create(recipe, place.runs), facts_of(recipe, prepared.splits)
-    facts["recipe_file_sha256"] = run.recipe_digest
-    SeenData.of(prepared.splits, prepared.pipeline.dataset).write(run.folder)
-    with atomic(run.folder / "facts.json") as temporary:
-        temporary.write_text(jsonio.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    tracker = Tracker(run.folder, place.experiment or f"cphloc/{recipe.name}", place.name or run.id, place.runs)
-    tracker.params({**recipe.to_plain(), **facts})
-    tracker.tags({"mlflow.source.git.commit": facts["git_commit"], "cphloc.run": run.id})
-    tracker.tags({"mlflow.parentRunId": place.parent} if place.parent else {})
-    tracker.artifact(run.folder / "recipe.yaml")
-    tracker.artifact(run.folder / "facts.json")
-    tracker.push()
+    facts, seen = facts_of(recipe, prepared.splits), SeenData.of(prepared.splits, prepared.pipeline.dataset)
+    names = place.experiment or f"cphloc/{recipe.name}", place.name
+
+    def record(run: Run) -> None:
+        """Write the origin of the run to its folder and to its log."""
+        facts["recipe_file_sha256"] = run.recipe_digest
+        seen.write(run.folder)
+        (run.folder / "facts.json").write_text(jsonio.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        tracker = Tracker(run.folder, names[0], names[1] or run.id)
+        tracker.params({**recipe.to_plain(), **facts})
+        tracker.tags({"mlflow.source.git.commit": facts["git_commit"], "cphloc.run": run.id})
+        tracker.tags({"mlflow.parentRunId": place.parent} if place.parent else {})
+        tracker.artifact(run.folder / "recipe.yaml")
+        tracker.artifact(run.folder / "facts.json")
+
+    run = Run.create(recipe, place.runs, record)
+    Tracker(run.folder, names[0], names[1] or run.id, place.runs).push()
     return run.folder
 
 
@@ -149,7 +158,11 @@ def _tracked(run: Run) -> Iterator[Tracker | None]:
         yield tracker
     except BaseException as error:
         if tracker:
-            tracker.end("KILLED" if isinstance(error, Interrupted | KeyboardInterrupt) else "FAILED")
+            with suppress(CphlocError):  # the disk is full: the error itself says so
+                tracker.end("KILLED" if isinstance(error, Interrupted | KeyboardInterrupt) else "FAILED")
+        if isinstance(error, CphlocError) and isinstance(error.__cause__, OSError):
+            msg = f"{error}; the training so far is kept, resume it with: cphloc train --resume {run.folder}"
+            raise CphlocError(msg) from error.__cause__
         raise
 
 

@@ -16,6 +16,7 @@ from cphloc import paths
 from cphloc.config import jsonio, yamlio
 from cphloc.config.nodes import Limits
 from cphloc.errors import MAX_NAME, DataError, NotFoundError, RecipeError
+from cphloc.files import atomic
 from cphloc.zoo.inside import lies_in, read_inside
 from cphloc.zoo.names import ENTRY_FILE, MAX_ENTRY_BYTES, MAX_ENTRY_VALUES, NAME_PATTERN, VERSION_PATTERN, sha256_of
 
@@ -160,7 +161,7 @@ def _write_index(zoo: Path, folders: Iterable[Path]) -> None:
         rows.append(row_of(content, str(path / ENTRY_FILE)))
     rows.sort(key=lambda row: (row.name, row.version))
     text = jsonio.dumps({"format": FORMAT, "entries": [asdict(row) for row in rows]}, indent=1, ensure_ascii=False)
-    with paths.atomic(zoo / INDEX_FILE) as temporary:
+    with atomic(zoo / INDEX_FILE) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -203,7 +204,7 @@ def remote_index(base: str) -> list[Row]:
     except DownloadError as error:
         return _last_index(kept, error)
     rows = parse_index(content, url)
-    with paths.atomic(kept) as temporary:
+    with atomic(kept) as temporary:
         temporary.write_bytes(content)
     return rows
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from cphloc.config import yamlio
 from cphloc.errors import DataError, InputError
-from cphloc.paths import atomic
+from cphloc.files import atomic
 from cphloc.zoo.entries import Listing, find_entry
 from cphloc.zoo.names import VERSION_PATTERN
 from cphloc.zoo.versions import parse_spec

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cphloc import paths
 from cphloc.errors import DataError
+from cphloc.files import atomic
 from cphloc.zoo.names import sha256_of
 
 
@@ -27,5 +28,5 @@ def check_unchanged(version: str, url: str, sha256: str) -> None:
         )
         raise DataError(msg)
     if not known:
-        with paths.atomic(pin) as temporary:
+        with atomic(pin) as temporary:
             temporary.write_text(sha256, encoding="utf-8")

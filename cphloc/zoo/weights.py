@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import safetensors
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from cphloc.errors import DataError
+from cphloc.files import atomic
 from cphloc.modeling.build import build_model
 from cphloc.modeling.model import Model
 from cphloc.recipe.recipe import Recipe
@@ -32,6 +34,25 @@ def read_weights(content: bytes, source: str) -> dict[str, Tensor]:
     except safetensors.SafetensorError as error:
         msg = f"{source}: not a safetensors file ({error}); download or publish it again"
         raise DataError(msg) from None
+
+
+def write_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write tensors to a safetensors file atomically.
+
+    Args:
+        path: file to write.
+        weights: tensors by name, on the CPU.
+        metadata: texts of the header.
+
+    Raises:
+        CphlocError: the file cannot be written; an earlier file at ``path`` is unchanged.
+    """
+    whole = {name: value.contiguous() for name, value in weights.items()}
+    with atomic(path) as temporary:
+        try:
+            safetensors.torch.save_file(whole, temporary, metadata=None if metadata is None else dict(metadata))
+        except safetensors.SafetensorError as error:  # among others, a full disk
+            raise OSError(str(error)) from None
 
 
 def half_precision(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

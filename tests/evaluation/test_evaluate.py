@@ -67,7 +67,7 @@ def as_run(tmp_path, monkeypatch):
             sent["ended"] = True
 
     def make(localizer):
-        run = Run("some-run", tmp_path / "run", localizer.recipe, {})
+        run = Run("some-run", tmp_path / "run", localizer.recipe, {"val/dice": 0.5})
         monkeypatch.setattr(evaluation, "localizer_of", lambda opened: localizer)
         monkeypatch.setattr("cphloc.tracking.tracker.Tracker", Tracker)
         return run, sent

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import SimpleITK as sitk
 
 from cphloc import paths
 from cphloc.config import jsonio
 from cphloc.config.argument_types import NonNegativeInt, PositiveFloat, PositiveInt, UnitInterval
 from cphloc.data.case import AnnotationSource, Case, one_hot
 from cphloc.data.dataset import Dataset
-from cphloc.data.io.itk import encodable, to_itk
+from cphloc.data.io.write import write_image
 from cphloc.data.pipeline.phantom import Half, Scene, draw_phantom
 from cphloc.errors import InputError
+from cphloc.files import atomic_folder
 from cphloc.structures.boxes import boxes_of
 from cphloc.structures.geometry import Geometry
 from cphloc.structures.rung import RUNGS, Rung
@@ -152,10 +152,9 @@ class PhantomCases(Dataset):
         geometry = Geometry.regular(self.scene.size, self.scene.spacing_mm)
         boxes, box_classes = boxes_of(drawn.mask)
         facts = {"boxes": boxes.tolist(), "box_classes": box_classes.tolist()}
-        with paths.atomic_folder(folder) as aside:
+        with atomic_folder(folder) as aside:
             for name, array in (("image", drawn.image), ("mask", drawn.mask), ("region", drawn.region)):
-                with encodable(aside / f"{name}.mha", write=True) as file:
-                    sitk.WriteImage(to_itk(array, geometry), file, useCompression=True)
+                write_image(aside / f"{name}.mha", array, geometry)
             (aside / "facts.json").write_text(jsonio.dumps(facts), encoding="utf-8")
 
 

@@ -14,7 +14,7 @@ from cphloc.config.tables import write_table
 from cphloc.data.io.formats import WRITTEN_IMAGE_SUFFIXES
 from cphloc.data.io.itk import encodable, quiet_stderr, to_itk
 from cphloc.errors import DataError, InputError
-from cphloc.paths import atomic
+from cphloc.files import atomic
 from cphloc.structures.geometry import Geometry
 
 
@@ -53,7 +53,7 @@ def write_mask(path: str | Path, mask: np.ndarray, geometry: Geometry) -> None:
         msg = f"{path}: a mask must contain integers, got {mask.dtype}; take the argmax over classes, or use write_map"
         raise InputError(msg)
     smallest = np.uint8 if mask.size == 0 or (mask.min() >= 0 and mask.max() <= 255) else np.int32
-    _write_image(Path(path), mask.astype(smallest), geometry)
+    write_image(Path(path), mask.astype(smallest), geometry)
 
 
 def write_map(path: str | Path, values: np.ndarray, geometry: Geometry) -> None:
@@ -71,7 +71,7 @@ def write_map(path: str | Path, values: np.ndarray, geometry: Geometry) -> None:
     if Path(path).suffix.lower() == ".png":
         msg = f"{path}: PNG cannot store real numbers; write .nii.gz, .nrrd or .mha"
         raise InputError(msg)
-    _write_image(Path(path), np.asarray(values, np.float32), geometry)
+    write_image(Path(path), np.asarray(values, np.float32), geometry)
 
 
 def write_volume(path: str | Path, values: np.ndarray, geometry: Geometry) -> None:
@@ -87,7 +87,7 @@ def write_volume(path: str | Path, values: np.ndarray, geometry: Geometry) -> No
         CphlocError: the file cannot be written.
     """
     wider = {"b": np.uint8, "e": np.float32, "d": np.float32}
-    _write_image(Path(path), values.astype(wider.get(values.dtype.char.replace("?", "b"), values.dtype)), geometry)
+    write_image(Path(path), values.astype(wider.get(values.dtype.char.replace("?", "b"), values.dtype)), geometry)
 
 
 def write_boxes_csv(path: str | Path, cases: Sequence[CaseBoxes], classes: Mapping[int, str]) -> None:
@@ -166,7 +166,18 @@ def _rows(case: CaseBoxes, classes: Mapping[int, str]) -> Iterator[list[Any]]:
         yield [*about, *corners, *(f"{float(v):.3f}" for v in box)]
 
 
-def _write_image(path: Path, array: np.ndarray, geometry: Geometry) -> None:
+def write_image(path: Path, array: np.ndarray, geometry: Geometry) -> None:
+    """Write an image of one channel with its own type of numbers, in the format given by the suffix.
+
+    Args:
+        path: file to write.
+        array: voxels ``(*S)``.
+        geometry: grid of the image.
+
+    Raises:
+        InputError: the suffix is not supported, or the shape differs from the grid.
+        CphlocError: the file cannot be written.
+    """
     if array.shape != geometry.shape:
         msg = f"{path}: array of shape {array.shape} does not match its grid of shape {geometry.shape}"
         raise InputError(msg)

@@ -14,7 +14,7 @@ from cphloc.data.io.dicom_stack import stack_grid
 from cphloc.data.io.overlay import class_color
 from cphloc.data.io.read_dicom import read_slices
 from cphloc.errors import DataError, InputError
-from cphloc.paths import atomic
+from cphloc.files import atomic
 from cphloc.structures.geometry import Geometry
 from cphloc.structures.segment_codes import SegmentCode, Triple
 

@@ -26,6 +26,7 @@ from cphloc.config import jsonio
 from cphloc.data.case import Case
 from cphloc.data.io.source_files import source_files
 from cphloc.errors import InputError
+from cphloc.files import atomic_folder
 from cphloc.structures.annotation import Annotation
 from cphloc.structures.geometry import Geometry
 
@@ -177,7 +178,7 @@ def _store(prepared: PreparedCase, folder: Path) -> None:
         "images": prepared.images,
         "kept_objects": prepared.kept_objects,
     }
-    with paths.atomic_folder(folder) as aside:
+    with atomic_folder(folder, durable=False) as aside:
         checksums = {name: _save(aside / f"{name}.npy", a) for name, a in arrays.items() if a is not None}
         (aside / "case.json").write_text(jsonio.dumps(facts | {"arrays": checksums}), encoding="utf-8")
 

@@ -17,7 +17,7 @@ from cphloc.data.dataset import Dataset
 from cphloc.data.fingerprint import content_hash, image_hashes
 from cphloc.data.pipeline.prepare import PreparedCases
 from cphloc.errors import DataError
-from cphloc.paths import atomic
+from cphloc.files import atomic
 from cphloc.structures.split import Split
 
 FILE = "data.json"
