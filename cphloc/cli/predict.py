@@ -7,9 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 from cphloc.cli.result import Answer, comma_separated
-from cphloc.errors import InputError
 from cphloc.inference.backend import BackendName
-from cphloc.structures.units import assumed_units
+from cphloc.structures.units import assumed_units, units_by_channel
 
 _INPUTS = (
     "image files, DICOM folders, folders of these, patterns such as 'scans/*.nii.gz', or a .csv file with one row per "
@@ -91,20 +90,10 @@ def _rows(options: argparse.Namespace, cases: Sequence[Any]) -> Iterator[dict[st
 
     how = {"tta": options.tta, "overlap": options.overlap, "skip_air": not options.keep_air}
     how |= {"uncertainty": options.uncertainty, "threshold": options.threshold}
-    how |= {"strict": options.strict, "units": _units(options.unit)}
+    how |= {"strict": options.strict, "units": units_by_channel(options.unit)}
     made = tuple(options.entry.split(",")), options.backend
     jobs = [Job(*made, case, options.out, options.spacing, options.redo, how) for case in cases]
     return _with_bar(predict_over(jobs, options.engine, _load), len(jobs))
-
-
-def _units(texts: Sequence[str]) -> dict[str, str]:
-    """Parse ``CHANNEL=UNIT`` options; several may be separated by commas."""
-    pairs = [part.partition("=") for text in texts for part in text.split(",")]
-    for name, sign, unit in pairs:
-        if not (name and sign and unit):
-            msg = f"--unit is a channel and its unit, such as pet=SUV; got '{name}{sign}{unit}'"
-            raise InputError(msg)
-    return {name.strip(): unit.strip() for name, _, unit in pairs}
 
 
 def _load(names: Any, backend: BackendName) -> Any:

@@ -52,7 +52,7 @@ def start(devices: int = 1, nodes: int = 1) -> None:
         )
         raise InputError(msg)
     if devices > 1:
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={devices}"]
+        command = [sys.executable, "-m", "cphloc.distributed.launch", "--standalone", f"--nproc-per-node={devices}"]
         sys.exit(subprocess.run([*command, *sys.argv], check=False).returncode)
 
 

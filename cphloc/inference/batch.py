@@ -83,8 +83,7 @@ def _predict(
     started = time.perf_counter()
     row = {"case": case.name, "input": case.source, "status": "done", "seconds": 0.0, "error": ""}
     try:
-        hashes = dict(made_by[1])
-        result = replace(model.predict(case.source, **options), case=case.name, input_sha256=hashes)
+        result = replace(model.predict(case.source, **options), case=case.name)
         write_record(record, made_by, None)
         row |= {"files": [str(file) for file in result.save(out)], **result.summary()}
         row["seconds"] = round(time.perf_counter() - started, 3)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from cphloc.errors import InputError
-from cphloc.inference.inputs import Image
+from cphloc.inference.inputs import Image, content_hashes
 from cphloc.inference.localization import Box, Localization
 from cphloc.inference.localizer import Localizer, PredictOptions, thresholds_of
 from cphloc.inference.uncertainty import with_masks
@@ -114,7 +114,8 @@ class Ensemble:
             results.append(result)
             if maps is not None:
                 total = maps if total is None else total + maps
-        joined = replace(self._joined(results), inputs=reading.channels, warnings=reading.warnings)
+        read = {"inputs": reading.channels, "warnings": reading.warnings, "input_sha256": content_hashes(source)}
+        joined = replace(self._joined(results), **read)
         if total is not None and "mask" in least:
             total = total / len(self.members)
         return with_masks(joined, total, uncertainty, least.get("mask")).above(least)

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from cphloc.data.io.channels import scaled, stacked
 from cphloc.data.io.read import Channel, read_volume
+from cphloc.data.io.source_files import content_digest
 from cphloc.errors import DataError, did_you_mean
 from cphloc.structures.fingerprint import Fingerprint, percentiles_of
 from cphloc.structures.units import ChannelInput, ScaledUnit, implausible, impossible
@@ -166,6 +168,20 @@ class Inputs:
         grid = volume.geometry.reoriented(*volume.geometry.canonical())
         extent = [n * s for n, s in zip(grid.shape, grid.spacing_mm, strict=True)]
         return self.fingerprint and self.fingerprint.unusual_extent(extent, grid.unit)
+
+
+def content_hashes(source: Image) -> dict[str, str]:
+    """Return the SHA-256 of everything that is read for an image, by absolute path; arrays are left out.
+
+    Args:
+        source: as for `Inputs.read`.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    channels = list(source.values()) if isinstance(source, Mapping) else [source]
+    files = [str(Path(channel).absolute()) for channel in channels if isinstance(channel, str | Path)]
+    return {file: content_digest(file).hex() for file in files}
 
 
 def _times(values: np.ndarray, factor: float) -> np.ndarray:

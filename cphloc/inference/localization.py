@@ -61,8 +61,8 @@ class Localization:
         remarks: what `save` could not write and why, and classes without a code in the DICOM SEG, one line each.
         model: name and version of the model.
         models: what computed the result: of each model its ``name``, ``version``, ``weights_sha256`` (``None`` for a
-            run's) and the version of ``cphloc``.
-        input_sha256: file -> hash of everything that was read for it; empty where it was not computed.
+            model without a file) and the version of ``cphloc``.
+        input_sha256: file -> hash of everything that was read for it; empty for arrays.
         codes: class name -> its code in the DICOM SEG.
         inputs: by channel, its ``modality``, its ``unit``, and by whom the unit is ``stated``: ``file``, ``user`` or
             ``entry``.

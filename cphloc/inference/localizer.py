@@ -19,7 +19,7 @@ from cphloc.data.pipeline.slabs import MaskRows, Slabs
 from cphloc.errors import InputError
 from cphloc.inference.backend import Backend, BackendName
 from cphloc.inference.finite import finite_outputs
-from cphloc.inference.inputs import Image, Inputs
+from cphloc.inference.inputs import Image, Inputs, content_hashes
 from cphloc.inference.localization import Localization
 from cphloc.inference.restored import localization_of
 from cphloc.inference.uncertainty import with_masks
@@ -76,6 +76,8 @@ class Localizer(nn.Module):
         self.entry = entry
         self.listing: Any = None
         """Where the files of the entry are (`cphloc.zoo.entries.Listing`); ``None`` for the model of a run."""
+        self.weights_sha256: str | None = None if entry is None else entry.weights.sha256
+        """SHA-256 of the file of the weights: of the entry, or ``best.safetensors`` of the run."""
         self.classes = model.classes
         self.preprocess = preprocess_of(recipe)
         self.inputs = inputs_of(recipe, entry)
@@ -100,10 +102,9 @@ class Localizer(nn.Module):
 
     @property
     def identity(self) -> dict[str, str | None]:
-        """Name and version as in ``made_by``, ``weights_sha256`` of the entry, and the version of ``cphloc``."""
+        """Name and version as in ``made_by``, ``weights_sha256``, and the version of ``cphloc``."""
         name, version = self.made_by
-        weights = None if self.entry is None else self.entry.weights.sha256
-        return {"name": name, "version": version, "weights_sha256": weights, "cphloc": __version__}
+        return {"name": name, "version": version, "weights_sha256": self.weights_sha256, "cphloc": __version__}
 
     @property
     def _codes(self) -> dict[str, SegmentCode]:
@@ -178,6 +179,7 @@ class Localizer(nn.Module):
         least = self.thresholds if threshold is None else thresholds_of(threshold)
         reading = self.inputs.read(source, spacing_mm, units, strict)
         volume, seen = reading.volume, {"inputs": reading.channels, "warnings": reading.warnings}
+        seen["input_sha256"] = content_hashes(source)
         if uncertainty:
             masked = with_masks(*self.predict_maps(volume, **options), True, least.get("mask"))
             return replace(masked, **seen).above(least)

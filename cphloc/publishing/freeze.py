@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import ValidationError
 from torch import Tensor
 
+from cphloc.config.nodes import from_plain
+from cphloc.config.problems import problems_of
 from cphloc.data.io.source_files import source_files
-from cphloc.errors import InputError, NotFoundError
+from cphloc.errors import InputError, NotFoundError, RecipeError
 from cphloc.files import atomic
 from cphloc.inference.localization import Localization
 from cphloc.inference.localizer import Localizer
@@ -66,7 +68,8 @@ def freeze(
         most_bytes: larger weights are kept in the cache, and the entry names their ``urls`` only.
 
     Raises:
-        InputError: the entry is not valid, does not predict what the run predicts, or its weights are too large.
+        RecipeError: the entry is not valid.
+        InputError: it does not predict what the run predicts, or its weights are too large.
         NotFoundError: no such sample case.
     """
     recipe = entry_recipe(material.run.recipe)
@@ -234,16 +237,20 @@ def _entry(facts: dict[str, Any], folder: Path, localizer: Localizer) -> Entry:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != WEIGHTS_FILE
     }
-    try:
-        entry = Entry.model_validate({**facts, "files": pinned})
-        (folder / CARD_FILE).write_text(model_card(entry), encoding="utf-8")
-        entry = Entry.model_validate(
-            {**facts, "files": {**pinned, CARD_FILE: File.of(folder / CARD_FILE).model_dump()}}
-        )
-    except ValidationError as error:
-        lines = [
-            f"  - {'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()
-        ]
-        raise InputError("\n".join(["the entry would not be valid:", *lines])) from None
+    entry = _valid({**facts, "files": pinned})
+    (folder / CARD_FILE).write_text(model_card(entry), encoding="utf-8")
+    entry = _valid({**facts, "files": {**pinned, CARD_FILE: File.of(folder / CARD_FILE).model_dump()}})
     (folder / ENTRY_FILE).write_text(entry.to_yaml(), encoding="utf-8")
     return entry
+
+
+def _valid(facts: dict[str, Any]) -> Entry:
+    """Validate the content of ``entry.yaml``.
+
+    Raises:
+        RecipeError: with every problem and what to do, such as an empty name of a class.
+    """
+    try:
+        return Entry.model_validate(facts)
+    except ValidationError as error:
+        raise RecipeError(problems_of(error, Entry, from_plain(facts, f"the new {ENTRY_FILE}"))) from None

@@ -17,6 +17,7 @@ from cphloc.zoo.entries import list_entries
 from cphloc.zoo.entry import Entry, File, Metric
 from cphloc.zoo.inside import file_inside, lies_in
 from cphloc.zoo.names import ENTRY_FILE
+from cphloc.zoo.served import PARAMETERS
 
 _PARAMS = ("name", "version", "task", "dims", "modality", "classes", "channels", "spacing_mm", "intensity", "data")
 
@@ -38,7 +39,7 @@ def register_entry(entry: Entry, folder: Path) -> str:
     facts = entry.name, entry.version, entry.summary
     with tempfile.TemporaryDirectory() as aside:
         files = _copied(entry, folder, Path(aside) / entry.version)
-        return register_version(PublishedVersion(*facts, _params(entry), _metrics(entry), files))
+        return register_version(PublishedVersion(*facts, _params(entry), _metrics(entry), files, PARAMETERS))
 
 
 def _copied(entry: Entry, folder: Path, to: Path) -> Path:

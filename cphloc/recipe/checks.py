@@ -163,6 +163,19 @@ def _units_exist(root: Node) -> Iterator[Problem]:
 
 
 @_check
+def _modalities_fit_the_channels(root: Node) -> Iterator[Problem]:
+    """Check that one's own data state one modality, or one per channel."""
+    node, listed = root.get(("data", "about", "modality")), root.get(("data", "channels"))
+    stated, channels = (None if found is None else found.plain for found in (node, listed))
+    if node is None or not isinstance(stated, list) or not isinstance(channels, list) or not channels:
+        return
+    if len(stated) not in (0, 1, len(channels)):
+        what = f"{len(stated)} modalities for {len(channels)} channels"
+        fix = f"state one for all, or one for each of {', '.join(map(str, channels))}"
+        yield _problem(node, ("data", "about", "modality"), what, fix)
+
+
+@_check
 def _timm_has_the_model(root: Node) -> Iterator[Problem]:
     named = root.get(("model", "backbone", "name"))
     if _value(root, "model", "backbone", "type") == "timm" and named is not None and isinstance(named.value, str):

@@ -194,8 +194,9 @@ class Recipe(_Strict):
 
     @property
     def inputs(self) -> dict[str, ChannelInput]:
-        """Modality and unit of each input channel: ``data.units``, else those of the data set's card."""
-        return catalogue.inputs(self.dataset, self.channels, self.data.units)
+        """Modality and unit of each input channel: ``data.about`` and ``data.units``, else the data set's card."""
+        about = self.data.about
+        return catalogue.inputs(self.dataset, self.channels, self.data.units, about.modality if about else ())
 
     @property
     def headline(self) -> str:

@@ -22,7 +22,7 @@ from cphloc.config.nodes import Node
 from cphloc.errors import InputError, MissingExtraError, NotFoundError, did_you_mean
 from cphloc.registry import plugins
 from cphloc.registry.kinds import ALL, KINDS, TABLES, article, plural, some
-from cphloc.structures.units import ChannelInput, channel_inputs
+from cphloc.structures.units import MODALITIES_OF_CHANNELS, ChannelInput, channel_inputs
 
 if TYPE_CHECKING:
     # Reading a card needs pydantic, and listing names must be quicker than its import.
@@ -82,21 +82,30 @@ def channels(card: Card) -> tuple[str, ...]:
     return next((tuple(a.default) for a in arguments(card) if a.name == "channels" and a.default), ())
 
 
-def inputs(card: Card, names: Sequence[str], units: Mapping[str, str] | None = None) -> dict[str, ChannelInput]:
+def inputs(
+    card: Card, names: Sequence[str], units: Mapping[str, str] | None = None, modality: Sequence[str] = ()
+) -> dict[str, ChannelInput]:
     """Determine the modality and unit of the channels of a data set.
 
     Args:
         card: card of the data set.
         names: names of the channels that are used.
         units: unit by channel as a recipe states them; they come before those of the card.
+        modality: modality of the channels as a recipe states it for one's own data, one or as many as ``names``; it
+            comes before that of the card.
 
     Raises:
-        InputError: a unit does not exist, or is stated for a channel that does not exist.
+        InputError: a unit does not exist, or is stated for a channel that does not exist; or there are as many
+            modalities as neither one nor the channels.
     """
     known = channels(card)
-    of_card = {key: _by_channel(getattr(card, key), known, names) for key in ("units", "modality")}
-    modalities = {name: word for name, word in of_card["modality"].items() if word.isupper()}
-    return channel_inputs(names, {**of_card["units"], **(units or {})}, modalities)
+    if len(modality) not in (0, 1, len(names)):
+        msg = f"data.about.modality states {len(modality)} modalities; state one, or one for each of {', '.join(names)}"
+        raise InputError(msg)
+    stated = _by_channel(modality, names, names) or _by_channel(card.modality, known, names)
+    codes = {name: MODALITIES_OF_CHANNELS.get(word.lower(), word) for name, word in stated.items()}
+    modalities = {name: code for name, code in codes.items() if code.isupper()}
+    return channel_inputs(names, {**_by_channel(card.units, known, names), **(units or {})}, modalities)
 
 
 def _by_channel(words: Sequence[str], known: Sequence[str], names: Sequence[str]) -> dict[str, str]:

@@ -69,7 +69,16 @@ UNITS: Mapping[str, Unit] = {
 }
 """Every unit by name."""
 
-MODALITIES_OF_CHANNELS = {"ct": "CT", "pet": "PT", "us": "US", "mr": "MR", "mri": "MR", "mg": "MG"} | dict.fromkeys(
+MODALITIES_OF_CHANNELS = {
+    "ct": "CT",
+    "pet": "PT",
+    "pt": "PT",
+    "us": "US",
+    "ultrasound": "US",
+    "mr": "MR",
+    "mri": "MR",
+    "mg": "MG",
+} | dict.fromkeys(
     ("t1", "t1w", "t1c", "t1ce", "t1gd", "t1n", "t2", "t2w", "t2f", "flair", "adc", "dwi", "pd", "swi"), "MR"
 )
 """DICOM modality of a channel by its usual names in lower case, where a data set does not state it."""
@@ -169,6 +178,23 @@ def channel_inputs(
         modality = modalities.get(name) or of_unit or MODALITIES_OF_CHANNELS.get(name.lower())
         inputs[name] = ChannelInput(modality, stated or ScaledUnit("HU" if modality == "CT" else "arbitrary"))
     return inputs
+
+
+def units_by_channel(texts: Sequence[str]) -> dict[str, str]:
+    """Parse ``CHANNEL=UNIT`` as the command line and requests write it; several may be separated by commas.
+
+    Raises:
+        InputError: a text has another form.
+
+    >>> units_by_channel(["ct=HU,pet=SUV x 100"])
+    {'ct': 'HU', 'pet': 'SUV x 100'}
+    """
+    pairs = [part.partition("=") for text in texts for part in text.split(",")]
+    for name, sign, unit in pairs:
+        if not (name and sign and unit):
+            msg = f"a unit is stated as CHANNEL=UNIT, such as pet=SUV; got '{name}{sign}{unit}'"
+            raise InputError(msg)
+    return {name.strip(): unit.strip() for name, _, unit in pairs}
 
 
 def impossible(extremes: Range, unit: ScaledUnit) -> str | None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import tempfile
+import warnings
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from cphloc.tracking.server import client_of, experiment_id, reaching, tracking_
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
+    from mlflow.models import ModelSignature
     from mlflow.tracking import MlflowClient
 
 ZOO_EXPERIMENT = "cphloc-zoo"
@@ -35,6 +37,7 @@ class PublishedVersion:
         params: MLflow parameters by name.
         metrics: values of metrics by name.
         folder: folder of the version, whose files become part of the registered model.
+        parameters: parameters of a request to the served model, with their defaults; ``None`` for a number.
     """
 
     name: str
@@ -43,6 +46,7 @@ class PublishedVersion:
     params: Mapping[str, Any]
     metrics: Mapping[str, float]
     folder: Path
+    parameters: Mapping[str, bool | float | str | None] = field(default_factory=dict)
 
 
 def register_entry(version: PublishedVersion) -> str:
@@ -106,6 +110,16 @@ def download_entry(spec: str) -> Path:
     return next(folder.rglob("entry.yaml")).parent
 
 
+def _signature(parameters: Mapping[str, bool | float | str | None]) -> ModelSignature | None:
+    """Signature of a served model that takes any table and these parameters."""
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import DataType, ParamSchema, ParamSpec
+
+    types = {bool: DataType.boolean, str: DataType.string}
+    params = [ParamSpec(name, types.get(type(value), DataType.double), value) for name, value in parameters.items()]
+    return ModelSignature(params=ParamSchema(params)) if params else None
+
+
 def _model_version(client: MlflowClient, name: str, separator: str | None, wanted: str) -> ModelVersion:
     """Find a version of a registered model by number, by alias, or the newest."""
     if wanted not in ("", "latest"):
@@ -136,8 +150,11 @@ def _log_entry(client: MlflowClient, run_id: str, version: PublishedVersion) -> 
         client.log_metric(run_id, record.key_of(key), value)
     with tempfile.TemporaryDirectory() as place:
         model = Path(place) / "model"
-        served = {"loader_module": "cphloc.zoo.served", "pip_requirements": ["cphloc"]}
-        mlflow.pyfunc.save_model(model, data_path=str(version.folder), **served)
+        served: dict[str, Any] = {"loader_module": "cphloc.zoo.served", "pip_requirements": ["cphloc"]}
+        served["signature"] = _signature(version.parameters)  # MLflow drops parameters that no signature lists
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*input example")  # the entry has a sample
+            mlflow.pyfunc.save_model(model, data_path=str(version.folder), **served)
         client.log_artifacts(run_id, str(model), "model")
     with suppress(MlflowException):  # raised if the model exists already
         client.create_registered_model(version.name)

@@ -88,9 +88,39 @@ def reaching(uri: str, otherwise: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = (without_secrets(str(error)).strip() or type(error).__name__).splitlines()[0][:120]
-        msg = f"MLflow at {without_secrets(uri)} cannot be reached ({reason}); {otherwise}"
+        msg = f"MLflow at {without_secrets(uri)} cannot be reached ({reason_of(error)}); {otherwise}"
         raise CphlocError(msg) from error
+
+
+_REASONS = {
+    "database is locked": "another program has locked the database",
+    "readonly database": "the database file is read-only",
+    "disk is full": "the disk is full",
+    "disk I/O error": "the disk cannot be read or written",
+    "unable to open database": "the database file cannot be opened",
+    "not a database": "the file is not a SQLite database",
+    "malformed": "the database file is damaged",
+    "no such table": "the database is not one of MLflow",
+    "no such column": "the database is of another version of MLflow",
+    "Can't locate revision": "the database is of a newer version of MLflow",
+    "Name or service not known": "there is no such server",
+    "Failed to resolve": "there is no such server",
+    "Connection refused": "no server answers there",
+    "Max retries exceeded": "the server does not answer",
+    "timed out": "the server does not answer",
+}
+"""What SQLite, SQLAlchemy, Alembic and urllib3 write -> what it means."""
+
+
+def reason_of(error: Exception) -> str:
+    """Return in plain words why MLflow or its database failed, as one short line without secrets.
+
+    >>> reason_of(OSError("(sqlite3.OperationalError) database is locked [SQL: BEGIN]"))
+    'another program has locked the database'
+    """
+    text = without_secrets(str(error)).strip() or type(error).__name__
+    known = (meaning for words, meaning in _REASONS.items() if words in text)
+    return next(known, re.sub(r"^(\([\w.]+\)\s*)+", "", text).splitlines()[0][:200])
 
 
 def client_of(uri: str) -> MlflowClient:
@@ -132,8 +162,7 @@ def _check_database(file: Path) -> None:
             database.execute("BEGIN IMMEDIATE")
             database.rollback()
     except sqlite3.OperationalError as error:
-        what = "another program has locked the database" if "locked" in str(error) else f"it cannot be written: {error}"
-        raise OSError(what) from None
+        raise OSError(reason_of(error)) from None
     except sqlite3.DatabaseError:
         msg = "the file is not a SQLite database"
         raise OSError(msg) from None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
 import torch
+from pydantic import ValidationError
 
 from cphloc.config import yamlio
 from cphloc.errors import DataError, NotFoundError
@@ -110,9 +111,25 @@ def localizer_of(run: Run, device: str | torch.device | None = None, backend: Ba
     run.check_recipe()
     weights = half_precision(read_weights(path.read_bytes(), str(path)))
     model = Localizer(build_with_weights(run.recipe, weights, str(path)), run.recipe, backend=backend)
-    if (known := run.facts.get("training_images")) is not None:
-        model.inputs = replace(model.inputs, fingerprint=Fingerprint.model_validate(known))
+    model.weights_sha256 = run.weights_sha256
+    model.inputs = replace(model.inputs, fingerprint=_fingerprint_of(run))
     return model if device is None else model.to(device).eval()
+
+
+def _fingerprint_of(run: Run) -> Fingerprint | None:
+    """Fingerprint of the training images of a run; ``None`` for a run that has none.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    if (known := run.facts.get("training_images")) is None:
+        return None
+    try:
+        return Fingerprint.model_validate(known)
+    except ValidationError as error:
+        key = ".".join(map(str, error.errors()[0]["loc"]))
+        msg = f"{run.folder / 'facts.json'}: training_images.{key} is damaged; restore the file, or train again"
+        raise DataError(msg) from None
 
 
 def open_listing(

@@ -2,8 +2,9 @@
 
 A request has one row per image: ``image`` is the file in base64 and ``name`` its file name, whose suffix gives the
 format; a model of several channels takes one column per channel instead, each in base64, and the same ``name``.
-``spacing_mm`` is optional. A response has one object per image: probabilities, boxes and measurements, and the mask as
-run lengths of its flattened classes, ``[[class, count], ...]``, with its ``shape``.
+``spacing_mm`` is optional, and so is ``units`` for channels whose file states none, such as ``pet=SUV``. The ``params``
+of a request are listed in `PARAMETERS`. A response has one object per image: probabilities, boxes and measurements, and
+the mask as run lengths of its flattened classes, ``[[class, count], ...]``, with its ``shape``.
 
 .. code-block:: sh
 
@@ -21,16 +22,31 @@ import base64
 import binascii
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cphloc.errors import InputError
+from cphloc.errors import InputError, did_you_mean
 from cphloc.inference.localization import Localization
+from cphloc.structures.units import units_by_channel
 
 if TYPE_CHECKING:
     from cphloc.inference.localizer import Localizer
+
+
+PARAMETERS: Mapping[str, bool | float | str | None] = {
+    "tta": False,
+    "overlap": 0.5,
+    "skip_air": True,
+    "uncertainty": False,
+    "strict": False,
+    "threshold": None,
+    "units": "",
+}
+"""Parameters of a request with their defaults: arguments of `cphloc.inference.localizer.Localizer.predict`; ``units``
+are those of all rows, such as ``ct=HU,pet=SUV``."""
 
 
 class Served:
@@ -48,23 +64,30 @@ class Served:
 
         Args:
             model_input: a pandas data frame or a list of mappings; columns as the module describes.
-            params: ignored.
+            params: see `PARAMETERS`.
 
         Raises:
-            InputError: a row lacks its image or its name, or is not base64.
+            InputError: a row lacks its image or its name, or is not base64; or a parameter does not exist.
         """
+        for name in params or {}:
+            if name not in PARAMETERS:
+                hint = did_you_mean(name, PARAMETERS) or f"the parameters are {', '.join(PARAMETERS)}"
+                msg = f"no parameter '{name}'; {hint}"
+                raise InputError(msg)
         rows = model_input.to_dict("records") if hasattr(model_input, "to_dict") else list(model_input)
-        return [self._answer(row) for row in rows]
+        return [self._answer(row, {**PARAMETERS, **(params or {})}) for row in rows]
 
-    def _answer(self, row: Mapping[str, Any]) -> dict[str, Any]:
+    def _answer(self, row: Mapping[str, Any], options: dict[str, Any]) -> dict[str, Any]:
         channels = self.localizer.recipe.channels
         columns = ["image"] if "image" in row or len(channels) == 1 else channels
-        spacing = row.get("spacing_mm")
+        spacing, stated = row.get("spacing_mm"), [options.pop("units"), row.get("units")]
+        units = units_by_channel([text for text in stated if isinstance(text, str) and text])
         with tempfile.TemporaryDirectory() as folder:
             files = {column: _written(row, column, Path(folder) / str(n)) for n, column in enumerate(columns)}
             source = files["image"] if columns == ["image"] else files
-            result = self.localizer.predict(source, spacing_mm=list(spacing) if isinstance(spacing, Sequence) else None)
-        return to_response(result)
+            spacing_mm = list(spacing) if isinstance(spacing, Sequence) else None
+            result = self.localizer.predict(source, spacing_mm, units=units, **options)
+        return to_response(replace(result, input_sha256=dict(zip(columns, result.input_sha256.values(), strict=True))))
 
 
 def to_response(result: Localization) -> dict[str, Any]:

@@ -134,6 +134,21 @@ def test_a_batch_that_cannot_be_shared_and_a_lonely_shard_are_refused_before_any
     assert list(at_work.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("end", "status", "said"),
+    [("sys.exit(2)", 2, ""), ("os.kill(os.getpid(), 9)", 1, "ended with SIGKILL; memory ran out")],
+)
+def test_a_process_that_fails_shows_its_own_message_alone(tmp_path, end, status, said):
+    script = tmp_path / "fails.py"
+    script.write_text(f"import os, sys\nprint('data.root: no such folder', file=sys.stderr, flush=True)\n{end}\n")
+    command = [sys.executable, "-m", "cphloc.distributed.launch", "--standalone", "--nproc-per-node=2", str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == status
+    lines = [line for line in done.stderr.splitlines() if line != "data.root: no such folder"]
+    assert all("process" in line and said in line for line in lines), done.stderr
+    assert len(lines) == bool(said)
+
+
 def test_several_machines_need_torchrun(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     with pytest.raises(InputError, match="torchrun --nnodes 2"):

@@ -190,7 +190,7 @@ def test_units_and_warnings_are_on_screen_in_the_result_and_in_the_report(publis
     assert predict(published, sample, tmp_path / "other", "--unit", "ct=SUV") == 2
     assert "SUV cannot be converted" in "".join(capsys.readouterr())
     assert predict(published, sample, tmp_path / "other", "--unit", "ct") == 2
-    assert "--unit is a channel and its unit" in capsys.readouterr().err
+    assert "a unit is stated as CHANNEL=UNIT" in capsys.readouterr().err
 
 
 def test_results_name_the_model_its_weights_and_the_input(published, inputs, tmp_path):
@@ -204,7 +204,11 @@ def test_results_name_the_model_its_weights_and_the_input(published, inputs, tmp
     assert list(facts["input_sha256"]) == [str(scan)]
     row = next(csv.DictReader((out / "r.csv").open()))
     assert (row["model"], row["weights_sha256"], row["cphloc"]) == ("tiny@1.0.0", weights, cphloc.__version__)
+    assert facts["input_sha256"] == {str(scan): hashlib.sha256(scan.read_bytes()).hexdigest()}
     assert [row["input_sha256"]] == list(facts["input_sha256"].values())
+    *_, saved = cphloc.load(published).predict(scan).save(tmp_path / "python")
+    written = json.loads(saved.read_text())
+    assert (written["models"], written["input_sha256"]) == (facts["models"], facts["input_sha256"])
 
 
 def test_finished_cases_are_not_done_again(published, inputs, tmp_path):

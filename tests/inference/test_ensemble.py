@@ -157,7 +157,7 @@ def test_a_threshold_out_of_range_is_refused(wrong):
 @pytest.mark.parametrize("dims", [2, 3])
 def test_a_result_names_every_member(dims):
     members = [says(dims, 0.9), says(dims, 0.7)]
-    members[1].entry = SimpleNamespace(name="second", version="2.0.0", weights=SimpleNamespace(sha256="f" * 64))
+    members[1].entry, members[1].weights_sha256 = SimpleNamespace(name="second", version="2.0.0"), "f" * 64
     result = predict(Ensemble(members), dims)
     assert [one["name"] for one in result.models] == [members[0].recipe.name, "second"]
     assert [one["weights_sha256"] for one in result.models] == [None, "f" * 64]

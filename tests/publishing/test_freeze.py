@@ -62,6 +62,15 @@ def test_an_entry_states_units_and_the_fingerprint_of_its_training_images(train_
     assert {name: str(of.unit) for name, of in model.inputs.channels.items()} == {"ct": "HU"}
 
 
+def test_facts_that_make_no_valid_entry_are_named_with_what_to_do(train_run, put):
+    run = train_run()
+    known = json.loads((run.folder / "facts.json").read_text())
+    (run.folder / "facts.json").write_text(json.dumps({**known, "seed": "zero"}))
+    with pytest.raises(InputError, match=r"origin\.seed: 'zero' is not a whole number; give a whole number") as caught:
+        put(run)
+    assert "pydantic" not in str(caught.value)
+
+
 def test_a_start_from_other_weights_is_taken_out_of_the_stored_recipe():
     model = {"backbone": {"pretrained": True, "weights": "package:x"}, "weights": {"mask": 2.0}}
     expected = {"backbone": {"pretrained": False, "weights": None}, "weights": {"mask": 2.0}}

@@ -10,9 +10,11 @@ from cphloc.publishing.register import register_entry
 from cphloc.tracking.model_registry import ZOO_EXPERIMENT, download_entry
 from cphloc.tracking.tracker import tracking_uri
 from cphloc.zoo.entry import Entry
+from cphloc.zoo.served import PARAMETERS
 
 
 def test_an_entry_gets_one_summary_run_and_comes_back_whole(put_entry, tmp_path):
+    from mlflow.models import get_model_info
     from mlflow.tracking import MlflowClient
 
     folders = [put_entry(tmp_path / "zoo", "unet3d-ct", version) for version in ("1.0.0", "1.1.0")]
@@ -37,5 +39,6 @@ def test_an_entry_gets_one_summary_run_and_comes_back_whole(put_entry, tmp_path)
     ):
         fetched = download_entry(spec)
         assert {f.name: f.read_bytes() for f in fetched.iterdir()} == {f.name: f.read_bytes() for f in folder.iterdir()}
+    assert [p.name for p in get_model_info("models:/unet3d-ct/1").signature.params] == list(PARAMETERS)
     with pytest.raises(NotFoundError, match="not in the model registry"):
         download_entry("models:/unet3d-ct/9")

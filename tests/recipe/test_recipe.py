@@ -144,3 +144,20 @@ print(*sys.modules, sep="\\n")
 
 def test_plain_values_are_json(base):
     assert json.loads(json.dumps(recipe.load(BASE).to_plain()))["task"] == "segmentation"
+
+
+@pytest.mark.parametrize(
+    ("about", "units", "expected"),
+    [
+        ({}, None, ["images in arbitrary units", "images in arbitrary units"]),
+        ({"modality": ["CT", "PET"]}, {"b": "SUV x 100"}, ["CT in HU", "PT in SUV x 100"]),
+        ({"modality": ["mri"]}, None, ["MR in arbitrary units"] * 2),
+        ({"modality": ["microscopy"]}, None, ["images in arbitrary units"] * 2),
+    ],
+)
+def test_a_model_takes_modality_and_unit_that_its_own_data_state(about, units, expected):
+    data = {"type": "image_folder", "channels": ["a", "b"], "patch": [16, 16, 16], "about": about, "units": units}
+    heads = {"mask": {"type": "unet", "classes": {1: "mass"}}}
+    model = {"backbone": {"type": "conv_encoder", "widths": [4, 8]}, "heads": heads}
+    loaded = recipe.load({"name": "own", "task": "segmentation", "dims": 3, "data": data, "model": model})
+    assert [channel.description for channel in loaded.inputs.values()] == expected

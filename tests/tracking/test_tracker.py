@@ -21,7 +21,7 @@ from cphloc.cli import main
 from cphloc.errors import CphlocError, NotFoundError
 from cphloc.recipe.recipe import load
 from cphloc.tracking.record import EVENTS, curves, locked
-from cphloc.tracking.server import sqlite_file
+from cphloc.tracking.server import reason_of, sqlite_file
 from cphloc.tracking.tracker import STATE, Tracker, push, tracking_uri
 
 
@@ -362,3 +362,32 @@ def mlflow_server(folder, port):
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda file: file.write_text("no database" * 500), "the file is not a SQLite database"),
+        (lambda file: file.mkdir(), "the database file cannot be opened"),
+    ],
+)
+def test_the_text_of_sqlalchemy_and_sqlite_is_not_shown(tmp_path, spoil, reason):
+    import sqlalchemy
+
+    spoil(tmp_path / "own.db")
+    with (
+        pytest.raises(sqlalchemy.exc.DatabaseError) as caught,
+        sqlalchemy.create_engine(f"sqlite:///{tmp_path / 'own.db'}").connect() as connection,
+    ):
+        connection.execute(sqlalchemy.text("SELECT * FROM experiments"))
+    assert "sqlite3." in str(caught.value)
+    assert reason_of(caught.value) == reason
+
+
+def test_no_server_and_an_unknown_reason_are_one_line_each():
+    import requests
+
+    with pytest.raises(requests.ConnectionError) as caught:
+        requests.get("http://127.0.0.1:9/api", timeout=5)
+    assert reason_of(caught.value) == "no server answers there"
+    assert reason_of(ValueError("(builtins.ValueError) one line\n[SQL: SELECT 1]")) == "one line"

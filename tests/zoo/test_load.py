@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
 import threading
+from hashlib import sha256
 
 import pytest
 import torch
@@ -275,9 +277,18 @@ def test_a_finished_run_loads_by_folder_id_and_object_with_the_weights_of_its_en
     for name, value in by_folder.model.state_dict().items():
         assert torch.equal(value, stored[name].float()), "weights are rounded as an entry stores them"
     assert by_folder.fingerprint == by_object.fingerprint == load(published).fingerprint
+    assert by_folder.identity["weights_sha256"] == sha256((finished / "best.safetensors").read_bytes()).hexdigest()
     by_object.temperature = 2.0
     del by_object.fingerprint
     assert by_folder.fingerprint != by_object.fingerprint
+
+
+def test_a_damaged_fingerprint_of_a_run_is_one_clear_line(finished):
+    facts = json.loads((finished / "facts.json").read_text()) | {"training_images": {"cases": "many"}}
+    (finished / "facts.json").write_text(json.dumps(facts))
+    with pytest.raises(DataError, match=r"facts\.json: training_images\.\w+ is damaged; restore the file") as caught:
+        load(finished)
+    assert "\n" not in str(caught.value)
 
 
 def test_an_entry_comes_before_a_run_of_the_same_id(finished, published, tmp_path):

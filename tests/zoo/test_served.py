@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 
 import numpy as np
 import pytest
 
-from cphloc.errors import InputError
+from cphloc.errors import DataError, InputError
 from cphloc.zoo.served import _load_pyfunc, _written, run_lengths
 
 
@@ -30,6 +31,20 @@ def test_a_request_is_answered_with_the_mask_that_the_entry_predicts(served):
     drawn = np.repeat(runs[:, 0], runs[:, 1]).reshape(said["mask"]["shape"])
     assert (drawn != expected).sum() <= 0.01 * (expected > 0).sum()
     assert json.loads(json.dumps(said))["measurements"]
+
+
+def test_parameters_of_a_request_are_those_of_predict(served):
+    folder, model = served
+    [plain] = model.predict([row(folder)])
+    assert plain["input_sha256"] == {"image": hashlib.sha256(base64.b64decode(row(folder)["image"])).hexdigest()}
+    [half] = model.predict([row(folder)], {"threshold": 0.5, "overlap": 0.25, "units": "ct=HU"})
+    assert (half["thresholds"], half["inputs"]["ct"]["stated"]) == ({"mask": 0.5}, "user")
+    [stated] = model.predict([{**row(folder), "units": "ct=HU x 10"}])
+    assert stated["inputs"]["ct"]["stated"] == "user"
+    with pytest.raises(InputError, match="did you mean 'strict'"):
+        model.predict([row(folder)], {"strikt": True})
+    with pytest.raises(DataError, match="hardly HU"):
+        model.predict([{**row(folder), "units": "ct=HU x 1000"}], {"strict": True})
 
 
 @pytest.mark.parametrize("change", [{"image": "???"}, {"image": None}, {"name": None}])
