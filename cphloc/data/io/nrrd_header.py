@@ -94,6 +94,7 @@ def parse(text: str) -> Header:
         ValueError: a field is missing, repeated, unknown, invalid or has a value that is not supported.
     """
     fields, listed = _fields(text)
+    _separate_volumes(fields)
     sizes = tuple(int(n) for n in _need(fields, "sizes").split())
     if len(sizes) != int(_need(fields, "dimension")) or not 2 <= len(sizes) <= 5 or min(sizes) < 1:
         msg = f"dimension {fields['dimension']} and sizes {sizes}"
@@ -135,6 +136,30 @@ def _fields(text: str) -> tuple[dict[str, str], tuple[str, ...]]:
         if name == "datafile" and fields[name].startswith("LIST"):
             return fields, tuple(filter(None, map(str.strip, lines[number + 1 :])))
     return fields, ()
+
+
+def _separate_volumes(fields: dict[str, str]) -> None:
+    """Restate a space of four axes, as ITK writes a series of volumes, as one of three and a list of volumes.
+
+    Raises:
+        ValueError: no axis of the file is along the fourth alone.
+    """
+    vectors = re.findall(r"none|\([^)]*\)", fields.get("spacedirections", ""))
+    steps = [[float(v) for v in vector.strip("()").split(",")] if vector != "none" else [0.0] * 4 for vector in vectors]
+    if not steps or {len(step) for step in steps} != {4} or "none" in vectors:
+        return
+    alone = [not any(step[:3]) for step in steps]
+    if sum(alone) != 1 or any(step[3] for step, last in zip(steps, alone, strict=True) if not last):
+        msg = "its four axes of space do not separate into three and a series"
+        raise ValueError(msg)
+    shown = ["none" if last else f"({','.join(map(repr, step[:3]))})" for step, last in zip(steps, alone, strict=True)]
+    fields["spacedirections"] = " ".join(shown)
+    if (origin := fields.get("spaceorigin", "none")) != "none":
+        fields["spaceorigin"] = f"({','.join(origin.strip('()').split(',')[:3])})"
+    if len(kinds := fields.get("kinds", "").split()) == len(alone):
+        fields["kinds"] = " ".join("list" if last else kind for kind, last in zip(kinds, alone, strict=True))
+    if len(units := re.findall(r'"[^"]*"', fields.get("spaceunits", ""))) == 4:
+        fields["spaceunits"] = " ".join(units[:3])
 
 
 def _need(fields: dict[str, str], name: str) -> str:

@@ -26,6 +26,8 @@ from cphloc.structures.volume import Scan, Volume
 
 Channel = str | Path | np.ndarray | Volume
 """One image or channel: the path of a file or DICOM folder, an array or a `Volume`."""
+_HEADERS = (".hdr", ".mhd", ".nhdr")
+"""Suffixes of headers whose voxels are in another file."""
 Source = Channel | Sequence[Channel]
 """An image: one `Channel` with all channels, or a list with one item per channel."""
 
@@ -147,7 +149,9 @@ def _read_path(source: str, series: str | None, labels: bool = False, unit: str 
         raise DataError(msg)
     found = image_format(path)
     if found is None:
-        msg = f"{path}: is neither DICOM nor one of {', '.join(IMAGE_SUFFIXES)}; convert it to one of these"
+        header = next((p for suffix in _HEADERS if (p := path.with_suffix(suffix)).is_file() and p != path), None)
+        what = f"is neither DICOM nor one of {', '.join(IMAGE_SUFFIXES)}; convert it to one of these"
+        msg = f"{path}: {what if header is None else f'holds only the voxels of {header.name}; pass that file'}"
         raise DataError(msg)
     options = {"labels": labels, "series": series or uid, "unit": unit}
     return _read_with(found, path, **{name: options[name] for name in found.options})

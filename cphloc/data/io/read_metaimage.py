@@ -9,6 +9,7 @@ import math
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from cphloc.data.io.itk import damaged, geometry_of, reading
 from cphloc.errors import DataError
 from cphloc.structures.geometry import Geometry
 from cphloc.structures.volume import Volume
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
 
 _DTYPES = {
     "MET_CHAR": "i1",
@@ -43,10 +47,10 @@ _UNITS_MM = {"?": 1.0, "um": 1e-3, "mm": 1.0, "cm": 10.0}
 
 
 def read_metaimage(path: Path) -> Volume:
-    """Read a MetaImage file with its geometry; vector components become channels.
+    """Read a MetaImage file with its geometry; vector components, or the volumes of a 4-D image, become channels.
 
     Raises:
-        DataError: the file is damaged, not a MetaImage, or contains more than one volume.
+        DataError: the file is damaged, not a MetaImage, or contains several volumes with several values per voxel.
     """
     import SimpleITK as sitk
 
@@ -57,13 +61,27 @@ def read_metaimage(path: Path) -> Volume:
     reader.SetImageIO("MetaImageIO")
     with reading(path):
         reader.ReadImageInformation()
-        extra = math.prod(reader.GetSize()[3:])
-        if extra > 1:
-            msg = f"{path}: is a series of {extra} volumes; split it and pass one file per volume or channel"
-            raise DataError(msg)
+        volumes = _volumes(path, reader)
         geometry = _in_millimetres(path, geometry_of(reader), fields)
-    array = np.moveaxis(stored.reshape(*geometry.shape, -1), -1, 0)
+    array = stored.reshape(volumes, *geometry.shape, -1)
+    array = array[..., 0] if volumes > 1 else np.moveaxis(array[0], -1, 0)
     return Volume(array.astype(np.float32) if array.dtype == np.float64 else array, geometry, None, str(path))
+
+
+def _volumes(path: Path, reader: sitk.ImageFileReader) -> int:
+    """Number of volumes along the fourth axis.
+
+    Raises:
+        DataError: they have several values per voxel, or are not all in one place, or there is a fifth axis.
+    """
+    size = reader.GetSize()
+    volumes = math.prod(size[3:])
+    direction = np.reshape(reader.GetDirection(), (len(size), len(size)))
+    together = len(size) <= 4 and not direction[:3, 3:].any() and not direction[3:, :3].any()
+    if volumes > 1 and (not together or reader.GetNumberOfComponents() > 1):
+        msg = f"{path}: is a series of {volumes} volumes; split it and pass one file per volume or channel"
+        raise DataError(msg)
+    return volumes
 
 
 def voxel_files(path: Path) -> list[Path]:

@@ -74,7 +74,8 @@ def read_nifti(path: Path) -> Volume:
     if detached:
         stored = read_content(_detached_file(path))
     content = decompressed(path, stored, "gzip", needed) if _is_zipped(stored) else stored
-    return Volume(_voxels(path, content, header, byte_order, geometry.shape), geometry, None, str(path))
+    array = _voxels(path, content, header, byte_order, geometry.shape)
+    return Volume(array, geometry, None, str(path), notes=_notes(path, header))
 
 
 def voxel_files(path: Path) -> list[Path]:
@@ -156,16 +157,40 @@ def _geometry(path: Path, header: np.void, dim: tuple[int, ...]) -> Geometry:
 
 def _affine(header: np.void) -> np.ndarray:
     """Affine ``(3, 4)`` from voxel index (x, y, z) to RAS mm; LPS axes at the origin without sform and qform."""
-    pixdim = np.abs(header["pixdim"].astype(float))
     if header["sform_code"] > 0:
         affine = header["srow"].astype(float)
     elif header["qform_code"] > 0:
-        steps = _rotation(header["quatern"].astype(float)) * pixdim[1:4]
-        steps[:, 2] *= -1 if header["pixdim"][0] < 0 else 1
-        affine = np.column_stack([steps, header["qoffset"].astype(float)])
+        affine = _qform(header)
     else:
-        affine = np.column_stack([np.diag(pixdim[1:4] * [-1, -1, 1]), np.zeros(3)])
+        affine = np.column_stack([np.diag(np.abs(header["pixdim"][1:4]) * [-1.0, -1.0, 1.0]), np.zeros(3)])
     return affine * _MM[int(header["xyzt_units"]) & 7]
+
+
+def _qform(header: np.void) -> np.ndarray:
+    """Affine ``(3, 4)`` of the quaternion, in the unit of the file."""
+    steps = _rotation(header["quatern"].astype(float)) * np.abs(header["pixdim"][1:4].astype(float))
+    steps[:, 2] *= -1 if header["pixdim"][0] < 0 else 1
+    return np.column_stack([steps, header["qoffset"].astype(float)])
+
+
+def _notes(path: Path, header: np.void) -> tuple[str, ...]:
+    """What the header states twice in different ways, or not at all."""
+    if header["sform_code"] <= 0:
+        unknown = f"{path}: states neither sform nor qform: its axes are taken as left, posterior and superior"
+        return () if header["qform_code"] > 0 else (unknown,)
+    sform, notes = header["srow"].astype(float), []
+    lengths, pixdim = np.linalg.norm(sform[:, :3], axis=0), np.abs(header["pixdim"][1:4].astype(float))
+    used = slice(0, min(int(header["dim"][0]), 3))
+    if not np.allclose(lengths[used], pixdim[used], rtol=0.01):
+        stated = [" x ".join(f"{n:.4g}" for n in sizes[used]) for sizes in (pixdim, lengths)]
+        notes.append(f"{path}: pixdim states voxels of {stated[0]}, and sform, which is used, {stated[1]}")
+    if header["qform_code"] > 0 and used.stop == 3:
+        qform = _qform(header)
+        if np.linalg.det(qform[:, :3]) * np.linalg.det(sform[:, :3]) < 0:
+            notes.append(f"{path}: qform and sform mirror each other, left or right is uncertain; sform is used")
+        elif np.abs(qform - sform).max() > 0.5 * lengths.min():
+            notes.append(f"{path}: qform and sform place it differently; sform is used")
+    return tuple(notes)
 
 
 def _rotation(quatern: np.ndarray) -> np.ndarray:

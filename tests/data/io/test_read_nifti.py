@@ -7,6 +7,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 
 from cphloc.data.io.read import read_volume
@@ -130,3 +131,62 @@ def test_colours_are_the_channels(tmp_path, colours, dims):
     nibabel.save(nibabel.Nifti1Image(stored, np.eye(4)), tmp_path / "colour.nii.gz")
     found = read_volume(tmp_path / "colour.nii.gz").array
     np.testing.assert_array_equal(found, values.T[:3])
+
+
+def test_a_series_of_volumes_in_any_format_is_its_channels(tmp_path):
+    """A 4-D image of ITK, against SimpleITK's voxels and the geometry of its first volume."""
+    volumes = [sitk.GetImageFromArray(np.arange(24, dtype=np.int16).reshape(2, 3, 4) + 100 * k) for k in range(3)]
+    for volume in volumes:
+        volume.SetSpacing((2.0, 3.0, 4.0))
+        volume.SetOrigin((5.0, 6.0, 7.0))
+        volume.SetDirection((0, 1, 0, 1, 0, 0, 0, 0, -1))
+    series = sitk.JoinSeries(volumes, 0.0, 2.5)
+    for suffix in (".mha", ".mhd", ".nrrd", ".nhdr", ".nii.gz"):
+        sitk.WriteImage(series, str(tmp_path / f"a{suffix}"))
+        sitk.WriteImage(volumes[0], str(tmp_path / f"one{suffix}"))
+        found, one = read_volume(tmp_path / f"a{suffix}"), read_volume(tmp_path / f"one{suffix}")
+        np.testing.assert_array_equal(found.array, sitk.GetArrayFromImage(series), err_msg=suffix)
+        np.testing.assert_allclose(found.geometry.affine, one.geometry.affine, atol=1e-5, err_msg=suffix)
+
+
+def test_a_series_without_one_place_is_refused(tmp_path):
+    vector = sitk.GetImageFromArray(np.zeros((2, 3, 4, 2), np.float32), isVector=True)
+    sitk.WriteImage(sitk.JoinSeries([vector, vector]), str(tmp_path / "a.mha"))
+    with pytest.raises(DataError, match=r"a\.mha: is a series of 2 volumes; split it"):
+        read_volume(tmp_path / "a.mha")
+    header = "NRRD0005\ntype: short\ndimension: 4\nsizes: 1 1 1 2\nencoding: ascii\nspace dimension: 4\n"
+    (tmp_path / "a.nrrd").write_text(header + "space directions: (1,0,0,1) (0,1,0,0) (0,0,1,0) (0,0,0,1)\n\n1 2")
+    with pytest.raises(DataError, match="four axes of space do not separate"):
+        read_volume(tmp_path / "a.nrrd")
+
+
+def test_what_a_header_states_twice_is_used_as_in_nibabel_and_said(tmp_path):
+    path, sform = tmp_path / "a.nii", np.diag([-1.0, 2.0, 3.0, 1.0])
+
+    def notes(qform: np.ndarray | None, pixdim: float = 1.0, form: np.ndarray | None = sform) -> str:
+        image = nibabel.Nifti1Image(STORED, form)
+        image.set_qform(qform, code=int(qform is not None))
+        image.set_sform(form, code=int(form is not None))
+        nibabel.save(image, path)
+        content = bytearray(path.read_bytes())
+        content[80:84] = np.float32(pixdim).tobytes()
+        path.write_bytes(content)
+        volume = read_volume(path)
+        if form is not None:
+            found = volume.geometry.affine @ [3, 2, 1, 1] * [-1, -1, 1, 1]
+            np.testing.assert_allclose(found, nibabel.load(path).affine @ [1, 2, 3, 1], atol=1e-5)
+        return " ".join(volume.notes)
+
+    shifted, mirrored = sform.copy(), sform.copy()
+    shifted[0, 3], mirrored[0, 0] = 4, 1
+    assert notes(sform) == notes(None) == ""
+    assert "qform and sform place it differently; sform is used" in notes(shifted)
+    assert "pixdim states voxels of 5 x 2 x 3, and sform, which is used, 1 x 2 x 3" in notes(None, 5.0)
+    assert "states neither sform nor qform" in notes(None, form=None)
+    assert "qform and sform mirror each other, left or right is uncertain" in notes(mirrored)
+
+
+def test_the_voxels_of_a_pair_point_to_their_header(tmp_path):
+    nibabel.save(nibabel.Nifti1Pair(STORED, np.eye(4)), tmp_path / "a.img")
+    with pytest.raises(DataError, match=r"a\.img: holds only the voxels of a\.hdr; pass that file"):
+        read_volume(tmp_path / "a.img")
