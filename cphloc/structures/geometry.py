@@ -57,7 +57,7 @@ class Geometry:
             msg = f"spacing must be positive and finite, got {self.spacing_mm}"
             raise InputError(msg)
         if not np.allclose(direction.T @ direction, np.eye(dims), atol=1e-3):
-            msg = f"direction is not orthonormal (a sheared or tilted grid), so resample it; got {direction.round(4).tolist()}"
+            msg = f"direction is not orthonormal (sheared or tilted: resample it); got {direction.round(4).tolist()}"
             raise InputError(msg)
 
     @classmethod
