@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cphloc.cli.result import UNDEFINED, Answer, number, table
+from cphloc.structures.options import TRIAL_COLUMNS, trial_row
 from cphloc.structures.split import SPLITS
 
 
@@ -20,13 +21,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="where to write an entry's table, curves and pictures; a run's are written to its own folder",
     )
+    parser.add_argument(
+        "--choose",
+        action="store_true",
+        help="choose the options of a run's predictions on its validation cases again (mirrored views, temperature, "
+        "thresholds, largest component, least size); the first evaluation of its weights always does",
+    )
 
 
 def run(options: argparse.Namespace) -> Answer:
     """Evaluate, and print one line per metric."""
     from cphloc.evaluation.evaluate import evaluate
 
-    measured = evaluate(options.source, options.split, options.root, options.out)
+    measured = evaluate(options.source, options.split, options.root, options.out, options.choose)
     facts = measured.facts
     head = ("metric", facts["split"], "95 % interval", "cases", "baseline", "model minus baseline", "p")
     rows = list(_rows(facts))
@@ -35,6 +42,7 @@ def run(options: argparse.Namespace) -> Answer:
         lines.insert(1, UNDEFINED)
     if facts["patients"] == 1:
         lines.insert(0, "all cases are of one patient, so no interval can be stated")
+    lines += _options(facts.get("options"))
     if measured.folder is not None:
         lines.append(f"one row a case in {measured.folder / f'evaluation-{measured.split}.csv'}, pictures beside it")
     return Answer("\n".join(lines), facts)
@@ -51,6 +59,15 @@ def _rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
             beside = number(baselines[name]["value"], ".3f") if name in baselines else "-"
             value = number(found["value"], ".3f")
             yield f"{name}{class_name}", value, _span(found), str(found["n"]), beside, *_gain(gains.get(name))
+
+
+def _options(chosen: Mapping[str, Any] | None) -> list[str]:
+    """Table of the options that were tried, and what is applied."""
+    if chosen is None or not chosen["trials"]:
+        return []
+    where = "out of fold" if chosen["split"] == "out-of-fold" else f"on the {chosen['split']} split"
+    title = f"options chosen {where}, {chosen['cases']} cases of {chosen['patients']} patients:"
+    return [title, table([TRIAL_COLUMNS, *map(trial_row, chosen["trials"])])]
 
 
 def _gain(gain: Mapping[str, Any] | None) -> tuple[str, str]:

@@ -34,7 +34,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="voxel size in mm of files that state none, in array order, such as 3,1,1",
     )
     parser.add_argument(
-        "--tta", action="store_true", help="test-time augmentation: average the predictions of mirrored images"
+        "--tta",
+        action=argparse.BooleanOptionalAction,
+        help="test-time augmentation: average the predictions of mirrored images; default: what gained on the entry's "
+        "validation cases",
+    )
+    parser.add_argument(
+        "--no-postprocess",
+        action="store_true",
+        help="keep every component of the masks, also those that the entry removes because that gained on its "
+        "validation cases (all but the largest, or small ones)",
     )
     parser.add_argument("--uncertainty", action="store_true", help="also save a map of the uncertainty of every voxel")
     parser.add_argument(
@@ -90,7 +99,11 @@ def _rows(options: argparse.Namespace, cases: Sequence[Any]) -> Iterator[dict[st
 
     how = {"tta": options.tta, "overlap": options.overlap, "skip_air": not options.keep_air}
     how |= {"uncertainty": options.uncertainty, "threshold": options.threshold}
-    how |= {"strict": options.strict, "units": units_by_channel(options.unit)}
+    how |= {
+        "postprocess": not options.no_postprocess,
+        "strict": options.strict,
+        "units": units_by_channel(options.unit),
+    }
     made = tuple(options.entry.split(",")), options.backend
     jobs = [Job(*made, case, options.out, options.spacing, options.redo, how) for case in cases]
     return _with_bar(predict_over(jobs, options.engine, _load), len(jobs))

@@ -60,10 +60,24 @@ def find_baseline(
 def _training_cases(recipe: Recipe, dataset: Dataset, root: str | None) -> list[Case]:
     """Training cases of the recipe's own data set; none where they are not at hand."""
     try:
-        own = dataset if root is None else open_dataset(recipe.data, recipe.dims)
-        return own.cases("train")
+        own = own_dataset(recipe, dataset, root)
+        return [] if own is None else own.cases("train")
     except (NotFoundError, InputError):
         return []
+
+
+def own_dataset(recipe: Recipe, dataset: Dataset, root: str | None) -> Dataset | None:
+    """Return the data set that a recipe names; ``None`` where it is not at hand.
+
+    Args:
+        recipe: the recipe.
+        dataset: the data set that is evaluated.
+        root: its folder, if it is another one than that of the recipe.
+    """
+    try:
+        return dataset if root is None else open_dataset(recipe.data, recipe.dims)
+    except (NotFoundError, InputError):
+        return None
 
 
 def paired_differences(model: Scores, baseline: Scores) -> dict[str, Difference]:

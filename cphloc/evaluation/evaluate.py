@@ -10,10 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cphloc.config import jsonio
-from cphloc.data.case import Case, read_case, strongest_rung
+from cphloc.data.case import Case, strongest_rung
 from cphloc.data.dataset import Dataset
 from cphloc.data.fingerprint import content_hash
 from cphloc.data.pipeline.pipeline import open_dataset
@@ -21,28 +19,21 @@ from cphloc.data.pipeline.seen import SeenData, contents_of
 from cphloc.distributed.machine import peak_ram_mb
 from cphloc.errors import DataError, InputError, NotFoundError
 from cphloc.evaluation.baseline import BASELINES, Baseline
-from cphloc.evaluation.comparison import beside, find_baseline, paired_differences, tracked
-from cphloc.evaluation.operating_point import OperatingPoint
-from cphloc.evaluation.pictures import draw_case, drawing, extremes, heading
-from cphloc.evaluation.plots import draw_scores
-from cphloc.evaluation.scores import CasePrediction, Scores, detection_case, score_case, summary
-from cphloc.files import atomic
-from cphloc.inference.localization import SHOWN_SCORE, Localization
+from cphloc.evaluation.choose import choose_options
+from cphloc.evaluation.comparison import beside, find_baseline, own_dataset, paired_differences, tracked
+from cphloc.evaluation.files import all_boxes, draw_evaluation, read_completed, write_evaluation
+from cphloc.evaluation.scores import Scores, case_prediction, score_case, summary
 from cphloc.inference.localizer import Localizer
 from cphloc.metrics.bootstrap import Interval
 from cphloc.metrics.summary import tracking_metrics
-from cphloc.structures.annotation import Annotation
-from cphloc.structures.rung import Rung
+from cphloc.structures.options import ChosenOptions, trial_row
 from cphloc.structures.split import Split
-from cphloc.structures.volume import Volume
-from cphloc.tracking.run import Run, write_cases
+from cphloc.tracking.chosen import read_options, write_options
+from cphloc.tracking.run import Run
 from cphloc.zoo.entries import Listing
 from cphloc.zoo.load import localizer_of, open_listing
-from cphloc.zoo.names import BASELINE_FILE, sha256_of
+from cphloc.zoo.names import BASELINE_FILE
 from cphloc.zoo.resolve import resolve_run_or_entry
-
-ROWS_SHA256 = "rows_sha256"
-"""Key of an evaluation: SHA-256 of its CSV file, so that rows of another evaluation beside it are found."""
 
 _log = logging.getLogger(__name__)
 
@@ -69,7 +60,11 @@ class Evaluation:
 
 
 def evaluate(
-    source: str | Path | Run | Localizer, split: Split = "test", root: str | None = None, out: str | Path | None = None
+    source: str | Path | Run | Localizer,
+    split: Split = "test",
+    root: str | None = None,
+    out: str | Path | None = None,
+    choose: bool = False,
 ) -> Evaluation:
     """Predict every case of a split and score the predictions against the annotations.
 
@@ -82,6 +77,8 @@ def evaluate(
         split: ``train``, ``val`` or ``test``.
         root: folder of the data set; by default that of the recipe.
         out: folder to write the files to, for an entry or model; a run writes to its own folder.
+        choose: whether to choose the options of a run's predictions on its validation cases again; the first evaluation
+            of its weights always does.
 
     Returns:
         metrics with 95 % confidence intervals, resampled by patient.
@@ -101,9 +98,10 @@ def evaluate(
     if not cases:
         msg = f"data set '{data.type}' has no cases in its {split} split; choose another split"
         raise NotFoundError(msg)
+    chosen = None if localizer.entry is None else localizer.entry.options
     if run is not None:
         _check_unseen(run, dataset, split, root is None)
-        _fit_operating_point(localizer, dataset.cases("val"))
+        chosen = _options(localizer, run, own_dataset(localizer.recipe, dataset, root), choose)
     make_baseline = find_baseline(localizer, run, dataset, root)
     scores, parts, milliseconds = _score_cases(localizer, cases)
     baseline = None if make_baseline is None else make_baseline(parts)
@@ -111,6 +109,7 @@ def evaluate(
     intervals = scores.intervals()
     speed = {"ms_per_case": statistics.median(milliseconds), "peak_ram_mb": peak_ram_mb()}
     facts = _facts(localizer, split, cases, scores, intervals) | {"speed": speed}
+    facts["options"] = None if chosen is None else chosen.model_dump()
     if baseline is not None and beneath is not None:
         facts["baseline"] = {"name": baseline.name, **summary(beneath.intervals())}
         facts["paired"] = summary(paired_differences(scores, beneath))
@@ -121,8 +120,8 @@ def evaluate(
     if folder is not None:
         if run is not None and baseline is not None:
             baseline.save(run.folder / BASELINE_FILE)
-        files = _write(folder, facts, beside(scores, beneath))
-        files += _draw(folder / "pictures", localizer, cases, scores, split)
+        files = write_evaluation(folder, facts, beside(scores, beneath))
+        files += draw_evaluation(folder / "pictures", localizer, cases, scores, split)
         if run is not None:
             _track(run, files, intervals, facts)
     return Evaluation(str(source if run is None else run.folder), split, facts, beside(scores, beneath), folder)
@@ -139,28 +138,8 @@ def _facts(
         "baseline": None,
         "paired": None,
         "calibration": _calibration(localizer.temperature, scores, intervals),
-        "thresholds": {**localizer.thresholds, "split": "val"} if localizer.thresholds else None,
         "cases": [case.id for case in cases],
     }
-
-
-def case_prediction(result: Localization, classes: Mapping[int, str]) -> CasePrediction:
-    """Convert a result of `Localizer.predict` to arrays on the grid of the image.
-
-    Args:
-        result: result of the prediction.
-        classes: number 1..K -> name.
-    """
-    numbers = {name: number for number, name in classes.items()}
-    boxes = result.boxes
-    return CasePrediction(
-        mask=result.masks,
-        boxes=None if boxes is None else np.array([b.voxels for b in boxes]).reshape(-1, 2 * result.image.dims),
-        scores=None if boxes is None else np.array([b.score for b in boxes]),
-        box_classes=None if boxes is None else np.array([numbers[b.name] for b in boxes], int),
-        attention=result.attention,
-        probabilities=None if result.probabilities is None else np.array(list(result.probabilities.values())),
-    )
 
 
 def open_localizer(source: str | Path | Run | Localizer) -> tuple[Localizer, Run | None]:
@@ -194,9 +173,9 @@ def _score_cases(localizer: Localizer, cases: Sequence[Case]) -> tuple[Scores, l
     parts: list[str] = []
     strongest = strongest_rung(cases)
     for case in track(cases, "evaluating", console=Console(stderr=True), transient=True):
-        volume, annotation = _read(case, localizer, strongest)
+        volume, annotation = read_completed(case, localizer, strongest)
         started = time.perf_counter()
-        result = localizer.predict(volume, threshold=_all_boxes(localizer))
+        result = localizer.predict(volume, threshold=all_boxes(localizer))
         milliseconds.append(1000 * (time.perf_counter() - started))
         prediction = case_prediction(result, localizer.classes)
         one = score_case(case.id, case.patient, prediction, annotation, volume.geometry, localizer.classes)
@@ -204,17 +183,6 @@ def _score_cases(localizer: Localizer, cases: Sequence[Case]) -> tuple[Scores, l
         scored.append(replace(one, scores=known))
         parts = [part for part in BASELINES if getattr(prediction, part) is not None]
     return Scores(scored, localizer.classes), parts, milliseconds
-
-
-def _all_boxes(localizer: Localizer) -> dict[str, float]:
-    """Thresholds for scoring: metrics such as AP and FROC need all boxes, masks are scored as they are returned."""
-    return {**localizer.thresholds, "boxes": 0.0}
-
-
-def _read(case: Case, localizer: Localizer, strongest: Rung | None = None) -> tuple[Volume, Annotation]:
-    """Read the image of a case and its annotation, completed along the ladder as far as the rung ``strongest``."""
-    volume, annotation = read_case(case, localizer.recipe.dims)
-    return volume, annotation.completed(volume.geometry.shape, len(localizer.classes), strongest)
 
 
 def _check_unseen(run: Run, dataset: Dataset, split: Split, own: bool) -> None:
@@ -239,22 +207,26 @@ def _check_unseen(run: Run, dataset: Dataset, split: Split, own: bool) -> None:
         _log.warning("the data set has changed since the training: %s", "; ".join(changes))
 
 
-def _fit_operating_point(localizer: Localizer, cases: Sequence[Case]) -> None:
-    """Set the temperature and the thresholds of a model to those that suit validation cases best."""
-    point, strongest = OperatingPoint(localizer.classes, localizer.recipe.dims), strongest_rung(cases)
-    for case in cases:
-        volume, annotation = _read(case, localizer, strongest)
-        result, maps = localizer.predict_maps(volume)
-        if result.probabilities is not None and annotation.label is not None:
-            point.add_labels(list(result.probabilities.values()), annotation.label)
-        if maps is not None and annotation.mask is not None:
-            point.add_mask(maps, annotation.mask, annotation.mask_known)
-        boxes = detection_case(case_prediction(result, localizer.classes), annotation)
-        if boxes is not None:
-            point.boxes.append(boxes)
-    localizer.temperature, localizer.thresholds = point.temperature, point.thresholds
-    for shortage in point.shortages:
-        _log.warning("validation split: %s", shortage)
+def _options(localizer: Localizer, run: Run, dataset: Dataset | None, choose: bool = False) -> ChosenOptions:
+    """Return the options that were chosen for a run, or choose them on its validation cases and store them.
+
+    Args:
+        localizer: its model, which is given the options.
+        run: the run.
+        dataset: its own data set; ``None`` where that is not at hand.
+        choose: whether to choose them again in any case.
+    """
+    cases = [] if dataset is None else dataset.cases("val")
+    contents = {case.id: content_hash(case) for case in cases}
+    chosen = None if choose and cases else read_options(run, contents if cases else None)
+    if chosen is None:
+        chosen = choose_options([(localizer, case) for case in cases])
+        write_options(run, chosen, contents)
+        for trial in chosen.trials:
+            if trial.metric is None:
+                _log.warning("%s split: %s not chosen: %s", chosen.split, trial_row(trial.model_dump())[0], trial.why)
+    localizer.options = chosen.options
+    return chosen
 
 
 def _calibration(temperature: float, scores: Scores, intervals: Mapping[str, Interval]) -> dict[str, Any] | None:
@@ -270,54 +242,10 @@ def _score_baseline(baseline: Baseline, localizer: Localizer, cases: Sequence[Ca
     """Score the baseline on the evaluated ``cases``."""
     scored, strongest = [], strongest_rung(cases)
     for case in cases:
-        volume, annotation = _read(case, localizer, strongest)
+        volume, annotation = read_completed(case, localizer, strongest)
         prediction = baseline(volume.geometry)
         scored.append(score_case(case.id, case.patient, prediction, annotation, volume.geometry, localizer.classes))
     return Scores(scored, localizer.classes)
-
-
-def _write(folder: Path, facts: dict[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[Path]:
-    """Write the CSV file of the cases, then the JSON file of the metrics, which pins the first; returns both."""
-    folder.mkdir(parents=True, exist_ok=True)
-    table, per_case = (folder / f"evaluation-{facts['split']}.{suffix}" for suffix in ("json", "csv"))
-    with atomic(per_case) as temporary:
-        write_cases(temporary, rows)
-    facts[ROWS_SHA256] = sha256_of(per_case.read_bytes())
-    with atomic(table) as temporary:
-        temporary.write_text(jsonio.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    return [table, per_case]
-
-
-def _draw(folder: Path, localizer: Localizer, cases: Sequence[Case], scores: Scores, split: str) -> list[Path]:
-    """Draw the curves, and the worst, median and best case (which are predicted again); returns the files."""
-    files: list[Path] = []
-    with drawing("the curves"):
-        files += draw_scores(scores.curves(), folder, f"{split}-")
-    with drawing("the cases"):
-        files += _draw_cases(folder, localizer, cases, scores, split)
-    return files
-
-
-def _draw_cases(folder: Path, localizer: Localizer, cases: Sequence[Case], scores: Scores, split: str) -> list[Path]:
-    """Draw the worst, median and best case."""
-    files: list[Path] = []
-    name, chosen = extremes(scores.rows, localizer.recipe.headline)
-    for place, id in chosen.items():
-        volume, annotation = _read(next(case for case in cases if case.id == id), localizer)
-        result = localizer.predict(volume, threshold=_all_boxes(localizer))
-        prediction = case_prediction(result, localizer.classes)
-        title = heading(place, id, name, scores.rows)
-        files.append(folder / f"{split}-{place}.png")
-        draw_case(
-            volume,
-            annotation,
-            prediction,
-            localizer.classes,
-            title,
-            files[-1],
-            localizer.thresholds.get("boxes", SHOWN_SCORE),
-        )
-    return files
 
 
 def _track(run: Run, files: Sequence[Path], intervals: Mapping[str, Interval], facts: Mapping[str, Any]) -> None:

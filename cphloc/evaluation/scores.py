@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cphloc.config import jsonio
+from cphloc.inference.localization import Localization
 from cphloc.metrics.bootstrap import Difference, Interval, weighted_bootstrap
 from cphloc.metrics.calibration import tempered
 from cphloc.metrics.curves import Curve, froc_curve, precision_recall_curves, reliability_curves, roc_curves
@@ -56,6 +57,25 @@ class CasePrediction:
         if self.boxes is None or self.scores is None or self.box_classes is None:
             return None
         return self.boxes, self.scores, self.box_classes
+
+
+def case_prediction(result: Localization, classes: Mapping[int, str]) -> CasePrediction:
+    """Convert a result of `Localizer.predict` to arrays on the grid of the image.
+
+    Args:
+        result: result of the prediction.
+        classes: number 1..K -> name.
+    """
+    numbers = {name: number for number, name in classes.items()}
+    boxes = result.boxes
+    return CasePrediction(
+        mask=result.masks,
+        boxes=None if boxes is None else np.array([b.voxels for b in boxes]).reshape(-1, 2 * result.image.dims),
+        scores=None if boxes is None else np.array([b.score for b in boxes]),
+        box_classes=None if boxes is None else np.array([numbers[b.name] for b in boxes], int),
+        attention=result.attention,
+        probabilities=None if result.probabilities is None else np.array(list(result.probabilities.values())),
+    )
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,14 @@ import torch
 from cphloc.errors import InputError
 from cphloc.inference.inputs import Image, content_hashes
 from cphloc.inference.localization import Box, Localization
-from cphloc.inference.localizer import Localizer, PredictOptions, thresholds_of
+from cphloc.inference.localizer import Localizer
+from cphloc.inference.options import PredictOptions, overridden
 from cphloc.inference.uncertainty import with_masks
 from cphloc.inference.windows import AGREE_IOU
 from cphloc.ops.weighted_box_clustering import weighted_box_clustering
 from cphloc.recipe.recipe import Recipe
 from cphloc.structures.geometry import Geometry
+from cphloc.structures.options import Options, shared_options
 
 
 class Ensemble:
@@ -84,13 +86,14 @@ class Ensemble:
         source: Image | Sequence[Image],
         spacing_mm: Sequence[float] | None = None,
         *,
-        tta: bool = False,
+        tta: bool | None = None,
         overlap: float = 0.5,
         skip_air: bool = True,
         uncertainty: bool = False,
         units: Mapping[str, str] | None = None,
         strict: bool = False,
         threshold: float | Mapping[str, float] | None = None,
+        postprocess: bool = True,
         progress: Callable[[Iterable], Iterable] = iter,
     ) -> Localization | list[Localization]:
         """Predict one image, or each of a list of images; the arguments are those of `Localizer.predict`.
@@ -103,9 +106,9 @@ class Ensemble:
         """
         options = {"tta": tta, "overlap": overlap, "skip_air": skip_air, "progress": progress}
         if isinstance(source, Sequence) and not isinstance(source, str):
-            shared = {"uncertainty": uncertainty, "threshold": threshold, "units": units, "strict": strict, **options}
-            return [self.predict(s, spacing_mm, **shared) for s in source]
-        least = self.thresholds if threshold is None else thresholds_of(threshold)
+            options |= {"uncertainty": uncertainty, "threshold": threshold, "units": units, "strict": strict}
+            return [self.predict(s, spacing_mm, postprocess=postprocess, **options) for s in source]
+        used = overridden(self.options, tta, threshold, postprocess)
         reading = self.members[0].inputs.read(source, spacing_mm, units, strict)
         volume = reading.volume
         results, total = [], None
@@ -116,16 +119,19 @@ class Ensemble:
                 total = maps if total is None else total + maps
         read = {"inputs": reading.channels, "warnings": reading.warnings, "input_sha256": content_hashes(source)}
         joined = replace(self._joined(results), **read)
-        if total is not None and "mask" in least:
+        if total is not None and "mask" in used.thresholds:
             total = total / len(self.members)
-        return with_masks(joined, total, uncertainty, least.get("mask")).above(least)
+        return with_masks(joined, total, uncertainty, used.thresholds.get("mask")).applying(used)
+
+    @property
+    def options(self) -> Options:
+        """What all members apply, with the mean of their thresholds and sizes; see `shared_options`."""
+        return shared_options([member.options for member in self.members])
 
     @property
     def thresholds(self) -> dict[str, float]:
         """Mean threshold of the members, for the parts of which all members have one."""
-        stated = [member.thresholds for member in self.members]
-        shared = set.intersection(*map(set, stated))
-        return {part: float(np.mean([of[part] for of in stated])) for part in sorted(shared)}
+        return {str(part): least for part, least in self.options.thresholds.items()}
 
     def _joined(self, results: Sequence[Localization]) -> Localization:
         """Average or merge all parts of the results except masks."""

@@ -14,6 +14,7 @@ from cphloc.config import jsonio
 from cphloc.data.io.formats import split_series
 from cphloc.errors import DataError
 from cphloc.files import atomic, flush, temporary_folder
+from cphloc.structures.options import Options
 from cphloc.structures.segment_codes import SegmentCode
 from cphloc.structures.volume import Volume
 
@@ -70,6 +71,7 @@ class Localization:
         computed: how it was computed: ``backend``, its largest ``difference`` from torch, and ``air_skipped``.
         thresholds: least score of ``boxes`` and least probability of a ``mask`` in this result; empty where none was
             applied.
+        options: what was applied besides the weights: mirrored views, thresholds, and components that are kept.
     """
 
     image: Volume
@@ -90,19 +92,27 @@ class Localization:
     inputs: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     thresholds: Mapping[str, float] = field(default_factory=dict)
+    options: Options = field(default_factory=Options)
 
-    def above(self, thresholds: Mapping[str, float]) -> Localization:
-        """Return the result with the boxes whose score reaches the threshold.
+    def applying(self, options: Options) -> Localization:
+        """Return the result with the boxes whose score reaches the threshold, and the components that are kept.
 
         Args:
-            thresholds: least score of a box as ``boxes``; and least probability of a ``mask``, which is stated only.
+            options: thresholds, of which that of the ``mask`` has been applied before, and sizes of components.
         """
-        if not thresholds:
-            return self
-        least = thresholds.get("boxes", 0.0)
-        boxes = None if self.boxes is None else [box for box in self.boxes if box.score >= least]
-        given = {"boxes": self.boxes is not None, "mask": self.masks is not None}
-        return replace(self, boxes=boxes, thresholds={part: t for part, t in thresholds.items() if given[part]})
+        least = options.thresholds.get("boxes", 0.0)
+        boxes = self.boxes
+        if boxes is not None and options.thresholds:
+            boxes = [box for box in boxes if box.score >= least]
+        given = {"boxes": boxes is not None, "mask": self.masks is not None}
+        stated = {str(part): t for part, t in options.thresholds.items() if given[part]}
+        masks, remarks = self.masks, []
+        if masks is not None and options.filters_components:
+            from cphloc.inference.components import filter_components
+
+            masks, remarks = filter_components(masks, self.image.geometry, self.classes, options)
+        warnings = (*self.warnings, *remarks)
+        return replace(self, boxes=boxes, masks=masks, thresholds=stated, options=options, warnings=warnings)
 
     @property
     def measurements(self) -> dict[str, dict[str, float]]:
@@ -147,6 +157,8 @@ class Localization:
             facts["probabilities"] = self.probabilities
         if self.thresholds:
             facts["thresholds"] = dict(self.thresholds)
+        if applied := self.options.model_dump(exclude_defaults=True, exclude={"thresholds", "temperature"}):
+            facts["options"] = applied
         if self.computed:
             facts["computed"] = dict(self.computed)
         if self.image.notes or self.remarks:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 import numpy as np
 from torch import Tensor, nn
@@ -21,12 +21,15 @@ from cphloc.inference.backend import Backend, BackendName
 from cphloc.inference.finite import finite_outputs
 from cphloc.inference.inputs import Image, Inputs, content_hashes
 from cphloc.inference.localization import Localization
+from cphloc.inference.options import PredictOptions, overridden, thresholds_of
 from cphloc.inference.restored import localization_of
 from cphloc.inference.uncertainty import with_masks
+from cphloc.inference.views import mirrored_axes, swapped_classes
 from cphloc.inference.windows import AirThreshold, OnMaskRows, infer
 from cphloc.metrics.calibration import tempered
 from cphloc.modeling.model import Model
 from cphloc.ops.targets import Prediction
+from cphloc.structures.options import Options
 from cphloc.structures.padding import prediction_fill
 from cphloc.structures.segment_codes import SegmentCode, code_of
 from cphloc.structures.volume import Volume
@@ -34,22 +37,6 @@ from cphloc.structures.volume import Volume
 if TYPE_CHECKING:
     from cphloc.recipe.recipe import Recipe
 
-
-class PredictOptions(TypedDict, total=False):
-    """Keyword arguments of `Localizer.predict`, described there."""
-
-    tta: bool
-    overlap: float
-    skip_air: bool
-    uncertainty: bool
-    units: Mapping[str, str] | None
-    strict: bool
-    threshold: float | Mapping[str, float] | None
-    progress: Callable[[Iterable], Iterable]
-
-
-PARTS_WITH_THRESHOLD = ("boxes", "mask")
-"""Parts of a result that a threshold applies to."""
 
 AIR_HU = -700.0
 """Hounsfield units up to which a voxel is air; lung has similar values, but windows of lung also contain vessels."""
@@ -81,19 +68,35 @@ class Localizer(nn.Module):
         self.classes = model.classes
         self.preprocess = preprocess_of(recipe)
         self.inputs = inputs_of(recipe, entry)
-        self.temperature: float = 1.0 if entry is None or entry.calibration is None else entry.calibration.temperature
-
-        stored = None if entry is None else entry.thresholds
-        self.thresholds: dict[str, float] = {} if stored is None else stored.by_part
+        self.options: Options = Options() if entry is None else entry.options_applied
+        """What predictions apply by default; an entry's was chosen on validation cases."""
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of recipe, weights and calibration, which distinguishes the results of different models."""
-        digest = hashlib.sha256(f"{self.recipe.to_yaml()}{self.temperature}{self.thresholds}".encode())
+        """SHA-256 of recipe, weights and options, which distinguishes the results of different models."""
+        digest = hashlib.sha256(f"{self.recipe.to_yaml()}{self.options.stated}".encode())
         for name, tensor in self.model.state_dict().items():
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(tensor.detach().cpu().float().numpy()).tobytes())
         return digest.hexdigest()
+
+    @property
+    def temperature(self) -> float:
+        """Divisor of the logits of the label probabilities, as in ``options``."""
+        return self.options.temperature
+
+    @temperature.setter
+    def temperature(self, value: float) -> None:
+        self.options = self.options.model_copy(update={"temperature": value})
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """Least score of ``boxes`` and least probability of a ``mask``, as in ``options``."""
+        return {str(part): least for part, least in self.options.thresholds.items()}
+
+    @thresholds.setter
+    def thresholds(self, value: Mapping[str, float]) -> None:
+        self.options = self.options.model_copy(update={"thresholds": dict(value)})
 
     @property
     def made_by(self) -> tuple[str, str]:
@@ -131,13 +134,14 @@ class Localizer(nn.Module):
         source: Image | Sequence[Image],
         spacing_mm: Sequence[float] | None = None,
         *,
-        tta: bool = False,
+        tta: bool | None = None,
         overlap: float = 0.5,
         skip_air: bool = True,
         uncertainty: bool = False,
         units: Mapping[str, str] | None = None,
         strict: bool = False,
         threshold: float | Mapping[str, float] | None = None,
+        postprocess: bool = True,
         progress: Callable[[Iterable], Iterable] = iter,
     ) -> Localization | list[Localization]:
         """Predict one image, or each of a list of images.
@@ -152,7 +156,7 @@ class Localizer(nn.Module):
                 ``(*S)`` or ``(C, *S)``, or a mapping from channel name to these; or a list of such images.
             spacing_mm: voxel size in array order, for arrays and pictures, which do not contain it.
             tta: test-time augmentation: average the predictions of the image mirrored along the axes that were
-                flipped in training.
+                flipped in training. ``None``: as ``options`` state; an entry's were chosen on validation cases.
             overlap: fraction of a window that overlaps with the next one, in [0, 1).
             skip_air: for CT models (intensity ``ct``), skip windows in which no voxel exceeds `AIR_HU`; they are
                 background.
@@ -163,8 +167,9 @@ class Localizer(nn.Module):
             strict: raise an error where the image differs from what the model was trained on, instead of a warning in
                 the result.
             threshold: least score of a box, and least probability of a voxel of a mask; both, or each by the name of
-                its part, ``{"boxes": 0.4}``. By default those in ``thresholds``: an entry's were chosen on validation
-                cases. Without one, all boxes are returned, and every voxel has its most probable class.
+                its part, ``{"boxes": 0.4}``. By default those of ``options``. Without one, all boxes are returned, and
+                every voxel has its most probable class.
+            postprocess: whether to remove the components of masks that ``options`` do not keep.
             progress: wraps each list of windows that begin at the same slice, to show a progress bar.
 
         Raises:
@@ -174,27 +179,28 @@ class Localizer(nn.Module):
         """
         options = {"tta": tta, "overlap": overlap, "skip_air": skip_air, "progress": progress}
         if isinstance(source, Sequence) and not isinstance(source, str):
-            shared = {"uncertainty": uncertainty, "threshold": threshold, "units": units, "strict": strict, **options}
-            return [self.predict(s, spacing_mm, **shared) for s in source]
-        least = self.thresholds if threshold is None else thresholds_of(threshold)
+            options |= {"uncertainty": uncertainty, "threshold": threshold, "units": units, "strict": strict}
+            return [self.predict(s, spacing_mm, postprocess=postprocess, **options) for s in source]
+        used = overridden(self.options, tta, threshold, postprocess)
+        least = used.thresholds.get("mask")
         reading = self.inputs.read(source, spacing_mm, units, strict)
         volume, seen = reading.volume, {"inputs": reading.channels, "warnings": reading.warnings}
         seen["input_sha256"] = content_hashes(source)
         if uncertainty:
-            masked = with_masks(*self.predict_maps(volume, **options), True, least.get("mask"))
-            return replace(masked, **seen).above(least)
+            masked = with_masks(*self.predict_maps(volume, **options), True, least)
+            return replace(masked, **seen).applying(used)
         slabs = Slabs(self.preprocess, volume)
-        masks = defaultdict(lambda: MaskRows(slabs.geometry, volume.geometry, least.get("mask")))
+        masks = defaultdict(lambda: MaskRows(slabs.geometry, volume.geometry, least))
         predictions, facts = self._infer(slabs, lambda head, first, rows: masks[head].add_rows(first, rows), **options)
         result = localization_of(predictions, masks, volume, slabs.geometry, self.classes)
-        return self._completed(replace(result, computed=facts, **seen)).above(least)
+        return self._completed(replace(result, computed=facts, **seen)).applying(used)
 
     def predict_maps(self, volume: Volume, **options: Any) -> tuple[Localization, np.ndarray | None]:
         """Predict an image and return class probabilities instead of a mask.
 
         Args:
             volume: the image, from `read`.
-            options: those of `predict` except ``spacing_mm``, ``uncertainty`` and ``threshold``.
+            options: ``tta``, ``overlap``, ``skip_air`` and ``progress`` of `predict`.
 
         Returns:
             the result with all boxes and without a mask, and the probabilities ``(K + 1, *S)`` on the image's own grid
@@ -212,14 +218,14 @@ class Localizer(nn.Module):
         slabs: Slabs,
         on_mask_rows: OnMaskRows | None,
         *,
-        tta: bool = False,
+        tta: bool | None = None,
         overlap: float = 0.5,
         skip_air: bool = True,
         progress: Callable[[Iterable], Iterable] = iter,
     ) -> tuple[dict[str, Prediction], dict[str, Any]]:
         """Predict on the model's grid; also returns facts about the computation for `Localization.computed`."""
         self.check_options(tta=tta, overlap=overlap)
-        mirror = self.mirrored_axes() if tta else ()
+        mirror = self.mirrored_axes() if (self.options.tta if tta is None else tta) else ()
         air = air_threshold(self.preprocess) if skip_air else None
         patch = self.recipe.data.patch
         predictions = infer(
@@ -268,22 +274,11 @@ class Localizer(nn.Module):
             InputError: the classes name sides of the body that a mirrored view exchanges, and the recipe does not state
                 which; or the model was not trained on mirrored images.
         """
-        dims = self.recipe.dims
-        flips = [block.args.get("axes") for block in self.recipe.data.augment if block.type == "Flip"]
-        axes = {axis % dims for flipped in flips for axis in (range(dims) if flipped is None else flipped)}
-        if not axes:
-            msg = "tta mirrors the image, but this model was trained without Flip; predict without tta"
-            raise InputError(msg)
-        if self.recipe.laterality and dims - 1 in axes and not self.swapped_classes():
-            msg = "tta mirrors the image, but the classes of this model name sides of the body; predict without tta"
-            raise InputError(msg)
-        return tuple(sorted(axes))
+        return mirrored_axes(self.recipe)
 
     def swapped_classes(self) -> dict[int, int]:
         """Return the classes that change places in an image mirrored left-right, both ways, by ``Flip``."""
-        swaps = [block.args.get("swap") or {} for block in self.recipe.data.augment if block.type == "Flip"]
-        pairs = [(int(a), int(b)) for swap in swaps for a, b in swap.items()]
-        return dict(pairs) | {b: a for a, b in pairs}
+        return swapped_classes(self.recipe)
 
     def read(self, source: Image, spacing_mm: Sequence[float] | None = None) -> Volume:
         """Read an image with its channels in the units of the model; arguments and errors as for `predict`."""
@@ -299,28 +294,6 @@ def inputs_of(recipe: Recipe, entry: Any | None = None) -> Inputs:
     """
     stated = getattr(entry, "channel_inputs", None)
     return Inputs(stated or recipe.inputs, recipe.dims, getattr(entry, "fingerprint", None))
-
-
-def thresholds_of(threshold: float | Mapping[str, float]) -> dict[str, float]:
-    """Return the threshold of each part, ``boxes`` and ``mask``.
-
-    Args:
-        threshold: one for all parts, or by part.
-
-    Raises:
-        InputError: it is not between 0 and 1.
-
-    >>> thresholds_of(0.5)
-    {'boxes': 0.5, 'mask': 0.5}
-    """
-    by_part: dict[str, float] = (
-        dict(threshold) if isinstance(threshold, Mapping) else dict.fromkeys(PARTS_WITH_THRESHOLD, threshold)
-    )
-    wrong = [f"{part}: {value}" for part, value in by_part.items() if not 0 <= value <= 1]
-    if wrong or set(by_part) - set(PARTS_WITH_THRESHOLD):
-        msg = f"a threshold is between 0 and 1, for {' or '.join(PARTS_WITH_THRESHOLD)}; got {wrong or by_part}"
-        raise InputError(msg)
-    return by_part
 
 
 def preprocess_of(recipe: Recipe) -> Preprocess:

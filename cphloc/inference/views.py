@@ -5,16 +5,46 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, combinations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from cphloc.errors import InputError
 from cphloc.modeling.model import Model
 from cphloc.ops.targets import Detections, Prediction
 
+if TYPE_CHECKING:
+    from cphloc.recipe.recipe import Recipe
+
 Forward = Callable[[Tensor], dict[str, Any]]
 """Computes the outputs of a window by head name: ``Model.outputs``, or a faster backend."""
+
+
+def mirrored_axes(recipe: Recipe) -> tuple[int, ...]:
+    """Return the axes that were flipped in training, along which test-time augmentation mirrors the image.
+
+    Raises:
+        InputError: the classes name sides of the body that a mirrored view exchanges, and the recipe does not state
+            which; or the model was not trained on mirrored images.
+    """
+    dims = recipe.dims
+    flips = [block.args.get("axes") for block in recipe.data.augment if block.type == "Flip"]
+    axes = {axis % dims for flipped in flips for axis in (range(dims) if flipped is None else flipped)}
+    if not axes:
+        msg = "tta mirrors the image, but this model was trained without Flip; predict without tta"
+        raise InputError(msg)
+    if recipe.laterality and dims - 1 in axes and not swapped_classes(recipe):
+        msg = "tta mirrors the image, but the classes of this model name sides of the body; predict without tta"
+        raise InputError(msg)
+    return tuple(sorted(axes))
+
+
+def swapped_classes(recipe: Recipe) -> dict[int, int]:
+    """Return the classes that change places in an image mirrored left-right, both ways, by ``Flip``."""
+    swaps = [block.args.get("swap") or {} for block in recipe.data.augment if block.type == "Flip"]
+    pairs = [(int(a), int(b)) for swap in swaps for a, b in swap.items()]
+    return dict(pairs) | {b: a for a, b in pairs}
 
 
 def predict_views(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from cphloc.registry.metrics import has_direction, less_is_gain, meanings, quality_range
+from cphloc.structures.options import TRIAL_COLUMNS, ChosenOptions, trial_row
 from cphloc.zoo.entry import Calibration, Entry, Metric, Thresholds
 
 CASES_FILE = "cases.csv"
@@ -119,6 +121,8 @@ def _results(entry: Entry) -> str:
         parts.append(_calibration(entry.calibration))
     if entry.thresholds is not None:
         parts.append(_thresholds(entry.thresholds))
+    if entry.options is not None:
+        parts.append(_options(entry.options))
     if CASES_FILE in entry.files:
         parts.append(f"Results of every case: [{CASES_FILE}]({CASES_FILE}).")
     parts.append(_bullets(f"{name}: {meaning}" for name, meaning in meanings(evaluation.metrics).items()))
@@ -150,6 +154,31 @@ def _thresholds(chosen: Thresholds) -> str:
     meaning = {"boxes": "boxes with a score of at least", "mask": "objects in masks with a probability of at least"}
     kept = " and ".join(f"{meaning[part]} {value:.2f}" for part, value in chosen.by_part.items())
     return f"A prediction holds {kept}, chosen on the {chosen.split} split; another is set with `--threshold`."
+
+
+def _options(chosen: ChosenOptions) -> str:
+    """State what a prediction applies besides the weights, and every option that was tried."""
+    applied = [f"`{name}` {_applied(value)}" for name, value in chosen.options.stated.items()]
+    where = "out of fold" if chosen.split == "out-of-fold" else f"on the {chosen.split} split"
+    text = f"A prediction applies {'; '.join(applied)}." if applied else "A prediction applies the weights alone."
+    if not chosen.trials:
+        return text
+    tried = f"Each option was tried {where} ({chosen.cases} cases of {chosen.patients} patients), never on test cases:"
+    rows = [trial_row(trial.model_dump()) for trial in chosen.trials]
+    return "\n\n".join([f"{text} {tried}", _table(TRIAL_COLUMNS, rows)])
+
+
+def _applied(value: Any) -> str:
+    """Value of an option in words.
+
+    >>> _applied({"boxes": 0.25}), _applied(["liver"]), _applied(True)
+    ('boxes 0.25', 'liver', 'yes')
+    """
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {number:g}" for name, number in value.items())
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(value) if isinstance(value, list) else f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def picture_files(entry: Entry) -> list[str]:

@@ -14,6 +14,7 @@ from packaging.version import Version
 import cphloc
 from cphloc.inference.localizer import Localizer
 from cphloc.recipe.plugins import used_plugins
+from cphloc.structures.options import ChosenOptions, Options
 from cphloc.structures.split import SPLITS
 from cphloc.zoo.entry import Input, as_undefined, is_undefined
 
@@ -49,7 +50,7 @@ def entry_facts(
             "paired": _gains(evaluation["paired"]["metrics"], first),
         },
         "calibration": evaluation.get("calibration"),
-        "thresholds": evaluation.get("thresholds"),
+        "options": _chosen(evaluation),
         "data": _data_facts(material),
         "size": {
             "parameters": sum(p.numel() for p in localizer.model.parameters()),
@@ -72,6 +73,24 @@ def entry_facts(
         "below_baseline": below_baseline,
         "requires_cphloc": f">={cphloc.__version__},<{Version(cphloc.__version__).major + 1}",
     }
+
+
+def evaluated_options(evaluation: Mapping[str, Any]) -> Options:
+    """Return the options of the predictions that an evaluation measured."""
+    chosen = _chosen(evaluation)
+    return Options() if chosen is None else ChosenOptions.model_validate(chosen).options
+
+
+def _chosen(evaluation: Mapping[str, Any]) -> dict[str, Any] | None:
+    """`ChosenOptions` of an evaluation; of one by an earlier version, its temperature and thresholds."""
+    if evaluation.get("options") is not None:
+        return evaluation["options"]
+    stated: dict[str, Any] = {}
+    if calibration := evaluation.get("calibration"):
+        stated["temperature"] = calibration["temperature"]
+    if thresholds := evaluation.get("thresholds"):
+        stated["thresholds"] = {part: value for part, value in thresholds.items() if part != "split"}
+    return ChosenOptions(options=Options(**stated)).model_dump() if stated else None
 
 
 def _measured(table: Mapping[str, Any], first: str) -> dict[str, Any]:

@@ -19,14 +19,14 @@ from cphloc.inference.localization import Localization
 from cphloc.inference.localizer import Localizer
 from cphloc.publishing import sample as samples
 from cphloc.publishing.card import CASES_FILE, PICTURES_FOLDER, model_card
-from cphloc.publishing.facts import entry_facts
+from cphloc.publishing.facts import entry_facts, evaluated_options
 from cphloc.publishing.patient import write_pixels, write_rows
 from cphloc.publishing.verify import check_sample
 from cphloc.recipe import recipe as recipes
 from cphloc.recipe.formats import FORMAT
 from cphloc.recipe.recipe import Recipe
 from cphloc.zoo.entries import Listing, cached_path
-from cphloc.zoo.entry import Entry, File, Thresholds, Weights
+from cphloc.zoo.entry import Entry, File, Weights
 from cphloc.zoo.load import build_with_weights, open_listing
 from cphloc.zoo.names import BASELINE_FILE, CARD_FILE, ENTRY_FILE, RECIPE_FILE, WEIGHTS_FILE
 from cphloc.zoo.weights import half_precision, write_weights
@@ -195,12 +195,9 @@ def _has_detection(result: Localization) -> bool:
 
 
 def _localizer(recipe: Recipe, weights: Mapping[str, Tensor], material: Material) -> Localizer:
-    """Build the model as it was evaluated, with its calibration and thresholds."""
+    """Build the model as it was evaluated, with its options."""
     localizer = Localizer(build_with_weights(recipe, weights, str(material.run.folder)), recipe)
-    calibration = material.evaluation.get("calibration")
-    localizer.temperature = calibration["temperature"] if calibration else 1.0
-    thresholds = material.evaluation.get("thresholds")
-    localizer.thresholds = Thresholds(**thresholds).by_part if thresholds else {}
+    localizer.options = evaluated_options(material.evaluation)
     return localizer
 
 

@@ -29,6 +29,7 @@ from cphloc.registry import catalogue
 from cphloc.registry.card import Card
 from cphloc.registry.kinds import Task
 from cphloc.registry.metrics import headline
+from cphloc.structures.options import OPTIONS, OptionName
 from cphloc.structures.padding import Pad
 from cphloc.structures.sides import names_sides
 from cphloc.structures.units import ChannelInput
@@ -168,6 +169,10 @@ class Recipe(_Strict):
     freeze: list[str] = Field([], description="patterns of parameter names that are not trained")
     codes: Annotated[dict[str, str], AfterValidator(valid_codes)] = Field(
         {}, description="code by class name for DICOM SEG: SCT:10200004:Liver; `code` of a class is stored here"
+    )
+
+    options: list[OptionName] = Field(
+        list(OPTIONS), description="options of predictions to try on validation cases and keep if they gain; []: none"
     )
 
     _tree: Node | None = PrivateAttr(None)

@@ -21,6 +21,7 @@ from cphloc.metrics.bootstrap import Interval
 from cphloc.registry import catalogue
 from cphloc.registry.plugins import missing
 from cphloc.structures.fingerprint import Fingerprint
+from cphloc.structures.options import ChosenOptions, Options
 from cphloc.structures.split import Split
 from cphloc.structures.units import UNITS, ChannelInput, ScaledUnit, channel_inputs
 from cphloc.zoo.fields import (
@@ -261,7 +262,8 @@ class Entry(_Strict):
     unit of each channel, and ``fingerprint`` the intensities and extents of the training images; entries of earlier
     versions have neither. ``spacing_mm`` is the voxel
     size the model works at, per axis in array order, or ``None`` for the image's own. ``predict`` applies
-    ``calibration`` to label probabilities and ``thresholds`` to boxes and masks. ``below_baseline`` gives
+    ``options``, which were chosen outside the training; in entries of earlier versions these are the temperature of
+    ``calibration`` and the ``thresholds``. ``below_baseline`` gives
     the reason why a version that is not above its baseline was published, and ``because`` why a
     version with significantly worse metrics than the version before was published.
     """
@@ -282,6 +284,7 @@ class Entry(_Strict):
     baseline: Baseline
     calibration: Calibration | None = None
     thresholds: Thresholds | None = None
+    options: ChosenOptions | None = None
     data: DataSource
     size: Size
     speed: Speed
@@ -307,10 +310,23 @@ class Entry(_Strict):
             if channel.unit not in UNITS:
                 msg = f"inputs.{name}: no unit '{channel.unit}'; choose one of {', '.join(UNITS)}"
                 raise ValueError(msg)
+        applied = self.options_applied
+        if unknown := {*applied.largest, *applied.min_size} - set(self.classes.values()):
+            msg = f"options name no class of the entry: {', '.join(sorted(unknown))}"
+            raise ValueError(msg)
         if self.spacing_mm is not None and len(self.spacing_mm) != self.dims:
             msg = f"spacing_mm needs {self.dims} numbers, one per axis, got {self.spacing_mm}"
             raise ValueError(msg)
         return self
+
+    @property
+    def options_applied(self) -> Options:
+        """What ``predict`` applies: ``options``, or temperature and thresholds of an entry of an earlier version."""
+        if self.options is not None:
+            return self.options.options
+        temperature = 1.0 if self.calibration is None else self.calibration.temperature
+        thresholds: dict[Any, float] = {} if self.thresholds is None else self.thresholds.by_part
+        return Options(temperature=temperature, thresholds=thresholds)
 
     @property
     def channel_inputs(self) -> dict[str, ChannelInput]:

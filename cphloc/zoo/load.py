@@ -19,6 +19,7 @@ from cphloc.recipe import recipe as recipes
 from cphloc.recipe.initial import other_weights
 from cphloc.recipe.recipe import Recipe
 from cphloc.structures.fingerprint import Fingerprint
+from cphloc.tracking.chosen import read_options
 from cphloc.tracking.run import Run
 from cphloc.zoo.entries import Listing
 from cphloc.zoo.entry import File
@@ -111,6 +112,8 @@ def localizer_of(run: Run, device: str | torch.device | None = None, backend: Ba
     run.check_recipe()
     weights = half_precision(read_weights(path.read_bytes(), str(path)))
     model = Localizer(build_with_weights(run.recipe, weights, str(path)), run.recipe, backend=backend)
+    if (chosen := read_options(run)) is not None:
+        model.options = chosen.options
     model.weights_sha256 = run.weights_sha256
     model.inputs = replace(model.inputs, fingerprint=_fingerprint_of(run))
     return model if device is None else model.to(device).eval()

@@ -2,16 +2,14 @@
 
 import csv
 import json
-from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from cphloc.errors import InputError, NotFoundError
+from cphloc.errors import DataError, InputError, NotFoundError
 from cphloc.evaluation import evaluate as evaluation
 from cphloc.evaluation.evaluate import evaluate
-from cphloc.metrics.calibration import fitted_temperature
 from cphloc.tracking.run import Run
 
 LABELS = ("label_probabilities",)
@@ -44,7 +42,7 @@ def with_masks(dims):
 def with_labels(dims):
     """The model says 0.99 in every case: true in three of four to validate, in one of two to test."""
     image = columns(dims, *[0.99] * 8)
-    labels = {"train": ("mass",), "val": ("mass", "mass", "mass", "none"), "test": ("mass", "none")}
+    labels = {"train": ("mass",), "val": ("mass", "mass", "mass", "none") * 10, "test": ("mass", "none")}
     return [case(f"{s}{i}", s, image, label=label) for s, of in labels.items() for i, label in enumerate(of)]
 
 
@@ -106,11 +104,11 @@ def test_the_baseline_has_the_parts_that_the_model_predicts(hand_made, dims):
 
 
 @both
-def test_the_temperature_of_a_run_is_fitted_on_its_validation_cases(hand_made, as_run, monkeypatch, dims):
+def test_the_temperature_of_a_run_is_fitted_on_its_validation_cases(hand_made, as_run, dims):
     """0.99 becomes 0.75, which is how often it was right there. In test it is right half of the times."""
-    monkeypatch.setattr("cphloc.evaluation.operating_point.fitted_temperature", partial(fitted_temperature, least=1))
     run, _ = as_run(hand_made(with_labels(dims), parts=LABELS))
     calibration = evaluate(run).facts["calibration"]
+    # of 40 cases 30 have a mass and none has a cyst, which is predicted with 0.5 whatever the temperature
     temperature = np.log(0.99 / 0.01) / np.log(0.75 / 0.25)
     assert calibration["temperature"] == pytest.approx(temperature, rel=1e-3)
     assert calibration["split"] == "val"
@@ -221,3 +219,34 @@ def test_each_case_stands_beside_its_baseline(hand_made, dims):
     rows = evaluate(hand_made(with_masks(dims))).rows
     assert [row["dice_baseline"] for row in rows] == [0, 0]
     assert all("dice" in row for row in rows)
+
+
+def test_options_are_chosen_once_for_the_weights_and_validation_cases_of_a_run(
+    hand_made, as_run, monkeypatch, tmp_path
+):
+    run, _ = as_run(hand_made(with_masks(2)))
+    asked = []
+    choose = evaluation.choose_options
+    monkeypatch.setattr(evaluation, "choose_options", lambda pairs: asked.append(len(pairs)) or choose(pairs))
+    first = evaluate(run).facts["options"]
+    assert evaluate(run).facts["options"] == first
+    assert asked == [1]
+    evaluate(run, choose=True)
+    assert asked == [1, 1]
+    changed = np.load(tmp_path / "data" / "val-mask.npy")
+    np.save(tmp_path / "data" / "val-mask.npy", 1 - changed)
+    evaluate(run)
+    assert asked == [1, 1, 1]
+    (run.folder / "options.json").write_text("{}")
+    with pytest.raises(DataError, match=r"options\.json: is damaged .* --choose"):
+        evaluate(run)
+
+
+def test_options_that_were_chosen_apply_where_only_test_cases_are_at_hand(hand_made, as_run, tmp_path):
+    run, _ = as_run(hand_made(with_labels(2), parts=LABELS))
+    before = evaluate(run).facts["options"]["options"]
+    assert before["temperature"] > 1
+    table = tmp_path / "data" / "cases.csv"
+    lines = table.read_text().splitlines(keepends=True)
+    table.write_text("".join(line for line in lines if ",train," not in line and ",val," not in line))
+    assert evaluate(run).facts["options"]["options"] == before

@@ -1,0 +1,98 @@
+"""Options chosen on validation cases, with a model that reads its answers off the image."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cphloc.evaluation.choose import choose_options
+from cphloc.evaluation.trial import decided
+from cphloc.metrics.bootstrap import Difference
+from cphloc.recipe.recipe import load
+from cphloc.structures.options import ChosenOptions, Options
+
+both = pytest.mark.parametrize("dims", [2, 3])
+MASKS = ("mask_probabilities",)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("CPHLOC_CACHE", str(tmp_path / "cache"))
+
+
+def case(number, image, mask):
+    known = {"image": image.astype(np.float32), "mask": mask.astype(np.uint8)}
+    return {"case": f"c{number}", "patient": f"p{number}", "split": "val", **known}
+
+
+def speckled(dims, patients):
+    """The model sees the object of class 1 and a speck beside it, which is no object."""
+    truth = np.zeros((8,) * dims)
+    truth[(slice(0, 4),) * dims] = 1
+    image = truth.copy()
+    image[(6,) * dims] = 1
+    return [case(number, image, truth) for number in range(patients)]
+
+
+def choose(localizer, **recipe):
+    from cphloc.data.pipeline.pipeline import open_dataset
+
+    plain = localizer.recipe.to_plain()
+    plain["data"] |= recipe.pop("data", {})
+    localizer.recipe = load({**plain, **recipe})
+    cases = open_dataset(localizer.recipe.data, localizer.recipe.dims).cases("val")
+    return choose_options([(localizer, case) for case in cases])
+
+
+@both
+def test_the_largest_component_is_chosen_and_predicted(hand_made, dims):
+    rows = speckled(dims, 10)
+    localizer = hand_made(rows, MASKS)
+    chosen = choose(localizer)
+    assert (chosen.options.largest, chosen.cases, chosen.patients, chosen.split) == (["mass"], 10, 10, "val")
+    (kept,) = [trial for trial in chosen.trials if trial.kept]
+    size = 4**dims
+    assert (kept.of, kept.before, kept.after) == ("mass", pytest.approx(2 * size / (2 * size + 1)), 1.0)
+    image = rows[0]["image"]
+    assert localizer.predict(image, [1.0] * dims).masks.sum() == size + 1
+    localizer.options = chosen.options
+    for options in ({}, {"uncertainty": True}):
+        result = localizer.predict(image, [1.0] * dims, **options)
+        assert np.array_equal(result.masks, rows[0]["mask"])
+        assert result.summary()["options"] == {"largest": ["mass"]}
+        amount = result.measurements["mass"]
+        assert next(iter(amount.values())) == pytest.approx(size / (1000 if dims == 3 else 1))
+    assert localizer.predict(image, [1.0] * dims, postprocess=False).masks.sum() == size + 1
+
+
+@both
+def test_nothing_is_chosen_on_few_patients_and_it_is_said(hand_made, dims):
+    chosen = choose(hand_made(speckled(dims, 9), MASKS))
+    assert chosen.options == Options()
+    assert {trial.why for trial in chosen.trials} == {"9 patients, fewer than 10"}
+    assert len(chosen.trials) == 5
+
+
+def test_what_the_recipe_does_not_list_is_not_tried(hand_made):
+    localizer = hand_made(speckled(2, 10), MASKS)
+    assert choose(localizer, options=[]).trials == []
+    (trial,) = choose(localizer, options=["min_size"]).trials
+    assert (trial.option, trial.kept) == ("min_size", True)
+
+
+def test_mirrored_views_are_refused_with_the_reason_or_tried_with_their_cost(hand_made):
+    localizer = hand_made(speckled(2, 10), MASKS)
+    (refused,) = choose(localizer, options=["tta"]).trials
+    assert "without Flip" in refused.why
+    (tried,) = choose(localizer, options=["tta"], data={"augment": [{"type": "Flip"}]}).trials
+    assert (tried.kept, tried.time, tried.gain, tried.value) == (False, 4.0, 0.0, "4 views, axes 0, 1")
+
+
+@pytest.mark.parametrize(("gain", "kept"), [(0.004, True), (0.001, False), (-0.01, False)])
+def test_mirrored_views_must_gain_what_their_time_is_worth(gain, kept):
+    found = Difference(gain, gain - 0.1, gain + 0.1, 10, 0, 0.5)
+    assert decided("tta", "8 views", "dice", (0.8, 0.8 + gain), found, time=8).kept is kept
+
+
+def test_no_cases_choose_nothing():
+    assert choose_options([]) == ChosenOptions()
