@@ -53,12 +53,14 @@ def pixel_spacing(path: Path, header: Dataset, tag: Callable[[str], Any]) -> tup
     return _stated(path, "NominalScannedPixelSpacing", tag)
 
 
-def pixel_aspect(header: Dataset) -> float:
-    """Return height / width of a pixel, from PixelAspectRatio; 1 where the file does not state it."""
-    ratio = header.get("PixelAspectRatio")
-    if not ratio or len(ratio) != 2 or not all(float(r) > 0 for r in ratio):
-        return 1.0
-    return float(ratio[0]) / float(ratio[1])
+def pixel_aspect(path: Path, header: Dataset) -> float:
+    """Return height / width of a pixel, from PixelAspectRatio; 1 where the file does not state it.
+
+    Raises:
+        DataError: it is not two positive numbers.
+    """
+    height, width = _stated(path, "PixelAspectRatio", header.get) or (1.0, 1.0)
+    return height / width
 
 
 def _stated(path: Path, name: str, tag: Callable[[str], Any]) -> tuple[float, float] | None:

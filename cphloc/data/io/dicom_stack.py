@@ -36,6 +36,12 @@ def sort_slices(source: Path, slices: Sequence[Slice]) -> list[Slice]:
     Raises:
         DataError: slices have no position, differ in size, pixel spacing or orientation, or are duplicated or missing.
     """
+    for name, what in _SHARED.items():
+        values = {str(value): plane.name for plane in slices if (value := plane.header.get(name))}
+        if len(values) > 1:
+            listed = ", ".join(f"'{value}' in {file}" for value, file in list(values.items())[:2])
+            msg = f"{source}: slices of different {what} in one series ({listed}); move them to separate folders"
+            raise DataError(msg)
     for what, (of, tolerance) in _ALIKE.items():
         groups = _alike(slices, of, tolerance)
         if len(groups) > 1:
@@ -65,7 +71,7 @@ def stack_grid(source: Path, slices: Sequence[Slice]) -> Geometry:
     shape = (int(first.header.Rows), int(first.header.Columns))
     if len(slices) == 1:
         if first.spacing_mm is None:
-            return Geometry.regular(shape, (pixel_aspect(first.header), 1.0), "px")
+            return Geometry.regular(shape, (pixel_aspect(first.path, first.header), 1.0), "px")
         if first.placement is None:
             return Geometry.regular(shape, first.spacing_mm)
         return _plane(source, shape, first.placement)
@@ -124,6 +130,13 @@ def _orientation(plane: Slice) -> tuple[float, ...]:
     return () if plane.placement is None else tuple(plane.placement.orientation.ravel().tolist())
 
 
+_SHARED = {
+    "PatientID": "patients",
+    "Modality": "modalities",
+    "FrameOfReferenceUID": "frames of reference",
+    "Units": "units",
+}
+"""Tags that all slices of a series which state them must share -> plural name for messages."""
 _ALIKE: dict[str, tuple[Callable[[Slice], Sequence[float]], float]] = {
     "sizes": (_size, 0),
     "pixel spacings": (_spacing, 1e-3),

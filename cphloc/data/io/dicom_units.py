@@ -73,7 +73,8 @@ def suv_factor(slices: Sequence[Slice]) -> float:
             return factor
         activity = _private(header, _PHILIPS_ACTIVITY) if unit == "CNTS" else 1.0 if unit == "Bq/mL" else 0.0
         if not activity:
-            raise _refused(path, f"Units is '{header.get('Units') or 'missing'}', which has no conversion")
+            kind = f" with SUVType '{header.SUVType}'" if header.get("SUVType") else ""
+            raise _refused(path, f"Units is '{header.get('Units') or 'missing'}'{kind}, which has no conversion")
         _check_corrections(header, path)
         weight_g = 1000 * _positive(header.get("PatientWeight"), "PatientWeight", path)
         return activity * weight_g / _dose_bq(slices)

@@ -64,8 +64,9 @@ def test_an_aspect_ratio_without_a_size_is_kept(tmp_path, ratio, height):
         ({"SequenceOfUltrasoundRegions": [region(0.1, 0.1)], "PixelSpacing": [0.2, 0.1]}, "differs from"),
         ({"PixelSpacing": [0, 0]}, "a spacing must be positive"),
         ({"PixelSpacing": [1, 1, 1]}, "a spacing must be positive"),
+        ({"PixelAspectRatio": "2"}, "PixelAspectRatio is 2"),
     ],
-    ids=["two scales", "two statements", "zero", "three"],
+    ids=["two scales", "two statements", "zero", "three", "half an aspect ratio"],
 )
 def test_contradictory_sizes_are_refused(tmp_path, tags, message):
     with pytest.raises(DataError, match=rf"a\.dcm: .*{message}"):

@@ -242,8 +242,17 @@ def test_a_tilted_gantry_is_refused(tmp_path):
         ({"PixelSpacing": None}, "lacks the tag PixelSpacing"),
         ({"ImagePositionPatient": None}, "lacks the tag ImagePositionPatient"),
         ({"RescaleSlope": "0"}, "not a valid number"),
+        (
+            {"PatientID": ["a", "a", "b", "b"]},
+            r"different patients in one series \('a' in .*, 'b' in .*separate folders",
+        ),
+        ({"FrameOfReferenceUID": ["1.2", "1.3", "1.3", "1.3"]}, "different frames of reference"),
+        ({"Modality": "PT", "Units": ["BQML", "GML", "GML", "GML"]}, "different units"),
     ],
-    ids=["a localizer among slices", "two resolutions", "no spacing", "no position", "slope of zero"],
+    ids=[
+        *("a localizer among slices", "two resolutions", "no spacing", "no position", "slope of zero"),
+        *("two patients", "two frames of reference", "two units"),
+    ],
 )
 def test_series_that_are_no_volume_are_refused(tmp_path, tags: dict, message: str):
     write_series(tmp_path, np.zeros((4, 4, 4), np.int16), **tags)
