@@ -117,11 +117,12 @@ def _load(names: Any, backend: BackendName) -> Any:
 
 
 def _with_bar(rows: Iterator[dict[str, Any]], total: int) -> Iterator[dict[str, Any]]:
-    """Show a progress bar on the error stream."""
+    """Show a progress bar on the error stream, if that is a terminal."""
     from rich.console import Console
     from rich.progress import track
 
-    yield from track(rows, "predicting", total, console=Console(stderr=True), transient=True)
+    console = Console(stderr=True)
+    yield from track(rows, "predicting", total, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _exit_code(rows: Sequence[Mapping[str, Any]]) -> int:

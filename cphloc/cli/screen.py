@@ -92,10 +92,10 @@ def _model(options: argparse.Namespace) -> tuple[str, tuple[float, float, float]
     from cphloc.publishing.compare import load_source
 
     source = load_source(options.source)
-    if _METRIC not in source.metrics:
+    found = next((of for name, of in source.metrics.items() if name.partition("/")[2] == _METRIC), None)
+    if found is None:
         msg = f"{source.name} was not measured on image labels (no {_METRIC}); name one that gives labels"
         raise InputError(msg)
-    found = source.metrics[_METRIC]
     if found["low"] is None:
         msg = f"{source.name} was measured on one patient, so its {_METRIC} has no interval; evaluate it on more"
         raise InputError(msg)

@@ -123,7 +123,8 @@ def _predicted(pairs: Iterable[tuple[Localizer, Case]], views: Sequence[bool]) -
     pairs = list(pairs)
     rung = strongest_rung([case for _, case in pairs])
     seen = {tta: Predictions(pairs[0][0]) for tta in views}
-    for localizer, case in track(pairs, "choosing options", console=Console(stderr=True), transient=True):
+    bar: dict[str, Any] = {"console": (console := Console(stderr=True)), "disable": not console.is_terminal}
+    for localizer, case in track(pairs, "choosing options", transient=True, **bar):
         before, localizer.options = localizer.options, Options()
         try:
             for tta in views:

@@ -172,7 +172,8 @@ def _score_cases(localizer: Localizer, cases: Sequence[Case]) -> tuple[Scores, l
     scored, milliseconds = [], []
     parts: list[str] = []
     strongest = strongest_rung(cases)
-    for case in track(cases, "evaluating", console=Console(stderr=True), transient=True):
+    bar: dict[str, Any] = {"console": (console := Console(stderr=True)), "disable": not console.is_terminal}
+    for case in track(cases, "evaluating", transient=True, **bar):
         volume, annotation = read_completed(case, localizer, strongest)
         started = time.perf_counter()
         result = localizer.predict(volume, threshold=all_boxes(localizer))

@@ -37,7 +37,7 @@ class PublishedVersion:
         params: MLflow parameters by name.
         metrics: values of metrics by name.
         folder: folder of the version, whose files become part of the registered model.
-        parameters: parameters of a request to the served model, with their defaults; ``None`` for a number.
+        parameters: parameters of a request to the served model, with type and default.
     """
 
     name: str
@@ -46,7 +46,7 @@ class PublishedVersion:
     params: Mapping[str, Any]
     metrics: Mapping[str, float]
     folder: Path
-    parameters: Mapping[str, bool | float | str | None] = field(default_factory=dict)
+    parameters: Mapping[str, tuple[type, bool | float | str | None]] = field(default_factory=dict)
 
 
 def register_entry(version: PublishedVersion) -> str:
@@ -110,13 +110,13 @@ def download_entry(spec: str) -> Path:
     return next(folder.rglob("entry.yaml")).parent
 
 
-def _signature(parameters: Mapping[str, bool | float | str | None]) -> ModelSignature | None:
+def _signature(parameters: Mapping[str, tuple[type, bool | float | str | None]]) -> ModelSignature | None:
     """Signature of a served model that takes any table and these parameters."""
     from mlflow.models import ModelSignature
     from mlflow.types.schema import DataType, ParamSchema, ParamSpec
 
-    types = {bool: DataType.boolean, str: DataType.string}
-    params = [ParamSpec(name, types.get(type(value), DataType.double), value) for name, value in parameters.items()]
+    types = {bool: DataType.boolean, float: DataType.double, str: DataType.string}
+    params = [ParamSpec(name, types[kind], default) for name, (kind, default) in parameters.items()]
     return ModelSignature(params=ParamSchema(params)) if params else None
 
 

@@ -36,16 +36,17 @@ if TYPE_CHECKING:
     from cphloc.inference.localizer import Localizer
 
 
-PARAMETERS: Mapping[str, bool | float | str | None] = {
-    "tta": False,
-    "overlap": 0.5,
-    "skip_air": True,
-    "uncertainty": False,
-    "strict": False,
-    "threshold": None,
-    "units": "",
+PARAMETERS: Mapping[str, tuple[type, bool | float | str | None]] = {
+    "tta": (bool, None),
+    "overlap": (float, 0.5),
+    "skip_air": (bool, True),
+    "uncertainty": (bool, False),
+    "strict": (bool, False),
+    "threshold": (float, None),
+    "postprocess": (bool, True),
+    "units": (str, ""),
 }
-"""Parameters of a request with their defaults: arguments of `cphloc.inference.localizer.Localizer.predict`; ``units``
+"""Parameters of a request with type and default: arguments of `cphloc.inference.localizer.Localizer.predict`; ``units``
 are those of all rows, such as ``ct=HU,pet=SUV``."""
 
 
@@ -75,7 +76,8 @@ class Served:
                 msg = f"no parameter '{name}'; {hint}"
                 raise InputError(msg)
         rows = model_input.to_dict("records") if hasattr(model_input, "to_dict") else list(model_input)
-        return [self._answer(row, {**PARAMETERS, **(params or {})}) for row in rows]
+        defaults = {name: default for name, (_, default) in PARAMETERS.items()}
+        return [self._answer(row, {**defaults, **(params or {})}) for row in rows]
 
     def _answer(self, row: Mapping[str, Any], options: dict[str, Any]) -> dict[str, Any]:
         channels = self.localizer.recipe.channels
