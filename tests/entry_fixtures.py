@@ -26,6 +26,13 @@ def metric(value: float, n: int = 8) -> dict[str, Any]:
     return {"value": value, "low": value - 0.05, "high": value + 0.05, "n": n, "n_undefined": 0}
 
 
+def measured_interval(values: tuple[float, ...], cases: list[str]) -> dict[str, Any]:
+    """The metric of cases of one patient each."""
+    from cphloc.metrics.bootstrap import interval
+
+    return interval(values, cases)._asdict()
+
+
 def pinned(content: bytes) -> dict[str, Any]:
     return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
 
@@ -188,17 +195,18 @@ def trained(runs: Path, dims: int = 3, dice: tuple[float, ...] = (0.8, 0.7, 0.9)
     checkpoint.save(folder / checkpoint.BEST, build_model(recipe).state_dict(), {})
     run = Trained(folder, recipe)
     cases = [case.id for case in open_dataset(recipe.data, recipe.dims).cases("test")]
-    mean = sum(dice) / len(dice)
+    measured = measured_interval(dice, cases)
+    gain = metric(measured["value"] - 0.1, n=len(cases)) | {"p_value": 0.01}
     run.write("metrics.json", {"val/dice": 0.8})
     run.write("tracking.json", {"uri": "", "experiment": "", "name": name, "run_id": "abc123", "sent": 0})
     made_by = {"git_commit": "0" * 40, "seed": 0, "device": "cpu", "packages": {"cphloc": "0.1.0"}}
     run.write("facts.json", {"data_fingerprint": "f" * 64, **made_by})
     evaluation = {
         "split": "test",
-        "metrics": {"dice": metric(mean, n=len(cases))},
-        "per_class": {"mass": {"dice": metric(mean, n=len(cases))}},
+        "metrics": {"dice": measured},
+        "per_class": {"mass": {"dice": measured}},
         "baseline": {"name": "nothing", "metrics": {"dice": metric(0.1, n=len(cases))}},
-        "paired": {"metrics": {"dice": metric(mean - 0.1, n=len(cases)) | {"p_value": 0.01}}, "per_class": {}},
+        "paired": {"metrics": {"dice": gain}, "per_class": {}},
         "speed": {"ms_per_case": 12.0, "peak_ram_mb": 300.0},
         "cases": cases,
     }

@@ -16,7 +16,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
     },
     "use a published entry": {
         "predict": "localize in images; results are saved in each image's own geometry",
-        "verify": "check an entry's hashes, its sample prediction and, with --metrics, its numbers",
+        "verify": "check an entry's hashes, its signer, its sample prediction and, with --metrics, its numbers",
         "audit": "list every component and file of an entry or recipe, and prove that none of it is code",
         "response": "measure how one patient's lesions change between scans (volume, diameter, RECIST, doubling time)",
         "screen": "estimate what a model would change in a screening programme",

@@ -38,6 +38,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     clean = "you have looked at images that may have text burned into their pixels, and they show no name"
     parser.add_argument("--sample-is-clean", action="store_true", help=clean)
+    parser.add_argument(
+        "--sign",
+        metavar="KEY",
+        help="sign the entry with this ed25519 private key, made with: ssh-keygen -t ed25519 (or openssl genpkey); a "
+        "passphrase is taken from CPHLOC_SIGNING_PASSPHRASE or asked for",
+    )
     place = "address to which you will upload weights that are too large to ship; repeatable, for mirrors"
     parser.add_argument("--url", metavar="URL", action="append", default=[], help=place)
 
@@ -57,6 +63,7 @@ def run(options: argparse.Namespace) -> Answer:
         sample=options.sample,
         urls=tuple(options.url),
         sample_is_clean=options.sample_is_clean,
+        sign=options.sign,
     )
     folder = zoo_to_write(options.to) / options.name / options.version
     text = f"published {entry} in {folder}"

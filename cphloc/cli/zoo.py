@@ -18,12 +18,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> Answer:
-    """Write the index of the zoo, and register every version of its entries in MLflow."""
+    """Write the index, and register in MLflow every version that agrees with itself; exit code 1 where one does not."""
+    from cphloc.publishing.agreement import zoo_disagreements
     from cphloc.publishing.publish import zoo_to_write
     from cphloc.publishing.register import register_zoo
     from cphloc.zoo.index import index_zoo
 
     folder = zoo_to_write(options.zoo)
-    written, versions = index_zoo(folder), register_zoo(folder)
+    written, wrong = index_zoo(folder), zoo_disagreements(folder)
+    versions = register_zoo(folder, wrong)
     text = "\n".join([*versions, f"{len(versions)} versions in {written} and in MLflow; compare them with: cphloc ui"])
-    return Answer(text, {"index": str(written), "registered": versions})
+    text += "".join(f"\nWRONG  {version}: {what}" for version, what in wrong.items())
+    return Answer(text, {"index": str(written), "registered": versions, "wrong": wrong}, exit_code=1 if wrong else 0)

@@ -21,6 +21,7 @@ from cphloc.recipe.recipe import Recipe
 from cphloc.registry.metrics import is_signed
 from cphloc.tracking.run import Run
 from cphloc.zoo.names import BASELINE_FILE
+from cphloc.zoo.stored import checked_path
 
 
 def find_baseline(
@@ -43,7 +44,7 @@ def find_baseline(
     """
     recipe, classes, listing = localizer.recipe, localizer.classes, localizer.listing
     if listing is not None and BASELINE_FILE in listing.entry.files:
-        published = Baseline.load(listing.path(BASELINE_FILE), recipe.dims, len(classes))
+        published = Baseline.load(checked_path(listing, BASELINE_FILE), recipe.dims, len(classes))
         return lambda parts: published
     if training := _training_cases(recipe, dataset, root):
         return lambda parts: prior_baseline(training, recipe.dims, classes, parts)

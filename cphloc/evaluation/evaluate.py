@@ -15,14 +15,14 @@ from cphloc.data.case import Case, strongest_rung
 from cphloc.data.dataset import Dataset
 from cphloc.data.fingerprint import content_hash
 from cphloc.data.pipeline.pipeline import open_dataset
-from cphloc.data.pipeline.seen import SeenData, contents_of
 from cphloc.distributed.machine import peak_ram_mb
-from cphloc.errors import DataError, InputError, NotFoundError
+from cphloc.errors import InputError, NotFoundError
 from cphloc.evaluation.baseline import BASELINES, Baseline
 from cphloc.evaluation.choose import choose_options
 from cphloc.evaluation.comparison import beside, find_baseline, own_dataset, paired_differences, tracked
 from cphloc.evaluation.files import all_boxes, draw_evaluation, read_completed, write_evaluation
 from cphloc.evaluation.scores import Scores, case_prediction, score_case, summary
+from cphloc.evaluation.unseen import check_unseen
 from cphloc.inference.localizer import Localizer
 from cphloc.metrics.bootstrap import Interval
 from cphloc.metrics.summary import tracking_metrics
@@ -99,8 +99,8 @@ def evaluate(
         msg = f"data set '{data.type}' has no cases in its {split} split; choose another split"
         raise NotFoundError(msg)
     chosen = None if localizer.entry is None else localizer.entry.options
+    check_unseen(run or localizer.listing, dataset, split, root is None)
     if run is not None:
-        _check_unseen(run, dataset, split, root is None)
         chosen = _options(localizer, run, own_dataset(localizer.recipe, dataset, root), choose)
     make_baseline = find_baseline(localizer, run, dataset, root)
     scores, parts, milliseconds = _score_cases(localizer, cases)
@@ -184,28 +184,6 @@ def _score_cases(localizer: Localizer, cases: Sequence[Case]) -> tuple[Scores, l
         scored.append(replace(one, scores=known))
         parts = [part for part in BASELINES if getattr(prediction, part) is not None]
     return Scores(scored, localizer.classes), parts, milliseconds
-
-
-def _check_unseen(run: Run, dataset: Dataset, split: Split, own: bool) -> None:
-    """Check that the weights do not depend on the cases to evaluate, and warn where the training data have changed.
-
-    Args:
-        run: the run.
-        dataset: its cases as they are now.
-        split: the split to evaluate.
-        own: whether it is the data set of the recipe, and not another one.
-
-    Raises:
-        DataError: cases of the split were trained on, or selected the weights.
-    """
-    seen = SeenData.read(run.folder)
-    if seen is None:
-        return
-    if leaks := seen.leaks(dataset.cases(split), split, own):
-        msg = f"{'; '.join(leaks)}; evaluate with the splits of the training, or train again"
-        raise DataError(msg)
-    if own and (changes := seen.changes(contents_of(dataset, ("train", "val")))):
-        _log.warning("the data set has changed since the training: %s", "; ".join(changes))
 
 
 def _options(localizer: Localizer, run: Run, dataset: Dataset | None, choose: bool = False) -> ChosenOptions:

@@ -15,6 +15,7 @@ from cphloc.registry.metrics import is_signed
 from cphloc.zoo.entries import Listing
 from cphloc.zoo.entry import is_undefined
 from cphloc.zoo.resolve import resolve_run_or_entry
+from cphloc.zoo.stored import checked_path
 
 if TYPE_CHECKING:
     from cphloc.metrics.bootstrap import Difference
@@ -105,7 +106,7 @@ def _of_entry(found: Listing) -> Source:
         "size/params_m": entry.size.parameters / 1e6,
         "size/peak_ram_mb": entry.size.peak_ram_mb,
     }
-    rows = read_rows(found.path(CASES_FILE)) if CASES_FILE in entry.files else {}
+    rows = read_rows(checked_path(found, CASES_FILE)) if CASES_FILE in entry.files else {}
     return Source(str(found), _named(entry.evaluation.split, of_all, per_class, costs), rows)
 
 

@@ -10,17 +10,23 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import ValidationError
 from torch import Tensor
 
+from cphloc.config import jsonio
 from cphloc.config.nodes import from_plain
 from cphloc.config.problems import problems_of
+from cphloc.data.fingerprint import content_hash, image_hashes
 from cphloc.data.io.source_files import source_files
+from cphloc.data.pipeline.seen import SeenCase, SeenData
 from cphloc.errors import InputError, NotFoundError, RecipeError
 from cphloc.files import atomic
 from cphloc.inference.localization import Localization
 from cphloc.inference.localizer import Localizer
 from cphloc.publishing import sample as samples
+from cphloc.publishing.agreement import disagreements
 from cphloc.publishing.card import CASES_FILE, PICTURES_FOLDER, model_card
 from cphloc.publishing.facts import entry_facts, evaluated_options
+from cphloc.publishing.material import SPLIT, Material
 from cphloc.publishing.patient import write_pixels, write_rows
+from cphloc.publishing.sbom import bill_of_materials
 from cphloc.publishing.verify import check_sample
 from cphloc.recipe import recipe as recipes
 from cphloc.recipe.formats import FORMAT
@@ -28,12 +34,11 @@ from cphloc.recipe.recipe import Recipe
 from cphloc.zoo.entries import Listing, cached_path
 from cphloc.zoo.entry import Entry, File, Weights
 from cphloc.zoo.load import build_with_weights, open_listing
-from cphloc.zoo.names import BASELINE_FILE, CARD_FILE, ENTRY_FILE, RECIPE_FILE, WEIGHTS_FILE
+from cphloc.zoo.names import BASELINE_FILE, CARD_FILE, ENTRY_FILE, RECIPE_FILE, SBOM_FILE, WEIGHTS_FILE
 from cphloc.zoo.weights import half_precision, write_weights
 
 if TYPE_CHECKING:
     from cphloc.data.case import Case
-    from cphloc.publishing.material import Material
 
 PICTURE_BYTES = 400_000
 """Larger pictures are left out of an entry."""
@@ -77,6 +82,7 @@ def freeze(
     write_rows(material.rows, folder / CASES_FILE)
     if (baseline := material.run.folder / BASELINE_FILE).is_file():
         shutil.copyfile(baseline, folder / BASELINE_FILE)
+    published_cases(material).write(folder)
     _copy_pictures(material.run.folder / "pictures", folder / PICTURES_FOLDER)
     weights = run_weights(material.run.folder)
     localizer = _localizer(recipe, weights, material)
@@ -89,12 +95,33 @@ def freeze(
     facts = entry_facts(material, localizer, name, version, because, below_baseline)
     facts["weights"] = _weights(folder, precision, urls, most_bytes)
     entry = _entry(facts, folder, localizer)
-    localizer = open_listing(Listing(name, version, folder), "cpu")
-    differing = check_sample(Listing(name, version, folder), localizer)
-    if differing:
-        msg = f"{name}@{version} does not predict what its run predicts: {'; '.join(differing)}"
-        raise InputError(msg)
+    _check(Listing(name, version, folder))
     return entry
+
+
+def _check(listing: Listing) -> None:
+    """Check that a new entry predicts what its run predicts, and that its files agree, such as metrics and cases."""
+    localizer = open_listing(listing, "cpu")
+    if differing := check_sample(listing, localizer):
+        msg = f"{listing} does not predict what its run predicts: {'; '.join(differing)}"
+        raise InputError(msg)
+    if wrong := list(disagreements(listing, localizer.recipe)):
+        lines = [f"  - {file}: {text}" for file, text in wrong]
+        raise InputError("\n".join([f"{listing} contradicts itself; evaluate the run again:", *lines]))
+
+
+def published_cases(material: Material) -> SeenData:
+    """Collect the hashes of the cases that the run was trained, validated and tested on, without their names."""
+    seen = SeenData.read(material.run.folder) or SeenData({}, {})
+    evaluated, contents = set(material.evaluation["cases"]), material.evaluation.get("contents") or {}
+    tested, unused = {}, []
+    for case in material.dataset.cases(SPLIT):
+        if case.id in evaluated:
+            content = contents.get(case.id) or content_hash(case)
+            tested[case.id] = SeenCase(case.patient, content, image_hashes(case))
+        else:
+            unused.append(case.id)
+    return SeenData({**seen.cases, SPLIT: tested}, {**seen.unused, SPLIT: unused}).without_names()
 
 
 def entry_recipe(recipe: Recipe) -> Recipe:
@@ -227,7 +254,8 @@ def _weights(
 def _entry(facts: dict[str, Any], folder: Path, localizer: Localizer) -> Entry:
     """Pin the files, write the card and ``entry.yaml``.
 
-    The card shows the entry and the entry pins the card, so the card is written from an entry that does not pin it yet.
+    Card and bill of materials show the entry, and the entry pins both, so they are written from an entry that does not
+    pin them yet.
     """
     pinned = {
         path.relative_to(folder).as_posix(): File.of(path).model_dump()
@@ -236,7 +264,10 @@ def _entry(facts: dict[str, Any], folder: Path, localizer: Localizer) -> Entry:
     }
     entry = _valid({**facts, "files": pinned})
     (folder / CARD_FILE).write_text(model_card(entry), encoding="utf-8")
-    entry = _valid({**facts, "files": {**pinned, CARD_FILE: File.of(folder / CARD_FILE).model_dump()}})
+    bill = bill_of_materials(entry, localizer.recipe)
+    (folder / SBOM_FILE).write_text(jsonio.dumps(bill, indent=1) + "\n", encoding="utf-8")
+    pinned |= {name: File.of(folder / name).model_dump() for name in (CARD_FILE, SBOM_FILE)}
+    entry = _valid({**facts, "files": pinned})
     (folder / ENTRY_FILE).write_text(entry.to_yaml(), encoding="utf-8")
     return entry
 

@@ -26,6 +26,9 @@ from cphloc.zoo.entry import Entry
 from cphloc.zoo.index import INDEX_FILE, index_zoo, read_index
 from cphloc.zoo.names import ENTRY_FILE, WEIGHTS_FILE, check_name
 from cphloc.zoo.shadowed import local_folder
+from cphloc.zoo.signature import read_private_key
+from cphloc.zoo.signature import sign as write_signature
+from cphloc.zoo.stored import checked_path
 
 if TYPE_CHECKING:
     from cphloc.tracking.run import Run
@@ -47,6 +50,7 @@ def publish(
     urls: tuple[str, ...] = (),
     sample_is_clean: bool = False,
     below_baseline: str | None = None,
+    sign: str | Path | None = None,
 ) -> Entry:
     """Publish a run as ``name`` at ``version``.
 
@@ -64,6 +68,7 @@ def publish(
         sample_is_clean: whether a person has looked at the images, which may have text burned in, and found no name.
         below_baseline: reason to publish a version whose headline metric is not above that of its baseline; stored in
             the entry, and stated first on its card and in lists.
+        sign: ed25519 private key (OpenSSH or PEM) to sign the entry with, see `cphloc.zoo.signature`.
 
     Returns:
         the new entry.
@@ -76,6 +81,7 @@ def publish(
     from cphloc.publishing.freeze import freeze
     from cphloc.tracking.run import Run
 
+    key = None if sign is None else read_private_key(sign)
     zoo = zoo_to_write(to)
     check_name(name, version)
     folder = zoo / name / version
@@ -89,6 +95,8 @@ def publish(
     try:
         with temporary_folder(folder) as stage:
             entry = freeze(stage, material, name, version, because, below_baseline, sample, urls, most_bytes(zoo))
+            if key is not None:
+                write_signature(stage, entry, key)
             flush_all(stage)
             if not rename_folder(stage, folder):
                 raise _exists(folder, zoo)
@@ -157,7 +165,7 @@ def publish_problems(
         problems += baseline_problems(evaluation, metric, material.rows)
     if not problems and material.last is not None and not because:
         last = material.last
-        rows = last.path(CASES_FILE) if CASES_FILE in last.entry.files else None
+        rows = checked_path(last, CASES_FILE) if CASES_FILE in last.entry.files else None
         problems += regression_problems(evaluation["metrics"], material.rows, last.entry, rows)
     return problems
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Container
 from pathlib import Path
 
 from cphloc.config import jsonio
@@ -16,7 +17,7 @@ from cphloc.tracking.record import flat
 from cphloc.zoo.entries import list_entries
 from cphloc.zoo.entry import Entry, File, Metric
 from cphloc.zoo.inside import file_inside, lies_in
-from cphloc.zoo.names import ENTRY_FILE
+from cphloc.zoo.names import ENTRY_FILE, UNPINNED
 from cphloc.zoo.served import PARAMETERS
 
 _PARAMS = ("name", "version", "task", "dims", "modality", "classes", "channels", "spacing_mm", "intensity", "data")
@@ -43,7 +44,7 @@ def register_entry(entry: Entry, folder: Path) -> str:
 
 
 def _copied(entry: Entry, folder: Path, to: Path) -> Path:
-    """Copy the files that an entry pins, and no others: a stranger's folder may hold links to anything.
+    """Copy the files that an entry pins and its signature: a stranger's folder may hold links to anything else.
 
     Raises:
         DataError: a file leads out of the folder, or is not the one that was published.
@@ -56,12 +57,18 @@ def _copied(entry: Entry, folder: Path, to: Path) -> Path:
         if File.of(copy).sha256 != expected.sha256:
             msg = f"{folder / name}: is not the file that {entry} pins; download or publish the entry again"
             raise DataError(msg)
-    shutil.copyfile(file_inside(folder, ENTRY_FILE), to / ENTRY_FILE)
+    for name in UNPINNED:
+        if name == ENTRY_FILE or (folder / name).is_file():
+            shutil.copyfile(file_inside(folder, name), to / name)
     return to
 
 
-def register_zoo(folder: str | Path) -> list[str]:
+def register_zoo(folder: str | Path, without: Container[str] = ()) -> list[str]:
     """Register every version of a zoo folder that is not registered yet.
+
+    Args:
+        folder: the zoo.
+        without: versions to leave out, as ``name@1.2.0``.
 
     Returns:
         the versions, oldest first.
@@ -71,7 +78,7 @@ def register_zoo(folder: str | Path) -> list[str]:
     """
     folder = Path(folder)
     here = list_entries(all_versions=True, zoos=[str(folder)])
-    listed = [e for e in here if lies_in(folder, Path(e.place)) and not e.note]
+    listed = [e for e in here if lies_in(folder, Path(e.place)) and not e.note and str(e) not in without]
     for listing in reversed(listed):  # MLflow counts versions in the order they come, and the last one is `latest`
         register_entry(listing.entry, Path(listing.place))
     return [str(listing) for listing in reversed(listed)]

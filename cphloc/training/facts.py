@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+import cphloc
 from cphloc.data.fingerprint import fingerprint as hash_of
 from cphloc.recipe.recipe import Recipe
 from cphloc.structures.fingerprint import Fingerprint
@@ -35,7 +37,7 @@ def facts_of(recipe: Recipe, splits: Mapping[str, PreparedCases]) -> dict[str, A
         "splits": {split: len(prepared) for split, prepared in splits.items()},
         "left_out": {split: list(prepared.left_out) for split, prepared in splits.items() if prepared.left_out},
         "training_images": _training_images(recipe, splits),
-        "git_commit": git_commit(Path(__file__).parent),
+        "git_commit": git_commit(Path(cphloc.__file__).parent),
         "seed": recipe.train.seed,
         "packages": {name: found for name in PACKAGES if (found := _version(name))},
         "python": platform.python_version(),
@@ -60,18 +62,36 @@ def fingerprint(splits: Mapping[str, PreparedCases]) -> str:
 
 
 def git_commit(folder: Path) -> str:
-    """Return the git commit checked out at ``folder``, or an empty string outside a git repository.
+    """Return the commit of cphloc's own git repository, or an empty string where it is installed without one.
 
-    ``+changes`` is appended where tracked files have uncommitted changes.
+    ``+changes`` is appended where tracked files have uncommitted changes. A repository of the user, in which cphloc is
+    installed, does not count: only one whose top folder holds the package and that tracks it.
+
+    Args:
+        folder: the folder ``cphloc`` of the package.
     """
     try:
-        commit, changes = (
-            subprocess.run(["git", *args], cwd=folder, capture_output=True, text=True, timeout=10, check=True).stdout
-            for args in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
+        top, commit, changes, _ = (
+            _git(folder, *args)
+            for args in (
+                ("rev-parse", "--show-toplevel"),
+                ("rev-parse", "HEAD"),
+                ("status", "--porcelain", "--untracked-files=no"),
+                ("ls-files", "--error-unmatch", "__init__.py"),
+            )
         )
     except (OSError, subprocess.SubprocessError):
         return ""
-    return commit.strip() + ("+changes" if changes.strip() else "")
+    if Path(top).resolve() != folder.resolve().parent:
+        return ""
+    return commit + ("+changes" if changes else "")
+
+
+def _git(folder: Path, *args: str) -> str:
+    """Run git in a folder; variables such as ``GIT_DIR``, which hooks set, would lead to another repository."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    done = subprocess.run(["git", *args], cwd=folder, env=own, capture_output=True, text=True, timeout=10, check=True)
+    return done.stdout.strip()
 
 
 def _version(package: str) -> str | None:

@@ -56,7 +56,7 @@ class Listing:
     @cached_property
     def row(self) -> Row:
         """Facts that listings show and filter by."""
-        return self.indexed or row_of(self._entry_bytes, f"{self.place}/{ENTRY_FILE}")
+        return self.indexed or row_of(self.content, f"{self.place}/{ENTRY_FILE}")
 
     @property
     def note(self) -> str:
@@ -68,7 +68,8 @@ class Listing:
         return "" if is_supported(requires) else f"needs cphloc {requires}, this is {cphloc.__version__}"
 
     @cached_property
-    def _entry_bytes(self) -> bytes:
+    def content(self) -> bytes:
+        """The bytes of ``entry.yaml``."""
         if not isinstance(self.place, Path):
             return self._downloaded_entry(self.place).read_bytes()
         if not os.path.lexists(self.place / ENTRY_FILE):
@@ -90,7 +91,7 @@ class Listing:
     @property
     def sha256(self) -> str:
         """Hash of ``entry.yaml``, which pins every other file."""
-        return sha256_of(self._entry_bytes)
+        return sha256_of(self.content)
 
     @cached_property
     def entry(self) -> Entry:
@@ -98,17 +99,20 @@ class Listing:
 
         Raises:
             RecipeError: it is not valid.
-            DataError: it has another name or version, or differs from the hash in the index.
+            DataError: it has another name or version, or differs from the hash or the facts in the index.
         """
         from cphloc.zoo.entry import Entry
 
         source = f"{self.place}/{ENTRY_FILE}"
-        entry = Entry.parse(self._entry_bytes, source)
+        entry = Entry.parse(self.content, source)
         if (entry.name, entry.version) != (self.name, self.version):
             msg = f"{source}: contains {entry}, but its folder is named {self}; download or publish it again"
             raise DataError(msg)
         if self.indexed is not None and self.indexed.sha256 != self.sha256:
             msg = f"{source}: differs from what {INDEX_FILE} pins; versions are immutable: publish a new one"
+            raise DataError(msg)
+        if self.indexed is not None and (wrong := self.indexed.differing(Row.of(entry, self.content))):
+            msg = f"{source}: {INDEX_FILE} states another {wrong[0]} than the entry; write it again: cphloc zoo index"
             raise DataError(msg)
         return entry
 

@@ -55,6 +55,10 @@ class Row:
     sha256: str
     entry_bytes: int
 
+    def differing(self, other: Row) -> list[str]:
+        """List the fields in which two rows differ."""
+        return [name for name in self.__slots__ if getattr(self, name) != getattr(other, name)]
+
     @classmethod
     def of(cls, entry: Entry, content: bytes) -> Row:
         """Make the row of an entry from its ``entry.yaml``; metrics become ``[value, low, high]``."""

@@ -10,28 +10,22 @@ from typing import TYPE_CHECKING, overload
 import torch
 from pydantic import ValidationError
 
-from cphloc.config import yamlio
 from cphloc.errors import DataError, NotFoundError
 from cphloc.inference.backend import BackendName
 from cphloc.inference.localizer import Localizer
 from cphloc.modeling.model import Model
-from cphloc.recipe import recipe as recipes
-from cphloc.recipe.initial import other_weights
 from cphloc.recipe.recipe import Recipe
 from cphloc.structures.fingerprint import Fingerprint
 from cphloc.tracking.chosen import read_options
 from cphloc.tracking.run import Run
+from cphloc.zoo.agreement import disagreement, recipe_disagreements
 from cphloc.zoo.entries import Listing
-from cphloc.zoo.entry import File
-from cphloc.zoo.names import ENTRY_FILE, MAX_ENTRY_BYTES, RECIPE_FILE, sha256_of
 from cphloc.zoo.resolve import resolve_entry_or_run
+from cphloc.zoo.stored import content_of, stored_recipe
 from cphloc.zoo.weights import build_with_weights, half_precision, read_weights
 
 if TYPE_CHECKING:
     from cphloc.inference.ensemble import Ensemble
-
-
-_DAMAGED = "it is damaged or was changed: remove it, then download or publish the entry again"
 
 
 @overload
@@ -145,7 +139,7 @@ def open_listing(
     entry = listing.entry
     entry.require_plugins()
     recipe = stored_recipe(listing, verify)
-    weights = _content(listing.weights_path(), entry.weights, f"{listing}: weights", verify)
+    weights = content_of(listing.weights_path(), entry.weights, f"{listing}: weights", verify)
     model = build_with_weights(recipe, read_weights(weights, f"{listing}: weights"), str(listing))
     if verify:
         _check_agreement(listing, recipe, model)
@@ -158,56 +152,12 @@ def open_listing(
 
 def _check_agreement(listing: Listing, recipe: Recipe, model: Model) -> None:
     """Refuse an entry that states another task, input, classes or size than its recipe and weights have."""
-    entry, spacing = listing.entry, recipe.data.spacing_mm
-    pairs = {
-        "task": (entry.task, recipe.task),
-        "dims": (entry.dims, recipe.dims),
-        "classes": (entry.classes, dict(model.classes)),
-        "channels": (entry.channels, list(recipe.channels)),
-        "spacing_mm": (entry.spacing_mm, None if spacing is None else list(spacing)),
-        "size.parameters": (entry.size.parameters, sum(p.numel() for p in model.parameters())),
-    }
-    for what, (stated, actual) in pairs.items():
-        if stated != actual:
-            msg = (
-                f"{listing}: {ENTRY_FILE} states {what} {stated} but recipe and weights have {actual}; "
-                "download or publish the entry again"
-            )
-            raise DataError(msg)
-
-
-def stored_recipe(listing: Listing, verify: bool = True) -> Recipe:
-    """Read the recipe of a listed version.
-
-    Raises:
-        DataError: it is not the one that was published, or names other weights, which could be files of this machine.
-    """
-    expected = listing.entry.files[RECIPE_FILE]
-    if expected.bytes > MAX_ENTRY_BYTES:
-        msg = f"{listing}: {RECIPE_FILE} has {expected.bytes:,} bytes, {MAX_ENTRY_BYTES:,} are the most"
+    entry, parameters = listing.entry, sum(p.numel() for p in model.parameters())
+    wrong = list(recipe_disagreements(entry, recipe))
+    if entry.classes != dict(model.classes):
+        wrong.append(disagreement("classes", entry.classes, dict(model.classes), "its model has"))
+    if entry.size.parameters != parameters:
+        wrong.append(disagreement("size.parameters", entry.size.parameters, parameters, "recipe and weights have"))
+    if wrong:
+        msg = f"{listing}: {wrong[0]}; download or publish the entry again"
         raise DataError(msg)
-    content = _content(listing.path(RECIPE_FILE), expected, f"{listing}: {RECIPE_FILE}", verify)
-    recipe = recipes.load_stored(yamlio.read(content, f"{listing}/{RECIPE_FILE}").plain)
-    if other := list(other_weights(recipe.to_plain())):
-        msg = f"{listing}: {RECIPE_FILE} would start from other weights ({', '.join(other)}); ask for a mended version"
-        raise DataError(msg)
-    return recipe
-
-
-def _content(path: Path, expected: File, what: str, verify: bool) -> bytes:
-    """Read a file and check its hash in memory, so that the bytes checked are the bytes used."""
-    try:
-        if verify and path.stat().st_size != expected.bytes:
-            msg = f"{what}: {path} has {path.stat().st_size:,} bytes, {expected.bytes:,} were published; {_DAMAGED}"
-            raise DataError(msg)
-        content = path.read_bytes()
-    except OSError as error:
-        msg = f"{what}: {path} cannot be read ({error.strerror}); download or publish the entry again"
-        raise DataError(msg) from None
-    if verify and sha256_of(content) != expected.sha256:
-        msg = (
-            f"{what}: {path} has sha256 {sha256_of(content)[:12]}... but {expected.sha256[:12]}... was published; "
-            f"{_DAMAGED}"
-        )
-        raise DataError(msg)
-    return content

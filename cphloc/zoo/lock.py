@@ -12,36 +12,49 @@ from cphloc.errors import DataError, InputError
 from cphloc.files import atomic
 from cphloc.zoo.entries import Listing, find_entry
 from cphloc.zoo.names import VERSION_PATTERN
+from cphloc.zoo.signature import check_signature, parse_key, read_trusted
 from cphloc.zoo.versions import parse_spec
 
 LOCK_FILE = "cphloc.lock"
 
 
-def lock(specs: Sequence[str], path: str | Path = LOCK_FILE, zoos: Sequence[str] | None = None) -> dict[str, Any]:
+def lock(
+    specs: Sequence[str],
+    path: str | Path = LOCK_FILE,
+    zoos: Sequence[str] | None = None,
+    trust: str | Path | None = None,
+) -> dict[str, Any]:
     """Pin the newest version within each of ``specs``; pins of other names are kept.
 
     Args:
         specs: entries with version ranges, ``name@^1``.
         path: the lock file; written unless ``specs`` is empty.
         zoos: folders and URLs instead of `cphloc.paths.zoos`.
+        trust: file of public keys; each entry must be signed by one of them, which is pinned as ``signer``. An entry
+            whose pin has a signer must be signed by the same key, unless ``trust`` is given.
 
     Returns:
-        the pins of the file by name: ``version``, ``entry_sha256``, ``weights_sha256``.
+        the pins of the file by name: ``version``, ``entry_sha256``, ``weights_sha256``, and ``signer`` where pinned.
 
     Raises:
         NotFoundError: no such entry or version.
+        DataError: an entry is not signed by a trusted key.
 
     >>> lock([], path="/dev/null/never-written")
     {}
     """
     path = Path(path)
-    pinned = _read(path)
+    pinned, trusted = _read(path), None if trust is None else read_trusted(trust)
     for spec in specs:
         found = find_entry(spec, zoos)
+        known = pinned.get(found.name, {}).get("signer")
+        allowed = trusted or ([parse_key(known, str(path))] if known else [])
+        signer = {"signer": check_signature(found, allowed).key} if allowed else {}
         pinned[found.name] = {
             "version": found.version,
             "entry_sha256": found.sha256,
             "weights_sha256": found.entry.weights.sha256,
+            **signer,
         }
     if specs:
         with atomic(path) as temporary:
@@ -79,7 +92,11 @@ def _check_pin(found: Listing, pin: dict[str, str], path: str | Path) -> None:
 
 def _is_pin(pin: Any, facts: set[str]) -> bool:
     """Return whether a value of the lock file states a version and its hashes."""
-    stated = isinstance(pin, dict) and set(pin) == facts and all(isinstance(value, str) for value in pin.values())
+    stated = (
+        isinstance(pin, dict)
+        and set(pin) - {"signer"} == facts
+        and all(isinstance(value, str) for value in pin.values())
+    )
     return stated and re.fullmatch(VERSION_PATTERN, pin["version"]) is not None
 
 

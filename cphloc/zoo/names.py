@@ -11,6 +11,12 @@ ENTRY_FILE = "entry.yaml"
 RECIPE_FILE = "recipe.yaml"
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "card.md"
+SIGNATURE_FILE = "signature.json"
+"""Signature of every other file, see `cphloc.zoo.signature`; not every entry has one."""
+SBOM_FILE = "sbom.cdx.json"
+"""Software bill of materials in CycloneDX."""
+UNPINNED = {ENTRY_FILE, SIGNATURE_FILE}
+"""Files that ``entry.yaml`` cannot pin: itself, and its signature."""
 BASELINE_FILE = "baseline.npz"
 """Averages of the training annotations, with which an evaluation compares the model."""
 

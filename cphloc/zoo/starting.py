@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cphloc.config import yamlio
 from cphloc.config.nodes import Node
 from cphloc.errors import CphlocError
 from cphloc.recipe import recipe as recipes
 from cphloc.recipe.recipe import Recipe
 from cphloc.tracking.run import Run
-from cphloc.zoo.names import RECIPE_FILE
 from cphloc.zoo.resolve import resolve_run_or_entry
+from cphloc.zoo.stored import stored_recipe
 
 
 def load_recipe(
@@ -38,7 +37,6 @@ def model_of(spec: str) -> Mapping[str, Any] | None:
         found = resolve_run_or_entry(spec)
         if isinstance(found, Run):
             return found.recipe.to_plain()["model"]
-        content = found.path(RECIPE_FILE).read_bytes()
-        return recipes.load_stored(yamlio.read(content, f"{found}/{RECIPE_FILE}").plain).to_plain()["model"]
+        return stored_recipe(found).to_plain()["model"]
     except (CphlocError, OSError):  # reported where the weights are loaded
         return None

@@ -24,6 +24,7 @@ from cphloc.data.io.rtstruct import read_contours
 from cphloc.data.io.voc_xml import read_voc_boxes
 from cphloc.errors import CphlocError
 from cphloc.inference.batch_report import write_report
+from cphloc.publishing.audit import audit
 from cphloc.publishing.card import model_card
 from cphloc.publishing.card_html import html_of
 from cphloc.publishing.page import zoo_page
@@ -32,7 +33,6 @@ from cphloc.recipe import recipe
 from cphloc.recipe.migrate import migrate
 from cphloc.registry.card import card_from
 from cphloc.structures.geometry import Geometry
-from cphloc.zoo.audit import audit
 from cphloc.zoo.entry import Entry
 from cphloc.zoo.index import parse_index
 from cphloc.zoo.lock import find_locked

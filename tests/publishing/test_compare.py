@@ -66,7 +66,7 @@ def test_the_table_is_aligned(published, train_run, capsys):
     assert main(["compare", str(published), str(train_run(dice=(0.9, 0.8, 1.0), name="better").folder)]) == 0
     head, dice, *_ = capsys.readouterr().out.splitlines()
     assert dice.split() == [
-        "test/dice", "0.800", "[0.750,", "0.850]", "0.900", "[0.850,", "0.950]", "+0.1000", "[+0.1000,", "+0.1000]",
+        "test/dice", "0.800", "[0.700,", "0.900]", "0.900", "[0.800,", "1.000]", "+0.1000", "[+0.1000,", "+0.1000]",
         "0.250", "3",
     ]  # fmt: skip
     assert head.index("last - first") == dice.index("+0.1000")

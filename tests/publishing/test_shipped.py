@@ -7,9 +7,9 @@ import json
 import pytest
 
 from cphloc import paths
+from cphloc.publishing.audit import audit
 from cphloc.publishing.publish import ALL_BYTES, EACH_BYTES
 from cphloc.publishing.verify import verify
-from cphloc.zoo.audit import audit
 from cphloc.zoo.entries import list_entries
 from cphloc.zoo.index import read_index, version_folders
 from cphloc.zoo.names import sha256_of

@@ -49,7 +49,8 @@ def test_another_prediction_than_published_is_found(published, monkeypatch):
 
 
 def test_a_model_that_cannot_be_opened_is_wrong(tmp_path, put_entry):
-    assert wrong(put_entry(tmp_path, "unet3d-ct", "1.0.0")) == {"sample"}, "every file is as published, none is a model"
+    found = wrong(put_entry(tmp_path, "unet3d-ct", "1.0.0"))
+    assert found == {"recipe.yaml"}, "every file is as published, the recipe is none"
 
 
 def test_a_copy_elsewhere_verifies_too(published, tmp_path):

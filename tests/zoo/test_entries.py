@@ -171,7 +171,7 @@ def _seconds(action):
 
 def test_finding_and_listing_import_no_torch(zoo):
     code = (
-        "import sys; from cphloc.publishing import card; from cphloc.zoo import audit, entries, lock;"
+        "import sys; from cphloc.publishing import audit, card; from cphloc.zoo import entries, lock;"
         f"entries.list_entries(zoos=[{str(zoo)!r}]); entries.find_entry('unet3d-ct', zoos=[{str(zoo)!r}]).entry;"
         "print([m for m in ('torch', 'mlflow', 'lightning', 'monai', 'timm', 'albumentations') if m in sys.modules])"
     )
@@ -313,3 +313,17 @@ def test_a_version_that_is_published_while_the_index_is_written_is_not_lost(zoo,
     names = {row.name for row in read_index(index_zoo(zoo))}
     assert overtaken
     assert names == {"retina2d-cells", "unet3d-ct", "unet3d-mr"}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("summary", "Better"), ("dims", 2), ("metrics", {"dice": [0.99, 0.98, 1.0]})]
+)
+def test_an_index_that_states_other_facts_than_the_entry_is_refused(tmp_path, put_entry, key, value):
+    put_entry(tmp_path, "unet3d-ct", "1.0.0")
+    index = index_zoo(tmp_path)
+    assert find_entry("unet3d-ct", [str(tmp_path)]).entry.dims == 3
+    plain = json.loads(index.read_text())
+    plain["entries"][0][key] = value
+    index.write_text(json.dumps(plain))
+    with pytest.raises(DataError, match=rf"zoo\.json states another {key} than the entry"):
+        _ = find_entry("unet3d-ct", [str(tmp_path)]).entry

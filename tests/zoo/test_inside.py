@@ -10,7 +10,7 @@ import pytest
 
 from cphloc.config import yamlio
 from cphloc.errors import CphlocError, DataError, RecipeError
-from cphloc.zoo.audit import audit
+from cphloc.publishing.audit import audit
 from cphloc.zoo.entries import find_entry
 from cphloc.zoo.entry import Entry
 from cphloc.zoo.index import index_zoo, read_index

@@ -122,7 +122,7 @@ def test_weights_that_are_not_finite_as_float32_are_refused(published, value, dt
 )
 def test_an_entry_that_states_another_model_than_it_holds_is_refused(published, lie):
     republish(published, **lie)
-    with pytest.raises(DataError, match=rf"entry\.yaml states {next(iter(lie))} .* but recipe and weights"):
+    with pytest.raises(DataError, match=rf"entry\.yaml states {next(iter(lie))} .* but its recipe has"):
         load("tiny")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cphloc.cli import main
-from cphloc.errors import NotFoundError
+from cphloc.errors import DataError, NotFoundError
 from cphloc.zoo.lock import lock
 from cphloc.zoo.resolve import resolve_entry, resolve_run_or_entry
 
@@ -47,3 +47,20 @@ def test_every_command_refuses_a_name_alike(zoo, capsys, command, spec, message)
     (zoo.parent / "work" / "scan.nii").touch()
     assert main([name, spec, *rest]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_model_of_mlflow_that_changed_or_has_another_name_is_refused(tmp_path, put_entry, monkeypatch):
+    from cphloc.tracking import model_registry
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    first, second = (put_entry(tmp_path / zoo, "unet3d-ct", "1.0.0") for zoo in ("a", "b"))
+    (second / "entry.yaml").write_text((first / "entry.yaml").read_text().replace("First version.", "Other."))
+    monkeypatch.setattr(model_registry, "download_entry", lambda spec: first)
+    assert resolve_entry("models:/unet3d-ct/1").place == first
+    assert resolve_entry("models:/unet3d-ct/latest").place == first
+    with pytest.raises(DataError, match=r"models:/other/1: is the entry unet3d-ct@1\.0\.0, not 'other'"):
+        resolve_entry("models:/other/1")
+    monkeypatch.setattr(model_registry, "download_entry", lambda spec: second)
+    with pytest.raises(DataError, match="changed on the server"):
+        resolve_entry("models:/unet3d-ct/1")
+    assert resolve_entry("models:/unet3d-ct@champion").place == second, "an alias may move"

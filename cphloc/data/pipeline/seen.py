@@ -5,13 +5,14 @@ Names do not identify a case: a table may be split anew after the training, and 
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from cphloc.config import jsonio
+from cphloc.config.json_file import read_json
 from cphloc.data.case import Case
 from cphloc.data.dataset import Dataset
 from cphloc.data.fingerprint import content_hash, image_hashes
@@ -21,7 +22,10 @@ from cphloc.files import atomic
 from cphloc.structures.split import Split
 
 FILE = "data.json"
-"""Name of the file in the folder of a run."""
+"""Name of the file in the folder of a run, and of an entry, where the cases have no names."""
+
+MAX_BYTES = 200_000_000
+"""Largest size of the file: half a million cases."""
 
 FITTED_BEFORE: Mapping[str, tuple[Split, ...]] = {"train": (), "val": ("train",), "test": ("train", "val")}
 """For each split, the splits that the weights or their selection depend on when it is used."""
@@ -72,13 +76,20 @@ class SeenData:
             DataError: the file is damaged.
         """
         path = folder / FILE
-        if not path.is_file():
-            return None
+        return cls.parse(path) if path.is_file() else None
+
+    @classmethod
+    def parse(cls, path: Path) -> SeenData:
+        """Read the file of a run or of an entry, in which the cases have no names.
+
+        Raises:
+            DataError: the file is damaged.
+        """
         try:
-            plain = json.loads(path.read_text(encoding="utf-8"))
-            cases = {split: {id: SeenCase(**facts) for id, facts in of.items()} for split, of in plain["cases"].items()}
-            return cls(cases, plain["unused"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            plain = read_json(path, MAX_BYTES)
+            cases = {split: {id: _case(facts) for id, facts in of.items()} for split, of in plain["cases"].items()}
+            return cls(cases, {split: list(unused) for split, unused in plain["unused"].items()})
+        except (DataError, ValueError, KeyError, TypeError, AttributeError) as error:
             msg = f"{path}: is damaged ({error}); restore it, or train again"
             raise DataError(msg) from None
 
@@ -86,6 +97,32 @@ class SeenData:
         """Write the file to the folder of a run."""
         with atomic(folder / FILE) as temporary:
             temporary.write_text(jsonio.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+
+    def without_names(self) -> SeenData:
+        """Number the cases of each split in the order of their contents, without ids and patients, for publishing."""
+        cases = {}
+        for split, seen in self.cases.items():
+            ordered = sorted(seen.values(), key=lambda case: (case.content, case.images))
+            cases[split] = {str(number): replace(case, patient="") for number, case in enumerate(ordered, 1)}
+        return SeenData(cases, {split: [str(n) for n in range(len(ids))] for split, ids in self.unused.items()})
+
+    def changed_contents(self, now: Mapping[str, Mapping[str, str]]) -> list[str]:
+        """List how the data differ from what was seen, by the contents of the cases alone, whatever their names.
+
+        Args:
+            now: split -> id of the case -> `content_hash`; splits without any case are not compared.
+        """
+        found = []
+        for split, seen in self.cases.items():
+            if not now.get(split):
+                continue
+            known, present = Counter(case.content for case in seen.values()), Counter(now[split].values())
+            gone, new = (known - present).total(), (present - known).total() - len(self.unused.get(split, ()))
+            if gone:
+                found.append(f"{gone} of {len(seen)} {split} cases have changed or are gone")
+            elif new > 0:
+                found.append(f"{new} {split} cases are new")
+        return found
 
     def changes(self, now: Mapping[str, Mapping[str, str]]) -> list[str]:
         """List how the data differ from what was trained on.
@@ -130,6 +167,14 @@ class SeenData:
                     f"was trained: {some(shared)}"
                 )
         return found
+
+
+def _case(facts: Mapping[str, Any]) -> SeenCase:
+    case = SeenCase(**facts)
+    if not all(isinstance(text, str) for text in (case.patient, case.content, *case.images)):
+        msg = "a case is not made of text"
+        raise ValueError(msg)
+    return case
 
 
 def contents_of(dataset: Dataset, splits: Iterable[Split]) -> dict[str, dict[str, str]]:

@@ -9,7 +9,8 @@ from PIL import Image
 from cphloc.data.annotation_source import AnnotationSource
 from cphloc.data.case import Case
 from cphloc.data.fingerprint import content_hash, image_hashes
-from cphloc.data.pipeline.seen import SeenCase, SeenData
+from cphloc.data.pipeline.seen import FILE, SeenCase, SeenData
+from cphloc.errors import DataError
 
 
 def case(folder, id, seed, patient=None):
@@ -67,3 +68,30 @@ def test_changed_lost_and_new_cases_are_listed(seen):
         "1 train cases are no longer in it: b",
         "1 train cases are new in it: d",
     ]
+
+
+def test_without_names_nothing_but_contents_is_kept_and_changes_are_still_found(tmp_path):
+    cases = {"ann": SeenCase("Ann A", "b" * 64, ["c" * 64]), "bob": SeenCase("Bob B", "a" * 64, ["d" * 64])}
+    seen = SeenData({"train": cases, "test": {"cy": SeenCase("Cy C", "e" * 64, [])}}, {"train": ["dan"], "test": []})
+    seen.without_names().write(tmp_path)
+    text = (tmp_path / FILE).read_text()
+    assert not any(name in text for name in ("ann", "Ann", "bob", "Bob", "cy", "Cy", "dan"))
+    published = SeenData.parse(tmp_path / FILE)
+    assert published == published.without_names(), "the order of the cases reveals no name"
+    same = {"train": {"x": "a" * 64, "y": "b" * 64, "unusable": "z"}, "test": {"t": "e" * 64}}
+    assert published.changed_contents(same) == []
+    assert published.changed_contents({"test": same["test"]}) == [], "training data need not be at hand"
+    changed = {"train": {"x": "a" * 64, "y": "f" * 64, "u": "z"}, "test": {"t": "e" * 64, "new": "g"}}
+    assert published.changed_contents(changed) == [
+        "1 of 2 train cases have changed or are gone",
+        "1 test cases are new",
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "{", '{"cases": {"train": {"1": {"patient": "", "content": [], "images": []}}}}']
+)
+def test_a_damaged_file_of_an_entry_is_one_clear_error(tmp_path, text):
+    (tmp_path / FILE).write_text(text)
+    with pytest.raises(DataError, match=r"data\.json: is damaged"):
+        SeenData.parse(tmp_path / FILE)

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from cphloc.errors import NotFoundError
-from cphloc.zoo.audit import audit
+from cphloc.publishing.audit import audit
 
 
 def unsafe(folder):
@@ -52,7 +52,7 @@ def test_a_changed_recipe_is_found(published):
 
 def test_an_audit_imports_neither_torch_nor_components(published):
     code = (
-        "import sys; from cphloc.zoo.audit import audit;"
+        "import sys; from cphloc.publishing.audit import audit;"
         f"audit({str(published)!r});"
         "print([m for m in sys.modules if m == 'torch' or m.startswith('cphloc.components')])"
     )

@@ -1,4 +1,4 @@
-"""Audit an entry or a recipe: name every component that it uses, hash every file, and show that it holds no code."""
+"""Audit an entry or a recipe: name every component, hash every file, and show that it holds no code and agrees."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cphloc.config import yamlio
+from cphloc.config import jsonio, yamlio
 from cphloc.data.io.formats import IMAGE_SUFFIXES
-from cphloc.errors import CphlocError, NotFoundError
+from cphloc.errors import CphlocError, InputError, NotFoundError
+from cphloc.files import atomic
+from cphloc.publishing.agreement import disagreements
+from cphloc.publishing.sbom import bill_of_materials
 from cphloc.recipe import recipe as recipes
 from cphloc.recipe.initial import other_weights
 from cphloc.recipe.merge import find as find_recipe
@@ -22,8 +25,9 @@ from cphloc.registry import catalogue
 from cphloc.zoo.entries import Listing, NoSuchVersionError
 from cphloc.zoo.entry import File
 from cphloc.zoo.inside import files_below
-from cphloc.zoo.names import ENTRY_FILE, RECIPE_FILE, sha256_of
+from cphloc.zoo.names import RECIPE_FILE, UNPINNED, sha256_of
 from cphloc.zoo.resolve import names_an_entry, nearest, resolve_entry
+from cphloc.zoo.stored import stored_recipe
 
 DATA_SUFFIXES = (
     *(".yaml", ".md", ".csv", ".json", ".safetensors", ".npz"),
@@ -42,7 +46,8 @@ class Finding:
         kind: ``recipe``, ``backbone``, ``loss``, ``file``, ...
         name: of the component or file.
         what: the component's class with its package and version, or the file's SHA-256.
-        safe: whether it is a data file, or an installed component that has a card.
+        safe: whether it is a data file as published that agrees with the others, or an installed component that has a
+            card.
     """
 
     kind: str
@@ -75,7 +80,29 @@ def audit(source: str | Path | Mapping[str, Any]) -> list[Finding]:
     downloads = list(other_weights(recipe.to_plain()))
     lines = [Finding("entry", str(listing), f"sha256 {listing.sha256}", True), _recipe_line(recipe, pinned)]
     lines += [Finding("weights", key, "the stored recipe would start from other weights", False) for key in downloads]
-    return [*lines, *_components(recipe), *_files(listing)]
+    lines += [*_components(recipe), *_files(listing)]
+    if all(line.safe for line in lines):
+        lines += [Finding("agreement", file, text, False) for file, text in disagreements(listing, recipe)]
+    return lines
+
+
+def write_bill(source: str | Path, out: str | Path) -> None:
+    """Write the bill of materials of an entry in CycloneDX, as JSON.
+
+    Args:
+        source: the entry.
+        out: file to write.
+
+    Raises:
+        InputError: ``source`` is a recipe.
+    """
+    listing = _entry(source)
+    if listing is None:
+        msg = f"{source}: is a recipe; --sbom is written of an entry, which has files and versions"
+        raise InputError(msg)
+    bill = bill_of_materials(listing.entry, stored_recipe(listing), listing.content)
+    with atomic(out) as temporary:
+        temporary.write_text(jsonio.dumps(bill, indent=1) + "\n", encoding="utf-8")
 
 
 def _entry(source: str | Path) -> Listing | None:
@@ -134,13 +161,14 @@ def _files(listing: Listing) -> Iterator[Finding]:
     for file, expected in sorted(pinned.items()):
         try:
             path = listing.weights_path() if expected is entry.weights else listing.path(file)
-            wrong = "" if File.of(path).sha256 == expected.sha256 else "differs from the one published; "
+            same = File.of(path) == File(sha256=expected.sha256, bytes=expected.bytes)
+            wrong = "" if same else "differs from the one published; "
             unsafe = _unsafe(path, file, weights=expected is entry.weights)
         except (CphlocError, OSError) as error:
             wrong, unsafe = f"cannot be read ({error}); ", ""
         yield Finding("file", file, f"{wrong}{unsafe}sha256 {expected.sha256}", not (wrong or unsafe))
     if isinstance(listing.place, Path):
-        for file in sorted(files_below(listing.place) - {*pinned, ENTRY_FILE}):
+        for file in sorted(files_below(listing.place) - {*pinned, *UNPINNED}):
             yield Finding("file", file, "is not part of the entry", False)
 
 

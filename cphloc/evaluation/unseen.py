@@ -1,0 +1,59 @@
+"""Check that a model does not depend on the cases that it is evaluated on, and that its data have not changed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from cphloc.data.dataset import Dataset
+from cphloc.data.pipeline.seen import FILE, SeenData, contents_of
+from cphloc.errors import DataError
+from cphloc.structures.split import Split
+from cphloc.tracking.run import Run
+from cphloc.zoo.entries import Listing
+from cphloc.zoo.stored import checked_path
+
+_log = logging.getLogger(__name__)
+
+
+def check_unseen(source: Run | Listing | None, dataset: Dataset, split: Split, own: bool) -> None:
+    """Check that the weights do not depend on the cases to evaluate, and warn where the data have changed.
+
+    Args:
+        source: the run, or the entry; ``None`` for a model of neither.
+        dataset: its cases as they are now.
+        split: the split to evaluate.
+        own: whether it is the data set of the recipe, and not another one.
+
+    Raises:
+        DataError: cases of the split were trained on, or selected the weights.
+    """
+    run = isinstance(source, Run)
+    seen = None if source is None else SeenData.read(source.folder) if run else published_data(source)
+    if seen is None:
+        return
+    if leaks := seen.leaks(dataset.cases(split), split, own and run):
+        msg = f"{'; '.join(leaks)}; evaluate with the splits of the training, or train again"
+        raise DataError(msg)
+    if not own:
+        return
+    if run:
+        _warn("training", seen.changes(contents_of(dataset, ("train", "val"))))
+    else:
+        _warn("publication", seen.changed_contents(contents_of(dataset, (split,))))
+
+
+def published_data(listing: Listing) -> SeenData | None:
+    """Read the hashes of the cases that an entry was trained and evaluated on; earlier entries have none.
+
+    Raises:
+        DataError: the file is damaged or not the one that was published.
+    """
+    if FILE not in listing.entry.files:
+        return None
+    return SeenData.parse(checked_path(listing, FILE))
+
+
+def _warn(since: str, changes: Sequence[str]) -> None:
+    if changes:
+        _log.warning("the data set has changed since the %s: %s", since, "; ".join(changes))

@@ -1,0 +1,217 @@
+"""Compare the files of an entry with each other: what ``entry.yaml`` states, its recipe, table of cases and card."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from cphloc.errors import CphlocError
+from cphloc.metrics.bootstrap import Difference, Interval, interval, paired_difference
+from cphloc.publishing.card import CASES_FILE, model_card
+from cphloc.publishing.checks import read_rows
+from cphloc.recipe.recipe import Recipe
+from cphloc.registry.metrics import is_signed
+from cphloc.zoo.agreement import recipe_disagreements
+from cphloc.zoo.entries import Listing, list_entries
+from cphloc.zoo.entry import Entry, Metric
+from cphloc.zoo.names import CARD_FILE, RECIPE_FILE
+from cphloc.zoo.stored import stored_recipe
+
+VALUE_TOLERANCE, END_TOLERANCE = 1e-6, 0.002
+"""Largest difference of a stated metric, and of the ends of its interval, relative where they are above 1."""
+MOST_RESAMPLED = 5_000
+"""Of longer tables the means are computed again and the intervals are not, which would take minutes."""
+
+MOST_TABLE_BYTES = 300_000_000
+"""Largest table of cases."""
+
+_WORDED = ("Results", "Pictures", "How to use", "How to reproduce")
+_NUMBER = re.compile(r"(?<![\w.])[-+]?\d[\d,]*(?:\.\d+)?(?!\w)")
+
+
+class Disagreement(NamedTuple):
+    """Two files of an entry that contradict each other: the file that contradicts ``entry.yaml``, and how."""
+
+    file: str
+    text: str
+
+
+def disagreements(listing: Listing, recipe: Recipe) -> Iterator[Disagreement]:
+    """Yield each way in which the files of an entry contradict each other; their hashes are not checked here.
+
+    The metrics that are means over the cases are computed again from the table of cases, with their intervals, and so
+    are those of the baseline and the paired differences where the table has them. Metrics that pool all cases, such as
+    AP and AUC, are not in the table: ``cphloc verify --metrics`` measures them again.
+
+    Args:
+        listing: the entry.
+        recipe: its stored recipe.
+    """
+    entry = listing.entry
+    yield from (Disagreement(RECIPE_FILE, text) for text in recipe_disagreements(entry, recipe))
+    held = entry.data.splits.get(entry.evaluation.split, 0)
+    if len(entry.evaluation.cases) > held:
+        text = f"{len(entry.evaluation.cases)} cases are evaluated, but data.splits states {held}"
+        yield Disagreement("entry.yaml", text)
+    if CASES_FILE in entry.files:
+        yield from (Disagreement(CASES_FILE, text) for text in _of_table(listing))
+    if CARD_FILE in entry.files and (
+        text := card_disagreement(entry, listing.read(CARD_FILE).decode(errors="replace"))
+    ):
+        yield Disagreement(CARD_FILE, text)
+
+
+def zoo_disagreements(folder: str | Path) -> dict[str, str]:
+    """Find the versions of a zoo folder whose files contradict each other: the first contradiction of each.
+
+    Versions that need another cphloc are not checked.
+    """
+    found = {}
+    for listing in list_entries(all_versions=True, zoos=[str(folder)]):
+        if listing.note.startswith("needs"):
+            continue
+        try:
+            wrong = next(disagreements(listing, stored_recipe(listing)), None)
+        except CphlocError as error:
+            wrong = Disagreement(RECIPE_FILE, str(error).splitlines()[0])
+        if wrong is not None:
+            found[str(listing)] = f"{wrong.file}: {wrong.text}"
+    return found
+
+
+def _of_table(listing: Listing) -> list[str]:
+    """Compare the table of cases; a table that cannot be read is one that does not agree."""
+    size = listing.entry.files[CASES_FILE].bytes
+    if size > MOST_TABLE_BYTES:
+        return [f"has {size:,} bytes, {MOST_TABLE_BYTES:,} are the most"]
+    try:
+        return list(table_disagreements(listing.entry, read_rows(listing.path(CASES_FILE))))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
+        return [f"is not a table of cases ({error})"]
+
+
+def table_disagreements(entry: Entry, rows: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    """Yield each metric of an entry that its table of cases does not give, and cases that only one of them has.
+
+    Args:
+        entry: the entry.
+        rows: ``cases.csv`` by case, from `cphloc.publishing.checks.read_rows`.
+    """
+    if rows.keys() != set(entry.evaluation.cases):
+        yield f"it has {len(rows)} cases, which are not the {len(entry.evaluation.cases)} that entry.yaml lists"
+        return
+    table = _Table(rows)
+    ours, other = entry.evaluation, entry.baseline
+    every = _flat(ours.metrics, ours.per_class) | _flat(other.metrics, other.per_class, "_baseline")
+    found = {name: table.interval(name) for name in every}
+    for name, measured in found.items():
+        if measured is not None and not _same(every[name], measured):
+            yield f"entry.yaml states {name} {_text(every[name])} but the cases give {_text(measured)}"
+    for name, gain in other.paired.items():
+        measured = table.gain(name)
+        if measured is not None and not _same(gain, measured):
+            yield f"entry.yaml states a paired difference of {name} {_text(gain)} but the cases give {_text(measured)}"
+
+
+def card_disagreement(entry: Entry, card: str) -> str:
+    """Compare a card with the one that would be written now.
+
+    Cards of earlier versions of cphloc are worded otherwise: in sections that cphloc words itself, sentences may differ
+    where their numbers and their verdict on the baseline do not.
+
+    Returns:
+        the first line that contradicts the entry; empty where none does.
+    """
+    expected, stated = model_card(entry).splitlines(), card.splitlines()
+    section = ""
+    for number, (line, ours) in enumerate(zip(stated, expected, strict=False), 1):
+        section = ours.removeprefix("## ") if ours.startswith("## ") else section
+        if line != ours and not (section in _WORDED and _same_facts(line, ours)):
+            return f"line {number} is '{line[:80]}', but entry.yaml gives '{ours[:80]}'"
+    if len(stated) != len(expected):
+        return f"it has {len(stated)} lines, but entry.yaml gives {len(expected)}"
+    return ""
+
+
+def _same_facts(line: str, ours: str) -> bool:
+    """Return whether two sentences or rows of a table state the same numbers and verdict."""
+    if line.startswith(("|", "#")) or ours.startswith(("|", "#")):
+        return _cells(line) == _cells(ours)
+    same_verdict = ("does not beat" in line) == ("does not beat" in ours)
+    return bool(line) == bool(ours) and same_verdict and _NUMBER.findall(line) == _NUMBER.findall(ours)
+
+
+def _cells(row: str) -> list[str]:
+    """Split a row of a table; earlier cards leave cells empty that now say no."""
+    return ["" if cell.strip() == "no" else cell.strip() for cell in row.split("|")]
+
+
+class _Table:
+    """Scores of the cases by column.
+
+    Args:
+        rows: ``cases.csv`` by case.
+    """
+
+    def __init__(self, rows: Mapping[str, Mapping[str, str]]) -> None:
+        self.rows = list(rows.values())
+        self.columns = {column for row in self.rows for column in row}
+        self.patients = [row.get("patient", row["case"]) for row in self.rows]
+
+    def interval(self, column: str) -> Interval | None:
+        """Compute the mean of a column with its interval; ``None`` where the table has no such column."""
+        return interval(self._values(column), self.patients, n=self._resamples) if column in self.columns else None
+
+    def gain(self, metric: str) -> Difference | None:
+        """Compute the paired difference of a metric from the baseline's; ``None`` where a column is missing."""
+        columns = metric, f"{metric}_baseline"
+        if not self.columns.issuperset(columns):
+            return None
+        values = [self._values(column) for column in columns]
+        values = [np.abs(one) for one in values] if is_signed(metric) else values
+        return paired_difference(*values, groups=self.patients, n=self._resamples)
+
+    @property
+    def _resamples(self) -> int:
+        return 2000 if len(self.rows) <= MOST_RESAMPLED else 1
+
+    def _values(self, column: str) -> np.ndarray:
+        return np.array([float(row.get(column, "nan")) for row in self.rows])
+
+
+def _flat(
+    metrics: Mapping[str, Metric], per_class: Mapping[str, Mapping[str, Metric]], suffix: str = ""
+) -> dict[str, Metric]:
+    """Return every metric by the column of the table that holds it."""
+    named = {f"{name}{suffix}": metric for name, metric in metrics.items()}
+    return named | {
+        f"{name}/{of_class}{suffix}": metric for of_class, table in per_class.items() for name, metric in table.items()
+    }
+
+
+def _same(stated: Metric, measured: Interval | Difference) -> bool:
+    if stated.n != measured.n or (stated.value is None) != math.isnan(measured.value):
+        return False
+    pairs: Sequence[tuple[float | None, float, float]]
+    pairs = [(stated.value, measured.value, VALUE_TOLERANCE)]
+    if measured.n + measured.n_undefined <= MOST_RESAMPLED:
+        pairs += [(stated.low, measured.low, END_TOLERANCE), (stated.high, measured.high, END_TOLERANCE)]
+    return all(_close(one, other, tolerance) for one, other, tolerance in pairs)
+
+
+def _close(stated: float | None, measured: float, tolerance: float) -> bool:
+    if stated is None or math.isnan(measured):
+        return stated is None and math.isnan(measured)
+    return abs(stated - measured) <= tolerance * max(1.0, abs(measured))
+
+
+def _text(metric: Metric | Interval | Difference) -> str:
+    ends = (metric.value, metric.low, metric.high)
+    value, low, high = ("none" if end is None or math.isnan(end) else f"{end:.4f}" for end in ends)
+    return f"{value} [{low}, {high}] of {metric.n} cases"

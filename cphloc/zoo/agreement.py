@@ -1,0 +1,43 @@
+"""Compare what ``entry.yaml`` states with the recipe that it pins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from cphloc.recipe.recipe import Recipe
+from cphloc.zoo.entry import Entry
+from cphloc.zoo.names import ENTRY_FILE
+
+
+def recipe_disagreements(entry: Entry, recipe: Recipe) -> Iterator[str]:
+    """Yield a sentence for each fact of an entry that its recipe contradicts: task, input, classes, headline metric.
+
+    Args:
+        entry: the entry.
+        recipe: its stored recipe.
+    """
+    spacing, metrics = recipe.data.spacing_mm, list(entry.evaluation.metrics)
+    pairs: dict[str, tuple[Any, Any]] = {
+        "task": (entry.task, recipe.task),
+        "dims": (entry.dims, recipe.dims),
+        "channels": (entry.channels, list(recipe.channels)),
+        "spacing_mm": (entry.spacing_mm, None if spacing is None else list(spacing)),
+        "intensity": (entry.intensity, recipe.to_plain()["data"]["intensity"]),
+        "classes": (entry.classes, classes_of(recipe) or entry.classes),
+        "headline metric": (metrics[0], recipe.headline if recipe.headline in metrics else metrics[0]),
+    }
+    for what, (stated, actual) in pairs.items():
+        if stated != actual:
+            yield disagreement(what, stated, actual, "its recipe has")
+
+
+def disagreement(what: str, stated: object, actual: object, holder: str) -> str:
+    """Write that ``entry.yaml`` states something else than another file of the entry."""
+    return f"{ENTRY_FILE} states {what} {stated} but {holder} {actual}"
+
+
+def classes_of(recipe: Recipe) -> dict[int, str]:
+    """Return the classes of the first head of a recipe by number; empty where it states none."""
+    stated = next(iter(recipe.model.heads.values())).args.get("classes") or {}
+    return dict(stated if isinstance(stated, dict) else enumerate(stated, 1))
