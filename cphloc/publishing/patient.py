@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cphloc.config.tables import text_of, write_table
+from cphloc.data.io.dicom_file import read_dicom_file
 from cphloc.data.io.dicom_slices import parsing
 from cphloc.data.io.formats import PICTURE_SUFFIXES, is_dicom
 from cphloc.data.io.source_files import source_files
@@ -48,13 +49,11 @@ def burned_in_problems(cases: Iterable[Case]) -> list[str]:
 
 def _burned_in(image: Path) -> str:
     """Return why an image may have text in its pixels; an empty string otherwise."""
-    from pydicom import dcmread
-
     for file in source_files(image):
         if not is_dicom(file):
             continue
         with parsing(file):
-            header = dcmread(file, stop_before_pixels=True, specific_tags=list(_BURNED_IN), force=True)
+            header = read_dicom_file(file, stop_before_pixels=True, specific_tags=list(_BURNED_IN))
             stated = str(header.get("BurnedInAnnotation") or "").strip().upper()
             kind = str(header.get("SOPClassUID") or "")
         if stated == "YES":

@@ -186,7 +186,7 @@ def decompressed(
 
 def _pieces(content: bytes | bytearray, compression: Compression) -> Iterator[bytes]:
     if compression == "zlib":
-        yield from _zlib_pieces(content)
+        yield from zlib_pieces(content)
         return
     stream = io.BytesIO(content)
     with gzip.GzipFile(fileobj=stream) if compression == "gzip" else bz2.BZ2File(stream) as file:
@@ -194,8 +194,14 @@ def _pieces(content: bytes | bytearray, compression: Compression) -> Iterator[by
             yield piece
 
 
-def _zlib_pieces(content: bytes | bytearray) -> Iterator[bytes]:
-    decoder = zlib.decompressobj()
+def zlib_pieces(content: bytes | bytearray, wbits: int = zlib.MAX_WBITS) -> Iterator[bytes]:
+    """Decompress zlib content piece by piece; a negative ``wbits`` stands for deflate without a zlib header.
+
+    Raises:
+        EOFError: the end is missing.
+        zlib.error: the content is damaged.
+    """
+    decoder = zlib.decompressobj(wbits)
     for start in range(0, len(content), _PIECE):
         waiting = content[start : start + _PIECE]
         while not decoder.eof:

@@ -17,6 +17,8 @@ _SPARSEST_MM = 10.0
 """Largest distance of contour planes between which slices are filled, in mm."""
 _ROUNDING = 0.01
 """Rounding of positions, in slices: of two slices as near to a plane, it fills the upper one."""
+_AT_ONCE = 1 << 20
+"""Most crossings of edges and rows that are computed at once, which bounds the memory."""
 _INSIDE = 0.95
 """Share of a contour's pixels in those before it from which on it is a hole."""
 
@@ -70,15 +72,32 @@ def fill(polygon: np.ndarray, rows: int, columns: int) -> np.ndarray:
     >>> fill(np.array([[0.0, 0.0], [0.0, 2.0], [2.0, 2.0], [2.0, 0.0]]), 3, 3).sum()
     np.int64(4)
     """
-    toggles = np.zeros((rows, columns + 1), int)
-    centres = np.arange(rows) + 0.5
+    inside = np.zeros((rows, columns), bool)
+    window, pixels = _filled(polygon, rows, columns)
+    inside[window] = pixels
+    return inside
+
+
+def _filled(polygon: np.ndarray, rows: int, columns: int) -> tuple[tuple[slice, slice], np.ndarray]:
+    """Window of the image around a polygon, and the pixels of the window that are inside, bool."""
+    size = (rows, columns)
+    top, left = np.clip(np.floor(polygon.min(axis=0)), 0, size).astype(int)
+    bottom, right = np.clip(np.ceil(polygon.max(axis=0)) + 1, (top, left), size).astype(int)
+    toggles = np.zeros((bottom - top, right - left + 1), np.int32)
     end = np.roll(polygon, -1, axis=0)
-    edge, row = np.nonzero((polygon[:, :1] <= centres) != (end[:, :1] <= centres))
-    share = (centres[row] - polygon[edge, 0]) / (end[edge, 0] - polygon[edge, 0])
-    column = polygon[edge, 1] + share * (end[edge, 1] - polygon[edge, 1])
-    first_right = np.clip(np.ceil(column - 0.5), 0, columns).astype(int)
-    np.add.at(toggles, (row, first_right), 1)
-    return np.cumsum(toggles, axis=1)[:, :-1] % 2 == 1
+    rising = np.sort(np.stack([polygon[:, 0], end[:, 0]]), axis=0)
+    first, stop = np.clip(np.ceil(rising - 0.5), top, bottom).astype(int)  # an edge crosses the centres of these rows
+    total = np.concatenate([[0], np.cumsum(stop - first)])
+    for start in range(0, int(total[-1]), _AT_ONCE):
+        crossing = np.arange(start, min(start + _AT_ONCE, int(total[-1])))
+        edge = np.searchsorted(total, crossing, side="right") - 1
+        row = first[edge] + crossing - total[edge]
+        share = (row + 0.5 - polygon[edge, 0]) / (end[edge, 0] - polygon[edge, 0])
+        column = polygon[edge, 1] + share * (end[edge, 1] - polygon[edge, 1])
+        first_right = np.clip(np.ceil(column - 0.5), left, right).astype(int)
+        np.add.at(toggles, (row - top, first_right - left), 1)
+    window = (slice(int(top), int(bottom)), slice(int(left), int(right)))
+    return window, np.cumsum(toggles, axis=1)[:, :-1] % 2 == 1
 
 
 def _normal_axis(polygons: Sequence[np.ndarray]) -> int:
@@ -108,22 +127,20 @@ def _slabs(depths: np.ndarray, polygons: Sequence[np.ndarray], sparsest: float) 
     planes = _planes(depths)
     at = np.array([depths[p].mean() for p in planes])
     low, high = (np.array([limit(p, axis=0) for p in polygons]) for limit in (np.min, np.max))
-    gaps = np.full((len(depths), 2), np.inf)
+    plane_of = np.empty(len(depths), int)
     for place, members in enumerate(planes):
-        for side, others in enumerate((range(place - 1, -1, -1), range(place + 1, len(planes)))):
-            for contour in members:
-                met = (
-                    other
-                    for other in others
-                    if ((low[planes[other]] < high[contour]) & (high[planes[other]] > low[contour])).all(axis=1).any()
-                )
-                gaps[contour, side] = abs(at[next(met, place)] - at[place]) or np.inf
+        plane_of[members] = place
+    order = np.argsort(plane_of, kind="stable")
+    centre, gaps = at[plane_of], np.full((len(depths), 2), np.inf)
+    near = np.searchsorted(centre[order], [centre - sparsest, centre + sparsest])  # what is further away is not used
+    for contour, (start, stop) in enumerate(zip(near[0], near[1] + 1, strict=True)):
+        others = order[start:stop]
+        meets = ((low[others] < high[contour]) & (high[others] > low[contour])).all(axis=1)
+        away = (centre[others] - centre[contour])[meets & (plane_of[others] != plane_of[contour])]
+        gaps[contour] = np.min(-away[away < 0], initial=np.inf), np.min(away[away > 0], initial=np.inf)
     usual = gaps[gaps <= sparsest]
     step = float(np.median(usual)) if len(usual) else 1.0
     reach = np.where(gaps <= min(1.5 * step, sparsest), gaps, step) / 2
-    centre = np.empty(len(depths))
-    for place, members in enumerate(planes):
-        centre[members] = at[place]
     return np.stack([centre - reach[:, 0], centre + reach[:, 1]], axis=1)
 
 
@@ -156,9 +173,10 @@ def _combined(polygons: list[np.ndarray], rows: int, columns: int, xor: bool) ->
         polygons = sorted(_distinct(polygons), key=_area, reverse=True)
     inside = np.zeros((rows, columns), bool)
     for polygon in polygons:
-        one = fill(polygon, rows, columns)
-        hole = xor or (one & inside).sum() >= _INSIDE * one.sum()
-        inside = inside ^ one if xor else inside & ~one if hole else inside | one
+        window, one = _filled(polygon, rows, columns)
+        before = inside[window]
+        hole = xor or (one & before).sum() >= _INSIDE * one.sum()
+        inside[window] = before ^ one if xor else before & ~one if hole else before | one
     return inside
 
 

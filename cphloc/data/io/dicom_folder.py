@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cphloc.data.io.dicom_file import read_dicom_file
 from cphloc.data.io.dicom_slices import parsing
 from cphloc.data.io.formats import is_dicom
 from cphloc.errors import DataError
@@ -129,10 +130,8 @@ def _is_image(header: Dataset) -> bool:
 
 
 def _header(path: Path) -> Dataset:
-    from pydicom import dcmread
-
     with parsing(path):
-        header = dcmread(path, stop_before_pixels=True, force=True)
+        header = read_dicom_file(path, stop_before_pixels=True)
         if "SOPClassUID" not in header and "DirectoryRecordSequence" not in header:
             msg = f"{path}: cannot be read as DICOM (no SOPClassUID); copy or export it again"
             raise DataError(msg)

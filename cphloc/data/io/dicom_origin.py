@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from cphloc.data.io.dicom_file import read_dicom_file
 from cphloc.data.io.dicom_slices import parsing
 from cphloc.data.io.formats import is_dicom, split_series
 from cphloc.errors import DataError
@@ -75,13 +76,11 @@ def _series(annotation: Dataset) -> set[str]:
 
 def _origin(image: str) -> Origin | None:
     """Origin of a DICOM image; ``None`` for an image in another format."""
-    from pydicom import dcmread
-
     name, uid = split_series(image)
     for file in _files(name):
         try:
             with parsing(file):
-                header = dcmread(file, stop_before_pixels=True, specific_tags=list(_TAGS), force=True)
+                header = read_dicom_file(file, stop_before_pixels=True, specific_tags=list(_TAGS))
                 found = Origin(*(str(header.get(tag) or "").strip() for tag in _TAGS[:2]))
         except DataError:
             continue

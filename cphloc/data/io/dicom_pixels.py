@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cphloc.data.io.dicom_file import check_frame, check_pixels, read_dicom_file
 from cphloc.data.io.dicom_slices import Slice, parsing
 from cphloc.data.io.itk import quiet_stderr
 from cphloc.errors import DataError, MissingExtraError
@@ -70,15 +71,14 @@ def display_window(plane: Slice) -> tuple[float, float] | None:
 
 def _opened(slices: Sequence[Slice]) -> Iterator[tuple[Slice, Dataset]]:
     """Pairs of slice and data set with pixels; the frames of a multi-frame file share one data set."""
-    from pydicom import dcmread
-
     path, dataset = None, None
     for plane in slices:
         if dataset is None or plane.path != path:
             with parsing(plane.path):
-                path, dataset = plane.path, dcmread(plane.path, force=True)
+                path, dataset = plane.path, read_dicom_file(plane.path)
                 _check_decoder(plane, dataset)
                 _check_kind(plane.path, dataset)
+                check_pixels(plane.path, dataset)
         yield plane, dataset
 
 
@@ -97,6 +97,7 @@ def _values(plane: Slice, dataset: Dataset) -> np.ndarray:
     from pydicom.pixels.utils import pixel_array
 
     with parsing(plane.path):
+        check_frame(plane.path, dataset, plane.frame)
         with quiet_stderr():
             stored = pixel_array(dataset, index=plane.frame)
         if stored.shape[:2] != (dataset.Rows, dataset.Columns):

@@ -10,6 +10,9 @@ import numpy as np
 
 from cphloc.errors import DataError
 
+_FAR = 10
+"""Sizes of the picture beyond which no point of a polygon may lie; drawing takes time and memory for its length."""
+
 
 @dataclass(frozen=True)
 class Outline:
@@ -36,8 +39,21 @@ class Outline:
         """Draw the object as ``(H, W)`` bool, exactly as the COCO tools do.
 
         Raises:
-            DataError: the run lengths are of a picture of another size, or damaged.
+            DataError: the run lengths are of a picture of another size, or damaged; a polygon leads far out of the
+                picture.
         """
+        if any(np.abs(p).max(initial=0) > _FAR * max(shape) for p in self.polygons):
+            msg = f"a polygon of its segmentation leads far out of the picture of {shape[0]} x {shape[1]} pixels"
+            raise DataError(msg)
+        try:
+            return self._drawn(shape)
+        except (ValueError, RuntimeError, TypeError, OverflowError) as error:
+            if isinstance(error, DataError):
+                raise
+            msg = f"its segmentation is damaged ({str(error).splitlines()[0][:100]})"
+            raise DataError(msg) from error
+
+    def _drawn(self, shape: tuple[int, int]) -> np.ndarray:
         from faster_coco_eval.core import mask as coco
 
         if self.counts is None:
@@ -49,7 +65,7 @@ class Outline:
             raise DataError(msg)
         if isinstance(self.counts, str):
             encoded = {"size": list(shape), "counts": self.counts.encode()}
-        elif sum(self.counts) == shape[0] * shape[1]:
+        elif min(self.counts) >= 0 and sum(self.counts) == shape[0] * shape[1]:
             encoded = coco.frPyObjects({"size": list(shape), "counts": list(self.counts)}, *shape)
         else:
             msg = f"its run lengths add up to {sum(self.counts)} of {shape[0] * shape[1]} pixels"
@@ -72,7 +88,7 @@ def coco_outline(segmentation: Any) -> Outline | None:
             return Outline(counts=stated, size=(int(height), int(width)))
         polygons = segmentation if isinstance(segmentation[0], Sequence) else [segmentation]
         outline = Outline(tuple(tuple(map(float, p)) for p in polygons))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         msg = f"its segmentation is neither polygons nor RLE ({error!r})"
         raise DataError(msg) from error
     if any(len(p) < 6 or len(p) % 2 or not np.isfinite(p).all() for p in outline.polygons):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cphloc.data.io.dicom_file import check_frame, check_pixels, read_dicom_file
 from cphloc.data.io.dicom_origin import check_origin
 from cphloc.data.io.dicom_slices import Slice, parsing, slices_of
 from cphloc.data.io.regions import Region
@@ -43,7 +44,7 @@ def read_segments(path: str | Path, like: Geometry) -> dict[str, np.ndarray]:
 
 
 def read_seg(path: str | Path, like: Geometry, images: Sequence[str] = ()) -> dict[str, Region]:
-    """Read every segment as a region; one without a frame was not drawn.
+    """Read every segment as a region; one without a frame was not drawn. Its frames are decoded when it is drawn.
 
     Args:
         path: the SEG file.
@@ -53,46 +54,68 @@ def read_seg(path: str | Path, like: Geometry, images: Sequence[str] = ()) -> di
     Raises:
         DataError: the file is damaged, not a DICOM SEG, on another grid, or one of another image.
     """
-    from pydicom import dcmread
-
     path = Path(path)
     with parsing(path):
-        dataset = dcmread(path)
+        dataset = read_dicom_file(path, force=False)
         if dataset.get("Modality") != "SEG":
             msg = f"{path}: is not a DICOM SEG (modality {dataset.get('Modality')}); pass the SEG file"
             raise DataError(msg)
         check_origin(path, dataset, images)
+        check_pixels(path, dataset)
         labels = {int(s.SegmentNumber): str(s.SegmentLabel).strip() for s in dataset.SegmentSequence}
         planes = slices_of(path, dataset)
-        frames = dataset.pixel_array.reshape(len(planes), dataset.Rows, dataset.Columns)
-        masks = {label: np.zeros(like.shape, np.uint8) for label in labels.values()}
-        drawn = set()
-        for plane, frame in zip(planes, frames, strict=True):
-            for number, inside in _segments_of(dataset, plane.frame, frame):
-                drawn.add(labels[number])
-                masks[labels[number]][_voxels(path, plane, inside, like)] = 1
-        return {label: Region(partial(np.asarray, mask), label in drawn) for label, mask in masks.items()}
+        frames: dict[str, list[tuple[Slice, int]]] = {label: [] for label in labels.values()}
+        for plane in planes:
+            for number in _numbers(path, dataset, plane.frame):
+                frames[labels[number]].append((plane, number))
+        return {label: Region(partial(_drawn, path, dataset, of, like), bool(of)) for label, of in frames.items()}
 
 
 def is_seg(path: Path) -> bool:
     """Return True for a DICOM SEG, False for other or unreadable files."""
-    from pydicom import dcmread
-
     try:
         with parsing(path):
-            return dcmread(path, specific_tags=["Modality"], stop_before_pixels=True).get("Modality") == "SEG"
+            return (
+                read_dicom_file(path, force=False, specific_tags=["Modality"], stop_before_pixels=True).get("Modality")
+                == "SEG"
+            )
     except DataError:
         return False
 
 
-def _segments_of(dataset: Dataset, number: int, frame: np.ndarray) -> list[tuple[int, np.ndarray]]:
-    """Pairs of segment number and boolean mask ``(H, W)`` of one frame."""
+def _drawn(path: Path, dataset: Dataset, frames: Sequence[tuple[Slice, int]], like: Geometry) -> np.ndarray:
+    """Mask of one segment from its frames, each with the number of the segment."""
+    mask = np.zeros(like.shape, np.uint8)
+    with parsing(path):
+        for plane, number in frames:
+            mask[_voxels(path, plane, _pixels(path, dataset, plane.frame, number), like)] = 1
+    return mask
+
+
+def _numbers(path: Path, dataset: Dataset, frame: int) -> list[int]:
+    """Numbers of the segments in one frame."""
     if dataset.SegmentationType == "LABELMAP":
-        return [(int(value), frame == value) for value in np.unique(frame[frame > 0])]
-    groups = (dataset.PerFrameFunctionalGroupsSequence[number], *dataset.get("SharedFunctionalGroupsSequence", ()))
+        return [number for number in np.unique(_frame(path, dataset, frame)).tolist() if number > 0]
+    groups = (dataset.PerFrameFunctionalGroupsSequence[frame], *dataset.get("SharedFunctionalGroupsSequence", ()))
     item = next(g.SegmentIdentificationSequence[0] for g in groups if "SegmentIdentificationSequence" in g)
+    return [int(item.ReferencedSegmentNumber)]
+
+
+def _pixels(path: Path, dataset: Dataset, frame: int, number: int) -> np.ndarray:
+    """Boolean mask ``(H, W)`` of a segment in one frame."""
+    values = _frame(path, dataset, frame)
+    if dataset.SegmentationType == "LABELMAP":
+        return values == number
     most = int(dataset.MaximumFractionalValue) if dataset.SegmentationType == "FRACTIONAL" else 1
-    return [(int(item.ReferencedSegmentNumber), frame >= most / 2)]
+    return values >= most / 2
+
+
+def _frame(path: Path, dataset: Dataset, frame: int) -> np.ndarray:
+    """Stored values ``(H, W)`` of one frame."""
+    from pydicom.pixels.utils import pixel_array
+
+    check_frame(path, dataset, frame)
+    return pixel_array(dataset, index=frame).reshape(dataset.Rows, dataset.Columns)
 
 
 def _voxels(path: Path, plane: Slice, inside: np.ndarray, like: Geometry) -> tuple[np.ndarray, ...]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cphloc.data.io.content import check_regular
+from cphloc.data.io.content import MAX_RATIO, check_regular
 from cphloc.data.io.itk import encodable, quiet_stderr
 from cphloc.errors import DataError
 from cphloc.structures.geometry import Geometry
@@ -23,6 +23,9 @@ DECODERS = ("PNG", "JPEG", "TIFF", "BMP")
 """Decoders of Pillow that may open a picture, whatever its suffix."""
 MAX_PIXELS = 80_000_000
 """Largest number of pixels; of three colours in 8 bits they take 240 MB."""
+_VALUES_AT_ONCE = 1 << 22
+MAX_CONSTANT_PIXELS = 40_000_000
+"""Number of pixels of three colours from which a picture that shrinks more than `MAX_RATIO` times is refused."""
 
 
 def read_picture(path: Path, labels: bool = False) -> Volume:
@@ -47,7 +50,8 @@ def read_picture(path: Path, labels: bool = False) -> Volume:
             elif _has_16_bit_colour(picture):
                 array = _by_itk(path, str(picture.format))
             else:
-                array = _channels(ImageOps.exif_transpose(picture), labels)
+                ImageOps.exif_transpose(picture, in_place=True)
+                array = _channels(picture, labels)
     except Exception as error:  # Pillow's plug-ins raise OSError, SyntaxError, ValueError, struct.error and others
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         msg = f"{path}: cannot be read as a picture ({reason}); copy or export it again"
@@ -63,10 +67,24 @@ def _opened(path: Path) -> Image.Image:
     from PIL import Image
 
     picture = Image.open(path, formats=DECODERS)
-    if math.prod(picture.size) > MAX_PIXELS:
+    pixels, stored = math.prod(picture.size), path.stat().st_size
+    if pixels > MAX_PIXELS:
         msg = f"it claims {picture.width} x {picture.height} pixels, {MAX_PIXELS:,} are the most"
         raise ValueError(msg)
+    values = pixels * len(picture.getbands())
+    if values > 3 * MAX_CONSTANT_PIXELS and values > MAX_RATIO * stored:
+        msg = f"its {stored:,} bytes would expand to {values:,}"
+        raise ValueError(msg)
+    if picture.format == "TIFF" and any(_covered(picture, axis) < picture.size[axis] for axis in (0, 1)):
+        msg = f"its strips cover only a part of the {picture.width} x {picture.height} pixels that it claims"
+        raise ValueError(msg)
     return picture
+
+
+def _covered(picture: Image.Image, axis: int) -> int:
+    """Number of columns (axis 0) or rows that the stored parts of a TIFF cover; Pillow leaves the others black."""
+    extents = [part[1] for part in getattr(picture, "tile", ())]
+    return max((extent[2 + axis] for extent in extents if extent), default=0)
 
 
 def _has_16_bit_colour(picture: Image.Image) -> bool:
@@ -88,7 +106,21 @@ def _channels(picture: Image.Image, labels: bool) -> np.ndarray:
     grey = picture.mode in ("1", "L", "F") or picture.mode.startswith("I") or (picture.mode == "P" and labels)
     if picture.mode == "LA":
         picture, grey = picture.getchannel(0), True
-    array = np.array(picture if grey else picture.convert("RGB"))
+    array = _pixels(picture, picture.mode if grey else "RGB")
     if array.dtype == bool:
         array = array.astype(np.uint8)
     return array[None] if grey else np.moveaxis(array, -1, 0)
+
+
+def _pixels(picture: Image.Image, mode: str) -> np.ndarray:
+    """Convert a picture to ``(H, W)`` or ``(H, W, C)``, some rows at a time to save memory."""
+    rows = max(1, _VALUES_AT_ONCE // picture.width)
+    array = None
+    for top in range(0, picture.height, rows):
+        part = picture.crop((0, top, picture.width, min(top + rows, picture.height)))
+        values = np.asarray(part if part.mode == mode else part.convert(mode))
+        if array is None:
+            array = np.empty((picture.height, *values.shape[1:]), values.dtype)
+        array[top : top + rows] = values
+    assert array is not None, "a picture has rows"
+    return array

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
+import fnmatch
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from cphloc.data.io.dicom_file import read_dicom_file
 from cphloc.data.io.dicom_slices import parsing
 from cphloc.data.io.formats import DICOM, image_format
 from cphloc.data.io.read_dicom_seg import read_seg
@@ -53,9 +54,9 @@ def matching(pattern: str, names: Iterable[str]) -> list[str]:
     (['GTV [1]'], ['GTV [1]'])
     """
     names = list(names)
-    wild = re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
     exact = [name for name in names if name == pattern]
-    return exact or [name for name in names if re.fullmatch(wild, name, re.DOTALL)]
+    wild = pattern.replace("[", "[[]")  # a bracket stands for itself
+    return exact or [name for name in names if fnmatch.fnmatchcase(name, wild)]
 
 
 def _only_file(path: Path) -> Path:
@@ -68,11 +69,9 @@ def _modality(path: Path) -> str:
     """DICOM modality of a file; an empty text for any other file."""
     if not path.is_file() or image_format(path) not in (DICOM, None):
         return ""
-    from pydicom import dcmread
-
     try:
         with parsing(path):
-            header = dcmread(path, specific_tags=["Modality"], stop_before_pixels=True, force=True)
+            header = read_dicom_file(path, specific_tags=["Modality"], stop_before_pixels=True)
             return str(header.get("Modality", ""))
     except DataError:
         return ""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cphloc.data.io.contour_fill import rasterize
+from cphloc.data.io.dicom_file import read_dicom_file
 from cphloc.data.io.dicom_origin import check_origin
 from cphloc.data.io.dicom_slices import parsing
 from cphloc.data.io.regions import Region
@@ -67,13 +68,11 @@ def read_contours(path: str | Path) -> dict[str, list[np.ndarray]]:
 
 def _read(path: Path, images: Sequence[str] = ()) -> list[tuple[str, list[tuple[str, np.ndarray]]]]:
     """Name and contours of each region: geometric type and points ``(n, 3)``."""
-    from pydicom import dcmread
-
     if not path.is_file():
         msg = f"{path}: does not exist; pass the RTSTRUCT file"
         raise DataError(msg)
     with parsing(path):
-        dataset = dcmread(path, force=True)
+        dataset = read_dicom_file(path)
         if dataset.get("Modality") != "RTSTRUCT":
             msg = f"{path}: is not an RTSTRUCT (modality {dataset.get('Modality')}); pass the RTSTRUCT file"
             raise DataError(msg)
@@ -88,11 +87,24 @@ def _read(path: Path, images: Sequence[str] = ()) -> list[tuple[str, list[tuple[
 
 def _contour(contour: Dataset) -> tuple[str, np.ndarray]:
     """Geometric type and points ``(n, 3)`` of one contour; an open one whose ends meet is closed."""
-    points = np.array(contour.get("ContourData") or [], float).reshape(-1, 3)
+    points = _numbers(contour).reshape(-1, 3)
+    if not np.isfinite(points).all():
+        msg = "a contour has a point that is not finite"
+        raise ValueError(msg)
     kind = str(contour.get("ContourGeometricType") or "CLOSED_PLANAR").strip().upper()
     if kind == "OPEN_PLANAR" and len(points) > 3 and np.abs(points[0] - points[-1]).max() <= _ENDS_MEET_MM:
         kind = "CLOSED_PLANAR"
     return kind, points
+
+
+def _numbers(contour: Dataset) -> np.ndarray:
+    """Coordinates of a contour. Text is converted at once: pydicom makes an object of each of millions of numbers."""
+    from pydicom.dataelem import RawDataElement
+
+    stored = contour.get_item("ContourData") if "ContourData" in contour else None
+    if isinstance(stored, RawDataElement) and isinstance(stored.value, bytes):
+        return np.array(stored.value.strip(b"\0 ").split(b"\\") if stored.value else [], float)
+    return np.array(contour.get("ContourData") or [], float)
 
 
 def _region(contours: list[tuple[str, np.ndarray]], like: Geometry) -> Region:

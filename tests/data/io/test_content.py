@@ -35,13 +35,21 @@ def nifti(shape: tuple[int, int, int]) -> bytes:
     return bytes(header)
 
 
-def png(width: int, height: int, pixels: bytes) -> bytes:
-    """A grey PNG whose header claims a size."""
+def tiff(width: int, height: int, pixels: bytes) -> bytes:
+    """A grey TIFF with one strip of pixels, whose header claims a size."""
+    fields = [(256, 4, width), (257, 4, height), (258, 3, 8), (259, 3, 1), (262, 3, 1), (273, 4, 8), (277, 3, 1)]
+    fields += [(278, 4, len(pixels) // width), (279, 4, len(pixels))]
+    table = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in fields)
+    return b"II*\0" + struct.pack("<I", 8 + len(pixels)) + pixels + struct.pack("<H", len(fields)) + table + bytes(4)
+
+
+def png(width: int, height: int, pixels: bytes, colours: int = 0) -> bytes:
+    """A PNG, grey or of three colours (2), whose header claims a size."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    head = struct.pack(">IIBBBBB", width, height, 8, colours, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
@@ -69,6 +77,8 @@ def bombs() -> dict[str, bytes]:
         "claim.mha": META.format(sizes=many, more="", file="LOCAL").encode(),
         "claim.png": png(60000, 60000, zlib.compress(bytes(1000))),
         "bomb.png": png(20000, 20000, zeros),
+        "colours.png": png(7000, 7000, zlib.compress(bytes(7000 * 21001), 9), 2),
+        "strips.tif": tiff(8, 7_000_000, bytes(120)),
         "claim.npy": npy("{'descr': '<f8', 'fortran_order': False, 'shape': (60000, 60000, 60000), }"),
         "deep.npy": npy("{'descr': " + "(" * 40 + "'<f8'" + ")" * 40 + "}"),
     }
@@ -255,3 +265,12 @@ def test_a_header_of_another_number_of_axes_never_reaches_itk(tmp_path, more: st
     (tmp_path / "a.mha").write_bytes(text.encode() + bytes(120))
     with pytest.raises(DataError, match=r"axes and 3 sizes"):
         read_volume(tmp_path / "a.mha")
+
+
+def test_a_tiff_whose_strips_cover_a_part_of_its_rows_is_refused(tmp_path):
+    """Pillow leaves the rows without a strip black."""
+    (tmp_path / "whole.tif").write_bytes(tiff(8, 6, bytes(range(48))))
+    assert (read_volume(tmp_path / "whole.tif").array.ravel() == range(48)).all()
+    (tmp_path / "part.tif").write_bytes(tiff(8, 9, bytes(range(48))))
+    with pytest.raises(DataError, match="cover only a part of the 8 x 9 pixels"):
+        read_volume(tmp_path / "part.tif")
