@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-all mutants real-files fuzz bench quality lecture lint clean
+.PHONY: demo test test-all mutants real-files fuzz crowd bench quality lecture lint clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -49,6 +49,13 @@ real-files: $(INSTALLED)
 fuzz: $(INSTALLED)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[fuzz]'
 	$(BIN)/python -W ignore -m tests.fuzz --minutes $(or $(MINUTES),60)
+
+## 20 processes at once on one zoo, one cache and one MLflow: sqlite, then a server with PostgreSQL; about ten minutes.
+## Writes tests/benchmarks/RESULTS.md.
+crowd: $(INSTALLED)
+	ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1 || apt-get install --yes postgresql || sudo apt-get install --yes postgresql
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[crowd]'
+	$(BIN)/python -W ignore -m tests.crowd
 
 ## cphloc beside its peers, which are installed too; about five minutes. Writes tests/benchmarks/RESULTS.md.
 bench: $(INSTALLED)

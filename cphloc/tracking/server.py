@@ -10,7 +10,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -33,6 +33,7 @@ ENVIRONMENT = {
 _METRICS_AT_ONCE, _PARAMS_AT_ONCE = 1000, 100  # limits of a request to MLflow's REST API
 _SQLITE = "sqlite:///"
 _LOCK_SECONDS = 1.0
+_NEW_SECONDS = 120.0
 
 _log = logging.getLogger(__name__)
 
@@ -145,11 +146,30 @@ def client_of(uri: str) -> MlflowClient:
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # its warnings hold the address, which may hold a token
     made = Path(uri.removeprefix(_SQLITE)).parent
     stray = file is not None and not made.exists()  # MLflow makes the folder of the URI as it is written, with %25
-    client = MlflowClient(uri)
+    with nullcontext() if file is None else _alone_if_new(file):
+        client = MlflowClient(uri)
     if stray:
         with suppress(OSError):
             made.rmdir()
     return client
+
+
+@contextmanager
+def _alone_if_new(file: Path) -> Iterator[None]:
+    """Let one process at a time make the tables of a new SQLite database, which MLflow does without a lock.
+
+    The lock is a file beside the database, which is removed when the tables are there.
+    """
+    import filelock
+
+    lock = Path(f"{file}-lock")
+    if file.stat().st_size and not lock.exists():
+        yield
+        return
+    with filelock.FileLock(lock, timeout=_NEW_SECONDS):
+        yield
+        with suppress(OSError):  # Windows removes no file that is open
+            lock.unlink()
 
 
 def _check_database(file: Path) -> None:
@@ -173,6 +193,8 @@ def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
 
     With a local database, artifacts are stored in the same folder.
     """
+    from mlflow.exceptions import MlflowException
+
     known = client.get_experiment_by_name(name)
     if known is not None:
         _restore_experiment(client, known.experiment_id)
@@ -180,7 +202,13 @@ def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
     file = sqlite_file(uri)
     beside = None if file is None else (file.resolve().parent / "mlartifacts").as_uri()
     tags = {"mlflow.experimentKind": "custom_model_development"}  # else the UI shows it as generative AI
-    return client.create_experiment(name, beside, tags)
+    try:
+        return client.create_experiment(name, beside, tags)
+    except MlflowException:
+        made = client.get_experiment_by_name(name)  # by another process meanwhile
+        if made is None:
+            raise
+        return made.experiment_id
 
 
 def _restore_experiment(client: MlflowClient, id: str) -> None:

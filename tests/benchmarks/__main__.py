@@ -20,6 +20,18 @@ from .measure import Comparison, Result, measure
 
 HERE = Path(__file__).parent
 TOPICS = ("start", "model", "data", "boxes", "metrics", "prediction", "training", "growth")
+_OTHERS = {
+    "crowd": (
+        "Crowds",
+        "Written by `make crowd`: so many processes train, evaluate, publish, load and predict at once on one zoo, one "
+        "cache and one MLflow.\nEvery version and run must be there once. Retries: what was sent or registered later.",
+    ),
+    "large": (
+        "Large zoos, splits and tables",
+        "Written by `python -m tests.benchmarks.large`: each in a process of its own; MB are its peak memory.",
+    ),
+}
+"""What other commands measure: name in ``results.json`` -> title and text."""
 PACKAGES = (
     *("torch", "monai", "torchio", "batchgeneratorsv2", "torchvision", "segmentation-models-pytorch", "SimpleITK"),
     *("nibabel", "pycocotools", "faster-coco-eval", "pydantic", "pyyaml", "numba"),
@@ -30,7 +42,7 @@ def main(argv: list[str] | None = None) -> None:
     """Measure, print and write."""
     options = _options(argv)
     os.environ["OMP_NUM_THREADS"] = "1"  # read by torch when it is imported, here and in the commands measured
-    facts = {"full": options.full, "rounds": options.rounds, "topics": {}}
+    facts = {"full": options.full, "rounds": options.rounds, "topics": {}} | _kept(options.out)
     for topic in options.topics:
         module = importlib.import_module(f".{topic}", __package__)
         if topic == "growth":
@@ -47,6 +59,20 @@ def _measured(topic: str, comparison: Comparison, rounds: int) -> dict:
     result = measure(comparison, rounds)
     print(f"{topic}: {_line(result)}", flush=True)
     return asdict(result)
+
+
+def add_facts(name: str, rows: list[dict]) -> None:
+    """Add what another command has measured to the page, and to what later runs keep."""
+    facts = json.loads((HERE / "results.json").read_text(encoding="utf-8")) | {name: rows}
+    (HERE / "results.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    (HERE / "RESULTS.md").write_text(_page(facts), encoding="utf-8")
+
+
+def _kept(folder: Path) -> dict:
+    """Return what other commands have measured."""
+    file = folder / "results.json"
+    known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return {name: known[name] for name in _OTHERS if name in known}
 
 
 def _write(facts: dict, folder: Path) -> None:
@@ -125,7 +151,15 @@ def _page(facts: dict) -> str:
         lines += [row for result in results for row in _rows(result)]
     if "growth" in facts:
         lines += ["", *_growth(facts["growth"])]
+    for name, (title, about) in _OTHERS.items():
+        if name in facts:
+            lines += ["", f"## {title}", "", about, "", *_table(facts[name])]
     return "\n".join(lines) + "\n"
+
+
+def _table(rows: list[dict]) -> list[str]:
+    cells = [[f"{value:,}" if isinstance(value, int) else str(value) for value in row.values()] for row in rows]
+    return [f"| {' | '.join(line)} |" for line in [list(rows[0]), ["---"] * len(rows[0]), *cells]]
 
 
 def _growth(found: dict) -> list[str]:

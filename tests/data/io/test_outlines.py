@@ -22,6 +22,10 @@ SHAPE = (5, 8)
 )
 def test_claims_beyond_the_picture_are_refused(segmentation):
     with pytest.raises(DataError):
-        outline = coco_outline(segmentation)
-        assert outline is not None
-        outline.draw(SHAPE)
+        _drawn(segmentation)
+
+
+def _drawn(segmentation):
+    outline = coco_outline(segmentation)
+    assert outline is not None
+    return outline.draw(SHAPE)
