@@ -29,12 +29,6 @@ RECIPE: dict[str, Any] = {
     },
     "train": {"steps": 1, "batch": 1, "optimizer": {"type": "AdamW", "lr": 1e-3}, "precision": "32"},
 }
-IMPORTED = (
-    *("torch", "lightning", "mlflow.tracking", "mlflow.pyfunc", "scipy.ndimage", "SimpleITK", "matplotlib.pyplot"),
-    *("sqlalchemy", "cphloc.training.train", "cphloc.evaluation.evaluate", "cphloc.publishing.publish"),
-    *("cphloc.zoo.load", "cphloc.publishing.register", "cphloc.training.checkpoint"),
-)
-"""Imported once, before the processes are started as copies of this one."""
 
 
 @dataclass
@@ -76,11 +70,10 @@ def crowd(processes: int, folder: Path, uri: str, limit_seconds: float = 1200) -
         uri: MLflow server or database.
         limit_seconds: time after which a process counts as blocked for ever.
     """
-    for name in IMPORTED:
-        __import__(name)
     os.environ |= {"MLFLOW_TRACKING_URI": uri, "CPHLOC_ZOO": str(folder / "zoo"), "CPHLOC_CACHE": str(folder / "cache")}
     os.environ["MPLBACKEND"] = "Agg"
     (folder / "said").mkdir(parents=True)
+    _warm_up(folder / "warm")
     context = multiprocessing.get_context("fork")
     gate = context.Barrier(processes)
     members = [context.Process(target=_member, args=(n, processes, folder, gate)) for n in range(processes)]
@@ -103,6 +96,21 @@ def crowd(processes: int, folder: Path, uri: str, limit_seconds: float = 1200) -
     return found
 
 
+def _warm_up(folder: Path) -> None:
+    """Import what the processes need, and compile it, before they are started as copies of this one."""
+    import cphloc
+    import cphloc.publishing.publish
+    import cphloc.zoo.load
+
+    folder.mkdir()
+    before, uri = Path.cwd(), os.environ["MLFLOW_TRACKING_URI"]
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
+    os.chdir(folder)
+    cphloc.evaluate(cphloc.train(RECIPE))
+    os.chdir(before)
+    os.environ["MLFLOW_TRACKING_URI"] = uri
+
+
 def _member(number: int, processes: int, folder: Path, gate: Any) -> None:
     """Train, evaluate, publish, and load and predict with what others have published."""
     import cphloc
@@ -114,18 +122,14 @@ def _member(number: int, processes: int, folder: Path, gate: Any) -> None:
     try:
         gate.wait(300)
         run = cphloc.train({**RECIPE, "train": {**RECIPE["train"], "seed": number}})
-        print(number, "train", round(time.process_time(), 1), flush=True)
         cphloc.evaluate(run)
-        print(number, "evaluate", round(time.process_time(), 1), flush=True)
         name = NAMES[number % len(NAMES)]
         reasons = {"because": "a crowd", "below_baseline": "a crowd"}
         cphloc.publish(run, name, f"1.{number}.0", to=folder / "zoo", **reasons)
-        print(number, "publish", round(time.process_time(), 1), flush=True)
         scan = np.zeros((1, 8, 8, 8), np.float32)
         for listing in cphloc.list_entries(all_versions=True, zoos=[str(folder / "zoo")])[-4:]:
             cphloc.load(str(listing)).predict(scan, spacing_mm=(1, 1, 1))
             said["loads"] += 1
-        print(number, "load", round(time.process_time(), 1), flush=True)
     except BaseException:
         said["errors"].append(f"process {number}: {traceback.format_exc()}")
     said["retries"] = kept.messages
