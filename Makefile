@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-all mutants real-files fuzz crowd bench quality lecture lint clean
+.PHONY: demo test test-all mutants real-files fuzz crowd faults bench quality lecture lint clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -56,6 +56,11 @@ crowd: $(INSTALLED)
 	ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1 || apt-get install --yes postgresql || sudo apt-get install --yes postgresql
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[crowd]'
 	$(BIN)/python -W ignore -m tests.crowd
+
+## Does any work get lost when a disk is full or a process is killed? Every write of every command; about half an hour on
+## one core. It can be stopped and goes on with the next command. Writes tests/faults/TABLE.md.
+faults: $(INSTALLED)
+	$(BIN)/python -W ignore -m tests.faults
 
 ## cphloc beside its peers, which are installed too; about five minutes. Writes tests/benchmarks/RESULTS.md.
 bench: $(INSTALLED)

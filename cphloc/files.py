@@ -182,13 +182,18 @@ def temporary_beside(path: Path) -> Path:
     return path.with_name(f"{token}.{path.name[-_LONGEST_NAME:]}")
 
 
-def is_temporary(path: Path) -> bool:
+def is_temporary(path: Path, below: Path | None = None) -> bool:
     """Return whether the file or folder is one that a process is writing, or left behind when it was killed.
+
+    Args:
+        path: file or folder.
+        below: folder; a file is also temporary where it lies in a temporary folder below this one.
 
     >>> is_temporary(temporary_beside(Path("scan.nii.gz"))), is_temporary(Path("scan.nii.gz"))
     (True, False)
     """
-    return _TEMPORARY.match(path.name) is not None
+    names = (path.name,) if below is None else path.relative_to(below).parts
+    return any(_TEMPORARY.match(name) for name in names)
 
 
 def remove_leftovers(folder: Path) -> None:

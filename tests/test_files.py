@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cphloc import files
+from cphloc.data.io.source_files import source_files
 from cphloc.errors import CphlocError
 from cphloc.files import atomic, atomic_folder
 
@@ -135,3 +136,12 @@ def test_a_file_in_a_temporary_folder_is_named_as_the_user_knows_it(tmp_path):
         str(caught.value)
         == f"{target}: cannot be written (No space left on device); free space, or choose another folder"
     )
+
+
+def test_what_is_being_written_is_no_input(tmp_path):
+    (tmp_path / "scan.dcm").touch()
+    with files.temporary_folder(tmp_path / "case") as aside:
+        (aside / "case_seg.dcm").touch()
+        files.temporary_beside(tmp_path / "case_mask.nii.gz").touch()
+        assert source_files(tmp_path) == [tmp_path / "scan.dcm"]
+        assert source_files(aside) == [aside / "case_seg.dcm"], "as publishing reads the sample before it has its place"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cphloc import paths
 from cphloc.errors import CphlocError, InputError
-from cphloc.files import flush, flush_all, rename_folder, temporary_folder
+from cphloc.files import flush, flush_all, is_temporary, rename_folder, temporary_folder
 from cphloc.publishing.card import CASES_FILE
 from cphloc.publishing.checks import (
     baseline_problems,
@@ -133,7 +133,8 @@ def most_bytes(zoo: Path) -> int | None:
     """Return the largest allowed size of weights: limited in the zoo that ships with cphloc, ``None`` in others."""
     if zoo.resolve() != paths.shipped("zoo").resolve():
         return None
-    held = sum(path.stat().st_size for path in zoo.glob(f"*/*/{WEIGHTS_FILE}"))
+    there = (path for path in zoo.glob(f"*/*/{WEIGHTS_FILE}") if not is_temporary(path.parent))
+    held = sum(path.stat().st_size for path in there)
     return min(EACH_BYTES, ALL_BYTES - held)
 
 

@@ -136,7 +136,9 @@ def _trained(job: Job, recipe: Recipe) -> Any:
     home = job.folder / "runs" / _hash([recipe.sha256, job_fingerprint(before)] if before else recipe.sha256)[:16]
     begun = (path.parent for path in home.glob("*/*/recipe.yaml"))
     for folder in sorted(folder for folder in begun if not is_temporary(folder)):
-        if (earlier := Run.open(folder)).finished or (folder / "last.safetensors").is_file():
+        if (earlier := Run.open(folder)).finished:
+            return earlier
+        if (folder / "last.safetensors").is_file():
             return train(resume=earlier)
     shutil.rmtree(home, ignore_errors=True)
     if before:

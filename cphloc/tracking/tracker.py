@@ -73,11 +73,13 @@ class Tracker:
         """
         stamp = int(time.time() * 1000)
         defined = {name: float(value) for name, value in values.items() if math.isfinite(value)}
+        event = {"event": "metrics", "step": step, "time_ms": stamp, "values": defined}
         try:
-            self._append({"event": "metrics", "step": step, "time_ms": stamp, "values": defined})
+            self._append(event)
         except CphlocError as error:
-            if len(self._waiting) == 1:
+            if not self._waiting:
                 _log.warning("%s; the training goes on, and the metrics are written later", error)
+            self._waiting.append(event)
             return
         if time.monotonic() - self._pushed_at >= self._pause:
             self.push()
@@ -108,9 +110,8 @@ class Tracker:
         self.push()
 
     def _append(self, event: Mapping[str, Any]) -> None:
-        """Append an event to the log, after those that could not be written before."""
-        self._waiting.append(event)
-        record.append(self.folder, *self._waiting)
+        """Append an event to the log, after the metrics that could not be written before."""
+        record.append(self.folder, *self._waiting, event)
         self._waiting.clear()
 
     def push(self) -> None:

@@ -220,7 +220,8 @@ class Loop(L.Callback):
         if improved:
             self.outcome.best_step, self.outcome.best = module.step, found.metrics
             self.outcome.cases, self.outcome.scores = found.cases, found.scores
-            self._keep(trainer, checkpoint.BEST, module.weights(), {"step": module.step, "metrics": found.metrics})
+            facts = {"step": module.step, "metrics": found.metrics, "cases": found.cases}
+            self._keep(trainer, checkpoint.BEST, module.weights(), facts)
             best = f"{name} {found.metrics[name]:.4g}"
             self._divergence.kept = (
                 f". The weights of step {module.step} ({best}) are in {self.folder / checkpoint.BEST}"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from cphloc.config import jsonio
 from cphloc.evaluation.pictures import draw_case, drawing, extremes, heading
 from cphloc.evaluation.plots import draw_learning, draw_scores
 from cphloc.files import is_temporary
@@ -28,10 +32,12 @@ def finish(run: Run, prepared: Preparation, outcome: Outcome, tracker: Tracker, 
         tracker: MLflow run to log to.
         draw: whether to draw learning curves, score curves and example cases.
     """
+    weights, facts = checkpoint.load(run.folder / checkpoint.BEST)
+    outcome = _of_weights(outcome, facts)
     metrics = {f"val/{name}": value for name, value in outcome.best.items()}
     made = {"train/steps": outcome.step, "train/best_step": outcome.best_step, "train/seconds": outcome.seconds}
     made["size/params_m"] = sum(p.numel() for p in prepared.model.parameters()) / 1e6
-    prepared.model.load_state_dict(checkpoint.load(run.folder / checkpoint.BEST)[0])
+    prepared.model.load_state_dict(weights)
     prepared.model.eval()
     pictures = run.folder / "pictures"
     run.with_results(metrics | made, outcome.cases)
@@ -46,6 +52,18 @@ def finish(run: Run, prepared: Preparation, outcome: Outcome, tracker: Tracker, 
     for path in sorted(path for path in pictures.iterdir() if not is_temporary(path)):
         tracker.artifact(path, "pictures")
     tracker.end()
+
+
+def _of_weights(outcome: Outcome, facts: Mapping[str, Any]) -> Outcome:
+    """Return the outcome with the metrics of the weights that are kept.
+
+    They are of a later step than the last checkpoint where a training was killed between the two; a machine on which
+    a training does not repeat to the same bits may then have found nothing better.
+    """
+    if facts.get("step") in (None, outcome.best_step):
+        return outcome
+    best = {name: jsonio.number(value) for name, value in facts["metrics"].items()}
+    return replace(outcome, best_step=facts["step"], best=best, cases=facts["cases"], scores=None)
 
 
 def _draw_curves(folder: Path, prepared: Preparation, outcome: Outcome, pictures: Path) -> None:

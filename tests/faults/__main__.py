@@ -14,7 +14,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests.faults.faulty_io import KINDS
-from tests.faults.trial import Trial, server_with_templates, trials
+from tests.faults.trial import Trial, server_for, trials
 from tests.faults.verbs import VERBS
 
 HERE = Path(__file__).parent
@@ -22,12 +22,14 @@ STATE = HERE.parent.parent / ".faults" / "state.json"
 _HEAD = """# Faults at every write
 
 Written by `make faults`: each command is run on a small job as often as there are faults at its file operations, once
-for each, then done again (a training: resumed), and compared with an undisturbed one. The faults are an input/output
-error and a full disk (half of the bytes are written) at every write, creation, rename, flush (fsync), removal and new
-folder; a torn write, which is half of the bytes and then SIGKILL; and SIGKILL before and after every rename, before
-every flush, and after every creation. A trial has recovered if no visible file is torn, nothing unfinished counts as
-finished, an error is one line that names the file and the cause, the second attempt succeeds, its results equal the
-undisturbed ones bit for bit, and no temporary file is left.
+for each, then done again (a training: resumed), and compared with an undisturbed one. At every write: a full disk (half
+of the bytes are written) and a torn write (half of the bytes, then SIGKILL). At every rename: an input/output error,
+SIGKILL just before and just after. At every removal: an input/output error and SIGKILL before. At every new file and
+every flush (fsync): an input/output error. At every new folder: a full disk.
+
+A trial has recovered if no visible file is torn, nothing unfinished counts as finished, an error is one line that names
+the file and the cause, the second attempt succeeds, its results equal the undisturbed ones bit for bit, and no
+temporary file is left.
 
 `~` is a temporary name; RUN and HASH stand for names that vary.
 """
@@ -40,16 +42,18 @@ def main() -> int:
     options.add_argument("verbs", nargs="*", help="default: all")
     asked = options.parse_args()
     chosen = [verb for verb in VERBS if not asked.verbs or verb.name in asked.verbs]
-    whole = asked.sample is None and not asked.verbs
+    whole = asked.sample is None
     state = json.loads(STATE.read_text()) if whole and STATE.is_file() else {}
     if all(verb.name in state for verb in chosen):
-        state = {}  # a complete run: start a new one
+        state = {name: found for name, found in state.items() if asked.verbs}  # all was done: start anew
+    for name in asked.verbs:
+        state.pop(name, None)
     failed = 0
-    with tempfile.TemporaryDirectory() as base:
-        server = server_with_templates(Path(base).resolve())
-        for verb in chosen:
-            if verb.name in state:
-                continue
+    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # there, a flush takes no time
+    with tempfile.TemporaryDirectory(dir=memory) as base:
+        waiting = [verb for verb in chosen if verb.name not in state]
+        server = server_for(waiting, Path(base).resolve())
+        for verb in waiting:
             started, found = time.monotonic(), []
             for trial in trials(server, verb, asked.sample):
                 found.append(trial)
@@ -63,7 +67,8 @@ def main() -> int:
                 STATE.parent.mkdir(exist_ok=True)
                 STATE.write_text(json.dumps(state, indent=1))
     if whole:
-        (HERE / "TABLE.md").write_text(table(state), encoding="utf-8")
+        ordered = {verb.name: state[verb.name] for verb in VERBS if verb.name in state}
+        (HERE / "TABLE.md").write_text(table(ordered), encoding="utf-8")
     return int(failed > 0)
 
 

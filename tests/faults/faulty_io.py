@@ -19,12 +19,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 KINDS = {
-    "create": ("EIO", "full", "kill after"),
-    "write": ("EIO", "full", "torn"),
-    "sync": ("EIO", "kill before"),
-    "rename": ("EIO", "full", "kill before", "kill after"),
-    "unlink": ("EIO", "kill before", "kill after"),
-    "mkdir": ("EIO", "full", "kill after"),
+    "create": ("EIO",),
+    "write": ("full", "torn"),
+    "sync": ("EIO",),
+    "rename": ("EIO", "kill before", "kill after"),
+    "unlink": ("EIO", "kill before"),
+    "mkdir": ("full",),
 }
 """The faults of each operation. ``full`` writes half of the bytes, as a full disk does; ``torn`` also kills."""
 
@@ -202,7 +202,8 @@ def _wrap_call(faults: Faults, name: str, operation: str, last: bool) -> None:
     def wrapped(*args: Any, **options: Any) -> Any:
         if options.get("dir_fd") is not None or (operation == "unlink" and not os.path.lexists(args[0])):
             return real(*args, **options)
-        if operation == "mkdir" and os.path.isdir(args[0]):
+        parent = os.path.dirname(os.path.abspath(args[0]))
+        if operation == "mkdir" and (os.path.isdir(args[0]) or not os.path.isdir(parent)):
             return real(*args, **options)
         return faults.call(operation, args[1] if last else args[0], lambda: real(*args, **options))
 

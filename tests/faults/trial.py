@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import random
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.faults import verbs
 from tests.faults.faulty_io import KINDS, Point
-from tests.faults.server import Done, Server
+from tests.faults.server import Done, Server, draw_quickly
 from tests.faults.verbs import RECIPE, STUDY, Verb, leftovers, torn_files
 
 ENVIRONMENT = {
@@ -43,8 +43,8 @@ class Trial:
         return "\n    ".join([place, *self.wrong])
 
 
-def server_with_templates(base: Path) -> Server:
-    """Make the working folders that jobs start from, each by the jobs themselves."""
+def server_for(chosen: Sequence[Verb], base: Path) -> Server:
+    """Make the working folders that some jobs start from, each by the jobs themselves."""
     os.environ.update(ENVIRONMENT)
     server = Server(base)
     os.environ["CPHLOC_CACHE"] = str(server.cache)
@@ -52,28 +52,51 @@ def server_with_templates(base: Path) -> Server:
     (server.work / "recipe.yaml").write_text(RECIPE)
     (server.work / "study.yaml").write_text(STUDY)
     server.keep_as("recipe")
+    draw_quickly()
     _must(server.warm_up(verbs.train))
+    needed = {verb.base for verb in chosen}
+    steps = ("trained", "evaluated", "published", "predicted")
+    last = max((steps.index(base) for base in needed if base in steps), default=-1)
+    for template in steps[: last + 1]:
+        _STEPS[template](server)
+        server.keep_as(template)
+    for template in needed & {"interrupted", "study"}:
+        _interrupt(server, template)
+    return server
+
+
+def _train(server: Server) -> None:
     server.start_from("recipe")
     _must(server.run(verbs.train))
-    server.keep_as("trained")
+
+
+def _evaluate(server: Server) -> None:
     _must(server.warm_up(verbs.evaluate))
-    server.keep_as("evaluated")
+
+
+def _publish(server: Server) -> None:
+    """Publish, and write an index and a lock of an earlier time."""
     _must(server.warm_up(verbs.publish))
     (server.work / "zoo" / "zoo.json").write_text('{"format": 1, "entries": []}')
     pin = {"version": "0.1.0", "entry_sha256": "0" * 64, "weights_sha256": "1" * 64}
     (server.work / "cphloc.lock").write_text(f"other: {pin}\n".replace("'", '"'))
-    server.keep_as("published")
+
+
+def _predict(server: Server) -> None:
     _must(server.warm_up(lambda: verbs.predict(0.6)))
-    server.keep_as("predicted")
-    for template, job in (("interrupted", verbs.train), ("study", verbs.study)):
-        server.start_from("recipe")
-        last = Point("rename", "runs/recipe/RUN/last.safetensors", 1)
-        if template == "study":
-            last = Point("rename", "study/runs/HASH/study/RUN/last.safetensors", 1)
-        if (done := server.run(job, last, "kill after")).how != "killed":
-            raise AssertionError(done)
-        server.keep_as(template)
-    return server
+
+
+_STEPS = {"trained": _train, "evaluated": _evaluate, "published": _publish, "predicted": _predict}
+
+
+def _interrupt(server: Server, template: str) -> None:
+    """Train, or run a study, until the first checkpoint."""
+    place, job = ("study/runs/HASH/study", verbs.study) if template == "study" else ("runs/recipe", verbs.train)
+    server.start_from("recipe")
+    done = server.run(job, Point("rename", f"{place}/RUN/last.safetensors", 1), "kill after")
+    if done.how != "killed":
+        raise AssertionError(f"{done.value}\n{done.log}")
+    server.keep_as(template)
 
 
 def _must(done: Done) -> Done:
@@ -111,7 +134,7 @@ def _prepare(server: Server, verb: Verb) -> None:
 def trials(server: Server, verb: Verb, sample: int | None = None) -> Iterator[Trial]:
     """Try every fault at every operation of a job; of ``sample``, as many of them, drawn with a fixed seed."""
     expected = undisturbed(server, verb)
-    planned = [(point, kind) for point in expected.points for kind in KINDS[point.operation]]
+    planned = [(point, kind) for point in verb.points(expected.points) for kind in KINDS[point.operation]]
     if sample is not None:
         planned = random.Random(0).sample(planned, min(sample, len(planned)))
     for point, kind in planned:

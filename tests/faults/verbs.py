@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.faults.faulty_io import Point
 
 RECIPE = """\
 task: segmentation
@@ -54,6 +57,8 @@ class Verb:
         check: lists what is wrong after it was cut off, before it is done again; given how the child ended.
         file: a file that must have its earlier or its later content after every fault.
         own_cache: whether the cache is in the working folder, so that its files count.
+        only: pattern of the files to put faults into; those left out are written by another job in the same way.
+        until: file after which there are no more faults, for the same reason.
     """
 
     name: str
@@ -64,6 +69,13 @@ class Verb:
     check: Callable[[str, str], list[str]]
     file: str = ""
     own_cache: bool = False
+    only: str = ""
+    until: str = ""
+
+    def points(self, every: list[Point]) -> list[Point]:
+        """The operations to put faults into, of all that the job does."""
+        ends = [i for i, point in enumerate(every) if point.operation == "rename" and point.file == self.until]
+        return [point for point in every[: ends[0] + 1 if ends else None] if re.search(self.only, point.file)]
 
 
 def torn_files(folder: Path) -> list[str]:
@@ -384,9 +396,17 @@ VERBS = [
     Verb("data", "recipe", prepare, prepare, prepared_facts, nothing_to_check, own_cache=True),
     Verb("predict", "predicted", predict, predict, prediction_facts, check_prediction),
     Verb("evaluate", "trained", evaluate, evaluate, evaluation_facts, check_evaluation),
-    Verb("evaluate again", "evaluated", evaluate, evaluate, evaluation_facts, check_evaluation),
+    Verb(
+        "evaluate again",
+        "evaluated",
+        evaluate,
+        evaluate,
+        evaluation_facts,
+        check_evaluation,
+        only="evaluation-test|baseline",
+    ),
     Verb("publish", "evaluated", publish, publish, entry_facts, check_entry),
     Verb("train --resume", "interrupted", resume, resume, run_facts, check_run),
-    Verb("train", "recipe", train, resume, run_facts, check_run),
-    Verb("study", "study", study, study, study_facts, nothing_to_check),
+    Verb("train", "recipe", train, resume, run_facts, check_run, until="runs/recipe/RUN/last.safetensors"),
+    Verb("study", "study", study, study, study_facts, nothing_to_check, only="^study(?!/runs/)"),
 ]

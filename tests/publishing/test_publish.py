@@ -6,8 +6,10 @@ import pytest
 
 from cphloc.errors import CphlocError, InputError
 from cphloc.publishing.publish import zoo_to_write
+from cphloc.tracking import record
 from cphloc.zoo.entries import find_entry, list_entries
 from cphloc.zoo.entry import Entry
+from cphloc.zoo.index import read_index
 from cphloc.zoo.load import load
 
 
@@ -33,6 +35,33 @@ def test_versions_are_immutable(train_run, put, zoo):
     with pytest.raises(InputError, match="immutable"):
         put(run)
     assert {p: p.read_bytes() for p in (zoo / "tiny").rglob("*") if p.is_file()} == before
+
+
+def test_a_version_that_a_kill_has_kept_from_the_index_is_finished_by_the_same_command(train_run, put, zoo, registered):
+    run, other = train_run(), train_run(name="other")
+    entry = put(run)
+    (zoo / "zoo.json").unlink()
+    with pytest.raises(InputError, match="immutable"):
+        put(other)
+    assert put(run) == entry
+    assert [row.name for row in read_index(zoo / "zoo.json")] == ["tiny"]
+    assert registered == ["tiny@1.0.0", "tiny@1.0.0"]
+    with pytest.raises(InputError, match="immutable"):
+        put(run)
+
+
+def test_a_training_that_has_not_finished_is_not_published(train_run, put):
+    run = train_run()
+    record.append(run.folder, {"event": "metrics", "step": 1, "time_ms": 1, "values": {}})
+    with pytest.raises(InputError, match=r"its training has not finished: run 'cphloc train --resume"):
+        put(run)
+
+
+def test_rows_of_another_evaluation_are_refused(train_run, put):
+    run = train_run()
+    run.edit("evaluation-test.json", "rows_sha256", value="0" * 64)
+    with pytest.raises(InputError, match=r"evaluation-test\.csv is not of evaluation-test\.json.+: evaluate again"):
+        put(run)
 
 
 def test_a_version_that_is_as_good_is_published_and_inherits_its_texts(train_run, put):

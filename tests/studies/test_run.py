@@ -49,6 +49,22 @@ def test_a_killed_study_goes_on_and_trains_nothing_twice(tiny, monkeypatch):
     recorded_in_mlflow(folder)
 
 
+def test_results_whose_end_is_not_logged_are_of_no_finished_training(tiny, monkeypatch):
+    """A kill between metrics.json and the end leaves metrics; the study resumes that run instead of using it."""
+    one = {"seeds": 1, "arms": {"small": {}}, "compare": [], "verdict": []}
+    results, folder = study(tiny, one)
+    (run,) = (folder / "runs").glob("*/*/*/tracking.jsonl")
+    run.write_text("".join(line for line in run.open() if '"end"' not in line))
+    for path in files(folder):
+        path.unlink()
+    resumed, train = [], training.train
+    monkeypatch.setattr(training, "train", lambda *args, **kw: resumed.append(kw.get("resume")) or train(*args, **kw))
+    again, _ = study(tiny, one)
+    assert [opened.folder for opened in resumed] == [run.parent]
+    assert '"FINISHED"' in run.read_text()
+    assert again.facts()["rows"] == results.facts()["rows"]
+
+
 def recorded_in_mlflow(folder):
     from mlflow.tracking import MlflowClient
 

@@ -94,6 +94,24 @@ def test_a_server_that_is_down_costs_nothing_and_gets_everything_later(store, tm
     assert len(client.get_metric_history(run_id, "train/loss")) == 2
 
 
+def test_a_full_disk_keeps_metrics_in_memory_until_there_is_room(store, tmp_path, monkeypatch, caplog):
+    tracker = Tracker(tmp_path, "cphloc/full", "a-run")
+
+    def full(path, content):
+        raise CphlocError(f"{path}: cannot be written (No space left on device); free space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cphloc.files.append", full)
+        for step in (1, 2):
+            tracker.metrics({"train/loss": 1 / step}, step)
+        with pytest.raises(CphlocError, match="No space left on device"):
+            tracker.end()
+    assert caplog.text.count("tracking.jsonl: cannot be written (No space left on device)") == 1
+    assert "the training goes on" in caplog.text
+    tracker.metrics({"train/loss": 0.25}, 3)
+    assert curves(tmp_path)["train/loss"] == [(1, 1.0), (2, 0.5), (3, 0.25)]
+
+
 def test_a_read_only_store_does_not_end_the_run(tmp_path, monkeypatch, caplog):
     (tmp_path / "db").write_text("this is no database")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'db'}")

@@ -15,6 +15,7 @@ from cphloc.data.io.notice import notice
 from cphloc.data.io.text import read_text
 from cphloc.data.io.yolo_text import read_yolo_objects
 from cphloc.errors import DataError
+from cphloc.files import is_temporary
 from cphloc.structures.annotation import class_names
 from cphloc.structures.split import SPLITS, Split
 
@@ -81,7 +82,8 @@ class Yolo(Dataset):
         """Pictures in a folder, or listed in a text file."""
         place = self._place(entry)
         if place.is_dir():
-            yield from (p for p in place.rglob("*") if p.name.lower().endswith(PICTURE_SUFFIXES))
+            pictures = (p for p in place.rglob("*") if p.name.lower().endswith(PICTURE_SUFFIXES))
+            yield from (p for p in pictures if not is_temporary(p, place))
             return
         for line in filter(None, map(str.strip, read_text(place).splitlines())):
             yield place.parent / line

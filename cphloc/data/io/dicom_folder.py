@@ -17,6 +17,7 @@ from cphloc.data.io.dicom_file import read_dicom_file
 from cphloc.data.io.dicom_slices import parsing
 from cphloc.data.io.formats import is_dicom
 from cphloc.errors import DataError
+from cphloc.files import is_temporary
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -72,7 +73,8 @@ def find_series(path: Path, uid: str | None = None) -> Series:
             msg = f"{path}: is a DICOM {what}, not an image; pass the file or folder of the image series"
             raise DataError(msg)
         return _chosen(path, {path: header}, uid, [])
-    files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+    visible = (p for p in path.rglob("*") if not p.name.startswith(".") and not is_temporary(p, path))
+    files = sorted(p for p in visible if p.is_file())
     dicom, others = _sorted_out(path, files)
     headers = {p: _header(p) for p in dicom}
     images = {p: header for p, header in headers.items() if _is_image(header)}

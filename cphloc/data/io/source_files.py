@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cphloc.data.io.formats import image_format, split_series
 from cphloc.errors import DataError
+from cphloc.files import is_temporary
 
 
 def source_files(source: str | Path) -> list[Path]:
@@ -20,7 +21,7 @@ def source_files(source: str | Path) -> list[Path]:
     """
     path, _ = split_series(source)
     if path.is_dir():
-        return sorted(p for p in path.rglob("*") if p.is_file())
+        return sorted(p for p in path.rglob("*") if p.is_file() and not is_temporary(p, path))
     try:
         found = image_format(path)
         return [path, *(found.load_lister()(path) if found is not None and found.lister else ())]

@@ -1,0 +1,45 @@
+"""A sample of the faults of ``make faults``, and that it would notice a writer that is not safe."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.faults.verbs import torn_files
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_sample_of_faults_is_recovered():
+    ended = _python("-m", "tests.faults", "--sample", "3", "lock", "publish", "train")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ended.stdout.count(": 3 faults, ") == 3
+
+
+@pytest.mark.parametrize(("kind", "code"), [("torn", -9), ("full", 28), ("", 0)])
+def test_a_file_that_is_not_written_aside_is_torn(tmp_path, kind, code):
+    script = f"""
+import sys
+from tests.faults.faulty_io import Faults, Point, install
+faults = Faults({str(tmp_path)!r}, Point("write", "a.json", 1), {kind!r})
+install(faults)
+try:
+    with open({str(tmp_path / "a.json")!r}, "w") as file:
+        file.write('{{"a": 1}}')
+except OSError as error:
+    sys.exit(error.errno)
+"""
+    assert _python("-c", script).returncode == code
+    assert (tmp_path / "a.json").read_text() == ('{"a": 1}' if not kind else '{"a"')
+    assert torn_files(tmp_path) == (["a.json is torn"] if kind else [])
+
+
+def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
