@@ -11,8 +11,9 @@ from cphloc.inference.backend import BackendName
 from cphloc.structures.units import assumed_units, units_by_channel
 
 _INPUTS = (
-    "image files, DICOM folders, folders of these, patterns such as 'scans/*.nii.gz', or a .csv file with one row per "
-    "case (a column image, or one per channel); several channels of one case as ct=FILE,pet=FILE"
+    "image files, DICOM folders (folder#SeriesInstanceUID for one series), folders of these, patterns such as "
+    "'scans/*.nii.gz', or a .csv file with one row per case (a column image, or one per channel); several channels of "
+    "one case as ct=FILE,pet=FILE"
 )
 
 

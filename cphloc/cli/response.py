@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from cphloc.cli.result import Answer, comma_separated, table
 from cphloc.data.io.read import read_scan
 from cphloc.errors import InputError
-from cphloc.inference.batch_cases import Case, cases_of
+from cphloc.inference.batch_cases import Case, cases_of, uniquely_named
 from cphloc.structures.units import assumed_units
 from cphloc.structures.volume import Scan
 
@@ -18,11 +18,16 @@ if TYPE_CHECKING:
     from cphloc.metrics.response import Visit
 
 
+_SCANS = (
+    "two or more scans of one patient: image files, DICOM folders (folder#SeriesInstanceUID where one holds several "
+    "series), or ct=FILE,pet=FILE for several channels"
+)
+
+
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("entry", metavar="ENTRY", help="an entry that segments in 3-D")
-    scans = "two or more scans of one patient: image files or DICOM folders, or ct=FILE,pet=FILE for several channels"
-    parser.add_argument("scans", metavar="SCAN", nargs="+", help=scans)
+    parser.add_argument("scans", metavar="SCAN", nargs="+", help=_SCANS)
     what = "days from the first scan to each later one, such as 90 or 90,180; by default from the dates in the files"
     parser.add_argument("--days", metavar="DAYS", type=comma_separated, help=what)
     parser.add_argument(
@@ -37,7 +42,7 @@ def run(options: argparse.Namespace) -> Answer:
     from cphloc.metrics.timeline import timeline
     from cphloc.zoo.load import load
 
-    cases = [_case(text) for text in options.scans]
+    cases = uniquely_named([_case(text) for text in options.scans])
     if len(cases) < 2 and options.days is None:
         msg = "treatment response needs two or more scans of one patient; name each later scan too"
         raise InputError(msg)
@@ -78,7 +83,8 @@ def _case(text: str) -> Case:
     """The one case that an argument refers to."""
     cases = cases_of([text])
     if len(cases) > 1:
-        msg = f"{text}: holds {len(cases)} scans; name each by its own file or folder, in order of time"
+        what = "name each by its own file, folder or folder#SeriesInstanceUID, in order of time"
+        msg = f"{text}: holds {len(cases)} scans; {what}"
         raise InputError(msg)
     return cases[0]
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cphloc.data.io.formats import split_series
 from cphloc.data.io.outlines import Outline
 from cphloc.structures.rung import Rung
 
@@ -69,5 +70,6 @@ class AnnotationSource:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Annotation files."""
-        return tuple(p for p in (self.mask, self.region, *(self.instances or ())) if p is not None)
+        """Annotation files, without the UID of a series."""
+        stated = (self.mask, self.region, *(self.instances or ()))
+        return tuple(split_series(path)[0] for path in stated if path is not None)

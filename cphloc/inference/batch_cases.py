@@ -62,8 +62,14 @@ def cases_of(inputs: Sequence[str]) -> list[Case]:
     if not cases:
         msg = f"{', '.join(inputs)}: holds only results of an earlier prediction; give the folder of the images"
         raise NotFoundError(msg)
-    cases = [replace(c, name=n) for c, n in zip(cases, _unique_names(cases, _with_folder), strict=True)]
-    return [replace(c, name=n) for c, n in zip(cases, _unique_names(cases, _with_number), strict=True)]
+    return uniquely_named(cases)
+
+
+def uniquely_named(cases: Sequence[Case]) -> list[Case]:
+    """Give cases that share a name that of their folder as prefix, and then a number as suffix."""
+    for rename in (_with_folder, _with_number):
+        cases = [replace(c, name=n) for c, n in zip(cases, _unique_names(cases, rename), strict=True)]
+    return list(cases)
 
 
 def _cases(text: str) -> Iterator[Case]:

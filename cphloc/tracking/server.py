@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import sqlite3
+import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -139,7 +140,8 @@ def client_of(uri: str) -> MlflowClient:
     file = sqlite_file(uri)
     if file is not None:
         _check_database(file)
-    from mlflow.tracking import MlflowClient
+    with warnings.catch_warnings(action="ignore"):  # about its own plug-ins, without docstrings (python -OO)
+        from mlflow.tracking import MlflowClient
 
     for chatty in ("mlflow", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

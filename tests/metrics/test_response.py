@@ -221,6 +221,22 @@ def test_the_command_orders_series_by_date_and_refuses_another_patient(tmp_path,
     assert "of patient 'q9'" in capsys.readouterr().err
 
 
+def test_the_command_takes_two_series_of_one_folder_and_keeps_the_results_of_both(tmp_path, capsys) -> None:
+    head = np.random.default_rng(0).integers(0, 255, (24, 28, 24)).astype(np.int16)
+    for name, day in (("june", "20240601"), ("january", "20240101")):
+        tags = {"StudyDate": day, "SeriesInstanceUID": f"1.2.{day}"}
+        write_series(tmp_path / "study" / name, head, (1.0, 1.0, 1.0), modality="MR", **tags)
+    both = [f"{tmp_path / 'study'}#1.2.{day}" for day in ("20240601", "20240101")]
+    out = tmp_path / "out"
+    assert main(["response", "unet3d-hippocampus", *both, "--out", str(out), "--json"]) == 0
+    (before, after) = json.loads(capsys.readouterr().out)["anterior"]
+    assert [before["scan"], after["scan"], after["days"]] == [*both[::-1], 152]
+    sources = {json.loads(path.read_text())["source"] for path in out.glob("*_result.json")}
+    assert sources == set(both)
+    assert main(["response", "unet3d-hippocampus", str(tmp_path / "study"), both[0]]) == 2
+    assert "holds 2 scans; name each by its own file, folder or folder#" in capsys.readouterr().err
+
+
 def test_without_a_lesion_in_the_first_scan_there_is_no_category() -> None:
     masks = [np.zeros((4, 8, 8), bool), np.ones((4, 8, 8), bool)]
     visits = follow_up(masks, [(1.0, 1.0, 1.0)] * 2, [0, 30])

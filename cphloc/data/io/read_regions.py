@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cphloc.data.io.dicom_file import read_dicom_file
 from cphloc.data.io.dicom_slices import parsing
-from cphloc.data.io.formats import DICOM, image_format
+from cphloc.data.io.formats import DICOM, image_format, split_series
 from cphloc.data.io.read_dicom_seg import read_seg
 from cphloc.data.io.regions import Region
 from cphloc.data.io.rtstruct import read_rtstruct
@@ -60,18 +60,27 @@ def matching(pattern: str, names: Iterable[str]) -> list[str]:
 
 
 def _only_file(path: Path) -> Path:
-    """The only file of a folder; ``path`` itself for anything else."""
-    files = [file for file in path.iterdir() if not file.name.startswith(".")] if path.is_dir() else []
+    """The only file of a folder, or of a series in it (``folder#SeriesInstanceUID``); ``path`` for anything else."""
+    folder, series = split_series(path)
+    if series is not None:
+        files = [file for file in folder.rglob("*") if _tag(file, "SeriesInstanceUID") == series]
+    else:
+        files = [file for file in path.iterdir() if not file.name.startswith(".")] if path.is_dir() else []
     return files[0] if len(files) == 1 else path
 
 
 def _modality(path: Path) -> str:
     """DICOM modality of a file; an empty text for any other file."""
+    return _tag(path, "Modality")
+
+
+def _tag(path: Path, name: str) -> str:
+    """Value of a tag of a DICOM file; an empty text for any other file."""
     if not path.is_file() or image_format(path) not in (DICOM, None):
         return ""
     try:
         with parsing(path):
-            header = read_dicom_file(path, specific_tags=["Modality"], stop_before_pixels=True)
-            return str(header.get("Modality", ""))
+            header = read_dicom_file(path, specific_tags=[name], stop_before_pixels=True)
+            return str(header.get(name, ""))
     except DataError:
         return ""

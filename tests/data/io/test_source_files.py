@@ -7,13 +7,15 @@ import os
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from synthetic_dicom import write_series
+from pydicom import dcmread
+from synthetic_dicom import write_rtstruct, write_series
 
-from cphloc.data.case import AnnotationSource, Case
+from cphloc.data.case import AnnotationSource, Case, read_case
 from cphloc.data.fingerprint import content_hash
 from cphloc.data.io.formats import split_series
 from cphloc.data.io.source_files import content_digest, source_files
 from cphloc.data.pipeline.cache import entry_key
+from cphloc.errors import DataError
 
 
 def set_back(path, content: bytes) -> None:
@@ -32,6 +34,24 @@ def test_a_slice_replaced_by_an_older_one_of_the_same_size_decides_them_too(tmp_
     set_back(paths[2], paths[2].read_bytes()[:-1] + b"\x01")
     assert content_hash(case) != hashed
     assert entry_key(case, "") != key
+
+
+def test_annotations_are_found_by_their_series_in_the_folder_of_the_image(tmp_path):
+    write_series(tmp_path, np.zeros((4, 6, 6), np.int16), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), series="1.2.1")
+    square = [[(0.5, 0.5, k), (3.5, 0.5, k), (3.5, 3.5, k), (0.5, 3.5, k)] for k in (1.0, 2.0)]
+    path = write_rtstruct(tmp_path / "contours.dcm", {"GTV": square}, frame="1.2.3.5")
+    contours = dcmread(path)
+    contours.SeriesInstanceUID = "1.2.9"
+    contours.save_as(path)
+    images, masks = (tmp_path.parent / f"{tmp_path.name}#{uid}" for uid in ("1.2.1", "1.2.9"))
+    case = Case("a", "a", (images,), AnnotationSource(mask=masks, rois={"GTV": 1}))
+    volume, annotation = read_case(case)
+    assert volume.geometry.shape == (4, 6, 6)
+    assert annotation.mask.sum() == 2 * 9
+    assert content_hash(case)
+    missing = AnnotationSource(mask=tmp_path.parent / f"{tmp_path.name}#1.2.8", rois={"GTV": 1})
+    with pytest.raises(DataError, match=r"contains no series 1\.2\.8"):
+        read_case(Case("a", "a", (images,), missing))
 
 
 def test_names_and_dates_do_not_decide_the_digest(tmp_path):
