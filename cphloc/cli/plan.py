@@ -4,30 +4,17 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cphloc.cli.result import Answer, overrides, table
 from cphloc.data.case_table import explanation
 from cphloc.data.planning.presets import PRESETS
-from cphloc.errors import InputError, NotFoundError
+from cphloc.errors import CphlocError, InputError
 from cphloc.files import atomic
-
-_LAYOUT_MARKS = {
-    "dataset.json": "nnunet",
-    "ImageSets/Main": "voc",
-    "annotations/instances_train.json": "coco",
-    "data.yaml": "yolo",
-    "classes.txt": "yolo",
-    "annotations.csv": "luna16",
-    "cases.csv": "image_folder",
-}
-"""File or folder by which a layout is recognized -> its data set; the first that exists counts."""
-
-
-_COLOURS = ("red", "green", "blue")
-"""Names of the channels of a colour picture."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +23,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "data",
         metavar="DATA",
-        help="name of a data set, or a folder laid out for nnU-Net, Pascal VOC, COCO, YOLO, LUNA16 or with a cases.csv",
+        help="name of a data set, or a folder: laid out for nnU-Net, Pascal VOC, COCO, YOLO or LUNA16, with a cases.csv, "
+        "or with images and masks of the same names, a folder of pictures per class, or DICOM series with RTSTRUCT or SEG",
     )
     what = "an argument of the data set, such as classes=[cyst,mass]; repeatable"
     parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help=what)
@@ -48,6 +36,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     add = parser.add_argument
     add("--steps", type=int, default=3000, metavar="N", help="training steps; default 3000")
+    add("--no-measure", action="store_true", help="do not measure three training steps to estimate the time")
     add("--memory", type=float, metavar="GB", help="memory of a training step in GB; default 4, and --voxels 300000")
     add("--voxels", type=int, metavar="N", help="largest patch in voxels; default 300000, unlimited with --memory")
     add("--width", type=int, metavar="N", help="channels of the first stage; default 24, and 32 in resenc-m, -l, -xl")
@@ -58,39 +47,65 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> Answer:
     """Survey the training cases, plan, check the recipe, and write or print it."""
+    from cphloc.data.planning.layout import recognize
     from cphloc.data.planning.plan import Budget, plan
+    from cphloc.data.planning.splits import propose_splits
     from cphloc.data.planning.survey import survey
     from cphloc.recipe.schema import schema_line
-    from cphloc.registry import catalogue
 
-    name, stated = _named(options.data)
-    stated |= overrides(options)
-    kind = catalogue.resolve("dataset", name)
-    wired: dict[str, Any] = {}
-    if name in ("image_folder", "nnunet"):
-        dims, channels = _first_image(kind, stated)
-        wired = {"dims": options.dims or dims}
-        if name == "image_folder" and channels == len(_COLOURS) and "channels" not in stated:
-            stated["channels"] = list(_COLOURS)
-    found = survey(kind(**stated, **wired))
+    if options.out is not None and options.out.exists():
+        msg = f"{options.out}: exists; choose another name, or remove it"
+        raise InputError(msg)
+    layout, notes = propose_splits(recognize(options.data, overrides(options), options.dims))
+    found = replace(survey(layout.open()), notes=notes)
     budget = Budget(options.voxels, options.memory, options.width, options.steps, options.preset)
-    planned = plan(found, name, _placed(stated, options.out), budget)
+    patient = {} if layout.patient is None else {"patient": layout.patient}
+    planned = plan(found, layout.name, {**_placed(layout.arguments, options.out), **patient}, budget)
+    seconds = None if options.no_measure else _seconds_per_step(planned.recipe, layout.arguments)
     facts: dict[str, Any] = {
         "recipe": planned.recipe,
+        "seconds_per_step": seconds,
         "heads": [rung.name.lower() for rung in planned.heads],
         "spacing_mm": planned.spacing_mm,
         "patch": planned.topology.patch,
         "batch": planned.batch,
         "fingerprint": found.facts,
     }
+    estimate = (
+        "" if seconds is None else f"# {_duration(options.steps * seconds)} on this machine, without validation\n"
+    )
     if options.out is None:
-        return Answer(planned.recipe, facts)
-    if options.out.exists():
-        msg = f"{options.out}: exists; choose another name, or remove it"
-        raise InputError(msg)
+        return Answer(estimate + planned.recipe, facts)
     with atomic(options.out) as temporary:
         temporary.write_text(schema_line(options.out) + planned.recipe, encoding="utf-8")
-    return Answer(f"{table(found.rows)}\n\nwrote {options.out}; next: cphloc check {options.out}", facts)
+    said = f"{table(found.rows)}\n{estimate.removeprefix('# ')}"
+    return Answer(f"{said}\nwrote {options.out}; next: cphloc check {options.out}", facts)
+
+
+def _seconds_per_step(recipe: str, arguments: Mapping[str, Any]) -> float | None:
+    """Seconds of a training step on this machine; ``None``, with the reason on the error stream, if it cannot train."""
+    from cphloc.config.yamlio import read
+    from cphloc.recipe.recipe import load
+    from cphloc.training.speed import seconds_per_step
+
+    root = {"data.root": arguments["root"]} if "root" in arguments else {}
+    try:
+        return seconds_per_step(load(read(recipe, "planned recipe"), root))
+    except CphlocError as error:
+        print(f"a training step could not be measured: {error}", file=sys.stderr)
+        return None
+
+
+def _duration(seconds: float) -> str:
+    """Describe the length of a training.
+
+    >>> _duration(4200), _duration(40), _duration(90000)
+    ('about 70 minutes', 'about 1 minute', 'about 25 hours')
+    """
+    minutes = max(1, round(seconds / 60))
+    if minutes >= 120:
+        return f"about {round(minutes / 60)} hours"
+    return f"about {minutes} minute{'s' if minutes > 1 else ''}"
 
 
 def _placed(stated: Mapping[str, Any], out: Path | None) -> dict[str, Any]:
@@ -104,34 +119,3 @@ def _placed(stated: Mapping[str, Any], out: Path | None) -> dict[str, Any]:
         return {**stated, "root": Path(os.path.relpath(root.resolve(), out.resolve().parent)).as_posix()}
     except ValueError:  # on another drive
         return {**stated, "root": root.resolve().as_posix()}
-
-
-def _first_image(kind: Any, stated: dict[str, Any]) -> tuple[int, int]:
-    """Number of spatial axes and of channels of the first image that can be read; 3 and 1 if there is none."""
-    from cphloc.data.io.read import read_volume
-    from cphloc.structures.split import SPLITS
-
-    dataset = kind(**stated, dims=3)
-    for case in (case for split in SPLITS for case in dataset.cases(split)):
-        try:
-            volume = read_volume(case.images[0])
-        except InputError:
-            continue
-        return volume.dims, len(volume.array)
-    return 3, 1
-
-
-def _named(data: str) -> tuple[str, dict[str, Any]]:
-    """Name and arguments of the data set that ``data`` names; a folder called like a shipped data set is that one."""
-    from cphloc.registry import catalogue
-
-    folder = Path(data).expanduser().resolve()
-    if not folder.is_dir():
-        return catalogue.card("dataset", data).name, {}
-    if folder.name in catalogue.cards("dataset"):
-        return folder.name, {"root": str(folder)}
-    for mark, name in _LAYOUT_MARKS.items():
-        if (folder / mark).exists():
-            return name, {"root": str(folder)}
-    msg = f"{folder}: is in no known layout; it needs one of {', '.join(_LAYOUT_MARKS)}"
-    raise NotFoundError(msg)

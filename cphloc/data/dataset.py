@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -29,6 +30,8 @@ class Dataset(ABC):
         channels: names of the image channels, in order.
         units: unit of each channel that files which state theirs are converted to, such as PET in DICOM to SUV.
         laterality: whether classes are specific to a body side, so that a left-right flip must swap them.
+        patient: pattern whose first group is the patient in the name of a case; ``None``: as the files state, else the
+            case.
         about: what the files state about the data, under the keys of ``data.about``: name, licence, citation, source.
         root: folder of the data.
     """
@@ -38,6 +41,7 @@ class Dataset(ABC):
     channels: tuple[str, ...]
     units: tuple[ScaledUnit | None, ...] = ()
     laterality: bool = False
+    patient: re.Pattern[str] | None = None
     about: Mapping[str, str] = {}
     root: Path
 
@@ -61,8 +65,27 @@ class Dataset(ABC):
             msg = f"split '{split}' does not exist; choose one of {', '.join(SPLITS)}. {did_you_mean(split, SPLITS)}"
             raise InputError(msg.rstrip())
         cases = self._cases(split)
-        named = (replace(case, id=paths.readable(case.id), patient=paths.readable(case.patient)) for case in cases)
+        patients = (case.patient if self.patient is None else self.patient_of(case.id) for case in cases)
+        named = (
+            replace(case, id=paths.readable(case.id), patient=paths.readable(patient))
+            for case, patient in zip(cases, patients, strict=True)
+        )
         return [replace(case, units=self.units) if any(self.units) else case for case in named]
+
+    def patient_of(self, name: str) -> str:
+        """Return the patient of a case whose files do not state one: by the pattern `patient`, else the case itself.
+
+        Raises:
+            InputError: the pattern does not match the name.
+        """
+        if self.patient is None:
+            return name
+        found = self.patient.match(name)
+        patient = found and (found[1] if self.patient.groups else found[0])
+        if not patient:
+            msg = f"data.patient: '{self.patient.pattern}' finds no patient in the name of case '{name}'; correct it"
+            raise InputError(msg)
+        return patient
 
     @abstractmethod
     def _cases(self, split: Split) -> list[Case]:
@@ -100,18 +123,20 @@ def held_out(patient: str, fraction: float) -> bool:
     return hashed_split(patient, fraction, 0.0) == "val"
 
 
-def hashed_split(patient: str, val: float, test: float) -> Split:
+def hashed_split(patient: str, val: float, test: float, seed: int = 0) -> Split:
     """Assign a patient to a split by a hash of the identifier, so that it does not change when cases are added.
 
     Args:
         patient: identifier of the patient.
         val: approximate fraction of the patients in the validation split.
         test: approximate fraction of the patients in the test split.
+        seed: another one divides the patients otherwise.
 
     >>> [hashed_split(str(i), 0.2, 0.1) for i in range(1000)].count("val")
     212
     """
-    place = int.from_bytes(hashlib.sha256(patient.encode("utf-8", "surrogateescape")).digest()[:8], "big") / 2**64
+    text = f"{seed}/{patient}" if seed else patient
+    place = int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()[:8], "big") / 2**64
     if place < val:
         return "val"
     return "test" if place < val + test else "train"

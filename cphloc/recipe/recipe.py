@@ -92,6 +92,7 @@ class Data(Block):
     tiles: list[PositiveInt] | None = Field(None, description="parts per axis into which val and test images are split")
     about: DataAbout | None = Field(None, description="licence, citation, source and modality of your own data")
     skip_bad: bool = Field(False, description="skip cases that cannot be read, instead of stopping")
+    patient: str | None = Field(None, description="pattern whose first group is the patient in the name of a case")
 
     @property
     def args(self) -> dict[str, Any]:

@@ -20,7 +20,7 @@ def test_pictures_make_a_2d_model_with_a_channel_for_each_colour(tmp_path, colou
         Image.fromarray(pixels).save(tmp_path / f"{name}.png")
         Image.fromarray(mask).save(tmp_path / f"{name}m.png")
     (tmp_path / "cases.csv").write_text("image,mask,split\na.png,am.png,train\nb.png,bm.png,val\n")
-    assert main(["plan", str(tmp_path), "--out", str(tmp_path / "r.yaml")]) == 0
+    assert main(["plan", str(tmp_path), "--no-measure", "--out", str(tmp_path / "r.yaml")]) == 0
     recipe = yaml.safe_load((tmp_path / "r.yaml").read_text())
     assert recipe["dims"] == 2
     assert recipe["data"].get("channels", ["image"]) == (["red", "green", "blue"] if colour else ["image"])
@@ -33,5 +33,5 @@ def test_volumes_make_a_3d_model(tmp_path):
         image[4:9, 4:9, 4:9] = 1
         sitk.WriteImage(sitk.GetImageFromArray(image), str(tmp_path / f"{name}.nii.gz"))
     (tmp_path / "cases.csv").write_text("image,mask,split\na.nii.gz,am.nii.gz,train\n")
-    assert main(["plan", str(tmp_path), "--out", str(tmp_path / "r.yaml")]) == 0
+    assert main(["plan", str(tmp_path), "--no-measure", "--out", str(tmp_path / "r.yaml")]) == 0
     assert yaml.safe_load((tmp_path / "r.yaml").read_text())["dims"] == 3

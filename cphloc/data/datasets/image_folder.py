@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from cphloc.config.argument_types import PositiveFloat, PositiveInt, UnitInterval
+from cphloc.config.argument_types import NonNegativeInt, PositiveFloat, PositiveInt, UnitInterval
 from cphloc.data.case import AnnotationSource, Case, annotation_or_problem, one_hot
+from cphloc.data.case_folder import find_cases
 from cphloc.data.case_table import OPTIONAL
 from cphloc.data.dataset import Dataset, find_root, hashed_split
 from cphloc.data.io.formats import split_series
-from cphloc.data.io.table import read_table
+from cphloc.data.io.table import Row, read_table
 from cphloc.errors import DataError, InputError, did_you_mean
 from cphloc.structures.annotation import class_names
 from cphloc.structures.split import SPLITS, Split
@@ -49,7 +51,8 @@ class ImageFolder(Dataset):
 
     Args:
         root: folder of the table.
-        table: file name of the table.
+        table: file name of the table; ``None`` lists the cases from the names of files and folders, see
+            `cphloc.data.case_folder.find_cases`.
         classes: class number -> name, or names that are numbered from 1.
         channels: names of the channels.
         dims: 2 for pictures, 3 for volumes.
@@ -57,8 +60,13 @@ class ImageFolder(Dataset):
         rois: name of a region in RTSTRUCTs, SEGs and Slicer segmentations, with wildcards -> class; by default the
             names of the classes.
         laterality: whether classes are specific to a body side.
+        mask_of: what the value 1 of a mask stands for: class 1 (``classes``), or the class of the case (``label``), as
+            where all masks are binary.
         val: fraction of the patients without ``split`` that are assigned to the validation split.
         test: fraction of the patients without ``split`` that are assigned to the test split.
+        hold_out: fraction of the patients of the training split that are moved to the validation split, for a table
+            that states none.
+        split_seed: another number divides the patients otherwise.
 
     Raises:
         NotFoundError: the table does not exist.
@@ -68,41 +76,60 @@ class ImageFolder(Dataset):
     def __init__(
         self,
         root: str | None = None,
-        table: str = "cases.csv",
+        table: str | None = "cases.csv",
         classes: Sequence[str] | Mapping[int, str] = ("object",),
         channels: Sequence[str] = ("image",),
         dims: Literal[2, 3] = 3,
         voxel_mm: Sequence[PositiveFloat] | None = None,
         rois: Mapping[str, PositiveInt] | None = None,
         laterality: bool = False,
+        mask_of: Literal["classes", "label"] = "classes",
         val: UnitInterval = 0.15,
         test: UnitInterval = 0.15,
+        hold_out: UnitInterval = 0.0,
+        split_seed: NonNegativeInt = 0,
     ) -> None:
-        self.root = find_root("image_folder", root, table)
-        self.table = self.root / table
+        self.root = find_root("image_folder", root, table or ".")
+        self.table = self.root if table is None else self.root / table
+        self.listed = table is not None
         self.classes = class_names(classes)
         self.channels = tuple(channels)
         self.dims = dims
         self.voxel_mm = None if voxel_mm is None else tuple(voxel_mm)
         self.rois = dict(rois) if rois is not None else {name: number for number, name in self.classes.items()}
         self.laterality = laterality
-        self.val, self.test = val, test
+        self.mask_of = mask_of
+        self.val, self.test, self.hold_out, self.split_seed = val, test, hold_out, split_seed
 
     def _cases(self, split: Split) -> list[Case]:
         by_channel = tuple(f"image_{channel}" for channel in self.channels)
         units = tuple(f"{_UNIT}{channel}" for channel in self.channels)
         optional = (*OPTIONAL, *units, *(f"instances_{name}" for name in self.classes.values()))
-        columns = ("image",) if len(self.channels) == 1 or _has_column(self.table, "image") else by_channel
-        rows = read_table(self.table, columns, optional)
-        cases = [self._case(row, columns, f"{self.table}:{row.line}") for row in rows]
+        rows = self.rows
+        columns = ("image",) if len(self.channels) == 1 or any("image" in row for row in rows[:1]) else by_channel
+        if self.listed:
+            rows = read_table(self.table, columns, optional)
+        cases = [self._case(row, columns, self._where(row)) for row in rows]
         return [case for case, chosen in cases if chosen == split]
+
+    @cached_property
+    def rows(self) -> Sequence[Mapping[str, str]]:
+        """Cells of each case by column name, from the table or from the names of the files."""
+        return read_table(self.table, ()) if self.listed else find_cases(self.root)
+
+    def _where(self, row: Mapping[str, str]) -> str:
+        return (
+            f"{self.table}:{row.line}" if isinstance(row, Row) else str(self.root / (row.get("image") or row["case"]))
+        )
 
     def _case(self, row: Mapping[str, str], columns: Sequence[str], where: str) -> tuple[Case, str]:
         images = tuple(self._file(row[c] or _UNNAMED) for c in columns)
         is_series = split_series(images[0])[1] is not None
         name = row.get("case") or (images[0].name if is_series else images[0].name.partition(".")[0])
-        patient = row.get("patient") or name
-        split = row.get("split") or hashed_split(patient, self.val, self.test)
+        patient = row.get("patient") or self.patient_of(name)
+        split = row.get("split") or hashed_split(patient, self.val, self.test, self.split_seed)
+        if split == "train" and row.get("split") and self.hold_out:
+            split = hashed_split(patient, self.hold_out, 0.0, self.split_seed)
         if split not in SPLITS:
             msg = (
                 f"{where}: split '{split}' does not exist; {did_you_mean(split, SPLITS) or 'use ' + ', '.join(SPLITS)}"
@@ -143,6 +170,7 @@ class ImageFolder(Dataset):
         if row.get("boxes"):
             boxes, box_classes = _boxes(row["boxes"], numbers, self.dims, where)
         mask, region = (self._file(row[c]) if row.get(c) else None for c in ("mask", "region"))
+        values = None if mask is None or self.mask_of == "classes" else _value_of(label, where)
         rois = None if mask is None else self.rois
         instances = self._instances(row, numbers, where)
         if instances and (mask is not None or boxes is not None):
@@ -150,7 +178,7 @@ class ImageFolder(Dataset):
             raise DataError(msg)
         known = None if rois is None else (True,) * len(self.classes)
         return AnnotationSource(
-            mask, None, rois, instances, boxes, box_classes, region=region, label=label, known=known
+            mask, values, rois, instances, boxes, box_classes, region=region, label=label, known=known
         )
 
     def _instances(
@@ -175,8 +203,13 @@ def _names(cell: str, numbers: Mapping[str, int]) -> list[str]:
     return [cell] if cell in numbers else [name.strip() for name in cell.split(";")]
 
 
-def _has_column(table: Path, name: str) -> bool:
-    return any(name in row for row in read_table(table, ())[:1])
+def _value_of(label: Sequence[float] | None, where: str) -> dict[int, int]:
+    """Value 1 of a mask -> the one class of the label; without a class, the mask must be empty."""
+    present = [number for number, value in enumerate(label or (), start=1) if value]
+    if label is None or len(present) > 1:
+        msg = f"{where}: the mask is of the class in label (mask_of: label), which names {len(present)}; name one class"
+        raise DataError(msg)
+    return dict.fromkeys((1,), present[0]) if present else {}
 
 
 def _number(name: str, numbers: Mapping[str, int], where: str) -> int:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from cphloc.config.argument_types import UnitInterval
+from cphloc.config.argument_types import NonNegativeInt, UnitInterval
 from cphloc.config.json_file import read_json, well_formed
 from cphloc.data.case import AnnotationSource, Case, annotation_or_problem
 from cphloc.data.dataset import Dataset, find_root, hashed_split
@@ -36,6 +36,7 @@ class NnUnet(Dataset):
         dims: 2 for pictures, 3 for volumes.
         val: fraction of the cases in the validation split.
         test: fraction of the cases in the test split.
+        split_seed: another number divides the cases otherwise.
 
     Raises:
         NotFoundError: the folder does not exist.
@@ -43,7 +44,12 @@ class NnUnet(Dataset):
     """
 
     def __init__(
-        self, root: str | None = None, dims: Literal[2, 3] = 3, val: UnitInterval = 0.15, test: UnitInterval = 0.15
+        self,
+        root: str | None = None,
+        dims: Literal[2, 3] = 3,
+        val: UnitInterval = 0.15,
+        test: UnitInterval = 0.15,
+        split_seed: NonNegativeInt = 0,
     ) -> None:
         self.root = find_root("nnunet", root, "dataset.json")
         facts = self._facts()
@@ -55,7 +61,7 @@ class NnUnet(Dataset):
         self.classes, self._values = _classes(facts["labels"], self.root / "dataset.json", background)
         self.about = _about(facts)
         self.dims = dims
-        self.val, self.test = val, test
+        self.val, self.test, self.split_seed = val, test, split_seed
 
     @property
     def file_numbers(self) -> Mapping[int, int]:
@@ -71,7 +77,11 @@ class NnUnet(Dataset):
         return facts
 
     def _cases(self, split: Split) -> list[Case]:
-        return [case for case in self._training() if hashed_split(case.id, self.val, self.test) == split]
+        return [
+            case
+            for case in self._training()
+            if hashed_split(self.patient_of(case.id), self.val, self.test, self.split_seed) == split
+        ]
 
     def _training(self) -> Iterator[Case]:
         """Every case that has a mask or an image; a missing file is reported when the case is read."""

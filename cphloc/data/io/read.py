@@ -113,6 +113,17 @@ def read_mask(source: str | Path, like: Geometry, resampled: bool = False, binar
     return onto_grid(label_values(volume, binary), volume.geometry, like, str(source), resampled)
 
 
+def mask_values(source: str | Path) -> list[int]:
+    """List the values of a label mask, with 1 for 255 in a mask of 0 and 255.
+
+    Raises:
+        DataError: the file cannot be read, or contains values other than whole numbers from 0.
+    """
+    volume = _read_path(str(source), None, labels=True)
+    _check_values(volume)
+    return np.unique(label_values(volume)).tolist()
+
+
 def read_region(source: str | Path, like: Geometry) -> np.ndarray:
     """Read a map of where something may be located, on the grid of an image.
 

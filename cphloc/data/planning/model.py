@@ -35,12 +35,14 @@ def heads_of(surveyed: Survey) -> tuple[Rung, ...]:
 def task_of(heads: Sequence[Rung]) -> Task:
     """Return the task of a model with these heads: that of the strongest, ``localization`` for a mask and others.
 
+    Of labels alone it is ``classification``: how well attention localizes cannot be measured.
+
     >>> task_of([Rung.MASK]), task_of([Rung.MASK, Rung.LABEL]), task_of([Rung.BOXES, Rung.LABEL])
     ('segmentation', 'localization', 'detection')
     """
     if Rung.MASK in heads and len(heads) > 1:
         return "localization"
-    return _TASKS.get(heads[0], "attention")
+    return _TASKS.get(heads[0], "classification")
 
 
 def model_lines(

@@ -64,6 +64,7 @@ class Survey:
         dataset: the data set.
         cases: a summary of each case that could be read.
         problems: one line for each case that could not be read.
+        notes: further (label, value) rows, such as how the splits were chosen.
         remarks: what differs between the cases and how the plan treats it, one line each.
     """
 
@@ -71,11 +72,13 @@ class Survey:
     cases: tuple[CaseFacts, ...]
     problems: tuple[str, ...]
     remarks: tuple[str, ...] = ()
+    notes: tuple[tuple[str, str], ...] = ()
 
     @property
     def rungs(self) -> Counter[str]:
-        """Number of cases per strongest rung, or ``none`` for cases without annotation."""
-        return Counter("none" if c.rung is None else c.rung.name.lower() for c in self.cases)
+        """Number of cases per annotated rung, and ``none`` for cases without annotation."""
+        stated = Counter(rung.name.lower() for case in self.cases for rung in reversed(case.rungs))
+        return stated + Counter(none=sum(not case.rungs for case in self.cases))
 
     @property
     def physical(self) -> bool:
@@ -152,10 +155,12 @@ class Survey:
                 for name, values in facts["intensity"].items()
             ),
             ("annotated", ", ".join(f"{n} {rung}" for rung, n in facts["annotated"].items())),
-            ("objects", ", ".join(f"{n} {name}" for name, n in facts["objects"].items())),
         ]
+        if set(self.stated) & {Rung.BOXES, Rung.MASK}:
+            rows.append(("objects", ", ".join(f"{n} {name}" for name, n in facts["objects"].items())))
         if facts["object_size"]:
             rows.append(("object", f"{_written(facts['object_size'])} {unit}"))
+        rows += self.notes
         rows += [("unreadable", problem) for problem in self.problems]
         return rows + [("note", remark) for remark in self.remarks]
 
@@ -168,7 +173,8 @@ def survey(dataset: Dataset) -> Survey:
     """
     cases = dataset.cases("train")
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        summaries = pool.map(partial(_summary, classes=len(dataset.classes), dims=dataset.dims), cases)
+        facts_of = partial(_summary, classes=len(dataset.classes), dims=dataset.dims, channels=len(dataset.channels))
+        summaries = pool.map(facts_of, cases)
         results = list(_with_progress(summaries, len(cases)))
     facts = {case.id: r for case, r in zip(cases, results, strict=True) if isinstance(r, CaseFacts)}
     problems = tuple(r for r in results if isinstance(r, str))
@@ -194,10 +200,12 @@ def _surveyed(dataset: Dataset, facts: Mapping[str, CaseFacts], problems: tuple[
     return Survey(dataset, cases, problems, (f"{share}, which the plan leaves out; {advice}",))
 
 
-def _summary(case: Case, classes: int, dims: int) -> CaseFacts | str:
+def _summary(case: Case, classes: int, dims: int, channels: int) -> CaseFacts | str:
     """Summarize one case, or return the problem with it as text."""
     try:
         volume, given = read_case(case, dims)
+        if len(volume.array) != channels:
+            return f"case '{case.id}': has {len(volume.array)} channels, and the data set has {channels}; convert it"
         done = checked(case, given, volume.geometry.shape, classes)
     except DataError as error:
         return f"case '{case.id}': {error}"

@@ -48,8 +48,8 @@ def test_plans_the_published_patch_for_the_hippocampus():
         ({"mask": 1.0}, "localization", ["mask", "finding"], False),
         ({"boxes": 0.9, "mask": 0.3}, "localization", ["mask", "boxes", "finding"], False),
         ({"boxes": 0.2}, "detection", ["boxes", "finding"], True),
-        ({"region": 0.5}, "attention", ["finding"], True),
-        ({"mask": 0.0}, "attention", ["finding"], True),
+        ({"region": 0.5}, "classification", ["finding"], True),
+        ({"mask": 0.0}, "classification", ["finding"], True),
     ],
 )
 def test_every_rung_that_is_annotated_gets_a_head(annotated, task, heads, whole):
@@ -119,12 +119,12 @@ def test_class_names_with_sides_are_not_mirrored_in_any_data_set(tmp_path, dims,
 
 def test_command_writes_a_recipe_once(tmp_path, capsys):
     out = tmp_path / "mine.yaml"
-    assert main(["plan", "hippocampus", "--set", "root=sample", "--out", str(out)]) == 0
+    assert main(["plan", "hippocampus", "--no-measure", "--set", "root=sample", "--out", str(out)]) == 0
     assert yaml.safe_load(out.read_text())["data"]["root"] == "sample"
-    assert main(["plan", "hippocampus", "--set", "root=sample", "--out", str(out)]) == 2
+    assert main(["plan", "hippocampus", "--no-measure", "--set", "root=sample", "--out", str(out)]) == 2
     assert f"{out}: exists" in capsys.readouterr().err
     assert main(["plan", str(tmp_path)]) == 2
-    assert "is in no known layout" in capsys.readouterr().err
+    assert "contains no image" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("below", ["", "systems"])
@@ -133,7 +133,7 @@ def test_a_recipe_written_among_the_shipped_ones_leads_editors_to_the_schema(tmp
     monkeypatch.setattr(paths, "shipped", lambda folder: tmp_path if folder == "recipes" else shipped(folder))
     (tmp_path / below).mkdir(exist_ok=True)
     out = tmp_path / below / "mine.yaml"
-    assert main(["plan", "hippocampus", "--set", "root=sample", "--out", str(out)]) == 0
+    assert main(["plan", "hippocampus", "--no-measure", "--set", "root=sample", "--out", str(out)]) == 0
     pointer = out.read_text().splitlines()[0].removeprefix("# yaml-language-server: $schema=")
     assert (out.parent / pointer).resolve() == (tmp_path / "recipe.schema.json").resolve()
 
@@ -158,7 +158,7 @@ def nnunet_folder(root, dims):
 def test_a_planned_recipe_of_your_own_data_passes_every_check(tmp_path, dims):
     out = tmp_path / "mine.yaml"
     folder = nnunet_folder(tmp_path / "scans", dims)
-    assert main(["plan", str(folder), "--dims", str(dims), "--out", str(out)]) == 0
+    assert main(["plan", str(folder), "--no-measure", "--dims", str(dims), "--out", str(out)]) == 0
     recipe = load(out)
     assert (recipe.channels, recipe.dims) == (("ct", "pet"), dims)
     assert check(recipe) == []
@@ -241,7 +241,7 @@ def hippocampus(root):
 def test_a_plan_shows_its_fingerprint_passes_check_and_trains_two_steps(tmp_path, capsys, make):
     out = tmp_path / "mine.yaml"
     arguments = make(tmp_path / "data")
-    assert main(["plan", *arguments, "--voxels", "4000", "--width", "4", "--out", str(out)]) == 0
+    assert main(["plan", *arguments, "--no-measure", "--voxels", "4000", "--width", "4", "--out", str(out)]) == 0
     shown = capsys.readouterr().out
     for word in ("cases", "size", "spacing", "intensity", "annotated", "objects", "object"):
         assert re.search(rf"^{word} +\S", shown, re.MULTILINE)
@@ -259,7 +259,7 @@ def test_a_plan_shows_its_fingerprint_passes_check_and_trains_two_steps(tmp_path
 
 
 def test_fingerprint_is_ready_for_programs(capsys):
-    assert main(["plan", "hippocampus", "--set", "root=sample", "--json"]) == 0
+    assert main(["plan", "hippocampus", "--no-measure", "--set", "root=sample", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["fingerprint"]
     cases = Hippocampus("sample").cases("train")
     shapes = np.array([read_case(case)[0].geometry.shape for case in cases])
@@ -276,7 +276,7 @@ def test_fingerprint_is_ready_for_programs(capsys):
 
 def test_a_folder_called_like_a_data_set_is_that_data_set(tmp_path):
     out = tmp_path / "mine.yaml"
-    assert main(["plan", str(SAMPLE), "--out", str(out)]) == 0
+    assert main(["plan", str(SAMPLE), "--no-measure", "--out", str(out)]) == 0
     assert load(out).data.type == "hippocampus"
 
 
