@@ -23,8 +23,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "data",
         metavar="DATA",
-        help="name of a data set, or a folder: laid out for nnU-Net, Pascal VOC, COCO, YOLO or LUNA16, with a cases.csv, "
-        "or with images and masks of the same names, a folder of pictures per class, or DICOM series with RTSTRUCT or SEG",
+        help="name of a data set, or a folder: laid out for nnU-Net, Pascal VOC, COCO, YOLO or LUNA16, with a "
+        "cases.csv, with images and masks of the same names, with a folder of pictures per class, or with DICOM series "
+        "and the RTSTRUCT or SEG that refers to them",
     )
     what = "an argument of the data set, such as classes=[cyst,mass]; repeatable"
     parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help=what)
