@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import lzma
 import shutil
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -20,6 +23,21 @@ from cphloc.files import atomic_folder
 from cphloc.registry import catalogue
 from cphloc.registry.contract import construct
 from cphloc.structures.split import SPLITS
+
+MAX_UNPACKED_BYTES = 1 << 30
+"""Size of the files in an archive from which those that are more than `MAX_UNPACKED_RATIO` times larger are refused."""
+MAX_UNPACKED_RATIO = 100
+_DAMAGED = (
+    *(tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile),
+    *(
+        RuntimeError,
+        NotImplementedError,
+        ValueError,
+        NotADirectoryError,
+        IsADirectoryError,
+        FileExistsError,
+    ),  # an encrypted or unknown member of a zip file, a NUL in a name
+)
 
 _SHIPPED_SPLITS = Path(__file__).parent / "splits"
 
@@ -98,7 +116,7 @@ def _install(name: str, source: Source, archive: Path, target: Path) -> None:
     """Unpack to a temporary folder, verify the contents, and rename the folder to ``target``."""
     card = catalogue.card("dataset", name)
     with atomic_folder(target) as aside:
-        _unpack(archive, source.folders, aside)
+        unpack(archive, source.folders, aside)
         if (splits := _SHIPPED_SPLITS / f"{name}.csv").exists():
             shutil.copy(splits, aside / "cases.csv")
         about = f"{source.url}\nlicence: {card.licence}\ncite: {card.citation}\n"
@@ -117,8 +135,17 @@ def _archive(name: str, source: Source) -> Path:
     return download([source.url], path, name, source.checksum)
 
 
-def _unpack(archive: Path, folders: Mapping[str, str], target: Path) -> None:
-    """Extract the files in ``folders`` and their subfolders, without hidden files."""
+def unpack(archive: Path, folders: Mapping[str, str], target: Path) -> None:
+    """Extract the files in ``folders`` and their subfolders, without hidden files and links.
+
+    Args:
+        archive: a ``.tar``, ``.tar.gz`` or ``.zip`` file; it is removed where it is damaged.
+        folders: folder in the archive -> folder in ``target``.
+        target: folder to write to; nothing is written outside it.
+
+    Raises:
+        CphlocError: the archive is damaged, or expands beyond all proportion.
+    """
     try:
         for name, stream in _members(archive):
             path = PurePosixPath(name)
@@ -128,24 +155,43 @@ def _unpack(archive: Path, folders: Mapping[str, str], target: Path) -> None:
                     place.parent.mkdir(parents=True, exist_ok=True)
                     with place.open("wb") as file:
                         shutil.copyfileobj(stream, file)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+    except _DAMAGED as error:
         archive.unlink()
         msg = f"{archive}: is a damaged archive ({error}); run the command again"
+        raise CphlocError(msg) from error
+    except OSError as error:
+        msg = f"{archive}: cannot be unpacked to {target} ({error.strerror or error}); check the space on the disk"
         raise CphlocError(msg) from error
 
 
 def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """Iterate over the names and contents of the regular files in an archive."""
-    if zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as file:
-            for info in file.infolist():
-                if not info.is_dir():
-                    yield info.filename, file.open(info)
-    else:
-        with tarfile.open(archive) as file:
-            for member in file:
-                if (content := file.extractfile(member)) is not None and member.isfile():
-                    yield member.name.removeprefix("./"), content
+    """Iterate over the names and contents of the regular files in an archive; links are left out.
+
+    Raises:
+        CphlocError: the files are larger than the archive beyond all proportion.
+    """
+    most = max(MAX_UNPACKED_BYTES, MAX_UNPACKED_RATIO * archive.stat().st_size)
+    total = 0
+    for name, size, content in _tar_members(archive) if not zipfile.is_zipfile(archive) else _zip_members(archive):
+        total += size  # no more than this is read
+        if total > most:
+            msg = f"{archive}: would expand to more than {most:,} bytes; remove it, and look at where it comes from"
+            raise CphlocError(msg)
+        if content is not None:
+            yield name, content
+
+
+def _zip_members(archive: Path) -> Iterator[tuple[str, int, IO[bytes] | None]]:
+    with zipfile.ZipFile(archive) as file:
+        for info in file.infolist():
+            yield info.filename, info.file_size, None if info.is_dir() else file.open(info)
+
+
+def _tar_members(archive: Path) -> Iterator[tuple[str, int, IO[bytes] | None]]:
+    with tarfile.open(archive) as file:
+        for member in file:
+            content = file.extractfile(member) if member.isfile() else None
+            yield member.name.removeprefix("./"), member.size, content
 
 
 def _check_content(name: str, source: Source, folder: Path) -> None:

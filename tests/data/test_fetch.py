@@ -4,6 +4,7 @@ import json
 import shutil
 import tarfile
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -121,3 +122,44 @@ def test_list_names_licence_and_place(tmp_path, monkeypatch, capsys):
     assert main(["data", "list", "b*", "--json"]) == 0
     assert [f["name"] for f in json.loads(capsys.readouterr().out)] == ["bccd", "brain_t1c", "busi"]
     assert main(["data", "fetch"]) == 2
+
+
+def _zip_bomb(path: Path) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(20):
+            archive.writestr(f"in/{number}", bytes(1 << 20))
+
+
+def _tar_bomb(path: Path) -> None:
+    with tarfile.open(path, "w:gz") as archive:
+        claim = tarfile.TarInfo("elsewhere/a")
+        claim.size = 1 << 50
+        archive.addfile(claim)
+
+
+@pytest.mark.parametrize("make", [_zip_bomb, _tar_bomb])
+def test_an_archive_that_expands_beyond_all_proportion_is_refused(tmp_path, monkeypatch, make):
+    monkeypatch.setattr(module, "MAX_UNPACKED_BYTES", 4 << 20)
+    make(tmp_path / "a")
+    with pytest.raises(CphlocError, match="would expand") as error:
+        module.unpack(tmp_path / "a", {"in": "out"}, tmp_path / "to")
+    assert "\n" not in str(error.value)
+    assert sum(p.stat().st_size for p in (tmp_path / "to").rglob("*") if p.is_file()) <= 4 << 20
+
+
+def test_no_member_of_an_archive_is_written_outside_the_folder(tmp_path):
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / "secret").write_text("secret")
+    with tarfile.open(folder / "a", "w") as archive:
+        for name in ("in/../../x", "/in/x", "in/good", "in/.hidden"):
+            member = tarfile.TarInfo(name)
+            member.size = 3
+            archive.addfile(member, io.BytesIO(b"abc"))
+        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE):
+            link = tarfile.TarInfo("in/link")
+            link.type, link.linkname = kind, str(folder / "secret")
+            archive.addfile(link)
+    module.unpack(folder / "a", {"in": "out"}, folder / "to")
+    written = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    assert written == ["a", "secret", "to/out/good"]

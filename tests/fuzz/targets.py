@@ -6,6 +6,8 @@ import gzip
 import io
 import json
 import struct
+import tarfile
+import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,9 +20,10 @@ from cphloc.config import yamlio
 from cphloc.data.datasets.coco import Coco
 from cphloc.data.datasets.image_folder import ImageFolder
 from cphloc.data.datasets.nnunet import NnUnet
+from cphloc.data.fetch import unpack
 from cphloc.data.io.read import read_volume
 from cphloc.data.io.read_dicom_seg import read_segments
-from cphloc.data.io.rtstruct import read_contours
+from cphloc.data.io.rtstruct import read_contours, read_rtstruct
 from cphloc.data.io.voc_xml import read_voc_boxes
 from cphloc.errors import CphlocError
 from cphloc.inference.batch_report import write_report
@@ -149,12 +152,25 @@ def _images_of(root: str) -> object:
     return ImageFolder(root=root, classes=["a", "b"], channels=["ct"], dims=2)
 
 
+def _archive(content: bytes, folder: Path) -> None:
+    unpack(_put(folder / "a", content), {"in": "out"}, folder / "to")
+    written = [path for path in folder.rglob("*") if path.is_file()]
+    assert all(path == folder / "a" or path.is_relative_to(folder / "to" / "out") for path in written), written
+
+
+def _regions(content: bytes, folder: Path) -> None:
+    for region in read_rtstruct(_put(folder / "a.dcm", content), Geometry.regular((6, 8, 9))).values():
+        region.draw()
+
+
 TARGETS = (
     *map(_image, (".nii", ".nii.gz", ".nrrd", ".mha", ".npy", ".png", ".jpg", ".tif", ".bmp", ".dcm")),
     Target("image.nhdr", _detached("a.nhdr")),
     Target("image.mhd", _detached("a.mhd")),
     Target("segments", lambda c, f: read_segments(_put(f / "a.dcm", c), Geometry.regular((4, 5, 6)))),
     Target("contours", lambda c, f: read_contours(_put(f / "a.dcm", c))),
+    Target("regions", _regions),
+    Target("archive", _archive),
     Target("voc", _voc),
     Target("coco", _cases(lambda root: Coco(root=root), "annotations/instances_train.json")),
     Target("table", _cases(_images_of, "cases.csv")),
@@ -203,9 +219,11 @@ def valid_files() -> dict[str, list[bytes]]:
         ],
         "image.mhd": [meta.format("ElementDataFile = a.raw\n").encode()],
         "image.npy": [npy.getvalue()],
-        "image.dcm": [_dicom()],
+        "image.dcm": [_dicom(), *_compressed()],
         "segments": [_dicom(Modality="SEG")],
         "contours": [_contours()],
+        "regions": [_contours()],
+        "archive": _archives(),
         "voc": [b"<annotation><object><name>a</name><bndbox><xmin>1</xmin><ymin>2</ymin><xmax>3</xmax><ymax>4</ymax>"
                 b"</bndbox></object></annotation>"],
         "coco": [json.dumps(_COCO).encode()],
@@ -270,6 +288,40 @@ def _dicom(**tags: object) -> bytes:
     data.RescaleSlope, data.RescaleIntercept = 1, -1024
     data.PixelData = bytes(40)
     return _saved(data, tags)
+
+
+def _compressed() -> list[bytes]:
+    """The same slice deflated, in RLE and in JPEG 2000."""
+    from PIL import Image
+    from pydicom import dcmread
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import RLELossless
+
+    plain = dcmread(io.BytesIO(_dicom(PixelRepresentation=0)))
+    stream, picture = io.BytesIO(), io.BytesIO()
+    Image.fromarray(np.arange(20, dtype=np.uint16).reshape(4, 5)).save(picture, "JPEG2000", no_jp2=True)
+    plain.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1.99"
+    plain.save_as(stream, enforce_file_format=True)
+    found = [stream.getvalue()]
+    plain.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1"
+    plain.compress(RLELossless)
+    found.append(_saved(plain, {}))
+    plain.PixelData = encapsulate([picture.getvalue()])
+    plain.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.90"
+    return [*found, _saved(plain, {})]
+
+
+def _archives() -> list[bytes]:
+    """A zip and a tar file with a file and a link."""
+    zipped, tarred = io.BytesIO(), io.BytesIO()
+    with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("in/a.txt", "a" * 50)
+    with tarfile.open(fileobj=tarred, mode="w:gz") as archive:
+        file, link = tarfile.TarInfo("in/a.txt"), tarfile.TarInfo("in/b.txt")
+        file.size, link.type, link.linkname = 50, tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(file, io.BytesIO(b"a" * 50))
+        archive.addfile(link)
+    return [zipped.getvalue(), tarred.getvalue()]
 
 
 def _contours() -> bytes:
