@@ -70,7 +70,7 @@ class Inputs:
             source: a file, a DICOM folder, an array, or a mapping from channel name to these.
             spacing_mm: voxel size in array order, for images that state none.
             units: unit of a channel whose file states none, by channel, such as ``{"pet": "SUV"}``.
-            strict: raise an error where there would be a warning.
+            strict: raise an error where there would be a warning; a note of the image says what cannot be checked.
 
         Raises:
             DataError: the image cannot be read, lacks a channel, is in a unit that cannot be converted, holds values
@@ -88,7 +88,18 @@ class Inputs:
         if strict and warnings:
             msg = f"{reading.volume.source}: {'; '.join(warnings)}; predict without strict, or correct the image"
             raise DataError(msg)
-        return replace(reading, warnings=warnings)
+        volume = reading.volume
+        if strict and (unchecked := self._unchecked(volume)):
+            volume = replace(volume, notes=(*volume.notes, unchecked))
+        return replace(reading, volume=volume, warnings=warnings)
+
+    def _unchecked(self, volume: Volume) -> str:
+        """What ``strict`` cannot check for lack of facts about the training data; empty where it checks everything."""
+        lacking = [] if self.fingerprint else ["intensities and extent (the model states none of its training images)"]
+        unstated = [name for name, channel in self.channels.items() if channel.modality is None]
+        if volume.modality is None or unstated:
+            lacking.append(f"modality (stated by {'the model' if volume.modality is None else 'the image'} at most)")
+        return f"strict could not check: {'; '.join(lacking)}" if lacking else ""
 
     def parse_units(self, units: Mapping[str, str]) -> dict[str, ScaledUnit]:
         """Parse the units that the user states, and check that they can be converted to those of the model.

@@ -69,6 +69,17 @@ def test_a_file_without_a_unit_is_taken_in_that_of_the_model(nifti):
     assert reading.warnings == ()
 
 
+def test_strict_says_what_it_cannot_check(nifti, dicom):
+    known = Fingerprint.of(["ct"], [[(-1000.0, 0.0, 90.0)]], [[24.0, 32.0, 32.0]], "mm")
+    full = Inputs(channel_inputs(["ct"]), 3, known)
+    assert full.read(dicom(body(), "CT"), strict=True).volume.notes == ()
+    (note,) = CT.read(dicom(body(), "CT", "again"), strict=True).volume.notes
+    assert note.startswith("strict could not check: intensities and extent (the model states none")
+    (note,) = full.read(nifti(body()), strict=True).volume.notes
+    assert note == "strict could not check: modality (stated by the model at most)"
+    assert CT.read(nifti(body())).volume.notes == ()
+
+
 def test_another_unit_is_converted_and_said(nifti):
     reading = PET.read(nifti(uptake()), units={"pet": "SUV"})
     np.testing.assert_allclose(reading.volume.array[0], 100 * uptake())
