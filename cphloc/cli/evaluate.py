@@ -27,13 +27,26 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="choose the options of a run's predictions on its validation cases again (mirrored views, temperature, "
         "thresholds, largest component, least size); the first evaluation of its weights always does",
     )
+    parser.add_argument(
+        "--by",
+        metavar="COLUMN",
+        action="append",
+        default=[],
+        help="metrics of each group of cases as well, such as site, scanner or sex: a column of the data set's table "
+        "(cases.csv, there x-site as well), or size for thirds by the size of the annotated objects; repeatable",
+    )
+    parser.add_argument(
+        "--report", metavar="FILE.html", help="also write a page with metrics, groups and the ten worst cases, drawn"
+    )
 
 
 def run(options: argparse.Namespace) -> Answer:
     """Evaluate, and print one line per metric."""
     from cphloc.evaluation.evaluate import evaluate
 
-    measured = evaluate(options.source, options.split, options.root, options.out, options.choose)
+    measured = evaluate(
+        options.source, options.split, options.root, options.out, options.choose, options.by, options.report
+    )
     facts = measured.facts
     head = ("metric", facts["split"], "95 % interval", "cases", "baseline", "model minus baseline", "p")
     rows = list(_rows(facts))
@@ -42,7 +55,7 @@ def run(options: argparse.Namespace) -> Answer:
         lines.insert(1, UNDEFINED)
     if facts["patients"] == 1:
         lines.insert(0, "all cases are of one patient, so no interval can be stated")
-    lines += _options(facts.get("options"))
+    lines += [*_reasons(facts), *_sensitivities(facts), *_groups(facts), *_options(facts.get("options"))]
     if measured.folder is not None:
         lines.append(f"one row a case in {measured.folder / f'evaluation-{measured.split}.csv'}, pictures beside it")
     return Answer("\n".join(lines), facts)
@@ -59,6 +72,36 @@ def _rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
             beside = number(baselines[name]["value"], ".3f") if name in baselines else "-"
             value = number(found["value"], ".3f")
             yield f"{name}{class_name}", value, _span(found), str(found["n"]), beside, *_gain(gains.get(name))
+
+
+def _reasons(facts: Mapping[str, Any]) -> list[str]:
+    """What to judge the model by, and why."""
+    return ["judge it by:", *(f"  {name}: {why}" for name, why in facts["recommended"].items())]
+
+
+def _sensitivities(facts: Mapping[str, Any]) -> list[str]:
+    """Sensitivity of the boxes at each rate of false positives."""
+    found = facts["sensitivity_at_fp"]
+    rows = [(rate, number(at["value"], ".3f"), _span(at)) for rate, at in found.items()]
+    return [table([("false positives per image", "sensitivity", "95 % interval"), *rows])] if rows else []
+
+
+def _groups(facts: Mapping[str, Any]) -> Iterator[str]:
+    """One table per column, with a row per group."""
+    names = list(facts["recommended"])
+    for column, groups in facts["by"].items():
+        rows = [
+            (group, str(of["cases"]), str(of["patients"]), *(_value(of["metrics"].get(name)) for name in names))
+            for group, of in groups.items()
+        ]
+        yield table([(column, "cases", "patients", *names), *rows])
+
+
+def _value(found: Mapping[str, Any] | None) -> str:
+    """Value of a metric with its interval."""
+    if found is None or found["value"] is None:
+        return "-"
+    return number(found["value"], ".3f") + ("" if found["low"] is None else f" [{_span(found)}]")
 
 
 def _options(chosen: Mapping[str, Any] | None) -> list[str]:

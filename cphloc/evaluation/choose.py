@@ -14,6 +14,7 @@ from cphloc.evaluation.comparison import paired_differences
 from cphloc.evaluation.mask_trials import HARM, MaskCase, component_trials, threshold_trial
 from cphloc.evaluation.part_trials import box_trial, temperature_trial
 from cphloc.evaluation.scores import ScoredCase, Scores, case_prediction, detection_case, score_case
+from cphloc.evaluation.size_errors import size_intervals
 from cphloc.evaluation.trial import decided, not_tried
 from cphloc.inference.localizer import Localizer
 from cphloc.inference.uncertainty import with_masks
@@ -96,7 +97,10 @@ def choose_options(
         chosen["tta"] = _try_views(seen, trials) if len(views) > 1 else False
     used = seen[bool(chosen.get("tta"))]
     chosen |= _try_parts(used, wanted, trials, bool(few))
-    return ChosenOptions(options=Options(**chosen), trials=trials, split=split, cases=len(cases), patients=patients)
+    options = Options(**chosen)
+    sizes = None if few else size_intervals(used.masks, localizer.classes, options)
+    facts: dict[str, Any] = {"split": split, "cases": len(cases), "patients": patients}
+    return ChosenOptions(options=options, trials=trials, sizes=sizes, **facts)
 
 
 def _predicts_boxes(localizer: Localizer) -> bool:

@@ -21,10 +21,13 @@ from cphloc.evaluation.baseline import BASELINES, Baseline
 from cphloc.evaluation.choose import choose_options
 from cphloc.evaluation.comparison import beside, find_baseline, own_dataset, paired_differences, tracked
 from cphloc.evaluation.files import all_boxes, draw_evaluation, read_completed, write_evaluation
+from cphloc.evaluation.groups import by_group, groups_of, reference_facts
+from cphloc.evaluation.report import write_report
 from cphloc.evaluation.scores import Scores, case_prediction, score_case, summary
 from cphloc.evaluation.unseen import check_unseen
 from cphloc.inference.localizer import Localizer
 from cphloc.metrics.bootstrap import Interval
+from cphloc.metrics.recommended import recommended
 from cphloc.metrics.summary import tracking_metrics
 from cphloc.structures.options import ChosenOptions, trial_row
 from cphloc.structures.split import Split
@@ -65,6 +68,8 @@ def evaluate(
     root: str | None = None,
     out: str | Path | None = None,
     choose: bool = False,
+    by: Sequence[str] = (),
+    report: str | Path | None = None,
 ) -> Evaluation:
     """Predict every case of a split and score the predictions against the annotations.
 
@@ -79,6 +84,8 @@ def evaluate(
         out: folder to write the files to, for an entry or model; a run writes to its own folder.
         choose: whether to choose the options of a run's predictions on its validation cases again; the first evaluation
             of its weights always does.
+        by: columns of the data set's table, such as ``site``, or ``size``: metrics of each of their groups as well.
+        report: HTML page to write, with the worst cases first.
 
     Returns:
         metrics with 95 % confidence intervals, resampled by patient.
@@ -86,7 +93,7 @@ def evaluate(
     Raises:
         NotFoundError: no such run, entry, data set or split.
         DataError: a case cannot be read, or the weights of the run depend on cases of the split.
-        InputError: ``out`` is given for a run, or its recipe was edited after the training.
+        InputError: ``out`` is given for a run, its recipe was edited after the training, or there is no such column.
     """
     localizer, run = open_localizer(source)
     if run is not None and out is not None:
@@ -98,6 +105,8 @@ def evaluate(
     if not cases:
         msg = f"data set '{data.type}' has no cases in its {split} split; choose another split"
         raise NotFoundError(msg)
+    for column in by:
+        groups_of(column, dataset, cases)
     chosen = None if localizer.entry is None else localizer.entry.options
     check_unseen(run or localizer.listing, dataset, split, root is None)
     if run is not None:
@@ -110,6 +119,7 @@ def evaluate(
     speed = {"ms_per_case": statistics.median(milliseconds), "peak_ram_mb": peak_ram_mb()}
     facts = _facts(localizer, split, cases, scores, intervals) | {"speed": speed}
     facts["options"] = None if chosen is None else chosen.model_dump()
+    facts["by"] = {column: by_group(scores, groups_of(column, dataset, cases, scores)) for column in by}
     if baseline is not None and beneath is not None:
         facts["baseline"] = {"name": baseline.name, **summary(beneath.intervals())}
         facts["paired"] = summary(paired_differences(scores, beneath))
@@ -124,6 +134,8 @@ def evaluate(
         files += draw_evaluation(folder / "pictures", localizer, cases, scores, split)
         if run is not None:
             _track(run, files, intervals, facts)
+    if report is not None:
+        write_report(Path(report), localizer, cases, scores, facts)
     return Evaluation(str(source if run is None else run.folder), split, facts, beside(scores, beneath), folder)
 
 
@@ -135,6 +147,8 @@ def _facts(
         "split": split,
         "patients": len({case.patient for case in cases}),
         **summary(intervals),
+        "recommended": recommended({name for name, found in intervals.items() if found.n}, _objects(scores)),
+        "sensitivity_at_fp": scores.sensitivity_at_fp(),
         "baseline": None,
         "paired": None,
         "calibration": _calibration(localizer.temperature, scores, intervals),
@@ -164,6 +178,12 @@ def open_localizer(source: str | Path | Run | Localizer) -> tuple[Localizer, Run
     return localizer_of(run), run
 
 
+def _objects(scores: Scores) -> float:
+    """Mean number of annotated objects of a class in the cases that have any; 0 without."""
+    counts = [count for case in scores.cases if (count := case.scores.facts.get("reference_objects"))]
+    return sum(counts) / len(counts) if counts else 0.0
+
+
 def _score_cases(localizer: Localizer, cases: Sequence[Case]) -> tuple[Scores, list[str], list[float]]:
     """Predict and score every case; also returns the parts that the model predicts and milliseconds per case."""
     from rich.console import Console
@@ -180,7 +200,8 @@ def _score_cases(localizer: Localizer, cases: Sequence[Case]) -> tuple[Scores, l
         milliseconds.append(1000 * (time.perf_counter() - started))
         prediction = case_prediction(result, localizer.classes)
         one = score_case(case.id, case.patient, prediction, annotation, volume.geometry, localizer.classes)
-        known = replace(one.scores, facts={**one.scores.facts, "reference": annotation.digest})
+        stated = {"reference": annotation.digest, **reference_facts(annotation, volume.geometry, localizer.classes)}
+        known = replace(one.scores, facts={**one.scores.facts, **stated})
         scored.append(replace(one, scores=known))
         parts = [part for part in BASELINES if getattr(prediction, part) is not None]
     return Scores(scored, localizer.classes), parts, milliseconds
@@ -204,7 +225,7 @@ def _options(localizer: Localizer, run: Run, dataset: Dataset | None, choose: bo
         for trial in chosen.trials:
             if trial.metric is None:
                 _log.warning("%s split: %s not chosen: %s", chosen.split, trial_row(trial.model_dump())[0], trial.why)
-    localizer.options = chosen.options
+    localizer.options, localizer.sizes = chosen.options, chosen.sizes
     return chosen
 
 

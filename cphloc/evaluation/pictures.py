@@ -19,6 +19,9 @@ from cphloc.registry.metrics import quality
 from cphloc.structures.annotation import Annotation
 from cphloc.structures.volume import Volume
 
+NOT_METRICS = ("case", "patient", "reference", "reference_size", "reference_objects")
+"""Columns of the rows of an evaluation that are no metrics, besides label probabilities ``p/<class>``."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -89,13 +92,22 @@ def extremes(rows: Sequence[Mapping[str, Any]], headline: str) -> tuple[str, dic
     >>> extremes([{"case": "a", "dice": 0.9}, {"case": "b", "dice": 0.7}, {"case": "c", "dice": 0.8}], "dice")
     ('dice', {'worst': 'b', 'median': 'c', 'best': 'a'})
     """
-    names = [name for name in rows[0] if name not in ("case", "patient", "reference") and not name.startswith("p/")]
+    name, order = ranked(rows, headline)
+    places = {"worst": 0, "median": len(order) // 2, "best": -1}
+    return name, {title: order[place] for title, place in places.items()}
+
+
+def ranked(rows: Sequence[Mapping[str, Any]], headline: str) -> tuple[str, list[str]]:
+    """Sort the cases by a metric, worst first; arguments and the choice of the metric as in `extremes`.
+
+    Returns:
+        the metric that was used, and the ids of the cases that have a value (all, if none has).
+    """
+    names = [name for name in rows[0] if name not in NOT_METRICS and not name.startswith("p/")]
     name = headline if headline in names else next(iter(names), headline)
     scored = {row["case"]: row.get(name, float("nan")) for row in rows}
     known = [case for case, value in scored.items() if value == value]
-    ranked = sorted(known, key=lambda case: quality(name, scored[case])) or list(scored)
-    places = {"worst": 0, "median": len(ranked) // 2, "best": -1}
-    return name, {title: ranked[place] for title, place in places.items()}
+    return name, sorted(known, key=lambda case: quality(name, scored[case])) or list(scored)
 
 
 def heading(title: str, case: str, name: str, rows: Sequence[Mapping[str, Any]]) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from cphloc.config import jsonio
 from cphloc.inference.localization import Localization
-from cphloc.metrics.bootstrap import Difference, Interval, weighted_bootstrap
+from cphloc.metrics.bootstrap import Difference, Interval, weighted_band, weighted_bootstrap
 from cphloc.metrics.calibration import tempered
 from cphloc.metrics.curves import Curve, froc_curve, precision_recall_curves, reliability_curves, roc_curves
 from cphloc.metrics.detection import DetectionCase
@@ -22,6 +22,7 @@ from cphloc.metrics.evaluation import (
     detection_statistics,
     segmentation_scores,
 )
+from cphloc.metrics.froc import LUNA16_FP_PER_SCAN, froc_of_boxes
 from cphloc.metrics.summary import CaseScores, Restricted, summarize
 from cphloc.registry import catalogue
 from cphloc.registry.contract import call_for_number, construct
@@ -29,6 +30,9 @@ from cphloc.registry.metrics import is_physical
 from cphloc.structures.annotation import Annotation
 from cphloc.structures.geometry import Geometry
 from cphloc.structures.volume import reoriented
+
+FROC_IOU = 0.1
+"""Smallest IoU of a true positive in FROC."""
 
 
 @dataclass(frozen=True)
@@ -208,6 +212,20 @@ class Scores:
             arguments = *_stacked(labels), list(self.classes.values()), self._patients(labels)
             by_kind |= {"roc": roc_curves(*arguments), "reliability": reliability_curves(*arguments)}
         return {kind: curves for kind, curves in by_kind.items() if curves}
+
+    def sensitivity_at_fp(self) -> dict[str, dict[str, Any]]:
+        """Compute the sensitivity of the boxes at 1/8 to 8 false positives per image, with 95 % intervals by patient.
+
+        Returns:
+            false positives per image -> ``value``, ``low``, ``high``; empty without boxes.
+        """
+        boxes = self._boxes()
+        if not boxes:
+            return {}
+        curve = froc_of_boxes(list(boxes.values()), FROC_IOU)
+        band = weighted_band(lambda w: curve.sensitivity_at(LUNA16_FP_PER_SCAN, w), self._patients(boxes))
+        rows = zip(LUNA16_FP_PER_SCAN, *band, strict=True)
+        return {f"{rate:g}": jsonio.plain({"value": v, "low": low, "high": high}) for rate, v, low, high in rows}
 
     def calibration_error(self, temperature: float) -> Interval:
         """Compute the expected calibration error after dividing the logits of the probabilities by ``temperature``."""

@@ -14,7 +14,7 @@ from cphloc.config import jsonio
 from cphloc.data.io.formats import split_series
 from cphloc.errors import DataError
 from cphloc.files import atomic, flush, temporary_folder
-from cphloc.structures.options import Options
+from cphloc.structures.options import Options, SizeIntervals
 from cphloc.structures.segment_codes import SegmentCode
 from cphloc.structures.volume import Volume
 
@@ -71,6 +71,7 @@ class Localization:
         computed: how it was computed: ``backend``, its largest ``difference`` from torch, and ``air_skipped``.
         thresholds: least score of ``boxes`` and least probability of a ``mask`` in this result; empty where none was
             applied.
+        sizes: errors of measured sizes, for the intervals in ``measurements``; ``None`` where they are not known.
         options: what was applied besides the weights: mirrored views, thresholds, and components that are kept.
     """
 
@@ -93,6 +94,7 @@ class Localization:
     warnings: tuple[str, ...] = ()
     thresholds: Mapping[str, float] = field(default_factory=dict)
     options: Options = field(default_factory=Options)
+    sizes: SizeIntervals | None = None
 
     def applying(self, options: Options) -> Localization:
         """Return the result with the boxes whose score reaches the threshold, and the components that are kept.
@@ -120,26 +122,15 @@ class Localization:
 
         The diameter is the longest in any axial plane of the patient. If the image has no physical spacing, sizes are
         in pixels, with ``px`` in their names. If uncertainty was requested, ``mean_uncertainty`` is its mean over the
-        class.
+        class. Where the errors of the model are known from cases that it was not trained on, ``volume_ml_low_90`` and
+        ``volume_ml_high_90`` (of areas likewise) are the ends of the 90 % prediction interval.
         """
         if self.masks is None:
             return {}
-        return {name: self._measure(self.masks == number) for number, name in self.classes.items()}
+        from cphloc.inference.measurements import measured
 
-    def _measure(self, inside: np.ndarray) -> dict[str, float]:
-        from cphloc.metrics.response import longest_diameter_mm
-
-        grid = self.image.geometry
-        amount = float(np.count_nonzero(inside)) * grid.voxel_volume
-        unit = grid.unit
-        diameter = {f"longest_diameter_{unit}": longest_diameter_mm(inside, grid)}
-        unsure = {}
-        if self.uncertainty is not None and inside.any():
-            unsure = {"mean_uncertainty": float(self.uncertainty[inside].mean())}
-        if grid.dims == 2:
-            return {f"area_{unit}2": amount, **diameter, **unsure}
-        size = {"volume_ml": amount / 1000} if unit == "mm" else {f"volume_{unit}3": amount}
-        return size | diameter | unsure
+        parts = self.image.geometry, self.uncertainty, self.sizes
+        return {name: measured(name, self.masks == number, *parts) for number, name in self.classes.items()}
 
     def summary(self) -> dict[str, Any]:
         """Return everything except voxel data, as values that JSON can represent."""
@@ -198,7 +189,7 @@ class Localization:
             f"{name} {value:.1f} {key.rsplit('_', 1)[1].replace('ml', 'mL')}"
             for name, sizes in self.measurements.items()
             for key, value in sizes.items()
-            if not key.startswith(("longest", "mean"))
+            if not key.startswith(("longest", "mean")) and "_low_" not in key and "_high_" not in key
         ]
         parts += [f"{name} p = {p:.2f}" for name, p in (self.probabilities or {}).items()]
         return f"{self.case}: {', '.join(parts)}" if parts else self.case

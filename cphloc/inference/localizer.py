@@ -13,10 +13,11 @@ import numpy as np
 from torch import Tensor, nn
 
 from cphloc import __version__
-from cphloc.data.pipeline.intensity import CT, parse_intensity
+from cphloc.data.pipeline.intensity import parse_intensity
 from cphloc.data.pipeline.preprocess import Preprocess, restore_map
 from cphloc.data.pipeline.slabs import MaskRows, Slabs
 from cphloc.errors import InputError
+from cphloc.inference.air import air_threshold
 from cphloc.inference.backend import Backend, BackendName
 from cphloc.inference.finite import finite_outputs
 from cphloc.inference.inputs import Image, Inputs, content_hashes
@@ -25,24 +26,17 @@ from cphloc.inference.options import PredictOptions, overridden, thresholds_of
 from cphloc.inference.restored import localization_of
 from cphloc.inference.uncertainty import with_masks
 from cphloc.inference.views import mirrored_axes, swapped_classes
-from cphloc.inference.windows import AirThreshold, OnMaskRows, infer
+from cphloc.inference.windows import OnMaskRows, infer
 from cphloc.metrics.calibration import tempered
 from cphloc.modeling.model import Model
 from cphloc.ops.targets import Prediction
-from cphloc.structures.options import Options
+from cphloc.structures.options import Options, SizeIntervals
 from cphloc.structures.padding import prediction_fill
 from cphloc.structures.segment_codes import SegmentCode, code_of
 from cphloc.structures.volume import Volume
 
 if TYPE_CHECKING:
     from cphloc.recipe.recipe import Recipe
-
-
-AIR_HU = -700.0
-"""Hounsfield units up to which a voxel is air; lung has similar values, but windows of lung also contain vessels."""
-
-ROUNDING = 1e-4
-"""Largest rounding error of resampling a constant image, in units of the model's input."""
 
 
 class Localizer(nn.Module):
@@ -70,6 +64,9 @@ class Localizer(nn.Module):
         self.inputs = inputs_of(recipe, entry)
         self.options: Options = Options() if entry is None else entry.options_applied
         """What predictions apply by default; an entry's was chosen on validation cases."""
+        chosen = None if entry is None else entry.options
+        self.sizes: SizeIntervals | None = None if chosen is None else chosen.sizes
+        """Errors of measured sizes with these options, for the intervals of measurements."""
 
     @cached_property
     def fingerprint(self) -> str:
@@ -158,8 +155,8 @@ class Localizer(nn.Module):
             tta: test-time augmentation: average the predictions of the image mirrored along the axes that were
                 flipped in training. ``None``: as ``options`` state; an entry's were chosen on validation cases.
             overlap: fraction of a window that overlaps with the next one, in [0, 1).
-            skip_air: for CT models (intensity ``ct``), skip windows in which no voxel exceeds `AIR_HU`; they are
-                background.
+            skip_air: for CT models (intensity ``ct``), skip windows in which no voxel exceeds
+                `cphloc.inference.air.AIR_HU`; they are background.
             uncertainty: also return the entropy of the class probabilities of every voxel; needs ``4 (K + 1)`` bytes
                 more per voxel.
             units: unit of a channel whose file states none, where it is not that of the model: ``{"pet": "SUV"}`` for
@@ -185,6 +182,7 @@ class Localizer(nn.Module):
         least = used.thresholds.get("mask")
         reading = self.inputs.read(source, spacing_mm, units, strict)
         volume, seen = reading.volume, {"inputs": reading.channels, "warnings": reading.warnings}
+        seen["sizes"] = self.sizes if used == self.options else None
         seen["input_sha256"] = content_hashes(source)
         if uncertainty:
             masked = with_masks(*self.predict_maps(volume, **options), True, least)
@@ -302,11 +300,3 @@ def preprocess_of(recipe: Recipe) -> Preprocess:
     spacing = None if data["spacing_mm"] is None else tuple(data["spacing_mm"])
     fit = tuple(data["patch"]) if data["fit"] == "whole" else None
     return Preprocess(recipe.dims, spacing, parse_intensity(data["intensity"], len(recipe.channels)), fit)
-
-
-def air_threshold(preprocess: Preprocess) -> AirThreshold | None:
-    """Return the threshold between air and body in the normalized values of a CT model; ``None`` for other models."""
-    for channel, scheme in enumerate(preprocess.intensity):
-        if isinstance(scheme, CT):
-            return AirThreshold(channel, float(scheme(np.array([AIR_HU]))[0]) + ROUNDING)
-    return None

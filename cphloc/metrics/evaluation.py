@@ -39,6 +39,7 @@ def segmentation_scores(
 
     The metrics are ``dice``, ``iou``, ``hd95_mm`` (95th percentile Hausdorff distance), ``asd_mm`` (average symmetric
     surface distance), ``nsd`` (normalised surface Dice), ``lesion_f1``, ``lesion_pq`` (panoptic quality),
+    ``lesion_sensitivity``, ``lesion_false_positives`` (number of them),
     ``volume_error`` (relative; of areas in 2-D) and, in 3-D, ``volume_error_ml``. Volume errors are signed, so their
     mean is a bias. Surfaces consist of border voxels (as in MONAI); a lesion counts as detected if any voxel overlaps.
 
@@ -71,6 +72,8 @@ def segmentation_scores(
             "nsd": surfaces.dice(tolerance_mm),
             "lesion_f1": lesions.f1,
             "lesion_pq": lesions.panoptic_quality,
+            "lesion_sensitivity": lesions.sensitivity,
+            "lesion_false_positives": float(lesions.false_positive),
             "volume_error": volume_error(prediction, reference, label),
         }
         if reference.ndim == 3:

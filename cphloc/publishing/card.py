@@ -161,6 +161,12 @@ def _options(chosen: ChosenOptions) -> str:
     applied = [f"`{name}` {_applied(value)}" for name, value in chosen.options.stated.items()]
     where = "out of fold" if chosen.split == "out-of-fold" else f"on the {chosen.split} split"
     text = f"A prediction applies {'; '.join(applied)}." if applied else "A prediction applies the weights alone."
+    if chosen.sizes is not None:
+        errors = ", ".join(f"{name} {e:.2f} ({chosen.sizes.patients[name]})" for name, e in chosen.sizes.errors.items())
+        text += (
+            f" Measured sizes come with {100 * chosen.sizes.level:g} % prediction intervals (split conformal); error in"
+            f" {chosen.sizes.unit} of the edge of a cube or square of the same size, by class (patients): {errors}."
+        )
     if not chosen.trials:
         return text
     tried = f"Each option was tried {where} ({chosen.cases} cases of {chosen.patients} patients), never on test cases:"

@@ -75,10 +75,10 @@ def entry_facts(
     }
 
 
-def evaluated_options(evaluation: Mapping[str, Any]) -> Options:
+def evaluated_options(evaluation: Mapping[str, Any]) -> ChosenOptions:
     """Return the options of the predictions that an evaluation measured."""
     chosen = _chosen(evaluation)
-    return Options() if chosen is None else ChosenOptions.model_validate(chosen).options
+    return ChosenOptions() if chosen is None else ChosenOptions.model_validate(chosen)
 
 
 def _chosen(evaluation: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -224,7 +224,8 @@ def _has_detection(result: Localization) -> bool:
 def _localizer(recipe: Recipe, weights: Mapping[str, Tensor], material: Material) -> Localizer:
     """Build the model as it was evaluated, with its options."""
     localizer = Localizer(build_with_weights(recipe, weights, str(material.run.folder)), recipe)
-    localizer.options = evaluated_options(material.evaluation)
+    chosen = evaluated_options(material.evaluation)
+    localizer.options, localizer.sizes = chosen.options, chosen.sizes
     return localizer
 
 

@@ -118,6 +118,22 @@ def trial_row(trial: Mapping[str, Any]) -> tuple[str, ...]:
     return (name, trial["value"], trial["metric"] or "-", *means, gain, str(trial["n"]), time, kept, trial["why"])
 
 
+class SizeIntervals(_Strict):
+    """How far measured sizes of a class are from the annotated ones, for intervals of new measurements.
+
+    Args:
+        level: share of patients whose error is at most that of ``errors``.
+        errors: class name -> error in mm, see `cphloc.metrics.conformal.size_error`.
+        patients: class name -> number of patients that it was measured on.
+        unit: unit of the errors.
+    """
+
+    level: Annotated[float, Field(gt=0, lt=1)]
+    errors: dict[str, Annotated[float, Field(ge=0)]]
+    patients: dict[str, Annotated[int, Field(ge=FEWEST_PATIENTS)]]
+    unit: Literal["mm", "px"] = "mm"
+
+
 class ChosenOptions(_Strict):
     """Result of trying every option on cases that were not trained on.
 
@@ -127,6 +143,7 @@ class ChosenOptions(_Strict):
         split: where: the ``val`` split, or ``out-of-fold`` predictions.
         cases: number of cases.
         patients: number of patients.
+        sizes: errors of measured sizes on the same cases; ``None`` of models without masks, or of few patients.
     """
 
     options: Options = Options()
@@ -134,6 +151,7 @@ class ChosenOptions(_Strict):
     split: Literal["val", "out-of-fold"] = "val"
     cases: Annotated[int, Field(ge=0)] = 0
     patients: Annotated[int, Field(ge=0)] = 0
+    sizes: SizeIntervals | None = None
 
 
 def shared_options(members: Sequence[Options]) -> Options:

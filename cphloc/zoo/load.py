@@ -107,7 +107,7 @@ def localizer_of(run: Run, device: str | torch.device | None = None, backend: Ba
     weights = half_precision(read_weights(path.read_bytes(), str(path)))
     model = Localizer(build_with_weights(run.recipe, weights, str(path)), run.recipe, backend=backend)
     if (chosen := read_options(run)) is not None:
-        model.options = chosen.options
+        model.options, model.sizes = chosen.options, chosen.sizes
     model.weights_sha256 = run.weights_sha256
     model.inputs = replace(model.inputs, fingerprint=_fingerprint_of(run))
     return model if device is None else model.to(device).eval()

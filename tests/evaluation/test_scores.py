@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from cphloc.evaluation.scores import CasePrediction, Scores, score_case, summary
+from cphloc.evaluation.scores import CasePrediction, ScoredCase, Scores, score_case, summary
+from cphloc.metrics.detection import DetectionCase
+from cphloc.metrics.summary import CaseScores
 from cphloc.structures.annotation import Annotation
 from cphloc.structures.geometry import Geometry
 from cphloc.structures.volume import reoriented
@@ -212,3 +214,19 @@ def test_side_and_slice_are_those_of_the_patient_however_the_voxels_are_stored(o
     prediction = CasePrediction(attention=reoriented(attention, order, flip).copy())
     scores = score_case("a", "a", prediction, stored, grid.reoriented(order, flip), ONE).scores.scores
     assert {name: scores[name] for name in expected} == expected
+
+
+def test_sensitivity_at_each_rate_of_false_positives_is_that_of_the_curve():
+    """One of two objects is found at 0.9; two false boxes at 0.8 and 0.7 in two images; the other object at 0.6."""
+    boxes = np.array([[0, 0, 4, 4], [20, 20, 24, 24]], float)
+    found = [(boxes[:1], 0.9), (boxes[:1] + 40, 0.8), (boxes[:1] + 60, 0.7), (boxes[1:], 0.6)]
+    edges, values = (np.array([part[i] for part in found]) for i in (0, 1))
+    first = DetectionCase(edges.reshape(-1, 4), values, np.ones(4, int), boxes, np.ones(2, int))
+    none = DetectionCase(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int), np.zeros((0, 4)), np.zeros(0, int))
+    cases = [ScoredCase(CaseScores(id, id, {}), of) for id, of in (("a", first), ("b", none))]
+    points = Scores(cases, {1: "cell"}).sensitivity_at_fp()
+    assert list(points) == ["0.125", "0.25", "0.5", "1", "2", "4", "8"]
+    # 0 false positives per image: 1/2; at 1 per image the other object is found as well
+    assert points["0.5"]["value"] == 0.5
+    assert points["1"]["value"] == points["8"]["value"] == 1.0
+    assert Scores([ScoredCase(CaseScores("a", "a", {}))], {1: "cell"}).sensitivity_at_fp() == {}
