@@ -75,9 +75,9 @@ def _cells(text: str, needed: Sequence[str]) -> list[tuple[int, list[str]]]:
     quote = "'" if header.lstrip().startswith("'") else '"'
     wanted = {name.casefold() for name in needed}
 
-    def _parsed(source: str, delimiter: str) -> list[tuple[int, list[str]]]:
+    def _parsed(source: str, delimiter: str, strict: bool = False) -> list[tuple[int, list[str]]]:
         file = io.StringIO(source, newline="")
-        reader = csv.reader(file, delimiter=delimiter, quotechar=quote, skipinitialspace=True)
+        reader = csv.reader(file, delimiter=delimiter, quotechar=quote, skipinitialspace=True, strict=strict)
         rows = ((reader.line_num, [cell.strip() for cell in row]) for row in reader)
         return [(line, row) for line, row in rows if any(row)]
 
@@ -85,7 +85,14 @@ def _cells(text: str, needed: Sequence[str]) -> list[tuple[int, list[str]]]:
         names = [cell for _, row in _parsed(header, delimiter) for cell in row]
         return len(wanted & {name.casefold() for name in names}), len(names)
 
-    return _parsed(text, max(_DELIMITERS, key=_fit))
+    delimiter = max(_DELIMITERS, key=_fit)
+    try:
+        return _parsed(text, delimiter, strict=True)
+    except csv.Error as error:
+        if "unexpected end" in str(error):
+            msg = f"a quotation mark {quote} is not closed, so the rows after it are lost"
+            raise csv.Error(msg) from None
+        return _parsed(text, delimiter)  # text after a closing quotation mark, such as a space
 
 
 def _check_columns(path: Path, columns: Sequence[str], needed: Sequence[str], optional: Sequence[str] | None) -> None:

@@ -73,6 +73,7 @@ def test_lines_are_those_of_the_file(tmp_path):
         (b"PK\x03\x04\x14\x00\x06\x00", "is a workbook or archive; save it as text"),
         (b"\x89\x50\x81\x8d\x00\x01", "is not text"),
         ("", "has no column 'image', only an empty first line"),
+        ('image,mask\n"a,b\nc,d\n', 'a quotation mark " is not closed, so the rows after it are lost'),
     ],
 )
 def test_mistakes_name_file_and_line(tmp_path, content, message):
