@@ -143,12 +143,14 @@ def _data(
     if "classes" in inspect.signature(type(surveyed.dataset)).parameters:
         arguments = {**arguments, "classes": dict(surveyed.dataset.classes)}
     rounded = None if spacing is None else [round(s, 4) for s in spacing]
+    bad = len(surveyed.problems)
     files = "most files" if surveyed.remarks else "the files"
     why = "median of the cases" if rounded else f"{files} store no voxel size: images are not resampled"
     return [
         "data:",
         f"  type: {name}",
         *(f"  {key}: {inline(value)}" for key, value in arguments.items()),
+        *([f"  # skip_bad: true  # leaves out the {bad} cases above that cannot be read"] if bad else []),
         f"  spacing_mm: {inline(rounded)}  # {why}",
         *unit_lines(surveyed, name),
         f"  intensity: {inline(schemes[0] if len(set(schemes)) == 1 else schemes)}",
