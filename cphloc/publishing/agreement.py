@@ -61,6 +61,8 @@ def disagreements(listing: Listing, recipe: Recipe) -> Iterator[Disagreement]:
         yield Disagreement("entry.yaml", text)
     if CASES_FILE in entry.files:
         yield from (Disagreement(CASES_FILE, text) for text in _of_table(listing))
+    if isinstance(listing.place, Path) and entry.weights.file is not None:
+        yield from (Disagreement(entry.weights.file, text) for text in _of_weights(entry, listing.weights_path()))
     if CARD_FILE in entry.files and (
         text := card_disagreement(entry, listing.read(CARD_FILE).decode(errors="replace"))
     ):
@@ -83,6 +85,23 @@ def zoo_disagreements(folder: str | Path) -> dict[str, str]:
         if wrong is not None:
             found[str(listing)] = f"{wrong.file}: {wrong.text}"
     return found
+
+
+def _of_weights(entry: Entry, path: Path) -> Iterator[str]:
+    """Compare precision and number of parameters with the header of the weights, which also hold a few buffers."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            tensors = [file.get_slice(name) for name in file.keys()]  # noqa: SIM118  # it is no mapping
+            kinds, elements = {one.get_dtype() for one in tensors}, sum(math.prod(one.get_shape()) for one in tensors)
+    except (OSError, SafetensorError) as error:
+        yield f"is not a safetensors file ({error})"
+        return
+    if ("F16" in kinds) != (entry.weights.precision == "float16"):
+        yield f"entry.yaml states weights of {entry.weights.precision} but they are {', '.join(sorted(kinds))}"
+    if not elements / 2 <= entry.size.parameters <= elements:
+        yield f"entry.yaml states {entry.size.parameters:,} parameters but the weights hold {elements:,} numbers"
 
 
 def _of_table(listing: Listing) -> list[str]:

@@ -24,6 +24,7 @@ def recipe_disagreements(entry: Entry, recipe: Recipe) -> Iterator[str]:
         "channels": (entry.channels, list(recipe.channels)),
         "spacing_mm": (entry.spacing_mm, None if spacing is None else list(spacing)),
         "intensity": (entry.intensity, recipe.to_plain()["data"]["intensity"]),
+        "data set": (entry.data.name, recipe.data.type),
         "classes": (entry.classes, classes_of(recipe) or entry.classes),
         "headline metric": (metrics[0], recipe.headline if recipe.headline in metrics else metrics[0]),
     }

@@ -54,10 +54,14 @@ def test_published_entries_agree_with_themselves(listing):
         ("classes", {1: "healthy"}),
         ("channels", ["pet"]),
         ("intensity", [{"type": "zscore", "low": 0.0}]),
+        ("data", {"name": "busi"}),
     ],
 )
 def test_an_entry_that_contradicts_its_recipe_is_found(published, key, value):
-    rewrite(published, lambda plain: plain.update({key: value, "inputs": None}))
+    def lie(plain):
+        plain.update({key: plain[key] | value if key == "data" else value, "inputs": None})
+
+    rewrite(published, lie)
     assert "recipe.yaml" in faults(published)
 
 
@@ -161,3 +165,12 @@ def test_an_index_names_the_versions_that_contradict_themselves(published, regis
     assert main(["zoo", "index", str(zoo)]) == 1
     assert "WRONG  tiny@1.0.0: card.md: line" in capsys.readouterr().out
     assert registered == ["tiny@1.0.0"]
+
+
+@pytest.mark.parametrize(("key", "fact", "lie"), [("weights", "precision", "float32"), ("size", "parameters", 7)])
+def test_another_precision_or_size_than_that_of_the_weights_is_found(published, key, fact, lie):
+    def change(plain):
+        plain[key][fact] = lie
+
+    rewrite(published, change)
+    assert {"model.safetensors", "card.md"} == faults(published)
