@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from cphloc.data.augment.albumentations import AlbumentationsTransform
+from cphloc.data.augment.intensity import LowResolution
 from cphloc.data.augment.spatial import Flip
 from cphloc.data.augment.transform import AnnotatedTransform, Draw, SpatialTransform, Transform
 from cphloc.data.augment.warp import Warp
@@ -35,7 +36,8 @@ class Augmentation:
 
     Raises:
         NotFoundError: there is no transform with that name.
-        InputError: an argument is invalid, or a left-right flip does not swap the classes of the body sides.
+        InputError: an argument is invalid, an axis does not exist, or a left-right flip does not swap the classes of
+            the body sides.
 
     >>> Augmentation([{"type": "Flip", "axes": [0]}, {"type": "GaussNoise"}], dims=3).spatial[0].axes
     (0,)
@@ -46,9 +48,11 @@ class Augmentation:
         transforms = [_build(block) for block in blocks]
         self.spatial = [t for t in transforms if isinstance(t, SpatialTransform)]
         self.on_patch = [t for t in transforms if not isinstance(t, SpatialTransform)]
-        for flip in self.spatial:
-            if isinstance(flip, Flip):
-                _refuse_swapped_sides(flip, dims, laterality)
+        for transform in transforms:
+            if isinstance(transform, Flip | LowResolution):
+                transform.axes_of(dims)
+            if isinstance(transform, Flip):
+                _refuse_swapped_sides(transform, dims, laterality)
 
     def draw(self, rng: np.random.Generator, size: tuple[int, ...], spacing_mm: tuple[float, ...]) -> Draw:
         """Sample the spatial transforms for a patch of ``size`` voxels with ``spacing_mm``, composed into one warp."""

@@ -139,12 +139,7 @@ class Flip:
         Raises:
             InputError: an axis is out of range for ``dims`` axes.
         """
-        axes = range(dims) if self.axes is None else self.axes
-        for axis in axes:
-            if not -dims <= axis < dims:
-                msg = f"Flip: axis {axis} does not exist in {dims}-D; choose from 0 to {dims - 1}"
-                raise InputError(msg)
-        return tuple(a % dims for a in axes)
+        return checked_axes("Flip", self.axes, dims)
 
     def draw(self, rng: np.random.Generator, size: tuple[int, ...], spacing_mm: tuple[float, ...]) -> Draw:
         """Sample the axes to flip; classes are swapped if the last axis is among them.
@@ -178,6 +173,20 @@ def checked_range(transform: str, argument: str, value: Sequence[float], above: 
         msg = f"{transform}: {argument} must be [low, high]{limit}, got {list(value)}"
         raise InputError(msg)
     return float(value[0]), float(value[1])
+
+
+def checked_axes(transform: str, axes: Sequence[int] | None, dims: int) -> tuple[int, ...]:
+    """Return ``axes`` as indices ``0..dims - 1``; ``None`` means all.
+
+    Raises:
+        InputError: an axis is out of range for ``dims`` axes.
+    """
+    axes = range(dims) if axes is None else axes
+    for axis in axes:
+        if not -dims <= axis < dims:
+            msg = f"{transform}: axis {axis} does not exist in {dims}-D; choose from 0 to {dims - 1}"
+            raise InputError(msg)
+    return tuple(a % dims for a in axes)
 
 
 def _spline_basis(voxels: int, spacing: float) -> np.ndarray:
