@@ -112,6 +112,8 @@ def _one_per_axis(value: Any, info: ValidationInfo) -> Any:
 
 _PER_AXIS = AfterValidator(_one_per_axis)
 
+_WEIGHT = _finite(argument_types.Weight)
+
 _PLAIN: dict[str, Any] = {
     "int": int,
     "float": _finite(float),
@@ -125,6 +127,7 @@ _PLAIN: dict[str, Any] = {
     "PositiveFloat": _finite(argument_types.PositiveFloat),
     "NonNegativeFloat": _finite(argument_types.NonNegativeFloat),
     "UnitInterval": _finite(argument_types.UnitInterval),
+    "ClassWeighting": dict[str, _WEIGHT] | list[_WEIGHT] | Literal["balanced"] | None,
     "PerAxis": Annotated[argument_types.PositiveInt | list[argument_types.PositiveInt], _PER_AXIS],
 }
 

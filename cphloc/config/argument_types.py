@@ -7,7 +7,7 @@ editors are derived from the signature. At run time the values are ordinary numb
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
@@ -37,6 +37,9 @@ Weight = Annotated[float, Ge(0), Le(1e4)]
 
 PositiveWeight = Annotated[float, Gt(0), Le(1e4)]
 """A `Weight` above 0."""
+
+ClassWeighting = Mapping[str, Weight] | Sequence[Weight] | Literal["balanced"] | None
+"""Weights by class name, a list with the background first, ``balanced`` by the training data, or none."""
 
 Exponent = Annotated[float, Ge(0), Le(10)]
 """From 0 to 10: the focusing exponent of a loss."""

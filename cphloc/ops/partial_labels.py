@@ -38,6 +38,15 @@ def marginalized(logits: Tensor, known: Tensor) -> Tensor:
     return torch.cat([rest, classes.masked_fill(unknown, LOWEST)], dim=1)
 
 
+def possible(logits: Tensor) -> Tensor:
+    """Return which classes can be, False for those that `marginalized` or `silenced` have excluded.
+
+    >>> possible(marginalized(torch.zeros(1, 3), torch.tensor([[True, False]]))).tolist()
+    [[True, True, False]]
+    """
+    return logits > LOWEST
+
+
 def silenced(logits: Tensor, known: Tensor) -> Tensor:
     """Replace the logits of unknown classes by `LOWEST`, for losses on one sigmoid per class.
 

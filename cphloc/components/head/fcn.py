@@ -13,7 +13,7 @@ from cphloc.components.loss.cross_entropy import CrossEntropy
 from cphloc.config.argument_types import PositiveInt
 from cphloc.errors import InputError
 from cphloc.ops.layers import conv_transpose_type, conv_type, fit
-from cphloc.ops.mask_loss import mask_loss
+from cphloc.ops.mask_loss import deep_supervision_weights, mask_loss
 from cphloc.ops.targets import Prediction, Targets
 from cphloc.structures.annotation import class_names
 from cphloc.structures.levels import Levels
@@ -31,10 +31,13 @@ class FCN(nn.Module):
         classes: foreground classes, ``{1: tumour}`` or ``[tumour]``.
         fused: how many of the coarsest levels to use: on strides 8, 16, 32 one is FCN-32s, two FCN-16s, three FCN-8s;
             default all, at most three.
+        deep_supervision: in training, add losses of the scores of the coarser levels before they are up-sampled;
+            weights 1, 1/2, 1/4, ... scaled to sum 1.
         loss: a loss that takes masks; default ``cross_entropy``.
 
     Shapes:
-        pyramid to logits ``(N, K + 1, *S)``, background first.
+        pyramid to logits ``(N, K + 1, *S)``, background first. In training with deep supervision a tuple of logits,
+        fine to coarse, each at its own level.
 
     Raises:
         InputError: ``fused`` exceeds the number of levels.
@@ -52,6 +55,7 @@ class FCN(nn.Module):
         levels: Levels,
         classes: Mapping[int, str] | Sequence[str],
         fused: PositiveInt | None = None,
+        deep_supervision: bool = False,
         loss: nn.Module | None = None,
     ) -> None:
         super().__init__()
@@ -62,6 +66,8 @@ class FCN(nn.Module):
         self.classes = class_names(classes)
         self.criterion = loss or CrossEntropy()
         used = levels[len(levels) - fused :]
+        self.coarser = tuple(level for level in used if prod(level.stride) > 1)
+        self.weights = deep_supervision_weights(1 + len(self.coarser)) if deep_supervision else (1.0,)
         channels, dims = len(self.classes) + 1, used[0].dims
         self.score = nn.ModuleList(conv_type(dims)(level.channels, channels, 1) for level in used)
         strides = ((1,) * dims, *(level.stride for level in used))
@@ -70,21 +76,26 @@ class FCN(nn.Module):
             for fine, coarse in pairwise(strides)
         )
 
-    def forward(self, pyramid: tuple[Tensor, ...]) -> Tensor:
-        """Logits at full resolution."""
+    def forward(self, pyramid: tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
+        """Logits at full resolution; in training with deep supervision one tensor per supervised level."""
         scores = [score(x) for score, x in zip(self.score, pyramid[-len(self.score) :], strict=True)]
         total = scores.pop()
+        totals = [total]
         for finer, enlarge in zip(reversed(scores), reversed(self.enlarge[1:]), strict=True):
             total = finer + fit(enlarge(total), finer.shape[2:], "edge")
-        return self.enlarge[0](total)
+            totals.append(total)
+        full = self.enlarge[0](total)
+        coarser = totals[: len(self.coarser)][::-1][: len(self.weights) - 1]
+        return (full, *coarser) if self.training and coarser else full
 
-    def loss(self, outputs: Tensor, targets: Targets) -> dict[str, Tensor]:
+    def loss(self, outputs: Tensor | tuple[Tensor, ...], targets: Targets) -> dict[str, Tensor]:
         """``{"mask": scalar}`` over the cases that have a mask."""
-        return {"mask": mask_loss(self.criterion, outputs, targets)}
+        return {"mask": mask_loss(self.criterion, outputs, targets, self.weights, self.coarser)}
 
-    def decode(self, outputs: Tensor) -> Prediction:
+    def decode(self, outputs: Tensor | tuple[Tensor, ...]) -> Prediction:
         """Class probabilities ``(N, K + 1, *S)``."""
-        return Prediction(mask_probabilities=outputs.float().softmax(dim=1))
+        logits = outputs if isinstance(outputs, Tensor) else outputs[0]
+        return Prediction(mask_probabilities=logits.float().softmax(dim=1))
 
 
 def _linear_enlargement(channels: int, factor: tuple[int, ...]) -> nn.Module:

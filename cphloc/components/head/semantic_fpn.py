@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from cphloc.components.loss.dice_ce import DiceCE
 from cphloc.config.argument_types import PositiveInt
 from cphloc.ops.layers import ConvBlock, Norm, conv_type, initialize, resize
-from cphloc.ops.mask_loss import mask_loss
+from cphloc.ops.mask_loss import deep_supervision_weights, mask_loss
 from cphloc.ops.targets import Prediction, Targets
 from cphloc.structures.annotation import class_names
 from cphloc.structures.levels import Levels
@@ -27,10 +27,13 @@ class SemanticFPN(nn.Module):
         classes: foreground classes, ``{1: tumour}`` or ``[tumour]``.
         channels: channels of the summed features.
         norm: normalization after each convolution.
+        deep_supervision: in training, add losses of the coarser levels, scored before up-sampling by the same
+            convolution; weights 1, 1/2, 1/4, ... scaled to sum 1.
         loss: a loss that takes masks; default ``dice_ce``.
 
     Shapes:
-        pyramid to logits ``(N, K + 1, *S)``, background first, interpolated from the finest level.
+        pyramid to logits ``(N, K + 1, *S)``, background first, interpolated from the finest level. In training with
+        deep supervision a tuple of logits, fine to coarse, each at its own level.
 
     Reference: Kirillov et al. 2019, arXiv:1901.02446.
 
@@ -47,6 +50,7 @@ class SemanticFPN(nn.Module):
         classes: Mapping[int, str] | Sequence[str],
         channels: PositiveInt = 128,
         norm: Norm = "group",
+        deep_supervision: bool = False,
         loss: nn.Module | None = None,
     ) -> None:
         super().__init__()
@@ -62,24 +66,31 @@ class SemanticFPN(nn.Module):
             for index, level in enumerate(levels)
         )
         self.score = conv_type(dims)(channels, len(self.classes) + 1, 1)
+        self.weights = deep_supervision_weights(len(levels)) if deep_supervision else (1.0,)
         initialize(self)
 
-    def forward(self, pyramid: tuple[Tensor, ...]) -> Tensor:
-        """Logits at full resolution."""
+    def forward(self, pyramid: tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
+        """Logits at full resolution; in training with deep supervision one tensor per supervised level."""
+        coarser: list[Tensor] = []
         sizes = [tuple(x.shape[2:]) for x in pyramid]
         paths = [list(path.children()) for path in self.paths]
         total = paths[0][0](pyramid[0])
         for index in range(1, len(pyramid)):
             x = pyramid[index]
-            for block, size in zip(paths[index], reversed(sizes[:index]), strict=True):
-                x = resize(block(x), size)
+            for step, (block, size) in enumerate(zip(paths[index], reversed(sizes[:index]), strict=True)):
+                x = block(x)
+                if step == 0 and self.training and index < len(self.weights):
+                    coarser.append(self.score(x))
+                x = resize(x, size)
             total = total + x
-        return resize(self.score(total), [n * s for n, s in zip(sizes[0], self.levels[0].stride, strict=True)])
+        full = resize(self.score(total), [n * s for n, s in zip(sizes[0], self.levels[0].stride, strict=True)])
+        return (full, *coarser) if coarser else full
 
-    def loss(self, outputs: Tensor, targets: Targets) -> dict[str, Tensor]:
+    def loss(self, outputs: Tensor | tuple[Tensor, ...], targets: Targets) -> dict[str, Tensor]:
         """``{"mask": scalar}`` over the cases that have a mask."""
-        return {"mask": mask_loss(self.criterion, outputs, targets)}
+        return {"mask": mask_loss(self.criterion, outputs, targets, self.weights, self.levels[1:])}
 
-    def decode(self, outputs: Tensor) -> Prediction:
+    def decode(self, outputs: Tensor | tuple[Tensor, ...]) -> Prediction:
         """Class probabilities ``(N, K + 1, *S)``."""
-        return Prediction(mask_probabilities=outputs.float().softmax(dim=1))
+        logits = outputs if isinstance(outputs, Tensor) else outputs[0]
+        return Prediction(mask_probabilities=logits.float().softmax(dim=1))

@@ -9,7 +9,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from cphloc.components.loss.dice_ce import DiceCE
 from cphloc.config.argument_types import PositiveInt
@@ -19,16 +18,15 @@ from cphloc.ops.layers import (
     ConvBlock,
     Norm,
     Order,
-    carries_graph,
     conv_transpose_type,
     conv_type,
     fit,
     initialize,
     resize,
 )
-from cphloc.ops.partial_labels import marginalized
+from cphloc.ops.mask_loss import deep_supervision_weights, mask_loss
 from cphloc.ops.targets import Prediction, Targets
-from cphloc.structures.annotation import IGNORE, class_names
+from cphloc.structures.annotation import class_names
 from cphloc.structures.levels import Level, Levels
 
 
@@ -112,32 +110,12 @@ class UNet(nn.Module):
 
     def loss(self, outputs: Tensor | tuple[Tensor, ...], targets: Targets) -> dict[str, Tensor]:
         """``{"mask": scalar}`` over the cases that have a mask."""
-        maps = (outputs,) if isinstance(outputs, Tensor) else outputs
-        rows = targets.has_mask
-        if not rows.any():
-            return {"mask": carries_graph(*maps)}
-        masks, known = targets.masks[rows], targets.mask_known[rows]
-        strides = ((1,) * self.levels[0].dims, *(level.stride for level in self.levels[1:]))
-        losses = [
-            weight * self.criterion(marginalized(logits[rows], known), _at_stride(masks, stride, logits.shape[2:]))
-            for weight, logits, stride in zip(self.weights, maps, strides, strict=False)
-        ]
-        return {"mask": torch.stack(losses).sum()}
+        return {"mask": mask_loss(self.criterion, outputs, targets, self.weights, self.levels[1:])}
 
     def decode(self, outputs: Tensor | tuple[Tensor, ...]) -> Prediction:
         """Class probabilities ``(N, K + 1, *S)``."""
         logits = outputs if isinstance(outputs, Tensor) else outputs[0]
         return Prediction(mask_probabilities=logits.float().softmax(dim=1))
-
-
-def deep_supervision_weights(count: int) -> tuple[float, ...]:
-    """Return weights 1, 1/2, 1/4, ... that sum to 1; the coarsest of several outputs has none.
-
-    >>> [round(15 * w) for w in deep_supervision_weights(5)]
-    [8, 4, 2, 1]
-    """
-    weights = [0.5**i for i in range(max(count - 1, 1))]
-    return tuple(w / sum(weights) for w in weights)
 
 
 class _Up(nn.Module):
@@ -157,10 +135,3 @@ class _Up(nn.Module):
         if not self.interpolate:
             return self.conv(x)
         return resize(self.conv(x), [n * r for n, r in zip(x.shape[2:], self.ratio, strict=True)])
-
-
-def _at_stride(masks: Tensor, stride: tuple[int, ...], size: Sequence[int]) -> Tensor:
-    """Resample class masks ``(N, *S)`` to a grid of ``size`` cells of ``stride``, nearest neighbour."""
-    missing = [n * s - m for m, s, n in zip(masks.shape[1:], stride, size, strict=True)]
-    masks = functional.pad(masks, [p for m in reversed(missing) for p in (0, m)], value=IGNORE)
-    return masks[(slice(None), *(slice(s // 2, None, s) for s in stride))]

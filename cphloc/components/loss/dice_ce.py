@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from cphloc.components.loss.cross_entropy import CrossEntropy
+from cphloc.components.loss.cross_entropy import CrossEntropy, TopK
 from cphloc.components.loss.dice import Dice
-from cphloc.config.argument_types import Weight
+from cphloc.config.argument_types import ClassWeighting, UnitInterval, Weight
 
 
 class DiceCE(nn.Module):
@@ -17,6 +17,8 @@ class DiceCE(nn.Module):
     Args:
         dice_weight, ce_weight: weights of the two parts.
         squared, batch, background, smooth: see `cphloc.components.loss.dice.Dice`.
+        class_weights, label_smoothing, top_k: of the cross-entropy, see
+            `cphloc.components.loss.cross_entropy.CrossEntropy`.
 
     Shapes:
         logits ``(N, K + 1, *S)``, target ``(N, *S)`` int64 with 255 = not annotated, to a scalar in [0, inf).
@@ -32,10 +34,13 @@ class DiceCE(nn.Module):
         batch: bool = False,
         background: bool = False,
         smooth: Weight = 1e-5,
+        class_weights: ClassWeighting = None,
+        label_smoothing: UnitInterval = 0.0,
+        top_k: TopK = None,
     ) -> None:
         super().__init__()
         self.dice = Dice(squared, batch, background, smooth)
-        self.cross_entropy = CrossEntropy()
+        self.cross_entropy = CrossEntropy(class_weights, label_smoothing, top_k)
         self.dice_weight = dice_weight
         self.ce_weight = ce_weight
 

@@ -3,9 +3,10 @@ import pytest
 import torch
 
 from cphloc.components.backbone.conv_encoder import ConvEncoder
-from cphloc.components.head.unet import UNet, deep_supervision_weights
+from cphloc.components.head.unet import UNet
 from cphloc.modeling.model import Model
 from cphloc.ops.layers import conv_type
+from cphloc.ops.mask_loss import deep_supervision_weights
 from cphloc.ops.targets import Targets
 from cphloc.structures.annotation import Annotation
 from cphloc.structures.levels import Level

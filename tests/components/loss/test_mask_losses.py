@@ -6,6 +6,8 @@ import torch
 from cphloc.components.loss.cross_entropy import CrossEntropy
 from cphloc.components.loss.dice import Dice
 from cphloc.components.loss.dice_ce import DiceCE
+from cphloc.errors import InputError
+from cphloc.ops.partial_labels import marginalized
 
 SHAPES = {2: (10, 10), 3: (5, 4, 5)}
 
@@ -81,3 +83,61 @@ def test_dice_agrees_with_a_loop_over_voxels(squared, batch):
     assert Dice(squared=squared, batch=batch)(logits, target).item() == pytest.approx(
         sum(values) / len(values), abs=1e-5
     )
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("weights", [None, [0.5, 3.0, 1.0]])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_weights_and_label_smoothing_are_those_of_torch(dims, weights, smoothing):
+    torch.manual_seed(0)
+    logits, target = torch.randn(2, 3, *SHAPES[dims]), torch.randint(0, 3, (2, *SHAPES[dims]))
+    target[..., 0] = 255
+    given = None if weights is None else torch.tensor(weights)
+    expected = torch.nn.CrossEntropyLoss(given, ignore_index=255, label_smoothing=smoothing)(logits, target)
+    # torch's smoothing divides by the classes' weights as the loss does; both are weighted means over voxels
+    assert CrossEntropy(weights, smoothing)(logits, target).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_top_k_is_the_mean_of_the_hardest_annotated_voxels(dims):
+    torch.manual_seed(0)
+    logits, target = torch.randn(2, 3, *SHAPES[dims]), torch.randint(0, 3, (2, *SHAPES[dims]))
+    target[..., 0] = 255
+    each = torch.nn.functional.cross_entropy(logits, target, reduction="none", ignore_index=255)
+    hardest = sorted(each[target != 255].tolist(), reverse=True)
+    count = int(0.1 * len(hardest))
+    assert CrossEntropy(top_k=0.1)(logits, target).item() == pytest.approx(sum(hardest[:count]) / count, rel=1e-5)
+    assert CrossEntropy(top_k=1.0)(logits, target).item() == pytest.approx(CrossEntropy()(logits, target).item())
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_label_smoothing_gives_nothing_to_classes_nobody_looked_for(dims):
+    """With class 2 unknown, the loss is that of the two others alone, by hand; its logit has no gradient."""
+    torch.manual_seed(0)
+    logits = torch.randn(1, 3, *SHAPES[dims], requires_grad=True)
+    target = torch.randint(0, 2, (1, *SHAPES[dims]))
+    known = torch.tensor([[True, False]])
+    loss = CrossEntropy(label_smoothing=0.2)(marginalized(logits, known), target)
+    background = torch.logsumexp(logits[:, [0, 2]], 1)
+    two = torch.stack([background, logits[:, 1]], 1).log_softmax(1)
+    own = two.gather(1, target[:, None])[:, 0]
+    assert loss.item() == pytest.approx(-(0.8 * own + 0.1 * two.sum(1)).mean().item(), rel=1e-5)
+    loss.backward()
+    assert logits.grad.isfinite().all()
+
+
+def test_weights_by_name_by_number_and_from_frequencies():
+    by_name = CrossEntropy({"b": 3.0, "background": 0.5})
+    by_name.class_weights.set_classes({1: "a", 2: "b"})
+    assert by_name.class_weights.values.tolist() == [0.5, 1, 3]
+    with pytest.raises(InputError, match="no class 'lesoin'; did you mean 'lesion'"):
+        CrossEntropy({"lesoin": 2.0}).class_weights.set_classes({1: "lesion"})
+    with pytest.raises(InputError, match="3 numbers; give one for the background and each class, or names: 2 in all"):
+        CrossEntropy([1.0, 2.0, 3.0]).class_weights.set_classes({1: "lesion"})
+    with pytest.raises(InputError, match="stated by name, and this loss is not part of a head"):
+        CrossEntropy({"b": 3.0})(torch.zeros(1, 2, 3), torch.zeros(1, 3, dtype=torch.long))
+    balanced = CrossEntropy("balanced")
+    logits, target = torch.randn(1, 3, 8), torch.tensor([[0, 0, 0, 0, 0, 0, 1, 1]])
+    assert balanced(logits, target) == CrossEntropy()(logits, target)
+    balanced.class_weights.set_frequencies([0.75, 0.25, 0.0])
+    assert balanced.class_weights.values.tolist() == pytest.approx([4 / 9, 4 / 3, 1])
