@@ -55,6 +55,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="overlap of neighbouring windows, from 0 to below 1; default 0.5",
     )
     parser.add_argument(
+        "--window-batch",
+        type=int,
+        default=1,
+        metavar="N",
+        help="windows that the network computes at once; its memory grows by this factor; default 1",
+    )
+    parser.add_argument(
         "--threshold",
         type=float,
         metavar="T",
@@ -102,6 +109,7 @@ def _rows(options: argparse.Namespace, cases: Sequence[Any]) -> Iterator[dict[st
     how |= {"uncertainty": options.uncertainty, "threshold": options.threshold}
     how |= {
         "postprocess": not options.no_postprocess,
+        "window_batch": options.window_batch,
         "strict": options.strict,
         "units": units_by_channel(options.unit),
     }

@@ -10,6 +10,7 @@ from cphloc.cli.result import Answer, comma_separated, table
 from cphloc.data.io.read import read_scan
 from cphloc.errors import InputError
 from cphloc.inference.batch_cases import Case, cases_of, uniquely_named
+from cphloc.structures.merging import of_part
 from cphloc.structures.units import assumed_units
 from cphloc.structures.volume import Scan
 
@@ -60,7 +61,7 @@ def run(options: argparse.Namespace) -> Answer:
     grids = [one.image.geometry for one in found]
     visits = {
         name: follow_up([one.masks == number for one in found], grids, days, options.new_lesion)
-        for number, name in model.classes.items()
+        for number, name in of_part(model.classes, "mask").items()
     }
     if options.out is not None:
         for one in found:

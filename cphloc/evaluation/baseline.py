@@ -18,6 +18,7 @@ from cphloc.evaluation.scores import CasePrediction
 from cphloc.files import atomic
 from cphloc.structures.annotation import Annotation
 from cphloc.structures.geometry import Geometry
+from cphloc.structures.merging import merged_annotation, of_part
 from cphloc.structures.volume import reoriented, reoriented_back
 
 BASELINES = {
@@ -123,13 +124,13 @@ class Baseline:
             np.savez_compressed(file, **parts)
 
     @classmethod
-    def load(cls, path: Path, dims: int, classes: int) -> Baseline:
+    def load(cls, path: Path, dims: int, classes: int | Mapping[int, str]) -> Baseline:
         """Read what `save` wrote.
 
         Args:
             path: the file.
             dims: 2 or 3.
-            classes: number of foreground classes K.
+            classes: number of foreground classes K, or number 1..K -> name.
 
         Raises:
             DataError: the file cannot be read, is too large, or is of another model.
@@ -154,18 +155,20 @@ class Baseline:
             raise DataError(msg) from error
         return found
 
-    def _check(self, dims: int, classes: int) -> None:
+    def _check(self, dims: int, classes: int | Mapping[int, str]) -> None:
         """Raise ValueError where the averages are of another number of axes or classes."""
+        names = dict.fromkeys(range(1, classes + 1), "") if isinstance(classes, int) else classes
+        in_mask, in_boxes, in_labels = (len(of_part(names, part)) for part in ("mask", "boxes", "labels"))
         shares, boxes, prevalence = self.shape, self.boxes, self.prevalence
         right = [
-            shares is None or (shares.shares.ndim == 1 + dims and len(shares.shares) == classes),
+            shares is None or (shares.shares.ndim == 1 + dims and len(shares.shares) == in_mask),
             boxes is None
             or (boxes.edges.shape == (len(boxes.classes), 2 * dims) and len(boxes.scores) == len(boxes.classes)),
-            boxes is None or set(boxes.classes.tolist()) <= set(range(1, classes + 1)),
-            prevalence is None or prevalence.shape == (classes,),
+            boxes is None or set(boxes.classes.tolist()) <= set(range(1, in_boxes + 1)),
+            prevalence is None or prevalence.shape == (in_labels,),
         ]
         if not all(right):
-            msg = f"it is not of {classes} classes in {dims}-D"
+            msg = f"it is not of {in_mask} classes in {dims}-D"
             raise ValueError(msg)
 
 
@@ -179,20 +182,20 @@ def prior_baseline(cases: Sequence[Case], dims: int, classes: Mapping[int, str],
         parts: parts to predict, keys of `BASELINES`; those of which no training case has an annotation are left out.
     """
     needs_annotations = "boxes" in parts or "probabilities" in parts
-    annotations = [_completed(case, dims, len(classes)) for case in cases] if needs_annotations else []
+    annotations = [_completed(case, dims, classes) for case in cases] if needs_annotations else []
     labels = [annotation.label for _, annotation in annotations if annotation.label is not None]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a class that is unknown in every case has no frequency
         prevalence = np.nanmean(labels, axis=0) if "probabilities" in parts and labels else None
     return Baseline(
-        mean_shape(cases, dims, len(classes)) if "mask" in parts else None,
-        _mean_boxes(annotations, classes) if "boxes" in parts else None,
+        mean_shape(cases, dims, classes) if "mask" in parts else None,
+        _mean_boxes(annotations, of_part(classes, "boxes")) if "boxes" in parts else None,
         prevalence,
         "attention" in parts,
     )
 
 
-def mean_shape(cases: Sequence[Case], dims: int, classes: int) -> MeanShape | None:
+def mean_shape(cases: Sequence[Case], dims: int, classes: int | Mapping[int, str]) -> MeanShape | None:
     """Average the training masks; ``None`` if there are none.
 
     The masks are reoriented to the canonical orientation, resampled to one common grid and averaged; a voxel is
@@ -204,9 +207,11 @@ def mean_shape(cases: Sequence[Case], dims: int, classes: int) -> MeanShape | No
         cases: training cases; those without a mask are ignored. A class is averaged over the cases in which it was
             looked for.
         dims: 2 or 3.
-        classes: number of foreground classes K.
+        classes: number of foreground classes K, or number 1..K -> name.
     """
-    read = ((volume.geometry, annotation) for volume, annotation in (read_case(c, dims) for c in cases))
+    names = dict.fromkeys(range(1, classes + 1), "") if isinstance(classes, int) else classes
+    classes = len(of_part(names, "mask"))
+    read = ((volume.geometry, merged_annotation(a, names)) for volume, a in (read_case(c, dims) for c in cases))
     masked = [(geometry, a.mask, a.mask_known) for geometry, a in read if a.mask is not None]
     upright = [reoriented(mask, *geometry.canonical()) for geometry, mask, _ in masked]
     if not upright:
@@ -224,11 +229,11 @@ def mean_shape(cases: Sequence[Case], dims: int, classes: int) -> MeanShape | No
     return MeanShape(shares, float(threshold))
 
 
-def _completed(case: Case, dims: int, classes: int) -> tuple[tuple[int, ...], Annotation]:
+def _completed(case: Case, dims: int, classes: Mapping[int, str]) -> tuple[tuple[int, ...], Annotation]:
     """Read the shape of a case's image and its annotation, completed down the ladder; boxes and shape canonical."""
     volume, annotation = read_case(case, dims)
     own, grid = volume.geometry, volume.geometry.reoriented(*volume.geometry.canonical())
-    done = annotation.completed(own.shape, classes)
+    done = merged_annotation(annotation.completed(own.shape, len(classes)), classes)
     boxes = None if done.boxes is None else own.canonical_boxes(done.boxes)
     return grid.shape, replace(done, boxes=boxes)
 

@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cphloc.data.case import Case, read_case, strongest_rung
+from cphloc.data.case import Case, strongest_rung
 from cphloc.errors import InputError
 from cphloc.evaluation.comparison import paired_differences
+from cphloc.evaluation.files import read_completed
 from cphloc.evaluation.mask_trials import HARM, MaskCase, component_trials, threshold_trial
 from cphloc.evaluation.part_trials import box_trial, temperature_trial
 from cphloc.evaluation.scores import ScoredCase, Scores, case_prediction, detection_case, score_case
@@ -22,6 +23,7 @@ from cphloc.metrics.bootstrap import Difference
 from cphloc.metrics.detection import DetectionCase
 from cphloc.registry import catalogue
 from cphloc.registry.metrics import less_is_gain
+from cphloc.structures.merging import of_part
 from cphloc.structures.options import FEWEST_PATIENTS, OPTIONS, ChosenOptions, Options, Trial
 
 MASK_METRICS = ("dice", "iou", "hd95_mm", "asd_mm", "nsd", "lesion_f1", "lesion_pq", "volume_error", "volume_error_ml")
@@ -51,9 +53,8 @@ class Predictions:
             rung: strongest rung of all cases, see `Annotation.completed`.
             tta: whether to average mirrored views.
         """
-        volume, annotation = read_case(case, localizer.recipe.dims)
         classes = localizer.classes
-        annotation = annotation.completed(volume.geometry.shape, len(classes), rung)
+        volume, annotation = read_completed(case, localizer, rung)
         result, maps = localizer.predict_maps(volume, tta=tta)
         prediction = case_prediction(with_masks(result, maps, False), classes)
         self.scored.append(score_case(case.id, case.patient, prediction, annotation, volume.geometry, classes))
@@ -174,10 +175,11 @@ def _try_parts(used: Predictions, wanted: Sequence[str], trials: list[Trial], fe
         chosen["temperature"], trial = temperature_trial(used.labels)
         trials.append(trial)
     if "threshold" in wanted:
-        least, trial = box_trial(used.boxes, used.localizer.classes, used.localizer.recipe.dims)
+        least, trial = box_trial(used.boxes, of_part(used.localizer.classes, "boxes"), used.localizer.recipe.dims)
         trials += [trial] if trial is not None else []
         chosen["thresholds"] |= {} if least is None else {"boxes": least}
-        least, trial = (None, None) if few else threshold_trial(used.masks, used.localizer.classes)
+        of_mask = of_part(used.localizer.classes, "mask")
+        least, trial = (None, None) if few else threshold_trial(used.masks, of_mask)
         trials += [trial] if trial is not None else []
         chosen["thresholds"] |= {} if least is None else {"mask": least}
     return chosen if few else chosen | _components(used, wanted, trials, chosen["thresholds"].get("mask"))
@@ -190,7 +192,7 @@ def _components(
     headline = used.localizer.recipe.headline
     metric = headline if headline in MASK_METRICS else "dice"
     largest, sizes = [], {}
-    for number, name in used.localizer.classes.items() if used.masks else ():
+    for number, name in of_part(used.localizer.classes, "mask").items() if used.masks else ():
         for trial in component_trials(used.masks, number, name, metric, threshold, wanted):
             trials.append(trial)
             if trial.kept and trial.option == "largest":

@@ -44,13 +44,13 @@ def find_baseline(
     """
     recipe, classes, listing = localizer.recipe, localizer.classes, localizer.listing
     if listing is not None and BASELINE_FILE in listing.entry.files:
-        published = Baseline.load(checked_path(listing, BASELINE_FILE), recipe.dims, len(classes))
+        published = Baseline.load(checked_path(listing, BASELINE_FILE), recipe.dims, classes)
         return lambda parts: published
     if training := _training_cases(recipe, dataset, root):
         return lambda parts: prior_baseline(training, recipe.dims, classes, parts)
     file = None if run is None else run.folder / BASELINE_FILE
     if file is not None and file.is_file():
-        stored = Baseline.load(file, recipe.dims, len(classes))
+        stored = Baseline.load(file, recipe.dims, classes)
         return lambda parts: stored
     print(
         "no baseline stored, and no training cases at hand: the model is measured without a baseline", file=sys.stderr

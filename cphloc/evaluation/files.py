@@ -15,6 +15,7 @@ from cphloc.files import atomic
 from cphloc.inference.localization import SHOWN_SCORE
 from cphloc.inference.localizer import Localizer
 from cphloc.structures.annotation import Annotation
+from cphloc.structures.merging import merged_annotation
 from cphloc.structures.rung import Rung
 from cphloc.structures.volume import Volume
 from cphloc.tracking.run import write_cases
@@ -75,4 +76,5 @@ def all_boxes(localizer: Localizer) -> dict[str, float]:
 def read_completed(case: Case, localizer: Localizer, strongest: Rung | None = None) -> tuple[Volume, Annotation]:
     """Read the image of a case and its annotation, completed along the ladder as far as the rung ``strongest``."""
     volume, annotation = read_case(case, localizer.recipe.dims)
-    return volume, annotation.completed(volume.geometry.shape, len(localizer.classes), strongest)
+    completed = annotation.completed(volume.geometry.shape, len(localizer.classes), strongest)
+    return volume, merged_annotation(completed, localizer.classes)

@@ -17,6 +17,7 @@ from cphloc.files import atomic
 from cphloc.inference.localization import SHOWN_SCORE
 from cphloc.registry.metrics import quality
 from cphloc.structures.annotation import Annotation
+from cphloc.structures.merging import of_part
 from cphloc.structures.volume import Volume
 
 NOT_METRICS = ("case", "patient", "reference", "reference_size", "reference_objects")
@@ -53,14 +54,13 @@ def draw_case(
 
     Args:
         volume: the image.
-        annotation: annotation of the image.
+        annotation: annotation of the image, in the classes of the model.
         prediction: prediction on the same grid.
         classes: number 1..K -> name.
         title: text above the picture.
         path: picture to write.
         least_score: least score of the boxes that are drawn.
     """
-    annotation = annotation.completed(volume.geometry.shape, len(classes))
     by_source = {"expert": annotation.mask, "cphloc": prediction.mask}
     masks = {source: np.asarray(mask) for source, mask in by_source.items() if mask is not None}
     boxes: dict[str, list[Box]] = {}
@@ -72,7 +72,8 @@ def draw_case(
         shown = scores >= least_score
         rows = zip(edges[shown], box_classes[shown], scores[shown], strict=True)
         boxes["cphloc"] = [(edges, int(number), f"{score:.2f}") for edges, number, score in rows]
-    figure = overlay(volume, classes, masks, boxes, prediction.attention, title)
+    names = of_part(classes, "mask" if masks else "boxes")
+    figure = overlay(volume, names, masks, boxes, prediction.attention, title)
     with atomic(path) as temporary:
         figure.savefig(temporary)
 

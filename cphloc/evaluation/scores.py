@@ -29,6 +29,7 @@ from cphloc.registry.contract import call_for_number, construct
 from cphloc.registry.metrics import is_physical
 from cphloc.structures.annotation import Annotation
 from cphloc.structures.geometry import Geometry
+from cphloc.structures.merging import of_part
 from cphloc.structures.volume import reoriented
 
 FROC_IOU = 0.1
@@ -70,7 +71,7 @@ def case_prediction(result: Localization, classes: Mapping[int, str]) -> CasePre
         result: result of the prediction.
         classes: number 1..K -> name.
     """
-    numbers = {name: number for number, name in classes.items()}
+    numbers = {name: number for number, name in of_part(classes, "boxes").items()}
     boxes = result.boxes
     return CasePrediction(
         mask=result.masks,
@@ -111,7 +112,8 @@ def score_case(
         case: id of the case.
         patient: id of the patient.
         prediction: prediction of the model.
-        annotation: reference annotation, with weaker annotations derived from it by `Annotation.completed`.
+        annotation: reference annotation, with weaker annotations derived from it by `Annotation.completed`, in the
+            classes of the model (`cphloc.structures.merging.merged_annotation`).
         geometry: grid of both. Metrics in mm or mL are left out if its unit is pixels.
         classes: number 1..K -> name.
     """
@@ -119,17 +121,19 @@ def score_case(
     labels = None
     facts = {}
     if prediction.mask is not None and annotation.mask is not None:
-        known = known_classes(annotation.mask_known, classes)
-        measured = segmentation_scores(prediction.mask, annotation.mask, geometry.spacing_mm, classes, known=known)
+        of_mask = of_part(classes, "mask")
+        known = known_classes(annotation.mask_known, of_mask)
+        measured = segmentation_scores(prediction.mask, annotation.mask, geometry.spacing_mm, of_mask, known=known)
         scores |= {name: v for name, v in measured.items() if geometry.unit == "mm" or not is_physical(name)}
     if prediction.attention is not None and annotation.region is not None and annotation.region.any():
         scores |= _attention_scores(prediction.attention, annotation, geometry)
     boxes = detection_case(prediction, annotation)
     if boxes is not None:
-        scores |= detection_scores(boxes, classes)
+        scores |= detection_scores(boxes, of_part(classes, "boxes"))
     if prediction.probabilities is not None and annotation.label is not None:
         labels = prediction.probabilities, annotation.label
-        facts = {f"p/{name}": float(p) for name, p in zip(classes.values(), prediction.probabilities, strict=True)}
+        names = of_part(classes, "labels").values()
+        facts = {f"p/{name}": float(p) for name, p in zip(names, prediction.probabilities, strict=True)}
     scores |= plugin_scores(prediction, annotation, geometry, classes)
     return ScoredCase(CaseScores(case, patient, scores, facts), boxes, labels)
 
@@ -206,10 +210,10 @@ class Scores:
         boxes, labels = self._boxes(), self._labels()
         if boxes:
             cases, patients = list(boxes.values()), self._patients(boxes)
-            by_kind["precision-recall"] = precision_recall_curves(cases, self.classes, patients)
+            by_kind["precision-recall"] = precision_recall_curves(cases, of_part(self.classes, "boxes"), patients)
             by_kind["froc"] = [froc_curve(cases, patients)]
         if labels:
-            arguments = *_stacked(labels), list(self.classes.values()), self._patients(labels)
+            arguments = *_stacked(labels), self._label_names, self._patients(labels)
             by_kind |= {"roc": roc_curves(*arguments), "reliability": reliability_curves(*arguments)}
         return {kind: curves for kind, curves in by_kind.items() if curves}
 
@@ -231,10 +235,12 @@ class Scores:
         """Compute the expected calibration error after dividing the logits of the probabilities by ``temperature``."""
         labels = self._labels()
         probabilities, known = _stacked(labels)
-        statistic = classification_statistics(tempered(probabilities, temperature), known, list(self.classes.values()))[
-            "ece"
-        ]
-        return weighted_bootstrap(statistic, self._patients(labels))
+        statistics = classification_statistics(tempered(probabilities, temperature), known, self._label_names)
+        return weighted_bootstrap(statistics["ece"], self._patients(labels))
+
+    @property
+    def _label_names(self) -> list[str]:
+        return list(of_part(self.classes, "labels").values())
 
     def _boxes(self) -> dict[int, DetectionCase]:
         return {i: case.boxes for i, case in enumerate(self.cases) if case.boxes is not None}
@@ -250,10 +256,10 @@ class Scores:
         pooled: dict[str, Statistic] = {}
         boxes, labels = self._boxes(), self._labels()
         if boxes:
-            statistics = detection_statistics(list(boxes.values()), self.classes)
+            statistics = detection_statistics(list(boxes.values()), of_part(self.classes, "boxes"))
             pooled |= {name: Restricted(statistic, list(boxes)) for name, statistic in statistics.items()}
         if labels:
-            statistics = classification_statistics(*_stacked(labels), list(self.classes.values()))
+            statistics = classification_statistics(*_stacked(labels), self._label_names)
             pooled |= {name: Restricted(statistic, list(labels)) for name, statistic in statistics.items()}
         return pooled
 

@@ -19,6 +19,7 @@ from cphloc.modeling.model import Model
 from cphloc.ops.targets import Prediction
 from cphloc.structures.annotation import Annotation, Rung
 from cphloc.structures.geometry import Geometry
+from cphloc.structures.merging import merged_annotation, of_part
 from cphloc.structures.padding import Fill
 
 _RUNGS = {
@@ -62,12 +63,13 @@ def metric_names(
     """
     size = (4,) * dims
     whole = Annotation(mask=np.ones(size, np.uint8)).completed(size, len(classes))
+    whole = merged_annotation(whole, classes)
     known = {part: getattr(whole, part) for part, of in _RUNGS.items() if rung is not None and of <= rung}
     predicted = {
         "mask": {"mask": whole.mask},
         "boxes": {"boxes": whole.boxes, "scores": np.ones(1, np.float32), "box_classes": whole.box_classes},
         "attention": {"attention": np.full(size, 1 / 4**dims, np.float32)},
-        "labels": {"probabilities": np.full(len(classes), 0.5)},
+        "labels": {"probabilities": np.full(len(of_part(classes, "labels")), 0.5)},
     }
     parts = {key: value for word in gives for key, value in predicted.get(word, {}).items()}
     geometry = Geometry.regular(size, unit=unit)
@@ -89,7 +91,7 @@ class Validator:
         self, cases: PreparedCases, classes: Mapping[int, str], patch: Sequence[int], fill: Fill = "zero"
     ) -> None:
         self.cases = cases
-        self.classes = dict(classes)
+        self.classes = classes
         self.patch = tuple(patch)
         self.fill: Fill = fill
 
@@ -109,6 +111,7 @@ class Validator:
         case, patient = self.cases[number], self.cases.cases[number].patient
         strongest = strongest_rung(self.cases.cases)
         annotation = case.annotation.completed(case.image.shape[1:], len(self.classes), strongest)
+        annotation = merged_annotation(annotation, self.classes)
         return score_case(case.id, patient, self.predict(model, case), annotation, case.geometry, self.classes)
 
     def predict(self, model: Model, case: PreparedCase) -> CasePrediction:

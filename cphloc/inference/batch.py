@@ -104,10 +104,14 @@ def _reason(case: Case, error: Exception) -> str:
 
 
 def _made_by(model: Localizer | Ensemble, case: Case, options: Mapping) -> Any:
-    """Return everything that a result depends on, as JSON values: weights, input files, voxel size and options."""
+    """Return everything that a result depends on, as JSON values: weights, input files, voxel size and options.
+
+    The number of windows computed at once changes nothing but rounding.
+    """
     weights = [member.fingerprint for member in getattr(model, "members", [model])]
     contents = [[str(Path(file).absolute()), _content(file)] for file in case.files]
-    return json.loads(json.dumps([weights, contents, sorted(options.items())], default=str))
+    decisive = sorted((name, value) for name, value in options.items() if name != "window_batch")
+    return json.loads(json.dumps([weights, contents, decisive], default=str))
 
 
 def _content(source: str) -> str:

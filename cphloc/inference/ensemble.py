@@ -19,6 +19,7 @@ from cphloc.inference.windows import AGREE_IOU
 from cphloc.ops.weighted_box_clustering import weighted_box_clustering
 from cphloc.recipe.recipe import Recipe
 from cphloc.structures.geometry import Geometry
+from cphloc.structures.merging import of_part
 from cphloc.structures.options import Options, shared_options
 
 
@@ -88,6 +89,7 @@ class Ensemble:
         *,
         tta: bool | None = None,
         overlap: float = 0.5,
+        window_batch: int = 1,
         skip_air: bool = True,
         uncertainty: bool = False,
         units: Mapping[str, str] | None = None,
@@ -105,6 +107,7 @@ class Ensemble:
             InputError: as `Localizer.predict`, or ``uncertainty`` for models that do not predict masks.
         """
         options = {"tta": tta, "overlap": overlap, "skip_air": skip_air, "progress": progress}
+        options |= {"window_batch": window_batch}
         if isinstance(source, Sequence) and not isinstance(source, str):
             options |= {"uncertainty": uncertainty, "threshold": threshold, "units": units, "strict": strict}
             return [self.predict(s, spacing_mm, postprocess=postprocess, **options) for s in source]
@@ -154,7 +157,7 @@ class Ensemble:
             joined["attention"] = np.mean(attention, axis=0)
         boxes = [r.boxes for r in results if r.boxes is not None]
         if boxes:
-            joined["boxes"] = _merged(boxes, self.classes, first.image.geometry)
+            joined["boxes"] = _merged(boxes, of_part(self.classes, "boxes"), first.image.geometry)
         return replace(first, **joined)
 
 
@@ -176,7 +179,7 @@ def _computed(members: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _merged(members: Sequence[Sequence[Box]], classes: dict[int, str], grid: Geometry) -> list[Box]:
+def _merged(members: Sequence[Sequence[Box]], classes: Mapping[int, str], grid: Geometry) -> list[Box]:
     """Merge the boxes of all members by weighted box clustering."""
     boxes = [box for of_member in members for box in of_member]
     if not boxes:

@@ -14,6 +14,7 @@ from cphloc.config import jsonio
 from cphloc.data.io.formats import split_series
 from cphloc.errors import DataError
 from cphloc.files import atomic, flush, temporary_folder
+from cphloc.structures.merging import of_part
 from cphloc.structures.options import Options, SizeIntervals
 from cphloc.structures.segment_codes import SegmentCode
 from cphloc.structures.volume import Volume
@@ -51,7 +52,7 @@ class Localization:
 
     Args:
         image: the image as it was read.
-        classes: foreground classes, number 1..K -> name.
+        classes: foreground classes, number 1..K -> name; those of one part by `cphloc.structures.merging.of_part`.
         masks: ``(*S)`` uint8, class of every voxel, 0 for background.
         boxes: objects by descending score.
         attention: ``(*S)`` float32 attention map that sums to 1.
@@ -112,7 +113,7 @@ class Localization:
         if masks is not None and options.filters_components:
             from cphloc.inference.components import filter_components
 
-            masks, remarks = filter_components(masks, self.image.geometry, self.classes, options)
+            masks, remarks = filter_components(masks, self.image.geometry, of_part(self.classes, "mask"), options)
         warnings = (*self.warnings, *remarks)
         return replace(self, boxes=boxes, masks=masks, thresholds=stated, options=options, warnings=warnings)
 
@@ -130,7 +131,8 @@ class Localization:
         from cphloc.inference.measurements import measured
 
         parts = self.image.geometry, self.uncertainty, self.sizes
-        return {name: measured(name, self.masks == number, *parts) for number, name in self.classes.items()}
+        classes = of_part(self.classes, "mask")
+        return {name: measured(name, self.masks == number, *parts) for number, name in classes.items()}
 
     def summary(self) -> dict[str, Any]:
         """Return everything except voxel data, as values that JSON can represent."""
@@ -167,13 +169,13 @@ class Localization:
         """
         from cphloc.data.io.overlay import overlay
 
-        numbers = {name: number for number, name in self.classes.items()}
+        numbers = {name: number for number, name in of_part(self.classes, "boxes").items()}
         least = self.thresholds.get("boxes", SHOWN_SCORE)
         shown = [box for box in self.boxes or () if box.score >= least]
         boxes = [(np.asarray(b.voxels), numbers[b.name], f"{b.name} {b.score:.2f}") for b in shown]
         figure = overlay(
             self.image,
-            self.classes,
+            of_part(self.classes, "boxes" if self.masks is None else "mask"),
             {} if self.masks is None else {"cphloc": self.masks},
             {} if self.boxes is None else {"cphloc": boxes},
             self.attention,
@@ -255,7 +257,7 @@ class Localization:
                 self.masks,
                 self.image.geometry,
                 source,
-                self.classes,
+                of_part(self.classes, "mask"),
                 algorithm=self.model[0],
                 version=self.model[1],
                 series=series,
@@ -265,7 +267,7 @@ class Localization:
         except DataError as error:
             self.remarks.append(f"no DICOM SEG: {error}")
             return
-        if uncoded := [name for name in self.classes.values() if name not in self.codes]:
+        if uncoded := [n for n in of_part(self.classes, "mask").values() if n not in self.codes]:
             self.remarks.append(
                 f"{path.name}: no SNOMED CT code is known for {', '.join(uncoded)}; state it as `code` of the class in "
                 "the recipe"
@@ -277,7 +279,8 @@ class Localization:
             return
         from cphloc.data.io.write import CaseBoxes, write_boxes_csv, write_coco
 
-        dims, numbers = self.image.dims, {name: number for number, name in self.classes.items()}
+        dims, classes = self.image.dims, of_part(self.classes, "boxes")
+        numbers = {name: number for number, name in classes.items()}
         boxes = CaseBoxes(
             self.case,
             self.image.geometry,
@@ -286,8 +289,8 @@ class Localization:
             np.array([box.score for box in self.boxes]),
         )
         table, coco = Path(f"{stem}_boxes.csv"), Path(f"{stem}_boxes.json")
-        write_boxes_csv(table, [boxes], self.classes)
+        write_boxes_csv(table, [boxes], classes)
         yield table
         if dims == 2:
-            write_coco(coco, [boxes], self.classes)
+            write_coco(coco, [boxes], classes)
             yield coco

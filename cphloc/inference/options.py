@@ -17,6 +17,7 @@ class PredictOptions(TypedDict, total=False):
 
     tta: bool | None
     overlap: float
+    window_batch: int
     skip_air: bool
     uncertainty: bool
     units: Mapping[str, str] | None

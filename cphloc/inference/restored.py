@@ -12,6 +12,7 @@ from cphloc.errors import InputError
 from cphloc.inference.localization import Box, Localization
 from cphloc.ops.targets import Detections, Prediction
 from cphloc.structures.geometry import Geometry
+from cphloc.structures.merging import of_part
 from cphloc.structures.volume import Volume
 
 
@@ -53,12 +54,12 @@ def _restored(
     """Resample boxes, attention and label probabilities of one head; all but its mask."""
     parts: dict[str, Any] = {}
     if prediction.detections is not None:
-        parts["boxes"] = _boxes(prediction.detections[0], prepared, original, classes)
+        parts["boxes"] = _boxes(prediction.detections[0], prepared, original, of_part(classes, "boxes"))
     if prediction.attention is not None:
         parts["attention"] = restore_attention(prepared, original, prediction.attention[0].cpu().numpy())
     if prediction.label_probabilities is not None:
         values = prediction.label_probabilities[0].tolist()
-        parts["probabilities"] = {classes[number]: value for number, value in enumerate(values, start=1)}
+        parts["probabilities"] = {of_part(classes, "labels")[number]: value for number, value in enumerate(values, 1)}
     return parts
 
 

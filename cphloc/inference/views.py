@@ -55,7 +55,7 @@ def predict_views(
     Args:
         model: decodes the outputs.
         forward: computes the outputs of a window.
-        window: ``(1, C, *patch)``.
+        window: ``(N, C, *patch)``, one window or several.
         mirror: axes to flip.
         swap: class -> class with which it changes places in a view that is flipped along the last axis (left-right).
 
@@ -69,9 +69,15 @@ def predict_views(
     for flip in flips:
         outputs = forward(window.flip([a + 2 for a in flip]) if flip else window)
         for name, prediction in model.decode(outputs, patch).items():
-            exchanged = _swapped(prediction, swap) if swap and last in flip else prediction
+            exchanged = _swapped(prediction, _of_head(model, name, swap)) if swap and last in flip else prediction
             views.setdefault(name, []).append(_unflipped(exchanged, flip, patch))
     return views
+
+
+def _of_head(model: Model, head: str, swap: Mapping[int, int]) -> Mapping[int, int]:
+    """The exchanged classes in the numbers of a head, which may merge some."""
+    merging = model.mergings.get(head)
+    return swap if merging is None else {merging.table[a]: merging.table[b] for a, b in swap.items()}
 
 
 def _swapped(prediction: Prediction, swap: Mapping[int, int]) -> Prediction:

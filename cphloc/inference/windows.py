@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from functools import partial, reduce
+from itertools import islice
 from typing import Any, Protocol
 
 import torch
@@ -61,6 +62,7 @@ def infer(
     forward: Forward | None = None,
     air: AirThreshold | None = None,
     on_mask_rows: OnMaskRows | None = None,
+    window_batch: int = 1,
 ) -> dict[str, Prediction]:
     """Predict one image window by window.
 
@@ -86,6 +88,7 @@ def infer(
         forward: computes the outputs of a window; default ``model.outputs``.
         air: skip windows that contain only air, unless the whole image is air.
         on_mask_rows: called with rows of the masks as soon as they are final; the predictions then contain no masks.
+        window_batch: windows, of those that begin at the same row, that are computed at once.
 
     Returns:
         a `Prediction` per head with N = 1; attention is ``(1, *S)`` and sums to 1.
@@ -97,14 +100,14 @@ def infer(
     merging: dict[str, _Merge] = {}
     for row in steps(full[0], patch[0], overlap):
         slab = fit(image[:, :, row : row + patch[0]].to(device), (patch[0], *full[1:]), fill)
-        for corner in progress(_corners(slab, patch[1:], overlap, air)):
-            window = slab[(..., slice(None), *(slice(c, c + p) for c, p in zip(corner, patch[1:], strict=True)))]
-            if air is not None and air.is_air(window):
-                continue
-            for name, views in predict_views(model, forward or model.outputs, window, mirror, swap).items():
+        windows = _windows(slab, patch[1:], progress(_corners(slab, patch[1:], overlap, air)), air)
+        while group := list(islice(windows, window_batch)):
+            batch = group[0][1] if len(group) == 1 else torch.cat([window for _, window in group])
+            for name, views in predict_views(model, forward or model.outputs, batch, mirror, swap).items():
                 if name not in merging:
                     merging[name] = _Merge(size, full, patch, partial(on_mask_rows, name) if on_mask_rows else None)
-                merging[name].add((row, *corner), views)
+                for number, (corner, _) in enumerate(group):
+                    merging[name].add((row, *corner), [_of_window(view, number) for view in views])
     if not merging:
         return infer(
             model,
@@ -117,6 +120,7 @@ def infer(
             fill=fill,
             forward=forward,
             on_mask_rows=on_mask_rows,
+            window_batch=window_batch,
         )
     return {name: merge.result() for name, merge in merging.items()}
 
@@ -128,6 +132,24 @@ def _corners(slab: Tensor, patch: tuple[int, ...], overlap: float, air: AirThres
         return []
     inside = corners(tuple(stop - first for first, stop in box), patch, overlap)
     return [tuple(c + first for c, (first, _) in zip(corner, box, strict=True)) for corner in inside]
+
+
+def _windows(
+    slab: Tensor, patch: tuple[int, ...], corners: Iterable[tuple[int, ...]], air: AirThreshold | None
+) -> Iterator[tuple[tuple[int, ...], Tensor]]:
+    """Yield the corner and the voxels ``(1, C, *patch)`` of each window that does not contain only air."""
+    for corner in corners:
+        window = slab[(..., slice(None), *(slice(c, c + p) for c, p in zip(corner, patch, strict=True)))]
+        if air is None or not air.is_air(window):
+            yield corner, window
+
+
+def _of_window(prediction: Prediction, number: int) -> Prediction:
+    """The prediction of one window of a batch, with N = 1."""
+    one = slice(number, number + 1)
+    parts = {f.name: getattr(prediction, f.name) for f in fields(prediction) if f.name != "extra"}
+    extra = {key: value[one] for key, value in prediction.extra.items()}
+    return Prediction(**{name: None if part is None else part[one] for name, part in parts.items()}, extra=extra)
 
 
 def _log(probabilities: Tensor) -> Tensor:

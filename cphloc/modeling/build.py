@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from cphloc.errors import InputError, MissingExtraError, Problem
-from cphloc.modeling.classes import class_problems, known_classes
+from cphloc.modeling.classes import class_problems, known_classes, mergings, model_classes
 from cphloc.modeling.limits import limited
 from cphloc.modeling.model import Model, levels_of
 from cphloc.modeling.problems import problem_at
+from cphloc.ops.class_weights import ClassWeights
 from cphloc.recipe.recipe import Block, Recipe, load
 from cphloc.registry import catalogue
 from cphloc.registry.contract import ContractError, construct
@@ -71,7 +72,11 @@ def _built(recipe: Recipe) -> Model:
         name: _component("head", block, ("model", "heads", name), levels=levels, dims=dims)
         for name, block in blocks.heads.items()
     }
-    return Model(backbone, neck, heads, blocks.weights)
+    for name, head in heads.items():
+        _set_classes(head, ("model", "heads", name))
+    merged = mergings(recipe)
+    classes = model_classes(recipe, next(iter(merged.values())).dataset) if merged else None
+    return Model(backbone, neck, heads, blocks.weights, merged, classes)
 
 
 def build_backbone(recipe: Recipe) -> nn.Module:
@@ -92,6 +97,8 @@ def check(recipe: Recipe, classes: Mapping[int, str] | None = None) -> list[Prob
     """
     known = classes or known_classes(recipe)
     wrong = [] if known is None else class_problems(recipe, known)
+    if wrong and recipe.model.merged_classes:
+        return wrong  # the model cannot be built without knowing which classes are merged
     try:
         model = blueprint(recipe)
     except BuildError as error:
@@ -139,6 +146,16 @@ def _component(kind: str, block: Block, path: tuple[str, ...], **wired: Any) -> 
     except (RuntimeError, TypeError, OverflowError, MemoryError, ArithmeticError) as error:  # of absurd sizes
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise BuildError(path, f"{kind} '{block.type}' cannot be built: {reason}") from error
+
+
+def _set_classes(head: nn.Module, path: tuple[str, ...]) -> None:
+    """Pass the classes of a head to its losses, whose class weights may be stated by name."""
+    for module in head.modules():
+        if isinstance(module, ClassWeights):
+            try:
+                module.set_classes(cast(Any, head).classes)
+            except InputError as error:
+                raise BuildError(path, str(error)) from error
 
 
 def _nested(kind: str | None, value: Any) -> Any:

@@ -13,6 +13,7 @@ from cphloc.ops.dense_prediction import DenseHead
 from cphloc.ops.layers import fit
 from cphloc.ops.targets import Detections, Prediction, Targets
 from cphloc.structures.levels import Levels
+from cphloc.structures.merging import Merging
 
 
 class Head(Protocol):
@@ -46,6 +47,8 @@ class Model(nn.Module):
         neck: refines the pyramid; ``None`` for none.
         heads: heads by name; all use the same pyramid.
         weights: weight of each head's loss by head name, default 1.
+        mergings: by head name, the classes of the data set that its classes stand for; other heads have all classes.
+        classes: classes of the data set, number 1..K -> name; default those of the first head.
     """
 
     def __init__(
@@ -54,12 +57,16 @@ class Model(nn.Module):
         neck: nn.Module | None,
         heads: Mapping[str, nn.Module],
         weights: Mapping[str, float] | None = None,
+        mergings: Mapping[str, Merging] | None = None,
+        classes: Mapping[int, str] | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.neck = neck
         self.heads = nn.ModuleDict(heads)
         self.weights = {name: float((weights or {}).get(name, 1.0)) for name in heads}
+        self.mergings = dict(mergings or {})
+        self._classes = classes
 
     @property
     def named_heads(self) -> dict[str, Head]:
@@ -72,8 +79,10 @@ class Model(nn.Module):
         return levels_of(self.backbone if self.neck is None else self.neck)
 
     @property
-    def classes(self) -> dict[int, str]:
-        """Foreground classes of the first head, number 1..K -> name; all heads have the same."""
+    def classes(self) -> Mapping[int, str]:
+        """Foreground classes, number 1..K -> name; see `cphloc.structures.merging` for heads that merge some."""
+        if self._classes is not None:
+            return self._classes
         head: Any = next(iter(self.heads.values()))
         return dict(head.classes)
 
@@ -116,10 +125,14 @@ class Model(nn.Module):
         parts: dict[str, Tensor] = {}
         total: Any = 0.0  # a tensor after the first loss
         for name, head in self.named_heads.items():
-            for part, value in head.loss(outputs[name], targets).items():
+            for part, value in head.loss(outputs[name], self.targets_of(name, targets)).items():
                 parts[f"{name}/{part}"] = value
                 total = total + self.weights[name] * value
         return {"loss": total, **parts}
+
+    def targets_of(self, head: str, targets: Targets) -> Targets:
+        """Return the targets in the classes of a head, which may merge some of the data set's."""
+        return targets.merged(self.mergings[head].table) if head in self.mergings else targets
 
     def decode(self, outputs: Mapping[str, Any], size: tuple[int, ...]) -> dict[str, Prediction]:
         """Convert raw outputs to the predictions of every head, by name.

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cphloc.structures.annotation import Annotation
+from cphloc.structures.annotation import IGNORE, Annotation
 
 
 @dataclass
@@ -79,6 +79,34 @@ class Targets:
             for box, number in zip(inside.T, self.ignored_classes[row].tolist(), strict=True):
                 known[n, box, number - 1] = False
         return known
+
+    def merged(self, table: Sequence[int]) -> Targets:
+        """Return the targets with classes of the data set merged, as `cphloc.structures.merging.merged_annotation`.
+
+        Args:
+            table: number in the result of each class 0..K; 0 is the background in both.
+        """
+        new = torch.tensor(table, device=self.masks.device)
+        members = new[1:] == torch.arange(1, max(table) + 1, device=new.device)[:, None]
+        mask_known, boxes_known = ((known[:, None] | ~members).all(2) for known in (self.mask_known, self.boxes_known))
+        numbers = new[self.masks.clamp(max=len(table) - 1)]
+        looked_for = torch.cat([mask_known.new_ones(len(mask_known), 1), mask_known], 1)
+        seen = looked_for.gather(1, numbers.flatten(1)).view_as(numbers)
+        present = ((self.labels > 0)[:, None] & members).any(2)
+        absent = ((self.labels == 0)[:, None] | ~members).all(2)
+        boxes, box_classes = _renumbered(self.boxes, self.box_classes, new, boxes_known)
+        ignored, ignored_classes = _renumbered(self.ignored, self.ignored_classes, new, boxes_known)
+        return replace(
+            self,
+            masks=torch.where(self.masks == IGNORE, IGNORE, numbers * seen),
+            mask_known=mask_known,
+            boxes=boxes,
+            box_classes=box_classes,
+            boxes_known=boxes_known,
+            ignored=ignored,
+            ignored_classes=ignored_classes,
+            labels=torch.where(present, 1.0, torch.where(absent, 0.0, torch.nan)),
+        )
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -156,6 +184,18 @@ class Prediction:
     attention: Tensor | None = None
     label_probabilities: Tensor | None = None
     extra: dict[str, Tensor] = field(default_factory=dict)
+
+
+def _renumbered(
+    boxes: Sequence[Tensor], classes: Sequence[Tensor], table: Tensor, known: Tensor
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Boxes and new class numbers of each image, without boxes of classes that are not known as a whole."""
+    numbers = [table[old] for old in classes]
+    kept = [row[new - 1] for row, new in zip(known, numbers, strict=True)]
+    return (
+        [b[k] for b, k in zip(boxes, kept, strict=True)],
+        [n[k] for n, k in zip(numbers, kept, strict=True)],
+    )
 
 
 def _tensor(value: np.ndarray | None, default: np.ndarray) -> Tensor:

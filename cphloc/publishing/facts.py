@@ -37,7 +37,7 @@ def entry_facts(
         "task": recipe.task,
         "dims": recipe.dims,
         "modality": modalities_of(material.source, recipe.channels),
-        "classes": localizer.classes,
+        "classes": dict(localizer.classes),
         "channels": list(recipe.channels),
         "inputs": {name: Input.of(channel).model_dump() for name, channel in recipe.inputs.items()},
         "fingerprint": facts.get("training_images"),

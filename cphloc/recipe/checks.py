@@ -80,12 +80,32 @@ def _classes_exist_in_the_data(root: Node) -> Iterator[Problem]:
     listed = list(declared.values()) if isinstance(declared, dict) else declared if isinstance(declared, list) else []
     known = [name for name in listed if isinstance(name, str)]
     for block in _heads(root):
+        if root.get(("model", "merged_classes", block.path[-1])) is not None:
+            continue  # its classes are matched with those of the data set when the model is built
         classes = block.node.children.get("classes")
         for key, node in (classes.children if classes is not None else {}).items():
             if known and isinstance(node.value, str) and node.value not in known:
                 what = f"the data set '{card.name}' has no class '{node.value}'"
                 fix = did_you_mean(node.value, known) or f"its classes: {', '.join(known)}"
                 yield _problem(node, (*block.path, "classes", key), what, fix)
+
+
+@_check
+def _merged_classes_are_of_heads(root: Node) -> Iterator[Problem]:
+    heads, merged = root.get(("model", "heads")), root.get(("model", "merged_classes"))
+    for head, node in (merged.children if merged is not None and heads is not None else {}).items():
+        block = heads.children.get(head) if heads is not None else None
+        if block is None or block.children.get("classes") is None:
+            fix = did_you_mean(str(head), heads.children if heads is not None else []) or "name a head that has classes"
+            yield _problem(node, ("model", "merged_classes", head), f"there is no head '{head}' with classes", fix)
+
+
+@_check
+def _one_average_of_weights(root: Node) -> Iterator[Problem]:
+    ema, swa = root.get(("train", "ema")), root.get(("train", "swa"))
+    if ema is not None and swa is not None and ema.value and swa.value:
+        what = "train.ema averages the weights already"
+        yield _problem(swa, ("train", "swa"), what, "set one of the two to null")
 
 
 @_check

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from annotated_types import MinLen
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
 from cphloc.config import yamlio
@@ -21,7 +22,7 @@ from cphloc.config.problems import problems_of
 from cphloc.errors import Problem, RecipeError
 from cphloc.recipe.blocks import block_problems, blocks, expand_names, fill, misspelt_type
 from cphloc.recipe.checks import cross_problems
-from cphloc.recipe.class_codes import move_class_codes, valid_codes
+from cphloc.recipe.class_codes import move_class_facts, valid_codes
 from cphloc.recipe.formats import FIRST, FORMAT, add_former_defaults
 from cphloc.recipe.lengths import adapt_to_length
 from cphloc.recipe.merge import ModelOf, assemble
@@ -100,6 +101,10 @@ class Data(Block):
         return dict(self.model_extra or {})
 
 
+Members = Annotated[list[str], MinLen(1)] | dict[int, str]
+"""Names of classes of the data set, or their numbers and names."""
+
+
 def _named(heads: Any) -> Any:
     """Reject a single head in place of a mapping from names to heads."""
     if isinstance(heads, dict) and isinstance(heads.get("type"), str):
@@ -117,6 +122,9 @@ class ModelBlocks(_Strict):
         description="output heads, by name", min_length=1
     )
     weights: dict[str, PositiveFloat] = Field({}, description="weight of each head's loss, by head name; default 1")
+    merged_classes: dict[str, dict[str, Members]] = Field(
+        {}, description="by head and class, the classes of the data set it stands for; `of` of a class is stored here"
+    )
 
 
 class Train(_Strict):
@@ -131,6 +139,10 @@ class Train(_Strict):
     accumulate: PositiveInt = Field(1, description="batches accumulated in a step")
     clip_norm: PositiveFloat | None = Field(12.0, description="maximum gradient norm; null: no clipping")
     ema: UnitInterval | None = Field(None, description="decay of the weights' moving average; null: none")
+    swa: UnitInterval | None = Field(None, description="share of the steps, the last, whose weights are averaged")
+    gradient_checkpointing: bool = Field(
+        False, description="recompute activations in the backward pass: less memory, about a third slower"
+    )
     seed: NonNegativeInt = Field(0, description="seed of all random generators")
     validate_every: PositiveInt | None = Field(None, description="steps between validations; null: steps / 10")
     best: str | None = Field(None, description="metric that selects the weights; null: that of the task")
@@ -214,6 +226,8 @@ class Recipe(_Strict):
         """Whether classes distinguish left from right, so that flipping an image along that axis would mislabel it."""
         heads = (block.args.get("classes") or () for block in self.model.heads.values())
         names = [str(n) for stated in heads for n in (stated.values() if isinstance(stated, dict) else stated)]
+        for merged in self.model.merged_classes.values():
+            names += [n for of in merged.values() for n in (of.values() if isinstance(of, dict) else of)]
         stated = any(self.data.args.get(name) for name in _NAMES_SIDES)
         return self.dataset.laterality or stated or names_sides(names)
 
@@ -251,7 +265,7 @@ def load(
     tree = assemble(source, overrides, model_of)
     _locate_root(tree)
     expand_names(tree)
-    move_class_codes(tree)
+    move_class_facts(tree)
     name = "recipe" if isinstance(source, Mapping | Node) else Path(source).stem
     tree.children.setdefault("name", Node(name, Position("file name"), Position("file name")))
     stated = tree.get(("format",))

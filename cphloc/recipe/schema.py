@@ -28,7 +28,11 @@ _CODED_CLASS: Schema = {
         {"type": "string"},
         {
             "type": "object",
-            "properties": {"name": {"type": "string"}, "code": {"type": "string"}},
+            "properties": {
+                "name": {"type": "string"},
+                "code": {"type": "string"},
+                "of": {"type": "array", "items": {"type": "string"}, "minItems": 1},
+            },
             "required": ["name"],
             "additionalProperties": False,
         },

@@ -14,7 +14,7 @@ from cphloc.data.fingerprint import check_splits
 from cphloc.data.pipeline.pipeline import Pipeline, open_dataset
 from cphloc.errors import DataError, InputError, NotFoundError, Problem, RecipeError
 from cphloc.modeling import build
-from cphloc.modeling.classes import known_classes
+from cphloc.modeling.classes import known_classes, model_classes
 from cphloc.modeling.problems import problem_at
 from cphloc.recipe.merge import parse_path
 from cphloc.recipe.recipe import Recipe
@@ -101,7 +101,7 @@ def _check_data(recipe: Recipe, dataset: Dataset) -> None:
     pipeline = Pipeline.from_recipe(recipe, dataset)
     if isinstance(dataset, _Unopened):
         strongest = max((Rung[word.upper()] for word in recipe.dataset.gives), default=None)
-        check_best(recipe, dataset.classes or {1: "object"}, strongest, "mm")
+        check_best(recipe, model_classes(recipe, dataset.classes or {1: "object"}), strongest, "mm")
         return
     check_splits(dataset)
     cases = [case for split in ("train", "val") for case in pipeline.listed(split)]
@@ -109,7 +109,7 @@ def _check_data(recipe: Recipe, dataset: Dataset) -> None:
         _check_files(cases)
     validation = pipeline.listed("val")
     volume, _ = read_case(validation[0], recipe.dims)
-    check_best(recipe, dataset.classes, strongest_rung(validation), volume.geometry.unit)
+    check_best(recipe, model_classes(recipe, dataset.classes), strongest_rung(validation), volume.geometry.unit)
 
 
 def _check_files(cases: list[Case]) -> None:

@@ -69,12 +69,20 @@ def cases_of(model: nn.Module, rungs: Mapping[str, str], targets: Targets) -> Ca
         rungs: head -> type of annotation (``mask``, ``boxes`` or ``label``) that its losses need.
         targets: annotations of a batch.
     """
-    known = {"mask": targets.has_mask, "boxes": targets.has_boxes, "label": ~targets.labels.isnan()}
-    cases = {head: float(known[rung].sum()) for head, rung in rungs.items()}
+    of_head = getattr(model, "targets_of", lambda _, all_classes: all_classes)
+    cases = {head: float(_known(of_head(head, targets), rung).sum()) for head, rung in rungs.items()}
     for name, head in getattr(model, "heads", {}).items():
         if hasattr(head, "loss_cases"):
-            cases |= {f"{name}/{loss}": float(number) for loss, number in head.loss_cases(targets).items()}
+            numbers = head.loss_cases(of_head(name, targets))
+            cases |= {f"{name}/{loss}": float(number) for loss, number in numbers.items()}
     return cases
+
+
+def _known(targets: Targets, rung: str) -> Tensor:
+    """Cases with a mask or boxes, or known labels."""
+    if rung == "label":
+        return ~targets.labels.isnan()
+    return targets.has_mask if rung == "mask" else targets.has_boxes
 
 
 def number_for(loss: str, cases: Mapping[str, float]) -> float | None:

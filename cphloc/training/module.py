@@ -21,10 +21,10 @@ from cphloc.distributed.sharding import shard
 from cphloc.errors import CphlocError
 from cphloc.modeling.model import Model
 from cphloc.training.checkpoint import optimizer_state, restore_optimizer, whole
-from cphloc.training.ema import Ema
 from cphloc.training.micro_batches import Grouped, MicroBatch, cases_of, number_for
 from cphloc.training.optim import build_optimizer, build_schedule, set_lr, set_progress, train_mode
 from cphloc.training.settings import Batches, Settings
+from cphloc.training.weight_average import Ema, Swa, WeightAverage
 
 
 class TrainingModule(L.LightningModule):
@@ -48,7 +48,7 @@ class TrainingModule(L.LightningModule):
         self.progress = 0.0
         self.losses: dict[str, Tensor] = {}
         self.cases: dict[str, float] = {}
-        self.ema = Ema(model, settings.ema) if settings.ema else None
+        self.average = _average(model, settings)
         self.schedule = build_schedule(steps=settings.steps, warmup_steps=settings.warmup_steps, **settings.schedule)
         self._to_validate = [model]
         self._scale: dict[str, Any] | None = None
@@ -71,8 +71,8 @@ class TrainingModule(L.LightningModule):
             self.model = deepcopy(self.model)
             assert self.device_mesh is not None  # Lightning's strategy has made it
             shard(self.model, self.device_mesh["data_parallel"])
-            if self.ema is not None:
-                self.ema.lay_out_like(self.model)
+            if self.average is not None:
+                self.average.lay_out_like(self.model)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Build the optimizer, and restore its state if the training resumes."""
@@ -141,15 +141,15 @@ class TrainingModule(L.LightningModule):
         return getattr(self.model, "weights", {})
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Step the optimizer, count the step and update the moving average of the weights."""
+        """Step the optimizer, count the step and update the average of the weights."""
         super().optimizer_step(*args, **kwargs)
         self.step += 1
-        if self.ema is not None:
-            self.ema.update(self.model)
+        if self.average is not None:
+            self.average.update(self.model, max(self.step / self.settings.steps, self.progress))
 
     def weights(self) -> dict[str, Tensor]:
-        """Return the state dict to validate and publish: the moving average if there is one, else the weights."""
-        return self.ema.state if self.ema is not None else self.model.state_dict()
+        """Return the state dict to validate and publish: their average if there is one, else the weights."""
+        return self.average.state if self.average is not None else self.model.state_dict()
 
     @contextmanager
     def evaluated(self) -> Iterator[nn.Module]:
@@ -173,10 +173,10 @@ class TrainingModule(L.LightningModule):
         tensors = {f"model/{name}": value for name, value in self.model.state_dict().items()}
         moments, numbers = optimizer_state(self.model, self.optimizer)
         tensors |= {f"optimizer/{name}": value for name, value in moments.items()}
-        if self.ema is not None:
-            tensors |= {f"ema/{name}": value for name, value in self.ema.state.items()}
+        if self.average is not None:
+            tensors |= {f"ema/{name}": value for name, value in self.average.state.items()}
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        facts = {"step": self.step, "optimizer": numbers, "ema_updates": self.ema.updates if self.ema else 0}
+        facts = {"step": self.step, "optimizer": numbers, "ema_updates": self.average.updates if self.average else 0}
         return tensors, facts | {"scaler": scaler.state_dict() if scaler else None}
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
@@ -187,10 +187,10 @@ class TrainingModule(L.LightningModule):
         self.model.load_state_dict(_under("model/", tensors))
         self.step, self._scale = facts["step"], facts["scaler"]
         self._restored = _under("optimizer/", tensors), facts["optimizer"]
-        if self.ema is not None:
-            self.ema.updates = facts["ema_updates"]
+        if self.average is not None:
+            self.average.updates = facts["ema_updates"]
             for name, value in _under("ema/", tensors).items():
-                self.ema.state[name].copy_(value)
+                self.average.state[name].copy_(value)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Check in the first step that at least one parameter has a gradient.
@@ -201,6 +201,12 @@ class TrainingModule(L.LightningModule):
         if self.step == 0 and all(p.grad is None for p in self.model.parameters()):
             msg = "no parameter received a gradient in the first step; the losses do not depend on the model"
             raise CphlocError(msg)
+
+
+def _average(model: nn.Module, settings: Settings) -> WeightAverage | None:
+    if settings.ema:
+        return Ema(model, settings.ema)
+    return Swa(model, settings.swa) if settings.swa else None
 
 
 def _seed(seed: int, number: int, rank: int) -> None:

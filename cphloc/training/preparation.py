@@ -20,14 +20,16 @@ from cphloc.errors import InputError, NotFoundError, RecipeError, did_you_mean
 from cphloc.evaluation.validate import Validator, metric_names
 from cphloc.modeling.build import build_model
 from cphloc.modeling.build import check as check_model
-from cphloc.modeling.classes import with_matched_classes
+from cphloc.modeling.classes import model_classes, with_matched_classes
 from cphloc.modeling.model import Model
 from cphloc.recipe.recipe import Recipe
 from cphloc.registry import catalogue
 from cphloc.registry.metrics import has_direction
 from cphloc.structures.annotation import Rung
 from cphloc.structures.padding import prediction_fill
+from cphloc.training.class_balance import balance_losses
 from cphloc.training.finetune import Takeover, preparation_differences, take_over
+from cphloc.training.gradient_checkpointing import checkpoint_blocks
 from cphloc.training.matching import named_axes
 from cphloc.training.optim import build_optimizer, build_schedule, freeze
 from cphloc.training.settings import Batches, Settings, Strategy
@@ -84,6 +86,7 @@ def prepare(recipe: Recipe, strategy: Strategy = "ddp", fresh: bool = True) -> P
     if problems:
         raise RecipeError(problems)
     recipe = with_matched_classes(recipe, classes)
+    classes = model_classes(recipe, classes)
     torch.manual_seed(recipe.train.seed)
     model = build_model(recipe)
     if recipe.from_ and fresh:
@@ -95,6 +98,9 @@ def prepare(recipe: Recipe, strategy: Strategy = "ddp", fresh: bool = True) -> P
         print(pipeline.samples.draws.describe(), file=sys.stderr)
     splits = {"train": pipeline.samples.cases, "val": pipeline.cases("val")}
     check_best(recipe, classes, strongest_rung(splits["val"].cases), splits["val"][0].geometry.unit)
+    if recipe.train.gradient_checkpointing:
+        checkpoint_blocks(model)
+    balance_losses(model, splits["train"], pipeline.dataset.classes)
     validator = Validator(splits["val"], classes, pipeline.patch, prediction_fill(pipeline.pad))
     return Preparation(recipe, pipeline, splits, model, validator, settings)
 

@@ -13,6 +13,7 @@ from cphloc.config import jsonio
 from cphloc.evaluation.pictures import draw_case, drawing, extremes, heading
 from cphloc.evaluation.plots import draw_learning, draw_scores
 from cphloc.files import is_temporary
+from cphloc.structures.merging import merged_annotation
 from cphloc.structures.volume import Volume
 from cphloc.tracking.record import curves
 from cphloc.tracking.run import Run
@@ -80,4 +81,6 @@ def _draw_cases(prepared: Preparation, outcome: Outcome, pictures: Path) -> None
     for place, id in chosen.items():
         case, title = by_id[id], heading(place, id, name, outcome.cases)
         volume, prediction = Volume(np.asarray(case.image), case.geometry), validator.predict(prepared.model, case)
-        draw_case(volume, case.annotation, prediction, validator.classes, title, pictures / f"{place}.png")
+        annotation = case.annotation.completed(case.geometry.shape, len(validator.classes))
+        annotation = merged_annotation(annotation, validator.classes)
+        draw_case(volume, annotation, prediction, validator.classes, title, pictures / f"{place}.png")

@@ -39,6 +39,8 @@ class Settings:
         clip_norm: maximum norm of the gradient; ``None`` for no clipping.
         ema: decay of the exponential moving average of the weights; ``None`` for none. If there is an average, it is
             validated and published instead of the weights.
+        swa: share of the training, from its end, over which the weights are averaged; ``None`` for none; not with
+            ``ema``.
         seed: seed of all random generators.
         validate_every: steps between validations; each also writes a checkpoint.
         best: validation metric that selects the published weights.
@@ -58,6 +60,7 @@ class Settings:
     accumulate: int = 1
     clip_norm: float | None = 12.0
     ema: float | None = None
+    swa: float | None = None
     seed: int = 0
     validate_every: int = 500
     best: str = "dice"
@@ -86,6 +89,7 @@ class Settings:
             accumulate=train.accumulate,
             clip_norm=train.clip_norm,
             ema=train.ema,
+            swa=train.swa,
             seed=train.seed,
             validate_every=train.validate_every or -(-train.steps // 10),
             best=recipe.headline,

@@ -298,3 +298,36 @@ def test_peak_memory_does_not_grow_with_the_number_of_slices():
         return float(done.stdout)
 
     assert peak_mb(424) - peak_mb(32) < 40
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("batch", [2, 3, 100])
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("air", [None, AirThreshold(0, 0.0)])
+def test_several_windows_at_once_give_the_result_of_one_at_a_time(dims, batch, streamed, air):
+    """Of every part, with mirrored views, masks row by row, and windows of air left out."""
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(1, 1, *SIZES[dims], generator=generator)
+    image[..., : SIZES[dims][-1] // 2] *= 0
+    model = Model(Pixels(dims), None, {"all": Everything()}).eval()
+    sizes = []
+
+    def forward(x):
+        sizes.append(len(x))
+        return model.outputs(x)
+
+    def predicted(**how):
+        rows = {}
+        on_rows = (lambda head, first, part: rows.update({first: part.softmax(0).clone()})) if streamed else None
+        arguments = {"mirror": (dims - 1,), "air": air, "on_mask_rows": on_rows, "forward": forward}
+        found = infer(model, image, PATCH[dims], **arguments, **how)["all"]
+        return found, torch.cat([rows[first] for first in sorted(rows)], 1) if streamed else found.mask_probabilities[0]
+
+    (one, one_mask), (many, many_mask) = predicted(), predicted(window_batch=batch)
+    assert max(sizes) > 1
+    torch.testing.assert_close(many_mask, one_mask)
+    torch.testing.assert_close(many.attention, one.attention)
+    torch.testing.assert_close(many.label_probabilities, one.label_probabilities)
+    torch.testing.assert_close(many.extra["risk"], one.extra["risk"])
+    torch.testing.assert_close(many.detections[0].boxes, one.detections[0].boxes)
+    torch.testing.assert_close(many.detections[0].scores, one.detections[0].scores)

@@ -8,6 +8,7 @@ from cphloc.errors import InputError, RecipeError
 from cphloc.modeling.build import build_model, check
 from cphloc.modeling.classes import matched, with_matched_classes
 from cphloc.recipe.recipe import load
+from cphloc.structures.merging import of_part
 
 KNOWN = {1: "anterior", 2: "posterior"}
 
@@ -65,3 +66,65 @@ def test_all_heads_are_reported_at_once():
     with pytest.raises(RecipeError) as caught:
         with_matched_classes(recipe, KNOWN)
     assert [p.path for p in caught.value.problems] == ["model.heads.mask.classes", "model.heads.more.classes"]
+
+
+TUMOURS = {1: "meningioma", 2: "glioma", 3: "pituitary"}
+
+
+def tumours(mask, **heads):
+    heads = {"mask": {"type": "unet", "classes": mask}, **heads}
+    model = {"backbone": {"type": "conv_encoder", "widths": [4, 8]}, "heads": heads}
+    data = {"type": "image_folder", "classes": TUMOURS, "patch": [16, 16]}
+    return load({"task": "segmentation", "dims": 2, "data": data, "model": model})
+
+
+def test_a_head_can_merge_classes_of_the_data_set_while_another_keeps_them():
+    recipe = tumours(
+        {1: {"name": "tumour", "of": ["glioma", "meningioma", "pituitary"]}},
+        kind={"type": "attention_pool", "classes": TUMOURS},
+    )
+    assert check(recipe, TUMOURS) == []
+    stored = with_matched_classes(recipe, TUMOURS)
+    assert stored.model.heads["mask"].args["classes"] == {1: "tumour"}
+    assert stored.model.merged_classes == {"mask": {"tumour": {2: "glioma", 1: "meningioma", 3: "pituitary"}}}
+    again = load(stored.to_plain())
+    for model in (build_model(stored), build_model(again)):
+        assert model.classes == TUMOURS
+        assert of_part(model.classes, "mask") == {1: "tumour"}
+        assert of_part(model.classes, "labels") == TUMOURS
+        assert model.mergings["mask"].table == (0, 1, 1, 1)
+
+
+def test_classes_that_are_not_merged_keep_their_name():
+    recipe = tumours([{"name": "benign", "of": ["pituitary", "meningioma"]}, "glioma"])
+    assert check(recipe, TUMOURS) == []
+    assert build_model(recipe).mergings["mask"].table == (0, 1, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("of", "text"),
+    [
+        (["glioma", "meningioma"], "the data set's class 'pituitary' is missing; add it, or list it in `of`"),
+        (["glioma", "meningioma", "pituitari"], "no class 'pituitari'; did you mean 'pituitary'?"),
+        (["glioma", "glioma", "meningioma"], "'glioma' is part of 'tumour' and of 'tumour'; name it once"),
+    ],
+)
+def test_merged_classes_must_be_those_of_the_data_set_each_once(of, text):
+    problems = check(tumours({1: {"name": "tumour", "of": of}}), TUMOURS)
+    assert len(problems) == 1
+    assert text in str(problems[0])
+
+
+def test_sides_that_are_merged_still_count_as_sides():
+    """A flip would swap the classes that another group does not contain."""
+    data = {"type": "image_folder", "classes": ["kidney_left", "kidney_right"]}
+    heads = {"mask": {"type": "unet", "classes": [{"name": "kidney", "of": ["kidney_left", "kidney_right"]}]}}
+    model = {"backbone": {"type": "conv_encoder"}, "heads": heads}
+    assert load({"task": "segmentation", "dims": 3, "data": data, "model": model}).laterality
+
+
+def test_merged_classes_of_a_head_that_does_not_exist_are_an_error():
+    plain = tumours({1: {"name": "tumour", "of": list(TUMOURS.values())}}).to_plain()
+    plain["model"]["merged_classes"] = {"msk": {"tumour": ["glioma"]}}
+    with pytest.raises(RecipeError, match="no head 'msk' with classes; did you mean 'mask'"):
+        load(plain)
