@@ -15,7 +15,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("source", metavar="ENTRY-or-RUN", help="an entry, or a run's id or folder")
     parser.add_argument("--split", default="test", choices=SPLITS, help="which cases to measure on; default test")
-    parser.add_argument("--root", metavar="FOLDER", help="folder of the data set; default: as in the recipe")
+    parser.add_argument(
+        "--root",
+        metavar="FOLDER",
+        help="folder of the cases, laid out as the data set of the recipe, or with a cases.csv that lists image and "
+        "mask of each (see: cphloc data template); default: as in the recipe",
+    )
     parser.add_argument(
         "--out",
         metavar="FOLDER",

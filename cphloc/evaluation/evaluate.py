@@ -20,6 +20,7 @@ from cphloc.errors import InputError, NotFoundError
 from cphloc.evaluation.baseline import BASELINES, Baseline
 from cphloc.evaluation.choose import choose_options
 from cphloc.evaluation.comparison import beside, find_baseline, own_dataset, paired_differences, tracked
+from cphloc.evaluation.external import open_external
 from cphloc.evaluation.files import all_boxes, draw_evaluation, read_completed, write_evaluation
 from cphloc.evaluation.groups import by_group, groups_of, reference_facts
 from cphloc.evaluation.report import write_report
@@ -80,7 +81,7 @@ def evaluate(
     Args:
         source: a run (object, folder or id), an entry (``name``, ``name@1.2.0`` or folder), or a loaded model.
         split: ``train``, ``val`` or ``test``.
-        root: folder of the data set; by default that of the recipe.
+        root: folder of the data set; by default that of the recipe. See `cphloc.evaluation.external.open_external`.
         out: folder to write the files to, for an entry or model; a run writes to its own folder.
         choose: whether to choose the options of a run's predictions on its validation cases again; the first evaluation
             of its weights always does.
@@ -100,7 +101,7 @@ def evaluate(
         msg = f"a run keeps its evaluation in its own folder, {run.folder}; omit --out"
         raise InputError(msg)
     data = localizer.recipe.data
-    dataset = open_dataset(data if root is None else data.model_copy(update={"root": root}), localizer.recipe.dims)
+    dataset = open_dataset(data, localizer.recipe.dims) if root is None else open_external(localizer, root)
     cases = dataset.cases(split)
     if not cases:
         msg = f"data set '{data.type}' has no cases in its {split} split; choose another split"

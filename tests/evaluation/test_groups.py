@@ -11,6 +11,7 @@ from cphloc.errors import InputError
 from cphloc.evaluation.choose import choose_options
 from cphloc.evaluation.evaluate import evaluate
 from cphloc.metrics.conformal import conformal_quantile
+from cphloc.recipe.recipe import Data
 from cphloc.structures.options import Options
 
 both = pytest.mark.parametrize("dims", [2, 3])
@@ -116,3 +117,20 @@ def test_the_command_prints_groups_and_why_a_metric_fits(hand_made, tmp_path, mo
     printed = capsys.readouterr().out
     assert "judge it by:" in printed
     assert "1 small" in printed
+
+
+@both
+def test_a_table_of_images_is_evaluated_by_a_model_of_another_data_set(hand_made, tmp_path, dims):
+    """The recipe names a data set that stores its cases otherwise; without splits, all cases are test cases."""
+    localizer = hand_made(rows(dims), MASKS)
+    table = tmp_path / "data" / "cases.csv"
+    head, _, *lines = (line.split(",") for line in table.read_text().splitlines())
+    keep = [place for place, name in enumerate(head) if name not in ("split", "boxes", "label")]
+    kept = [",".join(cells[place] for place in keep) for cells in (head, *lines)]
+    table.write_text("\n".join(kept))
+    stated = {"type": {2: "busi", 3: "hippocampus"}[dims], "patch": localizer.recipe.data.patch}
+    data = Data.model_validate({**stated, "intensity": "none", "channels": ["image"]})
+    localizer.recipe = localizer.recipe.model_copy(update={"data": data})
+    done = evaluate(localizer, root=str(tmp_path / "data"))
+    assert len(done.rows) == 10
+    assert done.facts["metrics"]["dice"]["n"] == 10
