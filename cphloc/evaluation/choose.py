@@ -99,7 +99,7 @@ def choose_options(
     used = seen[bool(chosen.get("tta"))]
     chosen |= _try_parts(used, wanted, trials, bool(few))
     options = Options(**chosen)
-    sizes = None if few else size_intervals(used.masks, localizer.classes, options)
+    sizes = None if few else size_intervals(used.masks, of_part(localizer.classes, "mask"), options)
     facts: dict[str, Any] = {"split": split, "cases": len(cases), "patients": patients}
     return ChosenOptions(options=options, trials=trials, sizes=sizes, **facts)
 
