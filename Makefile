@@ -58,7 +58,7 @@ crowd: $(INSTALLED)
 	$(BIN)/python -W ignore -m tests.crowd
 
 ## Does any work get lost when a disk is full or a process is killed? Every write of every command; about half an hour on
-## one core. It can be stopped and goes on with the next command. Writes tests/faults/TABLE.md.
+## one core. It can be stopped and goes on. Writes tests/faults/TABLE.md.
 faults: $(INSTALLED)
 	$(BIN)/python -W ignore -m tests.faults
 

@@ -1,6 +1,6 @@
 """Faults at every write of every command: ``python -m tests.faults [--sample N] [VERB...]``.
 
-It can be stopped and goes on with the next command. Writes ``tests/faults/TABLE.md``.
+It can be stopped and goes on. Writes ``tests/faults/TABLE.md``.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from collections import Counter
 from pathlib import Path
 
 from tests.faults.faulty_io import KINDS
-from tests.faults.trial import Trial, server_for, trials
-from tests.faults.verbs import VERBS
+from tests.faults.server import Server
+from tests.faults.trial import attempt, key_of, plan, server_for
+from tests.faults.verbs import VERBS, Verb
 
 HERE = Path(__file__).parent
+TABLE = HERE / "TABLE.md"
 STATE = HERE.parent.parent / ".faults" / "state.json"
 _HEAD = """# Faults at every write
 
@@ -31,6 +33,8 @@ A trial has recovered if no visible file is torn, nothing unfinished counts as f
 the file and the cause, the second attempt succeeds, its results equal the undisturbed ones bit for bit, and no
 temporary file is left.
 
+Where `tried` is below `faults`, the run was stopped; `make faults` goes on.
+
 `~` is a temporary name; RUN and HASH stand for names that vary.
 """
 
@@ -38,66 +42,74 @@ temporary file is left.
 def main() -> int:
     """Try all commands; 0 if every trial has recovered."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--sample", type=int, help="faults of each command; default: all")
-    options.add_argument("verbs", nargs="*", help="default: all")
+    options.add_argument("--sample", type=int, help="faults of each command, not written to the table; default: all")
+    options.add_argument("--first", type=int, help="only as many faults of each command for now")
+    options.add_argument("verbs", nargs="*", help="commands to try; default: all")
     asked = options.parse_args()
     chosen = [verb for verb in VERBS if not asked.verbs or verb.name in asked.verbs]
-    whole = asked.sample is None
-    state = json.loads(STATE.read_text()) if whole and STATE.is_file() else {}
-    if all(verb.name in state for verb in chosen):
-        state = {name: found for name, found in state.items() if asked.verbs}  # all was done: start anew
-    for name in asked.verbs:
-        state.pop(name, None)
-    failed = 0
+    chosen.sort(key=lambda verb: asked.verbs.index(verb.name) if asked.verbs else 0)
+    state: dict = json.loads(STATE.read_text()) if asked.sample is None and STATE.is_file() else {}
+    if all(_is_complete(state, verb) for verb in chosen):
+        state = {name: found for name, found in state.items() if asked.verbs and name not in asked.verbs}
     memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # there, a flush takes no time
     with tempfile.TemporaryDirectory(dir=memory) as base:
-        waiting = [verb for verb in chosen if verb.name not in state]
-        server = server_for(waiting, Path(base).resolve())
-        for verb in waiting:
-            started, found = time.monotonic(), []
-            for trial in trials(server, verb, asked.sample):
-                found.append(trial)
-                if trial.wrong:
-                    print(f"{verb.name}: {trial}", flush=True)
-            failed += sum(bool(trial.wrong) for trial in found)
-            seconds = time.monotonic() - started
-            print(f"{verb.name}: {len(found)} faults, {seconds:.0f} s", flush=True)
-            state[verb.name] = {"seconds": round(seconds), "rows": rows_of(found)}
-            if whole:
-                STATE.parent.mkdir(exist_ok=True)
-                STATE.write_text(json.dumps(state, indent=1))
-    if whole:
-        ordered = {verb.name: state[verb.name] for verb in VERBS if verb.name in state}
-        (HERE / "TABLE.md").write_text(table(ordered), encoding="utf-8")
-    return int(failed > 0)
+        server = server_for(chosen, Path(base).resolve())
+        for verb in chosen:
+            _try_all(server, verb, state, asked.sample, asked.first)
+    return int(any(wrong for found in state.values() for wrong in found["tried"].values()))
 
 
-def rows_of(found: list[Trial]) -> list[list]:
-    """For every file: its name, the operations with their number, the number of faults and of those not recovered."""
-    files: dict[str, list[Trial]] = {}
-    for trial in found:
-        files.setdefault(trial.point.file, []).append(trial)
+def _is_complete(state: dict, verb: Verb) -> bool:
+    return verb.name in state and len(state[verb.name]["tried"]) == state[verb.name]["planned"]
+
+
+def _try_all(server: Server, verb: Verb, state: dict, sample: int | None, first: int | None) -> None:
+    """Try the faults of a command that were not tried before, and keep the result of each."""
+    expected, planned = plan(server, verb)
+    found = state.setdefault(verb.name, {"seconds": 0.0, "tried": {}})
+    found["planned"] = len(planned)
+    for point, kind in planned[: sample or first]:
+        if key_of(point, kind) in found["tried"]:
+            continue
+        started = time.monotonic()
+        trial = attempt(server, verb, expected, point, kind)
+        found["tried"][trial.key] = list(trial.wrong)
+        found["seconds"] += time.monotonic() - started
+        if trial.wrong:
+            print(f"{verb.name}: {trial}", flush=True)
+        if sample is None:
+            STATE.parent.mkdir(exist_ok=True)
+            STATE.write_text(json.dumps(state, indent=1))
+            TABLE.write_text(table(state), encoding="utf-8")
+    print(f"{verb.name}: {len(found['tried'])} faults, {found['seconds']:.0f} s", flush=True)
+
+
+def rows_of(tried: dict[str, list[str]]) -> list[tuple[str, str, int, int]]:
+    """For every file: its name, the operations with their number, the faults tried and those recovered."""
+    files: dict[str, dict[str, list[str]]] = {}
+    for key, wrong in tried.items():
+        files.setdefault(key.split("\n")[0], {})[key] = wrong
     rows = []
     for file, of in sorted(files.items()):
-        counted = Counter(trial.point.operation for trial in {trial.point: trial for trial in of}.values())
+        counted = Counter(operation for operation, _ in {tuple(key.split("\n")[1:3]) for key in of})
         operations = ", ".join(f"{counted[name]} {name}" for name in KINDS if counted[name])
-        rows.append([file, operations, len(of), sum(bool(trial.wrong) for trial in of)])
+        rows.append((file, operations, len(of), sum(not wrong for wrong in of.values())))
     return rows
 
 
 def table(state: dict) -> str:
     """Write the results as Markdown."""
-    lines = [_HEAD, "| command | files | faults | recovered | seconds |", "|---|---|---|---|---|"]
-    for verb, found in state.items():
-        rows = found["rows"]
-        faults, wrong = sum(row[2] for row in rows), sum(row[3] for row in rows)
-        lines.append(f"| {verb} | {len(rows)} | {faults} | {faults - wrong} | {found['seconds']} |")
-    every = [row for found in state.values() for row in found["rows"]]
-    total, lost = sum(row[2] for row in every), sum(row[3] for row in every)
-    lines.append(f"| **all** | {len(every)} | {total} | {total - lost} | {sum(f['seconds'] for f in state.values())} |")
-    for verb, found in state.items():
-        lines += ["", f"## {verb}", "", "| file | operations | faults | recovered |", "|---|---|---|---|"]
-        lines += [f"| {file} | {what} | {faults} | {faults - wrong} |" for file, what, faults, wrong in found["rows"]]
+    lines = [_HEAD, "| command | files | faults | tried | recovered |", "|---|---|---|---|---|"]
+    total = Counter()
+    for verb in [verb.name for verb in VERBS if verb.name in state]:
+        rows = rows_of(state[verb]["tried"])
+        counts = (len(rows), state[verb]["planned"], sum(row[2] for row in rows), sum(row[3] for row in rows))
+        total.update(dict(enumerate(counts)))
+        lines.append(f"| {verb} | {' | '.join(map(str, counts))} |")
+    lines.append(f"| **all** | {' | '.join(str(total[i]) for i in range(4))} |")
+    for verb in [verb.name for verb in VERBS if verb.name in state]:
+        lines += ["", f"## {verb}", "", "| file | operations | tried | recovered |", "|---|---|---|---|"]
+        lines += [f"| {' | '.join(map(str, row))} |" for row in rows_of(state[verb]["tried"])]
     return "\n".join(lines) + "\n"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.verbs import torn_files
+from tests.faults.verbs import VERBS, torn_files
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,6 +36,14 @@ except OSError as error:
     assert _python("-c", script).returncode == code
     assert (tmp_path / "a.json").read_text() == ('{"a": 1}' if not kind else '{"a"')
     assert torn_files(tmp_path) == (["a.json is torn"] if kind else [])
+
+
+def test_nothing_that_was_tried_is_lost():
+    table = (Path(__file__).parent / "TABLE.md").read_text().split("## ")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line[:2] == "| "]
+    summary = {row[0]: (int(row[3]), int(row[4])) for row in rows[1:]}
+    assert set(summary) <= {verb.name for verb in VERBS} | {"**all**"}
+    assert all(tried == recovered > 0 for tried, recovered in summary.values())
 
 
 def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
