@@ -135,12 +135,15 @@ def _wrap_open(faults: Faults) -> None:
     class Raw(io.FileIO):
         def write(self, content: Any) -> int | None:
             kind = faults.begin("write", self.name)
+            if getattr(self, "full", False):  # as when the file is closed after an error
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             if kind == "EIO":
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
             if kind in ("full", "torn"):
                 super().write(bytes(content)[: len(content) // 2])
                 if kind == "torn":
                     kill()
+                self.full = True
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             return super().write(content)
 
