@@ -24,7 +24,7 @@ from cphloc.metrics.detection import DetectionCase
 from cphloc.registry import catalogue
 from cphloc.registry.metrics import less_is_gain
 from cphloc.structures.merging import of_part
-from cphloc.structures.options import FEWEST_PATIENTS, OPTIONS, ChosenOptions, Options, Trial
+from cphloc.structures.options import FEWEST_PATIENTS, OPTIONS, ChosenOptions, OptionName, Options, Trial
 
 MASK_METRICS = ("dice", "iou", "hd95_mm", "asd_mm", "nsd", "lesion_f1", "lesion_pq", "volume_error", "volume_error_ml")
 """Metrics of masks that can decide about components; of a model with another headline, ``dice`` decides."""
@@ -85,7 +85,7 @@ def choose_options(
         return ChosenOptions(split=split)
     localizer, cases = pairs[0][0], [case for _, case in pairs]
     patients = len({case.patient for case in cases})
-    wanted = [name for name in OPTIONS if name in localizer.recipe.options]
+    wanted: list[OptionName] = [name for name in OPTIONS if name in localizer.recipe.options]
     few = f"{patients} patients, fewer than {FEWEST_PATIENTS}" if patients < FEWEST_PATIENTS else ""
     trials: list[Trial] = [not_tried(name, few) for name in wanted] if few else []
     if few and not ("threshold" in wanted and _predicts_boxes(localizer)):

@@ -97,9 +97,10 @@ class MaskCase:
         level = np.digitize(probabilities[1:].max(axis=0), GRID).astype(np.uint8)
         foreground = np.where(level > 0, probabilities[1:].argmax(axis=0) + 1, 0).astype(np.uint8)
         parts = mask, probabilities.argmax(axis=0).astype(np.uint8), foreground, level
+        packed = Packed.of(parts[0]), Packed.of(parts[1]), Packed.of(parts[2]), Packed.of(parts[3])
         has_object = bool(np.isin(mask, 1 + np.flatnonzero(known)).any())
         dice = np.where(known, dice_by_threshold(probabilities, mask), np.nan)
-        return cls(patient, geometry, known, *map(Packed.of, parts), dice, has_object)
+        return cls(patient, geometry, known, *packed, dice, has_object)
 
     def mask(self, threshold: float | None) -> np.ndarray:
         """Return the class mask ``(*S)`` at a threshold of `GRID`; ``None`` for the most probable class."""
@@ -131,8 +132,10 @@ def threshold_trial(cases: Sequence[MaskCase], classes: Mapping[int, str]) -> tu
     if not present.any():
         return None, None
     best = int(np.argmax(per_class[1:, present].mean(axis=1)))
-    by_case = [np.array([_mean(case.dice[row]) for case in cases]) for row in (0, 1 + best)]
-    trial = compared("threshold", f"{GRID[best]:.2f}", "dice", *by_case, [case.patient for case in cases], of="mask")
+    before, after = (np.array([_mean(case.dice[row]) for case in cases]) for row in (0, 1 + best))
+    trial = compared(
+        "threshold", f"{GRID[best]:.2f}", "dice", before, after, [case.patient for case in cases], of="mask"
+    )
     losses = np.where(present, per_class[0] - per_class[1 + best], 0)
     if trial.kept and losses.max() > HARM:
         name = list(classes.values())[int(losses.argmax())]

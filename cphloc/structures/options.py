@@ -7,7 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-OPTIONS = {
+OptionName = Literal["tta", "temperature", "threshold", "largest", "min_size"]
+"""Key of `OPTIONS`."""
+
+OPTIONS: dict[OptionName, str] = {
     "tta": "mirrored views: average the predictions of the image mirrored along the axes flipped in training",
     "temperature": "divide the logits of the label probabilities, so that they match observed frequencies",
     "threshold": "least score of a box, and least probability of an object in a mask",
@@ -15,9 +18,6 @@ OPTIONS = {
     "min_size": "remove connected components of a class that are smaller than a physical size",
 }
 """Every option that can be chosen, in the order in which they are tried, with its meaning."""
-
-OptionName = Literal["tta", "temperature", "threshold", "largest", "min_size"]
-"""Key of `OPTIONS`."""
 
 FEWEST_PATIENTS = 10
 """Smallest number of patients on which an option is chosen; with fewer, its gain is mostly chance."""
