@@ -11,6 +11,7 @@ _PUBLIC = {
     "build": "cphloc.modeling.build",
     "load": "cphloc.zoo.load",
     "train": "cphloc.training.train",
+    "cross_validate": "cphloc.training.cross_validation",
     "evaluate": "cphloc.evaluation.evaluate",
     "publish": "cphloc.publishing.publish",
     "list_entries": "cphloc.zoo.entries",

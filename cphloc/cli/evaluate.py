@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cphloc.cli.result import UNDEFINED, Answer, number, table
 from cphloc.structures.options import TRIAL_COLUMNS, trial_row
 from cphloc.structures.split import SPLITS
 
+if TYPE_CHECKING:
+    from cphloc.evaluation.evaluate import Evaluation
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("source", metavar="ENTRY-or-RUN", help="an entry, or a run's id or folder")
-    parser.add_argument("--split", default="test", choices=SPLITS, help="which cases to measure on; default test")
+    which = "which cases to measure on; default test, and of a cross-validation its out-of-fold predictions"
+    parser.add_argument("--split", choices=SPLITS, help=which)
     parser.add_argument(
         "--root",
         metavar="FOLDER",
@@ -49,21 +53,41 @@ def run(options: argparse.Namespace) -> Answer:
     """Evaluate, and print one line per metric."""
     from cphloc.evaluation.evaluate import evaluate
 
-    measured = evaluate(
-        options.source, options.split, options.root, options.out, options.choose, options.by, options.report
+    return answer(
+        evaluate(options.source, options.split, options.root, options.out, options.choose, options.by, options.report)
     )
+
+
+def answer(measured: Evaluation) -> Answer:
+    """Tabulate an evaluation, one line per metric."""
     facts = measured.facts
-    head = ("metric", facts["split"], "95 % interval", "cases", "baseline", "model minus baseline", "p")
+    head = (
+        "metric",
+        facts["split"].replace("_", " "),
+        "95 % interval",
+        "cases",
+        "baseline",
+        "model minus baseline",
+        "p",
+    )
     rows = list(_rows(facts))
     lines = [table([head, *rows]), f"{facts['speed']['ms_per_case']:.0f} ms a case"]
     if any(row[1] == "-" for row in rows):
         lines.insert(1, UNDEFINED)
     if facts["patients"] == 1:
         lines.insert(0, "all cases are of one patient, so no interval can be stated")
+    lines += [_fold(part) for part in facts.get("folds", [])]
     lines += [*_reasons(facts), *_sensitivities(facts), *_groups(facts), *_options(facts.get("options"))]
-    if measured.folder is not None:
-        lines.append(f"one row a case in {measured.folder / f'evaluation-{measured.split}.csv'}, pictures beside it")
+    if measured.table is not None:
+        pictures = "" if "folds" in facts else ", pictures beside it"
+        lines.append(f"one row a case in {measured.table}{pictures}")
     return Answer("\n".join(lines), facts)
+
+
+def _fold(part: Mapping[str, Any]) -> str:
+    """Describe a fold: its cases and patients, and the headline metric on them."""
+    (name, value), *_ = part["metrics"].items()
+    return f"fold {part['fold']}: {part['cases']} cases of {part['patients']} patients, {name} {number(value, '.3f')}"
 
 
 def _rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:

@@ -9,7 +9,9 @@ from cphloc.cli.result import Answer
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("run", metavar="RUN", help="id or folder of a trained and evaluated run")
+    parser.add_argument(
+        "run", metavar="RUN", help="id or folder of a trained and evaluated run, or of a cross-validation"
+    )
     parser.add_argument("--name", required=True, help="name of the entry")
     parser.add_argument(
         "--version",
@@ -36,6 +38,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--because", metavar="WHY", help="reason to publish a version that is significantly worse than the one before"
     )
+    networks = "of a cross-validation, publish the networks of the first N folds as an ensemble; default: of all folds"
+    parser.add_argument("--members", type=int, metavar="N", help=networks)
     clean = "you have looked at images that may have text burned into their pixels, and they show no name"
     parser.add_argument("--sample-is-clean", action="store_true", help=clean)
     parser.add_argument(
@@ -64,6 +68,7 @@ def run(options: argparse.Namespace) -> Answer:
         urls=tuple(options.url),
         sample_is_clean=options.sample_is_clean,
         sign=options.sign,
+        members=options.members,
     )
     folder = zoo_to_write(options.to) / options.name / options.version
     text = f"published {entry} in {folder}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
+from typing import Any
 
 from cphloc.cli.result import SET_HELP, UNDEFINED, Answer, number, overrides, table
 from cphloc.errors import InputError
@@ -13,6 +14,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("recipe", metavar="RECIPE", nargs="?", help="a YAML file, or the name of a shipped recipe")
     parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help=SET_HELP)
+    parser.add_argument(
+        "--fold",
+        metavar="k/n",
+        help="hold out the k-th of n folds of the training and validation cases, such as 1/5; test cases are not used",
+    )
+    parser.add_argument(
+        "--cross-validate",
+        type=int,
+        metavar="N",
+        help="train one network per fold and predict every case with the one that has not seen it",
+    )
     parser.add_argument("--resume", metavar="RUN", help="continue an interrupted run, given by id or folder")
     parser.add_argument(
         "--devices", type=int, default=1, metavar="N", help="training processes (GPUs) on this machine; default 1"
@@ -49,13 +61,41 @@ def run(options: argparse.Namespace) -> Answer:
     from cphloc.training.train import train
 
     scale = {"devices": options.devices, "nodes": options.nodes, "strategy": options.strategy}
-    trained = train(options.recipe, overrides(options), resume=options.resume, **scale)
+    if options.cross_validate is not None or _resumes_cross_validation(options):
+        return _cross_validate(options, scale)
+    trained = train(options.recipe, overrides(options), fold=options.fold, resume=options.resume, **scale)
     if not processes.is_first():  # of several processes only the first prints
         return Answer("", None)
     facts = {"run": trained.id, "folder": str(trained.folder), "metrics": trained.metrics}
     rows = [(name, number(value, ".4g")) for name, value in trained.metrics.items()]
     undefined = [UNDEFINED] if any(shown == "-" for _, shown in rows) else []
     return Answer("\n".join([table(rows), *undefined, f"\nrun {trained.id} in {trained.folder}"]), facts)
+
+
+def _resumes_cross_validation(options: argparse.Namespace) -> bool:
+    from cphloc.tracking.run import Run
+
+    return options.resume is not None and Run.open(options.resume).is_cross_validation
+
+
+def _cross_validate(options: argparse.Namespace, scale: dict[str, Any]) -> Answer:
+    """Cross-validate, and print the out-of-fold metrics and the folder."""
+    if options.fold is not None:
+        msg = "--fold trains one fold and --cross-validate all of them; leave one out"
+        raise InputError(msg)
+    from cphloc.distributed import processes
+    from cphloc.training.cross_validation import Scale, cross_validate
+
+    chosen = overrides(options)
+    run = cross_validate(options.recipe, options.cross_validate, chosen, resume=options.resume, scale=Scale(**scale))
+    if not processes.is_first():
+        return Answer("", None)
+    from cphloc.cli.evaluate import answer
+    from cphloc.evaluation.evaluate import evaluate
+
+    printed = answer(evaluate(run))
+    facts = {"run": run.id, "folder": str(run.folder), "metrics": run.metrics, "evaluation": printed.facts}
+    return Answer(f"{printed.text}\n\ncross-validation {run.id} in {run.folder}", facts)
 
 
 def _find_lr(options: argparse.Namespace) -> Answer:

@@ -22,7 +22,8 @@ from cphloc.evaluation.choose import choose_options
 from cphloc.evaluation.comparison import beside, find_baseline, own_dataset, paired_differences, tracked
 from cphloc.evaluation.external import open_external
 from cphloc.evaluation.files import all_boxes, draw_evaluation, read_completed, write_evaluation
-from cphloc.evaluation.groups import by_group, groups_of, reference_facts
+from cphloc.evaluation.groups import by_group, groups_of, mean_objects, reference_facts
+from cphloc.evaluation.out_of_fold import evaluate_folds
 from cphloc.evaluation.report import write_report
 from cphloc.evaluation.scores import Scores, case_prediction, score_case, summary
 from cphloc.evaluation.unseen import check_unseen
@@ -31,9 +32,9 @@ from cphloc.metrics.bootstrap import Interval
 from cphloc.metrics.recommended import recommended
 from cphloc.metrics.summary import tracking_metrics
 from cphloc.structures.options import ChosenOptions, trial_row
-from cphloc.structures.split import Split
+from cphloc.structures.split import OUT_OF_FOLD, Split
 from cphloc.tracking.chosen import read_options, write_options
-from cphloc.tracking.run import Run
+from cphloc.tracking.run import Run, evaluation_files
 from cphloc.zoo.entries import Listing
 from cphloc.zoo.load import localizer_of, open_listing
 from cphloc.zoo.names import BASELINE_FILE
@@ -62,10 +63,17 @@ class Evaluation:
     rows: list[dict[str, Any]]
     folder: Path | None
 
+    @property
+    def table(self) -> Path | None:
+        """Path of the table with one row per case; ``None`` if none was written."""
+        if self.folder is None:
+            return None
+        return self.folder / evaluation_files(self.split)[1]
+
 
 def evaluate(
     source: str | Path | Run | Localizer,
-    split: Split = "test",
+    split: Split | None = None,
     root: str | None = None,
     out: str | Path | None = None,
     choose: bool = False,
@@ -80,7 +88,8 @@ def evaluate(
 
     Args:
         source: a run (object, folder or id), an entry (``name``, ``name@1.2.0`` or folder), or a loaded model.
-        split: ``train``, ``val`` or ``test``.
+        split: ``train``, ``val`` or ``test``; by default ``test``, and of a cross-validation the out-of-fold
+            predictions that it has stored.
         root: folder of the data set; by default that of the recipe. See `cphloc.evaluation.external.open_external`.
         out: folder to write the files to, for an entry or model; a run writes to its own folder.
         choose: whether to choose the options of a run's predictions on its validation cases again; the first evaluation
@@ -96,6 +105,9 @@ def evaluate(
         DataError: a case cannot be read, or the weights of the run depend on cases of the split.
         InputError: ``out`` is given for a run, its recipe was edited after the training, or there is no such column.
     """
+    if split is None and (folds := _cross_validation(source)) is not None:
+        return Evaluation(str(folds.folder), OUT_OF_FOLD, *evaluate_folds(folds), folds.folder)
+    split = split or "test"
     localizer, run = open_localizer(source)
     if run is not None and out is not None:
         msg = f"a run keeps its evaluation in its own folder, {run.folder}; omit --out"
@@ -110,7 +122,7 @@ def evaluate(
         groups_of(column, dataset, cases)
     chosen = None if localizer.entry is None else localizer.entry.options
     check_unseen(run or localizer.listing, dataset, split, root is None)
-    if run is not None:
+    if run is not None and not run.is_cross_validation:  # its networks were trained on the validation cases
         chosen = _options(localizer, run, own_dataset(localizer.recipe, dataset, root), choose)
     make_baseline = find_baseline(localizer, run, dataset, root)
     scores, parts, milliseconds = _score_cases(localizer, cases)
@@ -148,13 +160,19 @@ def _facts(
         "split": split,
         "patients": len({case.patient for case in cases}),
         **summary(intervals),
-        "recommended": recommended({name for name, found in intervals.items() if found.n}, _objects(scores)),
+        "recommended": recommended({name for name, found in intervals.items() if found.n}, mean_objects(scores)),
         "sensitivity_at_fp": scores.sensitivity_at_fp(),
         "baseline": None,
         "paired": None,
         "calibration": _calibration(localizer.temperature, scores, intervals),
         "cases": [case.id for case in cases],
     }
+
+
+def _cross_validation(source: str | Path | Run | Localizer) -> Run | None:
+    """Return the run that ``source`` names if it is a cross-validation."""
+    found = None if isinstance(source, Localizer) else resolve_run_or_entry(source)
+    return found if isinstance(found, Run) and found.is_cross_validation else None
 
 
 def open_localizer(source: str | Path | Run | Localizer) -> tuple[Localizer, Run | None]:
@@ -177,12 +195,6 @@ def open_localizer(source: str | Path | Run | Localizer) -> tuple[Localizer, Run
     if isinstance(run, Listing):
         return open_listing(run), None
     return localizer_of(run), run
-
-
-def _objects(scores: Scores) -> float:
-    """Mean number of annotated objects of a class in the cases that have any; 0 without."""
-    counts = [count for case in scores.cases if (count := case.scores.facts.get("reference_objects"))]
-    return sum(counts) / len(counts) if counts else 0.0
 
 
 def _score_cases(localizer: Localizer, cases: Sequence[Case]) -> tuple[Scores, list[str], list[float]]:

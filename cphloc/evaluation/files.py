@@ -18,7 +18,7 @@ from cphloc.structures.annotation import Annotation
 from cphloc.structures.merging import merged_annotation
 from cphloc.structures.rung import Rung
 from cphloc.structures.volume import Volume
-from cphloc.tracking.run import write_cases
+from cphloc.tracking.run import evaluation_files, write_cases
 from cphloc.zoo.names import sha256_of
 
 ROWS_SHA256 = "rows_sha256"
@@ -28,7 +28,7 @@ ROWS_SHA256 = "rows_sha256"
 def write_evaluation(folder: Path, facts: dict[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[Path]:
     """Write the CSV file of the cases, then the JSON file of the metrics, which pins the first; returns both."""
     folder.mkdir(parents=True, exist_ok=True)
-    table, per_case = (folder / f"evaluation-{facts['split']}.{suffix}" for suffix in ("json", "csv"))
+    table, per_case = (folder / name for name in evaluation_files(facts["split"]))
     with atomic(per_case) as temporary:
         write_cases(temporary, rows)
     facts[ROWS_SHA256] = sha256_of(per_case.read_bytes())

@@ -133,3 +133,9 @@ def _size_groups(scores: Scores) -> dict[str, str]:
         return f"2 medium (to {high:.3g})" if size <= high else f"3 large (above {high:.3g})"
 
     return {id: _group(size) for id, size in sizes.items()}
+
+
+def mean_objects(scores: Scores) -> float:
+    """Return the mean number of annotated objects of a class in the cases that have any; 0 without."""
+    counts = [count for case in scores.cases if (count := case.scores.facts.get("reference_objects"))]
+    return sum(counts) / len(counts) if counts else 0.0

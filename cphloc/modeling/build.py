@@ -11,6 +11,7 @@ from torch import nn
 
 from cphloc.errors import InputError, MissingExtraError, Problem
 from cphloc.modeling.classes import class_problems, known_classes, mergings, model_classes
+from cphloc.modeling.ensemble import EnsembleModel
 from cphloc.modeling.limits import limited
 from cphloc.modeling.model import Model, levels_of
 from cphloc.modeling.problems import problem_at
@@ -60,7 +61,8 @@ def build_model(recipe: Recipe, max_elements: int | None = None) -> Model:
         BuildError: a component does not fit the one before it, or the model is too large to be built.
     """
     with limited(max_elements):
-        return _built(recipe)
+        members = [_built(recipe) for _ in range(recipe.model.members)]
+    return members[0] if len(members) == 1 else EnsembleModel(members)
 
 
 def _built(recipe: Recipe) -> Model:

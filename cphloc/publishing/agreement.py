@@ -17,6 +17,7 @@ from cphloc.publishing.card import CASES_FILE, model_card
 from cphloc.publishing.checks import read_rows
 from cphloc.recipe.recipe import Recipe
 from cphloc.registry.metrics import is_signed
+from cphloc.structures.split import OUT_OF_FOLD
 from cphloc.zoo.agreement import recipe_disagreements
 from cphloc.zoo.entries import Listing, list_entries
 from cphloc.zoo.entry import Entry, Metric
@@ -55,7 +56,8 @@ def disagreements(listing: Listing, recipe: Recipe) -> Iterator[Disagreement]:
     """
     entry = listing.entry
     yield from (Disagreement(RECIPE_FILE, text) for text in recipe_disagreements(entry, recipe))
-    held = entry.data.splits.get(entry.evaluation.split, 0)
+    measured = ("train", "val") if entry.evaluation.split == OUT_OF_FOLD else (entry.evaluation.split,)
+    held = sum(entry.data.splits.get(split, 0) for split in measured)
     if len(entry.evaluation.cases) > held:
         text = f"{len(entry.evaluation.cases)} cases are evaluated, but data.splits states {held}"
         yield Disagreement("entry.yaml", text)

@@ -7,7 +7,8 @@ from typing import Any
 
 from cphloc.registry.metrics import has_direction, less_is_gain, meanings, quality_range
 from cphloc.structures.options import TRIAL_COLUMNS, ChosenOptions, trial_row
-from cphloc.zoo.entry import Calibration, Entry, Metric, Thresholds
+from cphloc.structures.split import OUT_OF_FOLD
+from cphloc.zoo.entry import Calibration, Entry, Evaluation, Metric, Thresholds
 
 CASES_FILE = "cases.csv"
 PICTURES_FOLDER = "pictures"
@@ -98,6 +99,17 @@ def verdict(entry: Entry) -> str:
     return " ".join([first, *rest, *([f"Not better{neither}: {', '.join(level)}."] if level else [])])
 
 
+def _measured_on(evaluation: Evaluation) -> str:
+    """Describe which cases the metrics are measured on."""
+    count = len(evaluation.cases)
+    if evaluation.split == OUT_OF_FOLD:
+        return (
+            f"Out of fold, on {count} training and validation cases, each predicted by one network not trained on "
+            "its patient; the published model averages these networks"
+        )
+    return f"On the {count} cases of the {evaluation.split} split, which were not used in training"
+
+
 def _results(entry: Entry) -> str:
     evaluation, baseline = entry.evaluation, entry.baseline
     answers = {True: "yes", False: "no", None: ""}
@@ -109,7 +121,7 @@ def _results(entry: Entry) -> str:
         rows.append((name, format_metric(found), _beside(baseline.metrics, name), *gain, better, _cases(found)))
     rows[0] = (f"**{entry.headline[0]}**", *rows[0][1:])
     text = (
-        f"On the {len(evaluation.cases)} cases of the {evaluation.split} split, which were not used in training, with "
+        f"{_measured_on(evaluation)}, with "
         f"95 % bootstrap intervals by patient. The baseline ignores the image: {baseline.name}. {verdict(entry)}"
     )
     heading = ("metric", entry.name, "baseline", *["paired difference"] * with_gains, "better", "cases")

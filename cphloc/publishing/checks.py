@@ -13,8 +13,10 @@ from cphloc.config.tables import text_of
 from cphloc.data.io.source_files import content_digest
 from cphloc.data.pipeline.seen import FITTED_BEFORE, SeenData, contents_of, some
 from cphloc.errors import InputError
+from cphloc.evaluation.out_of_fold import OutOfFold, check_unchanged
 from cphloc.registry.metrics import less_is_gain, quality, quality_range
 from cphloc.structures.split import SPLITS, Split
+from cphloc.tracking.run import Run
 from cphloc.zoo.entry import Entry, Metric, as_undefined, is_undefined
 from cphloc.zoo.names import sha256_of
 
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from cphloc.data.dataset import Dataset
     from cphloc.metrics.bootstrap import Interval
     from cphloc.registry.card import Card
-    from cphloc.tracking.run import Run
 
 FEW_PATIENTS = 6
 """Below this number of patients, a paired interval is too uncertain to decide."""
@@ -69,13 +70,13 @@ def evaluation_problems(evaluation: Mapping[str, Any], split: str, rows: Path) -
     return problems
 
 
-def origin_problems(facts: Mapping[str, Any], source: Card, run: Path) -> list[str]:
+def origin_problems(facts: Mapping[str, Any], source: Card, runs: Sequence[Path]) -> list[str]:
     """List missing information on the origin: licence and citation of the data, facts of the training, weights.
 
     Args:
         facts: ``facts.json`` of the run.
         source: card of the data set.
-        run: folder of the run.
+        runs: folder of the run, or those of all folds.
     """
     problems = [
         f"the card of data set '{source.name}' states no {k}; state it in the recipe: data.about.{k}"
@@ -83,7 +84,7 @@ def origin_problems(facts: Mapping[str, Any], source: Card, run: Path) -> list[s
         if not getattr(source, k)
     ]
     problems += [f"facts.json of the run states no {k}" for k in _OF_RUN if facts.get(k) in (None, "", {})]
-    if not (run / "best.safetensors").is_file():
+    if not all((run / "best.safetensors").is_file() for run in runs):
         problems.append("best.safetensors is missing: the training has not finished")
     return problems
 
@@ -150,6 +151,29 @@ def memory_problems(run: Run, evaluation: Mapping[str, Any], dataset: Dataset, s
     now = contents_of(dataset, (split,))[split] if evaluated else {}
     if changed := [id for id, content in evaluated.items() if now.get(id, content) != content]:
         problems.append(f"{len(changed)} {split} cases have changed since the evaluation: {some(changed)}; repeat it")
+    return problems
+
+
+def cross_validation_problems(run: Run, evaluation: Mapping[str, Any]) -> list[str]:
+    """List where recipe, weights and data are not those of the cross-validation any more, or a network saw its cases.
+
+    Args:
+        run: the cross-validation.
+        evaluation: its ``evaluation-out_of_fold.json``.
+    """
+    found = OutOfFold(run)
+    try:
+        check_unchanged(found)
+    except InputError as error:
+        return [str(error)]
+    problems = []
+    for number, folder in enumerate(run.fold_folders, start=1):
+        seen, member = SeenData.read(folder), Run.open(folder)
+        if seen is not None:
+            problems += [f"fold {number}: {leak}" for leak in seen.leaks(found.held_out(number), "val")]
+        stated = next((part for part in evaluation.get("folds") or [] if part["fold"] == number), {})
+        if stated.get("weights_sha256") != member.weights_sha256:
+            problems.append(f"fold {number}: the evaluation is of other weights: evaluate the cross-validation again")
     return problems
 
 

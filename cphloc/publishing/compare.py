@@ -12,6 +12,7 @@ from cphloc.errors import InputError
 from cphloc.publishing.card import CASES_FILE
 from cphloc.publishing.checks import read_rows, same_cases
 from cphloc.registry.metrics import is_signed
+from cphloc.structures.split import OUT_OF_FOLD
 from cphloc.zoo.entries import Listing
 from cphloc.zoo.entry import is_undefined
 from cphloc.zoo.resolve import resolve_run_or_entry
@@ -66,17 +67,15 @@ def compare(sources: Sequence[str | Path], split: str = "test") -> tuple[list[So
         raise InputError(msg)
     found = [load_source(source, split) for source in sources]
     names = dict.fromkeys(name for one in found for name in one.metrics)
-    prefix = f"{split}/"
+    prefixes = (f"{split}/", f"{OUT_OF_FOLD}/")
     return found, [
-        ComparedMetric(
-            n, [one.metrics.get(n) for one in found], _difference(n.removeprefix(prefix), found[-1], found[0])
-        )
+        ComparedMetric(n, [one.metrics.get(n) for one in found], _difference(_metric(n, prefixes), found[-1], found[0]))
         for n in names
     ]
 
 
 def load_source(source: str | Path, split: str = "test") -> Source:
-    """Read the metrics of an entry or of an evaluated run.
+    """Read the metrics of an entry, of an evaluated run, or of a cross-validation the out-of-fold ones.
 
     Raises:
         NotFoundError: neither an entry nor a run.
@@ -85,7 +84,8 @@ def load_source(source: str | Path, split: str = "test") -> Source:
     run = resolve_run_or_entry(source)
     if isinstance(run, Listing):
         return _of_entry(run)
-    table, rows = (run.folder / f"evaluation-{split}.{suffix}" for suffix in ("json", "csv"))
+    split = OUT_OF_FOLD if run.is_cross_validation else split
+    table, rows = run.evaluation_files(split)
     if not (table.is_file() and rows.is_file()):
         msg = f"run '{run.id}' was not evaluated: run 'cphloc evaluate {source} --split {split}' first"
         raise InputError(msg)
@@ -118,6 +118,11 @@ def _named(
     named = {f"{split}/{metric}{c}": found for c, table in tables.items() for metric, found in table.items()}
     defined: dict[str, Mapping[str, Any]] = {n: found for n, found in named.items() if not is_undefined(found)}
     return defined | {name: {"value": value} for name, value in costs.items() if value is not None}
+
+
+def _metric(name: str, prefixes: Sequence[str]) -> str:
+    """Return the name of a metric without its split."""
+    return next((name.removeprefix(prefix) for prefix in prefixes if name.startswith(prefix)), name)
 
 
 def _difference(metric: str, last: Source, first: Source) -> Difference | None:

@@ -33,7 +33,7 @@ from cphloc.recipe.formats import FORMAT
 from cphloc.recipe.recipe import Recipe
 from cphloc.zoo.entries import Listing, cached_path
 from cphloc.zoo.entry import Entry, File, Weights
-from cphloc.zoo.load import build_with_weights, open_listing
+from cphloc.zoo.load import build_with_weights, open_listing, trained_weights
 from cphloc.zoo.names import BASELINE_FILE, CARD_FILE, ENTRY_FILE, RECIPE_FILE, SBOM_FILE, WEIGHTS_FILE
 from cphloc.zoo.weights import half_precision, write_weights
 
@@ -77,14 +77,14 @@ def freeze(
         InputError: it does not predict what the run predicts, or its weights are too large.
         NotFoundError: no such sample case.
     """
-    recipe = entry_recipe(material.run.recipe)
+    trained, weights = trained_weights(material.run, material.members)
+    recipe = entry_recipe(trained)
     (folder / RECIPE_FILE).write_text(recipe.to_yaml(), encoding="utf-8")
     write_rows(material.rows, folder / CASES_FILE)
     if (baseline := material.run.folder / BASELINE_FILE).is_file():
         shutil.copyfile(baseline, folder / BASELINE_FILE)
     published_cases(material).write(folder)
     _copy_pictures(material.run.folder / "pictures", folder / PICTURES_FOLDER)
-    weights = run_weights(material.run.folder)
     localizer = _localizer(recipe, weights, material)
     read, result = _write_sample(folder / samples.SAMPLE_FOLDER, localizer, _candidates(material, sample))
     small = half_precision(weights)
@@ -113,6 +113,8 @@ def _check(listing: Listing) -> None:
 def published_cases(material: Material) -> SeenData:
     """Collect the hashes of the cases that the run was trained, validated and tested on, without their names."""
     seen = SeenData.read(material.run.folder) or SeenData({}, {})
+    if material.run.is_cross_validation:
+        return seen.without_names()
     evaluated, contents = set(material.evaluation["cases"]), material.evaluation.get("contents") or {}
     tested, unused = {}, []
     for case in material.dataset.cases(SPLIT):
@@ -125,21 +127,15 @@ def published_cases(material: Material) -> SeenData:
 
 
 def entry_recipe(recipe: Recipe) -> Recipe:
-    """Make the recipe that an entry stores: every default written, no downloads, no local paths.
+    """Make the recipe that an entry stores: every default written, no downloads, no local paths, no folds.
 
     Because every default is written, a recipe of an earlier format has the same meaning in the current one.
     """
     plain = _without_downloads(recipe.to_plain())
+    plain["train"]["teacher"] = None
     return recipes.load(
-        {**plain, "format": FORMAT, "data": {**plain["data"], "root": None}, "from": None, "freeze": []}
+        {**plain, "format": FORMAT, "data": {**plain["data"], "root": None, "folds": None}, "from": None, "freeze": []}
     )
-
-
-def run_weights(folder: Path) -> dict[str, Tensor]:
-    """Read the best weights of a run."""
-    from cphloc.training import checkpoint
-
-    return checkpoint.load(folder / checkpoint.BEST)[0]
 
 
 def _without_downloads(value: Any) -> Any:
@@ -168,13 +164,13 @@ def _copy_pictures(source: Path, target: Path) -> None:
 
 
 def _candidates(material: Material, sample: str | None) -> list[Case]:
-    """List the cases to try as sample: the one named, else all test cases from small files to large."""
-    evaluated = set(material.evaluation["cases"])
-    cases = {case.id: case for case in material.dataset.cases("test") if case.id in evaluated}
+    """List the cases to try as sample: the one named, else all evaluated cases from small files to large."""
+    cases = {case.id: case for case in material.evaluated}
     if sample is None:
         return sorted(cases.values(), key=_bytes_of)
     if sample not in cases:
-        msg = f"no evaluated test case '{sample}'; {material.rows} lists them"
+        kind = "case" if material.run.is_cross_validation else "test case"
+        msg = f"no evaluated {kind} '{sample}'; {material.rows} lists them"
         raise NotFoundError(msg)
     return [cases[sample]]
 

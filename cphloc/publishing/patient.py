@@ -89,14 +89,18 @@ def write_pixels(folder: Path, volume: Volume, channels: tuple[str, ...]) -> dic
 
 
 def write_rows(source: Path, target: Path) -> None:
-    """Copy a table with a row per case; patients get numbers, which keep what belongs to one patient together."""
+    """Copy a table with a row per case; patients get numbers, which keep what belongs to one patient together.
+
+    The numbers sort as the names do, because the resamples of a bootstrap depend on the order of the patients.
+    """
     with source.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         rows: list[dict[str, Any]] = [{k: text_of(v or "") for k, v in row.items() if k} for row in reader]
-    numbers: dict[str, str] = {}
+    names = sorted({row["patient"] for row in rows if row.get("patient")})
+    numbers = {name: f"patient-{number:0{len(str(len(names)))}d}" for number, name in enumerate(names, 1)}
     for row in rows:
         if row.get("patient"):
-            row["patient"] = numbers.setdefault(row["patient"], f"patient-{len(numbers) + 1}")
+            row["patient"] = numbers[row["patient"]]
     write_table(target, list(reader.fieldnames or ()), rows)
 
 

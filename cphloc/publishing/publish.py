@@ -14,6 +14,7 @@ from cphloc.files import flush, flush_all, is_temporary, rename_folder, temporar
 from cphloc.publishing.card import CASES_FILE
 from cphloc.publishing.checks import (
     baseline_problems,
+    cross_validation_problems,
     evaluation_problems,
     leak_refusals,
     memory_problems,
@@ -22,6 +23,7 @@ from cphloc.publishing.checks import (
 )
 from cphloc.publishing.material import SPLIT, Material, gather
 from cphloc.publishing.patient import burned_in_problems
+from cphloc.structures.split import Split
 from cphloc.zoo.entry import Entry
 from cphloc.zoo.index import INDEX_FILE, index_zoo, read_index
 from cphloc.zoo.names import ENTRY_FILE, WEIGHTS_FILE, check_name
@@ -51,11 +53,15 @@ def publish(
     sample_is_clean: bool = False,
     below_baseline: str | None = None,
     sign: str | Path | None = None,
+    members: int | None = None,
 ) -> Entry:
     """Publish a run as ``name`` at ``version``.
 
+    A cross-validation is published as the ensemble of its networks, whose predictions are averaged window by window;
+    the metrics of the entry are those of the out-of-fold predictions, each made by one of the networks.
+
     Args:
-        run: a finished and evaluated run, or its folder or id.
+        run: a finished and evaluated run or a cross-validation, or its folder or id.
         name: of the entry.
         version: ``1.2.0``; one that exists is never overwritten.
         to: zoo folder; by default the first folder of ``CPHLOC_ZOO``, else the shipped zoo.
@@ -69,6 +75,7 @@ def publish(
         below_baseline: reason to publish a version whose headline metric is not above that of its baseline; stored in
             the entry, and stated first on its card and in lists.
         sign: ed25519 private key (OpenSSH or PEM) to sign the entry with, see `cphloc.zoo.signature`.
+        members: number of networks to publish of a cross-validation, those of the first folds; by default all.
 
     Returns:
         the new entry.
@@ -87,7 +94,7 @@ def publish(
     folder = zoo / name / version
     if folder.exists():
         return _continue(folder, zoo, Run.open(run))
-    material = gather(Run.open(run), name, zoo, about)
+    material = gather(Run.open(run), name, zoo, about, members)
     found = publish_problems(material, because, sample_is_clean, below_baseline)
     if found:
         lines = [f"{material.run.folder} cannot be published as {name}@{version}:", *(f"  - {p}" for p in found)]
@@ -149,16 +156,20 @@ def publish_problems(
         sample_is_clean: whether a person has looked at images that may have text burned in.
         below_baseline: reason to publish a version that is not above its baseline.
     """
-    evaluation = material.evaluation
-    problems = evaluation_problems(evaluation, SPLIT, material.rows) + material.about.problems()
-    if not material.run.finished:
-        problems.append(f"its training has not finished: run 'cphloc train --resume {material.run.folder}' first")
-    problems += origin_problems(material.facts, material.source, material.run.folder)
+    evaluation, run = material.evaluation, material.run
+    problems = evaluation_problems(evaluation, material.split, material.rows) + material.about.problems()
+    if not run.finished:
+        problems.append(f"its training has not finished: run 'cphloc train --resume {run.folder}' first")
+    trained = run.fold_folders if run.is_cross_validation else [run.folder]
+    problems += origin_problems(material.facts, material.source, trained)
     if evaluation and not sample_is_clean:
-        problems += burned_in_problems(case for split in (SPLIT, "val") for case in material.dataset.cases(split))
-    if evaluation:
+        splits: tuple[Split, ...] = ("train", "val") if run.is_cross_validation else (SPLIT, "val")
+        problems += burned_in_problems(case for split in splits for case in material.dataset.cases(split))
+    if evaluation and run.is_cross_validation:
+        problems += cross_validation_problems(run, evaluation)
+    elif evaluation:
         problems += leak_refusals(material.dataset, evaluation.get("cases") or [], SPLIT)
-        problems += memory_problems(material.run, evaluation, material.dataset, SPLIT)
+        problems += memory_problems(run, evaluation, material.dataset, SPLIT)
     if not problems and not below_baseline:
         stated = evaluation["metrics"]
         headline = material.run.recipe.headline

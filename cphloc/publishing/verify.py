@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cphloc.errors import CphlocError, DataError
 from cphloc.publishing import sample as samples
 from cphloc.publishing.agreement import disagreements
-from cphloc.structures.split import SPLITS
+from cphloc.structures.split import OUT_OF_FOLD, SPLITS
 from cphloc.zoo.entries import Listing
 from cphloc.zoo.entry import File, Metric, as_undefined, is_undefined
 from cphloc.zoo.inside import files_below
@@ -170,6 +170,8 @@ def _metric_checks(listing: Listing, localizer: Localizer) -> list[Check]:
 
     published, baseline = listing.entry.evaluation, listing.entry.baseline
     checks = _data_checks(listing, localizer)
+    if published.split == OUT_OF_FOLD:
+        return [*checks, Check("metrics", "out of fold, by single networks: the ensemble cannot repeat them", True)]
     again = evaluate(localizer, split=published.split).facts
     checks.append(_cases_check(published.cases, again["cases"]))
     for prefix, before, now in (("", published, again), ("baseline ", baseline, again["baseline"])):

@@ -11,7 +11,7 @@ def other_weights(value: Any, path: str = "") -> Iterator[str]:
     if isinstance(value, Mapping):
         for key, inner in value.items():
             here = f"{path}.{key}".removeprefix(".")
-            starts = key in ("pretrained", "from") or (key == "weights" and isinstance(inner, str))
+            starts = key in ("pretrained", "from", "teacher") or (key == "weights" and isinstance(inner, str))
             if starts and inner:
                 yield here
             yield from other_weights(inner, here)

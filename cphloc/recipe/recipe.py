@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import MinLen
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
 
 from cphloc.config import yamlio
 from cphloc.config.argument_types import NonNegativeInt, PositiveFloat, PositiveInt, UnitInterval
@@ -69,6 +78,22 @@ class DataAbout(_Strict):
     modality: list[str] = Field([], description="DICOM modality, such as CT or MR; as many as channels if they differ")
 
 
+class Folds(_Strict):
+    """Division of the training and validation cases into folds by patient, of which one may be held out."""
+
+    fold: PositiveInt | None = Field(None, description="fold that is held out, from 1; null: the data set's own splits")
+    of: Annotated[int, Field(ge=2)] = Field(5, description="number of folds")
+    splits: str | None = Field(None, description="nnU-Net's splits_final.json with the folds; null: stratified folds")
+    seed: NonNegativeInt = Field(0, description="seed of the division")
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Folds:
+        if self.fold is not None and self.fold > self.of:
+            msg = f"fold {self.fold} of {self.of} does not exist; choose one from 1 to {self.of}"
+            raise ValueError(msg)
+        return self
+
+
 class Data(Block):
     """The data set, and how its cases are processed into samples.
 
@@ -94,6 +119,7 @@ class Data(Block):
     about: DataAbout | None = Field(None, description="licence, citation, source and modality of your own data")
     skip_bad: bool = Field(False, description="skip cases that cannot be read, instead of stopping")
     patient: str | None = Field(None, description="pattern whose first group is the patient in the name of a case")
+    folds: Folds | None = Field(None, description="cross-validation; null: the splits of the data set")
 
     @property
     def args(self) -> dict[str, Any]:
@@ -125,6 +151,7 @@ class ModelBlocks(_Strict):
     merged_classes: dict[str, dict[str, Members]] = Field(
         {}, description="by head and class, the classes of the data set it stands for; `of` of a class is stored here"
     )
+    members: PositiveInt = Field(1, description="networks of a published ensemble, whose predictions are averaged")
 
 
 class Train(_Strict):
@@ -148,6 +175,8 @@ class Train(_Strict):
     best: str | None = Field(None, description="metric that selects the weights; null: that of the task")
     minutes: PositiveFloat | None = Field(None, description="time limit in minutes; null: none")
     patience: PositiveInt | None = Field(None, description="validations without improvement before stopping")
+    teacher: str | None = Field(None, description="entry or run whose probabilities are learned too; null: none")
+    teacher_weight: PositiveFloat = Field(1.0, description="weight of the teacher's probabilities in the loss")
 
 
 def _folder_name(name: str) -> str:
@@ -222,6 +251,11 @@ class Recipe(_Strict):
         return self.train.best or headline(self.task)
 
     @property
+    def fold(self) -> int | None:
+        """Number of the fold that is held out, from 1; ``None`` for the splits of the data set."""
+        return None if self.data.folds is None else self.data.folds.fold
+
+    @property
     def laterality(self) -> bool:
         """Whether classes distinguish left from right, so that flipping an image along that axis would mislabel it."""
         heads = (block.args.get("classes") or () for block in self.model.heads.values())
@@ -263,7 +297,8 @@ def load(
             return source
         source = source.tree
     tree = assemble(source, overrides, model_of)
-    _locate_root(tree)
+    for path in (("data", "root"), ("data", "folds", "splits")):
+        _locate(tree, path)
     expand_names(tree)
     move_class_facts(tree)
     name = "recipe" if isinstance(source, Mapping | Node) else Path(source).stem
@@ -291,12 +326,12 @@ def load(
     return recipe
 
 
-def _locate_root(tree: Node) -> None:
-    """Make ``data.root`` absolute in place, from the folder of the file that states it, else from the working folder.
+def _locate(tree: Node, path: tuple[str, ...]) -> None:
+    """Make the file or folder at a path of the recipe absolute, in place.
 
-    Values that no file states, such as those of ``--set``, are relative to the working folder.
+    It is relative to the folder of the file that states it, else to the working folder, as values of ``--set`` are.
     """
-    root = tree.get(("data", "root"))
+    root = tree.get(path)
     if root is None or not isinstance(root.value, str):
         return
     stated, file = Path(root.value).expanduser(), Path(root.where.source)

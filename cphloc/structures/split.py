@@ -9,3 +9,6 @@ Split = Literal["train", "val", "test"]
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 """Every split: cases to train on, to choose the best weights with, and to measure the chosen weights on."""
+
+OUT_OF_FOLD = "out_of_fold"
+"""In place of a split: training and validation cases, each predicted by the network of the fold that held it out."""

@@ -17,6 +17,7 @@ from cphloc.errors import DataError, InputError, NotFoundError, did_you_mean
 from cphloc.files import atomic, flush, flush_all, is_temporary, rename_folder, temporary_folder
 from cphloc.paths import names_a_folder
 from cphloc.recipe.recipe import Recipe, load
+from cphloc.structures.split import OUT_OF_FOLD
 from cphloc.tracking import record
 
 RUNS = Path("runs")
@@ -25,6 +26,9 @@ _TEXTS = ("description", "about")
 _PLACES = ("root", "workers", "skip_bad")
 
 _ID = "%Y%m%d-%H%M%S-%f"
+
+FOLDS_FILE = "splits_final.json"
+"""Name of the file with the folds of a cross-validation, in the format of nnU-Net."""
 
 LATEST = "latest"
 """Name that refers to the run begun last under ``runs`` in the working folder."""
@@ -40,6 +44,7 @@ class Place:
         name: name of the MLflow run; by default the id of the run.
         parent: id of the MLflow run under which this run is nested; by default none.
         pictures: whether to draw learning curves and pictures of cases.
+        folder: folder of the run itself, where it is not a new one in ``runs``.
     """
 
     runs: Path = RUNS
@@ -47,6 +52,7 @@ class Place:
     name: str = ""
     parent: str = ""
     pictures: bool = True
+    folder: Path | None = None
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -107,31 +113,47 @@ class Run:
         return cls(folder.name, folder, load(folder / "recipe.yaml"), _stored_metrics(folder))
 
     @classmethod
-    def create(cls, recipe: Recipe, runs: Path = RUNS, fill: Callable[[Run], None] = lambda run: None) -> Run:
-        """Create the folder of a new run under ``runs``, whole or not at all, and write the recipe to it.
+    def create(cls, recipe: Recipe, place: Place | None = None, fill: Callable[[Run], None] = lambda run: None) -> Run:
+        """Create the folder of a new run, whole or not at all, and write the recipe to it.
 
         Args:
             recipe: the recipe to train.
-            runs: folder of all runs.
+            place: where; by default in a new folder under ``runs``.
             fill: writes further files to the folder of the run that it is given, before the folder gets its name.
         """
-        name = _next_id(_known(runs))
-        folder = runs / recipe.name / name
+        place = place or Place()
+        folder = place.folder or place.runs / recipe.name / _next_id(_known(place.runs))
         with temporary_folder(folder) as aside:
             (aside / "pictures").mkdir()
             (aside / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
-            fill(cls(name, aside, recipe, {}))
+            fill(cls(folder.name, aside, recipe, {}))
             flush_all(aside)
             if not rename_folder(aside, folder):  # another process has begun one in the same microsecond
-                return cls.create(recipe, runs, fill)
+                return cls.create(recipe, place, fill)
             flush(folder.parent)
-        return cls(name, folder, recipe, {})
+        return cls(folder.name, folder, recipe, {})
 
     @property
     def finished(self) -> bool:
         """Whether the results are complete and the end is logged for MLflow; a run without a log counts by results."""
         logged = record.events(self.folder)
         return bool(self.metrics) and (not logged or any(event.get("status") == "FINISHED" for event in logged))
+
+    @property
+    def is_cross_validation(self) -> bool:
+        """Whether this is a cross-validation, whose folds are runs in ``fold-1``, ``fold-2``, ..."""
+        return (self.folder / FOLDS_FILE).is_file()
+
+    @property
+    def fold_folders(self) -> list[Path]:
+        """Folders of the runs of a cross-validation, one per fold, whether they exist yet or not."""
+        folds = self.recipe.data.folds
+        return [] if folds is None else [self.folder / f"fold-{number}" for number in range(1, folds.of + 1)]
+
+    def evaluation_files(self, split: str) -> tuple[Path, Path]:
+        """Paths of the JSON file and the CSV file with the evaluation of a split, whether they exist or not."""
+        table, rows = evaluation_files(split)
+        return self.folder / table, self.folder / rows
 
     @property
     def weights_sha256(self) -> str | None:
@@ -186,6 +208,11 @@ class Run:
         with atomic(self.folder / "metrics.json") as temporary:
             temporary.write_text(jsonio.dumps(metrics, indent=2) + "\n", encoding="utf-8")
         return Run(self.id, self.folder, self.recipe, metrics)
+
+
+def evaluation_files(split: str) -> tuple[str, str]:
+    """Return the names of the JSON file and the CSV file with the evaluation of a split."""
+    return f"evaluation-{split}.json", "cases.csv" if split == OUT_OF_FOLD else f"evaluation-{split}.csv"
 
 
 def write_cases(path: Path, cases: Sequence[Mapping[str, Any]]) -> None:

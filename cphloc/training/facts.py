@@ -32,11 +32,18 @@ def facts_of(recipe: Recipe, splits: Mapping[str, PreparedCases]) -> dict[str, A
         splits: prepared cases by split name.
     """
     return {
-        "recipe_sha256": recipe.sha256,
         "data_fingerprint": fingerprint(splits),
         "splits": {split: len(prepared) for split, prepared in splits.items()},
         "left_out": {split: list(prepared.left_out) for split, prepared in splits.items() if prepared.left_out},
         "training_images": _training_images(recipe, splits),
+        **recipe_facts(recipe),
+    }
+
+
+def recipe_facts(recipe: Recipe) -> dict[str, Any]:
+    """Collect what the provenance of a training states besides its data, JSON-serializable."""
+    return {
+        "recipe_sha256": recipe.sha256,
         "git_commit": git_commit(Path(cphloc.__file__).parent),
         "seed": recipe.train.seed,
         "packages": {name: found for name in PACKAGES if (found := _version(name))},

@@ -20,6 +20,7 @@ from cphloc.distributed.machine import peak_ram_mb
 from cphloc.errors import NotFoundError, did_you_mean
 from cphloc.evaluation.validate import Validation
 from cphloc.training import checkpoint
+from cphloc.training.distillation import Teacher
 from cphloc.training.divergence import Divergence
 from cphloc.training.loss_means import LossMeans
 from cphloc.training.module import TrainingModule
@@ -78,6 +79,7 @@ def fit(
     resume: bool = False,
     seconds: float = 0.0,
     callbacks: Sequence[L.Callback] = (),
+    teacher: Teacher | None = None,
 ) -> Outcome:
     """Train ``model`` in place and write ``best.safetensors`` and ``last.safetensors`` to ``folder``.
 
@@ -97,6 +99,7 @@ def fit(
         seconds: time already spent, which counts against ``settings.minutes``; not if the training is resumed, which
             goes on as if it had not been stopped.
         callbacks: additional Lightning callbacks, such as a progress bar.
+        teacher: model whose probabilities are learned beside the annotations; ``None`` for none.
 
     Raises:
         DivergedError: losses or weights are not finite, or the loss has exploded.
@@ -106,7 +109,7 @@ def fit(
     """
     checkpoint.check_space(folder, model)
     freeze(model, settings.freeze)
-    module = TrainingModule(model, batches, settings)
+    module = TrainingModule(model, batches, settings, teacher)
     loop = Loop(validate, settings, folder, log, seconds)
     if resume:
         loop.restore(module)
@@ -215,7 +218,8 @@ class Loop(L.Callback):
         if name not in found.metrics:
             msg = f"train.best: no metric '{name}'; {did_you_mean(name, found.metrics)} one of {sorted(found.metrics)}"
             raise NotFoundError(msg)
-        improved = self.settings.better(found.metrics[name], self.outcome.best.get(name))
+        better = self.settings.better(found.metrics[name], self.outcome.best.get(name))
+        improved = better or self.settings.keep_last
         self.outcome.stale = 0 if improved else self.outcome.stale + 1
         if improved:
             self.outcome.best_step, self.outcome.best = module.step, found.metrics

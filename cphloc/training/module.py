@@ -21,6 +21,7 @@ from cphloc.distributed.sharding import shard
 from cphloc.errors import CphlocError
 from cphloc.modeling.model import Model
 from cphloc.training.checkpoint import optimizer_state, restore_optimizer, whole
+from cphloc.training.distillation import SOFT, Teacher
 from cphloc.training.micro_batches import Grouped, MicroBatch, cases_of, number_for
 from cphloc.training.optim import build_optimizer, build_schedule, set_lr, set_progress, train_mode
 from cphloc.training.settings import Batches, Settings
@@ -37,10 +38,12 @@ class TrainingModule(L.LightningModule):
         model: a module with ``outputs(image)`` and ``loss(outputs, targets)``.
         batches: training batches of a rank, see `cphloc.training.settings.Batches`.
         settings: how to train.
+        teacher: model whose probabilities are learned beside the annotations; ``None`` for none.
     """
 
-    def __init__(self, model: nn.Module, batches: Batches, settings: Settings) -> None:
+    def __init__(self, model: nn.Module, batches: Batches, settings: Settings, teacher: Teacher | None = None) -> None:
         super().__init__()
+        self._teacher = teacher
         self.model = cast(Model, model)
         self.batches = batches
         self.settings = settings
@@ -111,7 +114,11 @@ class TrainingModule(L.LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss to minimize, and store it and its terms, detached, in ``losses``."""
-        losses = self.model.loss(self.model.outputs(batch.image), batch.targets)
+        outputs = self.model.outputs(batch.image)
+        losses = self.model.loss(outputs, batch.targets)
+        if self._teacher is not None:
+            soft = self._teacher.losses(self.model, outputs, batch.image)
+            losses = {**losses, **soft, "loss": losses["loss"] + self._teacher.weight * sum(soft.values())}
         self.losses = {name: value.detach() for name, value in losses.items()}
         self.cases = {name: number for name in losses if (number := number_for(name, batch.cases)) is not None}
         parts = self.settings.accumulate * self.trainer.world_size
@@ -137,8 +144,9 @@ class TrainingModule(L.LightningModule):
 
     @property
     def weights_of_heads(self) -> dict[str, float]:
-        """Weight of each head in the loss; empty for a model whose loss is no sum over heads."""
-        return getattr(self.model, "weights", {})
+        """Weight of each head, and of the teacher, in the loss; empty for a model whose loss is no sum over heads."""
+        soft = {} if self._teacher is None else {SOFT: self._teacher.weight}
+        return {**getattr(self.model, "weights", {}), **soft}
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step the optimizer, count the step and update the average of the weights."""

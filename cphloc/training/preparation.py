@@ -28,6 +28,13 @@ from cphloc.registry.metrics import has_direction
 from cphloc.structures.annotation import Rung
 from cphloc.structures.padding import prediction_fill
 from cphloc.training.class_balance import balance_losses
+from cphloc.training.distillation import (
+    Teacher,
+    as_the_teacher,
+    check_same_classes,
+    check_test_unseen,
+    open_teacher,
+)
 from cphloc.training.finetune import Takeover, preparation_differences, take_over
 from cphloc.training.gradient_checkpointing import checkpoint_blocks
 from cphloc.training.matching import named_axes
@@ -46,6 +53,7 @@ class Preparation:
         model: the model with its initial weights, and the parameters in ``recipe.freeze`` frozen.
         validator: computes the validation metrics of a model.
         settings: how to train.
+        teacher: model whose probabilities are learned beside the annotations; ``None`` for none.
     """
 
     recipe: Recipe
@@ -54,6 +62,7 @@ class Preparation:
     model: Model
     validator: Validator
     settings: Settings
+    teacher: Teacher | None = None
 
     def batches(self) -> Batches:
         """Return the training batches; in distributed training each is divided equally among the processes."""
@@ -80,6 +89,10 @@ def prepare(recipe: Recipe, strategy: Strategy = "ddp", fresh: bool = True) -> P
     """
     settings = Settings.from_recipe(recipe, strategy)
     _check_processes(recipe.train.batch, strategy)
+    _check_trainable(recipe)
+    taught = None if recipe.train.teacher is None else open_teacher(recipe)
+    if taught is not None:
+        recipe = as_the_teacher(recipe, taught[0])
     pipeline = Pipeline.from_recipe(recipe)
     classes = pipeline.dataset.classes
     problems = check_model(recipe, classes)
@@ -102,7 +115,12 @@ def prepare(recipe: Recipe, strategy: Strategy = "ddp", fresh: bool = True) -> P
         checkpoint_blocks(model)
     balance_losses(model, splits["train"], pipeline.dataset.classes)
     validator = Validator(splits["val"], classes, pipeline.patch, prediction_fill(pipeline.pad))
-    return Preparation(recipe, pipeline, splits, model, validator, settings)
+    teacher = None
+    if taught is not None:
+        check_test_unseen(taught[1], pipeline.dataset)
+        check_same_classes(recipe, taught[0], model)
+        teacher = Teacher(taught[0], recipe.train.teacher_weight)
+    return Preparation(recipe, pipeline, splits, model, validator, settings, teacher)
 
 
 def start_from(model: Model, recipe: Recipe) -> Takeover:
@@ -167,6 +185,19 @@ def check_best(recipe: Recipe, classes: Mapping[int, str], rung: Rung | None, un
     hint = did_you_mean(best, names) or f"for this model and its validation cases: {known}"
     msg = f"train.best: no metric '{best}'; {hint}"
     raise NotFoundError(msg)
+
+
+def _check_trainable(recipe: Recipe) -> None:
+    """Refuse an ensemble, and a training that the held-out cases would stop."""
+    if recipe.model.members > 1:
+        msg = (
+            "model.members: an ensemble is made by publishing a cross-validation, not trained; set it to 1, or train "
+            "one network on the ensemble's probabilities: train.teacher"
+        )
+        raise InputError(msg)
+    if recipe.fold is not None and recipe.train.patience is not None:
+        msg = "train.patience: would stop the training by the cases of the fold that is held out; remove it for folds"
+        raise InputError(msg)
 
 
 def _check_processes(batch: int, strategy: Strategy) -> None:

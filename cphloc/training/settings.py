@@ -44,6 +44,8 @@ class Settings:
         seed: seed of all random generators.
         validate_every: steps between validations; each also writes a checkpoint.
         best: validation metric that selects the published weights.
+        keep_last: whether the weights of the last validation are kept instead of the best ones, so that the validation
+            cases have no influence on them; for a fold that is held out.
         minutes: time budget, including the last validation; the schedule is scaled to end with it.
         patience: validations without improvement before early stopping.
         freeze: patterns of the names of parameters that are not trained.
@@ -64,6 +66,7 @@ class Settings:
     seed: int = 0
     validate_every: int = 500
     best: str = "dice"
+    keep_last: bool = False
     minutes: float | None = None
     patience: int | None = None
     freeze: Sequence[str] = ()
@@ -93,6 +96,7 @@ class Settings:
             seed=train.seed,
             validate_every=train.validate_every or -(-train.steps // 10),
             best=recipe.headline,
+            keep_last=recipe.fold is not None,
             minutes=train.minutes,
             patience=train.patience,
             freeze=recipe.freeze,

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from cphloc.config import jsonio
+from cphloc.data.folds import parse_fold
+from cphloc.data.pipeline.pipeline import Pipeline
 from cphloc.data.pipeline.seen import SeenData
 from cphloc.distributed import processes
 from cphloc.errors import CphlocError, DataError, InputError
@@ -33,6 +35,7 @@ def train(
     source: str | Path | Mapping[str, Any] | Recipe | None = None,
     overrides: Mapping[str, Any] | None = None,
     *,
+    fold: str | None = None,
     resume: str | Path | Run | None = None,
     devices: int = 1,
     nodes: int = 1,
@@ -44,6 +47,8 @@ def train(
     Args:
         source: a recipe file, the name of a shipped recipe, a mapping, or a `Recipe`; optional with ``resume``.
         overrides: values by dotted key, such as ``{"train.steps": 100}``.
+        fold: ``k/n`` trains on all but the k-th of n folds of the training and validation cases, validates on the
+            k-th, and keeps the last weights; see `cphloc.data.folds`.
         resume: an interrupted run to continue, or its id or folder; its recipe cannot be changed. A finished run is
             returned unchanged; one without a checkpoint begins again in its folder.
         devices: number of processes on this machine; if there are several, torchrun starts this program in each.
@@ -61,6 +66,8 @@ def train(
         CphlocError: the training failed; the checkpoints written so far are kept.
     """
     started, place = time.monotonic(), place or Place()
+    if fold is not None:
+        overrides = {**(overrides or {}), **fold_overrides(fold)}
     processes.start(devices, nodes)
     if resume:
         run = _resumed(resume, source, overrides)
@@ -70,12 +77,24 @@ def train(
         _check_same_data(run, prepared)
     else:
         prepared = prepare(given(source, overrides), strategy)
-        checkpoint.check_space(place.runs / prepared.recipe.name, prepared.model)
+        checkpoint.check_space(
+            place.folder.parent if place.folder else place.runs / prepared.recipe.name, prepared.model
+        )
         run = Run.open(processes.from_first(lambda: _new_run(prepared, place)))
     with _tracked(run) as tracker:
         outcome = _fit(run, prepared, tracker, resume is not None and _has_checkpoint(run), started)
         processes.from_first(lambda: tracker and finish(run, prepared, outcome, tracker, place.pictures))
     return Run.open(run.folder)
+
+
+def fold_overrides(fold: str) -> dict[str, Any]:
+    """Convert ``k/n`` to values of a recipe by dotted key.
+
+    Raises:
+        InputError: it is not of that form, or out of range.
+    """
+    number, of = parse_fold(fold)
+    return {"data.folds.fold": number, "data.folds.of": of}
 
 
 def given(source: str | Path | Mapping[str, Any] | Recipe | None, overrides: Mapping[str, Any] | None) -> Recipe:
@@ -92,6 +111,9 @@ def given(source: str | Path | Mapping[str, Any] | Recipe | None, overrides: Map
 
 def _resumed(resume: str | Path | Run, source: Any, overrides: Mapping[str, Any] | None) -> Run:
     run = Run.open(resume)
+    if run.is_cross_validation:
+        msg = f"run '{run.id}' is a cross-validation; resume it with cphloc.cross_validate(resume=...)"
+        raise InputError(msg)
     if overrides or (source is not None and given(source, None).name != run.recipe.name):
         msg = f"run '{run.id}' keeps its own recipe, {run.folder / 'recipe.yaml'}; start a new run to change it"
         raise InputError(msg)
@@ -119,7 +141,7 @@ def _check_same_data(run: Run, prepared: Preparation) -> None:
 
 def _new_run(prepared: Preparation, place: Place) -> Path:
     """Create the folder of a run, and record recipe and provenance in it and in MLflow."""
-    recipe = _with_constants(prepared)
+    recipe = with_constants(prepared.recipe, prepared.pipeline)
     facts, seen = facts_of(recipe, prepared.splits), SeenData.of(prepared.splits, prepared.pipeline.dataset)
     names = place.experiment or f"cphloc/{recipe.name}", place.name
 
@@ -135,17 +157,16 @@ def _new_run(prepared: Preparation, place: Place) -> Path:
         tracker.artifact(run.folder / "recipe.yaml")
         tracker.artifact(run.folder / "facts.json")
 
-    run = Run.create(recipe, place.runs, record)
+    run = Run.create(recipe, place, record)
     Tracker(run.folder, names[0], names[1] or run.id, place.runs).push()
     return run.folder
 
 
-def _with_constants(prepared: Preparation) -> Recipe:
+def with_constants(recipe: Recipe, pipeline: Pipeline) -> Recipe:
     """Return the recipe with the intensity constants that were estimated from the training cases."""
-    pipeline = prepared.pipeline
     if tuple(pipeline.schemes) == pipeline.intensity:
-        return prepared.recipe
-    plain = prepared.recipe.to_plain()
+        return recipe
+    plain = recipe.to_plain()
     plain["data"]["intensity"] = [scheme.to_dict() for scheme in pipeline.intensity]
     return load(plain)
 
@@ -184,6 +205,7 @@ def _fit(run: Run, prepared: Preparation, tracker: Tracker | None, resume: bool,
         resume=resume,
         seconds=time.monotonic() - started,
         callbacks=progress_bar(prepared.settings),
+        teacher=prepared.teacher,
     )
     if outcome.stopped.startswith("SIG"):
         msg = f"stopped by {outcome.stopped} at step {outcome.step}; resume with: cphloc train --resume {run.folder}"

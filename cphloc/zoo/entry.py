@@ -122,9 +122,13 @@ class Baseline(_Strict):
 
 
 class Evaluation(_Strict):
-    """Metrics on one split; the first metric is the headline. ``cases`` are the split's case ids."""
+    """Metrics on one split; the first metric is the headline. ``cases`` are the split's case ids.
 
-    split: Split
+    The metrics of an ensemble of a cross-validation are ``out_of_fold``: those of its single networks, each on the
+    cases that it has not seen.
+    """
+
+    split: Split | Literal["out_of_fold"]
     metrics: Annotated[dict[Text, Metric], Field(min_length=1)]
     per_class: dict[Text, dict[Text, Metric]] = Field(default_factory=dict)
     cases: Annotated[list[Text], Field(min_length=1)]

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, overload
 
 import torch
 from pydantic import ValidationError
+from torch import Tensor
 
-from cphloc.errors import DataError, NotFoundError
+from cphloc.errors import DataError, InputError, NotFoundError
 from cphloc.inference.backend import BackendName
 from cphloc.inference.localizer import Localizer
+from cphloc.modeling.ensemble import member_weights
 from cphloc.modeling.model import Model
 from cphloc.recipe.recipe import Recipe
+from cphloc.recipe.recipe import load as load_recipe
 from cphloc.structures.fingerprint import Fingerprint
 from cphloc.tracking.chosen import read_options
 from cphloc.tracking.run import Run
@@ -86,7 +89,9 @@ def _check_finished(run: Run) -> None:
 
 
 def localizer_of(run: Run, device: str | torch.device | None = None, backend: BackendName = "torch") -> Localizer:
-    """Load the best weights of a run, rounded to the precision in which an entry stores them.
+    """Load the best weights of a run, or of a cross-validation the ensemble of its networks.
+
+    They are rounded to the precision in which an entry stores them.
 
     The model is therefore bit for bit the one that would be published.
 
@@ -99,13 +104,9 @@ def localizer_of(run: Run, device: str | torch.device | None = None, backend: Ba
         NotFoundError: the run has not saved any weights yet.
         InputError: its recipe was edited after the training.
     """
-    path = run.folder / "best.safetensors"
-    if not path.is_file():
-        msg = f"{run.folder}: has no best.safetensors yet; let the training reach its first validation"
-        raise NotFoundError(msg)
-    run.check_recipe()
-    weights = half_precision(read_weights(path.read_bytes(), str(path)))
-    model = Localizer(build_with_weights(run.recipe, weights, str(path)), run.recipe, backend=backend)
+    recipe, weights = trained_weights(run)
+    source = str(run.folder if run.is_cross_validation else run.folder / "best.safetensors")
+    model = Localizer(build_with_weights(recipe, half_precision(weights), source), recipe, backend=backend)
     if (chosen := read_options(run)) is not None:
         model.options, model.sizes = chosen.options, chosen.sizes
     model.weights_sha256 = run.weights_sha256
@@ -127,6 +128,39 @@ def _fingerprint_of(run: Run) -> Fingerprint | None:
         key = ".".join(map(str, error.errors()[0]["loc"]))
         msg = f"{run.folder / 'facts.json'}: training_images.{key} is damaged; restore the file, or train again"
         raise DataError(msg) from None
+
+
+def trained_weights(run: Run, members: int | None = None) -> tuple[Recipe, dict[str, Tensor]]:
+    """Read the recipe and the best weights of a run, or of a cross-validation those of the ensemble of its networks.
+
+    Args:
+        run: the run.
+        members: number of networks of the ensemble, those of the first folds; by default of all folds.
+
+    Raises:
+        NotFoundError: the run has not saved any weights yet.
+        InputError: its recipe was edited after the training, or there are fewer networks than ``members``.
+    """
+    if not run.is_cross_validation:
+        weights = _best_weights(run.folder)
+        run.check_recipe()
+        return run.recipe, weights
+    run.check_recipe()
+    folders = run.fold_folders[:members]
+    if members is not None and not 1 <= members <= len(run.fold_folders):
+        msg = f"{run.folder} has {len(run.fold_folders)} networks, one per fold; {members} cannot be taken"
+        raise InputError(msg)
+    model = run.recipe.model.model_copy(update={"members": len(folders)})
+    recipe = load_recipe(run.recipe.model_copy(update={"model": model}).to_plain())
+    return recipe, member_weights([_best_weights(folder) for folder in folders])
+
+
+def _best_weights(folder: Path) -> dict[str, Tensor]:
+    path = folder / "best.safetensors"
+    if not path.is_file():
+        msg = f"{folder}: has no best.safetensors yet; let the training reach its first validation"
+        raise NotFoundError(msg)
+    return read_weights(path.read_bytes(), str(path))
 
 
 def open_listing(

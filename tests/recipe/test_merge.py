@@ -197,7 +197,8 @@ def test_another_data_set_keeps_how_samples_are_made_and_nothing_of_the_former(t
 
 
 def test_the_processing_of_data_is_all_that_is_common_to_data_sets():
-    assert {*PROCESSING, "type", "root", "channels", "units", "about"} == set(Data.model_fields)
+    common = {*PROCESSING, "type", "root", "channels", "units", "about", "patient", "folds"}
+    assert common == set(Data.model_fields)
 
 
 @pytest.mark.parametrize("text", ["${" + " " * 400_000, "${a" * 100_000, "${ " * 100_000 + "}", "$" * 400_000])

@@ -33,6 +33,7 @@ def predict_with_an_ensemble() -> None:
 
 def train_evaluate_publish() -> None:
     run = assert_type(cphloc.train("my.yaml", {"train.steps": 2000}), Run)
+    assert_type(cphloc.cross_validate("my.yaml", 5), Run)
     evaluation = assert_type(cphloc.evaluate(run, split="test"), Evaluation)
     assert_type(evaluation.split, str)
     assert_type(cphloc.publish(run, "my-model", "1.0.0", to="zoo"), Entry)

@@ -14,6 +14,7 @@ from cphloc.data.augment.augmentation import Augmentation
 from cphloc.data.case import Case, read_case
 from cphloc.data.dataset import Dataset
 from cphloc.data.fingerprint import check_splits, fingerprint
+from cphloc.data.folds import with_folds
 from cphloc.data.pipeline.intensity import Intensity, fit_intensity, parse_intensity
 from cphloc.data.pipeline.loader import Batch, PatchSamples, Steps, training_loader
 from cphloc.data.pipeline.prepare import PreparedCases, prepare
@@ -179,7 +180,7 @@ class Pipeline:
 
 
 def open_dataset(data: Data, dims: int) -> Dataset:
-    """Open the data set of a recipe, split into tiles if ``data.tiles`` is set.
+    """Open the data set of a recipe, with its folds, split into tiles if ``data.tiles`` is set.
 
     With ``data.skip_bad``, cases that cannot be used are left out of every split and listed on the error stream.
 
@@ -197,7 +198,14 @@ def open_dataset(data: Data, dims: int) -> Dataset:
     dataset.units = tuple(None if unit.unit == "arbitrary" else unit for unit in wanted)
     if data.skip_bad:
         dataset = without_unusable(dataset)
+    if data.folds is not None and data.folds.fold is not None:
+        dataset = with_folds(dataset, data.folds)
     return dataset if data.tiles is None else Tiled(dataset, data.tiles)
+
+
+def open_undivided(data: Data, dims: int) -> Dataset:
+    """Open the data set of a recipe with its own splits, without folds and without tiles; errors as `open_dataset`."""
+    return open_dataset(data.model_copy(update={"folds": None, "tiles": None}), dims)
 
 
 def _rung_of(head: Block) -> Rung:

@@ -69,6 +69,19 @@ class SeenData:
         return cls(seen, unused)
 
     @classmethod
+    def of_dataset(cls, dataset: Dataset, splits: Iterable[Split]) -> SeenData:
+        """Collect all cases of the splits, before any is prepared.
+
+        Raises:
+            DataError: a file cannot be read.
+        """
+        seen = {
+            split: {c.id: SeenCase(c.patient, content_hash(c), image_hashes(c)) for c in dataset.cases(split)}
+            for split in splits
+        }
+        return cls(seen, {split: [] for split in seen})
+
+    @classmethod
     def read(cls, folder: Path) -> SeenData | None:
         """Read the file in the folder of a run; ``None`` for a run of an earlier version, which has none.
 

@@ -1,0 +1,92 @@
+"""One network learns the probabilities of a teacher beside the annotations."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch.nn import functional
+
+from cphloc.data.pipeline.pipeline import Pipeline
+from cphloc.errors import DataError, InputError
+from cphloc.inference.localizer import Localizer
+from cphloc.modeling.build import build_model
+from cphloc.publishing.freeze import entry_recipe
+from cphloc.recipe.recipe import load
+from cphloc.training import checkpoint
+from cphloc.training.cross_validation import cross_validate
+from cphloc.training.distillation import Teacher, divergence
+from cphloc.training.train import train
+
+
+def recipe(dims: int, **given) -> dict:
+    size = [24, 24] if dims == 2 else [8, 24, 24]
+    few = {"objects": [1, 1], "distractors": [0, 0], "diameter_mm": [4.0, 6.0], "voxel_mm": [1.0] * dims}
+    data = {"type": "phantom", "size": size, "cases": {"train": 5, "val": 3, "test": 2}, "patch": size, "workers": 0}
+    heads = {"mask": {"type": "unet", "classes": {1: "mass"}, "loss": {"type": "dice_ce"}}}
+    return {
+        **{"name": "student", "task": "segmentation", "dims": dims, "data": {**data, **few}},
+        "model": {"backbone": {"type": "conv_encoder", "widths": [4, 8]}, "heads": heads},
+        "train": {"steps": 2, "batch": 2, "validate_every": 2, "precision": "32", **given},
+    }
+
+
+def test_the_divergence_is_that_of_kullback_and_leibler():
+    ours, theirs = (torch.randn(3, 4, 5, 6).softmax(1) for _ in range(2))
+    expected = functional.kl_div(ours.log(), theirs, reduction="sum") / (3 * 5 * 6)
+    assert divergence(ours, theirs) == pytest.approx(float(expected), rel=1e-4)
+    assert divergence(ours, ours) == pytest.approx(0, abs=1e-7)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_student_without_annotations_becomes_its_teacher(dims):
+    made = load(recipe(dims))
+    torch.manual_seed(1)
+    taught = build_model(made).eval()
+    torch.manual_seed(2)
+    student = build_model(made)
+    teacher, image = Teacher(Localizer(taught, made), 1.0), torch.randn(2, 1, *made.data.patch)
+    optimizer = torch.optim.Adam(student.parameters(), 1e-2)
+    found = []
+    for _ in range(30):
+        (loss,) = teacher.losses(student, student.outputs(image), image).values()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        found.append(float(loss.detach()))
+    assert found[-1] < 0.5 * found[0]
+    assert all(parameter.grad is None for parameter in taught.parameters())
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_cross_validation_is_distilled_into_one_network(dims, at_work):
+    teacher = cross_validate(recipe(dims), 2)
+    taught = recipe(dims, teacher=f"{teacher.folder}/", teacher_weight=2.0)
+    student, alone = train(taught), train(recipe(dims))
+    weights = [checkpoint.load(run.folder / checkpoint.BEST)[0] for run in (student, alone)]
+    assert weights[0].keys() == weights[1].keys()
+    assert any(not torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    logged = (student.folder / "tracking.jsonl").read_text()
+    assert entry_recipe(student.recipe).train.teacher is None
+    assert "train.teacher" in logged
+
+
+def test_a_teacher_that_does_not_fit_is_refused(at_work):
+    teacher = cross_validate(recipe(2), 2)
+    named = f"{teacher.folder}/"
+    other = recipe(2, teacher=named)
+    other["data"]["spacing_mm"] = [2.0, 2.0]
+    with pytest.raises(InputError, match="does not fit this recipe: spacing_mm"):
+        train(other)
+    other = copy.deepcopy(recipe(2, teacher=named))
+    other["model"]["heads"] = {"outline": other["model"]["heads"]["mask"]}
+    with pytest.raises(InputError, match=r"heads \['outline'\], but the teacher has \['mask'\]"):
+        train(other)
+    leaking = recipe(2, teacher=named)
+    cases = Pipeline.from_recipe(load(leaking)).dataset.cases("val")
+    seen = teacher.folder / "data.json"
+    test = Pipeline.from_recipe(load(leaking)).dataset.cases("test")[0]
+    seen.write_text(seen.read_text().replace(cases[0].id, test.id))
+    with pytest.raises(DataError, match=r"train\.teacher: 1 of 2 test cases .* were in val"):
+        train(leaking)
