@@ -111,7 +111,7 @@ def mergings(recipe: Recipe, known: Mapping[int, str] | None = None) -> dict[str
 def model_classes(recipe: Recipe, known: Mapping[int, str]) -> Mapping[int, str]:
     """Return the classes of the data set together with those that the heads of a recipe merge."""
     heads = recipe.model.heads
-    by_part = {
+    by_part: dict[Part, Merging] = {
         part: merged
         for name, merged in mergings(recipe, known).items()
         for part in _PARTS

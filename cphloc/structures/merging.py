@@ -117,7 +117,7 @@ def _members(table: tuple[int, ...]) -> np.ndarray:
 
 
 def _merged_known(known: np.ndarray | None, table: tuple[int, ...]) -> np.ndarray | None:
-    return None if known is None else (known | ~_members(table)).all(axis=1)
+    return None if known is None else np.asarray((known | ~_members(table)).all(axis=1))
 
 
 def _merged_label(label: np.ndarray, members: np.ndarray) -> np.ndarray:

@@ -38,7 +38,7 @@ def balance_losses(model: Model, cases: Iterable[PreparedCase], classes: Mapping
             msg = f"model.heads.{name}: class_weights: balanced needs training cases with a mask; state numbers"
             raise InputError(msg)
         for loss in losses:
-            loss.set_frequencies(frequencies(masked, number))
+            loss.set_frequencies(frequencies(masked, number).tolist())
 
 
 def frequencies(annotations: Iterable[Annotation], classes: int) -> np.ndarray:
