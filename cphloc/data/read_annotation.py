@@ -78,7 +78,7 @@ def _read_mask(path: Path, mask_classes: Mapping[int, int] | None, geometry: Geo
 
 
 def _read_regions(path: Path, source: AnnotationSource, images: Sequence[Path], geometry: Geometry) -> Annotation:
-    """Class mask of the regions in a file that names them; classes without a drawn region are unknown."""
+    """Class mask of the regions in a file that names them; classes without a voxel in any region are unknown."""
     rois = source.rois or {}
     regions = read_regions(path, geometry, [str(image) for image in images])
     names = {pattern: matching(pattern, regions) for pattern in rois}
@@ -93,13 +93,19 @@ def _read_regions(path: Path, source: AnnotationSource, images: Sequence[Path], 
     for pattern, number in rois.items():
         for name in names[pattern]:
             if regions[name].problem is not None or regions[name].drawn:
-                mask[_draw(path, name, regions[name]) > 0] = number
-                known[number - 1] = True
+                inside = _draw(path, name, regions[name]) > 0
+                if taken := int(np.isin(mask[inside], (0, number), invert=True).sum()):
+                    notice(path, f"region '{name}' overlaps other classes in {taken} voxels, which become its own")
+                mask[inside] = number
+                known[number - 1] |= inside.any()
     if source.label is not None:
         known |= np.asarray(source.label)[: len(known)] == 0
     undrawn = [pattern for pattern, number in rois.items() if not known[number - 1]]
     if undrawn:
-        notice(path, f"has no drawn region for {', '.join(undrawn)}: unknown in this image, not absent", every=True)
+        hints = (did_you_mean(pattern, regions) for pattern in undrawn if not names[pattern])
+        hint = " ".join(f"({text.removesuffix('?')}? correct `rois`)" for text in hints if text)
+        remark = f"has no drawn region for {', '.join(undrawn)}: unknown in this image, not absent {hint}".rstrip()
+        notice(path, remark, every=True)
     return Annotation(mask, mask_known=known)
 
 

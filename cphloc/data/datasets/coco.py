@@ -16,6 +16,9 @@ from cphloc.data.io.text import read_text
 from cphloc.errors import DataError, did_you_mean
 from cphloc.structures.split import Split
 
+_NEAR_PIXELS = 1.0
+"""Largest difference of a bbox from the extent of its polygons that counts as rounding."""
+
 
 class Coco(Dataset):
     """Pictures with boxes from ``annotations/instances_{train,val,test}.json`` (Lin 2014, COCO format).
@@ -156,7 +159,7 @@ def _object(
         x, y, width, height = map(float, item["bbox"])
         number = numbers[item["category_id"]]
     except (KeyError, TypeError, ValueError) as error:
-        msg = f"{where} lacks a bbox [x, y, width, height] or a known category_id"
+        msg = f"{where} lacks a bbox [x, y, width, height] or a known category_id ({error!r}); ids must have one type"
         raise DataError(msg) from error
     if width < 0 or height < 0:
         msg = f"{where} has a negative size {width:g} x {height:g}; correct its bbox"
@@ -166,4 +169,29 @@ def _object(
     except DataError as error:
         msg = f"{where}: {error}; correct it"
         raise DataError(msg) from error
-    return -number if item.get("iscrowd") else number, (y, x, y + height, x + width), outline
+    _check_order((x, y, width, height), outline, where)
+    return -number if _is_crowd(item, where) else number, (y, x, y + height, x + width), outline
+
+
+def _is_crowd(item: dict[str, Any], where: str) -> bool:
+    stated = str(item.get("iscrowd") or 0).lower()
+    if stated not in ("0", "1", "true", "false"):
+        msg = f"{where} has '{item['iscrowd']}' for iscrowd; it must be 0 or 1"
+        raise DataError(msg)
+    return stated in ("1", "true")
+
+
+def _check_order(bbox: tuple[float, ...], outline: Outline | None, where: str) -> None:
+    """Raise an error for a bbox that holds two corners, by the polygons of the same object."""
+    points = [value for polygon in outline.polygons for value in polygon] if outline is not None else []
+    if not points:
+        return
+    low, high = (min(points[::2]), min(points[1::2])), (max(points[::2]), max(points[1::2]))
+    if _near(bbox, (*low, *high)) and not _near(bbox, (*low, high[0] - low[0], high[1] - low[1])):
+        msg = f"{where} has the bbox {list(bbox)}, two corners by its segmentation; COCO has [x, y, width, height]"
+        raise DataError(msg)
+
+
+def _near(box: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    """Return True for boxes that differ by at most `_NEAR_PIXELS`."""
+    return all(abs(a - b) <= _NEAR_PIXELS for a, b in zip(box, other, strict=True))

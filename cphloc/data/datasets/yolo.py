@@ -25,7 +25,8 @@ class Yolo(Dataset):
 
     ``data.yaml`` states ``names`` (a list, or number: name) and, for ``train``, ``val`` and ``test``, a folder, a list
     of folders, or a text file that lists pictures. The annotation of ``images/.../a.jpg`` is ``labels/.../a.txt``:
-    boxes, or polygons, which give masks. A picture without a text file, or with an empty one, has no object.
+    boxes, or polygons, which give masks. A picture without a text file, or with an empty one, has no object; where the
+    folder of the text files does not exist, its pictures are not annotated.
 
     Without ``data.yaml``, ``classes.txt`` lists the names, as labelling tools write it; the splits are the folders
     ``images/train``, ``images/val`` and ``images/test``, or where these do not exist, a hash of the picture decides.
@@ -70,6 +71,9 @@ class Yolo(Dataset):
 
     def _annotation(self, picture: Path) -> AnnotationSource:
         path = _label_file(picture)
+        if not path.parent.is_dir():
+            notice(path.parent, "does not exist: its pictures are not annotated", every=True)
+            return AnnotationSource()
         if not path.is_file():
             notice(path, "does not exist: its picture has no object")
             return AnnotationSource(boxes=())
@@ -120,7 +124,7 @@ def _from_folders(root: Path) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        facts = yaml.safe_load(read_text(path))
+        facts = yaml.load(read_text(path), Loader=yaml.BaseLoader)  # names such as `no` stay text
     except (yaml.YAMLError, ValueError) as error:
         msg = f"{path}: cannot be read as YAML ({' '.join(str(error).split())}); correct it"
         raise DataError(msg) from error
@@ -131,7 +135,7 @@ def _read(path: Path) -> dict[str, Any]:
     if isinstance(names, dict) and not all(str(index).isdigit() for index in names):
         msg = f"{path}: names must be numbered, as in `names: {{0: cell}}`, got {list(names)}"
         raise DataError(msg)
-    if "nc" in facts and facts["nc"] != len(names):
+    if "nc" in facts and facts["nc"] != str(len(names)):
         msg = f"{path}: nc is {facts['nc']} but it has {len(names)} names; correct one of the two"
         raise DataError(msg)
     return facts

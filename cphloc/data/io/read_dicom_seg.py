@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _OFF_GRID = 0.1
 """Tolerance in voxels between pixel and voxel centre; DICOM rounds positions to 16 characters."""
+_THICKER = 1.5
+"""Distance of the slices of a SEG, in slices of the image, from which the image has slices between them."""
 
 
 def read_segments(path: str | Path, like: Geometry) -> dict[str, np.ndarray]:
@@ -64,9 +66,13 @@ def read_seg(path: str | Path, like: Geometry, images: Sequence[str] = ()) -> di
         check_pixels(path, dataset)
         labels = {int(s.SegmentNumber): str(s.SegmentLabel).strip() for s in dataset.SegmentSequence}
         planes = slices_of(path, dataset)
+        _check_distance(path, dataset, planes, like)
         frames: dict[str, list[tuple[Slice, int]]] = {label: [] for label in labels.values()}
         for plane in planes:
             for number in _numbers(path, dataset, plane.frame):
+                if number not in labels:
+                    msg = f"{path}: frame {plane.frame + 1} holds segment {number}, which SegmentSequence does not list"
+                    raise DataError(f"{msg}; export it again")
                 frames[labels[number]].append((plane, number))
         return {label: Region(partial(_drawn, path, dataset, of, like), bool(of)) for label, of in frames.items()}
 
@@ -81,6 +87,26 @@ def is_seg(path: Path) -> bool:
             )
     except DataError:
         return False
+
+
+def _check_distance(path: Path, dataset: Dataset, planes: Sequence[Slice], like: Geometry) -> None:
+    """Raise an error for a SEG of thicker slices than the image, which would be empty in the slices between them."""
+    first = planes[0].placement if planes else None
+    if like.dims == 2 or first is None:
+        return
+    groups = (dataset.PerFrameFunctionalGroupsSequence[0], *dataset.get("SharedFunctionalGroupsSequence", ()))
+    measures = next((g.PixelMeasuresSequence[0] for g in groups if "PixelMeasuresSequence" in g), dataset)
+    stated, thickness = (abs(float(measures.get(tag) or 0)) for tag in ("SpacingBetweenSlices", "SliceThickness"))
+    places = np.unique([plane.placement.position @ first.normal for plane in planes if plane.placement is not None])
+    least = min((gap for gap in np.diff(places).tolist() if gap > _OFF_GRID * min(like.spacing_mm)), default=np.inf)
+    if not stated and np.isclose(least, thickness, rtol=0.01):
+        stated = thickness
+    along = like.world_to_edges(np.stack([first.position, first.position + first.normal]))
+    distance_mm, slices_per_mm = min(stated, least), float(np.abs(along[1] - along[0]).sum())
+    if distance_mm * slices_per_mm >= _THICKER:
+        times = distance_mm * slices_per_mm
+        msg = f"{path}: its slices are {distance_mm:g} mm apart, {times:.3g} times as far as those of the image"
+        raise DataError(f"{msg}; resample the SEG to it")
 
 
 def _drawn(path: Path, dataset: Dataset, frames: Sequence[tuple[Slice, int]], like: Geometry) -> np.ndarray:

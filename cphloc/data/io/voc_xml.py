@@ -12,6 +12,8 @@ from cphloc.data.io.content import read_content
 from cphloc.data.io.text import decode
 from cphloc.errors import DataError, did_you_mean
 
+_ENCODING = re.compile(rb"\s*<\?xml[^>]*encoding=[\"']([A-Za-z0-9_.-]+)[\"']")
+
 
 def read_voc_boxes(path: Path, classes: Mapping[int, str]) -> tuple[tuple[tuple[float, ...], ...], tuple[int, ...]]:
     """Read the boxes of one picture.
@@ -68,17 +70,32 @@ def read_voc_classes(path: Path) -> set[str]:
 
 
 def _root(path: Path) -> ElementTree.Element:
-    """Root of the XML tree; a file without an encoding declaration may also be in Windows-1252 or UTF-16."""
+    """Root of the XML tree of an annotation in the layout of VOC."""
+    content = read_content(path)
     try:
-        content = read_content(path)
-        try:
-            return ElementTree.fromstring(content)
-        except ElementTree.ParseError:
-            text = re.sub(r"\A\s*<\?xml[^>]*\?>", "", decode(content))
-            return ElementTree.fromstring(text.strip())
-    except (OSError, ValueError, ElementTree.ParseError) as error:
+        root = _parsed(content)
+    except (ValueError, LookupError, ElementTree.ParseError) as error:
         msg = f"{path}: is not a readable VOC annotation ({error}); copy it again"
         raise DataError(msg) from error
+    unread = next((e.tag for e in root if e.tag != "object" and e.tag.rpartition("}")[2].lower() == "object"), None)
+    if root.tag != "annotation" or unread is not None:
+        what = f"its root is <{root.tag}>" if unread is None else f"it has <{unread}>"
+        msg = f"{path}: is not in the layout of VOC: {what}, not <annotation> with <object>; export it as Pascal VOC"
+        raise DataError(msg)
+    return root
+
+
+def _parsed(content: bytes) -> ElementTree.Element:
+    """Parse XML; a file without a right encoding declaration may also be in Windows-1252 or UTF-16."""
+    try:
+        return ElementTree.fromstring(content)
+    except (ValueError, ElementTree.ParseError):  # ValueError: an encoding that the parser does not support
+        declared = _ENCODING.match(content)
+        try:
+            text = content.decode(declared[1].decode("ascii") if declared else "ascii")
+        except (UnicodeError, LookupError):
+            text = decode(content)
+        return ElementTree.fromstring(re.sub(r"\A\s*<\?xml[^>]*\?>", "", text).strip())
 
 
 def _is_difficult(path: Path, number: int, item: ElementTree.Element) -> bool:

@@ -181,6 +181,9 @@ LARGER = [{"id": 1, "file_name": "a.png", "width": 72, "height": 48}]
     [
         ([item(1)], TWICE, "2 images have the id 1, as after merging files"),
         ([item(1), item(1)], None, "2 annotations have the id 1"),
+        ([item(1, iscrowd="no")], None, "annotation 1 has 'no' for iscrowd; it must be 0 or 1"),
+        ([item(1, "4")], None, r"lacks .* a known category_id \(KeyError\('4'\)\); ids must have one type"),
+        ([item(1, bbox=(1, 2, 20, 18), segmentation=[[1, 2, 20, 2, 20, 18]])], None, "two corners by its"),
         ([item(1)], [{"id": 1}], "an image lacks an id or a file_name"),
         ([item(1)], LARGER, r"a.png: has 24 x 36 pixels .* but its annotation is of a picture of 48 x 72"),
         ([item(1, segmentation=[[1, 2, 3, 4]])], None, "annotation 1: a polygon .* is not three or more points"),
@@ -201,3 +204,11 @@ def test_files_of_any_editor_are_read(tmp_path, encoding):
     path = coco(tmp_path, [item(1)], categories=[{"id": 4, "name": "Läsion"}])
     path.write_text(json.dumps(json.loads(path.read_text()), ensure_ascii=False), encoding=encoding)
     assert Coco(str(tmp_path)).classes == {1: "Läsion"}
+
+
+def test_crowds_and_boxes_are_read_as_tools_write_them(tmp_path):
+    square = [[1, 2, 2, 2, 2, 4, 1, 4]]  # as small as the rounding of its box
+    crowds = [item(k, iscrowd=value) for k, value in enumerate((1, True, "1", "0", 0, None, False), start=1)]
+    coco(tmp_path, [*crowds, item(9, bbox=(1, 2, 1, 2), segmentation=square)])
+    (case,) = Coco(str(tmp_path)).cases("train")
+    assert case.annotation.box_classes == (-1, -1, -1, 1, 1, 1, 1, 1)

@@ -117,3 +117,18 @@ def test_key_points_after_a_box_are_not_a_polygon(tmp_path):
 def test_mistakes_name_file_and_line(tmp_path, lines, data, message):
     with pytest.raises(DataError, match=message):
         first(yolo(tmp_path, lines, data))
+
+
+def test_without_a_folder_of_text_files_pictures_are_not_annotated(tmp_path, caplog):
+    dataset = yolo(tmp_path, None)
+    shutil.rmtree(tmp_path / "labels")
+    found = first(dataset)
+    assert found.boxes is None
+    assert f"{tmp_path / 'labels' / 'train'}: does not exist: its pictures are not annotated" in caplog.text
+
+
+def test_names_of_classes_that_yaml_takes_for_truth_values_or_numbers_stay_names(tmp_path):
+    data = "train: images/train\nnc: 3\nnames: {0: no, 1: on, 2: 007}\n"
+    dataset = yolo(tmp_path, ["2 0.5 0.5 0.5 0.5"], data)
+    assert dataset.classes == {1: "no", 2: "on", 3: "007"}
+    assert first(dataset).box_classes.tolist() == [3]

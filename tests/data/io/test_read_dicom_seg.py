@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import highdicom
 import numpy as np
@@ -145,3 +146,79 @@ def test_a_seg_of_another_image_is_refused(series, tmp_path):
         DataError, match=r"seg.dcm: belongs to another image: its FrameOfReferenceUID is 1.2.9, that of"
     ):
         read_case(Case("a", "a", (series,), source))
+
+
+def test_a_seg_of_thicker_slices_is_refused_on_dicom_and_nifti(series, tmp_path):
+    geometry = read_volume(series).geometry
+    write_dicom_seg(tmp_path / "seg.dcm", labels(geometry.shape), geometry, series, CLASSES)
+    thin = geometry.resampled((geometry.spacing_mm[0] / 3, *geometry.spacing_mm[1:]))
+    first = geometry.edges_to_world(np.full((1, 3), 0.5))[0]  # every third thin slice is a slice of the SEG
+    thin = replace(thin, origin_mm=tuple(first.tolist()))
+    with pytest.raises(
+        DataError, match=r"seg.dcm: its slices are [\d.]+ mm apart, 3 times as far as those of the image"
+    ):
+        read_segments(tmp_path / "seg.dcm", thin)
+
+
+@pytest.mark.parametrize("tags", [(), ("SpacingBetweenSlices",), ("SpacingBetweenSlices", "SliceThickness")])
+def test_a_sparse_seg_needs_no_tags_of_its_slices(series, tmp_path, tags):
+    geometry = read_volume(series).geometry
+    write_dicom_seg(tmp_path / "seg.dcm", labels(geometry.shape), geometry, series, CLASSES)
+    dataset = pydicom.dcmread(tmp_path / "seg.dcm")
+    for tag in tags:
+        del dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0][tag]
+    dataset.save_as(tmp_path / "seg.dcm")
+    found = read_segments(tmp_path / "seg.dcm", geometry)
+    assert [int(found[name].sum()) for name in CLASSES.values()] == [28, 1]
+
+
+@pytest.mark.parametrize("kind", ["BINARY", "LABELMAP"])
+def test_a_frame_of_a_segment_that_is_not_listed_is_refused(series, tmp_path, kind):
+    geometry = read_volume(series).geometry
+    write_dicom_seg(tmp_path / "seg.dcm", labels(geometry.shape), geometry, series, CLASSES)
+    dataset = pydicom.dcmread(tmp_path / "seg.dcm")
+    if kind == "LABELMAP":
+        frames = dataset.pixel_array
+        numbers = [
+            f.SegmentIdentificationSequence[0].ReferencedSegmentNumber for f in dataset.PerFrameFunctionalGroupsSequence
+        ]
+        dataset.PixelData = (frames * np.reshape(numbers, (-1, 1, 1))).astype(np.uint8).tobytes()
+        dataset.SegmentationType, dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = kind, 8, 8, 7
+    dataset.SegmentSequence = dataset.SegmentSequence[:1]
+    dataset.save_as(tmp_path / "seg.dcm")
+    with pytest.raises(DataError, match=r"seg.dcm: frame 3 holds segment 2, which SegmentSequence does not list"):
+        read_segments(tmp_path / "seg.dcm", geometry)
+
+
+def test_a_segment_of_empty_frames_is_unknown_until_its_label_is_stated(series, tmp_path):
+    geometry = read_volume(series).geometry
+    mask = labels(geometry.shape)
+    write_dicom_seg(tmp_path / "seg.dcm", mask, geometry, series, CLASSES)
+    dataset = pydicom.dcmread(tmp_path / "seg.dcm")
+    frames = dataset.pixel_array
+    frames[2] = 0
+    dataset.PixelData = np.packbits(frames.ravel(), bitorder="little").tobytes()
+    dataset.save_as(tmp_path / "seg.dcm")
+    source = AnnotationSource(mask=tmp_path / "seg.dcm", rois={"liver": 1, "tumour": 2}, known=(True, True))
+    for label, expected in ((None, [1, np.nan]), ((1.0, 0.0), [1, 0])):
+        case = Case("a", "a", (series,), replace(source, label=label))
+        np.testing.assert_equal(read_case(case)[1].completed(geometry.shape, 2).label.tolist(), expected)
+
+
+def test_overlapping_regions_and_a_name_in_other_letters_are_said(series, tmp_path, caplog):
+    geometry = read_volume(series).geometry
+    mask = labels(geometry.shape)
+    write_dicom_seg(tmp_path / "seg.dcm", mask, geometry, series, CLASSES)
+    dataset = pydicom.dcmread(tmp_path / "seg.dcm")
+    frames = dataset.pixel_array
+    groups = dataset.PerFrameFunctionalGroupsSequence
+    groups[1].SegmentIdentificationSequence[0].ReferencedSegmentNumber = 2
+    groups[1].PlanePositionSequence[0].ImagePositionPatient = groups[0].PlanePositionSequence[0].ImagePositionPatient
+    overlap = int((frames[0] & frames[1]).sum())
+    dataset.save_as(tmp_path / "seg.dcm")
+    source = AnnotationSource(mask=tmp_path / "seg.dcm", rois={"liver": 1, "tumour": 2}, known=(True, True))
+    read_case(Case("a", "a", (series,), source))
+    assert overlap > 0
+    assert f"region 'tumour' overlaps other classes in {overlap} voxels" in caplog.text
+    read_case(Case("a", "a", (series,), replace(source, rois={"liver": 1, "Tumour": 2})))
+    assert "has no drawn region for Tumour: unknown in this image, not absent (did you mean 'tumour'?" in caplog.text

@@ -23,3 +23,38 @@ def test_pixels_counted_from_one_become_edges(tmp_path):
     path.write_text(f"<annotation>{OBJECT.format('RBC', 1)}{OBJECT.format('RBC', 6)}</annotation>")
     with pytest.raises(DataError, match="object 2 has an inverted box 6,2 to 5,7"):
         read_voc_boxes(path, {1: "RBC"})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("<annotations><image><box label='RBC'/></image></annotations>", "its root is <annotations>"),
+        ("<dataset><images/></dataset>", "its root is <dataset>"),
+        (f"<annotation xmlns='http://a.b'>{OBJECT.format('RBC', 1)}</annotation>", r"it has <\{http://a.b\}object>"),
+        (
+            "<annotation><Object><name>RBC</name></Object></annotation>",
+            "it has <Object>, not <annotation>",
+        ),
+    ],
+    ids=["CVAT", "dlib", "name space", "capital"],
+)
+def test_xml_in_another_layout_is_not_a_picture_without_objects(tmp_path, text, message):
+    path = tmp_path / "a.xml"
+    path.write_text(text)
+    with pytest.raises(DataError, match=rf"a.xml: is not in the layout of VOC: {message}"):
+        read_voc_boxes(path, {1: "RBC"})
+
+
+@pytest.mark.parametrize(
+    ("declared", "encoding"),
+    [("GBK", "gbk"), ("Shift_JIS", "shift_jis"), ("UTF-16", "utf-16"), ("utf-8", "gb18030"), ("", "utf-8-sig")],
+)
+def test_a_name_is_read_in_the_encoding_that_the_file_declares(tmp_path, declared, encoding):
+    path, name = tmp_path / "a.xml", "\u80bf\u7624" if encoding == "gbk" else "\u8840"
+    head = f'<?xml version="1.0" encoding="{declared}"?>' if declared else ""
+    path.write_bytes(f"{head}<annotation>{OBJECT.format(name, 1)}</annotation>".encode(encoding))
+    if declared == "utf-8":  # another encoding than declared, which Windows-1252 would read as other letters
+        with pytest.raises(DataError, match=r"a.xml: object 1 has the undeclared class"):
+            read_voc_boxes(path, {1: name})
+    else:
+        assert read_voc_boxes(path, {1: name})[1] == (1,)
