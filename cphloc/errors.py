@@ -11,14 +11,17 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-_USER = re.compile(r"(?<=://)[^/?#\s'\"]*@")
-_QUERY = re.compile(r"(?<=[^\s])\?[^\s'\"()<>]*=[^\s'\"()<>]*")
+_USER = re.compile(
+    r"(?<=://)(?:[^/?#\s'\"]*"
+    r"|[^\s/?#:@\[\]'\"]*:(?!\d{1,5}(?:[/?#]|$))[^\s'\"]{0,256})@"  # databases allow '/', '?' and '#' in a password
+)
+_QUERY = re.compile(r"(?<=[^\s])[?#][^\s'\"()<>?#=]*=[^\s'\"()<>]*")
 _JOINERS = "\u200c\u200d"
 """Invisible characters that Persian, Indic scripts and emoji need."""
 
 
 def without_secrets(text: str) -> str:
-    """Remove user names, passwords and query strings from the URLs in a text, because they may be secrets.
+    """Remove user names, passwords, query strings and values in fragments, which may be secrets, from URLs in a text.
 
     >>> without_secrets("http://bob:pw@host/zoo cannot be read; https://host/a?token=1 neither")
     'http://host/zoo cannot be read; https://host/a neither'

@@ -17,6 +17,7 @@ from typing import Any
 
 from cphloc import __version__
 from cphloc.cli.commands import GROUPS, known, overview
+from cphloc.cli.messages import safe_messages
 from cphloc.cli.result import Answer
 from cphloc.config import jsonio
 from cphloc.errors import CphlocError, RecipeError, printable, without_secrets
@@ -34,7 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = argparse.Namespace(debug="--debug" in argv, json="--json" in argv)
     try:
         options = _parse(argv)
-        answer = importlib.import_module(f"cphloc.cli.{options.command}").run(options)
+        with safe_messages():
+            answer = importlib.import_module(f"cphloc.cli.{options.command}").run(options)
         _print(answer, options.json)
         return answer.exit_code
     except CphlocError as error:

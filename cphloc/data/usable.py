@@ -11,7 +11,7 @@ from rich.console import Console
 
 from cphloc.data.case import Case, checked, read_case
 from cphloc.data.dataset import Dataset
-from cphloc.errors import InputError
+from cphloc.errors import InputError, printable
 from cphloc.structures.split import SPLITS, Split
 
 
@@ -48,7 +48,7 @@ class _UsableCases:
         bad = [f"  case '{case.id}': {problem}" for case, problem in zip(cases, problems, strict=True) if problem]
         if bad:
             heading = f"{split}: {len(bad)} of {len(cases)} cases cannot be used and are left out (data.skip_bad):"
-            Console(stderr=True, soft_wrap=True, markup=False).print("\n".join([heading, *bad]))
+            Console(stderr=True, soft_wrap=True, markup=False).print("\n".join(map(printable, [heading, *bad])))
         return [case for case, problem in zip(cases, problems, strict=True) if not problem]
 
     def _problem(self, case: Case) -> str:

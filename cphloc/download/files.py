@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cphloc import paths
 from cphloc.download.transfer import RangeError, Readable, SourceError, TooSlowError, opened, pieces
-from cphloc.errors import CphlocError, NotFoundError
+from cphloc.errors import CphlocError, NotFoundError, one_line
 
 TRIES_EACH = 3
 """Number of attempts per URL."""
@@ -238,9 +238,10 @@ def _progress(what: str, total: int | None, done: int) -> Iterator[Callable[[int
         yield lambda count: None
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
     columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(what, total=total, completed=done)
+        task = bar.add_task(escape(one_line(what)), total=total, completed=done)
         yield lambda count: bar.advance(task, count)

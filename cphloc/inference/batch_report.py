@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from cphloc.config import jsonio
 from cphloc.config.tables import write_table
@@ -106,7 +107,7 @@ def _picture(row: Mapping[str, Any], folder: Path) -> str:
     pictures = [file for file in row.get("files", []) if file.endswith("_overlay.png")]
     if not pictures:
         return ""
-    source = escape(Path(os.path.relpath(Path(pictures[0]).resolve(), folder)).as_posix())
+    source = quote(Path(os.path.relpath(Path(pictures[0]).resolve(), folder)).as_posix(), errors="surrogateescape")
     return f'<a href="{source}"><img loading="lazy" alt="{escape(str(row["case"]))}" src="{source}"></a>'
 
 

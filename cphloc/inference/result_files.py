@@ -67,7 +67,7 @@ def finished_row(path: Path, made_by: Any) -> dict[str, Any] | None:
         same = known["made_by"] == made_by and known["row"] is not None
         whole = same and all(_sha256(Path(file)) == digest for file, digest in known["sha256"].items())
         return known["row"] if whole and list(known["sha256"]) == known["row"]["files"] else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, ValidationError
 
 from cphloc.config import jsonio
 from cphloc.config.json_file import read_json
@@ -33,6 +34,27 @@ MAX_FACTS_BYTES, MAX_MASK_BYTES = 10_000_000, 1 << 28
 """Largest expected results, and largest mask after decompression."""
 ATTENTION_CELLS = 16
 """Attention is compared on a grid of at most this many cells per axis."""
+
+
+class _Box(BaseModel):
+    """An expected box, see `Box`."""
+
+    name: str
+    score: float
+    voxels: list[float]
+    number: int = 0
+
+
+class _Expected(BaseModel):
+    """Content of ``expected.json``."""
+
+    case: str
+    inputs: dict[str, str]
+    spacing_mm: list[float] | None
+    has_mask: bool
+    boxes: list[_Box] = []
+    probabilities: dict[str, float] = {}
+    attention: list[float] = []
 
 
 def write_expected(
@@ -60,11 +82,12 @@ def read_expected(facts_path: Path, mask_path: Path | None) -> tuple[dict[str, A
         DataError: a file cannot be read.
     """
     try:
-        facts = read_json(facts_path, MAX_FACTS_BYTES)
-        if not isinstance(facts, dict):
-            msg = "not a mapping"
-            raise TypeError(msg)
+        facts = _Expected.model_validate(read_json(facts_path, MAX_FACTS_BYTES)).model_dump(exclude_unset=True)
         return facts, None if mask_path is None else _mask(mask_path)
+    except ValidationError as error:
+        key = ".".join(map(str, error.errors()[0]["loc"])) or "(top)"
+        msg = f"{facts_path}: {key} has a value of the wrong type, or none; download or publish the entry again"
+        raise DataError(msg) from None
     except Exception as error:  # numpy and zipfile raise errors of many types for damaged files
         msg = f"{facts_path.parent}: the sample cannot be read ({error}); download or publish the entry again"
         raise DataError(msg) from None
@@ -72,16 +95,30 @@ def read_expected(facts_path: Path, mask_path: Path | None) -> tuple[dict[str, A
 
 def _mask(path: Path) -> np.ndarray:
     with zipfile.ZipFile(path) as archive:
+        if archive.namelist() != ["mask.npy"]:
+            msg = "it holds other arrays than its mask"
+            raise ValueError(msg)
         if archive.getinfo("mask.npy").file_size > MAX_MASK_BYTES:
             msg = f"its mask has more than {MAX_MASK_BYTES:,} bytes"
             raise ValueError(msg)
     with np.load(path, allow_pickle=False) as arrays:
-        return arrays["mask"]
+        mask = arrays["mask"]
+    if not (isinstance(mask, np.ndarray) and mask.dtype.kind in "biu"):
+        msg = "its mask does not hold whole numbers"
+        raise TypeError(msg)
+    return mask
 
 
 def source_of(facts: Mapping[str, Any], paths: Mapping[str, Path]) -> Any:
-    """Return the input for ``predict``: one file, or a mapping from channel to file."""
+    """Return the input for ``predict``: one file, or a mapping from channel to file.
+
+    Raises:
+        DataError: the sample lacks a file that the expected prediction names.
+    """
     inputs = facts["inputs"]
+    if absent := [file for file in inputs.values() if file not in paths]:
+        msg = f"the sample lacks the file '{absent[0]}'; download or publish the entry again"
+        raise DataError(msg)
     by_channel = {name: paths[file] for name, file in inputs.items()}
     return by_channel["image"] if list(by_channel) == ["image"] else by_channel
 
@@ -149,7 +186,8 @@ def _box_differences(expected: Sequence[Box], found: Sequence[Box]) -> list[str]
 
 
 def _same(first: Box, second: Box) -> bool:
-    if first.name != second.name or abs(first.score - second.score) > SCORE_TOLERANCE:
+    kinds = [(box.name, len(box.voxels)) for box in (first, second)]
+    if kinds[0] != kinds[1] or abs(first.score - second.score) > SCORE_TOLERANCE:
         return False
     a, b = np.asarray(first.voxels), np.asarray(second.voxels)
     dims = len(a) // 2

@@ -11,6 +11,7 @@ from typing import Any
 
 from cphloc.config import jsonio
 from cphloc.distributed.cluster import Engine, over_jobs
+from cphloc.errors import one_line
 from cphloc.files import atomic
 from cphloc.studies import jobs
 from cphloc.studies.results import Results
@@ -108,7 +109,7 @@ def _progress(name: str, total: int) -> Iterator[Any]:
         yield partial(_say, [0], total)
         return
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(TextColumn("{task.description}"), *columns, console=console) as progress:
+    with Progress(TextColumn("{task.description}", markup=False), *columns, console=console) as progress:
         task = progress.add_task(name, total=total)
         yield lambda count, what: progress.update(task, advance=count, description=what)
 
@@ -116,4 +117,4 @@ def _progress(name: str, total: int) -> Iterator[Any]:
 def _say(reached: list[int], total: int, count: int, what: str) -> None:
     reached[0] += count
     if count:
-        print(f"{reached[0]}/{total} {what}", file=sys.stderr)
+        print(one_line(f"{reached[0]}/{total} {what}"), file=sys.stderr)

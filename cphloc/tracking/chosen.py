@@ -37,7 +37,7 @@ def read_options(run: Run, contents: Mapping[str, str] | None = None) -> ChosenO
         stored = json.loads(path.read_text(encoding="utf-8"))
         known = {key: stored[key] for key in ("weights_sha256", "tried", "contents")}
         chosen = ChosenOptions.model_validate(stored["chosen"])
-    except (ValueError, KeyError, TypeError, ValidationError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, ValidationError) as error:
         msg = f"{path}: is damaged ({type(error).__name__}); remove it, and run: cphloc evaluate {run.folder} --choose"
         raise DataError(msg) from None
     same = known["weights_sha256"] == run.weights_sha256 and known["tried"] == list(run.recipe.options)

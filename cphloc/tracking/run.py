@@ -64,8 +64,12 @@ def read_record(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            msg = "not a mapping"
+            raise ValueError(msg)
+        return found
+    except (ValueError, RecursionError) as error:
         msg = f"{path}: not JSON ({error}); write it again"
         raise DataError(msg) from None
 
@@ -179,12 +183,7 @@ class Run:
             InputError: it was edited after the training.
             DataError: ``facts.json`` is damaged.
         """
-        path = self.folder / "facts.json"
-        try:
-            facts = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        except ValueError as error:
-            msg = f"{path}: not JSON ({error}); write it again"
-            raise DataError(msg) from None
+        facts = self.facts
         stated = facts.get("recipe_file_sha256")
         if stated in (None, self.recipe_digest) or self.recipe.sha256 == facts.get("recipe_sha256"):
             return
@@ -227,7 +226,7 @@ def _stored_metrics(folder: Path) -> dict[str, float]:
     try:
         stored = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         return {name: jsonio.number(value) for name, value in stored.items()}
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, TypeError, RecursionError):
         return {}
 
 

@@ -31,7 +31,7 @@ class ProgressBar(L.Callback):
 
     def __init__(self, settings: Settings, console: Console) -> None:
         self.settings = settings
-        text = TextColumn("loss {task.fields[loss]:.4f}  best {task.fields[best]}")
+        text = TextColumn("loss {task.fields[loss]:.4f}  best {task.fields[best]}", markup=False)
         columns = (BarColumn(), MofNCompleteColumn(), text, TimeElapsedColumn(), TimeRemainingColumn())
         self.progress = Progress(TextColumn("{task.description}"), *columns, console=console)
 

@@ -10,7 +10,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 from pydantic import AfterValidator, Field
 
-from cphloc.zoo.names import NAME_PATTERN
+from cphloc.zoo.names import MAX_RANGE, NAME_PATTERN
 
 _SECRET = re.compile(
     r"://[^/?#]*@|[?&][^=&]*(?:token|sig|secret|passw|pwd|credential|auth|api-?_?key|access-?_?key)[^=&]*=",
@@ -31,9 +31,11 @@ def _version(text: str) -> str:
 
 def _specifiers(text: str) -> str:
     try:
-        SpecifierSet(text)
-    except InvalidSpecifier:
-        msg = f"'{text}' is not a range of versions; write it as >=0.1,<2"
+        if len(text) > MAX_RANGE:
+            raise InvalidSpecifier
+        SpecifierSet(text).contains("1.0.0")
+    except ValueError:  # InvalidSpecifier is one, and so is a number of too many digits
+        msg = f"'{text[:MAX_RANGE]}' is not a range of versions; write it as >=0.1,<2"
         raise ValueError(msg) from None
     return text
 

@@ -18,7 +18,15 @@ from cphloc.config.nodes import Limits
 from cphloc.errors import MAX_NAME, DataError, NotFoundError, RecipeError
 from cphloc.files import atomic
 from cphloc.zoo.inside import lies_in, read_inside
-from cphloc.zoo.names import ENTRY_FILE, MAX_ENTRY_BYTES, MAX_ENTRY_VALUES, NAME_PATTERN, VERSION_PATTERN, sha256_of
+from cphloc.zoo.names import (
+    ENTRY_FILE,
+    MAX_ENTRY_BYTES,
+    MAX_ENTRY_VALUES,
+    MAX_RANGE,
+    NAME_PATTERN,
+    VERSION_PATTERN,
+    sha256_of,
+)
 
 if TYPE_CHECKING:
     from cphloc.download import DownloadError
@@ -129,11 +137,11 @@ def _row_of_later(plain: Mapping[str, Any], requires: str, content: bytes) -> Ro
 
 def is_supported(requires: str) -> bool:
     """Return whether this version of cphloc is in a range such as ``>=0.2,<1``; False for an invalid range."""
-    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+    from packaging.specifiers import SpecifierSet
 
     try:
-        return SpecifierSet(requires).contains(cphloc.__version__, prereleases=True)
-    except InvalidSpecifier:
+        return len(requires) <= MAX_RANGE and SpecifierSet(requires).contains(cphloc.__version__, prereleases=True)
+    except ValueError:  # InvalidSpecifier is one, and so is a number of too many digits
         return False
 
 
@@ -253,7 +261,21 @@ def _row(values: Any) -> Row:
     if not (names and _VERSION.fullmatch(row.version) and isinstance(row.entry_bytes, int)):
         msg = f"{str(row.name)[:100]!r} at version {str(row.version)[:100]!r} is not a valid entry"
         raise ValueError(msg)
+    if wrong := [name for name, kind in Row.__annotations__.items() if not _is_kind(getattr(row, name), kind)]:
+        msg = f"{row.name} {row.version} has a value of the wrong type in '{wrong[0]}'"
+        raise ValueError(msg)
     if not (0 <= row.entry_bytes <= MAX_ENTRY_BYTES and re.fullmatch(r"[0-9a-f]{64}", row.sha256)):
         msg = f"{row.name} {row.version} has no valid sha256 or size"
         raise ValueError(msg)
     return row
+
+
+def _is_kind(value: Any, kind: str) -> bool:
+    """Return whether a value has the type of a field of `Row`; the numbers of metrics are not looked at."""
+    if kind == "int":
+        return isinstance(value, int) and not isinstance(value, bool)
+    if kind == "str":
+        return isinstance(value, str)
+    if kind == "list[str]":
+        return isinstance(value, list) and all(isinstance(one, str) for one in value)
+    return isinstance(value, dict) and (kind != "dict[str, str]" or all(isinstance(v, str) for v in value.values()))

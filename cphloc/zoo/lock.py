@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -101,8 +102,11 @@ def _is_pin(pin: Any, facts: set[str]) -> bool:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
+    if not os.path.lexists(path):
         return {}
+    if not path.is_file():  # versions that it should pin must not be loaded without it
+        msg = f"{path}: is a folder, a pipe or a link that leads nowhere; remove it, or put the lock file there"
+        raise DataError(msg)
     pinned = yamlio.load(path).plain or {}
     facts = {"version", "entry_sha256", "weights_sha256"}
     if not isinstance(pinned, dict) or not all(_is_pin(pin, facts) for pin in pinned.values()):

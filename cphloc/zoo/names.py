@@ -23,6 +23,9 @@ BASELINE_FILE = "baseline.npz"
 MAX_ENTRY_BYTES, MAX_ENTRY_VALUES = 8_000_000, 120_000
 """Largest size of ``entry.yaml``, which may list 100,000 test cases."""
 
+MAX_RANGE = 200
+"""Longest range of versions, such as ``>=0.2,<1``: each of its parts takes time to compare."""
+
 NAME_PATTERN = r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?"
 VERSION_PATTERN = r"\d+\.\d+\.\d+(?:(?:a|b|rc)\d+)?(?:\.post\d+)?(?:\.dev\d+)?"
 

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+from cphloc.errors import one_line, without_secrets
 from cphloc.zoo.index import version_folders
 from cphloc.zoo.inside import read_inside
 from cphloc.zoo.names import ENTRY_FILE, MAX_ENTRY_BYTES, sha256_of
@@ -26,9 +27,13 @@ def warn_of_shadowed(name: str, version: str, sha256: str, place: str, later: Se
         held = {} if folder is None else {v: path for _, v, path in version_folders(folder, lambda n: n == name)}
         same = version in held and _sha256(held[version]) == sha256
         if held and not same:
-            warnings.warn(f"{name}@{version} is from {place}, which hides '{name}' of {other}", stacklevel=4)
+            _warn(f"{name}@{version} is from {place}, which hides '{name}' of {other}")
     if (Path(name) / ENTRY_FILE).is_file():
-        warnings.warn(f"{name}@{version} is from {place}; write ./{name} for the folder here", stacklevel=4)
+        _warn(f"{name}@{version} is from {place}; write ./{name} for the folder here")
+
+
+def _warn(text: str) -> None:
+    warnings.warn(one_line(without_secrets(text)), stacklevel=4)
 
 
 def _sha256(folder: Path) -> str:

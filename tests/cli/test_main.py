@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -197,7 +199,7 @@ def test_help_lists_every_command_in_its_group(argv):
 
 
 def test_every_file_of_a_command_is_listed():
-    inner = {"__init__", "__main__", "main", "commands", "result"}
+    inner = {"__init__", "__main__", "main", "commands", "messages", "result"}
     files = {p.stem for p in Path(cphloc.__file__).parent.joinpath("cli").glob("*.py")} - inner
     assert sorted(files) == sorted(commands())
 
@@ -259,3 +261,15 @@ def test_texts_of_a_stranger_reach_no_terminal_as_commands_or_lines(tmp_path, pu
         out, err = capsys.readouterr()
         assert not set("\x1b\x07\u202e") & set(out + err)
         assert not any(line.lstrip().startswith("unet3d-ct@9.9.9") for line in out.splitlines())
+
+
+def test_warnings_reach_the_terminal_as_one_line_without_secrets(capsys):
+    from cphloc.cli.messages import _Formatter, safe_messages
+
+    record = logging.LogRecord("a", logging.WARNING, "", 1, "%s: has no unit", (HOSTILE,), None)
+    with safe_messages():
+        shown = warnings.formatwarning(f"http://bob:Hunter2pw@host/zoo {HOSTILE}", UserWarning, "a.py", 1)
+        assert isinstance(logging.lastResort.formatter, _Formatter)
+    for text in (shown.removesuffix("\n"), _Formatter().format(record)):
+        assert text.isprintable()
+        assert "Hunter2pw" not in text

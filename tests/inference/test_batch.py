@@ -299,3 +299,11 @@ def test_another_report_is_refused_before_anything_is_predicted(published, input
     assert predict(published, inputs, tmp_path / "out", "--report", "report.xlsx") == 2
     assert not (tmp_path / "out").exists()
     assert Case("a", "b").name == "a"
+
+
+def test_the_links_of_a_page_of_results_lead_to_its_pictures_only(tmp_path):
+    name = "javascript:alert(1);a?b#c"
+    row = {"case": name, "status": "done", "files": [str(tmp_path / f"{name}_overlay.png")]}
+    write_report(tmp_path / "r.html", [row])
+    page = (tmp_path / "r.html").read_text()
+    assert 'href="javascript%3Aalert%281%29%3Ba%3Fb%23c_overlay.png"' in page

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from cphloc.data.io.read import read_volume
+from cphloc.errors import DataError
 from cphloc.inference.localization import Box, Localization
-from cphloc.publishing.sample import differences, facts_of, read_expected, write_expected
+from cphloc.publishing.sample import differences, facts_of, read_expected, source_of, write_expected
+
+EXPECTED = {"case": "a", "inputs": {"ct": "ct.nii.gz"}, "spacing_mm": None, "has_mask": True}
 
 
 def result(dims=3, **parts):
@@ -89,9 +92,47 @@ def test_attention_elsewhere_is_noticed():
 
 
 def test_a_mask_file_with_objects_is_not_unpickled(tmp_path):
-    from cphloc.errors import DataError
-
-    (tmp_path / "expected.json").write_text(json.dumps({}))
+    (tmp_path / "expected.json").write_text(json.dumps(EXPECTED))
     np.savez(tmp_path / "expected_mask.npz", mask=np.array([{"code": 1}], dtype=object))
     with pytest.raises(DataError, match="sample cannot be read"):
         read_expected(tmp_path / "expected.json", tmp_path / "expected_mask.npz")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("spacing_mm", "x"),
+        ("inputs", ["ct"]),
+        ("has_mask", None),
+        ("probabilities", {"mass": "high"}),
+        ("boxes", [{"name": "mass"}]),
+        ("attention", [["x"]]),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_one_line(tmp_path, key, value):
+    (tmp_path / "expected.json").write_text(json.dumps({**EXPECTED, key: value}))
+    with pytest.raises(DataError, match=rf"expected\.json: {key}.* wrong type") as caught:
+        read_expected(tmp_path / "expected.json", None)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [{"mask": np.array(["a"])}, {"mask": np.zeros(2)}, {"mask": np.zeros(2, "i4,f4")}, {"other": np.zeros(2, int)}],
+    ids=["texts", "fractions", "records", "none"],
+)
+def test_a_mask_of_something_else_is_one_line(tmp_path, arrays):
+    (tmp_path / "expected.json").write_text(json.dumps(EXPECTED))
+    np.savez(tmp_path / "expected_mask.npz", **arrays)
+    with pytest.raises(DataError, match="sample cannot be read"):
+        read_expected(tmp_path / "expected.json", tmp_path / "expected_mask.npz")
+
+
+def test_a_file_that_the_sample_lacks_is_one_line(tmp_path):
+    with pytest.raises(DataError, match="lacks the file"):
+        source_of({"inputs": {"ct": "../../x"}}, {"ct.nii.gz": tmp_path})
+
+
+def test_boxes_of_other_dimensions_differ():
+    facts = facts_of(result(boxes=[box(dims=2)]))
+    assert len(differences(facts, None, result(boxes=[box(dims=3)]))) == 2

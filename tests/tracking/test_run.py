@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cphloc.errors import CphlocError, NotFoundError
+from cphloc.errors import CphlocError, DataError, NotFoundError
 from cphloc.recipe.recipe import load
 from cphloc.tracking import record, run
 from cphloc.tracking.run import Run
@@ -118,3 +118,14 @@ def test_a_run_whose_end_is_not_logged_has_not_finished(recipe):
     assert not run.finished
     record.append(run.folder, {"event": "end", "status": "FINISHED", "time_ms": 3})
     assert run.finished
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "[1]", "{", "5"], ids=["deep", "list", "torn", "number"])
+def test_records_of_a_run_that_are_no_mapping_are_one_line(tmp_path, text):
+    from cphloc.tracking.run import _stored_metrics, read_record
+
+    for name in ("facts.json", "metrics.json"):
+        (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match=r"facts\.json: not JSON"):
+        read_record(tmp_path / "facts.json")
+    assert _stored_metrics(tmp_path) == {}

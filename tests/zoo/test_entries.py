@@ -327,3 +327,22 @@ def test_an_index_that_states_other_facts_than_the_entry_is_refused(tmp_path, pu
     index.write_text(json.dumps(plain))
     with pytest.raises(DataError, match=rf"zoo\.json states another {key} than the entry"):
         _ = find_entry("unet3d-ct", [str(tmp_path)]).entry
+
+
+@pytest.mark.parametrize("field", ["summary", "task", "dims", "modality", "classes", "metrics", "requires_cphloc"])
+@pytest.mark.parametrize("value", [None, ["a", 1], {"a": ["b"]}, True], ids=repr)
+def test_a_row_with_a_value_of_the_wrong_type_is_one_line(zoo, field, value):
+    if (field, type(value)) == ("metrics", dict):
+        return
+    path = index_zoo(zoo)
+    content = json.loads(path.read_text())
+    content["entries"][0][field] = value
+    with pytest.raises(DataError, match=rf"wrong type in '{field}'"):
+        index.parse_index(json.dumps(content).encode(), "zoo.json")
+
+
+@pytest.mark.parametrize("requires", [">=" + "1" * 5000, ",".join([">=0"] * 200_000), "x"], ids=["digits", "many", "x"])
+def test_a_range_of_versions_without_end_is_not_supported(requires):
+    started = time.process_time()
+    assert not index.is_supported(requires)
+    assert time.process_time() - started < 0.5

@@ -68,3 +68,11 @@ def test_no_way_of_naming_a_version_passes_by_the_lock_file(zoo, server, spec, t
     monkeypatch.setenv("CPHLOC_CACHE", str(tmp_path / "new cache"))  # which has read no version of that server yet
     with pytest.raises(DataError, match=r"other content than cphloc\.lock pins"):
         find_locked(specs[spec])
+
+
+@pytest.mark.parametrize("kind", ["folder", "link"])
+def test_a_lock_file_that_is_none_is_not_passed_by(zoo, tmp_path, kind):
+    path = tmp_path / "work" / "cphloc.lock"
+    path.mkdir() if kind == "folder" else path.symlink_to("nowhere")
+    with pytest.raises(DataError, match=r"cphloc\.lock: is a folder"):
+        find_locked("unet3d-ct")

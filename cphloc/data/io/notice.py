@@ -6,6 +6,8 @@ import logging
 import re
 from pathlib import Path
 
+from cphloc.errors import one_line
+
 _log = logging.getLogger(__name__)
 _said: set[tuple[str, str]] = set()
 
@@ -22,4 +24,4 @@ def notice(source: str | Path, what: str, every: bool = False) -> None:
     key = place, re.sub(r"[\d.]+", "", what)
     if key not in _said:
         _said.add(key)
-        _log.warning("%s: %s%s", source, what, "" if every else " (said once for this folder)")
+        _log.warning("%s%s", one_line(f"{source}: {what}"), "" if every else " (said once for this folder)")

@@ -16,7 +16,7 @@ from cphloc.data.case import Case, checked, read_case
 from cphloc.data.fingerprint import content_hash, image_hashes
 from cphloc.data.pipeline.cache import PreparedCase, entry_key, evict, open_entry
 from cphloc.data.pipeline.preprocess import Preprocess
-from cphloc.errors import DataError, InputError
+from cphloc.errors import DataError, InputError, printable
 from cphloc.structures.annotation import IGNORE, Annotation
 from cphloc.structures.fingerprint import percentiles_of
 from cphloc.structures.geometry import Geometry
@@ -209,4 +209,6 @@ def _report(bad: list[str], total: int, skip_bad: bool) -> None:
     if not skip_bad:
         msg = "\n".join([f"{heading}; repair them, or set data.skip_bad: true to exclude them", *bad])
         raise DataError(msg)
-    Console(stderr=True, soft_wrap=True, markup=False).print("\n".join([f"{heading} and are excluded:", *bad]))
+    Console(stderr=True, soft_wrap=True, markup=False).print(
+        printable("\n".join([f"{heading} and are excluded:", *bad]))
+    )
