@@ -42,7 +42,7 @@ def read_annotation(source: AnnotationSource, images: Sequence[Path], geometry: 
     if known is not None and source.label is not None:
         known = known | (np.asarray(source.label) == 0)
     drawn = annotation.mask_known if known is None or annotation.mask_known is None else annotation.mask_known & known
-    return replace(
+    complete = replace(
         annotation,
         mask=annotation.mask if outlined is None else outlined,
         boxes=annotation.boxes if boxes is None else boxes,
@@ -52,6 +52,21 @@ def read_annotation(source: AnnotationSource, images: Sequence[Path], geometry: 
         region=None if source.region is None else read_region(source.region, geometry),
         label=None if source.label is None else np.asarray(source.label, np.float32),
     )
+    _check_label(complete, images)
+    return complete
+
+
+def _check_label(annotation: Annotation, images: Sequence[Path]) -> None:
+    """Raise an error for a class that is absent by the label and has a voxel or a box."""
+    if annotation.label is None:
+        return
+    absent = 1 + np.flatnonzero(annotation.label == 0)
+    stated = {"mask": annotation.mask, "boxes": annotation.box_classes}
+    for what, values in stated.items():
+        found = absent[np.isin(absent, values)] if values is not None else ()
+        if len(found):
+            msg = f"{images[0]}: class {found[0]} is absent by its label and present by its {what}; correct one of them"
+            raise DataError(msg)
 
 
 def _read_instances(files: Mapping[Path, int | Mapping[int, int]], geometry: Geometry) -> Annotation:

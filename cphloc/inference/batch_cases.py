@@ -8,14 +8,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from cphloc.data.case_table import OPTIONAL
 from cphloc.data.io.dicom_folder import is_dicom_image
 from cphloc.data.io.formats import DICOM, PICTURE_SUFFIXES, case_name, image_suffix
-from cphloc.data.io.table import read_table
+from cphloc.data.io.table import NOTE, read_table
 from cphloc.errors import NotFoundError
 from cphloc.inference.result_files import is_result
 
-_UNIT = "unit_"
-"""Prefix of the columns of a table that state the unit of a channel."""
+_UNIT, _IMAGE = "unit_", "image_"
+"""Prefixes of the columns of a table that state the unit, and the file, of a channel."""
+_NOT_IMAGES = (_UNIT, "instances_", NOTE)
+"""Prefixes of the columns that name no image."""
+_RESERVED = {name.casefold(): name for name in ("image", *OPTIONAL)}
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class Case:
     Args:
         name: start of the file names of its results.
         source: a file, a DICOM folder, or a file for each channel by channel name.
-        units: unit by channel, from the columns ``unit`` or ``unit_<channel>`` of a table; see `Localizer.predict`.
+        units: unit by channel, from the columns ``unit_<channel>`` of a table; see `Localizer.predict`.
         problem: why it cannot be predicted, such as a name that is no file name; empty if it can.
     """
 
@@ -48,8 +52,9 @@ def cases_of(inputs: Sequence[str]) -> list[Case]:
 
     Args:
         inputs: each is an image file; a DICOM folder; a folder of these; a pattern with ``*`` or ``?``; a ``.csv`` file
-            with one row per case, a column ``image`` or one per channel, and optionally ``case`` and the unit of
-            channels, ``unit_<channel>``; or ``ct=FILE,pet=FILE``.
+            with one row per case, a column ``image`` or one per channel (``ct`` or ``image_ct``), and optionally
+            ``case`` and the unit of channels, ``unit_<channel>``; other columns of ``cases.csv``, such as ``split`` and
+            ``mask``, are not read; or ``ct=FILE,pet=FILE``.
 
     Returns:
         cases with unique names: equal names get the name of their folder as prefix, and then a number as suffix.
@@ -58,7 +63,8 @@ def cases_of(inputs: Sequence[str]) -> list[Case]:
         NotFoundError: no file matches a pattern, or there are only results.
         DataError: a table cannot be read.
     """
-    cases = list({tuple(case.files): case for text in inputs for case in _cases(text)}.values())
+    found = [case for text in inputs for case in _cases(text)]
+    cases = list({(*case.files, case.name, *case.units.items()): case for case in found}.values())
     if not cases:
         msg = f"{', '.join(inputs)}: holds only results of an earlier prediction; give the folder of the images"
         raise NotFoundError(msg)
@@ -77,7 +83,9 @@ def _cases(text: str) -> Iterator[Case]:
     path = Path(text).expanduser()
     parts = [part.partition("=") for part in text.split(",")]
     if not path.exists() and all(sign for _, sign, _ in parts):
-        yield Case(case_name(parts[0][2]), {name: file for name, _, file in parts})
+        twice = next((name for name, count in Counter(name for name, *_ in parts).items() if count > 1), None)
+        problem = "" if twice is None else f"{text}: names the channel '{twice}' twice; name each channel once"
+        yield Case(case_name(parts[0][2]), {name: file for name, _, file in parts}, problem)
     elif not path.exists() and glob.has_magic(text):
         matches = sorted(glob.glob(str(path), recursive=True))
         if not matches:
@@ -123,18 +131,21 @@ def _holds_results(folder: Path) -> bool:
 def _listed(path: Path) -> Iterator[Case]:
     """Cases of a table, one per row; paths are relative to the file."""
     for row in read_table(path, needed=()):
-        units = {key.removeprefix(_UNIT): value for key, value in row.items() if key.startswith(_UNIT) and value}
+        cells = {_RESERVED.get(key.casefold(), key): value for key, value in row.items() if value}
+        units = {key.removeprefix(_UNIT): value for key, value in cells.items() if key.startswith(_UNIT)}
         files = {
-            key: str(path.parent / value)
-            for key, value in row.items()
-            if value and key != "case" and not key.startswith(_UNIT)
+            key.removeprefix(_IMAGE): str(path.parent / value)
+            for key, value in cells.items()
+            if key not in OPTIONAL and not key.startswith(_NOT_IMAGES)
         }
+        where = f"{path}:{row.line}"
         if not files:
-            msg = f"{path}:{row.line}: contains no image; give a column 'image', or one for each channel"
-            raise NotFoundError(msg)
+            problem = f"{where}: contains no image; give a column 'image', or one for each channel"
+            yield Case(cells.get("case") or f"line-{row.line}", where, problem)
+            continue
         source = files["image"] if list(files) == ["image"] else files
-        name = row.get("case") or case_name(next(iter(files.values())))
-        yield Case(name, source, _name_problem(name, f"{path}:{row.line}"), units)
+        name = cells.get("case") or case_name(next(iter(files.values())))
+        yield Case(name, source, _name_problem(name, where), units)
 
 
 def _name_problem(name: str, where: str) -> str:

@@ -49,6 +49,7 @@ class Ensemble:
                     msg = f"the models of an ensemble must have the same {what}, got {of(first)} and {of(other)}"
                     raise InputError(msg)
         self.classes = first.classes
+        self.inputs = replace(first.inputs, others=tuple(other.inputs.fingerprint for other in others))
 
     @property
     def recipe(self) -> Recipe:
@@ -112,7 +113,7 @@ class Ensemble:
             options |= {"uncertainty": uncertainty, "threshold": threshold, "units": units, "strict": strict}
             return [self.predict(s, spacing_mm, postprocess=postprocess, **options) for s in source]
         used = overridden(self.options, tta, threshold, postprocess)
-        reading = self.members[0].inputs.read(source, spacing_mm, units, strict)
+        reading = self.inputs.read(source, spacing_mm, units, strict)
         volume = reading.volume
         results, total = [], None
         for member in self.members:

@@ -7,7 +7,7 @@ that are impossible in the unit are an error, unlikely ones a warning.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -49,11 +49,17 @@ class Inputs:
         channels: modality and unit of each channel, in order.
         dims: number of spatial axes, 2 or 3.
         fingerprint: of the training images, if it is known.
+        others: fingerprints of the other models of an ensemble, with which the image is compared as well.
     """
 
     channels: Mapping[str, ChannelInput]
     dims: int
     fingerprint: Fingerprint | None = None
+    others: tuple[Fingerprint | None, ...] = ()
+
+    @property
+    def _fingerprints(self) -> tuple[Fingerprint | None, ...]:
+        return (self.fingerprint, *self.others)
 
     def read(
         self,
@@ -95,7 +101,9 @@ class Inputs:
 
     def _unchecked(self, volume: Volume) -> str:
         """What ``strict`` cannot check for lack of facts about the training data; empty where it checks everything."""
-        lacking = [] if self.fingerprint else ["intensities and extent (the model states none of its training images)"]
+        lacking = (
+            [] if all(self._fingerprints) else ["intensities and extent (the model states none of its training images)"]
+        )
         unstated = [name for name, channel in self.channels.items() if channel.modality is None]
         if volume.modality is None or unstated:
             lacking.append(f"modality (stated by {'the model' if volume.modality is None else 'the image'} at most)")
@@ -170,7 +178,7 @@ class Inputs:
         percentiles = percentiles_of(values)
         if reason := implausible(percentiles, wanted.unit):
             warnings.append(f"channel '{name}': {reason}{_better_unit(name, percentiles, wanted.unit, by)}")
-        elif self.fingerprint and (reason := self.fingerprint.unusual_values(name, percentiles)):
+        elif reason := _first(known.unusual_values(name, percentiles) for known in self._fingerprints if known):
             warnings.append(f"channel '{name}': {reason}")
         return warnings
 
@@ -178,7 +186,12 @@ class Inputs:
         """Return a warning for an image that is much larger or smaller than those of the training."""
         grid = volume.geometry.reoriented(*volume.geometry.canonical())
         extent = [n * s for n, s in zip(grid.shape, grid.spacing_mm, strict=True)]
-        return self.fingerprint and self.fingerprint.unusual_extent(extent, grid.unit)
+        return _first(known.unusual_extent(extent, grid.unit) for known in self._fingerprints if known)
+
+
+def _first(reasons: Iterable[str | None]) -> str | None:
+    """Return the first reason, which is similar for all models of an ensemble that have one."""
+    return next((reason for reason in reasons if reason), None)
 
 
 def content_hashes(source: Image) -> dict[str, str]:

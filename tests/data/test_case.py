@@ -132,3 +132,19 @@ def test_a_region_smaller_than_a_voxel_is_one_voxel(image, tmp_path):
 )
 def test_the_rung_of_a_source_is_that_of_its_strongest_part(source, rung):
     assert AnnotationSource(**source).rung == rung
+
+
+@pytest.mark.parametrize("stated", ["mask", "boxes"])
+@pytest.mark.parametrize(("label", "fits"), [((0.0, 1.0), True), ((1.0, 0.0), False), ((np.nan, np.nan), True)])
+def test_a_class_that_is_absent_by_its_label_and_annotated_is_refused(image, tmp_path, stated, label, fits):
+    source = AnnotationSource(boxes=((0.0, 1.0, 1.0, 2.0, 3.0, 3.0),), box_classes=(2,), label=label)
+    if stated == "mask":
+        mask = np.zeros((4, 6, 8), np.uint8)
+        mask[1, 2, 3] = 2
+        source = AnnotationSource(mask=_mask(tmp_path / "mask.nii.gz", mask), label=label)
+    case = Case("a", "a", (image,), source)
+    if fits:
+        assert read_case(case)[1].rung is not None
+        return
+    with pytest.raises(DataError, match=rf"class 2 is absent by its label and present by its {stated}; correct one"):
+        read_case(case)

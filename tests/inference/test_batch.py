@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 from dataclasses import FrozenInstanceError
@@ -125,8 +126,30 @@ def test_what_names_no_case_is_one_clear_error(tmp_path):
     with pytest.raises(NotFoundError, match="no file matches"):
         cases_of([str(tmp_path / "*.nii.gz")])
     (tmp_path / "list.csv").write_text("case,image\np1,\n")
-    with pytest.raises(NotFoundError, match=r"list.csv:2: contains no image"):
-        cases_of([str(tmp_path / "list.csv")])
+    (empty,) = cases_of([str(tmp_path / "list.csv")])
+    assert re.search(r"list.csv:2: contains no image", empty.problem)
+    (twice,) = cases_of(["ct=a.nii,ct=b.nii"])
+    assert "names the channel 'ct' twice" in twice.problem
+
+
+def test_a_row_without_an_image_stops_no_other(tmp_path):
+    (tmp_path / "list.csv").write_text("case,image\np1,\n,\n,a.nii\np3,a.nii\n")
+    assert [(c.name, bool(c.problem)) for c in cases_of([str(tmp_path / "list.csv")])] == [
+        ("p1", True),
+        ("a", False),
+        ("p3", False),
+    ]
+
+
+def test_the_table_of_a_data_set_lists_images_to_predict(tmp_path):
+    head = "Case,image_ct,image_pet,unit_pet,Patient,split,mask,instances_mass,x-note\n"
+    (tmp_path / "cases.csv").write_text(head + "p1,ct.mha,pet.mha,SUV,7,test,m.nii,i.nii,seen twice\n")
+    (case,) = cases_of([str(tmp_path / "cases.csv")])
+    assert case.name == "p1"
+    assert case.source == {"ct": str(tmp_path / "ct.mha"), "pet": str(tmp_path / "pet.mha")}
+    assert case.units == {"pet": "SUV"}
+    (tmp_path / "cases.csv").write_text("IMAGE;label\na.nii;none\n")
+    assert names(tmp_path / "cases.csv") == {"a": str(tmp_path / "a.nii")}
 
 
 @pytest.fixture

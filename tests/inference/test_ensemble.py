@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,12 +8,13 @@ import pytest
 import torch
 from brightness_model import SHAPE, Bright, Pixels, localizer
 
-from cphloc.errors import InputError
+from cphloc.errors import DataError, InputError
 from cphloc.inference.ensemble import Ensemble
 from cphloc.inference.localizer import Localizer
 from cphloc.inference.uncertainty import entropy
 from cphloc.modeling.model import Model
 from cphloc.ops.targets import Detections, Prediction
+from cphloc.structures.fingerprint import Fingerprint, percentiles_of
 
 
 class Says(Bright):
@@ -162,3 +164,23 @@ def test_a_result_names_every_member(dims):
     assert [one["name"] for one in result.models] == [members[0].recipe.name, "second"]
     assert [one["weights_sha256"] for one in result.models] == [None, "f" * 64]
     assert result.model[0] == f"{members[0].recipe.name} + second"
+
+
+@pytest.mark.parametrize("strange", [0, 1])
+def test_the_image_is_compared_with_the_training_images_of_every_member(strange):
+    image = np.random.default_rng(0).normal(size=SHAPE[2])
+    extent = [float(n) for n in image.shape]
+    members = [says(2, 0.9), says(2, 0.7)]
+    (channel,) = members[0].inputs.channels
+    for place, member in enumerate(members):
+        near = Fingerprint.of([channel], [[percentiles_of(image + 99.0 * (place == strange))]] * 2, [extent] * 2, "px")
+        member.inputs = replace(member.inputs, fingerprint=near)
+    ensemble = Ensemble(members)
+    (warning,) = ensemble.predict(image).warnings
+    assert f"channel '{channel}': its values" in warning
+    assert "far from those of the training images" in warning
+    with pytest.raises(DataError, match="predict without strict"):
+        ensemble.predict(image, strict=True)
+    members[strange].inputs = replace(members[strange].inputs, fingerprint=None)
+    (note,) = Ensemble(members).predict(image, strict=True).image.notes
+    assert "strict could not check: intensities and extent" in note

@@ -227,6 +227,9 @@ def _boxes(
 ) -> tuple[tuple[tuple[float, ...], ...], tuple[int, ...]]:
     try:
         rows = json.loads(text)
+        if not isinstance(rows, list):
+            msg = f"it is {type(rows).__name__}"
+            raise ValueError(msg)
         boxes = tuple(tuple(float(v) for v in row[1:]) for row in rows)
         names = [str(row[0]) for row in rows]
     except (ValueError, TypeError, IndexError) as error:

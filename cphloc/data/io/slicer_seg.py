@@ -36,10 +36,12 @@ def read_slicer_seg(path: Path, like: Geometry) -> dict[str, Region]:
         like: grid of the image, on which the segmentation lies or of which it is a crop.
 
     Raises:
-        DataError: the file is damaged or on another grid, a segment has no name, layer or value, or two have the same.
+        DataError: the file is damaged or on another grid, a segment has no name, layer or value, two have the same,
+            or a value belongs to no segment.
     """
     volume = read_nrrd(path)
     regions: dict[str, Region] = {}
+    listed: list[set[int]] = [set() for _ in range(volume.channels)]
     for number, facts in sorted(_segments(path).items()):
         name = facts.get("Name") or facts.get("ID", "")
         if not name or name in regions:
@@ -55,9 +57,14 @@ def read_slicer_seg(path: Path, like: Geometry) -> dict[str, Region]:
         if not 0 <= layer < volume.channels:
             msg = f"{path}: segment '{name}' is in layer {layer} but the file has {volume.channels}; save it again"
             raise DataError(msg)
+        listed[layer].add(value)
         inside = volume.array[layer] == value
         draw = partial(onto_grid, inside.astype(np.uint8), volume.geometry, like, str(path), cropped=True)
         regions[name] = Region(draw, drawn=bool(inside.any()))
+    for layer, values in enumerate(listed):
+        if unnamed := sorted(set(np.unique(volume.array[layer]).tolist()) - values - {0}):
+            msg = f"{path}: no segment has the value {unnamed[0]:g} of layer {layer}; save it again in 3D Slicer"
+            raise DataError(msg)
     return regions
 
 

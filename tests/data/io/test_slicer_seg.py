@@ -97,6 +97,13 @@ def test_a_segment_that_nobody_drew_is_unknown(tmp_path):
     assert done.mask_known.tolist() == [False, True]
 
 
+def test_a_value_that_no_segment_has_is_refused(tmp_path):
+    """slicerio#10: a segment that was drawn anew has another value than the header states."""
+    path = write(tmp_path, np.stack([block("cyst"), 5 * block("tumour")]), [("cyst", 0, 1), ("tumour", 1, 1)])
+    with pytest.raises(DataError, match=r"m.seg.nrrd: no segment has the value 5 of layer 1"):
+        read(path, {"cyst": 1})
+
+
 def test_a_table_reads_segments_by_the_names_of_its_classes(tmp_path):
     write(tmp_path, block("cyst"), [("cyst", 0, 1)])
     (tmp_path / "cases.csv").write_text("image,mask,split\nimage.nrrd,m.seg.nrrd,train\n")
