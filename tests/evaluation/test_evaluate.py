@@ -191,7 +191,7 @@ def test_boxes_keep_the_number_of_their_class_and_their_place():
 
 def test_a_run_without_weights_is_named(tmp_path):
     with pytest.raises(NotFoundError, match=r"has no best\.safetensors yet"):
-        evaluation.localizer_of(SimpleNamespace(folder=tmp_path))
+        evaluation.localizer_of(SimpleNamespace(is_cross_validation=False, folder=tmp_path))
 
 
 @both
