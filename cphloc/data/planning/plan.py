@@ -171,7 +171,7 @@ def _flip(surveyed: Survey) -> list[str]:
     dataset = surveyed.dataset
     if dataset.sided:
         return [
-            "    # no Flip: class names have sides; {type: Flip, axes: [-1], swap: {1: 2}} exchanges classes 1 and 2"
+            "    # no left-right Flip: class names have sides; its argument swap exchanges classes that form a pair"
         ]
     if len(dataset.classes) > 1 and all(re.fullmatch(UNNAMED, name) for name in dataset.classes.values()):
         return ["    # no Flip: a class without a name may be of one side; add {type: Flip, axes: [-1]} if none is"]
