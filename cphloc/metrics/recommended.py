@@ -53,7 +53,7 @@ def recommended(metrics: Collection[str], objects: float) -> dict[str, str]:
     >>> list(recommended({"dice", "nsd", "lesion_pq"}, objects=4.2))
     ['lesion_pq', 'dice']
     """
-    kinds = [kind for name, kind in _KINDS.items() if name in metrics]
+    kinds: list[Kind] = [kind for name, kind in _KINDS.items() if name in metrics]
     if "dice" in metrics:
         kinds.insert(0, "several objects" if objects > 1.5 else "one object")
     return {name: why for kind in kinds for name, why in RECOMMENDED[kind].items() if name in metrics}

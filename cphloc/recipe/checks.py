@@ -93,10 +93,13 @@ def _classes_exist_in_the_data(root: Node) -> Iterator[Problem]:
 @_check
 def _merged_classes_are_of_heads(root: Node) -> Iterator[Problem]:
     heads, merged = root.get(("model", "heads")), root.get(("model", "merged_classes"))
-    for head, node in (merged.children if merged is not None and heads is not None else {}).items():
-        block = heads.children.get(head) if heads is not None else None
+    if heads is None or merged is None:
+        return
+    known = {str(name): block for name, block in heads.children.items()}
+    for head, node in merged.children.items():
+        block = known.get(str(head))
         if block is None or block.children.get("classes") is None:
-            fix = did_you_mean(str(head), heads.children if heads is not None else []) or "name a head that has classes"
+            fix = did_you_mean(str(head), known) or "name a head that has classes"
             yield _problem(node, ("model", "merged_classes", head), f"there is no head '{head}' with classes", fix)
 
 
