@@ -12,7 +12,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
     "see what there is": {
         "list": "list components, recipes and published entries, one line each",
         "show": "show a component's arguments and contract, or an entry's metadata",
-        "data": "list data sets with licence and folder, download one, or begin a table of your own (template)",
+        "data": "list data sets, download one, check what is in one, look at a case, or begin a table of your own",
     },
     "use a published entry": {
         "predict": "localize in images; results are saved in each image's own geometry",
