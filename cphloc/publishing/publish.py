@@ -192,14 +192,15 @@ def _continue(folder: Path, zoo: Path, run: Run) -> Entry:
     Raises:
         InputError: the version exists.
     """
-    indexed = zoo / INDEX_FILE
-    named = {(row.name, row.version) for row in read_index(indexed)} if indexed.is_file() else set()
     path = folder / ENTRY_FILE
-    if (folder.parent.name, folder.name) in named or not path.is_file():
+    entry = Entry.parse(path.read_bytes(), str(path)) if path.is_file() else None
+    if entry is None or entry.origin.run != run.id:
         raise _exists(folder, zoo)
-    entry = Entry.parse(path.read_bytes(), str(path))
-    if entry.origin.run != run.id:
-        raise _exists(folder, zoo)
+    indexed = zoo / INDEX_FILE
+    rows = read_index(indexed) if indexed.is_file() else ()
+    if any((row.name, row.version) == (entry.name, entry.version) for row in rows):
+        msg = f"{_exists(folder, zoo)}. It was published from this run; if MLflow lacks it: cphloc zoo index {zoo}"
+        raise InputError(msg)
     return _announce(entry, folder, zoo)
 
 
