@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cphloc.cli.result import UNDEFINED, Answer, number, table
+from cphloc.metrics.recommended import NO_FROC_OF_MASKS
 from cphloc.structures.options import TRIAL_COLUMNS, trial_row
 from cphloc.structures.split import SPLITS
 
@@ -22,8 +23,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--root",
         metavar="FOLDER",
-        help="folder of the cases, laid out as the data set of the recipe, or with a cases.csv that lists image and "
-        "mask of each (see: cphloc data template); default: as in the recipe",
+        help="folder of the cases, laid out as the data set of the recipe, with a cases.csv that lists image and mask "
+        "of each (see: cphloc data template), or with images and masks of the same names; default: as in the recipe",
     )
     parser.add_argument(
         "--out",
@@ -112,6 +113,8 @@ def _sensitivities(facts: Mapping[str, Any]) -> list[str]:
     """Sensitivity of the boxes at each rate of false positives."""
     found = facts["sensitivity_at_fp"]
     rows = [(rate, number(at["value"], ".3f"), _span(at)) for rate, at in found.items()]
+    if not rows and "lesion_sensitivity" in facts["metrics"]:
+        return [f"sensitivity at 1/8 to 8 false positives: {NO_FROC_OF_MASKS}"]
     return [table([("false positives per image", "sensitivity", "95 % interval"), *rows])] if rows else []
 
 

@@ -1,12 +1,15 @@
-"""``cphloc explain``: show each value of a recipe and where it comes from."""
+"""``cphloc explain``: show each value of a recipe, where it comes from, and which metrics to judge the model by."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 
 from cphloc.cli.result import Answer, overrides, recipe_arguments, table
 from cphloc.config.nodes import dotted
 from cphloc.config.yamlio import inline
+from cphloc.recipe.recipe import Recipe
+from cphloc.registry import catalogue
 from cphloc.zoo.starting import load_recipe
 
 WIDEST = 60
@@ -24,7 +27,18 @@ def run(options: argparse.Namespace) -> Answer:
     facts = [
         {"path": dotted(path), "value": node.plain, "origin": str(node.where)} for path, node in loaded.tree.leaves()
     ]
-    return Answer(table((f["path"], _shortened(inline(f["value"])), f["origin"]) for f in facts), facts)
+    values = table((f["path"], _shortened(inline(f["value"])), f["origin"]) for f in facts)
+    return Answer("\n".join([values, *_metrics(loaded)]), facts)
+
+
+def _metrics(recipe: Recipe) -> Iterator[str]:
+    """Which metrics fit the answers of the model, and why."""
+    from cphloc.metrics.recommended import kinds_of, reasons
+
+    gives = {word for head in recipe.model.heads.values() for word in catalogue.card("head", head.type).gives}
+    for kind in kinds_of(gives):
+        rows = reasons(kind, recipe.nsd_tolerance_mm).items()
+        yield f"\njudge {kind} by\n{table((f'  {name}', why) for name, why in rows)}"
 
 
 def _shortened(text: str) -> str:

@@ -103,10 +103,12 @@ def _entry(name: str) -> Answer:
 def _shortened(entry: Entry, facts: dict[str, Any]) -> dict[str, Any]:
     """An entry's metadata with every metric and file on one line, and the number of cases in place of the list."""
     from cphloc.publishing.card import format_metric
+    from cphloc.publishing.options import options_with_gain
 
     inputs = {name: channel.description for name, channel in entry.channel_inputs.items()}
     files = {name: f"{file.bytes:,} bytes, {file.sha256}" for name, file in entry.files.items()}
     shown = {**facts, "inputs": inputs, "fingerprint": _training_images(entry), "files": files}
+    shown["options"] = options_with_gain(entry.options_applied, entry.options) or "none: the weights alone"
     for part, table_of in (("evaluation", entry.evaluation), ("baseline", entry.baseline)):
         metrics = {name: format_metric(m) for name, m in table_of.metrics.items()}
         per_class = {c: {n: format_metric(m) for n, m in of.items()} for c, of in table_of.per_class.items()}

@@ -14,7 +14,7 @@ import numpy as np
 from cphloc.data.case import Case, read_case
 from cphloc.data.io.resample import resample
 from cphloc.errors import DataError
-from cphloc.evaluation.scores import CasePrediction
+from cphloc.evaluation.prediction import CasePrediction
 from cphloc.files import atomic
 from cphloc.structures.annotation import Annotation
 from cphloc.structures.geometry import Geometry

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,7 +15,8 @@ from cphloc.evaluation.comparison import paired_differences
 from cphloc.evaluation.files import read_completed
 from cphloc.evaluation.mask_trials import HARM, MaskCase, component_trials, threshold_trial
 from cphloc.evaluation.part_trials import box_trial, temperature_trial
-from cphloc.evaluation.scores import ScoredCase, Scores, case_prediction, detection_case, score_case
+from cphloc.evaluation.prediction import case_prediction
+from cphloc.evaluation.scores import ScoredCase, Scores, detection_case, score_case
 from cphloc.evaluation.size_errors import size_intervals
 from cphloc.evaluation.trial import decided, not_tried
 from cphloc.inference.localizer import Localizer
@@ -24,7 +26,19 @@ from cphloc.metrics.detection import DetectionCase
 from cphloc.registry import catalogue
 from cphloc.registry.metrics import less_is_gain
 from cphloc.structures.merging import of_part
-from cphloc.structures.options import FEWEST_PATIENTS, OPTIONS, ChosenOptions, OptionName, Options, Trial
+from cphloc.structures.options import (
+    FEWEST_PATIENTS,
+    OPTIONS,
+    ChosenOptions,
+    OptionName,
+    Options,
+    Trial,
+    trial_row,
+)
+from cphloc.tracking.chosen import read_options, write_options
+from cphloc.tracking.run import Run
+
+_log = logging.getLogger(__name__)
 
 MASK_METRICS = ("dice", "iou", "hd95_mm", "asd_mm", "nsd", "lesion_f1", "lesion_pq", "volume_error", "volume_error_ml")
 """Metrics of masks that can decide about components; of a model with another headline, ``dice`` decides."""
@@ -57,7 +71,9 @@ class Predictions:
         volume, annotation = read_completed(case, localizer, rung)
         result, maps = localizer.predict_maps(volume, tta=tta)
         prediction = case_prediction(with_masks(result, maps, False), classes)
-        self.scored.append(score_case(case.id, case.patient, prediction, annotation, volume.geometry, classes))
+        tolerances = localizer.recipe.nsd_tolerance_mm
+        scored = score_case(case.id, case.patient, prediction, annotation, volume.geometry, classes, tolerances)
+        self.scored.append(scored)
         if result.probabilities is not None and annotation.label is not None:
             self.labels.append((np.array(list(result.probabilities.values())), annotation.label, case.patient))
         if maps is not None and annotation.mask is not None:
@@ -102,6 +118,30 @@ def choose_options(
     sizes = None if few else size_intervals(used.masks, of_part(localizer.classes, "mask"), options)
     facts: dict[str, Any] = {"split": split, "cases": len(cases), "patients": patients}
     return ChosenOptions(options=options, trials=trials, sizes=sizes, **facts)
+
+
+def stored_or_chosen(
+    run: Run, contents: Mapping[str, str], choose: Callable[[], ChosenOptions], again: bool = False
+) -> ChosenOptions:
+    """Return the options that were chosen for a run, or choose and store them.
+
+    Args:
+        run: the run.
+        contents: id -> content hash of the cases to choose on; where they are not at hand, options that were chosen
+            before are valid.
+        choose: chooses them; options that could not be tried are logged.
+        again: whether to choose them again in any case.
+    """
+    chosen = None if again and contents else read_options(run, contents or None)
+    if chosen is not None:
+        return chosen
+    chosen = choose()
+    write_options(run, chosen, contents)
+    for trial in chosen.trials:
+        if trial.metric is None:
+            where = "out of fold" if chosen.split == "out-of-fold" else f"{chosen.split} split"
+            _log.warning("%s: %s not chosen: %s", where, trial_row(trial.model_dump())[0], trial.why)
+    return chosen
 
 
 def _predicts_boxes(localizer: Localizer) -> bool:

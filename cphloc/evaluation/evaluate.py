@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -18,29 +17,29 @@ from cphloc.data.pipeline.pipeline import open_dataset
 from cphloc.distributed.machine import peak_ram_mb
 from cphloc.errors import InputError, NotFoundError
 from cphloc.evaluation.baseline import BASELINES, Baseline
-from cphloc.evaluation.choose import choose_options
+from cphloc.evaluation.choose import choose_options, stored_or_chosen
 from cphloc.evaluation.comparison import beside, find_baseline, own_dataset, paired_differences, tracked
 from cphloc.evaluation.external import open_external
 from cphloc.evaluation.files import all_boxes, draw_evaluation, read_completed, write_evaluation
-from cphloc.evaluation.groups import by_group, groups_of, mean_objects, reference_facts
+from cphloc.evaluation.groups import by_group, groups_of, reference_facts, why_metrics
 from cphloc.evaluation.out_of_fold import evaluate_folds
+from cphloc.evaluation.prediction import CasePrediction, case_prediction
 from cphloc.evaluation.report import write_report
-from cphloc.evaluation.scores import Scores, case_prediction, score_case, summary
+from cphloc.evaluation.scores import ScoredCase, Scores, score_case, summary
 from cphloc.evaluation.unseen import check_unseen
 from cphloc.inference.localizer import Localizer
 from cphloc.metrics.bootstrap import Interval
-from cphloc.metrics.recommended import recommended
 from cphloc.metrics.summary import tracking_metrics
-from cphloc.structures.options import ChosenOptions, trial_row
+from cphloc.structures.annotation import Annotation
+from cphloc.structures.geometry import Geometry
+from cphloc.structures.options import ChosenOptions
 from cphloc.structures.split import OUT_OF_FOLD, Split
-from cphloc.tracking.chosen import read_options, write_options
+from cphloc.tracking.chosen import read_options
 from cphloc.tracking.run import Run, evaluation_files
 from cphloc.zoo.entries import Listing
 from cphloc.zoo.load import localizer_of, open_listing
 from cphloc.zoo.names import BASELINE_FILE
 from cphloc.zoo.resolve import resolve_run_or_entry
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -92,8 +91,8 @@ def evaluate(
             predictions that it has stored.
         root: folder of the data set; by default that of the recipe. See `cphloc.evaluation.external.open_external`.
         out: folder to write the files to, for an entry or model; a run writes to its own folder.
-        choose: whether to choose the options of a run's predictions on its validation cases again; the first evaluation
-            of its weights always does.
+        choose: whether to choose the options of a run's predictions again, on its validation cases, or of a
+            cross-validation out of fold; the first evaluation of its weights always does.
         by: columns of the data set's table, such as ``site``, or ``size``: metrics of each of their groups as well.
         report: HTML page to write, with the worst cases first.
 
@@ -106,7 +105,7 @@ def evaluate(
         InputError: ``out`` is given for a run, its recipe was edited after the training, or there is no such column.
     """
     if split is None and (folds := _cross_validation(source)) is not None:
-        return Evaluation(str(folds.folder), OUT_OF_FOLD, *evaluate_folds(folds), folds.folder)
+        return Evaluation(str(folds.folder), OUT_OF_FOLD, *evaluate_folds(folds, choose), folds.folder)
     split = split or "test"
     localizer, run = open_localizer(source)
     if run is not None and out is not None:
@@ -122,7 +121,9 @@ def evaluate(
         groups_of(column, dataset, cases)
     chosen = None if localizer.entry is None else localizer.entry.options
     check_unseen(run or localizer.listing, dataset, split, root is None)
-    if run is not None and not run.is_cross_validation:  # its networks were trained on the validation cases
+    if run is not None and run.is_cross_validation:  # they were chosen out of fold
+        chosen = read_options(run)
+    elif run is not None:
         chosen = _options(localizer, run, own_dataset(localizer.recipe, dataset, root), choose)
     make_baseline = find_baseline(localizer, run, dataset, root)
     scores, parts, milliseconds = _score_cases(localizer, cases)
@@ -160,7 +161,7 @@ def _facts(
         "split": split,
         "patients": len({case.patient for case in cases}),
         **summary(intervals),
-        "recommended": recommended({name for name, found in intervals.items() if found.n}, mean_objects(scores)),
+        **why_metrics(scores, intervals, localizer.recipe.nsd_tolerance_mm),
         "sensitivity_at_fp": scores.sensitivity_at_fp(),
         "baseline": None,
         "paired": None,
@@ -212,12 +213,19 @@ def _score_cases(localizer: Localizer, cases: Sequence[Case]) -> tuple[Scores, l
         result = localizer.predict(volume, threshold=all_boxes(localizer))
         milliseconds.append(1000 * (time.perf_counter() - started))
         prediction = case_prediction(result, localizer.classes)
-        one = score_case(case.id, case.patient, prediction, annotation, volume.geometry, localizer.classes)
+        one = _scored(localizer, case, prediction, annotation, volume.geometry)
         stated = {"reference": annotation.digest, **reference_facts(annotation, volume.geometry, localizer.classes)}
         known = replace(one.scores, facts={**one.scores.facts, **stated})
         scored.append(replace(one, scores=known))
         parts = [part for part in BASELINES if getattr(prediction, part) is not None]
     return Scores(scored, localizer.classes), parts, milliseconds
+
+
+def _scored(
+    localizer: Localizer, case: Case, prediction: CasePrediction, annotation: Annotation, geometry: Geometry
+) -> ScoredCase:
+    tolerances = localizer.recipe.nsd_tolerance_mm
+    return score_case(case.id, case.patient, prediction, annotation, geometry, localizer.classes, tolerances)
 
 
 def _options(localizer: Localizer, run: Run, dataset: Dataset | None, choose: bool = False) -> ChosenOptions:
@@ -231,13 +239,7 @@ def _options(localizer: Localizer, run: Run, dataset: Dataset | None, choose: bo
     """
     cases = [] if dataset is None else dataset.cases("val")
     contents = {case.id: content_hash(case) for case in cases}
-    chosen = None if choose and cases else read_options(run, contents if cases else None)
-    if chosen is None:
-        chosen = choose_options([(localizer, case) for case in cases])
-        write_options(run, chosen, contents)
-        for trial in chosen.trials:
-            if trial.metric is None:
-                _log.warning("%s split: %s not chosen: %s", chosen.split, trial_row(trial.model_dump())[0], trial.why)
+    chosen = stored_or_chosen(run, contents, lambda: choose_options([(localizer, case) for case in cases]), choose)
     localizer.options, localizer.sizes = chosen.options, chosen.sizes
     return chosen
 
@@ -256,8 +258,7 @@ def _score_baseline(baseline: Baseline, localizer: Localizer, cases: Sequence[Ca
     scored, strongest = [], strongest_rung(cases)
     for case in cases:
         volume, annotation = read_completed(case, localizer, strongest)
-        prediction = baseline(volume.geometry)
-        scored.append(score_case(case.id, case.patient, prediction, annotation, volume.geometry, localizer.classes))
+        scored.append(_scored(localizer, case, baseline(volume.geometry), annotation, volume.geometry))
     return Scores(scored, localizer.classes)
 
 

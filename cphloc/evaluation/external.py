@@ -1,4 +1,4 @@
-"""Open a folder of cases from elsewhere for a model: as its own data set, or as a table of images."""
+"""Open a folder of cases from elsewhere for a model: as its own data set, as a table of images, or by file names."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from pathlib import Path
 from cphloc.data.dataset import Dataset
 from cphloc.data.io.table import read_table
 from cphloc.data.pipeline.pipeline import open_dataset
-from cphloc.errors import NotFoundError
+from cphloc.errors import DataError, NotFoundError
 from cphloc.inference.localizer import Localizer
 from cphloc.recipe.recipe import Data
+from cphloc.structures.split import SPLITS
 
 TABLE = "cases.csv"
 """Name of the table of images."""
@@ -21,25 +22,43 @@ def open_external(localizer: Localizer, root: str) -> Dataset:
     A folder with a table `TABLE` that has a column ``image``, or ``image_<channel>`` for each channel, is read as
     `cphloc.data.datasets.image_folder.ImageFolder` with the classes and channels of the model, whatever data set the
     model was trained on; without a column ``split``, all cases are test cases. Other folders are read as the data set
-    of the recipe.
+    of the recipe. Where that is not in the folder, images are paired with masks by their names, as
+    `cphloc.data.case_folder.find_cases` does; without folders ``train``, ``val`` and ``test``, all are test cases.
 
     Args:
         localizer: the model.
         root: the folder.
 
     Raises:
-        NotFoundError: it is neither.
+        NotFoundError: it is none of these.
     """
-    data, table = localizer.recipe.data, Path(root).expanduser() / TABLE
+    data, folder = localizer.recipe.data, Path(root).expanduser()
+    table = folder / TABLE
     if data.type != "image_folder" and table.is_file() and _lists_images(table):
-        own = {"classes": dict(localizer.classes), "channels": list(localizer.recipe.channels), "val": 0.0, "test": 1.0}
-        common = {"type": "image_folder", "root": root, "units": _units(localizer), "skip_bad": data.skip_bad}
-        return open_dataset(Data.model_validate({**common, **own}), localizer.recipe.dims)
+        return _images(localizer, root, TABLE)
     try:
-        return open_dataset(data.model_copy(update={"root": root}), localizer.recipe.dims)
+        own = open_dataset(data.model_copy(update={"root": root}), localizer.recipe.dims)
+        if table.is_file() or any(own.cases(split) for split in SPLITS):
+            return own
+        why = f"{root}: holds no case of data set '{data.type}'"
     except NotFoundError as error:
-        msg = f"{error}; or list the images and masks of the folder in {table}: cphloc data template > {table}"
+        why = str(error)
+    try:
+        found = _images(localizer, root, None)
+        found.cases("test")
+    except (DataError, NotFoundError) as error:
+        listed = f"or list its images and masks in {table}: cphloc data template > {table}"
+        msg = f"{why}; nor are there images with a mask each: {error}; {listed}"
         raise NotFoundError(msg) from None
+    return found
+
+
+def _images(localizer: Localizer, root: str, table: str | None) -> Dataset:
+    """Data set of the images of a table, or of a folder where that is ``None``."""
+    own = {"classes": dict(localizer.classes), "channels": list(localizer.recipe.channels), "val": 0.0, "test": 1.0}
+    common = {"type": "image_folder", "root": root, "table": table, "units": _units(localizer)}
+    data = Data.model_validate({**common, **own, "skip_bad": localizer.recipe.data.skip_bad})
+    return open_dataset(data, localizer.recipe.dims)
 
 
 def _lists_images(table: Path) -> bool:

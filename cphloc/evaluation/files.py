@@ -10,7 +10,8 @@ from cphloc.config import jsonio
 from cphloc.data.case import Case, read_case
 from cphloc.evaluation.pictures import draw_case, drawing, extremes, heading
 from cphloc.evaluation.plots import draw_scores
-from cphloc.evaluation.scores import Scores, case_prediction
+from cphloc.evaluation.prediction import case_prediction
+from cphloc.evaluation.scores import Scores
 from cphloc.files import atomic
 from cphloc.inference.localization import SHOWN_SCORE
 from cphloc.inference.localizer import Localizer

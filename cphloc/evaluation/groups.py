@@ -14,9 +14,12 @@ from cphloc.data.io.formats import case_name
 from cphloc.data.io.table import NOTE, read_table
 from cphloc.errors import InputError, did_you_mean
 from cphloc.evaluation.scores import Scores, summary
+from cphloc.metrics.bootstrap import Interval
+from cphloc.metrics.recommended import NSD_TOLERANCE_MM, recommended
 from cphloc.metrics.segmentation import connected_components
 from cphloc.structures.annotation import Annotation
 from cphloc.structures.geometry import Geometry
+from cphloc.structures.merging import of_part
 
 SIZE = "size"
 """Name of the groups by the size of the annotated objects of a case, which are computed."""
@@ -133,6 +136,27 @@ def _size_groups(scores: Scores) -> dict[str, str]:
         return f"2 medium (to {high:.3g})" if size <= high else f"3 large (above {high:.3g})"
 
     return {id: _group(size) for id, size in sizes.items()}
+
+
+def why_metrics(
+    scores: Scores, intervals: Mapping[str, Interval], tolerances_mm: Mapping[str, float]
+) -> dict[str, Any]:
+    """Return what an evaluation states about the choice of its metrics.
+
+    Args:
+        scores: of all cases.
+        intervals: the metrics of these.
+        tolerances_mm: tolerance of ``nsd`` by class name, where it is stated.
+
+    Returns:
+        ``recommended``, see `cphloc.metrics.recommended.recommended`; and ``nsd_tolerance_mm`` of every class.
+    """
+    measured = {name for name, found in intervals.items() if found.n}
+    stated = {"recommended": recommended(measured, mean_objects(scores), tolerances_mm)}
+    if "nsd" not in measured:
+        return stated
+    names = of_part(scores.classes, "mask").values()
+    return stated | {"nsd_tolerance_mm": {name: tolerances_mm.get(name, NSD_TOLERANCE_MM) for name in names}}
 
 
 def mean_objects(scores: Scores) -> float:

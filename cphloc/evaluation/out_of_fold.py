@@ -18,17 +18,18 @@ from cphloc.data.pipeline.tiles import tiles_of
 from cphloc.distributed.machine import peak_ram_mb
 from cphloc.errors import DataError, InputError
 from cphloc.evaluation.baseline import BASELINES, Baseline, prior_baseline
+from cphloc.evaluation.choose import choose_options, stored_or_chosen
 from cphloc.evaluation.comparison import beside, paired_differences
 from cphloc.evaluation.files import write_evaluation
-from cphloc.evaluation.groups import mean_objects, reference_facts
-from cphloc.evaluation.scores import CasePrediction, ScoredCase, Scores, score_case, summary
+from cphloc.evaluation.groups import reference_facts, why_metrics
+from cphloc.evaluation.prediction import CasePrediction
+from cphloc.evaluation.scores import ScoredCase, Scores, score_case, summary
 from cphloc.evaluation.stored_predictions import StoredPrediction, file_name, predict_case
-from cphloc.metrics.recommended import recommended
 from cphloc.modeling.classes import model_classes
 from cphloc.structures.annotation import Annotation
 from cphloc.structures.geometry import Geometry
 from cphloc.structures.merging import merged_annotation
-from cphloc.structures.options import Options
+from cphloc.structures.options import ChosenOptions, Options
 from cphloc.structures.split import OUT_OF_FOLD
 from cphloc.tracking.run import FOLDS_FILE, Run
 from cphloc.zoo.load import localizer_of
@@ -103,7 +104,7 @@ class OutOfFold:
         scored = []
         for fold, case, geometry, annotation in self.annotated():
             prediction = change(StoredPrediction.load(self.path(fold, case)), geometry)
-            one = score_case(case.id, case.patient, prediction, annotation, geometry, self.classes)
+            one = self._scored(case, prediction, annotation, geometry)
             facts = {**one.scores.facts, "fold": fold, "reference": annotation.digest}
             facts |= reference_facts(annotation, geometry, self.classes)
             scored.append(replace(one, scores=replace(one.scores, facts=facts)))
@@ -121,9 +122,12 @@ class OutOfFold:
         baselines = {fold: self._baseline(fold, parts) for fold in range(1, len(self.run.fold_folders) + 1)}
         scored: list[ScoredCase] = []
         for fold, case, geometry, annotation in self.annotated():
-            prediction = baselines[fold](geometry)
-            scored.append(score_case(case.id, case.patient, prediction, annotation, geometry, self.classes))
+            scored.append(self._scored(case, baselines[fold](geometry), annotation, geometry))
         return Scores(scored, self.classes), baselines[1].name
+
+    def _scored(self, case: Case, prediction: CasePrediction, annotation: Annotation, geometry: Geometry) -> ScoredCase:
+        tolerances = self.run.recipe.nsd_tolerance_mm
+        return score_case(case.id, case.patient, prediction, annotation, geometry, self.classes, tolerances)
 
     def _baseline(self, fold: int, parts: Sequence[str]) -> Baseline:
         training = self.division.split(fold)[0]
@@ -156,11 +160,15 @@ def predict_held_out(found: OutOfFold, fold: int) -> None:
         predict_case(localizer, case).save(found.path(fold, case))
 
 
-def evaluate_folds(run: Run) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def evaluate_folds(run: Run, choose: bool = False) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Score the out-of-fold predictions and write ``cases.csv`` and ``evaluation-out_of_fold.json``.
+
+    The options of a prediction are chosen on the same cases, each predicted by the network that has not seen it; the
+    metrics are those of predictions without them, so that nothing is measured on the cases that it was chosen on.
 
     Args:
         run: a cross-validation of which every fold is trained and predicted.
+        choose: whether to choose the options again, also where they were chosen for these weights and cases.
 
     Returns:
         metrics with 95 % intervals resampled by patient, baseline and paired difference, like
@@ -185,6 +193,7 @@ def evaluate_folds(run: Run) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     parts = [part for part in BASELINES if part in given]
     beneath, name = found.baseline_scores(parts)
     facts = _facts(found, scores, beneath, name)
+    facts["options"] = _options(found, members, choose).model_dump()
     facts["folds"] = [_fold_facts(found, fold, member) for fold, member in enumerate(members, start=1)]
     facts["speed"] = {"ms_per_case": statistics.median(milliseconds), "peak_ram_mb": peak_ram_mb()}
     rows = [{**{key: row[key] for key in ("case", "patient", "fold")}, **row} for row in beside(scores, beneath)]
@@ -194,6 +203,16 @@ def evaluate_folds(run: Run) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return facts, rows
 
 
+def _options(found: OutOfFold, members: Sequence[Run], again: bool) -> ChosenOptions:
+    """Options of the ensemble's predictions, chosen on every case with the network that has not seen it."""
+
+    def _choose() -> ChosenOptions:
+        networks = [localizer_of(member) for member in members]
+        return choose_options([(networks[fold - 1], case) for fold, case in found.cases], "out-of-fold")
+
+    return stored_or_chosen(found.run, contents_by_id(found), _choose, again)
+
+
 def _facts(found: OutOfFold, scores: Scores, beneath: Scores, baseline: str) -> dict[str, Any]:
     """Content of ``evaluation-out_of_fold.json`` without the folds and the speed."""
     intervals = scores.intervals()
@@ -201,7 +220,7 @@ def _facts(found: OutOfFold, scores: Scores, beneath: Scores, baseline: str) -> 
         "split": OUT_OF_FOLD,
         "patients": len({case.patient for _, case in found.cases}),
         **summary(intervals),
-        "recommended": recommended({name for name, metric in intervals.items() if metric.n}, mean_objects(scores)),
+        **why_metrics(scores, intervals, found.run.recipe.nsd_tolerance_mm),
         "sensitivity_at_fp": scores.sensitivity_at_fp(),
         "by": {},
         "baseline": {"name": baseline, **summary(beneath.intervals())},

@@ -12,7 +12,7 @@ import numpy as np
 
 from cphloc.data.io.overlay import Box, overlay
 from cphloc.errors import CphlocError
-from cphloc.evaluation.scores import CasePrediction
+from cphloc.evaluation.prediction import CasePrediction
 from cphloc.files import atomic
 from cphloc.inference.localization import SHOWN_SCORE
 from cphloc.registry.metrics import quality

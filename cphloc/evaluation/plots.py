@@ -33,6 +33,7 @@ class _Axes(NamedTuple):
 _KINDS = {
     "precision-recall": _Axes("precision and recall at IoU 0.5", "recall", "precision"),
     "froc": _Axes("free-response ROC at IoU 0.1", "false positives per image", "sensitivity"),
+    "box-reliability": _Axes("reliability of boxes at IoU 0.5", "score", "share of boxes that hit", chance=True),
     "roc": _Axes("ROC", "1 - specificity", "sensitivity", chance=True),
     "reliability": _Axes("reliability", "predicted probability", "fraction of positives", chance=True),
 }

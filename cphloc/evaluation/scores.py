@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from cphloc.config import jsonio
-from cphloc.inference.localization import Localization
+from cphloc.evaluation.prediction import CasePrediction
 from cphloc.metrics.bootstrap import Difference, Interval, weighted_band, weighted_bootstrap
 from cphloc.metrics.calibration import tempered
-from cphloc.metrics.curves import Curve, froc_curve, precision_recall_curves, reliability_curves, roc_curves
+from cphloc.metrics.curves import (
+    Curve,
+    box_reliability_curves,
+    froc_curve,
+    precision_recall_curves,
+    reliability_curves,
+    roc_curves,
+)
 from cphloc.metrics.detection import DetectionCase
 from cphloc.metrics.evaluation import (
     Statistic,
@@ -37,53 +45,6 @@ FROC_IOU = 0.1
 
 
 @dataclass(frozen=True)
-class CasePrediction:
-    """Prediction for one image, on the same grid as its annotation; parts the model does not predict are ``None``.
-
-    Args:
-        mask: ``(*S)`` uint8, class of each voxel, 0 for background.
-        boxes: ``(n, 2 D)`` voxel edges ``[lo..., hi...]`` in array-axis order.
-        scores: ``(n,)`` confidence of each box in [0, 1].
-        box_classes: ``(n,)`` class of each box, 1..K.
-        attention: ``(*S)`` attention map that sums to 1.
-        probabilities: ``(K,)`` probability that each class is present in the image.
-    """
-
-    mask: np.ndarray | None = None
-    boxes: np.ndarray | None = None
-    scores: np.ndarray | None = None
-    box_classes: np.ndarray | None = None
-    attention: np.ndarray | None = None
-    probabilities: np.ndarray | None = None
-
-    @property
-    def detections(self) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-        """Boxes, their scores and their classes; ``None`` if the model does not predict boxes."""
-        if self.boxes is None or self.scores is None or self.box_classes is None:
-            return None
-        return self.boxes, self.scores, self.box_classes
-
-
-def case_prediction(result: Localization, classes: Mapping[int, str]) -> CasePrediction:
-    """Convert a result of `Localizer.predict` to arrays on the grid of the image.
-
-    Args:
-        result: result of the prediction.
-        classes: number 1..K -> name.
-    """
-    numbers = {name: number for number, name in of_part(classes, "boxes").items()}
-    boxes = result.boxes
-    return CasePrediction(
-        mask=result.masks,
-        boxes=None if boxes is None else np.array([b.voxels for b in boxes]).reshape(-1, 2 * result.image.dims),
-        scores=None if boxes is None else np.array([b.score for b in boxes]),
-        box_classes=None if boxes is None else np.array([numbers[b.name] for b in boxes], int),
-        attention=result.attention,
-        probabilities=None if result.probabilities is None else np.array(list(result.probabilities.values())),
-    )
-
-
-@dataclass(frozen=True)
 class ScoredCase:
     """Scores of one case, with the inputs of the metrics that pool all cases.
 
@@ -105,6 +66,7 @@ def score_case(
     annotation: Annotation,
     geometry: Geometry,
     classes: Mapping[int, str],
+    tolerances_mm: Mapping[str, float] = MappingProxyType({}),
 ) -> ScoredCase:
     """Compute every metric for which both the prediction and the annotation of a case have the necessary parts.
 
@@ -116,6 +78,7 @@ def score_case(
             classes of the model (`cphloc.structures.merging.merged_annotation`).
         geometry: grid of both. Metrics in mm or mL are left out if its unit is pixels.
         classes: number 1..K -> name.
+        tolerances_mm: see `cphloc.metrics.evaluation.segmentation_scores`.
     """
     scores: dict[str, float] = {}
     labels = None
@@ -123,7 +86,8 @@ def score_case(
     if prediction.mask is not None and annotation.mask is not None:
         of_mask = of_part(classes, "mask")
         known = known_classes(annotation.mask_known, of_mask)
-        measured = segmentation_scores(prediction.mask, annotation.mask, geometry.spacing_mm, of_mask, known=known)
+        masks = prediction.mask, annotation.mask
+        measured = segmentation_scores(*masks, geometry.spacing_mm, of_mask, tolerances_mm, known=known)
         scores |= {name: v for name, v in measured.items() if geometry.unit == "mm" or not is_physical(name)}
     if prediction.attention is not None and annotation.region is not None and annotation.region.any():
         scores |= _attention_scores(prediction.attention, annotation, geometry)
@@ -203,8 +167,8 @@ class Scores:
         """Compute curves with 95 % bands.
 
         Returns:
-            curves by kind: ``precision-recall`` and ``froc`` for boxes, ``roc`` and ``reliability`` for labels; kinds
-            without data are left out.
+            curves by kind: ``precision-recall``, ``froc`` and ``box-reliability`` for boxes, ``roc`` and
+            ``reliability`` for labels; kinds without data are left out.
         """
         by_kind: dict[str, list[Curve]] = {}
         boxes, labels = self._boxes(), self._labels()
@@ -212,6 +176,7 @@ class Scores:
             cases, patients = list(boxes.values()), self._patients(boxes)
             by_kind["precision-recall"] = precision_recall_curves(cases, of_part(self.classes, "boxes"), patients)
             by_kind["froc"] = [froc_curve(cases, patients)]
+            by_kind["box-reliability"] = box_reliability_curves(cases, of_part(self.classes, "boxes"), patients)
         if labels:
             arguments = *_stacked(labels), self._label_names, self._patients(labels)
             by_kind |= {"roc": roc_curves(*arguments), "reliability": reliability_curves(*arguments)}

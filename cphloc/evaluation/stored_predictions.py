@@ -14,7 +14,7 @@ import numpy as np
 
 from cphloc.data.case import Case, read_case
 from cphloc.errors import DataError
-from cphloc.evaluation.scores import CasePrediction, case_prediction
+from cphloc.evaluation.prediction import CasePrediction, case_prediction
 from cphloc.files import atomic
 from cphloc.inference.localizer import Localizer
 from cphloc.inference.uncertainty import with_masks

@@ -13,7 +13,8 @@ import torch.distributed as dist
 from cphloc.data.case import strongest_rung
 from cphloc.data.pipeline.cache import PreparedCase
 from cphloc.data.pipeline.prepare import PreparedCases
-from cphloc.evaluation.scores import CasePrediction, ScoredCase, Scores, score_case
+from cphloc.evaluation.prediction import CasePrediction
+from cphloc.evaluation.scores import ScoredCase, Scores, score_case
 from cphloc.inference.windows import infer
 from cphloc.modeling.model import Model
 from cphloc.ops.targets import Prediction
@@ -85,15 +86,22 @@ class Validator:
         classes: number 1..K -> name.
         patch: window size ``(*S)``; larger images are predicted window by window.
         fill: values beyond the edge of an image that is smaller than the window.
+        tolerances_mm: see `cphloc.metrics.evaluation.segmentation_scores`.
     """
 
     def __init__(
-        self, cases: PreparedCases, classes: Mapping[int, str], patch: Sequence[int], fill: Fill = "zero"
+        self,
+        cases: PreparedCases,
+        classes: Mapping[int, str],
+        patch: Sequence[int],
+        fill: Fill = "zero",
+        tolerances_mm: Mapping[str, float] | None = None,
     ) -> None:
         self.cases = cases
         self.classes = classes
         self.patch = tuple(patch)
         self.fill: Fill = fill
+        self.tolerances_mm = dict(tolerances_mm or {})
 
     def __call__(self, model: Model) -> Validation:
         """Compute the metrics of ``model``, which must be in evaluation mode, over the cases of all processes."""
@@ -112,7 +120,8 @@ class Validator:
         strongest = strongest_rung(self.cases.cases)
         annotation = case.annotation.completed(case.image.shape[1:], len(self.classes), strongest)
         annotation = merged_annotation(annotation, self.classes)
-        return score_case(case.id, patient, self.predict(model, case), annotation, case.geometry, self.classes)
+        predicted = self.predict(model, case)
+        return score_case(case.id, patient, predicted, annotation, case.geometry, self.classes, self.tolerances_mm)
 
     def predict(self, model: Model, case: PreparedCase) -> CasePrediction:
         """Predict one case, on the grid of the preprocessed image."""

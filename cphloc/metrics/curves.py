@@ -12,6 +12,7 @@ from cphloc.config.tables import write_table
 from cphloc.files import atomic
 from cphloc.metrics import classification, detection
 from cphloc.metrics.bootstrap import Interval, weighted_band
+from cphloc.metrics.box_calibration import box_reliability, detection_calibration_error
 from cphloc.metrics.detection import DetectionCase
 from cphloc.metrics.froc import LUNA16_FP_PER_SCAN, froc_of_boxes
 
@@ -155,6 +156,41 @@ def reliability_curves(
 
         confidence = classification.reliability(p, y, bins).confidence
         curves.append(_band_and_summary(name, confidence, _frequency, patients, "ECE"))
+    return curves
+
+
+def box_reliability_curves(
+    cases: Sequence[DetectionCase],
+    classes: Mapping[int, str],
+    patients: Sequence[Hashable],
+    iou: float = 0.5,
+    bins: int = 10,
+) -> list[Curve]:
+    """Compute the precision of the boxes against their mean score for each class; the summary is the D-ECE.
+
+    Args:
+        cases: detections and references of each image.
+        classes: class names by class number.
+        patients: patient of each case.
+        iou: smallest IoU of a true positive.
+        bins: number of equal-width bins of scores, one point of the curve each.
+
+    >>> case = DetectionCase([[0, 0, 4, 4]], [0.95], [1], [[0, 0, 4, 3]], [1])
+    >>> box_reliability_curves([case], {1: "cell"}, ["a"])[0].y[9].item()
+    1.0
+    """
+    curves = []
+    for label, name in classes.items():
+        matches = detection.match(cases, label, [iou])
+        if not len(matches.scores):
+            continue
+
+        def _precision(weights: np.ndarray, matches: detection.Matches = matches) -> np.ndarray:
+            error = detection_calibration_error(matches, bins, weights)
+            return np.append(box_reliability(matches, bins, weights).frequency, error)
+
+        score = box_reliability(matches, bins).confidence
+        curves.append(_band_and_summary(name, score, _precision, patients, "D-ECE"))
     return curves
 
 

@@ -8,14 +8,17 @@ so they are pooled: ``{name: statistic}``, each a function of the weights of the
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
 from cphloc.metrics import attention as attention_metrics
 from cphloc.metrics import classification, detection
+from cphloc.metrics.box_calibration import detection_calibration_error
 from cphloc.metrics.detection import DetectionCase
 from cphloc.metrics.froc import froc_of_boxes
 from cphloc.metrics.lesions import match_lesions
+from cphloc.metrics.recommended import NSD_TOLERANCE_MM
 from cphloc.metrics.segmentation import EmptyPolicy, dice, iou, volume_error, volume_error_ml
 from cphloc.metrics.surface import surface_distances
 
@@ -31,7 +34,7 @@ def segmentation_scores(
     reference: np.ndarray,
     spacing_mm: tuple[float, ...],
     classes: Mapping[int, str],
-    tolerance_mm: float = 1.0,
+    tolerances_mm: Mapping[str, float] = MappingProxyType({}),
     empty_policy: EmptyPolicy = "nan",
     known: Collection[int] | None = None,
 ) -> dict[str, float]:
@@ -48,7 +51,7 @@ def segmentation_scores(
         reference: ``(*S)`` reference class mask; 255 is not annotated.
         spacing_mm: voxel size per axis, array order.
         classes: class names by value in the masks.
-        tolerance_mm: tolerance of the normalised surface Dice.
+        tolerances_mm: tolerance of the normalised surface Dice by class name; `NSD_TOLERANCE_MM` for others.
         empty_policy: score of a class that neither mask contains, as in `cphloc.metrics.segmentation`.
         known: classes that were looked for in the reference; the others are left out. ``None`` for all.
 
@@ -69,7 +72,7 @@ def segmentation_scores(
             "iou": iou(prediction, reference, label, empty_policy),
             "hd95_mm": surfaces.hausdorff(95),
             "asd_mm": surfaces.average(),
-            "nsd": surfaces.dice(tolerance_mm),
+            "nsd": surfaces.dice(tolerances_mm.get(name, NSD_TOLERANCE_MM)),
             "lesion_f1": lesions.f1,
             "lesion_pq": lesions.panoptic_quality,
             "lesion_sensitivity": lesions.sensitivity,
@@ -138,11 +141,12 @@ def detection_statistics(
     - ``map``: mean average precision over IoU thresholds 0.50 to 0.95 (COCO).
     - ``ap50``, ``ap10``: average precision at IoU 0.5 and 0.1.
     - ``recall50``: recall at IoU 0.5.
+    - ``d_ece``: calibration error of the scores at IoU 0.5, see `cphloc.metrics.box_calibration`; mean over classes.
     - ``froc``: mean sensitivity over all classes at 1/8 to 8 false positives per image (CPM of LUNA16).
     - ``image_auc``: AUC of the highest score in an image as predictor of whether it has reference boxes; NaN if all or
       none have.
 
-    With several classes also ``map/<class>``, ``ap50/<class>`` and ``ap10/<class>``.
+    With several classes also ``map``, ``ap50``, ``ap10`` and ``d_ece`` of each, ``map/<class>``.
 
     Args:
         cases: detections and references of each image.
@@ -154,7 +158,7 @@ def detection_statistics(
 
     >>> case = DetectionCase([[0, 0, 4, 4]], [0.9], [1], [[0, 0, 4, 3]], [1])
     >>> {name: round(statistic(np.ones(1)), 2) for name, statistic in detection_statistics([case], {1: "a"}).items()}
-    {'map': 0.6, 'ap50': 1.0, 'ap10': 1.0, 'recall50': 1.0, 'froc': 1.0, 'image_auc': nan}
+    {'map': 0.6, 'ap50': 1.0, 'ap10': 1.0, 'recall50': 1.0, 'd_ece': 0.1, 'froc': 1.0, 'image_auc': nan}
     """
     coco, at_50, at_10 = (
         [detection.match(cases, label, thresholds) for label in classes]
@@ -164,18 +168,21 @@ def detection_statistics(
     def _mean_ap(matches: list) -> Statistic:
         return lambda weights: detection.mean_average_precision(matches, weights)
 
+    def _d_ece(matches: detection.Matches) -> Statistic:
+        return lambda weights: detection_calibration_error(matches, weights=weights)
+
+    ap = {"map": coco, "ap50": at_50, "ap10": at_10}
     by_class = {
-        name: {"map": _mean_ap([coco[k]]), "ap50": _mean_ap([at_50[k]]), "ap10": _mean_ap([at_10[k]])}
+        name: {metric: _mean_ap([matches[k]]) for metric, matches in ap.items()} | {"d_ece": _d_ece(at_50[k])}
         for k, name in enumerate(classes.values())
     }
     free_response = froc_of_boxes(cases, froc_iou)
     best_scores = np.array([np.max(case.scores, initial=0.0) for case in cases])
     positive = np.array([_has_objects(case) for case in cases])
     return {
-        "map": _mean_ap(coco),
-        "ap50": _mean_ap(at_50),
-        "ap10": _mean_ap(at_10),
+        **{metric: _mean_ap(matches) for metric, matches in ap.items()},
         "recall50": lambda weights: detection.recall(at_50, weights),
+        "d_ece": _mean_statistic([of["d_ece"] for of in by_class.values()]),
         "froc": lambda weights: free_response.score(weights=weights),
         "image_auc": lambda weights: classification.auc(best_scores, positive, weights),
         **(_per_class(by_class) if len(classes) > 1 else {}),

@@ -8,16 +8,19 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Literal
 
-Kind = Literal["one object", "several objects", "boxes", "labels", "attention"]
+NSD_TOLERANCE_MM = 1.0
+"""Tolerance of the normalised surface Dice where none is stated."""
+
+Kind = Literal["masks of one object", "masks of several objects", "boxes", "labels", "attention"]
 
 RECOMMENDED: Mapping[Kind, Mapping[str, str]] = {
-    "one object": {
+    "masks of one object": {
         "dice": "overlap; comparable between structures of like size, harsh for small ones",
-        "nsd": "share of the boundary within 1 mm, which is about the difference between two experts",
+        "nsd": "share of the boundary within what two experts differ by, here taken as {nsd_tolerance}",
         "hd95_mm": "how far the boundary is off at worst, which overlap does not show",
         "volume_error": "bias of the measured size, where that is what the model is used for",
     },
-    "several objects": {
+    "masks of several objects": {
         "lesion_pq": "panoptic quality: finding and outlining objects in one number, each object counts the same",
         "lesion_f1": "finding alone, whatever the outline",
         "lesion_sensitivity": "share found, beside the false positives per case that it costs",
@@ -27,6 +30,7 @@ RECOMMENDED: Mapping[Kind, Mapping[str, str]] = {
     "boxes": {
         "froc": "sensitivity at the false positives per image that a reader accepts",
         "ap50": "precision at every sensitivity, independent of a threshold",
+        "d_ece": "whether the score of a box is the share of such boxes that are right",
     },
     "labels": {
         "auc": "ranking of cases, independent of a threshold and of how many are positive",
@@ -40,20 +44,54 @@ RECOMMENDED: Mapping[Kind, Mapping[str, str]] = {
 }
 """Kind of the answer -> metric -> why it fits."""
 
+NO_FROC_OF_MASKS = (
+    "needs a score for each object, which masks do not have; they have one operating point, "
+    "lesion_sensitivity at lesion_false_positives"
+)
+"""Why a model with masks and without boxes has no sensitivity at given false positives."""
+
 _KINDS: Mapping[str, Kind] = {"ap50": "boxes", "auc": "labels", "attention_mass": "attention"}
 
 
-def recommended(metrics: Collection[str], objects: float) -> dict[str, str]:
+def recommended(metrics: Collection[str], objects: float, tolerances_mm: Mapping[str, float]) -> dict[str, str]:
     """Return the metrics that fit a model's answers, with the reason.
 
     Args:
         metrics: names of what was measured.
         objects: mean number of annotated objects of a class, in cases that have any.
+        tolerances_mm: tolerance of ``nsd`` by class name, where it is not `NSD_TOLERANCE_MM`.
 
-    >>> list(recommended({"dice", "nsd", "lesion_pq"}, objects=4.2))
+    >>> list(recommended({"dice", "nsd", "lesion_pq"}, objects=4.2, tolerances_mm={}))
     ['lesion_pq', 'dice']
     """
     kinds: list[Kind] = [kind for name, kind in _KINDS.items() if name in metrics]
     if "dice" in metrics:
-        kinds.insert(0, "several objects" if objects > 1.5 else "one object")
-    return {name: why for kind in kinds for name, why in RECOMMENDED[kind].items() if name in metrics}
+        kinds.insert(0, "masks of several objects" if objects > 1.5 else "masks of one object")
+    return {name: why for kind in kinds for name, why in reasons(kind, tolerances_mm).items() if name in metrics}
+
+
+def kinds_of(gives: Collection[str]) -> list[Kind]:
+    """Return the kinds of answer of a model, of masks both: which fits depends on the number of objects.
+
+    Args:
+        gives: parts that its heads predict: ``mask``, ``boxes``, ``attention``, ``labels``.
+
+    >>> kinds_of(["mask", "labels"])
+    ['masks of one object', 'masks of several objects', 'labels']
+    """
+    return [kind for kind in RECOMMENDED if any(kind.startswith(part) for part in gives)]
+
+
+def reasons(kind: Kind, tolerances_mm: Mapping[str, float]) -> dict[str, str]:
+    """Return the metrics that fit a kind of answer, with the reason.
+
+    Args:
+        kind: key of `RECOMMENDED`.
+        tolerances_mm: as for `recommended`.
+
+    >>> reasons("masks of one object", {"liver": 3.0})["nsd"]
+    'share of the boundary within what two experts differ by, here taken as 3 mm for liver, else 1 mm'
+    """
+    stated = ", ".join(f"{mm:g} mm for {name}" for name, mm in tolerances_mm.items())
+    tolerance = f"{stated}, else {NSD_TOLERANCE_MM:g} mm" if stated else f"{NSD_TOLERANCE_MM:g} mm"
+    return {name: why.format(nsd_tolerance=tolerance) for name, why in RECOMMENDED[kind].items()}

@@ -24,6 +24,7 @@ import numpy as np
 from scipy.spatial import KDTree
 
 from cphloc.errors import InputError
+from cphloc.metrics.recommended import NSD_TOLERANCE_MM
 from cphloc.metrics.segmentation import EmptyPolicy, bounding_box, connected_components, foreground, when_both_empty
 from cphloc.paths import compiled
 
@@ -73,7 +74,7 @@ class SurfaceDistances:
             return score
         return float(np.average(self._both, weights=self._both_areas))
 
-    def dice(self, tolerance_mm: float = 1.0) -> float:
+    def dice(self, tolerance_mm: float = NSD_TOLERANCE_MM) -> float:
         """Compute the normalised surface Dice: the fraction of both surfaces within ``tolerance_mm`` of the other one.
 
         Source: Nikolov et al., 2018.

@@ -10,7 +10,7 @@ from cphloc.recipe.dataset import make_dataset
 from cphloc.recipe.recipe import Block, Recipe
 from cphloc.registry import catalogue
 from cphloc.structures.annotation import class_names
-from cphloc.structures.merging import MergedClasses, Merging, Part
+from cphloc.structures.merging import MergedClasses, Merging, Part, of_part
 
 _PARTS: tuple[Part, ...] = ("mask", "boxes", "labels")
 
@@ -139,8 +139,9 @@ def _members(recipe: Recipe) -> list[str]:
 
 
 def class_problems(recipe: Recipe, known: Mapping[int, str]) -> list[Problem]:
-    """Return a problem for every head whose classes are not those of the data set, number 1..K -> name."""
-    return [problem for problem in (_problem(recipe, name, known) for name in recipe.model.heads) if problem]
+    """Return a problem for every head, and tolerance, whose classes are not those of the data set, number -> name."""
+    found = [problem for problem in (_problem(recipe, name, known) for name in recipe.model.heads) if problem]
+    return found or _tolerance_problems(recipe, known)
 
 
 def with_matched_classes(recipe: Recipe, known: Mapping[int, str]) -> Recipe:
@@ -186,6 +187,16 @@ def _problem(recipe: Recipe, name: str, known: Mapping[int, str]) -> Problem | N
         what, fix = str(error).rsplit("; ", 1)
         return problem_at(recipe, ("model", "heads", name, "classes"), what, fix)
     return None
+
+
+def _tolerance_problems(recipe: Recipe, known: Mapping[int, str]) -> list[Problem]:
+    names = list(of_part(model_classes(recipe, known), "mask").values())
+    what = "no class of the masks has this name"
+    return [
+        problem_at(recipe, ("nsd_tolerance_mm", name), what, did_you_mean(name, names) or f"use {', '.join(names)}")
+        for name in recipe.nsd_tolerance_mm
+        if name not in names
+    ]
 
 
 def _renumbered(block: Block, known: Mapping[int, str]) -> Block:

@@ -20,7 +20,8 @@ from cphloc.registry.metrics import is_signed
 from cphloc.structures.split import OUT_OF_FOLD
 from cphloc.zoo.agreement import recipe_disagreements
 from cphloc.zoo.entries import Listing, list_entries
-from cphloc.zoo.entry import Entry, Metric
+from cphloc.zoo.entry import Entry
+from cphloc.zoo.measured import Metric
 from cphloc.zoo.names import CARD_FILE, RECIPE_FILE
 from cphloc.zoo.stored import stored_recipe
 

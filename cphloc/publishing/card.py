@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
+from cphloc.publishing.markdown import table
+from cphloc.publishing.options import options_text
 from cphloc.registry.metrics import has_direction, less_is_gain, meanings, quality_range
-from cphloc.structures.options import TRIAL_COLUMNS, ChosenOptions, trial_row
 from cphloc.structures.split import OUT_OF_FOLD
-from cphloc.zoo.entry import Calibration, Entry, Evaluation, Metric, Thresholds
+from cphloc.zoo.entry import Entry
+from cphloc.zoo.measured import Calibration, Evaluation, Metric, Thresholds
 
 CASES_FILE = "cases.csv"
 PICTURES_FOLDER = "pictures"
@@ -22,6 +23,7 @@ _CAPTIONS = {
     "best": "The validation case with the best result",
     "test-precision-recall": "Precision against recall on the test split",
     "test-froc": "Sensitivity against false positives an image on the test split",
+    "test-box-reliability": "Scores of boxes against the share of them that hit on the test split",
     "test-roc": "Sensitivity against specificity on the test split",
     "test-reliability": "Stated probabilities against observed frequencies on the test split",
     "curves": "Losses and validation metrics during training",
@@ -35,9 +37,9 @@ def model_card(entry: Entry) -> str:
         "Limits": _bullets(entry.limits),
         "Results": _results(entry),
         "Pictures": _pictures(entry),
-        "Input and output": _table(("", ""), _input_and_output(entry)),
-        "Data": _table(("", ""), _data(entry)),
-        "Cost": _table(("", ""), _cost(entry)),
+        "Input and output": table(("", ""), _input_and_output(entry)),
+        "Data": table(("", ""), _data(entry)),
+        "Cost": table(("", ""), _cost(entry)),
         "How to use": _code("python", ["import cphloc", *_usage(entry)]) + "\n\n" + _code("sh", _commands(entry)),
         "How to reproduce": _reproduce(entry),
         "How to cite": f"{entry.name} {entry.version}, cphloc model zoo. Data: {entry.data.citation}",
@@ -125,33 +127,41 @@ def _results(entry: Entry) -> str:
         f"95 % bootstrap intervals by patient. The baseline ignores the image: {baseline.name}. {verdict(entry)}"
     )
     heading = ("metric", entry.name, "baseline", *["paired difference"] * with_gains, "better", "cases")
-    parts = [text, _table(heading, rows)]
+    parts = [text, _judged_by(evaluation), table(heading, rows)]
     if evaluation.per_class:
         names = list(dict.fromkeys(name for table in evaluation.per_class.values() for name in table))
-        parts.append(_table(("class", *names), _per_class(entry, names)))
+        parts.append(table(("class", *names), _per_class(entry, names)))
     if entry.calibration is not None:
         parts.append(_calibration(entry.calibration))
     if entry.thresholds is not None:
         parts.append(_thresholds(entry.thresholds))
     if entry.options is not None:
-        parts.append(_options(entry.options))
+        parts += options_text(entry.options)
     if CASES_FILE in entry.files:
         parts.append(f"Results of every case: [{CASES_FILE}]({CASES_FILE}).")
     parts.append(_bullets(f"{name}: {meaning}" for name, meaning in meanings(evaluation.metrics).items()))
     return "\n\n".join(part for part in parts if part)
 
 
+def _judged_by(evaluation: Evaluation) -> str:
+    """List the metrics that fit the answers of the model, with the reason."""
+    if not evaluation.recommended:
+        return ""
+    title = "Judge it by (after Metrics Reloaded, Maier-Hein et al. 2024):"
+    return f"{title}\n\n" + _bullets(f"`{name}`: {why}" for name, why in evaluation.recommended.items())
+
+
 def _per_class(entry: Entry, names: Sequence[str]) -> Iterator[Sequence[str]]:
     """Yield a row for every class, followed by its baseline."""
-    for class_name, table in entry.evaluation.per_class.items():
-        yield class_name, *(_beside(table, name) for name in names)
+    for class_name, metrics in entry.evaluation.per_class.items():
+        yield class_name, *(_beside(metrics, name) for name in names)
         other = entry.baseline.per_class.get(class_name)
         if other:
             yield f"{class_name}, baseline", *(_beside(other, name) for name in names)
 
 
-def _beside(table: Mapping[str, Metric], name: str) -> str:
-    return format_metric(table[name]) if name in table else ""
+def _beside(metrics: Mapping[str, Metric], name: str) -> str:
+    return format_metric(metrics[name]) if name in metrics else ""
 
 
 def _calibration(found: Calibration) -> str:
@@ -166,37 +176,6 @@ def _thresholds(chosen: Thresholds) -> str:
     meaning = {"boxes": "boxes with a score of at least", "mask": "objects in masks with a probability of at least"}
     kept = " and ".join(f"{meaning[part]} {value:.2f}" for part, value in chosen.by_part.items())
     return f"A prediction holds {kept}, chosen on the {chosen.split} split; another is set with `--threshold`."
-
-
-def _options(chosen: ChosenOptions) -> str:
-    """State what a prediction applies besides the weights, and every option that was tried."""
-    applied = [f"`{name}` {_applied(value)}" for name, value in chosen.options.stated.items()]
-    where = "out of fold" if chosen.split == "out-of-fold" else f"on the {chosen.split} split"
-    text = f"A prediction applies {'; '.join(applied)}." if applied else "A prediction applies the weights alone."
-    if chosen.sizes is not None:
-        errors = ", ".join(f"{name} {e:.2f} ({chosen.sizes.patients[name]})" for name, e in chosen.sizes.errors.items())
-        text += (
-            f" Measured sizes come with {100 * chosen.sizes.level:g} % prediction intervals (split conformal); error in"
-            f" {chosen.sizes.unit} of the edge of a cube or square of the same size, by class (patients): {errors}."
-        )
-    if not chosen.trials:
-        return text
-    tried = f"Each option was tried {where} ({chosen.cases} cases of {chosen.patients} patients), never on test cases:"
-    rows = [trial_row(trial.model_dump()) for trial in chosen.trials]
-    return "\n\n".join([f"{text} {tried}", _table(TRIAL_COLUMNS, rows)])
-
-
-def _applied(value: Any) -> str:
-    """Value of an option in words.
-
-    >>> _applied({"boxes": 0.25}), _applied(["liver"]), _applied(True)
-    ('boxes 0.25', 'liver', 'yes')
-    """
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {number:g}" for name, number in value.items())
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return ", ".join(value) if isinstance(value, list) else f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def picture_files(entry: Entry) -> list[str]:
@@ -292,8 +271,3 @@ def _bullets(sentences: Iterable[str]) -> str:
 
 def _code(language: str, lines: Iterable[str]) -> str:
     return "\n".join([f"```{language}", *lines, "```"])
-
-
-def _table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [heading, ["---"] * len(heading), *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)

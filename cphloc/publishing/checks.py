@@ -17,7 +17,8 @@ from cphloc.evaluation.out_of_fold import OutOfFold, check_unchanged
 from cphloc.registry.metrics import less_is_gain, quality, quality_range
 from cphloc.structures.split import SPLITS, Split
 from cphloc.tracking.run import Run
-from cphloc.zoo.entry import Entry, Metric, as_undefined, is_undefined
+from cphloc.zoo.entry import Entry
+from cphloc.zoo.measured import Metric, as_undefined, is_undefined
 from cphloc.zoo.names import sha256_of
 
 if TYPE_CHECKING:

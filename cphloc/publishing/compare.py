@@ -14,7 +14,7 @@ from cphloc.publishing.checks import read_rows, same_cases
 from cphloc.registry.metrics import is_signed
 from cphloc.structures.split import OUT_OF_FOLD
 from cphloc.zoo.entries import Listing
-from cphloc.zoo.entry import is_undefined
+from cphloc.zoo.measured import is_undefined
 from cphloc.zoo.resolve import resolve_run_or_entry
 from cphloc.zoo.stored import checked_path
 

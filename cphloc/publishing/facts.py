@@ -16,7 +16,8 @@ from cphloc.inference.localizer import Localizer
 from cphloc.recipe.plugins import used_plugins
 from cphloc.structures.options import ChosenOptions, Options
 from cphloc.structures.split import SPLITS
-from cphloc.zoo.entry import Input, as_undefined, is_undefined
+from cphloc.zoo.entry import Input
+from cphloc.zoo.measured import as_undefined, is_undefined
 
 if TYPE_CHECKING:
     from cphloc.publishing.material import Material
@@ -43,7 +44,12 @@ def entry_facts(
         "fingerprint": facts.get("training_images"),
         "spacing_mm": recipe.data.spacing_mm,
         "intensity": recipe.to_plain()["data"]["intensity"],
-        "evaluation": {"split": evaluation["split"], "cases": evaluation["cases"], **_measured(evaluation, first)},
+        "evaluation": {
+            "split": evaluation["split"],
+            "cases": evaluation["cases"],
+            **_measured(evaluation, first),
+            **_reasons(evaluation),
+        },
         "baseline": {
             "name": evaluation["baseline"]["name"],
             **_measured(evaluation["baseline"], first),
@@ -73,6 +79,11 @@ def entry_facts(
         "below_baseline": below_baseline,
         "requires_cphloc": f">={cphloc.__version__},<{Version(cphloc.__version__).major + 1}",
     }
+
+
+def _reasons(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """Metrics to judge the model by, with the reason, and tolerances of the surface Dice; earlier ones have neither."""
+    return {key: dict(evaluation.get(key) or {}) for key in ("recommended", "nsd_tolerance_mm")}
 
 
 def evaluated_options(evaluation: Mapping[str, Any]) -> ChosenOptions:

@@ -13,6 +13,7 @@ from cphloc.files import atomic
 from cphloc.inference.html_page import html_page
 from cphloc.publishing.card import beats_baseline, format_metric, model_card, picture_files, verdict
 from cphloc.publishing.card_html import html_of
+from cphloc.publishing.options import options_with_gain
 from cphloc.registry.metrics import lower_is_better, meanings
 from cphloc.zoo.entries import Listing, list_entries
 from cphloc.zoo.inside import lies_in
@@ -94,6 +95,12 @@ def _heads(metrics: Iterable[str]) -> Iterator[tuple[str, str, bool, bool]]:
     explained = meanings(metrics)
     yield from ((name, explained.get(name, ""), True, not lower_is_better(name)) for name in metrics)
     yield from ((title, "", True, False) for title in ("parameters", "MB", "ms a case"))
+    yield (
+        "options",
+        "what a prediction applies besides the weights, chosen outside the test cases, and its gain",
+        False,
+        False,
+    )
 
 
 def _head(title: str, meaning: str, number: bool, large_is_best: bool) -> str:
@@ -115,6 +122,8 @@ def _row(listing: Listing, metrics: Iterable[str]) -> str:
         (entry.speed.ms_per_case, f"{entry.speed.ms_per_case:,.0f}"),
     ):
         cells.append(f'<td class="number" data-value="{value}">{text}</td>')
+    options = "<br>".join(map(escape, options_with_gain(entry.options_applied, entry.options)))
+    cells.append(f'<td class="small">{options}</td>')
     keys = {"task": entry.task, "dims": f"{entry.dims}-D", "modality": "|".join(entry.modality)}
     filters = "".join(f' data-{key}="{escape(value)}"' for key, value in keys.items())
     return f'<tr data-entry="{_anchor(listing)}"{filters}>{"".join(cells)}</tr>'

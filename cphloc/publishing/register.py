@@ -15,8 +15,9 @@ from cphloc.tracking.model_registry import PublishedVersion
 from cphloc.tracking.model_registry import register_entry as register_version
 from cphloc.tracking.record import flat
 from cphloc.zoo.entries import list_entries
-from cphloc.zoo.entry import Entry, File, Metric
+from cphloc.zoo.entry import Entry, File
 from cphloc.zoo.inside import file_inside, lies_in
+from cphloc.zoo.measured import Metric
 from cphloc.zoo.names import ENTRY_FILE, UNPINNED
 from cphloc.zoo.served import PARAMETERS
 

@@ -15,8 +15,9 @@ from cphloc.publishing import sample as samples
 from cphloc.publishing.agreement import disagreements
 from cphloc.structures.split import OUT_OF_FOLD, SPLITS
 from cphloc.zoo.entries import Listing
-from cphloc.zoo.entry import File, Metric, as_undefined, is_undefined
+from cphloc.zoo.entry import File
 from cphloc.zoo.inside import files_below
+from cphloc.zoo.measured import Metric, as_undefined, is_undefined
 from cphloc.zoo.names import ENTRY_FILE, RECIPE_FILE, SIGNATURE_FILE, UNPINNED
 from cphloc.zoo.resolve import resolve_entry
 from cphloc.zoo.signature import Signer, check_signature, read_trusted

@@ -217,6 +217,10 @@ class Recipe(_Strict):
         list(OPTIONS), description="options of predictions to try on validation cases and keep if they gain; []: none"
     )
 
+    nsd_tolerance_mm: dict[str, PositiveFloat] = Field(
+        {}, description="tolerance of the surface Dice by class name, in mm; 1 of other classes"
+    )
+
     _tree: Node | None = PrivateAttr(None)
 
     def to_yaml(self) -> str:

@@ -21,7 +21,7 @@ from cphloc.training import checkpoint
 
 if TYPE_CHECKING:
     from cphloc.data.pipeline.cache import PreparedCase
-    from cphloc.evaluation.scores import CasePrediction
+    from cphloc.evaluation.prediction import CasePrediction
 
 Values = Mapping[str, Mapping[str, float]]
 """Result of a measure: metrics by name, by variant; the variant ``""`` is the arm itself."""
@@ -117,4 +117,5 @@ class Trained:
 
     def _validator(self, pipeline: Pipeline, split: Split) -> Validator:
         cases = pipeline.cases(split)
-        return Validator(cases, pipeline.dataset.classes, cases[0].image.shape[1:], prediction_fill(pipeline.pad))
+        fill, tolerances = prediction_fill(pipeline.pad), self.recipe.nsd_tolerance_mm
+        return Validator(cases, pipeline.dataset.classes, cases[0].image.shape[1:], fill, tolerances)

@@ -161,12 +161,12 @@ class Run:
 
     @property
     def weights_sha256(self) -> str | None:
-        """SHA-256 of ``best.safetensors``; ``None`` where there is none yet."""
-        path = self.folder / "best.safetensors"
-        if not path.is_file():
-            return None
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        """SHA-256 of ``best.safetensors``, of a cross-validation that of the hashes of its folds; ``None`` without."""
+        if self.is_cross_validation:
+            each = [_sha256(folder / "best.safetensors") for folder in self.fold_folders]
+            known = [digest for digest in each if digest is not None]
+            return hashlib.sha256(" ".join(known).encode()).hexdigest() if len(known) == len(each) else None
+        return _sha256(self.folder / "best.safetensors")
 
     @property
     def recipe_digest(self) -> str:
@@ -218,6 +218,14 @@ def write_cases(path: Path, cases: Sequence[Mapping[str, Any]]) -> None:
     """Write one row per case to a CSV file; metrics that a case does not have stay empty."""
     columns = list(dict.fromkeys(column for row in cases for column in row))
     write_table(path, columns, cases)
+
+
+def _sha256(path: Path) -> str | None:
+    """Hash of a file, read in pieces; ``None`` where there is none."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _stored_metrics(folder: Path) -> dict[str, float]:

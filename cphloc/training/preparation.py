@@ -114,7 +114,8 @@ def prepare(recipe: Recipe, strategy: Strategy = "ddp", fresh: bool = True) -> P
     if recipe.train.gradient_checkpointing:
         checkpoint_blocks(model)
     balance_losses(model, splits["train"], pipeline.dataset.classes)
-    validator = Validator(splits["val"], classes, pipeline.patch, prediction_fill(pipeline.pad))
+    fill = prediction_fill(pipeline.pad)
+    validator = Validator(splits["val"], classes, pipeline.patch, fill, recipe.nsd_tolerance_mm)
     teacher = None
     if taught is not None:
         check_test_unseen(taught[1], pipeline.dataset)

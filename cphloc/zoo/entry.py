@@ -6,170 +6,40 @@ An entry pins each of its other files by sha256, so the sha256 of ``entry.yaml``
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from cphloc.config import yamlio
 from cphloc.config.nodes import Limits, Node
 from cphloc.config.problems import problems_of
 from cphloc.errors import InputError, RecipeError
-from cphloc.metrics.bootstrap import Interval
 from cphloc.registry import catalogue
 from cphloc.registry.plugins import missing
 from cphloc.structures.fingerprint import Fingerprint
 from cphloc.structures.options import ChosenOptions, Options
-from cphloc.structures.split import Split
 from cphloc.structures.units import UNITS, ChannelInput, ScaledUnit, channel_inputs
 from cphloc.zoo.fields import (
     Count,
-    Finite,
     InsidePath,
     Name,
     Positive,
-    Probability,
     Sha256,
+    Strict,
     Text,
     Url,
     Urls,
     VersionRange,
     VersionText,
 )
+from cphloc.zoo.measured import Baseline, Calibration, Evaluation, Metric, Thresholds
 from cphloc.zoo.names import MAX_ENTRY_BYTES, MAX_ENTRY_VALUES, RECIPE_FILE
 
 _LIMITS = Limits(MAX_ENTRY_BYTES, MAX_ENTRY_VALUES)
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
-
-
-class Metric(_Strict):
-    """A metric with its 95 % interval; value, low and high are ``None`` where no case defines it (``n`` is 0).
-
-    Args:
-        value: over the cases that have a value.
-        low: lower end of the interval.
-        high: upper end of the interval.
-        n: number of cases with a value.
-        n_undefined: number of cases without a value, which are left out.
-    """
-
-    value: Finite | None
-    low: Finite | None
-    high: Finite | None
-    n: Count
-    n_undefined: Count = 0
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Metric:
-        stated = [v for v in (self.value, self.low, self.high) if v is not None]
-        if len(stated) not in ((1, 3) if self.n else (0,)) or (self.n and self.value is None):
-            msg = "value is a number with n above 0, else null; low and high are both numbers or both null"
-            raise ValueError(msg)
-        if (interval := self.interval) is not None and interval.low > interval.high:
-            msg = f"the interval's low {interval.low} is above its high {interval.high}"
-            raise ValueError(msg)
-        return self
-
-    @property
-    def interval(self) -> Interval | None:
-        """The value with its interval; ``None`` where no case defines the metric, or cases of one patient only."""
-        if self.value is None or self.low is None or self.high is None:
-            return None
-        return Interval(self.value, self.low, self.high, self.n, self.n_undefined)
-
-
-def is_undefined(metric: Mapping[str, Any]) -> bool:
-    """Return whether no case defines a metric, such as AUC without a positive case or AP of an absent class.
-
-    Args:
-        metric: ``value`` and ``n``, as an evaluation writes them.
-    """
-    value = metric.get("value")
-    return metric.get("n") == 0 or value is None or math.isnan(value)
-
-
-def as_undefined(metric: Mapping[str, Any]) -> dict[str, Any]:
-    """Convert an undefined metric of an evaluation (NaN) to what `Metric` takes (``None``)."""
-    cases = metric.get("n", 0) + metric.get("n_undefined", 0)
-    return {"value": None, "low": None, "high": None, "n": 0, "n_undefined": cases}
-
-
-class Gain(Metric):
-    """Metric of the model minus that of the baseline on the same cases, with its interval by patient.
-
-    Args:
-        p_value: of a sign-flip test by patient; ``None`` for metrics that pool all cases.
-    """
-
-    p_value: Finite | None = None
-
-
-class Baseline(_Strict):
-    """Metrics of a trivial method on the same cases, such as the mean training mask.
-
-    ``paired`` is the model minus the baseline, by metric; entries of earlier versions do not have it.
-    """
-
-    name: Text
-    metrics: Annotated[dict[Text, Metric], Field(min_length=1)]
-    per_class: dict[Text, dict[Text, Metric]] = Field(default_factory=dict)
-    paired: dict[Text, Gain] = Field(default_factory=dict)
-
-
-class Evaluation(_Strict):
-    """Metrics on one split; the first metric is the headline. ``cases`` are the split's case ids.
-
-    The metrics of an ensemble of a cross-validation are ``out_of_fold``: those of its single networks, each on the
-    cases that it has not seen.
-    """
-
-    split: Split | Literal["out_of_fold"]
-    metrics: Annotated[dict[Text, Metric], Field(min_length=1)]
-    per_class: dict[Text, dict[Text, Metric]] = Field(default_factory=dict)
-    cases: Annotated[list[Text], Field(min_length=1)]
-
-
-class Calibration(_Strict):
-    """Temperature by which label logits are divided, and the expected calibration error before and after.
-
-    Args:
-        temperature: fitted on ``split``.
-        split: ``val``.
-        ece_before: expected calibration error on the test split without the temperature.
-        ece_after: expected calibration error on the test split with it.
-    """
-
-    temperature: Positive
-    split: Text
-    ece_before: Metric
-    ece_after: Metric
-
-
-class Thresholds(_Strict):
-    """Thresholds chosen on ``split``, the default of ``predict --threshold``.
-
-    Args:
-        boxes: least score of a box; ``None`` keeps all.
-        mask: least probability of an object in a mask; ``None`` gives every voxel its most probable class.
-        split: ``val``.
-    """
-
-    boxes: Probability | None = None
-    mask: Probability | None = None
-    split: Text
-
-    @property
-    def by_part(self) -> dict[str, float]:
-        """The stated thresholds by part."""
-        return {part: value for part in ("boxes", "mask") if (value := getattr(self, part)) is not None}
-
-
-class DataSource(_Strict):
+class DataSource(Strict):
     """The data set: where it comes from, the SHA-256 of its training data, and the number of cases per split."""
 
     name: Text
@@ -180,21 +50,21 @@ class DataSource(_Strict):
     splits: dict[Text, Count]
 
 
-class Size(_Strict):
+class Size(Strict):
     """Number of parameters, and peak memory in MB while predicting one case (``None`` where it was not measured)."""
 
     parameters: Annotated[int, Field(gt=0)]
     peak_ram_mb: Positive | None
 
 
-class Speed(_Strict):
+class Speed(Strict):
     """Mean prediction time of a test case, on the named ``device``."""
 
     ms_per_case: Positive
     device: Text
 
 
-class File(_Strict):
+class File(Strict):
     """Size and hash of a file."""
 
     sha256: Sha256
@@ -225,7 +95,7 @@ class Weights(File):
         return self
 
 
-class Input(_Strict):
+class Input(Strict):
     """What the model takes as one channel.
 
     Args:
@@ -244,7 +114,7 @@ class Input(_Strict):
         return cls(modality=channel.modality, unit=channel.unit.unit, factor=channel.unit.factor)
 
 
-class Origin(_Strict):
+class Origin(Strict):
     """What is needed to train the weights again. ``git_commit`` is ``None`` for an installed cphloc.
 
     ``plugins`` holds the version of each plug-in that the recipe uses, by the name that ``pip install`` takes.
@@ -254,12 +124,12 @@ class Origin(_Strict):
     git_commit: Text | None
     seed: int
     packages: Annotated[dict[Text, Text], Field(min_length=1)]
-    plugins: dict[Text, str] = {}
+    plugins: dict[Text, str] = Field(default_factory=dict)
     mlflow_run: str | None
     published: Text
 
 
-class Entry(_Strict):
+class Entry(Strict):
     """A published version: task, inputs, metrics, data, origin and files.
 
     ``files`` pins every file of the folder except the weights and ``entry.yaml`` itself. ``inputs`` states modality and

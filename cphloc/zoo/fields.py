@@ -8,7 +8,7 @@ from typing import Annotated
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from cphloc.zoo.names import MAX_RANGE, NAME_PATTERN
 
@@ -80,3 +80,9 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Url = Annotated[str, Field(pattern=r"^(https?|s3|hf)://\S+$", max_length=2000), AfterValidator(_address)]
 Urls = Annotated[list[Url], Field(max_length=10)]
 VersionRange = Annotated[str, AfterValidator(_specifiers)]
+
+
+class Strict(BaseModel):
+    """A block of ``entry.yaml``: immutable, without other keys, and of exactly the stated types."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)

@@ -58,6 +58,24 @@ def test_show_of_an_entry_gives_each_metric_on_one_line(capsys):
     assert re.fullmatch(r"0\.\d{3} \[0\.\d{3}, 0\.\d{3}\]", rows["evaluation.metrics.dice"])
 
 
+def test_show_of_an_entry_gives_its_options_with_their_gain(put_entry, tmp_path, capsys):
+    trial = {"option": "min_size", "value": "20", "of": "tumour", "metric": "dice", "gain": 0.02, "low": 0.01}
+    trial |= {"high": 0.03, "n": 20, "kept": True, "why": "gains"}
+    folder = put_entry(
+        tmp_path, "unet3d-ct", "1.0.0", options={"options": {"min_size": {"tumour": 20.0}}, "trials": [trial]}
+    )
+    assert main(["show", f"{folder}/"]) == 0
+    rows = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert rows["options"] == "min_size (tumour) 20: dice +0.020 [+0.010, +0.030]"
+
+
+def test_explain_says_which_metrics_to_judge_the_model_by(tmp_path, capsys):
+    assert main(["explain", "unet3d-hippocampus", "--set", "nsd_tolerance_mm.anterior=2"]) == 0
+    printed = capsys.readouterr().out
+    assert "judge masks of several objects by" in printed
+    assert "here taken as 2 mm for anterior, else 1 mm" in printed
+
+
 def test_show_of_a_metric_says_its_direction_and_unit(capsys):
     assert main(["show", "hd95_mm"]) == 0
     rows = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()[2:]]

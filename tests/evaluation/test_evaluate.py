@@ -172,7 +172,7 @@ def test_neither_run_nor_entry(tmp_path, monkeypatch):
 
 
 def test_boxes_keep_the_number_of_their_class_and_their_place():
-    from cphloc.evaluation.evaluate import case_prediction
+    from cphloc.evaluation.prediction import case_prediction
     from cphloc.inference.localization import Box, Localization
 
     volume = SimpleNamespace(dims=2)

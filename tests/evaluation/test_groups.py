@@ -11,7 +11,7 @@ from cphloc.errors import InputError
 from cphloc.evaluation.choose import choose_options
 from cphloc.evaluation.evaluate import evaluate
 from cphloc.metrics.conformal import conformal_quantile
-from cphloc.recipe.recipe import Data
+from cphloc.recipe.recipe import Data, load
 from cphloc.structures.options import Options
 
 both = pytest.mark.parametrize("dims", [2, 3])
@@ -113,7 +113,7 @@ def test_the_page_shows_the_worst_cases_first(hand_made, tmp_path):
 def test_the_command_prints_groups_and_why_a_metric_fits(hand_made, tmp_path, monkeypatch, capsys):
     localizer = hand_made(rows(2), MASKS)
     monkeypatch.setattr("cphloc.evaluation.evaluate.open_localizer", lambda source: (localizer, None))
-    assert main(["evaluate", "any", "--by", "size"]) == 0
+    assert main(["evaluate", "any", "--split", "test", "--by", "size"]) == 0
     printed = capsys.readouterr().out
     assert "judge it by:" in printed
     assert "1 small" in printed
@@ -134,3 +134,30 @@ def test_a_table_of_images_is_evaluated_by_a_model_of_another_data_set(hand_made
     done = evaluate(localizer, root=str(tmp_path / "data"))
     assert len(done.rows) == 10
     assert done.facts["metrics"]["dice"]["n"] == 10
+
+
+@both
+def test_the_tolerance_of_a_class_counts_and_is_stated(hand_made, dims):
+    """Masks that are one voxel too large on every side: within 1 mm, and not within less."""
+    truth, seen = block(dims, 2, 4), block(dims, 1, 5)
+    row = {"case": "c0", "patient": "p0", "split": "test", "image": seen.astype(np.float32), "mask": truth}
+    localizer = hand_made([row], MASKS)
+    plain = evaluate(localizer).facts
+    assert plain["nsd_tolerance_mm"] == {"mass": 1.0, "cyst": 1.0}
+    localizer.recipe = load({**localizer.recipe.to_plain(), "nsd_tolerance_mm": {"mass": 0.5}})
+    stated = evaluate(localizer).facts
+    assert stated["nsd_tolerance_mm"] == {"mass": 0.5, "cyst": 1.0}
+    assert (stated["per_class"]["mass"]["nsd"]["value"], stated["metrics"]["dice"]) == (0, plain["metrics"]["dice"])
+    assert plain["per_class"]["mass"]["nsd"]["value"] > 0.4
+    assert "0.5 mm for mass, else 1 mm" in stated["recommended"]["nsd"]
+
+
+def test_a_tolerance_of_an_unknown_class_is_refused_where_it_is_written():
+    from cphloc.modeling.classes import class_problems
+
+    plain = {"task": "segmentation", "dims": 3, "data": {"type": "hippocampus", "patch": [16, 16, 16]}}
+    heads = {"mask": {"type": "unet", "classes": ["anterior", "posterior"]}}
+    plain["model"] = {"backbone": {"type": "conv_encoder", "widths": [4, 8]}, "heads": heads}
+    recipe = load({**plain, "nsd_tolerance_mm": {"anteriour": 2.0}})
+    (problem,) = class_problems(recipe, {1: "anterior", 2: "posterior"})
+    assert (problem.path, problem.fix) == ("nsd_tolerance_mm.anteriour", "did you mean 'anterior'?")

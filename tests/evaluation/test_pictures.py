@@ -3,7 +3,7 @@ import pytest
 from matplotlib.image import imread
 
 from cphloc.evaluation.pictures import draw_case, drawing, extremes, heading
-from cphloc.evaluation.scores import CasePrediction
+from cphloc.evaluation.prediction import CasePrediction
 from cphloc.structures.annotation import Annotation
 from cphloc.structures.geometry import Geometry
 from cphloc.structures.volume import Volume

@@ -8,7 +8,8 @@ from matplotlib.image import imread
 
 from cphloc.evaluation import plots
 from cphloc.evaluation.plots import draw_learning, draw_lr_range, draw_scores
-from cphloc.evaluation.scores import CasePrediction, Scores, score_case
+from cphloc.evaluation.prediction import CasePrediction
+from cphloc.evaluation.scores import Scores, score_case
 from cphloc.structures.annotation import Annotation
 from cphloc.structures.geometry import Geometry
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from cphloc.evaluation.scores import CasePrediction, ScoredCase, Scores, score_case, summary
+from cphloc.evaluation.prediction import CasePrediction
+from cphloc.evaluation.scores import ScoredCase, Scores, score_case, summary
 from cphloc.metrics.detection import DetectionCase
 from cphloc.metrics.summary import CaseScores
 from cphloc.structures.annotation import Annotation

@@ -95,3 +95,17 @@ def test_classification_statistics_average_over_defined_classes() -> None:
     assert found["auc"](ones) == pytest.approx(np.mean(each))
     assert found["auc/b"](ones) == each[1]
     assert np.isnan(found["auc/c"](ones))
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_every_class_has_its_own_tolerance_of_the_surface_dice(dims) -> None:
+    """Planes of one voxel that lie 2 voxels of 1.5 mm apart: within 3 mm, and not within 1 mm."""
+    reference, prediction = np.zeros((2, *(12,) * dims), np.uint8)
+    for number, place in ((1, 2), (2, 7)):
+        reference[place], prediction[place + 2] = number, number
+    spacing, names = (1.5,) * dims, {1: "liver", 2: "spleen"}
+    plain = segmentation_scores(prediction, reference, spacing, names)
+    stated = segmentation_scores(prediction, reference, spacing, names, {"liver": 3.0})
+    assert (plain["nsd/liver"], plain["nsd/spleen"]) == (0, 0)
+    assert (stated["nsd/liver"], stated["nsd/spleen"], stated["nsd"]) == (1, 0, 0.5)
+    assert segmentation_scores(prediction, reference, spacing, names, {"liver": 2.99})["nsd/liver"] == 0

@@ -113,3 +113,45 @@ def test_ignored_voxels_hold_no_lesion() -> None:
     prediction = drawn((20, 20), (1, 5), (10, 14))
     reference[9:15, 9:15] = 255
     assert counts(match_lesions(prediction, reference)) == (1, 0, 0)
+
+
+def touching(first: tuple[int, ...], second: tuple[int, ...]) -> bool:
+    return all(abs(a - b) <= 1 for a, b in zip(first, second, strict=True))
+
+
+def objects(mask: np.ndarray) -> list[set[tuple[int, ...]]]:
+    """Voxels that touch by a face, edge or corner, grown one by one."""
+    left, found = {tuple(map(int, voxel)) for voxel in np.argwhere(mask)}, []
+    while left:
+        grown, edge = set(), {left.pop()}
+        while edge:
+            grown |= edge
+            edge = {voxel for voxel in left if any(touching(voxel, one) for one in edge)}
+            left -= edge
+        found.append(grown)
+    return found
+
+
+@pytest.mark.parametrize("shape", [(14, 14), (7, 8, 8)], ids=["2-D", "3-D"])
+@pytest.mark.parametrize("seed", range(3))
+def test_sensitivity_and_false_positives_are_those_of_objects_grown_voxel_by_voxel(shape, seed) -> None:
+    from scipy import ndimage
+
+    from cphloc.metrics.evaluation import segmentation_scores
+
+    random = np.random.default_rng(seed)
+    reference, prediction = (random.random((2, *shape)) < (0.05 if len(shape) == 2 else 0.03)).astype(np.uint8)
+    reference[random.random(shape) < 0.02] = 255
+    prediction |= (reference == 1) & (random.random(shape) < 0.3)
+    known, true = reference != 255, reference == 1
+    predicted, annotated = objects((prediction == 1) & known), objects(true)
+    found = [lesion for lesion in annotated if any(lesion & other for other in predicted)]
+    false = [lesion for lesion in predicted if not any(lesion & other for other in annotated)]
+    scores = segmentation_scores(prediction, reference, (1.0,) * len(shape), {1: "lesion"})
+    assert 0 < len(found) < len(annotated)
+    assert false
+    assert scores["lesion_sensitivity"] == pytest.approx(len(found) / len(annotated))
+    assert scores["lesion_false_positives"] == len(false)
+    labels, count = ndimage.label((prediction == 1) & known, np.ones((3,) * len(shape)))
+    hit = set(np.unique(labels[true])) - {0}
+    assert scores["lesion_false_positives"] == count - len(hit)

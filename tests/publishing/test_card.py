@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from cphloc.metrics.recommended import recommended
 from cphloc.publishing.card import format_metric, model_card, verdict
-from cphloc.zoo.entry import Entry, Metric
+from cphloc.zoo.entry import Entry
+from cphloc.zoo.measured import Metric
 
 
 @pytest.fixture
@@ -118,3 +120,15 @@ def test_each_channel_has_its_file_and_its_intensity(entry):
     text = model_card(entry.model_copy(update={"channels": ["ct", "pet"], "intensity": schemes}))
     assert "cphloc predict unet3d-ct@1.2.0 ct=ct.nii.gz,pet=pet.nii.gz --out out" in text
     assert "| intensity | hu_window (low -150, high 250); zscore |" in text
+
+
+def test_the_card_gives_the_reason_for_each_metric_and_the_tolerance(entry_facts):
+    facts = entry_facts("unet3d-ct", "1.2.0")
+    assert "Judge it by" not in model_card(Entry.model_validate(facts))
+    reasons = recommended({"dice", "nsd"}, 1.0, {"tumour": 2.5})
+    facts["evaluation"] |= {"recommended": reasons, "nsd_tolerance_mm": {"tumour": 2.5}}
+    entry = Entry.model_validate(facts)
+    assert Entry.parse(entry.to_yaml().encode(), "entry.yaml").evaluation.nsd_tolerance_mm == {"tumour": 2.5}
+    assert "- `nsd`: share of the boundary within what two experts differ by, here taken as 2.5 mm for tumour" in (
+        model_card(entry)
+    )

@@ -143,3 +143,18 @@ def test_no_text_of_an_entry_becomes_an_attribute_a_script_or_a_request(tmp_path
         if key in ("src", "href"):
             assert value.startswith(("#", "evil/1.0.0/", "https://", "data:,")), (tag, key, value)
             assert tag != "img" or value.startswith("evil/1.0.0/")
+
+
+def test_the_page_shows_what_a_prediction_applies_with_its_gain(tmp_path, put_entry):
+    kept = {"option": "largest", "value": "one component", "of": "tumour", "metric": "dice", "gain": 0.0125, "n": 20}
+    left = {"option": "tta", "value": "8 views", "metric": "dice", "gain": 0.001, "n": 20, "kept": False, "why": "no"}
+    chosen = {"options": {"largest": ["tumour"]}, "trials": [kept | {"kept": True, "why": "gains"}, left]}
+    put_entry(tmp_path, "unet3d-ct", "1.0.0", options=chosen)
+    put_entry(tmp_path, "unet3d-ct", "0.9.0", thresholds={"mask": 0.35, "split": "val"})
+    html = zoo_page(tmp_path).read_text()
+    read(html)
+    rows = dict(re.findall(r'<tr data-entry="([^"]+)".*?<td class="small">(.*?)</td></tr>', html))
+    assert rows == {
+        "entry-unet3d-ct-1-0-0": "largest (tumour) one component: dice +0.013",
+        "entry-unet3d-ct-0-9-0": "thresholds mask 0.35",
+    }

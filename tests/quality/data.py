@@ -8,7 +8,8 @@ import numpy as np
 
 from cphloc.data.case import Case, read_case, strongest_rung
 from cphloc.data.dataset import Dataset
-from cphloc.evaluation.scores import CasePrediction, Scores, score_case
+from cphloc.evaluation.prediction import CasePrediction
+from cphloc.evaluation.scores import Scores, score_case
 from cphloc.registry.contract import construct
 from cphloc.structures.annotation import Annotation
 from cphloc.structures.split import Split

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cphloc.evaluation.scores import CasePrediction, Scores
+from cphloc.evaluation.prediction import CasePrediction
+from cphloc.evaluation.scores import Scores
 
 from .data import Cases
 from .systems import make

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cphloc.evaluation.scores import CasePrediction
+from cphloc.evaluation.prediction import CasePrediction
 from quality import job, page
 from quality.data import Cases
 from quality.tasks import TASKS, Task

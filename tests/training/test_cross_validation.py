@@ -22,7 +22,7 @@ from cphloc.errors import DataError, InputError
 from cphloc.evaluation.baseline import Baseline
 from cphloc.evaluation.evaluate import evaluate
 from cphloc.evaluation.out_of_fold import OutOfFold, predict_held_out
-from cphloc.evaluation.scores import CasePrediction, case_prediction
+from cphloc.evaluation.prediction import CasePrediction, case_prediction
 from cphloc.evaluation.stored_predictions import StoredPrediction
 from cphloc.metrics.bootstrap import interval
 from cphloc.tracking.run import Run

@@ -109,6 +109,12 @@ class ImageFolder(Dataset):
         columns = ("image",) if len(self.channels) == 1 or any("image" in row for row in rows[:1]) else by_channel
         if self.listed:
             rows = read_table(self.table, columns, optional)
+        elif lacking := [c for row in rows for c in columns if c not in row]:
+            found = ", ".join(dict.fromkeys(c for row in rows for c in row if c.startswith("image")))
+            msg = (
+                f"{self.root}: no {lacking[0]} for channels {', '.join(self.channels)}; found {found}; add a cases.csv"
+            )
+            raise DataError(msg)
         cases = [self._case(row, columns, self._where(row)) for row in rows]
         return [case for case, chosen in cases if chosen == split]
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from cphloc.config.argument_types import NonNegativeFloat, Plain, PositiveInt
-from cphloc.evaluation.scores import CasePrediction
+from cphloc.evaluation.prediction import CasePrediction
 from cphloc.metrics import detection
 from cphloc.metrics.attention import peaks
 from cphloc.metrics.detection import DetectionCase

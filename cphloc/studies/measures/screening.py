@@ -10,7 +10,7 @@ from scipy import ndimage
 from scipy.stats import norm
 
 from cphloc.config.argument_types import PositiveFloat, PositiveInt, UnitInterval
-from cphloc.evaluation.scores import CasePrediction
+from cphloc.evaluation.prediction import CasePrediction
 from cphloc.metrics.screening import Funnel, OperatingPoint, apply_ai, funnel
 from cphloc.studies.measured import Trained, Values, required
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import cphloc
 from cphloc.cli import main
 from cphloc.config import yamlio
-from cphloc.evaluation.evaluate import case_prediction
+from cphloc.evaluation.prediction import case_prediction
 from cphloc.tracking.run import Place
 from cphloc.training.train import train
 

@@ -12,7 +12,7 @@ import numpy as np
 import segmentation_models_pytorch as smp
 import torch
 
-from cphloc.evaluation.scores import CasePrediction
+from cphloc.evaluation.prediction import CasePrediction
 from cphloc.structures.volume import Volume
 
 from ..data import Cases, Predict

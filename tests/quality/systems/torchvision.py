@@ -18,7 +18,7 @@ from torchvision.models.detection import FasterRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool, LastLevelP6P7
 
-from cphloc.evaluation.scores import CasePrediction
+from cphloc.evaluation.prediction import CasePrediction
 from cphloc.structures.volume import Volume
 
 from ..data import Cases, Predict
