@@ -36,7 +36,7 @@ def scores_of(dims, cases=6):
 def test_boxes_and_labels_get_their_curves_and_points(dims, tmp_path):
     scores = scores_of(dims)
     files = draw_scores(scores.curves(), tmp_path, "val-")
-    kinds = ("precision-recall", "froc", "roc", "reliability")
+    kinds = ("precision-recall", "froc", "box-reliability", "roc", "reliability")
     assert {f.name for f in files} == {f"val-{kind}.{suffix}" for kind in kinds for suffix in ("png", "csv")}
     for file in files:
         assert file.suffix == ".csv" or imread(file).std() > 0
@@ -58,7 +58,8 @@ def test_axes_suit_the_kind_of_curve(tmp_path, monkeypatch):
         k: [line.get_xydata().tolist() for line in a.lines if line.get_linestyle() == ":"] for k, a in axes.items()
     }
     diagonal = [[[0.0, 0.0], [1.0, 1.0]]]
-    assert dotted == {"precision-recall": [], "froc": [], "roc": diagonal, "reliability": diagonal}
+    chance = dict.fromkeys(("box-reliability", "roc", "reliability"), diagonal)
+    assert dotted == {"precision-recall": [], "froc": [], **chance}
 
 
 def test_masks_alone_have_no_curves(tmp_path):

@@ -173,9 +173,9 @@ def test_rows_hold_every_score_and_probability_of_their_case():
 
 def test_curves_are_those_of_what_is_known():
     boxes, labels = boxed(2, "a", [(0, 4, 0.8)], [(0, 4)]), [labelled("b", 0.9, 1.0), labelled("c", 0.2, 0.0)]
-    assert set(Scores([boxes], ONE).curves()) == {"precision-recall", "froc"}
+    assert set(Scores([boxes], ONE).curves()) == {"precision-recall", "froc", "box-reliability"}
     curves = Scores([boxes, *labels], ONE).curves()
-    assert set(curves) == {"precision-recall", "froc", "roc", "reliability"}
+    assert set(curves) == {"precision-recall", "froc", "box-reliability", "roc", "reliability"}
     assert curves["roc"][0].summary.value == 1
 
 
