@@ -120,3 +120,18 @@ def _cell(root: Path, case: str, column: str, value: Any) -> str:
         np.save(root / f"{case}-{column}.npy", value)
         return f"{case}-{column}.npy"
     return value if isinstance(value, str) else json.dumps(value)
+
+
+@pytest.fixture
+def seen_by() -> Callable[[nn.Module, Callable[[], Any]], np.ndarray]:
+    """Function from a network and a call to the input of the network's backbone during the call."""
+
+    def find(network: nn.Module, call: Callable[[], Any]) -> np.ndarray:
+        seen = []
+        handle = network.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
+        call()
+        handle.remove()
+        assert len(seen) == 1
+        return seen[0][0].numpy()
+
+    return find

@@ -46,20 +46,10 @@ def recipe_of(name, pad, head="mask"):
     return load({"task": task, "model": model, **plain, "data": plain["data"] | {"pad": pad}})
 
 
-def seen_by(network, call):
-    """The input of the backbone during ``call``."""
-    seen = []
-    handle = network.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
-    call()
-    handle.remove()
-    assert len(seen) == 1
-    return seen[0][0].numpy()
-
-
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("pad", ["zero", "edge"])
 @pytest.mark.parametrize("name", SETS)
-def test_the_network_sees_one_tensor(name, pad, head):
+def test_the_network_sees_one_tensor(name, pad, head, seen_by):
     recipe = recipe_of(name, pad, head)
     pipeline = Pipeline.from_recipe(recipe)
     network = build_model(recipe).eval()
