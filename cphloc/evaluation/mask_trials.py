@@ -212,6 +212,7 @@ class _Objects:
 
     @classmethod
     def of(cls, case: MaskCase, number: int, threshold: float | None) -> _Objects:
+        """Find the components of one class in a prediction, and those that are annotated."""
         predicted = case.mask(threshold) == number
         reference = case.reference.array
         own = np.where(reference == IGNORE, IGNORE, reference == number).astype(np.uint8)

@@ -85,6 +85,7 @@ class Localizer(nn.Module):
 
     @temperature.setter
     def temperature(self, value: float) -> None:
+        """Replace the divisor."""
         self.options = self.options.model_copy(update={"temperature": value})
 
     @property
@@ -94,6 +95,7 @@ class Localizer(nn.Module):
 
     @thresholds.setter
     def thresholds(self, value: Mapping[str, float]) -> None:
+        """Replace the thresholds."""
         self.options = self.options.model_copy(update={"thresholds": dict(value)})
 
     @property

@@ -60,7 +60,7 @@ def disagreements(listing: Listing, recipe: Recipe) -> Iterator[Disagreement]:
     measured = ("train", "val") if entry.evaluation.split == OUT_OF_FOLD else (entry.evaluation.split,)
     held = sum(entry.data.splits.get(split, 0) for split in measured)
     if len(entry.evaluation.cases) > held:
-        text = f"{len(entry.evaluation.cases)} cases are evaluated, but data.splits states {held}"
+        text = f"{len(entry.evaluation.cases)} cases are evaluated, but the data set is stated to have {held}"
         yield Disagreement("entry.yaml", text)
     if CASES_FILE in entry.files:
         yield from (Disagreement(CASES_FILE, text) for text in _of_table(listing))

@@ -13,7 +13,6 @@ from cphloc.config.tables import text_of
 from cphloc.data.io.source_files import content_digest
 from cphloc.data.pipeline.seen import FITTED_BEFORE, SeenData, contents_of, some
 from cphloc.errors import InputError
-from cphloc.evaluation.out_of_fold import OutOfFold, check_unchanged
 from cphloc.registry.metrics import less_is_gain, quality, quality_range
 from cphloc.structures.split import SPLITS, Split
 from cphloc.tracking.run import Run
@@ -162,6 +161,8 @@ def cross_validation_problems(run: Run, evaluation: Mapping[str, Any]) -> list[s
         run: the cross-validation.
         evaluation: its ``evaluation-out_of_fold.json``.
     """
+    from cphloc.evaluation.out_of_fold import OutOfFold, check_unchanged
+
     found = OutOfFold(run)
     try:
         check_unchanged(found)

@@ -45,6 +45,7 @@ def seconds_per_step(recipe: Recipe) -> float:
     pipeline, watch = Pipeline.from_recipe(recipe, dataset), _Watch()
 
     def batches(first: int, rank: int, ranks: int) -> Iterable[Batch]:
+        """Batches from step ``first`` on."""
         return pipeline.batches(recipe.train.batch, first, rank, ranks)
 
     run_steps(TrainingModule(build_model(recipe), batches, Settings.from_recipe(recipe)), [watch])

@@ -260,7 +260,11 @@ def test_training_stops_when_nothing_improves_and_keeps_the_best(tmp_path):
     validate = scripted([0.5, float("nan"), 0.7, 0.6, 0.7, 0.9])
     outcome = fit(model_of(2), batches_of(2), validate, settings, tmp_path)
     assert (outcome.stopped, outcome.step, outcome.best_step) == ("patience", 10, 6)
-    assert checkpoint.load(tmp_path / checkpoint.BEST)[1] == {"step": 6, "metrics": {"dice": 0.7, "hd95_mm": 1.0}}
+    assert checkpoint.load(tmp_path / checkpoint.BEST)[1] == {
+        "step": 6,
+        "metrics": {"dice": 0.7, "hd95_mm": 1.0},
+        "cases": [],
+    }
 
 
 def test_an_undefined_metric_is_beaten_by_any_number(tmp_path):

@@ -128,7 +128,7 @@ def _drawn(contours: list[np.ndarray], like: Geometry, draw: Callable[[], np.nda
         DataError: no contour touches the image.
     """
     mask = draw()
-    if mask.any():
+    if mask.any() or not contours:
         return mask
     middles = like.world_to_edges(np.array([points.mean(axis=0) for points in contours]))
     inside = ((middles >= 0) & (middles < like.shape)).all(axis=1)
