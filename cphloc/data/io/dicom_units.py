@@ -27,6 +27,17 @@ _GE_SCAN_TIME = (0x0009, 0x100D)
 _LEAST_DOSE_BQ = 1e5
 """Smallest total dose in Bq that a scan is made with; smaller numbers are in another unit, such as MBq."""
 _MOST_HALF_LIVES = 12.0
+_MOST_KG = 700.0
+"""Largest weight of a patient in kg; larger numbers are in another unit, such as g."""
+_INJECTION = (
+    "RadionuclideTotalDose",
+    "RadionuclideHalfLife",
+    "RadiopharmaceuticalStartTime",
+    "RadiopharmaceuticalStartDateTime",
+)
+"""Tags of the injection on which SUV depends."""
+_NO_DATE = date(2000, 1, 1)
+"""Stands for the day of a scan whose dates were removed; only the time since the injection counts."""
 
 
 def scan_of(slices: Sequence[Slice]) -> Scan:
@@ -76,8 +87,24 @@ def suv_factor(slices: Sequence[Slice]) -> float:
             kind = f" with SUVType '{header.SUVType}'" if header.get("SUVType") else ""
             raise _refused(path, f"Units is '{header.get('Units') or 'missing'}'{kind}, which has no conversion")
         _check_corrections(header, path)
-        weight_g = 1000 * _positive(header.get("PatientWeight"), "PatientWeight", path)
-        return activity * weight_g / _dose_bq(slices)
+        _check_equal(slices)
+        weight_kg = _positive(header.get("PatientWeight"), "PatientWeight", path)
+        if weight_kg > _MOST_KG:
+            raise _refused(path, f"PatientWeight is {weight_kg:g}, which cannot be kg")
+        return activity * 1000 * weight_kg / _dose_bq(slices)
+
+
+def _check_equal(slices: Sequence[Slice]) -> None:
+    """Raise an error for slices that state different patients or injections, as after joining two series."""
+    seen: dict[str, tuple[str, Slice]] = {}
+    for one in slices:
+        isotope = next(iter(one.header.get("RadiopharmaceuticalInformationSequence") or ()), None)
+        of_isotope = {} if isotope is None else {tag: isotope.get(tag) for tag in _INJECTION}
+        stated = {tag: one.header.get(tag) for tag in ("PatientWeight", "DecayCorrection")} | of_isotope
+        for tag, value in stated.items():
+            known, first = seen.setdefault(tag, (str(value), one))
+            if str(value) != known:
+                raise _refused(one.path, f"{tag} is {value or 'missing'}, but {known} in {first.path.name}")
 
 
 def _check_corrections(header: Dataset, path: Any) -> None:
@@ -137,11 +164,9 @@ def _injection_time(isotope: Dataset, slices: Sequence[Slice]) -> datetime:
 
 
 def _time(header: Dataset, day: str, clock: str) -> datetime | None:
-    """Date and time from two tags; the date of the study where the tag has none."""
+    """Date and time from two tags; the date of the study where the tag has none, `_NO_DATE` where neither has one."""
     date_of, time_of = _date(header.get(day)) or _date(header.get("StudyDate")), _clock(header.get(clock))
-    if date_of is None or time_of is None:
-        return None
-    return datetime.combine(date_of, datetime.min.time()) + time_of
+    return None if time_of is None else datetime.combine(date_of or _NO_DATE, datetime.min.time()) + time_of
 
 
 def _date(value: Any) -> date | None:

@@ -82,6 +82,8 @@ DECAYED = 350e6 * 0.5 ** (3600 / F18)  # one hour after the injection
         # the series was stored later than it was acquired: its first image counts
         ({"SeriesTime": "180000"}, {}, None),
         ({"AcquisitionTime": ["110500.25", "110000", "110200", "110300"], "SeriesTime": "180000"}, {}, None),
+        # anonymised: all dates removed, times kept
+        ({"SeriesDate": None, "AcquisitionDate": None, "StudyDate": None}, {}, None),
         # several bed positions: the start of the series counts
         ({"AcquisitionTime": ["110500.25", "110000", "110200", "110300"]}, {}, None),
     ],
@@ -118,6 +120,9 @@ def _private(folder, group, creator, element, representation, value):
     [
         ({"PatientWeight": None}, {}, "PatientWeight is missing"),
         ({"PatientWeight": 0}, {}, "PatientWeight is 0"),
+        ({"PatientWeight": 70000}, {}, "PatientWeight is 70000, which cannot be kg"),
+        ({"PatientWeight": [70, 70, 80, 70]}, {}, "PatientWeight is 80, but 70 in "),
+        ({"DecayCorrection": ["START", "ADMIN", "START", "START"]}, {}, "DecayCorrection is ADMIN, but START in "),
         ({"Units": "CNTS"}, {}, "Units is 'CNTS'"),
         ({"Units": "PROPCPS"}, {}, "Units is 'PROPCPS'"),
         ({"Units": None}, {}, "Units is 'missing'"),
