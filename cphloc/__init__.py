@@ -14,6 +14,7 @@ _PUBLIC = {
     "cross_validate": "cphloc.training.cross_validation",
     "evaluate": "cphloc.evaluation.evaluate",
     "publish": "cphloc.publishing.publish",
+    "sweep": "cphloc.studies.sweep",
     "list_entries": "cphloc.zoo.entries",
     "Localization": "cphloc.inference.localization",
     "Geometry": "cphloc.structures.geometry",

@@ -7,6 +7,7 @@ from cphloc.modeling.build import build as build
 from cphloc.publishing.publish import publish as publish
 from cphloc.structures.annotation import Annotation as Annotation
 from cphloc.structures.geometry import Geometry as Geometry
+from cphloc.studies.sweep import sweep as sweep
 from cphloc.training.cross_validation import cross_validate as cross_validate
 from cphloc.training.train import train as train
 from cphloc.zoo.entries import list_entries as list_entries

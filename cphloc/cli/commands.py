@@ -37,6 +37,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
         "train": "train a recipe, log to MLflow, keep the best weights",
         "evaluate": "measure a run or an entry on test cases, with 95 % intervals and a baseline",
         "compare": "put entries or runs side by side, with intervals and a paired test",
+        "sweep": "search for the best values of a recipe with Optuna, resumable",
         "study": "run a declared set of recipes x seeds: one table, one figure, one verdict",
         "ui": "open the MLflow UI on the project's store, at the zoo's experiment",
     },

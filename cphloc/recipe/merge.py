@@ -24,6 +24,9 @@ MAX_PARENTS = 20
 STUDIES = "lecture"
 """Subfolder of ``recipes`` with study files, which compare recipes and are not recipes themselves."""
 
+SWEEP = "sweep"
+"""Block of a recipe with the values that ``cphloc sweep`` tries; everything else leaves it out."""
+
 _HEADS = ("model", "heads")
 
 ModelOf = Callable[[str], Mapping[str, Any] | None]
@@ -63,7 +66,22 @@ def assemble(
             root, parse_path(key), stated or from_plain(value, f"--set {key}={yamlio.inline(value)}")
         )
         root = _without_dropped_heads(_set(root, key, path, node), root)
+    if isinstance(root.value, dict):
+        root.value.pop(SWEEP, None)
     return _without_free_keys(resolved(_with_model(root, model_of)))
+
+
+def search_space(source: str | Path) -> Node | None:
+    """Read the search space of a recipe, the block ``sweep``, which is no part of what is trained.
+
+    Args:
+        source: a file, or the name of a shipped recipe.
+
+    Raises:
+        NotFoundError: there is no such file or shipped recipe.
+        RecipeError: a file is invalid.
+    """
+    return _read(find(source), []).get((SWEEP,))
 
 
 def _with_model(root: Node, model_of: ModelOf | None) -> Node:

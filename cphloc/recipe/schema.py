@@ -14,6 +14,7 @@ from cphloc import paths
 from cphloc.config.signature import Argument
 from cphloc.errors import InputError
 from cphloc.recipe.blocks import arguments_model
+from cphloc.recipe.merge import SWEEP
 from cphloc.recipe.recipe import Data, Recipe
 from cphloc.registry import catalogue
 from cphloc.registry.card import Card
@@ -45,6 +46,27 @@ _CODED_CLASSES: Schema = {
     ]
 }
 """Classes with a code beside their name; see `cphloc.recipe.class_codes`."""
+_SPACE: Schema = {
+    "type": "object",
+    "description": "values that cphloc sweep tries, by dotted key",
+    "additionalProperties": {
+        "anyOf": [
+            {"type": "array", "minItems": 1},
+            {
+                "type": "object",
+                "properties": {
+                    "low": {"type": "number"},
+                    "high": {"type": "number"},
+                    "log": {"type": "boolean"},
+                    "step": {"type": "number", "exclusiveMinimum": 0},
+                },
+                "required": ["low", "high"],
+                "additionalProperties": False,
+            },
+        ]
+    },
+}
+"""The block ``sweep``; see `cphloc.studies.search_space`."""
 _FREE_KEYS: Schema = {"^x-": {}}
 _SHORT = ("schedule", "intensity", "loss", "suppression")
 """Kinds of components that may be written as a name instead of a mapping."""
@@ -71,6 +93,7 @@ def recipe_schema() -> Schema:
     top["properties"] |= {
         "data": _ref("dataset"),
         "extends": {"type": "string", "description": "recipe to extend"},
+        SWEEP: _SPACE,
     }
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",

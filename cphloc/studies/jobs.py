@@ -91,7 +91,7 @@ def run(job: Job) -> dict[str, Any]:
     started = time.process_time()
     from cphloc.studies.measured import Trained
 
-    with _own_signals():
+    with own_signals():
         trained = Trained(job.seed, _chosen(job))
     values: dict[str, dict[str, float]] = {}
     for measure in make_measures(job.study.measures_of(job.cell.arm)):
@@ -187,7 +187,7 @@ def _plain(value: float) -> float | None:
 
 
 @contextmanager
-def _own_signals() -> Iterator[None]:
+def own_signals() -> Iterator[None]:
     """Restore the signal handlers that a training replaces."""
     import threading
 

@@ -31,6 +31,9 @@ from cphloc.training.trainer import run_steps
 Validate = Callable[[Any], Validation]
 """Validate a model; called on every rank, and must return the same result on each."""
 
+StopEarly = Callable[[int, Mapping[str, float]], bool]
+"""Decide after a validation, from the step and the metrics, whether to stop a training that is not worth going on."""
+
 Log = Callable[[Mapping[str, float], int], None]
 """Log metrics, name -> value, at an optimizer step."""
 
@@ -48,8 +51,8 @@ class Outcome:
         best: metrics of the best validation.
         cases: metrics of each case at the best validation.
         stale: number of validations since the best one.
-        stopped: why the training ended: ``steps``, ``minutes``, ``patience``, or the name of a signal; empty while it
-            runs.
+        stopped: why the training ended: ``steps``, ``minutes``, ``patience``, ``pruned`` (by ``stop_early``), or the
+            name of a signal; empty while it runs.
         scores: `cphloc.evaluation.scores.Scores` of the best validation; not saved in checkpoints, so ``None`` if that
             validation was before a resume.
     """
@@ -80,6 +83,7 @@ def fit(
     seconds: float = 0.0,
     callbacks: Sequence[L.Callback] = (),
     teacher: Teacher | None = None,
+    stop_early: StopEarly | None = None,
 ) -> Outcome:
     """Train ``model`` in place and write ``best.safetensors`` and ``last.safetensors`` to ``folder``.
 
@@ -100,6 +104,7 @@ def fit(
             goes on as if it had not been stopped.
         callbacks: additional Lightning callbacks, such as a progress bar.
         teacher: model whose probabilities are learned beside the annotations; ``None`` for none.
+        stop_early: called after each validation on every rank; where it returns True, the training ends.
 
     Raises:
         DivergedError: losses or weights are not finite, or the loss has exploded.
@@ -110,10 +115,10 @@ def fit(
     checkpoint.check_space(folder, model)
     freeze(model, settings.freeze)
     module = TrainingModule(model, batches, settings, teacher)
-    loop = Loop(validate, settings, folder, log, seconds)
+    loop = Loop(validate, settings, folder, log, seconds, stop_early)
     if resume:
         loop.restore(module)
-    if loop.outcome.stopped not in ("steps", "minutes", "patience"):
+    if loop.outcome.stopped not in ("steps", "minutes", "patience", "pruned"):
         run_steps(module, [loop, *callbacks])
     return loop.outcome
 
@@ -121,11 +126,21 @@ def fit(
 class Loop(L.Callback):
     """Lightning callback that logs, validates, saves checkpoints and stops the training."""
 
-    def __init__(self, validate: Validate, settings: Settings, folder: Path, log: Log, seconds: float) -> None:
+    def __init__(
+        self,
+        validate: Validate,
+        settings: Settings,
+        folder: Path,
+        log: Log,
+        seconds: float,
+        stop_early: StopEarly | None = None,
+    ) -> None:
         self.validate = validate
         self.settings = settings
         self.folder = folder
         self.record = log
+        self.stop_early = stop_early
+        self._pruned = False
         self.outcome = Outcome(seconds=seconds)
         self._validation_seconds: float | None = None
         self._signal = ""
@@ -168,7 +183,7 @@ class Loop(L.Callback):
         reason = self._reason(trainer)
         if reason in ("", "steps", "minutes") and (reason or self._due()):
             self._run_validation(trainer, module)
-            reason = reason or ("patience" if self._exhausted() else "")
+            reason = reason or ("patience" if self._exhausted() else "pruned" if self._pruned else "")
         if reason:
             self.outcome.stopped = reason
             trainer.should_stop = True
@@ -214,6 +229,7 @@ class Loop(L.Callback):
         with module.evaluated() as model:
             self._divergence.check_weights(model.state_dict(), module.step, _lr(module))
             found = self.validate(model)
+        self._pruned = self.stop_early is not None and self.stop_early(module.step, found.metrics)
         name = self.settings.best
         if name not in found.metrics:
             msg = f"train.best: no metric '{name}'; {did_you_mean(name, found.metrics)} one of {sorted(found.metrics)}"

@@ -19,7 +19,7 @@ from cphloc.tracking.run import Place, Run
 from cphloc.tracking.tracker import Tracker
 from cphloc.training import checkpoint
 from cphloc.training.facts import facts_of
-from cphloc.training.fit import Outcome, fit
+from cphloc.training.fit import Outcome, StopEarly, fit
 from cphloc.training.preparation import Preparation, prepare
 from cphloc.training.progress import progress_bar
 from cphloc.training.results import finish
@@ -41,6 +41,7 @@ def train(
     nodes: int = 1,
     strategy: Strategy = "ddp",
     place: Place | None = None,
+    stop_early: StopEarly | None = None,
 ) -> Run:
     """Train the model of a recipe, log to MLflow and save the weights of the best validation.
 
@@ -55,6 +56,7 @@ def train(
         nodes: number of machines; start the program on each of them with torchrun.
         strategy: ``ddp`` keeps the whole model in each process, ``fsdp`` shards it across processes.
         place: folder and MLflow experiment of the run, if it is part of a larger study.
+        stop_early: called after each validation with its step and metrics; where it returns True, the training ends.
 
     Returns:
         the finished run; its weights are in ``best.safetensors``.
@@ -82,7 +84,7 @@ def train(
         )
         run = Run.open(processes.from_first(lambda: _new_run(prepared, place)))
     with _tracked(run) as tracker:
-        outcome = _fit(run, prepared, tracker, resume is not None and _has_checkpoint(run), started)
+        outcome = _fit(run, prepared, tracker, resume is not None and _has_checkpoint(run), started, stop_early)
         processes.from_first(lambda: tracker and finish(run, prepared, outcome, tracker, place.pictures))
     return Run.open(run.folder)
 
@@ -187,7 +189,14 @@ def _tracked(run: Run) -> Iterator[Tracker | None]:
         raise
 
 
-def _fit(run: Run, prepared: Preparation, tracker: Tracker | None, resume: bool, started: float) -> Outcome:
+def _fit(
+    run: Run,
+    prepared: Preparation,
+    tracker: Tracker | None,
+    resume: bool,
+    started: float,
+    stop_early: StopEarly | None,
+) -> Outcome:
     """Run the training loop.
 
     Raises:
@@ -206,6 +215,7 @@ def _fit(run: Run, prepared: Preparation, tracker: Tracker | None, resume: bool,
         seconds=time.monotonic() - started,
         callbacks=progress_bar(prepared.settings),
         teacher=prepared.teacher,
+        stop_early=stop_early,
     )
     if outcome.stopped.startswith("SIG"):
         msg = f"stopped by {outcome.stopped} at step {outcome.step}; resume with: cphloc train --resume {run.folder}"

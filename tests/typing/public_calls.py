@@ -11,6 +11,7 @@ from cphloc.inference.ensemble import Ensemble
 from cphloc.inference.localization import Box
 from cphloc.inference.localizer import Localizer
 from cphloc.modeling.model import Model
+from cphloc.studies.sweep import Sweep
 from cphloc.tracking.run import Run
 from cphloc.zoo.entries import Listing
 from cphloc.zoo.entry import Entry
@@ -60,3 +61,8 @@ def handle_a_mistake() -> None:
         cphloc.load("unet3d-hipocampus")
     except cphloc.CphlocError as error:
         print(cphloc.__version__, error)
+
+
+def search() -> None:
+    found = assert_type(cphloc.sweep("unet3d-ct", {"train.optimizer.lr": [1e-3, 1e-2]}, trials=2, seed=0), Sweep)
+    print(found.best, found.recipe, found.trials)
