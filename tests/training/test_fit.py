@@ -260,11 +260,24 @@ def test_training_stops_when_nothing_improves_and_keeps_the_best(tmp_path):
     validate = scripted([0.5, float("nan"), 0.7, 0.6, 0.7, 0.9])
     outcome = fit(model_of(2), batches_of(2), validate, settings, tmp_path)
     assert (outcome.stopped, outcome.step, outcome.best_step) == ("patience", 10, 6)
-    assert checkpoint.load(tmp_path / checkpoint.BEST)[1] == {
-        "step": 6,
-        "metrics": {"dice": 0.7, "hd95_mm": 1.0},
-        "cases": [],
-    }
+    kept = {"step": 6, "metrics": {"dice": 0.7, "hd95_mm": 1.0}, "cases": []}
+    assert checkpoint.load(tmp_path / checkpoint.BEST)[1] == kept
+
+
+def test_training_that_is_stopped_early_is_not_continued_by_a_resume(tmp_path):
+    seen = []
+
+    def second(step, metrics):
+        """Stop at the second validation."""
+        seen.append((step, metrics["dice"]))
+        return len(seen) == 2
+
+    settings = replace(SETTINGS, steps=100, validate_every=2, best="dice")
+    outcome = fit(model_of(2), batches_of(2), scripted([0.5, 0.7]), settings, tmp_path, stop_early=second)
+    assert (outcome.stopped, outcome.step, outcome.best_step) == ("pruned", 4, 4)
+    assert seen == [(2, 0.5), (4, 0.7)]
+    again = fit(model_of(2), batches_of(2), scripted([]), settings, tmp_path, resume=True)
+    assert (again.stopped, again.step) == ("pruned", 4)
 
 
 def test_an_undefined_metric_is_beaten_by_any_number(tmp_path):
