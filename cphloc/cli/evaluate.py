@@ -34,8 +34,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--choose",
         action="store_true",
-        help="choose the options of a run's predictions on its validation cases again (mirrored views, temperature, "
-        "thresholds, largest component, least size); the first evaluation of its weights always does",
+        help="choose the options of a run's predictions again, on its validation cases, or of a cross-validation "
+        "out of fold (mirrored views, temperature, thresholds, largest component, least size); the first evaluation of "
+        "its weights always does",
     )
     parser.add_argument(
         "--by",
