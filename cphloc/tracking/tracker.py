@@ -90,7 +90,7 @@ class Tracker:
         Args:
             step: step of the checkpoint from which the training continues.
         """
-        with suppress(CphlocError, OSError), record.locked(self.folder):  # else MLflow keeps the values of the first time
+        with suppress(CphlocError, OSError), record.locked(self.folder):  # else MLflow keeps those of the first time
             sent = record.read_state(self.folder)["sent"]
             record.rewind(self.folder, step, sent)
 
