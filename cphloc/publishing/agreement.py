@@ -15,8 +15,9 @@ from cphloc.errors import CphlocError
 from cphloc.metrics.bootstrap import Difference, Interval, interval, paired_difference
 from cphloc.publishing.card import CASES_FILE, model_card
 from cphloc.publishing.checks import read_rows
+from cphloc.publishing.source import source_disagreements
 from cphloc.recipe.recipe import Recipe
-from cphloc.registry.metrics import is_signed
+from cphloc.registry.metrics import POOLED, is_signed
 from cphloc.structures.split import OUT_OF_FOLD
 from cphloc.zoo.agreement import recipe_disagreements
 from cphloc.zoo.entries import Listing, list_entries
@@ -29,9 +30,13 @@ VALUE_TOLERANCE, END_TOLERANCE = 1e-6, 0.002
 """Largest difference of a stated metric, and of the ends of its interval, relative where they are above 1."""
 MOST_RESAMPLED = 5_000
 """Of longer tables the means are computed again and the intervals are not, which would take minutes."""
+MOST_VALUES = 100_000
+"""Number of values (cases times metrics) of a table beyond which intervals are not computed again either."""
 
 MOST_TABLE_BYTES = 300_000_000
 """Largest table of cases."""
+MOST_ROW_BYTES = 100_000
+"""Largest row of it, on average."""
 
 _WORDED = ("Results", "Pictures", "How to use", "How to reproduce")
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\d[\d,]*(?:\.\d+)?(?!\w)")
@@ -57,13 +62,13 @@ def disagreements(listing: Listing, recipe: Recipe) -> Iterator[Disagreement]:
     """
     entry = listing.entry
     yield from (Disagreement(RECIPE_FILE, text) for text in recipe_disagreements(entry, recipe))
+    yield from (Disagreement(RECIPE_FILE, text) for text in source_disagreements(entry, recipe))
     measured = ("train", "val") if entry.evaluation.split == OUT_OF_FOLD else (entry.evaluation.split,)
     held = sum(entry.data.splits.get(split, 0) for split in measured)
     if len(entry.evaluation.cases) > held:
         text = f"{len(entry.evaluation.cases)} cases are evaluated, but the data set is stated to have {held}"
         yield Disagreement("entry.yaml", text)
-    if CASES_FILE in entry.files:
-        yield from (Disagreement(CASES_FILE, text) for text in _of_table(listing))
+    yield from (Disagreement(CASES_FILE, text) for text in _of_table(listing))
     if isinstance(listing.place, Path) and entry.weights.file is not None:
         yield from (Disagreement(entry.weights.file, text) for text in _of_weights(entry, listing.weights_path()))
     if CARD_FILE in entry.files and (
@@ -109,9 +114,12 @@ def _of_weights(entry: Entry, path: Path) -> Iterator[str]:
 
 def _of_table(listing: Listing) -> list[str]:
     """Compare the table of cases; a table that cannot be read is one that does not agree."""
+    if CASES_FILE not in listing.entry.files:
+        return ["is missing, so nothing but the card states where the metrics come from"]
     size = listing.entry.files[CASES_FILE].bytes
-    if size > MOST_TABLE_BYTES:
-        return [f"has {size:,} bytes, {MOST_TABLE_BYTES:,} are the most"]
+    most = min(MOST_TABLE_BYTES, MOST_ROW_BYTES * (10 + len(listing.entry.evaluation.cases)))
+    if size > most:
+        return [f"has {size:,} bytes, {most:,} are the most for its cases"]
     try:
         return list(table_disagreements(listing.entry, read_rows(listing.path(CASES_FILE))))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
@@ -128,17 +136,16 @@ def table_disagreements(entry: Entry, rows: Mapping[str, Mapping[str, str]]) -> 
     if rows.keys() != set(entry.evaluation.cases):
         yield f"it has {len(rows)} cases, which are not the {len(entry.evaluation.cases)} that entry.yaml lists"
         return
-    table = _Table(rows)
     ours, other = entry.evaluation, entry.baseline
-    every = _flat(ours.metrics, ours.per_class) | _flat(other.metrics, other.per_class, "_baseline")
-    found = {name: table.interval(name) for name in every}
-    for name, measured in found.items():
-        if measured is not None and not _same(every[name], measured):
-            yield f"entry.yaml states {name} {_text(every[name])} but the cases give {_text(measured)}"
-    for name, gain in other.paired.items():
-        measured = table.gain(name)
-        if measured is not None and not _same(gain, measured):
-            yield f"entry.yaml states a paired difference of {name} {_text(gain)} but the cases give {_text(measured)}"
+    own, beneath = _flat(ours.metrics, ours.per_class), _flat(other.metrics, other.per_class, "_baseline")
+    table = _Table(rows, len(own | beneath) + len(other.paired))
+    compared = {name: (metric, table.interval(name)) for name, metric in (own | beneath).items()}
+    compared |= {f"a paired difference of {name}": (gain, table.gain(name)) for name, gain in other.paired.items()}
+    for name, (stated, measured) in compared.items():
+        if measured is not None and not _same(stated, measured, table.resampled):
+            yield f"entry.yaml states {name} {_text(stated)} but the cases give {_text(measured)}"
+    if absent := [name for name, metric in ours.metrics.items() if metric.n and not table.may_lack(name)]:
+        yield f"entry.yaml states {', '.join(absent[:5])}, of which it has no column"
 
 
 def card_disagreement(entry: Entry, card: str) -> str:
@@ -179,10 +186,12 @@ class _Table:
 
     Args:
         rows: ``cases.csv`` by case.
+        metrics: number of metrics that are compared.
     """
 
-    def __init__(self, rows: Mapping[str, Mapping[str, str]]) -> None:
+    def __init__(self, rows: Mapping[str, Mapping[str, str]], metrics: int) -> None:
         self.rows = list(rows.values())
+        self.resampled = len(rows) <= MOST_RESAMPLED and len(rows) * metrics <= MOST_VALUES
         self.columns = {column for row in self.rows for column in row}
         self.patients = [row.get("patient", row["case"]) for row in self.rows]
 
@@ -201,7 +210,11 @@ class _Table:
 
     @property
     def _resamples(self) -> int:
-        return 2000 if len(self.rows) <= MOST_RESAMPLED else 1
+        return 2000 if self.resampled else 1
+
+    def may_lack(self, column: str) -> bool:
+        """Return True for a column that the table has, and for one of a metric that has no value per case."""
+        return column in self.columns or column in POOLED
 
     def _values(self, column: str) -> np.ndarray:
         return np.array([float(row.get(column, "nan")) for row in self.rows])
@@ -217,12 +230,12 @@ def _flat(
     }
 
 
-def _same(stated: Metric, measured: Interval | Difference) -> bool:
+def _same(stated: Metric, measured: Interval | Difference, resampled: bool) -> bool:
     if stated.n != measured.n or (stated.value is None) != math.isnan(measured.value):
         return False
     pairs: Sequence[tuple[float | None, float, float]]
     pairs = [(stated.value, measured.value, VALUE_TOLERANCE)]
-    if measured.n + measured.n_undefined <= MOST_RESAMPLED:
+    if resampled:
         pairs += [(stated.low, measured.low, END_TOLERANCE), (stated.high, measured.high, END_TOLERANCE)]
     return all(_close(one, other, tolerance) for one, other, tolerance in pairs)
 

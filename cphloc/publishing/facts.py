@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from packaging.version import Version
 
 import cphloc
 from cphloc.inference.localizer import Localizer
+from cphloc.publishing.source import modalities_of, source_facts
 from cphloc.recipe.plugins import used_plugins
 from cphloc.structures.options import ChosenOptions, Options
 from cphloc.structures.split import SPLITS
@@ -21,7 +22,6 @@ from cphloc.zoo.measured import as_undefined, is_undefined
 
 if TYPE_CHECKING:
     from cphloc.publishing.material import Material
-    from cphloc.registry.card import Card
 
 
 def entry_facts(
@@ -128,27 +128,11 @@ def _defined(value: float | None) -> float | None:
     return None if value is None or math.isnan(value) else value
 
 
-def modalities_of(source: Card, channels: Sequence[str]) -> list[str]:
-    """List the modalities of the channels that a model reads.
-
-    Args:
-        source: card of the data set; where it does not state a modality per channel, all its modalities are listed.
-        channels: that the model reads.
-    """
-    all_of_set = _listed(source.modality)
-    if source.channels is None or len(all_of_set) != len(source.channels):
-        return all_of_set
-    by_channel = dict(zip(source.channels, all_of_set, strict=True))
-    return list(dict.fromkeys(by_channel[channel] for channel in channels))
-
-
 def _data_facts(material: Material) -> dict[str, Any]:
     source = material.source
     return {
         "name": source.name,
-        "licence": source.licence,
-        "citation": "; ".join(_listed(source.citation)),
-        "url": next(iter(_listed(source.url)), None),
+        **source_facts(source),
         "fingerprint": material.facts["data_fingerprint"],
         "splits": {split: len(material.dataset.cases(split)) for split in SPLITS},
     }
@@ -157,7 +141,3 @@ def _data_facts(material: Material) -> dict[str, Any]:
 def _mlflow_run(folder: Path) -> str | None:
     state = folder / "tracking.json"
     return json.loads(state.read_text(encoding="utf-8"))["run_id"] if state.is_file() else None
-
-
-def _listed(words: Any) -> list[str]:
-    return [words] if isinstance(words, str) else list(words or ())

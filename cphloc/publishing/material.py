@@ -18,8 +18,7 @@ from cphloc.errors import InputError
 from cphloc.evaluation.stored_predictions import predict_case
 from cphloc.inference.localizer import Localizer
 from cphloc.publishing.about import About
-from cphloc.recipe.recipe import Data
-from cphloc.registry import catalogue
+from cphloc.publishing.source import data_card
 from cphloc.registry.card import Card
 from cphloc.structures.split import OUT_OF_FOLD, Split
 from cphloc.tracking.run import Run, read_record
@@ -127,21 +126,6 @@ def _ensemble_speed(run: Run, members: int | None, dataset: Dataset) -> dict[str
     cases = dataset.cases("train")[:_TIMED]
     milliseconds = [predict_case(localizer, case).milliseconds for case in cases]
     return {"ms_per_case": statistics.median(milliseconds), "peak_ram_mb": peak_ram_mb()}
-
-
-def data_card(data: Data) -> Card:
-    """Return the card of a recipe's data set, with what ``data.about`` states of one's own data in its place.
-
-    Args:
-        data: section ``data`` of the recipe.
-    """
-    card = catalogue.card("dataset", data.type)
-    if data.about is None:
-        return card
-    stated = {**data.about.model_dump(), "url": data.about.source}
-    del stated["source"]
-    own = {key: value for key, value in stated.items() if value}
-    return card.model_copy(update={"url": None, **own})
 
 
 def _last(name: str, zoo: Path) -> Listing | None:

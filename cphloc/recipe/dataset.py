@@ -10,6 +10,11 @@ from cphloc.recipe.recipe import Data
 from cphloc.registry import catalogue
 from cphloc.registry.contract import construct
 
+MOST_REPEATS, MOST_CHOICES = 3, 12
+"""Largest numbers of repeats and choices in a pattern for patients, which bound the time that a name takes."""
+
+_NESTED = re.compile(r"\)[*+{]|\\[1-9]|\(\?P=|\(\?[a-zA-Z]*x")
+
 
 def make_dataset(data: Data, dims: int) -> Any:
     """Instantiate the data set of a recipe's ``data`` section; no image is read.
@@ -21,7 +26,7 @@ def make_dataset(data: Data, dims: int) -> Any:
     Raises:
         NotFoundError: the files of the data set do not exist.
         InputError: the data set takes no ``root``, has other channels, or has images with other ``dims``; or
-            ``patient`` is not a regular expression.
+            ``patient`` is not a regular expression, or one that can backtrack without end.
     """
     arguments = dict(data.args)
     known = {a.name for a in catalogue.arguments(catalogue.card("dataset", data.type))}
@@ -44,7 +49,15 @@ def make_dataset(data: Data, dims: int) -> Any:
 
 def _compiled(pattern: str) -> re.Pattern[str]:
     try:
-        return re.compile(pattern)
-    except re.error as error:
+        compiled = re.compile(pattern)
+    except (re.error, RecursionError, OverflowError) as error:
         msg = f"data.patient: '{pattern}' is not a regular expression ({error}); correct it"
         raise InputError(msg) from None
+    repeats, choices = len(re.findall(r"[*+{]", pattern)), len(re.findall(r"[?|]", pattern))
+    if repeats > MOST_REPEATS or choices > MOST_CHOICES or _NESTED.search(pattern):
+        msg = (
+            f"data.patient: '{pattern[:100]}' could take forever to match; use at most {MOST_REPEATS} of '*', '+' and "
+            f"'{{', {MOST_CHOICES} of '?' and '|', no repeated group, back-reference or flag x"
+        )
+        raise InputError(msg)
+    return compiled

@@ -8,6 +8,9 @@ from typing import Protocol
 from cphloc.registry import catalogue
 from cphloc.registry.card import Card
 
+POOLED = ("auc", "sensitivity_at_90", "ece", "brier", "map", "ap50", "ap10", "recall50", "froc", "image_auc")
+"""Metrics of an evaluation that pool all cases, and therefore have no value for each case."""
+
 
 class Interval(Protocol):
     """Ends of an interval."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tempfile
 import warnings
@@ -100,14 +101,19 @@ def download_entry(spec: str) -> Path:
     name, separator, wanted = parts.groups()
     try:
         model = _model_version(client, name, separator, wanted)
-        folder = paths.cached("mlflow", f"{name}-{model.version}-{model.run_id}")
+        source = f"{uri} {name} {model.version} {model.run_id} {model.source}"  # a server could answer with '../'
+        folder = paths.cached("mlflow", hashlib.sha256(source.encode()).hexdigest())
         if not folder.is_dir():
             with atomic_folder(folder) as draft:
                 download_artifacts(artifact_uri=model.source, dst_path=str(draft), tracking_uri=uri)
     except MlflowException as error:
         msg = f"{spec}: not in the model registry at {uri} ({error.message}); publish it, or set MLFLOW_TRACKING_URI"
         raise NotFoundError(msg) from error
-    return next(folder.rglob("entry.yaml")).parent
+    found = next(folder.rglob("entry.yaml"), None)
+    if found is None:
+        msg = f"{spec}: is a model without entry.yaml, not an entry; register one: cphloc zoo index"
+        raise NotFoundError(msg)
+    return found.parent
 
 
 def _signature(parameters: Mapping[str, tuple[type, bool | float | str | None]]) -> ModelSignature | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import statistics
+import time
 
+import numpy as np
 import pytest
 
 from cphloc import paths
@@ -15,6 +17,7 @@ from cphloc.publishing.audit import audit
 from cphloc.publishing.card import model_card
 from cphloc.publishing.checks import read_rows
 from cphloc.publishing.verify import verify
+from cphloc.registry.metrics import POOLED
 from cphloc.zoo.entries import find_entry, list_entries
 from cphloc.zoo.entry import Entry, File
 from cphloc.zoo.stored import stored_recipe
@@ -174,3 +177,44 @@ def test_another_precision_or_size_than_that_of_the_weights_is_found(published, 
 
     rewrite(published, change)
     assert {"model.safetensors", "card.md"} == faults(published)
+
+
+def test_a_metric_whose_column_was_removed_is_found(published):
+    lines = [line.split(",") for line in (published / "cases.csv").read_text().splitlines()]
+    place = lines[0].index("dice")
+    rewrite(published, cases="".join(",".join(line[:place] + line[place + 1 :]) + "\n" for line in lines))
+    assert faults(published) == {"cases.csv"}
+
+
+def test_an_entry_without_its_table_is_found(published):
+    (published / "cases.csv").unlink()
+    rewrite(published, lambda plain: plain["files"].pop("cases.csv"))
+    assert "cases.csv" in faults(published)
+
+
+@pytest.mark.parametrize(("key", "value"), [("modality", ["PT"]), ("licence", "public domain"), ("citation", "me")])
+def test_another_origin_than_that_of_the_data_set_is_found(published, key, value):
+    rewrite(published, lambda plain: (plain if key == "modality" else plain["data"]).update({key: value}))
+    assert "recipe.yaml" in faults(published)
+
+
+def test_a_table_of_many_metrics_is_compared_in_time():
+    entry = find_entry("unet3d-hippocampus", [str(paths.shipped("zoo"))]).entry
+    names, metric = [f"c{i}" for i in range(2000)], entry.evaluation.metrics["dice"].model_copy(update={"value": 0.5})
+    metrics = {f"m{i}": metric.model_copy(update={"n": len(names)}) for i in range(500)}
+    rows = {name: {"case": name, **dict.fromkeys(metrics, "0.5")} for name in names}
+    stated = entry.evaluation.model_copy(update={"metrics": metrics, "per_class": {}, "cases": names})
+    started = time.process_time()
+    assert list(table_disagreements(entry.model_copy(update={"evaluation": stated}), rows)) == []
+    assert time.process_time() - started < 10
+
+
+def test_metrics_without_a_value_per_case_are_those_that_pool_all():
+    from cphloc.metrics.detection import DetectionCase
+    from cphloc.metrics.evaluation import classification_statistics, detection_statistics
+
+    boxes = np.array([[0.0, 0, 2, 2]])
+    case = DetectionCase(boxes, np.array([0.9]), np.array([1]), boxes, np.array([1]))
+    of_labels = classification_statistics(np.array([[0.9], [0.2]]), np.array([[1], [0]]), ["a"])
+    found = {name.partition("/")[0] for name in (*detection_statistics([case], {1: "a"}), *of_labels)}
+    assert found == set(POOLED)
