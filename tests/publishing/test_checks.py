@@ -71,7 +71,7 @@ def test_a_data_set_without_licence_is_refused(train_run, put, monkeypatch):
 
     known = catalogue.card
     unlicensed = lambda kind, name: known(kind, name).model_copy(update={"licence": None})  # noqa: E731
-    monkeypatch.setattr("cphloc.publishing.material.catalogue.card", unlicensed)
+    monkeypatch.setattr("cphloc.publishing.source.catalogue.card", unlicensed)
     with pytest.raises(InputError, match="'phantom' states no licence"):
         put(train_run())
 
