@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from cphloc.cli.result import Answer, overrides, table
 from cphloc.errors import InputError
+
+if TYPE_CHECKING:
+    from cphloc.studies.study import Study
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,14 +47,26 @@ def run(options: argparse.Namespace) -> Answer:
     from cphloc.studies.study import load
 
     if options.check:
-        checked = load(options.study, overrides(options))
-        runs = len(checked.cells) * len(checked.seeds)
-        return Answer(f"{checked.name}: ok, {runs} runs", {"study": checked.name, "ok": True, "runs": runs})
+        return _checked(load(options.study, overrides(options)))
     from cphloc.studies.run import study
 
     results, folder = study(options.study, overrides(options), out=options.out, engine=options.engine)
     facts = results.facts()
     return Answer("\n".join([*_lines(facts), "", f"figure, numbers and runs in {folder}"]), facts)
+
+
+def _checked(study: Study) -> Answer:
+    """List how many runs a valid study has, and in what its arms differ beyond what they state."""
+    from cphloc.studies.confounds import confounds
+
+    runs, found = len(study.cells) * len(study.seeds), confounds(study)
+    open_ = [one for one in found if not one.reason]
+    lines = [f"{study.name}: ok, {runs} runs"]
+    if open_:
+        lines += ["the arms also differ in what none of them states; make it equal, or give the reason in 'confounds':"]
+    lines += [f"  {one}" for one in open_]
+    lines += [f"  {one}; accepted: {one.reason}" for one in found if one.reason]
+    return Answer("\n".join(lines), {"study": study.name, "ok": True, "runs": runs, "confounds": [*map(asdict, found)]})
 
 
 def _page(options: argparse.Namespace) -> Answer:
@@ -61,6 +77,7 @@ def _page(options: argparse.Namespace) -> Answer:
 
 
 def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
+    from cphloc.studies.confounds import Confound
     from cphloc.studies.results import condition_text
 
     yield f"{facts['study']}: {facts['claim']}"
@@ -72,6 +89,10 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     if facts["conditions"]:
         yield ""
         yield table(("  " + condition_text(c), c["verdict"]) for c in facts["conditions"])
+    for arm in facts["not_learned"]:
+        yield f"  {arm} did not learn above its baseline; conditions on it are undecided"
+    for found in facts["confounds"]:
+        yield f"  the arms also differ in {Confound(**found)}"
     yield ""
     yield f"verdict: {facts['verdict'] or 'none'} ({len(facts['seeds'])} seeds, {facts['cpu_seconds']:.0f} CPU seconds)"
 
@@ -87,6 +108,10 @@ def _difference(found: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _interval(found: Mapping[str, Any] | None, sign: str = "") -> str:
+    from cphloc.studies.results import limits_text
+
+    if found is not None and found.get("n_censored"):
+        return limits_text(found, sign)
     if found is None or found["value"] is None:
         return "-"
     if found["low"] is None:

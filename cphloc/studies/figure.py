@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,7 +32,7 @@ def draw(facts: Mapping[str, Any], path: Path) -> None:
     names = list(dict.fromkeys(row["row"] for row in rows))
     height = 2.6 if over_grid else 0.9 + 0.28 * len(rows)
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": facts["study"], "font.size": 8}):
-        figure = Figure(figsize=(2.9 * len(metrics) + 1.6, height), layout="constrained")
+        figure = Figure(figsize=(2.9 * len(metrics) + (2.2 if over_grid else 1.6), height), layout="constrained")
         panels = figure.subplots(1, len(metrics), squeeze=False, sharey=not over_grid)[0]
         for axes, metric in zip(panels, metrics, strict=True):
             shown = [row for row in rows if _known(row, metric)]
@@ -40,7 +41,8 @@ def draw(facts: Mapping[str, Any], path: Path) -> None:
             axes.set_title(metric + (f" ({arrow})" if arrow else ""), fontsize=8)
             axes.grid(alpha=0.25, linewidth=0.5)
         if over_grid:
-            panels[0].legend(fontsize=7)
+            curves = {line.get_label(): line for axes in panels for line in axes.get_lines()}
+            figure.legend(curves.values(), curves.keys(), loc="outside right upper", fontsize=7)
         with atomic(path) as draft:
             figure.savefig(draft, dpi=90, metadata={"Date": None} if path.suffix == ".svg" else None)
 
@@ -77,7 +79,18 @@ def _lines(axes: Any, rows: Sequence[Mapping[str, Any]], names: Sequence[str], m
 
 
 def _colour(names: Sequence[str], row: Mapping[str, Any]) -> str:
-    return _COLOURS[names.index(row["row"]) % len(_COLOURS)]
+    """Return the colour of a row, which no other name has.
+
+    Args:
+        names: distinct names of all rows of the figure.
+        row: the row.
+    """
+    place = names.index(row["row"])
+    if len(names) <= len(_COLOURS):
+        return _COLOURS[place]
+    # Hues at equal distances; neighbours differ in brightness as well.
+    rgb = colorsys.hsv_to_rgb(place / len(names), 0.7, (0.8, 0.55)[place % 2])
+    return "#" + "".join(f"{round(255 * part):02x}" for part in rgb)
 
 
 def _known(row: Mapping[str, Any], metric: str) -> bool:

@@ -18,7 +18,7 @@ from cphloc.config import jsonio
 from cphloc.files import atomic, is_temporary
 from cphloc.recipe.recipe import Recipe, load
 from cphloc.registry.metrics import quality
-from cphloc.studies.study import Cell, Study, make_measures
+from cphloc.studies.study import Cell, Study
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,9 @@ def done(job: Job) -> dict[str, Any] | None:
         found = json.loads(job.result.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found if found.get("fingerprint", found.get("question")) == job_fingerprint(job) else None
+    if "baseline" not in found:  # of a version that had none; a finished training is used again
+        return None
+    return found if found["fingerprint"] == job_fingerprint(job) else None
 
 
 def grouped_by_recipe(jobs: list[Job]) -> list[list[Job]]:
@@ -84,21 +86,26 @@ def run(job: Job) -> dict[str, Any]:
     """Train, compute the measures and write the result; the result of a finished job is read instead.
 
     Returns:
-        ``arm``, ``at``, ``seed``, ``values`` (metrics by variant), ``seconds``, ``run`` and ``recipe_sha256``.
+        ``arm``, ``at``, ``seed``, ``values`` (metrics by variant), ``censored`` (names of the metrics that are lower
+        bounds, by variant), ``baseline`` (as ``values``, of predictions that ignore the image), ``seconds``, ``run``
+        and ``recipe_sha256``.
     """
     if (found := done(job)) is not None:
         return found
     started = time.process_time()
-    from cphloc.studies.measured import Trained
+    from cphloc.studies.measured import Censored, Trained, make_measures
 
     with own_signals():
         trained = Trained(job.seed, _chosen(job))
+    measures = job.study.measures_of(job.cell.arm)
     values: dict[str, dict[str, float]] = {}
-    for measure in make_measures(job.study.measures_of(job.cell.arm)):
+    for measure in make_measures(measures):
         for variant, metrics in measure(trained).items():
-            values.setdefault(variant, {}).update({name: _plain(value) for name, value in metrics.items()})
+            values.setdefault(variant, {}).update(metrics)
     found = {
-        **{"arm": job.cell.arm, "at": job.cell.at, "seed": job.seed, "values": values},
+        **{"arm": job.cell.arm, "at": job.cell.at, "seed": job.seed, "values": _plain(values)},
+        "censored": {variant: [m for m, v in of.items() if isinstance(v, Censored)] for variant, of in values.items()},
+        "baseline": _plain(baseline_of(job)),
         "seconds": round(time.process_time() - started, 2),
         "run": str(trained.run.folder.relative_to(job.folder)) if trained.run else None,
         "recipe_sha256": trained.run.recipe.sha256 if trained.run else None,
@@ -107,6 +114,14 @@ def run(job: Job) -> dict[str, Any]:
     with atomic(job.result) as draft:
         draft.write_text(jsonio.dumps(found, indent=2) + "\n", encoding="utf-8")
     return found
+
+
+def baseline_of(job: Job) -> Mapping[str, Mapping[str, float]]:
+    """Compute the measures of a job for predictions that ignore the image; empty where no model is trained."""
+    from cphloc.studies.prior import prior_values
+
+    recipes = _recipes(job)
+    return prior_values(recipes[0], job.study.measures_of(job.cell.arm), job.seed) if recipes else {}
 
 
 def _chosen(job: Job) -> Any:
@@ -180,10 +195,9 @@ def _hash(plain: Any) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
-def _plain(value: float) -> float | None:
-    """Replace NaN and infinity, which JSON lacks, by ``None``."""
-    value = float(value)
-    return value if math.isfinite(value) else None
+def _plain(values: Mapping[str, Mapping[str, float]]) -> Any:
+    """Return values as JSON has them: ``None`` for NaN and infinity."""
+    return jsonio.plain({variant: {name: float(v) for name, v in of.items()} for variant, of in values.items()})
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from cphloc.evaluation.validate import Validator
 from cphloc.modeling.build import build_model
 from cphloc.modeling.model import Model
 from cphloc.recipe.recipe import Recipe, load
+from cphloc.registry.contract import construct
 from cphloc.structures.padding import prediction_fill
 from cphloc.structures.split import Split
 from cphloc.tracking.run import Run
@@ -24,9 +25,22 @@ if TYPE_CHECKING:
     from cphloc.evaluation.prediction import CasePrediction
 
 Values = Mapping[str, Mapping[str, float]]
-"""Result of a measure: metrics by name, by variant; the variant ``""`` is the arm itself."""
+"""Result of a measure: metrics by name, by variant; the variant ``""`` is the arm itself. A value that was not reached
+is `Censored`."""
 
 T = TypeVar("T")
+
+
+class Censored(float):
+    """A lower bound of a value that was not reached while it was observed (right-censored), such as a time to an event.
+
+    >>> Censored(240)
+    Censored(240.0)
+    """
+
+    def __repr__(self) -> str:
+        """Return the bound with the name of the class, so that it is not read as a value."""
+        return f"Censored({float(self)})"
 
 
 def required(value: T | None, what: str) -> T:
@@ -43,6 +57,11 @@ class Measure(Protocol):
     def __call__(self, trained: Trained) -> Values:
         """Measure one arm at one seed."""
         ...
+
+
+def make_measures(blocks: list[dict[str, Any]]) -> list[Any]:
+    """Construct the measures of configuration blocks (``type`` and arguments)."""
+    return [construct("measure", block["type"], {k: v for k, v in block.items() if k != "type"}) for block in blocks]
 
 
 @dataclass
@@ -67,6 +86,11 @@ class Trained:
         return self.trained_run.recipe
 
     @property
+    def data_recipe(self) -> Recipe:
+        """The recipe whose data set the measures use."""
+        return self.recipe
+
+    @property
     def trained_run(self) -> Run:
         """The finished training; raises as `recipe` does."""
         if self.run is None:
@@ -84,7 +108,7 @@ class Trained:
     @cached_property
     def pipeline(self) -> Pipeline:
         """The data pipeline of the training."""
-        return Pipeline.from_recipe(self.recipe)
+        return Pipeline.from_recipe(self.data_recipe)
 
     def elsewhere(self, data: Mapping[str, Any]) -> Pipeline:
         """Open the data set of the training with other arguments, preprocessed as for training.
@@ -94,7 +118,7 @@ class Trained:
         """
         if not data:
             return self.pipeline
-        plain = self.recipe.to_plain()
+        plain = self.data_recipe.to_plain()
         return Pipeline.from_recipe(load(plain, {f"data.{key}": value for key, value in data.items()}))
 
     def scores(self, split: Split = "test", data: Mapping[str, Any] | None = None) -> Scores:
@@ -104,18 +128,19 @@ class Trained:
             split: split whose cases are predicted.
             data: arguments of the data set that differ from those of the training.
         """
-        validator = self._validator(self.elsewhere(data or {}), split)
-        scored = [validator.score_case(self.model, number) for number in range(len(validator.cases))]
+        validator, model = self._validator(self.elsewhere(data or {}), split)
+        scored = [validator.score_case(model, number) for number in range(len(validator.cases))]
         return Scores(scored, validator.classes)
 
     def predictions(
         self, split: Split = "test", data: Mapping[str, Any] | None = None
     ) -> list[tuple[PreparedCase, CasePrediction]]:
         """Predict every case of a split; arguments as for `scores`."""
-        validator = self._validator(self.elsewhere(data or {}), split)
-        return [(case, validator.predict(self.model, case)) for case in validator.cases]
+        validator, model = self._validator(self.elsewhere(data or {}), split)
+        return [(case, validator.predict(model, case)) for case in validator.cases]
 
-    def _validator(self, pipeline: Pipeline, split: Split) -> Validator:
+    def _validator(self, pipeline: Pipeline, split: Split) -> tuple[Validator, Model]:
+        """Return what predicts and scores the cases of a split, and the model that it is given."""
         cases = pipeline.cases(split)
-        fill, tolerances = prediction_fill(pipeline.pad), self.recipe.nsd_tolerance_mm
-        return Validator(cases, pipeline.dataset.classes, cases[0].image.shape[1:], fill, tolerances)
+        fill, tolerances = prediction_fill(pipeline.pad), self.data_recipe.nsd_tolerance_mm
+        return Validator(cases, pipeline.dataset.classes, cases[0].image.shape[1:], fill, tolerances), self.model

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cphloc.config import jsonio
 from cphloc.errors import NotFoundError
 from cphloc.files import atomic
+from cphloc.studies.confounds import Confound
 from cphloc.studies.figure import draw
-from cphloc.studies.results import condition_text
+from cphloc.studies.results import FORMAT, Results, condition_text, limits_text
 from cphloc.studies.run import STUDIES
 from cphloc.studies.study import Study, load
 
@@ -35,8 +37,11 @@ Each study puts one claim of the lecture to the test, over several seeds, on syn
 otherwise. Every seed draws other images and other first weights, the same for all arms, so differences are paired.
 Intervals are 95 % bootstrap intervals over the seeds, which with five seeds tend to be too narrow. **holds** means that
 the whole interval of every condition lies on the side that the claim needs, **fails** that one lies wholly on the other
-side, **undecided** everything between. The conditions were written down before the numbers were known, and nothing was
-tuned until a claim held.
+side, **undecided** everything between. A condition is undecided, too, where one of its arms did not learn: where none
+of its metrics lies above that of a prior, predictions that ignore the image and repeat the average training annotation.
+A value that was not reached is a lower bound (censored), and decides only what its bound decides. Arms differ in what
+they state and in nothing else: `cphloc study STUDY --check` compares them with all defaults, and what cannot be equal
+is listed. The conditions were written down before the numbers were known, and nothing was tuned until a claim held.
 """
 
 
@@ -46,7 +51,8 @@ class Section:
 
     Args:
         study: the study.
-        facts: content of ``results.json``; ``None`` where the study was not run, or was changed after its run.
+        facts: content of ``results.json``, decided anew from its values; ``None`` where the study was not run, or was
+            changed after its run.
     """
 
     study: Study
@@ -105,13 +111,21 @@ def _section(path: Path, out: Path) -> Section:
     if _facts(new, study) is not None:
         with atomic(kept) as draft:
             shutil.copyfile(new, draft)
-    return Section(study, _facts(kept, study))
+    facts = _facts(kept, study)
+    if facts is not None:
+        text = jsonio.dumps(facts, indent=1) + "\n"
+        if text != kept.read_text(encoding="utf-8"):
+            with atomic(kept) as draft:
+                draft.write_text(text, encoding="utf-8")
+    return Section(study, facts)
 
 
 def _facts(path: Path, study: Study) -> Mapping[str, Any] | None:
     """Read the complete results of the current version of a study; ``None`` where there are none."""
     facts = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return facts if facts.get("complete") and facts.get("study_sha256") == study.sha256 else None
+    if not facts.get("complete") or (facts["format"], facts["study_sha256"]) != (FORMAT, study.sha256):
+        return None
+    return Results.of_facts(study, facts).facts()
 
 
 def _of_study(section: Section) -> Iterator[str]:
@@ -126,6 +140,7 @@ def _of_study(section: Section) -> Iterator[str]:
         yield f"![{study.name}]({FIGURES}/{study.name}.svg)\n"
         yield from _table(facts)
         yield from _conditions(facts)
+        yield from _caveats(study, facts)
         seeds, minutes = len(facts["seeds"]), facts["cpu_seconds"] / 60
         yield f"**Verdict: {facts['verdict']}** ({seeds} seeds, {minutes:.1f} CPU minutes).\n"
     yield f"```console\ncphloc study {study.name}\n```\n"
@@ -137,7 +152,7 @@ def _table(facts: Mapping[str, Any]) -> Iterator[str]:
     yield "|---|" + "---|" * len(metrics)
     for row in facts["rows"]:
         title = row["row"] if row["at"] is None else f"{row['row']} @ {row['at']}"
-        yield f"| {title} | {' | '.join(_interval(row['metrics'].get(metric)) for metric in metrics)} |"
+        yield f"| {title} | {' | '.join(_cell(row, metric) for metric in metrics)} |"
     yield ""
     if facts["differences"]:
         yield "| paired difference | metric | |"
@@ -148,10 +163,31 @@ def _table(facts: Mapping[str, Any]) -> Iterator[str]:
         yield ""
 
 
+def _cell(row: Mapping[str, Any], metric: str) -> str:
+    """Format a metric of a row, followed by its mean over the seeds for the prior where it differs between the two."""
+    value, prior = _interval(row["metrics"].get(metric)), row["baseline"].get(metric, [])
+    known = [one for one in prior if one is not None]
+    if not value or not known or prior == row["values"][metric]:
+        return value
+    return f"{value}, prior {sum(known) / len(known):.3f}"
+
+
 def _conditions(facts: Mapping[str, Any]) -> Iterator[str]:
     for condition in facts["conditions"]:
         yield f"- {condition_text(condition)}: {condition['verdict']}"
     yield ""
+
+
+def _caveats(study: Study, facts: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what limits the verdict: arms that did not learn, and differences that no arm states."""
+    if facts["recipes_sha256"] and not any(row["baseline"] for row in facts["rows"]):
+        yield "**Baseline not measured**: the values were stored before studies had one; run the study again.\n"
+    if facts["not_learned"]:
+        yield f"**Not above its baseline**: {', '.join(facts['not_learned'])}; conditions on it are undecided.\n"
+    for arm, reason in study.text.cannot_learn.items():
+        yield f"**Cannot learn by the claim**: {arm}; {reason}.\n"
+    for found in facts["confounds"]:
+        yield f"**Arms also differ in** {Confound(**found)}; {found['reason'] or 'no reason is given'}.\n"
 
 
 def _verdict(section: Section) -> str:
@@ -159,6 +195,8 @@ def _verdict(section: Section) -> str:
 
 
 def _interval(found: Mapping[str, Any] | None, sign: str = "") -> str:
+    if found is not None and found.get("n_censored"):
+        return limits_text(found, sign)
     if found is None or found["value"] is None:
         return ""
     if found["low"] is None or found["low"] == found["high"]:

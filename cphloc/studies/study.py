@@ -23,10 +23,12 @@ from cphloc.recipe.blocks import BlockAt, check_block
 from cphloc.recipe.merge import STUDIES, find, parse_path
 from cphloc.recipe.recipe import Recipe
 from cphloc.recipe.recipe import load as load_recipe
-from cphloc.registry.contract import construct
 
 EVALUATION = {"type": "evaluation"}
 """Default measure of a study: the metrics of ``cphloc evaluate`` on the test split."""
+
+_DECISIVE = {"base", "overrides", "arms", "seeds", "vary", "grid", "measures", "metrics"}
+"""Keys of a study that affect its values."""
 
 _NOT_OVERRIDES = ("recipe", "tune", "after")
 """Keys of an arm that are not overrides of the recipe."""
@@ -75,6 +77,8 @@ class Text(_Strict):
     metrics: list[str] = Field(description="metrics that are shown and compared", min_length=1)
     compare: list[list[str]] = Field([], description="pairs of rows; the second is subtracted from the first")
     verdict: list[Condition] = Field([], description="conditions, all of which must hold for the claim")
+    confounds: dict[str, str] = Field({}, description="by dotted key, * for any: why arms differ there unstated")
+    cannot_learn: dict[str, str] = Field({}, description="by arm: why the claim predicts that it stays at its baseline")
 
 
 @dataclass(frozen=True)
@@ -138,8 +142,8 @@ class Study:
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of everything that affects results and verdict; descriptive texts are left out."""
-        decisive = self.text.model_dump(mode="json", exclude={"claim", "expected", "chapter", "setup"})
+        """SHA-256 of everything that affects the values; texts, and conditions that are decided from them, are not."""
+        decisive = self.text.model_dump(mode="json", include=_DECISIVE)
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
     def measures_of(self, arm: str) -> list[dict[str, Any]]:
@@ -257,6 +261,8 @@ def _own_problems(tree: Node, text: Text) -> Iterator[Problem]:
             fix = f"name one of the arms above it: {', '.join(arms[:number]) or 'there is none'}"
             path = (_ARMS, name, "after")
             yield Problem(position(tree, path), dotted(path), f"'{after}' is not an earlier arm", fix)
+    for name in text.cannot_learn:
+        yield from unknown([name], ("cannot_learn", name))
     for number, pair in enumerate(text.compare):
         yield from unknown(pair, ("compare", number))
     for number, measure in enumerate(text.measures):
@@ -288,8 +294,3 @@ def _recipe_problems(tree: Node, text: Text, cells: list[Cell]) -> Iterator[Prob
             cell.recipes("study", 0, text.vary)
         except RecipeError as error:
             yield from error.problems
-
-
-def make_measures(blocks: list[dict[str, Any]]) -> list[Any]:
-    """Construct the measures of configuration blocks (``type`` and arguments)."""
-    return [construct("measure", block["type"], {k: v for k, v in block.items() if k != "type"}) for block in blocks]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from scipy.stats import norm
 
 from cphloc.components.loss.attention_bce import AttentionBCE
 from cphloc.components.loss.attention_kl import AttentionKL
@@ -106,18 +107,55 @@ def test_e16_only_the_kernel_that_its_stride_does_not_divide_overlaps_unevenly()
     assert found["linear, then kernel 3"]["checkerboard"] < 0.01 < found["transposed, kernel 3"]["checkerboard"]
 
 
-def test_e18_the_simulated_reader_is_that_of_the_lecture_and_prompts_tend_to_the_formula():
-    found = SimulatedReader(correlation=0.0, located=1.0, people=40_000)(Trained(0))
-    alone, prompted = found["reader alone"], found["prompts with location"]
-    assert alone["sensitivity"] == pytest.approx(5 / 6, abs=0.01)
-    assert alone["specificity"] == pytest.approx(899 / 994, abs=0.005)
-    assert found["prompts without location"] == alone
-    model = OperatingPoint(float(1 - __import__("scipy.stats").stats.norm.cdf(1.6448536 - 2.0)), 0.95)
-    together = independent_prompts(OperatingPoint(5 / 6, 899 / 994), model)
-    assert prompted["sensitivity"] == pytest.approx(together.sensitivity, abs=0.01)
-    assert prompted["specificity"] == pytest.approx(together.specificity, abs=0.01)
-    assert found["triage"]["specificity"] > alone["specificity"]
-    assert found["triage"]["reads"] == pytest.approx(500, abs=15)
+def test_e18_the_simulated_reader_is_that_of_the_lecture_whatever_the_number_of_regions():
+    for regions, overlooked in ((2, 0.0), (4, 0.05), (12, 0.1)):
+        found = SimulatedReader(regions=regions, overlooked=overlooked, people=40_000)(Trained(0))
+        assert found["reader alone"]["sensitivity"] == pytest.approx(5 / 6, abs=0.01)
+        assert found["reader alone"]["specificity"] == pytest.approx(899 / 994, abs=0.005)
+        assert found["triage"]["specificity"] > found["reader alone"]["specificity"]
+        assert found["triage"]["reads"] == pytest.approx(500, abs=15)
+
+
+def test_e18_reliance_ranges_from_ignoring_the_model_to_repeating_it():
+    ignoring = SimulatedReader(reliance=0.0, overlooked=0.0, people=5_000)(Trained(0))
+    for way in ("prompts without location", "prompts with location"):
+        assert ignoring[way] == ignoring["reader alone"]
+    repeating = SimulatedReader(reliance=1e6, correlation=0.0, located=1.0, people=40_000)(Trained(0))
+    model = OperatingPoint(float(norm.cdf(2.0 - norm.ppf(0.95))), 0.95)
+    assert repeating["prompts with location"]["sensitivity"] == pytest.approx(model.sensitivity, abs=0.01)
+    assert repeating["prompts with location"]["specificity"] == pytest.approx(model.specificity, abs=0.005)
+    # a reader who counts prompts as recalls and trusts their absence not at all is the formula's second reader
+    assert independent_prompts(OperatingPoint(5 / 6, 899 / 994), model).sensitivity > model.sensitivity
+
+
+@pytest.mark.parametrize("way", ["prompts without location", "prompts with location"])
+def test_e18_prompts_of_a_good_model_help_and_those_of_a_useless_one_that_is_believed_harm(way):
+    def gain(**arguments):
+        found = SimulatedReader(people=40_000, correlation=0.0, overlooked=0.0, **arguments)(Trained(0))
+        return found[way]["equal_specificity"] - found["reader alone"]["equal_specificity"]
+
+    assert gain(model=6.0, believed=6.0) > 0.1
+    assert gain(model=0.0, reliance=3.0) < -0.01
+
+
+def test_e18_the_sensitivity_with_prompts_is_that_of_the_integral():
+    """Independent integration over prompted and unprompted readers, without correlation."""
+    reader = SimulatedReader(correlation=0.0, people=200_000, reliance=1.0)
+    found = reader(Trained(0))["prompts without location"]
+    prompt = norm.ppf(0.95)
+    hit, false = norm.sf(prompt - 2.0), 0.05
+    shifts = np.log([hit / false, (1 - hit) / (1 - false)]) / reader.index
+    quiet = norm.cdf(reader.criterion - shifts)
+    seen = 0.95 * norm.cdf(reader.criterion - shifts - reader.index) + 0.05
+    assert found["sensitivity"] == pytest.approx(1 - np.dot([hit, 1 - hit], quiet**3 * seen), abs=0.003)
+    assert found["specificity"] == pytest.approx(np.dot([false, 1 - false], quiet**4), abs=0.003)
+
+
+def test_e18_a_reader_who_cannot_be_is_refused():
+    with pytest.raises(InputError, match="smaller 'overlooked'"):
+        SimulatedReader(overlooked=0.4)
+    with pytest.raises(InputError, match="at least 2 regions"):
+        SimulatedReader(regions=1)
 
 
 def test_an_object_of_another_size_counts_neither_way():

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
+from dataclasses import replace
 
 import pytest
 
-from cphloc.studies.results import Results
-from cphloc.studies.study import Cell, Study, Text
+from cphloc.config import jsonio
+from cphloc.studies.results import Results, limits_text
+from cphloc.studies.study import Cell, Condition, Study, Text
 
 TEXT = {
     "claim": "c",
@@ -71,3 +74,61 @@ def test_csv_has_one_line_a_value(tmp_path):
         lines = list(csv.DictReader(file))
     assert len(lines) == 10
     assert lines[-1] == {"row": "b", "at": "", "seed": "4", "metric": "auc", "value": "0.5"}
+
+
+def marked(first, second, conditions, **extra):
+    """Results as of `results`, with further keys in every job: a function of its arm and value."""
+    made = results(first, second, conditions)
+    found = [{**f, **{k: make(f["arm"], f["values"][""]["auc"]) for k, make in extra.items()}} for f in made.found]
+    return Results(made.study, found)
+
+
+LIMIT = 240.0
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "condition", "verdict"),
+    [
+        ([LIMIT] * 5, [LIMIT] * 5, {"compare": ["a", "b"], "below": 0.0}, "undecided"),
+        ([LIMIT] * 5, [LIMIT] * 5, {"compare": ["a", "b"], "above": 0.0}, "undecided"),
+        ([100, 110, 120, 90, 100], [LIMIT] * 5, {"compare": ["a", "b"], "below": 0.0}, "holds"),
+        ([100, 110, 120, 90, 100], [LIMIT] * 5, {"compare": ["a", "b"], "below": -200.0}, "undecided"),
+        ([LIMIT] * 5, [100, 110, 120, 90, 100], {"compare": ["a", "b"], "below": 0.0}, "fails"),
+        ([100, 110, LIMIT, 90, 100], [120, 130, LIMIT, 110, 120], {"compare": ["a", "b"], "below": 0.0}, "undecided"),
+        ([LIMIT] * 5, [LIMIT] * 5, {"row": "a", "below": 300.0}, "undecided"),
+        ([LIMIT] * 5, [LIMIT] * 5, {"row": "a", "above": 200.0}, "holds"),
+    ],
+)
+def test_a_censored_value_decides_only_what_its_bound_decides(first, second, condition, verdict):
+    censored = {"censored": lambda _, value: {"": ["auc"] if value == LIMIT else []}}
+    found = marked(first, second, [{"metric": "auc", **condition}], **censored)
+    assert found.verdict == verdict
+    (difference,) = found.facts()["differences"]
+    assert difference["n_censored"] == sum(LIMIT in pair for pair in zip(first, second, strict=True))
+    assert difference["value"] is None
+    assert limits_text(difference) != ""
+
+
+@pytest.mark.parametrize(("prior", "verdict"), [(0.5, "holds"), (0.8, "undecided"), (0.95, "undecided")])
+def test_a_condition_on_an_arm_that_did_not_learn_is_undecided(prior, verdict):
+    values = [0.81, 0.79, 0.8, 0.82, 0.78], [0.6, 0.61, 0.59, 0.6, 0.6]
+    baseline = {"baseline": lambda arm, _: {"": {"auc": prior if arm == "a" else 0.5}}}
+    condition = {"compare": ["a", "b"], "metric": "auc", "above": 0.1}
+    found = marked(*values, [condition], **baseline)
+    assert found.verdict == verdict
+    assert found.facts()["not_learned"] == ([] if verdict == "holds" else ["a"])
+    text = found.study.text.model_copy(update={"cannot_learn": {"a": "the claim says so"}})
+    assert Results(replace(found.study, text=text), found.found).verdict == "holds"
+
+
+def test_stored_results_are_decided_anew_and_equal_the_first(tmp_path):
+    condition = {"compare": ["a", "b"], "metric": "auc", "above": 0.1}
+    extra = {
+        "censored": lambda arm, value: {"": ["auc"] if arm == "a" and value > 0.9 else []},
+        "baseline": lambda arm, _: {"": {"auc": 0.5}},
+    }
+    found = marked([0.81, 0.95, 0.8, 0.82, math.nan], [0.6, 0.61, 0.59, 0.6, 0.6], [condition], **extra)
+    facts = json.loads(jsonio.dumps(found.facts()))
+    assert Results.of_facts(found.study, facts).facts() == facts
+    stricter = found.study.text.model_copy(update={"verdict": [Condition(metric="auc", row="b", above=0.7)]})
+    assert Results.of_facts(replace(found.study, text=stricter), facts).verdict == "fails"

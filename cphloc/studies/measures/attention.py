@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cphloc.config.argument_types import PositiveInt
+from cphloc.config.argument_types import Plain, PositiveInt
 from cphloc.metrics.attention import upsample
 from cphloc.metrics.evaluation import attention_scores
 from cphloc.metrics.segmentation import dice
 from cphloc.ops.attention import log_softmax
 from cphloc.ops.cam import as_attention, grad_cam
+from cphloc.registry.contract import construct
 from cphloc.structures.split import Split
 from cphloc.studies.measured import Trained, Values, required
 
@@ -23,24 +24,36 @@ _THRESHOLDS = tuple(k / 10 for k in range(1, 10))
 
 
 class LossFloor:
-    """Minimum of the arm's attention loss over all attention maps, and the entropy of the map that reaches it.
+    """Minimum of attention losses over all attention maps, and the entropy of the map that reaches it.
 
     ``floor`` is the smallest loss that an optimizer reaches when the logits of the map are free parameters, and
-    ``floor_entropy`` the entropy of that map in nats. Both depend on the loss only, not on the trained network.
+    ``floor_entropy`` the entropy of that map in nats. Both depend on the loss only, so no model is trained.
 
     Args:
+        losses: name -> attention loss, ``type`` and arguments.
         cells: number of cells of the map.
         marked: numbers of cells inside the box; each is one variant.
     """
 
-    def __init__(self, cells: PositiveInt = 256, marked: Sequence[PositiveInt] = (2, 8)) -> None:
+    def __init__(
+        self,
+        losses: Mapping[str, Mapping[str, Plain]],
+        cells: PositiveInt = 256,
+        marked: Sequence[PositiveInt] = (2, 8),
+    ) -> None:
         self.cells, self.marked = cells, list(marked)
+        self.losses = {
+            name: construct("loss", str(block["type"]), {k: v for k, v in block.items() if k != "type"})
+            for name, block in losses.items()
+        }
 
     def __call__(self, trained: Trained) -> Values:
-        """Return ``floor`` and ``floor_entropy`` for each number of marked cells."""
-        heads = trained.model.heads.values()
-        head: Any = required(next((h for h in heads if hasattr(h, "side_criterion")), None), "an attention head")
-        return {f"{m} cells": loss_floor(head.criterion, m, self.cells, trained.seed) for m in self.marked}
+        """Return ``floor`` and ``floor_entropy`` of each loss and number of marked cells."""
+        return {
+            f"{name}, {marked} cells": loss_floor(loss, marked, self.cells, trained.seed)
+            for name, loss in self.losses.items()
+            for marked in self.marked
+        }
 
 
 def loss_floor(criterion: nn.Module, marked: int, cells: int = 256, seed: int = 0) -> dict[str, float]:

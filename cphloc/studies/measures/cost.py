@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from cphloc.config.argument_types import PositiveInt
 from cphloc.modeling.describe import describe
-from cphloc.studies.measured import Trained, Values
+from cphloc.registry.metrics import quality
+from cphloc.studies.measured import Censored, Trained, Values
 from cphloc.tracking.record import curves
 
 
@@ -33,14 +34,25 @@ class StepsTo:
     Args:
         metric: name of the validation metric.
         value: value to reach.
-        at_most: result where the value is never reached; by default the number of training steps.
+        at_most: last step to look at; by default the number of training steps.
     """
 
     def __init__(self, metric: str, value: float, at_most: PositiveInt | None = None) -> None:
         self.metric, self.value, self.at_most = metric, value, at_most
 
     def __call__(self, trained: Trained) -> Values:
-        """Return ``steps_to_reach``."""
+        """Return ``steps_to_reach``, censored at the last step where the value is never reached."""
+        last = self.at_most or trained.recipe.train.steps
         curve = curves(trained.trained_run.folder)[f"val/{self.metric}"]
-        never = self.at_most or trained.recipe.train.steps
-        return {"": {"steps_to_reach": float(next((step for step, v in curve if v >= self.value), never))}}
+        reached = (step for step, value in curve if step <= last and not worse(self.metric, value, self.value))
+        step = next(reached, None)
+        return {"": {"steps_to_reach": Censored(last) if step is None else float(step)}}
+
+
+def worse(metric: str, value: float, wanted: float) -> bool:
+    """Return True where a value of a metric is worse than the wanted one, or undefined.
+
+    >>> worse("auc", 0.8, 0.9), worse("hd95_mm", 3.0, 5.0)
+    (True, False)
+    """
+    return not quality(metric, value) >= quality(metric, wanted)

@@ -1,0 +1,81 @@
+"""Rows of the results of a study: an arm or a variant of it, its values per seed and those of its baseline."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from cphloc.metrics.bootstrap import Difference, Interval, interval, paired_difference
+from cphloc.registry.metrics import has_direction, quality
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the results table: an arm, or a variant of it, at one value of the grid.
+
+    Args:
+        name: ``arm`` or ``arm/variant``.
+        at: value of the grid; ``None`` in a study without a grid.
+        values: for each metric one value per seed, in the order of the seeds; NaN where undefined.
+        censored: for each metric, per seed, whether the value is only a lower bound; metrics without any are left out.
+        baseline: values of predictions that ignore the image, of the metrics that have them.
+    """
+
+    name: str
+    at: Any
+    values: Mapping[str, list[float]]
+    censored: Mapping[str, list[bool]] = field(default_factory=dict)
+    baseline: Mapping[str, list[float]] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """Name of the row, followed by the value of the grid if there is one."""
+        return self.name if self.at is None else f"{self.name} @ {self.at}"
+
+    def interval(self, metric: str) -> Interval:
+        """Return the mean of a metric over the seeds with its 95 % bootstrap interval.
+
+        Of censored values, the mean is a lower bound and the interval has no upper end.
+        """
+        found = interval(self.values[metric])
+        return found._replace(high=math.inf) if metric in self.censored else found
+
+    def n_censored(self, metric: str) -> dict[str, int]:
+        """Return ``n_censored``, the number of seeds with a censored value, if there are any."""
+        return {"n_censored": sum(self.censored[metric])} if metric in self.censored else {}
+
+    def ends(self, metric: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the smallest and the largest value that each seed can have; the largest is infinite if censored."""
+        low = np.array(self.values[metric], float)
+        return low, np.where(self.censored.get(metric, [False] * len(low)), math.inf, low)
+
+    @property
+    def above_baseline(self) -> bool | None:
+        """Whether the whole interval of some metric is better than the baseline; ``None`` where there is none."""
+        gains = [
+            paired_difference([quality(m, v) for v in self.values[m]], [quality(m, v) for v in prior])
+            for m, prior in self.baseline.items()
+            if has_direction(m) and not all(map(math.isnan, prior))
+        ]
+        return any(gain.low > 0 for gain in gains) if gains else None
+
+
+def row_difference(first: Row, second: Row, metric: str) -> Difference:
+    """Compute the difference of a metric of two rows, paired by seed.
+
+    Where values are censored, the difference is unknown (NaN), and its interval is as wide as their bounds allow: its
+    lower end is that of the smallest possible differences and its upper end that of the largest.
+    """
+    if not (metric in first.censored or metric in second.censored):
+        return paired_difference(first.values[metric], second.values[metric])
+    (low, high), (least, most) = first.ends(metric), second.ends(metric)
+    low, high = low - most, high - least
+    at_least = interval(low) if np.isfinite(low[~np.isnan(low)]).all() else None
+    at_most = interval(high) if np.isfinite(high[~np.isnan(high)]).all() else None
+    n = int((~np.isnan(low)).sum())
+    ends = at_least.low if at_least else -math.inf, at_most.high if at_most else math.inf
+    return Difference(math.nan, *ends, n, len(low) - n, math.nan)
