@@ -63,8 +63,8 @@ def _check_label(annotation: Annotation, images: Sequence[Path]) -> None:
     absent = 1 + np.flatnonzero(annotation.label == 0)
     stated = {"mask": annotation.mask, "boxes": annotation.box_classes}
     for what, values in stated.items():
-        found = absent[np.isin(absent, values)] if values is not None else ()
-        if len(found):
+        found = [] if values is None else absent[np.isin(absent, values)].tolist()
+        if found:
             msg = f"{images[0]}: class {found[0]} is absent by its label and present by its {what}; correct one of them"
             raise DataError(msg)
 
