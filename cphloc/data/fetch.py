@@ -184,7 +184,8 @@ def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
 def _zip_members(archive: Path) -> Iterator[tuple[str, int, IO[bytes] | None]]:
     with zipfile.ZipFile(archive) as file:
         for info in file.infolist():
-            yield info.filename, info.file_size, None if info.is_dir() else file.open(info)
+            is_file = info.filename and not info.is_dir()  # is_dir fails for an empty name
+            yield info.filename, info.file_size, file.open(info) if is_file else None
 
 
 def _tar_members(archive: Path) -> Iterator[tuple[str, int, IO[bytes] | None]]:

@@ -163,3 +163,15 @@ def test_no_member_of_an_archive_is_written_outside_the_folder(tmp_path):
     module.unpack(folder / "a", {"in": "out"}, folder / "to")
     written = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
     assert written == ["a", "secret", "to/out/good"]
+
+
+def test_a_member_without_a_name_is_left_out(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr(zipfile.ZipInfo("x"), b"nothing")
+        archive.writestr("in/a.txt", b"kept")
+    renamed = zipfile.ZipFile(tmp_path / "a.zip")
+    renamed.filelist[0].filename = ""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(zipfile, "ZipFile", lambda path: renamed)
+        unpack(tmp_path / "a.zip", {"in": "out"}, tmp_path / "to")
+    assert [p.name for p in (tmp_path / "to").rglob("*") if p.is_file()] == ["a.txt"]

@@ -24,8 +24,8 @@ from tests.fuzz.targets import HERE, SEEDS, TARGETS, valid_files
 
 WORK = HERE.parent.parent / ".fuzz"
 STATE = WORK / "state.json"
-GRACE_SECONDS = 180
-"""Time for imports, and for an input that never ends to be noticed by atheris."""
+GRACE_SECONDS = 900
+"""Time for imports on a busy machine, and for an input that never ends to be noticed by atheris."""
 MOST_FAILURES = 5
 """Failures of a target after which it is left."""
 _HEAD = """# Fuzzing
