@@ -11,7 +11,7 @@ import pytest
 from cphloc.cli import main
 from cphloc.data import fetch as module
 from cphloc.data.datasets.hippocampus import SAMPLE, Hippocampus
-from cphloc.data.fetch import SOURCES, Source, fetch
+from cphloc.data.fetch import SOURCES, Source, fetch, unpack
 from cphloc.data.fingerprint import content_hash, fingerprint
 from cphloc.download import files as download
 from cphloc.errors import CphlocError, InputError
