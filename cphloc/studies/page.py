@@ -41,7 +41,8 @@ side, **undecided** everything between. A condition is undecided, too, where one
 of its metrics lies above that of a prior, predictions that ignore the image and repeat the average training annotation.
 A value that was not reached is a lower bound (censored), and decides only what its bound decides. Arms differ in what
 they state and in nothing else: `cphloc study STUDY --check` compares them with all defaults, and what cannot be equal
-is listed. The conditions were written down before the numbers were known, and nothing was tuned until a claim held.
+is listed. Conditions stand in the study's file before it runs; where a recipe or a condition was chosen after a first
+look at numbers, its description says so.
 """
 
 
@@ -181,7 +182,7 @@ def _conditions(facts: Mapping[str, Any]) -> Iterator[str]:
 def _caveats(study: Study, facts: Mapping[str, Any]) -> Iterator[str]:
     """Yield what limits the verdict: arms that did not learn, and differences that no arm states."""
     if facts["recipes_sha256"] and not any(row["baseline"] for row in facts["rows"]):
-        yield "**Baseline not measured**: the values were stored before studies had one; run the study again.\n"
+        yield "**Baseline not measured**: its measures have none, or the values were stored before studies had one.\n"
     if facts["not_learned"]:
         yield f"**Not above its baseline**: {', '.join(facts['not_learned'])}; conditions on it are undecided.\n"
     for arm, reason in study.text.cannot_learn.items():
