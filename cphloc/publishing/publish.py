@@ -35,7 +35,7 @@ from cphloc.zoo.stored import checked_path
 if TYPE_CHECKING:
     from cphloc.tracking.run import Run
 
-EACH_BYTES, ALL_BYTES = 8_000_000, 32_000_000
+EACH_BYTES, ALL_BYTES = 8_000_000, 48_000_000
 """Largest size of weights that ship with cphloc: of one version, and of all together."""
 
 _log = logging.getLogger(__name__)

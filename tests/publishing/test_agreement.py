@@ -78,8 +78,9 @@ def test_a_metric_that_the_cases_do_not_give_is_found(where):
     some = next(iter(rows))
     column = "dice" if where[-1] == "metrics" else "dice/anterior"
     rows[some][column] = str(float(rows[some][column]) - 0.01)
-    [text] = table_disagreements(entry, rows)
+    text, *paired = table_disagreements(entry, rows)
     assert text.startswith(f"entry.yaml states {column} ")
+    assert all(column in each for each in paired)
     del rows[some]
     assert "cases, which are not the" in next(table_disagreements(entry, rows))
 
