@@ -56,7 +56,7 @@ def _cluster() -> Iterator[str]:
     subprocess.run(create, cwd=place, check=True, stdout=subprocess.DEVNULL)
     subprocess.run([*control, "-w", "-o", options, "-l", str(place / "log"), "start"], cwd=place, check=True)
     try:
-        yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
+        yield f"postgresql+psycopg2://postgres@127.0.0.1:{port}/postgres"
     finally:
         subprocess.run([*control, "-m", "immediate", "stop"], cwd=place, check=False)
         shutil.rmtree(place, ignore_errors=True)
