@@ -6,10 +6,8 @@ import hashlib
 import json
 import math
 import shutil
-import signal
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -94,6 +92,7 @@ def run(job: Job) -> dict[str, Any]:
         return found
     started = time.process_time()
     from cphloc.studies.measured import Censored, Trained, make_measures
+    from cphloc.training.signals import own_signals
 
     with own_signals():
         trained = Trained(job.seed, _chosen(job))
@@ -198,19 +197,3 @@ def _hash(plain: Any) -> str:
 def _plain(values: Mapping[str, Mapping[str, float]]) -> Any:
     """Return values as JSON has them: ``None`` for NaN and infinity."""
     return jsonio.plain({variant: {name: float(v) for name, v in of.items()} for variant, of in values.items()})
-
-
-@contextmanager
-def own_signals() -> Iterator[None]:
-    """Restore the signal handlers that a training replaces."""
-    import threading
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -19,7 +19,6 @@ from cphloc.errors import CphlocError, InputError, MissingExtraError, RecipeErro
 from cphloc.files import atomic
 from cphloc.recipe.recipe import Recipe, load
 from cphloc.registry.metrics import quality
-from cphloc.studies.jobs import own_signals
 from cphloc.studies.search_space import Space, check_space, chosen, distributions, read_space
 from cphloc.tracking.run import Place, Run
 from cphloc.tracking.tracker import Tracker, run_id
@@ -215,6 +214,7 @@ class Search:
 
     def _train(self, trial: optuna.Trial, values: Mapping[str, Any]) -> Run:
         """Return the finished run of a trial: its own of before, a resumed or a new one."""
+        from cphloc.training.signals import own_signals
         from cphloc.training.train import Interrupted, train
 
         folder = self._place(trial.number)

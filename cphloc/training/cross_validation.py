@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -29,6 +26,7 @@ from cphloc.tracking.run import FOLDS_FILE, Place, Run
 from cphloc.tracking.tracker import Tracker, run_id
 from cphloc.training.facts import recipe_facts
 from cphloc.training.settings import Strategy
+from cphloc.training.signals import own_signals
 from cphloc.training.train import Interrupted, given, train, with_constants
 
 
@@ -186,7 +184,7 @@ def _train_fold(found: OutOfFold, fold: int, place: Place, scale: Scale) -> None
     name = f"{place.name or run.id} fold {fold}"
     at = Place(run.folder, place.experiment, name, run_id(run.folder), pictures=False, folder=folder)
     try:
-        with _own_signals():
+        with own_signals():
             if (folder / "recipe.yaml").is_file():
                 train(resume=folder, place=at, **keywords)
             else:
@@ -225,17 +223,3 @@ def _finish(run: Run, place: Place) -> None:
     for path in (*run.evaluation_files(OUT_OF_FOLD), run.folder / "metrics.json"):
         tracker.artifact(path)
     tracker.end()
-
-
-@contextmanager
-def _own_signals() -> Iterator[None]:
-    """Restore the signal handlers that a training replaces."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -81,8 +81,9 @@ def read(path: Path, kind: str) -> object:
     return read_volume(path)
 
 
-def fuzz(folder: Path, source: Path, kind: str, seed: int, times: int) -> None:
-    path = folder / source.name
+def fuzz(folder: Path, source: Path, kind: str, seed: int, times: int) -> int:
+    """Number of damaged files that were read or refused as they should be."""
+    path, tried = folder / source.name, 0
     for content in damaged(source.read_bytes(), np.random.default_rng(seed), times):
         path.write_bytes(content)
         try:
@@ -92,12 +93,15 @@ def fuzz(folder: Path, source: Path, kind: str, seed: int, times: int) -> None:
             assert said.startswith(str(path)), said
             assert "\n" not in said
             assert ";" in said, f"says nothing to do: {said}"
+        tried += 1
+    return tried
 
 
 @pytest.mark.parametrize("kind", ["t1", *KINDS])
 def test_a_damaged_real_file_is_read_or_named_in_one_line(tmp_path, kind, capfd):
     source = (sorted(SAMPLE.glob("images/*.nii.gz")) if kind == "t1" else real(KINDS[kind]))[0]
-    fuzz(tmp_path, source, kind, seed=0, times=2 if kind in ("ct", "rtstruct") else 5)
+    times = 2 if kind in ("ct", "rtstruct") else 5
+    assert fuzz(tmp_path, source, kind, seed=0, times=times) == 5 * times
     assert capfd.readouterr().err == ""
 
 
@@ -106,7 +110,7 @@ def test_a_damaged_real_file_is_read_or_named_in_one_line(tmp_path, kind, capfd)
 def test_many_damaged_real_files(tmp_path, kind):
     sources = sorted(SAMPLE.glob("images/*.nii.gz")) if kind == "t1" else real(KINDS[kind])
     for seed, source in enumerate(sources[:: max(1, len(sources) // 5)][:5], start=1):
-        fuzz(tmp_path, source, kind, seed, times=10)
+        assert fuzz(tmp_path, source, kind, seed, times=10) == 50
 
 
 def test_one_damaged_slice_names_itself_not_its_series(tmp_path):
