@@ -19,6 +19,7 @@ from .job import FACTS
 from .tasks import TASKS, Task
 
 HERE = Path(__file__).parent
+BUDGETS = ("steps", "minutes")
 WORK = HERE.parents[1] / ".quality"
 
 
@@ -28,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     failed = 0
     for name in options.tasks:
         for system in TASKS[name].systems:
-            for budget in ("steps", "minutes"):
+            for budget in options.budgets:
                 if options.page_only or not _wanted(options, system):
                     continue
                 failed += not _job(TASKS[name], system, budget, options)
@@ -49,10 +50,11 @@ def _job(task: Task, system: str, budget: str, options: argparse.Namespace) -> b
     folder.mkdir(parents=True, exist_ok=True)
     print(f"{time.strftime('%H:%M')} {task.data}: {system}, {size:g} {budget}", flush=True)
     command = [sys.executable, "-W", "ignore", "-m", "tests.quality.job", task.data, system]
+    cases = [] if options.cases is None else ["--cases", str(options.cases)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "NO_ALBUMENTATIONS_UPDATE": "1"}
     with (folder / "log.txt").open("w", encoding="utf-8") as log:
         done = subprocess.run(
-            [*command, f"--{budget}", f"{size:g}", "--out", str(folder)],
+            [*command, f"--{budget}", f"{size:g}", *cases, "--out", str(folder)],
             stdout=log, stderr=subprocess.STDOUT, env=environment, cwd=HERE.parents[1], check=False,
         )  # fmt: skip
     if done.returncode:
@@ -66,6 +68,8 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--systems", nargs="+", default=[], help="only these systems")
     parser.add_argument("--steps", type=int, help="steps of the comparison at equal steps; default: by task")
     parser.add_argument("--minutes", type=float, help="CPU minutes of the comparison at equal time; default: by task")
+    parser.add_argument("--budgets", nargs="+", choices=BUDGETS, default=BUDGETS, help="default: both")
+    parser.add_argument("--cases", type=int, help="most validation cases to predict, evenly spread; default: all")
     parser.add_argument("--work", type=Path, default=WORK, help="folder for jobs; default .quality")
     parser.add_argument("--page-only", action="store_true", help="write the page of the finished jobs")
     options = parser.parse_args(argv)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -12,7 +12,6 @@ from cphloc.evaluation.prediction import CasePrediction
 from cphloc.evaluation.scores import Scores, score_case
 from cphloc.registry.contract import construct
 from cphloc.structures.annotation import Annotation
-from cphloc.structures.split import Split
 from cphloc.structures.volume import Volume
 
 from .tasks import Task
@@ -42,9 +41,7 @@ class Cases:
         """Number 1..K -> name."""
         return dict(self.dataset.classes)
 
-    def read(self, split: Split) -> Iterator[tuple[Case, Volume, Annotation]]:
-        """Read image and annotation of every case of a split."""
-        cases = self.dataset.cases(split)
+    def _read(self, cases: Sequence[Case]) -> Iterator[tuple[Case, Volume, Annotation]]:
         strongest = strongest_rung(cases)
         for case in cases:
             volume, annotation = read_case(case, self.dataset.dims)
@@ -52,15 +49,21 @@ class Cases:
 
     def to_learn(self) -> Iterator[tuple[Case, Volume, Annotation]]:
         """Read the training cases that a system without partial annotation can learn from."""
-        for case, volume, annotation in self.read("train"):
+        for case, volume, annotation in self._read(self.dataset.cases("train")):
             known = annotation.mask_known
             if not self.task.only_complete or known is None or bool(np.all(known)):
                 yield case, volume, annotation
 
-    def scored(self, predict: Callable[[Case, Volume], CasePrediction]) -> Scores:
-        """Score the predictions of the validation cases against their annotations."""
+    def to_score(self, most: int | None = None) -> Iterator[tuple[Case, Volume, Annotation]]:
+        """Read the validation cases, or ``most`` of them, evenly spread over the split."""
+        cases = self.dataset.cases("val")
+        step = 1.0 if most is None else max(1.0, len(cases) / most)
+        yield from self._read([cases[int(i)] for i in np.arange(0, len(cases), step)])
+
+    def scored(self, predicted: Mapping[str, CasePrediction]) -> Scores:
+        """Score the predictions of validation cases, by id, against their annotations."""
         scored = []
-        for case, volume, annotation in self.read("val"):
-            found = predict(case, volume)
+        for case, volume, annotation in self._read([c for c in self.dataset.cases("val") if c.id in predicted]):
+            found = predicted[case.id]
             scored.append(score_case(case.id, case.patient, found, annotation, volume.geometry, self.classes))
         return Scores(scored, self.classes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +14,17 @@ from cphloc.evaluation.prediction import CasePrediction
 from cphloc.evaluation.scores import Scores
 
 from .data import Cases
-from .systems import make
+from .systems import System, make
 from .tasks import TASKS
 
 FACTS = "facts.json"
 """File whose presence marks a job as complete."""
 
-_SHORT, _LONG = 3, 9
+_SHORT, _LONG = 1, 4
 """Steps of the two trainings from which the CPU time of a step is measured."""
 
 
-def run(task_name: str, system_name: str, steps: int | None, minutes: float | None, seed: int, folder: Path) -> None:
+def run(task_name: str, system_name: str, steps: int | None, minutes: float | None, folder: Path, **options) -> None:
     """Do a job and write its predictions and facts to a folder.
 
     Args:
@@ -32,34 +32,44 @@ def run(task_name: str, system_name: str, steps: int | None, minutes: float | No
         system_name: name of a system.
         steps: number of steps; ``None`` for as many as fit into ``minutes``.
         minutes: CPU minutes of training, used where ``steps`` is ``None``.
-        seed: random seed.
         folder: folder of the job; data that a system prepares are kept in its parent.
+        options: ``seed``, and ``cases``, the most validation cases to predict.
     """
     torch.set_num_threads(1)
-    cases, system = Cases(TASKS[task_name]), make(system_name)
+    cases, system, seed = Cases(TASKS[task_name]), make(system_name), options.get("seed", 0)
     work = folder.parent / "work"
     work.mkdir(parents=True, exist_ok=True)
     system.prepare(cases, work)
     if steps is None:
         steps = max(1, round(60 * (minutes or 0) / _seconds_per_step(system, cases, seed, work)))
-    started = time.process_time()
-    predict, parameters = system.train(cases, steps, seed, work)
-    seconds = time.process_time() - started
+    started = cpu_seconds()
+    trained = system.train(cases, steps, seed, work)
+    seconds = cpu_seconds() - started
     (folder / "predictions").mkdir(parents=True, exist_ok=True)
-    for case, volume, _ in cases.read("val"):
-        _save(folder / "predictions" / f"{case.id}.npz", predict(volume))
-    facts = {"system": system_name, "steps": steps, "cpu_seconds": round(seconds, 1), "parameters": parameters}
+    for case, volume, _ in cases.to_score(options.get("cases")):
+        _save(folder / "predictions" / f"{case.id}.npz", trained.predict(volume))
+    facts = {"system": system_name, "steps": steps, "batch": trained.batch, "parameters": trained.parameters}
+    facts |= {"cpu_seconds": round(seconds, 1), "all_cpu_seconds": round(cpu_seconds(), 1)}
     (folder / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
-def _seconds_per_step(system, cases: Cases, seed: int, work: Path) -> float:
-    """CPU seconds of a step, without what a training does once."""
-    spent = []
-    for steps in (_SHORT, _LONG):
-        started = time.process_time()
-        system.train(cases, steps, seed, work)
-        spent.append(time.process_time() - started)
-    return max(spent[1] - spent[0], 0.01) / (_LONG - _SHORT)
+def cpu_seconds() -> float:
+    """CPU time of this process, its threads, and its children that have ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def _seconds_per_step(system: System, cases: Cases, seed: int, work: Path) -> float:
+    """CPU seconds of a step, without what a training does once; measured once per system and task."""
+    file = work / "seconds_per_step.json"
+    if not file.is_file():
+        spent = []
+        for steps in (_SHORT, _LONG):
+            started = cpu_seconds()
+            system.train(cases, steps, seed, work)
+            spent.append(cpu_seconds() - started)
+        file.write_text(json.dumps(max(spent[1] - spent[0], 0.01) / (_LONG - _SHORT)) + "\n", encoding="utf-8")
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def _save(path: Path, found: CasePrediction) -> None:
@@ -69,13 +79,11 @@ def _save(path: Path, found: CasePrediction) -> None:
 
 def scores(task_name: str, folder: Path) -> Scores:
     """Score the stored predictions of a job."""
-
-    def stored(case, volume) -> CasePrediction:
-        """Read the prediction of a case."""
-        with np.load(folder / "predictions" / f"{case.id}.npz") as arrays:
-            return CasePrediction(**dict(arrays))
-
-    return Cases(TASKS[task_name]).scored(stored)
+    predicted = {}
+    for path in (folder / "predictions").glob("*.npz"):
+        with np.load(path) as arrays:
+            predicted[path.stem] = CasePrediction(**dict(arrays))
+    return Cases(TASKS[task_name]).scored(predicted)
 
 
 if __name__ == "__main__":
@@ -85,6 +93,8 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int)
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--cases", type=int)
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    run(given.task, given.system, given.steps, given.minutes, given.seed, given.out.absolute())
+    options = {"seed": given.seed, "cases": given.cases}
+    run(given.task, given.system, given.steps, given.minutes, given.out.absolute(), **options)

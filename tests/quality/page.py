@@ -58,12 +58,13 @@ def _tables(task: Task, work: Path, budget: str) -> Iterator[str]:
                 jobs[facts["system"]] = facts, job.scores(task.data, path.parent)
         number = size.split("-", 1)[1]
         title = f"{number} steps" if budget == "steps" else f"{number} CPU minutes of training"
-        yield f"\n### {title}\n\n" + "\n".join(_rows(task, jobs)) + "\n"
+        cases = min(len(scores.rows) for _, scores in jobs.values())
+        yield f"\n### {title}, {cases} validation cases\n\n" + "\n".join(_rows(task, jobs)) + "\n"
 
 
 def _rows(task: Task, jobs: dict[str, tuple[dict[str, Any], Scores]]) -> Iterator[str]:
-    yield f"| system | parameters (M) | steps | CPU min | {task.metric} (95 % interval) | cphloc minus it |"
-    yield "|---|---|---|---|---|---|"
+    yield f"| system | parameters (M) | batch | steps | CPU min | {task.metric} (95 % interval) | cphloc minus it |"
+    yield "|---|---|---|---|---|---|---|"
     ours = jobs.get(task.systems[0])
     for system in task.systems:
         if system in jobs:
@@ -73,6 +74,7 @@ def _rows(task: Task, jobs: dict[str, tuple[dict[str, Any], Scores]]) -> Iterato
             cells = (
                 system,
                 f"{facts['parameters'] / 1e6:.1f}",
+                str(facts["batch"]),
                 str(facts["steps"]),
                 f"{facts['cpu_seconds'] / 60:.1f}",
                 f"{found.value:.3f} ({found.low:.3f}-{found.high:.3f})",

@@ -1,9 +1,13 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from cphloc.evaluation.prediction import CasePrediction
 from quality import job, page
 from quality.data import Cases
+from quality.systems import Trained
 from quality.tasks import TASKS, Task
 
 PHANTOM = {
@@ -35,7 +39,7 @@ class Answering:
             mask[: round(self.share * len(mask))] = 1
             return CasePrediction(mask=mask)
 
-        return predict, 1_500_000
+        return Trained(predict, 1_500_000, 2)
 
 
 @pytest.fixture(params=[PHANTOM, PHANTOM_3D], ids=["2d", "3d"])
@@ -51,30 +55,45 @@ def task(request, monkeypatch):
 def test_the_page_compares_the_stored_predictions_case_by_case(task, tmp_path):
     task, _ = task
     for system in task.systems:
-        job.run("phantom", system, 5, None, 0, tmp_path / "phantom" / system / "steps-5")
+        job.run("phantom", system, 5, None, tmp_path / "phantom" / system / "steps-5")
     page.write(tmp_path, tmp_path / "QUALITY.md")
     text = (tmp_path / "QUALITY.md").read_text()
     whole = []
-    for _, _volume, annotation in Cases(task).read("val"):
+    for _, _volume, annotation in Cases(task).to_score():
         share = (annotation.mask > 0).mean()
         whole.append(2 * share / (1 + share))  # Dice of a mask that is 1 everywhere
-    assert "### 5 steps" in text
-    assert f"| cphloc | 1.5 | 5 | 0.0 | {np.mean(whole):.3f} (" in text
-    assert "| other | 1.5 | 5 | 0.0 | 0.000 (0.000-0.000) |" in text
+    assert "### 5 steps, 4 validation cases" in text
+    assert f"| cphloc | 1.5 | 2 | 5 | 0.0 | {np.mean(whole):.3f} (" in text
+    assert "| other | 1.5 | 2 | 5 | 0.0 | 0.000 (0.000-0.000) |" in text
     assert f"| {np.mean(whole):+.3f} (" in text
 
 
 def test_a_budget_of_time_is_converted_to_steps_by_measured_steps(task, tmp_path, monkeypatch):
     _, systems = task
     clock = iter(range(0, 1000, 3))  # every training takes 3 s, whatever its length: 0.01 s is the least for a step
-    monkeypatch.setattr(job.time, "process_time", lambda: next(clock))
-    job.run("phantom", "other", None, 0.5, 0, tmp_path / "minutes")
-    assert systems["other"].trained == [3, 9, round(30 / (0.01 / 6))]
+    monkeypatch.setattr(job, "cpu_seconds", lambda: next(clock))
+    job.run("phantom", "other", None, 0.5, tmp_path / "minutes")
+    job.run("phantom", "other", None, 1, tmp_path / "more")  # the time of a step is measured once
+    assert systems["other"].trained == [1, 4, round(30 / (0.01 / 3)), round(60 / (0.01 / 3))]
+
+
+def test_the_time_of_children_counts():
+    before = job.cpu_seconds()
+    subprocess.run([sys.executable, "-c", "import time\nwhile time.process_time() < 0.3: pass"], check=True)
+    assert job.cpu_seconds() - before >= 0.29
+
+
+def test_some_validation_cases_are_spread_over_the_split(task, tmp_path):
+    task, _ = task
+    job.run("phantom", "other", 1, None, tmp_path / "job", cases=2)
+    ids = [case.id for case in Cases(task).dataset.cases("val")]
+    assert {path.stem for path in (tmp_path / "job" / "predictions").iterdir()} == {ids[0], ids[2]}
+    assert len(job.scores("phantom", tmp_path / "job").rows) == 2
 
 
 def test_partly_annotated_cases_are_left_out_where_the_others_need_complete_ones():
     whole = Task("phantom", "dice", (), 1, 1, PHANTOM)
     assert len(list(Cases(whole).to_learn())) == 6
     partly = Task("phantom", "dice", (), 1, 1, PHANTOM | {"annotated": {"mask": 0.5}}, only_complete=True)
-    known = [np.all(a.mask_known) if a.mask_known is not None else True for _, _, a in Cases(partly).read("train")]
+    known = [np.all(a.mask_known) if a.mask_known is not None else True for _, _, a in Cases(partly)._read(Cases(partly).dataset.cases("train"))]
     assert len(list(Cases(partly).to_learn())) == sum(map(bool, known)) < 7

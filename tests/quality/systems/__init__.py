@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from ..data import Cases, Predict
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Result of a training.
+
+    Args:
+        predict: the trained system.
+        parameters: number of parameters.
+        batch: images or patches per step.
+    """
+
+    predict: Predict
+    parameters: int
+    batch: int
 
 
 class System(Protocol):
@@ -16,8 +32,8 @@ class System(Protocol):
         """Convert the data to the form that the system reads, once for all budgets; not counted as training."""
         ...
 
-    def train(self, cases: Cases, steps: int, seed: int, folder: Path) -> tuple[Predict, int]:
-        """Train, with a schedule that ends at ``steps``; returns the trained system and its number of parameters."""
+    def train(self, cases: Cases, steps: int, seed: int, folder: Path) -> Trained:
+        """Train, with a schedule that ends at ``steps``; the last weights are used, whatever their validation."""
         ...
 
 

@@ -19,7 +19,8 @@ import torch
 from cphloc.evaluation.prediction import CasePrediction
 from cphloc.structures.volume import Volume
 
-from ..data import Cases, Predict
+from ..data import Cases
+from . import Trained
 
 _DATASET = "Dataset001_task"
 
@@ -37,6 +38,9 @@ class NnUnet:
     def prepare(self, cases: Cases, folder: Path) -> None:
         """Write the data set in nnU-Net's layout, plan it and pre-process it."""
         self._environment(folder)
+        split = folder / "preprocessed" / _DATASET / "splits_final.json"
+        if split.is_file():
+            return
         raw = folder / "raw" / _DATASET
         shutil.rmtree(folder / "raw", ignore_errors=True)
         names = []
@@ -57,10 +61,9 @@ class NnUnet:
             api.extract_fingerprints([1], num_processes=1, show_progress_bar=False)
             api.plan_experiments([1])
             api.preprocess([1], configurations=(self.configuration,), num_processes=(1,), show_progress_bar=False)
-        split = [{"train": names, "val": names[:1]}]
-        (folder / "preprocessed" / _DATASET / "splits_final.json").write_text(json.dumps(split))
+        split.write_text(json.dumps([{"train": names, "val": names[:1]}]))
 
-    def train(self, cases: Cases, steps: int, seed: int, folder: Path) -> tuple[Predict, int]:
+    def train(self, cases: Cases, steps: int, seed: int, folder: Path) -> Trained:
         """Run the training steps of nnU-Net's trainer."""
         self._environment(folder)
         with (folder / "training.log").open("w") as log, redirect_stdout(log):
@@ -77,7 +80,7 @@ class NnUnet:
                 mask = predictor.predict_single_npy_array(image.astype(np.float32), {"spacing": spacing})
             return CasePrediction(mask=np.asarray(mask, np.uint8).reshape(volume.geometry.shape))
 
-        return predict, parameters
+        return Trained(predict, parameters, trainer.batch_size)
 
     def _environment(self, folder: Path) -> None:
         """Set nnU-Net's folders, and augmentation in this process, so that its CPU time is counted."""

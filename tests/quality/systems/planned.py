@@ -1,38 +1,48 @@
-"""cphloc: the recipe that ``cphloc plan`` writes, trained without a look at it."""
+"""cphloc: the recipe that ``cphloc plan`` writes for the number of steps, trained without a look at it."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from unittest.mock import patch
 
 import cphloc
-from cphloc.cli import main
 from cphloc.config import yamlio
-from cphloc.evaluation.prediction import case_prediction
+from cphloc.data.planning.plan import Budget, plan
+from cphloc.data.planning.survey import survey
+from cphloc.evaluation.prediction import CasePrediction, case_prediction
+from cphloc.evaluation.validate import Validation, Validator
+from cphloc.recipe.recipe import load
+from cphloc.structures.volume import Volume
 from cphloc.tracking.run import Place
 from cphloc.training.train import train
 
-from ..data import Cases, Predict
+from ..data import Cases
+from . import Trained
 
 
 class Planned:
-    """The planned recipe, with the number of steps and the seed of the comparison."""
+    """The planned recipe."""
 
     def prepare(self, cases: Cases, folder: Path) -> None:
-        """Plan the recipe."""
-        given = [f"{key}={yamlio.inline(value)}" for key, value in cases.task.arguments.items()]
-        options = [option for text in given for option in ("--set", text)]
-        if main(["plan", cases.task.data, *options, "--out", str(folder / "recipe.yaml")]):
-            msg = f"cphloc plan {cases.task.data} failed"
-            raise RuntimeError(msg)
+        """Survey the training cases."""
+        self.surveyed = survey(cases.dataset)
 
-    def train(self, cases: Cases, steps: int, seed: int, folder: Path) -> tuple[Predict, int]:
-        """Train for ``steps`` steps with two validations."""
+    def train(self, cases: Cases, steps: int, seed: int, folder: Path) -> Trained:
+        """Train for ``steps`` steps in this process; the validation cases are not looked at."""
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'mlflow.db'}"
-        overrides = {"train.steps": steps, "train.seed": seed, "train.validate_every": max(1, steps // 2)}
-        place = Place(folder / "runs", pictures=False)
-        run = train(folder / "recipe.yaml", overrides, place=place)
+        planned = plan(self.surveyed, cases.task.data, cases.task.arguments, Budget(steps=steps))
+        overrides = {"train.seed": seed, "train.validate_every": steps, "data.workers": 0}
+        recipe = load(yamlio.read(planned.recipe, "planned.yaml"), overrides)
+        (folder / f"recipe-{steps}.yaml").write_text(planned.recipe, encoding="utf-8")
+        nothing = Validation({recipe.headline: 0.0})
+        with patch.object(Validator, "__call__", lambda *_: nothing):
+            run = train(recipe, place=Place(folder / "runs", pictures=False))
         model = cphloc.load(str(run.folder))
         thresholds = {**model.thresholds, "boxes": 0.0}
-        parameters = sum(p.numel() for p in model.model.parameters())
-        return lambda volume: case_prediction(model.predict(volume, threshold=thresholds), cases.classes), parameters
+
+        def predict(volume: Volume) -> CasePrediction:
+            """Predict as `cphloc.load` does, with every box."""
+            return case_prediction(model.predict(volume, threshold=thresholds), cases.classes)
+
+        return Trained(predict, sum(p.numel() for p in model.model.parameters()), recipe.train.batch)

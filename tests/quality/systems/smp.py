@@ -15,8 +15,8 @@ import torch
 from cphloc.evaluation.prediction import CasePrediction
 from cphloc.structures.volume import Volume
 
-from ..data import Cases, Predict
-from . import pretrained
+from ..data import Cases
+from . import Trained, pretrained
 
 _BATCH = 8
 
@@ -30,7 +30,7 @@ class SmpUnet:
             (_rgb(volume), annotation.mask) for _, volume, annotation in cases.to_learn() if annotation.mask is not None
         ]
 
-    def train(self, cases: Cases, steps: int, seed: int, folder: Path) -> tuple[Predict, int]:
+    def train(self, cases: Cases, steps: int, seed: int, folder: Path) -> Trained:
         """Train for ``steps`` batches of 8 pictures."""
         torch.manual_seed(seed)
         rng = np.random.default_rng(seed)
@@ -65,7 +65,7 @@ class SmpUnet:
                 logits = model(_tensor(_rgb(volume))[None])
             return CasePrediction(mask=logits.argmax(1)[0].numpy().astype(np.uint8))
 
-        return predict, sum(p.numel() for p in model.parameters())
+        return Trained(predict, sum(p.numel() for p in model.parameters()), _BATCH)
 
 
 def _rgb(volume: Volume) -> np.ndarray:

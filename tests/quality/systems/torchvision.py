@@ -21,8 +21,8 @@ from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastL
 from cphloc.evaluation.prediction import CasePrediction
 from cphloc.structures.volume import Volume
 
-from ..data import Cases, Predict
-from . import pretrained
+from ..data import Cases
+from . import Trained, pretrained
 
 _BATCH, _RATE, _WARMUP = 4, 0.005, 50
 _CHANNELS = 256
@@ -46,7 +46,7 @@ class Detector:
             if annotation.boxes is not None and len(annotation.boxes)
         ]
 
-    def train(self, cases: Cases, steps: int, seed: int, folder: Path) -> tuple[Predict, int]:
+    def train(self, cases: Cases, steps: int, seed: int, folder: Path) -> Trained:
         """Train for ``steps`` batches of 4 pictures."""
         torch.manual_seed(seed)
         rng = np.random.default_rng(seed)
@@ -75,7 +75,7 @@ class Detector:
                 box_classes=found["labels"].numpy().astype(int),
             )
 
-        return predict, sum(p.numel() for p in model.parameters())
+        return Trained(predict, sum(p.numel() for p in model.parameters()), _BATCH)
 
     def _model(self, classes: int, shape: Any) -> nn.Module:
         size = {"min_size": min(shape), "max_size": max(shape)}
