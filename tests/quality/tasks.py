@@ -33,12 +33,15 @@ class Task:
 
 _ORGANS = {1: "brainstem", 2: "spinal_cord", 3: "parotid_right", 4: "parotid_left", 5: "mandible"}
 
+_WIDTHS = ("cphloc width 16", "cphloc width 32")
+_FLAT = ("cphloc pretrained", "cphloc")
+
 TASKS = {
     task.data: task
     for task in (
-        Task("hippocampus", "dice", ("cphloc", "nnunet 3d_fullres", "nnunet 2d"), 600, 20),
+        Task("hippocampus", "dice", ("cphloc", *_WIDTHS, "nnunet 3d_fullres", "nnunet 2d"), 600, 20),
         Task("openkbp", "dice", ("cphloc", "nnunet 3d_fullres"), 1000, 60, {"classes": _ORGANS}, only_complete=True),
-        Task("brain_t1c", "dice", ("cphloc", "nnunet 2d", "smp unet"), 600, 20),
-        Task("bccd", "ap50", ("cphloc", "torchvision retinanet", "torchvision fasterrcnn"), 300, 20),
+        Task("brain_t1c", "dice", (*_FLAT, "nnunet 2d", "smp unet"), 600, 20),
+        Task("bccd", "ap50", (*_FLAT, "torchvision retinanet", "torchvision fasterrcnn"), 300, 20),
     )
 }

@@ -95,5 +95,8 @@ def test_partly_annotated_cases_are_left_out_where_the_others_need_complete_ones
     whole = Task("phantom", "dice", (), 1, 1, PHANTOM)
     assert len(list(Cases(whole).to_learn())) == 6
     partly = Task("phantom", "dice", (), 1, 1, PHANTOM | {"annotated": {"mask": 0.5}}, only_complete=True)
-    known = [np.all(a.mask_known) if a.mask_known is not None else True for _, _, a in Cases(partly)._read(Cases(partly).dataset.cases("train"))]
+    known = [
+        np.all(a.mask_known) if a.mask_known is not None else True
+        for _, _, a in Cases(partly)._read(Cases(partly).dataset.cases("train"))
+    ]
     assert len(list(Cases(partly).to_learn())) == sum(map(bool, known)) < 7

@@ -89,7 +89,12 @@ def topology(spacing_mm: Sequence[float], patch: Sequence[int]) -> Topology:
     return Topology(tuple(padded.tolist()), tuple(strides), tuple(kernels))
 
 
-def plan_patch(spacing_mm: Sequence[float], shape: Sequence[float], fits: Callable[[Topology], bool]) -> Topology:
+def plan_patch(
+    spacing_mm: Sequence[float],
+    shape: Sequence[float],
+    fits: Callable[[Topology], bool],
+    stages: Callable[[Sequence[float], Sequence[int]], Topology] = topology,
+) -> Topology:
     """Choose the largest patch that ``fits``: a cube in mm, shortened along axes where the images are smaller.
 
     While it does not fit, it is reduced along the axis on which it is largest relative to the images.
@@ -98,6 +103,7 @@ def plan_patch(spacing_mm: Sequence[float], shape: Sequence[float], fits: Callab
         spacing_mm: spacing of the resampled images.
         shape: their median size in voxels.
         fits: whether a patch and its network are small enough.
+        stages: chooses the network of a spacing and a patch.
 
     Returns:
         the patch with its strides and kernels.
@@ -106,7 +112,7 @@ def plan_patch(spacing_mm: Sequence[float], shape: Sequence[float], fits: Callab
     side = 256.0 if len(size) == 3 else 2048.0
     cube = side * np.exp(np.log(spacing).mean()) / spacing
     largest = np.maximum(1, np.minimum(np.rint(cube), size)).astype(int)
-    chosen = topology(spacing_mm, largest.tolist())
+    chosen = stages(spacing_mm, largest.tolist())
     while not fits(chosen):
         patch, step = np.asarray(chosen.patch), np.prod(chosen.strides, axis=0)
         reducible = patch - step >= step
@@ -114,7 +120,7 @@ def plan_patch(spacing_mm: Sequence[float], shape: Sequence[float], fits: Callab
             break
         axis = int(np.argmax(np.where(reducible, patch / size, -1)))
         patch[axis] -= step[axis]
-        chosen = topology(spacing_mm, patch.tolist())
+        chosen = stages(spacing_mm, patch.tolist())
     return chosen
 
 

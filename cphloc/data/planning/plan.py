@@ -16,6 +16,7 @@ from cphloc.data.planning.heuristics import Topology, plan_patch, target_spacing
 from cphloc.data.planning.model import heads_of, model_lines, task_of
 from cphloc.data.planning.presets import PRESETS, Preset
 from cphloc.data.planning.survey import Survey
+from cphloc.errors import InputError
 from cphloc.registry import catalogue
 from cphloc.structures.rung import Rung
 
@@ -95,23 +96,29 @@ def plan(surveyed: Survey, name: str, arguments: Mapping[str, Any], budget: Budg
         name: name of the data set's card.
         arguments: arguments of the data set to write into the recipe, such as ``root``.
         budget: what a training may cost.
+
+    Raises:
+        InputError: the preset is for images of another number of axes.
     """
-    budget = budget or Budget()
+    budget, dims = budget or Budget(), surveyed.dataset.dims
+    if dims not in budget.network.dims:
+        msg = f"preset '{budget.preset}' is for 2-D images, and those of '{name}' are {dims}-D; choose another preset"
+        raise InputError(msg)
     spacings, shapes = ([getattr(c, f) for c in surveyed.cases] for f in ("spacing_mm", "shape"))
-    spacing = target_spacing(spacings, shapes) if surveyed.physical else (1.0,) * surveyed.dataset.dims
-    chosen = plan_patch(spacing, surveyed.median_shape(spacing), budget.holds)
+    spacing = target_spacing(spacings, shapes) if surveyed.physical else (1.0,) * dims
+    chosen = plan_patch(spacing, surveyed.median_shape(spacing), budget.holds, budget.network.topology)
     stated = spacing if surveyed.physical else None
     batch = _batch(surveyed, spacing, chosen, budget)
     heads = heads_of(surveyed)
     lines = [
         *_heading(surveyed, name),
         f"task: {task_of(heads)}",
-        f"dims: {surveyed.dataset.dims}",
+        f"dims: {dims}",
         *_data(surveyed, name, arguments, stated, chosen),
         *(_WHOLE if surveyed.needs_whole_images else ()),
         *about_lines(surveyed, name),
         *model_lines(surveyed, heads, chosen, budget.network, budget.channels, spacing),
-        *_train(heads, budget.steps, batch),
+        *_train(heads, budget, batch),
     ]
     return Plan(heads, stated, chosen, batch, "\n".join(lines) + "\n")
 
@@ -187,9 +194,9 @@ def _scheme(surveyed: Survey, channel: int) -> str:
     return "scale" if eight_bit and len(surveyed.dataset.channels) == 3 else "zscore"
 
 
-def _train(heads: Sequence[Rung], steps: int, batch: int) -> list[str]:
+def _train(heads: Sequence[Rung], budget: Budget, batch: int) -> list[str]:
     """Short training with AdamW; the moving average is over at most a fifteenth of the steps."""
-    rate = 0.001 if tuple(heads) == (Rung.MASK,) else 0.0005
+    steps, rate = budget.steps, 0.001 if tuple(heads) == (Rung.MASK,) and not budget.network.encoder else 0.0005
     ema = min(0.995, float(np.floor(1000 * (1 - 15 / max(steps, 20))) / 1000))
     return [
         "train:",

@@ -20,7 +20,7 @@ from cphloc.data.pipeline.pipeline import Pipeline
 from cphloc.data.planning.plan import Budget, plan
 from cphloc.data.planning.presets import PRESETS
 from cphloc.data.planning.survey import survey
-from cphloc.errors import RecipeError
+from cphloc.errors import InputError, RecipeError
 from cphloc.modeling.build import build_model, check
 from cphloc.modeling.describe import describe
 from cphloc.recipe.recipe import load
@@ -71,6 +71,25 @@ def test_every_preset_keeps_to_its_memory_and_builds(preset):
     memory = describe(recipe).activation_mb * planned.batch / 1000
     limit = PRESETS[preset].memory_gb or 4
     assert memory < limit
+
+
+def test_a_pretrained_network_keeps_its_own_stages():
+    found = survey(_phantom((200, 300)))
+    planned = plan(found, "phantom", {"size": [200, 300]}, Budget(preset="pretrained"))
+    recipe = yaml.safe_load(planned.recipe)
+    del recipe["model"]["backbone"]["weights"]  # a package that is not installed here
+    recipe = load(recipe)
+    assert check(recipe) == []
+    assert all(size % 32 == 0 for size in planned.topology.patch)
+    levels = build_model(recipe).backbone.levels
+    strides = np.cumprod(planned.topology.strides, axis=0)
+    assert [level.stride for level in levels] == [tuple(stride) for stride in strides.tolist()]
+    assert describe(recipe).activation_mb * planned.batch < 4000
+
+
+def test_a_pretrained_network_is_refused_in_3d():
+    with pytest.raises(InputError, match="preset 'pretrained' is for 2-D images, and those of 'hippocampus' are 3-D"):
+        plan(survey(Hippocampus("sample")), "hippocampus", {"root": "sample"}, Budget(preset="pretrained"))
 
 
 def test_anchors_are_as_large_as_the_boxes():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..data import Cases, Predict
 
@@ -37,13 +37,16 @@ class System(Protocol):
         ...
 
 
-SYSTEMS = {
-    "cphloc": ("planned", "Planned", ()),
-    "nnunet 3d_fullres": ("nnunet", "NnUnet", ("3d_fullres",)),
-    "nnunet 2d": ("nnunet", "NnUnet", ("2d",)),
-    "smp unet": ("smp", "SmpUnet", ()),
-    "torchvision retinanet": ("torchvision", "Detector", ("retinanet",)),
-    "torchvision fasterrcnn": ("torchvision", "Detector", ("fasterrcnn",)),
+SYSTEMS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "cphloc": ("planned", "Planned", {}),
+    "cphloc pretrained": ("planned", "Planned", {"preset": "pretrained"}),
+    "cphloc width 16": ("planned", "Planned", {"width": 16}),
+    "cphloc width 32": ("planned", "Planned", {"width": 32}),
+    "nnunet 3d_fullres": ("nnunet", "NnUnet", {"configuration": "3d_fullres"}),
+    "nnunet 2d": ("nnunet", "NnUnet", {"configuration": "2d"}),
+    "smp unet": ("smp", "SmpUnet", {}),
+    "torchvision retinanet": ("torchvision", "Detector", {"kind": "retinanet"}),
+    "torchvision fasterrcnn": ("torchvision", "Detector", {"kind": "fasterrcnn"}),
 }
 """Name -> module, class and arguments."""
 
@@ -51,4 +54,4 @@ SYSTEMS = {
 def make(name: str) -> System:
     """Construct a system by its name."""
     module, kind, arguments = SYSTEMS[name]
-    return getattr(importlib.import_module(f".{module}", __package__), kind)(*arguments)
+    return getattr(importlib.import_module(f".{module}", __package__), kind)(**arguments)

@@ -37,7 +37,7 @@ class NnUnet:
 
     def prepare(self, cases: Cases, folder: Path) -> None:
         """Write the data set in nnU-Net's layout, plan it and pre-process it."""
-        self._environment(folder)
+        self._environment(folder, workers=1)  # planning takes a number of threads from it
         split = folder / "preprocessed" / _DATASET / "splits_final.json"
         if split.is_file():
             return
@@ -65,7 +65,7 @@ class NnUnet:
 
     def train(self, cases: Cases, steps: int, seed: int, folder: Path) -> Trained:
         """Run the training steps of nnU-Net's trainer."""
-        self._environment(folder)
+        self._environment(folder, workers=0)
         with (folder / "training.log").open("w") as log, redirect_stdout(log):
             trainer = self._trained(steps, seed, folder)
             predictor = _predictor(trainer)
@@ -82,11 +82,11 @@ class NnUnet:
 
         return Trained(predict, parameters, trainer.batch_size)
 
-    def _environment(self, folder: Path) -> None:
-        """Set nnU-Net's folders, and augmentation in this process, so that its CPU time is counted."""
+    def _environment(self, folder: Path, workers: int) -> None:
+        """Set nnU-Net's folders and the processes that augment; 0 augments in this one, so that its time is counted."""
         for name in ("raw", "preprocessed", "results"):
             os.environ[f"nnUNet_{name}"] = str(folder / name)
-        os.environ |= {"nnUNet_n_proc_DA": "0", "nnUNet_compile": "f"}
+        os.environ |= {"nnUNet_n_proc_DA": str(workers), "nnUNet_compile": "f"}
 
     def _trained(self, steps: int, seed: int, folder: Path) -> Any:
         from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler

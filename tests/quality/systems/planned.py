@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import cphloc
@@ -22,7 +23,14 @@ from . import Trained
 
 
 class Planned:
-    """The planned recipe."""
+    """The planned recipe.
+
+    Args:
+        budget: further options of the plan, such as ``preset`` or ``width``.
+    """
+
+    def __init__(self, **budget: Any) -> None:
+        self.budget = budget
 
     def prepare(self, cases: Cases, folder: Path) -> None:
         """Survey the training cases."""
@@ -31,7 +39,7 @@ class Planned:
     def train(self, cases: Cases, steps: int, seed: int, folder: Path) -> Trained:
         """Train for ``steps`` steps in this process; the validation cases are not looked at."""
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'mlflow.db'}"
-        planned = plan(self.surveyed, cases.task.data, cases.task.arguments, Budget(steps=steps))
+        planned = plan(self.surveyed, cases.task.data, cases.task.arguments, Budget(steps=steps, **self.budget))
         overrides = {"train.seed": seed, "train.validate_every": steps, "data.workers": 0}
         recipe = load(yamlio.read(planned.recipe, "planned.yaml"), overrides)
         (folder / f"recipe-{steps}.yaml").write_text(planned.recipe, encoding="utf-8")
