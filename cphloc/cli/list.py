@@ -25,6 +25,8 @@ GROUPS = (*_ALWAYS, *map(plural, TABLES), "timm", "formats")
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("what", nargs="*", help=f"{', '.join(GROUPS)}; or a name with wildcards, such as 'unet*'")
+    everything = "with the zoo: every version, also earlier and superseded ones"
+    parser.add_argument("--all", action="store_true", dest="all_versions", help=everything)
     page = "write the zoo as an HTML page with cards, pictures and metrics; default FILE: index.html in the zoo folder"
     parser.add_argument("--html", metavar="FILE", nargs="?", const="", help=page)
 
@@ -38,11 +40,11 @@ def run(options: argparse.Namespace) -> Answer:
     found = [
         {"group": group, "name": name, "summary": summary}
         for group in groups
-        for name, summary in _members(group)
+        for name, summary in _members(group, options.all_versions)
         if not patterns or any(_matches(name, pattern) for pattern in patterns)
     ]
     if patterns and not found:
-        names = [*GROUPS, *(name for group in groups for name, _ in _members(group))]
+        names = [*GROUPS, *(name for group in groups for name, _ in _members(group, all_versions=True))]
         msg = f"nothing is called '{' '.join(patterns)}'; {did_you_mean(patterns[0], names) or 'see cphloc list'}"
         raise NotFoundError(msg)
     columns = ("group", "name", "summary") if len(groups) > 1 else ("name", "summary")
@@ -67,12 +69,14 @@ def _group(word: str) -> str:
     return plural(word) if word in ALL else {"recipe": "recipes", "format": "formats"}.get(word, word)
 
 
-def _members(group: str) -> Iterator[tuple[str, str]]:
-    """Yield the name and one-line summary of every member of a group."""
+def _members(group: str, all_versions: bool) -> Iterator[tuple[str, str]]:
+    """Yield the name and one-line summary of every member of a group; of an entry, the newest version or all."""
     if group == "zoo":
         from cphloc.zoo.entries import list_entries
 
-        yield from ((str(listing), listing.note or listing.row.summary) for listing in list_entries())
+        for listing in list_entries(all_versions=all_versions):
+            superseded = f"superseded by {listing.superseded_by}. " if listing.superseded_by else ""
+            yield str(listing), listing.note or superseded + listing.row.summary
     elif group == "recipes":
         for name, path in shipped_recipes().items():
             description = yamlio.load(path).get(("description",))

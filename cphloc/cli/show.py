@@ -89,14 +89,15 @@ def _entry(name: str) -> Answer:
     from cphloc.zoo.resolve import names_an_entry, nearest, resolve_entry
 
     try:
-        entry = resolve_entry(name).entry
+        listing = resolve_entry(name)
+        entry = listing.entry
     except NotFoundError as error:
         suggestion = nearest(name, (n for kind in ALL for n in catalogue.cards(kind)))
         if names_an_entry(name) or not suggestion:
             raise
         msg = f"no component or entry '{name}'; {suggestion}"
         raise NotFoundError(msg) from error
-    facts = entry.model_dump(mode="json")
+    facts = {**entry.model_dump(mode="json"), "superseded_by": listing.superseded_by or None}
     return Answer(table(_rows(_shortened(entry, facts))), facts)
 
 

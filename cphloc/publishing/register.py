@@ -14,7 +14,7 @@ from cphloc.metrics.summary import tracking_metrics
 from cphloc.tracking.model_registry import PublishedVersion
 from cphloc.tracking.model_registry import register_entry as register_version
 from cphloc.tracking.record import flat
-from cphloc.zoo.entries import list_entries
+from cphloc.zoo.entries import Listing, list_entries
 from cphloc.zoo.entry import Entry, File
 from cphloc.zoo.inside import file_inside, lies_in
 from cphloc.zoo.measured import Metric
@@ -54,7 +54,10 @@ def _copied(entry: Entry, folder: Path, to: Path) -> Path:
     for name, expected in pinned.items():
         copy = to / name
         copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file_inside(folder, name), copy)
+        here = file_inside(folder, name)
+        if expected is entry.weights and not here.exists():
+            here = Listing(entry.name, entry.version, folder).weights_path()
+        shutil.copyfile(here, copy)
         if File.of(copy).sha256 != expected.sha256:
             msg = f"{folder / name}: is not the file that {entry} pins; download or publish the entry again"
             raise DataError(msg)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,8 @@ from cphloc.zoo.inside import file_inside, read_inside
 from cphloc.zoo.names import ENTRY_FILE, MAX_ENTRY_BYTES, sha256_of
 from cphloc.zoo.pins import check_unchanged
 from cphloc.zoo.shadowed import local_folder, warn_of_shadowed
+from cphloc.zoo.shared import shared_urls, shared_weights
+from cphloc.zoo.superseded import successors, warn_of_superseded
 
 if TYPE_CHECKING:
     # Listing a zoo must be quicker than the import of pydantic, which reading an entry needs.
@@ -43,12 +45,17 @@ class Listing:
         version: ``1.2.0``.
         place: folder or URL of the version.
         indexed: its row in the zoo's index, or ``None`` where it has none.
+        superseded_by: ``name@1.2.0`` of the version that supersedes it by its own statement; empty where the index
+            names none.
+        rows: the index of a zoo at a URL, whose other versions may hold the same weights.
     """
 
     name: str
     version: str
     place: Path | str
     indexed: Row | None = None
+    superseded_by: str = ""
+    rows: Sequence[Row] = field(default=(), repr=False, compare=False)
 
     def __str__(self) -> str:
         return f"{self.name}@{self.version}"
@@ -140,9 +147,16 @@ class Listing:
         return read_inside(path.parent, path.name, MAX_ENTRY_BYTES + 1)
 
     def weights_path(self) -> Path:
-        """Return the local path of the weights, downloaded from the zoo or a mirror if necessary; raises as `path`."""
+        """Return the local path of the weights, downloaded from the zoo or a mirror if necessary; raises as `path`.
+
+        Versions with equal weights may share one file, see `cphloc.zoo.shared`.
+        """
         weights: Weights = self.entry.weights
-        return self._fetched(weights.file, weights, weights.urls)
+        if isinstance(self.place, Path) and weights.file and not os.path.lexists(self.place / weights.file):
+            found = shared_weights(self.place.resolve().parent.parent, weights)
+            if found is not None:
+                return found
+        return self._fetched(weights.file, weights, [*weights.urls, *shared_urls(self.place, weights, self.rows)])
 
     def _fetched(self, file: str | None, pinned: File, mirrors: Sequence[str]) -> Path:
         allowed = self._allowed(mirrors)
@@ -182,12 +196,14 @@ def list_entries(
 ) -> list[Listing]:
     """List published entries by name: the newest version of each, from the first zoo that has the name.
 
+    A version that another one supersedes, such as the same model under a better name, is left out.
+
     Args:
         task: only this task.
         dims: only 2-D or 3-D ones.
         modality: only those that read this modality.
         name: only names that match this pattern, with ``*`` and ``?``.
-        all_versions: list every version, newest first, instead of the newest only.
+        all_versions: list every version, newest first, superseded ones too, instead of the newest only.
         zoos: folders and URLs instead of `paths.zoos`.
 
     >>> [str(e) for e in list_entries(task="no-such-task", zoos=[])]
@@ -202,7 +218,7 @@ def list_entries(
     listed = []
     for _, versions in sorted(kept.items()):
         by_age = _newest_first(versions) if len(versions) > 1 else versions
-        listed += by_age if all_versions else by_age[:1]
+        listed += by_age if all_versions else [v for v in by_age if not v.superseded_by][:1]
     return [v for v in listed if _matches(v, task, dims, modality)]
 
 
@@ -238,6 +254,7 @@ def find_entry(spec: str | Path, zoos: Sequence[str] | None = None) -> Listing:
         held = {v.version: v for v in _versions_in(place, lambda name: names.add(name) or name == asked.name)}
         if held:
             found = _newest_supported(asked, held, place)
+            warn_of_superseded(str(found), found.superseded_by)
             warn_of_shadowed(found.name, found.version, found.row.sha256, place, places[rank + 1 :])
             return found
     hint = did_you_mean(asked.name, names - {asked.name}) or "'cphloc list zoo' lists them all"
@@ -289,14 +306,17 @@ def _versions_in(place: str, accept: Callable[[str], object]) -> Iterator[Listin
     folder = local_folder(place)
     if folder is None:
         base = place.rstrip("/")
-        for row in remote_index(base):
+        index = remote_index(base)
+        later = successors(index)
+        for row in index:
             if accept(row.name):
-                yield Listing(row.name, row.version, f"{base}/{row.name}/{row.version}", row)
+                url, here = f"{base}/{row.name}/{row.version}", f"{row.name}@{row.version}"
+                yield Listing(row.name, row.version, url, row, later.get(here, ""), index)
         return
     index = read_index(folder / INDEX_FILE) if (folder / INDEX_FILE).is_file() else []
-    rows = {(row.name, row.version): row for row in index}
+    rows, later = {(row.name, row.version): row for row in index}, successors(index)
     for name, version, path in version_folders(folder, accept):
-        yield Listing(name, version, path, rows.get((name, version)))
+        yield Listing(name, version, path, rows.get((name, version)), later.get(f"{name}@{version}", ""))
 
 
 def _matches(listing: Listing, task: str | None, dims: int | None, modality: str | None) -> bool:

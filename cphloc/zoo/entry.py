@@ -22,6 +22,7 @@ from cphloc.structures.options import ChosenOptions, Options
 from cphloc.structures.units import UNITS, ChannelInput, ScaledUnit, channel_inputs
 from cphloc.zoo.fields import (
     Count,
+    ExactVersion,
     InsidePath,
     Name,
     Positive,
@@ -139,7 +140,8 @@ class Entry(Strict):
     ``options``, which were chosen outside the training; in entries of earlier versions these are the temperature of
     ``calibration`` and the ``thresholds``. ``below_baseline`` gives
     the reason why a version that is not above its baseline was published, and ``because`` why a
-    version with significantly worse metrics than the version before was published.
+    version with significantly worse metrics than the version before was published. ``supersedes`` lists versions of
+    other names, as ``name@1.2.0``, that this one should be used instead of.
     """
 
     name: Name
@@ -170,6 +172,7 @@ class Entry(Strict):
     changelog: Text
     because: str | None = None
     below_baseline: str | None = None
+    supersedes: list[ExactVersion] = Field(default_factory=list)
     requires_cphloc: VersionRange
 
     @model_validator(mode="after")

@@ -10,7 +10,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from cphloc.zoo.names import MAX_RANGE, NAME_PATTERN
+from cphloc.zoo.names import MAX_RANGE, NAME_PATTERN, VERSION_PATTERN
 
 _SECRET = re.compile(
     r"://[^/?#]*@|[?&][^=&]*(?:token|sig|secret|passw|pwd|credential|auth|api-?_?key|access-?_?key)[^=&]*=",
@@ -68,6 +68,8 @@ def _finite(value: float) -> float:
 
 
 Name = Annotated[str, Field(pattern=rf"^{NAME_PATTERN}$", max_length=100)]
+ExactVersion = Annotated[str, Field(pattern=rf"^{NAME_PATTERN}@{VERSION_PATTERN}$", max_length=200)]
+"""A version of an entry, such as ``unet3d-ct@0.1.0``."""
 VersionText = Annotated[str, AfterValidator(_version)]
 Text = Annotated[str, Field(min_length=1)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

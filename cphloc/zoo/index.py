@@ -7,7 +7,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +43,10 @@ _VERSION = re.compile(VERSION_PATTERN)
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Facts of one version for listing, filtering and resolving; ``sha256`` and ``entry_bytes`` pin ``entry.yaml``."""
+    """Facts of one version for listing, filtering and resolving; ``sha256`` and ``entry_bytes`` pin ``entry.yaml``.
+
+    ``supersedes`` is missing from indexes of earlier versions of cphloc.
+    """
 
     name: str
     version: str
@@ -62,6 +65,7 @@ class Row:
     published: str
     sha256: str
     entry_bytes: int
+    supersedes: list[str] = field(default_factory=list)
 
     def differing(self, other: Row) -> list[str]:
         """List the fields in which two rows differ."""
@@ -88,6 +92,7 @@ class Row:
             published=entry.origin.published,
             sha256=sha256_of(content),
             entry_bytes=len(content),
+            supersedes=entry.supersedes,
         )
 
 
