@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from cphloc.inference.localizer import Localizer
 from cphloc.metrics.bootstrap import Difference, paired_difference, weighted_bootstrap
 from cphloc.recipe.recipe import Recipe
 from cphloc.registry.metrics import is_signed
+from cphloc.structures.split import Split
 from cphloc.tracking.run import Run
 from cphloc.zoo.names import BASELINE_FILE
 from cphloc.zoo.stored import checked_path
@@ -30,7 +31,8 @@ def find_baseline(
     """Find the baseline that a model is compared with.
 
     An entry stores its own. That of a run, or of an entry published before baselines were stored, is averaged from the
-    training cases of the recipe's data set; where they are not at hand, a run's last evaluation stored it.
+    training cases of the recipe's data set, and of a cross-validation also from the validation cases, which its
+    networks have learned from too; where they are not at hand, a run's last evaluation stored it.
 
     Args:
         localizer: the model.
@@ -46,7 +48,8 @@ def find_baseline(
     if listing is not None and BASELINE_FILE in listing.entry.files:
         published = Baseline.load(checked_path(listing, BASELINE_FILE), recipe.dims, classes)
         return lambda parts: published
-    if training := _training_cases(recipe, dataset, root):
+    splits: tuple[Split, ...] = ("train", "val") if run is not None and run.is_cross_validation else ("train",)
+    if training := _training_cases(recipe, dataset, root, splits):
         return lambda parts: prior_baseline(training, recipe.dims, classes, parts)
     file = None if run is None else run.folder / BASELINE_FILE
     if file is not None and file.is_file():
@@ -58,11 +61,11 @@ def find_baseline(
     return None
 
 
-def _training_cases(recipe: Recipe, dataset: Dataset, root: str | None) -> list[Case]:
-    """Training cases of the recipe's own data set; none where they are not at hand."""
+def _training_cases(recipe: Recipe, dataset: Dataset, root: str | None, splits: Sequence[Split]) -> list[Case]:
+    """Cases of these splits of the recipe's own data set; none where they are not at hand."""
     try:
         own = own_dataset(recipe, dataset, root)
-        return [] if own is None else own.cases("train")
+        return [] if own is None else [case for split in splits for case in own.cases(split)]
     except (NotFoundError, InputError):
         return []
 

@@ -12,8 +12,14 @@ from cphloc.metrics.bootstrap import Difference, paired_difference
 from cphloc.registry.metrics import quality
 from cphloc.structures.options import OptionName, Trial
 
-LEAST_GAIN: dict[str, float] = {"tta": 0.002, "threshold": 0.005}
-"""Gain that an option must exceed, by its name; of the others 0.
+LEAST_GAIN: dict[OptionName, float] = {
+    "tta": 0.002,
+    "temperature": 0.0005,
+    "threshold": 0.005,
+    "largest": 0.0005,
+    "min_size": 0.0005,
+}
+"""Gain that an option must exceed, by its name: at least one that is not 0 with three decimals.
 
 Mirrored views multiply the time of a prediction, and the best of many thresholds gains a little by chance.
 """
@@ -68,7 +74,7 @@ def decided(
         of: class or part that it applies to.
         time: factor by which it multiplies the time of a prediction.
     """
-    least = LEAST_GAIN.get(option, 0.0)
+    least = LEAST_GAIN[option]
     kept = bool(gain.value > least)  # False for NaN
     why = "gains" if kept else f"gains no more than {least:g}" if gain.value > 0 else "gains nothing"
     stated: dict[str, Any] = {"gain": gain.value, "low": gain.low, "high": gain.high}

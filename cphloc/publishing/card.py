@@ -9,7 +9,7 @@ from cphloc.publishing.options import options_text
 from cphloc.registry.metrics import has_direction, less_is_gain, meanings, quality_range
 from cphloc.structures.split import OUT_OF_FOLD
 from cphloc.zoo.entry import Entry
-from cphloc.zoo.measured import Calibration, Evaluation, Metric, Thresholds
+from cphloc.zoo.measured import Calibration, Evaluation, Metric, Tested, Thresholds
 
 CASES_FILE = "cases.csv"
 PICTURES_FOLDER = "pictures"
@@ -131,6 +131,8 @@ def _results(entry: Entry) -> str:
     if evaluation.per_class:
         names = list(dict.fromkeys(name for table in evaluation.per_class.values() for name in table))
         parts.append(table(("class", *names), _per_class(entry, names)))
+    if entry.tested is not None:
+        parts += _tested(entry.tested)
     if entry.calibration is not None:
         parts.append(_calibration(entry.calibration))
     if entry.thresholds is not None:
@@ -141,6 +143,13 @@ def _results(entry: Entry) -> str:
         parts.append(f"Results of every case: [{CASES_FILE}]({CASES_FILE}).")
     parts.append(_bullets(f"{name}: {meaning}" for name, meaning in meanings(evaluation.metrics).items()))
     return "\n\n".join(part for part in parts if part)
+
+
+def _tested(found: Tested) -> list[str]:
+    """Describe the metrics of an ensemble on the test split."""
+    text = f"The ensemble on the {len(found.cases)} cases of the test split, which none of its networks has seen:"
+    rows = [(name, format_metric(m), _beside(found.paired, name), _cases(m)) for name, m in found.metrics.items()]
+    return [text, table(("metric", "ensemble", "paired difference from the baseline", "cases"), rows)]
 
 
 def _judged_by(evaluation: Evaluation) -> str:

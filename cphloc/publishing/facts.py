@@ -55,6 +55,7 @@ def entry_facts(
             **_measured(evaluation["baseline"], first),
             "paired": _gains(evaluation["paired"]["metrics"], first),
         },
+        "tested": _tested(material.tested, first),
         "calibration": evaluation.get("calibration"),
         "options": _chosen(evaluation),
         "data": _data_facts(material),
@@ -79,6 +80,14 @@ def entry_facts(
         "below_baseline": below_baseline,
         "requires_cphloc": f">={cphloc.__version__},<{Version(cphloc.__version__).major + 1}",
     }
+
+
+def _tested(evaluation: Mapping[str, Any], first: str) -> dict[str, Any] | None:
+    """Metrics of an ensemble on the test split, with the difference from its baseline; ``None`` without."""
+    if not evaluation:
+        return None
+    paired = _gains((evaluation.get("paired") or {}).get("metrics") or {}, first)
+    return {**_measured(evaluation, first), "paired": paired, "cases": evaluation["cases"]}
 
 
 def _reasons(evaluation: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,8 @@ class Material:
         about: the texts.
         last: the newest version of the entry so far.
         members: number of networks to publish of a cross-validation; ``None`` for all.
+        tested: evaluation of the ensemble of a cross-validation on the test split; empty where it was not evaluated
+            there, or where not all networks are published.
     """
 
     run: Run
@@ -57,6 +59,7 @@ class Material:
     about: About
     last: Listing | None
     members: int | None = None
+    tested: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def split(self) -> str:
@@ -116,6 +119,7 @@ def gather(
         about=About.gather(about, run, last.entry if last else None),
         last=last,
         members=members,
+        tested=read_record(run.evaluation_files(SPLIT)[0]) if run.is_cross_validation and members is None else {},
     )
 
 

@@ -58,7 +58,8 @@ def publish(
     """Publish a run as ``name`` at ``version``.
 
     A cross-validation is published as the ensemble of its networks, whose predictions are averaged window by window;
-    the metrics of the entry are those of the out-of-fold predictions, each made by one of the networks.
+    the metrics of the entry are those of the out-of-fold predictions, each made by one of the networks. Where it was
+    evaluated on the test split too, the entry states those metrics beside them.
 
     Args:
         run: a finished and evaluated run or a cross-validation, or its folder or id.
@@ -167,6 +168,8 @@ def publish_problems(
         problems += burned_in_problems(case for split in splits for case in material.dataset.cases(split))
     if evaluation and run.is_cross_validation:
         problems += cross_validation_problems(run, evaluation)
+        if material.tested:
+            problems += memory_problems(run, material.tested, material.dataset, SPLIT)
     elif evaluation:
         problems += leak_refusals(material.dataset, evaluation.get("cases") or [], SPLIT)
         problems += memory_problems(run, evaluation, material.dataset, SPLIT)

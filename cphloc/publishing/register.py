@@ -17,7 +17,7 @@ from cphloc.tracking.record import flat
 from cphloc.zoo.entries import Listing, list_entries
 from cphloc.zoo.entry import Entry, File
 from cphloc.zoo.inside import file_inside, lies_in
-from cphloc.zoo.measured import Metric
+from cphloc.zoo.measured import Evaluation, Metric, Tested
 from cphloc.zoo.names import ENTRY_FILE, UNPINNED
 from cphloc.zoo.served import PARAMETERS
 
@@ -95,14 +95,19 @@ def _params(entry: Entry) -> dict[str, str]:
 
 
 def _metrics(entry: Entry) -> dict[str, float]:
-    tables = {"": entry.evaluation.metrics, **{f"/{c}": t for c, t in entry.evaluation.per_class.items()}}
-    every = {f"{name}{of_class}": m for of_class, table in tables.items() for name, m in table.items()}
-    measured = {name: _with_interval(metric) for name, metric in every.items()}
-    metrics = tracking_metrics(measured, entry.evaluation.split)
+    metrics = _tracked(entry.evaluation, entry.evaluation.split)
+    metrics |= {} if entry.tested is None else _tracked(entry.tested, "test")
     metrics |= {"speed/ms_per_case": entry.speed.ms_per_case}
     if entry.size.peak_ram_mb is not None:
         metrics |= {"size/peak_ram_mb": entry.size.peak_ram_mb}
     return {**metrics, "size/params_m": entry.size.parameters / 1e6}
+
+
+def _tracked(measured: Evaluation | Tested, split: str) -> dict[str, float]:
+    """Metrics of a split by MLflow key, of all classes and of each."""
+    tables = {"": measured.metrics, **{f"/{c}": t for c, t in measured.per_class.items()}}
+    every = {f"{name}{of_class}": m for of_class, table in tables.items() for name, m in table.items()}
+    return tracking_metrics({name: _with_interval(metric) for name, metric in every.items()}, split)
 
 
 def _with_interval(metric: Metric) -> Interval:

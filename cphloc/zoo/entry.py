@@ -34,7 +34,7 @@ from cphloc.zoo.fields import (
     VersionRange,
     VersionText,
 )
-from cphloc.zoo.measured import Baseline, Calibration, Evaluation, Metric, Thresholds
+from cphloc.zoo.measured import Baseline, Calibration, Evaluation, Metric, Tested, Thresholds
 from cphloc.zoo.names import MAX_ENTRY_BYTES, MAX_ENTRY_VALUES, RECIPE_FILE
 
 _LIMITS = Limits(MAX_ENTRY_BYTES, MAX_ENTRY_VALUES)
@@ -135,13 +135,13 @@ class Entry(Strict):
 
     ``files`` pins every file of the folder except the weights and ``entry.yaml`` itself. ``inputs`` states modality and
     unit of each channel, and ``fingerprint`` the intensities and extents of the training images; entries of earlier
-    versions have neither. ``spacing_mm`` is the voxel
-    size the model works at, per axis in array order, or ``None`` for the image's own. ``predict`` applies
-    ``options``, which were chosen outside the training; in entries of earlier versions these are the temperature of
-    ``calibration`` and the ``thresholds``. ``below_baseline`` gives
-    the reason why a version that is not above its baseline was published, and ``because`` why a
-    version with significantly worse metrics than the version before was published. ``supersedes`` lists versions of
-    other names, as ``name@1.2.0``, that this one should be used instead of.
+    versions have neither. ``tested`` holds the metrics of an ensemble on the test split, where it was evaluated there;
+    those of ``evaluation`` are out of fold. ``spacing_mm`` is the voxel size the model works at, per axis in array
+    order, or ``None`` for the image's own. ``predict`` applies ``options``, which were chosen outside the training; in
+    entries of earlier versions these are the temperature of ``calibration`` and the ``thresholds``. ``below_baseline``
+    gives the reason why a version that is not above its baseline was published, and ``because`` why a version with
+    significantly worse metrics than the version before was published. ``supersedes`` lists versions of other names,
+    as ``name@1.2.0``, that this one should be used instead of.
     """
 
     name: Name
@@ -158,6 +158,7 @@ class Entry(Strict):
     intensity: Any
     evaluation: Evaluation
     baseline: Baseline
+    tested: Tested | None = None
     calibration: Calibration | None = None
     thresholds: Thresholds | None = None
     options: ChosenOptions | None = None

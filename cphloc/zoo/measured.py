@@ -103,6 +103,18 @@ class Evaluation(Strict):
     cases: Annotated[list[Text], Field(min_length=1)]
 
 
+class Tested(Strict):
+    """Metrics of the published ensemble of a cross-validation on the test split, which none of its networks has seen.
+
+    ``paired`` is the ensemble minus the baseline, by metric; ``cases`` are the test cases.
+    """
+
+    metrics: Annotated[dict[Text, Metric], Field(min_length=1)]
+    per_class: dict[Text, dict[Text, Metric]] = Field(default_factory=dict)
+    paired: dict[Text, Gain] = Field(default_factory=dict)
+    cases: Annotated[list[Text], Field(min_length=1)]
+
+
 class Calibration(Strict):
     """Temperature by which label logits are divided, and the expected calibration error before and after.
 

@@ -9,7 +9,7 @@ from cphloc.evaluation.choose import choose_options
 from cphloc.evaluation.trial import decided
 from cphloc.metrics.bootstrap import Difference
 from cphloc.recipe.recipe import load
-from cphloc.structures.options import ChosenOptions, Options
+from cphloc.structures.options import OPTIONS, ChosenOptions, Options
 
 both = pytest.mark.parametrize("dims", [2, 3])
 MASKS = ("mask_probabilities",)
@@ -96,3 +96,10 @@ def test_mirrored_views_must_gain_what_their_time_is_worth(gain, kept):
 
 def test_no_cases_choose_nothing():
     assert choose_options([]) == ChosenOptions()
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("gain", [0.0004, 0.02])
+def test_no_option_is_kept_for_a_gain_that_prints_as_zero(option, gain):
+    found = Difference(gain, gain / 2, 2 * gain, 10, 0, 0.01)
+    assert decided(option, "value", "dice", (0.8, 0.8 + gain), found).kept is (f"{gain:+.3f}" != "+0.000")

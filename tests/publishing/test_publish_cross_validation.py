@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 
 from cphloc.cli import main
+from cphloc.data.case import read_case
 from cphloc.data.pipeline.pipeline import open_undivided
 from cphloc.errors import InputError
+from cphloc.evaluation.baseline import Baseline
+from cphloc.evaluation.evaluate import evaluate
 from cphloc.publishing.compare import compare
 from cphloc.publishing.publish import publish
+from cphloc.publishing.register import _metrics as entry_metrics
 from cphloc.publishing.verify import verify
 from cphloc.training.cross_validation import cross_validate
 from cphloc.zoo.load import load
@@ -60,8 +64,32 @@ def test_a_cross_validation_is_published_as_one_entry(crossed, zoo, registered, 
     assert dice.values[0]["value"] == pytest.approx(dice.values[1]["value"])
     assert dice.difference is not None
     assert dice.difference.value == 0
+    assert entry.tested is None
     assert main(["evaluate", f"{crossed.folder}/", "--split", "test"]) == 0
     assert "test" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("crossed", [2, 3], indirect=True)
+def test_an_entry_states_the_metrics_of_the_ensemble_on_the_test_split_too(crossed, zoo, registered):
+    facts = evaluate(crossed, "test").facts
+    options = {"to": zoo, "about": ABOUT, "below_baseline": "trained for two steps"}
+    entry = publish(crossed, "both", "1.0.0", **options)
+    assert entry.evaluation.split == "out_of_fold"
+    assert entry.tested.metrics["dice"].value == facts["metrics"]["dice"]["value"]
+    assert entry.tested.paired["dice"].value == facts["paired"]["metrics"]["dice"]["value"]
+    assert len(entry.tested.cases) == 2
+    card = (zoo / "both" / "1.0.0" / "card.md").read_text()
+    assert "The ensemble on the 2 cases of the test split, which none of its networks has seen" in card
+    assert entry_metrics(entry)["test/dice"] == facts["metrics"]["dice"]["value"]
+    assert publish(crossed, "one", "1.0.0", members=1, **options).tested is None  # another model was evaluated
+    dataset = open_undivided(crossed.recipe.data, crossed.recipe.dims)
+    every = [read_case(case)[1].mask == 1 for split in ("train", "val") for case in dataset.cases(split)]
+    stored = Baseline.load(zoo / "both" / "1.0.0" / "baseline.npz", crossed.recipe.dims, 1)
+    assert np.allclose(stored.shape.shares[0] / 240, np.mean(every, axis=0), atol=1 / 240)
+    first, second = (folder / "best.safetensors" for folder in crossed.fold_folders)
+    first.write_bytes(second.read_bytes())
+    with pytest.raises(InputError, match=r"the evaluation is of other weights than best.safetensors holds now"):
+        publish(crossed, "changed", "1.0.0", **options)
 
 
 @pytest.mark.parametrize("crossed", [2], indirect=True)

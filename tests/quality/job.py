@@ -20,7 +20,7 @@ from .tasks import TASKS
 FACTS = "facts.json"
 """File whose presence marks a job as complete."""
 
-_SHORT, _LONG = 1, 4
+_SHORT, _LONG = 1, 3
 """Steps of the two trainings from which the CPU time of a step is measured."""
 
 

@@ -74,7 +74,7 @@ def test_a_budget_of_time_is_converted_to_steps_by_measured_steps(task, tmp_path
     monkeypatch.setattr(job, "cpu_seconds", lambda: next(clock))
     job.run("phantom", "other", None, 0.5, tmp_path / "minutes")
     job.run("phantom", "other", None, 1, tmp_path / "more")  # the time of a step is measured once
-    assert systems["other"].trained == [1, 4, round(30 / (0.01 / 3)), round(60 / (0.01 / 3))]
+    assert systems["other"].trained == [1, 3, round(30 / (0.01 / 2)), round(60 / (0.01 / 2))]
 
 
 def test_the_time_of_children_counts():
