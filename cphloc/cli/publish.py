@@ -10,7 +10,10 @@ from cphloc.cli.result import Answer
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
-        "run", metavar="RUN", help="id or folder of a trained and evaluated run, or of a cross-validation"
+        "run",
+        metavar="RUN",
+        help="id or folder of a trained and evaluated run, or of a cross-validation; or an entry, to publish its "
+        "weights anew with what is measured now",
     )
     parser.add_argument("--name", required=True, help="name of the entry")
     parser.add_argument(
@@ -48,6 +51,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="sign the entry with this ed25519 private key, made with: ssh-keygen -t ed25519 (or openssl genpkey); a "
         "passphrase is taken from CPHLOC_SIGNING_PASSPHRASE or asked for",
     )
+    better = "version of another name, as NAME@X.Y.Z, that this one should be used instead of; repeatable"
+    parser.add_argument("--supersedes", metavar="ENTRY", action="append", default=[], help=better)
+    parity = "export the network as ONNX, and state on the card how far ONNX Runtime differs from torch"
+    parser.add_argument("--onnx", action="store_true", help=parity)
     place = "address to which you will upload weights that are too large to ship; repeatable, for mirrors"
     parser.add_argument("--url", metavar="URL", action="append", default=[], help=place)
 
@@ -69,6 +76,8 @@ def run(options: argparse.Namespace) -> Answer:
         sample_is_clean=options.sample_is_clean,
         sign=options.sign,
         members=options.members,
+        supersedes=tuple(options.supersedes),
+        onnx=options.onnx,
     )
     folder = zoo_to_write(options.to) / options.name / options.version
     text = f"published {entry} in {folder}"

@@ -47,7 +47,8 @@ class About:
         """
         inherited: dict[str, Any] = {"summary": run.recipe.description}
         if last is not None:
-            inherited = {"summary": last.summary, "intended_use": last.intended_use, "limits": tuple(last.limits)}
+            summary = last.summary.removeprefix("Not above its baseline. ")
+            inherited = {"summary": summary, "intended_use": last.intended_use, "limits": tuple(last.limits)}
         of_recipe = {key: value for key, value in run.recipe.about.model_dump().items() if value}
         stated = given if isinstance(given, Mapping) else yamlio.load(given).plain if given is not None else {}
         source = "about" if given is None or isinstance(given, Mapping) else str(given)

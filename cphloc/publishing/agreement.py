@@ -6,6 +6,7 @@ import csv
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from cphloc.metrics.bootstrap import Difference, Interval, interval, paired_diff
 from cphloc.publishing.card import CASES_FILE, model_card
 from cphloc.publishing.checks import read_rows
 from cphloc.publishing.source import source_disagreements
+from cphloc.publishing.verdict import VERDICTS
 from cphloc.recipe.recipe import Recipe
 from cphloc.registry.metrics import POOLED, is_signed
 from cphloc.structures.split import OUT_OF_FOLD
@@ -38,7 +40,9 @@ MOST_TABLE_BYTES = 300_000_000
 MOST_ROW_BYTES = 100_000
 """Largest row of it, on average."""
 
-_WORDED = ("Results", "Pictures", "How to use", "How to reproduce")
+_WORDED = ("Results", "Pictures", "Calibration", "Subgroups", "How to use", "How to reproduce")
+_LATER = ("Calibration", "Subgroups")
+"""Sections that cards of the earlier layout do not have."""
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\d[\d,]*(?:\.\d+)?(?!\w)")
 
 
@@ -152,12 +156,16 @@ def card_disagreement(entry: Entry, card: str) -> str:
     """Compare a card with the one that would be written now.
 
     Cards of earlier versions of cphloc are worded otherwise: in sections that cphloc words itself, sentences may differ
-    where their numbers and their verdict on the baseline do not.
+    where their numbers and their verdict on the baseline do not. Cards that do not begin with the verdict are also laid
+    out otherwise: each of their numbers must be on today's card, and the other sections must be equal.
 
     Returns:
         the first line that contradicts the entry; empty where none does.
     """
-    expected, stated = model_card(entry).splitlines(), card.splitlines()
+    now = model_card(entry)
+    expected, stated = now.splitlines(), card.splitlines()
+    if not any(line.startswith(VERDICTS) for line in stated[:4]):
+        return _earlier_disagreement(now, card)
     section = ""
     for number, (line, ours) in enumerate(zip(stated, expected, strict=False), 1):
         section = ours.removeprefix("## ") if ours.startswith("## ") else section
@@ -166,6 +174,37 @@ def card_disagreement(entry: Entry, card: str) -> str:
     if len(stated) != len(expected):
         return f"it has {len(stated)} lines, but entry.yaml gives {len(expected)}"
     return ""
+
+
+def _earlier_disagreement(now: str, card: str) -> str:
+    """Compare a card of the earlier layout, which had its verdict on the baseline among the results."""
+    ours, stated = _sections(now), _sections(card)
+    titles = [title for title in ours if title not in (*_WORDED, "", *_LATER)]
+    for title in titles:
+        lines = zip_longest(stated.get(title, []), ours[title], fillvalue="")
+        if differing := next(((a, b) for a, b in lines if a != b), None):
+            return f"{title or 'the top'}: '{differing[0][:80]}', but entry.yaml gives '{differing[1][:80]}'"
+    if unknown := sorted(set(stated) - set(ours)):
+        return f"it has a section '{unknown[0]}', which entry.yaml does not give"
+    if _first_line(card) != _first_line(now):
+        return f"it begins with '{_first_line(card)[:80]}', but entry.yaml gives '{_first_line(now)[:80]}'"
+    known = set(_NUMBER.findall(now))
+    if other := [number for number in _NUMBER.findall(card) if number not in known]:
+        return f"it states {other[0]}, which entry.yaml does not"
+    if ("does not beat" in card) != ("does not beat" in now):
+        return "it states another verdict on the baseline than entry.yaml"
+    return ""
+
+
+def _sections(card: str) -> dict[str, list[str]]:
+    """Split a card into the lines of its sections by title; what comes before them has an empty title."""
+    parts = re.split(r"^## ", card, flags=re.MULTILINE)
+    bodies = (part.partition("\n") for part in parts[1:])
+    return {"": parts[0].splitlines(), **{title: body.strip().splitlines() for title, _, body in bodies}}
+
+
+def _first_line(card: str) -> str:
+    return card.partition("\n")[0]
 
 
 def _same_facts(line: str, ours: str) -> bool:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from cphloc.publishing.markdown import table
+from cphloc.publishing.markdown import code_block, table
 from cphloc.publishing.options import options_text
-from cphloc.registry.metrics import has_direction, less_is_gain, meanings, quality_range
+from cphloc.publishing.usage import how_to_use
+from cphloc.publishing.verdict import BELOW, beats_baseline, first_words, format_metric, verdict
+from cphloc.registry.metrics import meanings
 from cphloc.structures.split import OUT_OF_FOLD
 from cphloc.zoo.entry import Entry
-from cphloc.zoo.measured import Calibration, Evaluation, Metric, Tested, Thresholds
+from cphloc.zoo.measured import Evaluation, Metric, Tested, Thresholds
 
 CASES_FILE = "cases.csv"
 PICTURES_FOLDER = "pictures"
@@ -36,69 +38,22 @@ def model_card(entry: Entry) -> str:
         "Intended use": entry.intended_use,
         "Limits": _bullets(entry.limits),
         "Results": _results(entry),
+        "Calibration": _calibration(entry),
+        "Subgroups": _subgroups(entry),
         "Pictures": _pictures(entry),
         "Input and output": table(("", ""), _input_and_output(entry)),
         "Data": table(("", ""), _data(entry)),
         "Cost": table(("", ""), _cost(entry)),
-        "How to use": _code("python", ["import cphloc", *_usage(entry)]) + "\n\n" + _code("sh", _commands(entry)),
+        "How to use": how_to_use(entry),
         "How to reproduce": _reproduce(entry),
         "How to cite": f"{entry.name} {entry.version}, cphloc model zoo. Data: {entry.data.citation}",
         "Changes": entry.changelog
         + (f"\n\nWorse than the version before, because: {entry.because}" * bool(entry.because)),
     }
     body = (f"## {title}\n\n{text}\n" for title, text in sections.items() if text)
-    first = [f"**Not above its baseline**: {entry.below_baseline}\n"] if entry.below_baseline else []
-    return "\n".join([f"# {entry.name} {entry.version}\n", *first, f"{entry.summary}\n", *body])
-
-
-def format_metric(metric: Metric) -> str:
-    """Format a metric with its interval.
-
-    >>> format_metric(Metric(value=0.891, low=0.88, high=0.9, n=40))
-    '0.891 [0.880, 0.900]'
-    """
-    found = metric.interval
-    if found is None:
-        return "undefined" if metric.value is None else f"{_number(metric.value)} [one patient: no interval]"
-    return f"{_number(found.value)} [{_number(found.low)}, {_number(found.high)}]"
-
-
-def beats_baseline(entry: Entry, name: str) -> bool | None:
-    """Return whether a metric beats the baseline's; ``None`` where it is unknown.
-
-    It does where the 95 % interval of the paired difference lies on the better side of 0; the difference of signed
-    errors is that of their distances from 0. Entries that were published without paired differences are judged by
-    whether the two intervals are apart.
-    """
-    if (gain := entry.baseline.paired.get(name)) is not None and gain.interval is not None:
-        if not has_direction(name):
-            return None
-        return gain.interval.high < 0 if less_is_gain(name) else gain.interval.low > 0
-    baseline = entry.baseline.metrics.get(name)
-    if baseline is None or not has_direction(name):
-        return None
-    ours, other = entry.evaluation.metrics[name].interval, baseline.interval
-    if ours is None or other is None:
-        return None
-    return quality_range(name, ours)[0] > quality_range(name, other)[1]
-
-
-def verdict(entry: Entry) -> str:
-    """Write whether the headline metric, then the others, beat the baseline."""
-    name, _ = entry.headline
-    how = "paired by patient" if entry.baseline.paired else "with intervals apart"
-    found = {metric: beats_baseline(entry, metric) for metric in entry.evaluation.metrics}
-    if found[name] is None:
-        first = f"The baseline reports no '{name}', so it is not known whether the model beats it."
-    elif found[name]:
-        first = f"It beats the baseline in {name}, {how}."
-    else:
-        first = f"**It does not beat the baseline in {name}, {how}.**"
-    better = [metric for metric, beaten in found.items() if beaten and metric != name]
-    level = [metric for metric, beaten in found.items() if beaten is False and metric != name]
-    too, neither = (" too", "") if found[name] else ("", " either" if found[name] is False else "")
-    rest = [f"Better{too}: {', '.join(better)}."] if better else []
-    return " ".join([first, *rest, *([f"Not better{neither}: {', '.join(level)}."] if level else [])])
+    summary = entry.summary.removeprefix(f"{BELOW.strip('*')}. ")
+    instead = [f"Use it instead of {', '.join(entry.supersedes)}.\n"] if entry.supersedes else []
+    return "\n".join([f"# {entry.name} {entry.version}\n", f"{first_words(entry)}\n", f"{summary}\n", *instead, *body])
 
 
 def _measured_on(evaluation: Evaluation) -> str:
@@ -133,8 +88,6 @@ def _results(entry: Entry) -> str:
         parts.append(table(("class", *names), _per_class(entry, names)))
     if entry.tested is not None:
         parts += _tested(entry.tested)
-    if entry.calibration is not None:
-        parts.append(_calibration(entry.calibration))
     if entry.thresholds is not None:
         parts.append(_thresholds(entry.thresholds))
     if entry.options is not None:
@@ -173,12 +126,30 @@ def _beside(metrics: Mapping[str, Metric], name: str) -> str:
     return format_metric(metrics[name]) if name in metrics else ""
 
 
-def _calibration(found: Calibration) -> str:
-    return (
-        f"Probabilities are calibrated by a temperature of {found.temperature:.2f}, fitted on the {found.split} split. "
-        f"Calibration error on the test split: {format_metric(found.ece_before)} before, "
-        f"{format_metric(found.ece_after)} after."
-    )
+def _calibration(entry: Entry) -> str:
+    """State how far stated probabilities are from observed frequencies, and whether they were rescaled."""
+    if (found := entry.calibration) is not None:
+        return (
+            f"Probabilities are calibrated by a temperature of {found.temperature:.2f}, fitted on the {found.split} "
+            f"split. Calibration error on the test split: {format_metric(found.ece_before)} before, "
+            f"{format_metric(found.ece_after)} after."
+        )
+    if (error := entry.evaluation.metrics.get("ece")) is not None:
+        return f"Probabilities are those of the network, not rescaled; calibration error {format_metric(error)}."
+    return "Scores are those of the network; nothing compared them with observed frequencies."
+
+
+def _subgroups(entry: Entry) -> str:
+    """Show the metrics of each group of cases, one table per column that groups them."""
+    parts = []
+    for column, groups in entry.evaluation.groups.items():
+        names = list(dict.fromkeys(name for group in groups.values() for name in group.metrics))
+        rows = [
+            (name, f"{g.cases} ({g.patients})", *(_beside(g.metrics, metric) for metric in names))
+            for name, g in groups.items()
+        ]
+        parts.append(table((column, "cases (patients)", *names), rows))
+    return "\n\n".join(parts)
 
 
 def _thresholds(chosen: Thresholds) -> str:
@@ -231,19 +202,10 @@ def _cost(entry: Entry) -> Iterable[Sequence[str]]:
     if entry.size.peak_ram_mb is not None:
         yield "memory", f"{entry.size.peak_ram_mb:,.0f} MB at most"
     yield "time", f"{entry.speed.ms_per_case:,.0f} ms a case on {entry.speed.device}"
-
-
-def _usage(entry: Entry) -> list[str]:
-    sample = "scan.nii.gz" if entry.dims == 3 else "image.png"
-    source = f'"{sample}"' if len(entry.channels) == 1 else f"{{name: ... for name in {entry.channels}}}"
-    return [f'model = cphloc.load("{entry}")', f"result = model.predict({source})", 'result.save("out/")']
-
-
-def _commands(entry: Entry) -> list[str]:
-    sample = "scan.nii.gz" if entry.dims == 3 else "image.png"
-    inputs = sample if len(entry.channels) == 1 else ",".join(f"{name}={name}.nii.gz" for name in entry.channels)
-    serve = f"mlflow models serve -m models:/{entry.name}/latest --env-manager local"
-    return [f"cphloc predict {entry} {inputs} --out out", f"{serve}  # the request: python -m pydoc cphloc.zoo.served"]
+    if (training := entry.training) is not None:
+        yield "training", f"{training.hours:.2f} hours, {training.steps:,} steps, on {training.device}"
+    if entry.onnx is not None:
+        yield "ONNX", entry.onnx
 
 
 def _reproduce(entry: Entry) -> str:
@@ -256,15 +218,11 @@ def _reproduce(entry: Entry) -> str:
         + f", with {versions}. Published on {origin.published}."
     )
     commands = ["cphloc train recipe.yaml", f"cphloc verify {entry} --metrics"]
-    return f"{text}\n\n{_code('sh', commands)}"
+    return f"{text}\n\n{code_block('sh', commands)}"
 
 
 def _cases(metric: Metric) -> str:
     return f"{metric.n}" + (f" ({metric.n_undefined} undefined)" if metric.n_undefined else "")
-
-
-def _number(value: float) -> str:
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
 
 
 def _plain(value: object) -> str:
@@ -276,7 +234,3 @@ def _plain(value: object) -> str:
 
 def _bullets(sentences: Iterable[str]) -> str:
     return "\n".join(f"- {sentence}" for sentence in sentences)
-
-
-def _code(language: str, lines: Iterable[str]) -> str:
-    return "\n".join([f"```{language}", *lines, "```"])

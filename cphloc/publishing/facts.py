@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from cphloc.publishing.source import modalities_of, source_facts
 from cphloc.recipe.plugins import used_plugins
 from cphloc.structures.options import ChosenOptions, Options
 from cphloc.structures.split import SPLITS
+from cphloc.tracking.run import Run
 from cphloc.zoo.entry import Input
 from cphloc.zoo.measured import as_undefined, is_undefined
 
@@ -25,11 +26,18 @@ if TYPE_CHECKING:
 
 
 def entry_facts(
-    material: Material, localizer: Localizer, name: str, version: str, because: str | None, below_baseline: str | None
+    material: Material,
+    localizer: Localizer,
+    name: str,
+    version: str,
+    because: str | None = None,
+    below_baseline: str | None = None,
+    supersedes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Collect the content of ``entry.yaml`` without its files."""
     recipe, evaluation, facts = localizer.recipe, dict(material.evaluation), material.facts
-    speed, about = evaluation["speed"], material.about
+    about = material.about
+    speed = facts.get("speed") or evaluation["speed"]  # that of the first publication, of weights published anew
     first = recipe.headline
     return {
         "name": name,
@@ -49,6 +57,7 @@ def entry_facts(
             "cases": evaluation["cases"],
             **_measured(evaluation, first),
             **_reasons(evaluation),
+            "groups": _groups(evaluation, first),
         },
         "baseline": {
             "name": evaluation["baseline"]["name"],
@@ -64,13 +73,14 @@ def entry_facts(
             "peak_ram_mb": speed["peak_ram_mb"],
         },
         "speed": {"ms_per_case": float(speed["ms_per_case"]), "device": speed.get("device") or facts["device"]},
+        "training": facts.get("training") or _training(material.run),
         "origin": {
-            "run": material.run.id,
+            "run": facts.get("run") or material.run.id,
             "git_commit": facts.get("git_commit") or None,
             "seed": facts["seed"],
             "packages": facts["packages"],
             "plugins": used_plugins(material.run.recipe),
-            "mlflow_run": _mlflow_run(material.run.folder),
+            "mlflow_run": facts["mlflow_run"] if "run" in facts else _mlflow_run(material.run.folder),
             "published": datetime.now(UTC).date().isoformat(),
         },
         "intended_use": about.intended_use,
@@ -78,6 +88,7 @@ def entry_facts(
         "changelog": about.changelog,
         "because": because,
         "below_baseline": below_baseline,
+        "supersedes": list(supersedes),
         "requires_cphloc": f">={cphloc.__version__},<{Version(cphloc.__version__).major + 1}",
     }
 
@@ -93,6 +104,33 @@ def _tested(evaluation: Mapping[str, Any], first: str) -> dict[str, Any] | None:
 def _reasons(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     """Metrics to judge the model by, with the reason, and tolerances of the surface Dice; earlier ones have neither."""
     return {key: dict(evaluation.get(key) or {}) for key in ("recommended", "nsd_tolerance_mm")}
+
+
+def _groups(evaluation: Mapping[str, Any], first: str) -> dict[str, Any]:
+    """Headline and recommended metrics of each group that was measured."""
+    kept = {first, *(evaluation.get("recommended") or {})}
+
+    def of_group(found: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the facts of one group."""
+        metrics = {name: value for name, value in found["metrics"].items() if name in kept}
+        return {**{key: found[key] for key in ("cases", "patients")}, **_measured({"metrics": metrics}, first)}
+
+    by = evaluation.get("by") or {}
+    plain = {column: {name: of_group(found) for name, found in groups.items()} for column, groups in by.items()}
+    for groups in plain.values():
+        for group in groups.values():
+            del group["per_class"]
+    return plain
+
+
+def _training(run: Run) -> dict[str, Any] | None:
+    """Time and steps of a training; of a cross-validation those of all its networks. ``None`` where not recorded."""
+    runs = [Run.open(folder) for folder in run.fold_folders] if run.is_cross_validation else [run]
+    if not all("train/seconds" in one.metrics for one in runs):
+        return None
+    seconds, steps = (sum(one.metrics.get(f"train/{key}", 0) for one in runs) for key in ("seconds", "steps"))
+    device = runs[0].facts.get("device")
+    return {"hours": seconds / 3600, "steps": int(steps), "device": device} if seconds > 0 and device else None
 
 
 def evaluated_options(evaluation: Mapping[str, Any]) -> ChosenOptions:

@@ -25,6 +25,7 @@ from cphloc.publishing.agreement import disagreements
 from cphloc.publishing.card import CASES_FILE, PICTURES_FOLDER, model_card
 from cphloc.publishing.facts import entry_facts, evaluated_options
 from cphloc.publishing.material import SPLIT, Material
+from cphloc.publishing.onnx_parity import onnx_parity
 from cphloc.publishing.patient import write_pixels, write_rows
 from cphloc.publishing.sbom import bill_of_materials
 from cphloc.publishing.verify import check_sample
@@ -56,6 +57,8 @@ def freeze(
     sample: str | None = None,
     urls: Sequence[str] = (),
     most_bytes: int | None = None,
+    supersedes: Sequence[str] = (),
+    onnx: bool = False,
 ) -> Entry:
     """Write the files of an entry.
 
@@ -71,6 +74,8 @@ def freeze(
         sample: id of the test case to ship; by default the smallest with a detection.
         urls: where the weights will be uploaded.
         most_bytes: larger weights are kept in the cache, and the entry names their ``urls`` only.
+        supersedes: versions of other names, as ``name@1.2.0``, that this one should be used instead of.
+        onnx: whether to state how far ONNX Runtime differs from torch.
 
     Raises:
         RecipeError: the entry is not valid.
@@ -92,7 +97,8 @@ def freeze(
     changed = samples.differences(samples.facts_of(result), result.masks, found)
     precision = "float32" if changed else "float16"
     write_weights(folder / WEIGHTS_FILE, weights if changed else small)
-    facts = entry_facts(material, localizer, name, version, because, below_baseline)
+    facts = entry_facts(material, localizer, name, version, because, below_baseline, supersedes)
+    facts["onnx"] = onnx_parity(localizer) if onnx else None
     facts["weights"] = _weights(folder, precision, urls, most_bytes)
     entry = _entry(facts, folder, localizer)
     _check(Listing(name, version, folder))

@@ -13,3 +13,12 @@ def table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """
     lines = [heading, ["---"] * len(heading), *rows]
     return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def code_block(language: str, lines: Iterable[str]) -> str:
+    """Write a block of code.
+
+    >>> code_block("sh", ["cphloc list"])
+    '```sh\\ncphloc list\\n```'
+    """
+    return "\n".join([f"```{language}", *lines, "```"])

@@ -54,6 +54,8 @@ def publish(
     below_baseline: str | None = None,
     sign: str | Path | None = None,
     members: int | None = None,
+    supersedes: tuple[str, ...] = (),
+    onnx: bool = False,
 ) -> Entry:
     """Publish a run as ``name`` at ``version``.
 
@@ -62,7 +64,8 @@ def publish(
     evaluated on the test split too, the entry states those metrics beside them.
 
     Args:
-        run: a finished and evaluated run or a cross-validation, or its folder or id.
+        run: a finished and evaluated run or a cross-validation, or its folder or id. Or an entry, whose weights are
+            published anew after `cphloc.publishing.reopen.reopen` has made a run of them and that was evaluated.
         name: of the entry.
         version: ``1.2.0``; one that exists is never overwritten.
         to: zoo folder; by default the first folder of ``CPHLOC_ZOO``, else the shipped zoo.
@@ -77,6 +80,9 @@ def publish(
             the entry, and stated first on its card and in lists.
         sign: ed25519 private key (OpenSSH or PEM) to sign the entry with, see `cphloc.zoo.signature`.
         members: number of networks to publish of a cross-validation, those of the first folds; by default all.
+        supersedes: versions of other names, as ``name@1.2.0``, that this one should be used instead of; they leave
+            the default list, and loading one warns.
+        onnx: whether to export the network, and to state how far ONNX Runtime differs from torch.
 
     Returns:
         the new entry.
@@ -87,22 +93,23 @@ def publish(
         CphlocError: the zoo cannot be written.
     """
     from cphloc.publishing.freeze import freeze
-    from cphloc.tracking.run import Run
 
     key = None if sign is None else read_private_key(sign)
     zoo = zoo_to_write(to)
     check_name(name, version)
     folder = zoo / name / version
+    opened = _opened(run)
     if folder.exists():
-        return _continue(folder, zoo, Run.open(run))
-    material = gather(Run.open(run), name, zoo, about, members)
+        return _continue(folder, zoo, opened)
+    material = gather(opened, name, zoo, about, members)
     found = publish_problems(material, because, sample_is_clean, below_baseline)
     if found:
         lines = [f"{material.run.folder} cannot be published as {name}@{version}:", *(f"  - {p}" for p in found)]
         raise InputError("\n".join(lines))
     try:
         with temporary_folder(folder) as stage:
-            entry = freeze(stage, material, name, version, because, below_baseline, sample, urls, most_bytes(zoo))
+            reasons, size = (because, below_baseline), most_bytes(zoo)
+            entry = freeze(stage, material, name, version, *reasons, sample, urls, size, supersedes, onnx)
             if key is not None:
                 write_signature(stage, entry, key)
             flush_all(stage)
@@ -117,6 +124,16 @@ def publish(
         with suppress(OSError):  # contains other versions, or was not created
             folder.parent.rmdir()
     return _announce(entry, folder, zoo)
+
+
+def _opened(run: str | Path | Run) -> Run:
+    """Open the run, or make one of the entry of that name."""
+    from cphloc.publishing.reopen import reopen
+    from cphloc.tracking.run import Run
+    from cphloc.zoo.resolve import resolve_run_or_entry
+
+    found = resolve_run_or_entry(run)
+    return found if isinstance(found, Run) else reopen(found)
 
 
 def zoo_to_write(to: str | Path | None = None) -> Path:
@@ -197,7 +214,7 @@ def _continue(folder: Path, zoo: Path, run: Run) -> Entry:
     """
     path = folder / ENTRY_FILE
     entry = Entry.parse(path.read_bytes(), str(path)) if path.is_file() else None
-    if entry is None or entry.origin.run != run.id:
+    if entry is None or entry.origin.run != run.facts.get("run", run.id):
         raise _exists(folder, zoo)
     indexed = zoo / INDEX_FILE
     rows = read_index(indexed) if indexed.is_file() else ()

@@ -65,6 +65,14 @@ class Speed(Strict):
     device: Text
 
 
+class Training(Strict):
+    """Time that a training took, with its validations, on the named ``device``."""
+
+    hours: Positive
+    steps: Count
+    device: Text
+
+
 class File(Strict):
     """Size and hash of a file."""
 
@@ -141,7 +149,8 @@ class Entry(Strict):
     entries of earlier versions these are the temperature of ``calibration`` and the ``thresholds``. ``below_baseline``
     gives the reason why a version that is not above its baseline was published, and ``because`` why a version with
     significantly worse metrics than the version before was published. ``supersedes`` lists versions of other names,
-    as ``name@1.2.0``, that this one should be used instead of.
+    as ``name@1.2.0``, that this one should be used instead of. ``onnx`` states how far ONNX Runtime differs from torch,
+    or why the network cannot be exported. ``training`` and ``onnx`` are ``None`` where nothing recorded them.
     """
 
     name: Name
@@ -165,6 +174,8 @@ class Entry(Strict):
     data: DataSource
     size: Size
     speed: Speed
+    training: Training | None = None
+    onnx: Text | None = None
     weights: Weights
     files: dict[InsidePath, File]
     origin: Origin

@@ -87,12 +87,21 @@ class Baseline(Strict):
     paired: dict[Text, Gain] = Field(default_factory=dict)
 
 
+class Group(Strict):
+    """Metrics of a group of the cases, such as those of one class or site."""
+
+    cases: Count
+    patients: Count
+    metrics: dict[Text, Metric]
+
+
 class Evaluation(Strict):
     """Metrics on one split; the first metric is the headline. ``cases`` are the split's case ids.
 
     The metrics of an ensemble of a cross-validation are ``out_of_fold``: those of its single networks, each on the
     cases that it has not seen. ``recommended`` gives the reason for each metric that fits the model's answers, and
     ``nsd_tolerance_mm`` the tolerance of the surface Dice by class; entries of earlier versions have neither.
+    ``groups`` holds the headline and the recommended metrics by column and group, where they were measured.
     """
 
     split: Split | Literal["out_of_fold"]
@@ -100,6 +109,7 @@ class Evaluation(Strict):
     per_class: dict[Text, dict[Text, Metric]] = Field(default_factory=dict)
     recommended: dict[Text, Text] = Field(default_factory=dict)
     nsd_tolerance_mm: dict[Text, Positive] = Field(default_factory=dict)
+    groups: dict[Text, dict[Text, Group]] = Field(default_factory=dict)
     cases: Annotated[list[Text], Field(min_length=1)]
 
 

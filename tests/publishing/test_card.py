@@ -38,6 +38,61 @@ def test_the_card_states(entry, text):
     assert text in model_card(entry)
 
 
+def test_the_first_words_say_whether_the_entry_is_above_its_baseline(entry_facts):
+    facts = entry_facts("a", "1.0.0")
+    gain = {"value": 0.05, "low": -0.01, "high": 0.1, "n": 8, "p_value": 0.2}
+    far = {"value": -3.0, "low": -4.0, "high": -2.0, "n": 8, "p_value": 0.01}
+    facts["baseline"]["metrics"]["hd95_mm"] = {"value": 10.5, "low": 9.0, "high": 12.0, "n": 8}
+    facts["baseline"]["paired"] = {"dice": gain, "hd95_mm": far}
+    line = model_card(Entry.model_validate(facts)).splitlines()[2]
+    assert line == (
+        "**Not above its baseline** in dice: 0.800 [0.750, 0.850] against 0.600 [0.550, 0.650] (mean shape), paired "
+        "difference +0.050 [-0.010, +0.100] on 8 cases."
+    )
+    facts["baseline"]["paired"] = {"dice": {**gain, "low": 0.01}, "hd95_mm": {**far, "high": 1.0}}
+    line = model_card(Entry.model_validate(facts)).splitlines()[2]
+    assert line.startswith("**Above its baseline** in dice: 0.800")
+    assert line.endswith("[+0.010, +0.100] on 8 cases. Not above it in: hd95_mm.")
+    facts |= {"below_baseline": "a negative result", "summary": "Not above its baseline. Finds things"}
+    card = model_card(Entry.model_validate(facts))
+    assert "Published because: a negative result\n\nFinds things\n" in card
+
+
+def test_groups_training_and_parity_are_stated_where_they_were_recorded(entry_facts):
+    facts = entry_facts("a", "1.0.0")
+    plain = model_card(Entry.model_validate(facts))
+    assert not any(word in plain for word in ("## Subgroups", "| training |", "| ONNX |"))
+    dice = {"value": 0.7, "low": 0.6, "high": 0.8, "n": 5}
+    facts["evaluation"]["groups"] = {"site": {"north": {"cases": 5, "patients": 4, "metrics": {"dice": dice}}}}
+    facts |= {"onnx": "equal within 1e-06", "training": {"hours": 1.5, "steps": 3000, "device": "2 cores"}}
+    text = model_card(Entry.model_validate(facts))
+    assert "| site | cases (patients) | dice |\n| --- | --- | --- |\n| north | 5 (4) | 0.700 [0.600, 0.800] |" in text
+    assert "| training | 1.50 hours, 3,000 steps, on 2 cores |" in text
+    assert "| ONNX | equal within 1e-06 |" in text
+
+
+@pytest.mark.parametrize(
+    ("files", "channels", "argument", "source"),
+    [
+        (["ct.nii.gz"], ["ct"], "sample/ct.nii.gz", '"sample/ct.nii.gz"'),
+        (["image.jpg"], ["red", "green", "blue"], "sample/image.jpg", '"sample/image.jpg"'),
+        (
+            ["pet.nii.gz", "ct.nii.gz"],
+            ["ct", "pet"],
+            "ct=sample/ct.nii.gz,pet=sample/pet.nii.gz",
+            '{"ct": "sample/ct.nii.gz", "pet": "sample/pet.nii.gz"}',
+        ),
+    ],
+)
+def test_the_example_reads_the_sample(entry_facts, files, channels, argument, source):
+    facts = entry_facts("a", "1.0.0") | {"channels": channels}
+    pin = facts["files"]["recipe.yaml"]
+    facts["files"] |= {f"sample/{name}": pin for name in [*files, "expected.json", "expected_mask.npz"]}
+    text = model_card(Entry.model_validate(facts))
+    assert f"cphloc predict a@1.0.0 {argument} --out out\n" in text
+    assert f"result = model.predict({source})\n" in text
+
+
 def baseline(entry, value):
     low, high = value - 0.05, value + 0.05
     metrics = {"dice": Metric(value=value, low=low, high=high, n=8)}
