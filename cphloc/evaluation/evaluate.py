@@ -19,6 +19,7 @@ from cphloc.errors import InputError, NotFoundError
 from cphloc.evaluation.baseline import BASELINES, Baseline
 from cphloc.evaluation.choose import choose_options, stored_or_chosen
 from cphloc.evaluation.comparison import beside, find_baseline, own_dataset, paired_differences, tracked
+from cphloc.evaluation.evaluation_display import evaluation_display
 from cphloc.evaluation.external import open_external
 from cphloc.evaluation.files import all_boxes, draw_evaluation, read_completed, write_evaluation
 from cphloc.evaluation.groups import by_group, groups_of, reference_facts, why_metrics
@@ -31,6 +32,7 @@ from cphloc.inference.localizer import Localizer
 from cphloc.metrics.bootstrap import Interval
 from cphloc.metrics.summary import tracking_metrics
 from cphloc.structures.annotation import Annotation
+from cphloc.structures.display import Display, Displayed
 from cphloc.structures.geometry import Geometry
 from cphloc.structures.options import ChosenOptions
 from cphloc.structures.split import OUT_OF_FOLD, Split
@@ -42,8 +44,8 @@ from cphloc.zoo.names import BASELINE_FILE
 from cphloc.zoo.resolve import resolve_run_or_entry
 
 
-@dataclass(frozen=True)
-class Evaluation:
+@dataclass(frozen=True, repr=False)
+class Evaluation(Displayed):
     """Result of `evaluate`.
 
     Args:
@@ -68,6 +70,9 @@ class Evaluation:
         if self.folder is None:
             return None
         return self.folder / evaluation_files(self.split)[1]
+
+    def _display(self) -> Display:
+        return evaluation_display(self.source, self.split, self.facts, self.folder)
 
 
 def evaluate(

@@ -13,17 +13,19 @@ from cphloc.errors import InputError
 from cphloc.inference.inputs import Image, content_hashes
 from cphloc.inference.localization import Box, Localization
 from cphloc.inference.localizer import Localizer
+from cphloc.inference.model_display import model_display
 from cphloc.inference.options import PredictOptions, overridden
 from cphloc.inference.uncertainty import with_masks
 from cphloc.inference.windows import AGREE_IOU
 from cphloc.ops.weighted_box_clustering import weighted_box_clustering
 from cphloc.recipe.recipe import Recipe
+from cphloc.structures.display import Display, Displayed, listed
 from cphloc.structures.geometry import Geometry
 from cphloc.structures.merging import of_part
 from cphloc.structures.options import Options, shared_options
 
 
-class Ensemble:
+class Ensemble(Displayed):
     """Averages the predictions of several models for the same task, on the image's own grid.
 
     The members may work on different grids. Class probabilities of voxels, label probabilities and attention are
@@ -55,6 +57,11 @@ class Ensemble:
     def recipe(self) -> Recipe:
         """Recipe of the first member; all members have the same task, dimensions and channels."""
         return self.members[0].recipe
+
+    def _display(self) -> Display:
+        rows = [("members", listed([" ".join(member.made_by) for member in self.members]))]
+        title = f"Ensemble of {len(self.members)} models"
+        return model_display(title, self.recipe, self.inputs, self.classes, self.options, rows)
 
     def check_options(self, **options: Unpack[PredictOptions]) -> None:
         """Check the options of `predict` before anything is computed.

@@ -14,13 +14,15 @@ from cphloc.config import jsonio
 from cphloc.data.io.formats import split_series
 from cphloc.errors import DataError
 from cphloc.files import atomic, flush, temporary_folder
+from cphloc.inference.result_display import result_display, size_title
+from cphloc.structures.display import Display, Displayed, image_html
 from cphloc.structures.merging import of_part
 from cphloc.structures.options import Options, SizeIntervals
 from cphloc.structures.segment_codes import SegmentCode
 from cphloc.structures.volume import Volume
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from cphloc.data.io.picture import Picture
 
 SHOWN_SCORE = 0.3
 """Least score of the boxes in a picture of a result without a threshold."""
@@ -46,8 +48,8 @@ class Box:
     number: int = 0
 
 
-@dataclass(frozen=True, eq=False)
-class Localization:
+@dataclass(frozen=True, eq=False, repr=False)
+class Localization(Displayed):
     """Result of `Localizer.predict`; parts that the model does not predict are ``None``.
 
     Args:
@@ -158,14 +160,14 @@ class Localization:
             facts["notes"] = [*self.image.notes, *self.remarks]
         return facts | self.extra
 
-    def plot(self, path: str | Path | None = None) -> Figure:
+    def plot(self, path: str | Path | None = None) -> Picture:
         """Draw the result over the image; without a threshold, only boxes whose score reaches `SHOWN_SCORE`.
 
         Args:
             path: file to write the figure to as well (PNG, PDF or SVG, by suffix).
 
         Returns:
-            the matplotlib figure.
+            the matplotlib figure, which notebooks show.
         """
         from cphloc.data.io.overlay import overlay
 
@@ -179,22 +181,18 @@ class Localization:
             {} if self.masks is None else {"cphloc": self.masks},
             {} if self.boxes is None else {"cphloc": boxes},
             self.attention,
-            self._title(),
+            size_title(self.case, {"measurements": self.measurements, "probabilities": self.probabilities or {}}),
         )
         if path is not None:
             with atomic(path) as temporary:
                 figure.savefig(temporary)
         return figure
 
-    def _title(self) -> str:
-        parts = [
-            f"{name} {value:.1f} {key.rsplit('_', 1)[1].replace('ml', 'mL')}"
-            for name, sizes in self.measurements.items()
-            for key, value in sizes.items()
-            if not key.startswith(("longest", "mean")) and "_low_" not in key and "_high_" not in key
-        ]
-        parts += [f"{name} p = {p:.2f}" for name, p in (self.probabilities or {}).items()]
-        return f"{self.case}: {', '.join(parts)}" if parts else self.case
+    def _display(self) -> Display:
+        def picture() -> str:
+            return image_html(self.plot().png(), f"{self.case} with the result")
+
+        return result_display(self.case, " ".join(self.model), self.summary(), self.image.geometry, picture)
 
     def save(self, folder: str | Path) -> list[Path]:
         """Write all parts of the result to files, in the geometry of the input.

@@ -22,6 +22,7 @@ from cphloc.inference.backend import Backend, BackendName
 from cphloc.inference.finite import finite_outputs
 from cphloc.inference.inputs import Image, Inputs, content_hashes
 from cphloc.inference.localization import Localization
+from cphloc.inference.model_display import entry_picture, entry_rows, model_display
 from cphloc.inference.options import PredictOptions, overridden, thresholds_of
 from cphloc.inference.restored import localization_of
 from cphloc.inference.uncertainty import with_masks
@@ -30,6 +31,7 @@ from cphloc.inference.windows import OnMaskRows, infer
 from cphloc.metrics.calibration import tempered
 from cphloc.modeling.model import Model
 from cphloc.ops.targets import Prediction
+from cphloc.structures.display import Display, Displayed
 from cphloc.structures.merging import of_part
 from cphloc.structures.options import Options, SizeIntervals
 from cphloc.structures.padding import prediction_fill
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     from cphloc.recipe.recipe import Recipe
 
 
-class Localizer(nn.Module):
+class Localizer(Displayed, nn.Module):
     """A model with its preprocessing, as returned by `cphloc.load`.
 
     Args:
@@ -108,6 +110,16 @@ class Localizer(nn.Module):
         """Name and version as in ``made_by``, ``weights_sha256``, and the version of ``cphloc``."""
         name, version = self.made_by
         return {"name": name, "version": version, "weights_sha256": self.weights_sha256, "cphloc": __version__}
+
+    def _display(self) -> Display:
+        parameters = sum(p.numel() for p in self.model.parameters()) / 1e6
+        rows = [
+            ("size", f"{parameters:.2f} million parameters"),
+            *entry_rows(self.entry),
+        ]
+        of = self.recipe, self.inputs, self.classes, self.options, rows
+        shown = model_display(f"Model {' '.join(self.made_by)}", *of)
+        return replace(shown, picture=entry_picture(self.entry, self.listing))
 
     @property
     def _codes(self) -> dict[str, SegmentCode]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from cphloc.ops.dense_prediction import DenseHead
 from cphloc.ops.layers import fit
 from cphloc.ops.targets import Detections, Prediction, Targets
+from cphloc.structures.display import Display, Displayed
 from cphloc.structures.levels import Levels
 from cphloc.structures.merging import Merging
 
@@ -36,7 +37,7 @@ def levels_of(stage: nn.Module) -> Levels:
     return cast(Levels, stage.levels)
 
 
-class Model(nn.Module):
+class Model(Displayed, nn.Module):
     """Model of a backbone, an optional neck, and one or more heads.
 
     Images may have any size: they are edge-padded at the end of each axis to a multiple of the coarsest stride, and
@@ -91,6 +92,16 @@ class Model(nn.Module):
         """Coarsest stride per axis, in voxels; image sizes are padded to a multiple of it."""
         strides = [level.stride for level in (*levels_of(self.backbone), *self.levels)]
         return tuple(max(axis) for axis in zip(*strides, strict=True))
+
+    def _display(self) -> Display:
+        parts = {"backbone": self.backbone, "neck": self.neck, **self.heads}
+        rows = [
+            (name, f"{type(part).__name__}, {sum(p.numel() for p in part.parameters()):,} parameters")
+            for name, part in parts.items()
+            if part is not None
+        ]
+        levels = ", ".join(f"{level.channels} at {'×'.join(map(str, level.stride))}" for level in self.levels)
+        return Display("Model", [*rows, ("channels at strides", levels), ("layers", "print(model.backbone) and so on")])
 
     def forward(self, x: Tensor) -> Any:
         """Return the raw outputs of the head, or a dict by head name if there are several heads.

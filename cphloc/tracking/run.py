@@ -17,6 +17,7 @@ from cphloc.errors import DataError, InputError, NotFoundError, did_you_mean
 from cphloc.files import atomic, flush, flush_all, is_temporary, rename_folder, temporary_folder
 from cphloc.paths import names_a_folder
 from cphloc.recipe.recipe import Recipe, load
+from cphloc.structures.display import Display, Displayed, image_html, listed
 from cphloc.structures.split import OUT_OF_FOLD
 from cphloc.tracking import record
 
@@ -74,8 +75,8 @@ def read_record(path: Path) -> dict[str, Any]:
         raise DataError(msg) from None
 
 
-@dataclass(frozen=True)
-class Run:
+@dataclass(frozen=True, repr=False)
+class Run(Displayed):
     """A running, finished or interrupted training in the folder ``runs/<recipe>/<id>/``.
 
     The folder contains ``recipe.yaml`` (complete), ``best.safetensors`` (weights of the best validation),
@@ -193,6 +194,19 @@ class Run:
             f"restore it (MLflow keeps a copy with the run), or train the new one: cphloc train {file}"
         )
         raise InputError(msg)
+
+    def _display(self) -> Display:
+        kind = "Cross-validation" if self.is_cross_validation else "Run"
+        measured = {name: value for name, value in self.metrics.items() if "/" in name}
+        evaluated = sorted(path.stem.removeprefix("evaluation-") for path in self.folder.glob("evaluation-*.json"))
+        rows = [
+            ("recipe", f"{self.recipe.name}: {self.recipe.task} in {self.recipe.dims}-D on {self.recipe.data.type}"),
+            ("folder", str(self.folder)),
+            ("state", "finished" if self.finished else "not finished; cphloc train --resume FOLDER goes on"),
+            *((name, f"{value:.4g}") for name, value in list(measured.items())[:5]),
+            ("evaluated", listed(evaluated) or "not yet; cphloc evaluate FOLDER"),
+        ]
+        return Display(f"{kind} {self.id}", rows, lambda: image_html(self.folder / "pictures/curves.png", "curves"))
 
     def with_results(self, metrics: Mapping[str, float], cases: Sequence[Mapping[str, Any]]) -> Run:
         """Write ``cases.csv`` and then ``metrics.json``, which marks them complete; returns the run with these metrics.

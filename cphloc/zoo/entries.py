@@ -53,7 +53,7 @@ class Listing:
     name: str
     version: str
     place: Path | str
-    indexed: Row | None = None
+    indexed: Row | None = field(default=None, repr=False)
     superseded_by: str = ""
     rows: Sequence[Row] = field(default=(), repr=False, compare=False)
 

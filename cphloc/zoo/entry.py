@@ -17,9 +17,11 @@ from cphloc.config.problems import problems_of
 from cphloc.errors import InputError, RecipeError
 from cphloc.registry import catalogue
 from cphloc.registry.plugins import missing
+from cphloc.structures.display import Display, Displayed
 from cphloc.structures.fingerprint import Fingerprint
 from cphloc.structures.options import ChosenOptions, Options
 from cphloc.structures.units import UNITS, ChannelInput, ScaledUnit, channel_inputs
+from cphloc.zoo.entry_display import entry_display
 from cphloc.zoo.fields import (
     Count,
     ExactVersion,
@@ -138,7 +140,7 @@ class Origin(Strict):
     published: Text
 
 
-class Entry(Strict):
+class Entry(Displayed, Strict):
     """A published version: task, inputs, metrics, data, origin and files.
 
     ``files`` pins every file of the folder except the weights and ``entry.yaml`` itself. ``inputs`` states modality and
@@ -233,6 +235,9 @@ class Entry(Strict):
 
     def __str__(self) -> str:
         return f"{self.name}@{self.version}"
+
+    def _display(self) -> Display:
+        return entry_display(self.model_dump())
 
     @classmethod
     def read(cls, path: str | Path) -> Entry:

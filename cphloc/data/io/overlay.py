@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from cphloc.data.io.picture import Picture
+
 COLORS = ("#ff5a36", "#2ec4b6", "#ffbf00", "#7b61ff", "#00a6fb", "#f15bb5", "#70e000", "#b5838d")
 LineStyle = Literal["solid", "dashed", "dotted"]
 LINES: tuple[LineStyle, ...] = ("solid", "dashed", "dotted")
@@ -32,7 +34,7 @@ def overlay(
     boxes: Mapping[str, Sequence[Box]] | None = None,
     attention: np.ndarray | None = None,
     title: str = "",
-) -> Figure:
+) -> Picture:
     """Plot mask contours, boxes and attention over an image: one panel in 2-D, three orthogonal planes in 3-D.
 
     The planes pass through the slices in which the first mask has the largest area. Without a mask, they pass through
@@ -48,9 +50,9 @@ def overlay(
         title: title of the figure.
 
     Returns:
-        a matplotlib figure, not yet saved or shown.
+        a matplotlib figure, not yet saved; notebooks show it.
     """
-    from matplotlib.figure import Figure
+    from cphloc.data.io.picture import Picture
 
     order, flip = volume.geometry.canonical()
     grid = volume.geometry.reoriented(order, flip)
@@ -64,7 +66,7 @@ def overlay(
     styles = dict(zip(dict.fromkeys([*masks, *boxes]), LINES, strict=False))
     centre = _centre(grid.shape, masks, boxes, attention)
     planes = range(3) if grid.dims == 3 else [None]
-    figure = Figure(figsize=(4.2 * len(planes), 4.6), layout="constrained", dpi=110)
+    figure = Picture(figsize=(4.2 * len(planes), 4.6), layout="constrained", dpi=110)
     window = _window([_cut(image, plane, centre) for plane in planes])
     panels = list(zip(figure.subplots(1, len(planes), squeeze=False)[0], planes, strict=True))
     for axes, plane in panels:
