@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import lzma
 import shutil
 import tarfile
 import zipfile
@@ -28,7 +27,7 @@ MAX_UNPACKED_BYTES = 1 << 30
 """Size of the files in an archive from which those that are more than `MAX_UNPACKED_RATIO` times larger are refused."""
 MAX_UNPACKED_RATIO = 100
 _DAMAGED = (
-    *(tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile),
+    *(tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, gzip.BadGzipFile),
     *(
         RuntimeError,
         NotImplementedError,
@@ -189,7 +188,9 @@ def _zip_members(archive: Path) -> Iterator[tuple[str, int, IO[bytes] | None]]:
 
 
 def _tar_members(archive: Path) -> Iterator[tuple[str, int, IO[bytes] | None]]:
-    with tarfile.open(archive) as file:
+    with archive.open("rb") as start:
+        mode = "r:gz" if start.read(2) == b"\x1f\x8b" else "r:"  # a header of xz or lzma can demand any memory
+    with tarfile.open(archive, mode) as file:
         for member in file:
             content = file.extractfile(member) if member.isfile() else None
             yield member.name.removeprefix("./"), member.size, content
