@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-all mutants real-files fuzz crowd faults bench quality lecture lint clean
+.PHONY: demo test test-all mutants real-files fuzz crowd faults bench quality zoo-numbers lecture lint clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -72,6 +72,11 @@ bench: $(INSTALLED)
 quality: $(INSTALLED)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[quality]'
 	$(BIN)/python -W ignore -m tests.quality
+
+## Every entry of the zoo measured again, card against measured, from the data sets in CPHLOC_DATA; about fifteen minutes on one
+## core. It can be stopped and goes on. Writes tests/benchmarks/ZOO.md.
+zoo-numbers: $(INSTALLED)
+	$(BIN)/python -W ignore -m tests.zoo_numbers
 
 ## Every study of the lecture that has no results yet, then its page; about two hours on two cores. It can be stopped and goes on.
 lecture: $(INSTALLED)

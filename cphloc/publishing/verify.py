@@ -38,11 +38,15 @@ class Check:
         what: the file, ``sample``, or the name of a metric.
         found: its current state, as text.
         right: whether that is as published.
+        published: the number on the card, of a metric.
+        measured: the number that was measured again; ``None`` where it is undefined.
     """
 
     what: str
     found: str
     right: bool
+    published: float | None = None
+    measured: float | None = None
 
 
 def verify(spec: str | Path, metrics: bool = False, trust: str | Path | None = None) -> list[Check]:
@@ -211,7 +215,7 @@ def _metric_check(name: str, published: Metric, again: Any) -> Check:
     pairs = {key: (getattr(published, key), again[key]) for key in ("value", "low", "high")}
     right = published.n == again["n"] and all(_close(before, now) for before, now in pairs.values())
     shown = ", ".join(f"{key} {now} ({before} published)" for key, (before, now) in pairs.items())
-    return Check(name, shown, right)
+    return Check(name, shown, right, published.value, again["value"])
 
 
 def _close(before: float | None, now: float | None) -> bool:
