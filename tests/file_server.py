@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import json
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,58 @@ class Server:
             return ""
         self.times -= 1
         return self.fault
+
+
+Handler = http.server.BaseHTTPRequestHandler
+
+
+@contextlib.contextmanager
+def serving(answer: Callable[[Handler], None]) -> Iterator[str]:
+    """A server that answers every request in the same way; yields its address, ``host:port``."""
+
+    class Answer(Handler):
+        def do_GET(self) -> None:
+            with contextlib.suppress(OSError):
+                answer(self)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *args: Any) -> None:
+            """Keep the output clean."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    yield f"127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+def send_json(handler: Handler, answer: object) -> None:
+    """Answer with JSON."""
+    content = json.dumps(answer).encode()
+    handler.send_response(200)
+    handler.send_header("Content-Type", "application/json")
+    handler.send_header("Content-Length", str(len(content)))
+    handler.end_headers()
+    handler.wfile.write(content)
+
+
+def drip(handler: Handler) -> None:
+    """Announce a megabyte, and send a byte every tenth of a second."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", "1000000")
+    handler.end_headers()
+    if handler.command == "GET":
+        drip_body(handler)
+
+
+def drip_body(handler: Handler) -> None:
+    """Send a byte every tenth of a second."""
+    while True:
+        handler.wfile.write(b" ")
+        handler.wfile.flush()
+        time.sleep(0.1)
 
 
 @contextlib.contextmanager

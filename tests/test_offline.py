@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 
 import pytest
+from file_server import Handler, drip, serving
 
 from cphloc.errors import CphlocError, InputError
 
@@ -94,17 +96,69 @@ def test_offline_opens_no_socket_and_says_so_in_one_line(watched, code):
     assert "CPHLOC_OFFLINE" in said.strip().splitlines()[-1] or said.strip() == "[]" or "no zoo has" in said
 
 
-def test_weights_of_a_hub_that_does_not_answer_fail_in_one_line_within_ten_seconds(monkeypatch, tmp_path):
-    from cphloc.components.backbone import timm
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """Let the hub be this address, with empty caches."""
+    from cphloc.download import limits
 
     monkeypatch.delenv("CPHLOC_OFFLINE", raising=False)
+    monkeypatch.setenv("CPHLOC_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *a, **k: None)
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    started = time.monotonic()
-    with pytest.raises(InputError, match=r"resnet18.* cannot be reached .*give weights: a file") as caught:
-        timm.Timm(3, 2, "resnet18", pretrained=True)
-    assert time.monotonic() - started < 10
+    monkeypatch.setattr(limits, "GRACE_SECONDS", 1.0)
+    return lambda address: monkeypatch.setenv("HF_ENDPOINT", address)
+
+
+def silence(handler: Handler) -> None:
+    """Accept the connection and send nothing."""
+    time.sleep(12)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"), [(None, "cannot be reached"), (silence, "did not answer within 8 s"), (drip, "too slow")]
+)
+def test_weights_of_a_hub_that_does_not_answer_fail_in_one_line_within_ten_seconds(hub, answer, message):
+    from cphloc.components.backbone import timm
+
+    with contextlib.nullcontext("127.0.0.1:9") if answer is None else serving(answer) as address:
+        hub(f"http://{address}")
+        started = time.monotonic()
+        with pytest.raises(InputError, match=rf"resnet18.* {message}.*give weights: a file") as caught:
+            timm.Timm(3, 2, "resnet18", pretrained=True)
+        assert time.monotonic() - started < 10
     assert "\n" not in str(caught.value)
+
+
+def test_weights_of_a_hub_come_once_and_damaged_ones_are_one_line(hub, tmp_path):
+    import torch
+    from safetensors.torch import save
+
+    from cphloc.components.backbone import timm
+
+    state = timm.Timm(3, 2, "resnet10t").body.state_dict()
+    name, asked = "resnet10t", []
+    weights = {key: torch.full_like(value, 0.5) for key, value in state.items()}
+    weights |= {"fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}
+
+    def answer(handler: Handler) -> None:
+        asked.append((handler.command, handler.path))
+        content = save(weights) if len(asked) < 3 else b"damaged"
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        if handler.command == "GET":
+            handler.wfile.write(content)
+
+    with serving(answer) as address:
+        hub(f"http://{address}")
+        for _ in range(2):
+            made = timm.Timm(3, 2, name, pretrained=True).body.state_dict()
+            assert all((value == 0.5).all() for value in made.values() if value.is_floating_point())
+        assert [command for command, _ in asked] == ["HEAD", "GET"]
+        assert asked[1][1].endswith("/resolve/main/model.safetensors")
+        kept = next((tmp_path / "cache").rglob("model.safetensors"))
+        kept.write_bytes(b"damaged")
+        with pytest.raises(InputError, match=r"resnet10t.*damaged.*remove .*model\.safetensors"):
+            timm.Timm(3, 2, name, pretrained=True)
 
 
 def test_no_password_of_a_tracking_server_is_kept(monkeypatch, tmp_path, caplog):

@@ -50,12 +50,14 @@ class Source:
         folders: folder in the archive -> folder in the data set to extract it to.
         checksum: checksum of the archive, ``md5:<hexadecimal>``; ``None`` if its bytes vary between downloads.
         fingerprint: `cphloc.data.fingerprint.fingerprint` of all cases, for archives without a fixed checksum.
+        most_bytes: largest size of the archive to accept.
     """
 
     url: str
     folders: Mapping[str, str]
     checksum: str | None = None
     fingerprint: str | None = None
+    most_bytes: int = 100_000_000
 
 
 SOURCES: dict[str, Source] = {
@@ -131,7 +133,7 @@ def _install(name: str, source: Source, archive: Path, target: Path) -> None:
 def _archive(name: str, source: Source) -> Path:
     """Download the archive to the cache, unless it is there already; return its path."""
     path = paths.cached("downloads", f"{name}-{hashlib.sha256(source.url.encode()).hexdigest()[:12]}")
-    return download([source.url], path, name, source.checksum)
+    return download([source.url], path, name, source.checksum, most_bytes=source.most_bytes)
 
 
 def unpack(archive: Path, folders: Mapping[str, str], target: Path) -> None:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cphloc import paths
-from cphloc.download.transfer import RangeError, Readable, SourceError, TooSlowError, opened, pieces
+from cphloc.download.limits import MOST_BYTES, SourceError, TooLargeError, TooSlowError
+from cphloc.download.transfer import RangeError, Readable, opened, pieces
 from cphloc.errors import CphlocError, NotFoundError, one_line
 
 TRIES_EACH = 3
@@ -32,12 +33,26 @@ PROGRESS_FROM_BYTES = 1 << 20
 """Size of a file from which a progress bar is shown."""
 
 
+_MISSING = "does not exist"
+
+
 class DownloadError(CphlocError):
-    """Failed download; the message contains the failure of every URL."""
+    """Failed download; the message contains the failure of every URL.
+
+    Attributes:
+        missing: whether no URL has such a file.
+    """
+
+    missing = False
 
 
 def download(
-    urls: Sequence[str], path: Path, what: str, checksum: str | None = None, size_bytes: int | None = None
+    urls: Sequence[str],
+    path: Path,
+    what: str,
+    checksum: str | None = None,
+    size_bytes: int | None = None,
+    most_bytes: int = MOST_BYTES,
 ) -> Path:
     """Download a file to ``path``, unless it is already there.
 
@@ -51,11 +66,12 @@ def download(
         what: name of the file in messages, such as ``unet3d-ct@1.2.0/model.safetensors``.
         checksum: expected checksum, as ``sha256:<hexadecimal>`` or ``md5:<hexadecimal>``.
         size_bytes: expected size; by default the one that the server states.
+        most_bytes: largest size to accept where none is expected.
 
     Raises:
         DownloadError: offline, or no URL gave the expected file.
     """
-    wanted = _Wanted(path, what, checksum, size_bytes)
+    wanted = _Wanted(path, what, checksum, size_bytes, most_bytes)
     if wanted.is_there():
         return path
     if paths.offline():
@@ -112,6 +128,7 @@ class _Wanted:
     what: str
     checksum: str | None
     size_bytes: int | None
+    most_bytes: int
 
     @property
     def part(self) -> Path:
@@ -140,7 +157,7 @@ def _download_from_any(urls: Sequence[str], wanted: _Wanted) -> None:
             resumed = part.exists()
             try:
                 failure = _try(url, wanted)
-            except TooSlowError as error:
+            except (TooLargeError, TooSlowError) as error:
                 failure = str(error)
                 break
             if failure is None:
@@ -149,10 +166,21 @@ def _download_from_any(urls: Sequence[str], wanted: _Wanted) -> None:
             if not resumed and not part.exists():
                 break  # no data at all, or a complete but wrong file: another attempt would give the same
             time.sleep(attempt * BACKOFF_SECONDS)
-        failures.append(f"  {url}: {failure}")
-    kept = ["run the command again to continue"] if part.exists() else []
-    msg = "\n".join([f"{wanted.what} cannot be downloaded; tried", *failures, *kept])
-    raise DownloadError(msg)
+        failures.append(f"{url}: {failure}")
+    raise _error(wanted, failures)
+
+
+def _error(wanted: _Wanted, failures: Sequence[str]) -> DownloadError:
+    """Return the error for the failure of every URL: in one line for one URL."""
+    kept = ["run the command again to continue"] if wanted.part.exists() else []
+    first = f"{wanted.what} cannot be downloaded"
+    if len(failures) == 1:
+        msg = "; ".join([f"{first} from {failures[0]}", *kept])
+    else:
+        msg = "\n".join([f"{first}; tried", *(f"  {failure}" for failure in failures), *kept])
+    error = DownloadError(msg)
+    error.missing = all(failure.endswith(_MISSING) for failure in failures)
+    return error
 
 
 def _try(url: str, wanted: _Wanted) -> str | None:
@@ -161,7 +189,7 @@ def _try(url: str, wanted: _Wanted) -> str | None:
     A file with wrong content is removed, so that the remaining incomplete file can always be resumed.
 
     Raises:
-        TooSlowError: another attempt is useless.
+        TooLargeError, TooSlowError: another attempt is useless.
     """
     part, size_bytes = wanted.part, wanted.size_bytes
     have = part.stat().st_size if part.exists() else 0
@@ -171,11 +199,14 @@ def _try(url: str, wanted: _Wanted) -> str | None:
         if not have or size_bytes is None or have < size_bytes:
             size_bytes = _append(url, part, wanted)
     except FileNotFoundError:
-        return "does not exist"
+        return _MISSING
     except RangeError as error:
         part.unlink()
         return str(error)
     except TooSlowError:
+        raise
+    except TooLargeError:
+        part.unlink()
         raise
     except SourceError as error:
         return str(error)
@@ -217,6 +248,7 @@ def _append(url: str, part: Path, wanted: _Wanted) -> int | None:
     with opened(url, have) as (stream, start), part.open("r+b" if have else "wb") as file:
         length = getattr(stream, "length", None)  # http: Content-Length
         size_bytes = start + length if wanted.size_bytes is None and length is not None else wanted.size_bytes
+        _check_size(size_bytes, wanted)
         file.seek(start)
         file.truncate()
         with _progress(wanted.what, size_bytes, start) as advance:
@@ -226,9 +258,17 @@ def _append(url: str, part: Path, wanted: _Wanted) -> int | None:
                 advance(len(piece))
                 if size_bytes is not None and start > size_bytes:
                     break
+                _check_size(start, wanted)
         file.flush()
         os.fsync(file.fileno())
     return size_bytes
+
+
+def _check_size(size_bytes: int | None, wanted: _Wanted) -> None:
+    """Raise `TooLargeError` where a file without an expected size is larger than it may be."""
+    if wanted.size_bytes is None and (size_bytes or 0) > wanted.most_bytes:
+        msg = f"is larger than {wanted.most_bytes:,} bytes"
+        raise TooLargeError(msg)
 
 
 @contextlib.contextmanager

@@ -10,35 +10,27 @@ import contextlib
 import http.client
 import socket
 import threading
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from typing import IO, Any, Protocol
 
+from cphloc.download.limits import Pace, SourceError, TooSlowError, within
+
 TIMEOUT_SECONDS = 20.0
 """Seconds to wait for the server: to connect, for its headers, and for each next part of the content."""
 
-GRACE_SECONDS = 12.0
-"""Seconds after which a transfer must be faster than `LEAST_BYTES_PER_SECOND`."""
+BLOCK_SECONDS = 60.0
+"""Seconds to wait for each `BLOCK_BYTES` from other libraries, which return no part of a block."""
 
-LEAST_BYTES_PER_SECOND = 2_000
-"""Mean speed below which a transfer is given up, which bounds the time of a download by its size."""
+BLOCK_BYTES = 1 << 20
 
 _LOCAL = ("file", "local", "dir", "reference")
 
 
-class SourceError(Exception):
-    """Failed attempt to read a URL; the message contains the reason."""
-
-
 class RangeError(SourceError):
     """The partial file is longer than the file at the URL, so it is not the beginning of it."""
-
-
-class TooSlowError(SourceError):
-    """The server sends so slowly that another attempt is useless."""
 
 
 class Readable(Protocol):
@@ -74,51 +66,50 @@ def pieces(stream: Readable, count: int) -> Iterator[bytes]:
         SourceError: the transfer is interrupted.
         TooSlowError: it is slower than `LEAST_BYTES_PER_SECOND`.
     """
-    started, received = time.monotonic(), 0
+    pace = Pace()
     read: Callable[[int], bytes] = getattr(stream, "read1", stream.read)  # returns what has arrived
     while True:
         try:
             piece = read(count)
+        except TooSlowError:
+            raise
         except Exception as error:  # each protocol raises errors of its own
             msg = f"interrupted: {error}"
             raise SourceError(msg) from error
         if not piece:
             return
-        received += len(piece)
-        seconds = time.monotonic() - started
-        if seconds > GRACE_SECONDS and received < seconds * LEAST_BYTES_PER_SECOND:
-            msg = f"only {received:,} bytes came in {seconds:.0f} s, which is too slow"
-            raise TooSlowError(msg)
+        pace.add(len(piece))
         yield piece
 
 
-def unreachable(url: str, seconds: float = 6.0) -> str:
-    """Return why the host of a URL, or the proxy for it, cannot be connected to; an empty text where it can.
+def unreachable(url: str, seconds: float = 8.0) -> str:
+    """Return why the server of a URL, or the proxy for it, does not answer; an empty text where it does.
 
     Args:
-        url: an ``http`` or ``https`` URL.
+        url: an ``http`` or ``https`` URL; whether there is such a file does not matter.
         seconds: time to wait, the look-up of the name included.
     """
-    parts = urllib.parse.urlsplit(url)
-    host, port = parts.hostname or "", parts.port or (80 if parts.scheme == "http" else 443)
-    proxy = urllib.request.getproxies().get(parts.scheme)
-    if proxy and not urllib.request.proxy_bypass(host):
-        through = urllib.parse.urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-        host, port = through.hostname or "", through.port or 80
-    failure = [f"{host} did not answer within {seconds:g} s"]
+    host = urllib.parse.urlsplit(url).hostname or ""
 
-    def connect() -> None:
-        """Try to connect; a look-up of a name has no time limit of its own, so this runs in a thread."""
+    def ask() -> str:
+        """Ask for the headers of the file."""
+        request = _request(url, 0)
+        request.method = "HEAD"
         try:
-            socket.create_connection((host, port), timeout=seconds).close()
-            failure[0] = ""
-        except OSError as error:
-            failure[0] = f"{host} cannot be reached ({error.strerror or error})"
+            _open(request).close()
+        except urllib.error.HTTPError as error:
+            error.close()
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            reason = getattr(error, "reason", error)
+            return f"{host} cannot be reached ({getattr(reason, 'strerror', None) or reason})"
+        return ""
 
-    thread = threading.Thread(target=connect, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    return failure[0]
+    try:
+        return within(seconds, ask)
+    except TooSlowError:
+        return f"{host} did not answer within {seconds:g} s"
+    except SourceError as error:
+        return str(error)
 
 
 def _request(url: str, offset: int) -> urllib.request.Request:
@@ -207,10 +198,15 @@ class _SafeRedirect(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _http(request: urllib.request.Request) -> http.client.HTTPResponse:
+def _open(request: urllib.request.Request) -> http.client.HTTPResponse:
+    """Send a request, and return the response once its headers are there."""
     opener = urllib.request.build_opener(_Http, _Https, _SafeRedirect)
+    return opener.open(request, timeout=TIMEOUT_SECONDS)
+
+
+def _http(request: urllib.request.Request) -> http.client.HTTPResponse:
     try:
-        return opener.open(request, timeout=TIMEOUT_SECONDS)
+        return _open(request)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code in (404, 410):
@@ -230,10 +226,35 @@ def _filesystem_open(url: str) -> Any:
         raise SourceError(msg)
     import fsspec
 
+    def open_file() -> Any:
+        """Open it without reading ahead."""
+        system, path = fsspec.url_to_fs(url)
+        return system.open(path, "rb", block_size=BLOCK_BYTES, cache_type="none")
+
     try:
-        file: Any = fsspec.open(url, "rb")
-        return file.open()
-    except FileNotFoundError:
+        return _Blocks(within(BLOCK_SECONDS, open_file))
+    except (FileNotFoundError, TooSlowError):
         raise
     except Exception as error:  # each protocol raises errors of its own, also for a missing package
         raise SourceError(str(error)) from error
+
+
+class _Blocks:
+    """A file of fsspec that is read in blocks, each within `BLOCK_SECONDS`."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def __enter__(self) -> _Blocks:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    def seek(self, offset: int) -> None:
+        """Continue at this byte."""
+        self._file.seek(offset)
+
+    def read(self, count: int, /) -> bytes:
+        """Read the next block, of at most ``count`` bytes."""
+        return within(BLOCK_SECONDS, lambda: self._file.read(min(count, BLOCK_BYTES)))

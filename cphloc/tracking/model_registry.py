@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
+import urllib.parse
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
@@ -13,15 +14,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cphloc import paths
+from cphloc.download import SourceError, in_process, within
 from cphloc.errors import NotFoundError
 from cphloc.files import atomic_folder
 from cphloc.tracking import record
-from cphloc.tracking.server import client_of, experiment_id, reaching, tracking_uri
+from cphloc.tracking.server import client_of, experiment_id, reaching, reason_of, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.models import ModelSignature
     from mlflow.tracking import MlflowClient
+
+ANSWER_SECONDS = 30.0
+"""Seconds to wait for what a server answers about a model."""
 
 ZOO_EXPERIMENT = "cphloc-zoo"
 """Name of the MLflow experiment of published entries."""
@@ -89,31 +94,58 @@ def download_entry(spec: str) -> Path:
         NotFoundError: no such model or version.
     """
     uri = tracking_uri()
-    with reaching(uri, "see MLFLOW_TRACKING_URI"):
-        client = client_of(uri)
-    from mlflow.artifacts import download_artifacts
-    from mlflow.exceptions import MlflowException
-
     parts = re.fullmatch(r"models:/([^/@]+)([/@])?(.*)", spec)
     if parts is None:
         msg = f"{spec}: not the name of a registered model; write models:/NAME/VERSION or models:/NAME@ALIAS"
         raise NotFoundError(msg)
-    name, separator, wanted = parts.groups()
-    try:
-        model = _model_version(client, name, separator, wanted)
-        source = f"{uri} {name} {model.version} {model.run_id} {model.source}"  # a server could answer with '../'
-        folder = paths.cached("mlflow", hashlib.sha256(source.encode()).hexdigest())
-        if not folder.is_dir():
-            with atomic_folder(folder) as draft:
-                download_artifacts(artifact_uri=model.source, dst_path=str(draft), tracking_uri=uri)
-    except MlflowException as error:
-        msg = f"{spec}: not in the model registry at {uri} ({error.message}); publish it, or set MLFLOW_TRACKING_URI"
-        raise NotFoundError(msg) from error
+    model = _find_version(uri, spec, *parts.groups())
+    source = f"{uri} {parts[1]} {model.version} {model.run_id} {model.source}"  # a server could answer with '../'
+    folder = paths.cached("mlflow", hashlib.sha256(source.encode()).hexdigest())
+    if not folder.is_dir():
+        with atomic_folder(folder) as draft:
+            _download(uri, spec, str(model.source), draft)
     found = next(folder.rglob("entry.yaml"), None)
     if found is None:
         msg = f"{spec}: is a model without entry.yaml, not an entry; register one: cphloc zoo index"
         raise NotFoundError(msg)
     return found.parent
+
+
+def _find_version(uri: str, spec: str, name: str, separator: str | None, wanted: str) -> ModelVersion:
+    """Ask a server for a version of a model, and refuse to wait for longer than `ANSWER_SECONDS`."""
+    with reaching(uri, "see MLFLOW_TRACKING_URI"):
+        client = client_of(uri)
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return within(ANSWER_SECONDS, lambda: _model_version(client, name, separator, wanted))
+    except (MlflowException, SourceError) as error:
+        msg = f"{spec}: not in the model registry at {uri} ({reason_of(error)}); publish it, or set MLFLOW_TRACKING_URI"
+        raise NotFoundError(msg) from error
+
+
+_PROGRAM = """
+from mlflow.artifacts import download_artifacts
+try:
+    download_artifacts(artifact_uri=given["source"], dst_path=given["to"], tracking_uri=given["uri"])
+except Exception as error:
+    sys.exit(" ".join(str(error).split()))
+"""
+
+
+def _download(uri: str, spec: str, source: str, folder: Path) -> None:
+    """Download the files of a model; from a server, in a process that is ended when it sends too slowly."""
+    given = {"source": source, "to": str(folder), "uri": uri}
+    try:
+        if urllib.parse.urlsplit(source).scheme in ("", "file"):
+            from mlflow.artifacts import download_artifacts
+
+            download_artifacts(artifact_uri=source, dst_path=str(folder), tracking_uri=uri)
+        else:
+            in_process(_PROGRAM, given, folder)
+    except Exception as error:  # each place raises errors of its own
+        msg = f"{spec}: cannot be downloaded from {uri} ({reason_of(error)}); run the command again"
+        raise NotFoundError(msg) from error
 
 
 def _signature(parameters: Mapping[str, tuple[type, bool | float | str | None]]) -> ModelSignature | None:

@@ -3,59 +3,23 @@
 from __future__ import annotations
 
 import base64
-import contextlib
-import http.server
-import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
+from file_server import Handler, drip, drip_body, serving
 
-from cphloc.download import DownloadError, download, read_url, transfer, unreachable
+from cphloc.download import DownloadError, download, limits, read_url, transfer, unreachable
 from cphloc.errors import NotFoundError
 
-Handler = http.server.BaseHTTPRequestHandler
 CHECKSUM = "sha256:" + "0" * 64
-
-
-@contextlib.contextmanager
-def serving(answer: Callable[[Handler], None]) -> Iterator[str]:
-    """A server that answers every request in the same way; yields its address, ``host:port``."""
-
-    class Answer(Handler):
-        def do_GET(self) -> None:
-            with contextlib.suppress(OSError):
-                answer(self)
-
-        def log_message(self, *args: Any) -> None:
-            """Keep the output clean."""
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-    yield f"127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     monkeypatch.delenv("CPHLOC_OFFLINE", raising=False)
     monkeypatch.setattr(transfer, "TIMEOUT_SECONDS", 1.0)
-    monkeypatch.setattr(transfer, "GRACE_SECONDS", 1.0)
-
-
-def drip(handler: Handler) -> None:
-    """Send a byte every tenth of a second."""
-    handler.send_response(200)
-    handler.send_header("Content-Length", "1000000")
-    handler.end_headers()
-    while True:
-        handler.wfile.write(b"x")
-        handler.wfile.flush()
-        time.sleep(0.1)
+    monkeypatch.setattr(limits, "GRACE_SECONDS", 1.0)
 
 
 def drip_headers(handler: Handler) -> None:
@@ -144,10 +108,106 @@ def test_a_password_in_an_address_goes_to_its_host_only_and_into_no_message():
 
 
 def test_a_host_that_cannot_be_reached_is_named_in_time():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        assert unreachable(f"http://127.0.0.1:{listener.getsockname()[1]}/x") == ""
+    def missing(handler: Handler) -> None:
+        handler.send_error(404)
+
+    def ok(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+
+    for answer in (missing, ok):
+        with serving(answer) as address:
+            assert unreachable(f"http://{address}/x") == ""
     started = time.monotonic()
+    with serving(silent) as address:
+        assert "127.0.0.1 did not answer within 0.5 s" in unreachable(f"http://{address}/x", 0.5)
     assert "127.0.0.1 cannot be reached" in unreachable("https://127.0.0.1:9/x")
     assert time.monotonic() - started < 5
+
+
+def test_a_server_that_begins_quickly_and_then_drips_is_given_up(tmp_path):
+    """The mean speed would stay above any limit for days."""
+
+    def quick_then_drip(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        handler.wfile.write(bytes(20_000_000))
+        drip_body(handler)
+
+    with serving(quick_then_drip) as address:
+        started = time.monotonic()
+        with pytest.raises(DownloadError, match="too slow; run the command again to continue") as caught:
+            download([f"http://{address}/x"], tmp_path / "x", "x")
+    assert time.monotonic() - started < 10
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_without_a_stated_size_ends_at_the_limit(tmp_path):
+    def endless(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        while True:
+            handler.wfile.write(bytes(1 << 20))
+
+    def announces(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(10**15))
+        handler.end_headers()
+        handler.wfile.write(bytes(1 << 20))
+
+    for answer in (endless, announces):
+        with serving(answer) as address, pytest.raises(DownloadError, match="is larger than 5,000,000 bytes"):
+            download([f"http://{address}/x"], tmp_path / "x", "x", most_bytes=5_000_000)
+        assert [path.name for path in tmp_path.iterdir() if not path.name.endswith(".lock")] == []
+
+
+def test_another_library_that_waits_is_given_up(tmp_path, monkeypatch):
+    """A file system of fsspec that returns no byte, and one that does not open."""
+    import fsspec
+    from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
+
+    monkeypatch.setattr(transfer, "BLOCK_SECONDS", 0.3)
+    ended = threading.Event()
+
+    class Stalls(MemoryFileSystem):
+        protocol = "stalls"
+
+        def _open(self, path, *args, **options):
+            if "closed" in path:
+                ended.wait(20)
+            return Stalled(self, path)
+
+    class Stalled(MemoryFile):
+        def read(self, *args):
+            ended.wait(20)
+            return b""
+
+    fsspec.register_implementation("stalls", Stalls, clobber=True)
+    for name in ("open", "closed"):
+        started = time.monotonic()
+        with pytest.raises(DownloadError, match=r"did not answer within 0\.3 s"):
+            download([f"stalls://bucket/{name}"], tmp_path / name, "x")
+        with pytest.raises(DownloadError, match=r"did not answer within 0\.3 s"):
+            read_url(f"stalls://bucket/{name}")
+        assert time.monotonic() - started < 5
+    ended.set()
+
+
+PROGRAMS = {
+    "drips": ("while True: time.sleep(0.05); file.write(b'x'); file.flush()", "only .* too slow"),
+    "says nothing": ("time.sleep(60)", "only 0 bytes"),
+    "fails": ("sys.exit('no such\\nthing')", "^thing$"),
+    "never ends": ("while True: file.write(bytes(1 << 20))", "larger than 50,000,000 bytes"),
+}
+
+
+@pytest.mark.parametrize(("code", "message"), PROGRAMS.values(), ids=PROGRAMS)
+def test_a_program_that_downloads_is_ended(tmp_path, monkeypatch, code, message):
+    monkeypatch.setattr(limits, "PROCESS_SECONDS", 1.5)
+    monkeypatch.setattr(limits, "MOST_BYTES", 50_000_000)
+    started = time.monotonic()
+    with pytest.raises(limits.SourceError, match=message):
+        limits.in_process(f"import time\nfile = open(given + '/x', 'wb')\n{code}", str(tmp_path), tmp_path)
+    assert time.monotonic() - started < 5
+    limits.in_process("open(given + '/x', 'w').write('done')", str(tmp_path), tmp_path)
+    assert (tmp_path / "x").read_text() == "done"

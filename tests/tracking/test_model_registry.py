@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from file_server import Handler, drip, send_json, serving
 
+from cphloc.download import limits
 from cphloc.errors import NotFoundError
 from cphloc.tracking import model_registry
 
@@ -41,3 +44,35 @@ def test_a_model_that_is_no_entry_is_one_line(answer):
     answer("r", "MLmodel")
     with pytest.raises(NotFoundError, match=r"without entry\.yaml, not an entry"):
         model_registry.download_entry("models:/a/1")
+
+
+ANSWERS = {
+    "registered-models/alias": {"model_version": {"name": "a", "version": "1", "source": "mlflow-artifacts:/1/x"}},
+    "model-versions/get": {"model_version": {"name": "a", "version": "1", "source": "mlflow-artifacts:/1/x"}},
+    "mlflow-artifacts/artifacts?": {"files": [{"path": "entry.yaml", "is_dir": False, "file_size": 10**9}]},
+}
+
+
+@pytest.mark.parametrize("drips", ["model-versions/get", "mlflow-artifacts/artifacts?", "artifacts/1/x/entry.yaml"])
+def test_a_server_that_drips_is_given_up_in_one_line(tmp_path, monkeypatch, drips):
+    """A byte every tenth of a second, as the answer about the model, as the list of its files, or as a file."""
+
+    import mlflow.tracking  # noqa: F401  (the import takes long, once)
+
+    def answer(handler: Handler) -> None:
+        if drips in handler.path:
+            drip(handler)
+        send_json(handler, next((known for part, known in ANSWERS.items() if part in handler.path), {}))
+
+    monkeypatch.delenv("CPHLOC_OFFLINE", raising=False)
+    monkeypatch.setenv("CPHLOC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(model_registry, "ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(limits, "PROCESS_SECONDS", 1.0 if drips != "artifacts/1/x/entry.yaml" else 8.0)
+    with serving(answer) as address:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{address}")
+        started = time.monotonic()
+        with pytest.raises(NotFoundError, match=r"too slow|did not answer") as caught:
+            model_registry.download_entry("models:/a/1")
+    assert time.monotonic() - started < 60
+    assert "\n" not in str(caught.value)
+    assert not any(path.is_dir() for path in (tmp_path / "cache").glob("mlflow/*"))

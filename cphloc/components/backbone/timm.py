@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import logging
 import os
+import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,13 +15,13 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
+from cphloc import paths
 from cphloc.config.argument_types import NonNegativeInt, PositiveInt
-from cphloc.download import unreachable
-from cphloc.errors import InputError, did_you_mean
+from cphloc.download import DownloadError, download, unreachable
+from cphloc.errors import CphlocError, InputError, did_you_mean, one_line, without_secrets
 from cphloc.ops.inflate import with_input_channels
 from cphloc.ops.inflate_network import Inflation, inflate_network, plan_slice_strides, slice_stride_at
 from cphloc.ops.weights import in_order_of, read_weights
-from cphloc.paths import offline
 from cphloc.structures.levels import Level, Levels
 
 if TYPE_CHECKING:
@@ -106,9 +108,7 @@ def _initial(name: str, pretrained: bool, weights: str | None) -> dict[str, Any]
         msg = f"timm has no model '{name}'; {hint}"
         raise InputError(msg)
     if weights is None:
-        if pretrained:
-            _check_reachable(name)
-        return {"pretrained": pretrained}
+        return _downloaded(name) if pretrained else {"pretrained": False}
     if pretrained:
         msg = f"give either pretrained: true or weights: {weights}, not both"
         raise InputError(msg)
@@ -120,39 +120,68 @@ def _initial(name: str, pretrained: bool, weights: str | None) -> dict[str, Any]
     return {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": state, "source": ""}}
 
 
-def _check_reachable(name: str) -> None:
-    """Check that timm will find the weights in its cache, or the host that it downloads them from.
+def _downloaded(name: str) -> dict[str, Any]:
+    """Arguments of ``timm.create_model`` for its own weights: from a cache, or downloaded.
 
-    timm would try again and again for minutes, and even with ``CPHLOC_OFFLINE``.
+    timm would wait for a slow server without limit, and contact it even with ``CPHLOC_OFFLINE``.
 
     Raises:
-        InputError: the weights are not in the cache, and the host is not reachable or may not be contacted.
+        InputError: the weights are not in a cache and cannot be downloaded.
     """
     import timm
 
     cfg: Any = timm.get_pretrained_cfg(name)
     hub, url = getattr(cfg, "hf_hub_id", None), getattr(cfg, "url", None)
-    if _in_cache(hub, getattr(cfg, "hf_hub_filename", None), url):
-        return
-    address = os.environ.get("HF_ENDPOINT", "https://huggingface.co") if hub else url
-    reason = "CPHLOC_OFFLINE forbids downloading them" if offline() else unreachable(address) if address else ""
-    if reason:
+    found: Path | None = None
+    try:
+        if hub:
+            found = _from_hub(name, hub, getattr(cfg, "hf_hub_filename", None))
+        elif url:
+            found = _from_url(name, url)
+    except CphlocError as error:
+        reason = one_line(without_secrets(str(error)))
         msg = f"weights of timm model '{name}' are not in its cache: {reason}; give weights: a file or package:name"
-        raise InputError(msg)
+        raise InputError(msg) from error
+    return {"pretrained": True} | ({} if found is None else {"pretrained_cfg_overlay": {"file": str(found)}})
 
 
-def _in_cache(hub: str | None, file: str | None, url: str | None) -> bool:
-    from huggingface_hub import try_to_load_from_cache
+def _from_hub(name: str, hub: str, file: str | None) -> Path:
+    """Return a file of a Hugging Face repository: from its cache, or downloaded to that of cphloc."""
+    from huggingface_hub import hf_hub_url, try_to_load_from_cache
 
-    if hub is None:
-        return bool(url) and (Path(torch.hub.get_dir()) / "checkpoints" / Path(str(url)).name).is_file()
     repository, _, revision = hub.partition("@")
     files = [file] if file else ["model.safetensors", "pytorch_model.bin"]
-    return any(isinstance(try_to_load_from_cache(repository, f, revision=revision or None), str) for f in files)
+    kept = (try_to_load_from_cache(repository, each, revision=revision or None) for each in files)
+    if known := next((Path(path) for path in kept if isinstance(path, str)), None):
+        return known
+    for each in files:
+        address = hf_hub_url(repository, each, revision=revision or None, endpoint=os.environ.get("HF_ENDPOINT"))
+        path = paths.cached("timm", hashlib.sha256(address.encode()).hexdigest(), each)
+        try:
+            return _fetched(address, path, name)
+        except DownloadError as error:
+            if not error.missing or each == files[-1]:
+                raise
+    raise AssertionError  # the last file was returned or raised
+
+
+def _from_url(name: str, url: str) -> Path:
+    """Return the file at an address: from the cache of torch.hub, or downloaded to it."""
+    return _fetched(url, Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name, name)
+
+
+def _fetched(url: str, path: Path, name: str) -> Path:
+    if path.is_file():
+        return path
+    reason = "CPHLOC_OFFLINE forbids downloading them" if paths.offline() else unreachable(url)
+    if reason:
+        raise CphlocError(reason)
+    return download([url], path, f"timm model '{name}'")
 
 
 def _create(name: str, initial: dict[str, Any], out_indices: Sequence[int] | None) -> nn.Module:
     import timm
+    from safetensors import SafetensorError
 
     chosen: dict[str, Any] = {} if out_indices is None else {"out_indices": tuple(out_indices)}
     try:
@@ -160,6 +189,10 @@ def _create(name: str, initial: dict[str, Any], out_indices: Sequence[int] | Non
             return timm.create_model(name, features_only=True, **initial, **chosen)
     except OSError as error:
         msg = f"weights of timm model '{name}' could not be fetched ({error}); give weights: a file or package:name"
+        raise InputError(msg) from error
+    except (SafetensorError, pickle.UnpicklingError, EOFError) as error:
+        file = initial["pretrained_cfg_overlay"]["file"]
+        msg = f"weights of timm model '{name}' are damaged ({error}); remove {file}"
         raise InputError(msg) from error
     except (RuntimeError, AttributeError, AssertionError, IndexError) as error:
         msg = f"timm model '{name}' gives no such feature pyramid ({error}); choose another model or out_indices"
