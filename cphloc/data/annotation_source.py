@@ -11,7 +11,7 @@ from cphloc.data.io.outlines import Outline
 from cphloc.structures.rung import Rung
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class AnnotationSource:
     """Sources of the annotation of a case: files, and values stored outside files. Missing parts are ``None``.
 

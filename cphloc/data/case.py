@@ -18,7 +18,7 @@ from cphloc.structures.units import ScaledUnit
 from cphloc.structures.volume import Volume
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Case:
     """One image of a data set and where its annotation is stored.
 

@@ -66,11 +66,15 @@ class Dataset(ABC):
             raise InputError(msg.rstrip())
         cases = self._cases(split)
         patients = (case.patient if self.patient is None else self.patient_of(case.id) for case in cases)
-        named = (
-            replace(case, id=paths.readable(case.id), patient=paths.readable(patient))
-            for case, patient in zip(cases, patients, strict=True)
-        )
-        return [replace(case, units=self.units) if any(self.units) else case for case in named]
+        return [self._completed(case, patient) for case, patient in zip(cases, patients, strict=True)]
+
+    def _completed(self, case: Case, patient: str) -> Case:
+        """Set what all data sets have in common; a case that has it already is returned itself."""
+        id, patient = paths.readable(case.id), paths.readable(patient)
+        units = self.units if any(self.units) else case.units
+        if (id, patient, units) == (case.id, case.patient, case.units):
+            return case
+        return replace(case, id=id, patient=patient, units=units)
 
     def patient_of(self, name: str) -> str:
         """Return the patient of a case whose files do not state one: by the pattern `patient`, else the case itself.

@@ -18,7 +18,7 @@ from cphloc.download import SourceError, in_process, within
 from cphloc.errors import NotFoundError
 from cphloc.files import atomic_folder
 from cphloc.tracking import record
-from cphloc.tracking.server import client_of, experiment_id, reaching, reason_of, tracking_uri
+from cphloc.tracking.server import client_of, experiment_id, reaching, reason_of, sqlite_file, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -137,7 +137,8 @@ def _download(uri: str, spec: str, source: str, folder: Path) -> None:
     """Download the files of a model; from a server, in a process that is ended when it sends too slowly."""
     given = {"source": source, "to": str(folder), "uri": uri}
     try:
-        if urllib.parse.urlsplit(source).scheme in ("", "file"):
+        scheme = urllib.parse.urlsplit(source).scheme
+        if scheme in ("", "file") or (scheme in ("runs", "models") and sqlite_file(uri)):
             from mlflow.artifacts import download_artifacts
 
             download_artifacts(artifact_uri=source, dst_path=str(folder), tracking_uri=uri)

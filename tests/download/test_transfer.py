@@ -208,6 +208,6 @@ def test_a_program_that_downloads_is_ended(tmp_path, monkeypatch, code, message)
     started = time.monotonic()
     with pytest.raises(limits.SourceError, match=message):
         limits.in_process(f"import time\nfile = open(given + '/x', 'wb')\n{code}", str(tmp_path), tmp_path)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
     limits.in_process("open(given + '/x', 'w').write('done')", str(tmp_path), tmp_path)
     assert (tmp_path / "x").read_text() == "done"

@@ -15,7 +15,7 @@ from cphloc.data.case_folder import find_cases
 from cphloc.data.case_table import OPTIONAL
 from cphloc.data.dataset import Dataset, find_root, hashed_split
 from cphloc.data.io.formats import split_series
-from cphloc.data.io.table import Row, read_table
+from cphloc.data.io.table import Row, column_names, read_table
 from cphloc.errors import DataError, InputError, did_you_mean
 from cphloc.structures.annotation import class_names
 from cphloc.structures.split import SPLITS, Split
@@ -105,48 +105,57 @@ class ImageFolder(Dataset):
         by_channel = tuple(f"image_{channel}" for channel in self.channels)
         units = tuple(f"{_UNIT}{channel}" for channel in self.channels)
         optional = (*OPTIONAL, *units, *(f"instances_{name}" for name in self.classes.values()))
-        rows = self.rows
-        columns = ("image",) if len(self.channels) == 1 or any("image" in row for row in rows[:1]) else by_channel
-        if self.listed:
-            rows = read_table(self.table, columns, optional)
-        elif lacking := [c for row in rows for c in columns if c not in row]:
+        names = column_names(self.table) if self.listed else [name for row in self._found[:1] for name in row]
+        columns = ("image",) if len(self.channels) == 1 or "image" in names else by_channel
+        rows = self._found if not self.listed else read_table(self.table, columns, optional)
+        if not self.listed and (lacking := [c for row in rows for c in columns if c not in row]):
             found = ", ".join(dict.fromkeys(c for row in rows for c in row if c.startswith("image")))
             msg = (
                 f"{self.root}: no {lacking[0]} for channels {', '.join(self.channels)}; found {found}; add a cases.csv"
             )
             raise DataError(msg)
-        cases = [self._case(row, columns, self._where(row)) for row in rows]
-        return [case for case, chosen in cases if chosen == split]
+        cases = (self._case(row, columns, split) for row in rows)
+        return [case for case in cases if case is not None]
 
-    @cached_property
+    @property
     def rows(self) -> Sequence[Mapping[str, str]]:
         """Cells of each case by column name, from the table or from the names of the files."""
-        return read_table(self.table, ()) if self.listed else find_cases(self.root)
+        return read_table(self.table, ()) if self.listed else self._found
+
+    @cached_property
+    def _found(self) -> Sequence[Mapping[str, str]]:
+        return find_cases(self.root)
 
     def _where(self, row: Mapping[str, str]) -> str:
         return (
             f"{self.table}:{row.line}" if isinstance(row, Row) else str(self.root / (row.get("image") or row["case"]))
         )
 
-    def _case(self, row: Mapping[str, str], columns: Sequence[str], where: str) -> tuple[Case, str]:
+    def _case(self, row: Mapping[str, str], columns: Sequence[str], split: Split) -> Case | None:
+        """Case of a row; ``None`` if it is in another split."""
+        where, chosen = self._where(row), row.get("split")
+        if chosen and chosen not in SPLITS:
+            hint = did_you_mean(chosen, SPLITS) or "use " + ", ".join(SPLITS)
+            msg = f"{where}: split '{chosen}' does not exist; {hint}"
+            raise DataError(msg)
+        if chosen and chosen != split and not (chosen == "train" and self.hold_out):
+            return None
         images = tuple(self._file(row[c] or _UNNAMED) for c in columns)
         is_series = split_series(images[0])[1] is not None
         name = row.get("case") or (images[0].name if is_series else images[0].name.partition(".")[0])
         patient = row.get("patient") or self.patient_of(name)
-        split = row.get("split") or hashed_split(patient, self.val, self.test, self.split_seed)
-        if split == "train" and row.get("split") and self.hold_out:
-            split = hashed_split(patient, self.hold_out, 0.0, self.split_seed)
-        if split not in SPLITS:
-            msg = (
-                f"{where}: split '{split}' does not exist; {did_you_mean(split, SPLITS) or 'use ' + ', '.join(SPLITS)}"
-            )
-            raise DataError(msg)
+        if not chosen:
+            chosen = hashed_split(patient, self.val, self.test, self.split_seed)
+        elif chosen == "train" and self.hold_out:
+            chosen = hashed_split(patient, self.hold_out, 0.0, self.split_seed)
+        if chosen != split:
+            return None
         annotation = annotation_or_problem(lambda: self._checked(row, columns, where))
         given = tuple(self._unit(row.get(f"{_UNIT}{channel}"), where) for channel in self.channels)
         if len(images) < len(self.channels) and any(given):
             msg = f"{where}: states the unit of one channel of a file with several; save each channel as a file"
             raise DataError(msg)
-        return Case(name, patient, images, annotation, self.voxel_mm, given_units=given if any(given) else ()), split
+        return Case(name, patient, images, annotation, self.voxel_mm, given_units=given if any(given) else ())
 
     def _unit(self, text: str | None, where: str) -> ScaledUnit | None:
         try:

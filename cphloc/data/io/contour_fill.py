@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 
 import numpy as np
 
@@ -84,9 +85,11 @@ def _filled(polygon: np.ndarray, rows: int, columns: int) -> tuple[tuple[slice, 
     top, left = np.clip(np.floor(polygon.min(axis=0)), 0, size).astype(int)
     bottom, right = np.clip(np.ceil(polygon.max(axis=0)) + 1, (top, left), size).astype(int)
     toggles = np.zeros((bottom - top, right - left + 1), np.int32)
-    end = np.roll(polygon, -1, axis=0)
-    rising = np.sort(np.stack([polygon[:, 0], end[:, 0]]), axis=0)
-    first, stop = np.clip(np.ceil(rising - 0.5), top, bottom).astype(int)  # an edge crosses the centres of these rows
+    end = np.concatenate([polygon[1:], polygon[:1]])
+    rising = np.minimum(polygon[:, 0], end[:, 0]), np.maximum(polygon[:, 0], end[:, 0])
+    first, stop = (
+        np.ceil(r - 0.5).clip(top, bottom).astype(int) for r in rising
+    )  # an edge crosses the centres of these rows
     total = np.concatenate([[0], np.cumsum(stop - first)])
     for start in range(0, int(total[-1]), _AT_ONCE):
         crossing = np.arange(start, min(start + _AT_ONCE, int(total[-1])))
@@ -130,18 +133,41 @@ def _slabs(depths: np.ndarray, polygons: Sequence[np.ndarray], sparsest: float) 
     plane_of = np.empty(len(depths), int)
     for place, members in enumerate(planes):
         plane_of[members] = place
-    order = np.argsort(plane_of, kind="stable")
-    centre, gaps = at[plane_of], np.full((len(depths), 2), np.inf)
-    near = np.searchsorted(centre[order], [centre - sparsest, centre + sparsest])  # what is further away is not used
-    for contour, (start, stop) in enumerate(zip(near[0], near[1] + 1, strict=True)):
-        others = order[start:stop]
-        meets = ((low[others] < high[contour]) & (high[others] > low[contour])).all(axis=1)
-        away = (centre[others] - centre[contour])[meets & (plane_of[others] != plane_of[contour])]
-        gaps[contour] = np.min(-away[away < 0], initial=np.inf), np.min(away[away > 0], initial=np.inf)
+    centre = at[plane_of]
+    gaps = _gaps(centre, plane_of, low, high, sparsest)
     usual = gaps[gaps <= sparsest]
     step = float(np.median(usual)) if len(usual) else 1.0
     reach = np.where(gaps <= min(1.5 * step, sparsest), gaps, step) / 2
     return np.stack([centre - reach[:, 0], centre + reach[:, 1]], axis=1)
+
+
+def _gaps(centre: np.ndarray, plane: np.ndarray, low: np.ndarray, high: np.ndarray, most: float) -> np.ndarray:
+    """Distance ``(n, 2)`` of each contour to the next planes below and above with a contour at the same place.
+
+    All contours look at their next neighbour in the order of the planes at once, then at the one after it, and so on
+    until each has found one.
+
+    Args:
+        centre: ``(n,)`` position of the plane of each contour.
+        plane: ``(n,)`` its number, rising with the position.
+        low: ``(n, 2)`` least coordinates of each contour within the slice.
+        high: ``(n, 2)`` greatest ones.
+        most: distance beyond which it is infinite.
+    """
+    order = np.argsort(plane, kind="stable")
+    centre, plane, low, high = centre[order], plane[order], low[order], high[order]
+    gaps = np.full((len(order), 2), np.inf)
+    for side, step in enumerate((-1, 1)):
+        left, offset = np.arange(len(order)), step
+        while len(left):
+            left = left[(left + offset >= 0) & (left + offset < len(order))]
+            left = left[np.abs(centre[left + offset] - centre[left]) <= most]
+            other = left + offset
+            meets = ((low[other] < high[left]) & (high[other] > low[left])).all(axis=1)
+            found = meets & (plane[other] != plane[left])
+            gaps[order[left[found]], side] = np.abs(centre[other] - centre[left])[found]
+            left, offset = left[~found], offset + step
+    return gaps
 
 
 def _planes(depths: np.ndarray) -> list[list[int]]:
@@ -169,10 +195,8 @@ def _planes(depths: np.ndarray) -> list[list[int]]:
 
 def _combined(polygons: list[np.ndarray], rows: int, columns: int, xor: bool) -> np.ndarray:
     """Union of the contours of one slice, without holes; exclusive or where ``xor`` is set."""
-    if not xor:
-        polygons = sorted(_distinct(polygons), key=_area, reverse=True)
     inside = np.zeros((rows, columns), bool)
-    for polygon in polygons:
+    for polygon in polygons if xor else _by_size(polygons):
         window, one = _filled(polygon, rows, columns)
         before = inside[window]
         hole = xor or (one & before).sum() >= _INSIDE * one.sum()
@@ -180,15 +204,17 @@ def _combined(polygons: list[np.ndarray], rows: int, columns: int, xor: bool) ->
     return inside
 
 
-def _distinct(polygons: list[np.ndarray]) -> list[np.ndarray]:
-    """Contours without repetitions of one that has the same centre, extent and area."""
-    kept: dict[tuple, np.ndarray] = {}
+def _by_size(polygons: list[np.ndarray]) -> list[np.ndarray]:
+    """Contours from large to small, without repetitions of one that has the same centre, extent and area."""
+    kept: dict[tuple, tuple[float, np.ndarray]] = {}
     for polygon in polygons:
-        low, high = polygon.min(axis=0), polygon.max(axis=0)
-        kept.setdefault((*np.round(np.concatenate([low, high]), 2).tolist(), round(_area(polygon), 1)), polygon)
-    return list(kept.values())
+        area = _area(polygon)
+        corners = np.concatenate([polygon.min(axis=0), polygon.max(axis=0)])
+        kept.setdefault((*corners.round(2).tolist(), round(area, 1)), (area, polygon))
+    return [polygon for _, polygon in sorted(kept.values(), key=itemgetter(0), reverse=True)]
 
 
 def _area(polygon: np.ndarray) -> float:
     rows, columns = polygon[:, 0], polygon[:, 1]
-    return 0.5 * abs(float(rows @ np.roll(columns, -1) - columns @ np.roll(rows, -1)))
+    after = np.concatenate([polygon[1:], polygon[:1]])
+    return 0.5 * abs(float(rows @ after[:, 1] - columns @ after[:, 0]))

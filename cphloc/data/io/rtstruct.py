@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR", "CLOSEDPLANAR_XOR")
 _XOR = "CLOSEDPLANAR_XOR"
+_GEOMETRIC_TYPE, _CONTOUR_DATA = 0x30060042, 0x30060050
 _ENDS_MEET_MM = 1e-3
 
 
@@ -91,7 +92,8 @@ def _contour(contour: Dataset) -> tuple[str, np.ndarray]:
     if not np.isfinite(points).all():
         msg = "a contour has a point that is not finite"
         raise ValueError(msg)
-    kind = str(contour.get("ContourGeometricType") or "CLOSED_PLANAR").strip().upper()
+    stated = contour.get(_GEOMETRIC_TYPE)  # by tag, which is several times quicker than by name
+    kind = str((stated and stated.value) or "CLOSED_PLANAR").strip().upper()
     if kind == "OPEN_PLANAR" and len(points) > 3 and np.abs(points[0] - points[-1]).max() <= _ENDS_MEET_MM:
         kind = "CLOSED_PLANAR"
     return kind, points
@@ -101,7 +103,7 @@ def _numbers(contour: Dataset) -> np.ndarray:
     """Coordinates of a contour. Text is converted at once: pydicom makes an object of each of millions of numbers."""
     from pydicom.dataelem import RawDataElement
 
-    stored = contour.get_item("ContourData") if "ContourData" in contour else None
+    stored = contour.get_item(_CONTOUR_DATA) if _CONTOUR_DATA in contour else None
     if isinstance(stored, RawDataElement) and isinstance(stored.value, bytes):
         return np.array(stored.value.strip(b"\0 ").split(b"\\") if stored.value else [], float)
     return np.array(contour.get("ContourData") or [], float)

@@ -6,25 +6,43 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from cphloc.data.io.text import read_text
 from cphloc.errors import DataError, did_you_mean
 
 _DELIMITERS = (",", ";", "\t", "|")
+_MOST_SHARED = 4096
 NOTE = "x-"
 """Start of the name of a column that holds notes, which nothing reads."""
 
 
-class Row(dict[str, str]):
+class Row(Mapping[str, str]):
     """Cells of one row by column name, without surrounding spaces; cells that the row lacks are empty.
 
-    Attributes:
+    All rows of a table share one mapping of the columns, so that a table of a million rows fits into memory.
+
+    Args:
+        columns: place of each named column in ``cells``.
+        cells: all cells of the row.
         line: line of the file on which the row ends, counted from 1.
     """
 
-    line: int = 0
+    __slots__ = ("_cells", "_columns", "line")
+
+    def __init__(self, columns: Mapping[str, int], cells: tuple[str, ...], line: int) -> None:
+        self._columns, self._cells, self.line = columns, cells, line
+
+    def __getitem__(self, name: str) -> str:
+        return self._cells[self._columns[name]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
 
 
 def read_table(path: Path, needed: Sequence[str], optional: Sequence[str] | None = None) -> list[Row]:
@@ -43,18 +61,31 @@ def read_table(path: Path, needed: Sequence[str], optional: Sequence[str] | None
         DataError: the file cannot be read, lacks a ``needed`` column, has a column twice or one that is not read, or
             has a row longer than the header.
     """
-    text = re.sub(r"\Asep=.\r?\n", "", read_text(path), flags=re.IGNORECASE)  # a first line that Excel writes
+    text = _without_sep(read_text(path))
     try:
         rows = _cells(text, needed)
     except csv.Error as error:
         msg = f"{path}: cannot be read as CSV ({error}); save it as UTF-8 text with a header line"
         raise DataError(msg) from error
-    head = rows[0][1] if rows else []
+    head = rows[0][1] if rows else ()
     known = {name.casefold(): name for name in (*needed, *(optional or ()))}
     columns = [known.get(name.casefold(), name) for name in head]
     _check_columns(path, columns, needed, optional)
-    read = [_row(path, line, columns, cells) for line, cells in rows[1:]]
-    return [row for row in read if any(row.values())]
+    places = {name: place for place, name in enumerate(columns) if name}
+    for place in range(1, len(rows)):  # each row is replaced, so that there is no second table
+        line, cells = rows[place]
+        rows[place] = _row(f"{path}:{line}", columns, places, cells, line)
+    return [row for row in rows[1:] if any(row.values())]
+
+
+def column_names(path: Path) -> list[str]:
+    """Return the cells of the header line of a table, as they are written.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    header = _header(_without_sep(read_text(path)))
+    return [cell for _, cells in _cells(header, ()) for cell in cells]
 
 
 def number(text: str) -> float:
@@ -69,16 +100,32 @@ def number(text: str) -> float:
     return float(text.replace(",", ".") if text.count(",") == 1 and "." not in text else text)
 
 
-def _cells(text: str, needed: Sequence[str]) -> list[tuple[int, list[str]]]:
+def _without_sep(text: str) -> str:
+    """Remove a first line that Excel writes."""
+    return re.sub(r"\Asep=.\r?\n", "", text, count=1, flags=re.IGNORECASE)
+
+
+def _header(text: str) -> str:
+    """Return the first line that is not blank."""
+    first = re.search(r"\S", text)
+    if first is None:
+        return ""
+    start = max(text.rfind(end, 0, first.start()) for end in "\r\n") + 1
+    end = re.compile(r"[\r\n]").search(text, start)
+    return text[start : end.start() if end else None]
+
+
+def _cells(text: str, needed: Sequence[str]) -> list[Any]:
     """Last line and cells of every row that is not blank; the delimiter is the one that fits the header best."""
-    header = next((line for line in text.splitlines() if line.strip()), "")
+    header = _header(text)
     quote = "'" if header.lstrip().startswith("'") else '"'
     wanted = {name.casefold() for name in needed}
 
-    def _parsed(source: str, delimiter: str, strict: bool = False) -> list[tuple[int, list[str]]]:
+    def _parsed(source: str, delimiter: str, strict: bool = False) -> list[tuple[int, tuple[str, ...]]]:
         file = io.StringIO(source, newline="")
         reader = csv.reader(file, delimiter=delimiter, quotechar=quote, skipinitialspace=True, strict=strict)
-        rows = ((reader.line_num, [cell.strip() for cell in row]) for row in reader)
+        shared = _Shared()
+        rows = ((reader.line_num, tuple([shared[cell.strip()] for cell in row])) for row in reader)
         return [(line, row) for line, row in rows if any(row)]
 
     def _fit(delimiter: str) -> tuple[int, int]:
@@ -93,6 +140,15 @@ def _cells(text: str, needed: Sequence[str]) -> list[tuple[int, list[str]]]:
             msg = f"a quotation mark {quote} is not closed, so the rows after it are lost"
             raise csv.Error(msg) from None
         return _parsed(text, delimiter)  # text after a closing quotation mark, such as a space
+
+
+class _Shared(dict[str, str]):
+    """Text -> the same text once, for the first few thousand different ones: splits and labels occur in many rows."""
+
+    def __missing__(self, text: str) -> str:
+        if len(self) < _MOST_SHARED:
+            self[text] = text
+        return text
 
 
 def _check_columns(path: Path, columns: Sequence[str], needed: Sequence[str], optional: Sequence[str] | None) -> None:
@@ -116,16 +172,12 @@ def _check_columns(path: Path, columns: Sequence[str], needed: Sequence[str], op
         raise DataError(msg)
 
 
-def _row(path: Path, line: int, columns: Sequence[str], cells: Sequence[str]) -> Row:
-    surplus = cells[len(columns) :]
-    if any(surplus):
-        msg = f"{path}:{line}: has more cells than the header line; put a cell that holds a comma into double quotes"
+def _row(where: str, columns: Sequence[str], places: Mapping[str, int], cells: tuple[str, ...], line: int) -> Row:
+    if any(cells[len(columns) :]):
+        msg = f"{where}: has more cells than the header line; put a cell that holds a comma into double quotes"
         raise DataError(msg)
-    padded = [*cells, *[""] * len(columns)]
-    row = Row({name: cell for name, cell in zip(columns, padded, strict=False) if name})
-    row.line = line
-    unnamed = next((cell for name, cell in zip(columns[1:], padded[1:], strict=False) if cell and not name), None)
+    unnamed = next((cell for name, cell in zip(columns[1:], cells[1:], strict=False) if cell and not name), None)
     if unnamed is not None:
-        msg = f"{path}:{line}: '{unnamed}' is in a column without a name; name the column in the header line"
+        msg = f"{where}: '{unnamed}' is in a column without a name; name the column in the header line"
         raise DataError(msg)
-    return row
+    return Row(places, (*cells, *[""] * (len(columns) - len(cells))), line)

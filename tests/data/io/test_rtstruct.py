@@ -6,6 +6,7 @@ from matplotlib.path import Path
 from pydicom import dcmread
 from synthetic_dicom import group, image, write_rtstruct, write_series
 
+from cphloc.data.io import contour_fill
 from cphloc.data.io.contour_fill import rasterize
 from cphloc.data.io.rtstruct import read_contours, read_rtstruct
 from cphloc.errors import DataError
@@ -240,3 +241,19 @@ def test_contours_of_another_image_are_refused(tmp_path, frame, series, problem)
     else:
         with pytest.raises(DataError, match=f"RS: belongs to another image: {problem}, that of .*ct"):
             read_rtstruct(path, GRID, images)
+
+
+def test_the_next_plane_with_a_contour_at_the_same_place_is_that_of_a_search_through_all():
+    rng = np.random.default_rng(0)
+    plane = rng.integers(0, 12, 60)
+    centre = np.cumsum(rng.uniform(0.5, 4, 12))[plane]
+    low = rng.uniform(0, 20, (60, 2))
+    high = low + rng.uniform(1, 8, (60, 2))
+    found = contour_fill._gaps(centre, plane, low, high, most=9.0)
+    for k in range(60):
+        meets = ((low < high[k]) & (high > low[k])).all(axis=1) & (plane != plane[k])
+        away = (centre - centre[k])[meets & (np.abs(centre - centre[k]) <= 9.0)]
+        expected = [min(-away[away < 0], default=np.inf), min(away[away > 0], default=np.inf)]
+        assert found[k].tolist() == expected
+    assert np.isinf(found).any()
+    assert np.isfinite(found).any()
