@@ -164,6 +164,25 @@ def readable(name: str) -> str:
     return name
 
 
+_FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
+_DEVICE = re.compile(
+    r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9\u00b9\u00b2\u00b3]) *(\..*)?", re.IGNORECASE | re.DOTALL
+)
+
+
+def portable(name: str) -> str:
+    """Change a name as little as needed, so that every system can have a file of that name.
+
+    Windows has none with some characters, none that ends with a dot or a space, and none that is called like a device,
+    whatever its suffix.
+
+    >>> portable("scan 12:30"), portable("aux.nii"), portable("..")
+    ('scan 12-30', '_aux.nii', '_')
+    """
+    plain = _FORBIDDEN.sub("-", name).rstrip(". ")
+    return f"_{plain}" if not plain or _DEVICE.fullmatch(plain) else plain
+
+
 def offline() -> bool:
     """Return True if ``CPHLOC_OFFLINE`` forbids downloads: if it is set to anything but ``0``."""
     return os.environ.get("CPHLOC_OFFLINE", "") not in ("", "0")

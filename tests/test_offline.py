@@ -23,27 +23,38 @@ sys.addaudithook(hook)
 """
 
 
+CALLS = "connect,sendto,sendmsg,sendmmsg"
+"""Calls of the system that reach another machine."""
+
+
+def tracer() -> str:
+    """The program strace, which also sees what is not written in Python. Skips the test without it, but not in CI."""
+    found = shutil.which("strace")
+    if found is None:
+        what = "strace is not installed, so nobody watched the connections: apt-get install strace"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(what)
+    return found
+
+
 @pytest.fixture
 def watched(tmp_path):
     """Run code in a process whose look-ups and connections, and those of its children, are returned with its output."""
 
-    def run(code: str, **environment: str) -> tuple[list[str], str, set[str]]:
+    def run(code: str, *arguments: str, **environment: str) -> tuple[list[str], str, set[str]]:
         log, home = tmp_path / "connections", tmp_path / "home"
         home.mkdir(exist_ok=True)
         (tmp_path / "sitecustomize.py").write_text(HOOK.format(log=str(log)))
         own = {"HOME": str(home), "XDG_CACHE_HOME": str(tmp_path / "cache"), "HF_HOME": str(tmp_path / "hf")}
         path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("ORT_", "HF_", "DO_NOT", "NO_ALB", "MLFLOW"))}
-        command = [sys.executable, "-c", code]
+        command = [sys.executable, "-c", code, *arguments]
         traced = tmp_path / "trace"
-        if shutil.which("strace"):  # also sees what is not written in Python
-            command = ["strace", "-f", "-o", str(traced), "-e", "trace=connect,sendto", *command]
+        command = [tracer(), "-f", "--seccomp-bpf", "-o", str(traced), "-e", f"trace={CALLS}", *command]
         done = subprocess.run(
             command, env={**kept, **own, "PYTHONPATH": path, **environment}, capture_output=True, text=True, check=False
         )
         seen = log.read_text().splitlines() if log.exists() else []
-        lines = traced.read_text().splitlines() if traced.exists() else []
-        seen += [line for line in lines if "AF_INET" in line]
+        seen += [line for line in traced.read_text().splitlines() if "sa_family=" in line and "AF_UNIX" not in line]
         files = {str(p.relative_to(home)) for p in home.rglob("*") if p.is_file()}
         return seen, done.stdout + done.stderr, files
 
@@ -94,6 +105,41 @@ def test_offline_opens_no_socket_and_says_so_in_one_line(watched, code):
     seen, said, _ = watched(child, **environment)
     assert seen == []
     assert "CPHLOC_OFFLINE" in said.strip().splitlines()[-1] or said.strip() == "[]" or "no zoo has" in said
+
+
+ROAD = """
+import os, sys
+from pathlib import Path
+from cphloc.cli import main
+os.chdir(sys.argv[1])
+Path("tiny.yaml").write_text(
+    "extends: demo\\nmodel: {backbone: {type: conv_encoder, widths: [4, 8]}}\\n"
+    "train: {steps: 2, validate_every: 2, warmup_steps: 1, ema: null}\\n"
+)
+from cphloc.data.datasets.hippocampus import SAMPLE
+scan = str(SAMPLE / "images" / "hippocampus_149.nii.gz")
+why = ["--below-baseline", "two steps of training"]
+for command in (
+    ["train", "tiny.yaml"],
+    ["evaluate", "latest"],
+    ["publish", "latest", "--name", "tiny", "--version", "0.1.0", "--to", "zoo", *why],
+    ["predict", "./zoo/tiny/0.1.0", scan, "--out", "out"],
+):
+    print(command[0], "gives", main(command), flush=True)
+print(*sorted(path.name for path in Path("out").rglob("*.nii.gz")))
+"""
+
+
+def test_offline_a_whole_project_opens_no_socket(watched, tmp_path):
+    """Training with its workers, evaluation, publication with its processes, and prediction."""
+    (tmp_path / "work").mkdir()
+    seen, said, files = watched(ROAD, str(tmp_path / "work"), CPHLOC_OFFLINE="1", CPHLOC_CACHE=str(tmp_path / "cache"))
+    assert [line for line in said.splitlines() if " gives " in line] == [
+        f"{command} gives 0" for command in ("train", "evaluate", "publish", "predict")
+    ], said
+    assert "hippocampus_149" in said.splitlines()[-1]
+    assert seen == []
+    assert files == set()
 
 
 @pytest.fixture

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import pytest
 
@@ -67,3 +68,21 @@ def test_a_temporary_cache_that_another_user_made_is_not_used(tmp_path, monkeypa
         assert paths._temporary_cache() != planted
     finally:
         paths._temporary_cache.cache_clear()
+
+
+DEVICES = ["CON", "nul", "aux.nii.gz", "com1", "LPT9.x", "con ", "COM\u00b2", "prn.tar.gz"]
+
+
+@pytest.mark.parametrize("name", [*DEVICES, "a.", "a ", "..", "", "a:b", 'x"<>|?*', "a/b", "a\\b", "a\x1b[2J"])
+def test_a_name_that_windows_cannot_have_is_changed_to_one_that_every_system_can(name):
+    changed = paths.portable(name)
+    assert changed
+    assert not PureWindowsPath(changed).is_reserved()
+    assert not re.search(r'[<>:"/\\|?*\x00-\x1f]', changed)
+    assert not changed.endswith((".", " "))
+    assert paths.portable(changed) == changed
+
+
+@pytest.mark.parametrize("name", ["scan", "console.nii", "com10", "auxiliary", "M\u00fcller 3", ".hidden", "a..b"])
+def test_other_names_stay(name):
+    assert paths.portable(name) == name

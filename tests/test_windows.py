@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 
 WITHOUT = '''
 import os, re, sys
+from pathlib import PureWindowsPath
 sys.modules["resource"] = None
 for name in ("killpg", "setsid", "getpgid", "fork"):
     if hasattr(os, name):
@@ -20,7 +22,8 @@ def refuse(event, arguments):
         made = 0
     if made is not None and isinstance(arguments[made], (str, bytes)):
         name = os.path.basename(os.fsdecode(arguments[made]))
-        if re.search(r'[<>:"|?*\\\\\\x00-\\x1f]', name) or (name not in (".", "..") and name.endswith((".", " "))):
+        ends = name not in (".", "..") and name.endswith((".", " "))
+        if ends or PureWindowsPath(name).is_reserved() or re.search(r'[<>:"|?*\\\\\\x00-\\x1f]', name):
             raise OSError(22, f"Windows has no file named {name!r}")
 sys.addaudithook(refuse)
 '''
@@ -29,7 +32,7 @@ TRAIN = """
 from cphloc.cli import main
 assert main(["train", "demo.yaml"]) == 0
 assert main(["evaluate", "latest", "--split", "val"]) == 0
-assert main(["predict", "unet3d-hippocampus", "scan.nii.gz", "--out", "out"]) == 0
+assert main(["predict", "unet3d-hippocampus", "scan.nii.gz", *names, "--out", "out"]) == 0
 """
 
 RECIPE = """
@@ -54,9 +57,15 @@ def test_training_evaluation_and_prediction_need_nothing_that_windows_lacks(tmp_
     monkeypatch.setenv("CPHLOC_CACHE", str(tmp_path / "cache"))
     (tmp_path / "demo.yaml").write_text(RECIPE)
     write_mask("scan.nii.gz", np.ones((12, 12, 12), np.uint8), Geometry.regular((12, 12, 12), (1.0, 1.0, 1.0)))
-    done = subprocess.run([sys.executable, "-c", WITHOUT + TRAIN], capture_output=True, text=True, check=False)
+    names = ["aux.nii.gz", "12:30.nii.gz", "A.nii.gz", "a.nii.gz", "CON.X.nii.gz"]  # made elsewhere
+    for name in names:
+        shutil.copy("scan.nii.gz", name)
+    code = f"names = {names}\n{WITHOUT}{TRAIN}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert list((tmp_path / "out").glob("scan_mask*"))
+    made = {path.name for path in (tmp_path / "out").glob("*_mask*")}
+    assert {"scan_mask.nii.gz", "_aux_mask.nii.gz", "12-30_mask.nii.gz", "_CON.X_mask.nii.gz"} < made
+    assert len({name.lower() for name in made}) == 6
 
 
 def test_the_ui_is_stopped_without_process_groups(monkeypatch):

@@ -18,6 +18,7 @@ from cphloc.evaluation.prediction import CasePrediction, case_prediction
 from cphloc.files import atomic
 from cphloc.inference.localizer import Localizer
 from cphloc.inference.uncertainty import with_masks
+from cphloc.paths import portable
 
 LEVELS = 255
 """Levels of the stored class probabilities of voxels, one byte each."""
@@ -83,12 +84,14 @@ def predict_case(localizer: Localizer, case: Case) -> StoredPrediction:
 
 
 def file_name(case: str) -> str:
-    """Return the name of the file with the prediction of a case; names that are no file names are quoted.
+    """Return the name of the file with the prediction of a case; names that some system cannot have are quoted.
 
     >>> file_name("a/b")
     'a%2Fb.npz'
     """
     quoted = quote(case, safe=" ")
+    if portable(quoted) != quoted:
+        quoted = f"%{ord(quoted[0]):02X}{quoted[1:]}"
     if len(quoted) > _LONGEST_NAME:
         quoted = f"{quoted[:_LONGEST_NAME]}-{hashlib.sha256(case.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}"
     return f"{quoted}.npz"

@@ -14,6 +14,7 @@ from cphloc.data.io.formats import DICOM, PICTURE_SUFFIXES, case_name, image_suf
 from cphloc.data.io.table import NOTE, read_table
 from cphloc.errors import NotFoundError
 from cphloc.inference.result_files import is_result
+from cphloc.paths import portable
 
 _UNIT, _IMAGE = "unit_", "image_"
 """Prefixes of the columns of a table that state the unit, and the file, of a channel."""
@@ -72,7 +73,11 @@ def cases_of(inputs: Sequence[str]) -> list[Case]:
 
 
 def uniquely_named(cases: Sequence[Case]) -> list[Case]:
-    """Give cases that share a name that of their folder as prefix, and then a number as suffix."""
+    """Give each case a name that files can have on every system.
+
+    Cases that share a name, capital letters aside, get that of their folder as prefix, and then a number as suffix.
+    """
+    cases = [replace(case, name=portable(case.name)) for case in cases]
     for rename in (_with_folder, _with_number):
         cases = [replace(c, name=n) for c, n in zip(cases, _unique_names(cases, rename), strict=True)]
     return list(cases)
@@ -157,17 +162,18 @@ def _name_problem(name: str, where: str) -> str:
 
 def _unique_names(cases: Sequence[Case], rename: Callable[[Case, int], str]) -> list[str]:
     """Names of the cases; those that several cases share are replaced by ``rename(case, count)``."""
-    many, seen = Counter(case.name for case in cases), Counter()
+    many, seen = Counter(case.name.casefold() for case in cases), Counter()
     names = []
     for case in cases:
-        seen[case.name] += 1
-        names.append(rename(case, seen[case.name]) if many[case.name] > 1 else case.name)
+        key = case.name.casefold()
+        seen[key] += 1
+        names.append(rename(case, seen[key]) if many[key] > 1 else case.name)
     return names
 
 
 def _with_folder(case: Case, number: int) -> str:
     """Name of a case with the name of its folder as prefix."""
-    return f"{Path(case.files[0]).resolve().parent.name}-{case.name}"
+    return portable(f"{Path(case.files[0]).resolve().parent.name}-{case.name}")
 
 
 def _with_number(case: Case, number: int) -> str:

@@ -15,6 +15,7 @@ from cphloc.data.io.formats import split_series
 from cphloc.errors import DataError
 from cphloc.files import atomic, flush, temporary_folder
 from cphloc.inference.result_display import result_display, size_title
+from cphloc.paths import portable
 from cphloc.structures.display import Display, Displayed, image_html
 from cphloc.structures.merging import of_part
 from cphloc.structures.options import Options, SizeIntervals
@@ -208,7 +209,7 @@ class Localization(Displayed):
         Raises:
             CphlocError: the folder cannot be written; and the files of an earlier result are unchanged.
         """
-        stem = Path(folder) / self.case
+        stem = Path(folder) / portable(self.case)
         result = Path(f"{stem}_result.json")
         with temporary_folder(result) as aside:
             written = self._write(aside / stem.name)

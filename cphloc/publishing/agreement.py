@@ -148,7 +148,11 @@ def table_disagreements(entry: Entry, rows: Mapping[str, Mapping[str, str]]) -> 
     for name, (stated, measured) in compared.items():
         if measured is not None and not _same(stated, measured, table.resampled):
             yield f"entry.yaml states {name} {_text(stated)} but the cases give {_text(measured)}"
-    if absent := [name for name, metric in ours.metrics.items() if metric.n and not table.may_lack(name)]:
+    beside = (
+        {**other.metrics, **other.paired} if other.paired else {}
+    )  # earlier entries have no columns of the baseline
+    needed = {**ours.metrics, **_flat(beside, {}, "_baseline")}
+    if absent := [name for name, metric in needed.items() if metric.n and not table.may_lack(name)]:
         yield f"entry.yaml states {', '.join(absent[:5])}, of which it has no column"
 
 
@@ -253,7 +257,7 @@ class _Table:
 
     def may_lack(self, column: str) -> bool:
         """Return True for a column that the table has, and for one of a metric that has no value per case."""
-        return column in self.columns or column in POOLED
+        return column in self.columns or column.removesuffix("_baseline") in POOLED
 
     def _values(self, column: str) -> np.ndarray:
         return np.array([float(row.get(column, "nan")) for row in self.rows])

@@ -16,6 +16,7 @@ from cphloc.data.io.dicom_slices import parsing
 from cphloc.data.io.formats import PICTURE_SUFFIXES, is_dicom
 from cphloc.data.io.source_files import source_files
 from cphloc.data.io.write import write_volume
+from cphloc.paths import portable
 from cphloc.structures.volume import Volume
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def write_pixels(folder: Path, volume: Volume, channels: tuple[str, ...]) -> dic
         _write_png(folder / "image.png", volume.array)
         return {"image": "image.png"}
     plain = [re.sub(r"[^A-Za-z0-9-]+", "_", channel).strip("_") for channel in channels]
-    unique = len(set(plain)) == len(plain) and all(plain)
+    unique = len({name.lower() for name in plain}) == len(plain) and all(name == portable(name) for name in plain)
     names = [f"{name if unique else number}.nii.gz" for number, name in enumerate(plain)]
     for name, values in zip(names, volume.array, strict=True):
         write_volume(folder / name, values, volume.geometry)

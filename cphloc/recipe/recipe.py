@@ -29,6 +29,7 @@ from cphloc.config.argument_types import NonNegativeInt, PositiveFloat, Positive
 from cphloc.config.nodes import Node, Position, dotted, from_plain
 from cphloc.config.problems import problems_of
 from cphloc.errors import Problem, RecipeError
+from cphloc.paths import portable
 from cphloc.recipe.blocks import block_problems, blocks, expand_names, fill, misspelt_type
 from cphloc.recipe.checks import cross_problems
 from cphloc.recipe.class_codes import move_class_facts, valid_codes
@@ -183,6 +184,9 @@ def _folder_name(name: str) -> str:
     """Reject a name that cannot be used as a folder name."""
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name, re.ASCII):
         msg = "not a name; use A-Z, a-z, 0-9, '_', '.' and '-', and start with a letter or digit"
+        raise ValueError(msg)
+    if portable(name) != name:
+        msg = f"no folder name on Windows; use another name, such as {portable(name).strip('_')}-1"
         raise ValueError(msg)
     return name
 

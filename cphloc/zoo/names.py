@@ -6,6 +6,7 @@ import hashlib
 import re
 
 from cphloc.errors import MAX_NAME, InputError
+from cphloc.paths import portable
 
 ENTRY_FILE = "entry.yaml"
 RECIPE_FILE = "recipe.yaml"
@@ -38,6 +39,9 @@ def check_name(name: str, version: str) -> None:
     """
     if len(name) > MAX_NAME or not re.fullmatch(NAME_PATTERN, name):
         msg = f"'{name[:MAX_NAME]}' is not a name; use lower-case letters, digits, '-', '_' and '.', 100 at most"
+        raise InputError(msg)
+    if portable(name) != name:
+        msg = f"'{name}' is the name of a device on Windows, where nobody could install it; use another name"
         raise InputError(msg)
     if len(version) > MAX_NAME or not re.fullmatch(VERSION_PATTERN, version):
         msg = f"'{version[:MAX_NAME]}' is not a version; write it as 1.2.0 or 1.2.0rc1"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import statistics
 import time
 
@@ -187,6 +189,19 @@ def test_a_metric_whose_column_was_removed_is_found(published):
     assert faults(published) == {"cases.csv"}
 
 
+def test_a_paired_difference_whose_columns_were_removed_is_found(published):
+    """Otherwise any difference from the baseline could be stated."""
+    rows = list(csv.DictReader((published / "cases.csv").read_text().splitlines()))
+    kept = [{name: cell for name, cell in row.items() if not name.endswith("_baseline")} for row in rows]
+    text = io.StringIO()
+    table = csv.DictWriter(text, list(kept[0]))
+    table.writeheader()
+    table.writerows(kept)
+    plain = rewrite(published, cases=text.getvalue())
+    assert plain["baseline"]["paired"]["dice"]["n"] > 0
+    assert faults(published) == {"cases.csv"}
+
+
 def test_an_entry_without_its_table_is_found(published):
     (published / "cases.csv").unlink()
     rewrite(published, lambda plain: plain["files"].pop("cases.csv"))
@@ -205,8 +220,9 @@ def test_a_table_of_many_metrics_is_compared_in_time():
     metrics = {f"m{i}": metric.model_copy(update={"n": len(names)}) for i in range(500)}
     rows = {name: {"case": name, **dict.fromkeys(metrics, "0.5")} for name in names}
     stated = entry.evaluation.model_copy(update={"metrics": metrics, "per_class": {}, "cases": names})
+    alone = {"evaluation": stated, "baseline": entry.baseline.model_copy(update={"paired": {}})}
     started = time.process_time()
-    assert list(table_disagreements(entry.model_copy(update={"evaluation": stated}), rows)) == []
+    assert list(table_disagreements(entry.model_copy(update=alone), rows)) == []
     assert time.process_time() - started < 10
 
 

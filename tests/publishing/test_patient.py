@@ -184,6 +184,12 @@ def test_no_name_of_an_entry_leads_out_of_the_zoo(name: str, version: str):
     check_name("unet3d-ct.v2_x", "1.2.0rc1")
 
 
+@pytest.mark.parametrize("name", ["con", "aux.v2", "lpt1"])
+def test_no_entry_is_called_like_a_device_of_windows(name: str):
+    with pytest.raises(InputError, match="is the name of a device on Windows"):
+        check_name(name, "1.0.0")
+
+
 def test_a_header_of_a_nifti_is_as_short_as_it_can_be(tmp_path):
     """Vox offset 352: no extension, in which writers of other formats keep DICOM tags, follows the header."""
     write_pixels(tmp_path, read_volume(nifti(tmp_path / "s.nii")), ("ct",))

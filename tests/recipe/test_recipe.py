@@ -161,3 +161,9 @@ def test_a_model_takes_modality_and_unit_that_its_own_data_state(about, units, e
     model = {"backbone": {"type": "conv_encoder", "widths": [4, 8]}, "heads": heads}
     loaded = recipe.load({"name": "own", "task": "segmentation", "dims": 3, "data": data, "model": model})
     assert [channel.description for channel in loaded.inputs.values()] == expected
+
+
+@pytest.mark.parametrize("name", ["con", "AUX.x", "com1", "a."])
+def test_a_name_that_windows_cannot_have_is_refused(base, name):
+    with pytest.raises(RecipeError, match="no folder name on Windows; use another name, such as"):
+        recipe.load({**base, "name": name})

@@ -57,7 +57,7 @@ class Busi(Dataset):
         rows = read_table(self.root / "cases.csv", needed)
         return [self._case(row) for row in rows if row["split"] == split]
 
-    def _case(self, row: dict[str, str]) -> Case:
+    def _case(self, row: Mapping[str, str]) -> Case:
         name = row["case"]
         number = self._numbers.get(row["class"])
         if number is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from cphloc.data.case import AnnotationSource, Case
 from cphloc.data.dataset import Dataset, choose_channels, find_root, held_out
@@ -47,7 +47,7 @@ class StsPetct(Dataset):
         )
 
 
-def _split_of(row: dict[str, str]) -> str:
+def _split_of(row: Mapping[str, str]) -> str:
     if row["split"] == "train" and held_out(row["case"], 0.2):
         return "val"
     return row["split"]

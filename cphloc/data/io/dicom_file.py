@@ -6,6 +6,7 @@ may claim another size than the tags: all are checked before anything is expande
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from pathlib import Path
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 MAX_INFLATED_BYTES = 1 << 27
 """Size from which a deflated data set that shrinks more than `MAX_INFLATED_RATIO` times is refused."""
 MAX_INFLATED_RATIO = 100
+MAX_ELEMENTS = 500_000
+"""Largest number of elements of a data set, those of its sequences included; reading so many takes seconds."""
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _JPEG_SIZES = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
 """Second bytes of the JPEG and JPEG-LS markers that start a frame, and state its size."""
@@ -35,15 +38,44 @@ def read_dicom_file(path: Path, force: bool = True, **options: Any) -> Dataset:
         options: further arguments of `pydicom.dcmread`.
 
     Raises:
-        DataError: the file is a device or a pipe, or expands beyond all proportion.
+        DataError: the file is a device or a pipe, expands beyond all proportion, or has elements without end.
     """
     from pydicom import dcmread
 
     check_regular(path)
-    with path.open("rb") as file:
-        _check_inflated(path, file)
-        file.seek(0)
-        return dcmread(file, force=force, **options)
+    with path.open("rb") as plain:
+        inflated = _inflated(path, plain)
+    with _CountedFile(path.open("rb", buffering=0)) if inflated is None else _CountedBytes(inflated) as file:
+        try:
+            return dcmread(file, force=force, **options)
+        except _TooManyError:
+            msg = f"{path}: has more than {MAX_ELEMENTS:,} elements; split it, or export it again"
+            raise DataError(msg) from None
+
+
+class _TooManyError(Exception):
+    """A data set has more than `MAX_ELEMENTS`."""
+
+
+class _Counted:
+    """Count the reads of a file: pydicom reads two parts of an element or more."""
+
+    reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read bytes."""
+        self.reads += 1
+        if self.reads > 2 * MAX_ELEMENTS:
+            raise _TooManyError
+        return super().read(size)  # pyright: ignore[reportAttributeAccessIssue]  # of the file that this is mixed into
+
+
+class _CountedFile(_Counted, io.BufferedReader):
+    """A file on the disk."""
+
+
+class _CountedBytes(_Counted, io.BytesIO):
+    """A file in memory."""
 
 
 def check_pixels(path: Path, dataset: Dataset) -> None:
@@ -86,16 +118,24 @@ def check_frame(path: Path, dataset: Dataset, index: int) -> None:
         raise DataError(msg)
 
 
-def _check_inflated(path: Path, file: BinaryIO) -> None:
-    """Count the bytes of a deflated data set, piece by piece, without keeping them."""
+def _inflated(path: Path, file: BinaryIO) -> bytes | None:
+    """Inflate a deflated file to an equal one in Explicit VR Little Endian; ``None`` for files that are not deflated.
+
+    Raises:
+        DataError: it expands beyond all proportion.
+    """
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.filebase import DicomBytesIO
     from pydicom.filereader import read_dataset
+    from pydicom.filewriter import write_file_meta_info
+    from pydicom.uid import ExplicitVRLittleEndian
 
     if file.read(132)[128:] != b"DICM":
-        return
+        return None
     meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
     if str(meta.get("TransferSyntaxUID", "")) != _DEFLATED:
-        return
-    content = file.read()
+        return None
+    content, pieces = file.read(), []
     size, most = 0, max(MAX_INFLATED_BYTES, MAX_INFLATED_RATIO * len(content))
     try:
         for piece in zlib_pieces(content, -zlib.MAX_WBITS):
@@ -103,8 +143,13 @@ def _check_inflated(path: Path, file: BinaryIO) -> None:
             if size > most:
                 msg = f"{path}: {len(content):,} bytes would expand to more than {most:,}; save it inflated"
                 raise DataError(msg)
+            pieces.append(piece)
     except EOFError:  # pydicom reports a data set that is cut off
-        return
+        return None
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    header = DicomBytesIO()
+    write_file_meta_info(header, FileMetaDataset(meta), enforce_standard=False)
+    return b"".join([bytes(128), b"DICM", header.getvalue(), *pieces])
 
 
 def _jpeg_size(content: bytes) -> tuple[int, int] | None:

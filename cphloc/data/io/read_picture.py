@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 DECODERS = ("PNG", "JPEG", "TIFF", "BMP")
 """Decoders of Pillow that may open a picture, whatever its suffix."""
 MAX_PIXELS = 80_000_000
-"""Largest number of pixels; of three colours in 8 bits they take 240 MB."""
+"""Largest number of pixels of a grey picture."""
+MAX_COLOUR_PIXELS = 60_000_000
+"""The same of a colour picture, whose pixels Pillow keeps in 4 bytes each, twice while it turns the picture."""
 _VALUES_AT_ONCE = 1 << 22
 MAX_CONSTANT_PIXELS = 40_000_000
 """Number of pixels of three colours from which a picture that shrinks more than `MAX_RATIO` times is refused."""
@@ -68,10 +70,12 @@ def _opened(path: Path) -> Image.Image:
 
     picture = Image.open(path, formats=DECODERS)
     pixels, stored = math.prod(picture.size), path.stat().st_size
-    if pixels > MAX_PIXELS:
-        msg = f"it claims {picture.width} x {picture.height} pixels, {MAX_PIXELS:,} are the most"
+    bands = len(picture.getbands())
+    most = MAX_PIXELS if bands == 1 else MAX_COLOUR_PIXELS
+    if pixels > most:
+        msg = f"it claims {picture.width} x {picture.height} pixels, {most:,} are the most; crop it, or save it smaller"
         raise ValueError(msg)
-    values = pixels * len(picture.getbands())
+    values = pixels * bands
     if values > 3 * MAX_CONSTANT_PIXELS and values > MAX_RATIO * stored:
         msg = f"its {stored:,} bytes would expand to {values:,}"
         raise ValueError(msg)

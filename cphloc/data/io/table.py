@@ -8,7 +8,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from cphloc.data.io.text import read_text
 from cphloc.errors import DataError, did_you_mean
@@ -67,15 +66,13 @@ def read_table(path: Path, needed: Sequence[str], optional: Sequence[str] | None
     except csv.Error as error:
         msg = f"{path}: cannot be read as CSV ({error}); save it as UTF-8 text with a header line"
         raise DataError(msg) from error
-    head = rows[0][1] if rows else ()
+    head: Sequence[str] = rows[0][1] if rows else ()
     known = {name.casefold(): name for name in (*needed, *(optional or ()))}
     columns = [known.get(name.casefold(), name) for name in head]
     _check_columns(path, columns, needed, optional)
     places = {name: place for place, name in enumerate(columns) if name}
-    for place in range(1, len(rows)):  # each row is replaced, so that there is no second table
-        line, cells = rows[place]
-        rows[place] = _row(f"{path}:{line}", columns, places, cells, line)
-    return [row for row in rows[1:] if any(row.values())]
+    read = (_row(f"{path}:{line}", columns, places, cells, line) for line, cells in rows[1:])
+    return [row for row in read if any(row.values())]
 
 
 def column_names(path: Path) -> list[str]:
@@ -115,7 +112,7 @@ def _header(text: str) -> str:
     return text[start : end.start() if end else None]
 
 
-def _cells(text: str, needed: Sequence[str]) -> list[Any]:
+def _cells(text: str, needed: Sequence[str]) -> list[tuple[int, tuple[str, ...]]]:
     """Last line and cells of every row that is not blank; the delimiter is the one that fits the header best."""
     header = _header(text)
     quote = "'" if header.lstrip().startswith("'") else '"'

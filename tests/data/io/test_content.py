@@ -16,7 +16,7 @@ import pytest
 
 from cphloc.data.io import content
 from cphloc.data.io.read import read_volume
-from cphloc.data.io.read_picture import MAX_PIXELS
+from cphloc.data.io.read_picture import MAX_COLOUR_PIXELS, MAX_PIXELS
 from cphloc.errors import DataError
 
 NRRD = "NRRD0004\ntype: uchar\ndimension: 3\nsizes: {sizes}\nencoding: {encoding}\n{more}\n"
@@ -215,6 +215,13 @@ def test_a_picture_of_the_largest_size_is_read(tmp_path):
     side = int(MAX_PIXELS**0.5)
     (tmp_path / "a.png").write_bytes(png(side, side, zlib.compress(bytes((side + 1) * side), 1)))
     assert read_volume(tmp_path / "a.png").array.shape == (1, side, side)
+
+
+def test_a_colour_picture_that_would_take_more_than_500_mb_is_refused(tmp_path):
+    side = int(MAX_COLOUR_PIXELS**0.5) + 1
+    (tmp_path / "a.png").write_bytes(png(side, side, np.random.default_rng(0).bytes(400_000), 2))
+    with pytest.raises(DataError, match=r"60,000,000 are the most; crop it"):
+        read_volume(tmp_path / "a.png")
 
 
 def test_members_and_padding_are_read_as_gzip_does(tmp_path):

@@ -18,7 +18,9 @@ from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 
+from cphloc.data.io import dicom_file
 from cphloc.data.io.contour_fill import fill
+from cphloc.data.io.dicom_file import read_dicom_file
 from cphloc.data.io.read import read_volume
 from cphloc.data.io.read_dicom_seg import read_seg
 from cphloc.data.io.rtstruct import read_contours
@@ -213,3 +215,21 @@ def test_a_polygon_of_millions_of_edges_fills_no_memory():
     tracemalloc.stop()
     assert not mask[:, :9].any()
     assert not mask[:, 21:].any()
+
+
+@pytest.mark.parametrize("syntax", [PLAIN, DEFLATED])
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_file_of_elements_without_end_is_refused(tmp_path: Path, monkeypatch, syntax: str, nested: bool):
+    monkeypatch.setattr(dicom_file, "MAX_ELEMENTS", 5_000)
+    content = struct.pack("<HH2sH", 0x0009, 0x1001, b"LO", 0) * 20_000
+    if nested:  # a sequence of undefined length with one item of undefined length
+        start = struct.pack("<HH2sHIHHI", 0x0009, 0x1000, b"SQ", 0, 0xFFFFFFFF, 0xFFFE, 0xE000, 0xFFFFFFFF)
+        content = start + content + struct.pack("<HHIHHI", 0xFFFE, 0xE00D, 0, 0xFFFE, 0xE0DD, 0)
+    whole = dicom(syntax)
+    head = whole[: 144 + struct.unpack("<I", whole[140:144])[0]]
+    packed = zlib.compress(content, 9, -zlib.MAX_WBITS) if syntax == DEFLATED else content
+    (tmp_path / "a.dcm").write_bytes(whole)
+    (tmp_path / "b.dcm").write_bytes(head + packed)
+    assert read_dicom_file(tmp_path / "a.dcm").Rows == 4
+    with pytest.raises(DataError, match=r"b\.dcm: has more than 5,000 elements; split it"):
+        read_dicom_file(tmp_path / "b.dcm")
