@@ -182,6 +182,7 @@ def trained(runs: Path, dims: int = 3, dice: tuple[float, ...] = (0.8, 0.7, 0.9)
     import torch
 
     from cphloc.data.pipeline.pipeline import open_dataset
+    from cphloc.metrics.bootstrap import paired_difference
     from cphloc.modeling.build import build_model
     from cphloc.recipe import recipe as recipes
     from cphloc.training import checkpoint
@@ -196,7 +197,8 @@ def trained(runs: Path, dims: int = 3, dice: tuple[float, ...] = (0.8, 0.7, 0.9)
     run = Trained(folder, recipe)
     cases = [case.id for case in open_dataset(recipe.data, recipe.dims).cases("test")]
     measured = measured_interval(dice, cases)
-    gain = metric(measured["value"] - 0.1, n=len(cases)) | {"p_value": 0.01}
+    beneath = (0.1,) * len(cases)
+    gain = paired_difference(dice, beneath, cases)._asdict()
     run.write("metrics.json", {"val/dice": 0.8})
     run.write("tracking.json", {"uri": "", "experiment": "", "name": name, "run_id": "abc123", "sent": 0})
     made_by = {"git_commit": "0" * 40, "seed": 0, "device": "cpu", "packages": {"cphloc": "0.1.0"}}
@@ -205,14 +207,14 @@ def trained(runs: Path, dims: int = 3, dice: tuple[float, ...] = (0.8, 0.7, 0.9)
         "split": "test",
         "metrics": {"dice": measured},
         "per_class": {"mass": {"dice": measured}},
-        "baseline": {"name": "nothing", "metrics": {"dice": metric(0.1, n=len(cases))}},
+        "baseline": {"name": "nothing", "metrics": {"dice": measured_interval(beneath, cases)}},
         "paired": {"metrics": {"dice": gain}, "per_class": {}},
         "speed": {"ms_per_case": 12.0, "peak_ram_mb": 300.0},
         "cases": cases,
     }
     run.write("evaluation-test.json", evaluation)
-    rows = "".join(f"{case},{case},{value}\n" for case, value in zip(cases, dice, strict=True))
-    (folder / "evaluation-test.csv").write_text(f"case,patient,dice\n{rows}")
+    rows = "".join(f"{case},{case},{value},0.1\n" for case, value in zip(cases, dice, strict=True))
+    (folder / "evaluation-test.csv").write_text(f"case,patient,dice,dice_baseline\n{rows}")
     return run
 
 

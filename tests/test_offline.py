@@ -130,6 +130,7 @@ print(*sorted(path.name for path in Path("out").rglob("*.nii.gz")))
 """
 
 
+@pytest.mark.slow
 def test_offline_a_whole_project_opens_no_socket(watched, tmp_path):
     """Training with its workers, evaluation, publication with its processes, and prediction."""
     (tmp_path / "work").mkdir()

@@ -1,4 +1,4 @@
-"""Faults at every write of every command: ``python -m tests.faults [--sample N] [VERB...]``.
+"""Faults at every write of every command: ``python -m tests.faults [--sample N] [--kills N] [VERB...]``.
 
 It can be stopped and goes on. Writes ``tests/faults/TABLE.md``.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import sys
 import tempfile
 import time
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from tests.faults.faulty_io import KINDS
 from tests.faults.server import Server
-from tests.faults.trial import attempt, key_of, plan, server_for
+from tests.faults.trial import attempt, key_of, kill, plan, server_for, undisturbed
 from tests.faults.verbs import VERBS, Verb
 
 HERE = Path(__file__).parent
@@ -44,6 +45,7 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--sample", type=int, help="faults of each command, not written to the table; default: all")
     options.add_argument("--first", type=int, help="only as many faults of each command for now")
+    options.add_argument("--kills", type=int, default=0, help="kill each command so often, at random moments, instead")
     options.add_argument("verbs", nargs="*", help="commands to try; default: all")
     asked = options.parse_args()
     chosen = [verb for verb in VERBS if not asked.verbs or verb.name in asked.verbs]
@@ -54,9 +56,23 @@ def main() -> int:
     memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # there, a flush takes no time
     with tempfile.TemporaryDirectory(dir=memory) as base:
         server = server_for(chosen, Path(base).resolve())
+        if asked.kills:
+            recovered = [_kill(server, verb, asked.kills) for verb in chosen]
+            return int(not all(recovered))
         for verb in chosen:
             _try_all(server, verb, state, asked.sample, asked.first)
     return int(any(wrong for found in state.values() for wrong in found["tried"].values()))
+
+
+def _kill(server: Server, verb: Verb, times: int) -> bool:
+    """Kill a command at random moments, the same ones each time; True if it recovered from all."""
+    expected, moments = undisturbed(server, verb), random.Random(0)
+    trials = [kill(server, verb, expected, moments.uniform(0, expected.seconds)) for _ in range(times)]
+    for trial in trials:
+        if trial.wrong:
+            print(f"{verb.name}: {trial}", flush=True)
+    print(f"{verb.name}: {sum(trial.how == 'killed' for trial in trials)} of {times} killed", flush=True)
+    return not any(trial.wrong for trial in trials)
 
 
 def _is_complete(state: dict, verb: Verb) -> bool:

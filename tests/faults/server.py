@@ -8,8 +8,10 @@ import json
 import logging
 import os
 import shutil
+import signal
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -82,7 +84,14 @@ class Server:
         """Keep a copy of the working folder as a template."""
         shutil.copytree(self.work, self.templates / template, symlinks=True)
 
-    def run(self, job: Callable[[], Any], at: Point | None = None, kind: str = "", count: bool = False) -> Done:
+    def run(
+        self,
+        job: Callable[[], Any],
+        at: Point | None = None,
+        kind: str = "",
+        count: bool = False,
+        kill_after: float | None = None,
+    ) -> Done:
         """Run a job in a child, whose working folder is `work`.
 
         Args:
@@ -90,12 +99,16 @@ class Server:
             at: the operation that fails.
             kind: how it fails.
             count: whether to return the operations of a job without a fault.
+            kill_after: seconds after which it is killed, wherever it is.
         """
         self._answer.unlink(missing_ok=True)
         gc.freeze()  # else a child copies the memory of every object that it counts
         child = os.fork()
         if child == 0:
             self._run(job, Faults(str(self.work), at, kind) if at is not None or count else None)
+        if kill_after is not None:
+            time.sleep(kill_after)
+            os.kill(child, signal.SIGKILL)  # it is not yet waited for, so the number is its own
         _, status = os.waitpid(child, 0)
         log = self._log.read_text(errors="replace")
         if os.WIFSIGNALED(status):

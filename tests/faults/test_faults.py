@@ -20,6 +20,12 @@ def test_a_sample_of_faults_is_recovered():
     assert ended.stdout.count(": 3 faults, ") == 3
 
 
+def test_an_evaluation_that_is_killed_at_any_moment_is_done_again_to_the_same_end():
+    ended = _python("-m", "tests.faults", "--kills", "4", "evaluate", "evaluate again")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ended.stdout.count("of 4 killed") == 2
+
+
 @pytest.mark.parametrize(("kind", "code"), [("torn", -9), ("full", 28), ("", 0)])
 def test_a_file_that_is_not_written_aside_is_torn(tmp_path, kind, code):
     script = f"""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,9 +118,10 @@ def _must(done: Done) -> Done:
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """What a job does and how it ends without a fault."""
+    """What a job does, how it ends and how many seconds it takes without a fault."""
 
     points: list[Point]
+    seconds: float
     facts: Any
     before: bytes | None
     after: bytes | None
@@ -130,10 +132,12 @@ def undisturbed(server: Server, verb: Verb) -> Undisturbed:
     _prepare(server, verb)
     path = server.work / verb.file
     before = path.read_bytes() if path.is_file() else None
+    started = time.monotonic()
     points = _must(server.run(verb.do, count=True)).points
+    seconds = time.monotonic() - started
     after = path.read_bytes() if path.is_file() else None
     facts = _must(server.run(verb.facts)).value
-    return Undisturbed(points, facts, before, after)
+    return Undisturbed(points, seconds, facts, before, after)
 
 
 def _prepare(server: Server, verb: Verb) -> None:
@@ -153,7 +157,20 @@ def attempt(server: Server, verb: Verb, expected: Undisturbed, point: Point, kin
     """Do a job with one fault, then again without."""
     _prepare(server, verb)
     done = server.run(verb.do, point, kind)
-    wrong = _wrong_end(done, kind, point) + torn_files(server.work)
+    return Trial(point, kind, done.how, (*_wrong_end(done, kind, point), *_recovered(server, verb, expected, done)))
+
+
+def kill(server: Server, verb: Verb, expected: Undisturbed, seconds: float) -> Trial:
+    """Start a job, kill it after so many seconds, wherever it is, and do it again."""
+    _prepare(server, verb)
+    done = server.run(verb.do, kill_after=seconds)
+    point = Point("moment", f"{seconds:.3f} s", 1)
+    return Trial(point, "kill", done.how, tuple(_recovered(server, verb, expected, done)))
+
+
+def _recovered(server: Server, verb: Verb, expected: Undisturbed, done: Done) -> list[str]:
+    """What a job that was disturbed has left wrong, and what differs after it was done again."""
+    wrong = torn_files(server.work)
     path = server.work / verb.file
     if verb.file and (path.read_bytes() if path.is_file() else None) not in (expected.before, expected.after):
         wrong.append(f"{verb.file} has neither its earlier nor its later content")
@@ -169,7 +186,7 @@ def attempt(server: Server, verb: Verb, expected: Undisturbed, point: Point, kin
         facts = server.run(verb.facts)
         wrong += _differences(expected.facts, facts, done)
         wrong += [] if done.how == "returned" else leftovers(server.work)
-    return Trial(point, kind, done.how, tuple(wrong))
+    return wrong
 
 
 def _wrong_end(done: Done, kind: str, point: Point) -> list[str]:
