@@ -113,7 +113,7 @@ from pathlib import Path
 from cphloc.cli import main
 os.chdir(sys.argv[1])
 Path("tiny.yaml").write_text(
-    "extends: demo\\nmodel: {backbone: {type: conv_encoder, widths: [4, 8]}}\\n"
+    "extends: demo\\ndescription: Two steps\\nmodel: {backbone: {type: conv_encoder, widths: [4, 8]}}\\n"
     "train: {steps: 2, validate_every: 2, warmup_steps: 1, ema: null}\\n"
 )
 from cphloc.data.datasets.hippocampus import SAMPLE

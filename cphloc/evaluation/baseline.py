@@ -150,7 +150,7 @@ class Baseline:
                 bool(parts["attention"]),
             )
             found._check(dims, classes)
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except Exception as error:  # numpy, zipfile and zlib raise errors of many types for damaged files
             msg = f"{path}: is not the baseline of this model ({error}); download or publish the entry again"
             raise DataError(msg) from error
         return found
@@ -166,9 +166,14 @@ class Baseline:
             or (boxes.edges.shape == (len(boxes.classes), 2 * dims) and len(boxes.scores) == len(boxes.classes)),
             boxes is None or set(boxes.classes.tolist()) <= set(range(1, in_boxes + 1)),
             prevalence is None or prevalence.shape == (in_labels,),
+            *(
+                np.isfinite(part).all()
+                for part in (shares and shares.shares, boxes and boxes.edges, prevalence)
+                if part is not None
+            ),
         ]
         if not all(right):
-            msg = f"it is not of {in_mask} classes in {dims}-D"
+            msg = f"it is not of {in_mask} classes in {dims}-D, or not finite"
             raise ValueError(msg)
 
 

@@ -1,10 +1,10 @@
-"""Refuse outputs of a network that are not finite numbers, which would read as "nothing found"."""
+"""Refuse windows that a network cannot compute, and outputs that are not finite, which would read as no finding."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cphloc.errors import DataError
+from cphloc.errors import DataError, one_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,11 +21,19 @@ def finite_outputs(forward: Forward, source: str, window: Tensor) -> dict[str, A
         window: ``(1, C, *S)``.
 
     Raises:
-        DataError: an output is NaN or infinite.
+        DataError: the network cannot compute the window, or an output is NaN or infinite.
     """
     from torch.utils._pytree import tree_leaves
 
-    outputs = forward(window)
+    try:
+        outputs = forward(window)
+    except (RuntimeError, ValueError, MemoryError) as error:  # of torch, and of the runtimes
+        size = " x ".join(map(str, window.shape[2:]))
+        reason = one_line(str(error).strip().split("\n")[0][:200]) or type(error).__name__
+        msg = (
+            f"{source}: the network cannot compute a window of {size} voxels ({reason}); check data.patch of its recipe"
+        )
+        raise DataError(msg) from error
     for name, output in outputs.items():
         if not all(leaf.isfinite().all() for leaf in tree_leaves(output)):
             msg = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,9 @@ from cphloc.zoo.weights import build_with_weights, half_precision, read_weights
 
 if TYPE_CHECKING:
     from cphloc.inference.ensemble import Ensemble
+
+MOST_WINDOW_VALUES = 1 << 28
+"""Largest number of values in a window of a published model; as float32 they take 1 GB."""
 
 
 @overload
@@ -192,6 +196,9 @@ def _check_agreement(listing: Listing, recipe: Recipe, model: Model) -> None:
         wrong.append(disagreement("classes", entry.classes, dict(model.classes), "its model has"))
     if entry.size.parameters != parameters:
         wrong.append(disagreement("size.parameters", entry.size.parameters, parameters, "recipe and weights have"))
+    values = math.prod(recipe.data.patch or ()) * len(recipe.channels)
+    if values > MOST_WINDOW_VALUES:
+        wrong.append(f"its recipe predicts windows of {values:,} values, {MOST_WINDOW_VALUES:,} are the most")
     if wrong:
         msg = f"{listing}: {wrong[0]}; download or publish the entry again"
         raise DataError(msg)

@@ -18,6 +18,9 @@ from cphloc.modeling.build import build_model
 from cphloc.modeling.model import Model
 from cphloc.recipe.recipe import Recipe
 
+MOST_TENSORS = 20_000
+"""Largest number of tensors of a model, five times that of the largest of timm."""
+
 
 def read_weights(content: bytes, source: str) -> dict[str, Tensor]:
     """Read the tensors of a safetensors file.
@@ -27,8 +30,12 @@ def read_weights(content: bytes, source: str) -> dict[str, Tensor]:
         source: its name, for messages.
 
     Raises:
-        DataError: the bytes are not a safetensors file.
+        DataError: the bytes are not a safetensors file, or more tensors than any network has.
     """
+    header = 8 + int.from_bytes(content[:8], "little")
+    if content.count(b'"data_offsets"', 8, min(header, len(content))) > MOST_TENSORS:
+        msg = f"{source}: has more than {MOST_TENSORS:,} tensors; ask for a mended version"
+        raise DataError(msg)
     try:
         return safetensors.torch.load(content)
     except safetensors.SafetensorError as error:
@@ -79,17 +86,18 @@ def build_with_weights(recipe: Recipe, weights: Mapping[str, Tensor], source: st
     try:
         model.load_state_dict(state, strict=True, assign=True)
     except RuntimeError as error:
-        msg = f"{source}: the weights are not those of the recipe's model: {str(error).replace(chr(10), ' ')}"
+        reason = " ".join(str(error).split())[:300]
+        msg = f"{source}: the weights are not those of the recipe's model: {reason}"
         raise DataError(msg) from None
     return model
 
 
 def _check_finite(weights: Mapping[str, Tensor], source: str) -> None:
-    """Refuse weights with NaN or infinite values, whose predictions would read as "nothing found"."""
-    wrong = [name for name, value in weights.items() if not torch.isfinite(value).all()]
+    """Refuse weights with NaN, infinite or complex values; predictions of the former would read as "nothing found"."""
+    wrong = [name for name, value in weights.items() if value.is_complex() or not torch.isfinite(value).all()]
     if wrong:
         more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-        msg = f"{source}: the weights '{wrong[0]}'{more} are not finite numbers; train or publish the model again"
+        msg = f"{source}: the weights '{wrong[0]}'{more} are not finite real numbers; train or publish the model again"
         raise DataError(msg)
 
 

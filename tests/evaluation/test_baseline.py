@@ -1,3 +1,6 @@
+import io
+import zipfile
+
 """The baseline on training cases of a few voxels, whose averages are worked out by hand."""
 
 import numpy as np
@@ -171,3 +174,33 @@ def test_a_damaged_baseline_is_named(tmp_path):
     (tmp_path / "baseline.npz").write_bytes(b"PK\x03\x04 no archive")
     with pytest.raises(DataError, match=r"baseline.npz: is not the baseline of this model .*; download or publish"):
         Baseline.load(tmp_path / "baseline.npz", 2, 1)
+
+
+def damaged_baselines() -> dict[str, bytes]:
+    """Archives whose arrays are cut, claim more than there is, or hold no numbers."""
+
+    def archive(**arrays: np.ndarray | bytes) -> bytes:
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as made:
+            for name, array in arrays.items():
+                content = io.BytesIO()
+                np.save(content, array) if isinstance(array, np.ndarray) else content.write(array)
+                made.writestr(f"{name}.npy", content.getvalue())
+        return file.getvalue()
+
+    claim = b"{'descr': '<f4', 'fortran_order': False, 'shape': (%d,)}" % 10**15
+    other = {"threshold": np.array(0.5), "attention": np.array(False)}
+    whole = archive(shape=np.random.default_rng(0).random((2, 9, 9, 9)), **other)
+    return {
+        "claim": archive(shape=b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little") + claim.ljust(117) + b"\n", **other),
+        "cut": whole[:100] + bytes(300) + whole[400:],
+        "nan": archive(shape=np.full((2, 4, 4, 4), np.nan), **other),
+    }
+
+
+@pytest.mark.parametrize("content", damaged_baselines().values(), ids=damaged_baselines())
+def test_a_baseline_that_claims_is_cut_or_not_finite_is_one_line(tmp_path, content):
+    (tmp_path / "baseline.npz").write_bytes(content)
+    with pytest.raises(DataError, match=r"baseline.npz: is not the baseline of this model .*; download") as caught:
+        Baseline.load(tmp_path / "baseline.npz", 3, 2)
+    assert "\n" not in str(caught.value)

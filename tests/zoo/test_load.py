@@ -5,8 +5,10 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from hashlib import sha256
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -113,6 +115,40 @@ def test_weights_that_are_not_finite_as_float32_are_refused(published, value, dt
     republish(published)
     with pytest.raises(DataError, match=rf"tiny@1\.0\.0: the weights '{name}' are not finite"):
         load("tiny")
+
+
+def test_weights_of_tensors_without_end_are_refused_at_once(published):
+    more = {f"x{i}": torch.zeros(0) for i in range(30_000)}
+    save_file({**load_file(published / "model.safetensors"), **more}, published / "model.safetensors")
+    republish(published)
+    started = time.process_time()
+    with pytest.raises(DataError, match="has more than 20,000 tensors"):
+        load("tiny")
+    assert time.process_time() - started < 2
+
+
+def test_complex_weights_are_refused(published):
+    weights = load_file(published / "model.safetensors")
+    name = next(iter(weights))
+    weights[name] = weights[name].to(torch.complex64)
+    save_file(weights, published / "model.safetensors")
+    republish(published)
+    with pytest.raises(DataError, match=f"'{name}' are not finite real numbers"):
+        load("tiny")
+
+
+@pytest.mark.parametrize(
+    ("patch", "message"),
+    [([4000] * 3, r"windows of 64,000,000,000 values, 268,435,456 are the most"), ([1] * 3, "cannot compute a window")],
+)
+def test_a_patch_that_the_network_or_the_memory_cannot_take_is_one_line(published, patch, message):
+    recipe = yamlio.load(published / "recipe.yaml").plain
+    recipe["data"]["patch"] = patch
+    (published / "recipe.yaml").write_text(yamlio.dump(recipe))
+    republish(published)
+    with pytest.raises(DataError, match=message) as caught:
+        load("tiny").predict(np.ones((9, 9, 9), np.float32), spacing_mm=(1.0, 1.0, 1.0))
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
