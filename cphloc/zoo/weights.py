@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from cphloc.errors import DataError
+from cphloc.errors import DataError, one_line
 from cphloc.files import atomic
 from cphloc.modeling.build import build_model
 from cphloc.modeling.model import Model
@@ -20,6 +21,7 @@ from cphloc.recipe.recipe import Recipe
 
 MOST_TENSORS = 20_000
 """Largest number of tensors of a model, five times that of the largest of timm."""
+MOST_AXES, MOST_HEADER_BYTES = 16, 20_000_000
 
 
 def read_weights(content: bytes, source: str) -> dict[str, Tensor]:
@@ -32,15 +34,27 @@ def read_weights(content: bytes, source: str) -> dict[str, Tensor]:
     Raises:
         DataError: the bytes are not a safetensors file, or more tensors than any network has.
     """
-    header = 8 + int.from_bytes(content[:8], "little")
-    if content.count(b'"data_offsets"', 8, min(header, len(content))) > MOST_TENSORS:
-        msg = f"{source}: has more than {MOST_TENSORS:,} tensors; ask for a mended version"
-        raise DataError(msg)
     try:
+        _check_header(content)
         return safetensors.torch.load(content)
-    except safetensors.SafetensorError as error:
-        msg = f"{source}: not a safetensors file ({error}); download or publish it again"
+    except (safetensors.SafetensorError, ValueError, TypeError, RuntimeError, RecursionError) as error:
+        msg = f"{source}: not a safetensors file ({one_line(str(error))[:300]}); download or publish it again"
         raise DataError(msg) from None
+
+
+def _check_header(content: bytes) -> None:
+    """Raise ValueError where the header lists tensors or axes without end, which take seconds and gigabytes."""
+    size = int.from_bytes(content[:8], "little")
+    if size > len(content):
+        return  # safetensors reports it
+    header = json.loads(content[8 : 8 + size]) if size <= MOST_HEADER_BYTES else None
+    tensors = list(header.values()) if isinstance(header, dict) else []
+    if header is None or len(tensors) > MOST_TENSORS:
+        msg = f"its header lists more than {MOST_TENSORS:,} tensors"
+        raise ValueError(msg)
+    if any(len(tensor.get("shape", ())) > MOST_AXES for tensor in tensors if isinstance(tensor, dict)):
+        msg = f"a tensor has more than {MOST_AXES} axes"
+        raise ValueError(msg)
 
 
 def write_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:

@@ -1,7 +1,7 @@
+"""The baseline on training cases of a few voxels, whose averages are worked out by hand."""
+
 import io
 import zipfile
-
-"""The baseline on training cases of a few voxels, whose averages are worked out by hand."""
 
 import numpy as np
 import pytest

@@ -22,6 +22,7 @@ from cphloc.training import checkpoint
 from cphloc.zoo.entry import Entry, File
 from cphloc.zoo.index import index_zoo
 from cphloc.zoo.load import build_with_weights, load
+from cphloc.zoo.weights import read_weights
 
 
 @pytest.fixture(autouse=True)
@@ -122,9 +123,27 @@ def test_weights_of_tensors_without_end_are_refused_at_once(published):
     save_file({**load_file(published / "model.safetensors"), **more}, published / "model.safetensors")
     republish(published)
     started = time.process_time()
-    with pytest.raises(DataError, match="has more than 20,000 tensors"):
+    with pytest.raises(DataError, match="its header lists more than 20,000 tensors"):
         load("tiny")
     assert time.process_time() - started < 2
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ({"a": {"dtype": "F32", "shape": [0] * 50_000, "data_offsets": [0, 0]}}, "more than 16 axes"),
+        ({"a": {"dtype": "F32", "shape": 7, "data_offsets": [0, 0]}}, "not a safetensors file"),
+        ({"a": {"dtype": "F32", "shape": [10**12], "data_offsets": [0, 4 * 10**12]}}, "not a safetensors file"),
+        ([], "not a safetensors file"),
+    ],
+    ids=["axes", "no shape", "claim", "list"],
+)
+def test_a_header_that_claims_what_no_weights_have_is_one_line(header, message):
+    text = json.dumps(header).encode()
+    for content in (len(text).to_bytes(8, "little") + text, len(text).to_bytes(8, "little") + b"[" * len(text)):
+        with pytest.raises(DataError, match=message if content.endswith(text) else "not a safetensors file") as caught:
+            read_weights(content, "tiny@1.0.0: weights")
+        assert "\n" not in str(caught.value)
 
 
 def test_complex_weights_are_refused(published):
