@@ -150,6 +150,7 @@ def _facts(name: str) -> dict[str, Any]:
         "url": card.url,
         "classes": card.classes,
         "splits": card.splits,
+        "cautions": card.cautions,
         "place": str(places[0]) if places else None,
     }
 

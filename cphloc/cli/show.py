@@ -110,11 +110,17 @@ def _shortened(entry: Entry, facts: dict[str, Any]) -> dict[str, Any]:
     files = {name: f"{file.bytes:,} bytes, {file.sha256}" for name, file in entry.files.items()}
     shown = {**facts, "inputs": inputs, "fingerprint": _training_images(entry), "files": files}
     shown["options"] = options_with_gain(entry.options_applied, entry.options) or "none: the weights alone"
-    for part, table_of in (("evaluation", entry.evaluation), ("baseline", entry.baseline)):
+    measured = {"evaluation": entry.evaluation, "baseline": entry.baseline, "tested": entry.tested}
+    for part, table_of in measured.items():
+        if table_of is None:
+            continue
         metrics = {name: format_metric(m) for name, m in table_of.metrics.items()}
         per_class = {c: {n: format_metric(m) for n, m in of.items()} for c, of in table_of.per_class.items()}
         shown[part] = {**facts[part], "metrics": metrics, "per_class": per_class}
     shown["evaluation"]["cases"] = f"{len(entry.evaluation.cases)}, see cases.csv"
+    if entry.tested is not None:
+        paired = {name: format_metric(gain) for name, gain in entry.tested.paired.items()}
+        shown["tested"] |= {"paired": paired, "cases": len(entry.tested.cases)}
     return shown
 
 

@@ -54,6 +54,7 @@ class Card(BaseModel):
         unit: of a metric; none for shares and counts.
         headline: tasks that are judged by this metric first.
         physical: whether a metric needs images whose voxel size in mm is known.
+        cautions: limits of results on a data set, one line each, such as near-duplicates across its splits.
         object_size: of a data set, for advice on strides and receptive fields.
         requires: an extra of cphloc that must be installed.
         not_exported: why its tensor part cannot be exported to ONNX, where that is so.
@@ -89,6 +90,7 @@ class Card(BaseModel):
     units: Words = []
     classes: dict[int, str] | list[str] | None = None
     laterality: bool = False
+    cautions: list[Line] = []
     object_size: ObjectSize | None = None
     splits: list[str] | dict[str, int] | None = None
     direction: Line | None = None

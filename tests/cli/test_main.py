@@ -291,3 +291,11 @@ def test_warnings_reach_the_terminal_as_one_line_without_secrets(capsys):
     for text in (shown.removesuffix("\n"), _Formatter().format(record)):
         assert text.isprintable()
         assert "Hunter2pw" not in text
+
+
+def test_near_duplicates_across_splits_are_stated_with_a_data_set(capsys):
+    assert main(["show", "dataset/busi"]) == 0
+    assert "benign_227 (train) and benign_250 (test)" in capsys.readouterr().out
+    assert main(["data", "list", "bccd", "--json"]) == 0
+    (facts,) = json.loads(capsys.readouterr().out)
+    assert "BloodImage_00038 (train) and BloodImage_00037 (val)" in facts["cautions"][0]

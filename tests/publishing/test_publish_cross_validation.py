@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import onnxruntime
 import pytest
+import scipy.special
+import torch
 
 from cphloc.cli import main
 from cphloc.data.case import read_case
@@ -59,6 +62,12 @@ def test_a_cross_validation_is_published_as_one_entry(crossed, zoo, registered, 
     assert np.allclose(maps[0], np.mean(maps[1:], axis=0), atol=2e-3)  # weights may be stored in half precision
     assert all(check.right for check in verify(folder, metrics=True))
     assert "each predicted by one network" in (folder / "card.md").read_text()
+    onnx = folder.parent / "both.onnx"
+    assert main(["export", f"{folder}/", "--out", str(onnx)]) == 0
+    image = np.random.default_rng(0).normal(size=(2, 1, *crossed.recipe.data.patch)).astype(np.float32)
+    outputs = onnxruntime.InferenceSession(onnx).run(None, {"image": image})  # one per network
+    each = [one.model(torch.from_numpy(image)).detach().softmax(1).numpy() for one in members]
+    assert np.allclose(scipy.special.softmax(outputs, 2), each, atol=2e-3)
     _, lines = compare([folder, crossed.folder])
     (dice,) = (line for line in lines if line.metric == "out_of_fold/dice")
     assert dice.values[0]["value"] == pytest.approx(dice.values[1]["value"])
@@ -70,7 +79,7 @@ def test_a_cross_validation_is_published_as_one_entry(crossed, zoo, registered, 
 
 
 @pytest.mark.parametrize("crossed", [2, 3], indirect=True)
-def test_an_entry_states_the_metrics_of_the_ensemble_on_the_test_split_too(crossed, zoo, registered):
+def test_an_entry_states_the_metrics_of_the_ensemble_on_the_test_split_too(crossed, zoo, registered, capsys):
     facts = evaluate(crossed, "test").facts
     options = {"to": zoo, "about": ABOUT, "below_baseline": "trained for two steps"}
     entry = publish(crossed, "both", "1.0.0", **options)
@@ -81,6 +90,8 @@ def test_an_entry_states_the_metrics_of_the_ensemble_on_the_test_split_too(cross
     card = (zoo / "both" / "1.0.0" / "card.md").read_text()
     assert "The ensemble on the 2 cases of the test split, which none of its networks has seen" in card
     assert entry_metrics(entry)["test/dice"] == facts["metrics"]["dice"]["value"]
+    assert main(["show", f"{zoo}/both/1.0.0/"]) == 0
+    assert [line for line in capsys.readouterr().out.splitlines() if line.split()[0] == "tested.metrics.dice"]
     assert publish(crossed, "one", "1.0.0", members=1, **options).tested is None  # another model was evaluated
     dataset = open_undivided(crossed.recipe.data, crossed.recipe.dims)
     every = [read_case(case)[1].mask == 1 for split in ("train", "val") for case in dataset.cases(split)]

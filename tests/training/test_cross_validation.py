@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 import cphloc
@@ -241,6 +242,24 @@ def test_killed_in_a_fold_and_resumed_the_numbers_are_the_same(at_work):
     for fold, case in first.cases:
         one, two = (StoredPrediction.load(found.path(fold, case)) for found in (first, second))
         assert np.array_equal(one.maps, two.maps)
+
+
+@pytest.mark.slow
+def test_two_processes_make_the_folds_and_predictions_of_one(at_work):
+    (at_work / "r.yaml").write_text(yaml.safe_dump(recipe(2)))
+    command = [sys.executable, "-m", "cphloc.cli", "train", "r.yaml", "--cross-validate", "2", "--json"]
+    made = []
+    for shared in ([], ["--devices", "2"]):
+        done = subprocess.run([*command, *shared], check=False, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr
+        made.append(Run.open(json.loads(done.stdout)["folder"]))
+    one, two = made
+    assert [row["case"] for row in table(one)] == [row["case"] for row in table(two)]
+    for name, value in one.metrics.items():
+        assert two.metrics[name] == pytest.approx(value, abs=1e-3), name
+    for first, second in zip(one.fold_folders, two.fold_folders, strict=True):
+        weights = [checkpoint.load(folder / checkpoint.BEST)[0] for folder in (first, second)]
+        assert all(torch.allclose(weights[0][key], weights[1][key], atol=1e-4) for key in weights[0])
 
 
 def test_it_is_public():
