@@ -48,7 +48,7 @@ def recipe_facts(recipe: Recipe) -> dict[str, Any]:
         "seed": recipe.train.seed,
         "packages": {name: found for name in PACKAGES if (found := _version(name))},
         "python": platform.python_version(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else _processor(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else processor(),
     }
 
 
@@ -108,7 +108,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _processor() -> str:
+def processor() -> str:
     """Model name of the processor, from ``/proc/cpuinfo`` on Linux."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

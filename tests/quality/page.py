@@ -10,6 +10,8 @@ from typing import Any
 
 from cphloc.evaluation.comparison import paired_differences
 from cphloc.evaluation.scores import Scores
+from cphloc.training.facts import processor
+from cphloc.training.settings import native_precision
 
 from . import job
 from .tasks import TASKS, Task
@@ -18,19 +20,29 @@ _PACKAGES = ("torch", "nnunetv2", "segmentation-models-pytorch", "torchvision", 
 
 _HEAD = """# Quality beside other systems
 
-Made by `make quality`. Every system learns from the training split of a data set and is measured on its validation
-split, by the same code, on one thread. cphloc's recipe is the one that `cphloc plan` writes, unchanged. The others have
-their own defaults; their schedules end with the budget. The last column is cphloc minus the system on the same cases:
-mean, 95 % interval by patient, and p of a sign-flip test where the metric is a mean over cases.
+Made by `make quality`. Every system learns from the training split of a data set and is measured on cases of its
+validation split, by the same code, on predictions on the grid of the image. The test split is not used.
 
-{packages}
+- Each job is one process on one thread. A budget of minutes is CPU time of the training, converted to steps by the
+  measured time of a step; `CPU min` is what the training took, with its start, but without nnU-Net's preparation.
+- cphloc's recipe is the one that `cphloc plan` writes for the number of steps, unchanged; `cphloc pretrained` is that
+  of `--preset pretrained`, whose ImageNet encoder smp and torchvision start from too. The others have their own
+  defaults; their schedules end with the budget. The last weights are used, and no option of a prediction is chosen.
+- cphloc computes in bfloat16 where the processor can (`precision: auto`), the others in float32, their default on a
+  CPU.
+- The last column is the first row minus the system on the same cases: mean, 95 % interval by patient, and p of a
+  sign-flip test where the metric is a mean over cases.
+
+{packages}; {processor}.
 """
 
 
 def write(work: Path, path: Path) -> None:
     """Write the page of every job below ``work`` that is complete."""
     versions = ", ".join(f"{name} {version}" for name in _PACKAGES if (version := _version(name)))
-    text = _HEAD.format(packages=versions) + "".join(_section(task, work) for task in TASKS.values())
+    text = _HEAD.format(packages=versions, processor=_processor()) + "".join(
+        _section(task, work) for task in TASKS.values()
+    )
     path.write_text(text, encoding="utf-8")
 
 
@@ -42,9 +54,16 @@ def _version(package: str) -> str | None:
         return None
 
 
+def _processor() -> str:
+    """Name of the processor, and whether it computes in bfloat16."""
+    native = "" if native_precision() == "bf16-mixed" else "no "
+    return f"{processor()}, {native}bfloat16"
+
+
 def _section(task: Task, work: Path) -> str:
     blocks = [text for budget in ("steps", "minutes") for text in _tables(task, work, budget)]
-    return f"\n## {task.data}\n" + ("".join(blocks) or "\nNot measured yet.\n")
+    remarks = [f"\n{remark}\n" for remark in task.remarks] if blocks else []
+    return f"\n## {task.data}\n" + ("".join([*blocks, *remarks]) or "\nNot measured yet.\n")
 
 
 def _tables(task: Task, work: Path, budget: str) -> Iterator[str]:
@@ -63,7 +82,7 @@ def _tables(task: Task, work: Path, budget: str) -> Iterator[str]:
 
 
 def _rows(task: Task, jobs: dict[str, tuple[dict[str, Any], Scores]]) -> Iterator[str]:
-    yield f"| system | parameters (M) | batch | steps | CPU min | {task.metric} (95 % interval) | cphloc minus it |"
+    yield f"| system | parameters (M) | batch | steps | CPU min | {task.metric} (95 % interval) | difference |"
     yield "|---|---|---|---|---|---|---|"
     ours = jobs.get(task.systems[0])
     for system in task.systems:

@@ -20,6 +20,7 @@ class Task:
         arguments: arguments of the data set.
         only_complete: whether the others learn from the cases alone in which every class was annotated, because they
             cannot learn from the rest.
+        remarks: what was found where cphloc is behind, one paragraph each, for the page.
     """
 
     data: str
@@ -29,6 +30,7 @@ class Task:
     minutes: float
     arguments: Mapping[str, Any] = field(default_factory=dict)
     only_complete: bool = False
+    remarks: tuple[str, ...] = ()
 
 
 _ORGANS = {1: "brainstem", 2: "spinal_cord", 3: "parotid_right", 4: "parotid_left", 5: "mandible"}
