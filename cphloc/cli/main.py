@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options = _parse(argv)
         with safe_messages():
-            answer = importlib.import_module(f"cphloc.cli.{options.command}").run(options)
+            answer = _module(options.command).run(options)
         _print(answer, options.json)
         return answer.exit_code
     except CphlocError as error:
@@ -95,12 +95,16 @@ def parser(only: str | None = None) -> Parser:
     below = top.add_subparsers(parser_class=Parser, dest="command", metavar="COMMAND", required=True)
     for name, summary in (item for group in GROUPS.values() for item in group.items() if only in (None, item[0])):
         command = below.add_parser(name, description=f"{summary[0].upper()}{summary[1:]}.")
-        importlib.import_module(f"cphloc.cli.{name}").arguments(command)
+        _module(name).arguments(command)
         command.add_argument("--json", action="store_true", help="print the result as JSON")
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
         command.set_defaults(parser_of=parser)  # for the commands about commands, which cannot import this file
     top.commands = below.choices
     return top
+
+
+def _module(command: str) -> Any:
+    return importlib.import_module(f"cphloc.cli.{command.replace('-', '_')}")
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:

@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from typing import IO, Any, Protocol
 
+from cphloc.download.hub import hub_token
 from cphloc.download.limits import Pace, SourceError, TooSlowError, within
 
 TIMEOUT_SECONDS = 20.0
@@ -113,7 +114,7 @@ def unreachable(url: str, seconds: float = 8.0) -> str:
 
 
 def _request(url: str, offset: int) -> urllib.request.Request:
-    """Build a request; a user name and password in the URL are sent to its host only, in a header."""
+    """Build a request; what the URL states as user name and password, or the Hub's token, is sent to its host only."""
     try:
         parts = urllib.parse.urlsplit(url)
     except ValueError as error:
@@ -129,6 +130,8 @@ def _request(url: str, offset: int) -> urllib.request.Request:
     if at:
         credentials = base64.b64encode(urllib.parse.unquote(user).encode()).decode()
         request.add_unredirected_header("Authorization", f"Basic {credentials}")
+    elif token := hub_token(request.full_url):
+        request.add_unredirected_header("Authorization", f"Bearer {token}")
     return request
 
 
@@ -195,7 +198,11 @@ class _SafeRedirect(urllib.request.HTTPRedirectHandler):
         if scheme not in allowed:
             reason = f"it leads from {req.type} to {scheme}, which is not followed"
             raise SourceError(reason)
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+        request = super().redirect_request(req, fp, code, msg, headers, newurl)
+        known = req.get_header("Authorization")
+        if request is not None and known and (request.type, request.host) == (req.type, req.host):
+            request.add_unredirected_header("Authorization", known)
+        return request
 
 
 def _open(request: urllib.request.Request) -> http.client.HTTPResponse:

@@ -59,9 +59,10 @@ def load(
     """Load a published or a trained model, ready to predict, or several as an ensemble that predicts their average.
 
     Args:
-        spec: ``name``, ``name@1.2.0``, ``name@^1`` and so on, an entry's folder, the URL of one inside a zoo, or
-            ``models:/name/3`` (MLflow). The working folder's ``cphloc.lock`` decides between versions where it names
-            the entry. Or a finished run: its folder, its id, ``latest``, or the object that `cphloc.train` returns.
+        spec: ``name``, ``name@1.2.0``, ``name@^1`` and so on, an entry's folder, the URL of one inside a zoo,
+            ``models:/name/3`` (MLflow), or ``hf://owner/name@1.2.0`` (Hugging Face Hub). The working folder's
+            ``cphloc.lock`` decides between versions where it names the entry. Or a finished run: its folder, its id,
+            ``latest``, or the object that `cphloc.train` returns.
         device: device of the model; by default the GPU where there is one.
         verify: check the sha256 of recipe and weights. Switch it off only for a folder that you changed yourself.
         backend: what runs the network: ``torch``, ``compile``, ``onnxruntime``, ``openvino``, or ``auto`` for the

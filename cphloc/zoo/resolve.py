@@ -22,8 +22,9 @@ def resolve_entry(spec: str | Path) -> Listing:
     """Find the version of an entry that ``spec`` names.
 
     Args:
-        spec: ``name``, ``name@1.2.0``, a range such as ``name@^1``, an entry's folder or URL, or a model in the
-            registry of MLflow, ``models:/name/1``. Where ``cphloc.lock`` pins the name, the pinned version.
+        spec: ``name``, ``name@1.2.0``, a range such as ``name@^1``, an entry's folder or URL, a model in the
+            registry of MLflow, ``models:/name/1``, or a repository on the Hugging Face Hub,
+            ``hf://owner/name@1.2.0``. Where ``cphloc.lock`` pins the name, the pinned version.
 
     Raises:
         NotFoundError: no such entry or version; the message contains the nearest name, or the existing versions.

@@ -46,8 +46,17 @@ def parse_spec(spec: str) -> VersionSpec:
     if not re.fullmatch(NAME_PATTERN, name):
         msg = f"'{spec}' is not an entry: write lower-case letters, digits, '-', '_' and '.', then optionally '@1.2.0'"
         raise InputError(msg)
+    return VersionSpec(name, parse_range(asked, spec), asked.strip())
+
+
+def parse_range(asked: str, spec: str) -> SpecifierSet:
+    """Parse a range of versions as `parse_spec` describes; ``spec`` is the whole text, for messages.
+
+    Raises:
+        InputError: the range cannot be read.
+    """
     try:
-        return VersionSpec(name, _range(asked.strip()), asked.strip())
+        return _range(asked.strip())
     except (InvalidVersion, InvalidSpecifier):
         msg = f"'{asked}' in '{spec}' is not a range of versions; write 1.2.0, 1.2, ^1, ~1.2 or >=1,<2"
         raise InputError(msg) from None
