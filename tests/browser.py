@@ -20,6 +20,8 @@ SWITCHES = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"),
     *("--window-size=1500,1000", "--hide-scrollbars"),
 )
+WEBGL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist")
+"""Switches that draw 3-D pages without a graphics card."""
 
 
 def programs() -> tuple[str, str]:
@@ -47,7 +49,8 @@ def opened(profile: Path, *switches: str) -> Iterator[WebDriver]:
     browser, driver = programs()
     options = ChromeOptions()
     options.binary_location = browser
-    for switch in (*SWITCHES, f"--user-data-dir={profile}", *switches):
+    default = [switch for switch in SWITCHES if switch != "--disable-gpu" or not set(WEBGL) <= set(switches)]
+    for switch in (*default, f"--user-data-dir={profile}", *switches):
         options.add_argument(switch)
     options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
     chrome = Chrome(options=options, service=ChromeService(driver))
@@ -64,3 +67,24 @@ def requested(chrome: WebDriver) -> set[str]:
 
     messages = [json.loads(entry["message"])["message"] for entry in chrome.get_log("performance")]
     return {m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"}
+
+
+def in_scheme(chrome: WebDriver, scheme: str) -> None:
+    """Show the page as for a reader who prefers the ``light`` or ``dark`` scheme."""
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+
+
+def serious(chrome: WebDriver) -> list[str]:
+    """What axe-core finds on the page that keeps people from using it by keyboard or with a screen reader."""
+    import axe_core_python
+
+    source = (Path(axe_core_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
+    chrome.execute_cdp_cmd("Runtime.evaluate", {"expression": source})  # which the page's policy does not stop
+    found = chrome.execute_async_script("axe.run().then(arguments[0])")
+    assert len(found["passes"]) > 10, "axe looked at the page"
+    return [
+        f"{one['id']}: {one['help']} {[node['html'][:200] for node in one['nodes'][:3]]}"
+        for one in found["violations"]
+        if one["impact"] in ("serious", "critical")
+    ]

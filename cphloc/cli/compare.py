@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cphloc.cli.result import Answer, table
@@ -24,6 +25,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         help="two or more entries or evaluated runs (id or folder), the reference first",
     )
+    page = "also write a page: every case in both, paired differences, worst, median and best case side by side"
+    parser.add_argument("--html", metavar="FILE", help=page)
 
 
 def run(options: argparse.Namespace) -> Answer:
@@ -51,6 +54,12 @@ def run(options: argparse.Namespace) -> Answer:
             f"{len(changed)} of {both} shared cases are not the same in both: their annotations have changed between "
             f"the evaluations ({some(changed)}). Differences are over the others; evaluate both again to compare all."
         )
+    if options.html:
+        from cphloc.publishing.compare_page import write_compare_page
+
+        write_compare_page(Path(options.html), options.sources, sources, lines, [head, *rows])
+        warning.append(f"written to {options.html}")
+        facts["page"] = options.html
     return Answer("\n".join([*warning, table([head, *rows])]), facts)
 
 

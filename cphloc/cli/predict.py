@@ -83,7 +83,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strict", action="store_true", help=strict)
     parser.add_argument("--redo", action="store_true", help="predict finished cases again and replace their results")
     parser.add_argument(
-        "--report", metavar="FILE", help="also write a report with one row per case; .csv, .json or .html"
+        "--report",
+        metavar="FILE",
+        help="also write a report with one row per case; .csv, .json or .html, in which 3-D results can be turned and "
+        "windowed where the extra 'view' is installed",
     )
 
 
@@ -96,7 +99,7 @@ def run(options: argparse.Namespace) -> Answer:
         check_suffix(options.report)
     rows = list(_rows(options, cases_of(options.inputs)))
     if options.report:
-        write_report(options.report, rows)
+        write_report(options.report, rows, options.spacing)
     lines = [line for row in rows for line in _lines(row)]
     return Answer("\n".join([*lines, *_computed_by(rows)]), rows, _exit_code(rows))
 

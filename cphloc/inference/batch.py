@@ -14,6 +14,7 @@ from cphloc.data.io.source_files import content_digest
 from cphloc.errors import CphlocError, DataError, InputError
 from cphloc.inference.batch_cases import Case, cases_of
 from cphloc.inference.result_files import finished_row, record_path, remove_record, write_record
+from cphloc.structures.merging import of_part
 
 if TYPE_CHECKING:
     from cphloc.inference.ensemble import Ensemble
@@ -86,6 +87,7 @@ def _predict(
         result = replace(model.predict(case.source, **options), case=case.name)
         write_record(record, made_by, None)
         row |= {"files": [str(file) for file in result.save(out)], **result.summary()}
+        row["classes"] = {str(number): name for number, name in of_part(result.classes, "mask").items()}
         row["seconds"] = round(time.perf_counter() - started, 3)
         write_record(record, made_by, row)
     except Exception as error:  # one image that makes the model fail must not stop the others

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,11 +12,12 @@ from cphloc.config import jsonio
 from cphloc.config.tables import write_table
 from cphloc.errors import InputError
 from cphloc.files import atomic
-from cphloc.inference.html_page import html_page
+from cphloc.inference.html_page import html_page, rendered
 
 SUFFIXES = (".csv", ".json", ".html")
 """Suffixes of the formats of a report."""
 
+_TEMPLATE = Path(__file__).with_name("templates") / "report.html"
 _FIRST = ("case", "status", "seconds", "error", "input")
 
 
@@ -32,12 +32,15 @@ def check_suffix(path: str | Path) -> None:
         raise InputError(msg)
 
 
-def write_report(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def write_report(
+    path: str | Path, rows: Sequence[Mapping[str, Any]], spacing_mm: Sequence[float] | None = None
+) -> None:
     """Write a report with one row per case.
 
     Args:
         path: file to write, see `SUFFIXES`.
         rows: from `predict_cases`.
+        spacing_mm: voxel size of images that state none, which a page reads again to show them.
 
     Raises:
         InputError: the suffix is not one of `SUFFIXES`.
@@ -50,7 +53,9 @@ def write_report(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
         elif path.suffix.lower() == ".csv":
             _write_csv(temporary, [flat_row(row) for row in rows])
         else:
-            temporary.write_text(_page(rows, path.resolve().parent), encoding="utf-8", errors="backslashreplace")
+            temporary.write_text(
+                _page(rows, path.resolve().parent, spacing_mm), encoding="utf-8", errors="backslashreplace"
+            )
 
 
 def flat_row(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,36 +89,44 @@ def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     write_table(path, _columns(rows), rows)
 
 
-def _page(rows: Sequence[Mapping[str, Any]], folder: Path) -> str:
+def _page(rows: Sequence[Mapping[str, Any]], folder: Path, spacing_mm: Sequence[float] | None) -> str:
+    """Return the HTML of a report, with a viewer of 3-D results where the extra ``view`` is installed."""
+    from markupsafe import Markup
+
     flat = [flat_row(row) for row in rows]
     columns = _columns(flat)
-    failed = sum(row["status"] == "failed" for row in rows)
-    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
-    lines = []
-    for row, cells in zip(rows, flat, strict=True):
-        texts = [f"<td{_kind(cells.get(c))}>{_text(cells.get(c, ''))}</td>" for c in columns]
-        lines.append(f"<tr><td>{_picture(row, folder)}</td>{''.join(texts)}</tr>")
-    body = f"""<h1>Predictions</h1>
-<p class="lead">{len(rows)} cases, {failed} failed.</p>
-<div class="scroll"><table><thead><tr><th></th>{head}</tr></thead>
-<tbody>
-{chr(10).join(lines)}
-</tbody></table></div>
-"""
-    return html_page("Predictions", body, "td img { width: 14rem; border-radius: .3rem; }\n")
+    viewed, script, notes = _viewer(rows, spacing_mm)
+    body = rendered(
+        _TEMPLATE,
+        rows=[
+            {"case": str(row["case"]), "picture": _picture(row, folder), "cells": [cells.get(c, "") for c in columns]}
+            for row, cells in zip(rows, flat, strict=True)
+        ],
+        columns=columns,
+        failed=sum(row["status"] == "failed" for row in rows),
+        viewer=Markup(viewed),
+        notes=notes,
+    )
+    style = "td img { width: 14rem; border-radius: .3rem; }\n"
+    return html_page("Predictions", body, style, script, module=True)
+
+
+def _viewer(rows: Sequence[Mapping[str, Any]], spacing_mm: Sequence[float] | None) -> tuple[str, str, list[str]]:
+    """Return HTML and script of the viewer, empty without 3-D results, and notes on what it does not show."""
+    from cphloc.inference import viewer
+    from cphloc.inference.batch_scenes import is_3d, scenes_of
+
+    if not any(map(is_3d, rows)):
+        return "", "", []
+    if not viewer.is_available():
+        return "", "", ["3-D results can be turned and windowed here with the extra: pip install 'cphloc[view]'"]
+    scenes, notes = scenes_of(rows, spacing_mm)
+    return (viewer.viewer_html(scenes), viewer.viewer_script(), notes) if scenes else ("", "", notes)
 
 
 def _picture(row: Mapping[str, Any], folder: Path) -> str:
+    """Return the address of the picture of a case, relative to the folder of the report; empty without one."""
     pictures = [file for file in row.get("files", []) if file.endswith("_overlay.png")]
     if not pictures:
         return ""
-    source = quote(Path(os.path.relpath(Path(pictures[0]).resolve(), folder)).as_posix(), errors="surrogateescape")
-    return f'<a href="{source}"><img loading="lazy" alt="{escape(str(row["case"]))}" src="{source}"></a>'
-
-
-def _kind(value: Any) -> str:
-    return ' class="number"' if isinstance(value, int | float) else ""
-
-
-def _text(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else escape(str(value))
+    return quote(Path(os.path.relpath(Path(pictures[0]).resolve(), folder)).as_posix(), errors="surrogateescape")

@@ -40,9 +40,7 @@ def _parser() -> MarkdownIt:
     parser.validateLink = _is_safe
     parser.add_render_rule("image", _image)
     parser.add_render_rule("link_open", _link)
-    parser.add_render_rule("heading_open", _heading)
-    parser.add_render_rule("heading_close", _heading)
-    parser.add_render_rule("table_open", lambda *_: '<div class="scroll"><table>\n')
+    parser.add_render_rule("table_open", lambda *_: '<div class="scroll" tabindex="0"><table>\n')
     parser.add_render_rule("table_close", lambda *_: "</table></div>\n")
     return parser
 
@@ -76,10 +74,4 @@ def _link(renderer: Any, tokens: Sequence[Token], index: int, options: Any, envi
     target = str(tokens[index].attrs["href"])
     if not _is_web(target):
         tokens[index].attrs["href"] = environment["base"] + target
-    return renderer.renderToken(tokens, index, options, environment)
-
-
-def _heading(renderer: Any, tokens: Sequence[Token], index: int, options: Any, environment: Any) -> str:
-    """Use the next lower level, because the page has headings above those of the card."""
-    tokens[index].tag = f"h{min(int(tokens[index].tag[1:]) + 1, 6)}"
     return renderer.renderToken(tokens, index, options, environment)

@@ -1,32 +1,89 @@
-"""Write a zoo as one HTML page without network access: tiles, model cards, and a table to sort and filter."""
+"""Write a zoo as HTML pages without network access: a table to sort and filter, and a page for each version."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
-from html import escape
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
+from cphloc.errors import CphlocError
 from cphloc.files import atomic
-from cphloc.inference.html_page import html_page
+from cphloc.inference.html_page import html_page, rendered
+from cphloc.inference.viewer import is_available, viewer_html, viewer_script
 from cphloc.publishing.card import beats_baseline, format_metric, model_card, picture_files, verdict
 from cphloc.publishing.card_html import html_of
 from cphloc.publishing.options import options_with_gain
-from cphloc.registry.metrics import lower_is_better, meanings
+from cphloc.publishing.sample_view import sample_scene
+from cphloc.publishing.thumbnail import thumbnail
 from cphloc.zoo.entries import Listing, list_entries
-from cphloc.zoo.inside import lies_in
+from cphloc.zoo.inside import file_inside, lies_in
 
 PAGE_FILE = "index.html"
+MOST_VIEWED = 30
+"""Most 3-D versions whose pages hold a viewer, which takes 5 MB of each page."""
+_TEMPLATES = Path(__file__).with_name("templates")
+_KINDS = {True: "good", False: "bad", None: ""}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A heading of the table: its meaning, and which order is sorted first."""
+
+    title: str
+    number: bool = False
+    best: str = "ascending"
+    meaning: str = ""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number of the table: what it is sorted by (empty: last), its text, its interval and its class."""
+
+    value: float | str = ""
+    text: str = ""
+    interval: str = ""
+    kind: str = ""
+
+
+COLUMNS = (
+    *(Column(title) for title in ("entry", "task", "metric")),
+    Column("value", True, "descending", "headline metric on the test split, with its 95 % interval"),
+    Column("baseline", True, "descending", "the same metric of a baseline that ignores the image"),
+    Column("difference", True, "descending", "entry minus baseline, paired by case, with its 95 % interval"),
+    Column("MB", True, meaning="size of the weights"),
+    Column("ms a case", True, meaning="mean time of a prediction; the page of the entry names the device"),
+    Column("data"),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A version in the table."""
+
+    name: str
+    href: str
+    picture: str
+    summary: str
+    task: str
+    dims: str
+    modality: Sequence[str]
+    metric: str
+    data: str
+    licence: str
+    older: bool
+    cells: Sequence[Cell] = field(default_factory=list)
 
 
 def zoo_page(folder: str | Path, path: str | Path | None = None) -> Path:
-    """Write the page of a zoo folder and return its path.
+    """Write the page of a zoo folder, and a page for each version in a folder beside it; return its path.
 
     Args:
-        folder: the zoo; the page links to its pictures.
-        path: where to write; by default ``index.html`` beside the entries.
+        folder: the zoo; the pages link to its pictures.
+        path: where to write; by default ``index.html`` beside the entries. The pages of the versions are in
+            ``index-pages``.
 
     Raises:
         RecipeError: with the mistakes of an entry that cannot be read.
@@ -35,140 +92,122 @@ def zoo_page(folder: str | Path, path: str | Path | None = None) -> Path:
     path = folder / PAGE_FILE if path is None else Path(path)
     here = list_entries(all_versions=True, zoos=[str(folder)])
     entries = [e for e in here if lies_in(folder, Path(e.place)) and not e.note]
-    base = Path(os.path.relpath(folder.resolve(), path.resolve().parent)).as_posix()
-    with atomic(path) as temporary:
-        temporary.write_text(page(entries, "" if base == "." else f"{quote(base)}/"), encoding="utf-8")
+    below = path.parent / f"{path.stem}-pages"
+    newest = {entry.name: entry for entry in reversed(entries)}
+    views = is_available() and sum(entry.entry.dims == 3 for entry in entries) <= MOST_VIEWED
+    base = _relative(folder, below)
+    for entry in entries:
+        _write(below / _file(entry), entry_page(entry, base, f"../{quote(path.name)}", newest[entry.name], views))
+    _write(path, page(entries, f"{quote(below.name)}/"))
     return path
 
 
-def page(entries: list[Listing], base: str = "") -> str:
-    """Return the HTML page of entries.
+def _write(path: Path, html: str) -> None:
+    with atomic(path) as temporary:
+        temporary.write_text(html, encoding="utf-8")
+
+
+def _relative(folder: Path, place: Path) -> str:
+    """Return the address of a folder as links of a page in ``place`` write it, with a slash at the end."""
+    return f"{quote(Path(os.path.relpath(folder.resolve(), place.resolve())).as_posix())}/"
+
+
+def _file(listing: Listing) -> str:
+    return re.sub(r"[^a-z0-9.-]+", "-", f"{listing.name}-{listing.version}") + ".html"
+
+
+def page(entries: Sequence[Listing], below: str) -> str:
+    """Return the HTML page with one row per entry.
 
     Args:
-        entries: entries to show.
-        base: the zoo's folder as links name it, with a slash at the end.
+        entries: versions to show, of each entry the newest first.
+        below: the folder of their pages as links name it, with a slash at the end.
     """
-    metrics = list(dict.fromkeys(name for e in entries for name in e.entry.evaluation.metrics))
-    heads = "".join(_head(*head) for head in _heads(metrics))
-    script = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
-    parts = {
-        "tiles": "\n".join(_tile(listing, base) for listing in entries),
-        "rows": "\n".join(_row(listing, metrics) for listing in entries),
-        "cards": "\n".join(_card(listing, base) for listing in entries),
+    names: set[str] = set()
+    rows = []
+    for listing in entries:
+        rows.append(
+            _row(listing, f"{below}{quote(_file(listing))}", listing.name in names or bool(listing.superseded_by))
+        )
+        names.add(listing.name)
+    choices = {
+        "task": sorted({row.task for row in rows}),
+        "dims": sorted({row.dims for row in rows}),
+        "modality": sorted({one for row in rows for one in row.modality}),
     }
-    body = f"""<h1>cphloc zoo</h1>
-<p class="lead">Published models for localization and segmentation in medical imaging. Metrics are measured on the
-test split, with 95 % bootstrap intervals by patient; green means better than the baseline, with intervals apart.</p>
-<form>
-<label>Search <input name="words" type="search" placeholder="tumour, CC BY, unet3d"></label>
-{_choice("task", (e.entry.task for e in entries))}
-{_choice("dims", (f"{e.entry.dims}-D" for e in entries))}
-{_choice("modality", (m for e in entries for m in e.entry.modality))}
-<span class="lead"><output id="shown">{len(entries)}</output> of {len(entries)} versions</span>
-</form>
-<div class="tiles">
-{parts["tiles"]}
-</div>
-<h2>Metrics</h2>
-<p class="lead">Click a heading to sort, best first; hover over it for its meaning.</p>
-<div class="scroll"><table id="entries">
-<thead><tr>{heads}</tr></thead>
-<tbody>
-{parts["rows"]}
-</tbody>
-</table></div>
-<h2>Model cards</h2>
-{parts["cards"]}
-"""
-    return html_page("cphloc zoo", body, script=script)
+    body = rendered(_TEMPLATES / "zoo.html", rows=rows, choices=choices, columns=COLUMNS)
+    return html_page("cphloc zoo", body, script=Path(__file__).with_name("page.js").read_text(encoding="utf-8"))
 
 
-def _choice(name: str, values: Iterable[str]) -> str:
-    options = "".join(f"<option>{escape(value)}</option>" for value in sorted(set(values)))
-    title = name.capitalize()
-    return f'<label>{title} <select name="{name}"><option value="">any</option>{options}</select></label>'
+def entry_page(listing: Listing, base: str, back: str, newest: Listing, views: bool = False) -> str:
+    """Return the page of a version: its model card with pictures.
+
+    Args:
+        listing: the version.
+        base: the zoo's folder as links of the page name it, with a slash at the end.
+        back: the page of the zoo as links of the page name it.
+        newest: the newest version of the entry.
+        views: whether to show the sample of a 3-D entry in a viewer.
+    """
+    from markupsafe import Markup
+
+    entry = listing.entry
+    scene = sample_scene(listing) if views else None
+    other = None if newest.version == listing.version else {"href": quote(_file(newest)), "name": str(newest)}
+    body = rendered(
+        _TEMPLATES / "entry.html",
+        name=str(listing),
+        back=back,
+        verdict=verdict(entry).replace("*", ""),
+        older_than=other,
+        card=Markup(html_of(model_card(entry).partition("\n")[2], f"{base}{listing.name}/{listing.version}/")),
+        applied=options_with_gain(entry.options_applied, entry.options),
+        viewer=Markup("" if scene is None else viewer_html([scene])),
+    )
+    return html_page(f"{listing}, cphloc zoo", body, script="" if scene is None else viewer_script(), module=True)
 
 
-def _heads(metrics: Iterable[str]) -> Iterator[tuple[str, str, bool, bool]]:
-    """Yield title, meaning, whether it is a number, and whether larger is better, of every column."""
-    yield from ((title, "", False, False) for title in ("entry", "task", "dims", "modality", "data", "licence"))
-    explained = meanings(metrics)
-    yield from ((name, explained.get(name, ""), True, not lower_is_better(name)) for name in metrics)
-    yield from ((title, "", True, False) for title in ("parameters", "MB", "ms a case"))
-    yield (
-        "options",
-        "what a prediction applies besides the weights, chosen outside the test cases, and its gain",
-        False,
-        False,
+def _row(listing: Listing, href: str, older: bool) -> Row:
+    entry = listing.entry
+    return Row(
+        name=str(listing),
+        href=href,
+        picture=_picture(listing),
+        summary=entry.summary,
+        task=entry.task,
+        dims=f"{entry.dims}-D",
+        modality=entry.modality,
+        metric=entry.headline[0],
+        data=entry.data.name,
+        licence=entry.data.licence,
+        older=older,
+        cells=[*_measured(listing), *_costs(listing)],
     )
 
 
-def _head(title: str, meaning: str, number: bool, large_is_best: bool) -> str:
-    best = "descending" if large_is_best else "ascending"
-    kind = ' class="number"' if number else ""
-    button = f'<button type="button" title="{escape(meaning)}">{escape(title)}</button>'
-    return f'<th scope="col"{kind} data-best="{best}">{button}</th>'
-
-
-def _row(listing: Listing, metrics: Iterable[str]) -> str:
-    entry = listing.entry
-    facts = (entry.task, f"{entry.dims}-D", ", ".join(entry.modality), entry.data.name, entry.data.licence)
-    cells = [f'<td data-value="{listing}"><a href="#{_anchor(listing)}">{listing}</a></td>']
-    cells += [f"<td>{escape(fact)}</td>" for fact in facts]
-    cells += [_metric(listing, name) for name in metrics]
-    for value, text in (
-        (entry.size.parameters, f"{entry.size.parameters / 1e6:.2f} M"),
-        (entry.weights.bytes, f"{entry.weights.bytes / 1e6:.1f}"),
-        (entry.speed.ms_per_case, f"{entry.speed.ms_per_case:,.0f}"),
-    ):
-        cells.append(f'<td class="number" data-value="{value}">{text}</td>')
-    options = "<br>".join(map(escape, options_with_gain(entry.options_applied, entry.options)))
-    cells.append(f'<td class="small">{options}</td>')
-    keys = {"task": entry.task, "dims": f"{entry.dims}-D", "modality": "|".join(entry.modality)}
-    filters = "".join(f' data-{key}="{escape(value)}"' for key, value in keys.items())
-    return f'<tr data-entry="{_anchor(listing)}"{filters}>{"".join(cells)}</tr>'
-
-
-def _metric(listing: Listing, name: str) -> str:
-    """Show a value with its interval below."""
-    found = listing.entry.evaluation.metrics.get(name)
-    if found is None or not found.n:
-        return '<td class="number" data-value=""></td>'
-    value, _, interval = format_metric(found).partition(" ")
-    kind = {True: ' class="good"', False: ' class="bad"', None: ""}[beats_baseline(listing.entry, name)]
-    text = f'<span{kind}>{value}</span><br><span class="small">{interval}</span>'
-    return f'<td class="number" data-value="{found.value}">{text}</td>'
-
-
-def _tile(listing: Listing, base: str) -> str:
-    """Show an entry's picture, task, summary, and its headline metric beside the baseline's."""
+def _measured(listing: Listing) -> Iterator[Cell]:
+    """Give the headline metric, that of the baseline, and their paired difference."""
     entry = listing.entry
     name, found = entry.headline
-    value, _, interval = format_metric(found).partition(" ")
-    other = entry.baseline.metrics.get(name)
-    kind = {True: "good", False: "bad", None: ""}[beats_baseline(entry, name)]
-    shown = sorted(picture_files(entry), key=lambda file: "median" not in file)
-    source = f"{base}{listing.name}/{listing.version}/{quote(shown[0])}" if shown else ""
-    image = f'<img loading="lazy" alt="a result of {listing}" src="{source}">' if shown else ""
-    beside = f"; baseline {format_metric(other)}" if other is not None else ""
-    about = f"{entry.task}, {entry.dims}-D, {', '.join(entry.modality)}"
-    return (
-        f'<a class="tile" data-entry="{_anchor(listing)}" href="#{_anchor(listing)}">{image}<div>'
-        f'<strong>{listing}</strong><p class="small">{escape(about)}</p><p>{escape(entry.summary)}</p>'
-        f'<p><span class="big {kind}">{value}</span> {escape(name)}</p>'
-        f'<p class="small">{interval}{beside}</p></div></a>'
-    )
+    gain, other = entry.baseline.paired.get(name), entry.baseline.metrics.get(name)
+    for metric, kind in ((found, _KINDS[beats_baseline(entry, name)]), (other, ""), (gain, "")):
+        if metric is None or metric.value is None:
+            yield Cell(text="–")
+        else:
+            text, _, interval = format_metric(metric).partition(" ")
+            yield Cell(metric.value, f"+{text}" if metric is gain and metric.value > 0 else text, interval, kind)
 
 
-def _card(listing: Listing, base: str) -> str:
+def _costs(listing: Listing) -> Iterable[Cell]:
     entry = listing.entry
-    body = html_of(model_card(entry).partition("\n")[2], f"{base}{listing.name}/{listing.version}/")
-    title = f"{listing}: {escape(entry.summary)}"
-    hint = escape(verdict(entry).replace("*", ""))
-    anchor = _anchor(listing)
-    opening = f'<details id="{anchor}" data-entry="{anchor}"><summary title="{hint}">{title}</summary>'
-    return f"{opening}\n{body}\n</details>"
+    yield Cell(entry.weights.bytes, f"{entry.weights.bytes / 1e6:.1f}")
+    yield Cell(entry.speed.ms_per_case, f"{entry.speed.ms_per_case:,.0f}")
 
 
-def _anchor(listing: Listing) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", f"entry-{listing}")
+def _picture(listing: Listing) -> str:
+    """Show the median case of an entry; empty where it has no picture that can be read."""
+    shown = sorted(picture_files(listing.entry), key=lambda file: "median" not in file)
+    try:
+        return thumbnail(file_inside(Path(listing.place), shown[0])) if shown else ""
+    except CphlocError:
+        return ""

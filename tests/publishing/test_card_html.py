@@ -10,7 +10,7 @@ from cphloc.publishing.card_html import MAX_CHARACTERS, html_of
 @pytest.mark.parametrize(
     ("markdown", "html"),
     [
-        ("## Data", "<h3>Data</h3>"),
+        ("## Data", "<h2>Data</h2>"),
         ("- a\n- b", "<ul>\n<li>a</li>\n<li>b</li>\n</ul>"),
         ("| a | b |\n| --- | --- |\n| 1\\|2 | 3 |", "<tr>\n<td>1|2</td>\n<td>3</td>\n</tr>"),
         ("```sh\nls <x>\n```", "ls &lt;x&gt;\n</code></pre>"),

@@ -5,9 +5,11 @@ import hashlib
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
 from cphloc.publishing.page import zoo_page
+from cphloc.publishing.thumbnail import first_panel, thumbnail
 
 
 class Checked(HTMLParser):
@@ -51,50 +53,78 @@ def zoo(tmp_path, put_entry, entry_facts):
     return tmp_path
 
 
-def test_the_page_shows_every_version_with_its_numbers_and_card(zoo):
-    page = read(zoo_page(zoo).read_text())
-    text = " ".join(page.text)
-    for shown in ("unet3d-ct@1.0.0", "unet3d-ct@1.1.0", "[0.750, 0.850]", "7.500 [7.450, 7.550]", "CC BY 3.0"):
-        assert shown in text
-    assert page.tags.count("details") == 2
+def pages(path):
+    """The page of the zoo, and those of its versions by file name."""
+    return path.read_text(), {p.stem: p.read_text() for p in (path.parent / f"{path.stem}-pages").glob("*.html")}
 
 
-def test_a_row_holds_its_metrics_and_nothing_for_those_it_lacks(zoo, put_entry, entry_facts):
+def test_the_page_has_a_row_and_a_page_for_every_version(zoo):
+    html, versions = pages(zoo_page(zoo))
+    page = read(html)
+    assert sorted(versions) == ["unet3d-ct-1.0.0", "unet3d-ct-1.1.0"]
+    assert re.findall(r'<tr data-entry="([^"]+)"[^>]*?( data-older)?( hidden)?>', html) == [
+        ("unet3d-ct@1.1.0", "", ""),
+        ("unet3d-ct@1.0.0", " data-older", " hidden"),
+    ]
+    for shown in ("unet3d-ct@1.0.0", "unet3d-ct@1.1.0", "[0.750, 0.850]", "CC BY 3.0"):
+        assert shown in " ".join(page.text)
+    for version in versions.values():
+        text = " ".join(read(version).text)
+        assert "7.500 [7.450, 7.550]" in text
+        assert "Intended use" in text
+    assert 'There is a newer version: <a href="unet3d-ct-1.1.0.html">' in versions["unet3d-ct-1.0.0"]
+    assert "newer" not in versions["unet3d-ct-1.1.0"]
+
+
+def test_a_row_shows_headline_baseline_and_paired_difference(zoo, put_entry, entry_facts):
     facts = entry_facts("attention3d-ct", "1.0.0")
-    del facts["evaluation"]["metrics"]["hd95_mm"]
-    put_entry(zoo, "attention3d-ct", "1.0.0", evaluation=facts["evaluation"])
-    empty = '<td class="number" data-value=""></td>'
-    rows = {row.split('"')[1]: row for row in re.findall(r"<tr data-entry=.*?</tr>", zoo_page(zoo).read_text())}
-    small = '<br><span class="small">'
-    dice = f'<td class="number" data-value="0.8"><span class="good">0.800</span>{small}[0.750, 0.850]</span></td>'
-    hd95 = f'<td class="number" data-value="7.5"><span>7.500</span>{small}[7.450, 7.550]</span></td>'
-    assert len(rows) == 3
-    for name, row in rows.items():
-        assert dice in row
-        assert (hd95 in row, empty in row) == ("unet3d" in name, "attention3d" in name)
+    gain = {"value": 0.3, "low": 0.2, "high": 0.4, "n": 8, "p_value": 0.01}
+    put_entry(zoo, "attention3d-ct", "1.0.0", baseline=facts["baseline"] | {"paired": {"dice": gain}})
+    rows = {row.split('"')[1]: row for row in re.findall(r"<tr data-entry=.*?</tr>", zoo_page(zoo).read_text(), re.S)}
+
+    def numbers(name):
+        cells = re.findall(r'<td class="number" data-value="([^"]*)">(.*?)</td>', rows[name])
+        return [(value, " ".join(re.sub("<[^>]*>", "", text).split())) for value, text in cells[:3]]
+
+    baseline = facts["baseline"]["metrics"]["dice"]["value"]
+    value, other, difference = numbers("attention3d-ct@1.0.0")
+    assert value == ("0.8", "0.800 better than the baseline [0.750, 0.850]")
+    assert other[0] == str(baseline)
+    assert difference == ("0.3", "+0.300 [0.200, 0.400]")
+    assert numbers("unet3d-ct@1.1.0")[2] == ("", "–")
 
 
-def test_a_page_elsewhere_links_to_the_pictures_of_the_zoo(zoo):
-    for path, base in ((zoo.parent / f"{zoo.name}.html", zoo.name), (zoo / "docs" / "all.html", "..")):
-        assert f"{base}/unet3d-ct/1.1.0/pictures/worst.png" in read(zoo_page(zoo, path).read_text()).links
+@pytest.mark.parametrize(("path", "base"), [("../out/all.html", "../.."), ("docs/all.html", "../.."), (None, "..")])
+def test_pages_elsewhere_link_to_the_pictures_of_the_zoo(tmp_path, put_entry, entry_facts, path, base):
+    folder = tmp_path / "zoo"
+    facts = entry_facts("unet3d-ct", "1.0.0")
+    put_entry(
+        folder, "unet3d-ct", "1.0.0", files={**facts["files"], "pictures/worst.png": {"sha256": "0" * 64, "bytes": 3}}
+    )
+    written = zoo_page(folder, path and folder / path)
+    (version,) = pages(written)[1].values()
+    found = next(link for link in read(version).links if link.endswith("worst.png"))
+    place = written.parent / f"{written.stem}-pages" / found
+    assert place.resolve() == (folder / "unet3d-ct" / "1.0.0" / "pictures" / "worst.png").resolve()
+    assert found.startswith(base)
 
 
 def test_links_lead_to_what_is_there_and_to_no_other_site(zoo):
-    html = zoo_page(zoo).read_text()
-    page = read(html)
-    for link in page.links:
-        if link.startswith("#"):
-            assert f'id="{link[1:]}"' in html
-        elif not link.startswith(("https://doi.org/", "data:,")):
-            assert (zoo / link).is_file() or link.endswith("cases.csv")
-    assert "unet3d-ct/1.1.0/pictures/worst.png" in page.links
-    assert page.tags.count("link") == 1, "the empty icon, which keeps browsers from asking for one"
-    assert "iframe" not in page.tags
+    path = zoo_page(zoo)
+    for place, html in ((zoo, path.read_text()), *((zoo / "index-pages", v) for v in pages(path)[1].values())):
+        page = read(html)
+        for link in page.links:
+            if not link.startswith(("https://doi.org/", "data:")):
+                assert (place / link).is_file() or link.endswith("cases.csv")
+        assert page.tags.count("link") == 1, "the empty icon, which keeps browsers from asking for one"
+        assert "iframe" not in page.tags
 
 
 def test_what_people_wrote_cannot_become_code(zoo):
-    page = read(zoo_page(zoo).read_text())
-    assert page.tags.count("script") == 1
+    html, versions = pages(zoo_page(zoo))
+    assert read(html).tags.count("script") == 1
+    page = read(versions["unet3d-ct-1.1.0"])
+    assert "script" not in page.tags
     assert any("<script>alert('x')</script> & co." in text for text in page.text)
 
 
@@ -134,15 +164,17 @@ def test_no_text_of_an_entry_becomes_an_attribute_a_script_or_a_request(tmp_path
         def handle_starttag(self, tag, attrs):
             attributes.extend((tag, key, value or "") for key, value in attrs)
 
-    html = zoo_page(tmp_path).read_text()
-    Attributes().feed(html)
+    html, versions = pages(zoo_page(tmp_path))
     assert html.count("<script>") == 1
-    assert "<svg" not in html
+    for each in (html, *versions.values()):
+        Attributes().feed(each)
+        assert "<svg" not in each
+    ours = ("../evil/1.0.0/", "../index.html", "index-pages/evil-1.0.0.html", "https://", "data:,")
     for tag, key, value in attributes:
         assert not key.startswith("on")
         if key in ("src", "href"):
-            assert value.startswith(("#", "evil/1.0.0/", "https://", "data:,")), (tag, key, value)
-            assert tag != "img" or value.startswith("evil/1.0.0/")
+            assert value.startswith(ours), (tag, key, value)
+            assert tag != "img" or value.startswith("../evil/1.0.0/")
 
 
 def test_the_page_shows_what_a_prediction_applies_with_its_gain(tmp_path, put_entry):
@@ -151,10 +183,27 @@ def test_the_page_shows_what_a_prediction_applies_with_its_gain(tmp_path, put_en
     chosen = {"options": {"largest": ["tumour"]}, "trials": [kept | {"kept": True, "why": "gains"}, left]}
     put_entry(tmp_path, "unet3d-ct", "1.0.0", options=chosen)
     put_entry(tmp_path, "unet3d-ct", "0.9.0", thresholds={"mask": 0.35, "split": "val"})
-    html = zoo_page(tmp_path).read_text()
-    read(html)
-    rows = dict(re.findall(r'<tr data-entry="([^"]+)".*?<td class="small">(.*?)</td></tr>', html))
-    assert rows == {
-        "entry-unet3d-ct-1-0-0": "largest (tumour) one component: dice +0.013",
-        "entry-unet3d-ct-0-9-0": "thresholds mask 0.35",
+    versions = pages(zoo_page(tmp_path))[1]
+    applied = {name: re.findall("<li>(.*)</li>", html.partition("Applied in a")[2]) for name, html in versions.items()}
+    assert applied == {
+        "unet3d-ct-1.0.0": ["largest (tumour) one component: dice +0.013"],
+        "unet3d-ct-0.9.0": ["thresholds mask 0.35"],
     }
+
+
+@pytest.mark.parametrize("extra", [0, 40])
+def test_the_picture_of_a_row_is_one_panel_of_the_picture_of_the_entry(extra):
+    grey = np.full((120 + extra, 300), 255)
+    grey[extra + 10 : extra + 100, 5:105] = 200
+    grey[extra + 10 : extra + 100, 150:280] = 90  # a second panel, inside a frame of its own
+    for left, right in ((5, 104), (150, 279)):
+        grey[[extra + 10, extra + 99], left : right + 1] = 0
+        grey[extra + 10 : extra + 100, [left, right]] = 0
+    grey[:5, 120:200] = 0  # a title
+    assert first_panel(grey) == (6, extra + 11, 104, extra + 99)
+    assert first_panel(np.full((20, 30), 255)) == (0, 0, 30, 20)
+
+
+def test_a_file_that_is_no_picture_leaves_its_row_without_one(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"png")
+    assert thumbnail(tmp_path / "a.png") == thumbnail(tmp_path / "missing.png") == ""
