@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-all mutants real-files fuzz crowd faults bench quality zoo-numbers lecture lint clean
+.PHONY: demo test test-all docs mutants real-files fuzz crowd faults bench quality zoo-numbers lecture lint clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -84,6 +84,12 @@ lecture: $(INSTALLED)
 		$(BIN)/cphloc study $$study --out studies/$$(basename $$study .yaml) || exit 1; \
 	done
 	$(BIN)/cphloc study --page recipes/lecture
+
+## The documentation as a site in build/site, warnings as errors; a minute. Nothing is loaded from the network to read it.
+docs: $(INSTALLED)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=docs/generate $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "build/site/index.html"
 
 ## Style, formatting and types.
 lint: $(INSTALLED)

@@ -1,0 +1,68 @@
+"""Pages of the lecture: each system with formula, picture, recipe and verdict, and the studies with their numbers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from markdown_text import plain, table
+
+ROOT = Path(__file__).parent.parent.parent
+LECTURE, SYSTEMS = ROOT / "recipes" / "lecture", ROOT / "recipes" / "systems"
+CHAPTERS: list[dict[str, Any]] = yaml.safe_load((Path(__file__).parent / "lecture.yaml").read_text(encoding="utf-8"))
+"""Chapters with their systems."""
+
+_INTRODUCTION = """\
+# The systems of the lecture
+
+Every system is a recipe of `recipes/systems`; `cphloc check gap`, `cphloc describe gap` and `cphloc train gap` work on each by its
+name. They train on synthetic images, so nothing has to be downloaded. Verdicts are those of the [studies](studies.md): **holds**,
+**fails** or **undecided** over several seeds, with intervals.
+"""
+
+
+def pages() -> Iterator[tuple[str, str | bytes]]:
+    """Yield the page of the systems, that of the studies, and the figures of the studies."""
+    yield "lecture/systems.md", _systems()
+    yield "lecture/studies.md", (LECTURE / "README.md").read_text(encoding="utf-8")
+    for figure in sorted((LECTURE / "figures").glob("*.svg")):
+        yield f"lecture/figures/{figure.name}", figure.read_bytes()
+
+
+def _systems() -> str:
+    rows = [
+        (f"[{system['name']}](#{system['recipe']})", f"`{system['recipe']}`", chapter["chapter"])
+        for chapter in CHAPTERS
+        for system in chapter["systems"]
+    ]
+    lines = [_INTRODUCTION, table(("system", "recipe", "chapter"), rows)]
+    for chapter in CHAPTERS:
+        lines.append(f"## {chapter['chapter']}\n")
+        for system in chapter["systems"]:
+            lines += _system(system)
+    return "\n".join(lines)
+
+
+def _system(system: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the section of one system; the picture is that of its first study that has one."""
+    yield f"### {system['name']} {{#{system['recipe']}}}\n"
+    yield f"```math\n{system['formula']}\n```\n"
+    yield f"{plain(system['text'])}\n"
+    recipe = (SYSTEMS / f"{system['recipe']}.yaml").read_text(encoding="utf-8")
+    body = "\n".join(line for line in recipe.splitlines() if not line.startswith("# yaml-language-server"))
+    yield f"```yaml\n{body}\n```\n"
+    yield from map(_verdict, system["studies"])
+    drawn = [name for name in system["studies"] if (LECTURE / "figures" / f"{name}.svg").exists()]
+    if drawn:
+        yield f"\n![{drawn[0]}](figures/{drawn[0]}.svg){{ loading=lazy }}\n"
+
+
+def _verdict(study: str) -> str:
+    """Write the claim of a study and whether it holds; the anchor is that of the page of studies."""
+    stated = yaml.safe_load((LECTURE / f"{study}.yaml").read_text(encoding="utf-8"))
+    results = LECTURE / "results" / f"{study}.json"
+    facts = json.loads(results.read_text(encoding="utf-8")) if results.exists() else {}
+    return f"- {plain(stated['claim'])}: **{facts.get('verdict', 'not run yet')}** ([{study}](studies.md#{study}))"
