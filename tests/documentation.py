@@ -1,4 +1,4 @@
-"""Run a page of the documentation: its files, its commands and its Python, in the order in which a reader types them."""
+"""Run a page of the documentation: its files, its commands and its Python, in the order in which one types them."""
 
 from __future__ import annotations
 
@@ -41,14 +41,19 @@ def stated(text: str) -> dict[str, Any]:
     return (yaml.safe_load(found[1]) or {}).get("test", {}) if found else {}
 
 
-def run(path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+def run(path: Path, monkeypatch: pytest.MonkeyPatch, quick: dict[str, str] | None = None) -> int:
     """Run every block of a page in the working folder and return how many commands and snippets ran.
 
     ``console`` blocks hold commands, blocks with a title are files, ``python`` blocks share their names, ``sh`` blocks
     (installation, servers) and ``text`` blocks (what is printed) are not run.
+
+    Args:
+        path: the page.
+        monkeypatch: changes the environment where a command begins with ``NAME=value``.
+        quick: arguments by command that make it quick, in place of those in the front matter.
     """
     text = path.read_text(encoding="utf-8")
-    extra, names, count = stated(text).get("arguments", {}), {"__name__": "page"}, 0
+    extra, names, count = quick or stated(text).get("arguments", {}), {"__name__": "page"}, 0
     for block in blocks(text):
         if block.file:
             Path(block.file).parent.mkdir(parents=True, exist_ok=True)

@@ -96,13 +96,18 @@ class Dataset(ABC):
         """List the cases of a split, which is one of `SPLITS`."""
 
 
-def find_root(name: str, root: str | None, proof: str) -> Path:
+OWN_ROOT = "set data.root to your folder, relative to the recipe"
+"""What to do where the folder of one's own data is not found."""
+
+
+def find_root(name: str, root: str | None, proof: str, fix: str | None = None) -> Path:
     """Find the folder of a data set: ``root`` where it is given, else the first data folder that has it.
 
     Args:
         name: name of the data set, and of its folder below a data folder.
         root: folder given in the recipe.
         proof: file or folder that must exist in it.
+        fix: what to do where it is not found; by default to fetch the data set.
 
     Raises:
         NotFoundError: the folder is not found; the message lists all folders that were searched.
@@ -112,10 +117,8 @@ def find_root(name: str, root: str | None, proof: str) -> Path:
         if (folder / proof).exists():
             return folder
     searched = ", ".join(f"'{c}'" for c in candidates)
-    msg = (
-        f"data set '{name}' not found: no '{proof}' in {searched}; "
-        f"run `cphloc data fetch {name}`, or set data.root or CPHLOC_DATA"
-    )
+    fix = fix or f"run `cphloc data fetch {name}`, or set data.root or CPHLOC_DATA"
+    msg = f"data set '{name}' not found: no '{proof}' in {searched}; {fix}"
     raise NotFoundError(msg)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from cphloc.data.planning.about import OWN
 from cphloc.errors import NotFoundError
 from cphloc.recipe.recipe import Data, Recipe
 from cphloc.registry import catalogue
@@ -12,14 +13,21 @@ from cphloc.registry.card import Card
 from cphloc.zoo.agreement import disagreement
 from cphloc.zoo.entry import Entry
 
+_NOT_STATED = ["not stated"]
+"""Citation of one's own data whose recipe states none."""
+
 
 def data_card(data: Data) -> Card:
     """Return the card of a recipe's data set, with what ``data.about`` states of one's own data in its place.
+
+    The card of a layout, such as ``image_folder``, cites the description of the layout; that says nothing of the data.
 
     Args:
         data: section ``data`` of the recipe.
     """
     card = catalogue.card("dataset", data.type)
+    if card.licence == OWN:
+        card = card.model_copy(update={"citation": _NOT_STATED, "url": None})
     if data.about is None:
         return card
     stated = {**data.about.model_dump(), "url": data.about.source}
@@ -63,7 +71,7 @@ def source_disagreements(entry: Entry, recipe: Recipe) -> Iterator[str]:
         return
     stated = {"modality": entry.modality, "licence": entry.data.licence, "citation": entry.data.citation}
     for what, actual in {**source_facts(source), "modality": modality}.items():
-        if what in stated and stated[what] != actual:
+        if what in stated and stated[what] != actual and (what != "citation" or actual not in _NOT_STATED):
             yield disagreement(what, stated[what], actual, "its data set has")
 
 

@@ -1,7 +1,8 @@
 """Merge a recipe file, the recipes it extends, and overrides into one tree of values with source positions.
 
 Mappings are merged and lists are replaced. A block whose ``type`` changes is replaced as a whole, except that ``data``
-keeps the fields in `PROCESSING`, such as patch, spacing and augmentation. An inherited head is left out by
+keeps the fields in `PROCESSING`, such as patch, spacing and augmentation; where the type of ``data`` changes, the texts
+of ``about`` are not inherited, which describe a model of the parent's data. An inherited head is left out by
 ``mask: null``. References are resolved after merging, see `cphloc.recipe.references`. Keys that start with ``x-`` are
 free for notes and for values to refer to, and are removed.
 """
@@ -151,14 +152,20 @@ def merge(parent: Node, child: Node, path: KeyPath = ()) -> Node:
     """
     if not (isinstance(parent.value, dict) and isinstance(child.value, dict)):
         return child
-    old, new = parent.value.get("type"), child.value.get("type")
     merged = dict(parent.value)
-    if old is not None and new is not None and old.value != new.value:
+    if _changes_type(parent, child):
         kept = PROCESSING if path == ("data",) else ()
         merged = {key: node for key, node in merged.items() if key in kept}
+    if not path and "data" in merged and "data" in child.value and _changes_type(merged["data"], child.value["data"]):
+        merged.pop("about", None)
     for key, node in child.value.items():
         merged[key] = merge(merged[key], node, (*path, key)) if key in merged else node
     return Node(merged, child.where, child.key_where)
+
+
+def _changes_type(parent: Node, child: Node) -> bool:
+    old, new = parent.get(("type",)), child.get(("type",))
+    return old is not None and new is not None and old.value != new.value
 
 
 def _without_dropped_heads(root: Node, before: Node) -> Node:

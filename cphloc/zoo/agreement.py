@@ -18,13 +18,14 @@ def recipe_disagreements(entry: Entry, recipe: Recipe) -> Iterator[str]:
         recipe: its stored recipe.
     """
     spacing, metrics = recipe.data.spacing_mm, list(entry.evaluation.metrics)
+    about = recipe.data.about
     pairs: dict[str, tuple[Any, Any]] = {
         "task": (entry.task, recipe.task),
         "dims": (entry.dims, recipe.dims),
         "channels": (entry.channels, list(recipe.channels)),
         "spacing_mm": (entry.spacing_mm, None if spacing is None else list(spacing)),
         "intensity": (entry.intensity, recipe.to_plain()["data"]["intensity"]),
-        "data set": (entry.data.name, recipe.data.type),
+        "data set": (entry.data.name, (about.name if about else None) or recipe.data.type),
         "classes": (entry.classes, classes_of(recipe) or entry.classes),
         "headline metric": (metrics[0], recipe.headline if recipe.headline in metrics else metrics[0]),
     }

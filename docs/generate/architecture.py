@@ -1,4 +1,4 @@
-"""The architecture in one picture: the packages in their layers, from the table that the tests check the imports against."""
+"""The architecture in one picture: the packages in their layers, from the table that tests check imports against."""
 
 from __future__ import annotations
 
@@ -51,7 +51,8 @@ def picture() -> str:
 
 
 def _box(package: str, x: float, y: float, width: float, colour: str) -> Iterator[str]:
-    yield f'<rect x="{x:.0f}" y="{y:.0f}" width="{width:.0f}" height="{_HEIGHT}" rx="6" fill="{colour}" stroke="#00796b"/>'
+    frame = f'x="{x:.0f}" y="{y:.0f}" width="{width:.0f}" height="{_HEIGHT}" rx="6"'
+    yield f'<rect {frame} fill="{colour}" stroke="#00796b"/>'
     yield f'<text x="{x + 10:.0f}" y="{y + 20:.0f}" font-size="15" font-weight="bold" fill="#004d40">{package}</text>'
     for n, line in enumerate(_lines(purpose(package), int(width / 5.9) - 3)[:2]):
         yield f'<text x="{x + 10:.0f}" y="{y + 38 + 16 * n:.0f}" font-size="12" fill="#333">{escape(line)}</text>'

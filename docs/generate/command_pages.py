@@ -44,7 +44,7 @@ def _formats() -> str:
         for f in FORMATS
     ]
     return (
-        "# File formats\n\nFiles are known by their content, not only by their name. A file whose voxel size is not stated "
-        "needs `spacing_mm` in Python or `--spacing` on the command line where millimetres matter.\n\n"
+        "# File formats\n\nFiles are known by their content, not only by their name. A file whose voxel size is not "
+        "stated needs `spacing_mm` in Python or `--spacing` on the command line where millimetres matter.\n\n"
         + table(("format", "content", "read", "written", "voxel size"), rows)
     )

@@ -34,7 +34,7 @@ def _overview() -> str:
         for kind in ALL.values()
     ]
     return (
-        "# Reference\n\nThese pages are made from the docstrings, the cards in `registry/` and the commands themselves, "
+        "# Reference\n\nThese pages are made from the docstrings, the cards in `registry/` and the commands, "
         "the same text that `cphloc show` and `cphloc help` print.\n\n"
         "- [Python](python.md): every public call\n- [Commands](commands.md): every command with its options\n"
         "- [Environment variables](environment.md)\n- [File formats](formats.md)\n- [Entries of the zoo](zoo.md)\n\n"
@@ -45,7 +45,7 @@ def _overview() -> str:
 def _page(kind: Kind) -> str:
     names = list(catalogue.cards(kind.name))
     lines = [f"# {_title(kind)}", "", f"A {kind.name} {plain(kind.summary)}."]
-    lines += ["", "??? note \"What a class of this kind must offer\"", "", "    ```text"]
+    lines += ["", '??? note "What a class of this kind must offer"', "", "    ```text"]
     contract = show.run(Namespace(name=kind.name)).facts["contract"]
     lines += [f"    {line}" for line in contract.splitlines()] + ["    ```", ""]
     for name in names:
@@ -60,9 +60,7 @@ def _component(facts: dict[str, Any]) -> Iterator[str]:
     about.append(("dims", " and ".join(f"{d}-D" for d in facts["dims"])))
     yield table(("", ""), about)
     if facts["arguments"]:
-        rows = [
-            (code(a["name"]), plain(a["type"]), _default(a), plain(a["meaning"] or "")) for a in facts["arguments"]
-        ]
+        rows = [(code(a["name"]), plain(a["type"]), _default(a), plain(a["meaning"] or "")) for a in facts["arguments"]]
         yield table(("argument", "type", "default", "meaning"), rows)
 
 

@@ -62,8 +62,8 @@ def _row(entry: Entry, link: str) -> tuple[str, ...]:
 
 def _page() -> str:
     return (
-        "# Entries of the zoo\n\nThe newest version of every entry that ships with cphloc. The baseline ignores the image: "
-        "it repeats the average training annotation. An entry is above its baseline where the 95 % interval of the paired "
-        "difference lies above 0, or, for entries published without paired differences, where the two intervals are "
-        "apart.\n\n" + entry_table("zoo/{name}/index.md")
+        "# Entries of the zoo\n\nThe newest version of every entry that ships with cphloc. The baseline ignores the "
+        "image: it repeats the average training annotation. An entry is above its baseline where the 95 % interval of "
+        "the paired difference lies above 0, or, for entries published without paired differences, where the two "
+        "intervals are apart.\n\n" + entry_table("zoo/{name}/index.md")
     )

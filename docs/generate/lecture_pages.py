@@ -18,9 +18,9 @@ CHAPTERS: list[dict[str, Any]] = yaml.safe_load((Path(__file__).parent / "lectur
 _INTRODUCTION = """\
 # The systems of the lecture
 
-Every system is a recipe of `recipes/systems`; `cphloc check gap`, `cphloc describe gap` and `cphloc train gap` work on each by its
-name. They train on synthetic images, so nothing has to be downloaded. Verdicts are those of the [studies](studies.md): **holds**,
-**fails** or **undecided** over several seeds, with intervals.
+Every system is a recipe of `recipes/systems`; `cphloc check gap`, `cphloc describe gap` and `cphloc train gap` work on
+each by its name. They train on synthetic images, so nothing has to be downloaded. Verdicts are those of the
+[studies](studies.md): **holds**, **fails** or **undecided** over several seeds, with intervals.
 """
 
 

@@ -35,7 +35,9 @@ def notebook(name: str) -> NotebookNode:
 
 def executed(made: NotebookNode, folder: Path, timeout: int = 600) -> NotebookNode:
     """Execute a notebook in ``folder`` and return it with its outputs, but for what differs from run to run."""
-    NotebookClient(made, timeout=timeout, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
+    NotebookClient(
+        made, timeout=timeout, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+    ).execute()
     for cell in made.cells:
         cell.metadata = {}
         if cell.cell_type == "code":

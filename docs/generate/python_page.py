@@ -20,7 +20,11 @@ def pages() -> Iterator[tuple[str, str]]:
 
 
 def _page() -> str:
-    lines = ["# Python", "", "`import cphloc` takes a few milliseconds; torch is imported by the first call that needs it.\n"]
+    lines = [
+        "# Python",
+        "",
+        "`import cphloc` takes a few milliseconds; torch is imported by the first call that needs it.\n",
+    ]
     lines += [f"::: {module}.{name}\n" for name, module in cphloc._PUBLIC.items()]
     lines += ["## What the calls return", ""]
     lines += [f"::: {module}.{name}\n    options: {{heading_level: 3}}\n" for name, module in _FURTHER.items()]

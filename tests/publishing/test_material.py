@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from cphloc.publishing.facts import _data_facts, modalities_of
 from cphloc.publishing.material import data_card
 from cphloc.recipe.recipe import load
+from cphloc.zoo.agreement import recipe_disagreements
 
 ABOUT = {
     "name": "knees",
@@ -51,7 +52,26 @@ def test_ones_own_data_are_described_by_the_recipe():
 def test_what_is_not_stated_is_that_of_the_data_set_but_not_its_address():
     stated = facts(recipe(about={"licence": "CC0"}).data)
     assert (stated["name"], stated["licence"], stated["url"]) == ("image_folder", "CC0", None)
-    assert facts(recipe().data)["url"] is not None
+    nothing = facts(recipe().data)
+    assert (nothing["licence"], nothing["citation"], nothing["url"]) == ("that of your data", "not stated", None)
+
+
+def test_an_entry_agrees_with_a_recipe_that_names_ones_own_data():
+    own = recipe(about=ABOUT)
+    entry = SimpleNamespace(
+        task="segmentation",
+        dims=3,
+        channels=["image"],
+        spacing_mm=None,
+        intensity=own.to_plain()["data"]["intensity"],
+        classes={1: "object"},
+        data=SimpleNamespace(name="knees"),
+        evaluation=SimpleNamespace(metrics={"dice": 0.5}),
+    )
+    assert list(recipe_disagreements(entry, own)) == []
+    assert list(recipe_disagreements(entry, recipe())) == [
+        "entry.yaml states data set knees but its recipe has image_folder"
+    ]
 
 
 def test_about_is_no_argument_of_the_data_set():

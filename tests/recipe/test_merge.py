@@ -230,3 +230,20 @@ def test_null_leaves_out_an_inherited_head_and_its_weight(tmp_path):
 
 def test_null_for_a_head_that_is_not_inherited_stays_and_is_refused_by_the_schema(tmp_path):
     assert heads_of(tmp_path, "model: {heads: {label: null}}\n")[0]["label"] is None
+
+
+def test_about_describes_a_model_of_the_data_and_is_not_inherited_by_other_data():
+    parent = {
+        "about": {"intended_use": "ultrasound"},
+        "data": {"type": "busi", "patch": [8, 8]},
+        "train": {"steps": 5},
+    }
+    same, other = {"data": {"patch": [9, 9]}}, {"data": {"type": "image_folder"}}
+
+    def merged(child):
+        return merge(from_plain(parent, "p"), from_plain(child, "c")).plain
+
+    assert merged(same)["about"] == {"intended_use": "ultrasound"}
+    assert "about" not in merged(other)
+    assert merged(other)["train"] == {"steps": 5}
+    assert merged({**other, "about": {"changelog": "new"}})["about"] == {"changelog": "new"}

@@ -10,7 +10,7 @@ from typing import Any
 
 from cphloc.config.json_file import well_formed
 from cphloc.data.case import AnnotationSource, Case, annotation_or_problem
-from cphloc.data.dataset import Dataset, find_root
+from cphloc.data.dataset import OWN_ROOT, Dataset, find_root
 from cphloc.data.io.outlines import Outline, coco_outline
 from cphloc.data.io.text import read_text
 from cphloc.errors import DataError, did_you_mean
@@ -49,7 +49,7 @@ class Coco(Dataset):
         channels: Sequence[str] = ("red", "green", "blue"),
     ) -> None:
         self.annotations = annotations
-        self.root = find_root("coco", root, self._file("train"))
+        self.root = find_root("coco", root, self._file("train"), OWN_ROOT)
         self.images = self.root / images
         self.channels = tuple(channels)
         names = self._categories("train")

@@ -13,7 +13,7 @@ from cphloc.config.argument_types import NonNegativeInt, PositiveFloat, Positive
 from cphloc.data.case import AnnotationSource, Case, annotation_or_problem, one_hot
 from cphloc.data.case_folder import find_cases
 from cphloc.data.case_table import OPTIONAL
-from cphloc.data.dataset import Dataset, find_root, hashed_split
+from cphloc.data.dataset import OWN_ROOT, Dataset, find_root, hashed_split
 from cphloc.data.io.formats import split_series
 from cphloc.data.io.table import Row, column_names, read_table
 from cphloc.errors import DataError, InputError, did_you_mean
@@ -22,6 +22,10 @@ from cphloc.structures.split import SPLITS, Split
 from cphloc.structures.units import ScaledUnit
 
 _UNNAMED = "(no file named)"
+_NO_TABLE = (
+    "write data.table: null to find masks by the names of the images, or begin a table with: cphloc data template "
+    "cases.csv; data.root is the folder, relative to the recipe"
+)
 _UNIT = "unit_"
 """Prefix of the columns that state the unit of a channel."""
 
@@ -89,7 +93,7 @@ class ImageFolder(Dataset):
         hold_out: UnitInterval = 0.0,
         split_seed: NonNegativeInt = 0,
     ) -> None:
-        self.root = find_root("image_folder", root, table or ".")
+        self.root = find_root("image_folder", root, table or ".", _NO_TABLE if table else OWN_ROOT)
         self.table = self.root if table is None else self.root / table
         self.listed = table is not None
         self.classes = class_names(classes)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from cphloc.config.argument_types import NonNegativeInt, UnitInterval
 from cphloc.config.json_file import read_json, well_formed
 from cphloc.data.case import AnnotationSource, Case, annotation_or_problem
-from cphloc.data.dataset import Dataset, find_root, hashed_split
+from cphloc.data.dataset import OWN_ROOT, Dataset, find_root, hashed_split
 from cphloc.errors import DataError
 from cphloc.structures.annotation import IGNORE
 from cphloc.structures.split import Split
@@ -51,7 +51,7 @@ class NnUnet(Dataset):
         test: UnitInterval = 0.15,
         split_seed: NonNegativeInt = 0,
     ) -> None:
-        self.root = find_root("nnunet", root, "dataset.json")
+        self.root = find_root("nnunet", root, "dataset.json", OWN_ROOT)
         facts = self._facts()
         channels = facts.get("channel_names") or facts.get("modality") or facts.get("modalities") or {"0": "image"}
         with well_formed(self.root / "dataset.json"):

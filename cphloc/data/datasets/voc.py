@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from cphloc.data.case import AnnotationSource, Case, annotation_or_problem
-from cphloc.data.dataset import Dataset, find_root
+from cphloc.data.dataset import OWN_ROOT, Dataset, find_root
 from cphloc.data.io.formats import PICTURE_SUFFIXES
 from cphloc.data.io.text import read_text
 from cphloc.data.io.voc_xml import read_voc_boxes, read_voc_classes, read_voc_size
@@ -43,7 +43,7 @@ class Voc(Dataset):
         classes: Sequence[str] | Mapping[int, str] | None = None,
         channels: Sequence[str] = ("red", "green", "blue"),
     ) -> None:
-        self.root = find_root("voc", root, "ImageSets/Main")
+        self.root = find_root("voc", root, "ImageSets/Main", OWN_ROOT)
         self.classes = class_names(_annotated_classes(self.root) if classes is None else classes)
         self.channels = tuple(channels)
 

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from cphloc.data.case import AnnotationSource, Case, annotation_or_problem
-from cphloc.data.dataset import Dataset, find_root, hashed_split
+from cphloc.data.dataset import OWN_ROOT, Dataset, find_root, hashed_split
 from cphloc.data.io.formats import PICTURE_SUFFIXES
 from cphloc.data.io.notice import notice
 from cphloc.data.io.text import read_text
@@ -44,7 +44,7 @@ class Yolo(Dataset):
 
     def __init__(self, root: str | None = None, channels: Sequence[str] = ("red", "green", "blue")) -> None:
         listed = root is not None and not (Path(root) / "data.yaml").exists() and (Path(root) / "classes.txt").exists()
-        self.root = find_root("yolo", root, "classes.txt" if listed else "data.yaml")
+        self.root = find_root("yolo", root, "classes.txt" if listed else "data.yaml", OWN_ROOT)
         self.channels = tuple(channels)
         self._facts = _from_folders(self.root) if listed else _read(self.root / "data.yaml")
         names = self._facts["names"]

@@ -2,8 +2,13 @@ import pytest
 
 from cphloc.data.case import read_case
 from cphloc.data.dataset import Dataset, choose_channels, find_root, hashed_split
+from cphloc.data.datasets.coco import Coco
 from cphloc.data.datasets.hippocampus import Hippocampus
+from cphloc.data.datasets.image_folder import ImageFolder
+from cphloc.data.datasets.nnunet import NnUnet
 from cphloc.data.datasets.phantom import PhantomCases
+from cphloc.data.datasets.voc import Voc
+from cphloc.data.datasets.yolo import Yolo
 from cphloc.data.fingerprint import check_splits
 from cphloc.errors import InputError, NotFoundError
 from cphloc.registry import catalogue
@@ -63,6 +68,19 @@ def test_missing_data_name_every_folder_searched(tmp_path, monkeypatch):
     (tmp_path / "busi").mkdir()
     (tmp_path / "busi/cases.csv").touch()
     assert find_root("busi", None, "cases.csv") == tmp_path / "busi"
+
+
+@pytest.mark.parametrize("make", [Coco, NnUnet, Voc, Yolo])
+def test_ones_own_missing_folder_is_not_to_be_downloaded(make, tmp_path):
+    with pytest.raises(NotFoundError, match=r"set data\.root to your folder") as error:
+        make(str(tmp_path / "nowhere"))
+    assert "fetch" not in str(error.value)
+
+
+def test_a_folder_without_table_says_how_to_do_without(tmp_path):
+    with pytest.raises(NotFoundError, match=r"no 'cases\.csv' in .*write data\.table: null") as error:
+        ImageFolder(str(tmp_path))
+    assert "fetch" not in str(error.value)
 
 
 def test_hashed_splits_have_the_fractions_asked_and_never_change():
