@@ -54,7 +54,7 @@ def test_the_table_of_entries_is_up_to_date(readme):
 
 def test_the_picture_is_small_and_every_link_leads_somewhere():
     text = README.read_text()
-    links = [link for link in re.findall(r"\]\(([^)#:]+)\)", text)]
+    links = re.findall(r"\]\(([^)#:]+)\)", text)
     assert "docs/pictures/results.png" in links
     assert [link for link in links if not (ROOT / link).exists()] == []
     assert (ROOT / "docs/pictures/results.png").stat().st_size < 300_000
