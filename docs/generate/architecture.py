@@ -54,7 +54,7 @@ def _box(package: str, x: float, y: float, width: float, colour: str) -> Iterato
     frame = f'x="{x:.0f}" y="{y:.0f}" width="{width:.0f}" height="{_HEIGHT}" rx="6"'
     yield f'<rect {frame} fill="{colour}" stroke="#00796b"/>'
     yield f'<text x="{x + 10:.0f}" y="{y + 20:.0f}" font-size="15" font-weight="bold" fill="#004d40">{package}</text>'
-    for n, line in enumerate(_lines(purpose(package), int(width / 5.9) - 3)[:2]):
+    for n, line in enumerate(_lines(purpose(package), int(width / 6.3) - 3)[:2]):
         yield f'<text x="{x + 10:.0f}" y="{y + 38 + 16 * n:.0f}" font-size="12" fill="#333">{escape(line)}</text>'
 
 

@@ -9,10 +9,12 @@ from collections.abc import Iterable, Sequence
 def plain(text: object) -> str:
     """Return text with the signs escaped that Markdown and HTML would read; what stands in backticks stays code."""
     parts = re.split(r"(``[^`]+``|`[^`]+`)", " ".join(str(text).split()))
-    escaped = (
-        re.sub(r"([\\*_<>\[\]])", r"\\\1", p) if i % 2 == 0 else f"`{p.strip('`')}`" for i, p in enumerate(parts)
-    )
+    escaped = (f"`{part.strip('`')}`" if i % 2 else _escaped(part) for i, part in enumerate(parts))
     return "".join(escaped)
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"([\\*_\[\]])", r"\\\1", text).replace("<", "&lt;").replace(">", "&gt;")
 
 
 def code(text: object) -> str:
