@@ -44,7 +44,7 @@ def stated(text: str) -> dict[str, Any]:
 def run(path: Path, monkeypatch: pytest.MonkeyPatch, quick: dict[str, str] | None = None) -> int:
     """Run every block of a page in the working folder and return how many commands and snippets ran.
 
-    ``console`` blocks hold commands, blocks with a title are files, ``python`` blocks share their names, ``sh`` blocks
+    ``bash`` blocks hold commands, blocks with a title are files, ``python`` blocks share their names, ``sh`` blocks
     (installation, servers) and ``text`` blocks (what is printed) are not run.
 
     Args:
@@ -61,7 +61,7 @@ def run(path: Path, monkeypatch: pytest.MonkeyPatch, quick: dict[str, str] | Non
         elif block.language == "python":
             exec(compile(block.text, f"{path.name}: {block.text.splitlines()[0]}", "exec"), names)
             count += 1
-        elif block.language == "console":
+        elif block.language == "bash":
             for line in block.text.replace("\\\n", " ").splitlines():
                 count += command(line, extra, monkeypatch)
     return count

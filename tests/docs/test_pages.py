@@ -13,7 +13,7 @@ from cphloc.cli.main import parser
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = sorted(p for p in (ROOT / "docs").rglob("*.md") if "plugin-example" not in p.parts)
-RUN = [p for p in PAGES if any(b.language in ("console", "python") for b in pages.blocks(p.read_text()))]
+RUN = [p for p in PAGES if any(b.language in ("bash", "python") for b in pages.blocks(p.read_text()))]
 NOT_RUN = {"pip", "uv", "git", "make", "cd", "source", "python3", "mlflow"}
 """What ``sh`` blocks may hold besides cphloc: installation, and servers, which do not end."""
 
@@ -49,6 +49,6 @@ def test_every_block_has_a_language_and_yaml_can_be_read(path):
     text = path.read_text()
     assert text.count("```") % 2 == 0
     for block in pages.blocks(text):
-        assert block.language in ("console", "sh", "python", "yaml", "csv", "text", "math")
+        assert block.language in ("bash", "sh", "python", "yaml", "csv", "text", "math")
         if block.language == "yaml":
             assert yaml.safe_load(block.text)
