@@ -17,8 +17,9 @@ from cphloc import paths
 from cphloc.data.dataset import Dataset
 from cphloc.data.fingerprint import content_hash, fingerprint
 from cphloc.download import download
-from cphloc.errors import CphlocError, InputError
+from cphloc.errors import CphlocError, InputError, one_line
 from cphloc.files import atomic_folder
+from cphloc.paths import portable
 from cphloc.registry import catalogue
 from cphloc.registry.contract import construct
 from cphloc.structures.split import SPLITS
@@ -26,6 +27,8 @@ from cphloc.structures.split import SPLITS
 MAX_UNPACKED_BYTES = 1 << 30
 """Size of the files in an archive from which those that are more than `MAX_UNPACKED_RATIO` times larger are refused."""
 MAX_UNPACKED_RATIO = 100
+MAX_MEMBERS, MAX_HEADER_BYTES = 200_000, 1 << 24
+"""Most members of an archive, and most bytes of a header of one."""
 _DAMAGED = (
     *(tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, gzip.BadGzipFile),
     *(
@@ -152,6 +155,7 @@ def unpack(archive: Path, folders: Mapping[str, str], target: Path) -> None:
             path = PurePosixPath(name)
             for inside, outside in folders.items():
                 if path.is_relative_to(inside) and not path.name.startswith(".") and ".." not in path.parts:
+                    _check_names(path.relative_to(inside))
                     place = target / outside / path.relative_to(inside)
                     place.parent.mkdir(parents=True, exist_ok=True)
                     with place.open("wb") as file:
@@ -165,6 +169,13 @@ def unpack(archive: Path, folders: Mapping[str, str], target: Path) -> None:
         raise CphlocError(msg) from error
 
 
+def _check_names(path: PurePosixPath) -> None:
+    """Raise ValueError for a name that Windows would read as a path, a drive or a device."""
+    if odd := next((part for part in path.parts if portable(part) != part), None):
+        msg = f"'{one_line(odd)}' is a file name on some systems only"
+        raise ValueError(msg)
+
+
 def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
     """Iterate over the names and contents of the regular files in an archive; links are left out.
 
@@ -172,9 +183,12 @@ def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
         CphlocError: the files are larger than the archive beyond all proportion.
     """
     most = max(MAX_UNPACKED_BYTES, MAX_UNPACKED_RATIO * archive.stat().st_size)
-    total = 0
+    total = number = 0
     for name, size, content in _tar_members(archive) if not zipfile.is_zipfile(archive) else _zip_members(archive):
-        total += size  # no more than this is read
+        total, number = total + size, number + 1  # no more than this is read
+        if number > MAX_MEMBERS:
+            msg = f"{archive}: has more than {MAX_MEMBERS:,} members; remove it, and look at where it comes from"
+            raise CphlocError(msg)
         if total > most:
             msg = f"{archive}: would expand to more than {most:,} bytes; remove it, and look at where it comes from"
             raise CphlocError(msg)
@@ -191,11 +205,22 @@ def _zip_members(archive: Path) -> Iterator[tuple[str, int, IO[bytes] | None]]:
 
 def _tar_members(archive: Path) -> Iterator[tuple[str, int, IO[bytes] | None]]:
     with archive.open("rb") as start:
-        mode = "r:gz" if start.read(2) == b"\x1f\x8b" else "r:"  # a header of xz or lzma can demand any memory
-    with tarfile.open(archive, mode) as file:
+        packed = start.read(2) == b"\x1f\x8b"  # xz and lzma, whose headers can demand any memory, are not tried
+    with (_Gzip if packed else open)(archive, "rb") as stream, tarfile.open(fileobj=stream, mode="r:") as file:
         for member in file:
             content = file.extractfile(member) if member.isfile() else None
             yield member.name.removeprefix("./"), member.size, content
+
+
+class _Gzip(gzip.GzipFile):
+    """A gzipped file of which nobody reads much at once, as tarfile would do for long headers."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read bytes."""
+        if size is None or not 0 <= size <= MAX_HEADER_BYTES:
+            msg = f"a header claims {size:,} bytes"
+            raise ValueError(msg)
+        return super().read(size)
 
 
 def _check_content(name: str, source: Source, folder: Path) -> None:

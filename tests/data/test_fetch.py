@@ -1,8 +1,10 @@
+import gzip
 import hashlib
 import io
 import json
 import shutil
 import tarfile
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -163,6 +165,33 @@ def test_no_member_of_an_archive_is_written_outside_the_folder(tmp_path):
     module.unpack(folder / "a", {"in": "out"}, folder / "to")
     written = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
     assert written == ["a", "secret", "to/out/good"]
+
+
+@pytest.mark.parametrize("name", ["in/b\\x", "in/C:x", "in/con/x", "in/aux.txt", "in/a."])
+def test_a_member_that_windows_would_read_as_a_path_or_a_device_is_refused(tmp_path, name):
+    with zipfile.ZipFile(tmp_path / "a", "w") as archive:
+        archive.writestr(name, b"abc")
+    with pytest.raises(CphlocError, match="is a file name on some systems only"):
+        module.unpack(tmp_path / "a", {"in": "out"}, tmp_path / "to")
+
+
+def test_members_without_end_and_headers_that_claim_gigabytes_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "MAX_MEMBERS", 1000)
+    with tarfile.open(tmp_path / "many", "w:gz") as archive:
+        for number in range(1001):
+            archive.addfile(tarfile.TarInfo(f"in/{number}"))
+    with pytest.raises(CphlocError, match="has more than 1,000 members"):
+        module.unpack(tmp_path / "many", {"in": "out"}, tmp_path / "to")
+    header = tarfile.TarInfo("x")
+    header.type, header.size = tarfile.XHDTYPE, 1 << 28
+    with gzip.open(tmp_path / "header", "wb", compresslevel=1) as file:
+        file.write(header.tobuf())
+        file.write(bytes(header.size))
+    tracemalloc.start()
+    with pytest.raises(CphlocError, match=r"damaged archive .a header claims 268,435,456 bytes"):
+        module.unpack(tmp_path / "header", {"in": "out"}, tmp_path / "to")
+    assert tracemalloc.get_traced_memory()[1] < 1 << 25
+    tracemalloc.stop()
 
 
 def test_a_member_without_a_name_is_left_out(tmp_path):
