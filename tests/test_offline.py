@@ -138,7 +138,7 @@ def test_offline_a_whole_project_opens_no_socket(watched, tmp_path):
     assert [line for line in said.splitlines() if " gives " in line] == [
         f"{command} gives 0" for command in ("train", "evaluate", "publish", "predict")
     ], said
-    assert "hippocampus_149" in said.splitlines()[-1]
+    assert "hippocampus_149_mask.nii.gz" in said
     assert seen == []
     assert files == set()
 

@@ -267,9 +267,10 @@ def _known(runs: Path = RUNS) -> dict[str, Path]:
 def _begun(run_id: str) -> datetime:
     """Time that an id states; the earliest of all for a folder that was renamed."""
     try:
-        return datetime.strptime(run_id, _ID)
+        begun = datetime.strptime(run_id, _ID)
     except ValueError:
         return datetime.min
+    return begun if begun.year < datetime.max.year else datetime.min  # no run could begin later
 
 
 def _next_id(known: Iterable[str]) -> str:

@@ -50,6 +50,14 @@ def test_latest_is_the_run_begun_last_after_the_clock_was_set_back(recipe, monke
     assert Run.open("latest").id == begun[-1]
 
 
+def test_a_run_from_the_end_of_the_calendar_is_neither_the_latest_nor_the_end_of_training(recipe):
+    first = Run.create(recipe)
+    first.folder.rename(first.folder.with_name("99991231-235959-999999"))
+    second = Run.create(recipe)
+    assert second.id < "9999"
+    assert Run.open("latest").id == second.id
+
+
 def test_latest_is_no_folder_that_was_renamed(recipe):
     first, second = Run.create(recipe), Run.create(recipe)
     first.folder.rename(first.folder.with_name("zz-kept"))
