@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from cphloc import paths
 from cphloc.errors import CphlocError, without_secrets
@@ -47,6 +47,21 @@ def tracking_uri() -> str:
 def with_secrets(stored: str, given: str | None) -> str:
     """Return the URI that was stored without its password, from where it was given: a call, or the environment."""
     return next((uri for uri in (given, tracking_uri()) if uri is not None and without_secrets(uri) == stored), stored)
+
+
+_CREDENTIALS = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+
+
+def check_recipient(uri: str) -> None:
+    """Check that MLflow would not send this user's password or token to a server that the record of a run names.
+
+    Raises:
+        CphlocError: the server is another one than that of ``MLFLOW_TRACKING_URI``, to which the password belongs.
+    """
+    host, own = (urlsplit(one).hostname for one in (uri, tracking_uri()))
+    if host is not None and host != own and any(os.environ.get(name) for name in _CREDENTIALS):
+        msg = f"it is not the server of MLFLOW_TRACKING_URI, and your password for MLflow would be sent to {host}"
+        raise CphlocError(msg)
 
 
 def sqlite_uri(path: Path) -> str:
@@ -263,7 +278,10 @@ def send(client: MlflowClient, run_id: str, folder: Path, bundle: Bundle) -> Non
     for start in range(0, len(metrics), _METRICS_AT_ONCE):
         client.log_batch(run_id, metrics=metrics[start : start + _METRICS_AT_ONCE])
     for path, to in bundle.artifacts.items():
-        if (folder / path).is_file():
+        file = (folder / path).resolve()
+        if not file.is_relative_to(folder.resolve()):  # a run of a stranger could name any file of this machine
+            _log.warning("%s: the record names the file %s, which lies elsewhere and is not sent", folder, path)
+        elif file.is_file():
             client.log_artifact(run_id, str(folder / path), to or None)
     client.update_run(run_id, "RUNNING")
     if bundle.end is not None:

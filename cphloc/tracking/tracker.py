@@ -212,6 +212,8 @@ def push(folder: Path, to: str | None = None) -> int:
             return 0
         uri = server.with_secrets(state["uri"], to)
         with reaching(uri, _kept(folder)):
+            if to is None:
+                server.check_recipient(uri)
             return _push(folder, state, uri)
 
 

@@ -409,3 +409,34 @@ def test_no_server_and_an_unknown_reason_are_one_line_each():
         requests.get("http://127.0.0.1:9/api", timeout=5)
     assert reason_of(caught.value) == "no server answers there"
     assert reason_of(ValueError("(builtins.ValueError) one line\n[SQL: SELECT 1]")) == "one line"
+
+
+def test_the_record_of_a_stranger_sends_no_file_of_this_machine(store, tmp_path, caplog):
+    (tmp_path / "secret").write_text("secret")
+    (run := tmp_path / "run").mkdir()
+    tracker = record(run, "cphloc/stranger")
+    (run / "own.txt").write_text("own")
+    (run / "link.txt").symlink_to(tmp_path / "secret")
+    with (run / EVENTS).open("a") as file:
+        for path in (str(tmp_path / "secret"), "../secret", "link.txt", "own.txt"):
+            file.write(json.dumps({"event": "artifact", "path": path, "to": ""}) + "\n")
+    tracker.push()
+    push(run)
+    client, run_id = run_of(run)
+    names = {artifact.path for artifact in client.list_artifacts(run_id)}
+    assert "own.txt" in names
+    assert not names & {"secret", "link.txt"}
+    assert "which lies elsewhere and is not sent" in caplog.text
+
+
+def test_no_password_is_sent_to_a_server_that_the_record_of_a_run_names(store, tmp_path, monkeypatch):
+    record(tmp_path, "cphloc/elsewhere")
+    state = json.loads((tmp_path / STATE).read_text())
+    (tmp_path / STATE).write_text(json.dumps({**state, "uri": "http://127.0.0.1:9", "run_id": None, "sent": 0}))
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "Hunter2pw")
+    with pytest.raises(CphlocError, match=r"would be sent to 127\.0\.0\.1") as caught:
+        push(tmp_path)
+    assert "Hunter2pw" not in str(caught.value)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with pytest.raises(CphlocError, match=r"no server answers there|does not answer"):
+        push(tmp_path)
