@@ -28,6 +28,8 @@ validation split, by the same code, on predictions on the grid of the image. The
 - cphloc's recipe is the one that `cphloc plan` writes for the number of steps, unchanged; `cphloc pretrained` is that
   of `--preset pretrained`, whose ImageNet encoder smp and torchvision start from too. The others have their own
   defaults; their schedules end with the budget. The last weights are used, and no option of a prediction is chosen.
+- Budgets are small beside the systems' own schedules (nnU-Net's has 250,000 steps): a table shows what a system reaches
+  within its budget, not where it ends.
 - cphloc computes in bfloat16 where the processor can (`precision: auto`), the others in float32, their default on a
   CPU.
 - The last column is the first row minus the system on the same cases: mean, 95 % interval by patient, and p of a
