@@ -11,7 +11,7 @@ from cphloc.cli.commands import GROUPS
 from cphloc.cli.main import parser
 from cphloc.data.io.formats import FORMATS
 
-_WIDTH = "100"
+_WIDTH = "88"
 
 
 def pages() -> Iterator[tuple[str, str]]:
