@@ -14,14 +14,11 @@ from cphloc.evaluation.prediction import CasePrediction
 from cphloc.evaluation.scores import Scores
 
 from .data import Cases
-from .systems import System, make
+from .systems import make
 from .tasks import TASKS
 
 FACTS = "facts.json"
 """File whose presence marks a job as complete."""
-
-_SHORT, _LONG = 1, 3
-"""Steps of the two trainings from which the CPU time of a step is measured."""
 
 
 def run(task_name: str, system_name: str, steps: int | None, minutes: float | None, folder: Path, **options) -> None:
@@ -31,7 +28,8 @@ def run(task_name: str, system_name: str, steps: int | None, minutes: float | No
         task_name: name of a task.
         system_name: name of a system.
         steps: number of steps; ``None`` for as many as fit into ``minutes``.
-        minutes: CPU minutes of training, used where ``steps`` is ``None``.
+        minutes: CPU minutes of training, used where ``steps`` is ``None``; converted by the time of a step in a job of
+            stated steps.
         folder: folder of the job; data that a system prepares are kept in its parent.
         options: ``seed``, and ``cases``, the most validation cases to predict.
     """
@@ -41,7 +39,7 @@ def run(task_name: str, system_name: str, steps: int | None, minutes: float | No
     work.mkdir(parents=True, exist_ok=True)
     system.prepare(cases, work)
     if steps is None:
-        steps = max(1, round(60 * (minutes or 0) / _seconds_per_step(system, cases, seed, work)))
+        steps = max(1, round(60 * (minutes or 0) / _seconds_per_step(folder.parent)))
     started = cpu_seconds()
     trained = system.train(cases, steps, seed, work)
     seconds = cpu_seconds() - started
@@ -59,17 +57,18 @@ def cpu_seconds() -> float:
     return times.user + times.system + times.children_user + times.children_system
 
 
-def _seconds_per_step(system: System, cases: Cases, seed: int, work: Path) -> float:
-    """CPU seconds of a step, without what a training does once; measured once per system and task."""
-    file = work / "seconds_per_step.json"
-    if not file.is_file():
-        spent = []
-        for steps in (_SHORT, _LONG):
-            started = cpu_seconds()
-            system.train(cases, steps, seed, work)
-            spent.append(cpu_seconds() - started)
-        file.write_text(json.dumps(max(spent[1] - spent[0], 0.01) / (_LONG - _SHORT)) + "\n", encoding="utf-8")
-    return json.loads(file.read_text(encoding="utf-8"))
+def _seconds_per_step(jobs: Path) -> float:
+    """CPU seconds of a step of a system, its start included, from its job with the most steps.
+
+    Raises:
+        FileNotFoundError: it has no such job.
+    """
+    done = [json.loads(path.read_text(encoding="utf-8")) for path in jobs.glob(f"steps-*/{FACTS}")]
+    if not done:
+        msg = f"{jobs}: a budget of minutes needs the time of a step; run the budget of steps first"
+        raise FileNotFoundError(msg)
+    longest = max(done, key=lambda facts: facts["steps"])
+    return longest["cpu_seconds"] / longest["steps"]
 
 
 def _save(path: Path, found: CasePrediction) -> None:

@@ -24,7 +24,8 @@ Made by `make quality`. Every system learns from the training split of a data se
 validation split, by the same code, on predictions on the grid of the image. The test split is not used.
 
 - Each job is one process on one thread. A budget of minutes is CPU time of the training, converted to steps by the
-  measured time of a step; `CPU min` is what the training took, with its start, but without nnU-Net's preparation.
+  time that a step took at equal steps; `CPU min` is what the training took, with its start, but without nnU-Net's
+  preparation.
 - cphloc's recipe is the one that `cphloc plan` writes for the number of steps, unchanged; `cphloc pretrained` is that
   of `--preset pretrained`, whose ImageNet encoder smp and torchvision start from too. The others have their own
   defaults; their schedules end with the budget. The last weights are used, and no option of a prediction is chosen.

@@ -1,3 +1,4 @@
+import itertools
 import subprocess
 import sys
 
@@ -68,13 +69,16 @@ def test_the_page_compares_the_stored_predictions_case_by_case(task, tmp_path):
     assert f"| {np.mean(whole):+.3f} (" in text
 
 
-def test_a_budget_of_time_is_converted_to_steps_by_measured_steps(task, tmp_path, monkeypatch):
+def test_a_budget_of_time_is_converted_by_the_time_of_a_step_at_stated_steps(task, tmp_path, monkeypatch):
     _, systems = task
-    clock = iter(range(0, 1000, 3))  # every training takes 3 s, whatever its length: 0.01 s is the least for a step
+    clock = itertools.count(0, 20)  # every training takes 20 s, whatever its length
     monkeypatch.setattr(job, "cpu_seconds", lambda: next(clock))
-    job.run("phantom", "other", None, 0.5, tmp_path / "minutes")
-    job.run("phantom", "other", None, 1, tmp_path / "more")  # the time of a step is measured once
-    assert systems["other"].trained == [1, 3, round(30 / (0.01 / 2)), round(60 / (0.01 / 2))]
+    with pytest.raises(FileNotFoundError, match="run the budget of steps first"):
+        job.run("phantom", "other", None, 0.5, tmp_path / "other" / "minutes-0.5")
+    job.run("phantom", "other", 2, None, tmp_path / "other" / "steps-2")
+    job.run("phantom", "other", 40, None, tmp_path / "other" / "steps-40")
+    job.run("phantom", "other", None, 0.5, tmp_path / "other" / "minutes-0.5")
+    assert systems["other"].trained == [2, 40, round(30 / (20 / 40))]
 
 
 def test_the_time_of_children_counts():
