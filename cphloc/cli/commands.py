@@ -81,6 +81,6 @@ def overview() -> str:
     lines += [
         "",
         "cphloc help COMMAND shows the options of a command; cphloc --version the version.",
-        "Every command takes --json (print the result as JSON) and --debug (show the traceback of an error).",
+        "Every command takes --json (print the result as JSON), --quiet (no progress) and --debug (show tracebacks).",
     ]
     return "\n".join(lines) + "\n"

@@ -12,6 +12,7 @@ import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from cphloc.cli.result import Answer
 from cphloc.config import jsonio
 from cphloc.errors import CphlocError, RecipeError, printable, without_secrets
 from cphloc.files import unwritable
+from cphloc.progress import quiet
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = argparse.Namespace(debug="--debug" in argv, json="--json" in argv)
     try:
         options = _parse(argv)
-        with safe_messages():
+        with safe_messages(), quiet() if options.quiet else nullcontext():
             answer = _module(options.command).run(options)
         _print(answer, options.json)
         return answer.exit_code
@@ -97,6 +99,7 @@ def parser(only: str | None = None) -> Parser:
         command = below.add_parser(name, description=f"{summary[0].upper()}{summary[1:]}.")
         _module(name).arguments(command)
         command.add_argument("--json", action="store_true", help="print the result as JSON")
+        command.add_argument("--quiet", action="store_true", help="show no progress on the error stream")
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
         command.set_defaults(parser_of=parser)  # for the commands about commands, which cannot import this file
     top.commands = below.choices

@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from cphloc.cli.result import Answer, comma_separated
 from cphloc.inference.backend import BackendName
+from cphloc.progress import track
 from cphloc.structures.units import assumed_units, units_by_channel
 
 _INPUTS = (
@@ -118,7 +119,7 @@ def _rows(options: argparse.Namespace, cases: Sequence[Any]) -> Iterator[dict[st
     }
     made = tuple(options.entry.split(",")), options.backend
     jobs = [Job(*made, case, options.out, options.spacing, options.redo, how) for case in cases]
-    return _with_bar(predict_over(jobs, options.engine, _load), len(jobs))
+    return track(predict_over(jobs, options.engine, _load), "predicting", len(jobs))
 
 
 def _load(names: Any, backend: BackendName) -> Any:
@@ -126,15 +127,6 @@ def _load(names: Any, backend: BackendName) -> Any:
     from cphloc.zoo.load import load
 
     return load(names, backend=backend)
-
-
-def _with_bar(rows: Iterator[dict[str, Any]], total: int) -> Iterator[dict[str, Any]]:
-    """Show a progress bar on the error stream, if that is a terminal."""
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    yield from track(rows, "predicting", total, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _exit_code(rows: Sequence[Mapping[str, Any]]) -> int:

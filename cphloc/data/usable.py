@@ -12,6 +12,7 @@ from rich.console import Console
 from cphloc.data.case import Case, checked, read_case
 from cphloc.data.dataset import Dataset
 from cphloc.errors import InputError, printable
+from cphloc.progress import track
 from cphloc.structures.split import SPLITS, Split
 
 
@@ -44,7 +45,7 @@ class _UsableCases:
     def _usable(self, split: Split) -> list[Case]:
         cases = self.dataset.cases(split)
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            problems = list(pool.map(self._problem, cases))
+            problems = list(track(pool.map(self._problem, cases), f"reading {split} cases", len(cases)))
         bad = [f"  case '{case.id}': {problem}" for case, problem in zip(cases, problems, strict=True) if problem]
         if bad:
             heading = f"{split}: {len(bad)} of {len(cases)} cases cannot be used and are left out (data.skip_bad):"

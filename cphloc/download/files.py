@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import shutil
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cphloc import paths
 from cphloc.download.limits import MOST_BYTES, SourceError, TooLargeError, TooSlowError
 from cphloc.download.transfer import RangeError, Readable, opened, pieces
-from cphloc.errors import CphlocError, NotFoundError, one_line
+from cphloc.errors import CphlocError, NotFoundError
+from cphloc.progress import progress
 
 TRIES_EACH = 3
 """Number of attempts per URL."""
@@ -28,9 +27,6 @@ PIECE_BYTES = 1 << 20
 
 MAX_SMALL_BYTES = 32_000_000
 """Largest file that is read into memory, such as an index of 10,000 entries."""
-
-PROGRESS_FROM_BYTES = 1 << 20
-"""Size of a file from which a progress bar is shown."""
 
 
 _MISSING = "does not exist"
@@ -251,7 +247,7 @@ def _append(url: str, part: Path, wanted: _Wanted) -> int | None:
         _check_size(size_bytes, wanted)
         file.seek(start)
         file.truncate()
-        with _progress(wanted.what, size_bytes, start) as advance:
+        with progress(f"downloading {wanted.what}", size_bytes, start, "bytes") as advance:
             for piece in pieces(stream, PIECE_BYTES):
                 file.write(piece)
                 start += len(piece)

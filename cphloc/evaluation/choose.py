@@ -23,6 +23,7 @@ from cphloc.inference.localizer import Localizer
 from cphloc.inference.uncertainty import with_masks
 from cphloc.metrics.bootstrap import Difference
 from cphloc.metrics.detection import DetectionCase
+from cphloc.progress import track
 from cphloc.registry import catalogue
 from cphloc.registry.metrics import less_is_gain
 from cphloc.structures.merging import of_part
@@ -162,14 +163,10 @@ def _views(localizer: Localizer, wanted: Sequence[str], few: bool) -> tuple[list
 
 def _predicted(pairs: Iterable[tuple[Localizer, Case]], views: Sequence[bool]) -> dict[bool, Predictions]:
     """Predict every case once per entry of ``views``, with a temperature of 1."""
-    from rich.console import Console
-    from rich.progress import track
-
     pairs = list(pairs)
     rung = strongest_rung([case for _, case in pairs])
     seen = {tta: Predictions(pairs[0][0]) for tta in views}
-    bar: dict[str, Any] = {"console": (console := Console(stderr=True)), "disable": not console.is_terminal}
-    for localizer, case in track(pairs, "choosing options", transient=True, **bar):
+    for localizer, case in track(pairs, "choosing options"):
         before, localizer.options = localizer.options, Options()
         try:
             for tta in views:

@@ -31,6 +31,7 @@ from cphloc.evaluation.unseen import check_unseen
 from cphloc.inference.localizer import Localizer
 from cphloc.metrics.bootstrap import Interval
 from cphloc.metrics.summary import tracking_metrics
+from cphloc.progress import track
 from cphloc.structures.annotation import Annotation
 from cphloc.structures.display import Display, Displayed
 from cphloc.structures.geometry import Geometry
@@ -205,14 +206,10 @@ def open_localizer(source: str | Path | Run | Localizer) -> tuple[Localizer, Run
 
 def _score_cases(localizer: Localizer, cases: Sequence[Case]) -> tuple[Scores, list[str], list[float]]:
     """Predict and score every case; also returns the parts that the model predicts and milliseconds per case."""
-    from rich.console import Console
-    from rich.progress import track
-
     scored, milliseconds = [], []
     parts: list[str] = []
     strongest = strongest_rung(cases)
-    bar: dict[str, Any] = {"console": (console := Console(stderr=True)), "disable": not console.is_terminal}
-    for case in track(cases, "evaluating", transient=True, **bar):
+    for case in track(cases, "evaluating"):
         volume, annotation = read_completed(case, localizer, strongest)
         started = time.perf_counter()
         result = localizer.predict(volume, threshold=all_boxes(localizer))

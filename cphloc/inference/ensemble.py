@@ -18,6 +18,7 @@ from cphloc.inference.options import PredictOptions, overridden
 from cphloc.inference.uncertainty import with_masks
 from cphloc.inference.windows import AGREE_IOU
 from cphloc.ops.weighted_box_clustering import weighted_box_clustering
+from cphloc.progress import track
 from cphloc.recipe.recipe import Recipe
 from cphloc.structures.display import Display, Displayed, listed
 from cphloc.structures.geometry import Geometry
@@ -118,7 +119,8 @@ class Ensemble(Displayed):
         options |= {"window_batch": window_batch}
         if isinstance(source, Sequence) and not isinstance(source, str):
             options |= {"uncertainty": uncertainty, "threshold": threshold, "units": units, "strict": strict}
-            return [self.predict(s, spacing_mm, postprocess=postprocess, **options) for s in source]
+            images = track(source, "predicting")
+            return [self.predict(s, spacing_mm, postprocess=postprocess, **options) for s in images]
         used = overridden(self.options, tta, threshold, postprocess)
         reading = self.inputs.read(source, spacing_mm, units, strict)
         volume = reading.volume

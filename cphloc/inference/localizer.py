@@ -31,6 +31,7 @@ from cphloc.inference.windows import OnMaskRows, infer
 from cphloc.metrics.calibration import tempered
 from cphloc.modeling.model import Model
 from cphloc.ops.targets import Prediction
+from cphloc.progress import track
 from cphloc.structures.display import Display, Displayed
 from cphloc.structures.merging import of_part
 from cphloc.structures.options import Options, SizeIntervals
@@ -197,7 +198,8 @@ class Localizer(Displayed, nn.Module):
         options |= {"window_batch": window_batch}
         if isinstance(source, Sequence) and not isinstance(source, str):
             options |= {"uncertainty": uncertainty, "threshold": threshold, "units": units, "strict": strict}
-            return [self.predict(s, spacing_mm, postprocess=postprocess, **options) for s in source]
+            images = track(source, "predicting")
+            return [self.predict(s, spacing_mm, postprocess=postprocess, **options) for s in images]
         used = overridden(self.options, tta, threshold, postprocess)
         least = used.thresholds.get("mask")
         reading = self.inputs.read(source, spacing_mm, units, strict)

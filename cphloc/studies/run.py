@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from cphloc.config import jsonio
 from cphloc.distributed.cluster import Engine, over_jobs
-from cphloc.errors import one_line
 from cphloc.files import atomic
+from cphloc.progress import progress
 from cphloc.studies import jobs
 from cphloc.studies.results import Results
 from cphloc.studies.study import Study, load
@@ -50,13 +47,13 @@ def study(
     tracker = _tracker(checked, folder)
     planned = jobs.jobs_of(checked, folder, run_id(folder))
     try:
-        with _progress(checked.name, len(planned)) as advance:
+        with progress(checked.name, len(planned), unit="jobs") as advance:
             found = [finished for job in planned if (finished := jobs.done(job)) is not None]
-            advance(len(found), "done earlier")
+            advance(len(found), done_earlier=len(found))
             waiting = jobs.grouped_by_recipe([job for job in planned if jobs.done(job) is None])
             for number, results in over_jobs(jobs.run_all, waiting, engine):
                 found += results
-                advance(len(results), waiting[number][-1].name)
+                advance(len(results), last=waiting[number][-1].name)
     except BaseException:
         tracker.end("KILLED")
         raise
@@ -89,32 +86,3 @@ def _write(results: Results, folder: Path, tracker: Tracker) -> None:
     for name in ("results.json", "results.csv", "figure.svg"):
         tracker.artifact(folder / name)
     tracker.end()
-
-
-@contextmanager
-def _progress(name: str, total: int) -> Iterator[Any]:
-    """Show a progress bar on a terminal, a line per job elsewhere."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield partial(_say, [0], total)
-        return
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(TextColumn("{task.description}", markup=False), *columns, console=console) as progress:
-        task = progress.add_task(name, total=total)
-        yield lambda count, what: progress.update(task, advance=count, description=what)
-
-
-def _say(reached: list[int], total: int, count: int, what: str) -> None:
-    reached[0] += count
-    if count:
-        print(one_line(f"{reached[0]}/{total} {what}"), file=sys.stderr)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from cphloc.config import jsonio
 from cphloc.config.tables import write_table
 from cphloc.errors import CphlocError, InputError, MissingExtraError, RecipeError
 from cphloc.files import atomic
+from cphloc.progress import note
 from cphloc.recipe.recipe import Recipe, load
 from cphloc.registry.metrics import quality
 from cphloc.studies.search_space import Space, check_space, chosen, distributions, read_space
@@ -287,7 +287,7 @@ class Search:
         row, best = self.rows()[number], self.best()
         value = "" if row["value"] is None else f" {self.metric} {row['value']:.4g}"
         so_far = "" if best is None else f"; best: trial {best['trial']}, {best['value']:.4g}"
-        print(f"trial {number} ({number + 1}/{trials}) {row['state']}{value}{so_far}", file=sys.stderr)
+        note(f"trial {number} ({number + 1}/{trials}) {row['state']}{value}{so_far}")
 
 
 def _pruner(name: Pruner, recipe: Recipe) -> optuna.pruners.BasePruner:

@@ -20,6 +20,7 @@ from cphloc.distributed import processes
 from cphloc.errors import InputError
 from cphloc.evaluation.comparison import tracked
 from cphloc.evaluation.out_of_fold import OutOfFold, check_unchanged, evaluate_folds, predict_held_out
+from cphloc.progress import note
 from cphloc.recipe.recipe import Recipe, load
 from cphloc.structures.split import OUT_OF_FOLD
 from cphloc.tracking.run import FOLDS_FILE, Place, Run
@@ -207,7 +208,7 @@ def _report(run: Run, fold: int, seconds: float) -> None:
     name, trained = run.recipe.headline, Run.open(run.fold_folders[fold - 1])
     left = len(run.fold_folders) - fold
     rest = f", about {timedelta(seconds=round(seconds * left))} left for {left} more" if left else ""
-    print(f"fold {fold}/{fold + left}: {name} {trained.metrics[f'val/{name}']:.4g}{rest}", file=sys.stderr)
+    note(f"fold {fold}/{fold + left}: {name} {trained.metrics[f'val/{name}']:.4g}{rest}")
 
 
 def _finish(run: Run, place: Place) -> None:

@@ -1,66 +1,57 @@
-"""Progress bar of a training, shown only on a terminal."""
+"""Progress of a training: steps, loss, best validation metric, and the time that is left."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import lightning.pytorch as L
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from cphloc.progress import REDRAW_SECONDS, progress
 from cphloc.training.fit import Loop
 from cphloc.training.module import TrainingModule
 from cphloc.training.settings import Settings
 
 
-def progress_bar(settings: Settings) -> Sequence[L.Callback]:
-    """Return a `ProgressBar` in a list if standard error is a terminal, else an empty list."""
-    console = Console(stderr=True)
-    return [ProgressBar(settings, console)] if console.is_terminal else []
-
-
-class ProgressBar(L.Callback):
-    """Lightning callback that shows steps, loss, best validation metric, elapsed and remaining time.
+class TrainingProgress(L.Callback):
+    """Lightning callback that shows how far a training is, see `cphloc.progress`.
 
     Args:
         settings: gives the number of steps and the name of the metric.
-        console: where to draw.
     """
 
-    def __init__(self, settings: Settings, console: Console) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        text = TextColumn("loss {task.fields[loss]:.4f}  best {task.fields[best]}", markup=False)
-        columns = (BarColumn(), MofNCompleteColumn(), text, TimeElapsedColumn(), TimeRemainingColumn())
-        self.progress = Progress(TextColumn("{task.description}"), *columns, console=console)
+        self._open = ExitStack()
+        self._reported, self._reported_at = 0, 0.0
 
     def on_train_start(self, trainer: L.Trainer, module: TrainingModule) -> None:
-        """Show the bar, on the first process."""
+        """Begin, on the first process."""
         if trainer.is_global_zero:
-            total, done = self.settings.steps, module.step
-            self.task = self.progress.add_task("training", total=total, completed=done, loss=float("nan"), best="-")
-            self.progress.start()
-            self._shown_at = 0.0
+            self._reported = module.step
+            shown = progress("training", self.settings.steps, module.step, "steps", always_end=True)
+            self._advance = self._open.enter_context(shown)
 
     def on_train_batch_end(self, trainer: L.Trainer, module: TrainingModule, *args: Any) -> None:
-        """Update the bar at most five times a second, because reading the loss synchronizes with the GPU."""
-        if trainer.is_global_zero and time.monotonic() - self._shown_at > 0.2:
-            callbacks: Sequence[L.Callback] = vars(trainer)["callbacks"]
-            outcome = next(c for c in callbacks if isinstance(c, Loop)).outcome
-            best = f"{self.settings.best} {outcome.best[self.settings.best]:.4f}" if outcome.best else "-"
-            self.progress.update(self.task, completed=module.step, loss=float(module.losses["loss"]), best=best)
-            self._shown_at = time.monotonic()
+        """Report at most five times a second, because reading the loss synchronizes with the GPU."""
+        if trainer.is_global_zero and time.monotonic() - self._reported_at > REDRAW_SECONDS:
+            self._report(trainer, module)
 
     def on_train_end(self, trainer: L.Trainer, module: TrainingModule) -> None:
-        """Update and stop the bar."""
-        self._stop(trainer, module)
+        """Report the end."""
+        if trainer.is_global_zero and module.losses:
+            self._report(trainer, module)
+        self._open.close()
 
     def on_exception(self, trainer: L.Trainer, module: TrainingModule, exception: BaseException) -> None:
-        """Stop the bar before the error is printed."""
-        self._stop(trainer, module)
+        """Stop before the error is printed."""
+        self._open.close()
 
-    def _stop(self, trainer: L.Trainer, module: TrainingModule) -> None:
-        if trainer.is_global_zero and self.progress.tasks:
-            self.progress.update(self.task, completed=module.step)
-            self.progress.stop()
+    def _report(self, trainer: L.Trainer, module: TrainingModule) -> None:
+        callbacks: Sequence[L.Callback] = vars(trainer)["callbacks"]
+        best = next(c for c in callbacks if isinstance(c, Loop)).outcome.best
+        known = {f"best {self.settings.best}": best[self.settings.best]} if best else {}
+        self._advance(module.step - self._reported, loss=float(module.losses["loss"]), **known)
+        self._reported, self._reported_at = module.step, time.monotonic()

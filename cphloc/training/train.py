@@ -21,7 +21,7 @@ from cphloc.training import checkpoint
 from cphloc.training.facts import facts_of
 from cphloc.training.fit import Outcome, StopEarly, fit
 from cphloc.training.preparation import Preparation, prepare
-from cphloc.training.progress import progress_bar
+from cphloc.training.progress import TrainingProgress
 from cphloc.training.results import finish
 from cphloc.training.settings import Strategy
 from cphloc.zoo.starting import load_recipe
@@ -213,7 +213,7 @@ def _fit(
         log=tracker.metrics if tracker else lambda metrics, step: None,
         resume=resume,
         seconds=time.monotonic() - started,
-        callbacks=progress_bar(prepared.settings),
+        callbacks=[TrainingProgress(prepared.settings)],
         teacher=prepared.teacher,
         stop_early=stop_early,
     )

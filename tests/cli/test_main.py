@@ -238,7 +238,7 @@ def test_help_of_a_command_shows_every_argument_as_it_is_written(name, capsys):
         assert action.help, action.dest
         assert " ".join(action.help.split()) in words, action.dest
         assert all(option in words for option in action.option_strings)
-    assert {"--json", "--debug"} <= set(below._option_string_actions)
+    assert {"--json", "--quiet", "--debug"} <= set(below._option_string_actions)
 
 
 @pytest.mark.parametrize(

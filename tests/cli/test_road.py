@@ -1,8 +1,11 @@
 """The whole road on real scans: recipe, check, train, evaluate, publish, load, predict; and what goes wrong on it."""
 
+import contextlib
 import errno
+import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +15,7 @@ import pytest
 import SimpleITK as sitk
 
 from cphloc.cli import main
+from cphloc.cli.commands import commands
 from cphloc.data.datasets.hippocampus import SAMPLE
 
 IMAGE = SAMPLE / "images" / "hippocampus_149.nii.gz"
@@ -36,11 +40,19 @@ def road(tmp_path_factory):
         patch.setenv("CPHLOC_ZOO", str(folder / "zoo"))
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
         (folder / "tiny.yaml").write_text(RECIPE)
-        assert main(["check", "tiny.yaml"]) == 0
-        assert main(["train", "tiny.yaml"]) == 0
-        assert main(["evaluate", "latest"]) == 0
-        assert main(["publish", "latest", "--name", "tiny", "--version", "0.1.0", *WHY]) == 0
+        assert answer("check", "tiny.yaml")
+        assert answer("train", "tiny.yaml")
+        assert answer("evaluate", "latest")
+        assert answer("publish", "latest", "--name", "tiny", "--version", "0.1.0", *WHY)
         yield folder
+
+
+def answer(*arguments):
+    """What a command prints with ``--json``; nothing else may be on its standard output."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        assert main([*map(str, arguments), "--json"]) == 0
+    return json.loads(printed.getvalue())
 
 
 def run(capsys, *arguments):
@@ -123,6 +135,49 @@ def test_the_mask_lies_on_the_scan(road, capsys, tmp_path):
     facts = json.loads(out)[0]["measurements"]
     voxels = (sitk.GetArrayFromImage(plain) == 1).sum()
     assert facts["anterior"]["volume_ml"] == pytest.approx(voxels * np.prod(plain.GetSpacing()) / 1000)
+
+
+JSON = {
+    "list": "list",
+    "show": "show tiny",
+    "data": "data list",
+    "predict": f"predict tiny {IMAGE} --out predicted",
+    "verify": "verify tiny",
+    "audit": "audit tiny",
+    "response": f"response tiny {IMAGE} {IMAGE} --days 30",
+    "screen": "screen --sensitivity 0.8 --specificity 0.9",
+    "lock": "lock tiny",
+    "describe": "describe tiny.yaml",
+    "explain": "explain tiny.yaml",
+    "diff": "diff tiny.yaml demo",
+    "fill": "fill tiny.yaml",
+    "schema": "schema",
+    "migrate": "migrate tiny.yaml",
+    "compare": "compare tiny latest",
+    "push": "push",
+    "zoo": "zoo index zoo",
+    "completion": "completion bash",
+    "help": "help",
+    "plan": f"plan {SAMPLE} --out planned.yaml",
+}
+"""An invocation of every command that the fixture does not run and that takes no minutes."""
+
+
+@pytest.mark.parametrize("command", JSON)
+def test_with_json_the_standard_output_is_json_alone(road, command):
+    assert answer(*JSON[command].split(" ")) is not None
+
+
+def test_every_command_answers_in_json():
+    in_fixture, with_tests_of_their_own = {"check", "train", "evaluate", "publish"}, {"export", "sweep", "study", "ui"}
+    assert {*JSON, *in_fixture, *with_tests_of_their_own} >= set(commands())
+
+
+def test_a_training_in_a_log_file_states_step_loss_best_and_time_and_quiet_does_not(road, capsys):
+    _, _, loud = run(capsys, "train", "tiny.yaml", "--set", "train.steps=2")
+    assert re.search(r"^training: 2/2 steps \(100 %\), loss \d.*, best dice \d.*, took \d+ s$", loud, re.MULTILINE)
+    _, _, quiet = run(capsys, "train", "tiny.yaml", "--set", "train.steps=2", "--quiet")
+    assert "training:" not in quiet
 
 
 def nan_volume(folder):

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
 from cphloc.data.case import Case
 from cphloc.data.inspection.duplicates import repeated
@@ -23,6 +20,7 @@ from cphloc.data.inspection.vanishing import vanishing
 from cphloc.data.pipeline.preprocess import Preprocess
 from cphloc.data.planning.heuristics import target_spacing
 from cphloc.errors import DataError
+from cphloc.progress import track
 from cphloc.structures.split import SPLITS, Split
 
 
@@ -128,7 +126,7 @@ def check_data(source: Source) -> Report:
         raise DataError(msg)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         read = pool.map(lambda at: examine(at[0], at[1], dataset.classes, dataset.dims, source.units), listed)
-        cases = list(_with_progress(read, len(listed)))
+        cases = list(track(read, "reading cases", len(listed)))
     found = [*outliers(cases, dataset.classes, dataset.channels), *repeated(cases)]
     if (preprocess := _preprocess(source, cases)) is not None:
         found += vanishing(cases, preprocess, len(dataset.classes))
@@ -165,14 +163,3 @@ def _spread(values: Sequence[Sequence[float]]) -> str:
     """Median, least and largest of each axis as text."""
     quantiles = np.quantile(np.asarray(values, float), (0.5, 0, 1), axis=0).T
     return " x ".join(f"{m:.4g}" if a == b else f"{m:.4g} ({a:.4g} to {b:.4g})" for m, a, b in quantiles)
-
-
-def _with_progress(results: Iterable[Examined], total: int) -> Iterable[Examined]:
-    """Show how many cases are read: a bar on a terminal, a line per tenth elsewhere."""
-    if sys.stderr.isatty():
-        yield from track(results, "reading cases", total, console=Console(stderr=True), transient=True)
-        return
-    for number, result in enumerate(results, start=1):
-        if number * 10 // total > (number - 1) * 10 // total:
-            print(f"read {number} of {total} cases", file=sys.stderr)
-        yield result

@@ -10,13 +10,13 @@ from functools import partial
 
 import numpy as np
 from rich.console import Console
-from rich.progress import track
 
 from cphloc.data.case import Case, checked, read_case
 from cphloc.data.fingerprint import content_hash, image_hashes
 from cphloc.data.pipeline.cache import PreparedCase, entry_key, evict, open_entry
 from cphloc.data.pipeline.preprocess import Preprocess
 from cphloc.errors import DataError, InputError, printable
+from cphloc.progress import track
 from cphloc.structures.annotation import IGNORE, Annotation
 from cphloc.structures.fingerprint import percentiles_of
 from cphloc.structures.geometry import Geometry
@@ -103,9 +103,7 @@ def prepare(cases: Sequence[Case], preprocess: Preprocess, classes: int, skip_ba
     threads = min(8, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads) as pool:
         checks = pool.map(partial(_problem, prepared), prepared.cases)
-        console = Console(stderr=True)
-        quiet = not console.is_terminal
-        shown = track(checks, "preprocessing cases", len(cases), console=console, transient=True, disable=quiet)
+        shown = track(checks, "preprocessing cases", len(cases))
         problems = list(zip(prepared.cases, shown, strict=True))
     bad = [f"case '{case.id}': {problem}" for case, problem in problems if problem]
     if bad:

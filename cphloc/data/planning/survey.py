@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
 from cphloc.data.case import Case, checked, read_case
 from cphloc.data.dataset import Dataset
 from cphloc.errors import DataError
+from cphloc.progress import track
 from cphloc.structures.annotation import Annotation, Rung
 from cphloc.structures.fingerprint import percentiles_of
 
@@ -175,7 +173,7 @@ def survey(dataset: Dataset) -> Survey:
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         facts_of = partial(_summary, classes=len(dataset.classes), dims=dataset.dims, channels=len(dataset.channels))
         summaries = pool.map(facts_of, cases)
-        results = list(_with_progress(summaries, len(cases)))
+        results = list(track(summaries, "reading cases", len(cases)))
     facts = {case.id: r for case, r in zip(cases, results, strict=True) if isinstance(r, CaseFacts)}
     problems = tuple(r for r in results if isinstance(r, str))
     if not facts:
@@ -235,9 +233,3 @@ def _spread(values: Sequence[Sequence[float]] | np.ndarray) -> dict[str, list[fl
 
 def _written(spread: dict[str, list[float]]) -> str:
     return " x ".join(f"{m:.4g} ({a:.4g} to {b:.4g})" for a, m, b in zip(*(spread[k] for k in _ORDER), strict=True))
-
-
-def _with_progress(results: Iterator[CaseFacts | str], total: int) -> Iterable[CaseFacts | str]:
-    return track(
-        results, "reading cases", total, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()
-    )
