@@ -96,6 +96,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	$(BIN)/deptry .
 
 clean:
 	rm -rf demo runs dist build .pytest_cache .ruff_cache .hypothesis

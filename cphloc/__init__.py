@@ -42,7 +42,10 @@ def __getattr__(name: str) -> object:
     if name not in _PUBLIC:
         msg = f"module 'cphloc' has no attribute '{name}'"
         raise AttributeError(msg)
-    value = getattr(importlib.import_module(_PUBLIC[name]), name)
+    from cphloc.errors import needs
+
+    with needs(f"cphloc.{name}"):
+        value = getattr(importlib.import_module(_PUBLIC[name]), name)
     globals()[name] = value
     return value
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 _USER = re.compile(
@@ -98,6 +99,42 @@ class MissingExtraError(InputError):
     def __reduce__(self) -> tuple[type, tuple[str, str]]:
         """Make the exception picklable, to pass between processes."""
         return type(self), self.needed
+
+
+EXTRAS: Mapping[str, str] = {
+    "lightning": "train",
+    "albumentations": "train",
+    "faster_coco_eval": "train",
+    "mlflow": "mlflow",
+    "huggingface_hub": "hub",
+    "onnx": "onnx",
+    "onnxscript": "onnx",
+    "onnxruntime": "onnx",
+    "openvino": "fast",
+    "monai": "monai",
+    "ray": "ray",
+    "optuna": "sweep",
+}
+"""Optional package -> the extra of cphloc that installs it."""
+
+
+@contextmanager
+def needs(what: str) -> Iterator[None]:
+    """Context manager that names the extra where an optional package is not installed.
+
+    Args:
+        what: what needs the package, for the message.
+
+    Raises:
+        MissingExtraError: a package of `EXTRAS` is missing; other import errors stay as they are.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        raise MissingExtraError(what, extra) from error
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "cphloc"
 
 LAYERS = [
     ("errors",),
-    ("files", "progress"),
+    ("files", "progress", "renamed"),
     ("structures", "config", "distributed", "paths"),
     ("ops", "metrics", "registry", "download"),
     ("components", "recipe"),
@@ -29,7 +29,18 @@ LAYERS = [
 ]
 """From the bottom to the top; a package imports only packages of lower layers."""
 
-TORCH_FREE = {"errors", "files", "progress", "paths", "download", "structures", "config", "registry", "recipe"}
+TORCH_FREE = {
+    "errors",
+    "files",
+    "progress",
+    "renamed",
+    "paths",
+    "download",
+    "structures",
+    "config",
+    "registry",
+    "recipe",
+}
 HEAVY = {"torch", "timm", "mlflow", "monai", "lightning", "albumentations"}
 
 

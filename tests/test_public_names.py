@@ -33,3 +33,10 @@ def test_an_unknown_name_is_an_attribute_error():
 
 def test_dir_lists_the_public_names():
     assert dir(cphloc) == sorted(cphloc.__all__)
+
+
+def test_names_and_signatures_are_those_of_the_committed_list():
+    """A change is meant: write the list again (``python -m tests.public_api``) and say so in CHANGELOG.md."""
+    from public_api import FILE, text
+
+    assert text() == FILE.read_text(encoding="utf-8")

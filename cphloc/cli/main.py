@@ -21,7 +21,7 @@ from cphloc.cli.commands import GROUPS, known, overview
 from cphloc.cli.messages import safe_messages
 from cphloc.cli.result import Answer
 from cphloc.config import jsonio
-from cphloc.errors import CphlocError, RecipeError, printable, without_secrets
+from cphloc.errors import CphlocError, RecipeError, needs, printable, without_secrets
 from cphloc.files import unwritable
 from cphloc.progress import quiet
 
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = argparse.Namespace(debug="--debug" in argv, json="--json" in argv)
     try:
         options = _parse(argv)
-        with safe_messages(), quiet() if options.quiet else nullcontext():
+        with safe_messages(), quiet() if options.quiet else nullcontext(), needs(f"cphloc {options.command}"):
             answer = _module(options.command).run(options)
         _print(answer, options.json)
         return answer.exit_code
@@ -96,7 +96,7 @@ def parser(only: str | None = None) -> Parser:
     top.add_argument("--version", action="version", version=f"cphloc {__version__}")
     below = top.add_subparsers(parser_class=Parser, dest="command", metavar="COMMAND", required=True)
     for name, summary in (item for group in GROUPS.values() for item in group.items() if only in (None, item[0])):
-        command = below.add_parser(name, description=f"{summary[0].upper()}{summary[1:]}.")
+        command = below.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
         _module(name).arguments(command)
         command.add_argument("--json", action="store_true", help="print the result as JSON")
         command.add_argument("--quiet", action="store_true", help="show no progress on the error stream")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, TypeVar, get_args
 
 from cphloc.distributed.child import in_child
-from cphloc.errors import CphlocError, InputError, MissingExtraError, did_you_mean
+from cphloc.errors import CphlocError, InputError, did_you_mean, needs
 
 Engine = Literal["local", "ray"]
 """``local`` runs the jobs in this process; ``ray`` distributes them over the machines of a Ray cluster."""
@@ -61,11 +61,9 @@ def _over_ray(
     function: Callable[[Job], Result], jobs: Sequence[Job], lost: Callable[[Job, str], Result] | None
 ) -> Iterator[tuple[int, Result]]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
+    with needs("the engine 'ray'"):
         import ray
         import ray.exceptions
-    except ModuleNotFoundError:
-        raise MissingExtraError("the engine 'ray'", "ray") from None
     started = not ray.is_initialized()
     if started:
         _start(ray)

@@ -265,19 +265,3 @@ def _check_size(size_bytes: int | None, wanted: _Wanted) -> None:
     if wanted.size_bytes is None and (size_bytes or 0) > wanted.most_bytes:
         msg = f"is larger than {wanted.most_bytes:,} bytes"
         raise TooLargeError(msg)
-
-
-@contextlib.contextmanager
-def _progress(what: str, total: int | None, done: int) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar on stderr for large downloads in a terminal; yields a function to advance it."""
-    if (total is not None and total < PROGRESS_FROM_BYTES) or not sys.stderr.isatty():
-        yield lambda count: None
-        return
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
-
-    columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(escape(one_line(what)), total=total, completed=done)
-        yield lambda count: bar.advance(task, count)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from cphloc.config import jsonio
-from cphloc.errors import CphlocError, InputError, MissingExtraError
+from cphloc.errors import CphlocError, InputError, needs
 from cphloc.files import atomic
 from cphloc.paths import cached
 
@@ -182,7 +182,8 @@ def _exported(model: Model, window: Tensor) -> Path:
 def _onnxruntime(model: Model, window: Tensor, expected: dict[str, Any]) -> Run:
     """Open the exported model in ONNX Runtime."""
     path = _exported(model, window)
-    import onnxruntime
+    with needs("the backend onnxruntime"):
+        import onnxruntime
     import torch
 
     options = onnxruntime.SessionOptions()
@@ -196,11 +197,8 @@ def _openvino(model: Model, window: Tensor, expected: dict[str, Any]) -> Run:
     """Open the exported model in OpenVINO, in single precision."""
     path = _exported(model, window)
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # openvino then reports nothing
-    try:
+    with needs("the backend openvino"):
         import openvino
-    except ImportError as error:
-        what = "the backend openvino"
-        raise MissingExtraError(what, "fast") from error
     import torch
 
     core = openvino.Core()

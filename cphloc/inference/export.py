@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from cphloc import __version__
 from cphloc.config import jsonio
-from cphloc.errors import CphlocError, InputError, MissingExtraError
+from cphloc.errors import CphlocError, InputError, needs
 from cphloc.files import atomic
 from cphloc.modeling.model import Model
 from cphloc.recipe.recipe import Recipe
@@ -168,12 +168,9 @@ class _Flat(nn.Module):
 
 def _program(flat: _Flat, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> Any:
     """Convert the network to an ONNX program in memory."""
-    try:
+    with needs("an ONNX export"):
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
-    except ImportError as error:
-        what = "an ONNX export"
-        raise MissingExtraError(what, "onnx") from error
     batch = torch.export.Dim("N")
     given = tuple(inputs.values())
     try:

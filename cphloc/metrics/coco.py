@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cphloc.errors import InputError
+from cphloc.errors import InputError, needs
 from cphloc.metrics.detection import DetectionCase
 
 SUMMARY = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
@@ -31,7 +31,8 @@ def coco_summary(cases: Sequence[DetectionCase]) -> dict[str, float]:
     >>> round(coco_summary([case])["AP50"], 9)
     1.0
     """
-    from faster_coco_eval import COCO, COCOeval_faster
+    with needs("COCO's summary"):
+        from faster_coco_eval import COCO, COCOeval_faster
 
     labels = sorted({int(c) for case in cases for c in (*case.classes, *case.reference_classes)})
     reference = COCO(

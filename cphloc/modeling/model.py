@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from cphloc.ops.dense_prediction import DenseHead
 from cphloc.ops.layers import fit
 from cphloc.ops.targets import Detections, Prediction, Targets
+from cphloc.renamed import renamed
 from cphloc.structures.display import Display, Displayed
 from cphloc.structures.levels import Levels
 from cphloc.structures.merging import Merging
@@ -124,7 +125,10 @@ class Model(Displayed, nn.Module):
             pyramid = self.neck(pyramid)
         return {name: _without_padding(head, head(pyramid), padded, size) for name, head in self.heads.items()}
 
-    raws = outputs  # former name, kept for compatibility
+    @renamed("outputs", since="0.1.0")
+    def raws(self, x: Tensor) -> dict[str, Any]:
+        """Return `outputs` under its former name."""
+        return self.outputs(x)
 
     def loss(self, outputs: Mapping[str, Any], targets: Targets) -> dict[str, Tensor]:
         """Return every head's losses as ``head/name``, and their weighted sum as ``loss``.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cphloc.config import jsonio
 from cphloc.config.tables import write_table
-from cphloc.errors import CphlocError, InputError, MissingExtraError, RecipeError
+from cphloc.errors import CphlocError, InputError, RecipeError, needs
 from cphloc.files import atomic
 from cphloc.progress import note
 from cphloc.recipe.recipe import Recipe, load
@@ -89,10 +89,8 @@ def sweep(
         InputError: the folder holds another sweep, or another process works in it.
         CphlocError: no trial was completed.
     """
-    try:
+    with needs("cphloc sweep"):
         import optuna
-    except ImportError:
-        raise MissingExtraError("cphloc sweep", "sweep") from None
     recipe, found = load_recipe(_without_space(source), overrides), read_space(source, space)
     check_space(recipe, found)
     if trials < 1:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from cphloc import paths
-from cphloc.errors import CphlocError, without_secrets
+from cphloc.errors import CphlocError, MissingExtraError, needs, without_secrets
 from cphloc.tracking import record
 from cphloc.tracking.record import Bundle
 
@@ -103,7 +103,10 @@ def reaching(uri: str, otherwise: str) -> Iterator[None]:
         otherwise: what the user can do, for the message.
     """
     try:
-        yield
+        with needs("logging to MLflow"):
+            yield
+    except MissingExtraError:
+        raise
     except Exception as error:
         msg = f"MLflow at {without_secrets(uri)} cannot be reached ({reason_of(error)}); {otherwise}"
         raise CphlocError(msg) from error

@@ -160,13 +160,33 @@ def test_explain_fill_and_diff(run, tmp_path):
 
 def test_schema_and_completion_print(run):
     assert json.loads(run("schema")[1])["title"] == "cphloc recipe"
-    for shell in ("bash", "zsh", "fish"):
-        assert "conv_encoder" in run("completion", shell)[1]
-    script = run("completion", "bash")[1] + "COMP_WORDS=(cphloc show un); COMP_CWORD=2; _cphloc; echo ${COMPREPLY[@]}"
+    for shell in ("bash", "zsh", "fish", "tcsh", "powershell"):
+        script = run("completion", shell)[1]
+        assert "conv_encoder" in script
+        assert "resume" in script
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("cphloc tr", "train"),
+        ("cphloc show une", "unet"),
+        ("cphloc list form", "formats"),
+        ("cphloc train unet3d-h", "unet3d-hippocampus"),
+        ("cphloc train --resu", "--resume"),
+        ("cphloc train rec", "recipe.yaml"),
+        ("cphloc predict entry rec", "recipe.yaml"),
+        ("cphloc completion z", "zsh"),
+    ],
+)
+def test_bash_completes_commands_options_names_and_files(run, tmp_path, monkeypatch, line, expected):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipe.yaml").touch()
+    words = line.split()
+    script = run("completion", "bash")[1] + f"COMP_WORDS=({line}); COMP_CWORD={len(words) - 1}\n"
+    script += f"_shtab_cphloc cphloc '{words[-1]}' '{words[-2]}'; echo ${{COMPREPLY[@]}}"
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout == "unet\n"
-    words = script.partition("list) words=")[2].partition('"')[2].partition('"')[0].split()
-    assert {"backbones", "recipes", "zoo", "timm", "formats", "metrics"} <= set(words)
+    assert done.stdout.split() == [expected]
 
 
 def test_an_unknown_command_or_a_wrong_recipe_ends_with_2_and_no_traceback(run):

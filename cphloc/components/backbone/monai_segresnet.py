@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from cphloc.config.argument_types import PositiveInt
-from cphloc.errors import InputError, MissingExtraError
+from cphloc.errors import InputError, needs
 from cphloc.structures.levels import Level, Levels
 
 
@@ -34,10 +34,8 @@ class MonaiSegResNet(nn.Module):
         self, in_channels: int, dims: int, filters: PositiveInt = 16, blocks: Sequence[PositiveInt] = (1, 2, 2, 4)
     ) -> None:
         super().__init__()
-        try:
+        with needs("backbone 'monai_segresnet'"):
             from monai.networks.nets.segresnet import SegResNet
-        except ImportError as error:
-            raise MissingExtraError("backbone 'monai_segresnet'", "monai") from error
         if filters % 8:
             msg = f"filters is {filters} but the group norm needs a multiple of 8"
             raise InputError(msg)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from cphloc.config.argument_types import Exponent, Weight
-from cphloc.errors import MissingExtraError
+from cphloc.errors import needs
 from cphloc.ops.layers import carries_graph
 from cphloc.structures.annotation import IGNORE
 
@@ -31,10 +31,8 @@ class MonaiDiceFocal(nn.Module):
 
     def __init__(self, gamma: Exponent = 2.0, dice_weight: Weight = 1.0, focal_weight: Weight = 1.0) -> None:
         super().__init__()
-        try:
+        with needs("loss 'monai_dice_focal'"):
             from monai.losses.dice import DiceFocalLoss
-        except ImportError as error:
-            raise MissingExtraError("loss 'monai_dice_focal'", "monai") from error
         self.loss = DiceFocalLoss(
             include_background=False,
             to_onehot_y=True,

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from cphloc.errors import InputError
+from cphloc.errors import InputError, needs
 from cphloc.structures.annotation import Annotation
 
 _MIN_VISIBLE = 0.25
@@ -32,7 +32,8 @@ class AlbumentationsTransform:
     """
 
     def __init__(self, name: str, arguments: Mapping[str, Any]) -> None:
-        import albumentations
+        with needs(f"the transform '{name}'"):
+            import albumentations
 
         self.p = float(arguments.get("p", 0.5))
         stated = {k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items() if k != "p"}

@@ -163,6 +163,9 @@ def _check_decoder(plane: Slice, dataset: Dataset) -> None:
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.uid import ImplicitVRLittleEndian
 
+    from cphloc.data.io import dicom_jpeg12
+
+    dicom_jpeg12.register()
     if "TransferSyntaxUID" not in dataset.file_meta:
         dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
     syntax = dataset.file_meta.TransferSyntaxUID

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cphloc.errors import DataError
+from cphloc.errors import DataError, needs
 
 _FAR = 10
 """Sizes of the picture beyond which no point of a polygon may lie; drawing takes time and memory for its length."""
@@ -54,7 +54,8 @@ class Outline:
             raise DataError(msg) from error
 
     def _drawn(self, shape: tuple[int, int]) -> np.ndarray:
-        from faster_coco_eval.core import mask as coco
+        with needs("an outline of COCO"):
+            from faster_coco_eval.core import mask as coco
 
         if self.counts is None:
             parts = coco.frPyObjects([list(p) for p in self.polygons], *shape)
