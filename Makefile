@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-all docs mutants real-files fuzz crowd faults bench quality zoo-numbers lecture lint clean
+.PHONY: demo test test-all docs mutants real-files fuzz crowd faults bench quality zoo-numbers lecture lint release clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -97,6 +97,18 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/deptry .
+
+## Wheel and sdist, checked; the wheel is installed in a clean environment and does the main job there. About ten minutes.
+## The version is __version__ in cphloc/__init__.py; CHANGELOG.md has a section for it.
+release: $(INSTALLED)
+	rm -rf dist build && mkdir build
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+	$(BIN)/uv venv --quiet --python $(BIN)/python build/release
+	$(BIN)/uv pip install --quiet --python build/release/bin/python --constraint constraints.txt "$$(ls $(CURDIR)/dist/*.whl)[train,mlflow]"
+	$(MAKE) demo BIN=$(CURDIR)/build/release/bin
+	@echo "dist/ is ready: $(BIN)/twine upload dist/*"
 
 clean:
 	rm -rf demo runs dist build .pytest_cache .ruff_cache .hypothesis

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from cphloc import paths
 from cphloc.download import hub, hub_token, read_url
-from cphloc.errors import CphlocError, InputError, MissingExtraError, one_line
+from cphloc.errors import CphlocError, InputError, needs, one_line
 from cphloc.publishing.hub_card import hub_card
 from cphloc.zoo.entries import Listing
 from cphloc.zoo.hub import HubSpec
@@ -90,12 +90,9 @@ def _content(found: Listing) -> dict[str, Path | bytes]:
 
 
 def _api() -> HfApi:
-    try:
+    with needs("push-to-hub"):
         from huggingface_hub import HfApi
         from huggingface_hub.utils import disable_progress_bars
-    except ImportError:
-        what = "push-to-hub"
-        raise MissingExtraError(what, "hub") from None
     if not sys.stderr.isatty():
         disable_progress_bars()
     return HfApi(endpoint=hub(), library_name="cphloc")
