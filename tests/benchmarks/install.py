@@ -38,6 +38,7 @@ while todo:
     if name in installed and name not in below:
         below.add(name)
         todo += [name_of(r) for r in installed[name].requires or () if "extra ==" not in r]
+below |= {name for name in installed if name.startswith(("nvidia-", "cuda-"))}  # through extras of cuda-toolkit
 sizes = {name: own(d) for name, d in installed.items()}
 beside = {name: size for name, size in sizes.items() if name not in below}
 print(json.dumps({"torch": sum(sizes[n] for n in below), "beside": sum(beside.values()), "packages": len(beside),
