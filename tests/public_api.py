@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def _members(kind: type) -> Iterator[str]:
 
 
 def _signature(function: object) -> str:
-    return str(inspect.signature(function)).replace("'", "")
+    return re.sub(r"<function (\S+) at 0x\w+>", r"\1", str(inspect.signature(function)).replace("'", ""))
 
 
 if __name__ == "__main__":

@@ -36,10 +36,9 @@ def test_a_former_name_works_and_warns_where_it_is_called():
 def test_no_former_name_is_kept_longer_than_one_minor_version():
     found = []
     for file in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "renamed":
-                (since,) = [keyword.value.value for keyword in node.keywords if keyword.arg == "since"]
-                found.append((file.name, since))
+        decorators = [n for n in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(n, ast.Call)]
+        named = [call for call in decorators if isinstance(call.func, ast.Name) and call.func.id == "renamed"]
+        found += [(file.name, k.value.value) for call in named for k in call.keywords if k.arg == "since"]
     assert ("model.py", "0.1.0") in found
     due = [one for one in found if Version(cphloc.__version__) >= Version(gone_with(one[1]))]
     assert not due, "remove these former names"
