@@ -9,7 +9,7 @@ from typing import Any
 from cphloc.config import jsonio
 from cphloc.distributed.cluster import Engine, over_jobs
 from cphloc.files import atomic
-from cphloc.progress import progress
+from cphloc.progress import note, progress
 from cphloc.studies import jobs
 from cphloc.studies.results import Results
 from cphloc.studies.study import Study, load
@@ -49,7 +49,9 @@ def study(
     try:
         with progress(checked.name, len(planned), unit="jobs") as advance:
             found = [finished for job in planned if (finished := jobs.done(job)) is not None]
-            advance(len(found), done_earlier=len(found))
+            if found:
+                note(f"{len(found)}/{len(planned)} done earlier")
+            advance(len(found))
             waiting = jobs.grouped_by_recipe([job for job in planned if jobs.done(job) is None])
             for number, results in over_jobs(jobs.run_all, waiting, engine):
                 found += results

@@ -154,7 +154,7 @@ JSON = {
     "schema": "schema",
     "migrate": "migrate tiny.yaml",
     "compare": "compare tiny latest",
-    "push": "push",
+    "push": "push latest",
     "zoo": "zoo index zoo",
     "completion": "completion bash",
     "help": "help",
@@ -173,7 +173,10 @@ def test_every_command_answers_in_json():
     assert {*JSON, *in_fixture, *with_tests_of_their_own} >= set(commands())
 
 
-def test_a_training_in_a_log_file_states_step_loss_best_and_time_and_quiet_does_not(road, capsys):
+def test_a_training_in_a_log_file_states_step_loss_best_and_time_and_quiet_does_not(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    (tmp_path / "tiny.yaml").write_text(RECIPE)
     _, _, loud = run(capsys, "train", "tiny.yaml", "--set", "train.steps=2")
     assert re.search(r"^training: 2/2 steps \(100 %\), loss \d.*, best dice \d.*, took \d+ s$", loud, re.MULTILINE)
     _, _, quiet = run(capsys, "train", "tiny.yaml", "--set", "train.steps=2", "--quiet")

@@ -183,12 +183,3 @@ def test_processes_that_want_one_file_download_it_once(server, weights, get):
 
 def _download_into(results, url, get):
     results.put(hashlib.sha256(get([url]).read_bytes()).hexdigest())
-
-
-def test_a_name_with_brackets_is_shown_as_it_is(monkeypatch, capsys):
-    from cphloc.download import files
-
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    with files._progress("evil@1.0.0/a[/red]\x1b[2J", 2 << 20, 0) as advance:
-        advance(1)
-    assert "\x1b[2J" not in capsys.readouterr().err
