@@ -1,7 +1,8 @@
 """torchvision's detectors with an ImageNet encoder, trained as in its reference scripts.
 
-SGD with momentum 0.9 and weight decay 1e-4, a warm-up, a rate that falls tenfold at two thirds and at eleven twelfths
-of the budget, and horizontal flips. The rate of the references (0.02 for 16 pictures) is scaled to the batch of 4.
+SGD with momentum 0.9 and weight decay 1e-4, a warm-up over a twentieth of the budget, a rate that falls tenfold at two
+thirds and at eleven twelfths of it, and horizontal flips. The rate of the references (0.02 for 16 pictures) is scaled
+to the batch of 4.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from cphloc.structures.volume import Volume
 from ..data import Cases
 from . import Trained, pretrained
 
-_BATCH, _RATE, _WARMUP = 4, 0.005, 50
+_BATCH, _RATE = 4, 0.005
 _CHANNELS = 256
 
 
@@ -52,9 +53,10 @@ class Detector:
         rng = np.random.default_rng(seed)
         model = self._model(len(cases.classes), self.cases[0][0].shape[1:])
         optimizer = torch.optim.SGD(model.parameters(), _RATE, momentum=0.9, weight_decay=1e-4)
+        warmup = max(1, steps // 20)
         drops = [round(steps * 2 / 3), round(steps * 11 / 12)]
         for step in range(steps):
-            rate = _RATE * min(1, (step + 1) / _WARMUP) * 0.1 ** sum(step >= drop for drop in drops)
+            rate = _RATE * min(1, (step + 1) / warmup) * 0.1 ** sum(step >= drop for drop in drops)
             for group in optimizer.param_groups:
                 group["lr"] = rate
             drawn = [_flipped(*self.cases[i], rng.random() < 0.5) for i in rng.integers(0, len(self.cases), _BATCH)]
