@@ -20,6 +20,9 @@ from cphloc.tracking.tracker import Tracker
 from cphloc.zoo.entries import Listing
 from cphloc.zoo.stored import content_of, stored_recipe
 
+CURVES = "pictures/curves.png"
+"""Picture of the training, which cannot be drawn again from the weights."""
+
 
 def reopen(listing: Listing) -> Run:
     """Make a run of a published version: its recipe, weights, options and origin, but none of its measurements.
@@ -54,6 +57,8 @@ def reopen(listing: Listing) -> Run:
         """Write the files of the run."""
         content_of(listing.weights_path(), entry.weights, f"{listing}: weights")
         shutil.copyfile(listing.weights_path(), run.folder / "best.safetensors")
+        for picture in (file for file in entry.files if file == CURVES):
+            shutil.copyfile(listing.path(picture), run.folder / picture)
         seen = SeenData.of_dataset(dataset, ("train", "val"))
         seen.write(run.folder)
         facts = jsonio.dumps(_facts(listing, seen), indent=2)
