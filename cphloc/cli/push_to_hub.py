@@ -9,7 +9,7 @@ from cphloc.cli.result import Answer
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("entry", metavar="ENTRY", help="a published entry such as unet3d-hippocampus@0.2.1")
+    parser.add_argument("entry", metavar="ENTRY", help="a published entry such as unet3d-hippocampus@0.2.2")
     repository = "repository on the Hub, owner/name; made if it does not exist. It holds one entry, a tag per version"
     parser.add_argument("--repo", required=True, metavar="R", help=repository)
     parser.add_argument("--private", action="store_true", help="make a new repository private")
