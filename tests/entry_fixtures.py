@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -255,5 +256,14 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     from cphloc.publishing import register
 
     told: list[str] = []
-    monkeypatch.setattr(register, "register_entry", lambda entry, folder: told.append(str(entry)), raising=False)
+
+    class Register:
+        def run_id(self, entry: str) -> None:
+            return None
+
+        def register(self, version: object) -> str:
+            told.append(str(version))
+            return "run"
+
+    monkeypatch.setattr(register, "open_register", lambda: contextlib.nullcontext(Register()))
     return told

@@ -93,7 +93,7 @@ OFFLINE = {
     "an entry": "import cphloc\ncphloc.load('https://example.org/zoo/a/1.0.0')",
     "weights": "import cphloc.download as d, pathlib\nd.download(['https://a.org'], pathlib.Path('x'), 'x')",
     "data": "from cphloc.data.fetch import fetch\nfetch('bccd')",
-    "tracking": "from cphloc.tracking.model_registry import zoo_experiment\nzoo_experiment()",
+    "tracking": "from cphloc.tracking.zoo_register import open_register\nwith open_register():\n    pass",
     "a registered model": "import cphloc\ncphloc.load('models:/a/1')",
 }
 

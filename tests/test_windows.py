@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import subprocess
 import sys
@@ -75,6 +76,6 @@ def test_the_ui_is_stopped_without_process_groups(monkeypatch):
     monkeypatch.delattr("os.killpg")
     monkeypatch.setattr(ui.subprocess, "run", lambda command, **_: called.append(command) or process.kill())
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    ui.stop_ui(process)
+    ui.stop_ui(ui.Server(process, io.BytesIO()))
     assert process.returncode is not None
     assert called == [["taskkill", "/F", "/T", "/PID", str(process.pid)]]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 
@@ -7,6 +9,16 @@ import pytest
 def mlflow_store(tmp_path_factory) -> str:
     """An sqlite store; making one takes seconds, so all tests share it, each with experiments of its own."""
     return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
+
+
+@pytest.fixture(scope="session")
+def mlflow_database(tmp_path_factory) -> Path:
+    """An sqlite database with the tables of MLflow and nothing in them, to be copied."""
+    from cphloc.tracking.server import client_of
+
+    path = tmp_path_factory.mktemp("database") / "mlflow.db"
+    client_of(f"sqlite:///{path}")
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""``cphloc ui``: open the MLflow UI on the project's store, at the zoo's experiment."""
+"""``cphloc ui``: open the MLflow UI on the project's store, at the table of published entries."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> Answer:
-    """Serve until interrupted; where the store is a tracking server, print only its address."""
+    """Register the entries of all zoo folders, and serve until interrupted; of a server, print only its address."""
     from cphloc.tracking.ui import start_ui, stop_ui
 
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
 
-    server, url = start_ui(options.port)
+    server, url = start_ui(options.port, _register)
     if not options.no_browser:
         webbrowser.open(url)
     if server is not None:
@@ -34,3 +34,17 @@ def run(options: argparse.Namespace) -> Answer:
         finally:
             stop_ui(server)
     return Answer(url, {"url": url})
+
+
+def _register() -> None:
+    """Register what is new in the zoo folders; what cannot be is said on stderr, and the UI opens without it."""
+    from cphloc import paths
+    from cphloc.errors import CphlocError
+    from cphloc.publishing.register import register_zoos
+
+    try:
+        problems = register_zoos(paths.zoos())
+    except CphlocError as error:
+        problems = [f"entries are not registered: {error}"]
+    for problem in problems:
+        print(f"warning: {problem}", file=sys.stderr)

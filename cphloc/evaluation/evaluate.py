@@ -268,7 +268,7 @@ def _track(run: Run, files: Sequence[Path], intervals: Mapping[str, Interval], f
     """Log the metrics and files of an evaluation to the MLflow run of the training."""
     from cphloc.tracking.tracker import Tracker
 
-    tracker = Tracker(run.folder, f"cphloc/{run.recipe.name}", run.id)
+    tracker = Tracker(run.folder, f"cphloc/{run.recipe.name}", run.title)
     speed = {"speed/ms_per_case": facts["speed"]["ms_per_case"], "size/peak_ram_mb": facts["speed"]["peak_ram_mb"]}
     measured = {name: value for name, value in speed.items() if value is not None}
     compared = tracked(facts)

@@ -86,17 +86,18 @@ def zoo_disagreements(folder: str | Path) -> dict[str, str]:
 
     Versions that need another cphloc are not checked.
     """
-    found = {}
-    for listing in list_entries(all_versions=True, zoos=[str(folder)]):
-        if listing.note.startswith("needs"):
-            continue
-        try:
-            wrong = next(disagreements(listing, stored_recipe(listing)), None)
-        except CphlocError as error:
-            wrong = Disagreement(RECIPE_FILE, str(error).splitlines()[0])
-        if wrong is not None:
-            found[str(listing)] = f"{wrong.file}: {wrong.text}"
-    return found
+    listed = list_entries(all_versions=True, zoos=[str(folder)])
+    found = {str(one): first_disagreement(one) for one in listed if not one.note.startswith("needs")}
+    return {version: wrong for version, wrong in found.items() if wrong is not None}
+
+
+def first_disagreement(listing: Listing) -> str | None:
+    """Return the first way in which the files of an entry contradict each other; ``None`` where they do not."""
+    try:
+        wrong = next(disagreements(listing, stored_recipe(listing)), None)
+    except CphlocError as error:
+        wrong = Disagreement(RECIPE_FILE, str(error).splitlines()[0])
+    return None if wrong is None else f"{wrong.file}: {wrong.text}"
 
 
 def _of_weights(entry: Entry, path: Path) -> Iterator[str]:

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from pathlib import Path
 
-from cphloc.config import jsonio
-from cphloc.errors import DataError
-from cphloc.metrics.bootstrap import Interval
-from cphloc.metrics.summary import tracking_metrics
-from cphloc.tracking.model_registry import PublishedVersion
-from cphloc.tracking.model_registry import register_entry as register_version
-from cphloc.tracking.record import flat
+from cphloc import paths
+from cphloc.errors import DataError, RecipeError
+from cphloc.publishing.agreement import first_disagreement
+from cphloc.publishing.mlflow_facts import published_version
+from cphloc.tracking.zoo_register import Register, open_register
 from cphloc.zoo.entries import Listing, list_entries
 from cphloc.zoo.entry import Entry, File
 from cphloc.zoo.inside import file_inside, lies_in
-from cphloc.zoo.measured import Evaluation, Metric, Tested
 from cphloc.zoo.names import ENTRY_FILE, UNPINNED
-from cphloc.zoo.served import PARAMETERS
-
-_PARAMS = ("name", "version", "task", "dims", "modality", "classes", "channels", "spacing_mm", "intensity", "data")
+from cphloc.zoo.shadowed import local_folder
 
 
 def register_entry(entry: Entry, folder: Path) -> str:
-    """Register a version: a summary run in the zoo's experiment and a version in the model registry.
+    """Register a version: a summary run in the zoo's experiment, a LoggedModel and a version in the model registry.
+
+    An entry that is already registered is not changed.
 
     Args:
         entry: the entry.
@@ -38,10 +35,15 @@ def register_entry(entry: Entry, folder: Path) -> str:
         DataError: a file leads out of the folder, or is not the one that was published.
         CphlocError: MLflow cannot be reached.
     """
-    facts = entry.name, entry.version, entry.summary
+    with open_register() as register:
+        return _registered(register, entry, folder)
+
+
+def _registered(register: Register, entry: Entry, folder: Path) -> str:
+    if (known := register.run_id(str(entry))) is not None:
+        return known
     with tempfile.TemporaryDirectory() as aside:
-        files = _copied(entry, folder, Path(aside) / entry.version)
-        return register_version(PublishedVersion(*facts, _params(entry), _metrics(entry), files, PARAMETERS))
+        return register.register(published_version(entry, _copied(entry, folder, Path(aside) / entry.version)))
 
 
 def _copied(entry: Entry, folder: Path, to: Path) -> Path:
@@ -78,38 +80,48 @@ def register_zoo(folder: str | Path, without: Container[str] = ()) -> list[str]:
         the versions, oldest first.
 
     Raises:
+        CphlocError: MLflow cannot be reached, or a version is not the one that was published.
+    """
+    found = [listing for listing in _usable(folder) if str(listing) not in without]
+    with open_register() as register:
+        for listing in found:
+            _registered(register, listing.entry, Path(listing.place))
+    return [str(listing) for listing in found]
+
+
+def register_zoos(places: Sequence[str]) -> list[str]:
+    """Register every version of the zoo folders among ``places``, apart from those that contradict themselves.
+
+    The shipped zoo was checked when it was released.
+
+    Args:
+        places: folders and URLs; those at URLs are left out.
+
+    Returns:
+        a line for each version that was left out: which, and why.
+
+    Raises:
         CphlocError: MLflow cannot be reached.
     """
+    problems = []
+    folders = [folder for place in places if (folder := local_folder(place)) is not None and folder.is_dir()]
+    with open_register() as register:
+        for zoo, listing in [(folder, listing) for folder in folders for listing in _usable(folder)]:
+            if register.run_id(str(listing)) is not None:
+                continue
+            wrong = None if zoo == paths.shipped("zoo") else first_disagreement(listing)
+            try:
+                if wrong is None:
+                    _registered(register, listing.entry, Path(listing.place))
+            except (DataError, RecipeError) as error:
+                wrong = str(error).splitlines()[0]
+            if wrong is not None:
+                problems.append(f"{listing} is left out of MLflow: {wrong}")
+    return problems
+
+
+def _usable(folder: str | Path) -> list[Listing]:
+    """Versions of a zoo folder, oldest first: MLflow counts them in this order, and the last is ``latest``."""
     folder = Path(folder)
     here = list_entries(all_versions=True, zoos=[str(folder)])
-    listed = [e for e in here if lies_in(folder, Path(e.place)) and not e.note and str(e) not in without]
-    for listing in reversed(listed):  # MLflow counts versions in the order they come, and the last one is `latest`
-        register_entry(listing.entry, Path(listing.place))
-    return [str(listing) for listing in reversed(listed)]
-
-
-def _params(entry: Entry) -> dict[str, str]:
-    plain = entry.model_dump(mode="json")
-    params = flat({key: plain[key] for key in _PARAMS} | plain["origin"])
-    return {**params, "recipe_sha256": entry.files["recipe.yaml"].sha256}
-
-
-def _metrics(entry: Entry) -> dict[str, float]:
-    metrics = _tracked(entry.evaluation, entry.evaluation.split)
-    metrics |= {} if entry.tested is None else _tracked(entry.tested, "test")
-    metrics |= {"speed/ms_per_case": entry.speed.ms_per_case}
-    if entry.size.peak_ram_mb is not None:
-        metrics |= {"size/peak_ram_mb": entry.size.peak_ram_mb}
-    return {**metrics, "size/params_m": entry.size.parameters / 1e6}
-
-
-def _tracked(measured: Evaluation | Tested, split: str) -> dict[str, float]:
-    """Metrics of a split by MLflow key, of all classes and of each."""
-    tables = {"": measured.metrics, **{f"/{c}": t for c, t in measured.per_class.items()}}
-    every = {f"{name}{of_class}": m for of_class, table in tables.items() for name, m in table.items()}
-    return tracking_metrics({name: _with_interval(metric) for name, metric in every.items()}, split)
-
-
-def _with_interval(metric: Metric) -> Interval:
-    value, low, high = map(jsonio.number, (metric.value, metric.low, metric.high))
-    return Interval(value, low, high, metric.n, metric.n_undefined)
+    return [one for one in reversed(here) if lies_in(folder, Path(one.place)) and not one.note]

@@ -49,6 +49,7 @@ class Card(BaseModel):
         loss: input that the loss of a head must take.
         channels: image channels of a data set, in order.
         modality: DICOM's name of a data set's modality; as many as channels where they differ by channel.
+        organ: of a data set, the organ or region of the body that it shows.
         units: of a data set, the unit of each channel, such as ``SUV x 100``; see `cphloc.structures.units`.
         direction: of a metric, which way is better: ``higher``, ``lower``, ``zero`` (closest to 0) or ``none``.
         unit: of a metric; none for shares and counts.
@@ -87,6 +88,7 @@ class Card(BaseModel):
     url: Line | None = None
     modality: Words = []
     channels: list[Line] | None = None
+    organ: Words = []
     units: Words = []
     classes: dict[int, str] | list[str] | None = None
     laterality: bool = False

@@ -13,6 +13,7 @@ from cphloc.progress import note, progress
 from cphloc.studies import jobs
 from cphloc.studies.results import Results
 from cphloc.studies.study import Study, load
+from cphloc.tracking.provenance import provenance_tags
 from cphloc.tracking.tracker import Tracker, run_id
 
 STUDIES = Path("studies")
@@ -69,7 +70,7 @@ def _tracker(checked: Study, folder: Path) -> Tracker:
     tracker = Tracker(folder, f"cphloc/study/{checked.name}", checked.name)
     if not run_id(folder):
         tracker.params(checked.text.model_dump(include={"claim", "expected", "metrics", "seeds", "vary", "grid"}))
-        tracker.tags({"cphloc.study": checked.name})
+        tracker.tags({**provenance_tags(None), "cphloc.study": checked.name})
         tracker.push()
     return tracker
 

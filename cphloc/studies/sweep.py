@@ -20,6 +20,7 @@ from cphloc.progress import note
 from cphloc.recipe.recipe import Recipe, load
 from cphloc.registry.metrics import quality
 from cphloc.studies.search_space import Space, check_space, chosen, distributions, read_space
+from cphloc.tracking.provenance import provenance_tags
 from cphloc.tracking.run import Place, Run
 from cphloc.tracking.tracker import Tracker, run_id
 from cphloc.training import checkpoint
@@ -133,6 +134,7 @@ class Search:
         if not run_id(folder):
             plain = {key: value if isinstance(value, list) else value.model_dump() for key, value in space.items()}
             self.tracker.params({"metric": self.metric, "seed": seed, "pruner": pruner, "space": plain})
+            self.tracker.tags(provenance_tags(None))
             self.tracker.push()
         self.study = optuna.create_study(
             storage=f"sqlite:///{folder / 'trials.db'}",

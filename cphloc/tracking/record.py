@@ -36,6 +36,7 @@ class Bundle:
         params: values of settings by name.
         tags: values of tags by name.
         artifacts: folder on the server by path in the run's folder; a file recorded twice is sent once.
+        data: ``(name, digest, context)`` of each data set.
         end: last event of kind ``end``; ``None`` while the run has not ended.
     """
 
@@ -43,6 +44,7 @@ class Bundle:
     params: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     artifacts: dict[str, str] = field(default_factory=dict)
+    data: list[tuple[str, str, str]] = field(default_factory=list)
     end: Mapping[str, Any] | None = None
 
     @property
@@ -66,9 +68,20 @@ def append(folder: Path, *added: Mapping[str, Any]) -> None:
 
 
 def rewind(folder: Path, step: int, sent: int) -> None:
-    """Remove the metrics of later steps than ``step`` from the log, apart from the first ``sent`` events."""
-    recorded = events(folder)
-    kept = [e for i, e in enumerate(recorded) if i < sent or e["event"] != "metrics" or e["step"] <= step]
+    """Remove the metrics of later steps than ``step`` from the log, apart from the first ``sent`` events.
+
+    System metrics, whose steps are those of their sampler, are kept.
+    """
+
+    def stays(event: Mapping[str, Any]) -> bool:
+        """Return whether an event is not repeated when the training goes on from ``step``."""
+        return (
+            event["event"] != "metrics"
+            or event["step"] <= step
+            or all(n.startswith("system/") for n in event["values"])
+        )
+
+    kept = [event for number, event in enumerate(events(folder)) if number < sent or stays(event)]
     with atomic(folder / EVENTS) as draft:
         draft.write_text("".join(jsonio.dumps(event) + "\n" for event in kept), encoding="utf-8")
 
@@ -130,6 +143,8 @@ def bundled(waiting: Iterable[Mapping[str, Any]]) -> Bundle:
                 bundle.tags |= event["values"]
             case "artifact":
                 bundle.artifacts[event["path"]] = event["to"]
+            case "data":
+                bundle.data.append((event["name"], event["digest"], event["context"]))
             case "end":
                 bundle.end = event
     return bundle

@@ -42,7 +42,7 @@ class Place:
     Args:
         runs: folder that contains the folders of runs.
         experiment: name of the MLflow experiment; by default ``cphloc/<recipe>``.
-        name: name of the MLflow run; by default the id of the run.
+        name: name of the MLflow run; by default the title of the run.
         parent: id of the MLflow run under which this run is nested; by default none.
         pictures: whether to draw learning curves and pictures of cases.
         folder: folder of the run itself, where it is not a new one in ``runs``.
@@ -137,6 +137,12 @@ class Run(Displayed):
                 return cls.create(recipe, place, fill)
             flush(folder.parent)
         return cls(folder.name, folder, recipe, {})
+
+    @property
+    def title(self) -> str:
+        """Name for people: the recipe, and the time (UTC) at which the run was created."""
+        begun = _begun(self.id)
+        return f"{self.recipe.name} {self.id if begun == datetime.min else f'{begun:%Y-%m-%d %H:%M:%S}'}"
 
     @property
     def finished(self) -> bool:

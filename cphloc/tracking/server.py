@@ -1,6 +1,6 @@
 """The connection to an MLflow server or database: open it, find experiments and runs, send events.
 
-Only this module and `cphloc.tracking.model_registry` import mlflow, and only inside functions.
+Only this package and `cphloc.zoo.served` import mlflow, and only inside functions.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from cphloc import paths
+from cphloc.config import jsonio
 from cphloc.errors import CphlocError, MissingExtraError, needs, without_secrets
 from cphloc.tracking import record
 from cphloc.tracking.record import Bundle
@@ -26,12 +27,15 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 ENVIRONMENT = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
+    **{"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"},
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     **{"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"},
 }
-"""Defaults of environment variables of MLflow: no telemetry, and short timeouts."""
+"""Defaults of environment variables of MLflow: nothing on the terminal, no telemetry, short timeouts."""
 
-_METRICS_AT_ONCE, _PARAMS_AT_ONCE = 1000, 100  # limits of a request to MLflow's REST API
+METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100  # limits of a request to MLflow's REST API
+DIGEST_LENGTH = 36
+"""Most characters of the digest of a data set that MLflow's database holds."""
 _SQLITE = "sqlite:///"
 _LOCK_SECONDS = 1.0
 _NEW_SECONDS = 120.0
@@ -143,6 +147,12 @@ def reason_of(error: Exception) -> str:
     return next(known, re.sub(r"^(\([\w.]+\)\s*)+", "", text).splitlines()[0][:200])
 
 
+def set_environment() -> None:
+    """Set the defaults of `ENVIRONMENT`, which MLflow reads when it is imported."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
 def client_of(uri: str) -> MlflowClient:
     """Open a server or database.
 
@@ -153,8 +163,7 @@ def client_of(uri: str) -> MlflowClient:
     if paths.offline() and not uri.startswith(("sqlite:", "file:", "/", ".")):
         msg = "CPHLOC_OFFLINE forbids it"
         raise CphlocError(msg)
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    set_environment()
     file = sqlite_file(uri)
     if file is not None:
         _check_database(file)
@@ -217,7 +226,7 @@ def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
 
     known = client.get_experiment_by_name(name)
     if known is not None:
-        _restore_experiment(client, known.experiment_id)
+        restore_experiment(client, known.experiment_id)
         return known.experiment_id
     file = sqlite_file(uri)
     beside = None if file is None else (file.resolve().parent / "mlartifacts").as_uri()
@@ -231,7 +240,7 @@ def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
         return made.experiment_id
 
 
-def _restore_experiment(client: MlflowClient, id: str) -> None:
+def restore_experiment(client: MlflowClient, id: str) -> None:
     """Restore an experiment that was deleted in the UI, without which MLflow accepts nothing for it."""
     known = client.get_experiment(id)
     if known.lifecycle_stage == "deleted":
@@ -249,7 +258,7 @@ def usable_run(client: MlflowClient, id: str) -> Run | None:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return None
         raise
-    _restore_experiment(client, run.info.experiment_id)
+    restore_experiment(client, run.info.experiment_id)
     if client.get_run(id).info.lifecycle_stage == "deleted":
         client.restore_run(id)
         _log.warning("the MLflow run '%s' was deleted; it is restored", run.info.run_name)
@@ -271,15 +280,18 @@ def send(client: MlflowClient, run_id: str, folder: Path, bundle: Bundle) -> Non
         folder: folder of the run on disk, with its artifacts; those that do not exist any more are left out.
         bundle: the events.
     """
-    from mlflow.entities import Metric, Param, RunTag
+    from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
     params = [Param(record.key_of(key), record.shortened(value)) for key, value in bundle.params.items()]
     metrics = [Metric(record.key_of(key), value, time_ms, step) for key, value, time_ms, step in bundle.metrics]
-    for start in range(0, len(params), _PARAMS_AT_ONCE):
-        client.log_batch(run_id, params=params[start : start + _PARAMS_AT_ONCE])
+    for start in range(0, len(params), PARAMS_AT_ONCE):
+        client.log_batch(run_id, params=params[start : start + PARAMS_AT_ONCE])
     client.log_batch(run_id, tags=[RunTag(key, value) for key, value in bundle.tags.items()])
-    for start in range(0, len(metrics), _METRICS_AT_ONCE):
-        client.log_batch(run_id, metrics=metrics[start : start + _METRICS_AT_ONCE])
+    for start in range(0, len(metrics), METRICS_AT_ONCE):
+        client.log_batch(run_id, metrics=metrics[start : start + METRICS_AT_ONCE])
+    for name, digest, context in bundle.data:
+        data = Dataset(name, digest[:DIGEST_LENGTH], "local", jsonio.dumps({"uri": name}))
+        client.log_inputs(run_id, [DatasetInput(data, [InputTag("mlflow.data.context", context)])])
     for path, to in bundle.artifacts.items():
         file = (folder / path).resolve()
         if not file.is_relative_to(folder.resolve()):  # a run of a stranger could name any file of this machine

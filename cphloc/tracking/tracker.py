@@ -49,6 +49,7 @@ class Tracker:
         self._sender = _Sender(folder, others)
         self._warned = False
         self._waiting: list[Mapping[str, Any]] = []
+        self._writing = threading.Lock()
         if not (folder / STATE).exists():
             to = {"uri": without_secrets(tracking_uri()), "experiment": experiment, "name": name}
             record.write_state(folder, {**to, "run_id": None, "sent": 0})
@@ -71,9 +72,7 @@ class Tracker:
             values: value by name; undefined ones (NaN) are left out.
             step: optimizer step, from 1; 0 for results that may be measured again, as those of an evaluation.
         """
-        stamp = int(time.time() * 1000)
-        defined = {name: float(value) for name, value in values.items() if math.isfinite(value)}
-        event = {"event": "metrics", "step": step, "time_ms": stamp, "values": defined}
+        event = _metrics_event(values, step)
         try:
             self._append(event)
         except CphlocError as error:
@@ -83,6 +82,21 @@ class Tracker:
             return
         if time.monotonic() - self._pushed_at >= self._pause:
             self.push()
+
+    def system(self, values: Mapping[str, float], step: int) -> None:
+        """Log system metrics, which are sent with the next metrics; a full disk leaves them out."""
+        with suppress(CphlocError):
+            self._append(_metrics_event(values, step))
+
+    def data(self, name: str, digest: str, context: str) -> None:
+        """Log a data set as input of the run.
+
+        Args:
+            name: its name.
+            digest: hash of its cases.
+            context: what it is used for, ``training`` or a split.
+        """
+        self._append({"event": "data", "name": name, "digest": digest, "context": context})
 
     def rewind(self, step: int) -> None:
         """Remove the metrics of later steps than ``step`` that were not sent yet; a resumed training logs them again.
@@ -111,8 +125,9 @@ class Tracker:
 
     def _append(self, event: Mapping[str, Any]) -> None:
         """Append an event to the log, after the metrics that could not be written before."""
-        record.append(self.folder, *self._waiting, event)
-        self._waiting.clear()
+        with self._writing:
+            record.append(self.folder, *self._waiting, event)
+            self._waiting.clear()
 
     def push(self) -> None:
         """Send new events to MLflow in a thread; each failure doubles the interval until the next attempt.
@@ -125,6 +140,12 @@ class Tracker:
         if failure and not self._warned:
             self._warned = True
             _log.warning("%s", failure)
+
+
+def _metrics_event(values: Mapping[str, float], step: int) -> dict[str, Any]:
+    """Event with the defined values of metrics."""
+    defined = {name: float(value) for name, value in values.items() if math.isfinite(value)}
+    return {"event": "metrics", "step": step, "time_ms": int(time.time() * 1000), "values": defined}
 
 
 class _Sender:

@@ -23,6 +23,7 @@ from cphloc.evaluation.out_of_fold import OutOfFold, check_unchanged, evaluate_f
 from cphloc.progress import note
 from cphloc.recipe.recipe import Recipe, load
 from cphloc.structures.split import OUT_OF_FOLD
+from cphloc.tracking.provenance import run_tags
 from cphloc.tracking.run import FOLDS_FILE, Place, Run
 from cphloc.tracking.tracker import Tracker, run_id
 from cphloc.training.facts import recipe_facts
@@ -136,8 +137,8 @@ def _new_run(recipe: Recipe, place: Place) -> Run:
         (run.folder / "facts.json").write_text(jsonio.dumps(facts, indent=2) + "\n", encoding="utf-8")
         tracker = _tracker(run, place)
         tracker.params({**recipe.to_plain(), **facts})
-        tracker.tags({"cphloc.run": run.id, "mlflow.source.git.commit": facts["git_commit"]})
-        tracker.tags({"mlflow.parentRunId": place.parent} if place.parent else {})
+        tracker.tags(run_tags(run, facts["git_commit"], place.parent))
+        tracker.data(recipe.data.type, facts["data_fingerprint"], "training")
         for name in ("recipe.yaml", "facts.json", FOLDS_FILE):
             tracker.artifact(run.folder / name)
 
@@ -147,7 +148,7 @@ def _new_run(recipe: Recipe, place: Place) -> Run:
 
 
 def _tracker(run: Run, place: Place) -> Tracker:
-    return Tracker(run.folder, place.experiment or f"cphloc/{run.recipe.name}", place.name or run.id)
+    return Tracker(run.folder, place.experiment or f"cphloc/{run.recipe.name}", place.name or run.title)
 
 
 def _resumed(resume: str | Path | Run, source: Any, folds: int | None, overrides: Mapping[str, Any] | None) -> Run:
@@ -182,7 +183,7 @@ def _train_fold(found: OutOfFold, fold: int, place: Place, scale: Scale) -> None
     if (folder / "recipe.yaml").is_file() and Run.open(folder).finished:
         return
     started, keywords = time.monotonic(), {"devices": scale.devices, "nodes": scale.nodes, "strategy": scale.strategy}
-    name = f"{place.name or run.id} fold {fold}"
+    name = f"{place.name or run.title}, fold {fold}"
     at = Place(run.folder, place.experiment, name, run_id(run.folder), pictures=False, folder=folder)
     try:
         with own_signals():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ from cphloc.data.pipeline.seen import SeenData
 from cphloc.distributed import processes
 from cphloc.errors import CphlocError, DataError, InputError
 from cphloc.recipe.recipe import Recipe, load
+from cphloc.tracking.provenance import run_tags
 from cphloc.tracking.run import Place, Run
+from cphloc.tracking.system import system_metrics
 from cphloc.tracking.tracker import Tracker
 from cphloc.training import checkpoint
 from cphloc.training.facts import facts_of
@@ -84,7 +86,8 @@ def train(
         )
         run = Run.open(processes.from_first(lambda: _new_run(prepared, place)))
     with _tracked(run) as tracker:
-        outcome = _fit(run, prepared, tracker, resume is not None and _has_checkpoint(run), started, stop_early)
+        with nullcontext() if tracker is None else system_metrics(tracker):
+            outcome = _fit(run, prepared, tracker, resume is not None and _has_checkpoint(run), started, stop_early)
         processes.from_first(lambda: tracker and finish(run, prepared, outcome, tracker, place.pictures))
     return Run.open(run.folder)
 
@@ -152,15 +155,15 @@ def _new_run(prepared: Preparation, place: Place) -> Path:
         facts["recipe_file_sha256"] = run.recipe_digest
         seen.write(run.folder)
         (run.folder / "facts.json").write_text(jsonio.dumps(facts, indent=2) + "\n", encoding="utf-8")
-        tracker = Tracker(run.folder, names[0], names[1] or run.id)
+        tracker = Tracker(run.folder, names[0], names[1] or run.title)
         tracker.params({**recipe.to_plain(), **facts})
-        tracker.tags({"mlflow.source.git.commit": facts["git_commit"], "cphloc.run": run.id})
-        tracker.tags({"mlflow.parentRunId": place.parent} if place.parent else {})
+        tracker.tags(run_tags(run, facts["git_commit"], place.parent))
+        tracker.data(recipe.data.type, facts["data_fingerprint"], "training")
         tracker.artifact(run.folder / "recipe.yaml")
         tracker.artifact(run.folder / "facts.json")
 
     run = Run.create(recipe, place, record)
-    Tracker(run.folder, names[0], names[1] or run.id, place.runs).push()
+    Tracker(run.folder, names[0], names[1] or run.title, place.runs).push()
     return run.folder
 
 
@@ -176,7 +179,7 @@ def with_constants(recipe: Recipe, pipeline: Pipeline) -> Recipe:
 @contextmanager
 def _tracked(run: Run) -> Iterator[Tracker | None]:
     """Yield the MLflow tracker of a run (``None`` but on the first process); on an error, set its final status."""
-    tracker = Tracker(run.folder, f"cphloc/{run.recipe.name}", run.id) if processes.is_first() else None
+    tracker = Tracker(run.folder, f"cphloc/{run.recipe.name}", run.title) if processes.is_first() else None
     try:
         yield tracker
     except BaseException as error:

@@ -3,8 +3,11 @@
 A request has one row per image: ``image`` is the file in base64 and ``name`` its file name, whose suffix gives the
 format; a model of several channels takes one column per channel instead, each in base64, and the same ``name``.
 ``spacing_mm`` is optional, and so is ``units`` for channels whose file states none, such as ``pet=SUV``. The ``params``
-of a request are listed in `PARAMETERS`. A response has one object per image: probabilities, boxes and measurements, and
-the mask as run lengths of its flattened classes, ``[[class, count], ...]``, with its ``shape``.
+of a request are listed in `PARAMETERS`. A response has one object per image: probabilities, boxes and measurements, the
+mask as run lengths of its flattened classes, ``[[class, count], ...]``, with its ``shape``, and the attention map as
+`packed` describes. Of several images, one that cannot be predicted has an ``error`` instead; the others are answered.
+
+`mlflow.pyfunc.load_model` takes the same rows as a pandas data frame.
 
 .. code-block:: sh
 
@@ -20,7 +23,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 import tempfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cphloc.errors import InputError, did_you_mean
+from cphloc.errors import CphlocError, InputError, did_you_mean
 from cphloc.inference.localization import Localization
 from cphloc.structures.units import units_by_channel
 
@@ -50,6 +55,17 @@ PARAMETERS: Mapping[str, tuple[type, bool | float | str | None]] = {
 are those of all rows, such as ``ct=HU,pet=SUV``."""
 
 
+def columns_of(channels: Sequence[str]) -> dict[str, tuple[str, bool]]:
+    """Return the columns of a request: ``text`` or ``numbers``, and whether each is needed.
+
+    Args:
+        channels: channels of the model; of several, each is a column, unless one file holds them all.
+    """
+    several = len(channels) > 1
+    images = {"image": ("text", not several), **(dict.fromkeys(channels, ("text", False)) if several else {})}
+    return {**images, "name": ("text", True), "spacing_mm": ("numbers", False), "units": ("text", False)}
+
+
 class Served:
     """A loaded entry with the interface that MLflow expects of a model.
 
@@ -68,7 +84,8 @@ class Served:
             params: see `PARAMETERS`.
 
         Raises:
-            InputError: a row lacks its image or its name, or is not base64; or a parameter does not exist.
+            InputError: the only row lacks its image or its name, or is not base64; or a parameter does not exist.
+            CphlocError: the image of the only row cannot be predicted.
         """
         for name in params or {}:
             if name not in PARAMETERS:
@@ -77,18 +94,26 @@ class Served:
                 raise InputError(msg)
         rows = model_input.to_dict("records") if hasattr(model_input, "to_dict") else list(model_input)
         defaults = {name: default for name, (_, default) in PARAMETERS.items()}
-        return [self._answer(row, {**defaults, **(params or {})}) for row in rows]
+        options = {**defaults, **(params or {})}
+        if len(rows) == 1:
+            return [self._answer(rows[0], dict(options))]
+        return [self._answer_or_error(row, dict(options)) for row in rows]
+
+    def _answer_or_error(self, row: Mapping[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return self._answer(row, options)
+        except CphlocError as error:
+            return {"error": str(error)}
 
     def _answer(self, row: Mapping[str, Any], options: dict[str, Any]) -> dict[str, Any]:
         channels = self.localizer.recipe.channels
-        columns = ["image"] if "image" in row or len(channels) == 1 else channels
-        spacing, stated = row.get("spacing_mm"), [options.pop("units"), row.get("units")]
+        columns = ["image"] if isinstance(row.get("image"), str) or len(channels) == 1 else channels
+        stated = [options.pop("units"), row.get("units")]
         units = units_by_channel([text for text in stated if isinstance(text, str) and text])
         with tempfile.TemporaryDirectory() as folder:
             files = {column: _written(row, column, Path(folder) / str(n)) for n, column in enumerate(columns)}
             source = files["image"] if columns == ["image"] else files
-            spacing_mm = list(spacing) if isinstance(spacing, Sequence) else None
-            result = self.localizer.predict(source, spacing_mm, units=units, **options)
+            result = self.localizer.predict(source, _spacing(row.get("spacing_mm")), units=units, **options)
         return to_response(replace(result, input_sha256=dict(zip(columns, result.input_sha256.values(), strict=True))))
 
 
@@ -97,7 +122,23 @@ def to_response(result: Localization) -> dict[str, Any]:
     response = {key: value for key, value in result.summary().items() if key not in ("source", "case")}
     if result.masks is not None:
         response["mask"] = {"shape": list(result.masks.shape), "runs": run_lengths(result.masks)}
+    if result.attention is not None:
+        response["attention"] = packed(result.attention)
     return response
+
+
+def packed(attention: np.ndarray) -> dict[str, Any]:
+    """Encode an attention map for JSON: 16 bits a voxel, relative to the ``peak``, compressed.
+
+    ``peak / 65535 * np.frombuffer(zlib.decompress(base64.b64decode(values)), "<u2").reshape(shape)`` is the map.
+
+    >>> packed(np.array([[0.25, 0.75]]))["shape"], packed(np.array([[0.25, 0.75]]))["peak"]
+    ([1, 2], 0.75)
+    """
+    peak = float(attention.max(initial=0.0))
+    steps = np.round(attention / (peak or 1.0) * 65535).astype("<u2")
+    values = base64.b64encode(zlib.compress(steps.tobytes())).decode()
+    return {"shape": list(attention.shape), "peak": peak, "values": values}
 
 
 def run_lengths(mask: np.ndarray) -> list[list[int]]:
@@ -110,6 +151,23 @@ def run_lengths(mask: np.ndarray) -> list[list[int]]:
     starts = np.flatnonzero(np.r_[True, flat[1:] != flat[:-1]]) if flat.size else np.zeros(0, int)
     counts = np.diff(np.r_[starts, flat.size])
     return [[int(value), int(count)] for value, count in zip(flat[starts], counts, strict=True)]
+
+
+def _spacing(stated: Any) -> list[float] | None:
+    """Read the voxel size of a row; ``None`` where it states none.
+
+    Raises:
+        InputError: it is no list of numbers.
+    """
+    if stated is None or (isinstance(stated, float) and math.isnan(stated)):
+        return None
+    try:
+        if isinstance(stated, str):
+            raise ValueError
+        return [float(value) for value in stated]
+    except (TypeError, ValueError):
+        msg = f"'spacing_mm' is {stated!r}; give a list of numbers, in mm, one per axis of the array"
+        raise InputError(msg) from None
 
 
 def _written(row: Mapping[str, Any], column: str, folder: Path) -> Path:

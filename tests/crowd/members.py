@@ -169,7 +169,9 @@ def _count(found: Found, folder: Path, uri: str) -> None:
         found.versions += (listing.name, listing.version) in indexed
     experiments = {each.name: each.experiment_id for each in client.search_experiments()}
     ended = [r for r in client.search_runs([experiments["cphloc/crowd"]]) if r.info.status == "FINISHED"]
-    found.runs = len(ended) if len({run.info.run_name for run in ended}) == len(ended) else -1
+    found.runs = (
+        len(ended) if len({run.data.tags.get("cphloc.run", run.info.run_name) for run in ended}) == len(ended) else -1
+    )
     published = client.search_runs([experiments["cphloc-zoo"]])
     models = [each for name in NAMES for each in client.search_model_versions(f"name = '{name}'")]
     entries = {run.data.tags.get("cphloc.entry") for run in published} - {None}

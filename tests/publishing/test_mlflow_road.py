@@ -5,12 +5,15 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +21,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cphloc.publishing.register import register_zoo
+from cphloc.publishing.register import register_entry, register_zoo
+from cphloc.zoo.entries import find_entry
 from cphloc.zoo.load import load
 
 
@@ -27,6 +31,37 @@ def test_a_registered_entry_loads_from_the_model_registry(published):
     for spec in ("models:/tiny/1", "models:/tiny/latest"):
         model = load(spec)
         assert str(model.entry) == "tiny@1.0.0"
+
+
+@pytest.mark.parametrize("name", ["unet2d-breast-ultrasound", "yolox2d-bloodcells", "attention2d-breast-ultrasound"])
+def test_pyfunc_answers_a_batch_with_masks_boxes_or_attention(name, mlflow_database, tmp_path):
+    import mlflow
+    import pandas as pd
+
+    shutil.copyfile(mlflow_database, tmp_path / "mlflow.db")
+    listing = find_entry(name)
+    register_entry(listing.entry, Path(listing.place))
+    mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
+    model = mlflow.pyfunc.load_model(f"models:/{name}@champion")
+    sample = Path(listing.place) / "sample"
+    expected = json.loads((sample / "expected.json").read_text())
+    file = sample / next(iter(expected["inputs"].values()))
+    good = {"image": base64.b64encode(file.read_bytes()).decode(), "name": file.name}
+    said = model.predict(pd.DataFrame([good, {**good, "image": "???"}, good]))
+    assert [sorted({"error"} & set(one)) for one in said] == [[], ["error"], []]
+    for one in (said[0], said[2]):
+        if expected["has_mask"]:
+            runs = np.array(one["mask"]["runs"])
+            drawn = np.repeat(runs[:, 0], runs[:, 1]).reshape(one["mask"]["shape"])
+            mask = np.load(sample / "expected_mask.npz")["mask"]
+            assert (drawn != mask).sum() <= 0.01 * (mask > 0).sum()
+        for box, stated in zip(one.get("boxes", ()), expected.get("boxes", ()), strict=True):
+            assert (box["name"], box["voxels"]) == (stated["name"], pytest.approx(stated["voxels"], abs=1.0))
+        if "attention" in expected:
+            packed = one["attention"]
+            steps = np.frombuffer(zlib.decompress(base64.b64decode(packed["values"])), "<u2").reshape(packed["shape"])
+            assert packed["peak"] / 65535 * steps.sum() == pytest.approx(1, abs=0.01)
+            assert packed["peak"] >= 0.99 * max(expected["attention"])
 
 
 @contextmanager
@@ -55,9 +90,8 @@ def served(model: str, folder) -> Iterator[str]:
             pytest.fail((folder / "serve.log").read_text())
         yield url
     finally:
-        from cphloc.tracking.ui import stop_ui
-
-        stop_ui(server)
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
 
 
 @pytest.mark.slow

@@ -1,14 +1,13 @@
-"""`cphloc ui` as people use it: the real MLflow UI in a real browser, two entries selected and compared."""
+"""`cphloc ui` as people use it: the real MLflow UI in a real browser, with every shipped entry."""
 
 from __future__ import annotations
 
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,83 +15,143 @@ from pathlib import Path
 import pytest
 from browser import PATIENCE_SECONDS, opened, programs, requested
 
-from cphloc.cli import main
+from cphloc import paths
+from cphloc.errors import InputError
+from cphloc.zoo.entries import list_entries
 
 pytestmark = pytest.mark.usefixtures("own_folders")
 
-SCREENSHOT = Path(__file__).parent.parent.parent / "runs" / "screenshots" / "comparison.png"
+SCREENSHOTS = Path(__file__).parent.parent.parent / "runs" / "screenshots"
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 @contextmanager
 def served_ui(folder: Path) -> Iterator[str]:
-    """The address that the command prints, once something answers there."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    """The address that the command prints when the UI answers."""
+    port = free_port()
     command = [sys.executable, "-m", "cphloc.cli", "ui", "--no-browser", "--port", str(port)]
     with (folder / "ui.log").open("w") as log:
         server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
     try:
-        url = server.stdout.readline().split()[0]
-        _wait_for(f"http://127.0.0.1:{port}/health", server)
-        yield url
+        line = server.stdout.readline()
+        assert line, (folder / "ui.log").read_text()
+        yield line.split()[0]
     finally:
         server.send_signal(signal.SIGTERM)
-        server.wait(timeout=60)
+        rest, _ = server.communicate(timeout=60)
+    assert rest + (folder / "ui.log").read_text() == "", "nothing else is printed"
     with socket.socket() as again:
         again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         again.bind(("127.0.0.1", port))  # nothing that the command started still holds it
 
 
-def _wait_for(url: str, server: subprocess.Popen) -> None:
-    end = time.monotonic() + PATIENCE_SECONDS
-    while server.poll() is None and time.monotonic() < end:
-        try:
-            urllib.request.urlopen(url, timeout=5).close()
-            return
-        except (urllib.error.URLError, OSError):
+class Page:
+    """What a person does on a page."""
+
+    def __init__(self, chrome) -> None:
+        self.chrome = chrome
+
+    @property
+    def text(self) -> str:
+        return self.chrome.execute_script("return document.body.innerText")
+
+    def shows(self, *texts: str) -> None:
+        end = time.monotonic() + PATIENCE_SECONDS
+        while missing := [text for text in texts if text not in self.text]:
+            if time.monotonic() > end:
+                pytest.fail(f"the page does not show {missing}: {self.text}")
             time.sleep(0.2)
-    pytest.fail(f"nothing answers at {url}; exit code {server.poll()}")
+
+    def rows(self) -> dict[str, list[str]]:
+        """Cells of the table of runs that lie within the window, by the name of the run."""
+        script = """
+            const shown = [...document.querySelectorAll('.ag-row .ag-cell')].filter(cell => {
+                const at = cell.getBoundingClientRect();
+                const top = document.elementFromPoint((at.left + at.right) / 2, (at.top + at.bottom) / 2);
+                return at.right <= innerWidth && at.bottom <= innerHeight && cell.contains(top);
+            });
+            const row = cell => cell.closest('.ag-row').getAttribute('row-index');
+            return shown.map(cell => [row(cell), cell.innerText.trim().split('\\n').pop()]);
+        """
+        cells: dict[str, list[str]] = {}
+        for row, text in self.chrome.execute_script(script):
+            cells.setdefault(row, []).append(text)
+        names = {row: next((text for text in texts if "@" in text), row) for row, texts in cells.items()}
+        return {names[row]: texts for row, texts in sorted(cells.items(), key=lambda item: int(item[0]))}
+
+    def click(self, css: str, text: str = "") -> None:
+        from selenium.webdriver.common.by import By
+
+        end = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            found = [e for e in self.chrome.find_elements(By.CSS_SELECTOR, css) if text in e.text]
+            if found:
+                self.chrome.execute_script("arguments[0].click()", found[0])
+                return
+            if time.monotonic() > end:
+                pytest.fail(f"there is no {css} '{text}'")
+            time.sleep(0.2)
+
+    def save(self, name: str) -> None:
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        assert self.chrome.save_screenshot(str(SCREENSHOTS / f"{name}.png"))
 
 
-def metrics(**values: float) -> dict[str, dict]:
-    return {n: {"value": v, "low": v - 0.011, "high": v + 0.013, "n": 8} for n, v in values.items()}
-
-
-def test_two_entries_are_selected_and_compared(tmp_path, put_entry, entry_facts, capsys, monkeypatch):
+def test_every_shipped_entry_is_seen_sorted_compared_and_read(tmp_path, mlflow_database):
     programs()
-    monkeypatch.setattr("cphloc.publishing.agreement.zoo_disagreements", lambda zoo: {})  # numbers are made up
-    from selenium.webdriver.common.by import By
-    from selenium.webdriver.support.ui import WebDriverWait
+    shutil.copyfile(mlflow_database, tmp_path / "mlflow.db")
+    entries = {str(one): one.entry for one in list_entries(all_versions=True, zoos=[str(paths.shipped("zoo"))])}
+    with served_ui(tmp_path) as url, opened(tmp_path / "profile") as chrome:
+        page = Page(chrome)
+        chrome.get(url)
+        page.shows("cphloc-zoo", "headline_baseline", f"{len(entries)} matching runs")
+        rows = page.rows()
+        page.save("zoo")
+        assert set(rows) == set(entries)
+        for name, entry in entries.items():
+            metric, measured = entry.headline
+            assert f"{entry.evaluation.split}/{metric}" in rows[name]
+            assert str(round(measured.value, 4)) in rows[name]
 
-    zoo, shown = tmp_path / "zoo", {}
-    for name, dice in (("unet3d-ct", 0.812), ("unet3d-petct", 0.937)):
-        shown[name] = metrics(dice=dice)  # MLflow draws only as many rows of its table as are in sight
-        evaluation = entry_facts(name, "1.0.0")["evaluation"] | {"metrics": shown[name], "per_class": {}}
-        put_entry(zoo, name, "1.0.0", evaluation=evaluation)
-    assert main(["zoo", "index", str(zoo)]) == 0
-    assert "2 versions in" in capsys.readouterr().out
+        page.click(".ag-header-cell[col-id='metrics.`headline`'] [role=presentation]")
+        best_first = sorted(entries, key=lambda name: -entries[name].headline[1].value)
+        end = time.monotonic() + PATIENCE_SECONDS
+        while next(iter(page.rows())) not in (best_first[0], best_first[-1]) and time.monotonic() < end:
+            time.sleep(0.2)
+        assert next(iter(page.rows())) in (best_first[0], best_first[-1])
 
-    with served_ui(tmp_path) as url, opened(tmp_path / "profile", "--window-size=1500,2600") as chrome:
-        page = WebDriverWait(chrome, PATIENCE_SECONDS)
-
-        def text() -> str:
-            return chrome.find_element(By.TAG_NAME, "body").text
+        for number in (0, 1):
+            page.click(f".ag-row[row-index='{number}'] input.ag-checkbox-input")
+        page.click("button", "Compare")
+        page.shows("Comparing 2 Runs", "headline_paired")
+        page.save("comparison")
 
         chrome.get(url)
-        page.until(lambda _: "unet3d-ct@1.0.0" in text() and "unet3d-petct@1.0.0" in text())
-        assert "cphloc-zoo" in text()
-        for box in chrome.find_elements(By.CSS_SELECTOR, ".ag-row input.ag-checkbox-input"):
-            box.click()
-        compare = page.until(lambda _: [b for b in chrome.find_elements(By.TAG_NAME, "button") if b.text == "Compare"])
-        compare[0].click()
-        page.until(lambda _: "Comparing 2 Runs" in text() and "test/dice_ci_low" in text())
-        said = text().split("\n")
-        for table in shown.values():
-            for name, found in table.items():
-                assert {f"test/{name}", f"test/{name}_ci_low", f"test/{name}_ci_high"} <= set(said)
-                assert {f"{value:.3f}".rstrip("0") for value in (found["low"], found["high"])} <= set(said)
-        SCREENSHOT.parent.mkdir(parents=True, exist_ok=True)
-        assert chrome.save_screenshot(str(SCREENSHOT))
+        page.click("a", "unet3d-ct@0.1.0")
+        page.shows("unet3d-ct@0.1.0", "Intended use", "sts_petct")
+        page.save("card")
+        chrome.get(f"{chrome.current_url.partition('?')[0]}/artifacts/pictures/test-median.png")
+        end = time.monotonic() + PATIENCE_SECONDS
+        width = "return Math.max(0, ...[...document.images].map(image => image.naturalWidth))"
+        while chrome.execute_script(width) < 300 and time.monotonic() < end:
+            time.sleep(0.2)
+        assert chrome.execute_script(width) >= 300
+        page.save("picture")
         elsewhere = {u for u in requested(chrome) if u.startswith("http") and "//127.0.0.1:" not in u}
     assert elsewhere == set()
+
+
+def test_a_port_in_use_is_one_line(tmp_path):
+    from cphloc.tracking.ui import start_ui
+
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(InputError, match=f"port {port} cannot be used .* --port {port + 1}"):
+            start_ui(port)

@@ -3,12 +3,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import zlib
 
 import numpy as np
 import pytest
 
 from cphloc.errors import DataError, InputError
-from cphloc.zoo.served import _load_pyfunc, _written, run_lengths
+from cphloc.zoo.served import _load_pyfunc, _written, columns_of, packed, run_lengths
 
 
 @pytest.fixture
@@ -69,3 +70,31 @@ def test_no_channel_leads_out_of_the_folder_of_a_request(tmp_path, column: str, 
     path = _written({column: base64.b64encode(b"x").decode(), "name": name}, column, tmp_path / "request" / "0")
     assert path.parent == tmp_path / "request" / "0"
     assert path.read_bytes() == b"x"
+
+
+def test_of_several_images_one_that_cannot_be_predicted_does_not_stop_the_others(served):
+    folder, model = served
+    good = row(folder)
+    said = model.predict([good, {**good, "image": "???"}, {**good, "spacing_mm": "large"}, good])
+    assert ["error" in one for one in said] == [False, True, True, False]
+    assert said[0]["mask"] == said[3]["mask"]
+    assert "base64" in said[1]["error"]
+    assert "give a list of numbers" in said[2]["error"]
+
+
+@pytest.mark.parametrize("shape", [(6, 5), (4, 6, 5)])
+def test_packed_attention_is_the_map_to_16_bits(shape):
+    attention = np.random.default_rng(1).random(shape).astype(np.float32)
+    attention /= attention.sum()
+    said = json.loads(json.dumps(packed(attention)))
+    steps = np.frombuffer(zlib.decompress(base64.b64decode(said["values"])), "<u2").reshape(said["shape"])
+    np.testing.assert_allclose(said["peak"] / 65535 * steps, attention, atol=attention.max() / 65535)
+    assert packed(np.zeros(shape, np.float32))["peak"] == 0
+
+
+def test_the_columns_of_a_model_of_several_channels_are_its_channels():
+    assert columns_of(["ct"])["image"] == ("text", True)
+    assert columns_of(["ct", "pet"]) == {
+        **dict.fromkeys(("image", "ct", "pet"), ("text", False)),
+        **{"name": ("text", True), "spacing_mm": ("numbers", False), "units": ("text", False)},
+    }
