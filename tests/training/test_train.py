@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import getpass
 import hashlib
 import json
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -74,6 +76,14 @@ def test_mlflow_has_settings_curves_facts_and_files(finished):
     assert "size/params_m" in run.data.metrics
     artifacts = {file.path for file in client.list_artifacts(state["run_id"])}
     assert {"recipe.yaml", "facts.json", "metrics.json", "cases.csv", "pictures"} <= artifacts
+    begun = datetime.strptime(finished.id, "%Y%m%d-%H%M%S-%f")
+    assert run.info.run_name == f"tiny {begun:%Y-%m-%d %H:%M:%S}"
+    tags = {"mlflow.user": getpass.getuser(), "cphloc.recipe": "tiny", "cphloc.run": finished.id}
+    assert tags.items() <= run.data.tags.items()
+    assert run.data.tags["mlflow.source.name"]
+    [data] = [one.dataset for one in run.inputs.dataset_inputs]
+    assert (data.name, data.digest) == ("hippocampus", run.data.params["data_fingerprint"][:36])
+    assert run.data.metrics["system/system_memory_usage_megabytes"] > 0
 
 
 def test_the_same_evaluation_twice_gives_the_same_numbers_and_is_kept(finished):
