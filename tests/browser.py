@@ -56,6 +56,7 @@ def opened(profile: Path, *switches: str) -> Iterator[WebDriver]:
     chrome = Chrome(options=options, service=ChromeService(driver))
     try:
         chrome.set_page_load_timeout(PATIENCE_SECONDS)
+        chrome.set_script_timeout(PATIENCE_SECONDS)
         yield chrome
     finally:
         chrome.quit()

@@ -90,4 +90,4 @@ def span(metric: Mapping[str, Any]) -> str:
 def _table(head: Iterable[Any], rows: Iterable[Iterable[Any]]) -> str:
     lines = ["<tr>" + "".join(f"<th>{escape(str(cell))}</th>" for cell in head) + "</tr>"]
     lines += ["<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows]
-    return f"<table>{''.join(lines)}</table>"
+    return f'<div class="scroll" tabindex="0"><table>{"".join(lines)}</table></div>'

@@ -45,7 +45,10 @@ async function show(index) {
     label.append(box, ` ${layer.name}`);
     layers.append(label);
     for (const {name, colour} of layer.kind === "labels" && layer.name === "mask" ? layer.labels : []) {
-      named.append(`${named.childNodes.length ? ", " : ""}${name}`);
+      const square = document.createElement("span");
+      square.className = "square";
+      square.style.background = colour;
+      named.append(square, ` ${name} `);
     }
   });
   part("legend").replaceChildren(named);

@@ -79,7 +79,7 @@ def scene(
         scan: one channel of the image, ``(D, H, W)``.
         geometry: its grid, which the result shares.
         mask: class numbers.
-        attention: map from 0 to 1.
+        attention: map of numbers from 0; it is shown relative to its largest.
         boxes: voxel edges ``[lo..., hi...]`` and class number of each box.
         classes: class number -> name.
         window: centre and width of the grey values to show; by default the 2nd to the 98th percentile.
@@ -94,7 +94,9 @@ def scene(
     layers = [{"name": "scan", "kind": "grey", "data": _nifti(grey, coarse), **shown}]
     names = dict(classes or {})
     if attention is not None:
-        layers.append({"name": "attention", "kind": "heat", "data": _nifti(_coarse(attention, steps, np.max), coarse)})
+        strongest = _coarse(attention, steps, np.max)
+        share = strongest / max(float(strongest.max()), 1e-12)
+        layers.append({"name": "attention", "kind": "heat", "data": _nifti(share.astype(np.float32), coarse)})
     if mask is not None:
         layers.append(_labels("mask", _coarse(mask, steps, np.max), coarse, names))
     if boxes is not None:

@@ -62,7 +62,7 @@ def _lead(report: Report) -> str:
 
 def _table(rows: Iterable[tuple[str, ...]]) -> str:
     lines = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows)
-    return f'<div class="scroll"><table>{"".join(f"<tr>{line}</tr>" for line in lines)}</table></div>'
+    return f'<div class="scroll" tabindex="0"><table>{"".join(f"<tr>{line}</tr>" for line in lines)}</table></div>'
 
 
 def _cases(cases: Iterable[Examined], report: Report) -> str:
@@ -76,7 +76,7 @@ def _cases(cases: Iterable[Examined], report: Report) -> str:
         patient = "" if case.case.patient == case.case.id else f", patient {case.case.patient}"
         name = f"<b>{escape(case.case.id)}</b><br>{escape(case.split + patient)}"
         lines.append(f"<tr><td>{pictures}</td><td>{name}</td><td><ul>{reasons}</ul></td></tr>")
-    return f'<div class="scroll cases"><table>{"".join(lines)}</table></div>'
+    return f'<div class="scroll cases" tabindex="0"><table>{"".join(lines)}</table></div>'
 
 
 def _others(cases: Iterable[Examined]) -> str:

@@ -62,8 +62,7 @@ def _attention(facts: Mapping[str, Any], shape: Sequence[int]) -> np.ndarray | N
     cells = np.asarray(values, np.float32).reshape([-(-size // step) for size, step in zip(shape, steps, strict=True)])
     for axis, step in enumerate(steps):
         cells = cells.repeat(step, axis)
-    whole = cells[tuple(slice(size) for size in shape)]
-    return whole / max(float(whole.max()), 1e-12)
+    return cells[tuple(slice(size) for size in shape)]
 
 
 def _boxes(boxes: Sequence[Mapping[str, Any]], entry: Entry) -> list[tuple[Sequence[float], int]]:

@@ -117,9 +117,11 @@ def _page(content: bytes, folder: Path) -> None:
     version = folder / entry.name / entry.version
     version.mkdir(parents=True)
     _put(version / "entry.yaml", content)
-    html = zoo_page(folder).read_text(encoding="utf-8")
-    assert html.count("<script") == 1
-    assert html.count("Content-Security-Policy") >= 1
+    path = zoo_page(folder)
+    versions = [p.read_text(encoding="utf-8") for p in (folder / f"{path.stem}-pages").glob("*.html")]
+    for scripts, html in ((1, path.read_text(encoding="utf-8")), *((0, version) for version in versions)):
+        assert html.count("<script") == scripts
+        assert html.count("Content-Security-Policy") >= 1
 
 
 def _report(content: bytes, folder: Path) -> None:

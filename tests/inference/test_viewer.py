@@ -50,6 +50,13 @@ def test_a_large_image_is_averaged_down_and_stays_in_its_place(oblique):
     assert grey.affine @ [4, 50, 2, 1] == pytest.approx(lps * [-1, -1, 1, 1], abs=1e-4)
 
 
+def test_attention_is_shown_relative_to_its_largest_value():
+    grid = Geometry.regular((2, 3, 4))
+    attention = np.linspace(0, 1e-6, 24).reshape(grid.shape)
+    layer = layers_of(viewer.scene("a", np.zeros(grid.shape), grid, attention=attention))["attention"]
+    assert pytest.approx(attention * 1e6) == np.asarray(image(layer).dataobj).T
+
+
 def test_boxes_are_frames_around_their_voxels():
     grid = Geometry.regular((6, 8, 10))
     boxes = [((1.0, 2.0, 3.0, 5.0, 6.0, 9.0), 2), ((0.2, 0.2, 0.2, 0.8, 0.8, 0.8), 3)]
