@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from cphloc import paths
-from cphloc.download import hub, hub_token, read_url
+from cphloc.download import hub, hub_token, read_url, within
+from cphloc.download.limits import LEAST_BYTES_PER_SECOND
 from cphloc.errors import CphlocError, InputError, needs, one_line
 from cphloc.publishing.hub_card import hub_card
 from cphloc.zoo.entries import Listing
@@ -24,6 +24,11 @@ from cphloc.zoo.stored import checked_path, content_of
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
     from huggingface_hub.hf_api import ModelInfo
+
+Result = TypeVar("Result")
+
+ANSWER_SECONDS = 120.0
+"""Longest time for the answers of the Hub, besides that for the upload of the files."""
 
 _CARD = "README.md"
 _KEPT = {".gitattributes"}
@@ -64,14 +69,10 @@ def push_to_hub(spec: str | Path, repository: str, private: bool = False) -> Pus
         msg = f"{found} cannot be pushed because CPHLOC_OFFLINE forbids network access; unset it"
         raise InputError(msg)
     api = _api()
-    with _reaching(repository):
-        before = _opened(api, repository, private)
-        _check_name(repository, before, found)
-        _check_version(api, repository, found)
+    before = _answered(repository, ANSWER_SECONDS, lambda: _checked(api, repository, private, found))
     content[_CARD] = str(hub_card(found.entry, repository)).encode()
-    with _reaching(repository):
-        revision = _commit(api, repository, before, found, content)
-        api.create_tag(repository, tag=found.version, revision=revision, tag_message=str(found))
+    seconds = ANSWER_SECONDS + sum(map(_size, content.values())) / LEAST_BYTES_PER_SECOND
+    revision = _answered(repository, seconds, lambda: _tagged(api, repository, before, found, content))
     url = f"{hub()}/{repository}/tree/{found.version}"
     return Pushed(str(found), f"hf://{repository}@{found.version}", revision, url)
 
@@ -98,15 +99,22 @@ def _api() -> HfApi:
     return HfApi(endpoint=hub(), library_name="cphloc")
 
 
-@contextlib.contextmanager
-def _reaching(repository: str) -> Iterator[None]:
-    """Report what the Hub or the library refuses as one line without the token."""
+def _answered(repository: str, seconds: float, call: Callable[[], Result]) -> Result:
+    """Return what the Hub answers within a time; report what it or the library refuses as one line, without the token.
+
+    Raises:
+        CphlocError: it does not answer, or refuses.
+    """
     try:
-        yield
+        return within(seconds, call)
     except CphlocError:
         raise
     except Exception as error:  # those of the library, and of its library for HTTP, have no common class
         raise _failure(repository, error) from None
+
+
+def _size(content: Path | bytes) -> int:
+    return len(content) if isinstance(content, bytes) else content.stat().st_size
 
 
 def _failure(repository: str, error: Exception) -> CphlocError:
@@ -116,6 +124,14 @@ def _failure(repository: str, error: Exception) -> CphlocError:
     status = getattr(getattr(error, "response", None), "status_code", None)
     hint = "set HF_TOKEN to a token that may write there" if status in (401, 403) else "run the command again"
     return CphlocError(f"{repository} on {hub()}: {shown}; {hint}")
+
+
+def _checked(api: HfApi, repository: str, private: bool, found: Listing) -> ModelInfo:
+    """Open or make the repository, and check that it may take the version."""
+    before = _opened(api, repository, private)
+    _check_name(repository, before, found)
+    _check_version(api, repository, found)
+    return before
 
 
 def _opened(api: HfApi, repository: str, private: bool) -> ModelInfo:
@@ -152,18 +168,14 @@ def _names(info: ModelInfo) -> set[str]:
     return {file.rfilename for file in info.siblings or []}
 
 
-def _commit(api: HfApi, repository: str, before: ModelInfo, found: Listing, content: dict[str, Path | bytes]) -> str:
-    """Replace the files of the repository by ``content``; return the commit."""
+def _tagged(api: HfApi, repository: str, before: ModelInfo, found: Listing, content: Mapping[str, Path | bytes]) -> str:
+    """Replace the files of the repository by ``content`` and tag them; return the commit."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     old = _names(before) - content.keys() - _KEPT
     operations = [CommitOperationAdd(name, value) for name, value in sorted(content.items())]
     operations += [CommitOperationDelete(name) for name in sorted(old)]
-    made = api.create_commit(
-        repository,
-        operations,
-        commit_message=str(found),
-        commit_description=found.entry.changelog,
-        parent_commit=before.sha,
-    )
-    return made.oid
+    message = {"commit_message": str(found), "commit_description": found.entry.changelog}
+    revision = api.create_commit(repository, operations, **message, parent_commit=before.sha).oid
+    api.create_tag(repository, tag=found.version, revision=revision, tag_message=str(found))
+    return revision

@@ -13,7 +13,7 @@ from hub_server import TOKEN, hub_server
 
 import cphloc
 from cphloc.cli import main
-from cphloc.errors import InputError
+from cphloc.errors import CphlocError, InputError
 from cphloc.paths import shipped
 from cphloc.publishing.hub import push_to_hub
 from cphloc.publishing.hub_card import hub_card
@@ -151,4 +151,11 @@ def test_nothing_is_pushed_offline_or_to_a_name_that_is_none(hub, published, mon
             push_to_hub(published, name)
     monkeypatch.setenv("CPHLOC_OFFLINE", "1")
     with pytest.raises(InputError, match="CPHLOC_OFFLINE"):
+        push_to_hub(published, "lab/tiny")
+
+
+def test_a_hub_that_does_not_answer_is_given_up(hub, published, monkeypatch):
+    hub.slow = True
+    monkeypatch.setattr("cphloc.publishing.hub.ANSWER_SECONDS", 0.3)
+    with pytest.raises(CphlocError, match=r"did not answer within 0\.3 s; run the command again"):
         push_to_hub(published, "lab/tiny")
