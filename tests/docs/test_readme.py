@@ -34,7 +34,7 @@ def test_the_mistake_is_reported_as_shown(at_work, capsys):
     Path("my.yaml").write_text(recipe.replace("classes: {1: ant", "clases: {1: ant"))
     assert main(["check", "my.yaml"]) == 2
     (shown,) = re.findall(r"^my\.yaml:.*$", README.read_text(), flags=re.M)
-    assert shown in capsys.readouterr().err
+    assert shown in capsys.readouterr().out
 
 
 @pytest.fixture
