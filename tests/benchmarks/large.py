@@ -1,19 +1,20 @@
-"""Zoos, splits and tables of a size that nobody has yet: ``python -m tests.benchmarks.large``. Minutes.
+"""Zoos, splits and tables of a size that nobody has yet: ``python -m tests.benchmarks.large [WORD...]``. Minutes.
 
 Each row is measured in a process of its own: processor seconds and peak memory, imports included.
 """
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tempfile
 
-from tests.benchmarks.__main__ import add_facts
+from tests.benchmarks.__main__ import HERE, add_facts
 from tests.benchmarks.growth import MOST
 
 ROWS = {
-    ("a table of cases, read by its data set", 1_000_000): """
+    ("a table of cases, read by its data set", (100_000, 1_000_000)): """
 import sys; from pathlib import Path
 with open("cases.csv", "w") as file:
     file.write("image,patient,split,label\\n")
@@ -23,7 +24,7 @@ from cphloc.data.datasets.image_folder import ImageFolder
 start()
 assert len(ImageFolder(root=".", classes=["a"], channels=["ct"], dims=2).cases("test")) == SIZE // 3
 """,
-    ("an entry with so many test cases, written and read", 100_000): """
+    ("an entry with so many test cases, written and read", (10_000, 100_000)): """
 from cphloc import paths
 from cphloc.config import yamlio
 from cphloc.zoo.entry import Entry
@@ -33,7 +34,7 @@ start()
 entry = Entry.model_validate(plain)
 assert len(Entry.parse(entry.to_yaml().encode(), "entry.yaml").evaluation.cases) == SIZE
 """,
-    ("an index, read, listed and resolved", 10_000): """
+    ("an index, read, listed and resolved", (1_000, 10_000)): """
 import json; from pathlib import Path; from cphloc import paths
 shipped = json.loads((paths.shipped("zoo") / "zoo.json").read_text())
 row = shipped["entries"][0]
@@ -44,7 +45,7 @@ start()
 assert len(list_entries(zoos=["zoo"])) == SIZE
 assert str(find_entry(f"e{SIZE - 1}", ["zoo"])).startswith("e")
 """,
-    ("versions, each read to write the index", 1_000): """
+    ("versions, each read to write the index", (100, 1_000)): """
 import shutil; from pathlib import Path; from cphloc import paths
 from cphloc.zoo.index import index_zoo
 source = sorted(paths.shipped("zoo").glob("unet3d-hippocampus/*"))[-1]
@@ -55,7 +56,7 @@ for i in range(SIZE):
 start()
 index_zoo("zoo")
 """,
-    ("the mean of cases and its interval by bootstrap", 1_000_000): """
+    ("the mean of cases and its interval by bootstrap", (100_000, 1_000_000)): """
 import numpy as np
 from cphloc.metrics.bootstrap import interval
 start()
@@ -67,19 +68,29 @@ END = "print(time.process_time() - _since, file=sys.stderr)\n"
 
 
 def main() -> None:
-    """Measure every row, and add them to the page."""
+    """Measure every row, or those that contain a word of the command line, and add them to the page."""
+    kept = json.loads((HERE / "results.json").read_text()).get("large", [])
     rows = []
-    for (what, size), code in ROWS.items():
-        program = "import sys\n" + START + code.replace("SIZE", str(size)) + END + MOST
-        with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, "-W", "ignore", "-c", program]
-            done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
-        if done.returncode:
-            sys.exit(f"{what}: {done.stderr[-2000:]}")
-        seconds, peak = map(float, done.stderr.split()[-2:])
-        rows.append({"what": what, "size": size, "seconds of CPU": f"{seconds:.1f}", "MB": round(peak)})
-        print(rows[-1], flush=True)
+    for (what, sizes), code in ROWS.items():
+        if sys.argv[1:] and not any(word in what for word in sys.argv[1:]):
+            rows += [row for row in kept if row["what"] == what]
+            continue
+        for size in sizes:
+            rows.append(measured(what, size, code))
+            print(rows[-1], flush=True)
     add_facts("large", rows)
+
+
+def measured(what: str, size: int, code: str) -> dict[str, object]:
+    """Run the code of a row in a process of its own."""
+    program = "import sys\n" + START + code.replace("SIZE", str(size)) + END + MOST
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-W", "ignore", "-c", program]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+    if done.returncode:
+        sys.exit(f"{what}: {done.stderr[-2000:]}")
+    seconds, peak = map(float, done.stderr.split()[-2:])
+    return {"what": what, "size": size, "seconds of CPU": f"{seconds:.1f}", "MB": round(peak)}
 
 
 if __name__ == "__main__":
