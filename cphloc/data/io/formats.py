@@ -186,6 +186,8 @@ def is_dicom(path: Path) -> bool:
     """
     if path.suffix.lower() in DICOM.read:
         return True
+    if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe would block
+        return False
     with path.open("rb") as file:
         start = file.read(132)
     group, element = int.from_bytes(start[:2], "little"), int.from_bytes(start[2:4], "little")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from cphloc.data.io.content import check_regular
 from cphloc.data.io.formats import image_format, split_series
 from cphloc.errors import DataError
 from cphloc.files import is_temporary
@@ -40,6 +41,7 @@ def content_digest(source: str | Path) -> bytes:
 
 
 def _file_digest(path: Path) -> bytes:
+    check_regular(path)  # a pipe would block, and a device never end
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").digest()

@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 
 from cphloc.data.io import content
+from cphloc.data.io.formats import image_format
 from cphloc.data.io.read import read_volume
 from cphloc.data.io.read_picture import MAX_COLOUR_PIXELS, MAX_PIXELS
+from cphloc.data.io.source_files import content_digest
 from cphloc.errors import DataError
 
 NRRD = "NRRD0004\ntype: uchar\ndimension: 3\nsizes: {sizes}\nencoding: {encoding}\n{more}\n"
@@ -127,6 +129,17 @@ def test_pipes_and_devices_are_refused_at_once(tmp_path, suffix: str):
         with pytest.raises(DataError, match="not a regular file"):
             read_volume(tmp_path / f"{name}{suffix}")
         assert time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize("suffix", ["", ".pth", ".nii", ".dcm"])
+def test_pipes_and_devices_are_neither_hashed_nor_searched_for_a_format(tmp_path, suffix: str):
+    """As for the inputs of a batch, before any of them is read."""
+    os.mkfifo(tmp_path / f"pipe{suffix}")
+    (tmp_path / f"zero{suffix}").symlink_to("/dev/zero")
+    for name in ("pipe", "zero"):
+        image_format(tmp_path / f"{name}{suffix}")
+        with pytest.raises(DataError, match="not a regular file"):
+            content_digest(tmp_path / f"{name}{suffix}")
 
 
 def test_a_loop_of_links_is_an_error(tmp_path):
