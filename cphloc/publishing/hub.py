@@ -175,7 +175,12 @@ def _tagged(api: HfApi, repository: str, before: ModelInfo, found: Listing, cont
     old = _names(before) - content.keys() - _KEPT
     operations = [CommitOperationAdd(name, value) for name, value in sorted(content.items())]
     operations += [CommitOperationDelete(name) for name in sorted(old)]
-    message = {"commit_message": str(found), "commit_description": found.entry.changelog}
-    revision = api.create_commit(repository, operations, **message, parent_commit=before.sha).oid
+    revision = api.create_commit(
+        repository,
+        operations,
+        commit_message=str(found),
+        commit_description=found.entry.changelog,
+        parent_commit=before.sha,
+    ).oid
     api.create_tag(repository, tag=found.version, revision=revision, tag_message=str(found))
     return revision

@@ -50,14 +50,14 @@ def first_panel(grey: np.ndarray) -> tuple[int, int, int, int]:
     """
     height, width = grey.shape
     dark = grey < _DARK
-    for left in np.flatnonzero(dark.sum(0) >= _LEAST * height):
+    for left in np.flatnonzero(dark.sum(0) >= _LEAST * height).tolist():
         top, bottom = _longest_run(dark[:, left])
         if bottom - top < _LEAST * height:
             continue
         line = dark[top, left:]
         right = left + int(np.argmin(line)) if not line.all() else width
         if right - left > 2:
-            return int(left) + 1, top + 1, right - 1, bottom - 1
+            return left + 1, top + 1, right - 1, bottom - 1
     return 0, 0, width, height
 
 
