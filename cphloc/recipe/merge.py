@@ -20,8 +20,8 @@ from cphloc.config.nodes import KeyPath, Node, dotted, from_plain, parse_path
 from cphloc.errors import InputError, NotFoundError, Problem, RecipeError, did_you_mean
 from cphloc.recipe.references import resolved
 
-MAX_PARENTS = 20
-"""Longest chain of recipes that extend each other."""
+MAX_PARENTS, MOST_PARTS = 20, 100
+"""Longest chain of recipes that extend each other, and most parts of a dotted key."""
 STUDIES = "lecture"
 """Subfolder of ``recipes`` with study files, which compare recipes and are not recipes themselves."""
 
@@ -289,11 +289,11 @@ def set_argument(text: str) -> tuple[str, Any]:
         InputError: there is no ``=``, or the value is not valid YAML.
     """
     key, equals, value = text.partition("=")
-    if not equals or not parse_path(key):
-        msg = f"--set {text}: no 'key=value'; write for example --set train.steps=100"
+    if not equals or not 0 < len(parse_path(key)) <= MOST_PARTS:
+        msg = f"--set {text[:200]}: no 'key=value'; write for example --set train.steps=100"
         raise InputError(msg)
     try:
         return key, yamlio.read(value, "value").plain
     except RecipeError as error:
-        problems = [Problem(f"--set {text}", key, p.what, "check quotes and brackets") for p in error.problems]
+        problems = [Problem(f"--set {text[:200]}", key, p.what, "check quotes and brackets") for p in error.problems]
         raise RecipeError(problems) from None

@@ -172,7 +172,7 @@ def test_set_takes_yaml(text, key, value):
     assert set_argument(text) == (key, value)
 
 
-@pytest.mark.parametrize("text", ["a", "=1", ""])
+@pytest.mark.parametrize("text", ["a", "=1", "", "a" + ".a" * 50_000 + "=1"], ids=["a", "=1", "", "deep"])
 def test_set_without_key_or_value_is_refused(text):
     with pytest.raises(InputError, match="no 'key=value'"):
         set_argument(text)
