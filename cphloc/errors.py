@@ -106,6 +106,8 @@ EXTRAS: Mapping[str, str] = {
     "albumentations": "train",
     "faster_coco_eval": "train",
     "mlflow": "mlflow",
+    "highdicom": "dicom",
+    "cryptography": "sign",
     "huggingface_hub": "hub",
     "onnx": "onnx",
     "onnxscript": "onnx",

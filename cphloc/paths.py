@@ -192,7 +192,8 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """Return a decorator that compiles a function with numba and keeps the result on disk.
 
     The result is kept beside the source file. Where that folder and the home folder are read-only, as in a container,
-    it is kept in the cache of cphloc; where nothing can be kept, every process compiles the function again.
+    it is kept in the cache of cphloc; where nothing can be kept, every process compiles the function again. Without
+    numba the function stays as it is, which is slower and gives the same results.
 
     Args:
         options: further arguments of `numba.njit`.
@@ -203,7 +204,10 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     >>> double(21)
     42
     """
-    from numba import config, njit
+    try:
+        from numba import config, njit
+    except ModuleNotFoundError:  # it has 180 MB; the extras train and fast install it
+        return lambda function: function
 
     def _compile(function: Callable[..., Any]) -> Any:
         try:

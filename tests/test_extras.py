@@ -21,7 +21,11 @@ USERS = re.search(r"\[(.*)\]", OPTIONAL["all"][0])[1].split(",")
 
 SAMPLE = "from cphloc.data.datasets.hippocampus import SAMPLE; scan = SAMPLE / 'images' / 'hippocampus_149.nii.gz'\n"
 PREDICT = f"import cphloc\n{SAMPLE}assert cphloc.load('unet3d-hippocampus').predict(scan).masks.any()"
-DETECT = "import cphloc, numpy\ncphloc.load('yolox2d-bloodcells').predict(numpy.zeros((3, 64, 64)), (1.0, 1.0))"
+DETECT = """
+listing = cphloc.list_entries(name="yolox2d-bloodcells")[0]
+image = next(path for path in (listing.place / "sample").iterdir() if path.suffix == ".jpg")
+print(len(cphloc.load("yolox2d-bloodcells").predict(image).boxes))
+"""
 
 NEEDS = {
     "lightning": "import cphloc; cphloc.train",
@@ -67,8 +71,10 @@ def test_the_message_gives_the_line_that_installs_it():
 
 
 def test_loading_and_predicting_need_no_extra(tmp_path):
-    done = without(*EXTRAS, "gdcm", "pylibjpeg", code=f"{PREDICT}\n{DETECT}", folder=tmp_path)
+    done = without(*EXTRAS, "numba", "gdcm", "pylibjpeg", code=f"{PREDICT}\n{DETECT}", folder=tmp_path)
     assert done.returncode == 0, done.stderr
+    with_numba = without(code=f"import cphloc\n{DETECT}", folder=tmp_path)
+    assert int(done.stdout) == int(with_numba.stdout) > 0
 
 
 @pytest.mark.parametrize("package", NEEDS)

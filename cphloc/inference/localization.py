@@ -12,7 +12,7 @@ import numpy as np
 from cphloc import __version__
 from cphloc.config import jsonio
 from cphloc.data.io.formats import split_series
-from cphloc.errors import DataError
+from cphloc.errors import DataError, MissingExtraError
 from cphloc.files import atomic, flush, temporary_folder
 from cphloc.inference.result_display import result_display, size_title
 from cphloc.paths import portable
@@ -263,7 +263,7 @@ class Localization(Displayed):
                 codes=self.codes,
                 weights=[one["weights_sha256"] or "" for one in self.models],
             )
-        except DataError as error:
+        except (DataError, MissingExtraError) as error:
             self.remarks.append(f"no DICOM SEG: {error}")
             return
         if uncoded := [n for n in of_part(self.classes, "mask").values() if n not in self.codes]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cphloc.config import jsonio
-from cphloc.errors import CphlocError, DataError, InputError, NotFoundError
+from cphloc.errors import CphlocError, DataError, InputError, NotFoundError, needs
 from cphloc.zoo.entry import Entry
 from cphloc.zoo.inside import read_inside
 from cphloc.zoo.names import ENTRY_FILE, MAX_ENTRY_BYTES, SIGNATURE_FILE, sha256_of
@@ -103,8 +103,9 @@ def check_signature(listing: Listing, trusted: Sequence[Signer]) -> Signer:
     Raises:
         DataError: it has no signature, or one that is not of these files or not by one of these keys.
     """
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.serialization import load_ssh_public_key
+    with needs("a signature"):
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
     payload, signatures = _read(listing)
     if payload != statement(listing.entry, listing.content):
@@ -129,7 +130,8 @@ def read_trusted(path: str | Path) -> list[Signer]:
         NotFoundError: there is no such file.
         InputError: it contains no key, or one that is not an ed25519 key.
     """
-    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+    with needs("a signature"):
+        from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
     text = _text(Path(path))
     found = [Signer(_openssh(_key(load_pem_public_key, pem.encode(), str(path)))) for pem in _PEM.findall(text)]
@@ -151,8 +153,9 @@ def read_private_key(path: str | Path) -> Ed25519PrivateKey:
         NotFoundError: there is no such file.
         InputError: it is no ed25519 private key, or the passphrase is missing or wrong.
     """
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_ssh_private_key
+    with needs("a signature"):
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+        from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_ssh_private_key
 
     content = _text(Path(path)).encode()
     read = load_ssh_private_key if b"OPENSSH PRIVATE KEY" in content else load_pem_private_key
@@ -192,7 +195,8 @@ def parse_key(line: str, where: str) -> Signer:
     Raises:
         InputError: it is not an ed25519 key; ``where`` begins the message.
     """
-    from cryptography.hazmat.primitives.serialization import load_ssh_public_key
+    with needs("a signature"):
+        from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
     words = line.split()
     kinds = [n for n, word in enumerate(words) if word == "ssh-ed25519"]
@@ -204,8 +208,9 @@ def parse_key(line: str, where: str) -> Signer:
 
 
 def _key(read: Callable[..., Any], content: bytes, where: str) -> Ed25519PublicKey:
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    with needs("a signature"):
+        from cryptography.exceptions import UnsupportedAlgorithm
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     try:
         key = read(content)
@@ -219,7 +224,8 @@ def _key(read: Callable[..., Any], content: bytes, where: str) -> Ed25519PublicK
 
 
 def _openssh(key: Ed25519PublicKey) -> str:
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+    with needs("a signature"):
+        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
     return key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
 

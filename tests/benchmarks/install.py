@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -113,7 +114,8 @@ def _wheel(folder: Path) -> Path:
 
 
 def _output(python: Path, folder: Path, code: str) -> str:
-    done = subprocess.run([python, "-W", "ignore", "-c", code], capture_output=True, text=True, cwd=folder)
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "CPHLOC"))}
+    done = subprocess.run([python, "-W", "ignore", "-c", code], capture_output=True, text=True, cwd=folder, env=own)
     if done.returncode:
         raise SystemExit(f"{done.stderr}\nfailed in the environment {folder}")
     return done.stdout

@@ -13,7 +13,7 @@ from cphloc import __version__
 from cphloc.data.io.dicom_stack import stack_grid
 from cphloc.data.io.overlay import class_color
 from cphloc.data.io.read_dicom import read_slices
-from cphloc.errors import DataError, InputError
+from cphloc.errors import DataError, InputError, needs
 from cphloc.files import atomic
 from cphloc.structures.geometry import Geometry
 from cphloc.structures.segment_codes import SegmentCode, Triple
@@ -83,7 +83,8 @@ def write_dicom_seg(
 def _segmentation(
     headers: list[Dataset], labels: np.ndarray, described: list[SegmentDescription], algorithm: str, version: str
 ) -> Segmentation:
-    import highdicom
+    with needs("a DICOM SEG"):
+        import highdicom
     from pydicom.uid import generate_uid
 
     return highdicom.seg.Segmentation(
@@ -126,7 +127,8 @@ def _descriptions(
     weights: Sequence[str],
 ) -> list[SegmentDescription]:
     """Segment descriptions, one per class, with code, colour and algorithm."""
-    import highdicom
+    with needs("a DICOM SEG"):
+        import highdicom
     from pydicom.sr.codedict import codes as known
 
     made_by = highdicom.AlgorithmIdentificationSequence(
