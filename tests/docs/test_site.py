@@ -86,6 +86,13 @@ def test_a_notebook_is_executed_small_and_without_paths_of_a_machine(path):
     assert not [o for c in cells for o in c.get("outputs", []) if o["output_type"] == "error"]
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_holds_the_cells_that_it_is_made_from(path):
+    cells = yaml.safe_load((GENERATE / "notebooks.yaml").read_text())[path.stem]
+    stored = ["".join(cell["source"]) for cell in json.loads(path.read_text())["cells"]]
+    assert stored == [next(iter(cell.values())).strip() for cell in cells]
+
+
 def test_there_are_three_notebooks():
     assert len(NOTEBOOKS) == len(yaml.safe_load((GENERATE / "notebooks.yaml").read_text())) == 3
 
