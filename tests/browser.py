@@ -89,3 +89,14 @@ def serious(chrome: WebDriver) -> list[str]:
         for one in found["violations"]
         if one["impact"] in ("serious", "critical")
     ]
+
+
+def drawn(chrome: WebDriver, selector: str) -> bytes:
+    """A picture (PNG) of an element; again where a busy machine takes longer than the 10 s that the driver waits."""
+    from selenium.common.exceptions import TimeoutException
+    from selenium.webdriver.common.by import By
+
+    for _ in range(9):
+        with contextlib.suppress(TimeoutException):
+            return chrome.find_element(By.CSS_SELECTOR, selector).screenshot_as_png
+    return chrome.find_element(By.CSS_SELECTOR, selector).screenshot_as_png

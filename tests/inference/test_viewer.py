@@ -12,7 +12,7 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from browser import WEBGL, in_scheme, opened, requested, serious
+from browser import WEBGL, drawn, in_scheme, opened, requested, serious
 
 from cphloc.inference import viewer
 from cphloc.inference.batch_report import write_report
@@ -107,10 +107,9 @@ def test_a_report_shows_scan_mask_boxes_and_attention_without_a_network(rows, tm
                 " || document.querySelector('#view-problem').textContent"
             )
 
-        def drawn():
+        def counted():
             """The canvas, and how many of its pixels are reddish (mask), greenish (box), and bright grey (scan)."""
-            shot = chrome.find_element(By.ID, "view-canvas").screenshot_as_png
-            red, green, blue = np.moveaxis(picture(shot).astype(int), -1, 0)
+            red, green, blue = np.moveaxis(picture(chrome).astype(int), -1, 0)
             counts = (red > blue + 60) & (red > green + 60), (green > red + 30), (red > 180) & (abs(red - blue) < 12)
             return [int(count.sum()) for count in counts]
 
@@ -121,32 +120,32 @@ def test_a_report_shows_scan_mask_boxes_and_attention_without_a_network(rows, tm
         assert WebDriverWait(chrome, 120).until(ready) == "yes"
         assert serious(chrome) == []
         toggle("attention")
-        red, green, grey = drawn()
+        red, green, grey = counted()
         assert min(red, green, grey) > 500
         toggle("mask")
-        assert drawn()[0] < 0.02 * red
+        assert counted()[0] < 0.02 * red
         toggle("boxes")
-        assert drawn()[1] < 0.02 * green
+        assert counted()[1] < 0.02 * green
         toggle("attention")
-        assert drawn()[0] > 500
+        assert counted()[0] > 500
         toggle("attention")
         high = chrome.find_element(By.ID, "view-high")
         chrome.execute_script("arguments[0].value = 4000; arguments[0].dispatchEvent(new Event('input'))", high)
-        assert drawn()[2] < 0.2 * grey, "a wider window is darker"
+        assert counted()[2] < 0.2 * grey, "a wider window is darker"
         Select(chrome.find_element(By.ID, "view-kind")).select_by_index(1)
-        before = picture(chrome.find_element(By.ID, "view-canvas").screenshot_as_png)
+        before = picture(chrome)
         drag(chrome)
-        assert (before != picture(chrome.find_element(By.ID, "view-canvas").screenshot_as_png)).mean() > 0.001
+        assert (before != picture(chrome)).mean() > 0.001
         assert {u.partition(":")[0] for u in requested(chrome)} <= {"file", "data", "chrome", "chrome-untrusted"}
         for scheme in ("light", "dark"):
             in_scheme(chrome, scheme)
             assert serious(chrome) == []
 
 
-def picture(png: bytes) -> np.ndarray:
+def picture(chrome) -> np.ndarray:
     from PIL import Image
 
-    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+    return np.asarray(Image.open(io.BytesIO(drawn(chrome, "#view-canvas"))).convert("RGB"))
 
 
 def drag(chrome) -> None:
