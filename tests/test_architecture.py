@@ -25,6 +25,7 @@ LAYERS = [
     ("evaluation",),
     ("training",),
     ("studies", "publishing"),
+    ("importing",),  # writes entries as publishing does, from weights of other frameworks; no package but cli needs it
     ("cli",),
 ]
 """From the bottom to the top; a package imports only packages of lower layers."""

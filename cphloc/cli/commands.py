@@ -44,6 +44,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
     "publish": {
         "publish": "freeze a run as a version of an entry",
         "push-to-hub": "push an entry to a repository of the Hugging Face Hub, with a model card",
+        "import": "make an entry of weights that another framework trained, proven equal",
         "push": "send runs to MLflow that could not be logged while they trained",
         "zoo": "index a zoo folder, for listings, for URLs and for the MLflow comparison",
     },

@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from cphloc.data.pipeline.intensity import CT
+from cphloc.data.pipeline.nnunet import NnUNetPreprocess
 from cphloc.data.pipeline.preprocess import Preprocess
 
 AIR_HU = -700.0
@@ -57,7 +58,12 @@ class AirThreshold:
 
 
 def air_threshold(preprocess: Preprocess) -> AirThreshold | None:
-    """Return the threshold between air and body in the normalized values of a CT model; ``None`` for other models."""
+    """Return the threshold between air and body in the normalized values of a CT model.
+
+    ``None`` for other models, and for those that predict as nnU-Net does, which skips nothing.
+    """
+    if isinstance(preprocess, NnUNetPreprocess):
+        return None
     for channel, scheme in enumerate(preprocess.intensity):
         if isinstance(scheme, CT):
             return AirThreshold(channel, float(scheme(np.array([AIR_HU]))[0]) + ROUNDING)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
@@ -14,7 +13,9 @@ from torch import Tensor, nn
 
 from cphloc import __version__
 from cphloc.data.pipeline.intensity import parse_intensity
-from cphloc.data.pipeline.preprocess import Preprocess, restore_map
+from cphloc.data.pipeline.nnunet import NnUNetImage, NnUNetPreprocess, NnUNetRows
+from cphloc.data.pipeline.opened import opened
+from cphloc.data.pipeline.preprocess import Preprocess
 from cphloc.data.pipeline.slabs import MaskRows, Slabs
 from cphloc.errors import InputError
 from cphloc.inference.air import air_threshold
@@ -209,9 +210,13 @@ class Localizer(Displayed, nn.Module):
         if uncertainty:
             masked = with_masks(*self.predict_maps(volume, **options), True, least)
             return replace(masked, **seen).applying(used)
-        slabs = Slabs(self.preprocess, volume)
-        masks = defaultdict(lambda: MaskRows(slabs.geometry, volume.geometry, least))
-        predictions, facts = self._infer(slabs, lambda head, first, rows: masks[head].add_rows(first, rows), **options)
+        slabs, masks = opened(self.preprocess, volume), dict[str, MaskRows | NnUNetRows]()
+
+        def add_rows(head: str, first: int, rows: Tensor) -> None:
+            """Collect the next rows of a head's mask."""
+            masks.setdefault(head, slabs.mask_rows(least, self._has_regions(head))).add_rows(first, rows)
+
+        predictions, facts = self._infer(slabs, add_rows, **options)
         result = localization_of(predictions, masks, volume, slabs.geometry, self.classes)
         return self._completed(replace(result, computed=facts, **seen)).applying(used)
 
@@ -226,16 +231,19 @@ class Localizer(Displayed, nn.Module):
             the result with all boxes and without a mask, and the probabilities ``(K + 1, *S)`` on the image's own grid
             (``None`` for a model that predicts no masks).
         """
-        slabs = Slabs(self.preprocess, volume)
+        slabs = opened(self.preprocess, volume)
+        if any(map(self._has_regions, self.model.heads)):
+            msg = "the classes of this model are regions that contain each other; it gives masks, not probabilities"
+            raise InputError(msg)
         predictions, facts = self._infer(slabs, None, **options)
         result = self._completed(localization_of(predictions, {}, volume, slabs.geometry, self.classes))
         maps = [p.mask_probabilities[0].cpu().numpy() for p in predictions.values() if p.mask_probabilities is not None]
-        whole = restore_map(slabs.geometry, volume.geometry, maps[0]) if maps else None
+        whole = slabs.restore(maps[0]) if maps else None
         return replace(result, computed=facts), whole
 
     def _infer(
         self,
-        slabs: Slabs,
+        slabs: Slabs | NnUNetImage,
         on_mask_rows: OnMaskRows | None,
         *,
         tta: bool | None = None,
@@ -264,6 +272,10 @@ class Localizer(Displayed, nn.Module):
             window_batch=window_batch,
         )
         return predictions, {**self.backend.facts, "air_skipped": air is not None}
+
+    def _has_regions(self, head: str) -> bool:
+        """Whether a head scores regions that may contain each other, see `cphloc.ops.regions`."""
+        return getattr(self.model.heads[head], "scores", "") == "sigmoid"
 
     def _completed(self, result: Localization) -> Localization:
         """Add the model and the codes of its classes, and apply the temperature to the label probabilities."""
@@ -326,4 +338,8 @@ def preprocess_of(recipe: Recipe) -> Preprocess:
     data = recipe.to_plain()["data"]
     spacing = None if data["spacing_mm"] is None else tuple(data["spacing_mm"])
     fit = tuple(data["patch"]) if data["fit"] == "whole" else None
-    return Preprocess(recipe.dims, spacing, parse_intensity(data["intensity"], len(recipe.channels)), fit)
+    intensity = parse_intensity(data["intensity"], len(recipe.channels))
+    if recipe.data.nnunet is not None:
+        patch = tuple(recipe.data.patch or (1,) * recipe.dims)
+        return NnUNetPreprocess(recipe.dims, spacing, intensity, steps=recipe.data.nnunet, patch=patch)
+    return Preprocess(recipe.dims, spacing, intensity, fit)

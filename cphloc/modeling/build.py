@@ -62,7 +62,7 @@ def build_model(recipe: Recipe, max_elements: int | None = None) -> Model:
     """
     with limited(max_elements):
         members = [_built(recipe) for _ in range(recipe.model.members)]
-    return members[0] if len(members) == 1 else EnsembleModel(members)
+    return members[0] if len(members) == 1 else EnsembleModel(members, recipe.model.average)
 
 
 def _built(recipe: Recipe) -> Model:

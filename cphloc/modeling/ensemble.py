@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,13 +24,16 @@ class EnsembleModel(Model):
 
     Args:
         members: the networks; the first is also this module's own ``backbone``, ``neck`` and ``heads``.
+        average: ``probabilities``, or ``logits`` to average the outputs of mask heads before the softmax, as nnU-Net
+            does with its folds.
     """
 
-    def __init__(self, members: Sequence[Model]) -> None:
+    def __init__(self, members: Sequence[Model], average: Literal["probabilities", "logits"] = "probabilities") -> None:
         first = members[0]
         parts = first.backbone, first.neck, dict(first.heads.items()), first.weights
         super().__init__(*parts, first.mergings, first.classes)
         self.others = nn.ModuleList(members[1:])
+        self.average = average
 
     def outputs(self, x: Tensor) -> dict[str, Any]:
         """Return the raw outputs of every head by name, a list with one element per member."""
@@ -39,6 +42,10 @@ class EnsembleModel(Model):
 
     def decode(self, outputs: Mapping[str, Any], size: tuple[int, ...]) -> dict[str, Prediction]:
         """Average the predictions of all members, by head; arguments as for `Model.decode`."""
+        if self.average == "logits":
+            return super().decode(
+                {name: torch.stack(list(output)).mean(dim=0) for name, output in outputs.items()}, size
+            )
         decoders = [super().decode, *(other.decode for other in self._others)]
         each = [
             decode({name: output[number] for name, output in outputs.items()}, size)

@@ -119,6 +119,8 @@ def _of_weights(entry: Entry, path: Path) -> Iterator[str]:
 
 def _of_table(listing: Listing) -> list[str]:
     """Compare the table of cases; a table that cannot be read is one that does not agree."""
+    if not listing.entry.evaluation.cases:
+        return []
     if CASES_FILE not in listing.entry.files:
         return ["is missing, so nothing but the card states where the metrics come from"]
     size = listing.entry.files[CASES_FILE].bytes

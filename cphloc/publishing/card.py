@@ -46,14 +46,15 @@ def model_card(entry: Entry) -> str:
         "Cost": table(("", ""), _cost(entry)),
         "How to use": how_to_use(entry),
         "How to reproduce": _reproduce(entry),
-        "How to cite": f"{entry.name} {entry.version}, cphloc model zoo. Data: {entry.data.citation}",
+        "How to cite": _citation(entry),
         "Changes": entry.changelog
         + (f"\n\nWorse than the version before, because: {entry.because}" * bool(entry.because)),
     }
     body = (f"## {title}\n\n{text}\n" for title, text in sections.items() if text)
     summary = entry.summary.removeprefix(f"{BELOW.strip('*')}. ")
     instead = [f"Use it instead of {', '.join(entry.supersedes)}.\n"] if entry.supersedes else []
-    return "\n".join([f"# {entry.name} {entry.version}\n", f"{first_words(entry)}\n", f"{summary}\n", *instead, *body])
+    first = [f"{first_words(entry)}\n"] if entry.imported is None else [f"{entry.imported.verdict}\n"]
+    return "\n".join([f"# {entry.name} {entry.version}\n", *first, f"{summary}\n", *instead, *body])
 
 
 def _measured_on(evaluation: Evaluation) -> str:
@@ -69,6 +70,8 @@ def _measured_on(evaluation: Evaluation) -> str:
 
 def _results(entry: Entry) -> str:
     evaluation, baseline = entry.evaluation, entry.baseline
+    if not evaluation.cases:
+        return "Not evaluated by cphloc: `cphloc evaluate` measures it on your own cases."
     answers = {True: "yes", False: "no", None: ""}
     with_gains = bool(baseline.paired)
     rows = []
@@ -210,6 +213,9 @@ def _cost(entry: Entry) -> Iterable[Sequence[str]]:
 
 def _reproduce(entry: Entry) -> str:
     origin = entry.origin
+    if entry.imported is not None:
+        text = f"Weights of {entry.imported.framework} ({entry.imported.architecture}), from {entry.imported.origin}"
+        return f"{text}. Imported on {origin.published}.\n\n{code_block('sh', [f'cphloc verify {entry}'])}"
     commit = f"commit `{origin.git_commit}`" if origin.git_commit else "an installed cphloc"
     versions = ", ".join(f"{name} {version}" for name, version in origin.packages.items())
     text = (
@@ -219,6 +225,13 @@ def _reproduce(entry: Entry) -> str:
     )
     commands = ["cphloc train recipe.yaml", f"cphloc verify {entry} --metrics"]
     return f"{text}\n\n{code_block('sh', commands)}"
+
+
+def _citation(entry: Entry) -> str:
+    """Name the entry and its data; of imported weights their citation and licence."""
+    if entry.imported is not None:
+        return f"{entry.imported.citation}. Licence of the weights: {entry.imported.licence}."
+    return f"{entry.name} {entry.version}, cphloc model zoo. Data: {entry.data.citation}"
 
 
 def _cases(metric: Metric) -> str:

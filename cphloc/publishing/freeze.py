@@ -99,13 +99,13 @@ def freeze(
     write_weights(folder / WEIGHTS_FILE, weights if changed else small)
     facts = entry_facts(material, localizer, name, version, because, below_baseline, supersedes)
     facts["onnx"] = onnx_parity(localizer) if onnx else None
-    facts["weights"] = _weights(folder, precision, urls, most_bytes)
-    entry = _entry(facts, folder, localizer)
-    _check(Listing(name, version, folder))
+    facts["weights"] = stored_weights(folder, precision, urls, most_bytes)
+    entry = write_entry(facts, folder, recipe)
+    check_frozen(Listing(name, version, folder))
     return entry
 
 
-def _check(listing: Listing) -> None:
+def check_frozen(listing: Listing) -> None:
     """Check that a new entry predicts what its run predicts, and that its files agree, such as metrics and cases."""
     localizer = open_listing(listing, "cpu")
     if differing := check_sample(listing, localizer):
@@ -231,7 +231,7 @@ def _localizer(recipe: Recipe, weights: Mapping[str, Tensor], material: Material
     return localizer
 
 
-def _weights(
+def stored_weights(
     folder: Path, precision: Literal["float16", "float32"], urls: Sequence[str], most_bytes: int | None
 ) -> dict[str, Any]:
     """Describe the weights for the entry; those too large to ship are moved to the cache until they are uploaded."""
@@ -254,7 +254,7 @@ def _weights(
     return Weights(file=stored, urls=list(urls), precision=precision, **dict(file)).model_dump()
 
 
-def _entry(facts: dict[str, Any], folder: Path, localizer: Localizer) -> Entry:
+def write_entry(facts: dict[str, Any], folder: Path, recipe: Recipe) -> Entry:
     """Pin the files, write the card and ``entry.yaml``.
 
     Card and bill of materials show the entry, and the entry pins both, so they are written from an entry that does not
@@ -267,7 +267,7 @@ def _entry(facts: dict[str, Any], folder: Path, localizer: Localizer) -> Entry:
     }
     entry = _valid({**facts, "files": pinned})
     (folder / CARD_FILE).write_text(model_card(entry), encoding="utf-8")
-    bill = bill_of_materials(entry, localizer.recipe)
+    bill = bill_of_materials(entry, recipe)
     (folder / SBOM_FILE).write_text(jsonio.dumps(bill, indent=1) + "\n", encoding="utf-8")
     pinned |= {name: File.of(folder / name).model_dump() for name in (CARD_FILE, SBOM_FILE)}
     entry = _valid({**facts, "files": pinned})

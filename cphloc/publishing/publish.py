@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,8 @@ from cphloc.zoo.signature import sign as write_signature
 from cphloc.zoo.stored import checked_path
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
     from cphloc.tracking.run import Run
 
 EACH_BYTES, ALL_BYTES = 8_000_000, 48_000_000
@@ -106,10 +108,37 @@ def publish(
     if found:
         lines = [f"{material.run.folder} cannot be published as {name}@{version}:", *(f"  - {p}" for p in found)]
         raise InputError("\n".join(lines))
+    reasons, size = (because, below_baseline), most_bytes(zoo)
+
+    def write(stage: Path) -> Entry:
+        """Write the files of the version."""
+        return freeze(stage, material, name, version, *reasons, sample, urls, size, supersedes, onnx)
+
+    return placed(zoo, name, version, write, key)
+
+
+def placed(
+    zoo: Path, name: str, version: str, write: Callable[[Path], Entry], key: Ed25519PrivateKey | None = None
+) -> Entry:
+    """Write the files of a version beside its place, move them there at once, and name the version in the index.
+
+    Args:
+        zoo: zoo folder.
+        name: of the entry.
+        version: one that does not exist yet.
+        write: writes the files to an empty folder.
+        key: private key to sign the entry with.
+
+    Raises:
+        InputError: the version exists by now.
+        CphlocError: the zoo cannot be written.
+    """
+    folder = zoo / name / version
+    if folder.exists():
+        raise _exists(folder, zoo)
     try:
         with temporary_folder(folder) as stage:
-            reasons, size = (because, below_baseline), most_bytes(zoo)
-            entry = freeze(stage, material, name, version, *reasons, sample, urls, size, supersedes, onnx)
+            entry = write(stage)
             if key is not None:
                 write_signature(stage, entry, key)
             flush_all(stage)

@@ -40,6 +40,7 @@ from cphloc.registry import catalogue
 from cphloc.registry.card import Card
 from cphloc.registry.kinds import Task
 from cphloc.registry.metrics import headline
+from cphloc.structures.nnunet_steps import NnUNetSteps
 from cphloc.structures.options import OPTIONS, OptionName
 from cphloc.structures.padding import Pad
 from cphloc.structures.sides import names_sides
@@ -111,6 +112,9 @@ class Data(Block):
         "zscore", description="intensity scaling, overall or per channel"
     )
     patch: list[PositiveInt] | None = Field(None, description="size of training patches in voxels; null: whole images")
+    nnunet: NnUNetSteps | None = Field(
+        None, description="prepare images exactly as nnU-Net does, for imported weights; null: as cphloc does"
+    )
     fit: Literal["patch", "whole"] = Field("patch", description="crop patches, or resize whole images to it")
     pad: Pad = Field("zero", description="values beyond the edge of an image that is smaller than the patch")
     augment: list[Block] = Field([], description="data augmentation, in order")
@@ -153,6 +157,9 @@ class ModelBlocks(_Strict):
         {}, description="by head and class, the classes of the data set it stands for; `of` of a class is stored here"
     )
     members: PositiveInt = Field(1, description="networks of a published ensemble, whose predictions are averaged")
+    average: Literal["probabilities", "logits"] = Field(
+        "probabilities", description="what the networks of an ensemble average in masks; logits as nnU-Net does"
+    )
 
 
 class Train(_Strict):

@@ -36,6 +36,7 @@ from cphloc.zoo.fields import (
     VersionRange,
     VersionText,
 )
+from cphloc.zoo.imported import ImportedFrom
 from cphloc.zoo.measured import Baseline, Calibration, Evaluation, Metric, Tested, Thresholds
 from cphloc.zoo.names import MAX_ENTRY_BYTES, MAX_ENTRY_VALUES, RECIPE_FILE
 
@@ -128,12 +129,14 @@ class Input(Strict):
 class Origin(Strict):
     """What is needed to train the weights again. ``git_commit`` is ``None`` for an installed cphloc.
 
+    ``seed`` is ``None`` for imported weights.
+
     ``plugins`` holds the version of each plug-in that the recipe uses, by the name that ``pip install`` takes.
     """
 
     run: Text
     git_commit: Text | None
-    seed: int
+    seed: int | None
     packages: Annotated[dict[Text, Text], Field(min_length=1)]
     plugins: dict[Text, str] = Field(default_factory=dict)
     mlflow_run: str | None
@@ -153,6 +156,7 @@ class Entry(Displayed, Strict):
     significantly worse metrics than the version before was published. ``supersedes`` lists versions of other names,
     as ``name@1.2.0``, that this one should be used instead of. ``onnx`` states how far ONNX Runtime differs from torch,
     or why the network cannot be exported. ``training`` and ``onnx`` are ``None`` where nothing recorded them.
+    ``imported`` states where weights come from that another framework trained; such an entry has no evaluated cases.
     """
 
     name: Name
@@ -181,6 +185,7 @@ class Entry(Displayed, Strict):
     weights: Weights
     files: dict[InsidePath, File]
     origin: Origin
+    imported: ImportedFrom | None = None
     intended_use: Text
     limits: Annotated[list[Text], Field(min_length=1)]
     changelog: Text
@@ -193,6 +198,9 @@ class Entry(Displayed, Strict):
     def _complete(self) -> Entry:
         if RECIPE_FILE not in self.files:
             msg = f"files must pin {RECIPE_FILE}"
+            raise ValueError(msg)
+        if not self.evaluation.cases and self.imported is None:
+            msg = "evaluation.cases must name the evaluated cases; only an imported entry may have none"
             raise ValueError(msg)
         if self.inputs is not None and list(self.inputs) != self.channels:
             msg = f"inputs must state each of the channels {self.channels} in order, got {list(self.inputs)}"

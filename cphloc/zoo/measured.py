@@ -96,7 +96,7 @@ class Group(Strict):
 
 
 class Evaluation(Strict):
-    """Metrics on one split; the first metric is the headline. ``cases`` are the split's case ids.
+    """Metrics on one split; the first metric is the headline. ``cases`` are the split's case ids; none if imported.
 
     The metrics of an ensemble of a cross-validation are ``out_of_fold``: those of its single networks, each on the
     cases that it has not seen. ``recommended`` gives the reason for each metric that fits the model's answers, and
@@ -110,7 +110,7 @@ class Evaluation(Strict):
     recommended: dict[Text, Text] = Field(default_factory=dict)
     nsd_tolerance_mm: dict[Text, Positive] = Field(default_factory=dict)
     groups: dict[Text, dict[Text, Group]] = Field(default_factory=dict)
-    cases: Annotated[list[Text], Field(min_length=1)]
+    cases: list[Text]
 
 
 class Tested(Strict):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cphloc.components.loss.dice_ce import DiceCE
-from cphloc.config.argument_types import PositiveInt
+from cphloc.config.argument_types import PerAxis, PositiveInt
 from cphloc.errors import InputError
 from cphloc.ops.layers import (
     Activation,
@@ -25,6 +25,7 @@ from cphloc.ops.layers import (
     resize,
 )
 from cphloc.ops.mask_loss import deep_supervision_weights, mask_loss
+from cphloc.ops.regions import region_pairs
 from cphloc.ops.targets import Prediction, Targets
 from cphloc.structures.annotation import class_names
 from cphloc.structures.levels import Level, Levels
@@ -39,17 +40,22 @@ class UNet(nn.Module):
         widths: channels of the decoder at each level but the coarsest, fine to coarse; default those of the levels.
         upsample: ``transposed`` (kernel = stride, no checkerboard) or ``interpolate`` (linear, then 1x1 convolution).
         convolutions: convolutions at each level.
+        kernels: kernel size at each level but the coarsest, fine to coarse, one number or one per axis; default 3.
         skips: concatenate the maps of the encoder; without them the decoder gets the coarsest level only.
         deep_supervision: in training, add losses of coarser decoder levels; weights 1, 1/2, 1/4, ... scaled to sum 1.
         order, norm, activation: as in ``conv_encoder``.
+        scores: ``softmax``, or ``sigmoid``: a logit for every class without background, each class a region of its own
+            that may contain others (nnU-Net's region-based training); a voxel gets the last class whose region
+            contains it. Only for predictions with imported weights: the losses take classes that exclude each other.
         loss: a loss that takes masks; default ``dice_ce``.
 
     Shapes:
-        pyramid to logits ``(N, K + 1, *S)``, background first. Where the finest level is coarser than the image, logits
-        are interpolated. In training with deep supervision a tuple of logits, fine to coarse, each at its own level.
+        pyramid to logits ``(N, K + 1, *S)``, background first, of ``sigmoid`` ``(N, K, *S)``. Where the finest level is
+        coarser than the image, logits are interpolated. In training with deep supervision a tuple of logits, fine to
+        coarse, each at its own level.
 
     Raises:
-        InputError: the number of ``widths`` is not that of the levels without the coarsest.
+        InputError: the number of ``widths`` or ``kernels`` is not that of the levels without the coarsest.
 
     Reference: Ronneberger et al. 2015, arXiv:1505.04597; 3-D Cicek et al. 2016, arXiv:1606.06650.
 
@@ -65,35 +71,39 @@ class UNet(nn.Module):
         widths: Sequence[PositiveInt] | None = None,
         upsample: Literal["transposed", "interpolate"] = "transposed",
         convolutions: PositiveInt = 2,
+        kernels: Sequence[PerAxis] | None = None,
         skips: bool = True,
         deep_supervision: bool = True,
         order: Order = "conv-norm-act",
         norm: Norm = "instance",
         activation: Activation = "leaky_relu",
+        scores: Literal["softmax", "sigmoid"] = "softmax",
         loss: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.classes = class_names(classes)
-        self.levels, self.skips = levels, skips
+        self.levels, self.skips, self.scores = levels, skips, scores
         self.criterion = loss or DiceCE()
         block = partial(ConvBlock, order=order, norm_name=norm, activation_name=activation)
         below = len(levels) - 1
-        if widths and len(widths) != below:
-            msg = f"unet has {below} levels below the coarsest but {len(widths)} widths; give one for each level"
-            raise InputError(msg)
+        for name, given in (("widths", widths), ("kernels", kernels)):
+            if given and len(given) != below:
+                msg = f"unet has {below} levels below the coarsest but {len(given)} {name}; give one for each level"
+                raise InputError(msg)
         widths = [*(widths or [level.channels for level in levels[:-1]]), levels[-1].channels]
         steps = list(zip(pairwise(levels), pairwise(widths), strict=True))
         self.up = nn.ModuleList(_Up(below, wide, fine, width, upsample) for (fine, below), (width, wide) in steps)
         self.blocks = nn.ModuleList(
             nn.Sequential(
-                block(skips * fine.channels + width, width, fine.dims),
-                *(block(width, width, fine.dims) for _ in range(convolutions - 1)),
+                block(skips * fine.channels + width, width, fine.dims, kernel),
+                *(block(width, width, fine.dims, kernel) for _ in range(convolutions - 1)),
             )
-            for (fine, _), (width, _) in steps
+            for ((fine, _), (width, _)), kernel in zip(steps, kernels or [3] * below, strict=True)
         )
         self.weights = deep_supervision_weights(len(steps)) if deep_supervision else (1.0,)
         self.score = nn.ModuleList(
-            conv_type(levels[0].dims)(width, len(self.classes) + 1, 1) for width in widths[: len(self.weights)]
+            conv_type(levels[0].dims)(width, len(self.classes) + (scores == "softmax"), 1)
+            for width in widths[: len(self.weights)]
         )
         initialize(self)
 
@@ -109,12 +119,21 @@ class UNet(nn.Module):
         return (full, *coarser) if coarser else full
 
     def loss(self, outputs: Tensor | tuple[Tensor, ...], targets: Targets) -> dict[str, Tensor]:
-        """``{"mask": scalar}`` over the cases that have a mask."""
+        """``{"mask": scalar}`` over the cases that have a mask.
+
+        Raises:
+            InputError: ``scores`` is ``sigmoid``.
+        """
+        if self.scores == "sigmoid":
+            msg = "a unet head with scores: sigmoid only predicts with imported weights; train with scores: softmax"
+            raise InputError(msg)
         return {"mask": mask_loss(self.criterion, outputs, targets, self.weights, self.levels[1:])}
 
     def decode(self, outputs: Tensor | tuple[Tensor, ...]) -> Prediction:
-        """Class probabilities ``(N, K + 1, *S)``."""
+        """Class probabilities ``(N, K + 1, *S)``; of ``sigmoid`` `region_pairs`, ``(N, 2 K, *S)``."""
         logits = outputs if isinstance(outputs, Tensor) else outputs[0]
+        if self.scores == "sigmoid":
+            return Prediction(mask_probabilities=region_pairs(logits.float()))
         return Prediction(mask_probabilities=logits.float().softmax(dim=1))
 
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from cphloc.data.io.resample import resample, source_rows
-from cphloc.data.pipeline.preprocess import Preprocess
+from cphloc.data.pipeline.preprocess import Preprocess, restore_map
+from cphloc.ops.regions import painted, region_logits
 from cphloc.structures.geometry import Geometry
 from cphloc.structures.volume import Volume, reoriented_back
 
@@ -38,7 +39,7 @@ class Slabs:
         self.preprocess = preprocess
         self.geometry = preprocess.frame(volume.geometry, volume.source)
         self.shape = (1, len(preprocess.intensity), *self.geometry.shape)
-        self.volume = volume.canonical()
+        self.original, self.volume = volume.geometry, volume.canonical()
         local = all(scheme.local for scheme in preprocess.intensity)
         self.whole = None if local else torch.as_tensor(preprocess(volume).array)[None]
         self.first, self.held = 0, np.zeros((self.shape[1], 0, *self.shape[3:]), np.float32)
@@ -54,6 +55,14 @@ class Slabs:
         self.first = first
         return torch.from_numpy(self.held)[None]
 
+    def mask_rows(self, threshold: float | None = None, regions: bool = False) -> MaskRows:
+        """Return a collector of the logits of a mask, see `MaskRows`."""
+        return MaskRows(self.geometry, self.original, threshold, regions)
+
+    def restore(self, probabilities: np.ndarray) -> np.ndarray:
+        """Resample class probabilities ``(K + 1, *S)`` of the prepared image to the original grid."""
+        return restore_map(self.geometry, self.original, probabilities)
+
     def _prepared(self, first: int, stop: int) -> np.ndarray:
         own = self.volume.geometry
         low, high = source_rows(own, self.geometry, first, stop)
@@ -68,11 +77,15 @@ class MaskRows:
         prepared: grid of the preprocessed image.
         original: grid of the original image.
         threshold: see `class_mask`.
+        regions: the logits are those of `cphloc.ops.regions.region_pairs`; a voxel gets the last region that contains
+            it.
     """
 
-    def __init__(self, prepared: Geometry, original: Geometry, threshold: float | None = None) -> None:
+    def __init__(
+        self, prepared: Geometry, original: Geometry, threshold: float | None = None, regions: bool = False
+    ) -> None:
         self.prepared = prepared
-        self.threshold = threshold
+        self.threshold, self.regions = threshold, regions
         self.order, self.flip = original.canonical()
         self.target = original.reoriented(self.order, self.flip)
         self.written = np.zeros(self.target.shape, np.uint8)
@@ -88,23 +101,32 @@ class MaskRows:
         """
         known = first + logits.shape[1]
         if self.prepared.same_grid(self.target):
-            if self.threshold is None:
+            if self.threshold is None and not self.regions:
                 self.written[first:known] = logits.argmax(dim=0).to(torch.uint8).cpu().numpy()
             else:
-                self.written[first:known] = class_mask(logits.softmax(dim=0).cpu().numpy(), self.threshold)
+                self.written[first:known] = self._decided(self._probabilities(logits))
             return
-        new = logits.softmax(dim=0).cpu().numpy()
+        new = self._probabilities(logits)
         self.held = np.concatenate([self.held, new], axis=1) if self.held.size else new
         stop = self.rows
         while stop < len(self.written) and source_rows(self.prepared, self.target, stop, stop + 1)[1] <= known:
             stop += 1
         if stop > self.rows:
             grids = _grid_of(self.prepared, self.first, known), _grid_of(self.target, self.rows, stop)
-            self.written[self.rows : stop] = class_mask(resample(self.held, *grids), self.threshold)
+            self.written[self.rows : stop] = self._decided(resample(self.held, *grids))
             self.rows = stop
         if stop < len(self.written):
             needed = source_rows(self.prepared, self.target, stop, stop + 1)[0]
             self.held, self.first = self.held[:, needed - self.first :], needed
+
+    def _probabilities(self, logits: Tensor) -> np.ndarray:
+        found = region_logits(logits).sigmoid() if self.regions else logits.softmax(dim=0)
+        return found.cpu().numpy()
+
+    def _decided(self, probabilities: np.ndarray) -> np.ndarray:
+        if self.regions:
+            return painted(torch.from_numpy(probabilities) - (self.threshold or 0.5)).numpy()
+        return class_mask(probabilities, self.threshold)
 
     def mask(self) -> np.ndarray:
         """Return the class mask ``(*S)`` uint8 on the grid of the original image."""

@@ -1,0 +1,133 @@
+"""Compare an imported model with the outputs of the framework that trained it.
+
+A reference folder holds, for each case, any of:
+
+- ``CASE.npz`` with ``input`` ``(N, C, *S)`` and ``logits``: a network's input and its output, or for detectors
+  ``boxes``, ``scores`` and ``labels`` of one image;
+- ``CASE_0000.nii.gz``, ``CASE_0001.nii.gz``, ... and ``CASE.nii.gz``: the channels of an image and its predicted mask;
+- ``facts.json`` with ``version`` of the framework, ``seconds`` for all cases, and ``rounding``: voxels whose class its
+  own half precision changes.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from cphloc.config.json_file import read_json
+from cphloc.data.io.read import read_volume
+from cphloc.errors import DataError, NotFoundError
+from cphloc.inference.localizer import Localizer
+from cphloc.zoo.imported import Proof
+
+TOLERANCE = 1e-4
+"""Largest allowed difference of outputs, relative to their largest magnitude (at least 1)."""
+
+MASKS = 1e-3
+"""Largest allowed share of voxels with another class: where two classes score the same, rounding decides."""
+
+_FIRST = re.compile(r"(.+)_0000(\.nii\.gz|\.nii|\.nrrd|\.mha|\.png)")
+
+
+def compare(localizer: Localizer, folder: Path, by: Literal["prove", "reference"]) -> Proof:
+    """Compare a model with a reference folder.
+
+    Args:
+        localizer: the imported model.
+        folder: see the module.
+        by: who made the folder.
+
+    Raises:
+        NotFoundError: the folder holds no case.
+        DataError: a file is damaged, or the outputs differ by more than `TOLERANCE` or `MASKS`.
+    """
+    arrays = sorted(folder.glob("*.npz"))
+    images = {found[1]: found[2] for path in sorted(folder.iterdir()) if (found := _FIRST.fullmatch(path.name))}
+    if not arrays and not images:
+        msg = f"{folder}: holds neither CASE.npz with input and logits, nor CASE_0000.nii.gz with CASE.nii.gz"
+        raise NotFoundError(msg)
+    pairs = [_outputs(localizer, path) for path in arrays]
+    started = time.perf_counter()
+    masks = [_masks(localizer, folder, case, ending) for case, ending in images.items()]
+    seconds = time.perf_counter() - started
+    facts = read_json(folder / "facts.json") if (folder / "facts.json").is_file() else {}
+    theirs = facts.get("seconds")
+    proof = Proof(
+        by=by,
+        version=facts.get("version"),
+        cases=max(len(arrays), len(images)),
+        outputs=max((difference for difference, _ in pairs), default=None),
+        scale=max((scale for _, scale in pairs), default=None),
+        voxels=sum(count for count, _ in masks),
+        differing=sum(differing for _, differing in masks),
+        rounding=facts.get("rounding", 0),
+        framework_seconds=theirs if images else None,
+        seconds=round(seconds, 3) if images and theirs else None,
+    )
+    return _equal(proof, folder)
+
+
+def _equal(proof: Proof, folder: Path) -> Proof:
+    """Return a proof that the model is equal.
+
+    Raises:
+        DataError: it is not.
+    """
+    if proof.outputs is not None and not proof.outputs <= TOLERANCE * max(1.0, proof.scale or 1.0):
+        what = f"outputs of at most {proof.scale:.3g} differ by {proof.outputs:.1e}"
+    elif proof.differing > MASKS * max(proof.voxels, 1):
+        what = f"{proof.differing:,} of {proof.voxels:,} voxels of masks differ"
+    else:
+        return proof
+    msg = f"{folder}: the imported model is not equal to the reference: {what}; nothing was written"
+    raise DataError(msg)
+
+
+def _outputs(localizer: Localizer, path: Path) -> tuple[float, float]:
+    """Return the largest difference of the network's outputs, and their largest magnitude."""
+    given = _arrays(path)
+    x = torch.from_numpy(given["input"]).float()
+    with torch.inference_mode():
+        raw = next(iter(localizer.model.outputs(x).values()))
+    if isinstance(raw, list):  # of the networks of an ensemble
+        raw = torch.stack(raw).mean(dim=0)
+    raw = raw[0] if isinstance(raw, tuple) else raw
+    expected = torch.from_numpy(given["logits"]).float()
+    if raw.shape != expected.shape:
+        msg = f"{path}: logits have shape {tuple(expected.shape)}, the imported network gives {tuple(raw.shape)}"
+        raise DataError(msg)
+    return float((raw - expected).abs().max()), float(expected.abs().max())
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            found = {name: stored[name] for name in stored.files}
+    except Exception as error:  # numpy and zipfile raise errors of many types for damaged files
+        msg = f"{path}: cannot be read ({error}); save it again with numpy.savez"
+        raise DataError(msg) from None
+    if lacking := {"input", "logits"} - set(found):
+        msg = f"{path}: has no array '{min(lacking)}'; save both: numpy.savez(FILE, input=..., logits=...)"
+        raise DataError(msg)
+    return found
+
+
+def _masks(localizer: Localizer, folder: Path, case: str, ending: str) -> tuple[int, int]:
+    """Return the number of voxels of a mask, and of those with another class."""
+    names = localizer.recipe.channels
+    files: dict[str, Any] = {name: folder / f"{case}_{number:04d}{ending}" for number, name in enumerate(names)}
+    expected = folder / f"{case}{ending}"
+    if absent := [path for path in (*files.values(), expected) if not path.is_file()]:
+        msg = f"{absent[0]}: is missing; a case needs one file per channel and its predicted mask"
+        raise DataError(msg)
+    mask = localizer.predict(files if len(files) > 1 else files[names[0]]).masks
+    truth = read_volume(expected, None, localizer.recipe.dims).array[0]
+    if mask is None or mask.shape != truth.shape:
+        msg = f"{expected}: its grid is {truth.shape}, that of the prediction {None if mask is None else mask.shape}"
+        raise DataError(msg)
+    return int(truth.size), int(np.count_nonzero(mask != truth))
