@@ -23,7 +23,7 @@ SAMPLE = "from cphloc.data.datasets.hippocampus import SAMPLE; scan = SAMPLE / '
 PREDICT = f"import cphloc\n{SAMPLE}assert cphloc.load('unet3d-hippocampus').predict(scan).masks.any()"
 DETECT = """
 listing = cphloc.list_entries(name="yolox2d-bloodcells")[0]
-image = next(path for path in (listing.place / "sample").iterdir() if path.suffix == ".jpg")
+image = next(path for path in (listing.place / "sample").iterdir() if path.suffix in (".jpg", ".png"))
 print(len(cphloc.load("yolox2d-bloodcells").predict(image).boxes))
 """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
+from typing import Any
 
 from cphloc.cli.list import GROUPS
 from cphloc.cli.result import Answer
@@ -41,7 +42,8 @@ def run(options: argparse.Namespace) -> Answer:
         for action in below._actions:
             _complete(action, known)
     recipes = _RECIPES.format(names=" ".join(shipped_recipes()))
-    text = shtab.complete(parser, options.shell, root_prefix="cphloc", preamble={"bash": recipes})
+    preamble: Any = {"bash": recipes}  # annotated as text, documented as a mapping
+    text = shtab.complete(parser, options.shell, root_prefix="cphloc", preamble=preamble)
     return Answer(text, {"shell": options.shell, "script": text})
 
 

@@ -33,7 +33,7 @@ def model_display(
         ("task", f"{recipe.task} in {recipe.dims}-D"),
         ("takes", listed([f"{name}: {channel.description}" for name, channel in inputs.channels.items()])),
         ("classes", listed([f"{number} {name}" for number, name in classes.items()])),
-        ("grid", f"{grid}, windows of {' × '.join(map(str, recipe.data.patch))}"),
+        ("grid", f"{grid}, windows of {' × '.join(map(str, recipe.data.patch or ()))}"),
         ("network", " → ".join(parts)),
         *extra,
         ("applies", listed([f"{name.replace('_', ' ')} {_plain(value)}" for name, value in stated.items()])),

@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 from pydicom import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
-from pydicom.pixels.decoders import JPEGExtended12BitDecoder
-from pydicom.pixels.decoders.base import DecodeRunner
-from pydicom.uid import JPEGExtended12Bit, SecondaryCaptureImageStorage
+from pydicom.pixels.decoders.base import DecodeRunner, JPEGExtended12BitDecoder
+from pydicom.uid import UID, JPEGExtended12Bit, SecondaryCaptureImageStorage
 
 _NAME = "cphloc"
 
@@ -62,7 +61,7 @@ def _frame_file(source: bytes, runner: DecodeRunner) -> Dataset:
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = JPEGExtended12Bit
     dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = SecondaryCaptureImageStorage
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = "2.25.1"
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = UID("2.25.1")
     dataset.Rows, dataset.Columns, dataset.SamplesPerPixel = runner.rows, runner.columns, 1
     dataset.PhotometricInterpretation = "MONOCHROME2"
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, runner.bits_stored, runner.bits_stored - 1
