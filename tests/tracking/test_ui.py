@@ -95,7 +95,7 @@ def test_every_shipped_entry_is_seen_compared_and_read(tmp_path, mlflow_database
 
     shutil.copyfile(mlflow_database, tmp_path / "mlflow.db")
     entries = {str(one): one.entry for one in list_entries(all_versions=True, zoos=[str(paths.shipped("zoo"))])}
-    with served_ui(tmp_path) as url, opened(tmp_path / "profile") as chrome:
+    with served_ui(tmp_path) as url, opened(tmp_path / "profile", "--window-size=1500,1500") as chrome:
         page = Page(chrome)
         chrome.get(url)
         page.shows("cphloc-zoo", "headline_baseline", f"{len(entries)} matching runs")
