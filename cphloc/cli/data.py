@@ -39,6 +39,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("case", metavar="CASE", nargs="?", help="for look: the case to show")
     what = "for check and look: an argument of the data set, or a value of the recipe; repeatable"
     parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help=what)
+    copy = "for fetch: build the data set from what you downloaded by hand, the archive of its source or its folder"
+    parser.add_argument("--from", metavar="FOLDER_OR_ARCHIVE", type=Path, dest="copy", help=copy)
     parser.add_argument("--dims", type=int, choices=(2, 3), help="for check and look: 2-D or 3-D, as in cphloc plan")
     parser.add_argument(
         "--out",
@@ -53,6 +55,9 @@ def run(options: argparse.Namespace) -> Answer:
     if options.case is not None and options.action != "look":
         msg = f"cphloc data {options.action} takes one name; '{options.case}' is left over"
         raise InputError(msg)
+    if options.copy is not None and options.action != "fetch":
+        msg = f"cphloc data {options.action} takes no --from; it belongs to cphloc data fetch"
+        raise InputError(msg)
     if options.action == "template":
         return _template(options.name)
     if options.action == "list":
@@ -62,7 +67,7 @@ def run(options: argparse.Namespace) -> Answer:
         raise InputError(msg)
     if options.action == "check":
         return _check(options)
-    return _look(options) if options.action == "look" else _fetch(options.name)
+    return _look(options) if options.action == "look" else _fetch(options.name, options.copy)
 
 
 def _source(options: argparse.Namespace) -> Source:
@@ -155,9 +160,9 @@ def _facts(name: str) -> dict[str, Any]:
     }
 
 
-def _fetch(name: str) -> Answer:
+def _fetch(name: str, copy: Path | None) -> Answer:
     from cphloc.data.fetch import fetch
 
-    folder = fetch(name)
+    folder = fetch(name, copy)
     card = catalogue.card("dataset", name)
     return Answer(f"{folder}\nlicence: {card.licence}\ncite: {card.citation}", _facts(name))

@@ -55,6 +55,10 @@ class Dataset(ABC):
         """Class number -> number that stands for the class in the files: the value in a mask, or the category id."""
         return {number: number for number in self.classes}
 
+    def with_doubtful(self) -> Dataset | None:
+        """Return this data set with its doubtful annotations; ``None`` where it lists none, or uses them already."""
+        return None
+
     def cases(self, split: Split) -> list[Case]:
         """List the cases of ``train``, ``val`` or ``test``, always in the same order; no image is read.
 

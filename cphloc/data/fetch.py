@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import importlib
 import shutil
 import tarfile
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -17,7 +19,7 @@ from cphloc import paths
 from cphloc.data.dataset import Dataset
 from cphloc.data.fingerprint import content_hash, fingerprint
 from cphloc.download import download
-from cphloc.errors import CphlocError, InputError, one_line
+from cphloc.errors import CphlocError, InputError, NotFoundError, one_line
 from cphloc.files import atomic_folder
 from cphloc.paths import portable
 from cphloc.registry import catalogue
@@ -44,15 +46,25 @@ _DAMAGED = (
 _SHIPPED_SPLITS = Path(__file__).parent / "splits"
 
 
+class WrongContentError(CphlocError):
+    """An archive is damaged or holds other cases than expected."""
+
+
 @dataclass(frozen=True)
 class Source:
     """Download location of a data set, and the checksum or fingerprint to verify it with.
 
     Args:
-        url: URL of a ``.tar``, ``.tar.gz`` or ``.zip`` archive.
-        folders: folder in the archive -> folder in the data set to extract it to.
+        url: URL of a ``.tar``, ``.tar.gz`` or ``.zip`` archive; of what no program can download, the page of it.
+        folders: folder in the archive -> folder in the data set to extract it to, or, where it is built, for the
+            builder. An empty name stands for the whole archive.
         checksum: checksum of the archive, ``md5:<hexadecimal>``; ``None`` if its bytes vary between downloads.
-        fingerprint: `cphloc.data.fingerprint.fingerprint` of all cases, for archives without a fixed checksum.
+        fingerprint: `cphloc.data.fingerprint.fingerprint` of all cases, for archives without a fixed checksum; of a
+            data set that is built, what the builder returns.
+        builder: module of `cphloc.data.rebuild` whose ``build`` makes the data set from the extracted files; by default
+            they are the data set.
+        by_hand: what to download by hand, where no program can; the data set is built from it with ``--from``.
+        left_out: endings of files that are not extracted.
         most_bytes: largest size of the archive to accept.
     """
 
@@ -60,8 +72,13 @@ class Source:
     folders: Mapping[str, str]
     checksum: str | None = None
     fingerprint: str | None = None
+    builder: str | None = None
+    by_hand: str = ""
+    left_out: tuple[str, ...] = ()
     most_bytes: int = 100_000_000
 
+
+_KBP = "ce625e62f3b04203f22bd9d1634f3e8fb0245e46"
 
 SOURCES: dict[str, Source] = {
     "hippocampus": Source(
@@ -77,23 +94,44 @@ SOURCES: dict[str, Source] = {
         },
         fingerprint="9307d3f022a24df742c2da271b5017fa09ff8b6946b97e6d445ffddace9fd468",
     ),
+    "openkbp": Source(
+        f"https://codeload.github.com/ababier/open-kbp/zip/{_KBP}",
+        {f"open-kbp-{_KBP}/provided-data": ""},
+        fingerprint="20ae77aed42476cccfdd5c5d96c4ea3471b57440c5398e9f79d23209d274196f",
+        builder="openkbp",
+        most_bytes=2_000_000_000,
+        left_out=("dose.csv", "possible_dose_mask.csv", "PTV56.csv", "PTV63.csv", "PTV70.csv"),
+    ),
+    "brain_t1c": Source(
+        "https://doi.org/10.6084/m9.figshare.1512427",
+        {"": ""},
+        builder="brain_t1c",
+        by_hand="the four archives of 1.mat to 3064.mat, unpacked into one folder",
+    ),
+    "busi": Source(
+        "https://doi.org/10.1016/j.dib.2019.104863",
+        {"": ""},
+        builder="busi",
+        by_hand="Dataset_BUSI_with_GT, as a folder or a .zip archive",
+    ),
 }
-"""Name -> source of the data sets that can be downloaded; their licences are on their cards."""
+"""Name -> source of the data sets that can be downloaded or built; their licences are on their cards."""
 
 
-def fetch(name: str) -> Path:
+def fetch(name: str, copy: str | Path | None = None) -> Path:
     """Download a data set to the first data folder, unless it exists there already.
 
     An interrupted download is resumed by the next call.
 
     Args:
         name: name of the data set's card.
+        copy: what was downloaded by hand: the archive of the source, or the folder that it was unpacked to.
 
     Returns:
         the folder of the data set.
 
     Raises:
-        NotFoundError: there is no data set with that name.
+        NotFoundError: there is no data set with that name, or no such copy.
         InputError: the data set cannot be downloaded automatically; the message contains its URL and licence.
         CphlocError: the computer is offline, the server is not reachable, or the contents differ from those expected.
     """
@@ -103,34 +141,81 @@ def fetch(name: str) -> Path:
     if target is not None:
         return target
     target = next((folder for folder in folders if paths.is_writable(folder)), folders[-1])
-    if name not in SOURCES:
-        msg = (
-            f"'{name}' cannot be fetched by a program; get it from {card.url} (licence: {card.licence}) "
-            f"and put it into '{target}' as `cphloc show {name}` describes"
-        )
+    source = SOURCES.get(name)
+    if source is None or (source.by_hand and copy is None):
+        instead = f"put it into '{target}' as `cphloc show {name}` describes"
+        if source is not None:
+            instead = f"build it from {source.by_hand}: cphloc data fetch {name} --from FOLDER_OR_ARCHIVE"
+        msg = f"'{name}' cannot be fetched by a program; get it from {card.url} (licence: {card.licence}) and {instead}"
         raise InputError(msg)
+    if copy is not None:
+        _install(name, source, _existing(copy), target)
+        return target
     if paths.offline():
         msg = f"CPHLOC_OFFLINE forbids downloading '{name}'; copy it to '{target}'"
         raise CphlocError(msg)
-    _install(name, SOURCES[name], _archive(name, SOURCES[name]), target)
+    archive = _archive(name, source)
+    try:
+        _install(name, source, archive, target)
+    except WrongContentError:
+        archive.unlink()  # else the next call would unpack it again
+        raise
+    archive.unlink()
     return target
 
 
-def _install(name: str, source: Source, archive: Path, target: Path) -> None:
-    """Unpack to a temporary folder, verify the contents, and rename the folder to ``target``."""
+def _existing(copy: str | Path) -> Path:
+    path = Path(copy).expanduser()
+    if not path.exists():
+        msg = f"{path}: no such folder or archive; give what you downloaded with --from"
+        raise NotFoundError(msg)
+    return path
+
+
+def _install(name: str, source: Source, given: Path, target: Path) -> None:
+    """Unpack to a temporary folder, build the data set, verify it, and rename the folder to ``target``.
+
+    Args:
+        name: of the data set.
+        source: where it comes from.
+        given: its archive, or a folder that the archive was unpacked to.
+        target: folder of the data set.
+    """
     card = catalogue.card("dataset", name)
     with atomic_folder(target) as aside:
-        unpack(archive, source.folders, aside)
         if (splits := _SHIPPED_SPLITS / f"{name}.csv").exists():
             shutil.copy(splits, aside / "cases.csv")
         about = f"{source.url}\nlicence: {card.licence}\ncite: {card.citation}\n"
         (aside / "SOURCE").write_text(about, encoding="utf-8")
-        try:
+        if source.builder is None:
+            _extract(given, source, aside)
             _check_content(name, source, aside)
-        except CphlocError:
-            archive.unlink()  # else the next call would unpack it again
-            raise
-    archive.unlink()
+            return
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".unpacked-") as unpacked:
+            _extract(given, source, Path(unpacked))
+            built = importlib.import_module(f"cphloc.data.rebuild.{source.builder}").build(Path(unpacked), aside)
+        if source.fingerprint is not None and built != source.fingerprint:
+            raise _other_content(source, built)
+
+
+def _extract(given: Path, source: Source, target: Path) -> None:
+    """Extract an archive, or link to the files of a folder that it was unpacked to."""
+    if not given.is_dir():
+        unpack(given, source.folders, target, source.left_out)
+        return
+    for inside, outside in source.folders.items():
+        held = next((folder for folder in _ends_of(given, inside) if folder.is_dir()), None)
+        if held is None:
+            msg = f"{given}: has no folder '{inside}'; give the folder that the archive of {source.url} is unpacked to"
+            raise NotFoundError(msg)
+        kept = shutil.ignore_patterns(".*", *(f"*{ending}" for ending in source.left_out))
+        shutil.copytree(held, target / outside, ignore=kept, dirs_exist_ok=True)
+
+
+def _ends_of(given: Path, inside: str) -> Iterator[Path]:
+    """Yield where the folder ``inside`` of an archive may be if ``given`` is the whole, or a folder inside."""
+    parts = PurePosixPath(inside).parts
+    yield from (given.joinpath(*parts[start:]) for start in range(len(parts) + 1))
 
 
 def _archive(name: str, source: Source) -> Path:
@@ -139,13 +224,14 @@ def _archive(name: str, source: Source) -> Path:
     return download([source.url], path, name, source.checksum, most_bytes=source.most_bytes)
 
 
-def unpack(archive: Path, folders: Mapping[str, str], target: Path) -> None:
+def unpack(archive: Path, folders: Mapping[str, str], target: Path, left_out: tuple[str, ...] = ()) -> None:
     """Extract the files in ``folders`` and their subfolders, without hidden files and links.
 
     Args:
-        archive: a ``.tar``, ``.tar.gz`` or ``.zip`` file; it is removed where it is damaged.
+        archive: a ``.tar``, ``.tar.gz`` or ``.zip`` file.
         folders: folder in the archive -> folder in ``target``.
         target: folder to write to; nothing is written outside it.
+        left_out: endings of files that are not extracted.
 
     Raises:
         CphlocError: the archive is damaged, or expands beyond all proportion.
@@ -154,6 +240,8 @@ def unpack(archive: Path, folders: Mapping[str, str], target: Path) -> None:
         for name, stream in _members(archive):
             path = PurePosixPath(name)
             for inside, outside in folders.items():
+                if path.name.endswith(left_out or "/"):
+                    continue
                 if path.is_relative_to(inside) and not path.name.startswith(".") and ".." not in path.parts:
                     _check_names(path.relative_to(inside))
                     place = target / outside / path.relative_to(inside)
@@ -161,9 +249,8 @@ def unpack(archive: Path, folders: Mapping[str, str], target: Path) -> None:
                     with place.open("wb") as file:
                         shutil.copyfileobj(stream, file)
     except _DAMAGED as error:
-        archive.unlink()
         msg = f"{archive}: is a damaged archive ({error}); run the command again"
-        raise CphlocError(msg) from error
+        raise WrongContentError(msg) from error
     except OSError as error:
         msg = f"{archive}: cannot be unpacked to {target} ({error.strerror or error}); check the space on the disk"
         raise CphlocError(msg) from error
@@ -228,5 +315,9 @@ def _check_content(name: str, source: Source, folder: Path) -> None:
     cases = [case for split in SPLITS for case in dataset.cases(split)]
     found = fingerprint((case.id, content_hash(case)) for case in cases)
     if source.fingerprint is not None and found != source.fingerprint:
-        msg = f"{source.url}: contains other cases (fingerprint {found[:12]}, expected {source.fingerprint[:12]})"
-        raise CphlocError(msg)
+        raise _other_content(source, found)
+
+
+def _other_content(source: Source, found: str) -> WrongContentError:
+    expected = (source.fingerprint or "")[:12]
+    return WrongContentError(f"{source.url}: contains other cases (fingerprint {found[:12]}, expected {expected})")

@@ -58,6 +58,10 @@ class OpenKbp(Dataset):
         self._doubtful = doubtful
         self.root = find_root("openkbp", root, "cases.csv")
 
+    def with_doubtful(self) -> OpenKbp | None:
+        """Return this data set with the contours that are listed as doubtful; ``None`` where it uses them already."""
+        return None if self._doubtful else OpenKbp(str(self.root), self.classes, doubtful=True)
+
     def _cases(self, split: Split) -> list[Case]:
         rows = read_table(self.root / "cases.csv", needed=("case", "split", "contoured", "doubtful"))
         return [self._case(row) for row in rows if row["split"] == split]
