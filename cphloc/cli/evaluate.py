@@ -71,6 +71,7 @@ def answer(measured: Evaluation) -> Answer:
         "baseline",
         "model minus baseline",
         "p",
+        *["with doubtful contours"] * ("doubtful" in facts),
     )
     rows = list(_rows(facts))
     lines = [table([head, *rows]), f"{facts['speed']['ms_per_case']:.0f} ms a case"]
@@ -102,7 +103,16 @@ def _rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         for name, found in metrics.items():
             beside = number(baselines[name]["value"], ".3f") if name in baselines else "-"
             value = number(found["value"], ".3f")
-            yield f"{name}{class_name}", value, _span(found), str(found["n"]), beside, *_gain(gains.get(name))
+            row = f"{name}{class_name}", value, _span(found), str(found["n"]), beside, *_gain(gains.get(name))
+            yield (*row, *_with_doubtful(facts, name, class_name.removeprefix("/")))
+
+
+def _with_doubtful(facts: Mapping[str, Any], name: str, class_name: str) -> list[str]:
+    """Value of a metric with doubtful annotations, of a class or, without its name, of all; empty without any."""
+    if (found := facts.get("doubtful")) is None:
+        return []
+    metrics = found["per_class"].get(class_name, {}) if class_name else found["metrics"]
+    return [_value(metrics.get(name))]
 
 
 def _reasons(facts: Mapping[str, Any]) -> list[str]:

@@ -19,6 +19,7 @@ from cphloc.errors import InputError, NotFoundError
 from cphloc.evaluation.baseline import BASELINES, Baseline
 from cphloc.evaluation.choose import choose_options, stored_or_chosen
 from cphloc.evaluation.comparison import beside, find_baseline, own_dataset, paired_differences, tracked
+from cphloc.evaluation.doubtful import with_doubtful
 from cphloc.evaluation.evaluation_display import evaluation_display
 from cphloc.evaluation.external import open_external
 from cphloc.evaluation.files import all_boxes, draw_evaluation, read_completed, write_evaluation
@@ -103,7 +104,8 @@ def evaluate(
         report: HTML page to write, with the worst cases first.
 
     Returns:
-        metrics with 95 % confidence intervals, resampled by patient.
+        metrics with 95 % confidence intervals, resampled by patient. Annotations that the data set lists as doubtful
+        count as unknown; ``facts["doubtful"]`` holds the metrics with them, where there are any.
 
     Raises:
         NotFoundError: no such run, entry, data set or split.
@@ -140,6 +142,8 @@ def evaluate(
     facts = _facts(localizer, split, cases, scores, intervals) | {"speed": speed}
     facts["options"] = None if chosen is None else chosen.model_dump()
     facts["by"] = {column: by_group(scores, groups_of(column, dataset, cases, scores)) for column in by}
+    if doubtful := with_doubtful(dataset, split, scores, lambda these: _score_cases(localizer, these)[0]):
+        facts["doubtful"] = doubtful
     if baseline is not None and beneath is not None:
         facts["baseline"] = {"name": baseline.name, **summary(beneath.intervals())}
         facts["paired"] = summary(paired_differences(scores, beneath))
