@@ -116,6 +116,7 @@ EXTRAS: Mapping[str, str] = {
     "monai": "monai",
     "ray": "ray",
     "optuna": "sweep",
+    "h5py": "mat",
 }
 """Optional package -> the extra of cphloc that installs it."""
 

@@ -40,6 +40,7 @@ NEEDS = {
     "raise SystemExit(main(['export', 'unet3d-hippocampus', '--out', 'a.onnx']))",
     "ray": "from cphloc.distributed.cluster import over_jobs; list(over_jobs(len, [[]], 'ray'))",
     "optuna": "from cphloc.cli import main; raise SystemExit(main(['sweep', 'demo']))",
+    "h5py": "from pathlib import Path; from cphloc.data.rebuild.brain_t1c import read_slice; read_slice(Path('1.mat'))",
 }
 """Code that needs a package."""
 

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from cphloc.data.io.table import read_table
 from cphloc.data.rebuild.pictures import SIDE, resized_mask
-from cphloc.errors import DataError, MissingExtraError
+from cphloc.errors import DataError, needs
 
 LABELS = ("meningioma", "glioma", "pituitary")
 """Classes 1 to 3 of the files."""
@@ -53,11 +53,8 @@ def read_slice(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
         DataError: the file cannot be read.
         MissingExtraError: h5py is not installed.
     """
-    try:
+    with needs(f"{path}: a MATLAB file of version 7.3"):
         import h5py
-    except ImportError as error:
-        what = f"{path}: a MATLAB file of version 7.3"
-        raise MissingExtraError(what, "mat") from error
     try:
         with h5py.File(path, "r") as file:
             held: Any = file["cjdata"]
