@@ -102,7 +102,7 @@ def test_the_column_stands_beside_the_metrics():
 
 def test_openkbp_opens_its_doubtful_contours(tmp_path):
     (tmp_path / "cases.csv").write_text("case,split,contoured,doubtful\npt_066,train,brainstem larynx,larynx\n")
-    data = OpenKbp(str(tmp_path), {5: "larynx", 2: "brainstem"})
+    data = OpenKbp(str(tmp_path), {1: "larynx", 2: "brainstem"})
     whole = data.with_doubtful()
     assert data.cases("train")[0].annotation.known == (False, True)
     assert whole.cases("train")[0].annotation.known == (True, True)
