@@ -170,13 +170,13 @@ def _saved_model(version: PublishedVersion, run_id: str, model: LoggedModel) -> 
         import pandas
 
         served["input_example"] = pandas.DataFrame(list(version.example))
+    if (signature := _signature(version)) is not None:
+        served["signature"] = signature
     saved = Model(_MODEL, run_id, model_id=model.model_id)
     with tempfile.TemporaryDirectory() as place, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the types of the columns, which the signature states
         folder = Path(place) / _MODEL
-        mlflow.pyfunc.save_model(
-            folder, data_path=str(version.folder), mlflow_model=saved, signature=_signature(version), **served
-        )
+        mlflow.pyfunc.save_model(folder, data_path=str(version.folder), mlflow_model=saved, **served)
         yield folder
 
 
@@ -188,10 +188,12 @@ def _signature(version: PublishedVersion) -> ModelSignature | None:
     types = {bool: DataType.boolean, float: DataType.double, str: DataType.string}
     kinds = {"text": DataType.string, "numbers": Array(DataType.double)}
     params = [ParamSpec(name, types[kind], default) for name, (kind, default) in version.parameters.items()]
-    columns = [ColSpec(kinds[kind], name, required=needed) for name, (kind, needed) in version.columns.items()]
+    stated = version.columns.items()
+    columns: list[Any] = [ColSpec(kinds[kind], name, required=needed) for name, (kind, needed) in stated]
     if not columns:
         return None
-    return ModelSignature(Schema(columns), Schema([ColSpec(AnyType())]), ParamSchema(params) if params else None)
+    result: list[Any] = [ColSpec(AnyType())]
+    return ModelSignature(Schema(columns), Schema(result), **({"params": ParamSchema(params)} if params else {}))
 
 
 def _dataset(data: UsedData) -> DatasetInput:

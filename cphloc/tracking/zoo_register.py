@@ -152,7 +152,7 @@ class Register:
 
         client, name = self.client, version.name
         with suppress(MlflowException):  # raised if the model exists already
-            client.create_registered_model(name, version.tags, version.summary)
+            client.create_registered_model(name, dict(version.tags), version.summary)
         card = shortened_card(version.card, _MOST_DESCRIPTION, run_id)
         headline = {_VALUE_TAG: str(version.metrics["headline"])} if "headline" in version.metrics else {}
         headline |= {_HEADLINE_TAG: str(version.params.get(_HEADLINE_TAG, ""))}

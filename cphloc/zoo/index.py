@@ -123,7 +123,10 @@ def _row_of_later(plain: Mapping[str, Any], requires: str, content: bytes) -> Ro
     text = {key: str(plain.get(key, "")) for key in ("name", "version", "summary", "task")}
     dims, modality = plain.get("dims"), plain.get("modality")
     return Row(
-        **text,
+        name=text["name"],
+        version=text["version"],
+        summary=text["summary"],
+        task=text["task"],
         dims=dims if isinstance(dims, int) else 0,
         modality=[str(one) for one in modality] if isinstance(modality, list) else [],
         classes={},

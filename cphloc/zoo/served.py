@@ -162,7 +162,7 @@ def _spacing(stated: Any) -> list[float] | None:
     if stated is None or (isinstance(stated, float) and math.isnan(stated)):
         return None
     try:
-        if isinstance(stated, str):
+        if isinstance(stated, str | float):
             raise ValueError
         return [float(value) for value in stated]
     except (TypeError, ValueError):

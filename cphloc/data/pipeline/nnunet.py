@@ -197,7 +197,7 @@ def _spline(values: np.ndarray, shape: tuple[int, ...], order: int) -> np.ndarra
     from scipy import ndimage
 
     factors = [1 / (n / m) for n, m in zip(values.shape, shape, strict=True)]
-    result = ndimage.zoom(values, factors, order=order, mode="nearest", grid_mode=True)
+    result = np.asarray(ndimage.zoom(values, factors, order=order, mode="nearest", grid_mode=True))
     return np.clip(result, values.min(), values.max())
 
 

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from nnunetv2.inference import predict_from_raw_data
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.inference import predict_from_raw_data  # pyright: ignore[reportMissingImports]  # of its own environment
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor  # pyright: ignore[reportMissingImports]  # of its own environment
 
 
 def model_folder(source: Path, scratch: str) -> Path:
