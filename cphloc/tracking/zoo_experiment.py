@@ -15,6 +15,9 @@ ZOO_EXPERIMENT = "cphloc-zoo"
 VIEW = "entries"
 """Key of the shared view of the runs, ``viewStateShareKey`` in the address."""
 
+NEWEST_TAG = "cphloc.newest"
+"""Tag of the summary run of the newest version of an entry: ``true``, and ``false`` for those before."""
+
 _MARK = "cphloc.zoo"
 _COLUMNS = {
     "attributes.`Run Name`": 240,
@@ -48,7 +51,12 @@ def zoo_experiment(client: MlflowClient, uri: str) -> str:
 def _view() -> str:
     """State of the table of runs, as the button "Share" of MLflow stores it."""
     state = {
-        **{"searchFilter": "", "orderByKey": "params.`headline_metric`", "orderByAsc": True, "startTime": "ALL"},
+        **{
+            "searchFilter": f"tags.`{NEWEST_TAG}` = 'true'",
+            "orderByKey": "params.`headline_metric`",
+            "orderByAsc": True,
+            "startTime": "ALL",
+        },
         **{"lifecycleFilter": "Active", "datasetsFilter": [], "modelVersionFilter": "All Runs"},
         **{"selectedColumns": list(_COLUMNS)[_FIXED:], "columnOrder": list(_COLUMNS), "columnWidths": _COLUMNS},
     }

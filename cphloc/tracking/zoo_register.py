@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from packaging.version import Version
+
 from cphloc import paths
 from cphloc.errors import CphlocError
 from cphloc.registry.metrics import quality
 from cphloc.tracking import published
 from cphloc.tracking.published import ENTRY_TAG, PublishedVersion, shortened_card
 from cphloc.tracking.server import client_of, reaching, tracking_uri, usable_run
-from cphloc.tracking.zoo_experiment import zoo_experiment
+from cphloc.tracking.zoo_experiment import NEWEST_TAG, zoo_experiment
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Run
@@ -118,7 +120,19 @@ class Register:
         client.set_tag(run_id, _LAYOUT_TAG, _LAYOUT)
         client.set_terminated(run_id, end_time=version.time_ms)
         self._runs[entry] = client.get_run(run_id)
+        self._mark_newest(version.name)
         return run_id
+
+    def _mark_newest(self, name: str) -> None:
+        """Tag the newest version of an entry, by which the table of runs shows each entry once."""
+        tagged = {run.data.tags.get(ENTRY_TAG, ""): run for run in self._runs.values()}
+        runs = {entry: run for entry, run in tagged.items() if entry.partition("@")[0] == name}
+        newest = max(runs, key=lambda entry: Version(entry.partition("@")[2]))
+        for entry, run in runs.items():
+            stated = "true" if entry == newest else "false"
+            if run.data.tags.get(NEWEST_TAG) != stated and run.info.lifecycle_stage == "active":
+                self.client.set_tag(run.info.run_id, NEWEST_TAG, stated)
+                self._runs[entry] = self.client.get_run(run.info.run_id)
 
     def _known_runs(self) -> dict[str, Run]:
         """Summary runs by entry, deleted ones too; by their names where the tag was deleted."""

@@ -91,6 +91,7 @@ def test_an_entry_gets_run_logged_model_and_version_and_comes_back_whole(put, cl
         f"{NAME}@1.0.0": run_ids[0],
         f"{NAME}@1.1.0": run_ids[1],
     }
+    assert [found[f"{NAME}@1.{n}.0"].data.tags["cphloc.newest"] for n in (0, 1)] == ["false", "true"]
     run = found[f"{NAME}@1.0.0"]
     interval = {"": 0.8, "_ci_low": 0.75, "_ci_high": 0.85}
     compared = {"headline_baseline": 0.6, "headline_paired": 0.2, "test/dice_baseline": 0.6, "test/dice_paired": 0.2}

@@ -94,8 +94,8 @@ def test_every_shipped_entry_is_seen_compared_and_read(tmp_path, mlflow_database
     from selenium.webdriver.common.by import By
 
     shutil.copyfile(mlflow_database, tmp_path / "mlflow.db")
-    entries = {str(one): one.entry for one in list_entries(all_versions=True, zoos=[str(paths.shipped("zoo"))])}
-    with served_ui(tmp_path) as url, opened(tmp_path / "profile", "--window-size=1500,1500") as chrome:
+    entries = {str(one): one.entry for one in list_entries(zoos=[str(paths.shipped("zoo"))])}
+    with served_ui(tmp_path) as url, opened(tmp_path / "profile") as chrome:
         page = Page(chrome)
         chrome.get(url)
         page.shows("cphloc-zoo", "headline_baseline", f"{len(entries)} matching runs")
@@ -110,7 +110,7 @@ def test_every_shipped_entry_is_seen_compared_and_read(tmp_path, mlflow_database
         metrics = [f"{entries[name].evaluation.split}/{entries[name].headline[0]}" for name in rows]
         assert metrics == sorted(metrics), "entries that can be compared are beside each other"
 
-        address = chrome.find_element(By.LINK_TEXT, "unet3d-ct@0.1.0").get_attribute("href").partition("?")[0]
+        address = chrome.find_element(By.PARTIAL_LINK_TEXT, "unet3d-ct@").get_attribute("href").partition("?")[0]
         for box in chrome.find_elements(By.CSS_SELECTOR, ".ag-row input.ag-checkbox-input")[:2]:
             box.click()
         page.shows("Compare")
@@ -119,7 +119,7 @@ def test_every_shipped_entry_is_seen_compared_and_read(tmp_path, mlflow_database
         page.save("comparison")
 
         chrome.get(address)
-        page.shows("unet3d-ct@0.1.0", "Intended use")
+        page.shows("unet3d-ct@", "Intended use")
         page.save("card")
         chrome.get("about:blank")
         chrome.get(f"{address}/artifacts/pictures/test-median.png")
