@@ -94,7 +94,9 @@ def test_every_shipped_entry_is_seen_compared_and_read(tmp_path, mlflow_database
     from selenium.webdriver.common.by import By
 
     shutil.copyfile(mlflow_database, tmp_path / "mlflow.db")
-    entries = {str(one): one.entry for one in list_entries(zoos=[str(paths.shipped("zoo"))])}
+    oldest_first = reversed(list_entries(all_versions=True, zoos=[str(paths.shipped("zoo"))]))
+    newest = {one.name: one for one in oldest_first}.values()
+    entries = {str(one): one.entry for one in newest}
     with served_ui(tmp_path) as url, opened(tmp_path / "profile") as chrome:
         page = Page(chrome)
         chrome.get(url)
