@@ -40,7 +40,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--no-measure", action="store_true", help="do not measure three training steps to estimate the time")
     add("--memory", type=float, metavar="GB", help="memory of a training step in GB; default 4, and --voxels 300000")
     add("--voxels", type=int, metavar="N", help="largest patch in voxels; default 300000, unlimited with --memory")
-    add("--width", type=int, metavar="N", help="channels of the first stage; default 24, and 32 in resenc-m, -l, -xl")
+    wide = "default 16, 24 in resenc, and 32 in resenc-m, -l, -xl"
+    add("--width", type=int, metavar="N", help=f"channels of the first stage; {wide}")
     families = "; ".join(f"{name}: {preset.summary}" for name, preset in PRESETS.items())
     add("--preset", choices=tuple(PRESETS), default=next(iter(PRESETS)), help=f"family of networks; {families}")
     parser.add_argument("--out", metavar="FILE", type=Path, help="recipe to write; without it, the recipe is printed")

@@ -87,12 +87,13 @@ def _tables(task: Task, work: Path, budget: str) -> Iterator[str]:
 def _rows(task: Task, jobs: dict[str, tuple[dict[str, Any], Scores]]) -> Iterator[str]:
     yield f"| system | parameters (M) | batch | steps | CPU min | {task.metric} (95 % interval) | difference |"
     yield "|---|---|---|---|---|---|---|"
-    ours = jobs.get(task.systems[0])
+    first = next(system for system in task.systems if system in jobs)
+    ours = jobs[first]
     for system in task.systems:
         if system in jobs:
             facts, scores = jobs[system]
             found = scores.intervals()[task.metric]
-            gap = "" if ours is None or system == task.systems[0] else _gap(task.metric, ours[1], scores)
+            gap = "" if system == first else _gap(task.metric, ours[1], scores)
             cells = (
                 system,
                 f"{facts['parameters'] / 1e6:.1f}",

@@ -35,7 +35,7 @@ class Task:
 
 _ORGANS = {1: "brainstem", 2: "spinal_cord", 3: "parotid_right", 4: "parotid_left", 5: "mandible"}
 
-_WIDTHS = ("cphloc width 16", "cphloc width 32")
+_WIDTHS = ("cphloc width 24", "cphloc width 32")
 _FLAT = ("cphloc pretrained", "cphloc")
 
 TASKS = {

@@ -62,7 +62,7 @@ def model_lines(
     lines = ["model:", "  backbone:", *preset.lines(chosen, stage_widths(len(chosen.strides), width, dims))]
     sizes = surveyed.box_extents / np.asarray(spacing)
     finest = _finest(chosen, sizes, 1 if Rung.MASK in heads else 2)
-    channels = 2 * width if dims == 3 else 4 * width
+    channels = 3 * width if dims == 3 else 6 * width
     if Rung.BOXES in heads:
         lines.append(f"  neck: {{type: fpn, channels: {channels}, finest: {finest}}}")
     lines.append("  heads:")

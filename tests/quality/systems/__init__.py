@@ -40,7 +40,7 @@ class System(Protocol):
 SYSTEMS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "cphloc": ("planned", "Planned", {}),
     "cphloc pretrained": ("planned", "Planned", {"preset": "pretrained"}),
-    "cphloc width 16": ("planned", "Planned", {"width": 16}),
+    "cphloc width 24": ("planned", "Planned", {"width": 24}),
     "cphloc width 32": ("planned", "Planned", {"width": 32}),
     "nnunet 3d_fullres": ("nnunet", "NnUnet", {"configuration": "3d_fullres"}),
     "nnunet 2d": ("nnunet", "NnUnet", {"configuration": "2d"}),
