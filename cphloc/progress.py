@@ -126,6 +126,7 @@ def progress(
     shown_at = time.monotonic()
 
     def advance(count: int = 1, /, **facts: object) -> None:
+        """Count units that were done, and show them at intervals."""
         nonlocal shown_at
         with lock:
             state.done += count

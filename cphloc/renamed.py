@@ -25,10 +25,12 @@ def renamed(to: str, since: str) -> Callable[[Callable[Arguments, Result]], Call
     """
 
     def decorate(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+        """Return a function that warns, then calls ``function``."""
         text = f"{function.__qualname__} is named {to} since cphloc {since}; the old name goes with {gone_with(since)}"
 
         @functools.wraps(function)
         def call(*arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
+            """Warn, then call the function."""
             warnings.warn(text, FutureWarning, stacklevel=2)
             return function(*arguments, **options)
 

@@ -70,6 +70,12 @@ class _Formatter(argparse.HelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str | None:
         return action.help.replace("%", "%%") if action.help else action.help
 
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        """Break lines between words only, not at the hyphen of a name."""
+        import textwrap
+
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         """Keep the lines of a text that has several, such as a table."""
         if "\n" in text:

@@ -26,6 +26,7 @@ def evaluation_display(source: str, split: str, facts: Mapping[str, Any], folder
     rows = [(name, _row(metrics[name], beside.get(name), gains.get(name))) for name in ordered]
 
     def picture() -> str:
+        """Return the median case, where there is a picture of it, and a chart of the metrics."""
         drawn = "" if folder is None else image_html(folder / f"pictures/{split}-median.png", "median case")
         return drawn + chart_html({name: metrics[name] for name in ordered}, beside)
 

@@ -191,6 +191,7 @@ class Localization(Displayed):
 
     def _display(self) -> Display:
         def picture() -> str:
+            """Return the overlay of the result."""
             return image_html(self.plot().png(), f"{self.case} with the result")
 
         return result_display(self.case, " ".join(self.model), self.summary(), self.image.geometry, picture)

@@ -63,6 +63,7 @@ def entry_picture(entry: Any | None, listing: Any | None) -> Callable[[], str]:
     """Return a function that gives the HTML of an entry's picture: its median case, or its metrics as a chart."""
 
     def picture() -> str:
+        """Return the median case of the entry, else a chart of its metrics."""
         if entry is None:
             return ""
         name = f"pictures/{entry.evaluation.split}-median.png"

@@ -213,7 +213,7 @@ def shortened_card(card: str, most: int, run_id: str) -> str:
         most: number of characters.
         run_id: id of the MLflow run whose artifacts contain the pictures.
 
-    >>> shortened_card("# a 1\\n\\n## Use\\n\\nx\\n\\n## Long\\n\\nyyyyyyyyyyyyyyyyyyy", 80, "r")
+    >>> shortened_card("# a 1\\n\\n## Use\\n\\nx\\n\\n## Long\\n\\n" + 90 * "y", 100, "r")
     '# a 1\\n\\n## Use\\n\\nx\\n\\nLeft out here, see card.md under Artifacts: Long'
     """
     card = card.replace("](pictures/", f"](get-artifact?run_uuid={run_id}&path=pictures/").strip()

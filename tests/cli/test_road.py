@@ -169,7 +169,8 @@ def test_with_json_the_standard_output_is_json_alone(road, command):
 
 
 def test_every_command_answers_in_json():
-    in_fixture, with_tests_of_their_own = {"check", "train", "evaluate", "publish"}, {"export", "sweep", "study", "ui"}
+    in_fixture = {"check", "train", "evaluate", "publish"}
+    with_tests_of_their_own = {"export", "import", "push-to-hub", "study", "sweep", "ui"}
     assert {*JSON, *in_fixture, *with_tests_of_their_own} >= set(commands())
 
 

@@ -15,7 +15,8 @@ LABELS = ["attention2d-breast-ultrasound", "attention3d-ct"]
 
 @pytest.mark.parametrize("name", LABELS)
 def test_an_entry_with_image_labels_is_screened_at_its_measured_sensitivity(name, capsys):
-    (entry,) = (yaml.safe_load(path.read_text()) for path in (paths.shipped("zoo") / name).glob("*/entry.yaml"))
+    newest = sorted((paths.shipped("zoo") / name).glob("*/entry.yaml"))[-1]
+    entry = yaml.safe_load(newest.read_text())
     measured = entry["evaluation"]["metrics"]["sensitivity_at_90"]
     assert main(["screen", name, "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)

@@ -144,7 +144,7 @@ def test_a_run_keeps_its_evaluation_and_tells_mlflow(hand_made, as_run):
     assert sent["metrics"]["val/dice"] == done.facts["metrics"]["dice"]["value"] == 1
     assert sent["metrics"]["speed/ms_per_case"] == done.facts["speed"]["ms_per_case"]
     assert {("", "evaluation-val.json"), ("", "evaluation-val.csv"), ("pictures", "val-best.png")} <= set(sent["files"])
-    assert (sent["experiment"], sent["name"], sent["ended"]) == ("cphloc/reader", "some-run", True)
+    assert (sent["experiment"], sent["name"], sent["ended"]) == ("cphloc/reader", "reader some-run", True)
 
 
 def test_a_run_takes_no_other_folder(hand_made, as_run, tmp_path):

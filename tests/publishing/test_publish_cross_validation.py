@@ -17,8 +17,8 @@ from cphloc.errors import InputError
 from cphloc.evaluation.baseline import Baseline
 from cphloc.evaluation.evaluate import evaluate
 from cphloc.publishing.compare import compare
+from cphloc.publishing.mlflow_facts import _metrics as entry_metrics
 from cphloc.publishing.publish import publish
-from cphloc.publishing.register import _metrics as entry_metrics
 from cphloc.publishing.verify import verify
 from cphloc.training.cross_validation import cross_validate
 from cphloc.zoo.load import load

@@ -65,6 +65,7 @@ def test_publishing_writes_todays_format_and_every_default(changed_defaults):
 
 ADDED = {
     "codes": {},
+    "model.average": "probabilities",
     "model.members": 1,
     "model.merged_classes": {},
     "nsd_tolerance_mm": {},
@@ -75,6 +76,7 @@ ADDED = {
     "train.teacher_weight": 1.0,
     "data.about": None,
     "data.folds": None,
+    "data.nnunet": None,
     "data.pad": "zero_then_edge",
     "data.patient": None,
     "data.units": None,
@@ -95,6 +97,8 @@ ADDED = {
     "faster_rcnn.proposal_iou": 0.7,
     "retina.bg_iou": 0.4,
     "retina.fg_iou": 0.5,
+    "unet.kernels": None,
+    "unet.scores": "softmax",
 }
 """Values that stored recipes leave out, because they came later: each stands for what cphloc did before it.
 
@@ -121,7 +125,7 @@ def additions(stored, loaded, path=(), block=""):
         assert len(loaded) == len(stored)
         for one, other in zip(stored, loaded, strict=True):
             yield from additions(one, other, path, block)
-    elif stored == "nms":
+    elif stored == "nms" and loaded != stored:  # of a time when a head named its method only
         assert loaded | {"pre_nms_topk": 1000} == SUPPRESSION["nms"]
         assert loaded["pre_nms_topk"] in (None, 1000)
     else:

@@ -197,7 +197,7 @@ def test_another_data_set_keeps_how_samples_are_made_and_nothing_of_the_former(t
 
 
 def test_the_processing_of_data_is_all_that_is_common_to_data_sets():
-    common = {*PROCESSING, "type", "root", "channels", "units", "about", "patient", "folds"}
+    common = {*PROCESSING, "type", "root", "channels", "units", "about", "patient", "folds", "nnunet"}
     assert common == set(Data.model_fields)
 
 

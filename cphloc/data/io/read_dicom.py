@@ -9,7 +9,7 @@ import numpy as np
 
 from cphloc.data.io.dicom_folder import Series, find_series
 from cphloc.data.io.dicom_pixels import display_window, read_pixels
-from cphloc.data.io.dicom_slices import Slice, slices_of
+from cphloc.data.io.dicom_slices import Slice, parsing, slices_of
 from cphloc.data.io.dicom_stack import sort_slices, stack_grid
 from cphloc.data.io.dicom_units import scan_of, suv_factor
 from cphloc.structures.volume import Volume
@@ -59,7 +59,8 @@ def read_slices(path: Path, series: str | None = None) -> list[Slice]:
 
 
 def _sorted(path: Path, series: Series) -> list[Slice]:
-    return sort_slices(path, [s for p, header in series.headers.items() for s in slices_of(p, header)])
+    with parsing(path):  # values are converted where they are first used
+        return sort_slices(path, [s for p, header in series.headers.items() for s in slices_of(p, header)])
 
 
 def _notes(path: Path, series: Series) -> tuple[str, ...]:
