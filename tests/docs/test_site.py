@@ -102,4 +102,8 @@ def test_there_are_three_notebooks():
 def test_a_notebook_runs(path, at_work):
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     stored = nbformat.read(path, as_version=4)
-    nbclient.NotebookClient(stored, timeout=600, kernel_name="python3").execute()
+    expected = [[output.output_type for output in cell.get("outputs", ())] for cell in stored.cells]
+    ran = nbclient.NotebookClient(stored, timeout=600, kernel_name="python3").execute()
+    kinds = [[output.output_type for output in cell.get("outputs", ())] for cell in ran.cells]
+    assert [set(one) for one in kinds] == [set(one) for one in expected]  # a stream may come in several parts
+    assert any(kinds)

@@ -26,14 +26,6 @@ RATE = "train.optimizer.lr"
 GOOD, BAD = 1e-2, 1e-9
 
 
-@pytest.fixture
-def at_work(tmp_path, tmp_path_factory, mlflow_store, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("CPHLOC_CACHE", str(tmp_path_factory.getbasetemp() / "cphloc-cache"))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_store)
-    return tmp_path
-
-
 def recipe(steps: int = 24) -> dict:
     size = [24, 24]
     few = {"objects": [1, 1], "distractors": [0, 0], "diameter_mm": [6.0, 10.0], "contrast": 8.0, "positive": 1.0}

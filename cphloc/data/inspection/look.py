@@ -75,7 +75,7 @@ class Look:
         stated = [] if label is None else [f"label: {'present' if label else 'absent'}"]
         if objects.voxels.get(number):
             size = f"{size_of(self.examined, number):.4g} {size_unit(self.examined)}"
-            stated.append(f"mask: {size} in {objects.pieces[number]} piece(s)")
+            stated.append(f"mask: {size}, connected parts: {objects.pieces[number]}")
         elif number in objects.voxels:
             stated.append("mask: absent")
         if Rung.BOXES in objects.rungs and number in objects.known:

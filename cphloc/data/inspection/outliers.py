@@ -171,7 +171,7 @@ def _class(annotated: Sequence[tuple[Examined, Objects]], number: int, name: str
     if len(having) >= FEWEST and len(having) - count <= _most(len(having)):
         for case, objects in having:
             if objects.pieces[number] != usual:
-                text = f"{name} is in {objects.pieces[number]} piece(s), in the others in {usual}"
+                text = f"connected parts of {name}: {objects.pieces[number]}, in the other cases {usual}"
                 yield case, Finding("pieces", text)
 
 

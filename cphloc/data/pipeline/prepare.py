@@ -196,8 +196,8 @@ def _report_kept(prepared: PreparedCases) -> None:
     kept = [count for case in prepared if (count := case.kept_objects)]
     if kept:
         text = (
-            f"{sum(kept)} objects in {len(kept)} of {len(prepared)} cases would vanish between the voxels of the "
-            "resampled mask and keep one voxel each; a smaller data.spacing_mm (or larger data.fit) shows them whole"
+            f"objects that would vanish between the voxels of the resampled mask and keep one voxel each: {sum(kept)}, "
+            f"in {len(kept)} of {len(prepared)} cases; a smaller data.spacing_mm (or larger data.fit) shows them whole"
         )
         Console(stderr=True, soft_wrap=True, markup=False).print(text)
 

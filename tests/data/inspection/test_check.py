@@ -211,7 +211,7 @@ def test_look_states_size_unit_and_classes(clean: tuple[Path, Rows, int], tmp_pa
     assert seen.facts["size"] == list(SIZES[dims])
     assert seen.facts["spacing"] == [2.0] * dims
     size = f"{5**dims * 2**dims / (1000 if dims == 3 else 1):.4g} {'mL' if dims == 3 else 'mm2'}"
-    assert seen.facts["classes"] == dict.fromkeys(("organ", "lesion"), f"mask: {size} in 1 piece(s)")
+    assert seen.facts["classes"] == dict.fromkeys(("organ", "lesion"), f"mask: {size}, connected parts: 1")
     seen.draw(tmp_path / "case.png")
     assert (tmp_path / "case.png").read_bytes().startswith(b"\x89PNG")
 
