@@ -12,6 +12,7 @@ from cphloc.errors import InputError
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("source", metavar="ENTRY-or-RUN", help="an entry, or a run's id or folder")
+    parser.add_argument("--format", choices=["onnx"], default="onnx", help="format of the file; default: onnx")
     parser.add_argument("--out", metavar="FILE.onnx", required=True, help="the ONNX file to write")
 
 

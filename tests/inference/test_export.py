@@ -71,7 +71,7 @@ def test_onnx_runtime_gives_the_raw_outputs_of_every_head_for_any_batch(dims, tm
 
 def test_the_command_writes_what_a_program_needs_to_know(run_folder, capsys):
     path = run_folder / "out" / "model.onnx"
-    assert main(["export", str(run_folder), "--out", str(path), "--json"]) == 0
+    assert main(["export", str(run_folder), "--format", "onnx", "--out", str(path), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["path"] == str(path)
     assert facts["difference"] <= facts["tolerance"] == 1e-4
