@@ -102,6 +102,7 @@ class MissingExtraError(InputError):
 
 
 EXTRAS: Mapping[str, str] = {
+    "matplotlib": "plot",
     "lightning": "train",
     "albumentations": "train",
     "faster_coco_eval": "train",

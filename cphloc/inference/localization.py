@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -169,6 +170,9 @@ class Localization(Displayed):
 
         Returns:
             the matplotlib figure, which notebooks show.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
         """
         from cphloc.data.io.overlay import overlay
 
@@ -191,8 +195,11 @@ class Localization(Displayed):
 
     def _display(self) -> Display:
         def picture() -> str:
-            """Return the overlay of the result."""
-            return image_html(self.plot().png(), f"{self.case} with the result")
+            """Return the overlay of the result, and without matplotlib what to install."""
+            try:
+                return image_html(self.plot().png(), f"{self.case} with the result")
+            except MissingExtraError as error:
+                return f"<p>{escape(str(error))}</p>"
 
         return result_display(self.case, " ".join(self.model), self.summary(), self.image.geometry, picture)
 
@@ -205,7 +212,8 @@ class Localization(Displayed):
         Returns:
             the files: ``_mask``, ``_attention`` and ``_uncertainty`` (NIfTI; a PNG mask for pictures), ``_seg.dcm``
             (DICOM SEG) where the input was DICOM with all attributes that a SEG copies (else see ``remarks``),
-            ``_boxes.csv`` (and COCO JSON in 2-D), ``_overlay.png`` and, last, ``_result.json``.
+            ``_boxes.csv`` (and COCO JSON in 2-D), ``_overlay.png`` (with matplotlib, else see ``remarks``) and, last,
+            ``_result.json``.
 
         Raises:
             CphlocError: the folder cannot be written; and the files of an earlier result are unchanged.
@@ -221,13 +229,22 @@ class Localization(Displayed):
 
     def _write(self, stem: Path) -> list[Path]:
         """Write all files, whose names begin with ``stem``, to a folder that is not seen yet."""
+        self.remarks.clear()
         written = [*self._save_maps(stem), *self._save_boxes(stem)]
-        result, picture = Path(f"{stem}_result.json"), Path(f"{stem}_overlay.png")
-        self.plot(picture)
         written += self._save_dicom_seg(Path(f"{stem}_seg.dcm"))
+        written += self._save_picture(Path(f"{stem}_overlay.png"))
+        result = Path(f"{stem}_result.json")
         with atomic(result) as temporary:
             temporary.write_text(jsonio.dumps(self.summary(), indent=2) + "\n", encoding="utf-8")
-        return [*written, picture, result]
+        return [*written, result]
+
+    def _save_picture(self, path: Path) -> Iterator[Path]:
+        try:
+            self.plot(path)
+        except MissingExtraError as error:
+            self.remarks.append(f"no picture: {error}")
+            return
+        yield path
 
     def _save_maps(self, stem: Path) -> Iterator[Path]:
         from cphloc.data.io.write import write_map, write_mask
@@ -250,7 +267,6 @@ class Localization(Displayed):
             return
         from cphloc.data.io.write_dicom_seg import write_dicom_seg
 
-        self.remarks.clear()
         try:
             write_dicom_seg(
                 path,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from cphloc.data.io.overlay_labels import Label, place_labels
+from cphloc.errors import needs
 from cphloc.structures.annotation import IGNORE
 from cphloc.structures.volume import Volume, reoriented
 
@@ -51,8 +52,12 @@ def overlay(
 
     Returns:
         a matplotlib figure, not yet saved; notebooks show it.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
     """
-    from cphloc.data.io.picture import Picture
+    with needs("a picture"):
+        from cphloc.data.io.picture import Picture
 
     order, flip = volume.geometry.canonical()
     grid = volume.geometry.reoriented(order, flip)
