@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-all docs mutants real-files fuzz crowd faults bench quality zoo-numbers lecture lint release clean
+.PHONY: demo test test-all docs mutants real-files fuzz crowd faults bench quality zoo-numbers systems lecture lint release clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -77,6 +77,11 @@ quality: $(INSTALLED)
 ## core. It can be stopped and goes on. Writes tests/benchmarks/ZOO.md.
 zoo-numbers: $(INSTALLED)
 	$(BIN)/python -W ignore -m tests.zoo_numbers
+
+## Does every system of recipes/systems learn? Three seeds and shuffled annotations; about eight hours on one core. It can be
+## stopped and goes on; `python -m tests.systems --help` selects parts. Writes docs/generate/systems.json.
+systems: $(INSTALLED)
+	$(BIN)/python -W ignore -m tests.systems
 
 ## Every study of the lecture that has no results yet, then its page; about two hours on two cores. It can be stopped and goes on.
 lecture: $(INSTALLED)

@@ -1,0 +1,61 @@
+"""``make systems``: train every system of ``recipes/systems`` with three seeds, and once with shuffled annotations.
+
+Each job is a process of its own on one thread; finished jobs are kept, so that the work can be stopped and goes on.
+Writes ``docs/generate/systems.json``, from which ``make docs`` writes the table of the systems.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from .job import FACTS
+from .results import write
+from .systems import SEEDS, SHUFFLED, SYSTEMS
+
+ROOT = Path(__file__).parents[2]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the jobs that are missing, then write the results; returns 1 where a job failed."""
+    parser = argparse.ArgumentParser("python -m tests.systems", description=__doc__)
+    parser.add_argument("systems", nargs="*", help="names of recipes; by default all")
+    parser.add_argument(
+        "--arms", nargs="+", choices=(*SEEDS, SHUFFLED), default=(*SEEDS, SHUFFLED), help="default: all"
+    )
+    parser.add_argument("--work", type=Path, default=ROOT / ".systems", help="folder for jobs; default .systems")
+    parser.add_argument("--only-write", action="store_true", help="write the results of the finished jobs")
+    options = parser.parse_args(argv)
+    if unknown := set(options.systems) - set(SYSTEMS):
+        parser.error(f"no system {', '.join(sorted(unknown))}; choose from {', '.join(SYSTEMS)}")
+    failed = 0
+    if not options.only_write:
+        for arm in options.arms:
+            for name in options.systems or SYSTEMS:
+                failed += not _done(name, arm, options.work.absolute())
+    write(options.work, ROOT / "docs" / "generate" / "systems.json")
+    return 1 if failed else 0
+
+
+def _done(name: str, arm: str, work: Path) -> bool:
+    """Run one job unless it is complete; returns whether it is."""
+    folder = work / name / arm
+    if (folder / FACTS).is_file():
+        return True
+    folder.mkdir(parents=True, exist_ok=True)
+    print(f"{time.strftime('%H:%M')} {name}: {arm}", flush=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NO_ALBUMENTATIONS_UPDATE": "1"}
+    with (folder / "log.txt").open("w", encoding="utf-8") as log:
+        command = [sys.executable, "-W", "ignore", "-m", "tests.systems.job", name, arm, str(folder)]
+        done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=environment, cwd=ROOT, check=False)
+    if done.returncode:
+        print(f"  failed; see {folder / 'log.txt'}", flush=True)
+    return done.returncode == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

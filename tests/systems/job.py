@@ -1,0 +1,91 @@
+"""Train one system with one seed, or with shuffled annotations, and evaluate it; run in a process of its own."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from unittest.mock import patch
+
+import torch
+
+from cphloc.data.case import Case
+from cphloc.data.datasets.phantom import PhantomCases
+from cphloc.evaluation.evaluate import evaluate
+from cphloc.recipe.recipe import load
+from cphloc.structures.split import Split
+from cphloc.tracking.run import Place
+from cphloc.training.train import train
+
+from .systems import CASES, SHUFFLED
+
+FACTS = "facts.json"
+"""File whose presence marks a job as complete."""
+RECIPES = Path(__file__).parents[2] / "recipes" / "systems"
+
+
+def run(name: str, arm: str, folder: Path, overrides: dict | None = None) -> None:
+    """Do a job and write its facts.
+
+    Args:
+        name: name of a recipe.
+        arm: ``seed-0`` and so on, or ``shuffled``.
+        folder: folder of the job; the run lies in it.
+        overrides: values of the recipe by dotted key.
+    """
+    torch.set_num_threads(1)
+    seed = 0 if arm == SHUFFLED else int(arm.removeprefix("seed-"))
+    recipe = load(RECIPES / f"{name}.yaml", {"train.seed": seed, "data.workers": 0, "options": [], **(overrides or {})})
+    counts = {**(recipe.data.args.get("cases") or {}), **CASES}
+    recipe = load(recipe, {"data.cases": counts})
+    with shuffled() if arm == SHUFFLED else nullcontext():
+        started = time.process_time()
+        trained = train(recipe, place=Place(folder=folder / "run", pictures=False))
+        seconds = time.process_time() - started
+        facts = evaluate(trained).facts
+    metric = recipe.headline
+    kept = {
+        "metric": metric,
+        "score": facts["metrics"][metric],
+        "baseline": {"name": facts["baseline"]["name"], **facts["baseline"]["metrics"][metric]},
+        "difference": facts["paired"]["metrics"][metric],
+        "steps": recipe.train.steps,
+        "cpu_seconds": round(seconds, 1),
+    }
+    (folder / FACTS).write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def shuffled() -> Iterator[None]:
+    """Give the training and the validation cases of every phantom each other's annotations; test cases keep theirs."""
+    own = PhantomCases.cases
+
+    def cases(self: PhantomCases, split: Split) -> list[Case]:
+        """Return the cases of a split with annotations of other cases."""
+        found = own(self, split)
+        return found if split == "test" else exchanged(found)
+
+    with patch.object(PhantomCases, "cases", cases):
+        yield
+
+
+def exchanged(cases: list[Case]) -> list[Case]:
+    """Return cases, each with the annotation of another one, in an order that is the same every time."""
+    order = list(range(len(cases)))
+    random.Random(0).shuffle(order)
+    giver = dict(zip(order, order[1:] + order[:1], strict=True))
+    return [replace(case, annotation=cases[giver[number]].annotation) for number, case in enumerate(cases)]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("name")
+    parser.add_argument("arm")
+    parser.add_argument("folder", type=Path)
+    given = parser.parse_args()
+    run(given.name, given.arm, given.folder.absolute())

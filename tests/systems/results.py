@@ -1,0 +1,76 @@
+"""Write the results of the finished jobs to a JSON file: score, baseline, time and verdict of every system."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cphloc.files import atomic
+from cphloc.training.facts import processor
+
+from .job import FACTS
+from .systems import SEEDS, SHUFFLED, SYSTEMS, Bar
+
+
+def write(work: Path, path: Path) -> None:
+    """Write the results of every system below ``work`` whose seeds are complete; others keep what the file holds."""
+    kept = json.loads(path.read_text(encoding="utf-8"))["systems"] if path.is_file() else {}
+    found = {name: result(work / name, bar) or kept.get(name) for name, bar in SYSTEMS.items()}
+    facts = {"processor": processor(), "systems": {name: row for name, row in found.items() if row}}
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def result(folder: Path, bar: Bar) -> dict[str, Any] | None:
+    """Summarize the jobs of a system; ``None`` where one of its seeds is missing."""
+    jobs = [_facts(folder / seed) for seed in SEEDS]
+    if not all(jobs):
+        return None
+    seeds, shuffled = [job for job in jobs if job], _facts(folder / SHUFFLED)
+    return {
+        "metric": seeds[0]["metric"],
+        "steps": seeds[0]["steps"],
+        "score": statistics.mean(job["score"]["value"] for job in seeds),
+        "scores": [job["score"]["value"] for job in seeds],
+        "baseline": statistics.mean(job["baseline"]["value"] for job in seeds),
+        "differences": [_interval(job) for job in seeds],
+        "shuffled": shuffled and {"score": shuffled["score"]["value"], "difference": _interval(shuffled)},
+        "cpu_seconds": statistics.mean(job["cpu_seconds"] for job in seeds),
+        "stated": {"score": bar.score, "minutes": bar.minutes},
+        "problems": problems(seeds, shuffled, bar),
+    }
+
+
+def problems(seeds: Sequence[Mapping[str, Any]], shuffled: Mapping[str, Any] | None, bar: Bar) -> list[str]:
+    """List what a system does not reach.
+
+    Args:
+        seeds: facts of its jobs with true annotations.
+        shuffled: facts of its job with shuffled annotations; ``None`` where it was not run.
+        bar: what it must reach.
+    """
+    found = []
+    if statistics.mean(job["score"]["value"] for job in seeds) < bar.score:
+        found.append(f"its score is below {bar.score:g}")
+    if not all((job["difference"]["low"] or 0) > 0 for job in seeds):
+        found.append("it is not above its baseline with every seed")
+    if statistics.mean(job["cpu_seconds"] for job in seeds) > 60 * bar.minutes:
+        found.append(f"it takes longer than {bar.minutes:g} minutes")
+    if shuffled is None:
+        found.append("it was not trained with shuffled annotations")
+    elif (shuffled["difference"]["low"] or 0) > 0:
+        found.append("it is above its baseline with shuffled annotations")
+    return found
+
+
+def _facts(folder: Path) -> dict[str, Any] | None:
+    path = folder / FACTS
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _interval(job: Mapping[str, Any]) -> list[float | None]:
+    """Mean of the paired difference to the baseline, and the ends of its 95 % interval."""
+    return [job["difference"][key] for key in ("value", "low", "high")]

@@ -1,0 +1,40 @@
+"""The systems of ``recipes/systems``: the score that each must reach on its phantom, and within which time."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+SEEDS = ("seed-0", "seed-1", "seed-2")
+"""Arms that must reach the score and beat the baseline."""
+SHUFFLED = "shuffled"
+"""Arm whose training and validation cases have each other's annotations, and which must not beat the baseline."""
+CASES = {"test": 30}
+"""Cases of the splits in place of those of the recipe, where the split is named."""
+
+
+class Bar(NamedTuple):
+    """What a system must reach.
+
+    Args:
+        score: least mean over the seeds of the headline metric on the test split.
+        minutes: most CPU minutes of a training on one core, its validations included.
+    """
+
+    score: float
+    minutes: float
+
+
+CLASSES, ATTENTION = Bar(0.80, 4), Bar(0.80, 8)
+BOXES, MASKS = Bar(0.50, 15), Bar(0.70, 10)
+
+SYSTEMS = {
+    **dict.fromkeys(("mlp", "cnn", "gcn", "resnet"), CLASSES),
+    **dict.fromkeys(("gap", "gmp", "text-cnn", "attention", "attention-side", "attention-bce"), ATTENTION),
+    **dict.fromkeys(("attention-mse", "attention-kl", "attention-per-box", "multi-attention", "inflated"), ATTENTION),
+    **dict.fromkeys(("global-box", "dense-box", "yolo", "centernet", "fcos", "retina", "yolox", "soft-nms"), BOXES),
+    **dict.fromkeys(("pyramid-sum", "bifpn", "rcnn", "fast-rcnn", "faster-rcnn"), BOXES),
+    **dict.fromkeys(("fcn-stride1", "fcn8", "semantic-fpn", "focal", "boundary"), MASKS),
+    **dict.fromkeys(("unet-lecture", "unet2d-phantom", "unet3d-phantom", "residual-encoder", "monai"), MASKS),
+    **dict.fromkeys(("retina-unet", "multitask2d-phantom", "multitask3d-phantom"), MASKS),
+}
+"""Name of a recipe -> what its system must reach."""

@@ -1,0 +1,74 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from cphloc.data.case import Case, read_case
+from cphloc.data.datasets.phantom import PhantomCases
+from cphloc.structures.annotation import Annotation
+from systems import job, results
+from systems.systems import SEEDS, SHUFFLED, SYSTEMS, Bar
+
+RECIPES = Path(__file__).parents[2] / "recipes" / "systems"
+SIZES = {"2d": [24, 24], "3d": [8, 16, 16]}
+
+
+@pytest.fixture(params=SIZES)
+def phantom(request):
+    cases = {"train": 5, "val": 3, "test": 3}
+    return PhantomCases(SIZES[request.param], positive=1.0, objects=(1, 1), diameter_mm=(4, 6), cases=cases)
+
+
+def test_every_recipe_has_a_bar():
+    assert set(SYSTEMS) == {path.stem for path in RECIPES.glob("*.yaml")}
+
+
+def test_shuffled_cases_keep_their_images_and_have_annotations_of_others(phantom):
+    before = {split: phantom.cases(split) for split in ("train", "val", "test")}
+    with job.shuffled():
+        after = {split: phantom.cases(split) for split in before}
+    for split in ("train", "val"):
+        assert [case.images for case in after[split]] == [case.images for case in before[split]]
+        assert all(a.annotation != b.annotation for a, b in zip(after[split], before[split], strict=True))
+        assert {a.annotation.mask for a in after[split]} == {b.annotation.mask for b in before[split]}
+    assert after["test"] == before["test"] == phantom.cases("test")
+    assert phantom.cases("train") == before["train"]
+    case: Case = after["train"][0]
+    annotation: Annotation = read_case(case)[1]
+    assert (annotation.mask != read_case(before["train"][0])[1].mask).any()
+
+
+def facts(score, low, seconds=60.0):
+    found = {"value": score - 0.5, "low": low, "high": 0.9}
+    kept = {"metric": "dice", "steps": 5, "score": {"value": score}, "baseline": {"value": 0.5}}
+    return kept | {"difference": found, "cpu_seconds": seconds}
+
+
+@pytest.mark.parametrize(
+    ("score", "low", "seconds", "shuffled", "expected"),
+    [
+        (0.8, 0.1, 60, -0.1, []),
+        (0.6, 0.1, 60, -0.1, ["its score is below 0.7"]),
+        (0.8, -0.1, 60, -0.1, ["it is not above its baseline with every seed"]),
+        (0.8, 0.1, 150, -0.1, ["it takes longer than 2 minutes"]),
+        (0.8, 0.1, 60, 0.1, ["it is above its baseline with shuffled annotations"]),
+        (0.8, 0.1, 60, None, ["it was not trained with shuffled annotations"]),
+    ],
+)
+def test_a_system_learns_only_where_nothing_is_missing(tmp_path, monkeypatch, score, low, seconds, shuffled, expected):
+    monkeypatch.setattr(results, "SYSTEMS", {"cnn": Bar(0.7, 2)})
+    for arm in SEEDS:
+        (tmp_path / "cnn" / arm).mkdir(parents=True)
+        (tmp_path / "cnn" / arm / job.FACTS).write_text(json.dumps(facts(score, low, seconds)))
+    if shuffled is not None:
+        (tmp_path / "cnn" / SHUFFLED).mkdir()
+        (tmp_path / "cnn" / SHUFFLED / job.FACTS).write_text(json.dumps(facts(0.5, shuffled)))
+    results.write(tmp_path, tmp_path / "systems.json")
+    assert json.loads((tmp_path / "systems.json").read_text())["systems"]["cnn"]["problems"] == expected
+
+
+def test_results_of_earlier_jobs_are_kept(tmp_path):
+    path = tmp_path / "systems.json"
+    path.write_text(json.dumps({"systems": {"cnn": {"score": 0.9}}}))
+    results.write(tmp_path / "no jobs", path)
+    assert json.loads(path.read_text())["systems"] == {"cnn": {"score": 0.9}}
