@@ -21,8 +21,10 @@ RESULTS = Path(__file__).parent / "systems.json"
 _INTRODUCTION = """\
 # The systems of the lecture
 
-Every system is a recipe of `recipes/systems`; `cphloc check gap`, `cphloc describe gap` and `cphloc train gap` work on
-each by its name. They train on synthetic images, so nothing has to be downloaded. Verdicts are those of the
+A lecture on localization in medical imaging goes from fully connected networks by way of attention and detectors to
+U-Nets. Here is each of its systems with formula, recipe and results. Each is a recipe of `recipes/systems`;
+`cphloc check gap`, `cphloc describe gap` and `cphloc train gap` work on each by its name. They train on synthetic
+images, so nothing has to be downloaded. Verdicts are those of the
 [studies](studies.md): **holds**, **fails** or **undecided** over several seeds, with intervals.
 
 `make systems` trains every system with three seeds and once with shuffled annotations, where the cases of training and

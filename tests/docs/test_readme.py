@@ -29,11 +29,12 @@ def test_the_tour_runs_as_written(at_work, monkeypatch):
     assert (at_work / "out" / "scan_mask.nii.gz").exists()
 
 
-def test_the_mistake_is_reported_as_shown(at_work, capsys):
-    (recipe,) = (b.text for b in documentation.blocks(README.read_text()) if b.file == "my.yaml")
+@pytest.mark.parametrize("page", [README, ROOT / "docs" / "recipe-language.md"], ids=lambda page: page.stem)
+def test_the_mistake_is_reported_as_shown(page, at_work, capsys):
+    (recipe,) = (b.text for b in documentation.blocks(page.read_text()) if b.file == "my.yaml")
     Path("my.yaml").write_text(recipe.replace("classes: {1: ant", "clases: {1: ant"))
     assert main(["check", "my.yaml"]) == 2
-    (shown,) = re.findall(r"^my\.yaml:.*$", README.read_text(), flags=re.M)
+    (shown,) = re.findall(r"^my\.yaml:.*$", page.read_text(), flags=re.M)
     assert shown in capsys.readouterr().out
 
 

@@ -14,16 +14,20 @@ from tests.faults.verbs import VERBS, torn_files
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_sample_of_faults_is_recovered():
-    ended = _python("-m", "tests.faults", "--sample", "3", "lock", "publish", "train")
+@pytest.mark.parametrize(
+    "verbs", [["lock", "publish"], pytest.param(["train", "evaluate", "predict"], marks=pytest.mark.slow)], ids="-".join
+)
+def test_a_sample_of_faults_is_recovered(verbs):
+    ended = _python("-m", "tests.faults", "--sample", "3", *verbs)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert ended.stdout.count(": 3 faults, ") == 3
+    assert ended.stdout.count(": 3 faults, ") == len(verbs)
 
 
-def test_an_evaluation_that_is_killed_at_any_moment_is_done_again_to_the_same_end():
-    ended = _python("-m", "tests.faults", "--kills", "4", "evaluate", "evaluate again")
+@pytest.mark.parametrize("kills", [1, pytest.param(8, marks=pytest.mark.slow)])
+def test_an_evaluation_that_is_killed_at_any_moment_is_done_again_to_the_same_end(kills):
+    ended = _python("-m", "tests.faults", "--kills", str(kills), "evaluate")
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert ended.stdout.count("of 4 killed") == 2
+    assert ended.stdout.count(f"of {kills} killed") == 1
 
 
 @pytest.mark.parametrize(("kind", "code"), [("torn", -9), ("full", 28), ("", 0)])
