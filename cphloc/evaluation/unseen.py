@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from cphloc.data.dataset import Dataset
 from cphloc.data.pipeline.seen import FILE, SeenData, contents_of
 from cphloc.errors import DataError
+from cphloc.recipe.recipe import Recipe
 from cphloc.structures.split import Split
 from cphloc.tracking.run import Run
 from cphloc.zoo.entries import Listing
+from cphloc.zoo.resolve import resolve_run_or_entry
 from cphloc.zoo.stored import checked_path
 
 _log = logging.getLogger(__name__)
@@ -29,7 +31,7 @@ def check_unseen(source: Run | Listing | None, dataset: Dataset, split: Split, o
         DataError: cases of the split were trained on, or selected the weights.
     """
     run = isinstance(source, Run)
-    seen = None if source is None else SeenData.read(source.folder) if run else published_data(source)
+    seen = data_of(source)
     if seen is None:
         return
     if leaks := seen.leaks(dataset.cases(split), split, own and run):
@@ -41,6 +43,23 @@ def check_unseen(source: Run | Listing | None, dataset: Dataset, split: Split, o
         _warn("training", seen.changes(contents_of(dataset, ("train", "val"))))
     else:
         _warn("publication", seen.changed_contents(contents_of(dataset, (split,))))
+
+
+def data_of(source: Run | Listing | None) -> SeenData | None:
+    """Read what a run or an entry was trained on; ``None`` where it does not state that."""
+    if source is None:
+        return None
+    return SeenData.read(source.folder) if isinstance(source, Run) else published_data(source)
+
+
+def earlier_data(recipe: Recipe) -> list[SeenData]:
+    """Read what the models were trained on that a recipe takes weights or probabilities from.
+
+    Those are its ``from`` and its ``train.teacher``; one that does not state its cases is left out.
+    """
+    models = (recipe.from_, recipe.train.teacher)
+    found = (data_of(resolve_run_or_entry(model)) for model in models if model is not None)
+    return [seen for seen in found if seen is not None]
 
 
 def published_data(listing: Listing) -> SeenData | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -129,7 +130,8 @@ def published_cases(material: Material) -> SeenData:
             tested[case.id] = SeenCase(case.patient, content, image_hashes(case))
         else:
             unused.append(case.id)
-    return SeenData({**seen.cases, SPLIT: tested}, {**seen.unused, SPLIT: unused}).without_names()
+    known = replace(seen, cases={**seen.cases, SPLIT: tested}, unused={**seen.unused, SPLIT: unused})
+    return known.without_names()
 
 
 def entry_recipe(recipe: Recipe) -> Recipe:

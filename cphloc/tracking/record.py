@@ -24,7 +24,6 @@ EVENTS, STATE = "tracking.jsonl", "tracking.json"
 _REFUSED = re.compile(r"[^\w\-. /]|^/|/$|(?<=/)/|(?:(?<=/)|^)\.{1,2}(?=/|$)|_(?=x[0-9A-F]{2,6}_)")
 _ESCAPED = re.compile(r"_x([0-9A-F]{2,6})_")
 _LONGEST_PARAM = 6000
-_LOCK_SECONDS = 1.0
 
 
 @dataclass
@@ -104,24 +103,28 @@ def _parsed(line: str) -> dict[str, Any] | None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, seconds: float) -> Iterator[None]:
     """Let one process or thread at a time send the log of the run in ``folder``.
 
+    Args:
+        folder: folder of the run.
+        seconds: how long to wait while another one sends it.
+
     Raises:
-        CphlocError: another one sends it already.
+        CphlocError: another one sends it still.
     """
     import filelock
 
     lock = folder / ".tracking.lock"
     try:
-        with filelock.FileLock(lock, timeout=_LOCK_SECONDS):
+        with filelock.FileLock(lock, timeout=seconds):
             try:
                 yield
             finally:
                 with suppress(OSError):  # Windows removes no file that is open
                     lock.unlink()
     except filelock.Timeout:
-        msg = f"{folder}: another process sends this run to MLflow; wait until it has ended"
+        msg = f"{folder}: this run is being sent to MLflow already; wait until that has ended"
         raise CphlocError(msg) from None
 
 

@@ -27,6 +27,7 @@ __all__ = ["EVENTS", "STATE", "Tracker", "push", "run_id", "tracking_uri"]
 _PUSH_EVERY_SECONDS = 10.0
 _LONGEST_PAUSE_SECONDS = 600.0
 _IDLE_SECONDS, _BUSY_SECONDS, _COMPUTING_SECONDS = 1.5, 60.0, 0.02
+_OTHER_SENDER_SECONDS, _REWIND_SECONDS = 600.0, 10.0
 
 _log = logging.getLogger(__name__)
 
@@ -104,7 +105,7 @@ class Tracker:
         Args:
             step: step of the checkpoint from which the training continues.
         """
-        with suppress(CphlocError, OSError), record.locked(self.folder):  # else MLflow keeps those of the first time
+        with suppress(CphlocError, OSError), record.locked(self.folder, _REWIND_SECONDS):  # else those sent stay
             sent = record.read_state(self.folder)["sent"]
             record.rewind(self.folder, step, sent)
 
@@ -173,7 +174,7 @@ class _Sender:
     def _run(self) -> None:
         while self._next():
             try:
-                push(self.folder)
+                push(self.folder, wait_seconds=_OTHER_SENDER_SECONDS)
                 self.failure = ""
             except Exception as error:  # nothing about tracking ends a training
                 self.failure = str(error) or type(error).__name__
@@ -208,12 +209,13 @@ def run_id(folder: Path) -> str:
     return record.read_state(folder)["run_id"] or ""
 
 
-def push(folder: Path, to: str | None = None) -> int:
+def push(folder: Path, to: str | None = None, wait_seconds: float = 1.0) -> int:
     """Send the logged events of a run that MLflow does not have yet.
 
     Args:
         folder: folder of the run.
         to: URI of another MLflow server, to which all events are sent; by default the server of earlier calls.
+        wait_seconds: how long to wait for another process or thread that sends events of the run.
 
     Returns:
         the number of events sent.
@@ -225,7 +227,7 @@ def push(folder: Path, to: str | None = None) -> int:
     if not (folder / STATE).is_file():
         msg = f"{folder}: no {STATE} here; give the folder of a run"
         raise NotFoundError(msg)
-    with record.locked(folder):
+    with record.locked(folder, wait_seconds):
         state = record.read_state(folder)
         if to is not None and without_secrets(to) != state["uri"]:
             state |= {"uri": without_secrets(to), "run_id": None, "sent": 0}

@@ -20,6 +20,7 @@ from cphloc.distributed import processes
 from cphloc.errors import InputError
 from cphloc.evaluation.comparison import tracked
 from cphloc.evaluation.out_of_fold import OutOfFold, check_unchanged, evaluate_folds, predict_held_out
+from cphloc.evaluation.unseen import earlier_data
 from cphloc.progress import note
 from cphloc.recipe.recipe import Recipe, load
 from cphloc.structures.split import OUT_OF_FOLD
@@ -121,7 +122,7 @@ def _new_run(recipe: Recipe, place: Place) -> Run:
     assert recipe.data.folds is not None
     division = divide(dataset, recipe.data.folds)
     division.check_disjoint()
-    seen = SeenData.of_dataset(dataset, ("train", "val"))
+    seen = SeenData.of_dataset(dataset, ("train", "val")).inheriting(earlier_data(recipe))
     contents = ((f"{s}/{id}", case.content) for s, cases in seen.cases.items() for id, case in cases.items())
     facts = {
         "data_fingerprint": fingerprint(contents),

@@ -12,15 +12,16 @@ import torch
 from torch import Tensor
 
 from cphloc.data.dataset import Dataset
-from cphloc.data.pipeline.seen import SeenData
 from cphloc.errors import DataError, InputError
 from cphloc.evaluation.evaluate import open_localizer
+from cphloc.evaluation.unseen import data_of
 from cphloc.inference.localizer import Localizer
 from cphloc.modeling.model import Model
 from cphloc.recipe.recipe import Recipe, load
 from cphloc.registry import catalogue
 from cphloc.tracking.run import Run
 from cphloc.training.finetune import preparation_differences
+from cphloc.zoo.entries import Listing
 
 SOFT = "soft"
 """Name under which the losses of all heads are logged that compare probabilities with those of a teacher."""
@@ -128,17 +129,17 @@ def check_same_classes(recipe: Recipe, teacher: Localizer, model: Model) -> None
         raise InputError(msg)
 
 
-def check_test_unseen(run: Run | None, dataset: Dataset) -> None:
+def check_test_unseen(teacher: Run | Listing | None, dataset: Dataset) -> None:
     """Check that a teacher has not seen the test cases of its student.
 
     Args:
-        run: run of the teacher; ``None`` for an entry, which does not state the cases of its training.
+        teacher: run or entry of the teacher; ``None`` for a model of neither.
         dataset: data set of the student.
 
     Raises:
         DataError: it has; the message lists some.
     """
-    seen = None if run is None else SeenData.read(run.folder)
-    if seen is not None and (leaks := seen.leaks(dataset.cases("test"), "test")):
+    seen = data_of(teacher)
+    if seen is not None and (leaks := seen.leaks(dataset.cases("test"), "test", own=isinstance(teacher, Run))):
         msg = f"train.teacher: {'; '.join(leaks)}; choose a teacher that has not seen the test cases"
         raise DataError(msg)

@@ -12,11 +12,14 @@ from torch import nn
 from torch.optim import Optimizer
 
 from cphloc.data.case import strongest_rung
+from cphloc.data.dataset import Dataset
 from cphloc.data.pipeline.loader import Batch
 from cphloc.data.pipeline.pipeline import Pipeline
 from cphloc.data.pipeline.prepare import PreparedCases
+from cphloc.data.pipeline.seen import SeenData
 from cphloc.distributed import processes
-from cphloc.errors import InputError, NotFoundError, RecipeError, did_you_mean
+from cphloc.errors import DataError, InputError, NotFoundError, RecipeError, did_you_mean
+from cphloc.evaluation.unseen import earlier_data
 from cphloc.evaluation.validate import Validator, metric_names
 from cphloc.modeling.build import build_model
 from cphloc.modeling.build import check as check_model
@@ -84,7 +87,7 @@ def prepare(recipe: Recipe, strategy: Strategy = "ddp", fresh: bool = True) -> P
     Raises:
         RecipeError: components do not fit together, or classes are not those of the data set.
         NotFoundError: missing data or zoo entry, a pattern that matches no parameter, or an unknown metric.
-        DataError: cases cannot be read or used.
+        DataError: cases cannot be read or used, or the model to start from was trained on the fold that is held out.
         InputError: the batch size is not divisible by the number of processes, or every parameter is frozen.
     """
     settings = Settings.from_recipe(recipe, strategy)
@@ -111,6 +114,8 @@ def prepare(recipe: Recipe, strategy: Strategy = "ddp", fresh: bool = True) -> P
         print(pipeline.samples.draws.describe(), file=sys.stderr)
     splits = {"train": pipeline.samples.cases, "val": pipeline.cases("val")}
     check_best(recipe, classes, strongest_rung(splits["val"].cases), splits["val"][0].geometry.unit)
+    if fresh:
+        _check_held_out(recipe, pipeline.dataset)
     if recipe.train.gradient_checkpointing:
         checkpoint_blocks(model)
     balance_losses(model, splits["train"], pipeline.dataset.classes)
@@ -118,7 +123,7 @@ def prepare(recipe: Recipe, strategy: Strategy = "ddp", fresh: bool = True) -> P
     validator = Validator(splits["val"], classes, pipeline.patch, fill, recipe.nsd_tolerance_mm)
     teacher = None
     if taught is not None:
-        check_test_unseen(taught[1], pipeline.dataset)
+        check_test_unseen(taught[1] or taught[0].listing, pipeline.dataset)
         check_same_classes(recipe, taught[0], model)
         teacher = Teacher(taught[0], recipe.train.teacher_weight)
     return Preparation(recipe, pipeline, splits, model, validator, settings, teacher)
@@ -186,6 +191,22 @@ def check_best(recipe: Recipe, classes: Mapping[int, str], rung: Rung | None, un
     hint = did_you_mean(best, names) or f"for this model and its validation cases: {known}"
     msg = f"train.best: no metric '{best}'; {hint}"
     raise NotFoundError(msg)
+
+
+def _check_held_out(recipe: Recipe, dataset: Dataset) -> None:
+    """Warn where the model to start from was trained on cases that are held out now, and refuse that for a fold.
+
+    Raises:
+        DataError: it was trained on cases of the fold that is held out.
+    """
+    seen = SeenData({}, {}).inheriting(earlier_data(recipe))
+    source = f"from {recipe.from_}" if recipe.from_ else f"train.teacher {recipe.train.teacher}"
+    validated, tested = (seen.leaks(dataset.cases(split), split, own=False) for split in ("val", "test"))
+    if validated and recipe.fold is not None:
+        msg = f"{source}: {'; '.join(validated)}; start from a model that has not seen the cases of the folds"
+        raise DataError(msg)
+    for leak in [*validated, *tested] if processes.is_first() else ():
+        print(f"{source}: {leak}; their metrics would mean nothing and are refused", file=sys.stderr)
 
 
 def _check_trainable(recipe: Recipe) -> None:

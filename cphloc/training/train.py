@@ -14,6 +14,7 @@ from cphloc.data.pipeline.pipeline import Pipeline
 from cphloc.data.pipeline.seen import SeenData
 from cphloc.distributed import processes
 from cphloc.errors import CphlocError, DataError, InputError
+from cphloc.evaluation.unseen import earlier_data
 from cphloc.recipe.recipe import Recipe, load
 from cphloc.tracking.provenance import run_tags
 from cphloc.tracking.run import Place, Run
@@ -85,9 +86,12 @@ def train(
             place.folder.parent if place.folder else place.runs / prepared.recipe.name, prepared.model
         )
         run = Run.open(processes.from_first(lambda: _new_run(prepared, place)))
+    spent = time.monotonic() - started  # a slow MLflow server takes nothing off the training's budget of minutes
+    if not resume:
+        processes.from_first(lambda: _tracker_of(run, place).push())
     with _tracked(run) as tracker:
         with nullcontext() if tracker is None else system_metrics(tracker):
-            outcome = _fit(run, prepared, tracker, resume is not None and _has_checkpoint(run), started, stop_early)
+            outcome = _fit(run, prepared, tracker, resume is not None and _has_checkpoint(run), spent, stop_early)
         processes.from_first(lambda: tracker and finish(run, prepared, outcome, tracker, place.pictures))
     return Run.open(run.folder)
 
@@ -145,26 +149,29 @@ def _check_same_data(run: Run, prepared: Preparation) -> None:
 
 
 def _new_run(prepared: Preparation, place: Place) -> Path:
-    """Create the folder of a run, and record recipe and provenance in it and in MLflow."""
+    """Create the folder of a run, and record recipe and provenance in it and in its log."""
     recipe = with_constants(prepared.recipe, prepared.pipeline)
-    facts, seen = facts_of(recipe, prepared.splits), SeenData.of(prepared.splits, prepared.pipeline.dataset)
-    names = place.experiment or f"cphloc/{recipe.name}", place.name
+    facts = facts_of(recipe, prepared.splits)
+    seen = SeenData.of(prepared.splits, prepared.pipeline.dataset).inheriting(earlier_data(recipe))
 
     def record(run: Run) -> None:
         """Write the origin of the run to its folder and to its log."""
         facts["recipe_file_sha256"] = run.recipe_digest
         seen.write(run.folder)
         (run.folder / "facts.json").write_text(jsonio.dumps(facts, indent=2) + "\n", encoding="utf-8")
-        tracker = Tracker(run.folder, names[0], names[1] or run.title)
+        tracker = _tracker_of(run, place)
         tracker.params({**recipe.to_plain(), **facts})
         tracker.tags(run_tags(run, facts["git_commit"], place.parent))
         tracker.data(recipe.data.type, facts["data_fingerprint"], "training")
         tracker.artifact(run.folder / "recipe.yaml")
         tracker.artifact(run.folder / "facts.json")
 
-    run = Run.create(recipe, place, record)
-    Tracker(run.folder, names[0], names[1] or run.title, place.runs).push()
-    return run.folder
+    return Run.create(recipe, place, record).folder
+
+
+def _tracker_of(run: Run, place: Place) -> Tracker:
+    """Tracker of a new run, which also sends what the server lacks of earlier ones."""
+    return Tracker(run.folder, place.experiment or f"cphloc/{run.recipe.name}", place.name or run.title, place.runs)
 
 
 def with_constants(recipe: Recipe, pipeline: Pipeline) -> Recipe:
@@ -197,10 +204,18 @@ def _fit(
     prepared: Preparation,
     tracker: Tracker | None,
     resume: bool,
-    started: float,
+    spent: float,
     stop_early: StopEarly | None,
 ) -> Outcome:
     """Run the training loop.
+
+    Args:
+        run: the run.
+        prepared: what to train.
+        tracker: its tracker; ``None`` but on the first process.
+        resume: whether to continue from the last checkpoint.
+        spent: seconds that the preparation took.
+        stop_early: see `train`.
 
     Raises:
         Interrupted: a signal stopped the training.
@@ -215,7 +230,7 @@ def _fit(
         run.folder,
         log=tracker.metrics if tracker else lambda metrics, step: None,
         resume=resume,
-        seconds=time.monotonic() - started,
+        seconds=spent,
         callbacks=[TrainingProgress(prepared.settings)],
         teacher=prepared.teacher,
         stop_early=stop_early,

@@ -20,7 +20,7 @@ import pytest
 from cphloc.cli import main
 from cphloc.errors import CphlocError, NotFoundError
 from cphloc.recipe.recipe import load
-from cphloc.tracking.record import EVENTS, curves, locked
+from cphloc.tracking.record import EVENTS, curves, locked, read_state
 from cphloc.tracking.server import reason_of, sqlite_file
 from cphloc.tracking.tracker import STATE, Tracker, push, tracking_uri
 
@@ -228,8 +228,22 @@ def test_events_that_come_in_between_do_not_cost_the_earlier_runs(tmp_path, monk
 def test_one_process_at_a_time_sends_a_run(store, tmp_path):
     record(tmp_path, "cphloc/locked")
     push(tmp_path)
-    with locked(tmp_path), pytest.raises(CphlocError, match="another process sends this run"):
-        push(tmp_path)
+    with locked(tmp_path, 1), pytest.raises(CphlocError, match="is being sent to MLflow already"):
+        push(tmp_path, wait_seconds=0.1)
+
+
+def test_a_tracker_waits_for_another_one_that_sends_the_same_run(store, tmp_path, monkeypatch):
+    monkeypatch.setattr("cphloc.tracking.tracker._IDLE_SECONDS", 0.1)
+    tracker = Tracker(tmp_path, "cphloc/waits", "waits")
+    tracker.params({"train.lr": 0.1})
+    with locked(tmp_path, 1):
+        tracker.push()
+        time.sleep(1.2)
+        assert read_state(tmp_path)["sent"] == 0
+    deadline = time.monotonic() + 60
+    while not read_state(tmp_path)["sent"] and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert read_state(tmp_path)["sent"] == 1
 
 
 @pytest.mark.parametrize("name", ["My%20Study", "50% #1? 'a' & b", "Größe 大小", "two\nlines"])

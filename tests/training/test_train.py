@@ -6,18 +6,31 @@ import csv
 import getpass
 import hashlib
 import json
+import shutil
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from cphloc.cli import main
-from cphloc.errors import InputError, NotFoundError
+from cphloc.data.fingerprint import image_hashes
+from cphloc.data.pipeline.pipeline import open_dataset
+from cphloc.data.pipeline.seen import SeenData
+from cphloc.errors import DataError, InputError, NotFoundError
 from cphloc.evaluation.evaluate import evaluate
+from cphloc.recipe.recipe import load
 from cphloc.tracking.run import Run
 from cphloc.training import checkpoint
 from cphloc.training.train import train
+
+
+def held_out(tiny):
+    """The test cases of the recipe."""
+    made = load(tiny)
+    return open_dataset(made.data, made.dims).cases("test")
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +156,39 @@ def test_a_run_that_was_killed_before_its_end_was_logged_resumes_to_its_end(fini
     assert '"status": "FINISHED"' in log.read_text()
     assert (finished.folder / "cases.csv").is_file()
     assert resumed.metrics["val/dice"] == finished.metrics["val/dice"]
+
+
+def test_the_wait_for_mlflow_takes_nothing_off_the_budget_of_minutes(tiny, at_work, monkeypatch):
+    clock, spent = [1000.0], []
+
+    def slow(tracker):
+        clock[0] += 100
+
+    def fit(*args, seconds, **kwargs):
+        spent.append(seconds)
+        raise InputError
+
+    monkeypatch.setattr("cphloc.training.train.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr("cphloc.tracking.tracker.Tracker.push", slow)
+    monkeypatch.setattr("cphloc.training.train.fit", fit)
+    with pytest.raises(InputError):
+        train(tiny)
+    assert clock[0] > 1000
+    assert spent == [0]
+
+
+def test_test_cases_that_the_first_weights_were_trained_on_are_not_evaluated(finished, tiny, tmp_path, at_work, capsys):
+    before = shutil.copytree(finished.folder, tmp_path / "before")
+    images = [image for case in held_out(tiny) for image in image_hashes(case)]
+    seen = SeenData.read(before)
+    assert seen is not None
+    replace(seen, inherited={"train": images[:1]}).write(before)
+    tuned = train(tiny, {"from": f"{before}/", "train.steps": 2})
+    assert "test cases (or their patients) were in train" in capsys.readouterr().err
+    with pytest.raises(DataError, match=r"1 of .* test cases .* a model that its weights come from"):
+        evaluate(tuned, "test")
+    with pytest.raises(DataError, match="start from a model that has not seen the cases of the folds"):
+        train(tiny, {"from": f"{finished.folder}/"}, fold="1/2")
 
 
 def test_a_budget_of_minutes_ends_in_time_with_a_usable_run(tiny, at_work):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -53,10 +53,13 @@ class SeenData:
     Args:
         cases: split -> id of the case -> the case.
         unused: split -> ids of the cases of the data set that were not used, such as unusable ones.
+        inherited: split -> `image_hashes` of the training and validation cases of the models that the weights come
+            from: the one whose weights the training started with, and its teacher.
     """
 
     cases: Mapping[str, Mapping[str, SeenCase]]
     unused: Mapping[str, Sequence[str]]
+    inherited: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, splits: Mapping[str, PreparedCases], dataset: Dataset) -> SeenData:
@@ -101,7 +104,7 @@ class SeenData:
         try:
             plain = read_json(path, MAX_BYTES)
             cases = {split: {id: _case(facts) for id, facts in of.items()} for split, of in plain["cases"].items()}
-            return cls(cases, {split: list(unused) for split, unused in plain["unused"].items()})
+            return cls(cases, _lists(plain["unused"]), _lists(plain.get("inherited", {})))
         except (DataError, ValueError, KeyError, TypeError, AttributeError) as error:
             msg = f"{path}: is damaged ({error}); restore it, or train again"
             raise DataError(msg) from None
@@ -117,7 +120,19 @@ class SeenData:
         for split, seen in self.cases.items():
             ordered = sorted(seen.values(), key=lambda case: (case.content, case.images))
             cases[split] = {str(number): replace(case, patient="") for number, case in enumerate(ordered, 1)}
-        return SeenData(cases, {split: [str(n) for n in range(len(ids))] for split, ids in self.unused.items()})
+        unused = {split: [str(n) for n in range(len(ids))] for split, ids in self.unused.items()}
+        return SeenData(cases, unused, self.inherited)
+
+    def images(self, split: str) -> set[str]:
+        """Return the `image_hashes` of the cases of a split, also those that are inherited."""
+        own = {image for case in self.cases.get(split, {}).values() for image in case.images}
+        return own.union(self.inherited.get(split, ()))
+
+    def inheriting(self, models: Iterable[SeenData]) -> SeenData:
+        """Return the data together with those that earlier models were trained and validated on."""
+        known = [self.inherited, *({split: model.images(split) for split in ("train", "val")} for model in models)]
+        images = {split: sorted(set().union(*(one.get(split, ()) for one in known))) for split in ("train", "val")}
+        return replace(self, inherited={split: found for split, found in images.items() if found})
 
     def changed_contents(self, now: Mapping[str, Mapping[str, str]]) -> list[str]:
         """List how the data differ from what was seen, by the contents of the cases alone, whatever their names.
@@ -167,7 +182,7 @@ class SeenData:
         found, cases = [], list(cases)
         for before in FITTED_BEFORE[split]:
             seen = self.cases.get(before, {})
-            images = {image for case in seen.values() for image in case.images}
+            images = self.images(before)
             patients = {case.patient for case in seen.values()}
             shared = [
                 case.id
@@ -175,11 +190,20 @@ class SeenData:
                 if (own and (case.id in seen or case.patient in patients)) or images.intersection(image_hashes(case))
             ]
             if shared:
+                when = "the run, or a model that its weights come from," if self.inherited else "the run"
                 found.append(
-                    f"{len(shared)} of {len(cases)} {split} cases (or their patients) were in {before} when the run "
+                    f"{len(shared)} of {len(cases)} {split} cases (or their patients) were in {before} when {when} "
                     f"was trained: {some(shared)}"
                 )
         return found
+
+
+def _lists(plain: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
+    found = {split: list(names) for split, names in plain.items()}
+    if not all(isinstance(name, str) for names in found.values() for name in names):
+        msg = "a list is not made of text"
+        raise ValueError(msg)
+    return found
 
 
 def _case(facts: Mapping[str, Any]) -> SeenCase:

@@ -59,6 +59,21 @@ def test_validation_cases_may_be_evaluated_as_such(seen, tmp_path):
     assert seen.leaks([case(tmp_path / "now", "c", 3)], "val") == []
 
 
+def test_cases_that_an_earlier_model_has_seen_are_found_by_their_images_also_when_published(seen, tmp_path):
+    own = seen_of(train=[case(tmp_path / "own", "x", 7)], val=[])
+    tuned = own.inheriting([seen, seen_of(train=[], val=[])])
+    again = seen_of(train=[]).inheriting([tuned])
+    tuned.without_names().write(tmp_path)
+    now = [case(tmp_path / "now", id, seed) for id, seed in (("r", 1), ("s", 3), ("x", 7), ("a", 9))]
+    for found in (tuned, again, SeenData.parse(tmp_path / FILE)):
+        trained, validated = found.leaks(now, "test", own=False)
+        assert "2 of 4 test cases (or their patients) were in train" in trained
+        assert trained.endswith("a model that its weights come from, was trained: r, x")
+        assert validated.endswith(": s")
+        assert found.leaks([now[3]], "test", own=False) == []
+        assert len(found.leaks(now, "val", own=False)) == 1, "validation cases may have been validation cases"
+
+
 def test_changed_lost_and_new_cases_are_listed(seen):
     train = {id: of.content for id, of in seen.cases["train"].items()}
     val = {id: of.content for id, of in seen.cases["val"].items()}
@@ -89,7 +104,13 @@ def test_without_names_nothing_but_contents_is_kept_and_changes_are_still_found(
 
 
 @pytest.mark.parametrize(
-    "text", ["[]", "{", '{"cases": {"train": {"1": {"patient": "", "content": [], "images": []}}}}']
+    "text",
+    [
+        "[]",
+        "{",
+        '{"cases": {}, "unused": {}, "inherited": {"train": [1]}}',
+        '{"cases": {"train": {"1": {"patient": "", "content": [], "images": []}}}}',
+    ],
 )
 def test_a_damaged_file_of_an_entry_is_one_clear_error(tmp_path, text):
     (tmp_path / FILE).write_text(text)
