@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> Answer:
     """Tabulate the metrics of all sources, and the difference of the last and the first on the cases that both have."""
     from cphloc.data.pipeline.seen import some
     from cphloc.publishing.checks import changed_cases
-    from cphloc.publishing.compare import compare
+    from cphloc.publishing.compare import compare, other_tolerances
 
     sources, lines = compare(options.sources)
     changed = changed_cases(sources[0].rows, sources[-1].rows)
@@ -54,6 +54,8 @@ def run(options: argparse.Namespace) -> Answer:
             f"{len(changed)} of {both} shared cases are not the same in both: their annotations have changed between "
             f"the evaluations ({some(changed)}). Differences are over the others; evaluate both again to compare all."
         )
+    if (named := other_tolerances(sources[0], sources[-1])) and any("/nsd" in line.metric for line in lines):
+        warning.append(f"nsd was measured with other tolerances ({some(named)}); no difference of it is stated")
     if options.html:
         from cphloc.publishing.compare_page import write_compare_page
 

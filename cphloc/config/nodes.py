@@ -59,11 +59,13 @@ class Node:
         value: a scalar, a list of nodes, or a dict of nodes by key.
         where: position of the value.
         key_where: position of its key; for the root and for list items, that of the value.
+        drops: whether it is a null that was merged over another recipe, whose value it leaves out.
     """
 
     value: dict[Key, Node] | list[Node] | Scalar
     where: Position
     key_where: Position
+    drops: bool = False
 
     @property
     def plain(self) -> Any:

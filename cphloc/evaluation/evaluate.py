@@ -2,40 +2,31 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cphloc.config import jsonio
-from cphloc.data.case import Case, strongest_rung
+from cphloc.data.case import Case
 from cphloc.data.dataset import Dataset
 from cphloc.data.fingerprint import content_hash
 from cphloc.data.pipeline.pipeline import open_dataset
-from cphloc.distributed.machine import peak_ram_mb
 from cphloc.errors import InputError, NotFoundError
-from cphloc.evaluation.baseline import BASELINES, Baseline
 from cphloc.evaluation.choose import choose_options, stored_or_chosen
-from cphloc.evaluation.comparison import beside, find_baseline, own_dataset, paired_differences, tracked
+from cphloc.evaluation.comparison import find_baseline, own_dataset, tracked
 from cphloc.evaluation.doubtful import with_doubtful
+from cphloc.evaluation.evaluate_folds import evaluate_folds
 from cphloc.evaluation.evaluation_display import evaluation_display
 from cphloc.evaluation.external import open_external
-from cphloc.evaluation.files import all_boxes, draw_evaluation, read_completed, write_evaluation
-from cphloc.evaluation.groups import by_group, groups_of, reference_facts, why_metrics
-from cphloc.evaluation.out_of_fold import evaluate_folds
-from cphloc.evaluation.prediction import CasePrediction, case_prediction
-from cphloc.evaluation.report import write_report
-from cphloc.evaluation.scores import ScoredCase, Scores, score_case, summary
+from cphloc.evaluation.files import draw_evaluation, write_evaluation
+from cphloc.evaluation.groups import by_group, groups_of
+from cphloc.evaluation.measure import Measured, measure, score_cases
+from cphloc.evaluation.report import drawer, write_report
 from cphloc.evaluation.unseen import check_unseen
 from cphloc.inference.localizer import Localizer
 from cphloc.metrics.bootstrap import Interval
 from cphloc.metrics.summary import tracking_metrics
-from cphloc.progress import track
-from cphloc.structures.annotation import Annotation
 from cphloc.structures.display import Display, Displayed
-from cphloc.structures.geometry import Geometry
 from cphloc.structures.options import ChosenOptions
 from cphloc.structures.split import OUT_OF_FOLD, Split
 from cphloc.tracking.chosen import read_options
@@ -110,74 +101,72 @@ def evaluate(
     Raises:
         NotFoundError: no such run, entry, data set or split.
         DataError: a case cannot be read, or the weights of the run depend on cases of the split.
-        InputError: ``out`` is given for a run, its recipe was edited after the training, or there is no such column.
+        InputError: ``out`` is given for a run, or ``root`` for the predictions of a cross-validation; the recipe of the
+            run was edited after the training; or there is no such column.
     """
     if split is None and (folds := _cross_validation(source)) is not None:
-        return Evaluation(str(folds.folder), OUT_OF_FOLD, *evaluate_folds(folds, choose), folds.folder)
+        _refuse_elsewhere(folds, root, out)
+        facts, rows = evaluate_folds(folds, choose, by, None if report is None else Path(report))
+        return Evaluation(str(folds.folder), OUT_OF_FOLD, facts, rows, folds.folder)
     split = split or "test"
     localizer, run = open_localizer(source)
-    if run is not None and out is not None:
-        msg = f"a run keeps its evaluation in its own folder, {run.folder}; omit --out"
-        raise InputError(msg)
-    data = localizer.recipe.data
-    dataset = open_dataset(data, localizer.recipe.dims) if root is None else open_external(localizer, root)
-    cases = dataset.cases(split)
-    if not cases:
-        msg = f"data set '{data.type}' has no cases in its {split} split; choose another split"
-        raise NotFoundError(msg)
+    if run is not None:
+        _refuse_elsewhere(run, None, out)
+    dataset, cases = _cases(localizer, split, root)
     for column in by:
         groups_of(column, dataset, cases)
-    chosen = None if localizer.entry is None else localizer.entry.options
     check_unseen(run or localizer.listing, dataset, split, root is None)
-    if run is not None and run.is_cross_validation:  # they were chosen out of fold
-        chosen = read_options(run)
-    elif run is not None:
-        chosen = _options(localizer, run, own_dataset(localizer.recipe, dataset, root), choose)
-    make_baseline = find_baseline(localizer, run, dataset, root)
-    scores, parts, milliseconds = _score_cases(localizer, cases)
-    baseline = None if make_baseline is None else make_baseline(parts)
-    beneath = None if baseline is None else _score_baseline(baseline, localizer, cases)
-    intervals = scores.intervals()
-    speed = {"ms_per_case": statistics.median(milliseconds), "peak_ram_mb": peak_ram_mb()}
-    facts = _facts(localizer, split, cases, scores, intervals) | {"speed": speed}
-    facts["options"] = None if chosen is None else chosen.model_dump()
+    chosen = _options(localizer, run, own_dataset(localizer.recipe, dataset, root), choose)
+    measured = measure(localizer, cases, find_baseline(localizer, run, dataset, root))
+    facts = measured.facts(split) | {"options": None if chosen is None else chosen.model_dump()}
+    scores = measured.scores
     facts["by"] = {column: by_group(scores, groups_of(column, dataset, cases, scores)) for column in by}
-    if doubtful := with_doubtful(dataset, split, scores, lambda these: _score_cases(localizer, these)[0]):
+    if doubtful := with_doubtful(dataset, split, scores, lambda these: score_cases(localizer, these)[0]):
         facts["doubtful"] = doubtful
-    if baseline is not None and beneath is not None:
-        facts["baseline"] = {"name": baseline.name, **summary(beneath.intervals())}
-        facts["paired"] = summary(paired_differences(scores, beneath))
-    if run is not None:
-        facts["weights_sha256"] = run.weights_sha256
-        facts["contents"] = {case.id: content_hash(case) for case in cases}
     folder = run.folder if run is not None else None if out is None else Path(out)
+    if run is not None:
+        facts |= {"weights_sha256": run.weights_sha256, "contents": {case.id: content_hash(case) for case in cases}}
     if folder is not None:
-        if run is not None and baseline is not None:
-            baseline.save(run.folder / BASELINE_FILE)
-        files = write_evaluation(folder, facts, beside(scores, beneath))
-        files += draw_evaluation(folder / "pictures", localizer, cases, scores, split)
-        if run is not None:
-            _track(run, files, intervals, facts)
+        _write(folder, run, measured, facts)
     if report is not None:
-        write_report(Path(report), localizer, cases, scores, facts)
-    return Evaluation(str(source if run is None else run.folder), split, facts, beside(scores, beneath), folder)
+        made_by, headline = localizer.made_by[0], localizer.recipe.headline
+        write_report(Path(report), made_by, headline, scores, facts, drawer(localizer, cases))
+    return Evaluation(str(source if run is None else run.folder), split, facts, measured.rows, folder)
 
 
-def _facts(
-    localizer: Localizer, split: Split, cases: Sequence[Case], scores: Scores, intervals: Mapping[str, Interval]
-) -> dict[str, Any]:
-    """Content of ``evaluation-<split>.json`` that depends on the model alone, without speed and baseline."""
-    return {
-        "split": split,
-        "patients": len({case.patient for case in cases}),
-        **summary(intervals),
-        **why_metrics(scores, intervals, localizer.recipe.nsd_tolerance_mm),
-        "sensitivity_at_fp": scores.sensitivity_at_fp(),
-        "baseline": None,
-        "paired": None,
-        "calibration": _calibration(localizer.temperature, scores, intervals),
-        "cases": [case.id for case in cases],
-    }
+def _refuse_elsewhere(run: Run, root: str | None, out: str | Path | None) -> None:
+    """Refuse another folder for the files of a run, and another data set for predictions that are stored."""
+    if out is not None:
+        msg = f"a run keeps its evaluation in its own folder, {run.folder}; omit --out"
+        raise InputError(msg)
+    if root is not None:
+        msg = f"{run.folder}: the cases of a cross-validation are predicted already; add --split test, or omit --root"
+        raise InputError(msg)
+
+
+def _cases(localizer: Localizer, split: Split, root: str | None) -> tuple[Dataset, list[Case]]:
+    """Open the data set of a model, or the folder ``root`` for it; returns it with its cases of a split.
+
+    Raises:
+        NotFoundError: there are none.
+    """
+    data = localizer.recipe.data
+    dataset = open_dataset(data, localizer.recipe.dims) if root is None else open_external(localizer, root)
+    if not (cases := dataset.cases(split)):
+        msg = f"data set '{data.type}' has no cases in its {split} split; choose another split"
+        raise NotFoundError(msg)
+    return dataset, cases
+
+
+def _write(folder: Path, run: Run | None, measured: Measured, facts: dict[str, Any]) -> None:
+    """Write the files of an evaluation; those of a run are logged to its MLflow run as well."""
+    if run is not None and measured.baseline is not None:
+        measured.baseline.save(run.folder / BASELINE_FILE)
+    split = facts["split"]
+    files = write_evaluation(folder, facts, measured.rows)
+    files += draw_evaluation(folder / "pictures", measured.localizer, measured.cases, measured.scores, split)
+    if run is not None:
+        _track(run, files, measured.intervals, facts)
 
 
 def _cross_validation(source: str | Path | Run | Localizer) -> Run | None:
@@ -208,64 +197,24 @@ def open_localizer(source: str | Path | Run | Localizer) -> tuple[Localizer, Run
     return localizer_of(run), run
 
 
-def _score_cases(localizer: Localizer, cases: Sequence[Case]) -> tuple[Scores, list[str], list[float]]:
-    """Predict and score every case; also returns the parts that the model predicts and milliseconds per case."""
-    scored, milliseconds = [], []
-    parts: list[str] = []
-    strongest = strongest_rung(cases)
-    for case in track(cases, "evaluating"):
-        volume, annotation = read_completed(case, localizer, strongest)
-        started = time.perf_counter()
-        result = localizer.predict(volume, threshold=all_boxes(localizer))
-        milliseconds.append(1000 * (time.perf_counter() - started))
-        prediction = case_prediction(result, localizer.classes)
-        one = _scored(localizer, case, prediction, annotation, volume.geometry)
-        stated = {"reference": annotation.digest, **reference_facts(annotation, volume.geometry, localizer.classes)}
-        known = replace(one.scores, facts={**one.scores.facts, **stated})
-        scored.append(replace(one, scores=known))
-        parts = [part for part in BASELINES if getattr(prediction, part) is not None]
-    return Scores(scored, localizer.classes), parts, milliseconds
-
-
-def _scored(
-    localizer: Localizer, case: Case, prediction: CasePrediction, annotation: Annotation, geometry: Geometry
-) -> ScoredCase:
-    tolerances = localizer.recipe.nsd_tolerance_mm
-    return score_case(case.id, case.patient, prediction, annotation, geometry, localizer.classes, tolerances)
-
-
-def _options(localizer: Localizer, run: Run, dataset: Dataset | None, choose: bool = False) -> ChosenOptions:
-    """Return the options that were chosen for a run, or choose them on its validation cases and store them.
+def _options(localizer: Localizer, run: Run | None, dataset: Dataset | None, choose: bool) -> ChosenOptions | None:
+    """Return the options of a model; those of a run are chosen on its validation cases and stored, if they are not yet.
 
     Args:
-        localizer: its model, which is given the options.
-        run: the run.
+        localizer: the model, which is given the options.
+        run: its run, if it is of one; the options of a cross-validation were chosen out of fold.
         dataset: its own data set; ``None`` where that is not at hand.
         choose: whether to choose them again in any case.
     """
+    if run is None:
+        return None if localizer.entry is None else localizer.entry.options
+    if run.is_cross_validation:
+        return read_options(run)
     cases = [] if dataset is None else dataset.cases("val")
     contents = {case.id: content_hash(case) for case in cases}
     chosen = stored_or_chosen(run, contents, lambda: choose_options([(localizer, case) for case in cases]), choose)
     localizer.options, localizer.sizes = chosen.options, chosen.sizes
     return chosen
-
-
-def _calibration(temperature: float, scores: Scores, intervals: Mapping[str, Interval]) -> dict[str, Any] | None:
-    """Calibration error before and after temperature scaling; ``None`` if the temperature is 1 or no label is known."""
-    if temperature == 1 or "ece" not in intervals:
-        return None
-    before = scores.calibration_error(1 / temperature)
-    errors = jsonio.plain({"ece_before": before._asdict(), "ece_after": intervals["ece"]._asdict()})
-    return {"temperature": temperature, "split": "val", **errors}
-
-
-def _score_baseline(baseline: Baseline, localizer: Localizer, cases: Sequence[Case]) -> Scores:
-    """Score the baseline on the evaluated ``cases``."""
-    scored, strongest = [], strongest_rung(cases)
-    for case in cases:
-        volume, annotation = read_completed(case, localizer, strongest)
-        scored.append(_scored(localizer, case, baseline(volume.geometry), annotation, volume.geometry))
-    return Scores(scored, localizer.classes)
 
 
 def _track(run: Run, files: Sequence[Path], intervals: Mapping[str, Interval], facts: Mapping[str, Any]) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from cphloc.data.case import Case, read_case, strongest_rung
 from cphloc.data.dataset import Dataset
@@ -15,22 +13,19 @@ from cphloc.data.folds import Division, stated
 from cphloc.data.pipeline.pipeline import open_undivided
 from cphloc.data.pipeline.seen import SeenData, contents_of
 from cphloc.data.pipeline.tiles import tiles_of
-from cphloc.distributed.machine import peak_ram_mb
-from cphloc.errors import DataError, InputError
-from cphloc.evaluation.baseline import BASELINES, Baseline, prior_baseline
-from cphloc.evaluation.choose import choose_options, stored_or_chosen
-from cphloc.evaluation.comparison import beside, paired_differences
-from cphloc.evaluation.files import write_evaluation
-from cphloc.evaluation.groups import reference_facts, why_metrics
+from cphloc.errors import DataError
+from cphloc.evaluation.baseline import Baseline, prior_baseline
+from cphloc.evaluation.groups import reference_facts
+from cphloc.evaluation.pictures import draw_case
 from cphloc.evaluation.prediction import CasePrediction
-from cphloc.evaluation.scores import ScoredCase, Scores, score_case, summary
+from cphloc.evaluation.scores import ScoredCase, Scores, score_case
 from cphloc.evaluation.stored_predictions import StoredPrediction, file_name, predict_case
+from cphloc.inference.localization import SHOWN_SCORE
 from cphloc.modeling.classes import model_classes
 from cphloc.structures.annotation import Annotation
 from cphloc.structures.geometry import Geometry
 from cphloc.structures.merging import merged_annotation
-from cphloc.structures.options import ChosenOptions, Options
-from cphloc.structures.split import OUT_OF_FOLD
+from cphloc.structures.options import Options
 from cphloc.tracking.run import FOLDS_FILE, Run
 from cphloc.zoo.load import localizer_of
 from cphloc.zoo.names import BASELINE_FILE
@@ -129,6 +124,14 @@ class OutOfFold:
         tolerances = self.run.recipe.nsd_tolerance_mm
         return score_case(case.id, case.patient, prediction, annotation, geometry, self.classes, tolerances)
 
+    def draw(self, id: str, title: str, path: Path) -> None:
+        """Draw a case with its annotation and its stored prediction."""
+        fold, case = next(pair for pair in self.cases if pair[1].id == id)
+        volume, annotation = read_case(case, self.run.recipe.dims)
+        done = merged_annotation(annotation.completed(volume.geometry.shape, len(self.classes)), self.classes)
+        prediction = StoredPrediction.load(self.path(fold, case)).prediction
+        draw_case(volume, done, prediction, self.classes, title, path, SHOWN_SCORE)
+
     def _baseline(self, fold: int, parts: Sequence[str]) -> Baseline:
         training = self.division.split(fold)[0]
         baseline = prior_baseline(training, self.run.recipe.dims, self.classes, parts)
@@ -160,78 +163,6 @@ def predict_held_out(found: OutOfFold, fold: int) -> None:
         predict_case(localizer, case).save(found.path(fold, case))
 
 
-def evaluate_folds(run: Run, choose: bool = False) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Score the out-of-fold predictions and write ``cases.csv`` and ``evaluation-out_of_fold.json``.
-
-    The options of a prediction are chosen on the same cases, each predicted by the network that has not seen it; the
-    metrics are those of predictions without them, so that nothing is measured on the cases that it was chosen on.
-
-    Args:
-        run: a cross-validation of which every fold is trained and predicted.
-        choose: whether to choose the options again, also where they were chosen for these weights and cases.
-
-    Returns:
-        metrics with 95 % intervals resampled by patient, baseline and paired difference, like
-        `cphloc.evaluation.evaluate.Evaluation.facts`, and one row per case.
-
-    Raises:
-        InputError: folds are missing, or a recipe was edited after the training.
-        DataError: the data set has changed, or a prediction is damaged.
-    """
-    found = OutOfFold(run)
-    check_unchanged(found)
-    members = [_finished(found, fold) for fold in range(1, len(run.fold_folders) + 1)]
-    milliseconds, given = [], set[str]()
-
-    def _noted(stored: StoredPrediction, geometry: Geometry) -> CasePrediction:
-        """Return a prediction as it is stored, and note its time and its parts."""
-        milliseconds.append(stored.milliseconds)
-        given.update(part for part in BASELINES if getattr(stored.prediction, part) is not None)
-        return stored.prediction
-
-    scores = found.scores(_noted)
-    parts = [part for part in BASELINES if part in given]
-    beneath, name = found.baseline_scores(parts)
-    facts = _facts(found, scores, beneath, name)
-    facts["options"] = _options(found, members, choose).model_dump()
-    facts["folds"] = [_fold_facts(found, fold, member) for fold, member in enumerate(members, start=1)]
-    facts["speed"] = {"ms_per_case": statistics.median(milliseconds), "peak_ram_mb": peak_ram_mb()}
-    rows = [{**{key: row[key] for key in ("case", "patient", "fold")}, **row} for row in beside(scores, beneath)]
-    of_all = prior_baseline([case for _, case in found.cases], run.recipe.dims, found.classes, parts)
-    of_all.save(run.folder / BASELINE_FILE)
-    write_evaluation(run.folder, facts, rows)
-    return facts, rows
-
-
-def _options(found: OutOfFold, members: Sequence[Run], again: bool) -> ChosenOptions:
-    """Options of the ensemble's predictions, chosen on every case with the network that has not seen it."""
-
-    def _choose() -> ChosenOptions:
-        networks = [localizer_of(member) for member in members]
-        return choose_options([(networks[fold - 1], case) for fold, case in found.cases], "out-of-fold")
-
-    return stored_or_chosen(found.run, contents_by_id(found), _choose, again)
-
-
-def _facts(found: OutOfFold, scores: Scores, beneath: Scores, baseline: str) -> dict[str, Any]:
-    """Content of ``evaluation-out_of_fold.json`` without the folds and the speed."""
-    intervals = scores.intervals()
-    return {
-        "split": OUT_OF_FOLD,
-        "patients": len({case.patient for _, case in found.cases}),
-        **summary(intervals),
-        **why_metrics(scores, intervals, found.run.recipe.nsd_tolerance_mm),
-        "sensitivity_at_fp": scores.sensitivity_at_fp(),
-        "by": {},
-        "baseline": {"name": baseline, **summary(beneath.intervals())},
-        "paired": summary(paired_differences(scores, beneath)),
-        "calibration": None,
-        "thresholds": None,
-        "cases": [case.id for _, case in found.cases],
-        "contents": contents_by_id(found),
-    }
-
-
 def check_unchanged(found: OutOfFold) -> None:
     """Check that recipe and data set of a cross-validation are those that it began with.
 
@@ -251,29 +182,3 @@ def contents_by_id(found: OutOfFold) -> dict[str, str]:
     """Return the content hash of every training and validation case by id."""
     contents = contents_of(found.dataset, ("train", "val"))
     return {id: content for cases in contents.values() for id, content in cases.items()}
-
-
-def _finished(found: OutOfFold, fold: int) -> Run:
-    """Open the run of a fold whose held-out cases are all predicted."""
-    folder = found.run.fold_folders[fold - 1]
-    run = Run.open(folder) if (folder / "recipe.yaml").is_file() else None
-    if run is None or not run.finished or not all(found.path(fold, case).is_file() for case in found.held_out(fold)):
-        msg = (
-            f"{found.run.folder}: fold {fold} has not finished; continue with: cphloc train --resume {found.run.folder}"
-        )
-        raise InputError(msg)
-    run.check_recipe()
-    return run
-
-
-def _fold_facts(found: OutOfFold, fold: int, member: Run) -> dict[str, Any]:
-    cases = found.held_out(fold)
-    name = found.run.recipe.headline
-    return {
-        "fold": fold,
-        "run": member.id,
-        "weights_sha256": member.weights_sha256,
-        "cases": len(cases),
-        "patients": len({case.patient for case in cases}),
-        "metrics": {name: member.metrics.get(f"val/{name}")},
-    }

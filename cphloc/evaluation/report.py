@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -22,21 +22,30 @@ WORST = 10
 """Number of cases that are drawn."""
 
 
-def write_report(
-    path: Path, localizer: Localizer, cases: Sequence[Case], scores: Scores, facts: Mapping[str, Any]
-) -> None:
+Draw = Callable[[str, str, Path], None]
+"""``draw(id, title, path)``: draws a case with its annotation and its prediction."""
+
+
+def drawer(localizer: Localizer, cases: Sequence[Case]) -> Draw:
+    """Return a function that predicts one of the cases again and draws it."""
+    by_id = {case.id: case for case in cases}
+    return lambda id, title, path: draw_predicted(localizer, by_id[id], title, path)
+
+
+def write_report(path: Path, made_by: str, headline: str, scores: Scores, facts: Mapping[str, Any], draw: Draw) -> None:
     """Write the page, which holds its pictures.
 
     Args:
         path: file to write.
-        localizer: the model, which predicts the worst cases again.
-        cases: all cases.
-        scores: of these cases.
+        made_by: name of the model.
+        headline: metric by which the worst cases are chosen.
+        scores: of all cases.
         facts: content of ``evaluation-<split>.json``.
+        draw: draws a case.
     """
-    name, order = ranked(scores.rows, localizer.recipe.headline)
-    by_id = {case.id: case for case in cases}
-    parts = [f"<h1>{escape(localizer.made_by[0])}: {facts['split']} split, {len(cases)} cases</h1>"]
+    name, order = ranked(scores.rows, headline)
+    split = facts["split"].replace("_", " ")
+    parts = [f"<h1>{escape(made_by)}: {split} split, {len(scores.cases)} cases</h1>"]
     parts += ["<h2>Metrics</h2>", _metrics(facts["metrics"], facts["recommended"])]
     for column, groups in facts["by"].items():
         parts += [f"<h2>By {escape(column)}</h2>", _groups(groups, list(facts["recommended"]) or [name])]
@@ -45,16 +54,16 @@ def write_report(
         parts += ["<h2>Options tried outside the test cases</h2>", _table(TRIAL_COLUMNS, rows)]
     parts.append(f"<h2>Worst cases by {escape(name)}</h2>")
     for place, id in enumerate(order[:WORST], start=1):
-        parts.append(_picture(localizer, by_id[id], heading(str(place), id, name, scores.rows)))
+        parts.append(_picture(draw, id, heading(str(place), id, name, scores.rows)))
     with atomic(path) as temporary:
-        temporary.write_text(html_page(f"Evaluation of {localizer.made_by[0]}", "\n".join(parts)), encoding="utf-8")
+        temporary.write_text(html_page(f"Evaluation of {made_by}", "\n".join(parts)), encoding="utf-8")
 
 
-def _picture(localizer: Localizer, case: Case, title: str) -> str:
+def _picture(draw: Draw, id: str, title: str) -> str:
     """Draw a case; its title alone where it cannot be drawn."""
-    with tempfile.TemporaryDirectory() as folder, drawing(case.id):
+    with tempfile.TemporaryDirectory() as folder, drawing(id):
         file = Path(folder) / "case.png"
-        draw_predicted(localizer, case, title, file)
+        draw(id, title, file)
         content = base64.b64encode(file.read_bytes()).decode()
         return f'<h3>{escape(title)}</h3><img alt="{escape(title)}" src="data:image/png;base64,{content}">'
     return f"<h3>{escape(title)}</h3>"

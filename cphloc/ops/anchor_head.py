@@ -84,8 +84,12 @@ class AnchorHead(DenseHead):
 
     def anchors(self, outputs: AnchorOutput) -> list[Tensor]:
         """Return the anchors ``(cells * A, 2 D)`` of every level, in image voxels."""
-        layout = zip(outputs.scores, self.levels, self.sizes, strict=True)
-        return [grid_anchors(x.shape[2:], level.stride, sizes, x.device) for x, level, sizes in layout]
+        return self.anchors_of([x.shape[2:] for x in outputs.scores], outputs.scores[0].device)
+
+    def anchors_of(self, cells: Sequence[Sequence[int]], device: torch.device | None = None) -> list[Tensor]:
+        """Return the anchors of levels that have ``cells`` per axis."""
+        layout = zip(cells, self.levels, self.sizes, strict=True)
+        return [grid_anchors(shape, level.stride, sizes, device) for shape, level, sizes in layout]
 
     @abstractmethod
     def assign(self, anchors: Sequence[Tensor], boxes: Tensor, cells: Sequence[Sequence[int]]) -> Tensor:

@@ -149,6 +149,8 @@ def memory_problems(run: Run, evaluation: Mapping[str, Any], dataset: Dataset, s
         problems += seen.leaks(cases, split)
         problems += [f"the data set has changed since the training: {change}" for change in changed]
     now = contents_of(dataset, (split,))[split] if evaluated else {}
+    if new := sorted(now.keys() - evaluated.keys()):
+        problems.append(f"{len(new)} {split} cases are new since the evaluation: {some(new)}; repeat it")
     if changed := [id for id, content in evaluated.items() if now.get(id, content) != content]:
         problems.append(f"{len(changed)} {split} cases have changed since the evaluation: {some(changed)}; repeat it")
     return problems

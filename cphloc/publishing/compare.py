@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cphloc.errors import InputError
+from cphloc.metrics.recommended import NSD_TOLERANCE_MM
 from cphloc.publishing.card import CASES_FILE
 from cphloc.publishing.checks import read_rows, same_cases
 from cphloc.registry.metrics import is_signed
@@ -16,7 +17,7 @@ from cphloc.structures.split import OUT_OF_FOLD
 from cphloc.zoo.entries import Listing
 from cphloc.zoo.measured import is_undefined
 from cphloc.zoo.resolve import resolve_run_or_entry
-from cphloc.zoo.stored import checked_path
+from cphloc.zoo.stored import checked_path, stored_recipe
 
 if TYPE_CHECKING:
     from cphloc.metrics.bootstrap import Difference
@@ -24,11 +25,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Source:
-    """An entry or a run: its metrics by their names in MLflow, and its values per case."""
+    """An entry or a run.
+
+    Args:
+        name: its name.
+        metrics: its metrics by their names in MLflow.
+        rows: its values per case.
+        tolerances_mm: tolerance of ``nsd`` by class, where it is not `NSD_TOLERANCE_MM`.
+    """
 
     name: str
     metrics: Mapping[str, Mapping[str, Any]]
     rows: Mapping[str, Mapping[str, str]]
+    tolerances_mm: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -79,7 +88,7 @@ def load_source(source: str | Path, split: str = "test") -> Source:
 
     Raises:
         NotFoundError: neither an entry nor a run.
-        InputError: a run that was not evaluated on ``split``.
+        InputError: a run that was not evaluated on ``split`` with the weights it holds now, or whose recipe was edited.
     """
     run = resolve_run_or_entry(source)
     if isinstance(run, Listing):
@@ -89,13 +98,18 @@ def load_source(source: str | Path, split: str = "test") -> Source:
     if not (table.is_file() and rows.is_file()):
         msg = f"run '{run.id}' was not evaluated: run 'cphloc evaluate {source} --split {split}' first"
         raise InputError(msg)
+    run.check_recipe()
     facts = json.loads(table.read_text(encoding="utf-8"))
+    if facts.get("weights_sha256") not in (None, run.weights_sha256):
+        msg = f"run '{run.id}' was evaluated with other weights than it holds now: run 'cphloc evaluate {source}' again"
+        raise InputError(msg)
     costs = {
         "speed/ms_per_case": facts["speed"]["ms_per_case"],
         "size/params_m": run.metrics.get("size/params_m"),
         "size/peak_ram_mb": facts["speed"]["peak_ram_mb"],
     }
-    return Source(run.id, _named(split, facts["metrics"], facts["per_class"], costs), read_rows(rows))
+    tolerances = run.recipe.nsd_tolerance_mm
+    return Source(run.id, _named(split, facts["metrics"], facts["per_class"], costs), read_rows(rows), tolerances)
 
 
 def _of_entry(found: Listing) -> Source:
@@ -107,7 +121,15 @@ def _of_entry(found: Listing) -> Source:
         "size/peak_ram_mb": entry.size.peak_ram_mb,
     }
     rows = read_rows(checked_path(found, CASES_FILE)) if CASES_FILE in entry.files else {}
-    return Source(str(found), _named(entry.evaluation.split, of_all, per_class, costs), rows)
+    tolerances = stored_recipe(found).nsd_tolerance_mm
+    return Source(str(found), _named(entry.evaluation.split, of_all, per_class, costs), rows, tolerances)
+
+
+def other_tolerances(first: Source, second: Source) -> list[str]:
+    """List the classes whose ``nsd`` was measured with another tolerance in each."""
+    classes = {*first.tolerances_mm, *second.tolerances_mm}
+    mine, its = ({name: one.tolerances_mm.get(name, NSD_TOLERANCE_MM) for name in classes} for one in (first, second))
+    return sorted(name for name in classes if mine[name] != its[name])
 
 
 def _named(
@@ -126,9 +148,11 @@ def _metric(name: str, prefixes: Sequence[str]) -> str:
 
 
 def _difference(metric: str, last: Source, first: Source) -> Difference | None:
-    """Difference of a metric, paired by case and resampled by patient; ``None`` without values per case."""
+    """Difference of a metric, paired by case and resampled by patient; ``None`` without comparable values per case."""
     from cphloc.metrics.bootstrap import paired_difference
 
+    if metric.partition("/")[0] == "nsd" and other_tolerances(last, first):
+        return None
     shared = same_cases(metric, last.rows, first.rows)
     if not shared:
         return None

@@ -2,8 +2,9 @@
 
 Mappings are merged and lists are replaced. A block whose ``type`` changes is replaced as a whole, except that ``data``
 keeps the fields in `PROCESSING`, such as patch, spacing and augmentation; where the type of ``data`` changes, the texts
-of ``about`` are not inherited, which describe a model of the parent's data. An inherited head is left out by
-``mask: null``. References are resolved after merging, see `cphloc.recipe.references`. Keys that start with ``x-`` are
+of ``about`` are not inherited, which describe a model of the parent's data. An inherited value is left out by null:
+``mask: null`` removes a head, and where null is no value of a field, such as ``augment: null``, its default holds.
+References are resolved after merging, see `cphloc.recipe.references`. Keys that start with ``x-`` are
 free for notes and for values to refer to, and are removed.
 """
 
@@ -151,7 +152,7 @@ def merge(parent: Node, child: Node, path: KeyPath = ()) -> Node:
     {'a': {'b': 1, 'c': [2]}}
     """
     if not (isinstance(parent.value, dict) and isinstance(child.value, dict)):
-        return child
+        return _dropping(child)
     merged = dict(parent.value)
     if _changes_type(parent, child):
         kept = PROCESSING if path == ("data",) else ()
@@ -159,8 +160,16 @@ def merge(parent: Node, child: Node, path: KeyPath = ()) -> Node:
     if not path and "data" in merged and "data" in child.value and _changes_type(merged["data"], child.value["data"]):
         merged.pop("about", None)
     for key, node in child.value.items():
-        merged[key] = merge(merged[key], node, (*path, key)) if key in merged else node
+        if key in merged:
+            merged[key] = merge(merged[key], node, (*path, key))
+        else:  # of heads, null is a mistake where none of that name is inherited
+            merged[key] = node if path == _HEADS else _dropping(node)
     return Node(merged, child.where, child.key_where)
+
+
+def _dropping(child: Node) -> Node:
+    """Mark a null that is merged over another recipe as one that leaves out what that states."""
+    return Node(None, child.where, child.key_where, drops=True) if child.value is None else child
 
 
 def _changes_type(parent: Node, child: Node) -> bool:

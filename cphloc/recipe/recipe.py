@@ -26,7 +26,7 @@ from pydantic import (
 
 from cphloc.config import yamlio
 from cphloc.config.argument_types import NonNegativeInt, PositiveFloat, PositiveInt, UnitInterval
-from cphloc.config.nodes import Node, Position, dotted, from_plain
+from cphloc.config.nodes import Node, Position, dotted, from_plain, parse_path
 from cphloc.config.problems import problems_of
 from cphloc.errors import Problem, RecipeError
 from cphloc.paths import portable
@@ -324,6 +324,19 @@ def load(
         raise RecipeError([Problem(str(stated.where), "format", what, fix)])
     add_former_defaults(tree)
     adapt_to_length(tree)
+    problems = _problems(tree)
+    if problems and _without_dropped(tree, problems):
+        problems = _problems(tree)
+    if problems:
+        raise RecipeError(_in_order(problems))
+    fill(tree, Recipe, Data)
+    recipe = Recipe.model_validate(tree.plain)
+    recipe._tree = tree
+    return recipe
+
+
+def _problems(tree: Node) -> list[Problem]:
+    """List what is wrong in a recipe."""
     try:
         Recipe.model_validate(tree.plain)
         problems = []
@@ -332,13 +345,16 @@ def load(
     of_blocks = block_problems(tree, Data)
     named = {problem.path for problem in of_blocks}
     named |= {dotted((*block.path, "type")) for block in blocks(tree) if misspelt_type(block.node)}
-    problems = [*of_blocks, *(p for p in problems if p.path not in named), *cross_problems(tree)]
-    if problems:
-        raise RecipeError(_in_order(problems))
-    fill(tree, Recipe, Data)
-    recipe = Recipe.model_validate(tree.plain)
-    recipe._tree = tree
-    return recipe
+    return [*of_blocks, *(p for p in problems if p.path not in named), *cross_problems(tree)]
+
+
+def _without_dropped(tree: Node, problems: list[Problem]) -> bool:
+    """Remove nulls that leave out inherited values and are no values of their fields; returns whether there are any."""
+    paths = {parse_path(problem.path) for problem in problems if problem.what.startswith("null is not ")}
+    dropped = [path for path in paths if (node := tree.get(path)) is not None and node.drops]
+    for *parent, key in dropped:
+        del tree.get(tuple(parent)).children[key]
+    return bool(dropped)
 
 
 def _locate(tree: Node, path: tuple[str, ...]) -> None:

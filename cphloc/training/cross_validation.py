@@ -19,7 +19,8 @@ from cphloc.data.pipeline.seen import SeenData
 from cphloc.distributed import processes
 from cphloc.errors import InputError
 from cphloc.evaluation.comparison import tracked
-from cphloc.evaluation.out_of_fold import OutOfFold, check_unchanged, evaluate_folds, predict_held_out
+from cphloc.evaluation.evaluate_folds import evaluate_folds
+from cphloc.evaluation.out_of_fold import OutOfFold, check_unchanged, predict_held_out
 from cphloc.evaluation.unseen import earlier_data
 from cphloc.progress import note
 from cphloc.recipe.recipe import Recipe, load

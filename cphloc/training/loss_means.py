@@ -35,7 +35,7 @@ class LossMeans:
         """
         for name, value in losses.items():
             number = cases.get(name, 1.0)
-            self._sums[name] = self._sums.get(name, 0) + value.float() * number
+            self._sums[name] = self._sums.get(name, 0) + value.float() * (number or 1.0)
             self._cases[name] = self._cases.get(name, 0.0) + number
 
     def values(self, reduce: Reduce, weights: Mapping[str, float]) -> dict[str, float]:

@@ -1,8 +1,9 @@
 """Micro-batches of an optimizer step, with the number of cases that each loss is a mean of.
 
-A head's loss is a mean over the cases that have its type of annotation. Micro-batches, and processes, have different
-numbers of such cases; their losses are weighted by these numbers, so that an accumulated batch makes the same step as
-the whole batch at once.
+A head's loss is a mean over the cases that have its type of annotation, or over the anchors that match its boxes.
+Micro-batches, and processes, have different numbers of these; their losses are weighted by these numbers, so that an
+accumulated batch makes the same step as the whole batch at once. Of heads whose matches depend on their predictions
+(``yolox``) or are drawn at random (``faster_rcnn``), that is so on average only.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from torch import Tensor, nn
 from cphloc.ops.targets import Targets
 
 Cases = dict[str, float]
-"""Number of cases by loss, ``head/loss``, or by ``head`` for all other losses of a head."""
+"""Number of cases by loss, ``head/loss``, or by ``head`` for all other losses of a head.
+
+A loss without any, such as that of the background of pictures without objects, is divided by 1.
+"""
 
 
 @dataclass(frozen=True)

@@ -127,8 +127,8 @@ class TrainingModule(L.LightningModule):
     def _balanced_loss(self, losses: Mapping[str, Tensor], batch: MicroBatch, parts: int) -> Tensor:
         """Return the loss whose mean over the parts of a batch equals the loss of the whole batch.
 
-        A head's loss is a mean over the cases that have its type of annotation. So each loss of a part (a micro-batch
-        of one process) is weighted by the part's share of these cases.
+        Each loss of a part (a micro-batch of one process) is weighted by the part's share of the cases that the loss is
+        a mean of, see `cphloc.training.micro_batches`.
         """
         in_all = dict(batch.in_step)
         if self.trainer.world_size > 1:
@@ -138,7 +138,7 @@ class TrainingModule(L.LightningModule):
         for name, value in losses.items():
             here, whole = number_for(name, batch.cases), number_for(name, in_all)
             if here is not None and whole is not None:
-                share = here * parts / max(whole, 1.0)
+                share = (here or 1.0) * parts / (whole or 1.0)
                 loss = loss + (share - 1) * self.weights_of_heads[name.partition("/")[0]] * value
         return loss
 

@@ -30,6 +30,7 @@ from cphloc.registry import catalogue
         (lambda r: r.edit("evaluation-test.json", "per_class", "mass", "dice", "low"), "mass's metric 'dice'"),
         (lambda r: r.edit("evaluation-test.json", "speed"), "has no ms_per_case"),
         (lambda r: r.edit("evaluation-test.json", "cases", value=[]), "does not name its cases"),
+        (lambda r: r.edit("evaluation-test.json", "contents", value={"x": ""}), "3 test cases are new since the evalu"),
         (lambda r: r.edit("facts.json", "data_fingerprint"), "states no data_fingerprint"),
     ],
 )

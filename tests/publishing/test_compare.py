@@ -45,6 +45,38 @@ def test_what_cannot_be_compared_is_one_clear_error(train_run):
         compare([run.folder, run.folder])
 
 
+def test_a_run_that_is_not_the_evaluated_one_any_more_is_refused(train_run):
+    first, last = train_run(name="first"), train_run(name="last")
+    last.edit("evaluation-test.json", "weights_sha256", value="0" * 64)
+    with pytest.raises(InputError, match="evaluated with other weights than it holds now"):
+        compare([first.folder, last.folder])
+    first.edit("facts.json", "recipe_file_sha256", value="0" * 64)
+    with pytest.raises(InputError, match="the recipe was edited after the training"):
+        compare([first.folder, first.folder])
+
+
+def test_surface_dice_of_other_tolerances_has_no_difference(train_run, capsys):
+    from cphloc.cli import main
+
+    runs = [train_run(name="first"), train_run(name="last")]
+    for run in runs:
+        run.edit("evaluation-test.json", "metrics", "nsd", value=run.json("evaluation-test.json")["metrics"]["dice"])
+        rows = run.folder / "evaluation-test.csv"
+        head, *cases = rows.read_text().split()
+        rows.write_text("\n".join([f"{head},nsd", *(f"{case},0.5" for case in cases)]) + "\n")
+    folders = [str(run.folder) for run in runs]
+    assert {line.metric: line for line in compare(folders)[1]}["test/nsd"].difference is not None
+    assert main(["compare", *folders]) == 0
+    assert "tolerances" not in capsys.readouterr().out
+    recipe = runs[0].folder / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("nsd_tolerance_mm: {}", "nsd_tolerance_mm: {mass: 3}"))
+    lines = {line.metric: line for line in compare(folders)[1]}
+    assert lines["test/nsd"].difference is None
+    assert lines["test/dice"].difference is not None
+    assert main(["compare", *folders]) == 0
+    assert "nsd was measured with other tolerances (mass); no difference" in capsys.readouterr().out
+
+
 def test_the_names_are_those_of_the_summary_runs(published, monkeypatch):
     """One vocabulary: what the command lists is what MLflow shows of the entry, intervals aside."""
     from cphloc.metrics.bootstrap import Interval

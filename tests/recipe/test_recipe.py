@@ -64,6 +64,37 @@ def test_classes_may_be_a_list_or_a_mapping(base, classes):
     assert loaded.model.heads["mask"].args["classes"] == classes
 
 
+def test_null_leaves_out_what_is_inherited(base, tmp_path):
+    stated = {**base, "freeze": ["backbone.*"], "x-unused": 1}
+    stated["train"] = {**base["train"], "schedule": "cosine", "optimizer": {"type": "SGD", "lr": 0.5}, "ema": 0.9}
+    stated["data"] = {**base["data"], "intensity": "ct", "augment": [{"type": "Flip"}]}
+    (tmp_path / "parent.yaml").write_text(yaml.safe_dump(stated))
+    nulls = {"data": {"augment": None, "intensity": None}, "freeze": None}
+    nulls["train"] = dict.fromkeys(("schedule", "optimizer", "ema"))
+    (tmp_path / "child.yaml").write_text(yaml.safe_dump({"extends": "parent.yaml", **nulls}))
+    keys = {"data.augment": None, "data.intensity": None, "freeze": None}
+    keys |= {f"train.{key}": None for key in nulls["train"]}
+    for loaded in (recipe.load(tmp_path / "child.yaml"), recipe.load(tmp_path / "parent.yaml", keys)):
+        assert (loaded.data.augment, loaded.freeze, loaded.train.ema) == ([], [], None)
+        assert (loaded.data.intensity.type, loaded.train.schedule.type) == ("zscore", "poly")
+        assert loaded.train.optimizer.type == "AdamW"
+
+
+@pytest.mark.parametrize(
+    ("nulls", "message"),
+    [
+        ({"data.augmnt": None}, "augmnt"),
+        ({"model.heads.masks": None}, r"model\.heads\.masks: null is not a block"),
+        ({"model.backbone": None}, r"model\.backbone: missing"),
+    ],
+)
+def test_null_for_what_is_not_inherited_or_is_required_is_an_error(base, nulls, message):
+    with pytest.raises(RecipeError, match=message):
+        recipe.load(base, nulls)
+    with pytest.raises(RecipeError, match="null is not"):
+        recipe.load({**base, "freeze": None})
+
+
 def test_short_forms_mean_a_block(base):
     short = recipe.load(base, {"model.heads.mask.loss": "dice_ce", "data.intensity": ["zscore"]})
     assert short.model.heads["mask"].args["loss"] == {"type": "dice_ce", "smooth": 1e-5, "weights": None}

@@ -205,6 +205,20 @@ def test_a_network_that_has_seen_a_held_out_case_predicts_nothing(finished):
         seen.write_text(kept)
 
 
+def test_groups_and_a_page_of_the_worst_cases_are_out_of_fold_too(finished, tmp_path):
+    page = tmp_path / "page.html"
+    facts = evaluate(finished, by=["size"], report=page).facts
+    assert sum(group["cases"] for group in facts["by"]["size"].values()) == len(facts["cases"])
+    text = page.read_text()
+    assert text.count("data:image/png") == min(10, len(facts["cases"]))
+    assert "out of fold split" in text
+    with pytest.raises(InputError, match="no column 'site'"):
+        evaluate(finished, by=["site"])
+    for elsewhere in ({"root": "other"}, {"out": "other"}):
+        with pytest.raises(InputError, match=f"omit --{next(iter(elsewhere))}"):
+            evaluate(finished, **elsewhere)
+
+
 def test_one_fold_alone_is_that_of_the_cross_validation(finished):
     alone = train(recipe(finished.recipe.dims), fold="2/2")
     ours, theirs = (checkpoint.load(folder / checkpoint.BEST)[0] for folder in (alone.folder, finished.fold_folders[1]))

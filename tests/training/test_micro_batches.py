@@ -10,7 +10,10 @@ import torch
 
 from cphloc.components.backbone.conv_encoder import ConvEncoder
 from cphloc.components.head.attention_pool import AttentionPool
+from cphloc.components.head.centernet import CenterNet
+from cphloc.components.head.fcos import FCOS
 from cphloc.components.head.multi_attention import MultiAttention
+from cphloc.components.head.retina import Retina
 from cphloc.components.head.unet import UNet
 from cphloc.evaluation.validate import Validation
 from cphloc.modeling.model import Model
@@ -37,6 +40,10 @@ def annotation(kind, dims):
     return {
         "mask": Annotation(mask=mask),
         "boxes": Annotation(boxes=np.array([[*low, *high]], np.float32), box_classes=np.array([1])),
+        "three boxes": Annotation(
+            boxes=np.array([[1.0 + 4 * n] * dims + [5.0 + 4 * n] * dims for n in range(3)], np.float32),
+            box_classes=np.ones(3, np.int64),
+        ),
         "side": Annotation(region=half, label=np.ones(1, np.float32)),
         "absent": Annotation(label=np.zeros(1, np.float32)),
         "nothing": Annotation(),
@@ -68,7 +75,7 @@ def flat(model):
 def moved(head, dims, kinds, per_batch, accumulate, folder):
     model = model_of(head, dims)
     before = flat(model)
-    rung = "mask" if head is UNet else "label"
+    rung = {UNet: "mask", AttentionPool: "label", MultiAttention: "label"}.get(head, "boxes")
     settings = Settings(
         steps=1, optimizer={"type": "SGD", "lr": 0.1}, schedule={"type": "constant"}, clip_norm=None, precision="32",
         accumulate=accumulate, best="loss", validate_every=1, rungs={"head": rung},
@@ -79,8 +86,17 @@ def moved(head, dims, kinds, per_batch, accumulate, folder):
 
 @pytest.mark.parametrize(("head", "dims"), [(UNet, 2), (UNet, 3), (AttentionPool, 2), (MultiAttention, 3)])
 def test_four_micro_batches_make_the_step_of_one_batch(head, dims, tmp_path):
-    kinds = ["mask", "nothing", "side", "absent"] if head is not UNet else ["mask", "nothing", "boxes", "mask"]
-    whole = moved(head, dims, kinds, 4, 1, tmp_path / "whole")
-    parts = moved(head, dims, kinds, 1, 4, tmp_path / "parts")
+    kinds = ["mask", "nothing", "boxes", "mask"] if head is UNet else ["mask", "nothing", "side", "absent"]
+    check(head, dims, kinds, tmp_path)
+
+
+@pytest.mark.parametrize(("head", "dims"), [(Retina, 2), (Retina, 3), (FCOS, 2), (CenterNet, 3)])
+def test_so_do_boxes_of_pictures_with_many_few_and_no_objects(head, dims, tmp_path):
+    check(head, dims, ["three boxes", "nothing", "boxes", "absent"], tmp_path)
+
+
+def check(head, dims, kinds, folder):
+    whole = moved(head, dims, kinds, 4, 1, folder / "whole")
+    parts = moved(head, dims, kinds, 1, 4, folder / "parts")
     assert whole.norm() > 1e-4
     assert torch.allclose(parts, whole, atol=1e-3 * float(whole.abs().max()))

@@ -177,7 +177,7 @@ def test_the_wait_for_mlflow_takes_nothing_off_the_budget_of_minutes(tiny, at_wo
     assert spent == [0]
 
 
-def test_test_cases_that_the_first_weights_were_trained_on_are_not_evaluated(finished, tiny, tmp_path, at_work, capsys):
+def test_test_cases_that_the_first_weights_were_trained_on_are_not_evaluated(finished, tiny, tmp_path, capsys):
     before = shutil.copytree(finished.folder, tmp_path / "before")
     images = [image for case in held_out(tiny) for image in image_hashes(case)]
     seen = SeenData.read(before)

@@ -108,6 +108,12 @@ class CenterNet(nn.Module):
             "size": self.size_weight * (size.sum() + 0 * outputs.size[rows].sum()) / count,
         }
 
+    def loss_cases(self, targets: Targets) -> dict[str, Tensor]:
+        """Number of boxes, of which all losses are means."""
+        rows = targets.has_boxes.nonzero()[:, 0].tolist()
+        number = torch.tensor(sum(len(targets.boxes[row]) for row in rows), device=targets.boxes_known.device)
+        return {"score": number, "offset": number, "size": number}
+
     def decode(self, outputs: CenterNetOutput) -> Prediction:
         """Return the boxes at the heat map peaks of every image; they are not clipped to the image."""
         step = torch.tensor(self.stride, device=outputs.heat.device)

@@ -108,14 +108,25 @@ class FCOS(DenseHead):
         scores = silenced(scores, targets.known_at(rows, torch.cat(points)) | (truth > 0))
         positive = truth.sum(dim=2) > 0
         count = max(1, int(positive.sum()))
-        centre = centreness_of(boxes[positive].detach(), torch.cat(points).expand(*positive.shape, -1)[positive])
-        centre = torch.where(centre > 0, centre, 1.0)  # the closest cell of a box that holds no point
+        centre = _weights(boxes[positive].detach(), torch.cat(points).expand(*positive.shape, -1)[positive])
         box = (centre * self.box_criterion(predicted[positive], boxes[positive])).sum()
         return {
             "score": self.criterion(scores, truth).sum() / count,
             "box": self.box_weight * box / centre.sum().clamp(min=1e-6),
             "centre": self.centre_criterion(centreness[positive], centre).sum() / count,
         }
+
+    def loss_cases(self, targets: Targets) -> dict[str, Tensor]:
+        """Number of matched cells, and the sum of their centre-ness, by which ``box`` is weighted."""
+        device = targets.boxes_known.device
+        points = [cell_centres(level.size(targets.size), level.stride, device) for level in self.levels]
+        number, weight = torch.zeros((), device=device), torch.zeros((), device=device)
+        for row in targets.has_boxes.nonzero()[:, 0].tolist():
+            assigned = assign_fcos(points, self.levels, targets.boxes[row], self.radius)
+            matched = assigned >= 0
+            number += matched.sum()
+            weight += _weights(targets.boxes[row][assigned[matched]], torch.cat(points)[matched]).sum()
+        return {"score": number, "centre": number, "box": weight}
 
     def candidates(self, outputs: FCOSOutput, image: int) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Return the best boxes, scores (class score times centre-ness) and classes of one image, per level."""
@@ -137,6 +148,12 @@ class FCOS(DenseHead):
         step = torch.tensor(self.levels[level].stride * 2, device=outputs.distances[level].device)
         logs = as_rows(outputs.distances[level], len(step)).float()
         return decode_faces(logs.clamp(max=MAX_LOG_SIZE).exp() * step, self.points(outputs)[level])
+
+
+def _weights(boxes: Tensor, points: Tensor) -> Tensor:
+    """Centre-ness of matched cells; 1 for the closest cell of a box that holds no point."""
+    centre = centreness_of(boxes, points)
+    return torch.where(centre > 0, centre, 1.0)
 
 
 def centreness_of(boxes: Tensor, points: Tensor) -> Tensor:

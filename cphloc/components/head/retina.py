@@ -19,6 +19,7 @@ from cphloc.ops.assign_atss import assign_atss
 from cphloc.ops.boxes import overlap_matrix
 from cphloc.ops.dense_prediction import tower_width
 from cphloc.ops.detections import Suppression
+from cphloc.ops.targets import Targets
 from cphloc.structures.levels import Levels
 
 
@@ -91,3 +92,12 @@ class Retina(AnchorHead):
         every = torch.cat(list(anchors))
         assigned = assign_max_iou(overlap_matrix(every, boxes), self.bg_iou, self.fg_iou)
         return reach_every_box(assigned, every, boxes)
+
+    def loss_cases(self, targets: Targets) -> dict[str, Tensor]:
+        """Number of matched anchors, of which both losses are means."""
+        cells = [level.size(targets.size) for level in self.levels]
+        anchors = self.anchors_of(cells, targets.boxes_known.device)
+        number = torch.zeros((), device=targets.boxes_known.device)
+        for row in targets.has_boxes.nonzero()[:, 0].tolist():
+            number += (self.assign(anchors, targets.boxes[row], cells) >= 0).sum()
+        return {"score": number, "box": number}
