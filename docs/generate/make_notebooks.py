@@ -6,6 +6,7 @@ paths of this machine, warnings and execution times.
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -35,6 +36,7 @@ def notebook(name: str) -> NotebookNode:
 
 def executed(made: NotebookNode, folder: Path, timeout: int = 600) -> NotebookNode:
     """Execute a notebook in ``folder`` and return it with its outputs, but for what differs from run to run."""
+    os.environ["CPHLOC_QUIET"] = "1"  # no bars
     NotebookClient(
         made, timeout=timeout, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
     ).execute()
