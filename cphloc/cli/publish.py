@@ -82,7 +82,7 @@ def run(options: argparse.Namespace) -> Answer:
     folder = zoo_to_write(options.to) / options.name / options.version
     text = f"published {entry} in {folder}"
     if entry.weights.file is None:
-        from cphloc.zoo.entries import cached_path
+        from cphloc.zoo.listing import cached_path
 
         text += f"; upload its weights, {cached_path(entry.weights)}, to {entry.weights.urls[0]}"
     return Answer(text, entry.model_dump(mode="json") | {"folder": str(folder)})

@@ -33,8 +33,9 @@ from cphloc.publishing.verify import check_sample
 from cphloc.recipe import recipe as recipes
 from cphloc.recipe.formats import FORMAT
 from cphloc.recipe.recipe import Recipe
-from cphloc.zoo.entries import Listing, cached_path
+from cphloc.zoo.entries import Listing
 from cphloc.zoo.entry import Entry, File, Weights
+from cphloc.zoo.listing import cached_path
 from cphloc.zoo.load import build_with_weights, open_listing, trained_weights
 from cphloc.zoo.names import BASELINE_FILE, CARD_FILE, ENTRY_FILE, RECIPE_FILE, SBOM_FILE, WEIGHTS_FILE
 from cphloc.zoo.weights import half_precision, write_weights

@@ -23,8 +23,9 @@ from cphloc import paths
 from cphloc.download import DownloadError, hub, read_url
 from cphloc.errors import DataError, InputError, NotFoundError
 from cphloc.files import atomic
-from cphloc.zoo.entries import Listing, NoSuchVersionError, cached_path
+from cphloc.zoo.entries import Listing, NoSuchVersionError
 from cphloc.zoo.index import is_supported, row_of
+from cphloc.zoo.listing import cached_path
 from cphloc.zoo.names import ENTRY_FILE, MAX_ENTRY_BYTES, VERSION_PATTERN, WEIGHTS_FILE, sha256_of
 from cphloc.zoo.pins import check_unchanged
 from cphloc.zoo.versions import VersionSpec, parse_range

@@ -101,11 +101,11 @@ def test_the_entry_applies_and_states_them(finished, tmp_path, registered, capsy
 
 
 def test_they_are_chosen_once_and_again_for_other_weights(finished, tmp_path, monkeypatch):
-    from cphloc.evaluation import out_of_fold
+    from cphloc.evaluation import evaluate_folds
 
     asked = []
-    choose = out_of_fold.choose_options
-    monkeypatch.setattr(out_of_fold, "choose_options", lambda *given: asked.append(given) or choose(*given))
+    choose = evaluate_folds.choose_options
+    monkeypatch.setattr(evaluate_folds, "choose_options", lambda *given: asked.append(given) or choose(*given))
     shutil.copytree(finished.folder, tmp_path / "copy")
     copy = Run.open(tmp_path / "copy")
     evaluate(copy)

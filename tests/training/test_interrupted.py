@@ -36,7 +36,7 @@ def test_a_killed_run_resumes_to_the_same_bits(number, average, longer, at_work)
         [sys.executable, "-m", "cphloc.cli", "train", "longer.yaml"], stderr=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 300
-    while not (begun := _others(whole)) and time.monotonic() < deadline:
+    while not (begun := _others(whole)) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     seed = time.time_ns()
     time.sleep(random.Random(seed).uniform(0, 2))
