@@ -19,7 +19,7 @@ from typing import Any, Literal, Protocol, TypeVar
 from cphloc.errors import one_line
 
 Item = TypeVar("Item")
-Unit = Literal["", "cases", "steps", "jobs", "bytes"]
+Unit = Literal["", "cases", "steps", "jobs", "versions", "bytes"]
 
 QUIET = "CPHLOC_QUIET"
 """Environment variable that switches progress off; child processes inherit it."""

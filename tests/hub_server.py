@@ -22,20 +22,24 @@ PIPELINES = {"image-segmentation", "object-detection", "image-classification", "
 
 @dataclass
 class Repository:
-    """Commits by their hash, each a mapping of paths to contents; ``main`` is the newest."""
+    """Commits by their hash, each a mapping of paths to contents; branches and tags by name."""
 
     private: bool = False
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
-    main: str = ""
+    branches: dict[str, str] = field(default_factory=lambda: {"main": ""})
     tags: dict[str, str] = field(default_factory=dict)
 
-    def commit(self, files: dict[str, bytes]) -> str:
-        digest = hashlib.sha1(repr((self.main, sorted(files.items()))).encode()).hexdigest()
-        self.commits[digest], self.main = files, digest
+    @property
+    def main(self) -> str:
+        return self.branches["main"]
+
+    def commit(self, files: dict[str, bytes], branch: str = "main") -> str:
+        digest = hashlib.sha1(repr((self.branches[branch], sorted(files.items()))).encode()).hexdigest()
+        self.commits[digest], self.branches[branch] = files, digest
         return digest
 
     def find(self, revision: str) -> str | None:
-        known = {"main": self.main, **self.tags, **{commit: commit for commit in self.commits}}
+        known = {**self.branches, **self.tags, **{commit: commit for commit in self.commits}}
         return known.get(revision)
 
 
@@ -68,7 +72,7 @@ def hub_server() -> Iterator[Hub]:
         def do_GET(self) -> None:
             self._answered()
 
-        do_HEAD = do_POST = do_PUT = do_GET
+        do_HEAD = do_POST = do_PUT = do_DELETE = do_GET
 
         def _answered(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -123,7 +127,7 @@ def answer(state: Hub, method: str, path: str, token: str, body: bytes) -> tuple
         return 200, {}, json.dumps(_about(f"{owner}/{name}", repository, rest)).encode()
     if token != f"Bearer {TOKEN}":
         raise _Refused(403, "", "Forbidden: pass a token that may write")
-    return 200, {}, json.dumps(_written(state, f"{owner}/{name}", rest, body)).encode()
+    return 200, {}, json.dumps(_written(state, f"{owner}/{name}", method, rest, body)).encode()
 
 
 def _created(state: Hub, token: str, asked: dict[str, Any]) -> bytes:
@@ -140,8 +144,8 @@ def _created(state: Hub, token: str, asked: dict[str, Any]) -> bytes:
 def _about(name: str, repository: Repository, rest: list[str]) -> dict[str, Any]:
     if rest == ["refs"]:
         tags = [{"name": t, "ref": f"refs/tags/{t}", "targetCommit": c} for t, c in repository.tags.items()]
-        main = {"name": "main", "ref": "refs/heads/main", "targetCommit": repository.main}
-        return {"branches": [main], "converts": [], "tags": tags}
+        heads = [{"name": b, "ref": f"refs/heads/{b}", "targetCommit": c} for b, c in repository.branches.items()]
+        return {"branches": heads, "converts": [], "tags": tags}
     commit = repository.find(rest[1] if rest else "main")
     if commit is None:
         raise _Refused(404, "RevisionNotFound", f"Invalid rev id: {rest[1]}")
@@ -164,8 +168,10 @@ def _resolved(state: Hub, repository: Repository, revision: str, path: str) -> t
     return 200, headers, bytes(content)
 
 
-def _written(state: Hub, name: str, rest: list[str], body: bytes) -> dict[str, Any]:
+def _written(state: Hub, name: str, method: str, rest: list[str], body: bytes) -> dict[str, Any]:
     repository = state.repositories[name]
+    if rest[0] == "branch":
+        return _branched(repository, method, rest[1], body)
     if rest[0] == "preupload":
         files = json.loads(body)["files"]
         modes = {f["path"]: "lfs" if f["path"].endswith(".safetensors") else "regular" for f in files}
@@ -176,7 +182,8 @@ def _written(state: Hub, name: str, rest: list[str], body: bytes) -> dict[str, A
             raise _Refused(409, "", "Tag reference exists already")
         repository.tags[tag] = repository.find(rest[1]) or ""
         return {}
-    files = dict(repository.commits[repository.main])
+    branch = rest[1]
+    files = dict(repository.commits[repository.branches[branch]])
     for line in map(json.loads, body.splitlines()):
         kind, value = line["key"], line["value"]
         if kind == "file":
@@ -185,10 +192,21 @@ def _written(state: Hub, name: str, rest: list[str], body: bytes) -> dict[str, A
             files[value["path"]] = state.stored[value["oid"]]
         elif kind == "deletedFile":
             del files[value["path"]]
-        elif value.get("parentCommit") not in (None, repository.main):
+        elif value.get("parentCommit") not in (None, repository.branches[branch]):
             raise _Refused(412, "", "A commit has happened since")
-    commit = repository.commit(files)
+    commit = repository.commit(files, branch)
     return {"commitUrl": f"{state.url}/{name}/commit/{commit}", "commitOid": commit}
+
+
+def _branched(repository: Repository, method: str, branch: str, body: bytes) -> dict[str, Any]:
+    if method == "DELETE":
+        if repository.branches.pop(branch, None) is None:
+            raise _Refused(404, "", "Reference does not exist")
+    elif branch in repository.branches:
+        raise _Refused(409, "", "Reference exists already")
+    else:
+        repository.branches[branch] = json.loads(body)["startingPoint"]
+    return {}
 
 
 def _batch(state: Hub, asked: dict[str, Any]) -> bytes:

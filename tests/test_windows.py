@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import shutil
 import subprocess
 import sys
@@ -67,15 +66,3 @@ def test_training_evaluation_and_prediction_need_nothing_that_windows_lacks(tmp_
     made = {path.name for path in (tmp_path / "out").glob("*_mask*")}
     assert {"scan_mask.nii.gz", "_aux_mask.nii.gz", "12-30_mask.nii.gz", "_CON.X_mask.nii.gz"} < made
     assert len({name.lower() for name in made}) == 6
-
-
-def test_the_ui_is_stopped_without_process_groups(monkeypatch):
-    from cphloc.tracking import ui
-
-    called = []
-    monkeypatch.delattr("os.killpg")
-    monkeypatch.setattr(ui.subprocess, "run", lambda command, **_: called.append(command) or process.kill())
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    ui.stop_ui(ui.Server(process, io.BytesIO()))
-    assert process.returncode is not None
-    assert called == [["taskkill", "/F", "/T", "/PID", str(process.pid)]]

@@ -6,6 +6,7 @@ import argparse
 import signal
 import sys
 import webbrowser
+from collections.abc import Callable, Sequence
 
 from cphloc.cli.result import Answer
 
@@ -19,32 +20,37 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> Answer:
-    """Register the entries of all zoo folders, and serve until interrupted; of a server, print only its address."""
-    from cphloc.tracking.ui import start_ui, stop_ui
+    """Show the newest version of each entry, open the UI, register the others, and serve until interrupted.
+
+    Of a server, print only its address.
+    """
+    from cphloc.publishing.register import register_zoos, show_newest
+    from cphloc.tracking.ui import start_ui
 
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
-
-    server, url = start_ui(options.port, _register)
-    if not options.no_browser:
-        webbrowser.open(url)
-    if server is not None:
-        print(f"{url}  (Ctrl-C ends it)", flush=True)
-        try:
+    server, url = start_ui(options.port)
+    try:
+        problems = _problems(show_newest)
+        if server is not None:
+            print(f"{url}  (Ctrl-C ends it)", flush=True)
+        if not options.no_browser:
+            webbrowser.open(url)
+        for problem in dict.fromkeys([*problems, *_problems(register_zoos)]):
+            print(f"warning: {problem}", file=sys.stderr)
+        if server is not None:
             server.wait()
-        finally:
-            stop_ui(server)
+    finally:
+        if server is not None:
+            server.stop()
     return Answer(url, {"url": url})
 
 
-def _register() -> None:
-    """Register what is new in the zoo folders; what cannot be is said on stderr, and the UI opens without it."""
+def _problems(register: Callable[[Sequence[str]], list[str]]) -> list[str]:
+    """Register what is new in the zoo folders, and return what cannot be; the UI opens without it."""
     from cphloc import paths
     from cphloc.errors import CphlocError
-    from cphloc.publishing.register import register_zoos
 
     try:
-        problems = register_zoos(paths.zoos())
+        return register(paths.zoos())
     except CphlocError as error:
-        problems = [f"entries are not registered: {error}"]
-    for problem in problems:
-        print(f"warning: {problem}", file=sys.stderr)
+        return [f"entries are not registered: {error}"]

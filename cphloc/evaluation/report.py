@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import base64
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from html import escape
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,13 @@ from cphloc.evaluation.files import draw_predicted
 from cphloc.evaluation.pictures import drawing, heading, ranked
 from cphloc.evaluation.scores import Scores
 from cphloc.files import atomic
-from cphloc.inference.html_page import html_page
+from cphloc.inference.html_page import html_page, rendered
 from cphloc.inference.localizer import Localizer
 from cphloc.structures.options import TRIAL_COLUMNS, trial_row
 
 WORST = 10
 """Number of cases that are drawn."""
+_TEMPLATE = Path(__file__).with_name("templates") / "report.html"
 
 
 Draw = Callable[[str, str, Path], None]
@@ -44,44 +44,49 @@ def write_report(path: Path, made_by: str, headline: str, scores: Scores, facts:
         draw: draws a case.
     """
     name, order = ranked(scores.rows, headline)
-    split = facts["split"].replace("_", " ")
-    parts = [f"<h1>{escape(made_by)}: {split} split, {len(scores.cases)} cases</h1>"]
-    parts += ["<h2>Metrics</h2>", _metrics(facts["metrics"], facts["recommended"])]
-    for column, groups in facts["by"].items():
-        parts += [f"<h2>By {escape(column)}</h2>", _groups(groups, list(facts["recommended"]) or [name])]
-    if facts["options"] is not None and facts["options"]["trials"]:
-        rows = map(trial_row, facts["options"]["trials"])
-        parts += ["<h2>Options tried outside the test cases</h2>", _table(TRIAL_COLUMNS, rows)]
-    parts.append(f"<h2>Worst cases by {escape(name)}</h2>")
-    for place, id in enumerate(order[:WORST], start=1):
-        parts.append(_picture(draw, id, heading(str(place), id, name, scores.rows)))
+    titles = {id: heading(str(place), id, name, scores.rows) for place, id in enumerate(order[:WORST], start=1)}
+    body = rendered(
+        _TEMPLATE,
+        model=made_by,
+        split=facts["split"].replace("_", " "),
+        cases=len(scores.cases),
+        tables=list(_tables(facts, name)),
+        metric=name,
+        worst=[(title, _picture(draw, id, title)) for id, title in titles.items()],
+    )
     with atomic(path) as temporary:
-        temporary.write_text(html_page(f"Evaluation of {made_by}", "\n".join(parts)), encoding="utf-8")
+        temporary.write_text(html_page(f"Evaluation of {made_by}", body), encoding="utf-8")
 
 
 def _picture(draw: Draw, id: str, title: str) -> str:
-    """Draw a case; its title alone where it cannot be drawn."""
+    """Draw a case; return the picture as URL, empty where it cannot be drawn."""
     with tempfile.TemporaryDirectory() as folder, drawing(id):
         file = Path(folder) / "case.png"
         draw(id, title, file)
-        content = base64.b64encode(file.read_bytes()).decode()
-        return f'<h3>{escape(title)}</h3><img alt="{escape(title)}" src="data:image/png;base64,{content}">'
-    return f"<h3>{escape(title)}</h3>"
+        return f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}"
+    return ""
 
 
-def _metrics(metrics: Mapping[str, Any], why: Mapping[str, str]) -> str:
+def _tables(facts: Mapping[str, Any], name: str) -> Iterator[tuple[str, Sequence[str], list[Sequence[Any]]]]:
+    """Give title, head and rows of each table."""
+    yield "Metrics", ("metric", "value", "cases", "why"), _metrics(facts["metrics"], facts["recommended"])
+    names = list(facts["recommended"]) or [name]
+    for column, groups in facts["by"].items():
+        yield f"By {column}", ("group", "cases", "patients", *names), _groups(groups, names)
+    if facts["options"] is not None and facts["options"]["trials"]:
+        yield "Options tried outside the test cases", TRIAL_COLUMNS, list(map(trial_row, facts["options"]["trials"]))
+
+
+def _metrics(metrics: Mapping[str, Any], why: Mapping[str, str]) -> list[Sequence[Any]]:
     first = sorted(metrics, key=lambda name: name not in why)
-    return _table(
-        ("metric", "value", "cases", "why"), ((n, span(metrics[n]), metrics[n]["n"], why.get(n, "")) for n in first)
-    )
+    return [(n, span(metrics[n]), metrics[n]["n"], why.get(n, "")) for n in first]
 
 
-def _groups(groups: Mapping[str, Any], names: Sequence[str]) -> str:
-    rows = (
+def _groups(groups: Mapping[str, Any], names: Sequence[str]) -> list[Sequence[Any]]:
+    return [
         (group, of["cases"], of["patients"], *(span(of["metrics"][n]) if n in of["metrics"] else "-" for n in names))
         for group, of in groups.items()
-    )
-    return _table(("group", "cases", "patients", *names), rows)
+    ]
 
 
 def span(metric: Mapping[str, Any]) -> str:
@@ -94,9 +99,3 @@ def span(metric: Mapping[str, Any]) -> str:
         return "-"
     ends = "" if metric["low"] is None else f" [{metric['low']:.3f}, {metric['high']:.3f}]"
     return f"{metric['value']:.3f}{ends}"
-
-
-def _table(head: Iterable[Any], rows: Iterable[Iterable[Any]]) -> str:
-    lines = ["<tr>" + "".join(f"<th>{escape(str(cell))}</th>" for cell in head) + "</tr>"]
-    lines += ["<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows]
-    return f'<div class="scroll" tabindex="0"><table>{"".join(lines)}</table></div>'

@@ -12,7 +12,6 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from cphloc.errors import InputError
 from cphloc.metrics.bootstrap import Interval
@@ -91,6 +90,8 @@ def auc_delong(scores: np.ndarray, labels: np.ndarray) -> Interval:
     >>> auc_delong([0.9, 0.8, 0.6, 0.7, 0.3, 0.1], [1, 1, 1, 0, 0, 0]).value
     0.8888888888888888
     """
+    from scipy import stats  # whose import takes longer than that of all other metrics
+
     known = ~np.isnan(np.asarray(labels, float))
     scores, positive, _ = _known(scores, labels, None)
     m, n = int(np.count_nonzero(positive)), int(np.count_nonzero(~positive))

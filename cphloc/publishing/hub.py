@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+
+from packaging.version import Version
 
 from cphloc import paths
 from cphloc.download import hub, hub_token, read_url, within
@@ -17,13 +22,13 @@ from cphloc.zoo.entries import Listing
 from cphloc.zoo.hub import HubSpec
 from cphloc.zoo.index import row_of
 from cphloc.zoo.inside import file_inside
-from cphloc.zoo.names import ENTRY_FILE, MAX_ENTRY_BYTES, SIGNATURE_FILE, WEIGHTS_FILE
+from cphloc.zoo.names import ENTRY_FILE, MAX_ENTRY_BYTES, SIGNATURE_FILE, VERSION_PATTERN, WEIGHTS_FILE
 from cphloc.zoo.resolve import resolve_entry
 from cphloc.zoo.stored import checked_path, content_of
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
-    from huggingface_hub.hf_api import ModelInfo
+    from huggingface_hub.hf_api import GitRefs, ModelInfo
 
 Result = TypeVar("Result")
 
@@ -48,7 +53,8 @@ class Pushed:
 def push_to_hub(spec: str | Path, repository: str, private: bool = False) -> Pushed:
     """Push an entry as one commit, tagged with its version.
 
-    The files of an earlier version that the entry lacks are removed in that commit; they stay under its tag.
+    The files of an earlier version that the entry lacks are removed in that commit; they stay under its tag. The branch
+    ``main`` holds the highest version that was pushed: of an older one, only the tag is added.
 
     Args:
         spec: the entry, as for `cphloc.zoo.resolve.resolve_entry`.
@@ -69,10 +75,11 @@ def push_to_hub(spec: str | Path, repository: str, private: bool = False) -> Pus
         msg = f"{found} cannot be pushed because CPHLOC_OFFLINE forbids network access; unset it"
         raise InputError(msg)
     api = _api()
-    before = _answered(repository, ANSWER_SECONDS, lambda: _checked(api, repository, private, found))
+    before, refs = _answered(repository, ANSWER_SECONDS, lambda: _checked(api, repository, private, found))
     content[_CARD] = str(hub_card(found.entry, repository)).encode()
     seconds = ANSWER_SECONDS + sum(map(_size, content.values())) / LEAST_BYTES_PER_SECOND
-    revision = _answered(repository, seconds, lambda: _tagged(api, repository, before, found, content))
+    with _branch_for(api, repository, before, found, refs) as branch:
+        revision = _answered(repository, seconds, lambda: _tagged(api, repository, before, found, content, branch))
     url = f"{hub()}/{repository}/tree/{found.version}"
     return Pushed(str(found), f"hf://{repository}@{found.version}", revision, url)
 
@@ -126,12 +133,19 @@ def _failure(repository: str, error: Exception) -> CphlocError:
     return CphlocError(f"{repository} on {hub()}: {shown}; {hint}")
 
 
-def _checked(api: HfApi, repository: str, private: bool, found: Listing) -> ModelInfo:
-    """Open or make the repository, and check that it may take the version."""
+def _checked(api: HfApi, repository: str, private: bool, found: Listing) -> tuple[ModelInfo, GitRefs]:
+    """Open or make the repository, and check that it may take the version; return its files, and branches and tags.
+
+    Raises:
+        InputError: it has the version already, and versions are immutable; or it holds another entry.
+    """
     before = _opened(api, repository, private)
     _check_name(repository, before, found)
-    _check_version(api, repository, found)
-    return before
+    refs = api.list_repo_refs(repository)
+    if found.version in {tag.name for tag in refs.tags}:
+        msg = f"{repository} has the version {found.version} already, and versions are immutable; publish a new one"
+        raise InputError(msg)
+    return before, refs
 
 
 def _opened(api: HfApi, repository: str, private: bool) -> ModelInfo:
@@ -143,14 +157,6 @@ def _opened(api: HfApi, repository: str, private: bool) -> ModelInfo:
     except RepositoryNotFoundError:
         api.create_repo(repository, private=private or None)
         return api.model_info(repository)
-
-
-def _check_version(api: HfApi, repository: str, found: Listing) -> None:
-    """Refuse a version that the repository has: versions are immutable."""
-    tags = {tag.name for tag in api.list_repo_refs(repository).tags}
-    if found.version in tags:
-        msg = f"{repository} has the version {found.version} already, and versions are immutable; publish a new one"
-        raise InputError(msg)
 
 
 def _check_name(repository: str, before: ModelInfo, found: Listing) -> None:
@@ -168,8 +174,36 @@ def _names(info: ModelInfo) -> set[str]:
     return {file.rfilename for file in info.siblings or []}
 
 
-def _tagged(api: HfApi, repository: str, before: ModelInfo, found: Listing, content: Mapping[str, Path | bytes]) -> str:
-    """Replace the files of the repository by ``content`` and tag them; return the commit."""
+@contextmanager
+def _branch_for(api: HfApi, repository: str, before: ModelInfo, found: Listing, refs: GitRefs) -> Iterator[str | None]:
+    """Give the branch to commit to: ``None`` is ``main``; a version older than the one there gets one for the time.
+
+    Raises:
+        CphlocError: the Hub does not answer, or refuses.
+    """
+    versions = [Version(tag.name) for tag in refs.tags if re.fullmatch(VERSION_PATTERN, tag.name)]
+    if max(versions, default=Version(found.version)) <= Version(found.version):
+        yield None
+        return
+    branch, answered = f"version-{found.version}", partial(_answered, repository, ANSWER_SECONDS)
+    if branch in {one.name for one in refs.branches}:  # a push that was interrupted left it
+        answered(lambda: api.delete_branch(repository, branch=branch))
+    answered(lambda: api.create_branch(repository, branch=branch, revision=before.sha))
+    try:
+        yield branch
+    finally:
+        answered(lambda: api.delete_branch(repository, branch=branch))
+
+
+def _tagged(
+    api: HfApi,
+    repository: str,
+    before: ModelInfo,
+    found: Listing,
+    content: Mapping[str, Path | bytes],
+    branch: str | None,
+) -> str:
+    """Replace the files of a branch of the repository by ``content`` and tag them; return the commit."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     old = _names(before) - content.keys() - _KEPT
@@ -180,6 +214,7 @@ def _tagged(api: HfApi, repository: str, before: ModelInfo, found: Listing, cont
         operations,
         commit_message=str(found),
         commit_description=found.entry.changelog,
+        revision=branch,
         parent_commit=before.sha,
     ).oid
     api.create_tag(repository, tag=found.version, revision=revision, tag_message=str(found))

@@ -47,6 +47,7 @@ def published_version(entry: Entry, folder: Path) -> PublishedVersion:
         _tags(entry),
         folder,
         _published_ms(entry),
+        entry.supersedes,
         [name for name in (CARD_FILE, RECIPE_FILE, "entry.yaml", *pictures) if (folder / name).is_file()],
         _evaluated(entry, folder),
         _trained(entry),

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
+from functools import partial
 from pathlib import Path
+
+from packaging.version import Version
 
 from cphloc import paths
 from cphloc.errors import DataError, RecipeError
+from cphloc.progress import track
 from cphloc.publishing.agreement import first_disagreement
 from cphloc.publishing.mlflow_facts import published_version
+from cphloc.tracking.published import PublishedVersion
 from cphloc.tracking.zoo_register import Register, open_register
 from cphloc.zoo.entries import Listing, list_entries
 from cphloc.zoo.entry import Entry, File
@@ -40,10 +45,12 @@ def register_entry(entry: Entry, folder: Path) -> str:
 
 
 def _registered(register: Register, entry: Entry, folder: Path) -> str:
-    if (known := register.run_id(str(entry))) is not None:
-        return known
+    return register.run_id(str(entry)) or _with_files(register.register, entry, folder)
+
+
+def _with_files(do: Callable[[PublishedVersion], str], entry: Entry, folder: Path) -> str:
     with tempfile.TemporaryDirectory() as aside:
-        return register.register(published_version(entry, _copied(entry, folder, Path(aside) / entry.version)))
+        return do(published_version(entry, _copied(entry, folder, Path(aside) / entry.version)))
 
 
 def _copied(entry: Entry, folder: Path, to: Path) -> Path:
@@ -89,6 +96,25 @@ def register_zoo(folder: str | Path, without: Container[str] = ()) -> list[str]:
     return [str(listing) for listing in found]
 
 
+def show_newest(places: Sequence[str]) -> list[str]:
+    """Log the summary runs of the newest versions of the zoo folders, so that MLflow's table of runs shows each entry.
+
+    Args:
+        places: folders and URLs; those at URLs are left out.
+
+    Returns:
+        as `register_zoos`.
+
+    Raises:
+        CphlocError: MLflow cannot be reached.
+    """
+    with open_register() as register:
+        by_age = sorted(_all_usable(places), key=lambda of_zoo: Version(of_zoo[1].version))
+        newest = {listing.name: (zoo, listing) for zoo, listing in by_age if not listing.superseded_by}
+        missing = [(zoo, listing) for zoo, listing in newest.values() if register.shown(str(listing)) is None]
+        return _each(missing, partial(_with_files, register.show))
+
+
 def register_zoos(places: Sequence[str]) -> list[str]:
     """Register every version of the zoo folders among ``places``, apart from those that contradict themselves.
 
@@ -103,20 +129,33 @@ def register_zoos(places: Sequence[str]) -> list[str]:
     Raises:
         CphlocError: MLflow cannot be reached.
     """
-    problems = []
-    folders = [folder for place in places if (folder := local_folder(place)) is not None and folder.is_dir()]
     with open_register() as register:
-        for zoo, listing in [(folder, listing) for folder in folders for listing in _usable(folder)]:
-            if register.run_id(str(listing)) is not None:
-                continue
-            wrong = None if zoo == paths.shipped("zoo") else first_disagreement(listing)
-            try:
-                if wrong is None:
-                    _registered(register, listing.entry, Path(listing.place))
-            except (DataError, RecipeError) as error:
-                wrong = str(error).splitlines()[0]
-            if wrong is not None:
-                problems.append(f"{listing} is left out of MLflow: {wrong}")
+        missing = [(zoo, one) for zoo, one in _all_usable(places) if register.run_id(str(one)) is None]
+        return _each(missing, partial(_with_files, register.register))
+
+
+def _all_usable(places: Sequence[str]) -> list[tuple[Path, Listing]]:
+    """Versions of the zoo folders, each with its folder: of a version in several, the first, as `find_entry`."""
+    folders = [folder for place in places if (folder := local_folder(place)) is not None and folder.is_dir()]
+    found: dict[str, tuple[Path, Listing]] = {}
+    for zoo in folders:
+        for listing in _usable(zoo):
+            found.setdefault(str(listing), (zoo, listing))
+    return list(found.values())
+
+
+def _each(versions: list[tuple[Path, Listing]], do: Callable[[Entry, Path], str]) -> list[str]:
+    """Do something with each version; a line for each that is left out."""
+    problems = []
+    for zoo, listing in track(versions, "registering with MLflow", unit="versions"):
+        wrong = None if zoo == paths.shipped("zoo") else first_disagreement(listing)
+        try:
+            if wrong is None:
+                do(listing.entry, Path(listing.place))
+        except (DataError, RecipeError) as error:
+            wrong = str(error).splitlines()[0]
+        if wrong is not None:
+            problems.append(f"{listing} is left out of MLflow: {wrong}")
     return problems
 
 

@@ -12,7 +12,8 @@ from cphloc import paths
 from cphloc.download import SourceError, in_process, within
 from cphloc.errors import NotFoundError, without_secrets
 from cphloc.files import atomic_folder
-from cphloc.tracking.server import client_of, reaching, reason_of, sqlite_file, tracking_uri
+from cphloc.tracking.server import client_of, reaching, reason_of, tracking_uri
+from cphloc.tracking.sqlite import sqlite_file
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion

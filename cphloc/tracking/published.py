@@ -67,6 +67,7 @@ class PublishedVersion:
         tags: tags by name.
         folder: folder of the version, whose files become part of the LoggedModel.
         time_ms: time of publication, in milliseconds since 1970.
+        supersedes: versions of other names that this one should be used instead of, as ``name@1.2.0``.
         artifacts: files of the folder that are logged to the run as well.
         evaluated: data set of the metrics.
         trained: data set of the training.
@@ -84,6 +85,7 @@ class PublishedVersion:
     tags: Mapping[str, str]
     folder: Path
     time_ms: int
+    supersedes: Sequence[str] = ()
     artifacts: Sequence[str] = ()
     evaluated: UsedData | None = None
     trained: UsedData | None = None
@@ -101,22 +103,37 @@ class PublishedVersion:
         return provenance_tags(self.params.get("git_commit"), command)
 
 
-def log_run(client: MlflowClient, run_id: str, version: PublishedVersion) -> None:
-    """Log parameters, tags, data sets, card and pictures of a version to its summary run."""
+def log_run(client: MlflowClient, run_id: str, version: PublishedVersion, tags: Mapping[str, str]) -> None:
+    """Log parameters, metrics, data sets, card and pictures of a version to its summary run, and the tags at last.
+
+    Args:
+        client: see `cphloc.tracking.server.client_of`.
+        run_id: id of the summary run.
+        version: the version.
+        tags: further tags.
+    """
     from mlflow.entities import Param, RunTag
 
     params = [Param(record.key_of(key), record.shortened(str(value))) for key, value in version.params.items()]
     for start in range(0, len(params), PARAMS_AT_ONCE):
         client.log_batch(run_id, params=params[start : start + PARAMS_AT_ONCE])
-    note = {NOTE_TAG: shortened_card(version.card, MOST_NOTE, run_id)}
-    client.log_batch(run_id, tags=[RunTag(key, value) for key, value in {**version.tags, **note}.items()])
+    log_metrics(client, run_id, version)
     client.log_inputs(run_id, [_dataset(data) for data in (version.trained, version.evaluated) if data is not None])
     for name in version.artifacts:
         client.log_artifact(run_id, str(version.folder / name), str(Path(name).parent.as_posix()).strip(".") or None)
+    note = {NOTE_TAG: shortened_card(version.card, MOST_NOTE, run_id)}
+    client.log_batch(run_id, tags=[RunTag(key, value) for key, value in {**version.tags, **note, **tags}.items()])
 
 
-def log_metrics(client: MlflowClient, run_id: str, model_id: str, version: PublishedVersion) -> None:
-    """Log the metrics of a version to its run and its LoggedModel, with the data set that they are measured on."""
+def log_metrics(client: MlflowClient, run_id: str, version: PublishedVersion, model_id: str | None = None) -> None:
+    """Log the metrics of a version, with the data set that they are measured on.
+
+    Args:
+        client: see `cphloc.tracking.server.client_of`.
+        run_id: id of the summary run.
+        version: the version.
+        model_id: id of its LoggedModel, which gets the metrics as well.
+    """
     from mlflow.entities import Metric
 
     data = version.evaluated

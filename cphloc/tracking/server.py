@@ -14,13 +14,14 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from cphloc import paths
 from cphloc.config import jsonio
 from cphloc.errors import CphlocError, MissingExtraError, needs, without_secrets
 from cphloc.tracking import record
 from cphloc.tracking.record import Bundle
+from cphloc.tracking.sqlite import SQLITE, alone_if_new, sqlite_file, sqlite_uri
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -36,9 +37,7 @@ ENVIRONMENT = {
 METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100  # limits of a request to MLflow's REST API
 DIGEST_LENGTH = 36
 """Most characters of the digest of a data set that MLflow's database holds."""
-_SQLITE = "sqlite:///"
 _LOCK_SECONDS = 1.0
-_NEW_SECONDS = 120.0
 
 _log = logging.getLogger(__name__)
 
@@ -66,36 +65,6 @@ def check_recipient(uri: str) -> None:
     if host is not None and host != own and any(os.environ.get(name) for name in _CREDENTIALS):
         msg = f"it is not the server of MLFLOW_TRACKING_URI, and your password for MLflow would be sent to {host}"
         raise CphlocError(msg)
-
-
-def sqlite_uri(path: Path) -> str:
-    """Return the URI of a SQLite database, in which SQLAlchemy decodes ``%xx``.
-
-    >>> sqlite_uri(Path("/data/100% new/mlflow.db"))
-    'sqlite:////data/100%25 new/mlflow.db'
-    """
-    text = str(path)
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # a name that is not UTF-8 can be opened only from within its folder
-        return _SQLITE + os.path.relpath(path)
-    return _SQLITE + re.sub("[%?#]", lambda found: f"%{ord(found[0]):02X}", text)
-
-
-def sqlite_file(uri: str) -> Path | None:
-    """Return the file of a SQLite database; ``None`` for servers, and for URIs with options of SQLite."""
-    place = uri.removeprefix(_SQLITE)
-    return None if place == uri or place.startswith("file:") or "?" in place else Path(unquote(place)).absolute()
-
-
-def database_state(uri: str) -> list[tuple[int, int]]:
-    """Return size and time of the last change of the files of a SQLite database; an empty list for other URIs."""
-    file = sqlite_file(uri)
-    found = []
-    for path in [] if file is None else [file, Path(f"{file}-journal"), Path(f"{file}-wal")]:
-        with suppress(OSError):
-            found.append((path.stat().st_size, path.stat().st_mtime_ns))
-    return found
 
 
 @contextmanager
@@ -173,32 +142,14 @@ def client_of(uri: str) -> MlflowClient:
     for chatty in ("mlflow", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # its warnings hold the address, which may hold a token
-    made = Path(uri.removeprefix(_SQLITE)).parent
+    made = Path(uri.removeprefix(SQLITE)).parent
     stray = file is not None and not made.exists()  # MLflow makes the folder of the URI as it is written, with %25
-    with nullcontext() if file is None else _alone_if_new(file):
+    with nullcontext() if file is None else alone_if_new(file):
         client = MlflowClient(uri)
     if stray:
         with suppress(OSError):
             made.rmdir()
     return client
-
-
-@contextmanager
-def _alone_if_new(file: Path) -> Iterator[None]:
-    """Let one process at a time make the tables of a new SQLite database, which MLflow does without a lock.
-
-    The lock is a file beside the database, which is removed when the tables are there.
-    """
-    import filelock
-
-    lock = Path(f"{file}-lock")
-    if file.stat().st_size and not lock.exists():
-        yield
-        return
-    with filelock.FileLock(lock, timeout=_NEW_SECONDS):
-        yield
-        with suppress(OSError):  # Windows removes no file that is open
-            lock.unlink()
 
 
 def _check_database(file: Path) -> None:

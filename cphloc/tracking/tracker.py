@@ -21,6 +21,7 @@ from cphloc.files import flush, is_temporary
 from cphloc.tracking import record, server
 from cphloc.tracking.record import EVENTS, STATE, bundled, flat
 from cphloc.tracking.server import reaching, tracking_uri
+from cphloc.tracking.sqlite import database_state
 
 __all__ = ["EVENTS", "STATE", "Tracker", "push", "run_id", "tracking_uri"]
 
@@ -272,9 +273,9 @@ def _waited_for(done: threading.Event, uri: str) -> bool:
         whether the event is set.
     """
     started = since = time.monotonic()
-    before, spent = server.database_state(uri), time.process_time()
+    before, spent = database_state(uri), time.process_time()
     while not done.wait(0.1) and time.monotonic() - started < _BUSY_SECONDS:
-        now, used, state = time.monotonic(), time.process_time(), server.database_state(uri)
+        now, used, state = time.monotonic(), time.process_time(), database_state(uri)
         if used - spent > _COMPUTING_SECONDS or state != before:
             since, spent, before = now, used, state
         elif now - since > _IDLE_SECONDS:

@@ -1,35 +1,69 @@
-"""Start and stop the MLflow user interface."""
+"""Serve the MLflow user interface from a thread of this process, so that no process is left when this one is killed.
+
+The command ``mlflow ui`` would import MLflow in two further processes, which takes about 12 s of CPU.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
-import signal
 import socket
-import subprocess
-import sys
-import tempfile
+import threading
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import IO
+import warnings
+from typing import TYPE_CHECKING, Any
 
 from cphloc.errors import CphlocError, InputError, without_secrets
-from cphloc.tracking.server import ENVIRONMENT, client_of, reaching, tracking_uri
+from cphloc.tracking.server import client_of, reaching, reason_of, set_environment, tracking_uri
 from cphloc.tracking.zoo_experiment import VIEW, zoo_experiment
 
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    import uvicorn
+
+    App = Callable[[Any, Any, Any], Awaitable[None]]
+
+START_PATH = "/entries"
+"""Path that opens the table of published entries."""
+
 _START_SECONDS = 180.0
-_LAST_LINES = 5
+_STOP_SECONDS = 5
+_PROGRAMS = ("mlflow", "uvicorn", "alembic", "asyncio", "flask")
+_START_PAGE = """<!doctype html>
+<html lang="en"><title>Published entries</title>
+<script>
+localStorage.setItem("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true");
+location.replace("/{page}");
+</script>
+"""
+"""Page that goes to the table. MLflow's chat panel opens by itself on the first visit of a browser, over the table's
+last columns; the entry that it notes in the browser's storage states that this has been done."""
 
 
-@dataclass(frozen=True)
 class Server:
-    """The process of the user interface, and what it printed."""
+    """The user interface of a database, which answers once it is created.
 
-    process: subprocess.Popen[bytes]
-    output: IO[bytes]
+    Args:
+        uri: URI of the database.
+        listening: bound socket.
+        page: fragment of the address of the table of published entries.
+
+    Raises:
+        CphlocError: it does not start.
+    """
+
+    def __init__(self, uri: str, listening: socket.socket, page: str) -> None:
+        self._server, self._failure = _server(uri, page), ""
+        self._thread = threading.Thread(target=self._run, args=(listening,), name="MLflow user interface", daemon=True)
+        self._thread.start()
+        end = time.monotonic() + _START_SECONDS
+        while not self._server.started and self._thread.is_alive() and time.monotonic() < end:
+            time.sleep(0.02)
+        if not self._server.started:
+            self._server.should_exit = True
+            msg = f"the MLflow user interface does not start ({self._failure or 'it does not answer'})"
+            raise CphlocError(msg)
 
     def wait(self) -> None:
         """Wait until it ends.
@@ -37,26 +71,34 @@ class Server:
         Raises:
             CphlocError: it failed.
         """
-        if self.process.wait() > 0:
-            raise CphlocError(self.failure())
+        while self._thread.is_alive():
+            self._thread.join(0.5)  # Windows passes no Ctrl-C to a program that waits without limit
+        if self._failure:
+            msg = f"the MLflow user interface ended ({self._failure}); start it again: cphloc ui"
+            raise CphlocError(msg)
 
-    def failure(self) -> str:
-        """Return the last lines that it printed, as a message."""
-        self.output.seek(0)
-        lines = self.output.read().decode(errors="replace").strip().splitlines()[-_LAST_LINES:]
-        return "\n".join([f"the MLflow user interface ended with code {self.process.returncode}:", *lines])
+    def stop(self) -> None:
+        """Stop it; requests that are being answered get some seconds to end."""
+        self._server.should_exit = True
+        self._thread.join(_STOP_SECONDS + 1)
+
+    def _run(self, listening: socket.socket) -> None:
+        try:
+            self._server.run([listening])
+        except (Exception, SystemExit) as error:
+            self._failure = reason_of(error)
+        finally:
+            listening.close()
 
 
-def start_ui(port: int = 5000, prepare: Callable[[], None] = lambda: None) -> tuple[Server | None, str]:
+def start_ui(port: int = 5000) -> tuple[Server | None, str]:
     """Start the MLflow UI for the database at `tracking_uri`; if that is an MLflow server, start nothing.
 
     Args:
         port: port of the UI on this machine.
-        prepare: called while the UI starts, for example to register entries.
 
     Returns:
-        the server, which answers and is to be ended by `stop_ui` (``None`` if nothing was started), and the URL of the
-        runs of published entries.
+        the server (``None`` if nothing was started), and the URL of the runs of published entries.
 
     Raises:
         InputError: another program uses the port.
@@ -64,75 +106,71 @@ def start_ui(port: int = 5000, prepare: Callable[[], None] = lambda: None) -> tu
     """
     uri = tracking_uri()
     is_server = uri.startswith(("http://", "https://"))
-    if not is_server:
-        _check_free(port)
-    with reaching(uri, "see MLFLOW_TRACKING_URI"):
-        experiment = zoo_experiment(client_of(uri), uri)
-    page = f"#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey={VIEW}"
-    if is_server:
-        prepare()
-        return None, f"{without_secrets(uri).rstrip('/')}/{page}"
-    address = f"http://127.0.0.1:{port}"
-    server = _start(uri, port)
+    listening = None if is_server else _bound(port)
     try:
-        prepare()
-        _wait_for(f"{address}/health", server)
+        with reaching(uri, "see MLFLOW_TRACKING_URI"):
+            experiment = zoo_experiment(client_of(uri), uri)
+        page = f"#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey={VIEW}"
+        if listening is None:
+            return None, f"{without_secrets(uri).rstrip('/')}/{page}"
+        return Server(uri, listening, page), f"http://127.0.0.1:{port}{START_PATH}"
     except BaseException:
-        stop_ui(server)
+        if listening is not None:
+            listening.close()
         raise
-    return server, f"{address}/{page}"
 
 
-def stop_ui(server: Server) -> None:
-    """Stop the UI and the processes that it started."""
-    process = server.process
-    if hasattr(os, "killpg"):
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-    else:  # Windows has no process groups; taskkill ends the children as well
-        subprocess.run(["taskkill", "/F", "/T", "/PID", str(process.pid)], check=False, capture_output=True)
-    process.wait()
-    server.output.close()
+def _server(uri: str, page: str) -> uvicorn.Server:
+    """Prepare MLflow's application as its command does, without what it prints."""
+    set_environment()
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
+    warnings.filterwarnings("ignore", module=r"(?!cphloc\b)")
+    for name in _PROGRAMS:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    with reaching(uri, "install MLflow again"):
+        import uvicorn
+        from mlflow.server import constants
+        from mlflow.server.fastapi_app import app
+
+        os.environ[constants.BACKEND_STORE_URI_ENV_VAR] = uri
+        os.environ[constants.SERVE_ARTIFACTS_ENV_VAR] = "true"
+        stated = {
+            constants.ARTIFACT_ROOT_ENV_VAR: ("MLFLOW_DEFAULT_ARTIFACT_ROOT", "mlflow-artifacts:/"),
+            constants.ARTIFACTS_DESTINATION_ENV_VAR: ("MLFLOW_ARTIFACTS_DESTINATION", "./mlartifacts"),
+        }
+        for internal, (public, default) in stated.items():
+            os.environ[internal] = os.environ.get(public) or default
+        options: dict[str, Any] = {"log_config": None, "timeout_graceful_shutdown": _STOP_SECONDS}
+        return uvicorn.Server(uvicorn.Config(_with_start_page(app, _START_PAGE.format(page=page)), **options))
 
 
-def _start(uri: str, port: int) -> Server:
-    command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--workers", "1"]  # one worker suffices for one user and starts fastest
-    without_jobs = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    store = {"MLFLOW_BACKEND_STORE_URI": uri}  # not an argument, which every user of this machine could read
-    environment = {**ENVIRONMENT, **without_jobs, **os.environ, **store}
-    output = tempfile.TemporaryFile()  # noqa: SIM115  # closed by `stop_ui`
-    process = subprocess.Popen(
-        command, env=environment, start_new_session=True, stdout=output, stderr=subprocess.STDOUT
-    )
-    return Server(process, output)
+def _with_start_page(app: App, html: str) -> App:
+    """Let an ASGI application answer `START_PATH` with a page."""
+    from starlette.responses import HTMLResponse
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        """Answer a request."""
+        at_start = scope["type"] == "http" and scope["path"] == START_PATH
+        await (HTMLResponse(html) if at_start else app)(scope, receive, send)
+
+    return answer
 
 
-def _check_free(port: int) -> None:
-    with socket.socket() as tried:
-        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            tried.bind(("127.0.0.1", port))
-        except (OSError, OverflowError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "ports are numbers from 1 to 65535"
-            msg = f"port {port} cannot be used ({reason}); choose another one: cphloc ui --port {min(port, 65534) + 1}"
-            raise InputError(msg) from None
-
-
-def _wait_for(url: str, server: Server) -> None:
-    """Wait until the server answers.
+def _bound(port: int) -> socket.socket:
+    """Return a socket of this machine that listens at a port.
 
     Raises:
-        CphlocError: it ended, or does not answer for minutes.
+        InputError: another program uses the port.
     """
-    end = time.monotonic() + _START_SECONDS
-    while time.monotonic() < end:
-        if server.process.poll() is not None:
-            raise CphlocError(server.failure())
-        try:
-            urllib.request.urlopen(url, timeout=5).close()
-            return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.2)
-    msg = f"the MLflow user interface does not answer at {url}; end other programs and try again"
-    raise CphlocError(msg)
+    opened = socket.socket()
+    if os.name != "nt":  # where it would let several programs use one port
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        opened.bind(("127.0.0.1", port))
+        opened.listen()
+    except (OSError, OverflowError) as error:
+        opened.close()
+        reason = error.strerror if isinstance(error, OSError) else "ports are numbers from 1 to 65535"
+        msg = f"port {port} cannot be used ({reason}); choose another one: cphloc ui --port {min(port, 65534) + 1}"
+        raise InputError(msg) from None
+    return opened

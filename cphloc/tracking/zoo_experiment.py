@@ -16,19 +16,21 @@ VIEW = "entries"
 """Key of the shared view of the runs, ``viewStateShareKey`` in the address."""
 
 NEWEST_TAG = "cphloc.newest"
-"""Tag of the summary run of the newest version of an entry: ``true``, and ``false`` for those before."""
+"""Tag of a summary run: ``true`` for the newest version of an entry that no other supersedes, else ``false``."""
+SUPERSEDES_TAG = "cphloc.supersedes"
+"""Tag of a summary run: the versions of other names that it supersedes, ``name@1.2.0`` separated by commas."""
 
 _MARK = "cphloc.zoo"
 _COLUMNS = {
-    "attributes.`Run Name`": 240,
+    "attributes.`Run Name`": 285,
     "runDateAndNestInfo": 125,
     "params.`headline_metric`": 150,
     "metrics.`headline`": 90,
     "metrics.`headline_baseline`": 135,
     "metrics.`headline_paired`": 125,
-    "params.`task`": 130,
-    "params.`dims`": 60,
-    "params.`organ`": 110,
+    "params.`task`": 110,
+    "params.`dims`": 55,
+    "params.`organ`": 95,
     **{f"metrics.`test/{name}`": 100 for name in ("dice", "ap50", "attention_mass", "auc")},
 }
 """Column of the table of runs -> its width in pixels, in order."""

@@ -16,7 +16,7 @@ from cphloc.registry.metrics import quality
 from cphloc.tracking import published
 from cphloc.tracking.published import ENTRY_TAG, PublishedVersion, shortened_card
 from cphloc.tracking.server import client_of, reaching, tracking_uri, usable_run
-from cphloc.tracking.zoo_experiment import NEWEST_TAG, zoo_experiment
+from cphloc.tracking.zoo_experiment import NEWEST_TAG, SUPERSEDES_TAG, zoo_experiment
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Run
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 CHAMPION = "champion"
 """Alias of the version with the best headline metric."""
 
-_LAYOUT = "2"
+_LAYOUT = "3"
 """Number of the layout of a summary run; a run of an earlier one is logged again."""
 _LAYOUT_TAG = "cphloc.layout"
 _HEADLINE_TAG, _VALUE_TAG = "headline_metric", "headline"
@@ -84,16 +84,31 @@ class Register:
 
     def run_id(self, entry: str) -> str | None:
         """Return the id of the summary run of ``name@1.2.0``; ``None`` if anything of the version is missing."""
-        run, model = self._runs.get(entry), self._models.get(entry)
+        model = self._models.get(entry)
+        complete = model is not None and str(model.status) == "READY" and entry in self._versions
+        return self.shown(entry) if complete else None
+
+    def shown(self, entry: str) -> str | None:
+        """Return the id of the summary run of ``name@1.2.0``; ``None`` if it is missing, deleted or incomplete."""
+        run = self._runs.get(entry)
         complete = (
             run is not None
             and (run.info.lifecycle_stage, run.info.status) == ("active", "FINISHED")
             and run.data.tags.get(_LAYOUT_TAG) == _LAYOUT
-            and model is not None
-            and str(model.status) == "READY"
-            and entry in self._versions
         )
         return run.info.run_id if run is not None and complete else None
+
+    def show(self, version: PublishedVersion) -> str:
+        """Log the summary run of a version, by which the table of runs shows it, unless it is there.
+
+        Returns:
+            the id of the summary run.
+
+        Raises:
+            CphlocError: the server rejects it.
+        """
+        with reaching(self._uri, _LATER):
+            return self._show(version)
 
     def register(self, version: PublishedVersion) -> str:
         """Register a version, or what of it is missing.
@@ -105,29 +120,39 @@ class Register:
             CphlocError: the server rejects it.
         """
         with reaching(self._uri, _LATER):
-            return self._register(version)
+            run_id = self._show(version)
+            self._register(version, run_id)
+            return run_id
 
-    def _register(self, version: PublishedVersion) -> str:
-        entry, client = str(version), self.client
+    def _show(self, version: PublishedVersion) -> str:
+        if (known := self.shown(str(version))) is not None:
+            return known
         run_id = self._begun_run(version)
-        published.log_run(client, run_id, version)
-        model = published.log_model(client, self.experiment, run_id, version, self._models.get(entry))
+        published.log_run(
+            self.client, run_id, version, {SUPERSEDES_TAG: ",".join(version.supersedes), _LAYOUT_TAG: _LAYOUT}
+        )
+        self.client.set_terminated(run_id, end_time=version.time_ms)
+        self._runs[str(version)] = self.client.get_run(run_id)
+        for name in dict.fromkeys([version.name, *(old.partition("@")[0] for old in version.supersedes)]):
+            self._mark_newest(name)
+        return run_id
+
+    def _register(self, version: PublishedVersion, run_id: str) -> None:
+        entry = str(version)
+        model = published.log_model(self.client, self.experiment, run_id, version, self._models.get(entry))
         self._models[entry] = model
-        published.log_metrics(client, run_id, model.model_id, version)
+        published.log_metrics(self.client, run_id, version, model.model_id)
         if entry not in self._versions:
             self._versions[entry] = self._create_version(version, run_id, model)
         self._promote(self._versions[entry])
-        client.set_tag(run_id, _LAYOUT_TAG, _LAYOUT)
-        client.set_terminated(run_id, end_time=version.time_ms)
-        self._runs[entry] = client.get_run(run_id)
-        self._mark_newest(version.name)
-        return run_id
 
     def _mark_newest(self, name: str) -> None:
         """Tag the newest version of an entry, by which the table of runs shows each entry once."""
-        tagged = {run.data.tags.get(ENTRY_TAG, ""): run for run in self._runs.values()}
+        every = self._runs.values()
+        superseded = {old for run in every for old in run.data.tags.get(SUPERSEDES_TAG, "").split(",")}
+        tagged = {run.data.tags.get(ENTRY_TAG, ""): run for run in every}
         runs = {entry: run for entry, run in tagged.items() if entry.partition("@")[0] == name}
-        newest = max(runs, key=lambda entry: Version(entry.partition("@")[2]))
+        newest = max(runs.keys() - superseded, key=lambda entry: Version(entry.partition("@")[2]), default=None)
         for entry, run in runs.items():
             stated = "true" if entry == newest else "false"
             if run.data.tags.get(NEWEST_TAG) != stated and run.info.lifecycle_stage == "active":

@@ -20,6 +20,7 @@ from cphloc.publishing.hub_card import hub_card
 from cphloc.publishing.verify import verify
 from cphloc.zoo.entries import list_entries
 from cphloc.zoo.entry import Entry
+from cphloc.zoo.lock import find_locked
 
 
 @pytest.fixture
@@ -126,6 +127,24 @@ def test_files_that_a_new_version_lacks_are_removed_and_another_entry_is_refused
     assert "sbom.cdx.json" in repository.commits[repository.tags["1.0.0"]]
     with pytest.raises(InputError, match="holds the entry 'tiny', not 'unet3d-ct'"):
         push_to_hub(put_entry(tmp_path / "other", "unet3d-ct", "1.0.0"), "lab/tiny")
+
+
+def test_main_holds_the_highest_version_and_an_older_one_gets_its_tag(hub, put_entry, tmp_path):
+    repository = None
+    for version, highest in (("1.2.0", "1.2.0"), ("1.10.0", "1.10.0"), ("1.9.0", "1.10.0"), ("1.10.0rc1", "1.10.0")):
+        if repository is not None:
+            repository.branches["version-1.9.0"] = repository.main  # as after a push that was interrupted
+        push_to_hub(put_entry(tmp_path / "zoo", "tiny", version), "lab/tiny")
+        repository = hub.repositories["lab/tiny"]
+        held = {
+            name: yaml.safe_load(repository.commits[commit]["entry.yaml"])["version"]
+            for name, commit in [*repository.tags.items(), ("main", repository.main)]
+        }
+        assert held == {**{tag: tag for tag in repository.tags}, "main": highest}
+        assert version in repository.tags
+    assert "version-1.10.0rc1" not in repository.branches
+    for asked, version in (("", "1.10.0"), ("@1.9.0", "1.9.0"), ("@main", "1.10.0"), ("@^1", "1.10.0")):
+        assert find_locked(f"hf://lab/tiny{asked}").version == version
 
 
 def test_a_damaged_entry_is_not_pushed(hub, published):

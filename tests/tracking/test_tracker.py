@@ -21,7 +21,8 @@ from cphloc.cli import main
 from cphloc.errors import CphlocError, NotFoundError
 from cphloc.recipe.recipe import load
 from cphloc.tracking.record import EVENTS, curves, locked, read_state
-from cphloc.tracking.server import reason_of, sqlite_file
+from cphloc.tracking.server import reason_of
+from cphloc.tracking.sqlite import sqlite_file
 from cphloc.tracking.tracker import STATE, Tracker, push, tracking_uri
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +20,7 @@ from browser import PATIENCE_SECONDS, opened, programs, requested
 
 from cphloc import paths
 from cphloc.errors import InputError
+from cphloc.tracking.ui import START_PATH
 from cphloc.zoo.entries import list_entries
 
 pytestmark = pytest.mark.usefixtures("own_folders")
@@ -34,7 +38,7 @@ def free_port() -> int:
 def served_ui(folder: Path) -> Iterator[str]:
     """The address that the command prints when the UI answers."""
     port = free_port()
-    command = [sys.executable, "-m", "cphloc.cli", "ui", "--no-browser", "--port", str(port)]
+    command = [sys.executable, "-m", "cphloc.cli", "ui", "--quiet", "--no-browser", "--port", str(port)]
     with (folder / "ui.log").open("w") as log:
         server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
     try:
@@ -84,35 +88,54 @@ class Page:
         names = {row: next((text for text in texts if "@" in text), row) for row, texts in cells.items()}
         return {names[row]: texts for row, texts in sorted(cells.items(), key=lambda item: int(item[0]))}
 
+    def has_rows(self, names: list[str]) -> None:
+        """Wait until the table shows these runs in this order."""
+        end = time.monotonic() + PATIENCE_SECONDS
+        while (rows := list(self.rows())) != names and time.monotonic() < end:
+            time.sleep(0.2)
+        assert rows == names
+
     def save(self, name: str) -> None:
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         assert self.chrome.save_screenshot(str(SCREENSHOTS / f"{name}.png"))
 
+    def sort_by(self, column: str) -> None:
+        """Click the head of a column, and wait until the page has asked for the runs again."""
+        self.chrome.find_element("css selector", f"[data-testid='sort-header-{column}']").click()
+        self.shows(f"Sort: {column}\n")
 
-def test_every_shipped_entry_is_seen_compared_and_read(tmp_path, mlflow_database):
+
+@pytest.mark.slow
+def test_every_shipped_entry_is_seen_sorted_compared_and_read(tmp_path):
     programs()
     from selenium.webdriver.common.by import By
 
-    shutil.copyfile(mlflow_database, tmp_path / "mlflow.db")
-    oldest_first = reversed(list_entries(all_versions=True, zoos=[str(paths.shipped("zoo"))]))
-    newest = {one.name: one for one in oldest_first}.values()
-    entries = {str(one): one.entry for one in newest}
+    entries = {str(one): one.entry for one in list_entries(zoos=[str(paths.shipped("zoo"))])}
     with served_ui(tmp_path) as url, opened(tmp_path / "profile") as chrome:
         page = Page(chrome)
         chrome.get(url)
         page.shows("cphloc-zoo", "headline_baseline", f"{len(entries)} matching runs")
         rows = page.rows()
         page.save("zoo")
+        opened_panel = "return localStorage.getItem('mlflow.assistant.panelOpen_v1')"
+        assert chrome.execute_script(opened_panel) != "true", "MLflow's chat does not cover the last columns"
         assert set(rows) == set(entries)
         for name, entry in entries.items():
             metric, measured = entry.headline
             assert f"{entry.evaluation.split}/{metric}" in rows[name]
             assert str(round(measured.value, 4)) in rows[name]
-
+            assert entry.task in rows[name], "the columns lie within the window"
         metrics = [f"{entries[name].evaluation.split}/{entries[name].headline[0]}" for name in rows]
         assert metrics == sorted(metrics), "entries that can be compared are beside each other"
 
-        address = chrome.find_element(By.PARTIAL_LINK_TEXT, "unet3d-ct@").get_attribute("href").partition("?")[0]
+        page.sort_by("headline")
+        best_first = sorted(entries, key=lambda name: -entries[name].headline[1].value)
+        page.has_rows(best_first)
+        page.save("sorted")
+        page.sort_by("headline")
+        page.has_rows(best_first[::-1])
+
+        address = chrome.find_element(By.PARTIAL_LINK_TEXT, "unet3d-petct@").get_attribute("href").partition("?")[0]
         for box in chrome.find_elements(By.CSS_SELECTOR, ".ag-row input.ag-checkbox-input")[:2]:
             box.click()
         page.shows("Compare")
@@ -121,7 +144,7 @@ def test_every_shipped_entry_is_seen_compared_and_read(tmp_path, mlflow_database
         page.save("comparison")
 
         chrome.get(address)
-        page.shows("unet3d-ct@", "Intended use")
+        page.shows("unet3d-petct@", "Intended use")
         page.save("card")
         chrome.get("about:blank")
         chrome.get(f"{address}/artifacts/pictures/test-median.png")
@@ -133,6 +156,25 @@ def test_every_shipped_entry_is_seen_compared_and_read(tmp_path, mlflow_database
         page.save("picture")
         elsewhere = {u for u in requested(chrome) if u.startswith("http") and "//127.0.0.1:" not in u}
     assert elsewhere == set()
+
+
+def test_the_newest_version_of_every_shipped_entry_is_listed_when_the_address_is_printed(tmp_path, mlflow_database):
+    shutil.copyfile(mlflow_database, tmp_path / "mlflow.db")
+    with served_ui(tmp_path) as url:
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            page = answer.read().decode()
+        asked = {"experiment_ids": [re.search(r"#/experiments/(\d+)/", page)[1]], "max_results": 100}
+        asked["filter"] = "tags.`cphloc.newest` = 'true'"
+        address = url.removesuffix(START_PATH) + "/ajax-api/2.0/mlflow/runs/search"
+        request = urllib.request.Request(address, json.dumps(asked).encode(), {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            runs = json.load(answer)["runs"]
+    shown = {run["info"]["run_name"]: {m["key"]: m["value"] for m in run["data"]["metrics"]} for run in runs}
+    for listing in list_entries(zoos=[str(paths.shipped("zoo"))]):
+        metrics = shown.pop(str(listing))
+        assert metrics["headline"] == pytest.approx(listing.entry.headline[1].value, abs=1e-4)
+        assert "headline_baseline" in metrics
+    assert not shown
 
 
 def test_a_port_in_use_is_one_line(tmp_path):
