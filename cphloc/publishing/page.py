@@ -16,6 +16,7 @@ from cphloc.inference.viewer import is_available, viewer_html, viewer_script
 from cphloc.publishing.card import beats_baseline, format_metric, model_card, picture_files, verdict
 from cphloc.publishing.card_html import html_of
 from cphloc.publishing.options import options_with_gain
+from cphloc.publishing.paired import paired_gain
 from cphloc.publishing.sample_view import sample_scene
 from cphloc.publishing.thumbnail import thumbnail
 from cphloc.zoo.entries import Listing, list_entries
@@ -60,6 +61,14 @@ COLUMNS = (
 
 
 @dataclass(frozen=True)
+class Link:
+    """The name of a version, and the address of its page; empty where it is not in the zoo."""
+
+    name: str
+    href: str = ""
+
+
+@dataclass(frozen=True)
 class Row:
     """A version in the table."""
 
@@ -74,6 +83,7 @@ class Row:
     data: str
     licence: str
     older: bool
+    superseded_by: Link | None = None
     cells: Sequence[Cell] = field(default_factory=list)
 
 
@@ -97,7 +107,8 @@ def zoo_page(folder: str | Path, path: str | Path | None = None) -> Path:
     views = is_available() and sum(entry.entry.dims == 3 for entry in entries) <= MOST_VIEWED
     base = _relative(folder, below)
     for entry in entries:
-        _write(below / _file(entry), entry_page(entry, base, f"../{quote(path.name)}", newest[entry.name], views))
+        html = entry_page(entry, base, f"../{quote(path.name)}", _newer(entry, newest[entry.name], entries), views)
+        _write(below / _file(entry), html)
     _write(path, page(entries, f"{quote(below.name)}/"))
     return path
 
@@ -126,9 +137,9 @@ def page(entries: Sequence[Listing], below: str) -> str:
     names: set[str] = set()
     rows = []
     for listing in entries:
-        rows.append(
-            _row(listing, f"{below}{quote(_file(listing))}", listing.name in names or bool(listing.superseded_by))
-        )
+        instead = _superseding(listing, entries, below)
+        older = listing.name in names or instead is not None
+        rows.append(_row(listing, f"{below}{quote(_file(listing))}", older, instead))
         names.add(listing.name)
     choices = {
         "task": sorted({row.task for row in rows}),
@@ -139,27 +150,34 @@ def page(entries: Sequence[Listing], below: str) -> str:
     return html_page("cphloc zoo", body, script=Path(__file__).with_name("page.js").read_text(encoding="utf-8"))
 
 
-def entry_page(listing: Listing, base: str, back: str, newest: Listing, views: bool = False) -> str:
+def _newer(listing: Listing, newest: Listing, entries: Sequence[Listing]) -> Link | None:
+    """Link to the version to use instead: what supersedes it, or the newest of its name; ``None`` for the best."""
+    if (instead := _superseding(listing, entries, "")) is not None or newest.version == listing.version:
+        return instead
+    return Link(str(newest), quote(_file(newest)))
+
+
+def entry_page(listing: Listing, base: str, back: str, newer: Link | None, views: bool = False) -> str:
     """Return the page of a version: its model card with pictures.
 
     Args:
         listing: the version.
         base: the zoo's folder as links of the page name it, with a slash at the end.
         back: the page of the zoo as links of the page name it.
-        newest: the newest version of the entry.
+        newer: the version to use instead.
         views: whether to show the sample of a 3-D entry in a viewer.
     """
     from markupsafe import Markup
 
     entry = listing.entry
     scene = sample_scene(listing) if views else None
-    other = None if newest.version == listing.version else {"href": quote(_file(newest)), "name": str(newest)}
     body = rendered(
         _TEMPLATES / "entry.html",
         name=str(listing),
         back=back,
         verdict=verdict(entry).replace("*", ""),
-        older_than=other,
+        newer=newer,
+        superseded=bool(listing.superseded_by),
         card=Markup(html_of(model_card(entry).partition("\n")[2], f"{base}{listing.name}/{listing.version}/")),
         applied=options_with_gain(entry.options_applied, entry.options),
         viewer=Markup("" if scene is None else viewer_html([scene])),
@@ -167,7 +185,15 @@ def entry_page(listing: Listing, base: str, back: str, newest: Listing, views: b
     return html_page(f"{listing}, cphloc zoo", body, script="" if scene is None else viewer_script(), module=True)
 
 
-def _row(listing: Listing, href: str, older: bool) -> Row:
+def _superseding(listing: Listing, entries: Sequence[Listing], below: str) -> Link | None:
+    """Link to the version that supersedes a version; ``None`` where there is none."""
+    if not listing.superseded_by:
+        return None
+    found = next((quote(_file(one)) for one in entries if str(one) == listing.superseded_by), "")
+    return Link(listing.superseded_by, found and f"{below}{found}")
+
+
+def _row(listing: Listing, href: str, older: bool, superseded_by: Link | None) -> Row:
     entry = listing.entry
     return Row(
         name=str(listing),
@@ -181,6 +207,7 @@ def _row(listing: Listing, href: str, older: bool) -> Row:
         data=entry.data.name,
         licence=entry.data.licence,
         older=older,
+        superseded_by=superseded_by,
         cells=[*_measured(listing), *_costs(listing)],
     )
 
@@ -189,9 +216,11 @@ def _measured(listing: Listing) -> Iterator[Cell]:
     """Give the headline metric, that of the baseline, and their paired difference."""
     entry = listing.entry
     name, found = entry.headline
-    gain, other = entry.baseline.paired.get(name), entry.baseline.metrics.get(name)
+    gain, other = paired_gain(listing, name), entry.baseline.metrics.get(name)
     for metric, kind in ((found, _KINDS[beats_baseline(entry, name)]), (other, ""), (gain, "")):
-        if metric is None or metric.value is None:
+        if metric is None:
+            yield Cell(text="not stored")
+        elif metric.value is None:
             yield Cell(text="–")
         else:
             text, _, interval = format_metric(metric).partition(" ")

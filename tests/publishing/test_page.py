@@ -7,9 +7,11 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from entry_fixtures import pinned
 
 from cphloc.publishing.page import zoo_page
 from cphloc.publishing.thumbnail import first_panel, thumbnail
+from cphloc.zoo.index import index_zoo
 
 
 class Checked(HTMLParser):
@@ -91,7 +93,36 @@ def test_a_row_shows_headline_baseline_and_paired_difference(zoo, put_entry, ent
     assert value == ("0.8", "0.800 better than the baseline [0.750, 0.850]")
     assert other[0] == str(baseline)
     assert difference == ("0.3", "+0.300 [0.200, 0.400]")
-    assert numbers("unet3d-ct@1.1.0")[2] == ("", "–")
+    assert numbers("unet3d-ct@1.1.0")[2] == ("", "not stored")
+
+
+def test_a_difference_that_was_not_stored_is_that_of_the_table_of_cases(tmp_path, put_entry, entry_facts):
+    columns = "case,patient,dice,dice_baseline\n"
+    table = columns + "a,p,0.9,0.5\nb,p,0.8,0.6\nc,q,0.7,0.7\nd,r,0.6,0.3\ne,s,0.6,\n"
+    files = entry_facts("unet3d-ct", "1.0.0")["files"] | {"cases.csv": pinned(table.encode())}
+    folder = put_entry(tmp_path, "unet3d-ct", "1.0.0", files=files)
+    (folder / "cases.csv").write_text(table)
+
+    def shown():
+        cells = re.findall(r'<td class="number" data-value="([^"]*)">', zoo_page(tmp_path).read_text())
+        return cells[2]
+
+    assert float(shown()) == pytest.approx((0.4 + 0.2 + 0.0 + 0.3) / 4)
+    (folder / "cases.csv").write_text(table.replace("0.9", "0.8"))
+    assert shown() == "", "another table than the one that was published"
+
+
+def test_a_superseded_version_is_marked_on_both_pages(tmp_path, put_entry):
+    put_entry(tmp_path, "unet3d-ct", "1.0.0")
+    put_entry(tmp_path, "sarcoma", "1.0.0", supersedes=["unet3d-ct@1.0.0"])
+    index_zoo(tmp_path)
+    html, versions = pages(zoo_page(tmp_path))
+    row = re.search(r'<tr data-entry="unet3d-ct@1.0.0".*?</tr>', html, re.S)[0]
+    assert "data-older hidden" in row
+    assert 'Superseded by <a href="index-pages/sarcoma-1.0.0.html">sarcoma@1.0.0</a>' in row
+    assert 'Superseded by <a href="sarcoma-1.0.0.html">sarcoma@1.0.0</a>' in versions["unet3d-ct-1.0.0"]
+    assert html.count("Superseded") == 1
+    assert "Superseded" not in versions["sarcoma-1.0.0"]
 
 
 @pytest.mark.parametrize(("path", "base"), [("../out/all.html", "../.."), ("docs/all.html", "../.."), (None, "..")])
