@@ -29,7 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         metavar="FOLDER",
-        help="where to write an entry's table, curves and pictures; a run's are written to its own folder",
+        help="where to write table, curves and pictures; those of a run on its own data are written to its own folder",
     )
     parser.add_argument(
         "--choose",

@@ -11,6 +11,7 @@ from cphloc.data.case import Case
 from cphloc.data.dataset import Dataset
 from cphloc.data.fingerprint import content_hash
 from cphloc.data.pipeline.pipeline import open_dataset
+from cphloc.data.pipeline.seen import SeenData, contents_of
 from cphloc.errors import InputError, NotFoundError
 from cphloc.evaluation.choose import choose_options, stored_or_chosen
 from cphloc.evaluation.comparison import find_baseline, own_dataset, tracked
@@ -22,7 +23,7 @@ from cphloc.evaluation.files import draw_evaluation, write_evaluation
 from cphloc.evaluation.groups import by_group, groups_of
 from cphloc.evaluation.measure import Measured, measure, score_cases
 from cphloc.evaluation.report import drawer, write_report
-from cphloc.evaluation.unseen import check_unseen
+from cphloc.evaluation.unseen import check_unseen, data_of
 from cphloc.inference.localizer import Localizer
 from cphloc.metrics.bootstrap import Interval
 from cphloc.metrics.summary import tracking_metrics
@@ -79,16 +80,16 @@ def evaluate(
 ) -> Evaluation:
     """Predict every case of a split and score the predictions against the annotations.
 
-    For a run, or when ``out`` is given, this also writes ``evaluation-<split>.json``, ``evaluation-<split>.csv`` and
-    ``pictures/<split>-*``: the curves with their points, and pictures of the worst, median and best case. Those of a
-    run are logged to MLflow as well, metrics as ``<split>/<metric>``.
+    For a run on its own data set, or when ``out`` is given, this also writes ``evaluation-<split>.json``,
+    ``evaluation-<split>.csv`` and ``pictures/<split>-*``: the curves with their points, and pictures of the worst,
+    median and best case. Those of a run are logged to MLflow as well, metrics as ``<split>/<metric>``.
 
     Args:
         source: a run (object, folder or id), an entry (``name``, ``name@1.2.0`` or folder), or a loaded model.
         split: ``train``, ``val`` or ``test``; by default ``test``, and of a cross-validation the out-of-fold
             predictions that it has stored.
         root: folder of the data set; by default that of the recipe. See `cphloc.evaluation.external.open_external`.
-        out: folder to write the files to, for an entry or model; a run writes to its own folder.
+        out: folder to write the files to; a run writes the evaluation of its own data set to its own folder.
         choose: whether to choose the options of a run's predictions again, on its validation cases, or of a
             cross-validation out of fold; the first evaluation of its weights always does.
         by: columns of the data set's table, such as ``site``, or ``size``: metrics of each of their groups as well.
@@ -101,8 +102,8 @@ def evaluate(
     Raises:
         NotFoundError: no such run, entry, data set or split.
         DataError: a case cannot be read, or the weights of the run depend on cases of the split.
-        InputError: ``out`` is given for a run, or ``root`` for the predictions of a cross-validation; the recipe of the
-            run was edited after the training; or there is no such column.
+        InputError: ``out`` is given for a run on its own data, or ``root`` for the predictions of a cross-validation;
+            the recipe of the run was edited after the training; or there is no such column.
     """
     if split is None and (folds := _cross_validation(source)) is not None:
         _refuse_elsewhere(folds, root, out)
@@ -110,12 +111,13 @@ def evaluate(
         return Evaluation(str(folds.folder), OUT_OF_FOLD, facts, rows, folds.folder)
     split = split or "test"
     localizer, run = open_localizer(source)
-    if run is not None:
+    dataset, cases = _cases(localizer, run, split, root)
+    own = root is None or (run is not None and _is_data_of(run, dataset))
+    if run is not None and own:
         _refuse_elsewhere(run, None, out)
-    dataset, cases = _cases(localizer, split, root)
     for column in by:
         groups_of(column, dataset, cases)
-    check_unseen(run or localizer.listing, dataset, split, root is None)
+    check_unseen(run or localizer.listing, dataset, split, own)
     chosen = _options(localizer, run, own_dataset(localizer.recipe, dataset, root), choose)
     measured = measure(localizer, cases, find_baseline(localizer, run, dataset, root))
     facts = measured.facts(split) | {"options": None if chosen is None else chosen.model_dump()}
@@ -123,15 +125,21 @@ def evaluate(
     facts["by"] = {column: by_group(scores, groups_of(column, dataset, cases, scores)) for column in by}
     if doubtful := with_doubtful(dataset, split, scores, lambda these: score_cases(localizer, these)[0]):
         facts["doubtful"] = doubtful
-    folder = run.folder if run is not None else None if out is None else Path(out)
+    folder = run.folder if run is not None and own else None if out is None else Path(out)
     if run is not None:
         facts |= {"weights_sha256": run.weights_sha256, "contents": {case.id: content_hash(case) for case in cases}}
     if folder is not None:
-        _write(folder, run, measured, facts)
+        _write(folder, run if own else None, measured, facts)
     if report is not None:
         made_by, headline = localizer.made_by[0], localizer.recipe.headline
         write_report(Path(report), made_by, headline, scores, facts, drawer(localizer, cases))
     return Evaluation(str(source if run is None else run.folder), split, facts, measured.rows, folder)
+
+
+def _is_data_of(run: Run, dataset: Dataset) -> bool:
+    """Return whether a data set holds the cases of a training; of a run that does not state them, True."""
+    seen = SeenData.read(run.folder)
+    return seen is None or not seen.changes(contents_of(dataset, ("train", "val")))
 
 
 def _refuse_elsewhere(run: Run, root: str | None, out: str | Path | None) -> None:
@@ -144,14 +152,17 @@ def _refuse_elsewhere(run: Run, root: str | None, out: str | Path | None) -> Non
         raise InputError(msg)
 
 
-def _cases(localizer: Localizer, split: Split, root: str | None) -> tuple[Dataset, list[Case]]:
+def _cases(localizer: Localizer, run: Run | None, split: Split, root: str | None) -> tuple[Dataset, list[Case]]:
     """Open the data set of a model, or the folder ``root`` for it; returns it with its cases of a split.
 
     Raises:
         NotFoundError: there are none.
     """
     data = localizer.recipe.data
-    dataset = open_dataset(data, localizer.recipe.dims) if root is None else open_external(localizer, root)
+    if root is None:
+        dataset = open_dataset(data, localizer.recipe.dims)
+    else:
+        dataset = open_external(localizer, root, data_of(run or localizer.listing))
     if not (cases := dataset.cases(split)):
         msg = f"data set '{data.type}' has no cases in its {split} split; choose another split"
         raise NotFoundError(msg)

@@ -353,7 +353,9 @@ def _without_dropped(tree: Node, problems: list[Problem]) -> bool:
     paths = {parse_path(problem.path) for problem in problems if problem.what.startswith("null is not ")}
     dropped = [path for path in paths if (node := tree.get(path)) is not None and node.drops]
     for *parent, key in dropped:
-        del tree.get(tuple(parent)).children[key]
+        above = tree.get(tuple(parent))
+        assert above is not None
+        del above.children[key]
     return bool(dropped)
 
 

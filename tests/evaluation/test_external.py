@@ -5,9 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cphloc.data.fingerprint import image_hashes
+from cphloc.data.pipeline.seen import SeenCase, SeenData
 from cphloc.errors import NotFoundError
 from cphloc.evaluation.evaluate import evaluate
+from cphloc.evaluation.external import open_external
 from cphloc.recipe.recipe import Data
+from cphloc.structures.split import SPLITS
 
 both = pytest.mark.parametrize("dims", [2, 3])
 
@@ -70,3 +74,24 @@ def test_images_of_other_channels_are_refused(of_another_data_set):
         (folder / case / "t2.npy").write_bytes(image.read_bytes())
     with pytest.raises(NotFoundError, match="no image for channels image; found image_t1, image_t2"):
         evaluate(localizer, root=str(folder))
+
+
+@both
+def test_a_table_without_splits_is_all_test_unless_the_model_was_trained_on_it(hand_made, tmp_path, dims):
+    truth = np.zeros((8,) * dims, np.uint8)
+    truth[(slice(0, 4),) * dims] = 1
+    images = [truth + np.float32(n) for n in range(12)]
+    rows = [{"case": f"c{n}", "split": "test", "image": image, "mask": truth} for n, image in enumerate(images)]
+    localizer = hand_made(rows, ("mask_probabilities",))
+    table = tmp_path / "data" / "cases.csv"
+    lines = [line.split(",") for line in table.read_text().splitlines()]
+    at = lines[0].index("split")
+    table.write_text("\n".join(",".join(line[:at] + line[at + 1 :]) for line in lines) + "\n")
+    root = str(table.parent)
+    every = open_external(localizer, root, SeenData({"train": {}}, {"train": []}))
+    assert len(every.cases("test")) == 12
+    one = every.cases("test")[0]
+    seen = SeenData({"train": {"x": SeenCase("x", "", image_hashes(one))}}, {"train": []})
+    own = open_external(localizer, root, seen)
+    assert sum(len(own.cases(split)) for split in SPLITS) == 12
+    assert len(own.cases("test")) < 12

@@ -14,7 +14,7 @@ import cphloc
 from cphloc.cli import main
 from cphloc.errors import InputError, MissingExtraError, RecipeError
 from cphloc.recipe.recipe import load
-from cphloc.studies import sweep as sweeps
+from cphloc.studies import search
 from cphloc.studies.search_space import Range, chosen, read_space
 from cphloc.studies.sweep import Sweep, sweep
 from cphloc.tracking.run import Run
@@ -44,7 +44,7 @@ def values(found: Sweep) -> list[tuple]:
 
 
 def test_the_better_of_two_values_is_found_and_the_hopeless_one_pruned(at_work, monkeypatch):
-    monkeypatch.setattr(sweeps, "STARTUP_TRIALS", 1)
+    monkeypatch.setattr(search, "STARTUP_TRIALS", 1)
     found = sweep(recipe(), {RATE: [GOOD, BAD]}, trials=3, seed=1)
     assert {row[RATE] for row in found.trials} == {GOOD, BAD}
     assert found.best[RATE] == GOOD

@@ -191,6 +191,27 @@ def test_test_cases_that_the_first_weights_were_trained_on_are_not_evaluated(fin
         train(tiny, {"from": f"{finished.folder}/"}, fold="1/2")
 
 
+def test_an_evaluation_of_other_data_leaves_that_of_the_run_as_it_is(finished, tiny, tmp_path):
+    own = evaluate(finished, "test")
+    folder, rows = tmp_path / "elsewhere", ["image,mask"]
+    folder.mkdir()
+    for case in held_out(tiny)[:1]:
+        for kind, file in zip(("image", "mask"), case.files, strict=True):
+            shutil.copy(file, folder / f"{case.id}-{kind}.nii.gz")
+        rows.append(f"{case.id}-image.nii.gz,{case.id}-mask.nii.gz")
+    (folder / "cases.csv").write_text("\n".join(rows) + "\n")
+    before = (finished.folder / "evaluation-test.json").read_bytes()
+    other = evaluate(finished, root=str(folder), out=tmp_path / "out")
+    assert len(other.rows) == 1
+    assert other.folder == tmp_path / "out"
+    assert (tmp_path / "out" / "evaluation-test.csv").is_file()
+    assert evaluate(finished, root=str(folder)).folder is None
+    assert (finished.folder / "evaluation-test.json").read_bytes() == before
+    assert own.folder == finished.folder
+    with pytest.raises(InputError, match="omit --out"):
+        evaluate(finished, out=tmp_path / "out")
+
+
 def test_a_budget_of_minutes_ends_in_time_with_a_usable_run(tiny, at_work):
     budget = {"train.minutes": 0.2, "train.steps": 100_000, "train.validate_every": 100_000}
     runs = (train(tiny, budget) for _ in range(3))  # a machine that stalls for a while may fail twice, not thrice
