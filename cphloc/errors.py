@@ -36,7 +36,7 @@ def printable(text: str) -> str:
     >>> printable("a\\x1b[2Jb")
     'a\\\\x1b[2Jb'
     """
-    if text.isprintable():
+    if text.replace("\n", "").isprintable():
         return text
     shown = (c if c.isprintable() or c in "\n" + _JOINERS else _ESCAPED.get(c) or _escape(c) for c in text)
     return "".join(shown)

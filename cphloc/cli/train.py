@@ -55,9 +55,6 @@ def run(options: argparse.Namespace) -> Answer:
             raise InputError(msg)
         return _find_lr(options) if options.find_lr else _overfit(options)
     from cphloc.distributed import processes
-    from cphloc.training import allocator
-
-    allocator.choose()
     from cphloc.training.train import train
 
     scale = {"devices": options.devices, "nodes": options.nodes, "strategy": options.strategy}

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from cphloc.distributed.machine import reuse_freed_memory
 from cphloc.inference.air import AirThreshold
 from cphloc.inference.views import Forward, predict_views
 from cphloc.modeling.model import Model
@@ -93,6 +94,7 @@ def infer(
     Returns:
         a `Prediction` per head with N = 1; attention is ``(1, *S)`` and sums to 1.
     """
+    reuse_freed_memory()
     size = tuple(image.shape[2:])
     patch = size if patch is None else tuple(patch)
     full = tuple(max(n, p) for n, p in zip(size, patch, strict=True))

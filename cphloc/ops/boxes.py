@@ -59,7 +59,9 @@ def overlap(a: Tensor, b: Tensor, measure: Measure = "iou") -> Tensor:
         ``(...)`` float32, or float64 for float64 boxes.
     """
     (lo_a, hi_a), (lo_b, hi_b) = corners(a), corners(b)
-    common = (torch.minimum(hi_a, hi_b) - torch.maximum(lo_a, lo_b)).clamp(min=0).prod(dim=-1)
+    # One axis at a time, over rows of boxes: with the axes innermost, every operation runs over rows of D numbers.
+    sides = zip(*(corner.movedim(-1, 0).contiguous() for corner in (lo_a, hi_a, lo_b, hi_b)), strict=True)
+    common = math.prod((torch.minimum(q, s) - torch.maximum(p, r)).clamp(min=0) for p, q, r, s in sides)
     union = (hi_a - lo_a).prod(dim=-1) + (hi_b - lo_b).prod(dim=-1) - common
     iou = _ratio(common, union)
     if measure == "iou":

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cphloc.ops.assign import level_of
-from cphloc.ops.boxes import corners, volume
+from cphloc.ops.boxes import corners
 from cphloc.structures.levels import Levels
 
 CELLS_ACROSS = 14
@@ -75,32 +75,67 @@ def pyramid_roi_align(
 
 
 def _pool(image: Tensor, boxes: Tensor, stride: Sequence[float], size: tuple[int, ...], samples: int) -> Tensor:
-    dims, channels = len(size), image.shape[1]
+    """Pool ``(n, 2 D)`` boxes from one image ``(1, C, *S)``."""
     if len(boxes) == 0:
-        return image.new_zeros((0, channels, *size)) + 0 * image.sum()
-    points = _sample_points(boxes.to(image.device), stride, size, samples)
-    extent = torch.tensor(image.shape[2:], dtype=points.dtype, device=points.device)
-    inside = ((points >= -0.5) & (points <= extent + 0.5)).all(dim=-1) & (volume(boxes) > 0).view(-1, *[1] * dims)
-    # grid_sample expects coordinates from last to first axis, and as many output axes as input axes
-    grid = (2 * points / extent - 1).flip(-1).reshape(1, len(boxes), -1, *[1] * (dims - 2), dims)
-    with torch.autocast(image.device.type, enabled=False):
-        values = F.grid_sample(image.float(), grid.float(), padding_mode="border", align_corners=False)
-    values = values.reshape(channels, *inside.shape) * inside
-    for axis, n in enumerate(size):
-        values = values.unflatten(2 + axis, (n, samples)).mean(dim=3 + axis)
-    return values.transpose(0, 1)
-
-
-def _sample_points(boxes: Tensor, stride: Sequence[float], size: tuple[int, ...], samples: int) -> Tensor:
-    """Sample positions ``(n, *(size * samples), D)`` in edge coordinates of the feature map."""
-    lo, hi = corners(boxes)
-    step = torch.tensor(stride, dtype=lo.dtype, device=lo.device)
+        return image.new_zeros((0, image.shape[1], *size)) + 0 * image.sum()
+    lo, hi = corners(boxes.to(image.device))
+    step = lo.new_tensor(stride)
     lo, extent = lo / step, (hi - lo) / step
-    axes = []
+    points = []
     for axis, n in enumerate(size):
         at = (torch.arange(n * samples, dtype=lo.dtype, device=lo.device) + 0.5) / (n * samples)
-        along = lo[:, axis, None] + extent[:, axis, None] * at
-        shape = [len(boxes)] + [1] * len(size)
-        shape[1 + axis] = n * samples
-        axes.append(along.reshape(shape))
-    return torch.stack(torch.broadcast_tensors(*axes), dim=-1)
+        points.append(lo[:, axis, None] + extent[:, axis, None] * at)
+    solid = (extent > 0).all(dim=1, keepdim=True)
+    counts = [(p >= -0.5) & (p <= n + 0.5) & solid for p, n in zip(points, image.shape[2:], strict=True)]
+    with torch.autocast(image.device.type, enabled=False):
+        return (_planar if len(size) == 2 else _summed)(image.float(), points, counts, samples)
+
+
+def _planar(image: Tensor, points: Sequence[Tensor], counts: Sequence[Tensor], samples: int) -> Tensor:
+    """Average the samples by ``grid_sample``, which torch has vectorized in 2-D only; published entries depend on it.
+
+    Args:
+        image: ``(1, C, *S)``.
+        points: per axis, sample positions ``(n, size * samples)`` in edge coordinates of the feature map.
+        counts: per axis, whether a sample counts.
+        samples: samples per bin and axis.
+    """
+    # The samples of a bin come first, so that their mean adds long rows.
+    y, x = (p.unflatten(1, (-1, samples)).permute(2, 0, 1) for p in points)
+    inside_y, inside_x = (c.unflatten(1, (-1, samples)).permute(2, 0, 1) for c in counts)
+    shape = (samples, samples, *y.shape[1:], x.shape[2])
+    grid = torch.stack(
+        [
+            (2 * x / image.shape[3] - 1)[None, :, :, None].expand(shape),
+            (2 * y / image.shape[2] - 1)[:, None, :, :, None].expand(shape),
+        ],
+        dim=-1,
+    )
+    inside = inside_y[:, None, :, :, None] & inside_x[None, :, :, None]
+    flat = grid.float().reshape(1, samples * samples, -1, 2)
+    values = F.grid_sample(image, flat, padding_mode="border", align_corners=False)
+    values = values.reshape(-1, *shape)
+    values = values if inside.all() else values * inside
+    return values.mean(dim=1).mean(dim=1).transpose(0, 1)
+
+
+def _summed(image: Tensor, points: Sequence[Tensor], counts: Sequence[Tensor], samples: int) -> Tensor:
+    """Sum the cells around all samples of a bin, each with its weight; arguments as for `_planar`."""
+    dims, boxes = len(points), len(points[0])
+    index = torch.zeros((boxes, *[1] * (2 * dims)), dtype=torch.int64, device=image.device)
+    weight = torch.ones((), device=image.device)
+    for axis, (position, count) in enumerate(zip(points, counts, strict=True)):
+        cells = image.shape[2 + axis]
+        at = (position - 0.5).clamp(0, cells - 1)
+        lower = at.long().clamp(0, max(cells - 2, 0))
+        upper = (lower + 1).clamp(max=cells - 1)
+        share = (at - lower).float()
+        shape = [boxes] + [1] * (2 * dims)
+        shape[1 + axis], shape[1 + dims + axis] = position.shape[1] // samples, 2 * samples
+        index = index * cells + torch.stack([lower, upper], dim=2).reshape(shape)
+        weight = weight * (torch.stack([1 - share, share], dim=2) * count[..., None] / samples).reshape(shape)
+    size = index.shape[1 : 1 + dims]
+    rows = image[0].flatten(1).T.contiguous()
+    bags = index.reshape(boxes * size.numel(), -1)
+    pooled = F.embedding_bag(bags, rows, per_sample_weights=weight.reshape(bags.shape), mode="sum")
+    return pooled.reshape(boxes, *size, -1).movedim(-1, 1)

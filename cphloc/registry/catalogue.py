@@ -159,8 +159,10 @@ def missing(kind: str, name: str) -> tuple[str, str]:
 def renamed(kind: str, name: str) -> str | None:
     """Return the present name of a component that was once called ``name``; ``None`` where there is none."""
     found = _Cards(kind)
+    if name in found:
+        return None
     for new, path in found.files.items():
-        if b"renamed_from" in Path(path).read_bytes() and name in found[new].renamed_from and name not in found:
+        if b"renamed_from" in Path(path).read_bytes() and name in found[new].renamed_from:
             return new
     return None
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import median
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    import numpy as np
 
 PERCENTILES = (0.5, 50.0, 99.5)
 """Percentiles of the voxel values of an image that a fingerprint holds."""
@@ -25,6 +27,8 @@ AXES = ("slices", "rows", "columns")
 
 def percentiles_of(values: np.ndarray) -> tuple[float, float, float]:
     """Return the 0.5th, 50th and 99.5th percentile of one channel, from evenly spaced voxels of a large one."""
+    import numpy as np  # not at the top: reading an entry needs none
+
     flat = values.ravel()[:: max(1, values.size // SAMPLED_VALUES)]
     low, middle, high = np.percentile(flat, PERCENTILES).tolist()
     return low, middle, high

@@ -6,8 +6,9 @@ import random
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
+from itertools import chain
 from typing import Any, cast
 
 import lightning.pytorch as L
@@ -24,7 +25,7 @@ from cphloc.training.checkpoint import optimizer_state, restore_optimizer, whole
 from cphloc.training.distillation import SOFT, Teacher
 from cphloc.training.micro_batches import Grouped, MicroBatch, cases_of, number_for
 from cphloc.training.optim import build_optimizer, build_schedule, set_lr, set_progress, train_mode
-from cphloc.training.settings import Batches, Settings
+from cphloc.training.settings import Batches, Compute, Settings
 from cphloc.training.weight_average import Ema, Swa, WeightAverage
 
 
@@ -48,20 +49,31 @@ class TrainingModule(L.LightningModule):
         self.batches = batches
         self.settings = settings
         self.step = 0
+        self.compute: Compute | None = None
         self.progress = 0.0
         self.losses: dict[str, Tensor] = {}
         self.cases: dict[str, float] = {}
         self.average = _average(model, settings)
         self.schedule = build_schedule(steps=settings.steps, warmup_steps=settings.warmup_steps, **settings.schedule)
         self._to_validate = [model]
+        self._begun: Iterable[Any] | None = None
         self._scale: dict[str, Any] | None = None
         self._restored: tuple[dict[str, Tensor], dict[str, Any]] | None = None
 
     def train_dataloader(self) -> Iterable[Any]:
         """Return this rank's batches, starting at the current step."""
-        first = self.step * self.settings.accumulate
-        batches = self.batches(first, self.trainer.global_rank, self.trainer.world_size)
+        batches = self._begun or self._batches(self.trainer.global_rank)
         return Grouped(batches, self.settings.accumulate, partial(cases_of, self.model, self.settings.rungs))
+
+    def first_batch(self) -> Any:
+        """Return the first process's next batch, without taking it away from the training."""
+        batches = iter(self._batches(rank=0))
+        first = next(batches)
+        self._begun = chain([first], batches)
+        return first
+
+    def _batches(self, rank: int) -> Iterable[Any]:
+        return self.batches(self.step * self.settings.accumulate, rank, processes.count())
 
     def configure_model(self) -> None:
         """Shard the parameters across the processes if the strategy is FSDP.
@@ -185,6 +197,7 @@ class TrainingModule(L.LightningModule):
             tensors |= {f"ema/{name}": value for name, value in self.average.state.items()}
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         facts = {"step": self.step, "optimizer": numbers, "ema_updates": self.average.updates if self.average else 0}
+        facts["compute"] = asdict(self.compute) if self.compute else None
         return tensors, facts | {"scaler": scaler.state_dict() if scaler else None}
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
@@ -194,6 +207,7 @@ class TrainingModule(L.LightningModule):
         """
         self.model.load_state_dict(_under("model/", tensors))
         self.step, self._scale = facts["step"], facts["scaler"]
+        self.compute = Compute(**facts["compute"]) if facts.get("compute") else None
         self._restored = _under("optimizer/", tensors), facts["optimizer"]
         if self.average is not None:
             self.average.updates = facts["ema_updates"]

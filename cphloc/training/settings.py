@@ -117,6 +117,22 @@ class Settings:
         return quality(self.best, value) > quality(self.best, than)
 
 
+@dataclass(frozen=True)
+class Compute:
+    """How the steps of a training are computed.
+
+    Args:
+        precision: Lightning's name of a floating-point precision.
+        channels_last: whether convolution kernels, and so the features, have their channels innermost.
+    """
+
+    precision: str
+    channels_last: bool
+
+    def __str__(self) -> str:
+        return f"{self.precision}, channels {'last' if self.channels_last else 'first'}"
+
+
 def native_precision() -> Literal["32", "bf16-mixed", "16-mixed"]:
     """Return the mixed precision that this machine's GPU or CPU computes natively, else ``32``.
 

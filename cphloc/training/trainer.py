@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import lightning.pytorch as L
-import torch
 from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
-from torch import nn
 
 from cphloc.distributed import processes
+from cphloc.distributed.machine import reuse_freed_memory
+from cphloc.training.compute import choose, lay_out
 from cphloc.training.module import TrainingModule
-from cphloc.training.settings import Settings, native_precision
+from cphloc.training.settings import Settings
 
 
 def run_steps(module: TrainingModule, callbacks: Sequence[L.Callback]) -> None:
@@ -23,8 +23,10 @@ def run_steps(module: TrainingModule, callbacks: Sequence[L.Callback]) -> None:
     Processes started by torchrun train together, by ``settings.strategy``.
     """
     settings = module.settings
-    if not torch.cuda.is_available() and settings.strategy != "fsdp":
-        channels_last(module.model)
+    reuse_freed_memory()
+    module.compute = choose(module, module.compute)
+    if module.compute.channels_last:
+        lay_out(module.model, channels_last=True)
     with _quiet_lightning():
         trainer = L.Trainer(
             max_steps=settings.steps - module.step,
@@ -32,7 +34,7 @@ def run_steps(module: TrainingModule, callbacks: Sequence[L.Callback]) -> None:
             devices=processes.on_this_machine(),
             num_nodes=processes.count() // processes.on_this_machine(),
             strategy=_strategy(settings),
-            precision=native_precision() if settings.precision == "auto" else settings.precision,
+            precision=module.compute.precision,
             accumulate_grad_batches=settings.accumulate,
             gradient_clip_val=settings.clip_norm,
             callbacks=list(callbacks),
@@ -52,14 +54,6 @@ def _strategy(settings: Settings) -> Strategy | str:
     if settings.strategy == "fsdp":
         return ModelParallelStrategy(data_parallel_size=processes.count(), tensor_parallel_size=1)
     return "ddp"
-
-
-def channels_last(model: nn.Module) -> None:
-    """Convert convolution kernels in place to the channels-last memory format, which is faster on a CPU."""
-    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
-    for parameter in model.parameters():
-        if parameter.ndim in formats:
-            parameter.data = parameter.data.contiguous(memory_format=formats[parameter.ndim])
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -143,6 +144,7 @@ def _row_of_later(plain: Mapping[str, Any], requires: str, content: bytes) -> Ro
     )
 
 
+@functools.cache
 def is_supported(requires: str) -> bool:
     """Return whether this version of cphloc is in a range such as ``>=0.2,<1``; False for an invalid range."""
     from packaging.specifiers import SpecifierSet
@@ -264,12 +266,12 @@ def version_folders(zoo: Path, accept: Callable[[str], object]) -> Iterator[tupl
 
 def _row(values: Any) -> Row:
     """Check a row that may come from someone else's zoo: its name and version become parts of paths."""
-    row = Row(**{key: value for key, value in values.items() if key in Row.__slots__})  # later versions may add keys
+    row = Row(**{key: value for key, value in values.items() if key in _KINDS})  # later versions may add keys
     names = len(row.name) <= MAX_NAME and _NAME.fullmatch(row.name) and len(row.version) <= MAX_NAME
     if not (names and _VERSION.fullmatch(row.version) and isinstance(row.entry_bytes, int)):
         msg = f"{str(row.name)[:100]!r} at version {str(row.version)[:100]!r} is not a valid entry"
         raise ValueError(msg)
-    if wrong := [name for name, kind in Row.__annotations__.items() if not _is_kind(getattr(row, name), kind)]:
+    if wrong := [name for name, kind in _KINDS.items() if not _is_kind(getattr(row, name), kind)]:
         msg = f"{row.name} {row.version} has a value of the wrong type in '{wrong[0]}'"
         raise ValueError(msg)
     if not (0 <= row.entry_bytes <= MAX_ENTRY_BYTES and re.fullmatch(r"[0-9a-f]{64}", row.sha256)):
@@ -278,12 +280,16 @@ def _row(values: Any) -> Row:
     return row
 
 
-def _is_kind(value: Any, kind: str) -> bool:
-    """Return whether a value has the type of a field of `Row`; the numbers of metrics are not looked at."""
-    if kind == "int":
-        return isinstance(value, int) and not isinstance(value, bool)
-    if kind == "str":
-        return isinstance(value, str)
-    if kind == "list[str]":
-        return isinstance(value, list) and all(isinstance(one, str) for one in value)
-    return isinstance(value, dict) and (kind != "dict[str, str]" or all(isinstance(v, str) for v in value.values()))
+_KINDS: dict[str, tuple[type, bool]] = {
+    name: ({"int": int, "str": str, "list[str]": list}.get(kind, dict), kind in ("list[str]", "dict[str, str]"))
+    for name, kind in Row.__annotations__.items()
+}
+"""Type of each field of `Row`, and whether what it contains has to be text; metrics contain numbers."""
+
+
+def _is_kind(value: Any, kind: tuple[type, bool]) -> bool:
+    """Return whether a value read from JSON has the type of a field; the numbers of metrics are not looked at."""
+    if type(value) is not kind[0]:
+        return False
+    inside = (value.values() if isinstance(value, dict) else value) if kind[1] else ()
+    return {str}.issuperset(map(type, inside))

@@ -48,10 +48,14 @@ class Listing:
     def __str__(self) -> str:
         return f"{self.name}@{self.version}"
 
-    @cached_property
+    @property
     def row(self) -> Row:
         """Facts that listings show and filter by."""
-        return self.indexed or row_of(self.content, f"{self.place}/{ENTRY_FILE}")
+        return self.indexed or self._own_row
+
+    @cached_property
+    def _own_row(self) -> Row:
+        return row_of(self.content, f"{self.place}/{ENTRY_FILE}")
 
     @property
     def note(self) -> str:

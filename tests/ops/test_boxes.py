@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torchvision
@@ -170,3 +172,16 @@ def test_no_boxes_are_fine_everywhere(dims):
     none = torch.zeros(0, 2 * dims)
     assert overlap_matrix(none, random_boxes(3, dims)).shape == (0, 3)
     assert encode(none, none).shape == decode(none, none).shape == clip(none, (4,) * dims).shape == (0, 2 * dims)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_iou_of_all_pairs_is_that_of_each_pair_in_double_precision(dims):
+    draw = torch.Generator().manual_seed(0)
+    low = torch.rand(40, dims, generator=draw) * 10
+    found = torch.cat([low, low + torch.rand(40, dims, generator=draw) * 10], dim=1)
+    for a, row in zip(found.tolist(), overlap_matrix(found, found).tolist(), strict=True):
+        for b, value in zip(found.tolist(), row, strict=True):
+            sides = [(max(a[i], b[i]), min(a[dims + i], b[dims + i])) for i in range(dims)]
+            common = math.prod(max(hi - lo, 0) for lo, hi in sides)
+            both = sum(math.prod(box[dims + i] - box[i] for i in range(dims)) for box in (a, b))
+            assert value == pytest.approx(common / (both - common), abs=1e-6)

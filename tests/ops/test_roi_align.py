@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 import torchvision
+from scipy.ndimage import map_coordinates
 from torch.testing import assert_close
 
 from cphloc.ops.roi_align import pyramid_roi_align, roi_align
@@ -39,6 +41,29 @@ def test_a_linear_function_is_read_exactly_at_the_bin_centres(dims, samples):
     )
     expected = sum(c * s for c, s in zip(centres, slope, strict=True)) + 7
     assert_close(roi_align(features, [box[None]], stride, size, samples)[0, 0], expected)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("samples", [1, 2, 3])
+def test_bins_are_means_of_scipys_samples_also_beyond_the_border(dims, samples):
+    rng = np.random.default_rng(dims)
+    features, size = rng.normal(size=(2, *(6, 5, 7)[:dims])).astype(np.float32), (2, 3, 2)[:dims]
+    low = rng.uniform(-4, 10, (9, dims))
+    boxes = np.concatenate([low, low + rng.uniform(0.1, 9, (9, dims))], axis=1).astype(np.float32)
+    found = roi_align(torch.from_numpy(features)[None], [torch.from_numpy(boxes)], (2.0,) * dims, size, samples)
+    for box, pooled in zip(boxes / 2, found, strict=True):
+        at = [
+            lo + (hi - lo) * (np.arange(n * samples) + 0.5) / (n * samples)
+            for lo, hi, n in zip(box[:dims], box[dims:], size, strict=True)
+        ]
+        points = np.stack(np.meshgrid(*at, indexing="ij"))
+        extent = np.reshape(features.shape[1:], (dims, *[1] * dims))
+        inside = ((points >= -0.5) & (points <= extent + 0.5)).all(axis=0)
+        for channel, values in zip(features, pooled, strict=True):
+            expected = map_coordinates(channel, points - 0.5, order=1, mode="nearest") * inside
+            for axis, n in enumerate(size):
+                expected = expected.reshape(*size[:axis], n, samples, *expected.shape[axis + 1 :]).mean(axis=axis + 1)
+            assert_close(values.numpy(), expected.astype(np.float32), atol=1e-5, rtol=1e-5)
 
 
 def test_a_slab_of_one_slice_equals_two_dimensions():
