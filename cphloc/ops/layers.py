@@ -17,6 +17,7 @@ Order = Literal["conv-norm-act", "conv-act-norm"]
 
 Norm = Literal["instance", "batch", "group", "none"]
 Activation = Literal["relu", "leaky_relu", "gelu", "silu"]
+Upsample = Literal["nearest", "linear"]
 
 
 Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
@@ -114,6 +115,7 @@ class ConvBlock(nn.Module):
         kernel: odd kernel size per axis.
         stride: stride per axis.
         order, norm_name, activation_name: norm and activation, and their order.
+        dilation: cells from one element of the kernel to the next.
     """
 
     def __init__(
@@ -126,12 +128,14 @@ class ConvBlock(nn.Module):
         order: Order = "conv-norm-act",
         norm_name: Norm = "instance",
         activation_name: Activation = "leaky_relu",
+        dilation: int = 1,
     ) -> None:
         super().__init__()
         kernel = per_axis(kernel, dims)
-        padding = tuple(k // 2 for k in kernel)
+        padding = tuple(dilation * (k // 2) for k in kernel)
+        bias = not _absorbs_bias(order, norm_name)
         self.conv = conv_type(dims)(
-            in_channels, out_channels, kernel, per_axis(stride, dims), padding, bias=not _absorbs_bias(order, norm_name)
+            in_channels, out_channels, kernel, per_axis(stride, dims), padding, dilation, bias=bias
         )
         self.norm = norm(norm_name, out_channels, dims)
         self.act = activation(activation_name)
@@ -199,6 +203,26 @@ def resize(x: Tensor, size: Sequence[int]) -> Tensor:
     if tuple(x.shape[2:]) == tuple(size):
         return x
     return functional.interpolate(x, tuple(size), mode={1: "linear", 2: "bilinear", 3: "trilinear"}[x.dim() - 2])
+
+
+def upsample_to(x: Tensor, size: Sequence[int], mode: Upsample) -> Tensor:
+    """Interpolate ``(N, C, *S)`` to ``size``, by the nearest cell or linearly."""
+    return resize(x, size) if mode == "linear" else functional.interpolate(x, tuple(size), mode="nearest")
+
+
+def pool_to(x: Tensor, bins: int) -> Tensor:
+    """Average ``(N, C, *S)`` in ``bins`` windows per axis, as ``nn.AdaptiveAvgPool2d``; can be exported in 2-D and 3-D.
+
+    Window i of n cells reaches from cell ``floor(i n / bins)`` to ``ceil((i + 1) n / bins)``.
+    """
+    for axis in range(2, x.dim()):
+        n = x.shape[axis]
+        weight = torch.zeros(bins, n, dtype=x.dtype, device=x.device)
+        for row in range(bins):
+            first, end = row * n // bins, -(-(row + 1) * n // bins)
+            weight[row, first:end] = 1 / (end - first)
+        x = torch.tensordot(x, weight, dims=([axis], [1])).movedim(-1, axis)
+    return x
 
 
 def initialize(module: nn.Module) -> None:

@@ -58,6 +58,7 @@ class Card(BaseModel):
         cautions: limits of results on a data set, one line each, such as near-duplicates across its splits.
         object_size: of a data set, for advice on strides and receptive fields.
         requires: an extra of cphloc that must be installed.
+        measured: when it is worth it, one sentence from a measurement.
         not_exported: why its tensor part cannot be exported to ONNX, where that is so.
         renamed_from: earlier names.
         renamed_arguments: earlier names of arguments, to today's.
@@ -78,6 +79,7 @@ class Card(BaseModel):
     gives: Words = []
     paper: Line | None = None
     requires: Line | None = None
+    measured: Line | None = None
     not_exported: Line | None = None
     renamed_from: list[str] = []
     renamed_arguments: dict[str, str] = {}

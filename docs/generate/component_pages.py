@@ -14,7 +14,20 @@ from cphloc.registry import catalogue
 from cphloc.registry.kinds import ALL, Kind, plural
 
 _TITLES = {"dataset": "Data sets", "loss": "Losses", "suppression": "Suppression", "measure": "Measures of studies"}
-_ROWS = ("takes", "gives", "rung", "loss", "modality", "licence", "citation", "url", "paper", "requires", "import")
+_ROWS = (
+    "takes",
+    "gives",
+    "rung",
+    "loss",
+    "modality",
+    "licence",
+    "citation",
+    "url",
+    "paper",
+    "measured",
+    "requires",
+    "import",
+)
 
 
 def pages() -> Iterator[tuple[str, str]]:

@@ -8,7 +8,7 @@ import logging
 import os
 import pickle
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -48,7 +48,8 @@ class Timm(nn.Module):
             first reductions spare the slices. Default: the in-plane stride.
 
     Shapes:
-        ``(N, in_channels, *S)`` to one ``(N, C_i, *S / stride_i)`` per stage.
+        ``(N, in_channels, *S)`` to one ``(N, C_i, *S / stride_i)`` per stage. Transformers for images of one size take
+        any multiple of their coarsest stride where timm can free them of it (vit, swin), else that size alone.
 
     Raises:
         InputError: a name timm does not know, a model without feature maps or that cannot be inflated, or weights of
@@ -79,6 +80,7 @@ class Timm(nn.Module):
         self.body = _create(name, _initial(name, pretrained, weights), out_indices)
         _drop_unused(self.body)
         _adapt_stem(self.body, in_channels)
+        self.channels_last = getattr(self.body, "output_fmt", "NCHW") == "NHWC"
         strides = _stages(self.body).reduction()
         per_level = [(stride,) * dims for stride in strides]
         if dims == 3:
@@ -91,7 +93,8 @@ class Timm(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Feature maps, fine to coarse."""
-        return tuple(self.body(x))
+        maps = tuple(self.body(x))
+        return tuple(each.movedim(-1, 1) for each in maps) if self.channels_last else maps
 
 
 def _stages(body: nn.Module) -> FeatureInfo:
@@ -180,13 +183,12 @@ def _fetched(url: str, path: Path, name: str) -> Path:
 
 
 def _create(name: str, initial: dict[str, Any], out_indices: Sequence[int] | None) -> nn.Module:
-    import timm
     from safetensors import SafetensorError
 
     chosen: dict[str, Any] = {} if out_indices is None else {"out_indices": tuple(out_indices)}
     try:
         with _without_classifier():
-            return timm.create_model(name, features_only=True, **initial, **chosen)
+            return _created(name, {"features_only": True, **initial, **chosen})
     except OSError as error:
         msg = f"weights of timm model '{name}' could not be fetched ({error}); give weights: a file or package:name"
         raise InputError(msg) from error
@@ -197,6 +199,17 @@ def _create(name: str, initial: dict[str, Any], out_indices: Sequence[int] | Non
     except (RuntimeError, AttributeError, AssertionError, IndexError) as error:
         msg = f"timm model '{name}' gives no such feature pyramid ({error}); choose another model or out_indices"
         raise InputError(msg) from error
+
+
+def _created(name: str, arguments: dict[str, Any]) -> nn.Module:
+    """Create a timm model; a transformer for images of one size, so that it takes others, where it can."""
+    import timm
+
+    fixed = getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False)
+    for freed in ({"strict_img_size": False}, {"dynamic_img_size": True}) if fixed else ():
+        with suppress(TypeError):  # the constructor has no such argument
+            return timm.create_model(name, **arguments, **freed)
+    return timm.create_model(name, **arguments)
 
 
 @contextmanager

@@ -13,13 +13,11 @@ from cphloc.components.loss.cross_entropy import CrossEntropy
 from cphloc.config.argument_types import PositiveInt
 from cphloc.errors import InputError
 from cphloc.ops.layers import conv_transpose_type, conv_type, fit
-from cphloc.ops.mask_loss import deep_supervision_weights, mask_loss
-from cphloc.ops.targets import Prediction, Targets
-from cphloc.structures.annotation import class_names
+from cphloc.ops.mask_head import MaskHead
 from cphloc.structures.levels import Levels
 
 
-class FCN(nn.Module):
+class FCN(MaskHead):
     """FCN-32s, FCN-16s and FCN-8s; on a backbone of stride 1, a network without down-sampling.
 
     A 1x1 convolution computes class scores of each used level. Starting at the coarsest, scores are up-sampled by a
@@ -58,17 +56,15 @@ class FCN(nn.Module):
         deep_supervision: bool = False,
         loss: nn.Module | None = None,
     ) -> None:
-        super().__init__()
         fused = fused or min(3, len(levels))
         if fused > len(levels):
             msg = f"fcn cannot fuse {fused} levels of a pyramid of {len(levels)}; lower fused"
             raise InputError(msg)
-        self.classes = class_names(classes)
-        self.criterion = loss or CrossEntropy()
         used = levels[len(levels) - fused :]
-        self.coarser = tuple(level for level in used if prod(level.stride) > 1)
-        self.weights = deep_supervision_weights(1 + len(self.coarser)) if deep_supervision else (1.0,)
-        channels, dims = len(self.classes) + 1, used[0].dims
+        coarser = tuple(level for level in used if prod(level.stride) > 1)
+        super().__init__(levels, classes, loss or CrossEntropy(), coarser[:-1] if deep_supervision else ())
+        self.coarser = len(coarser)
+        channels, dims = self.channels, used[0].dims
         self.score = nn.ModuleList(conv_type(dims)(level.channels, channels, 1) for level in used)
         strides = ((1,) * dims, *(level.stride for level in used))
         self.enlarge = nn.ModuleList(
@@ -85,17 +81,8 @@ class FCN(nn.Module):
             total = finer + fit(enlarge(total), finer.shape[2:], "edge")
             totals.append(total)
         full = self.enlarge[0](total)
-        coarser = totals[: len(self.coarser)][::-1][: len(self.weights) - 1]
+        coarser = totals[: self.coarser][::-1][: len(self.supervised)]
         return (full, *coarser) if self.training and coarser else full
-
-    def loss(self, outputs: Tensor | tuple[Tensor, ...], targets: Targets) -> dict[str, Tensor]:
-        """``{"mask": scalar}`` over the cases that have a mask."""
-        return {"mask": mask_loss(self.criterion, outputs, targets, self.weights, self.coarser)}
-
-    def decode(self, outputs: Tensor | tuple[Tensor, ...]) -> Prediction:
-        """Class probabilities ``(N, K + 1, *S)``."""
-        logits = outputs if isinstance(outputs, Tensor) else outputs[0]
-        return Prediction(mask_probabilities=logits.float().softmax(dim=1))
 
 
 def _linear_enlargement(channels: int, factor: tuple[int, ...]) -> nn.Module:

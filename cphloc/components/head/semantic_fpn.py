@@ -10,13 +10,11 @@ from torch import Tensor, nn
 from cphloc.components.loss.dice_ce import DiceCE
 from cphloc.config.argument_types import PositiveInt
 from cphloc.ops.layers import ConvBlock, Norm, conv_type, initialize, resize
-from cphloc.ops.mask_loss import deep_supervision_weights, mask_loss
-from cphloc.ops.targets import Prediction, Targets
-from cphloc.structures.annotation import class_names
+from cphloc.ops.mask_head import MaskHead
 from cphloc.structures.levels import Levels
 
 
-class SemanticFPN(nn.Module):
+class SemanticFPN(MaskHead):
     """Predict masks from the sum of all levels (Z = Z_coarse + Z_middle + Z_fine).
 
     Every level is up-sampled to the finest one, with a convolution per step, and a 1x1 convolution of the sum gives
@@ -53,10 +51,7 @@ class SemanticFPN(nn.Module):
         deep_supervision: bool = False,
         loss: nn.Module | None = None,
     ) -> None:
-        super().__init__()
-        self.classes = class_names(classes)
-        self.levels = levels
-        self.criterion = loss or DiceCE()
+        super().__init__(levels, classes, loss or DiceCE(), levels[1:-1] if deep_supervision else ())
         dims = levels[0].dims
         block = partial(ConvBlock, norm_name=norm, activation_name="relu")
         self.paths = nn.ModuleList(
@@ -65,8 +60,7 @@ class SemanticFPN(nn.Module):
             )
             for index, level in enumerate(levels)
         )
-        self.score = conv_type(dims)(channels, len(self.classes) + 1, 1)
-        self.weights = deep_supervision_weights(len(levels)) if deep_supervision else (1.0,)
+        self.score = conv_type(dims)(channels, self.channels, 1)
         initialize(self)
 
     def forward(self, pyramid: tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
@@ -83,14 +77,4 @@ class SemanticFPN(nn.Module):
                     coarser.append(self.score(x))
                 x = resize(x, size)
             total = total + x
-        full = resize(self.score(total), [n * s for n, s in zip(sizes[0], self.levels[0].stride, strict=True)])
-        return (full, *coarser) if coarser else full
-
-    def loss(self, outputs: Tensor | tuple[Tensor, ...], targets: Targets) -> dict[str, Tensor]:
-        """``{"mask": scalar}`` over the cases that have a mask."""
-        return {"mask": mask_loss(self.criterion, outputs, targets, self.weights, self.levels[1:])}
-
-    def decode(self, outputs: Tensor | tuple[Tensor, ...]) -> Prediction:
-        """Class probabilities ``(N, K + 1, *S)``."""
-        logits = outputs if isinstance(outputs, Tensor) else outputs[0]
-        return Prediction(mask_probabilities=logits.float().softmax(dim=1))
+        return self.answer(self.score(total), coarser)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, repeat
 from typing import Literal
 
 import torch
@@ -24,14 +24,14 @@ from cphloc.ops.layers import (
     initialize,
     resize,
 )
-from cphloc.ops.mask_loss import deep_supervision_weights, mask_loss
+from cphloc.ops.layers import norm as norm_of
+from cphloc.ops.mask_head import MaskHead
 from cphloc.ops.regions import region_pairs
 from cphloc.ops.targets import Prediction, Targets
-from cphloc.structures.annotation import class_names
 from cphloc.structures.levels import Level, Levels
 
 
-class UNet(nn.Module):
+class UNet(MaskHead):
     """Decoder that up-samples, concatenates the skip connection and convolves, once per level from coarse to fine.
 
     Args:
@@ -42,6 +42,8 @@ class UNet(nn.Module):
         convolutions: convolutions at each level.
         kernels: kernel size at each level but the coarsest, fine to coarse, one number or one per axis; default 3.
         skips: concatenate the maps of the encoder; without them the decoder gets the coarsest level only.
+        gates: first multiply them by attention gates, which compare them with the up-sampled coarser map (Attention
+            U-Net, Oktay et al. 2018, arXiv:1804.03999).
         deep_supervision: in training, add losses of coarser decoder levels; weights 1, 1/2, 1/4, ... scaled to sum 1.
         order, norm, activation: as in ``conv_encoder``.
         scores: ``softmax``, or ``sigmoid``: a logit for every class without background, each class a region of its own
@@ -55,7 +57,8 @@ class UNet(nn.Module):
         coarse, each at its own level.
 
     Raises:
-        InputError: the number of ``widths`` or ``kernels`` is not that of the levels without the coarsest.
+        InputError: the number of ``widths`` or ``kernels`` is not that of the levels without the coarsest, or ``gates``
+            are asked for without ``skips``.
 
     Reference: Ronneberger et al. 2015, arXiv:1505.04597; 3-D Cicek et al. 2016, arXiv:1606.06650.
 
@@ -73,6 +76,7 @@ class UNet(nn.Module):
         convolutions: PositiveInt = 2,
         kernels: Sequence[PerAxis] | None = None,
         skips: bool = True,
+        gates: bool = False,
         deep_supervision: bool = True,
         order: Order = "conv-norm-act",
         norm: Norm = "instance",
@@ -80,10 +84,8 @@ class UNet(nn.Module):
         scores: Literal["softmax", "sigmoid"] = "softmax",
         loss: nn.Module | None = None,
     ) -> None:
-        super().__init__()
-        self.classes = class_names(classes)
-        self.levels, self.skips, self.scores = levels, skips, scores
-        self.criterion = loss or DiceCE()
+        super().__init__(levels, classes, loss or DiceCE(), levels[1:-2] if deep_supervision else ())
+        self.skips, self.scores = skips, scores
         block = partial(ConvBlock, order=order, norm_name=norm, activation_name=activation)
         below = len(levels) - 1
         for name, given in (("widths", widths), ("kernels", kernels)):
@@ -100,7 +102,12 @@ class UNet(nn.Module):
             )
             for ((fine, _), (width, _)), kernel in zip(steps, kernels or [3] * below, strict=True)
         )
-        self.weights = deep_supervision_weights(len(steps)) if deep_supervision else (1.0,)
+        if gates and not skips:
+            msg = "gates act on the skip connections, which skips: false removes; remove one of the two"
+            raise InputError(msg)
+        self.gates = nn.ModuleList(
+            AttentionGate(fine.channels, width, fine.dims, norm) for (fine, _), (width, _) in steps if gates
+        )
         self.score = nn.ModuleList(
             conv_type(levels[0].dims)(width, len(self.classes) + (scores == "softmax"), 1)
             for width in widths[: len(self.weights)]
@@ -110,13 +117,15 @@ class UNet(nn.Module):
     def forward(self, pyramid: tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
         """Logits at full resolution; in training with deep supervision one tensor per supervised level."""
         maps = [pyramid[-1]]
-        for up, block, skip in zip(reversed(self.up), reversed(self.blocks), reversed(pyramid[:-1]), strict=True):
+        gates = reversed(self.gates) if self.gates else repeat(None)
+        steps = zip(reversed(self.up), reversed(self.blocks), reversed(pyramid[:-1]), strict=True)
+        for (up, block, skip), gate in zip(steps, gates, strict=False):
             grown = fit(up(maps[-1]), skip.shape[2:], "edge")
+            skip = skip if gate is None else gate(skip, grown)
             maps.append(block(torch.cat([skip, grown], dim=1) if self.skips else grown))
         scored = maps[::-1][: len(self.weights) if self.training else 1]
         full, *coarser = (score(x) for score, x in zip(self.score, scored, strict=False))
-        full = resize(full, [n * s for n, s in zip(full.shape[2:], self.levels[0].stride, strict=True)])
-        return (full, *coarser) if coarser else full
+        return self.answer(full, coarser)
 
     def loss(self, outputs: Tensor | tuple[Tensor, ...], targets: Targets) -> dict[str, Tensor]:
         """``{"mask": scalar}`` over the cases that have a mask.
@@ -127,14 +136,38 @@ class UNet(nn.Module):
         if self.scores == "sigmoid":
             msg = "a unet head with scores: sigmoid only predicts with imported weights; train with scores: softmax"
             raise InputError(msg)
-        return {"mask": mask_loss(self.criterion, outputs, targets, self.weights, self.levels[1:])}
+        return super().loss(outputs, targets)
 
     def decode(self, outputs: Tensor | tuple[Tensor, ...]) -> Prediction:
         """Class probabilities ``(N, K + 1, *S)``; of ``sigmoid`` `region_pairs`, ``(N, 2 K, *S)``."""
+        if self.scores == "softmax":
+            return super().decode(outputs)
         logits = outputs if isinstance(outputs, Tensor) else outputs[0]
-        if self.scores == "sigmoid":
-            return Prediction(mask_probabilities=region_pairs(logits.float()))
-        return Prediction(mask_probabilities=logits.float().softmax(dim=1))
+        return Prediction(mask_probabilities=region_pairs(logits.float()))
+
+
+class AttentionGate(nn.Module):
+    """Multiply a skip connection by an attention map in (0, 1), computed from it and the coarser, up-sampled map.
+
+    Args:
+        channels: channels of the skip connection.
+        gating: channels of the coarser map.
+        dims: spatial axes.
+        norm_name: normalization after each of the three 1x1 convolutions.
+
+    Reference: Oktay et al. 2018, arXiv:1804.03999; code: MONAI, ``AttentionBlock``.
+    """
+
+    def __init__(self, channels: int, gating: int, dims: int, norm_name: Norm) -> None:
+        super().__init__()
+        inner, conv = max(1, channels // 2), conv_type(dims)
+        self.gating = nn.Sequential(conv(gating, inner, 1), norm_of(norm_name, inner, dims))
+        self.skip = nn.Sequential(conv(channels, inner, 1), norm_of(norm_name, inner, dims))
+        self.attention = nn.Sequential(conv(inner, 1, 1), norm_of(norm_name, 1, dims), nn.Sigmoid())
+
+    def forward(self, skip: Tensor, coarser: Tensor) -> Tensor:
+        """``(N, channels, *S)`` and ``(N, gating, *S)`` to ``(N, channels, *S)``."""
+        return skip * self.attention(torch.relu(self.gating(coarser) + self.skip(skip)))
 
 
 class _Up(nn.Module):

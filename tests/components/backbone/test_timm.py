@@ -22,6 +22,18 @@ def test_levels_say_what_forward_gives_and_every_parameter_gets_a_gradient(dims,
     assert all(p.grad is not None for p in backbone.parameters())
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["pvt_v2_b0", "swin_tiny_patch4_window7_224", "convnext_atto", "vit_tiny_patch16_224", "maxvit_rmlp_pico_rw_256"],
+)
+def test_transformers_give_channels_first_for_images_of_another_size_than_they_were_made_for(name):
+    backbone = Timm(1, 2, name).eval()
+    size = (256, 256) if name.startswith("maxvit") else (64, 96)
+    with torch.no_grad():
+        pyramid = backbone(torch.randn(1, 1, *size))
+    assert [tuple(x.shape) for x in pyramid] == [(1, level.channels, *level.size(size)) for level in backbone.levels]
+
+
 @pytest.mark.parametrize("name", [TINY, "tf_efficientnet_lite0", "resnet10t"])
 def test_chosen_stages_only_and_none_behind_them(name):
     backbone = Timm(1, 2, name, out_indices=[0, 2])

@@ -8,9 +8,14 @@ import torch
 from torch.nn import functional
 
 from cphloc.components.backbone.conv_encoder import ConvEncoder
+from cphloc.components.head.deeplabv3plus import DeepLabV3Plus
 from cphloc.components.head.fcn import FCN
+from cphloc.components.head.manet import MANet
+from cphloc.components.head.segformer import SegFormer
 from cphloc.components.head.semantic_fpn import SemanticFPN
 from cphloc.components.head.unet import UNet
+from cphloc.components.head.unetplusplus import UNetPlusPlus
+from cphloc.components.head.upernet import UPerNet
 from cphloc.components.loss.cross_entropy import CrossEntropy
 from cphloc.components.neck.fpn import FPN
 from cphloc.modeling.model import Model
@@ -18,17 +23,37 @@ from cphloc.ops.targets import Targets
 from cphloc.structures.annotation import Annotation
 from cphloc.structures.levels import Level
 
-HEADS = {"unet": UNet, "semantic_fpn": SemanticFPN, "fcn": FCN}
+HEADS = {
+    "unet": UNet,
+    "semantic_fpn": SemanticFPN,
+    "fcn": FCN,
+    "unetplusplus": UNetPlusPlus,
+    "manet": MANet,
+    "deeplabv3plus": DeepLabV3Plus,
+    "upernet": UPerNet,
+    "segformer": SegFormer,
+}
 SIZES = {2: (16, 24), 3: (8, 16, 24)}
-STRIDES = {"unet": [1, 2], "semantic_fpn": [1, 2, 4], "fcn": [1, 2, 4]}
-"""Strides of the outputs with a loss, of a pyramid of strides 1, 2, 4 and 8: all but the coarsest output."""
+STRIDES = {
+    "unet": [1, 2],
+    "semantic_fpn": [1, 2, 4],
+    "fcn": [1, 2, 4],
+    "unetplusplus": [1, 1, 1],
+    "manet": [1, 2],
+    "deeplabv3plus": [1, 8],
+    "upernet": [1, 2, 4],
+    "segformer": [1, 2, 4],
+}
+"""Strides of the outputs with a loss, of a pyramid of strides 1, 2, 4 and 8; most heads give none to the coarsest."""
+ARGUMENTS = {name: {"channels": 8} for name in ("semantic_fpn", "deeplabv3plus", "upernet")}
+ARGUMENTS |= {"fcn": {"fused": 4}, "segformer": {"channels": 8, "norm": "instance"}}
 
 
 def model_of(name, dims, deep=True):
     torch.manual_seed(0)
     backbone = ConvEncoder(1, dims, widths=[4, 4, 4, 4])
-    arguments = {"channels": 8} if name == "semantic_fpn" else {"fused": 4} if name == "fcn" else {}
-    head = HEADS[name](backbone.levels, ["a", "b"], deep_supervision=deep, loss=CrossEntropy(), **arguments)
+    arguments = {"deep_supervision": deep, "loss": CrossEntropy(), **ARGUMENTS.get(name, {})}
+    head = HEADS[name](backbone.levels, ["a", "b"], **arguments)
     return Model(backbone, None, {"mask": head})
 
 
@@ -61,7 +86,7 @@ def test_prediction_is_that_without_deep_supervision(name, dims):
     """The finest output alone, by the same weights; FCN and semantic FPN have no parameter more."""
     deep, plain = model_of(name, dims).eval(), model_of(name, dims, deep=False).eval()
     shared = {key: value for key, value in deep.state_dict().items() if key in plain.state_dict()}
-    if name != "unet":
+    if name in ("semantic_fpn", "fcn"):
         assert len(shared) == len(deep.state_dict())
     plain.load_state_dict(shared)
     image = torch.randn(1, 1, *SIZES[dims])
@@ -70,7 +95,7 @@ def test_prediction_is_that_without_deep_supervision(name, dims):
     assert decoded.shape == (1, 3, *SIZES[dims])
 
 
-@pytest.mark.parametrize("name", ["semantic_fpn", "fcn"])
+@pytest.mark.parametrize("name", ["semantic_fpn", "fcn", "unetplusplus", "manet", "upernet", "segformer"])
 def test_it_works_behind_a_neck_and_on_a_pyramid_that_starts_coarse(name):
     backbone = ConvEncoder(1, 2, widths=[4, 4, 4], strides=[4, 2, 2])
     neck = FPN(backbone.levels, channels=8)

@@ -3,6 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from segmentation_models_pytorch.decoders.fpn.decoder import FPNDecoder
+from smp_decoders import CHANNELS, assert_equal, features, levels, randomize, take_weights
+from torch.nn import functional
 from torch.testing import assert_close
 
 from cphloc.components.head.semantic_fpn import SemanticFPN
@@ -46,3 +49,27 @@ def test_levels_are_added_after_each_went_its_own_way(strides):
 def test_coarser_levels_take_one_convolution_per_step():
     head, _ = head_and_pyramid(STRIDES[0], (16, 16))
     assert [len(path) for path in head.paths] == [1, 1, 2]
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_with_top_down_sums_it_is_the_decoder_of_smps_fpn(dims, monkeypatch):
+    """smp up-samples with corners aligned, here edges are; smp's pyramid is summed here by hand."""
+    decoder = randomize(FPNDecoder(CHANNELS, pyramid_channels=16, segmentation_channels=256))
+    top_down = randomize(FPNDecoder(CHANNELS, pyramid_channels=16, segmentation_channels=256))
+    fine = tuple(Level(16, level.stride) for level in levels(dims, finest=4))
+    head = SemanticFPN(fine, ["a"], channels=256)
+    take_weights(zip(head.paths, reversed(decoder.seg_blocks), strict=True))
+    interpolate = functional.interpolate
+
+    def edges(x, *size, align_corners=None, **given):
+        return interpolate(x, *size, align_corners=align_corners and False, **given)
+
+    monkeypatch.setattr("segmentation_models_pytorch.decoders.fpn.decoder.F.interpolate", edges)
+    with torch.no_grad():
+        c2, c3, c4, c5 = features()[2:]
+        p5 = top_down.p5(c5)
+        p4 = top_down.p4(p5, c4)
+        p3 = top_down.p3(p4, c3)
+        pyramid = [top_down.p2(p3, c2), p3, p4, p5]
+        expected = decoder(features())
+    assert_equal(head, dims, pyramid, expected)

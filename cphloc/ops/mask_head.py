@@ -1,0 +1,61 @@
+"""Base class of the heads that predict masks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from cphloc.ops.layers import resize
+from cphloc.ops.mask_loss import deep_supervision_weights, mask_loss
+from cphloc.ops.targets import Prediction, Targets
+from cphloc.structures.annotation import class_names
+from cphloc.structures.levels import Levels
+
+
+class MaskHead(nn.Module):
+    """Base class of heads whose outputs are class logits ``(N, K + 1, *S)``, background first.
+
+    In training with deep supervision ``forward`` returns a tuple: these logits, then those of coarser outputs.
+
+    Args:
+        levels: pyramid levels of the backbone or neck.
+        classes: foreground classes.
+        loss: a loss that takes masks.
+        supervised: level of each further output with a loss of its own; the weights of all outputs are 1, 1/2, 1/4, ...
+            scaled to sum 1.
+    """
+
+    def __init__(
+        self, levels: Levels, classes: Mapping[int, str] | Sequence[str], loss: nn.Module, supervised: Levels = ()
+    ) -> None:
+        super().__init__()
+        self.classes = class_names(classes)
+        self.levels = levels
+        self.criterion = loss
+        self.supervised = supervised
+        self.weights = deep_supervision_weights(len(supervised) + 2)
+
+    @property
+    def channels(self) -> int:
+        """Channels of the logits: the classes and the background."""
+        return len(self.classes) + 1
+
+    def answer(self, full: Tensor, coarser: Sequence[Tensor]) -> Tensor | tuple[Tensor, ...]:
+        """Return the logits ``full`` interpolated from their grid to the image, in training with those of ``coarser``.
+
+        Args:
+            full: ``(N, K + 1, *S)`` on the grid of the finest level.
+            coarser: logits of the further supervised outputs, each at its own level.
+        """
+        full = resize(full, [n * s for n, s in zip(full.shape[2:], self.levels[0].stride, strict=True)])
+        return (full, *coarser) if coarser else full
+
+    def loss(self, outputs: Tensor | tuple[Tensor, ...], targets: Targets) -> dict[str, Tensor]:
+        """``{"mask": scalar}`` over the cases that have a mask."""
+        return {"mask": mask_loss(self.criterion, outputs, targets, self.weights, self.supervised)}
+
+    def decode(self, outputs: Tensor | tuple[Tensor, ...]) -> Prediction:
+        """Class probabilities ``(N, K + 1, *S)``."""
+        logits = outputs if isinstance(outputs, Tensor) else outputs[0]
+        return Prediction(mask_probabilities=logits.float().softmax(dim=1))
