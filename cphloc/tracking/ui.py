@@ -33,12 +33,13 @@ _PROGRAMS = ("mlflow", "uvicorn", "alembic", "asyncio", "flask")
 _START_PAGE = """<!doctype html>
 <html lang="en"><title>Published entries</title>
 <script>
-localStorage.setItem("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true");
+localStorage["mlflow.assistant.fab.autoOpenedOnFirstLoad_v1"] = "true";
+localStorage["mlflow.workflowType_v1"] ??= '"machine_learning"';
 location.replace("/{page}");
 </script>
 """
-"""Page that goes to the table. MLflow's chat panel opens by itself on the first visit of a browser, over the table's
-last columns; the entry that it notes in the browser's storage states that this has been done."""
+"""Page that goes to the table. It sets two of MLflow's own entries in the browser's storage: that the chat panel, which
+opens by itself on the first visit and covers the table's last columns, has been opened; and the menu of trainings."""
 
 
 class Server:

@@ -13,6 +13,7 @@ from cphloc.errors import DataError, InputError
 from cphloc.files import atomic
 from cphloc.zoo.entries import Listing, find_entry
 from cphloc.zoo.hub import HubListing, HubSpec, is_hub_commit
+from cphloc.zoo.mlflow_model import MODEL_PREFIX, find_model
 from cphloc.zoo.names import VERSION_PATTERN
 from cphloc.zoo.signature import check_signature, parse_key, read_trusted
 from cphloc.zoo.versions import parse_spec
@@ -29,7 +30,7 @@ def lock(
     """Pin the newest version within each of ``specs``; pins of other names are kept.
 
     Args:
-        specs: entries with version ranges, ``name@^1`` or ``hf://owner/name@^1``.
+        specs: entries with version ranges, ``name@^1`` or ``hf://owner/name@^1``, or ``models:/name/1`` of MLflow.
         path: the lock file; written unless ``specs`` is empty.
         zoos: folders and URLs instead of `cphloc.paths.zoos`.
         trust: file of public keys; each entry must be signed by one of them, which is pinned as ``signer``. An entry
@@ -91,7 +92,9 @@ def find_locked(spec: str | Path, path: str | Path = LOCK_FILE) -> Listing:
 
 
 def _find(spec: str | Path, zoos: Sequence[str] | None = None) -> Listing:
-    """Find an entry on the Hugging Face Hub, or in a zoo."""
+    """Find an entry on the Hugging Face Hub, in MLflow's model registry, or in a zoo."""
+    if isinstance(spec, str) and spec.startswith(MODEL_PREFIX):
+        return find_model(spec)
     on_hub = HubSpec.parse(spec)
     return find_entry(spec, zoos) if on_hub is None else on_hub.find()
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from cphloc.errors import DataError, NotFoundError, did_you_mean
+from cphloc.errors import NotFoundError, did_you_mean
 from cphloc.paths import names_a_folder
 from cphloc.tracking.run import Run, run_names
 from cphloc.zoo.entries import Listing, NoSuchVersionError, list_entries
 from cphloc.zoo.lock import find_locked
 from cphloc.zoo.names import ENTRY_FILE, RECIPE_FILE
-from cphloc.zoo.pins import check_unchanged
 
 
 def resolve_entry(spec: str | Path) -> Listing:
@@ -30,27 +29,7 @@ def resolve_entry(spec: str | Path) -> Listing:
         NotFoundError: no such entry or version; the message contains the nearest name, or the existing versions.
         InputError: the version needs another cphloc, or the lock file pins another one.
     """
-    if isinstance(spec, str) and spec.startswith("models:/"):
-        from cphloc.tracking.model_registry import download_entry
-
-        return _checked_model(spec, find_locked(Path(download_entry(spec))))
     return find_locked(spec)
-
-
-def _checked_model(spec: str, found: Listing) -> Listing:
-    """Refuse a model of MLflow that is an entry of another name, or a version of it that changed on the server.
-
-    ``latest`` and aliases may move to another version.
-    """
-    from cphloc.tracking.server import tracking_uri
-
-    name, _, version = spec.removeprefix("models:/").partition("/")
-    if name.partition("@")[0] != found.name:
-        msg = f"{spec}: is the entry {found}, not '{name}'; register it again: cphloc zoo index"
-        raise DataError(msg)
-    if version.isdigit():
-        check_unchanged(str(found), f"{tracking_uri()}/{spec}", found.sha256)
-    return found
 
 
 def resolve_run_or_entry(spec: str | Path | Run) -> Run | Listing:

@@ -11,12 +11,14 @@ from urllib.parse import urlsplit
 import pytest
 
 from cphloc.config import yamlio
-from cphloc.errors import NotFoundError
-from cphloc.publishing.register import register_entry, register_zoo, register_zoos
+from cphloc.errors import DataError, NotFoundError
+from cphloc.publishing.register import register_entry, register_zoo, register_zoos, show_newest
 from cphloc.tracking.model_registry import download_entry
 from cphloc.tracking.tracker import tracking_uri
 from cphloc.tracking.zoo_experiment import ZOO_EXPERIMENT
 from cphloc.zoo.entry import Entry
+from cphloc.zoo.lock import lock
+from cphloc.zoo.resolve import resolve_entry
 from cphloc.zoo.served import PARAMETERS
 
 NAME, SAMPLE, PICTURE = "unet3d-ct", b"a small scan", b"a picture"
@@ -142,6 +144,38 @@ def test_an_entry_gets_run_logged_model_and_version_and_comes_back_whole(put, cl
         download_entry(f"models:/{NAME}/9")
 
 
+def test_the_newest_versions_are_shown_before_all_are_registered_in_order(put, client, monkeypatch):
+    monkeypatch.setattr("cphloc.publishing.register.first_disagreement", lambda one: None)
+    zoo = put("1.0.0").parent.parent
+    put("1.1.0")
+    assert show_newest([str(zoo)]) == []
+    assert {name: run.data.tags["cphloc.newest"] for name, run in runs(client).items()} == {f"{NAME}@1.1.0": "true"}
+    [shown] = runs(client).values()
+    assert shown.data.metrics["headline"] == pytest.approx(0.8)
+    assert not client.search_registered_models(), "a process that is killed here leaves no version half registered"
+    assert register_zoos([str(zoo)]) == []
+    found = runs(client)
+    assert found[f"{NAME}@1.1.0"].info.run_id == shown.info.run_id
+    assert {name: run.data.tags["cphloc.newest"] for name, run in found.items()} == {
+        f"{NAME}@1.0.0": "false",
+        f"{NAME}@1.1.0": "true",
+    }
+    assert [download_entry(f"models:/{NAME}/{number}").name for number in (1, 2, "latest")] == [
+        "1.0.0",
+        "1.1.0",
+        "1.1.0",
+    ]
+    [model] = [m for m in logged_models(client) if m.source_run_id == shown.info.run_id]
+    assert "headline" in {m.key for m in model.metrics}
+
+
+def test_a_superseded_version_is_not_the_newest(put, put_entry, client, tmp_path):
+    registered(put("1.0.0"))
+    registered(put_entry(tmp_path / "zoo", "sarcoma", "1.0.0", supersedes=[f"{NAME}@1.0.0"]))
+    newest = {name: run.data.tags["cphloc.newest"] for name, run in runs(client).items()}
+    assert newest == {f"{NAME}@1.0.0": "false", "sarcoma@1.0.0": "true"}
+
+
 def test_the_champion_has_the_best_headline_metric_on_its_split(put, client):
     for version, dice, split, expected in (
         ("1.0.0", 0.80, "test", "1"),
@@ -195,6 +229,26 @@ def test_what_people_rename_is_found_again(put, client):
     assert client.get_experiment_by_name(ZOO_EXPERIMENT) is None
     assert {(m.name, len(m.latest_versions)) for m in client.search_registered_models()} == {("tumours", 1), (NAME, 1)}
     assert download_entry("models:/tumours/1").name == "1.0.0"
+
+
+def test_the_lock_file_holds_for_models_of_the_registry(put, client, tmp_path, monkeypatch):
+    zoo = put("1.0.0").parent.parent
+    register_zoo(zoo)
+    assert lock([f"models:/{NAME}/1"])[NAME]["version"] == "1.0.0"
+    for spec in (f"models:/{NAME}/1", f"models:/{NAME}@champion", f"models:/{NAME}/latest"):
+        assert str(resolve_entry(spec)) == f"{NAME}@1.0.0"
+    put("1.1.0", 0.9)
+    register_zoo(zoo)
+    for spec in (f"models:/{NAME}/2", f"models:/{NAME}@champion", f"models:/{NAME}/latest"):
+        with pytest.raises(DataError, match=r"unet3d-ct@1\.1\.0 has other content than cphloc\.lock pins"):
+            resolve_entry(spec)
+    assert str(resolve_entry(f"models:/{NAME}/1")) == f"{NAME}@1.0.0"
+    stored = Path(urlsplit(client.get_model_version(NAME, "1").source).path)
+    file = next(stored.rglob("entry.yaml"))
+    file.write_text(file.read_text().replace("tumour", "tumor"))
+    monkeypatch.setenv("CPHLOC_CACHE", str(tmp_path / "new cache"))  # which has not seen the version yet
+    with pytest.raises(DataError, match=r"unet3d-ct@1\.0\.0 has other content than cphloc\.lock pins"):
+        resolve_entry(f"models:/{NAME}/1")
 
 
 def test_a_model_without_versions_is_one_line(put, client):
