@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-all docs mutants real-files fuzz crowd faults bench quality zoo-numbers systems lecture lint release clean
+.PHONY: demo test test-all docs mutants real-files fuzz crowd faults bench quality zoo-numbers import-proof systems lecture lint release clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -66,6 +66,11 @@ faults: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m tests.benchmarks
+
+## Small models trained with nnU-Net, imported, and compared with nnUNetv2_predict; about half an hour on one core, in an
+## environment that uv makes in the cache. It can be stopped and goes on. Writes tests/benchmarks/IMPORT.md.
+import-proof: $(INSTALLED)
+	$(BIN)/python -W ignore -m tests.import_proof
 
 ## The quality of planned recipes beside nnU-Net, segmentation-models-pytorch and torchvision; a night. It can be stopped and goes
 ## on; `python -m tests.quality --help` selects parts. Writes tests/benchmarks/QUALITY.md.

@@ -20,7 +20,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
         "audit": "list every component and file of an entry or recipe, and prove that none of it is code",
         "response": "measure how one patient's lesions change between scans (volume, diameter, RECIST, doubling time)",
         "screen": "estimate what a model would change in a screening programme",
-        "export": "write an entry's network as ONNX, proven equal to torch first",
+        "export": "write an entry's network for ONNX, torch, MONAI or nnU-Net, proven equal first",
         "lock": "pin versions and hashes of entries in cphloc.lock",
     },
     "write a recipe": {

@@ -1,37 +1,72 @@
-"""``cphloc export``: write the network of an entry or a run as ONNX, proven equal to torch first."""
+"""``cphloc export``: write the network of an entry or a run for other programs, proven equal first."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+from pathlib import Path
 
 from cphloc.cli.result import Answer, table
 from cphloc.errors import InputError
+
+FORMATS = {"onnx": ".onnx", "torch": ".pt2", "monai-bundle": "", "nnunet": ""}
+"""Format -> ending of its file; the last two are folders."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("source", metavar="ENTRY-or-RUN", help="an entry, or a run's id or folder")
-    parser.add_argument("--format", choices=["onnx"], default="onnx", help="format of the file; default: onnx")
-    parser.add_argument("--out", metavar="FILE.onnx", required=True, help="the ONNX file to write")
+    what = "onnx; torch: a program of torch.export; monai-bundle: a folder for MONAI's run; nnunet: "
+    what += "a folder for nnUNetv2_predict_from_modelfolder; default: onnx"
+    parser.add_argument("--format", choices=FORMATS, default="onnx", help=what)
+    parser.add_argument("--out", metavar="FILE", required=True, help="the file to write, or the folder of a bundle")
+    parser.add_argument(
+        "--prove", action="store_true", help="nnunet: let nnU-Net predict an image with it, and compare"
+    )
+    python = "Python that has nnU-Net, for --prove; default: an environment made with uv in the cache"
+    parser.add_argument("--python", metavar="PYTHON", help=python)
 
 
 def run(options: argparse.Namespace) -> Answer:
-    """Export the network, and print its inputs and outputs and how far ONNX Runtime differs from torch."""
-    if not options.out.endswith(".onnx"):
-        msg = f"--out {options.out}: an ONNX file's name ends in .onnx; write --out {options.out}.onnx"
-        raise InputError(msg)
+    """Export the network, and print its inputs and outputs and how far the exported one differs."""
+    _check_options(options)
     from cphloc.evaluation.evaluate import open_localizer
+    from cphloc.importing.to_monai import export_monai
+    from cphloc.importing.to_nnunet import export_nnunet
     from cphloc.inference.export import export_model
+    from cphloc.inference.export_torch import export_torch
 
     localizer, _ = open_localizer(options.source)
-    entry = localizer.entry
-    source = None if entry is None else str(entry)
-    done = export_model(localizer.model, localizer.recipe, options.out, source)
+    source = None if localizer.entry is None else str(localizer.entry)
+    if options.format == "nnunet":
+        done = export_nnunet(localizer, options.out, options.prove, options.python)
+    elif options.format == "monai-bundle":
+        done = export_monai(localizer, options.out, source)
+    else:
+        write = export_model if options.format == "onnx" else export_torch
+        done = write(localizer.model, localizer.recipe, options.out, source)
     rows = [("input", name, _text(shape)) for name, shape in done.inputs.items()]
     rows += [("output", name, _text(shape)) for name, shape in done.outputs.items()]
-    agreement = f"ONNX Runtime differs from torch by {done.difference:.1e}; up to {done.tolerance:.0e} is allowed"
+    runtime = "ONNX Runtime" if options.format == "onnx" else "the exported network"
+    agreement = f"{runtime} differs from torch by {done.difference:.1e}; up to {done.tolerance:.0e} is allowed"
+    agreement += f"\n{done.proof}" if done.proof else ""
     return Answer(f"wrote {done.path}\n{table(rows)}\n{agreement}", dataclasses.asdict(done))
+
+
+def _check_options(options: argparse.Namespace) -> None:
+    """Refuse a name that other programs would not open as the format, and options of other formats."""
+    form, out = options.format, options.out
+    if (options.prove or options.python) and form != "nnunet":
+        msg = f"--prove and --python are for --format nnunet; {form} is always proven, leave them out"
+        raise InputError(msg)
+    ending = FORMATS[form]
+    if ending and not out.endswith(ending):
+        what = {"onnx": "an ONNX file", "torch": "a program of torch"}[form]
+        msg = f"--out {out}: {what}'s name ends in {ending}; write --out {out}{ending}"
+        raise InputError(msg)
+    if not ending and Path(out).suffix in (".onnx", ".pt2"):
+        msg = f"--out {out}: this format is a folder; write --out {out.removesuffix(Path(out).suffix)}"
+        raise InputError(msg)
 
 
 def _text(shape: tuple[str | int, ...]) -> str:

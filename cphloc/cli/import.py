@@ -3,37 +3,61 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from cphloc.cli.result import Answer
 from cphloc.errors import InputError
 
-FRAMEWORKS = ("nnunet",)
-"""What can be imported."""
+if TYPE_CHECKING:
+    from cphloc.importing.imported import Imported
+
+OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "nnunet": ("folds", "no_mirroring"),
+    "smp": ("classes", "mean", "std"),
+    "torchvision": ("checkpoint", "classes", "size"),
+    "monai": ("classes",),
+}
+"""What can be imported -> the options that only some importers have."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("framework", choices=FRAMEWORKS, help="framework that trained the weights")
-    what = "nnunet: folder of a trained configuration, one above it, or an exported zip"
+    parser.add_argument("framework", choices=OPTIONS, help="framework that trained the weights")
+    what = "nnunet: folder of a trained configuration, one above it, or an exported zip; smp: folder of "
+    what += "save_pretrained, or a checkpoint beside its config.json; torchvision: name of a detector; "
+    what += "monai: folder of a bundle"
     parser.add_argument("source", metavar="SOURCE", help=what)
     parser.add_argument("--name", required=True, help="name of the entry")
     parser.add_argument("--version", required=True, metavar="X.Y.Z", help="new version of the entry")
     parser.add_argument("--licence", required=True, help="licence of the weights, such as CC-BY-4.0")
     parser.add_argument("--citation", required=True, help="publication to cite for the weights")
     parser.add_argument("--origin", required=True, help="where the weights come from: web address, or people and date")
-    parser.add_argument(
-        "--to", metavar="ZOO", help="zoo folder; default: the first of CPHLOC_ZOO, else the shipped zoo"
-    )
+    to = "zoo folder; default: the first of CPHLOC_ZOO, else the shipped zoo"
+    parser.add_argument("--to", metavar="ZOO", help=to)
     proof = parser.add_mutually_exclusive_group()
     proof.add_argument("--prove", action="store_true", help="predict with the framework too, and compare")
     given = "compare with inputs and outputs that the framework saved; see cphloc/importing/proof.py"
     proof.add_argument("--reference", metavar="FOLDER", help=given)
     python = "Python that has the framework, for --prove; default: an environment made with uv in the cache"
     parser.add_argument("--python", metavar="PYTHON", help=python)
+    _own_arguments(parser)
+
+
+def _own_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of single frameworks, which `OPTIONS` lists."""
     parser.add_argument("--folds", nargs="+", metavar="FOLD", help="nnunet: folds to take; default: all")
-    parser.add_argument(
-        "--no-mirroring", action="store_true", help="nnunet: do not average mirrored views, as with --disable_tta"
-    )
+    mirroring = "nnunet: do not average mirrored views, as with --disable_tta"
+    parser.add_argument("--no-mirroring", action="store_true", default=None, help=mirroring)
+    classes = "smp, torchvision, monai: names of the classes by number; of a softmax without the background"
+    parser.add_argument("--classes", nargs="+", metavar="NAME", help=classes)
+    colours = "smp: {} of each channel, of values from 0 to 1; default: ImageNet's"
+    parser.add_argument("--mean", nargs="+", type=float, metavar="M", help=colours.format("mean"))
+    parser.add_argument("--std", nargs="+", type=float, metavar="S", help=colours.format("standard deviation"))
+    own = "torchvision: state dict of the detector; default: torchvision's own weights"
+    parser.add_argument("--checkpoint", metavar="FILE", help=own)
+    size = "torchvision: length of the shorter side to which pictures are scaled, and the most of the longer"
+    parser.add_argument("--size", nargs=2, type=int, metavar="PIXELS", help=size)
 
 
 def run(options: argparse.Namespace) -> Answer:
@@ -43,17 +67,41 @@ def run(options: argparse.Namespace) -> Answer:
         raise InputError(msg)
     from cphloc.importing.entry import Terms, publish_imported
     from cphloc.importing.environment import Prover
-    from cphloc.importing.nnunet import import_nnunet
     from cphloc.publishing.publish import zoo_to_write
 
     terms = Terms(options.licence, options.citation, options.origin)
-    imported = import_nnunet(options.source, options.folds, not options.no_mirroring)
-    further = ["--folds", *options.folds] if options.folds else []
-    further += ["--no-mirroring"] * options.no_mirroring
-    prover = Prover(imported, options.python, tuple(further)) if options.prove else None
+    imported = _importers()[options.framework](options.source, **_own_options(options))
+    prover = None
+    if options.prove:
+        prover = Prover(imported.framework, imported.source, options.python, imported.prove_with)
     entry = publish_imported(
         imported, options.name, options.version, terms, options.to, prover=prover, reference=options.reference
     )
     folder = zoo_to_write(options.to) / options.name / options.version
     verdict = entry.imported.verdict.replace("**", "") if entry.imported else ""
     return Answer(f"imported {entry} in {folder}\n{verdict}", entry.model_dump(mode="json") | {"folder": str(folder)})
+
+
+def _importers() -> Mapping[str, Callable[..., Imported]]:
+    from cphloc.importing.monai import import_monai
+    from cphloc.importing.nnunet import import_nnunet
+    from cphloc.importing.smp import import_smp
+    from cphloc.importing.torchvision import import_torchvision
+
+    return {"nnunet": import_nnunet, "smp": import_smp, "torchvision": import_torchvision, "monai": import_monai}
+
+
+def _own_options(options: argparse.Namespace) -> dict[str, object]:
+    """Return the options of the framework that were given.
+
+    Raises:
+        InputError: one of another framework was given.
+    """
+    known = {name for names in OPTIONS.values() for name in names}
+    given = {name: value for name in sorted(known) if (value := getattr(options, name)) is not None}
+    for name in given:
+        if name not in OPTIONS[options.framework]:
+            others = " and ".join(framework for framework, names in OPTIONS.items() if name in names)
+            msg = f"--{name.replace('_', '-')} is for {others}; leave it out for {options.framework}"
+            raise InputError(msg)
+    return given

@@ -51,9 +51,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overlap",
         type=float,
-        default=0.5,
         metavar="SHARE",
-        help="overlap of neighbouring windows, from 0 to below 1; default 0.5",
+        help="overlap of neighbouring windows, from 0 to below 1; default 0.5, of imported weights as where they "
+        "were trained",
     )
     parser.add_argument(
         "--window-batch",

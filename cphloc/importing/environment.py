@@ -12,14 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cphloc.errors import CphlocError
-from cphloc.importing.imported import Imported
 from cphloc.importing.proof import compare
+from cphloc.importing.sample import synthetic
 from cphloc.inference.localizer import Localizer
 from cphloc.paths import cached
+from cphloc.publishing.patient import write_pixels
 from cphloc.publishing.sample import EXPECTED_FILE, MASK_FILE
 from cphloc.zoo.imported import Proof
 
-PACKAGES: Mapping[str, tuple[str, ...]] = {"nnunetv2": ("nnunetv2>=2.5",)}
+PACKAGES: Mapping[str, tuple[str, ...]] = {
+    "nnunetv2": ("nnunetv2>=2.5",),
+    "monai": ("monai[nibabel,pillow]>=1.4",),
+    "segmentation_models_pytorch": ("segmentation-models-pytorch>=0.4",),
+    "torchvision": ("torchvision>=0.21",),
+}
 """Framework -> what its environment installs."""
 
 SECONDS = 3600
@@ -31,27 +37,29 @@ class Prover:
     """Predicts with the framework that trained a model.
 
     Args:
-        imported: the model.
+        framework: name of its package, a key of `PACKAGES`.
+        source: file or folder with the weights, as the framework reads them.
         python: a Python that has the framework; ``None`` makes an environment in the cache with uv.
         options: further arguments of the script of the framework in ``cphloc/importing/provers``.
     """
 
-    imported: Imported
-    python: Path | None = None
+    framework: str
+    source: Path
+    python: str | Path | None = None
     options: tuple[str, ...] = ()
 
     def prove(self, localizer: Localizer, sample: Path) -> Proof:
         """Predict the sample of an entry with the framework and compare.
 
         Args:
-            localizer: the imported model.
-            sample: folder of the sample.
+            localizer: the model.
+            sample: folder with one image: a PNG, or a NIfTI file for each channel.
 
         Raises:
             CphlocError: the framework cannot be installed or run.
             DataError: the predictions differ.
         """
-        script = Path(__file__).parent / "provers" / f"prove_{self.imported.framework}.py"
+        script = Path(__file__).parent / "provers" / f"prove_{self.framework}.py"
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             files = sorted(path for path in sample.iterdir() if path.name not in (EXPECTED_FILE, MASK_FILE))
@@ -60,10 +68,16 @@ class Prover:
                     shutil.copyfile(self._file(files, channel, number), folder / f"case_{number:04d}.nii.gz")
             else:
                 shutil.copyfile(files[0], folder / "case_0000.png")
-            python = self.python or environment(self.imported.framework)
-            command = [str(python), str(script), str(self.imported.source.absolute()), str(folder), *self.options]
-            _run(command, f"{self.imported.framework} could not predict the sample")
+            python = self.python or environment(self.framework)
+            command = [str(python), str(script), str(self.source.absolute()), str(folder), *self.options]
+            _run(command, f"{self.framework} could not predict the sample")
             return compare(localizer, folder, "prove")
+
+    def prove_synthetic(self, localizer: Localizer) -> Proof:
+        """Predict a synthetic image with the framework and compare; errors as for `prove`."""
+        with tempfile.TemporaryDirectory() as folder:
+            write_pixels(Path(folder), synthetic(localizer), localizer.recipe.channels)
+            return self.prove(localizer, Path(folder))
 
     @staticmethod
     def _file(files: list[Path], channel: str, number: int) -> Path:

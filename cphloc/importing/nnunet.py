@@ -24,14 +24,14 @@ ARCHITECTURES: Mapping[str, tuple[str, Sequence[Rule]]] = {
 """Class of the network -> our backbone and the table of names."""
 
 
-def import_nnunet(source: str | Path, folds: Sequence[str] | None = None, mirror: bool = True) -> Imported:
+def import_nnunet(source: str | Path, folds: Sequence[str] | None = None, no_mirroring: bool = False) -> Imported:
     """Translate a trained model of nnU-Net; several folds become an ensemble that averages logits.
 
     Args:
         source: folder of a trained configuration, one above it, or an exported zip.
         folds: the folds to take, such as ``["0", "1"]``; ``None`` for all.
-        mirror: whether predictions average mirrored views where the training allows it, as ``nnUNetv2_predict`` does
-            without ``--disable_tta``.
+        no_mirroring: do not average mirrored views, as ``nnUNetv2_predict --disable_tta``; else they are averaged
+            where the training allows it.
 
     Raises:
         NotFoundError: there is no trained model.
@@ -48,9 +48,9 @@ def import_nnunet(source: str | Path, folds: Sequence[str] | None = None, mirror
     backbone, rules = ARCHITECTURES[architecture]
     levels = int(kwargs["n_stages"]) - 1
     weights = [_weights(of, one, rules, levels) for one in read.values()]
-    axes = _mirror_axes(of, read) if mirror else []
+    axes = _mirror_axes(of, read) if not no_mirroring else []
     remarks = [f"It averages the networks of the folds {', '.join(read)}."] if len(read) > 1 else []
-    if not mirror:
+    if no_mirroring:
         remarks.append("It does not average mirrored views, as nnU-Net with --disable_tta.")
     return Imported(
         framework="nnunetv2",
@@ -61,6 +61,7 @@ def import_nnunet(source: str | Path, folds: Sequence[str] | None = None, mirror
         options={"tta": bool(axes)},
         training_cases=int(dataset.get("numTraining") or 0),
         remarks=tuple(remarks),
+        prove_with=(*(["--folds", *folds] if folds else ()), *(["--no-mirroring"] if no_mirroring else [])),
     )
 
 

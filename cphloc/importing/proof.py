@@ -2,8 +2,8 @@
 
 A reference folder holds, for each case, any of:
 
-- ``CASE.npz`` with ``input`` ``(N, C, *S)`` and ``logits``: a network's input and its output, or for detectors
-  ``boxes``, ``scores`` and ``labels`` of one image;
+- ``CASE.npz`` with ``input`` ``(N, C, *S)`` and ``logits``: a network's input and its output;
+- for detectors ``CASE_0000.png`` and ``CASE.npz`` with ``boxes`` ``(n, 4)`` as x, y, x, y, ``scores`` and ``labels``;
 - ``CASE_0000.nii.gz``, ``CASE_0001.nii.gz``, ... and ``CASE.nii.gz``: the channels of an image and its predicted mask;
 - ``facts.json`` with ``version`` of the framework, ``seconds`` for all cases, and ``rounding``: voxels whose class its
   own half precision changes.
@@ -31,6 +31,9 @@ TOLERANCE = 1e-4
 MASKS = 1e-3
 """Largest allowed share of voxels with another class: where two classes score the same, rounding decides."""
 
+BOXES = 1e-3
+"""Largest allowed difference of the sides of boxes, in pixels, and of scores."""
+
 _FIRST = re.compile(r"(.+)_0000(\.nii\.gz|\.nii|\.nrrd|\.mha|\.png)")
 
 
@@ -51,9 +54,12 @@ def compare(localizer: Localizer, folder: Path, by: Literal["prove", "reference"
     if not arrays and not images:
         msg = f"{folder}: holds neither CASE.npz with input and logits, nor CASE_0000.nii.gz with CASE.nii.gz"
         raise NotFoundError(msg)
-    pairs = [_outputs(localizer, path) for path in arrays]
+    stored = {path.stem: _arrays(path) for path in arrays}
+    detected = {case: given for case, given in stored.items() if "boxes" in given}
+    pairs = [_outputs(localizer, folder / case, given) for case, given in stored.items() if case not in detected]
     started = time.perf_counter()
-    masks = [_masks(localizer, folder, case, ending) for case, ending in images.items()]
+    boxes = [_boxes(localizer, folder / f"{case}_0000{images.get(case)}", given) for case, given in detected.items()]
+    masks = [_masks(localizer, folder, case, ending) for case, ending in images.items() if case not in detected]
     seconds = time.perf_counter() - started
     facts = read_json(folder / "facts.json") if (folder / "facts.json").is_file() else {}
     theirs = facts.get("seconds")
@@ -66,6 +72,9 @@ def compare(localizer: Localizer, folder: Path, by: Literal["prove", "reference"
         voxels=sum(count for count, _ in masks),
         differing=sum(differing for _, differing in masks),
         rounding=facts.get("rounding", 0),
+        boxes=sum(count for count, _, _ in boxes),
+        box_pixels=max((sides for _, sides, _ in boxes), default=None),
+        box_scores=max((scores for _, _, scores in boxes), default=None),
         framework_seconds=theirs if images else None,
         seconds=round(seconds, 3) if images and theirs else None,
     )
@@ -82,15 +91,16 @@ def _equal(proof: Proof, folder: Path) -> Proof:
         what = f"outputs of at most {proof.scale:.3g} differ by {proof.outputs:.1e}"
     elif proof.differing > MASKS * max(proof.voxels, 1):
         what = f"{proof.differing:,} of {proof.voxels:,} voxels of masks differ"
+    elif not max(proof.box_pixels or 0.0, proof.box_scores or 0.0) <= BOXES:
+        what = f"boxes differ by {proof.box_pixels:.1e} pixels, their scores by {proof.box_scores:.1e}"
     else:
         return proof
     msg = f"{folder}: the imported model is not equal to the reference: {what}; nothing was written"
     raise DataError(msg)
 
 
-def _outputs(localizer: Localizer, path: Path) -> tuple[float, float]:
+def _outputs(localizer: Localizer, path: Path, given: dict[str, np.ndarray]) -> tuple[float, float]:
     """Return the largest difference of the network's outputs, and their largest magnitude."""
-    given = _arrays(path)
     x = torch.from_numpy(given["input"]).float()
     with torch.inference_mode():
         raw = next(iter(localizer.model.outputs(x).values()))
@@ -111,10 +121,35 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
     except Exception as error:  # numpy and zipfile raise errors of many types for damaged files
         msg = f"{path}: cannot be read ({error}); save it again with numpy.savez"
         raise DataError(msg) from None
-    if lacking := {"input", "logits"} - set(found):
-        msg = f"{path}: has no array '{min(lacking)}'; save both: numpy.savez(FILE, input=..., logits=...)"
+    names = ("boxes", "scores", "labels") if "boxes" in found else ("input", "logits")
+    if lacking := set(names) - set(found):
+        stated = ", ".join(f"{name}=..." for name in names)
+        msg = f"{path}: has no array '{min(lacking)}'; save all: numpy.savez(FILE, {stated})"
         raise DataError(msg)
     return found
+
+
+def _boxes(localizer: Localizer, picture: Path, given: dict[str, np.ndarray]) -> tuple[int, float, float]:
+    """Return the number of boxes of a picture, and the largest difference of their sides and of their scores."""
+    if not picture.is_file():
+        msg = f"{picture}: is missing; boxes need the picture that they are of"
+        raise NotFoundError(msg)
+    kept = given["labels"] > 0  # label 0 is the background, which detectors of torchvision never train
+    theirs = np.column_stack([given["boxes"][kept][:, [1, 0, 3, 2]], given["scores"][kept]])
+    found = localizer.predict(picture).boxes
+    ours = np.array([[*box.voxels, box.score] for box in found or ()]).reshape(-1, 5)
+    if len(ours) != len(theirs):
+        msg = f"{picture}: has {len(theirs)} boxes in the reference, the imported model gives {len(ours)}"
+        raise DataError(msg)
+    numbers = {name: number for number, name in localizer.classes.items()}
+    labels = np.array([numbers[box.name] for box in found or ()])
+    distance = np.abs(theirs[:, None, :4] - ours[None, :, :4]).max(axis=2)
+    distance = np.where(given["labels"][kept][:, None] == labels[None], distance, np.inf)
+    nearest = distance.argmin(axis=1) if len(ours) else np.zeros(0, int)
+    if len(set(nearest.tolist())) != len(nearest):
+        return len(ours), float("inf"), float("inf")
+    scores = np.abs(theirs[:, 4] - ours[nearest, 4])
+    return len(ours), float(distance.min(axis=1).max(initial=0)), float(scores.max(initial=0))
 
 
 def _masks(localizer: Localizer, folder: Path, case: str, ending: str) -> tuple[int, int]:
@@ -125,9 +160,13 @@ def _masks(localizer: Localizer, folder: Path, case: str, ending: str) -> tuple[
     if absent := [path for path in (*files.values(), expected) if not path.is_file()]:
         msg = f"{absent[0]}: is missing; a case needs one file per channel and its predicted mask"
         raise DataError(msg)
-    mask = localizer.predict(files if len(files) > 1 else files[names[0]]).masks
-    truth = read_volume(expected, None, localizer.recipe.dims).array[0]
+    found = localizer.predict(files if len(files) > 1 else files[names[0]])
+    mask, volume = found.masks, read_volume(expected, None, localizer.recipe.dims)
+    truth = volume.array[0]
     if mask is None or mask.shape != truth.shape:
         msg = f"{expected}: its grid is {truth.shape}, that of the prediction {None if mask is None else mask.shape}"
+        raise DataError(msg)
+    if not volume.geometry.same_grid(found.image.geometry):
+        msg = f"{expected}: lies elsewhere than its image in space; save it with the geometry of the image"
         raise DataError(msg)
     return int(truth.size), int(np.count_nonzero(mask != truth))

@@ -41,9 +41,11 @@ def synthetic(localizer: Localizer, seed: int = 0) -> Volume:
 
 def _axes_back(recipe: Any, spacing: list[float]) -> list[float]:
     """Spacing of the axes before they are permuted."""
-    if recipe.data.nnunet is None:
-        return spacing
-    order = recipe.data.nnunet.axes
+    order = list(range(recipe.dims))
+    if recipe.data.monai is not None:
+        order.reverse()
+    if recipe.data.nnunet is not None:
+        order = recipe.data.nnunet.axes
     return [spacing[order.index(axis)] for axis in range(len(order))]
 
 

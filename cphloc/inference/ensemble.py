@@ -97,7 +97,7 @@ class Ensemble(Displayed):
         spacing_mm: Sequence[float] | None = None,
         *,
         tta: bool | None = None,
-        overlap: float = 0.5,
+        overlap: float | None = None,
         window_batch: int = 1,
         skip_air: bool = True,
         uncertainty: bool = False,

@@ -28,14 +28,16 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class Exported:
-    """Result of an ONNX export.
+    """Result of an export.
 
     Args:
-        path: the ONNX file.
+        path: the file or folder.
         inputs: shape of each input by name; ``N`` is the batch axis, of any size.
         outputs: shape of each output by name.
-        difference: largest deviation of ONNX Runtime from torch, relative to the largest magnitude of an output.
+        difference: largest deviation of the exported network from the model, relative to the largest magnitude of an
+            output.
         tolerance: largest deviation that was allowed.
+        proof: what else was compared, as one phrase.
     """
 
     path: Path
@@ -43,6 +45,7 @@ class Exported:
     outputs: dict[str, tuple[str | int, ...]]
     difference: float
     tolerance: float
+    proof: str = ""
 
 
 def export_onnx(
@@ -76,24 +79,23 @@ def export_onnx(
     """
     single = isinstance(example, Tensor)
     given = {INPUT: example} if single else {f"level{i}": level for i, level in enumerate(example)}
-    flat, inputs = (
-        _Flat(network, single).eval(),
-        _drawn(given, batch=2),
-    )  # a batch of one becomes a constant
+    flat, inputs = Flat(network, single).eval(), drawn(given, batch=2)  # a batch of one becomes a constant
     with torch.no_grad():
         outputs = flat.named(*inputs.values())
     program = _program(flat, inputs, list(outputs))
     program.model.metadata_props.update({"cphloc": __version__, **(metadata or {})})
     with atomic(path) as temporary:
         program.save(str(temporary), external_data=False)
-        difference = max(_difference(flat, temporary, _drawn(given, batch)) for batch in (1, 3))
+        difference = max(_difference(flat, temporary, drawn(given, batch)) for batch in (1, 3))
         if not difference <= tolerance:
             msg = (
                 f"{path}: ONNX Runtime differs from torch by {difference:.1e}, tolerance {tolerance:.0e}; "
                 "nothing was written, because the network contains an operator that ONNX computes differently"
             )
             raise CphlocError(msg)
-    return Exported(Path(path), _shapes(inputs), _shapes(outputs), difference, tolerance)
+        program.model.metadata_props["difference"] = f"{difference:.1e}"
+        program.save(str(temporary), external_data=False)
+    return Exported(Path(path), shapes(inputs), shapes(outputs), difference, tolerance)
 
 
 def export_model(
@@ -116,6 +118,21 @@ def export_model(
         InputError: the recipe has no patch size, or a head's computation depends on the content of the image.
         CphlocError: as `export_onnx`.
     """
+    example, metadata = described(model, recipe, source)
+    return export_onnx(model.cpu(), example, path, metadata, tolerance)
+
+
+def described(model: Model, recipe: Recipe, source: str | None = None) -> tuple[Tensor, dict[str, str]]:
+    """Return an input of a recipe's model, and what an exported file states of it.
+
+    Args:
+        model: with trained weights.
+        recipe: the recipe of the model.
+        source: name to store as the origin of the model; by default that of the recipe.
+
+    Raises:
+        InputError: the recipe has no patch size, or a head's computation depends on the content of the image.
+    """
     for name, block in recipe.model.heads.items():
         if (reason := catalogue.card("head", block.type).not_exported) is not None:
             msg = f"head '{name}' ({block.type}) cannot be exported: {reason}; export a model with another head"
@@ -124,12 +141,11 @@ def export_model(
         msg = f"{recipe.name}: has no data.patch, so the input size of the model is undefined; set data.patch"
         raise InputError(msg)
     data = recipe.to_plain()["data"]
-    facts = {key: data[key] for key in ("spacing_mm", "intensity", "patch", "fit", "pad")}
+    facts = {key: data[key] for key in ("spacing_mm", "intensity", "patch", "fit", "pad", "nnunet")}
     facts |= {"channels": list(recipe.channels), "classes": model.classes, "task": recipe.task}
     metadata = {key: value if isinstance(value, str) else jsonio.dumps(value) for key, value in facts.items()}
     metadata |= {"source": source or recipe.name, "recipe_sha256": recipe.sha256}
-    example = torch.zeros(1, len(recipe.channels), *recipe.data.patch)
-    return export_onnx(model.cpu(), example, path, metadata, tolerance)
+    return torch.zeros(1, len(recipe.channels), *recipe.data.patch), metadata
 
 
 def named(outputs: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
@@ -147,7 +163,7 @@ def named(outputs: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
         yield from named(value, f"{name}.{key}" if name else str(key))
 
 
-class _Flat(nn.Module):
+class Flat(nn.Module):
     """Wraps a network so that inputs are tensors and the output is a flat tuple of tensors, as ONNX needs."""
 
     def __init__(self, network: nn.Module, single: bool) -> None:
@@ -166,29 +182,34 @@ class _Flat(nn.Module):
         return tuple(self.named(*given).values())
 
 
-def _program(flat: _Flat, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> Any:
+def _program(flat: Flat, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> Any:
     """Convert the network to an ONNX program in memory."""
     with needs("an ONNX export"):
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
-    batch = torch.export.Dim("N")
     given = tuple(inputs.values())
     try:
         with warnings.catch_warnings(action="ignore"):
-            graph = torch.export.export(flat, given, dynamic_shapes=(tuple({0: batch} for _ in given),), strict=False)
+            graph = traced(flat, given)
             return torch.onnx.export(graph, given, verbose=False, input_names=list(inputs), output_names=list(outputs))
     except Exception as error:  # each part of the exporter raises errors of its own
         msg = f"the network cannot be exported to ONNX: {str(error).strip().splitlines()[0]}"
         raise CphlocError(msg) from error
 
 
-def _drawn(like: Mapping[str, Tensor], batch: int) -> dict[str, Tensor]:
+def traced(flat: Flat, given: tuple[Tensor, ...]) -> torch.export.ExportedProgram:
+    """Trace a network for inputs like those given, with a batch of any size."""
+    batch = torch.export.Dim("N")
+    return torch.export.export(flat, given, dynamic_shapes=(tuple({0: batch} for _ in given),), strict=False)
+
+
+def drawn(like: Mapping[str, Tensor], batch: int) -> dict[str, Tensor]:
     """Draw random inputs of the same shapes, with another batch size."""
     draw = torch.Generator().manual_seed(batch)
     return {name: torch.randn(batch, *x.shape[1:], generator=draw) for name, x in like.items()}
 
 
-def _difference(flat: _Flat, path: Path, inputs: Mapping[str, Tensor]) -> float:
+def _difference(flat: Flat, path: Path, inputs: Mapping[str, Tensor]) -> float:
     """Largest deviation of ONNX Runtime from torch, relative to the largest magnitude of an output (at least 1)."""
     import onnxruntime
 
@@ -200,5 +221,6 @@ def _difference(flat: _Flat, path: Path, inputs: Mapping[str, Tensor]) -> float:
     return max(float((a - e).abs().max() / e.abs().max().clamp(min=1)) for a, e in pairs)
 
 
-def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[str | int, ...]]:
+def shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[str | int, ...]]:
+    """Return the shape of each tensor, with ``N`` for the batch."""
     return {name: ("N", *x.shape[1:]) for name, x in tensors.items()}

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from cphloc import __version__
 from cphloc.data.pipeline.intensity import parse_intensity
+from cphloc.data.pipeline.monai import MonaiImage, MonaiPreprocess, MonaiRows
 from cphloc.data.pipeline.nnunet import NnUNetImage, NnUNetPreprocess, NnUNetRows
 from cphloc.data.pipeline.opened import opened
 from cphloc.data.pipeline.preprocess import Preprocess
@@ -31,6 +32,7 @@ from cphloc.inference.views import mirrored_axes, swapped_classes
 from cphloc.inference.windows import OnMaskRows, infer
 from cphloc.metrics.calibration import tempered
 from cphloc.modeling.model import Model
+from cphloc.ops.sliding_window import EVEN, regular_layout
 from cphloc.ops.targets import Prediction
 from cphloc.progress import track
 from cphloc.structures.display import Display, Displayed
@@ -150,7 +152,7 @@ class Localizer(Displayed, nn.Module):
         spacing_mm: Sequence[float] | None = None,
         *,
         tta: bool | None = None,
-        overlap: float = 0.5,
+        overlap: float | None = None,
         window_batch: int = 1,
         skip_air: bool = True,
         uncertainty: bool = False,
@@ -173,7 +175,8 @@ class Localizer(Displayed, nn.Module):
             spacing_mm: voxel size in array order, for arrays and pictures, which do not contain it.
             tta: test-time augmentation: average the predictions of the image mirrored along the axes that were
                 flipped in training. ``None``: as ``options`` state; an entry's were chosen on validation cases.
-            overlap: fraction of a window that overlaps with the next one, in [0, 1).
+            overlap: fraction of a window that overlaps with the next one, in [0, 1); ``None``: 0.5, or that of the
+                bundle from which the weights were imported.
             window_batch: windows that the network computes at once; the memory of the network grows by this factor.
                 Results agree up to rounding. More than 1 is faster on a GPU, for windows that do not fill it.
             skip_air: for CT models (intensity ``ct``), skip windows in which no voxel exceeds
@@ -210,7 +213,7 @@ class Localizer(Displayed, nn.Module):
         if uncertainty:
             masked = with_masks(*self.predict_maps(volume, **options), True, least)
             return replace(masked, **seen).applying(used)
-        slabs, masks = opened(self.preprocess, volume), dict[str, MaskRows | NnUNetRows]()
+        slabs, masks = opened(self.preprocess, volume), dict[str, MaskRows | NnUNetRows | MonaiRows]()
 
         def add_rows(head: str, first: int, rows: Tensor) -> None:
             """Collect the next rows of a head's mask."""
@@ -243,11 +246,11 @@ class Localizer(Displayed, nn.Module):
 
     def _infer(
         self,
-        slabs: Slabs | NnUNetImage,
+        slabs: Slabs | NnUNetImage | MonaiImage,
         on_mask_rows: OnMaskRows | None,
         *,
         tta: bool | None = None,
-        overlap: float = 0.5,
+        overlap: float | None = None,
         window_batch: int = 1,
         skip_air: bool = True,
         progress: Callable[[Iterable], Iterable] = iter,
@@ -256,12 +259,13 @@ class Localizer(Displayed, nn.Module):
         self.check_options(tta=tta, overlap=overlap, window_batch=window_batch)
         mirror = self.mirrored_axes() if (self.options.tta if tta is None else tta) else ()
         air = air_threshold(self.preprocess) if skip_air else None
-        patch = self.recipe.data.patch
+        patch, monai = self.recipe.data.patch, self.recipe.data.monai
+        chosen, layout = (0.5, EVEN) if monai is None else (monai.overlap, regular_layout(monai.weight))
         predictions = infer(
             self.model,
             slabs,
             patch,
-            overlap,
+            chosen if overlap is None else overlap,
             mirror,
             progress,
             swap=self.swapped_classes(),
@@ -270,6 +274,7 @@ class Localizer(Displayed, nn.Module):
             air=air,
             on_mask_rows=on_mask_rows,
             window_batch=window_batch,
+            layout=layout,
         )
         return predictions, {**self.backend.facts, "air_skipped": air is not None}
 
@@ -291,8 +296,8 @@ class Localizer(Displayed, nn.Module):
         Raises:
             InputError: as `predict`.
         """
-        overlap = options.get("overlap", 0.5)
-        if not 0 <= overlap < 1:
+        overlap = options.get("overlap")
+        if overlap is not None and not 0 <= overlap < 1:
             msg = f"overlap is a fraction of a window in [0, 1), got {overlap}"
             raise InputError(msg)
         if (batch := options.get("window_batch", 1)) < 1:
@@ -342,4 +347,7 @@ def preprocess_of(recipe: Recipe) -> Preprocess:
     if recipe.data.nnunet is not None:
         patch = tuple(recipe.data.patch or (1,) * recipe.dims)
         return NnUNetPreprocess(recipe.dims, spacing, intensity, steps=recipe.data.nnunet, patch=patch)
+    if recipe.data.monai is not None:
+        patch = None if recipe.data.patch is None else tuple(recipe.data.patch)
+        return MonaiPreprocess(recipe.dims, spacing, intensity, steps=recipe.data.monai, patch=patch)
     return Preprocess(recipe.dims, spacing, intensity, fit)

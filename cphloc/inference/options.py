@@ -16,7 +16,7 @@ class PredictOptions(TypedDict, total=False):
     """Keyword arguments of `Localizer.predict`, described there."""
 
     tta: bool | None
-    overlap: float
+    overlap: float | None
     window_batch: int
     skip_air: bool
     uncertainty: bool

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cphloc.data.io.formats import case_name
+from cphloc.data.pipeline.monai import MonaiRows
 from cphloc.data.pipeline.nnunet import NnUNetRows
 from cphloc.data.pipeline.preprocess import restore_attention, restore_boxes
 from cphloc.data.pipeline.slabs import MaskRows
@@ -19,7 +20,7 @@ from cphloc.structures.volume import Volume
 
 def localization_of(
     predictions: Mapping[str, Prediction],
-    masks: Mapping[str, MaskRows | NnUNetRows],
+    masks: Mapping[str, MaskRows | NnUNetRows | MonaiRows],
     volume: Volume,
     prepared: Geometry,
     classes: Mapping[int, str],

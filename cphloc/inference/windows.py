@@ -17,7 +17,7 @@ from cphloc.inference.air import AirThreshold
 from cphloc.inference.views import Forward, predict_views
 from cphloc.modeling.model import Model
 from cphloc.ops.layers import fit, resize
-from cphloc.ops.sliding_window import Blend, corners, gaussian_weight, steps
+from cphloc.ops.sliding_window import EVEN, Blend, Layout, corners
 from cphloc.ops.targets import Detections, Prediction
 from cphloc.ops.weighted_box_clustering import weighted_box_clustering
 from cphloc.structures.padding import Fill
@@ -64,6 +64,7 @@ def infer(
     air: AirThreshold | None = None,
     on_mask_rows: OnMaskRows | None = None,
     window_batch: int = 1,
+    layout: Layout = EVEN,
 ) -> dict[str, Prediction]:
     """Predict one image window by window.
 
@@ -89,6 +90,7 @@ def infer(
         forward: computes the outputs of a window; default ``model.outputs``.
         air: skip windows that contain only air, unless the whole image is air.
         on_mask_rows: called with rows of the masks as soon as they are final; the predictions then contain no masks.
+        layout: where windows begin, and the weights of their voxels.
         window_batch: windows, of those that begin at the same row, that are computed at once.
 
     Returns:
@@ -100,14 +102,15 @@ def infer(
     full = tuple(max(n, p) for n, p in zip(size, patch, strict=True))
     device = next(model.parameters()).device
     merging: dict[str, _Merge] = {}
-    for row in steps(full[0], patch[0], overlap):
+    for row in layout.steps(full[0], patch[0], overlap):
         slab = fit(image[:, :, row : row + patch[0]].to(device), (patch[0], *full[1:]), fill)
-        windows = _windows(slab, patch[1:], progress(_corners(slab, patch[1:], overlap, air)), air)
+        windows = _windows(slab, patch[1:], progress(_corners(slab, patch[1:], overlap, air, layout)), air)
         while group := list(islice(windows, window_batch)):
             batch = group[0][1] if len(group) == 1 else torch.cat([window for _, window in group])
             for name, views in predict_views(model, forward or model.outputs, batch, mirror, swap).items():
                 if name not in merging:
-                    merging[name] = _Merge(size, full, patch, partial(on_mask_rows, name) if on_mask_rows else None)
+                    on_rows = partial(on_mask_rows, name) if on_mask_rows else None
+                    merging[name] = _Merge(size, full, patch, on_rows, layout=layout)
                 for number, (corner, _) in enumerate(group):
                     merging[name].add((row, *corner), [_of_window(view, number) for view in views])
     if not merging:
@@ -123,16 +126,19 @@ def infer(
             forward=forward,
             on_mask_rows=on_mask_rows,
             window_batch=window_batch,
+            layout=layout,
         )
     return {name: merge.result() for name, merge in merging.items()}
 
 
-def _corners(slab: Tensor, patch: tuple[int, ...], overlap: float, air: AirThreshold | None) -> list[tuple[int, ...]]:
+def _corners(
+    slab: Tensor, patch: tuple[int, ...], overlap: float, air: AirThreshold | None, layout: Layout
+) -> list[tuple[int, ...]]:
     """First voxel of each window of a slab along all axes but the first; the windows cover all voxels but air."""
     box = [(0, n) for n in slab.shape[3:]] if air is None else air.body_box(slab, patch)
     if not box and patch:
         return []
-    inside = corners(tuple(stop - first for first, stop in box), patch, overlap)
+    inside = corners(tuple(stop - first for first, stop in box), patch, overlap, layout)
     return [tuple(c + first for c, (first, _) in zip(corner, box, strict=True)) for corner in inside]
 
 
@@ -181,6 +187,7 @@ class _Merge:
     detections: list[tuple[Detections, Tensor]] = field(default_factory=list)
     views: int = 0
     corners: list[tuple[int, ...]] = field(default_factory=list)
+    layout: Layout = EVEN
 
     def add(self, corner: tuple[int, ...], views: list[Prediction]) -> None:
         """Add the views of the window at ``corner``."""
@@ -210,7 +217,7 @@ class _Merge:
         """Add the class probabilities of a window, averaged over its views."""
         logs = reduce(torch.add, map(_log, masks))
         logs = logs.div_(len(masks)) if len(masks) > 1 else logs
-        self.masks = self.masks or Blend(len(logs), self.full, self.patch, logs.device)
+        self.masks = self.masks or Blend(len(logs), self.full, self.patch, logs.device, self.layout)
         self._take_rows(self.masks, corner[0])
         self.masks.add(corner, logs)
 
@@ -237,7 +244,7 @@ class _Merge:
         dims = len(self.patch)
         centres = ((boxes[:, :dims] + boxes[:, dims:]) / 2).long()
         index = tuple(centres[:, a].clamp(0, p - 1) for a, p in enumerate(self.patch))
-        return gaussian_weight(self.patch).to(boxes.device)[index]
+        return self.layout.weight(self.patch).to(boxes.device)[index]
 
     def result(self) -> Prediction:
         """Merge all views into the prediction of the whole image."""

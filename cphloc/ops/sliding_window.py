@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import product
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -38,9 +39,46 @@ def gaussian_weight(patch: tuple[int, ...]) -> Tensor:
     return weight.clamp(min=weight[weight > 0].min())
 
 
-def corners(size: tuple[int, ...], patch: tuple[int, ...], overlap: float) -> list[tuple[int, ...]]:
+class Layout(NamedTuple):
+    """Where windows begin along one axis (see `steps`), and the weight of their voxels (see `gaussian_weight`)."""
+
+    steps: Callable[[int, int, float], list[int]] = steps
+    weight: Callable[[tuple[int, ...]], Tensor] = gaussian_weight
+
+
+EVEN = Layout()
+"""Windows as nnU-Net places and weights them."""
+
+
+def regular_steps(size: int, patch: int, overlap: float) -> list[int]:
+    """Return the first voxel of each window along one axis as MONAI places them: equally far apart but for the last.
+
+    >>> regular_steps(110, 64, 0.5)
+    [0, 32, 46]
+    """
+    interval = patch if size <= patch else max(int(patch * (1 - overlap)), 1)
+    count = max(-(-(size - patch) // interval), 0) + 1
+    return [min(i * interval, max(size - patch, 0)) for i in range(count)]
+
+
+def regular_layout(weight: Literal["constant", "gaussian"]) -> Layout:
+    """Return the windows of MONAI's ``SlidingWindowInferer``, with its weights of that ``mode``."""
+    return Layout(regular_steps, torch.ones if weight == "constant" else _centred_weight)
+
+
+def _centred_weight(patch: tuple[int, ...]) -> Tensor:
+    """Gaussian of sigma = patch / 8 around the middle of the window, at least 0.001."""
+    weight = torch.ones(())
+    for n in patch:
+        weight = weight[..., None] * torch.exp(-0.5 * ((torch.arange(n) - (n - 1) / 2) / (n / 8)) ** 2)
+    return weight.clamp(min=max(float(weight.min()), 1e-3))
+
+
+def corners(
+    size: tuple[int, ...], patch: tuple[int, ...], overlap: float, layout: Layout = EVEN
+) -> list[tuple[int, ...]]:
     """Return the first voxel of every window over an image of ``size``, the last axis fastest; see `steps`."""
-    return list(product(*map(steps, size, patch, [overlap] * len(patch))))
+    return list(product(*map(layout.steps, size, patch, [overlap] * len(patch))))
 
 
 class Blend:
@@ -55,14 +93,20 @@ class Blend:
         size: ``(*S)`` of the whole image, at least ``patch`` on every axis.
         patch: window size per axis.
         device: device of the values.
+        layout: weights of the voxels of a window.
     """
 
     def __init__(
-        self, channels: int, size: tuple[int, ...], patch: tuple[int, ...], device: torch.device | None = None
+        self,
+        channels: int,
+        size: tuple[int, ...],
+        patch: tuple[int, ...],
+        device: torch.device | None = None,
+        layout: Layout = EVEN,
     ) -> None:
         self.patch = patch
         self.first = 0
-        self.weight = gaussian_weight(patch).to(device)
+        self.weight = layout.weight(patch).to(device)
         self.total = torch.zeros(channels, patch[0], *size[1:], device=device)
         self.seen = torch.zeros(patch[0], *size[1:], device=device)
 

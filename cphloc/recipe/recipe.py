@@ -40,6 +40,7 @@ from cphloc.registry import catalogue
 from cphloc.registry.card import Card
 from cphloc.registry.kinds import Task
 from cphloc.registry.metrics import headline
+from cphloc.structures.monai_steps import MonaiSteps
 from cphloc.structures.nnunet_steps import NnUNetSteps
 from cphloc.structures.options import OPTIONS, OptionName
 from cphloc.structures.padding import Pad
@@ -114,6 +115,9 @@ class Data(Block):
     patch: list[PositiveInt] | None = Field(None, description="size of training patches in voxels; null: whole images")
     nnunet: NnUNetSteps | None = Field(
         None, description="prepare images exactly as nnU-Net does, for imported weights; null: as cphloc does"
+    )
+    monai: MonaiSteps | None = Field(
+        None, description="prepare images exactly as MONAI's transforms do, for imported weights; null: as cphloc does"
     )
     fit: Literal["patch", "whole"] = Field("patch", description="crop patches, or resize whole images to it")
     pad: Pad = Field("zero", description="values beyond the edge of an image that is smaller than the patch")

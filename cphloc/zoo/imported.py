@@ -21,6 +21,9 @@ class Proof(Strict):
         voxels: voxels of the masks that were compared.
         differing: voxels of these masks with another class.
         rounding: voxels whose class the framework's own half precision changes, against its single precision.
+        boxes: number of boxes that were compared.
+        box_pixels: largest difference of the sides of boxes, in pixels.
+        box_scores: largest difference of their scores.
         framework_seconds: time of the framework for all cases, where it was measured.
         seconds: time of the entry for the same cases.
     """
@@ -33,8 +36,28 @@ class Proof(Strict):
     voxels: Count = 0
     differing: Count = 0
     rounding: Count = 0
+    boxes: Count = 0
+    box_pixels: Finite | None = None
+    box_scores: Finite | None = None
     framework_seconds: Positive | None = None
     seconds: Positive | None = None
+
+    @property
+    def agreement(self) -> str:
+        """The differences as one phrase."""
+        parts = []
+        if self.outputs is not None:
+            most = f" of at most {self.scale:.3g}" if self.scale else ""
+            parts.append(f"outputs{most} differ by {self.outputs:.1e}")
+        if self.voxels:
+            parts.append(f"{self.differing:,} of {self.voxels:,} voxels of masks differ")
+        if self.boxes:
+            parts.append(f"{self.boxes} boxes differ by {self.box_pixels:.1e} pixels, scores by {self.box_scores:.1e}")
+        if self.rounding:
+            parts.append(f"its own half precision changes {self.rounding:,}")
+        if self.seconds and self.framework_seconds:
+            parts.append(f"{self.framework_seconds:.1f} s there, {self.seconds:.1f} s here")
+        return "; ".join(parts)
 
 
 class ImportedFrom(Strict):
@@ -52,15 +75,5 @@ class ImportedFrom(Strict):
         """One sentence for the card: proven equal, with the differences, or not proven."""
         if self.proof is None:
             return f"**Not proven**: no prediction of {self.framework}, which trained the weights, was compared."
-        parts = []
-        if self.proof.outputs is not None:
-            most = f" of at most {self.proof.scale:.3g}" if self.proof.scale else ""
-            parts.append(f"outputs{most} differ by {self.proof.outputs:.1e}")
-        if self.proof.voxels:
-            parts.append(f"{self.proof.differing:,} of {self.proof.voxels:,} voxels of masks differ")
-        if self.proof.rounding:
-            parts.append(f"its own half precision changes {self.proof.rounding:,}")
-        if self.proof.seconds and self.proof.framework_seconds:
-            parts.append(f"{self.proof.framework_seconds:.1f} s there, {self.proof.seconds:.1f} s here")
         version = f" {self.proof.version}" if self.proof.version else ""
-        return f"**Proven equal to {self.framework}{version}** on {self.proof.cases} inputs: {'; '.join(parts)}."
+        return f"**Proven equal to {self.framework}{version}** on {self.proof.cases} inputs: {self.proof.agreement}."

@@ -94,15 +94,15 @@ class Pipeline:
 
         Raises:
             NotFoundError: the files of the data set are missing.
-            InputError: the recipe has no ``data.patch`` or has ``data.nnunet``, or a root or channels that the data set
-                does not accept.
+            InputError: the recipe has no ``data.patch``, or has ``data.nnunet`` or ``data.monai``, or a root or
+                channels that the data set does not accept.
         """
         data = recipe.data
         if data.patch is None:
             msg = f"recipe '{recipe.name}' has no data.patch; add the size of training patches in voxels"
             raise InputError(msg)
-        if data.nnunet is not None:
-            msg = f"recipe '{recipe.name}' has data.nnunet, which is for predictions with imported weights"
+        if foreign := [name for name in ("nnunet", "monai") if getattr(data, name) is not None]:
+            msg = f"recipe '{recipe.name}' has data.{foreign[0]}, which is for predictions with imported weights"
             raise InputError(f"{msg}; to train, set it to null: images are then prepared as cphloc does")
         schemes = data.intensity if isinstance(data.intensity, list) else [data.intensity]
         intensity = [_plain(scheme) for scheme in schemes]

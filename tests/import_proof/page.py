@@ -1,0 +1,52 @@
+"""Write ``IMPORT.md`` from the finished rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+_HEAD = """# Imported models beside nnU-Net
+
+Made by `make import-proof`. Small models (8 to 64 channels) are trained by nnU-Net's own planner, trainer and
+augmentation on ten cases of hippocampus that ship with cphloc, {steps} steps a fold, which makes weights that are not
+random, not good models. `cphloc import nnunet --prove` imports each, and both programs then predict the four test cases
+from the command line, on one thread: `nnUNetv2_predict` and `cphloc predict`.
+
+- `logits` is the largest difference of the networks' outputs for the same window, beside their largest magnitude.
+- `masks (single)` are voxels that differ when nnU-Net sums logits in single precision, on a synthetic image.
+- `masks (command)` are voxels of the four test cases that differ from those of `nnUNetv2_predict` as it is: it sums
+  logits in half precision, which decides where two classes score nearly the same. In brackets: voxels that its half
+  precision changes on the synthetic image, against its own single precision.
+- `geometry` is the largest difference of origin, spacing and direction of the written masks.
+- Seconds are those of the whole command for four cases, with its start; the machine was busy with other work.
+
+| model | parameters | logits | masks (single) | masks (command) | classes | geometry | nnU-Net s | cphloc s | times |
+|---|---|---|---|---|---|---|---|---|---|
+"""
+
+
+def write(rows: Path, names: Sequence[str], path: Path, steps: int) -> None:
+    """Write the page of every row that is finished."""
+    found = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(rows.glob("*.json"))]
+    found.sort(key=lambda row: names.index(row["row"]))
+    path.write_text(_HEAD.format(steps=steps) + "".join(map(_row, found)), encoding="utf-8")
+
+
+def _row(facts: dict[str, Any]) -> str:
+    proof, cases, (there, here) = facts["proof"], facts["cases"], facts["seconds"]
+    differing, voxels = (sum(case[key] for case in cases) for key in ("differing", "voxels"))
+    cells = (
+        f"{facts['row']} ({facts['architecture']})",
+        f"{facts['parameters']:,}",
+        f"{proof['outputs']:.1e} of {proof['scale']:.1f}",
+        f"{proof['differing']} of {proof['voxels']:,}",
+        f"{differing} of {voxels:,} ({proof['rounding']} of {proof['voxels']:,})",
+        ", ".join(map(str, sorted({number for case in cases for number in case["classes"]}))),
+        f"{max(case['moved'] for case in cases):.0e}",
+        f"{there:.1f}",
+        f"{here:.1f}",
+        f"{there / here:.1f}",
+    )
+    return f"| {' | '.join(cells)} |\n"
