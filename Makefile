@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-all docs mutants real-files fuzz crowd faults bench quality zoo-numbers import-proof systems lecture lint release clean
+.PHONY: demo test test-all test-browser docs mutants real-files fuzz crowd faults bench quality zoo-numbers import-proof systems lecture lint release clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -32,6 +32,10 @@ test: $(INSTALLED)
 ## Also the tests that take minutes.
 test-all: $(INSTALLED)
 	$(BIN)/pytest -n 2 --dist loadfile
+
+## What people see, in Chromium: the MLflow UI with every shipped entry, and volumes in 3-D. A minute; .ci/run runs it.
+test-browser: $(INSTALLED)
+	$(BIN)/pytest -m slow tests/tracking/test_ui.py tests/inference/test_viewer.py
 
 ## Would the tests notice a mistake? About 40 minutes on one core. It can be stopped and goes on. Writes tests/MUTANTS.md.
 mutants: $(INSTALLED)

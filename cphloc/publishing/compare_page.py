@@ -194,7 +194,7 @@ def _drawn(model: Any, cases: Mapping[str, Any], name: str) -> str:
         return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
-_STYLE = """.figures { display: flex; flex-wrap: wrap; gap: 1.5rem; }
+_STYLE = """.figures { display: flex; flex-wrap: wrap; gap: 1.5rem; margin-bottom: 1rem; }
 figure { margin: 0; } figcaption { color: var(--soft); font-size: .85rem; max-width: 420px; }
 svg { width: 420px; max-width: 100%; height: auto; background: var(--sheet); border: 1px solid var(--line);
   border-radius: .7rem; }

@@ -86,7 +86,9 @@ class Server:
     def _run(self, listening: socket.socket) -> None:
         try:
             self._server.run([listening])
-        except (Exception, SystemExit) as error:
+        except SystemExit:
+            self._failure = "the application does not start"
+        except Exception as error:
             self._failure = reason_of(error)
         finally:
             listening.close()

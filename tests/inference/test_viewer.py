@@ -93,6 +93,7 @@ def rows(tmp_path):
     return [row | {"error": "", "files": written, "boxes": [box], "classes": {"1": "lesion"}}]
 
 
+@pytest.mark.slow
 def test_a_report_shows_scan_mask_boxes_and_attention_without_a_network(rows, tmp_path):
     path = tmp_path / "r.html"
     write_report(path, rows)
