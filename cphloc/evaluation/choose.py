@@ -103,7 +103,7 @@ def choose_options(
     localizer, cases = pairs[0][0], [case for _, case in pairs]
     patients = len({case.patient for case in cases})
     wanted: list[OptionName] = [name for name in OPTIONS if name in localizer.recipe.options]
-    few = f"{patients} patients, fewer than {FEWEST_PATIENTS}" if patients < FEWEST_PATIENTS else ""
+    few = f"patients: {patients}; at least {FEWEST_PATIENTS} are needed" if patients < FEWEST_PATIENTS else ""
     trials: list[Trial] = [not_tried(name, few) for name in wanted] if few else []
     if few and not ("threshold" in wanted and _predicts_boxes(localizer)):
         return ChosenOptions(trials=trials, split=split, cases=len(cases), patients=patients)

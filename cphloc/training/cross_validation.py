@@ -89,7 +89,7 @@ def cross_validate(
     for fold in range(1, len(run.fold_folders) + 1):
         _train_fold(found, fold, place, scale)
         processes.from_first(lambda fold=fold: predict_held_out(found, fold))
-    processes.from_first(lambda: _finish(run, place))
+    processes.from_first(lambda: None if run.finished else _finish(run, place))
     return Run.open(run.folder)
 
 

@@ -69,7 +69,7 @@ def test_the_largest_component_is_chosen_and_predicted(hand_made, dims):
 def test_nothing_is_chosen_on_few_patients_and_it_is_said(hand_made, dims):
     chosen = choose(hand_made(speckled(dims, 9), MASKS))
     assert chosen.options == Options()
-    assert {trial.why for trial in chosen.trials} == {"9 patients, fewer than 10"}
+    assert {trial.why for trial in chosen.trials} == {"patients: 9; at least 10 are needed"}
     assert len(chosen.trials) == 5
 
 

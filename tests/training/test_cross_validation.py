@@ -169,7 +169,9 @@ def test_changed_recipe_folds_or_data_are_found(finished, tmp_path):
         cross_validate(recipe(finished.recipe.dims, steps=6), 2, resume=finished)
     with pytest.raises(InputError, match=r"resume it with cphloc\.cross_validate"):
         train(resume=finished)
+    log = (finished.folder / "tracking.jsonl").read_bytes()
     assert cross_validate(recipe(finished.recipe.dims), 2, resume=finished).metrics == finished.metrics
+    assert (finished.folder / "tracking.jsonl").read_bytes() == log, "nothing is logged twice"
     mask = open_undivided(finished.recipe.data, finished.recipe.dims).cases("val")[0].annotation.mask
     before = mask.read_bytes()
     other = open_undivided(finished.recipe.data, finished.recipe.dims).cases("val")[1].annotation.mask
