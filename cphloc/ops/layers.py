@@ -27,16 +27,22 @@ ConvTranspose = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 class SafeConv3d(nn.Conv3d):
     """``nn.Conv3d`` that computes in float32 where oneDNN's weight gradient in bfloat16 is wrong.
 
-    On CPUs with AVX512-BF16, the gradient of a kernel that covers several slices is uninitialized memory for an input
-    of exactly two slices. ``tests/ops/test_safe_conv.py`` fails when a release of torch computes it right.
+    On CPUs with AVX512-BF16, the gradient of a kernel that is larger than the input along an axis is uninitialized
+    memory, and some are written beyond their end, which ends the process. ``tests/ops/test_safe_conv.py`` fails when a
+    release of torch computes it right.
     """
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolve ``(N, C, D, H, W)``."""
-        if input.shape[2] == 2 and self.kernel_size[0] > 1 and input.device.type == "cpu":
+        if torch.is_autocast_enabled("cpu") and input.device.type == "cpu" and self._exceeds(input.shape[2:]):
             with torch.autocast("cpu", enabled=False):
                 return super().forward(input.to(self.weight.dtype))
         return super().forward(input)
+
+    def _exceeds(self, size: Sequence[int]) -> bool:
+        """Return whether the dilated kernel is larger than the input along an axis."""
+        of_axes = zip(size, self.kernel_size, self.dilation, strict=True)
+        return any(n < dilation * (kernel - 1) + 1 for n, kernel, dilation in of_axes)
 
 
 def conv_type(dims: int) -> Callable[..., Conv]:

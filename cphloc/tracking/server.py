@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import sqlite3
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
@@ -37,6 +38,8 @@ ENVIRONMENT = {
 METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100  # limits of a request to MLflow's REST API
 DIGEST_LENGTH = 36
 """Most characters of the digest of a data set that MLflow's database holds."""
+IMPORTING = threading.RLock()
+"""Held while mlflow is imported: threads that import it at the same time find it half initialized."""
 _LOCK_SECONDS = 1.0
 
 _log = logging.getLogger(__name__)
@@ -136,7 +139,7 @@ def client_of(uri: str) -> MlflowClient:
     file = sqlite_file(uri)
     if file is not None:
         _check_database(file)
-    with warnings.catch_warnings(action="ignore"):  # about its own plug-ins, without docstrings (python -OO)
+    with IMPORTING, warnings.catch_warnings(action="ignore"):  # about its own plug-ins, without docstrings (python -OO)
         from mlflow.tracking import MlflowClient
 
     for chatty in ("mlflow", "alembic"):

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from cphloc.tracking import record
-from cphloc.tracking.server import set_environment
+from cphloc.tracking.server import IMPORTING, set_environment
 
 if TYPE_CHECKING:
     from cphloc.tracking.tracker import Tracker
@@ -75,12 +75,13 @@ def _sample(tracker: Tracker, ended: threading.Event, late: threading.Event) -> 
 def _monitors() -> tuple[list[Any], float]:
     """MLflow's monitors of this machine, and the interval in seconds."""
     set_environment()
-    from mlflow.environment_variables import MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL
-    from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
-    from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
-    from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
-    from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
-    from mlflow.system_metrics.metrics.rocm_monitor import ROCMMonitor
+    with IMPORTING:
+        from mlflow.environment_variables import MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL
+        from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+        from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
+        from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
+        from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
+        from mlflow.system_metrics.metrics.rocm_monitor import ROCMMonitor
 
     monitors: list[Any] = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
     for monitor in (GPUMonitor, ROCMMonitor):

@@ -1,4 +1,4 @@
-"""Weight gradients of 3-D convolutions in bfloat16 on a CPU, over inputs of two slices."""
+"""Weight gradients of 3-D convolutions in bfloat16 on a CPU, over inputs smaller than the kernel along an axis."""
 
 import pytest
 import torch
@@ -9,35 +9,41 @@ from cphloc.ops.layers import SafeConv3d, conv_type
 KERNELS = [(3, 3, 3), (3, 1, 1), (1, 3, 3)]
 
 
-def gradient(layer: type[nn.Conv3d], kernel, slices, precision):
+def gradient(layer: type[nn.Conv3d], kernel, size, precision, **options):
     torch.manual_seed(0)
-    conv = layer(16, 16, kernel, padding=tuple(k // 2 for k in kernel))
-    x = torch.randn(2, 16, slices, 6, 6)
+    conv = layer(16, 16, kernel, padding=tuple(k // 2 for k in kernel), **options)
+    x = torch.randn(2, 16, *size)
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
         conv(x).float().square().mean().backward()
     return conv.weight.grad
 
 
-def error(layer, kernel, slices):
+def error(layer, kernel, size, **options):
     """Largest deviation from float32 relative to the largest gradient, with memory that holds NaN before."""
-    exact = gradient(layer, kernel, slices, "32")
+    exact = gradient(layer, kernel, size, "32", **options)
     _ = [torch.full((16, 16, *kernel), torch.nan) for _ in range(8)]
-    found = gradient(layer, kernel, slices, "bf16")
+    found = gradient(layer, kernel, size, "bf16", **options)
     return float(((found - exact).abs().max() / exact.abs().max()).nan_to_num(torch.inf))
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("slices", [1, 2, 3])
 def test_gradients_in_bfloat16_are_those_of_float32(kernel, slices):
-    assert error(conv_type(3), kernel, slices) < 0.1
+    assert error(conv_type(3), kernel, (slices, 6, 6)) < 0.1
+
+
+@pytest.mark.parametrize("size", [(3, 6, 6), (4, 6, 6), (5, 1, 2), (6, 1, 6), (6, 6, 2)])
+@pytest.mark.parametrize(("kernel", "options"), [((5, 5, 5), {}), ((3, 3, 3), {"stride": 2})])
+def test_so_are_those_of_large_kernels_and_strides(kernel, options, size):
+    assert error(conv_type(3), kernel, size, **options) < 0.1
 
 
 def test_torch_still_needs_the_detour():
     """Remove `SafeConv3d` when this fails on a CPU with AVX512-BF16."""
     if "bf16" not in torch.backends.cpu.get_cpu_capability().lower() and not torch.cpu._is_avx512_bf16_supported():
-        assert error(nn.Conv3d, (3, 3, 3), 2) < 0.1  # other CPUs compute it right
+        assert error(nn.Conv3d, (3, 3, 3), (2, 6, 6)) < 0.1  # other CPUs compute it right
         return
-    assert error(nn.Conv3d, (3, 3, 3), 2) > 0.1
+    assert error(nn.Conv3d, (3, 3, 3), (2, 6, 6)) > 0.1
 
 
 def test_the_output_is_that_of_an_ordinary_convolution():

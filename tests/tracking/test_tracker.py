@@ -10,6 +10,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from contextlib import closing, contextmanager, suppress
@@ -20,9 +21,11 @@ import pytest
 from cphloc.cli import main
 from cphloc.errors import CphlocError, NotFoundError
 from cphloc.recipe.recipe import load
+from cphloc.tracking import server
 from cphloc.tracking.record import EVENTS, curves, locked, read_state
 from cphloc.tracking.server import reason_of
 from cphloc.tracking.sqlite import sqlite_file
+from cphloc.tracking.system import _monitors
 from cphloc.tracking.tracker import STATE, Tracker, push, tracking_uri
 
 
@@ -231,6 +234,16 @@ def test_one_process_at_a_time_sends_a_run(store, tmp_path):
     push(tmp_path)
     with locked(tmp_path, 1), pytest.raises(CphlocError, match="is being sent to MLflow already"):
         push(tmp_path, wait_seconds=0.1)
+
+
+def test_mlflow_is_imported_by_one_thread_at_a_time(store):
+    for imports in (_monitors, lambda: server.client_of(store)):
+        done = threading.Event()
+        thread = threading.Thread(target=lambda work=imports, done=done: (work(), done.set()), daemon=True)
+        with server.IMPORTING:
+            thread.start()
+            assert not done.wait(0.3)
+        assert done.wait(60)
 
 
 def test_a_tracker_waits_for_another_one_that_sends_the_same_run(store, tmp_path, monkeypatch):
