@@ -85,7 +85,8 @@ def test_windows():
 
 @pytest.mark.parametrize("name", catalogue.cards("intensity"))
 def test_a_scheme_survives_its_own_dictionary(name: str):
-    scheme = CT(1, 2, 3, 4) if name == "ct" else catalogue.resolve("intensity", name)()
+    constants = {"ct": (1, 2, 3, 4), "fixed": (1.0, 2.0, 0.0, 5.0)}
+    scheme = catalogue.resolve("intensity", name)(*constants.get(name, ()))
     assert parse_intensity(scheme.to_dict(), 1) == [scheme]
 
 
