@@ -14,14 +14,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from cphloc import __version__
 from cphloc.cli.commands import GROUPS, known, overview
 from cphloc.cli.messages import safe_messages
 from cphloc.cli.result import Answer
 from cphloc.config import jsonio
-from cphloc.errors import CphlocError, RecipeError, needs, printable, without_secrets
+from cphloc.errors import CphlocError, RecipeError, did_you_mean, needs, printable, without_secrets
 from cphloc.files import unwritable
 from cphloc.progress import quiet
 
@@ -94,6 +94,21 @@ class Parser(argparse.ArgumentParser):
     def format_help(self) -> str:
         """Return the help text; that of the whole program has a line for every command."""
         return super().format_help() if self.commands is None else overview()
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with one line: what is wrong, the nearest option of that name, and where the options are listed."""
+        below = self.commands or {self.prog.partition(" ")[2]: self}
+        near = ""
+        if message.startswith("unrecognized arguments: "):
+            near = did_you_mean(message.split()[2], (o for one in below.values() for o in one._option_string_actions))
+        see = f"see cphloc help {next(iter(below))}" if len(below) == 1 else "see cphloc help"
+        self.exit(2, f"{self.prog}: {message}; {near or see}\n")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            near = did_you_mean(str(value), map(str, action.choices)) or f"choose from {', '.join(action.choices)}"
+            msg = f"unknown value '{value}'; {near}"
+            raise argparse.ArgumentError(action, msg)
 
 
 def parser(only: str | None = None) -> Parser:

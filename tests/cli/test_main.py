@@ -242,6 +242,24 @@ def test_every_file_of_a_command_is_listed():
     assert sorted(files) == sorted(name.replace("-", "_") for name in commands())
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("train r.yaml --devises 2", "cphloc: unrecognized arguments: --devises 2; did you mean '--devices'?"),
+        ("train r.yaml --devices two", "argument --devices: invalid int value: 'two'; see cphloc help train"),
+        ("data chek x", "unknown value 'chek'; did you mean 'check'?; see cphloc help data"),
+        ("completion zzz", "unknown value 'zzz'; choose from bash, zsh,"),
+        ("publish latest", "the following arguments are required: --name, --version; see cphloc help publish"),
+    ],
+)
+def test_a_wrong_option_is_one_line_that_names_the_nearest(words, said, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(words.split())
+    printed = capsys.readouterr()
+    assert (stop.value.code, printed.out, printed.err.count("\n")) == (2, "", 1)
+    assert said in printed.err
+
+
 @pytest.mark.parametrize("name", commands())
 def test_help_of_a_command_shows_every_argument_as_it_is_written(name, capsys):
     with pytest.raises(SystemExit) as stop:
