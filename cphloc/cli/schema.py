@@ -6,7 +6,7 @@ import argparse
 
 from cphloc.cli.result import Answer
 from cphloc.config import jsonio
-from cphloc.recipe.schema import recipe_schema
+from cphloc.recipe.schema_cache import cached_schema
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,5 +19,5 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> Answer:
     """Print the schema."""
-    schema = recipe_schema()
+    schema = cached_schema()
     return Answer(jsonio.dumps(schema, indent=1), schema)

@@ -30,7 +30,7 @@ class ObjectSize(BaseModel):
         median: median of each edge.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, defer_build=True)
 
     small: list[float]
     median: list[float]
@@ -64,7 +64,7 @@ class Card(BaseModel):
         renamed_arguments: earlier names of arguments, to today's.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True, defer_build=True)
 
     kind: str
     name: str

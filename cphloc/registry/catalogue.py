@@ -210,21 +210,22 @@ def _summary_of(node: Node) -> str:
 _SUMMARY = re.compile(rb"^summary: +([A-Za-z0-9][^#\"':\n\r]*[^#\"':\n\r\s]) *\r?$", re.MULTILINE)
 
 
-def _folders() -> list[Path]:
+def folders() -> list[Path]:
+    """Return the folders of cards: those of cphloc, of ``CPHLOC_REGISTRY``, and of installed plug-ins."""
     return [*paths.registry_folders(), *(folder for plugin in plugins.installed() for folder in plugin.folders)]
 
 
 def _files(kind: str) -> dict[str, str]:
     """Card files of a kind by name."""
-    folders = [os.path.join(folder, kind) for folder in _folders()]
-    return _listed(kind, tuple((f, os.stat(f).st_mtime_ns) for f in folders if os.path.isdir(f)))
+    places = [os.path.join(folder, kind) for folder in folders()]
+    return _listed(kind, tuple((f, os.stat(f).st_mtime_ns) for f in places if os.path.isdir(f)))
 
 
 @functools.lru_cache(maxsize=32)
-def _listed(kind: str, folders: tuple[tuple[str, int], ...]) -> dict[str, str]:
-    """Card files in ``folders``, given with their time of modification so that a changed folder is listed again."""
+def _listed(kind: str, places: tuple[tuple[str, int], ...]) -> dict[str, str]:
+    """Card files in folders, given with their time of modification so that a changed folder is listed again."""
     found: dict[str, str] = {}
-    for folder, _ in folders:
+    for folder, _ in places:
         for entry in os.scandir(folder):
             name, extension = os.path.splitext(entry.name)
             if extension != ".yaml":
@@ -239,7 +240,7 @@ def _listed(kind: str, folders: tuple[tuple[str, int], ...]) -> dict[str, str]:
 def _entries(kind: str) -> dict[str, Path]:
     """The file of every card of a kind whose cards share one file, by name."""
     found: dict[str, Path] = {}
-    for folder in _folders():
+    for folder in folders():
         path = folder / f"{kind}.yaml"
         for name in _table(path):
             if name in found:
@@ -271,6 +272,6 @@ def _read_entry(kind: str, name: str, path: Path) -> Card:
 def _known_plugins() -> dict[str, dict[str, list[str]]]:
     """Components of known plug-ins, installed or not, from the ``plugins.yaml`` of every folder."""
     known: dict[str, dict[str, list[str]]] = {}
-    for folder in _folders():
+    for folder in folders():
         known |= {name: node.plain for name, node in _table(folder / "plugins.yaml").items()}
     return known

@@ -17,7 +17,7 @@ class NnUNetSteps(BaseModel):
     splines without smoothing, and padded with 0 on both sides to the patch. Logits are resampled to the cropped image.
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, defer_build=True)
 
     orientation: Literal["stored", "RAS"] = Field("stored", description="axes as in the file, or towards R, A and S")
     axes: list[Annotated[int, Field(ge=0, le=2)]] = Field(description="order of the axes (`transpose_forward`)")

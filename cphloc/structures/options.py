@@ -24,7 +24,7 @@ FEWEST_PATIENTS = 10
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, defer_build=True)
 
 
 Positive = Annotated[float, Field(gt=0)]

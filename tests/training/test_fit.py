@@ -105,15 +105,18 @@ def test_losses_are_told_how_much_of_the_training_is_done(tmp_path):
     class Listening(TinyModel):
         progress = -1.0
 
+        def __init__(self, dims):
+            super().__init__(dims)
+            self.heard = []
+
         def loss(self, outputs, targets):
             if self.training:
-                heard.append(self.progress)
+                self.heard.append(self.progress)
             return super().loss(outputs, targets)
 
-    heard = []
-    settings = replace(SETTINGS, steps=4, validate_every=4)
-    fit(Listening(2), batches_of(2), held_out(2), settings, tmp_path)
-    assert heard == [0.0, 0.0, 0.25, 0.25, 0.5, 0.5, 0.75, 0.75]
+    model = Listening(2)
+    fit(model, batches_of(2), held_out(2), replace(SETTINGS, steps=4, validate_every=4), tmp_path)
+    assert model.heard == [0.0, 0.0, 0.25, 0.25, 0.5, 0.5, 0.75, 0.75]
 
 
 @pytest.mark.parametrize("dims", [2, 3])
