@@ -62,7 +62,9 @@ def _report(source: str, options: argparse.Namespace) -> _Report:
     from cphloc.training.check import check
 
     found = check(loaded)
-    return _Report(found.problems, found.unchecked, found.notes, [] if found.problems else advice(loaded))
+    return _Report(
+        found.problems, found.unchecked, found.notes, [] if found.problems or loaded.stages else advice(loaded)
+    )
 
 
 def _require_plugins(source: str) -> None:

@@ -23,8 +23,10 @@ from cphloc.evaluation.files import draw_evaluation, write_evaluation
 from cphloc.evaluation.groups import by_group, groups_of
 from cphloc.evaluation.measure import Measured, measure, score_cases
 from cphloc.evaluation.report import drawer, write_report
+from cphloc.evaluation.stages import StageErrors
 from cphloc.evaluation.unseen import check_unseen, data_of
 from cphloc.inference.localizer import Localizer
+from cphloc.inference.pipeline import Pipeline
 from cphloc.metrics.bootstrap import Interval
 from cphloc.metrics.summary import tracking_metrics
 from cphloc.structures.display import Display, Displayed
@@ -119,9 +121,11 @@ def evaluate(
         groups_of(column, dataset, cases)
     check_unseen(run or localizer.listing, dataset, split, own)
     chosen = _options(localizer, run, own_dataset(localizer.recipe, dataset, root), choose)
-    measured = measure(localizer, cases, find_baseline(localizer, run, dataset, root))
+    errors = StageErrors(localizer) if isinstance(localizer, Pipeline) else None
+    measured = measure(localizer, cases, find_baseline(localizer, run, dataset, root), errors)
     facts = measured.facts(split) | {"options": None if chosen is None else chosen.model_dump()}
     scores = measured.scores
+    facts |= {} if errors is None else errors.facts()
     facts["by"] = {column: by_group(scores, groups_of(column, dataset, cases, scores)) for column in by}
     if doubtful := with_doubtful(dataset, split, scores, lambda these: score_cases(localizer, these)[0]):
         facts["doubtful"] = doubtful
@@ -221,6 +225,8 @@ def _options(localizer: Localizer, run: Run | None, dataset: Dataset | None, cho
         return None if localizer.entry is None else localizer.entry.options
     if run.is_cross_validation:
         return read_options(run)
+    if isinstance(localizer, Pipeline):
+        return ChosenOptions(options=localizer.options)  # chosen when its stages were evaluated
     cases = [] if dataset is None else dataset.cases("val")
     contents = {case.id: content_hash(case) for case in cases}
     chosen = stored_or_chosen(run, contents, lambda: choose_options([(localizer, case) for case in cases]), choose)

@@ -18,6 +18,7 @@ from cphloc.evaluation.files import all_boxes, read_completed
 from cphloc.evaluation.groups import reference_facts, why_metrics
 from cphloc.evaluation.prediction import CasePrediction, case_prediction
 from cphloc.evaluation.scores import ScoredCase, Scores, score_case, summary
+from cphloc.evaluation.stages import StageErrors
 from cphloc.inference.localizer import Localizer
 from cphloc.metrics.bootstrap import Interval
 from cphloc.progress import track
@@ -77,7 +78,10 @@ class Measured:
 
 
 def measure(
-    localizer: Localizer, cases: Sequence[Case], make_baseline: Callable[[Collection[str]], Baseline] | None
+    localizer: Localizer,
+    cases: Sequence[Case],
+    make_baseline: Callable[[Collection[str]], Baseline] | None,
+    errors: StageErrors | None = None,
 ) -> Measured:
     """Predict and score every case, and compare with a baseline.
 
@@ -86,15 +90,24 @@ def measure(
         cases: the cases.
         make_baseline: makes the baseline of the parts that the model predicts, see
             `cphloc.evaluation.comparison.find_baseline`.
+        errors: collects the errors of the stages of a pipeline.
     """
-    scores, parts, milliseconds = score_cases(localizer, cases)
+    scores, parts, milliseconds = score_cases(localizer, cases, errors)
     baseline = None if make_baseline is None else make_baseline(parts)
     beneath = None if baseline is None else _score_baseline(baseline, localizer, cases)
     return Measured(localizer, cases, scores, milliseconds, baseline, beneath)
 
 
-def score_cases(localizer: Localizer, cases: Sequence[Case]) -> tuple[Scores, list[str], list[float]]:
-    """Predict and score every case; also returns the parts that the model predicts and milliseconds per case."""
+def score_cases(
+    localizer: Localizer, cases: Sequence[Case], errors: StageErrors | None = None
+) -> tuple[Scores, list[str], list[float]]:
+    """Predict and score every case; also returns the parts that the model predicts and milliseconds per case.
+
+    Args:
+        localizer: the model.
+        cases: the cases.
+        errors: collects the errors of the stages of a pipeline.
+    """
     scored, milliseconds = [], []
     parts: list[str] = []
     strongest = strongest_rung(cases)
@@ -106,6 +119,7 @@ def score_cases(localizer: Localizer, cases: Sequence[Case]) -> tuple[Scores, li
         prediction = case_prediction(result, localizer.classes)
         one = _scored(localizer, case, prediction, annotation, volume.geometry)
         stated = {"reference": annotation.digest, **reference_facts(annotation, volume.geometry, localizer.classes)}
+        stated |= {} if errors is None else errors.add(case, result, one, volume, annotation)
         known = replace(one.scores, facts={**one.scores.facts, **stated})
         scored.append(replace(one, scores=known))
         parts = [part for part in BASELINES if getattr(prediction, part) is not None]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from cphloc.inference.localization import Localization
-from cphloc.structures.merging import of_part
+from cphloc.structures.merging import Part, of_part
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,10 @@ def case_prediction(result: Localization, classes: Mapping[int, str]) -> CasePre
 
     Args:
         result: result of the prediction.
-        classes: number 1..K -> name.
+        classes: number 1..K -> name. Boxes and probabilities of other classes, which earlier stages of a pipeline
+            add, are left out.
     """
+    result = _without_others(result, classes)
     numbers = {name: number for number, name in of_part(classes, "boxes").items()}
     boxes = result.boxes
     return CasePrediction(
@@ -56,3 +58,10 @@ def case_prediction(result: Localization, classes: Mapping[int, str]) -> CasePre
         attention=result.attention,
         probabilities=None if result.probabilities is None else np.array(list(result.probabilities.values())),
     )
+
+
+def _without_others(result: Localization, classes: Mapping[int, str]) -> Localization:
+    """Leave out parts whose classes are not those of the model: boxes and probabilities of earlier stages."""
+    named: Mapping[str, Part] = {"boxes": "boxes", "probabilities": "labels"}
+    others = [name for name, part in named.items() if of_part(result.classes, part) != of_part(classes, part)]
+    return replace(result, **dict.fromkeys(others)) if others else result

@@ -153,7 +153,7 @@ class Ensemble(Displayed):
             return first
         names, versions = zip(*(result.model for result in results), strict=True)
         joined: dict[str, Any] = {
-            "computed": _computed([result.computed for result in results]),
+            "computed": joined_facts([result.computed for result in results]),
             "model": (" + ".join(names), " + ".join(versions)),
             "models": tuple(one for result in results for one in result.models),
         }
@@ -180,11 +180,11 @@ _MUST_AGREE: dict[str, Callable[[Localizer], Any]] = {
 }
 
 
-def _computed(members: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def joined_facts(members: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Join `Localization.computed` of all members: all backends, largest difference, whether any skipped air."""
     return {
         "backend": ", ".join(dict.fromkeys(member["backend"] for member in members)),
-        "difference": max(member["difference"] or 0.0 for member in members),
+        "difference": max((member["difference"] or 0.0 for member in members), default=0.0),
         "air_skipped": any(member["air_skipped"] for member in members),
     }
 

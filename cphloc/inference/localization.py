@@ -16,6 +16,7 @@ from cphloc.data.io.formats import split_series
 from cphloc.errors import DataError, MissingExtraError
 from cphloc.files import atomic, flush, temporary_folder
 from cphloc.inference.result_display import result_display, size_title
+from cphloc.inference.stage_outcome import StageOutcome
 from cphloc.paths import portable
 from cphloc.structures.display import Display, Displayed, image_html
 from cphloc.structures.merging import of_part
@@ -78,6 +79,7 @@ class Localization(Displayed):
             applied.
         sizes: errors of measured sizes, for the intervals in ``measurements``; ``None`` where they are not known.
         options: what was applied besides the weights: mirrored views, thresholds, and components that are kept.
+        stages: of a pipeline, what each stage saw and found, in order.
     """
 
     image: Volume
@@ -100,6 +102,7 @@ class Localization(Displayed):
     thresholds: Mapping[str, float] = field(default_factory=dict)
     options: Options = field(default_factory=Options)
     sizes: SizeIntervals | None = None
+    stages: tuple[StageOutcome, ...] = ()
 
     def applying(self, options: Options) -> Localization:
         """Return the result with the boxes whose score reaches the threshold, and the components that are kept.
@@ -156,6 +159,8 @@ class Localization(Displayed):
             facts["thresholds"] = dict(self.thresholds)
         if applied := self.options.model_dump(exclude_defaults=True, exclude={"thresholds", "temperature"}):
             facts["options"] = applied
+        if self.stages:
+            facts["stages"] = [stage.to_plain() for stage in self.stages]
         if self.computed:
             facts["computed"] = dict(self.computed)
         if self.image.notes or self.remarks:

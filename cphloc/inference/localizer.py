@@ -18,7 +18,7 @@ from cphloc.data.pipeline.nnunet import NnUNetImage, NnUNetPreprocess, NnUNetRow
 from cphloc.data.pipeline.opened import opened
 from cphloc.data.pipeline.preprocess import Preprocess
 from cphloc.data.pipeline.slabs import MaskRows, Slabs
-from cphloc.errors import InputError
+from cphloc.errors import DataError, InputError
 from cphloc.inference.air import air_threshold
 from cphloc.inference.backend import Backend, BackendName
 from cphloc.inference.finite import finite_outputs
@@ -205,14 +205,20 @@ class Localizer(Displayed, nn.Module):
             images = track(source, "predicting")
             return [self.predict(s, spacing_mm, postprocess=postprocess, **options) for s in images]
         used = overridden(self.options, tta, threshold, postprocess)
-        least = used.thresholds.get("mask")
         reading = self.inputs.read(source, spacing_mm, units, strict)
-        volume, seen = reading.volume, {"inputs": reading.channels, "warnings": reading.warnings}
-        seen["sizes"] = self.sizes if used == self.options else None
-        seen["input_sha256"] = content_hashes(source)
+        result = self._localized(reading.volume, used, uncertainty, **options)
+        if strict and result.warnings:
+            msg = f"{reading.volume.source}: {'; '.join(result.warnings)}; predict without strict, or correct the image"
+            raise DataError(msg)
+        seen = {"inputs": reading.channels, "warnings": (*reading.warnings, *result.warnings)}
+        sizes = self.sizes if used == self.options else None
+        return replace(result, **seen, sizes=sizes, input_sha256=content_hashes(source)).applying(used)
+
+    def _localized(self, volume: Volume, used: Options, uncertainty: bool, **options: Any) -> Localization:
+        """Predict an image, from `read`, with all boxes and components; arguments as for `predict`."""
+        least = used.thresholds.get("mask")
         if uncertainty:
-            masked = with_masks(*self.predict_maps(volume, **options), True, least)
-            return replace(masked, **seen).applying(used)
+            return with_masks(*self.predict_maps(volume, **options), True, least)
         slabs, masks = opened(self.preprocess, volume), dict[str, MaskRows | NnUNetRows | MonaiRows]()
 
         def add_rows(head: str, first: int, rows: Tensor) -> None:
@@ -221,7 +227,7 @@ class Localizer(Displayed, nn.Module):
 
         predictions, facts = self._infer(slabs, add_rows, **options)
         result = localization_of(predictions, masks, volume, slabs.geometry, self.classes)
-        return self._completed(replace(result, computed=facts, **seen)).applying(used)
+        return self._completed(replace(result, computed=facts))
 
     def predict_maps(self, volume: Volume, **options: Any) -> tuple[Localization, np.ndarray | None]:
         """Predict an image and return class probabilities instead of a mask.

@@ -15,6 +15,7 @@ from cphloc.modeling.ensemble import EnsembleModel
 from cphloc.modeling.limits import limited
 from cphloc.modeling.model import Model, levels_of
 from cphloc.modeling.problems import problem_at
+from cphloc.modeling.staged import StagedModel
 from cphloc.ops.class_weights import ClassWeights
 from cphloc.recipe.recipe import Block, Recipe, load
 from cphloc.registry import catalogue
@@ -51,7 +52,7 @@ def build(source: str | Path | Mapping[str, Any] | Recipe, overrides: Mapping[st
 
 
 def build_model(recipe: Recipe, max_elements: int | None = None) -> Model:
-    """Build the model of a valid recipe: backbone, neck and heads.
+    """Build the model of a valid recipe: backbone, neck and heads; of a pipeline, those of all stages.
 
     Args:
         recipe: the recipe.
@@ -61,6 +62,8 @@ def build_model(recipe: Recipe, max_elements: int | None = None) -> Model:
         BuildError: a component does not fit the one before it, or the model is too large to be built.
     """
     with limited(max_elements):
+        if recipe.stages:
+            return StagedModel({name: build_model(part) for name, part in recipe.stage_recipes.items()})
         members = [_built(recipe) for _ in range(recipe.model.members)]
     return members[0] if len(members) == 1 else EnsembleModel(members, recipe.model.average)
 
@@ -121,7 +124,7 @@ def blueprint(recipe: Recipe) -> Model:
     stated = {key: value for key, value in backbone.args.items() if key not in _STARTING_WEIGHTS}
     blocks = recipe.model.model_copy(update={"backbone": Block(type=backbone.type, **stated)})
     with torch.device("meta"):
-        return build_model(recipe.model_copy(update={"model": blocks}))
+        return build_model(recipe.with_model(blocks))
 
 
 def _check_forward(recipe: Recipe, model: Model, patch: list[int]) -> list[Problem]:

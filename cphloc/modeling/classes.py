@@ -161,7 +161,7 @@ def with_matched_classes(recipe: Recipe, known: Mapping[int, str]) -> Recipe:
     heads = {name: block if name in merged else _renumbered(block, known) for name, block in recipe.model.heads.items()}
     stored = {head: {of.classes[n]: dict(m) for n, m in of.members.items()} for head, of in merged.items()}
     blocks = recipe.model.model_copy(update={"heads": heads, "merged_classes": stored})
-    return recipe.model_copy(update={"model": blocks})
+    return recipe.with_model(blocks)
 
 
 def known_classes(recipe: Recipe) -> dict[int, str] | None:

@@ -27,6 +27,7 @@ from cphloc.zoo.entry import File
 from cphloc.zoo.inside import files_below
 from cphloc.zoo.names import RECIPE_FILE, UNPINNED, sha256_of
 from cphloc.zoo.resolve import names_an_entry, nearest, resolve_entry
+from cphloc.zoo.starting import load_recipe
 from cphloc.zoo.stored import stored_recipe
 
 DATA_SUFFIXES = (
@@ -71,7 +72,7 @@ def audit(source: str | Path | Mapping[str, Any]) -> list[Finding]:
     """
     listing = None if isinstance(source, Mapping) else _entry(source)
     if listing is None:
-        recipe = recipes.load(source)
+        recipe = load_recipe(source)
         return [_recipe_line(recipe), *_components(recipe)]
     listing.entry.require_plugins()
     content = listing.read(RECIPE_FILE)
@@ -132,9 +133,7 @@ def _recipe_line(recipe: Recipe, pinned: bool = True) -> Finding:
 
 def _components(recipe: Recipe) -> Iterator[Finding]:
     """Yield a finding for every block of the recipe, outer before inner."""
-    from cphloc.recipe.blocks import blocks
-
-    for block in blocks(recipe.tree):
+    for block in recipe.blocks:
         card = catalogue.card(block.kind, block.node.children["type"].plain)
         if card.import_ is None:
             yield Finding(block.kind, card.name, f"allowed by name in {Path(card.source).name}", True)

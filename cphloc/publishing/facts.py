@@ -15,6 +15,7 @@ import cphloc
 from cphloc.inference.localizer import Localizer
 from cphloc.publishing.source import modalities_of, source_facts
 from cphloc.recipe.plugins import used_plugins
+from cphloc.recipe.recipe import Recipe
 from cphloc.structures.options import ChosenOptions, Options
 from cphloc.structures.split import SPLITS
 from cphloc.tracking.run import Run
@@ -51,7 +52,7 @@ def entry_facts(
         "inputs": {name: Input.of(channel).model_dump() for name, channel in recipe.inputs.items()},
         "fingerprint": facts.get("training_images"),
         "spacing_mm": recipe.data.spacing_mm,
-        "intensity": recipe.to_plain()["data"]["intensity"],
+        "intensity": recipe.plain_intensity,
         "evaluation": {
             "split": evaluation["split"],
             "cases": evaluation["cases"],
@@ -66,6 +67,8 @@ def entry_facts(
         },
         "tested": _tested(material.tested, first),
         "calibration": evaluation.get("calibration"),
+        "stages": _stages(recipe, evaluation),
+        "oracle": _measured(evaluation["oracle"], first)["metrics"] if evaluation.get("oracle") else None,
         "options": _chosen(evaluation),
         "data": _data_facts(material),
         "size": {
@@ -169,6 +172,20 @@ def _gains(paired: Mapping[str, Any], first: str) -> dict[str, Any]:
     return {
         name: {**gain, "p_value": _defined(gain.get("p_value"))} for name, gain in ordered if not is_undefined(gain)
     }
+
+
+def _stages(recipe: Recipe, evaluation: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Entry of each stage of a pipeline, with the errors of its crop; ``None`` of other models."""
+    measured = evaluation.get("stages") or {}
+    crops = {name: (measured.get(name) or {}).get("crop") or {} for name in recipe.stages}
+    return {
+        name: {
+            "entry": stage.frozen.entry,
+            "sha256": stage.frozen.sha256,
+            "crop": {key: as_undefined(m) if is_undefined(m) else m for key, m in crops[name].items()},
+        }
+        for name, stage in recipe.stages.items()
+    } or None
 
 
 def _defined(value: float | None) -> float | None:

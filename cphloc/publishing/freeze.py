@@ -21,6 +21,7 @@ from cphloc.errors import InputError, NotFoundError, RecipeError
 from cphloc.files import atomic
 from cphloc.inference.localization import Localization
 from cphloc.inference.localizer import Localizer
+from cphloc.inference.pipeline import localizer_of_recipe
 from cphloc.publishing import sample as samples
 from cphloc.publishing.agreement import disagreements
 from cphloc.publishing.card import CASES_FILE, PICTURES_FOLDER, model_card
@@ -38,7 +39,7 @@ from cphloc.zoo.entry import Entry, File, Weights
 from cphloc.zoo.listing import cached_path
 from cphloc.zoo.load import build_with_weights, open_listing, trained_weights
 from cphloc.zoo.names import BASELINE_FILE, CARD_FILE, ENTRY_FILE, RECIPE_FILE, SBOM_FILE, WEIGHTS_FILE
-from cphloc.zoo.weights import half_precision, write_weights
+from cphloc.zoo.weights import precision_of, published_precision, write_weights
 
 if TYPE_CHECKING:
     from cphloc.data.case import Case
@@ -94,14 +95,14 @@ def freeze(
     _copy_pictures(material.run.folder / "pictures", folder / PICTURES_FOLDER)
     localizer = _localizer(recipe, weights, material)
     read, result = _write_sample(folder / samples.SAMPLE_FOLDER, localizer, _candidates(material, sample))
-    small = half_precision(weights)
+    small = published_precision(recipe, weights)
     found = _localizer(recipe, small, material).predict(*read)
     changed = samples.differences(samples.facts_of(result), result.masks, found)
-    precision = "float32" if changed else "float16"
-    write_weights(folder / WEIGHTS_FILE, weights if changed else small)
+    stored = weights if changed else small
+    write_weights(folder / WEIGHTS_FILE, stored)
     facts = entry_facts(material, localizer, name, version, because, below_baseline, supersedes)
     facts["onnx"] = onnx_parity(localizer) if onnx else None
-    facts["weights"] = stored_weights(folder, precision, urls, most_bytes)
+    facts["weights"] = stored_weights(folder, precision_of(stored), urls, most_bytes)
     entry = write_entry(facts, folder, recipe)
     check_frozen(Listing(name, version, folder))
     return entry
@@ -141,6 +142,8 @@ def entry_recipe(recipe: Recipe) -> Recipe:
     Because every default is written, a recipe of an earlier format has the same meaning in the current one.
     """
     plain = _without_downloads(recipe.to_plain())
+    if recipe.stages:
+        return recipes.load({**plain, "format": FORMAT, "data": {**plain["data"], "root": None}})
     plain["train"]["teacher"] = None
     return recipes.load(
         {**plain, "format": FORMAT, "data": {**plain["data"], "root": None, "folds": None}, "from": None, "freeze": []}
@@ -228,7 +231,7 @@ def _has_detection(result: Localization) -> bool:
 
 def _localizer(recipe: Recipe, weights: Mapping[str, Tensor], material: Material) -> Localizer:
     """Build the model as it was evaluated, with its options."""
-    localizer = Localizer(build_with_weights(recipe, weights, str(material.run.folder)), recipe)
+    localizer = localizer_of_recipe(build_with_weights(recipe, weights, str(material.run.folder)), recipe)
     chosen = evaluated_options(material.evaluation)
     localizer.options, localizer.sizes = chosen.options, chosen.sizes
     return localizer

@@ -6,7 +6,6 @@ import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cphloc.recipe.blocks import blocks
 from cphloc.recipe.recipe import Recipe
 from cphloc.registry import catalogue
 from cphloc.zoo.entry import Entry, File
@@ -115,7 +114,7 @@ def _files(files: Mapping[str, File]) -> Iterator[dict[str, Any]]:
 
 def _components(recipe: Recipe) -> Iterator[dict[str, Any]]:
     """Yield every component that the recipe names, once; those without a class of their own are allowed by name."""
-    found = {(block.kind, str(block.node.children["type"].plain)) for block in blocks(recipe.tree)}
+    found = {(block.kind, str(block.node.children["type"].plain)) for block in recipe.blocks}
     for kind, name in sorted(found):
         card = catalogue.card(kind, name)
         where = {"properties": [{"name": "cphloc:import", "value": card.import_}]} if card.import_ else {}

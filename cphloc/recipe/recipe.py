@@ -6,6 +6,7 @@ its meaning when a later version has other defaults.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Mapping
@@ -15,12 +16,13 @@ from typing import Annotated, Any, Literal
 from annotated_types import MinLen
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     PrivateAttr,
+    SerializerFunctionWrapHandler,
     ValidationError,
+    model_serializer,
     model_validator,
 )
 
@@ -28,14 +30,17 @@ from cphloc.config import yamlio
 from cphloc.config.argument_types import NonNegativeInt, PositiveFloat, PositiveInt, UnitInterval
 from cphloc.config.nodes import Node, Position, dotted, from_plain, parse_path
 from cphloc.config.problems import problems_of
-from cphloc.errors import Problem, RecipeError
+from cphloc.errors import InputError, Problem, RecipeError
 from cphloc.paths import portable
-from cphloc.recipe.blocks import block_problems, blocks, expand_names, fill, misspelt_type
+from cphloc.recipe.blocks import BlockAt, block_problems, blocks, expand_names, fill, misspelt_type
 from cphloc.recipe.checks import cross_problems
 from cphloc.recipe.class_codes import move_class_facts, valid_codes
 from cphloc.recipe.formats import FIRST, FORMAT, add_former_defaults
 from cphloc.recipe.lengths import adapt_to_length
 from cphloc.recipe.merge import ModelOf, assemble
+from cphloc.recipe.stage_checks import stage_problems
+from cphloc.recipe.stages import NOT_OF_PIPELINES, PIPELINE, PREPARED_BY_STAGES, EntryOf, Stage, with_entries
+from cphloc.recipe.strict import Strict
 from cphloc.registry import catalogue
 from cphloc.registry.card import Card
 from cphloc.registry.kinds import Task
@@ -54,11 +59,7 @@ _NAMES_SIDES = ("laterality", "sides")
 """Arguments of data sets that make their classes distinguish left from right."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True, allow_inf_nan=False, defer_build=True)
-
-
-class Block(_Strict):
+class Block(Strict):
     """A component and its arguments in one mapping, such as ``{type: fpn, channels: 96}``."""
 
     model_config = ConfigDict(extra="allow")
@@ -71,7 +72,7 @@ class Block(_Strict):
         return dict(self.model_extra or {})
 
 
-class DataAbout(_Strict):
+class DataAbout(Strict):
     """Documentation of one's own data for the model card; it replaces what the card of the data set states."""
 
     name: str | None = Field(None, description="name of the data; null: that of the data set")
@@ -81,7 +82,7 @@ class DataAbout(_Strict):
     modality: list[str] = Field([], description="DICOM modality, such as CT or MR; as many as channels if they differ")
 
 
-class Folds(_Strict):
+class Folds(Strict):
     """Division of the training and validation cases into folds by patient, of which one may be held out."""
 
     fold: PositiveInt | None = Field(None, description="fold that is held out, from 1; null: the data set's own splits")
@@ -148,7 +149,7 @@ def _named(heads: Any) -> Any:
     return heads
 
 
-class ModelBlocks(_Strict):
+class ModelBlocks(Strict):
     """The components of the model."""
 
     backbone: Block = Field(description="computes a feature pyramid from the image")
@@ -166,7 +167,7 @@ class ModelBlocks(_Strict):
     )
 
 
-class Train(_Strict):
+class Train(Strict):
     """Settings of the training."""
 
     steps: PositiveInt = Field(1000, description="optimizer steps")
@@ -202,7 +203,7 @@ def _folder_name(name: str) -> str:
     return name
 
 
-class About(_Strict):
+class About(Strict):
     """Documentation of the model for its card; required for publishing."""
 
     intended_use: str = Field("", description="intended users and purpose")
@@ -210,17 +211,20 @@ class About(_Strict):
     changelog: str = Field("", description="changes since the previous version")
 
 
-class Recipe(_Strict):
+class Recipe(Strict):
     """A complete and valid recipe; use `load` to create one."""
 
     format: PositiveInt = Field(FORMAT, description="format version, which determines the defaults")
     name: Annotated[str, AfterValidator(_folder_name)] = Field("recipe", description="default: the file name")
     description: str = Field("", description="one-line description")
     about: About = Field(default_factory=lambda: About.model_validate({}))
-    task: Task = Field(description="task of the model")
+    task: Literal[Task, "pipeline"] = Field(description="task of the model")
     dims: Dims = Field(description="number of spatial axes of the images")
     data: Data
-    model: ModelBlocks
+    model_: ModelBlocks | None = Field(
+        None, alias="model", description="the network; null: that of a pipeline's stages"
+    )
+    stages: dict[str, Stage] = Field({}, description="stages of a pipeline, in the order in which they run")
     train: Train = Field(default_factory=lambda: Train.model_validate({}))
     from_: str | None = Field(None, alias="from", description="zoo entry or run with the initial weights and the model")
     freeze: list[str] = Field([], description="patterns of parameter names that are not trained")
@@ -237,6 +241,55 @@ class Recipe(_Strict):
     )
 
     _tree: Node | None = PrivateAttr(None)
+
+    @model_serializer(mode="wrap")
+    def _own_keys(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out the stages of a recipe that has none, and of a pipeline what only its stages have."""
+        plain = handler(self)
+        if self.task != PIPELINE:
+            return {key: value for key, value in plain.items() if key != "stages"}
+        plain["data"] = {key: value for key, value in plain["data"].items() if key not in PREPARED_BY_STAGES}
+        return {key: value for key, value in plain.items() if key not in (*NOT_OF_PIPELINES, "model_")}
+
+    @property
+    def model(self) -> ModelBlocks:
+        """The components of the model.
+
+        Raises:
+            InputError: the recipe is a pipeline, whose stages have models.
+        """
+        if self.model_ is None:
+            msg = f"{self.name}: a pipeline has no network of its own; name one of its stages' entries"
+            raise InputError(msg)
+        return self.model_
+
+    def with_model(self, model: ModelBlocks) -> Recipe:
+        """Return a copy with other components of the model."""
+        return self.model_copy(update={"model_": model})
+
+    @functools.cached_property
+    def stage_recipes(self) -> dict[str, Recipe]:
+        """Recipe of each stage of a pipeline by name; empty for other recipes.
+
+        Raises:
+            InputError: the recipe was read without looking up the entries of its stages.
+        """
+        return {name: load_stored(stage.frozen.recipe) for name, stage in self.stages.items()}
+
+    @property
+    def parts(self) -> list[Recipe]:
+        """This recipe, and those of the stages of a pipeline."""
+        return [self, *self.stage_recipes.values()]
+
+    @property
+    def blocks(self) -> list[BlockAt]:
+        """Blocks of components of this recipe, and of the stages of a pipeline, outer blocks before nested ones."""
+        return [block for part in self.parts for block in blocks(part.tree)]
+
+    @property
+    def last(self) -> Recipe:
+        """Recipe that determines the result: that of the last stage of a pipeline, else this one."""
+        return self.parts[-1]
 
     def to_yaml(self) -> str:
         """Convert to canonical YAML, with every default and the keys in a fixed order."""
@@ -267,7 +320,14 @@ class Recipe(_Strict):
     @property
     def headline(self) -> str:
         """Name of the validation metric that selects the best weights: ``train.best``, else that of the task."""
-        return self.train.best or headline(self.task)
+        return self.last.train.best or headline(self.last.task)
+
+    @property
+    def plain_intensity(self) -> Any:
+        """Intensity scaling as plain values; of a pipeline, that of each stage by name."""
+        if self.stages:
+            return {name: part.plain_intensity for name, part in self.stage_recipes.items()}
+        return self.to_plain()["data"]["intensity"]
 
     @property
     def fold(self) -> int | None:
@@ -277,6 +337,8 @@ class Recipe(_Strict):
     @property
     def laterality(self) -> bool:
         """Whether classes distinguish left from right, so that flipping an image along that axis would mislabel it."""
+        if self.task == PIPELINE:
+            return self.dataset.laterality or any(part.laterality for part in self.stage_recipes.values())
         heads = (block.args.get("classes") or () for block in self.model.heads.values())
         names = [str(n) for stated in heads for n in (stated.values() if isinstance(stated, dict) else stated)]
         for merged in self.model.merged_classes.values():
@@ -299,6 +361,7 @@ def load(
     source: str | Path | Mapping[str, Any] | Node | Recipe,
     overrides: Mapping[str, Any] | None = None,
     model_of: ModelOf | None = None,
+    entry_of: EntryOf | None = None,
 ) -> Recipe:
     """Read a recipe, check it, and fill in every default.
 
@@ -306,6 +369,7 @@ def load(
         source: a file, the name of a shipped recipe, a mapping, a tree with source positions, or a `Recipe`.
         overrides: values by dotted key, such as ``{"train.steps": 10}``, merged over the recipe.
         model_of: returns the block ``model`` of the entry or run that ``from`` names, which the recipe inherits.
+        entry_of: returns what the entry of a stage states, which a pipeline holds; see `cphloc.recipe.stages`.
 
     Raises:
         NotFoundError: there is no such file or shipped recipe.
@@ -327,15 +391,18 @@ def load(
         what, fix = f"recipe format {stated.value} is newer than {FORMAT}", "upgrade: pip install -U cphloc"
         raise RecipeError([Problem(str(stated.where), "format", what, fix)])
     add_former_defaults(tree)
+    of_entries = with_entries(tree, entry_of)
     adapt_to_length(tree)
     problems = _problems(tree)
     if problems and _without_dropped(tree, problems):
         problems = _problems(tree)
-    if problems:
+    if problems := [*of_entries, *problems]:
         raise RecipeError(_in_order(problems))
     fill(tree, Recipe, Data)
     recipe = Recipe.model_validate(tree.plain)
     recipe._tree = tree
+    if all(stage.stored is not None for stage in recipe.stages.values()):
+        _ = recipe.stage_recipes  # each is checked as it is read
     return recipe
 
 
@@ -349,7 +416,7 @@ def _problems(tree: Node) -> list[Problem]:
     of_blocks = block_problems(tree, Data)
     named = {problem.path for problem in of_blocks}
     named |= {dotted((*block.path, "type")) for block in blocks(tree) if misspelt_type(block.node)}
-    return [*of_blocks, *(p for p in problems if p.path not in named), *cross_problems(tree)]
+    return [*of_blocks, *(p for p in problems if p.path not in named), *cross_problems(tree), *stage_problems(tree)]
 
 
 def _without_dropped(tree: Node, problems: list[Problem]) -> bool:

@@ -16,6 +16,7 @@ from cphloc.errors import InputError
 from cphloc.recipe.blocks import arguments_model
 from cphloc.recipe.merge import SWEEP
 from cphloc.recipe.recipe import Data, Recipe
+from cphloc.recipe.stages import PIPELINE
 from cphloc.registry import catalogue
 from cphloc.registry.card import Card
 from cphloc.registry.kinds import ALL
@@ -67,6 +68,8 @@ _SPACE: Schema = {
     },
 }
 """The block ``sweep``; see `cphloc.studies.search_space`."""
+_NOT_WRITTEN = ("Block", "Data", "Stored", "StoredInput", "Options")
+"""Parts of a recipe that people do not write as such: blocks of components, and what stages keep of their entries."""
 _FREE_KEYS: Schema = {"^x-": {}}
 _SHORT = ("schedule", "intensity", "loss", "suppression")
 """Kinds of components that may be written as a name instead of a mapping."""
@@ -79,7 +82,7 @@ def recipe_schema() -> Schema:
     [2, 3]
     """
     made = Recipe.model_json_schema(by_alias=True)
-    definitions = {name: _opened(d) for name, d in made.pop("$defs").items() if name not in ("Block", "Data")}
+    definitions = {name: _opened(d) for name, d in made.pop("$defs").items() if name not in _NOT_WRITTEN}
     common = Data.model_json_schema()["properties"]
     definitions |= {kind: _kind(kind, common if kind == "dataset" else {}) for kind in ALL if ALL[kind].block}
     definitions["ModelBlocks"]["properties"] |= {
@@ -87,11 +90,13 @@ def recipe_schema() -> Schema:
         "neck": {"anyOf": [_ref("neck"), {"type": "null"}]},
         "heads": {"type": "object", "additionalProperties": _ref("head"), "minProperties": 1},
     }
+    definitions["Stage"]["properties"]["stored"] = {"type": "object", "description": "written by cphloc"}
     definitions["coded_classes"] = _CODED_CLASSES
     definitions["Train"]["properties"] |= {"optimizer": _ref("optimizer"), "schedule": _ref("schedule")}
     top, needed = _opened(made), made["required"]
     top["properties"] |= {
         "data": _ref("dataset"),
+        "model": _ref("ModelBlocks"),
         "extends": {"type": "string", "description": "recipe to extend"},
         SWEEP: _SPACE,
     }
@@ -100,7 +105,12 @@ def recipe_schema() -> Schema:
         "title": "cphloc recipe",
         **top,
         "if": {"required": ["extends"]},
-        "else": {"required": needed},
+        "else": {
+            "required": needed,
+            "if": {"properties": {"task": {"const": PIPELINE}}},
+            "then": {"required": ["stages"]},
+            "else": {"required": ["model"]},
+        },
         "$defs": definitions,
     }
 

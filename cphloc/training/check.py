@@ -20,6 +20,7 @@ from cphloc.recipe.merge import parse_path
 from cphloc.recipe.recipe import Recipe
 from cphloc.structures.annotation import Rung
 from cphloc.structures.split import Split
+from cphloc.training.pipeline_run import class_problems
 from cphloc.training.preparation import check_best, freeze_and_optimize, start_from
 from cphloc.training.settings import Settings
 
@@ -55,6 +56,8 @@ def check(recipe: Recipe) -> Checked:
     dataset = _dataset(recipe, checked)
     if checked.problems:
         return checked
+    if recipe.stages:
+        return _check_pipeline(recipe, dataset, checked)
     try:
         checked.problems += build.check(recipe, dataset.classes)
     except InputError as error:
@@ -76,12 +79,26 @@ def check(recipe: Recipe) -> Checked:
     return checked
 
 
+def _check_pipeline(recipe: Recipe, dataset: Dataset, checked: Checked) -> Checked:
+    """Check the classes of a pipeline, and the cases that it is evaluated on; its stages were checked as they are."""
+    if isinstance(dataset, _Unopened):
+        return checked
+    checked.problems += class_problems(recipe, dataset.classes)
+    try:
+        check_splits(dataset)
+        if not recipe.data.skip_bad:
+            _check_files(dataset.cases("test"))
+    except InputError as error:
+        checked.problems += _problems(recipe, "data", error)
+    return checked
+
+
 class _Unopened(Dataset):
     """Placeholder for a data set whose files are missing, with the properties that recipe and card declare."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.dims, self.channels, self.laterality = recipe.dims, recipe.channels, recipe.laterality
-        self.classes = known_classes(recipe) or {}
+        self.classes = {} if recipe.stages else known_classes(recipe) or {}
 
     def _cases(self, split: Split) -> list[Case]:
         return []

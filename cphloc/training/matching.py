@@ -100,7 +100,7 @@ def _with_one_more_class(recipe: Recipe, head: str) -> Model | None:
     classes = dict(enumerate((*_classes(recipe, head), _EXTRA), start=1))
     heads = {**recipe.model.heads, head: Block(type=block.type, **{**block.args, "classes": classes})}
     try:
-        return blueprint(recipe.model_copy(update={"model": recipe.model.model_copy(update={"heads": heads})}))
+        return blueprint(recipe.with_model(recipe.model.model_copy(update={"heads": heads})))
     except InputError:
         return None
 

@@ -23,6 +23,7 @@ from cphloc.tracking.tracker import Tracker
 from cphloc.training import checkpoint
 from cphloc.training.facts import facts_of
 from cphloc.training.fit import Outcome, StopEarly, fit
+from cphloc.training.pipeline_run import pipeline_run
 from cphloc.training.preparation import Preparation, prepare
 from cphloc.training.progress import TrainingProgress
 from cphloc.training.results import finish
@@ -47,6 +48,8 @@ def train(
     stop_early: StopEarly | None = None,
 ) -> Run:
     """Train the model of a recipe, log to MLflow and save the weights of the best validation.
+
+    Of a pipeline, whose stages were trained before, the run holds their recipes and weights.
 
     Args:
         source: a recipe file, the name of a shipped recipe, a mapping, or a `Recipe`; optional with ``resume``.
@@ -81,7 +84,10 @@ def train(
         prepared = prepare(run.recipe, strategy, fresh=not _has_checkpoint(run))
         _check_same_data(run, prepared)
     else:
-        prepared = prepare(given(source, overrides), strategy)
+        recipe = given(source, overrides)
+        if recipe.stages:
+            return Run.open(processes.from_first(lambda: pipeline_run(recipe, place).folder))
+        prepared = prepare(recipe, strategy)
         checkpoint.check_space(
             place.folder.parent if place.folder else place.runs / prepared.recipe.name, prepared.model
         )

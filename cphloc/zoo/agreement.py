@@ -24,9 +24,13 @@ def recipe_disagreements(entry: Entry, recipe: Recipe) -> Iterator[str]:
         "dims": (entry.dims, recipe.dims),
         "channels": (entry.channels, list(recipe.channels)),
         "spacing_mm": (entry.spacing_mm, None if spacing is None else list(spacing)),
-        "intensity": (entry.intensity, recipe.to_plain()["data"]["intensity"]),
+        "intensity": (entry.intensity, recipe.plain_intensity),
         "data set": (entry.data.name, (about.name if about else None) or recipe.data.type),
         "classes": (entry.classes, classes_of(recipe) or entry.classes),
+        "stages": (
+            {name: (stage.entry, stage.sha256) for name, stage in (entry.stages or {}).items()},
+            {name: (stage.frozen.entry, stage.frozen.sha256) for name, stage in recipe.stages.items()},
+        ),
         "headline metric": (metrics[0], recipe.headline if recipe.headline in metrics else metrics[0]),
     }
     for what, (stated, actual) in pairs.items():
@@ -40,6 +44,6 @@ def disagreement(what: str, stated: object, actual: object, holder: str) -> str:
 
 
 def classes_of(recipe: Recipe) -> dict[int, str]:
-    """Return the classes of the first head of a recipe by number; empty where it states none."""
-    stated = next(iter(recipe.model.heads.values())).args.get("classes") or {}
+    """Return the classes of the first head of a recipe, or of its last stage, by number; empty where it states none."""
+    stated = next(iter(recipe.last.model.heads.values())).args.get("classes") or {}
     return dict(stated if isinstance(stated, dict) else enumerate(stated, 1))

@@ -126,6 +126,20 @@ class Input(Strict):
         return cls(modality=channel.modality, unit=channel.unit.unit, factor=channel.unit.factor)
 
 
+class StageEntry(Strict):
+    """The entry that is a stage of a pipeline, which holds its recipe and weights itself.
+
+    Args:
+        entry: name and version.
+        sha256: of its ``entry.yaml``.
+        crop: metrics of the crop that the stage sees, see `cphloc.evaluation.stages.CROP_METRICS`; empty without one.
+    """
+
+    entry: ExactVersion
+    sha256: Sha256
+    crop: dict[Text, Metric] = Field(default_factory=dict)
+
+
 class Origin(Strict):
     """What is needed to train the weights again. ``git_commit`` is ``None`` for an installed cphloc.
 
@@ -156,6 +170,8 @@ class Entry(Displayed, Strict):
     significantly worse metrics than the version before was published. ``supersedes`` lists versions of other names,
     as ``name@1.2.0``, that this one should be used instead of. ``onnx`` states how far ONNX Runtime differs from torch,
     or why the network cannot be exported. ``training`` and ``onnx`` are ``None`` where nothing recorded them.
+    ``stages`` lists the entries that a pipeline runs, with the errors of their crops, and ``oracle`` the metrics of its
+    last stage in the true crop.
     ``imported`` states where weights come from that another framework trained; such an entry has no evaluated cases.
     """
 
@@ -177,6 +193,8 @@ class Entry(Displayed, Strict):
     calibration: Calibration | None = None
     thresholds: Thresholds | None = None
     options: ChosenOptions | None = None
+    stages: dict[Text, StageEntry] | None = None
+    oracle: dict[Text, Metric] | None = None
     data: DataSource
     size: Size
     speed: Speed

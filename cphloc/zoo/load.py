@@ -15,6 +15,7 @@ from torch import Tensor
 from cphloc.errors import DataError, InputError, NotFoundError
 from cphloc.inference.backend import BackendName
 from cphloc.inference.localizer import Localizer
+from cphloc.inference.pipeline import localizer_of_recipe
 from cphloc.modeling.ensemble import member_weights
 from cphloc.modeling.model import Model
 from cphloc.recipe.recipe import Recipe
@@ -26,7 +27,7 @@ from cphloc.zoo.agreement import disagreement, recipe_disagreements
 from cphloc.zoo.entries import Listing
 from cphloc.zoo.resolve import resolve_entry_or_run
 from cphloc.zoo.stored import content_of, stored_recipe
-from cphloc.zoo.weights import build_with_weights, half_precision, read_weights
+from cphloc.zoo.weights import build_with_weights, published_precision, read_weights
 
 if TYPE_CHECKING:
     from cphloc.inference.ensemble import Ensemble
@@ -111,7 +112,8 @@ def localizer_of(run: Run, device: str | torch.device | None = None, backend: Ba
     """
     recipe, weights = trained_weights(run)
     source = str(run.folder if run.is_cross_validation else run.folder / "best.safetensors")
-    model = Localizer(build_with_weights(recipe, half_precision(weights), source), recipe, backend=backend)
+    network = build_with_weights(recipe, published_precision(recipe, weights), source)
+    model = localizer_of_recipe(network, recipe, backend=backend)
     if (chosen := read_options(run)) is not None:
         model.options, model.sizes = chosen.options, chosen.sizes
     model.weights_sha256 = run.weights_sha256
@@ -156,7 +158,7 @@ def trained_weights(run: Run, members: int | None = None) -> tuple[Recipe, dict[
         msg = f"{run.folder} has {len(run.fold_folders)} networks, one per fold; {members} cannot be taken"
         raise InputError(msg)
     model = run.recipe.model.model_copy(update={"members": len(folders)})
-    recipe = load_recipe(run.recipe.model_copy(update={"model": model}).to_plain())
+    recipe = load_recipe(run.recipe.with_model(model).to_plain())
     return recipe, member_weights([_best_weights(folder) for folder in folders])
 
 
@@ -184,7 +186,7 @@ def open_listing(
         _check_agreement(listing, recipe, model)
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    localizer = Localizer(model, recipe, entry, backend).to(device).eval()
+    localizer = localizer_of_recipe(model, recipe, entry, backend).to(device).eval()
     localizer.listing = listing
     return localizer
 
@@ -197,7 +199,7 @@ def _check_agreement(listing: Listing, recipe: Recipe, model: Model) -> None:
         wrong.append(disagreement("classes", entry.classes, dict(model.classes), "its model has"))
     if entry.size.parameters != parameters:
         wrong.append(disagreement("size.parameters", entry.size.parameters, parameters, "recipe and weights have"))
-    values = math.prod(recipe.data.patch or ()) * len(recipe.channels)
+    values = max(math.prod(part.data.patch or ()) * len(part.channels) for part in recipe.parts)
     if values > MOST_WINDOW_VALUES:
         wrong.append(f"its recipe predicts windows of {values:,} values, {MOST_WINDOW_VALUES:,} are the most")
     if wrong:

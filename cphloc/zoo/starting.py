@@ -1,4 +1,4 @@
-"""Load recipes that start from a zoo entry or run, and inherit the parts of its model that they leave out."""
+"""Load recipes that refer to zoo entries: to start from one, or as the stages of a pipeline."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ def load_recipe(
 ) -> Recipe:
     """Read a recipe as `cphloc.recipe.recipe.load` does; with ``from``, ``model`` needs only what differs.
 
+    The stages of a pipeline get what their entries state.
+
     Args:
         source: a file, the name of a shipped recipe, a mapping, a tree with source positions, or a `Recipe`.
         overrides: values by dotted key, such as ``{"train.steps": 10}``, merged over the recipe.
@@ -25,7 +27,7 @@ def load_recipe(
         NotFoundError: there is no such file or shipped recipe.
         RecipeError: the recipe is invalid; lists all problems with their source positions.
     """
-    return recipes.load(source, overrides, model_of)
+    return recipes.load(source, overrides, model_of, stored_entry)
 
 
 def model_of(spec: str) -> Mapping[str, Any] | None:
@@ -42,3 +44,32 @@ def model_of(spec: str) -> Mapping[str, Any] | None:
         return stored_recipe(found).to_plain()["model"]
     except (CphlocError, OSError):  # reported where the weights are loaded
         return None
+
+
+def stored_entry(spec: str) -> dict[str, Any]:
+    """Return what a stage of a pipeline keeps of an entry: `cphloc.recipe.stages.Stored` as plain values.
+
+    Because every default is written, its recipe has the same meaning in the current format.
+
+    Args:
+        spec: see `cphloc.zoo.resolve.resolve_entry`.
+
+    Raises:
+        InputError: there is no such entry, it cannot be used here, or is not the one that was published.
+    """
+    from cphloc.recipe.formats import FORMAT
+    from cphloc.zoo.entry import Input
+    from cphloc.zoo.resolve import resolve_entry
+    from cphloc.zoo.stored import stored_recipe
+
+    listing = resolve_entry(spec)
+    entry = listing.entry
+    entry.require_plugins()
+    return {
+        "entry": str(listing),
+        "sha256": listing.sha256,
+        "recipe": {**stored_recipe(listing).to_plain(), "format": FORMAT},
+        "inputs": {name: Input.of(channel).model_dump() for name, channel in entry.channel_inputs.items()},
+        "fingerprint": None if entry.fingerprint is None else entry.fingerprint.model_dump(),
+        "applies": entry.options_applied.model_dump(),
+    }

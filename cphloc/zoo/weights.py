@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import safetensors
 import safetensors.torch
@@ -80,6 +80,16 @@ def half_precision(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Convert weights to half precision; a tensor with values beyond its range is kept as it is."""
     small = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
     return {name: value if torch.isfinite(value).all() else weights[name] for name, value in small.items()}
+
+
+def published_precision(recipe: Recipe, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Convert weights to the precision in which an entry stores them: half, and of a pipeline that of its stages."""
+    return dict(weights) if recipe.stages else half_precision(weights)
+
+
+def precision_of(weights: Mapping[str, Tensor]) -> Literal["float16", "float32"]:
+    """Return the precision in which weights are stored; ``float16`` where any of them is."""
+    return "float16" if any(value.dtype == torch.float16 for value in weights.values()) else "float32"
 
 
 _SPARE = 20_000_000

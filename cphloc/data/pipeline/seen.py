@@ -30,6 +30,9 @@ MAX_BYTES = 200_000_000
 FITTED_BEFORE: Mapping[str, tuple[Split, ...]] = {"train": (), "val": ("train",), "test": ("train", "val")}
 """For each split, the splits that the weights or their selection depend on when it is used."""
 
+OF_STAGES: Mapping[str, str] = {"train": "train of its stages", "val": "val of its stages"}
+"""Keys of the cases that the stages of a pipeline were trained and validated on, by split."""
+
 
 @dataclass(frozen=True)
 class SeenCase:
@@ -160,6 +163,8 @@ class SeenData:
         """
         found = []
         for split, seen in self.cases.items():
+            if split in OF_STAGES.values():
+                continue
             present = {id: content for id, content in now.get(split, {}).items() if id not in self.unused[split]}
             kinds = {
                 "have changed": [id for id, case in seen.items() if present.get(id, case.content) != case.content],
@@ -180,7 +185,7 @@ class SeenData:
                 are compared.
         """
         found, cases = [], list(cases)
-        for before in FITTED_BEFORE[split]:
+        for before in [key for of in FITTED_BEFORE[split] for key in (of, OF_STAGES[of])]:
             seen = self.cases.get(before, {})
             images = self.images(before)
             patients = {case.patient for case in seen.values()}
