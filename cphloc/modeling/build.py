@@ -120,6 +120,8 @@ def blueprint(recipe: Recipe) -> Model:
     Raises:
         BuildError: a component does not fit the one before it.
     """
+    if recipe.stages:
+        return StagedModel({name: blueprint(part) for name, part in recipe.stage_recipes.items()})
     backbone = recipe.model.backbone
     stated = {key: value for key, value in backbone.args.items() if key not in _STARTING_WEIGHTS}
     blocks = recipe.model.model_copy(update={"backbone": Block(type=backbone.type, **stated)})
