@@ -28,7 +28,7 @@ NOT_OF_PIPELINES = ("model", "train", "from", "from_", "freeze", "options", "cod
 """Keys of a recipe that describe the training of one network, which a pipeline does not have."""
 
 PREPARED_BY_STAGES = (
-    *("spacing_mm", "intensity", "patch", "nnunet", "fit", "pad", "augment", "foreground", "tiles", "folds"),
+    *("spacing_mm", "intensity", "patch", "nnunet", "monai", "fit", "pad", "augment", "foreground", "tiles", "folds"),
 )
 """Keys of ``data`` that each stage takes from the recipe of its entry."""
 
