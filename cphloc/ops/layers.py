@@ -24,16 +24,20 @@ Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
 ConvTranspose = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 
 
-class SafeConv3d(nn.Conv3d):
-    """``nn.Conv3d`` that computes in float32 where oneDNN's weight gradient in bfloat16 is wrong.
+class _InFloat32WhereSmall(nn.Module):
+    """Let a convolution compute in float32 where oneDNN's weight gradient in bfloat16 is wrong.
 
-    On CPUs with AVX512-BF16, the gradient of a kernel that is larger than the input along an axis is uninitialized
-    memory, and some are written beyond their end, which ends the process. ``tests/ops/test_safe_conv.py`` fails when a
-    release of torch computes it right.
+    On CPUs with AVX512-BF16, the gradient of a kernel that is larger than the input along an axis can be uninitialized
+    memory: of 3-D kernels, and of 2-D kernels with a stride. Some are written beyond their end, which ends the process.
+    ``tests/ops/test_safe_conv.py`` fails when a release of torch computes it right.
     """
 
+    kernel_size: tuple[int, ...]
+    dilation: tuple[int, ...]
+    weight: nn.Parameter
+
     def forward(self, input: Tensor) -> Tensor:
-        """Convolve ``(N, C, D, H, W)``."""
+        """Convolve ``(N, C, *S)``."""
         if torch.is_autocast_enabled("cpu") and input.device.type == "cpu" and self._exceeds(input.shape[2:]):
             with torch.autocast("cpu", enabled=False):
                 return super().forward(input.to(self.weight.dtype))
@@ -45,9 +49,27 @@ class SafeConv3d(nn.Conv3d):
         return any(n < dilation * (kernel - 1) + 1 for n, kernel, dilation in of_axes)
 
 
+class SafeConv2d(_InFloat32WhereSmall, nn.Conv2d):
+    """``nn.Conv2d`` that trains in float32 where gradients in bfloat16 are wrong."""
+
+
+class SafeConv3d(_InFloat32WhereSmall, nn.Conv3d):
+    """``nn.Conv3d`` that trains in float32 where gradients in bfloat16 are wrong."""
+
+
+def with_safe_convolutions(network: nn.Module) -> nn.Module:
+    """Replace, in place, the ordinary convolutions of a network from elsewhere by `SafeConv2d` and `SafeConv3d`."""
+    for module in network.modules():
+        if type(module) is nn.Conv2d:
+            module.__class__ = SafeConv2d
+        elif type(module) is nn.Conv3d:
+            module.__class__ = SafeConv3d
+    return network
+
+
 def conv_type(dims: int) -> Callable[..., Conv]:
-    """Return ``nn.Conv1d``, ``nn.Conv2d`` or `SafeConv3d`."""
-    return {1: nn.Conv1d, 2: nn.Conv2d, 3: SafeConv3d}[dims]
+    """Return ``nn.Conv1d``, `SafeConv2d` or `SafeConv3d`."""
+    return {1: nn.Conv1d, 2: SafeConv2d, 3: SafeConv3d}[dims]
 
 
 def conv_transpose_type(dims: int) -> Callable[..., ConvTranspose]:

@@ -1,10 +1,10 @@
-"""Weight gradients of 3-D convolutions in bfloat16 on a CPU, over inputs smaller than the kernel along an axis."""
+"""Weight gradients of convolutions in bfloat16 on a CPU, over inputs smaller than the kernel along an axis."""
 
 import pytest
 import torch
 from torch import nn
 
-from cphloc.ops.layers import SafeConv3d, conv_type
+from cphloc.ops.layers import SafeConv2d, SafeConv3d, conv_type, with_safe_convolutions
 
 KERNELS = [(3, 3, 3), (3, 1, 1), (1, 3, 3)]
 
@@ -36,6 +36,20 @@ def test_gradients_in_bfloat16_are_those_of_float32(kernel, slices):
 @pytest.mark.parametrize(("kernel", "options"), [((5, 5, 5), {}), ((3, 3, 3), {"stride": 2})])
 def test_so_are_those_of_large_kernels_and_strides(kernel, options, size):
     assert error(conv_type(3), kernel, size, **options) < 0.1
+
+
+@pytest.mark.parametrize("size", [(6, 1), (1, 1), (2, 1), (1, 6)])
+@pytest.mark.parametrize("kernel", [(3, 3), (5, 5)])
+def test_so_are_those_of_thin_maps_in_2d(kernel, size):
+    assert error(conv_type(2), kernel, size, stride=2) < 0.1
+
+
+def test_the_convolutions_of_a_network_from_elsewhere_are_replaced_and_keep_their_weights():
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Sequential(nn.Conv3d(1, 2, 3)), nn.Conv1d(1, 2, 3))
+    weights = {name: value.clone() for name, value in network.state_dict().items()}
+    with_safe_convolutions(network)
+    assert [type(m) for m in (network[0], network[1][0], network[2])] == [SafeConv2d, SafeConv3d, nn.Conv1d]
+    assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
 
 
 def test_torch_still_needs_the_detour():

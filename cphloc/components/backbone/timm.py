@@ -21,6 +21,7 @@ from cphloc.download import DownloadError, download, unreachable
 from cphloc.errors import CphlocError, InputError, did_you_mean, one_line, without_secrets
 from cphloc.ops.inflate import with_input_channels
 from cphloc.ops.inflate_network import Inflation, inflate_network, plan_slice_strides, slice_stride_at
+from cphloc.ops.layers import with_safe_convolutions
 from cphloc.ops.weights import in_order_of, read_weights
 from cphloc.structures.levels import Level, Levels
 
@@ -87,6 +88,7 @@ class Timm(nn.Module):
             along = slice_stride or strides[-1]
             self.body = _inflate(self.body, name, in_channels, inflation, along)
             per_level = [(slice_stride_at(s, strides[-1], along), s, s) for s in strides]
+        with_safe_convolutions(self.body)
         self.levels: Levels = tuple(
             Level(channels, stride) for channels, stride in zip(_stages(self.body).channels(), per_level, strict=True)
         )

@@ -4,6 +4,7 @@ from torch import nn
 
 from cphloc.components.backbone.conv_encoder import ConvEncoder
 from cphloc.errors import InputError
+from cphloc.ops.layers import SafeConv2d
 from cphloc.structures.levels import Level
 
 
@@ -44,7 +45,7 @@ def test_a_stride_of_one_is_inefficient():
 def test_order_of_convolution_norm_and_activation(order, expected):
     encoder = ConvEncoder(1, 2, widths=[4], convolutions=1, order=order, norm="batch", activation="relu")
     called = []
-    letters = {nn.Conv2d: "C", nn.BatchNorm2d: "N", nn.ReLU: "A"}
+    letters = {SafeConv2d: "C", nn.BatchNorm2d: "N", nn.ReLU: "A"}
     for module in encoder.modules():
         if type(module) in letters:
             module.register_forward_hook(lambda m, *_: called.append(letters[type(m)]))
