@@ -16,10 +16,16 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-from .measure import Comparison, Result, measure
+from .measure import Comparison, Result, busy_share, measure
 
 HERE = Path(__file__).parent
 TOPICS = ("start", "model", "data", "boxes", "metrics", "prediction", "training", "growth")
+MOST_BUSY, SECONDS_WATCHED = 0.1, 10.0
+"""Nothing is measured if other processes took more than this share of a core over so many seconds."""
+MOST_FALL = 0.1
+"""A ratio that falls by more than this share since the last run is printed."""
+FEATURES = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_tile", "amx_bf16", "amx_int8")
+"""Instructions of a processor on which the numbers depend."""
 _OTHERS = {
     "crowd": (
         "Crowds",
@@ -41,8 +47,15 @@ PACKAGES = (
 def main(argv: list[str] | None = None) -> None:
     """Measure, print and write."""
     options = _options(argv)
+    busy = 0.0 if options.busy else busy_share(SECONDS_WATCHED)
+    if busy > MOST_BUSY:
+        sys.exit(
+            f"other processes take {busy:.0%} of a core, which doubles some numbers; wait until they have ended, or "
+            "measure anyway with --busy --out FOLDER"
+        )
     os.environ["OMP_NUM_THREADS"] = "1"  # read by torch when it is imported, here and in the commands measured
     facts = {"full": options.full, "rounds": options.rounds, "topics": {}} | _kept(options.out)
+    before = _ratios(options.out)
     for topic in options.topics:
         module = importlib.import_module(f".{topic}", __package__)
         if topic == "growth":
@@ -53,6 +66,7 @@ def main(argv: list[str] | None = None) -> None:
                 _measured(topic, each, options.rounds) for each in module.comparisons(options.full)
             ]
         _write(facts, options.out)
+    _remember(_ratios(options.out), before, options.out)
 
 
 def _measured(topic: str, comparison: Comparison, rounds: int) -> dict:
@@ -66,6 +80,29 @@ def add_facts(name: str, rows: list[dict]) -> None:
     facts = json.loads((HERE / "results.json").read_text(encoding="utf-8")) | {name: rows}
     (HERE / "results.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     (HERE / "RESULTS.md").write_text(_page(facts), encoding="utf-8")
+
+
+def _ratios(folder: Path) -> dict[str, float]:
+    """What the best peer takes over what cphloc takes, by topic and job, of the last run in a folder."""
+    file = folder / "results.json"
+    topics = json.loads(file.read_text(encoding="utf-8")).get("topics", {}) if file.is_file() else {}
+    found = {}
+    for topic, results in topics.items():
+        for result in results:
+            peers = [t for name, t in result["seconds"].items() if not name.startswith("cphloc")]
+            if peers:
+                found[f"{topic}: {result['job']}"] = min(peers) / result["seconds"][result["ours"]]
+    return found
+
+
+def _remember(now: dict[str, float], before: dict[str, float], folder: Path) -> None:
+    """Add the ratios to ``history.jsonl``, and print those that fell by more than a tenth since the last run."""
+    line = {"date": _machine()["date"], "processor": _processor(), "ratios": {k: round(v, 3) for k, v in now.items()}}
+    with (folder / "history.jsonl").open("a", encoding="utf-8") as history:
+        history.write(json.dumps(line) + "\n")
+    for job in sorted(now.keys() & before.keys()):
+        if now[job] < (1 - MOST_FALL) * before[job]:
+            print(f"FELL: {job}: {before[job]:.2f} to {now[job]:.2f} times", flush=True)
 
 
 def _kept(folder: Path) -> dict:
@@ -87,8 +124,11 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("topics", nargs="*", metavar="TOPIC", help=f"of {', '.join(TOPICS)}; by default all")
     parser.add_argument("--full", action="store_true", help="also the large sizes, which take an hour")
     parser.add_argument("--rounds", type=int, default=3, help="times that everybody does each job")
+    parser.add_argument("--busy", action="store_true", help="measure although other processes use the machine")
     parser.add_argument("--out", type=Path, default=HERE, help="folder for RESULTS.md and results.json")
     options = parser.parse_args(argv)
+    if options.busy and options.out == HERE:
+        parser.error("--busy writes no published numbers; name a folder: --out FOLDER")
     options.out.mkdir(parents=True, exist_ok=True)
     options.topics = options.topics or list(TOPICS)
     if unknown := set(options.topics) - set(TOPICS):
@@ -101,6 +141,7 @@ def _machine() -> dict[str, object]:
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "processor": _processor(),
+        "features": _features(),
         "cores": os.cpu_count(),
         "load": os.getloadavg()[0],
         "python": platform.python_version(),
@@ -113,6 +154,13 @@ def _processor() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
     named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return named[0] if named else platform.machine()
+
+
+def _features() -> list[str]:
+    """Those of `FEATURES` that the processor has, where Linux states them."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
+    flags = next((line.split() for line in lines if line.startswith("flags")), [])
+    return [name for name in FEATURES if name in flags]
 
 
 def _version(package: str) -> str | None:
@@ -135,7 +183,8 @@ def _page(facts: dict) -> str:
     lines = [
         "# Benchmarks",
         "",
-        f"Written by `make bench` on {machine['date']}: {machine['processor']}, {machine['cores']} cores, Python "
+        f"Written by `make bench` on {machine['date']}: {machine['processor']} "
+        f"({', '.join(machine.get('features', []))}), {machine['cores']} cores, Python "
         f"{machine['python']}, bytecode {machine['bytecode']}; {packages}.",
         "",
         f"Medians of {facts['rounds']} rounds in turn (of one, where somebody takes over 20 s), milliseconds of CPU on "

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import math
+import os
 import resource
 import statistics
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+STAT = Path("/proc/stat")
+"""Where Linux counts the time of each processor."""
 
 SHORTEST_SECONDS = 0.1
 """Quicker work is repeated until it takes this long, because its neighbours' use of the caches would drown it."""
@@ -102,6 +108,21 @@ def cpu_seconds() -> float:
     """CPU time of this process, all its threads, and its children that have ended."""
     used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(u.ru_utime + u.ru_stime for u in used)
+
+
+def busy_share(seconds: float) -> float:
+    """Share of one core that other processes used over so many seconds; 0 where the system does not state it."""
+    if not STAT.is_file():
+        return 0.0
+    before, own, start = _busy_seconds(), cpu_seconds(), time.monotonic()
+    time.sleep(seconds)
+    return max(0.0, (_busy_seconds() - before - (cpu_seconds() - own)) / (time.monotonic() - start))
+
+
+def _busy_seconds() -> float:
+    """CPU seconds of all processes since the machine started; those stolen by other machines count too."""
+    user, nice, system, _idle, _wait, irq, softirq, steal = map(int, STAT.read_text().split("\n")[0].split()[1:9])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 def measure(comparison: Comparison, rounds: int) -> Result:

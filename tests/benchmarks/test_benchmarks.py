@@ -1,7 +1,10 @@
 import json
+import os
 import sys
 
-from benchmarks.__main__ import main
+import pytest
+from benchmarks import measure as measuring
+from benchmarks.__main__ import _remember, main
 from benchmarks.measure import Comparison, Contender, measure, times_less
 
 
@@ -42,7 +45,7 @@ def test_the_topic_of_models_is_measured_and_written(tmp_path, monkeypatch):
             monkeypatch.delitem(sys.modules, name)
         monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    main(["model", "--rounds", "1", "--out", str(tmp_path)])
+    main(["model", "--busy", "--rounds", "1", "--out", str(tmp_path)])
     facts = json.loads((tmp_path / "results.json").read_text())
     _, by_hand, others = facts["topics"]["model"]
     assert by_hand["outputs"] == {"the same by hand": "same"}
@@ -50,3 +53,29 @@ def test_the_topic_of_models_is_measured_and_written(tmp_path, monkeypatch):
     page = (tmp_path / "RESULTS.md").read_text()
     assert "**cphloc**" in page
     assert "not installed: `monai" in page
+    (line,) = (tmp_path / "history.jsonl").read_text().splitlines()
+    ratios = json.loads(line)["ratios"]
+    assert ratios["model: recipe (read) to 3-D U-Net of 4 levels"] > 0
+
+
+def test_nothing_is_measured_beside_other_processes(tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.__main__.busy_share", lambda seconds: 0.5)
+    with pytest.raises(SystemExit, match="other processes take 50% of a core"):
+        main(["model", "--out", str(tmp_path)])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_share_of_others_is_what_the_system_counts(tmp_path, monkeypatch):
+    lines = iter(["cpu 100 0 0 50 0 0 0 0 0 0", "cpu 110 5 5 90 0 0 0 0 0 0"])
+    counted = type("Stat", (), {"is_file": lambda self: True, "read_text": lambda self: next(lines)})()
+    clock, ticks = iter([0.0, 10.0]), os.sysconf("SC_CLK_TCK")
+    monkeypatch.setattr(measuring, "STAT", counted)
+    monkeypatch.setattr(measuring, "cpu_seconds", lambda: 0.0)
+    monkeypatch.setattr(measuring.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(measuring.time, "monotonic", lambda: next(clock))
+    assert measuring.busy_share(10) == pytest.approx(20 / ticks / 10)
+
+
+def test_a_ratio_that_falls_by_a_tenth_is_printed(tmp_path, capsys):
+    _remember({"a": 0.89, "b": 0.95, "c": 1.0}, {"a": 1.0, "b": 1.0}, tmp_path)
+    assert capsys.readouterr().out == "FELL: a: 1.00 to 0.89 times\n"
