@@ -162,15 +162,24 @@ class Loop(L.Callback):
         """Start the timer and install signal handlers, after Lightning has installed its own."""
         self._started = time.monotonic() - self.outcome.seconds
         self._begun_at, self._begun_with, self._batches = self.outcome.seconds, module.step, 0
-        self._logged_at, self._cpu_at = time.monotonic(), time.process_time()
+        self._logged_at, self._cpu_at, self._waited = time.monotonic(), time.process_time(), 0.0
+        self._waits_since = self._logged_at
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._on_signal)
+
+    def on_train_batch_start(self, trainer: L.Trainer, module: TrainingModule, batch: Any, batch_idx: int) -> None:
+        """Count the time since the last step, in which the training waited for its next batch."""
+        self._waited += time.monotonic() - self._waits_since
 
     def on_train_batch_end(
         self, trainer: L.Trainer, module: TrainingModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """After each complete optimizer step: log, validate and save if due, and stop if a limit is reached."""
+        self._after_batch(trainer, module, batch_idx)
+        self._waits_since = time.monotonic()
+
+    def _after_batch(self, trainer: L.Trainer, module: TrainingModule, batch_idx: int) -> None:
         self._means.add(module.losses, module.cases)
         self._batches += 1
         if (batch_idx + 1) % self.settings.accumulate:
@@ -269,13 +278,14 @@ class Loop(L.Callback):
         self._divergence.check_losses(means, module.step, _lr(module))
         now, cpu = time.monotonic(), time.process_time()
         means["system/cpu_cores"] = (cpu - self._cpu_at) / (now - self._logged_at)
+        means["system/loading_share"] = self._waited / (now - self._logged_at)
         if (peak := peak_ram_mb()) is not None:
             means["system/peak_ram_mb"] = peak
         if torch.cuda.is_available():
             means["system/peak_gpu_mb"] = torch.cuda.max_memory_allocated() / 1e6
         means["train/lr"] = _lr(module)
         means["train/steps_per_second"] = self._batches / self.settings.accumulate / (now - self._logged_at)
-        self._means, self._batches, self._logged_at, self._cpu_at = LossMeans(), 0, now, cpu
+        self._means, self._batches, self._logged_at, self._cpu_at, self._waited = LossMeans(), 0, now, cpu, 0.0
         if trainer.is_global_zero:
             self.record(means, module.step)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -99,6 +100,20 @@ def test_a_training_lowers_the_loss_and_leaves_best_and_last(tmp_path):
     assert {"system/cpu_cores", "system/peak_ram_mb", "train/lr"} <= set().union(*(metrics for _, metrics in seen))
     assert outcome.stopped == "steps"
     assert outcome.best["loss"] == min(loss for _, loss in validated)
+
+
+@pytest.mark.parametrize(("seconds", "low", "high"), [(0.0, 0.0, 0.9), (0.2, 0.5, 1.0)])
+def test_the_share_of_time_that_a_training_waits_for_batches_is_logged(seconds, low, high, tmp_path):
+    def slow(first, rank, ranks):
+        for batch in batches_of(2)(first, rank, ranks):
+            time.sleep(seconds)
+            yield batch
+
+    seen = []
+    settings = replace(SETTINGS, steps=10, accumulate=1, validate_every=10)
+    fit(model_of(2), slow, held_out(2), settings, tmp_path, log=lambda m, s: seen.append(m))
+    (share,) = [m["system/loading_share"] for m in seen if "system/loading_share" in m]
+    assert low <= share <= high
 
 
 def test_losses_are_told_how_much_of_the_training_is_done(tmp_path):
