@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from cphloc.cli.result import Answer
+from cphloc.errors import NotFoundError
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +26,9 @@ def run(options: argparse.Namespace) -> Answer:
     from cphloc.zoo.index import index_zoo
 
     folder = zoo_to_write(options.zoo)
+    if not folder.is_dir():
+        msg = f"{folder}: no such folder; give a zoo folder, such as that of cphloc publish --to"
+        raise NotFoundError(msg)
     written, wrong = index_zoo(folder), zoo_disagreements(folder)
     versions = register_zoo(folder, wrong)
     text = "\n".join([*versions, f"{len(versions)} versions in {written} and in MLflow; compare them with: cphloc ui"])

@@ -260,6 +260,12 @@ def test_a_wrong_option_is_one_line_that_names_the_nearest(words, said, capsys):
     assert said in printed.err
 
 
+def test_an_index_of_a_folder_that_does_not_exist_is_refused(tmp_path, capsys):
+    assert main(["zoo", "index", str(tmp_path / "nozoo")]) == 2
+    assert "nozoo: no such folder; give a zoo folder" in capsys.readouterr().err
+    assert not (tmp_path / "nozoo").exists()
+
+
 @pytest.mark.parametrize("name", commands())
 def test_help_of_a_command_shows_every_argument_as_it_is_written(name, capsys):
     with pytest.raises(SystemExit) as stop:
