@@ -71,6 +71,36 @@ class DetectionCase:
             )
             raise InputError(msg)
 
+    def overlaps(self, detected: np.ndarray, reference: np.ndarray, rule: MatchingRule = "coco") -> np.ndarray:
+        """Overlap ``(d, r)`` of some of the detections with some of the references, given as indices."""
+        boxes, others = np.asarray(self.boxes)[detected], np.asarray(self.reference_boxes)[reference]
+        overlap, crowd = box_iou(boxes, others), self.crowd[reference]
+        if rule == "coco" and crowd.any():
+            overlap[:, crowd] = box_iof(boxes, others[crowd])
+        return overlap
+
+
+@dataclass(frozen=True)
+class InstanceCase(DetectionCase):
+    """Objects of one image that are outlined: as `DetectionCase`, with masks in the place of boxes.
+
+    `match` then compares masks, so that all metrics of boxes hold for masks too, such as COCO's mask AP.
+
+    Args:
+        boxes: ``(n, *S)`` bool, mask of each detected object; masks may overlap.
+        reference_boxes: ``(m, *S)`` bool, mask of each annotated object.
+    """
+
+    def overlaps(self, detected: np.ndarray, reference: np.ndarray, rule: MatchingRule = "coco") -> np.ndarray:
+        """Overlap ``(d, r)`` of masks; with a crowd it is the part of the detection inside it."""
+        masks, others = (
+            np.asarray(x, bool)[at].reshape(len(at), -1).astype(np.float64)
+            for x, at in ((self.boxes, detected), (self.reference_boxes, reference))
+        )
+        common, sizes = masks @ others.T, masks.sum(1)[:, None]
+        crowd = self.crowd[reference] & (rule == "coco")
+        return common / np.maximum(np.where(crowd, sizes, sizes + others.sum(1) - common), 1)
+
 
 @dataclass(frozen=True)
 class Matches:
@@ -144,11 +174,7 @@ def _match_case(
     best_first = np.argsort(-scores, kind="stable")[:max_detections]
     hits, ignored = np.zeros((2, len(thresholds), len(best_first)), bool)
     if len(best_first) and reference.any():
-        overlap = box_iou(np.asarray(case.boxes)[detected][best_first], np.asarray(case.reference_boxes)[reference])
-        crowd = case.crowd[reference]
-        if rule == "coco" and crowd.any():
-            crowds = np.asarray(case.reference_boxes)[reference][crowd]
-            overlap[:, crowd] = box_iof(np.asarray(case.boxes)[detected][best_first], crowds)
+        overlap = case.overlaps(np.flatnonzero(detected)[best_first], np.flatnonzero(reference), rule)
         hits, ignored = _true_positives(overlap, skipped, thresholds, rule)
     return _CaseMatch(scores[best_first], hits, ignored, int(np.count_nonzero(~skipped)))
 

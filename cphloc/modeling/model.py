@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cphloc.ops.dense_prediction import DenseHead
+from cphloc.ops.instance_masks import regridded
 from cphloc.ops.layers import fit
 from cphloc.ops.targets import Detections, Prediction, Targets
 from cphloc.renamed import renamed
@@ -182,7 +183,12 @@ def _crop(output: Any, padded: tuple[int, ...], size: tuple[int, ...]) -> Any:
 def _clip(prediction: Prediction, size: tuple[int, ...]) -> Prediction:
     if prediction.detections is None:
         return prediction
-    return replace(prediction, detections=[_clip_boxes(detections, size) for detections in prediction.detections])
+    masks = prediction.mask_probabilities
+    return replace(
+        prediction,
+        detections=[_clip_boxes(detections, size) for detections in prediction.detections],
+        mask_probabilities=None if masks is None else masks[(..., *map(slice, size))],
+    )
 
 
 def _clip_boxes(detections: Detections, size: tuple[int, ...]) -> Detections:
@@ -190,4 +196,7 @@ def _clip_boxes(detections: Detections, size: tuple[int, ...]) -> Detections:
     far = torch.tensor(size * 2, dtype=detections.boxes.dtype, device=detections.boxes.device)
     boxes = torch.minimum(detections.boxes.clamp(min=0), far)
     inside = (boxes[:, dims:] > boxes[:, :dims]).all(dim=1)
-    return Detections(boxes[inside], detections.scores[inside], detections.classes[inside])
+    masks = detections.masks
+    if masks is not None:
+        masks = regridded(masks[inside], detections.boxes[inside], boxes[inside])
+    return Detections(boxes[inside], detections.scores[inside], detections.classes[inside], masks)

@@ -120,7 +120,7 @@ class RegionHead(nn.Module, ABC):
         """
         regions, classes, boxes = [], [], []
         for row, proposals in enumerate(outputs.proposals):
-            chosen = self._sample(proposals, targets, row)
+            chosen = self.sample(proposals, targets, row)
             for column, value in zip((regions, classes, boxes), chosen, strict=True):
                 column.append(value)
         features = self.describe(outputs.pyramid, regions)
@@ -155,7 +155,7 @@ class RegionHead(nn.Module, ABC):
             features = self.describe(pyramid, [regions])
             yield regions, self.score(features), self.delta(features)
 
-    def _sample(self, proposals: Tensor, targets: Targets, row: int) -> tuple[Tensor, Tensor, Tensor]:
+    def sample(self, proposals: Tensor, targets: Targets, row: int) -> tuple[Tensor, Tensor, Tensor]:
         """Sample regions of one image for the loss, with their classes (0: background) and ground-truth boxes."""
         boxes, classes = targets.boxes[row], targets.box_classes[row]
         if not targets.has_boxes[row]:

@@ -157,11 +157,13 @@ class Detections:
         boxes: ``(n, 2 D)`` float32, edge coordinates ``[lo..., hi...]`` in array-axis order.
         scores: ``(n,)`` float32 in [0, 1], in descending order.
         classes: ``(n,)`` int64, 1..K.
+        masks: ``(n, *M)`` probabilities of the object on the grid of its box, of heads that outline objects.
     """
 
     boxes: Tensor
     scores: Tensor
     classes: Tensor
+    masks: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.scores)

@@ -36,6 +36,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "backbone/monai_segresnet": {"filters": 8, "blocks": [1, 1]},
     "backbone/monai_mednext": {"filters": 4, "blocks": [1, 1]},
     "backbone/parallel_conv": {"filters": 2},
+    "backbone/projections": {"widths": [4, 8]},
     "backbone/residual_encoder": {"widths": [4, 8], "blocks": [1, 2]},
     "backbone/timm": {"name": "test_resnet", "out_indices": [0, 1]},
     "neck/bifpn": {"channels": 4},
@@ -50,8 +51,10 @@ SMALL: dict[str, dict[str, Any]] = {
     "head/rcnn": {"proposal_sizes": [[8.0] * 3], "widths": [8], "crop": 4, "samples": 8},
     "head/fast_rcnn": {"proposal_sizes": [[8.0] * 3], **REGIONS},
     "head/faster_rcnn": {"proposals": 8, **REGIONS},
+    "head/mask_rcnn": {"proposals": 8, **REGIONS, "mask_pool": 2, "mask_channels": 8, "mask_convolutions": 1},
     **{f"head/{name}": {"channels": 8, "convolutions": 1} for name in ("dense_box", "retina", "fcos", "centernet")},
     "head/yolox": {"channels": 8, "convolutions": 1},
+    "head/detr": {"queries": 6, "channels": 8, "layers": 1, "attention_heads": 2, "points": 2},
 }
 """Arguments that make a component tiny; one number per axis is given for three and cut to the dims."""
 
@@ -67,6 +70,7 @@ ZERO_GRADIENTS = {
     "backbone/timm": ("layer1.0.", "a residual branch that starts at zero passes nothing back in the first step"),
     "head/fast_rcnn": ("entry.entries.1.", "in so small an image no region is read from the coarser level"),
     "head/faster_rcnn": ("entry.entries.1.", "in so small an image no region is read from the coarser level"),
+    "head/mask_rcnn": ("entry.entries.1.", "in so small an image no region is read from the coarser level"),
 }
 """Parameters, by a part of their name, whose first gradient may be all zeros, with the reason."""
 

@@ -32,11 +32,13 @@ SYSTEMS = {
     **dict.fromkeys(("gap", "gmp", "text-cnn", "attention", "attention-side", "attention-bce"), ATTENTION),
     **dict.fromkeys(("attention-mse", "attention-kl", "attention-per-box", "multi-attention", "inflated"), ATTENTION),
     **dict.fromkeys(("global-box", "dense-box", "yolo", "centernet", "fcos", "retina", "yolox", "soft-nms"), BOXES),
+    **dict.fromkeys(("detr",), BOXES),
     **dict.fromkeys(("pyramid-sum", "bifpn", "rcnn", "fast-rcnn", "faster-rcnn"), BOXES),
     **dict.fromkeys(("fcn-stride1", "fcn8", "semantic-fpn", "focal", "boundary"), MASKS),
     **dict.fromkeys(("unet-lecture", "unet2d-phantom", "unet3d-phantom", "residual-encoder", "monai"), MASKS),
     **dict.fromkeys(("attention-unet", "unetplusplus", "manet", "deeplabv3plus", "upernet", "segformer"), MASKS),
-    **dict.fromkeys(("mednext", "convnext-inflated"), MASKS),
+    **dict.fromkeys(("mednext", "convnext-inflated", "projections"), MASKS),
+    **dict.fromkeys(("mask-rcnn", "nndetection"), MASKS),
     **dict.fromkeys(("retina-unet", "multitask2d-phantom", "multitask3d-phantom"), MASKS),
 }
 """Name of a recipe -> what its system must reach."""

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from cphloc.ops.instance_masks import class_probabilities, mask_targets, pasted, regridded
+
+
+def box(low, high, dims):
+    return torch.tensor([[float(low)] * dims + [float(high)] * dims])
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_on_the_grid_of_the_voxels_targets_are_the_mask_inside_the_box(dims):
+    """A grid of one cell per voxel needs no interpolation; a neighbour outside the box is not the object."""
+    torch.manual_seed(0)
+    mask = torch.randint(0, 3, (8,) * dims)
+    mask[..., 4] = 255
+    region, own = box(1, 7, dims), box(2, 6, dims)
+    truth, known = mask_targets(mask, region, own, torch.tensor([2]), (6,) * dims)
+    inner = (slice(1, 7),) * dims
+    inside = torch.zeros((8,) * dims, dtype=torch.bool)
+    inside[(slice(2, 6),) * dims] = True
+    assert_close(truth[0], ((mask == 2) & inside)[inner].float())
+    assert torch.equal(known[0], (mask != 255)[inner])
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_mask_pasted_on_the_grid_of_its_voxels_is_unchanged(dims):
+    mask = torch.rand((4,) * dims)
+    at, values = pasted(mask, box(2, 6, dims)[0], (8,) * dims)
+    assert at == (slice(2, 6),) * dims
+    assert_close(values, mask)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_box_beyond_the_image_is_pasted_where_it_is_inside(dims):
+    mask = torch.rand((4,) * dims)
+    at, values = pasted(mask, box(-2, 2, dims)[0], (8,) * dims)
+    assert at == (slice(0, 2),) * dims
+    assert_close(values, mask[(slice(2, 4),) * dims])
+    assert pasted(mask, box(9, 12, dims)[0], (8,) * dims)[1].numel() == 0
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_clipped_box_keeps_its_part_of_the_mask(dims):
+    """A ramp over cells at voxels 1, 3, 5, 7 of a box from 0 to 8, read at the cells of a box from 2 to 6."""
+    ramp = torch.tensor([1.0, 3.0, 5.0, 7.0]).expand((1, *(4,) * dims))
+    clipped = regridded(ramp, box(0, 8, dims), box(2, 6, dims))
+    assert_close(clipped, torch.tensor([2.5, 3.5, 4.5, 5.5]).expand((1, *(4,) * dims)))
+    assert_close(regridded(ramp, box(0, 8, dims), box(0, 8, dims)), ramp.contiguous())
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_voxel_takes_its_most_probable_object_of_each_class(dims):
+    masks = torch.stack([torch.full((2,) * dims, p) for p in (0.9, 0.6, 0.5)])
+    boxes = torch.cat([box(0, 4, dims), box(2, 6, dims), box(0, 4, dims)])
+    found = class_probabilities(masks, boxes, torch.tensor([1, 1, 2]), (8,) * dims, 2)
+    corner, both, rest = found[(..., *[0] * dims)], found[(..., *[5] * dims)], found[(..., *[7] * dims)]
+    assert_close(corner, torch.tensor([0.1 * 0.5, 0.9, 0.5]) / 1.45)
+    assert_close(both, torch.tensor([0.4, 0.6, 0.0]))
+    assert_close(rest, torch.tensor([1.0, 0.0, 0.0]))
