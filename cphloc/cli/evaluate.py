@@ -80,11 +80,23 @@ def answer(measured: Evaluation) -> Answer:
     if facts["patients"] == 1:
         lines.insert(0, "all cases are of one patient, so no interval can be stated")
     lines += [_fold(part) for part in facts.get("folds", [])]
+    lines += list(_stages(facts))
     lines += [*_reasons(facts), *_sensitivities(facts), *_groups(facts), *_options(facts.get("options"))]
     if measured.table is not None:
         pictures = "" if "folds" in facts else ", pictures beside it"
         lines.append(f"one row a case in {measured.table}{pictures}")
     return Answer("\n".join(lines), facts)
+
+
+def _stages(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Errors of the stages of a pipeline: of each crop, and of the last stage in the found and in the true crop."""
+    for name, of in facts.get("stages", {}).items():
+        yield f"stage {name} ({of['entry']}) ran on {of['ran']} of {of['cases']} cases"
+        if of["crop"]:
+            yield "  its crop: " + ", ".join(f"{metric} {_value(found)}" for metric, found in of["crop"].items())
+    if (oracle := facts.get("oracle")) is not None:
+        rows = [(name, _value(facts["metrics"].get(name)), _value(of)) for name, of in oracle["metrics"].items()]
+        yield table([("last stage", "as it runs", "in the true crop"), *rows])
 
 
 def _fold(part: Mapping[str, Any]) -> str:

@@ -5,9 +5,15 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from cphloc.cli.result import Answer, table
 from cphloc.errors import InputError
+from cphloc.files import atomic
+
+if TYPE_CHECKING:
+    from cphloc.inference.localizer import Localizer
+    from cphloc.modeling.model import Model
 
 FORMATS = {"onnx": ".onnx", "torch": ".pt2", "monai-bundle": "", "nnunet": ""}
 """Format -> ending of its file; the last two are folders."""
@@ -19,7 +25,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     what = "onnx; torch: a program of torch.export; monai-bundle: a folder for MONAI's run; nnunet: "
     what += "a folder for nnUNetv2_predict_from_modelfolder; default: onnx"
     parser.add_argument("--format", choices=FORMATS, default="onnx", help=what)
-    parser.add_argument("--out", metavar="FILE", required=True, help="the file to write, or the folder of a bundle")
+    where = "the file to write, or the folder of a bundle; of a pipeline, a folder, with a slash at its end"
+    parser.add_argument(
+        "--out",
+        metavar="FILE",
+        required=True,
+        help=where,
+    )
     parser.add_argument(
         "--prove", action="store_true", help="nnunet: let nnU-Net predict an image with it, and compare"
     )
@@ -37,6 +49,11 @@ def run(options: argparse.Namespace) -> Answer:
     from cphloc.inference.export_torch import export_torch
 
     localizer, _ = open_localizer(options.source)
+    if localizer.recipe.stages:
+        return _stages(options, localizer)
+    if options.out.endswith("/") and FORMATS[options.format]:
+        msg = f"--out {options.out}: a folder is for the stages of a pipeline; name a {FORMATS[options.format]} file"
+        raise InputError(msg)
     source = None if localizer.entry is None else str(localizer.entry)
     if options.format == "nnunet":
         done = export_nnunet(localizer, options.out, options.prove, options.python)
@@ -53,6 +70,29 @@ def run(options: argparse.Namespace) -> Answer:
     return Answer(f"wrote {done.path}\n{table(rows)}\n{agreement}", dataclasses.asdict(done))
 
 
+def _stages(options: argparse.Namespace, localizer: Localizer) -> Answer:
+    """Export each stage of a pipeline to a file of its own, with the recipe beside them."""
+    from cphloc.inference.export import export_model
+    from cphloc.inference.export_torch import export_torch
+
+    if not FORMATS[options.format]:
+        msg = f"a pipeline has no single network for {options.format}; export the entries of its stages: "
+        raise InputError(msg + ", ".join(stage.entry for stage in localizer.recipe.stages.values()))
+    if not options.out.endswith("/"):
+        msg = f"--out {options.out}: a pipeline is one file per stage; name a folder: --out {Path(options.out).stem}/"
+        raise InputError(msg)
+    folder, write = Path(options.out), export_model if options.format == "onnx" else export_torch
+    folder.mkdir(parents=True, exist_ok=True)
+    done = {}
+    for name, recipe in localizer.recipe.stage_recipes.items():
+        network, file = cast("Model", localizer.model.get_submodule(name)), f"{name}{FORMATS[options.format]}"
+        done[name] = write(network, recipe, folder / file, localizer.recipe.stages[name].entry)
+    with atomic(folder / "recipe.yaml") as temporary:
+        temporary.write_text(localizer.recipe.to_yaml(), encoding="utf-8")
+    rows = [(name, str(one.path), f"differs from torch by {one.difference:.1e}") for name, one in done.items()]
+    return Answer(f"{table(rows)}\nwrote {folder / 'recipe.yaml'}", [dataclasses.asdict(one) for one in done.values()])
+
+
 def _check_options(options: argparse.Namespace) -> None:
     """Refuse a name that other programs would not open as the format, and options of other formats."""
     form, out = options.format, options.out
@@ -60,7 +100,7 @@ def _check_options(options: argparse.Namespace) -> None:
         msg = f"--prove and --python are for --format nnunet; {form} is always proven, leave them out"
         raise InputError(msg)
     ending = FORMATS[form]
-    if ending and not out.endswith(ending):
+    if ending and not out.endswith((ending, "/")):
         what = {"onnx": "an ONNX file", "torch": "a program of torch"}[form]
         msg = f"--out {out}: {what}'s name ends in {ending}; write --out {out}{ending}"
         raise InputError(msg)

@@ -71,6 +71,13 @@ def _tables(facts: Mapping[str, Any], name: str) -> Iterator[tuple[str, Sequence
     """Give title, head and rows of each table."""
     yield "Metrics", ("metric", "value", "cases", "why"), _metrics(facts["metrics"], facts["recommended"])
     names = list(facts["recommended"]) or [name]
+    if (oracle := facts.get("oracle")) is not None:
+        rows = [
+            (n, span(facts["metrics"][n]), span(of)) for n, of in oracle["metrics"].items() if n in facts["metrics"]
+        ]
+        yield "Last stage", ("metric", "as it runs", "in the true crop"), rows
+        crops = [(name, m, span(of)) for name, st in facts["stages"].items() for m, of in (st["crop"] or {}).items()]
+        yield "Crops", ("stage", "of its crop", "value"), crops
     for column, groups in facts["by"].items():
         yield f"By {column}", ("group", "cases", "patients", *names), _groups(groups, names)
     if facts["options"] is not None and facts["options"]["trials"]:

@@ -38,6 +38,7 @@ def model_card(entry: Entry) -> str:
         "Intended use": entry.intended_use,
         "Limits": _bullets(entry.limits),
         "Results": _results(entry),
+        "Stages": _stages(entry),
         "Calibration": _calibration(entry),
         "Subgroups": _subgroups(entry),
         "Pictures": _pictures(entry),
@@ -99,6 +100,24 @@ def _results(entry: Entry) -> str:
         parts.append(f"Results of every case: [{CASES_FILE}]({CASES_FILE}).")
     parts.append(_bullets(f"{name}: {meaning}" for name, meaning in meanings(evaluation.metrics).items()))
     return "\n\n".join(part for part in parts if part)
+
+
+def _stages(entry: Entry) -> str:
+    """State what a pipeline runs, the errors of its crops, and its last stage in the true crop."""
+    if entry.stages is None:
+        return ""
+    found = {
+        name: ", ".join(f"{m} {format_metric(v)}" for m, v in of.crop.items()) for name, of in entry.stages.items()
+    }
+    rows = [(name, of.entry, f"`{of.sha256[:12]}`", found[name]) for name, of in entry.stages.items()]
+    text = "Runs these entries in this order; it holds their recipes and weights itself."
+    parts = [text, table(("stage", "entry", "sha256", "its crop"), rows)]
+    if entry.oracle is not None:
+        metrics = entry.evaluation.metrics
+        compared = [(name, _beside(metrics, name), format_metric(of)) for name, of in entry.oracle.items()]
+        parts.append("How much is lost by the crops: the last stage as it runs, and in the crop around the annotation.")
+        parts.append(table(("metric", "as it runs", "in the true crop"), compared))
+    return "\n\n".join(parts)
 
 
 def _tested(found: Tested) -> list[str]:
@@ -239,6 +258,8 @@ def _cases(metric: Metric) -> str:
 
 
 def _plain(value: object) -> str:
+    if isinstance(value, Mapping) and "type" not in value:
+        return "; ".join(f"{key}: {_plain(of)}" for key, of in value.items())
     if isinstance(value, Mapping):
         rest = ", ".join(f"{k} {v}" for k, v in value.items() if k != "type")
         return f"{value.get('type', '')} ({rest})" if rest else str(value.get("type", ""))

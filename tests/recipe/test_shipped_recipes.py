@@ -17,7 +17,10 @@ from cphloc.recipe.recipe import Recipe, load
 from cphloc.registry import catalogue
 from cphloc.structures.annotation import Annotation
 from cphloc.training.optim import build_optimizer
+from cphloc.zoo.starting import load_recipe
 
+PIPELINES = [name for name, path in shipped_recipes().items() if "task: pipeline" in path.read_text()]
+NETWORKS = [name for name in shipped_recipes() if name not in PIPELINES]
 SYSTEMS = [name for name in shipped_recipes() if name.startswith("systems/")]
 
 SHRUNK: dict[str, dict[str, object]] = {
@@ -43,7 +46,15 @@ def phantoms(size: tuple[int, ...]) -> tuple[torch.Tensor, list[Annotation]]:
     return (images - images.mean()) / images.std(), [Annotation(mask=drawn[0].mask), boxes]
 
 
-@pytest.mark.parametrize("name", shipped_recipes())
+@pytest.mark.parametrize("name", PIPELINES)
+def test_the_stages_of_a_shipped_pipeline_fit_each_other(name, monkeypatch):
+    monkeypatch.setenv("CPHLOC_OFFLINE", "1")
+    recipe = load_recipe(name)
+    assert recipe.description
+    assert all(stage.stored is not None for stage in recipe.stages.values())
+
+
+@pytest.mark.parametrize("name", NETWORKS)
 def test_a_shipped_recipe_is_right_down_to_the_shapes(name):
     recipe = load(name)
     assert recipe.description
@@ -132,7 +143,7 @@ def test_a_recipe_in_a_folder_is_found_by_its_name_alone():
 
 def test_every_head_neck_and_backbone_of_ours_has_a_recipe():
     used = {kind: set() for kind in ("backbone", "neck", "head")}
-    for name in shipped_recipes():
+    for name in NETWORKS:
         model = load(name).model
         used["backbone"].add(model.backbone.type)
         used["neck"] |= {model.neck.type} if model.neck else set()
