@@ -26,12 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     what += "a folder for nnUNetv2_predict_from_modelfolder; default: onnx"
     parser.add_argument("--format", choices=FORMATS, default="onnx", help=what)
     where = "the file to write, or the folder of a bundle; of a pipeline, a folder, with a slash at its end"
-    parser.add_argument(
-        "--out",
-        metavar="FILE",
-        required=True,
-        help=where,
-    )
+    parser.add_argument("--out", metavar="FILE", required=True, help=where)
     parser.add_argument(
         "--prove", action="store_true", help="nnunet: let nnU-Net predict an image with it, and compare"
     )
