@@ -249,7 +249,8 @@ def pool_to(x: Tensor, bins: int) -> Tensor:
         for row in range(bins):
             first, end = row * n // bins, -(-(row + 1) * n // bins)
             weight[row, first:end] = 1 / (end - first)
-        x = torch.tensordot(x, weight, dims=([axis], [1])).movedim(-1, axis)
+        summed = torch.tensordot(x, weight, dims=([axis], [1]))  # pyright: ignore[reportArgumentType]  # not in stubs
+        x = summed.movedim(-1, axis)
     return x
 
 

@@ -208,7 +208,8 @@ def _created(name: str, arguments: dict[str, Any]) -> nn.Module:
     import timm
 
     fixed = getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False)
-    for freed in ({"strict_img_size": False}, {"dynamic_img_size": True}) if fixed else ():
+    ways: list[dict[str, Any]] = [{"strict_img_size": False}, {"dynamic_img_size": True}]
+    for freed in ways if fixed else ():
         with suppress(TypeError):  # the constructor has no such argument
             return timm.create_model(name, **arguments, **freed)
     return timm.create_model(name, **arguments)
