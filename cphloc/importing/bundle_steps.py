@@ -6,14 +6,14 @@ An exported bundle contains this file as ``scripts/steps.py``; it needs MONAI, a
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
-from monai.inferers import Inferer
-from monai.transforms import MapTransform
+from monai.data.meta_tensor import MetaTensor
+from monai.inferers.inferer import Inferer
+from monai.transforms.transform import MapTransform
 from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
@@ -47,7 +47,7 @@ class Resampled(MapTransform):
         super().__init__(keys)
         self.spacing_mm = spacing_mm
 
-    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Replace each image by the resampled one."""
         done = dict(data)
         for key in self.key_iterator(done):
@@ -75,7 +75,7 @@ class Restored(MapTransform):
         super().__init__(keys)
         self.image = image
 
-    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Replace each set of logits by a mask ``(1, x, y, z)``."""
         done = dict(data)
         for key in self.key_iterator(done):

@@ -168,7 +168,7 @@ def _range(config: BundleConfig, name: str, step: Arguments, channels: int) -> d
 
 def _normalized(config: BundleConfig, name: str, step: Arguments, channels: int) -> dict[str, Any]:
     """Translate NormalizeIntensityd."""
-    known = dict.fromkeys(("subtrahend", "divisor", "nonzero", "channel_wise", "dtype"), _ANY)
+    known: Arguments = dict.fromkeys(("subtrahend", "divisor", "nonzero", "channel_wise", "dtype"), _ANY)
     _check(config, name, step, known)
     mean, std, nonzero = step.get("subtrahend"), step.get("divisor"), bool(step.get("nonzero"))
     if mean is not None or std is not None:

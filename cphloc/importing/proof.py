@@ -154,7 +154,7 @@ def _boxes(localizer: Localizer, picture: Path, given: dict[str, np.ndarray]) ->
 
 def _masks(localizer: Localizer, folder: Path, case: str, ending: str) -> tuple[int, int]:
     """Return the number of voxels of a mask, and of those with another class."""
-    names = localizer.recipe.channels
+    names = localizer.recipe.channels[:1] if ending == ".png" else localizer.recipe.channels  # one holds all colours
     files: dict[str, Any] = {name: folder / f"{case}_{number:04d}{ending}" for number, name in enumerate(names)}
     expected = folder / f"{case}{ending}"
     if absent := [path for path in (*files.values(), expected) if not path.is_file()]:

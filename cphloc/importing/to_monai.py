@@ -96,7 +96,7 @@ def _write_network(model: Model, example: torch.Tensor, path: Path) -> tuple[dic
     flat, given = Flat(model, single=True).eval(), drawn({"image": example}, batch=1)
     with torch.no_grad(), warnings.catch_warnings(action="ignore"):
         outputs = flat.named(*given.values())
-        torch.jit.trace(_First(flat), example).save(str(path))
+        torch.jit.save(torch.jit.trace(_First(flat), example), str(path))
         loaded = torch.jit.load(str(path))
         difference = max(_difference(flat, loaded, drawn(given, batch)["image"]) for batch in (1, 3))
     return shapes(given), shapes(outputs), difference

@@ -37,16 +37,22 @@ def write(rows: Path, names: Sequence[str], path: Path, steps: int) -> None:
 def _row(facts: dict[str, Any]) -> str:
     proof, cases, (there, here) = facts["proof"], facts["cases"], facts["seconds"]
     differing, voxels = (sum(case[key] for case in cases) for key in ("differing", "voxels"))
+    commands = ["not run yet", "", "", "", "", ""]
+    if cases:
+        found = sorted({number for case in cases for number in case["classes"]})
+        commands = [
+            f"{differing} of {voxels:,} ({proof['rounding']} of {proof['voxels']:,})",
+            ", ".join(map(str, found)),
+            f"{max(case['moved'] for case in cases):.0e}",
+            f"{there:.1f}",
+            f"{here:.1f}",
+            f"{there / here:.1f}",
+        ]
     cells = (
         f"{facts['row']} ({facts['architecture']})",
         f"{facts['parameters']:,}",
         f"{proof['outputs']:.1e} of {proof['scale']:.1f}",
         f"{proof['differing']} of {proof['voxels']:,}",
-        f"{differing} of {voxels:,} ({proof['rounding']} of {proof['voxels']:,})",
-        ", ".join(map(str, sorted({number for case in cases for number in case["classes"]}))),
-        f"{max(case['moved'] for case in cases):.0e}",
-        f"{there:.1f}",
-        f"{here:.1f}",
-        f"{there / here:.1f}",
+        *commands,
     )
     return f"| {' | '.join(cells)} |\n"

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.bundle import ConfigParser
-from monai.data import MetaTensor
+from monai.bundle.config_parser import ConfigParser
+from monai.data.meta_tensor import MetaTensor
 
 CONFIGURATIONS = ("inference.json", "inference.yaml", "inference.yml")
 WEIGHTS = ("model.pt", "model.pth")
