@@ -12,7 +12,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,8 +97,8 @@ def imported(work: Work, row: str, model: str, folds: tuple[str, ...], steps: in
     return entry
 
 
-def theirs(work: Work, model: str, folds: tuple[str, ...]) -> tuple[Path, float]:
-    """Predict the test cases with ``nnUNetv2_predict``; returns the folder and the seconds."""
+def theirs(work: Work, model: str, folds: tuple[str, ...]) -> Path:
+    """Predict the test cases with ``nnUNetv2_predict``; returns the folder."""
     inputs, out = work.folder / "inputs", work.folder / "predicted" / f"{model}-{len(folds)}"
     inputs.mkdir(exist_ok=True)
     for case in test_cases():
@@ -110,22 +109,20 @@ def theirs(work: Work, model: str, folds: tuple[str, ...]) -> tuple[Path, float]
     folders = {
         f"nnUNet_{name}": str((work.folder / model / name).absolute()) for name in ("raw", "preprocessed", "results")
     }
-    started = time.perf_counter()
     predict = [work.python.with_name("nnUNetv2_predict"), "-i", inputs, "-o", out, *options]
     work.run(*predict, "-f", *folds, "-device", "cpu", "-npp", "1", "-nps", "1", "--disable_progress_bar", **folders)
-    return out, time.perf_counter() - started
+    return out
 
 
-def ours(work: Work, entry: Entry) -> tuple[Path, float]:
-    """Predict the test cases with the console; returns the folder and the seconds."""
+def ours(work: Work, entry: Entry) -> Path:
+    """Predict the test cases with the console; returns the folder."""
     out = work.folder / "ours" / str(entry.name)
     shutil.rmtree(out, ignore_errors=True)
     inputs = [str(CASES / "images" / f"{case}.nii.gz") for case in test_cases()]
     folder = f"{work.folder.absolute() / 'zoo' / entry.name / str(entry.version)}/"
-    started = time.perf_counter()
     command = [Path(sys.executable), "-W", "ignore", "-m", "cphloc", "predict", folder, *inputs, "--out", out]
     work.run(*command, PYTHONPATH=str(ROOT))
-    return out, time.perf_counter() - started
+    return out
 
 
 def compared(first: Path, second: Path) -> Iterator[dict[str, Any]]:
@@ -159,13 +156,12 @@ def main() -> None:
         if not facts.is_file() or not json.loads(facts.read_text(encoding="utf-8"))["cases"]:
             model, folds = ROWS[row]
             entry = imported(work, row, model, folds, options.steps)
-            _store(facts, row, entry, [], (0.0, 0.0))
-            (mask, there), (mine, here) = theirs(work, model, folds), ours(work, entry)
-            _store(facts, row, entry, list(compared(mask, mine)), (there, here))
+            _store(facts, row, entry, [])
+            _store(facts, row, entry, list(compared(theirs(work, model, folds), ours(work, entry))))
         write(work.folder / "rows", list(ROWS), ROOT / "tests" / "benchmarks" / "IMPORT.md", options.steps)
 
 
-def _store(path: Path, row: str, entry: Entry, cases: list[dict[str, Any]], seconds: tuple[float, float]) -> None:
+def _store(path: Path, row: str, entry: Entry, cases: list[dict[str, Any]]) -> None:
     """Store the facts of a row; without cases before both commands have predicted them."""
     assert entry.imported is not None
     assert entry.imported.proof is not None
@@ -173,7 +169,6 @@ def _store(path: Path, row: str, entry: Entry, cases: list[dict[str, Any]], seco
         "row": row,
         "proof": entry.imported.proof.model_dump(),
         "cases": cases,
-        "seconds": seconds,
         "parameters": entry.size.parameters,
         "architecture": entry.imported.architecture,
     }

@@ -11,16 +11,16 @@ _HEAD = """# Imported models beside nnU-Net
 
 Made by `make import-proof`. Small models (8 to 64 channels) are trained by nnU-Net's own planner, trainer and
 augmentation on ten cases of hippocampus that ship with cphloc, {steps} steps a fold, which makes weights that are not
-random, not good models. `cphloc import nnunet --prove` imports each, and both programs then predict the four test cases
-from the command line, on one thread: `nnUNetv2_predict` and `cphloc predict`.
+random, not good models. `cphloc import nnunet --prove` imports each, and both programs then predict test cases, on one
+thread: `nnUNetv2_predict` and `cphloc predict`.
 
 - `logits` is the largest difference of the networks' outputs for the same window, beside their largest magnitude.
 - `masks (single)` are voxels that differ when nnU-Net sums logits in single precision, on a synthetic image.
-- `masks (command)` are voxels of the four test cases that differ from those of `nnUNetv2_predict` as it is: it sums
+- `masks (command)` are voxels of test cases that differ from those of `nnUNetv2_predict` as it is: it sums
   logits in half precision, which decides where two classes score nearly the same. In brackets: voxels that its half
   precision changes on the synthetic image, against its own single precision.
 - `geometry` is the largest difference of origin, spacing and direction of the written masks.
-- Seconds are those of the whole command for four cases, with its start; the machine was busy with other work.
+- Seconds are those of the synthetic image, read and predicted, without the start; the machine was busy with other work.
 
 | model | parameters | logits | masks (single) | masks (command) | classes | geometry | nnU-Net s | cphloc s | times |
 |---|---|---|---|---|---|---|---|---|---|
@@ -35,18 +35,16 @@ def write(rows: Path, names: Sequence[str], path: Path, steps: int) -> None:
 
 
 def _row(facts: dict[str, Any]) -> str:
-    proof, cases, (there, here) = facts["proof"], facts["cases"], facts["seconds"]
+    proof, cases = facts["proof"], facts["cases"]
+    there, here = proof["framework_seconds"], proof["seconds"]
     differing, voxels = (sum(case[key] for case in cases) for key in ("differing", "voxels"))
-    commands = ["not run yet", "", "", "", "", ""]
+    commands = ["not run yet", "", ""]
     if cases:
         found = sorted({number for case in cases for number in case["classes"]})
         commands = [
-            f"{differing} of {voxels:,} ({proof['rounding']} of {proof['voxels']:,})",
+            f"{differing} of {voxels:,} in {len(cases)} cases ({proof['rounding']} of {proof['voxels']:,})",
             ", ".join(map(str, found)),
             f"{max(case['moved'] for case in cases):.0e}",
-            f"{there:.1f}",
-            f"{here:.1f}",
-            f"{there / here:.1f}",
         ]
     cells = (
         f"{facts['row']} ({facts['architecture']})",
@@ -54,5 +52,8 @@ def _row(facts: dict[str, Any]) -> str:
         f"{proof['outputs']:.1e} of {proof['scale']:.1f}",
         f"{proof['differing']} of {proof['voxels']:,}",
         *commands,
+        f"{there:.1f}",
+        f"{here:.1f}",
+        f"{there / here:.1f}",
     )
     return f"| {' | '.join(cells)} |\n"
