@@ -114,7 +114,7 @@ class DETR(nn.Module):
         logits = self.score[0](cells)
         chosen = logits.amax(-1).topk(min(self.queries, logits.shape[1]), dim=1).indices[..., None]
         queries = cells.gather(1, chosen.expand(-1, -1, cells.shape[2]))
-        first = self._cell_boxes(maps, extent).expand(len(cells), -1, -1)
+        first = self._cell_boxes(maps, extent).expand(cells.shape[0], -1, -1)
         first = first.gather(1, chosen.expand(-1, -1, first.shape[2])) + self.correction[0](queries).float()
         scores, boxes = [logits.gather(1, chosen.expand(-1, -1, logits.shape[2]))], [first.sigmoid()]
         queries = queries.detach()
