@@ -190,7 +190,7 @@ class Pipeline(Localizer):
         """Return the result of the last stage, with parts of earlier stages that it does not have."""
         result = results.get(self._last) or _nothing(self.stages[self._last], volume, uncertainty)
         classes: Mapping[int, str] = result.classes
-        for stage, earlier in reversed(results.items()):
+        for stage, earlier in reversed(list(results.items())):
             for name, part in _CARRIED.items():
                 if getattr(result, name) is None and getattr(earlier, name) is not None:
                     least = self.stages[stage].options.thresholds.get("boxes", 0.0)

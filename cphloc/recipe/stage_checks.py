@@ -60,11 +60,11 @@ class _Facts:
 def _facts(stage: Node) -> _Facts | None:
     """Read what the stored entry of a stage states; ``None`` where it was not looked up, or is not complete."""
     stored = stage.get(("stored",))
-    plain = None if stored is None else stored.plain
+    plain: Any = None if stored is None else stored.plain
     try:
         recipe = plain["recipe"] if isinstance(plain, dict) else {}
         heads = (recipe.get("model") or {}).get("heads") or {}
-        given = {name: ScaledUnit(of["unit"], of["factor"]) for name, of in (plain or {})["inputs"].items()}
+        given = {name: ScaledUnit(of["unit"], of["factor"]) for name, of in plain["inputs"].items()}
         inputs = {name: ChannelInput(plain["inputs"][name]["modality"], unit) for name, unit in given.items()}
         gives = {name: catalogue.card("head", block["type"]).gives for name, block in heads.items()}
         named = {part: _names_of(heads[name]) for name, parts in gives.items() for part in parts}
@@ -165,8 +165,8 @@ def _fits(root: Node, name: Any, known: Mapping[Any, _Facts | None]) -> Iterator
     if dims is not None and dims.value in (2, 3) and facts.dims != dims.value:
         what = f"the entry is {facts.dims}-D in a pipeline with dims: {dims.value}"
         yield Problem(where, dotted(path), what, "choose another: cphloc list zoo")
-    available = _available(root)
-    for channel, taken in facts.inputs.items() if available is not None else ():
+    available = _available(root) or {}
+    for channel, taken in facts.inputs.items() if available else ():
         if channel not in available:
             what = f"the entry takes the channel '{channel}', which the data do not have"
             fix = f"channels: {', '.join(available)}"

@@ -120,6 +120,8 @@ def _with_stages(own: SeenData, entries: Mapping[str, Listing]) -> SeenData:
     cases = {split: dict(of) for split, of in own.cases.items()}
     for name, entry in entries.items():
         known = published_data(entry)
-        for split, key in OF_STAGES.items() if known is not None else ():
-            cases.setdefault(key, {}).update({f"{name}/{id}": c for id, c in known.cases.get(split, {}).items()})
+        for split, key in OF_STAGES.items():
+            cases.setdefault(key, {}).update(
+                {f"{name}/{id}": c for id, c in (known.cases if known else {}).get(split, {}).items()}
+            )
     return replace(own, cases=cases, unused={key: own.unused.get(key, []) for key in cases})
