@@ -67,7 +67,7 @@ def _picture(draw: Draw, id: str, title: str) -> str:
     return ""
 
 
-def _tables(facts: Mapping[str, Any], name: str) -> Iterator[tuple[str, Sequence[str], list[Sequence[Any]]]]:
+def _tables(facts: Mapping[str, Any], name: str) -> Iterator[tuple[str, Sequence[str], Sequence[Sequence[Any]]]]:
     """Give title, head and rows of each table."""
     yield "Metrics", ("metric", "value", "cases", "why"), _metrics(facts["metrics"], facts["recommended"])
     names = list(facts["recommended"]) or [name]

@@ -8,6 +8,8 @@ already overflows half precision.
 from __future__ import annotations
 
 import math
+from functools import reduce
+from operator import mul
 from typing import Literal
 
 import torch
@@ -61,7 +63,7 @@ def overlap(a: Tensor, b: Tensor, measure: Measure = "iou") -> Tensor:
     (lo_a, hi_a), (lo_b, hi_b) = corners(a), corners(b)
     # One axis at a time, over rows of boxes: with the axes innermost, every operation runs over rows of D numbers.
     sides = zip(*(corner.movedim(-1, 0).contiguous() for corner in (lo_a, hi_a, lo_b, hi_b)), strict=True)
-    common = math.prod((torch.minimum(q, s) - torch.maximum(p, r)).clamp(min=0) for p, q, r, s in sides)
+    common = reduce(mul, ((torch.minimum(q, s) - torch.maximum(p, r)).clamp(min=0) for p, q, r, s in sides))
     union = (hi_a - lo_a).prod(dim=-1) + (hi_b - lo_b).prod(dim=-1) - common
     iou = _ratio(common, union)
     if measure == "iou":

@@ -14,8 +14,11 @@ from cphloc.registry.metrics import quality
 if TYPE_CHECKING:
     from cphloc.recipe.recipe import Recipe
 
-Precision = Literal["auto", "32", "bf16-mixed", "16-mixed"]
-"""Lightning's names of floating-point precisions, or ``auto`` for `native_precision`."""
+FixedPrecision = Literal["32", "bf16-mixed", "16-mixed"]
+"""Lightning's names of floating-point precisions."""
+
+Precision = FixedPrecision | Literal["auto"]
+"""A precision, or ``auto`` for `native_precision`."""
 
 Strategy = Literal["ddp", "fsdp"]
 """Distributed data parallel, or fully sharded data parallel."""
@@ -126,14 +129,14 @@ class Compute:
         channels_last: whether convolution kernels, and so the features, have their channels innermost.
     """
 
-    precision: str
+    precision: FixedPrecision
     channels_last: bool
 
     def __str__(self) -> str:
         return f"{self.precision}, channels {'last' if self.channels_last else 'first'}"
 
 
-def native_precision() -> Literal["32", "bf16-mixed", "16-mixed"]:
+def native_precision() -> FixedPrecision:
     """Return the mixed precision that this machine's GPU or CPU computes natively, else ``32``.
 
     bfloat16 is preferred to float16. A CPU needs AVX-512 or AMX instructions for bfloat16; emulated bfloat16 is much

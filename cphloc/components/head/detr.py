@@ -101,10 +101,11 @@ class DETR(nn.Module):
         )
         self.cell = nn.Sequential(nn.Linear(channels, channels), nn.LayerNorm(channels))
         self.layers = nn.ModuleList(_Layer(channels, len(levels), dims, attention_heads, points) for _ in range(layers))
-        self.score = nn.ModuleList(nn.Linear(channels, len(self.classes)) for _ in range(layers + 1))
-        self.correction = nn.ModuleList(_correction(channels, dims) for _ in range(layers + 1))
-        for layer in self.score:
+        scores = [nn.Linear(channels, len(self.classes)) for _ in range(layers + 1)]
+        for layer in scores:
             nn.init.constant_(layer.bias, PRIOR_BIAS)
+        self.score = nn.ModuleList(scores)
+        self.correction = nn.ModuleList(_correction(channels, dims) for _ in range(layers + 1))
 
     def forward(self, pyramid: tuple[Tensor, ...]) -> DETROutput:
         """Predict classes and boxes of all queries."""

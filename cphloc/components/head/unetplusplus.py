@@ -65,7 +65,7 @@ class UNetPlusPlus(MaskHead):
         if below < 1 or len(widths) != below:
             msg = f"unetplusplus has {below} levels below the coarsest but {len(widths)} widths; give one for each"
             raise InputError(msg)
-        self.upsample = upsample
+        self.upsample: Upsample = upsample
         block = partial(ConvBlock, dims=levels[0].dims, norm_name=norm, activation_name=activation)
         channels = [[level.channels] for level in levels]
         self.nodes = nn.ModuleDict()
