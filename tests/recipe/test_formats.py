@@ -77,6 +77,7 @@ ADDED = {
     "data.about": None,
     "data.folds": None,
     "data.nnunet": None,
+    "data.monai": None,
     "data.pad": "zero_then_edge",
     "data.patient": None,
     "data.units": None,
@@ -97,6 +98,7 @@ ADDED = {
     "faster_rcnn.proposal_iou": 0.7,
     "retina.bg_iou": 0.4,
     "retina.fg_iou": 0.5,
+    "unet.gates": False,
     "unet.kernels": None,
     "unet.scores": "softmax",
 }
