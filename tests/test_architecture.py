@@ -188,6 +188,7 @@ def test_the_front_imports_nothing_heavy(package):
                 "tracking/zoo_register.py",
                 "tracking/zoo_experiment.py",
                 "tracking/system.py",
+                "tracking/ui.py",
                 "zoo/served.py",
             },
         ),

@@ -80,6 +80,7 @@ def _unsynchronized() -> Iterator[None]:
     opened: list[sqlite3.Connection] = []
 
     def switch_off(connection: object, _: object) -> None:
+        """Make a new connection to SQLite wait for no write to the disk."""
         if isinstance(connection, sqlite3.Connection):
             connection.execute("PRAGMA synchronous = OFF")
             opened.append(connection)

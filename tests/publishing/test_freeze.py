@@ -34,7 +34,10 @@ def test_the_weights_are_half_precision_and_within_its_rounding(train_run, put, 
 
 
 def test_half_precision_that_changes_the_sample_is_not_used(train_run, put, monkeypatch):
-    monkeypatch.setattr(freeze, "half_precision", lambda weights: {name: -value for name, value in weights.items()})
+    def negated(weights):
+        return {name: -value for name, value in half_precision(weights).items()}
+
+    monkeypatch.setattr("cphloc.zoo.weights.half_precision", negated)
     assert put(train_run()).weights.precision == "float32"
 
 

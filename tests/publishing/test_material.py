@@ -66,6 +66,7 @@ def test_an_entry_agrees_with_a_recipe_that_names_ones_own_data():
         intensity=own.to_plain()["data"]["intensity"],
         classes={1: "object"},
         data=SimpleNamespace(name="knees"),
+        stages=None,
         evaluation=SimpleNamespace(metrics={"dice": 0.5}),
     )
     assert list(recipe_disagreements(entry, own)) == []

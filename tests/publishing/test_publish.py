@@ -132,7 +132,7 @@ def ship(zoo, monkeypatch):
 
 def test_weights_too_large_to_ship_are_refused_or_lie_at_a_url(train_run, put, zoo, monkeypatch, server, tmp_path):
     from cphloc.publishing import publish as publishing
-    from cphloc.zoo.entries import Listing, cached_path
+    from cphloc.zoo.listing import Listing, cached_path
 
     monkeypatch.setattr(Listing, "_allowed", lambda self, urls: list(urls))  # the server of the tests has no https
     run = train_run()

@@ -11,7 +11,7 @@ from cphloc.recipe.recipe import About, Data, Recipe, Train
 from cphloc.registry import catalogue
 
 SECTIONS = {"data": Data, "train": Train, "about": About}
-FILES = ("yaml", "json", "csv", "py")
+FILES = ("yaml", "json", "csv", "py", "html")
 
 
 def named_keys():

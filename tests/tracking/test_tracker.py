@@ -210,7 +210,7 @@ def test_what_could_not_be_sent_is_sent_with_the_next_training(store, tmp_path, 
 def test_events_that_come_in_between_do_not_cost_the_earlier_runs(tmp_path, monkeypatch):
     sent = []
 
-    def fake_push(folder: Path) -> int:
+    def fake_push(folder: Path, wait_seconds: float = 1.0) -> int:
         sent.append(folder.name)
         if folder.name == "2" and sent.count("2") == 1:
             tracker.push()  # new events of this run while the earlier ones wait
