@@ -24,7 +24,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="ENTRY-or-RUN", help="an entry, or a run's id or folder")
     what = "onnx; torch: a program of torch.export; monai-bundle: a folder for MONAI's run; nnunet: "
     what += "a folder for nnUNetv2_predict_from_modelfolder; default: onnx"
-    parser.add_argument("--format", choices=FORMATS, default="onnx", help=what)
+    parser.add_argument("--format", choices=tuple(FORMATS), default="onnx", help=what)
     where = "the file to write, or the folder of a bundle; of a pipeline, a folder, with a slash at its end"
     parser.add_argument("--out", metavar="FILE", required=True, help=where)
     parser.add_argument(

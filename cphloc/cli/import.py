@@ -23,7 +23,7 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("framework", choices=OPTIONS, help="framework that trained the weights")
+    parser.add_argument("framework", choices=tuple(OPTIONS), help="framework that trained the weights")
     what = "nnunet: folder of a trained configuration, one above it, or an exported zip; smp: folder of "
     what += "save_pretrained, or a checkpoint beside its config.json; torchvision: name of a detector; "
     what += "monai: folder of a bundle"

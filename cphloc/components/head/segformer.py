@@ -26,7 +26,7 @@ class SegFormer(MaskHead):
         channels: channels of the projections.
         deep_supervision: in training, add losses of the projections of the coarser levels; weights 1, 1/2, 1/4, ...
             scaled to sum 1.
-        norm: normalization after the layer that mixes the levels.
+        norm: normalization after the layer that mixes the levels; the authors' is ``batch``.
         loss: a loss that takes masks; default ``dice_ce``.
 
     Shapes:
@@ -47,7 +47,7 @@ class SegFormer(MaskHead):
         classes: Mapping[int, str] | Sequence[str],
         channels: PositiveInt = 256,
         deep_supervision: bool = False,
-        norm: Norm = "batch",
+        norm: Norm = "instance",
         loss: nn.Module | None = None,
     ) -> None:
         super().__init__(levels, classes, loss or DiceCE(), levels[1:-1] if deep_supervision else ())

@@ -56,6 +56,7 @@ class TorchvisionDetector(nn.Module):
     Reference: torchvision, https://pytorch.org/vision/stable/models.html; Lin et al. 2017, arXiv:1708.02002; Tian et
     al. 2019, arXiv:1904.01355; Ren et al. 2015, arXiv:1506.01497.
 
+    >>> import torch
     >>> from cphloc.structures.levels import Level
     >>> name = "fasterrcnn_mobilenet_v3_large_320_fpn"
     >>> head = TorchvisionDetector((Level(3, (1, 1)),), classes=["cell"], name=name, shortest=64, longest=64).eval()

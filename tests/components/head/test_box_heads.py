@@ -15,6 +15,7 @@ from cphloc.components.head.fast_rcnn import FastRCNN
 from cphloc.components.head.faster_rcnn import FasterRCNN
 from cphloc.components.head.fcos import FCOS
 from cphloc.components.head.global_box import GlobalBox
+from cphloc.components.head.mask_rcnn import MaskRCNN
 from cphloc.components.head.rcnn import RCNN
 from cphloc.components.head.retina import Retina
 from cphloc.components.head.yolo import YOLO
@@ -47,7 +48,10 @@ HEADS = {
     "rcnn": (RCNN, {"widths": [8, 16], "crop": 8, "samples": 16}),
     "fast_rcnn": (FastRCNN, REGIONS),
     "faster_rcnn": (FasterRCNN, {**REGIONS, "proposals": 16}),
+    "mask_rcnn": (MaskRCNN, {**REGIONS, "proposals": 16, "mask_pool": 2, "mask_channels": 8, "mask_convolutions": 1}),
 }
+PROPOSING = ("faster_rcnn", "mask_rcnn")
+"""Heads that find the proposals of their second stage themselves."""
 
 every_head = pytest.mark.parametrize("name", HEADS)
 both = pytest.mark.parametrize("dims", [2, 3])
@@ -60,7 +64,7 @@ def levels_of(dims: int) -> tuple[Level, ...]:
 def make(name: str, dims: int) -> nn.Module:
     torch.manual_seed(0)
     head, args = HEADS[name]
-    if "rcnn" in name and name != "faster_rcnn":
+    if "rcnn" in name and name not in PROPOSING:
         args = {**args, "proposal_sizes": [[8.0] * dims]}
     return head(levels_of(dims), ["a", "b"], **args)
 
@@ -129,7 +133,7 @@ def test_what_is_in_a_box_to_ignore_gives_no_gradient(name, dims):
     torch.manual_seed(0)
     single = head.loss(head(pyramid), targets_of(dims, alone, alone))
     assert 0 < sum(joined.values()) < torch.inf
-    if name != "faster_rcnn":  # it divides by the number of anchors that count, not by that of objects
+    if name not in PROPOSING:  # it divides by the number of anchors that count, not by that of objects
         assert all(joined[part] <= single[part] + 1e-6 for part in joined)
         assert sum(joined.values()) < sum(single.values())
 
@@ -320,7 +324,7 @@ def test_a_class_that_nobody_looked_for_is_not_taught_to_be_absent(name, dims):
         assert head.out.bias.grad[-1] == 0  # the last channel is the score of class b
         return
     if "rcnn" in name:
-        background, known, unknown = (head.detector if name == "faster_rcnn" else head).score.bias.grad
+        background, known, unknown = (head.detector if name in PROPOSING else head).score.bias.grad
         assert background * unknown > 0  # "background or b" is one answer
         assert known * unknown < 0
         return

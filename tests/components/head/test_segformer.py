@@ -11,7 +11,7 @@ from cphloc.components.head.segformer import SegFormer
 @pytest.mark.parametrize("dims", [2, 3])
 def test_equals_smp_of_an_encoder_that_starts_at_stride_4(dims):
     decoder = randomize(SegformerDecoder([3, 0, *CHANNELS[2:]], segmentation_channels=16))
-    head = SegFormer(levels(dims, finest=4), ["a"], channels=16)
+    head = SegFormer(levels(dims, finest=4), ["a"], channels=16, norm="batch")
     pairs = list(zip(reversed(head.projections), decoder.mlp_stage, strict=True))
     take_weights([*pairs, (head.mix, decoder.fuse_stage)])
     maps = features()

@@ -44,6 +44,6 @@ def test_wrong_widths_and_training_of_overlapping_classes_are_refused():
     with pytest.raises(InputError, match="2 levels but 3 widths"):
         SmpUNet(backbone.levels, ["a"], widths=[4, 4, 4])
     model = model_of(2, scores="sigmoid").eval()
-    targets = Targets.collate([Annotation(mask=mask_of((8, 8)))], (8, 8), classes=2)
+    targets = Targets.collate([Annotation(mask=mask_of((16, 16)))], (16, 16), classes=2)
     with pytest.raises(InputError, match="only predicts"):
-        model.loss(model.outputs(torch.zeros(1, 1, 8, 8)), targets)
+        model.loss(model.outputs(torch.zeros(1, 1, 16, 16)), targets)
