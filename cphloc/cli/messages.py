@@ -35,4 +35,6 @@ def safe_messages() -> Iterator[None]:
 def _warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
-    return one_line(without_secrets(f"{filename}:{lineno}: {category.__name__}: {message}")) + "\n"
+    """Write a warning for people without its place in the code, which only those of libraries keep."""
+    where = "warning" if category is UserWarning else f"{filename}:{lineno}: {category.__name__}"
+    return one_line(without_secrets(f"{where}: {message}")) + "\n"

@@ -331,7 +331,10 @@ def test_warnings_reach_the_terminal_as_one_line_without_secrets(capsys):
     record = logging.LogRecord("a", logging.WARNING, "", 1, "%s: has no unit", (HOSTILE,), None)
     with safe_messages():
         shown = warnings.formatwarning(f"http://bob:Hunter2pw@host/zoo {HOSTILE}", UserWarning, "a.py", 1)
+        library = warnings.formatwarning("old", DeprecationWarning, "a.py", 1)
         assert isinstance(logging.lastResort.formatter, _Formatter)
+    assert shown.startswith("warning: http://")
+    assert library == "a.py:1: DeprecationWarning: old\n"
     for text in (shown.removesuffix("\n"), _Formatter().format(record)):
         assert text.isprintable()
         assert "Hunter2pw" not in text

@@ -99,7 +99,7 @@ def command(recipe, *options):
 @pytest.fixture
 def flat_entry(at_work, monkeypatch):
     """``flat@1.0.0``: a 2-D entry, trained, measured and published by the command line."""
-    monkeypatch.setattr("cphloc.tracking.tracker.push", lambda *_: 0)
+    monkeypatch.setattr("cphloc.tracking.tracker.push", lambda *_, **__: 0)
     assert command(phantom(2)) == 0
     assert main(["evaluate", "latest"]) == 0
     why = ["--because", "a test", "--below-baseline", "a test"]
@@ -204,7 +204,7 @@ def test_a_patch_that_no_stride_divides_trains(at_work):
 
 def test_layers_learn_at_their_own_rates_by_the_recipe(at_work, monkeypatch):
     """A step of plain gradient descent on the same batch moves a layer by so much as its rate says."""
-    monkeypatch.setattr("cphloc.tracking.tracker.push", lambda *_: 0)
+    monkeypatch.setattr("cphloc.tracking.tracker.push", lambda *_, **__: 0)
     moved = {}
     for factor in (1.0, 0.1):
         optimizer = {"type": "SGD", "lr": 0.01, "lr_scale": {"backbone.*": factor}}
