@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, replace
 from functools import partial
-from itertools import chain
 from typing import Any, cast
 
 import lightning.pytorch as L
@@ -56,21 +55,20 @@ class TrainingModule(L.LightningModule):
         self.average = _average(model, settings)
         self.schedule = build_schedule(steps=settings.steps, warmup_steps=settings.warmup_steps, **settings.schedule)
         self._to_validate = [model]
-        self._begun: Iterable[Any] | None = None
         self._scale: dict[str, Any] | None = None
         self._restored: tuple[dict[str, Tensor], dict[str, Any]] | None = None
 
     def train_dataloader(self) -> Iterable[Any]:
         """Return this rank's batches, starting at the current step."""
-        batches = self._begun or self._batches(self.trainer.global_rank)
+        batches = self._batches(self.trainer.global_rank)
         return Grouped(batches, self.settings.accumulate, partial(cases_of, self.model, self.settings.rungs))
 
     def first_batch(self) -> Any:
-        """Return the first process's next batch, without taking it away from the training."""
-        batches = iter(self._batches(rank=0))
-        first = next(batches)
-        self._begun = chain([first], batches)
-        return first
+        """Return the first process's next batch, with which the training begins all the same.
+
+        The worker processes that made it end here: kept, they would outlive the training, which then never exits.
+        """
+        return next(iter(self._batches(rank=0)))
 
     def _batches(self, rank: int) -> Iterable[Any]:
         return self.batches(self.step * self.settings.accumulate, rank, processes.count())
