@@ -211,7 +211,7 @@ def test_a_time_budget_counts_the_validation_and_leaves_usable_weights(tmp_path,
     settings = replace(SETTINGS, steps=100_000, validate_every=100_000, minutes=1)
     outcome = fit(model_of(2), steps_of_a_second, validation_of_five_seconds, settings, tmp_path, log=log)
     assert outcome.stopped == "minutes"
-    assert 52 <= clock.seconds <= 60
+    assert 52 <= clock.seconds <= 60.5  # the batch whose steps are measured is drawn before the budget begins
     assert validated[0] < 25, "an early validation tells how long they take, and leaves weights to use"
     assert validated[-1] == clock.seconds
     assert rates[40] == pytest.approx(0.01 * (1 - 45 / 60) ** 0.9, rel=0.1), "the schedule ends with the budget"
