@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from torch import Tensor, nn
 
+from cphloc.errors import InputError
 from cphloc.ops.layers import resize
 from cphloc.ops.mask_loss import deep_supervision_weights, mask_loss
+from cphloc.ops.regions import region_pairs
 from cphloc.ops.targets import Prediction, Targets
 from cphloc.structures.annotation import class_names
 from cphloc.structures.levels import Levels
 
 
 class MaskHead(nn.Module):
-    """Base class of heads whose outputs are class logits ``(N, K + 1, *S)``, background first.
+    """Base class of heads whose outputs are class logits ``(N, K + 1, *S)``, background first, or ``(N, K, *S)``.
 
     In training with deep supervision ``forward`` returns a tuple: these logits, then those of coarser outputs.
 
@@ -24,22 +27,30 @@ class MaskHead(nn.Module):
         loss: a loss that takes masks.
         supervised: level of each further output with a loss of its own; the weights of all outputs are 1, 1/2, 1/4, ...
             scaled to sum 1.
+        scores: ``softmax`` over background and classes, or ``sigmoid`` of each class without background, for classes
+            that may overlap; only for predictions with imported weights.
     """
 
     def __init__(
-        self, levels: Levels, classes: Mapping[int, str] | Sequence[str], loss: nn.Module, supervised: Levels = ()
+        self,
+        levels: Levels,
+        classes: Mapping[int, str] | Sequence[str],
+        loss: nn.Module,
+        supervised: Levels = (),
+        scores: Literal["softmax", "sigmoid"] = "softmax",
     ) -> None:
         super().__init__()
         self.classes = class_names(classes)
         self.levels = levels
         self.criterion = loss
         self.supervised = supervised
+        self.scores = scores
         self.weights = deep_supervision_weights(len(supervised) + 2)
 
     @property
     def channels(self) -> int:
-        """Channels of the logits: the classes and the background."""
-        return len(self.classes) + 1
+        """Channels of the logits: the classes, and with ``softmax`` the background."""
+        return len(self.classes) + (self.scores == "softmax")
 
     def answer(self, full: Tensor, coarser: Sequence[Tensor]) -> Tensor | tuple[Tensor, ...]:
         """Return the logits ``full`` interpolated from their grid to the image, in training with those of ``coarser``.
@@ -52,10 +63,19 @@ class MaskHead(nn.Module):
         return (full, *coarser) if coarser else full
 
     def loss(self, outputs: Tensor | tuple[Tensor, ...], targets: Targets) -> dict[str, Tensor]:
-        """``{"mask": scalar}`` over the cases that have a mask."""
+        """``{"mask": scalar}`` over the cases that have a mask.
+
+        Raises:
+            InputError: ``scores`` is ``sigmoid``.
+        """
+        if self.scores == "sigmoid":
+            msg = "a head with scores: sigmoid only predicts with imported weights; train with scores: softmax"
+            raise InputError(msg)
         return {"mask": mask_loss(self.criterion, outputs, targets, self.weights, self.supervised)}
 
     def decode(self, outputs: Tensor | tuple[Tensor, ...]) -> Prediction:
-        """Class probabilities ``(N, K + 1, *S)``."""
-        logits = outputs if isinstance(outputs, Tensor) else outputs[0]
-        return Prediction(mask_probabilities=logits.float().softmax(dim=1))
+        """Class probabilities ``(N, K + 1, *S)``; of ``sigmoid`` `region_pairs`, ``(N, 2 K, *S)``."""
+        logits = (outputs if isinstance(outputs, Tensor) else outputs[0]).float()
+        return Prediction(
+            mask_probabilities=logits.softmax(dim=1) if self.scores == "softmax" else region_pairs(logits)
+        )

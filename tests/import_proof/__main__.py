@@ -77,7 +77,7 @@ class Work:
         return next(path.parent for path in results.rglob("plans.json"))
 
 
-def test_cases() -> list[str]:
+def unseen_cases() -> list[str]:
     """Cases of the test split, which no model has seen."""
     with (CASES / "cases.csv").open(encoding="utf-8") as stream:
         return [row["case"] for row in csv.DictReader(stream) if row["split"] == "test"]
@@ -101,7 +101,7 @@ def theirs(work: Work, model: str, folds: tuple[str, ...]) -> Path:
     """Predict the test cases with ``nnUNetv2_predict``; returns the folder."""
     inputs, out = work.folder / "inputs", work.folder / "predicted" / f"{model}-{len(folds)}"
     inputs.mkdir(exist_ok=True)
-    for case in test_cases():
+    for case in unseen_cases():
         shutil.copyfile(CASES / "images" / f"{case}.nii.gz", inputs / f"{case}_0000.nii.gz")
     kind = MODELS[model].get("labels", "labels")
     plans, trainer = MODELS[model].get("plans", "nnUNetPlans"), "nnUNetTrainerVanillaAdam"
@@ -118,7 +118,7 @@ def ours(work: Work, entry: Entry) -> Path:
     """Predict the test cases with the console; returns the folder."""
     out = work.folder / "ours" / str(entry.name)
     shutil.rmtree(out, ignore_errors=True)
-    inputs = [str(CASES / "images" / f"{case}.nii.gz") for case in test_cases()]
+    inputs = [str(CASES / "images" / f"{case}.nii.gz") for case in unseen_cases()]
     folder = f"{work.folder.absolute() / 'zoo' / entry.name / str(entry.version)}/"
     command = [Path(sys.executable), "-W", "ignore", "-m", "cphloc", "predict", folder, *inputs, "--out", out]
     work.run(*command, PYTHONPATH=str(ROOT))
@@ -127,7 +127,7 @@ def ours(work: Work, entry: Entry) -> Path:
 
 def compared(first: Path, second: Path) -> Iterator[dict[str, Any]]:
     """Compare the masks of two folders, and where they lie."""
-    for case in test_cases():
+    for case in unseen_cases():
         a = sitk.ReadImage(str(next(first.rglob(f"{case}*.nii.gz"))))
         b = sitk.ReadImage(str(next(second.rglob(f"{case}*.nii.gz"))))
         places = [[*one.GetOrigin(), *one.GetSpacing(), *one.GetDirection()] for one in (a, b)]

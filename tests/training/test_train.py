@@ -6,6 +6,7 @@ import csv
 import getpass
 import hashlib
 import json
+import multiprocessing
 import shutil
 from dataclasses import replace
 from datetime import datetime
@@ -40,6 +41,13 @@ def finished(tmp_path_factory, mlflow_store, tiny):
         patch.setenv("CPHLOC_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("MLFLOW_TRACKING_URI", mlflow_store)
         yield train(tiny)
+
+
+def test_the_worker_processes_end_with_the_training(tiny, at_work):
+    """A worker process that is left keeps the program from exiting."""
+    before = set(multiprocessing.active_children())
+    train({**tiny, "data": {**tiny["data"], "workers": 1}})
+    assert set(multiprocessing.active_children()) <= before
 
 
 def test_the_run_holds_everything_that_publishing_and_resuming_need(finished):

@@ -11,17 +11,14 @@ from torch import Tensor, nn
 from cphloc.components.loss.dice_ce import DiceCE
 from cphloc.config.argument_types import Plain
 from cphloc.errors import InputError, needs
-from cphloc.ops.mask_loss import mask_loss
-from cphloc.ops.regions import region_pairs
-from cphloc.ops.targets import Prediction, Targets
-from cphloc.structures.annotation import class_names
+from cphloc.ops.mask_head import MaskHead
 from cphloc.structures.levels import Levels
 
 _OURS = ("spatial_dims", "in_channels", "out_channels")
 """Arguments of the networks that the model states."""
 
 
-class MonaiNetwork(nn.Module):
+class MonaiNetwork(MaskHead):
     """A network of MONAI from image to logits, on the ``identity`` backbone.
 
     Args:
@@ -51,23 +48,20 @@ class MonaiNetwork(nn.Module):
         scores: Literal["softmax", "sigmoid"] = "softmax",
         loss: nn.Module | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(levels, classes, loss or DiceCE(), scores=scores)
         if len(levels) != 1 or set(levels[0].stride) != {1}:
             msg = "monai_network takes the image itself; use backbone: {type: identity}"
             raise InputError(msg)
         with needs("head 'monai_network'"):
             from monai.networks import nets
-        self.classes, self.scores = class_names(classes), scores
-        self.criterion = loss or DiceCE()
         made = getattr(nets, name)
         given = dict(arguments or {})
         if unknown := [key for key in given if key in _OURS or key not in signature(made).parameters]:
             msg = f"monai_network: {name} of MONAI does not take the argument '{unknown[0]}' here; remove it"
             raise InputError(msg)
-        outputs = len(self.classes) + (scores == "softmax")
         try:
             self.network: nn.Module = made(
-                spatial_dims=levels[0].dims, in_channels=levels[0].channels, out_channels=outputs, **given
+                spatial_dims=levels[0].dims, in_channels=levels[0].channels, out_channels=self.channels, **given
             )
         except (ValueError, TypeError, AssertionError, KeyError) as error:
             msg = f"monai_network: {name} of MONAI refuses its arguments ({error}); correct them"
@@ -76,20 +70,3 @@ class MonaiNetwork(nn.Module):
     def forward(self, pyramid: tuple[Tensor, ...]) -> Tensor:
         """Logits at full resolution."""
         return self.network(pyramid[0])
-
-    def loss(self, outputs: Tensor, targets: Targets) -> dict[str, Tensor]:
-        """``{"mask": scalar}`` over the cases that have a mask.
-
-        Raises:
-            InputError: ``scores`` is ``sigmoid``.
-        """
-        if self.scores == "sigmoid":
-            msg = "a monai_network head with scores: sigmoid only predicts with imported weights; train with softmax"
-            raise InputError(msg)
-        return {"mask": mask_loss(self.criterion, outputs, targets, (1.0,), ())}
-
-    def decode(self, outputs: Tensor) -> Prediction:
-        """Class probabilities ``(N, K + 1, *S)``; of ``sigmoid`` `region_pairs`, ``(N, 2 K, *S)``."""
-        if self.scores == "sigmoid":
-            return Prediction(mask_probabilities=region_pairs(outputs.float()))
-        return Prediction(mask_probabilities=outputs.float().softmax(dim=1))

@@ -14,14 +14,11 @@ from cphloc.components.loss.dice_ce import DiceCE
 from cphloc.config.argument_types import Widths
 from cphloc.errors import InputError
 from cphloc.ops.layers import ConvBlock, conv_type, initialize
-from cphloc.ops.mask_loss import mask_loss
-from cphloc.ops.regions import region_pairs
-from cphloc.ops.targets import Prediction, Targets
-from cphloc.structures.annotation import class_names
+from cphloc.ops.mask_head import MaskHead
 from cphloc.structures.levels import Levels
 
 
-class SmpUNet(nn.Module):
+class SmpUNet(MaskHead):
     """Decoder that repeats voxels to the next finer level, concatenates the skip connection and convolves twice.
 
     Its last block works at the resolution of the image, without a skip connection. Made for imported weights; it can
@@ -56,12 +53,10 @@ class SmpUNet(nn.Module):
         scores: Literal["softmax", "sigmoid"] = "softmax",
         loss: nn.Module | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(levels, classes, loss or DiceCE(), scores=scores)
         if len(widths) != len(levels):
             msg = f"smp_unet has {len(levels)} levels but {len(widths)} widths; give one for each level"
             raise InputError(msg)
-        self.classes, self.scores = class_names(classes), scores
-        self.criterion = loss or DiceCE()
         dims = levels[0].dims
         finer = [*(level.stride for level in levels[-2::-1]), (1,) * dims]
         self.ratios = [
@@ -75,7 +70,7 @@ class SmpUNet(nn.Module):
             nn.Sequential(block(wide + skip, width), block(width, width))
             for wide, skip, width in zip(below, skips, widths, strict=True)
         )
-        self.score = conv_type(dims)(widths[-1], len(self.classes) + (scores == "softmax"), 3, padding=1)
+        self.score = conv_type(dims)(widths[-1], self.channels, 3, padding=1)
         initialize(self)
 
     def forward(self, pyramid: tuple[Tensor, ...]) -> Tensor:
@@ -85,20 +80,3 @@ class SmpUNet(nn.Module):
             x = functional.interpolate(x, [n * r for n, r in zip(x.shape[2:], ratio, strict=True)])
             x = block(x if skip is None else torch.cat([x, skip], dim=1))
         return self.score(x)
-
-    def loss(self, outputs: Tensor, targets: Targets) -> dict[str, Tensor]:
-        """``{"mask": scalar}`` over the cases that have a mask.
-
-        Raises:
-            InputError: ``scores`` is ``sigmoid``.
-        """
-        if self.scores == "sigmoid":
-            msg = "an smp_unet head with scores: sigmoid only predicts with imported weights; train with softmax"
-            raise InputError(msg)
-        return {"mask": mask_loss(self.criterion, outputs, targets, (1.0,), ())}
-
-    def decode(self, outputs: Tensor) -> Prediction:
-        """Class probabilities ``(N, K + 1, *S)``; of ``sigmoid`` `region_pairs`, ``(N, 2 K, *S)``."""
-        if self.scores == "sigmoid":
-            return Prediction(mask_probabilities=region_pairs(outputs.float()))
-        return Prediction(mask_probabilities=outputs.float().softmax(dim=1))

@@ -26,8 +26,6 @@ from cphloc.ops.layers import (
 )
 from cphloc.ops.layers import norm as norm_of
 from cphloc.ops.mask_head import MaskHead
-from cphloc.ops.regions import region_pairs
-from cphloc.ops.targets import Prediction, Targets
 from cphloc.structures.levels import Level, Levels
 
 
@@ -84,8 +82,8 @@ class UNet(MaskHead):
         scores: Literal["softmax", "sigmoid"] = "softmax",
         loss: nn.Module | None = None,
     ) -> None:
-        super().__init__(levels, classes, loss or DiceCE(), levels[1:-2] if deep_supervision else ())
-        self.skips, self.scores = skips, scores
+        super().__init__(levels, classes, loss or DiceCE(), levels[1:-2] if deep_supervision else (), scores)
+        self.skips = skips
         block = partial(ConvBlock, order=order, norm_name=norm, activation_name=activation)
         below = len(levels) - 1
         for name, given in (("widths", widths), ("kernels", kernels)):
@@ -109,8 +107,7 @@ class UNet(MaskHead):
             AttentionGate(fine.channels, width, fine.dims, norm) for (fine, _), (width, _) in steps if gates
         )
         self.score = nn.ModuleList(
-            conv_type(levels[0].dims)(width, len(self.classes) + (scores == "softmax"), 1)
-            for width in widths[: len(self.weights)]
+            conv_type(levels[0].dims)(width, self.channels, 1) for width in widths[: len(self.weights)]
         )
         initialize(self)
 
@@ -126,24 +123,6 @@ class UNet(MaskHead):
         scored = maps[::-1][: len(self.weights) if self.training else 1]
         full, *coarser = (score(x) for score, x in zip(self.score, scored, strict=False))
         return self.answer(full, coarser)
-
-    def loss(self, outputs: Tensor | tuple[Tensor, ...], targets: Targets) -> dict[str, Tensor]:
-        """``{"mask": scalar}`` over the cases that have a mask.
-
-        Raises:
-            InputError: ``scores`` is ``sigmoid``.
-        """
-        if self.scores == "sigmoid":
-            msg = "a unet head with scores: sigmoid only predicts with imported weights; train with scores: softmax"
-            raise InputError(msg)
-        return super().loss(outputs, targets)
-
-    def decode(self, outputs: Tensor | tuple[Tensor, ...]) -> Prediction:
-        """Class probabilities ``(N, K + 1, *S)``; of ``sigmoid`` `region_pairs`, ``(N, 2 K, *S)``."""
-        if self.scores == "softmax":
-            return super().decode(outputs)
-        logits = outputs if isinstance(outputs, Tensor) else outputs[0]
-        return Prediction(mask_probabilities=region_pairs(logits.float()))
 
 
 class AttentionGate(nn.Module):
