@@ -76,3 +76,11 @@ def undocumented(path: Path) -> list[str]:
 
 def test_every_public_function_and_class_has_a_docstring():
     assert [name for path in sorted((ROOT / "cphloc").rglob("*.py")) for name in undocumented(path)] == []
+
+
+def test_the_environment_variables_of_the_documentation_are_those_that_the_code_reads():
+    read = {
+        name for path in (ROOT / "cphloc").rglob("*.py") for name in re.findall(r"CPHLOC_[A-Z_]+", path.read_text())
+    }
+    page = (ROOT / "docs" / "reference" / "environment.md").read_text(encoding="utf-8")
+    assert read == set(re.findall(r"CPHLOC_[A-Z_]+", page))
