@@ -1,14 +1,19 @@
 import itertools
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from cphloc.evaluation.prediction import CasePrediction
+from cphloc.inference.localization import Localization
+from cphloc.structures.geometry import Geometry
+from cphloc.structures.merging import MergedClasses, Merging
+from cphloc.structures.volume import Volume
 from quality import job, page
 from quality.data import Cases
-from quality.systems import Trained
+from quality.systems import Trained, planned
 from quality.tasks import TASKS, Task
 
 PHANTOM = {
@@ -104,3 +109,15 @@ def test_partly_annotated_cases_are_left_out_where_the_others_need_complete_ones
         for _, _, a in Cases(partly)._read(Cases(partly).dataset.cases("train"))
     ]
     assert len(list(Cases(partly).to_learn())) == sum(map(bool, known)) < 7
+
+
+def test_a_merged_mask_gets_the_most_probable_class_of_the_image():
+    both = {1: "cyst", 2: "node", 3: "duct"}
+    merging = Merging({1: "duct", 2: "object"}, {1: {3: "duct"}, 2: {1: "cyst", 2: "node"}})
+    mask = np.array([[0, 1, 2]], np.uint8)
+    image = Volume(np.zeros((1, 1, 3), np.float32), Geometry.regular((1, 3)))
+    probable = {"cyst": 0.2, "node": 0.4, "duct": 0.9}
+    result = Localization(image, MergedClasses(both, {"mask": merging}), masks=mask, probabilities=probable)
+    found = CasePrediction(mask=mask)
+    assert planned.with_classes(found, result).mask.tolist() == [[0, 3, 2]]
+    assert planned.with_classes(found, replace(result, classes=both)) is found

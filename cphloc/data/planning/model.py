@@ -19,6 +19,7 @@ ANCHORS_PER_LEVEL = 3
 
 _CLUSTERS = "clusters of the boxes' sizes, in voxels"
 _FEW = "too few boxes to choose from: the defaults of retina"
+_MERGED = "    # every image has objects of one class: the mask outlines them, and `finding` says which class it is"
 _TASKS: dict[Rung, Task] = {Rung.MASK: "segmentation", Rung.BOXES: "detection"}
 
 
@@ -66,10 +67,7 @@ def model_lines(
     if Rung.BOXES in heads:
         lines.append(f"  neck: {{type: fpn, channels: {channels}, finest: {finest}}}")
     lines.append("  heads:")
-    if Rung.MASK in heads:
-        small = any(p < n for p, n in zip(chosen.patch, surveyed.median_shape(spacing), strict=True))
-        loss = "{type: dice_ce, batch: true}" if small else "{type: dice_ce}"
-        lines.append(f"    mask: {{type: unet, classes: {classes}, loss: {loss}}}")
+    lines += _mask_lines(surveyed, heads, chosen, spacing)
     if Rung.BOXES in heads:
         anchors = _anchors(sizes, len(chosen.strides) - finest)
         lines += [
@@ -83,6 +81,19 @@ def model_lines(
     if Rung.LABEL in heads:
         lines.append(f"    finding: {{type: attention_pool, classes: {classes}}}")
     return lines
+
+
+def _mask_lines(surveyed: Survey, heads: Sequence[Rung], chosen: Topology, spacing: Sequence[float]) -> list[str]:
+    """Write the mask head; its classes are merged where each image has one, which the label head predicts."""
+    if Rung.MASK not in heads:
+        return []
+    small = any(p < n for p, n in zip(chosen.patch, surveyed.median_shape(spacing), strict=True))
+    loss = "{type: dice_ce, batch: true}" if small else "{type: dice_ce}"
+    names = list(surveyed.dataset.classes.values())
+    if Rung.LABEL not in heads or not surveyed.one_class_per_image:
+        return [f"    mask: {{type: unet, classes: {inline(surveyed.dataset.classes)}, loss: {loss}}}"]
+    whole = {1: {"name": "object" if "object" not in names else "any_object", "of": names}}
+    return [_MERGED, f"    mask: {{type: unet, classes: {inline(whole)}, loss: {loss}}}"]
 
 
 def _finest(chosen: Topology, sizes: np.ndarray, most: int) -> int:

@@ -91,6 +91,9 @@ class Plan:
 def plan(surveyed: Survey, name: str, arguments: Mapping[str, Any], budget: Budget | None = None) -> Plan:
     """Plan a recipe by nnU-Net's rules (`cphloc.data.planning.heuristics`), with AdamW for short trainings.
 
+    Where every image holds objects of one class and has a label, the mask has one class for all objects, and the label
+    head predicts which it is: a mask that divides few voxels among several classes learns them late.
+
     Of nnU-Net's intensity transforms, ``GaussBlur``, ``MultiplicativeBrightness`` and the ``retain_stats`` of ``Gamma``
     are left out: each costs time in every step, and no gain of theirs in a training of this length was measured.
 

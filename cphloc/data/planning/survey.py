@@ -107,6 +107,17 @@ class Survey:
         return tuple(rung for rung in Rung if any(rung in case.rungs for case in self.cases))
 
     @property
+    def one_class_per_image(self) -> bool:
+        """Whether every image holds objects of one class at most, and a label beside its objects, of several classes.
+
+        The class is then a property of the image: a label head learns it faster than a mask does, whose classes divide
+        the images among them.
+        """
+        holding = [case for case in self.cases if len(case.box_classes)]
+        single = all(len(set(case.box_classes.tolist())) == 1 and Rung.LABEL in case.rungs for case in holding)
+        return single and len({int(case.box_classes[0]) for case in holding}) > 1
+
+    @property
     def box_extents(self) -> np.ndarray:
         """Extents ``(n, D)`` of all boxes, in the unit of the spacing."""
         dims = self.dataset.dims

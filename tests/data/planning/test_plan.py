@@ -60,6 +60,22 @@ def test_every_rung_that_is_annotated_gets_a_head(annotated, task, heads, whole)
     assert (recipe["data"].get("fit") == "whole") == whole
 
 
+@pytest.mark.parametrize("size", [(48, 48), (16, 48, 48)])
+@pytest.mark.parametrize(
+    ("objects", "annotated", "merged"), [(1, "mask", True), (6, "mask", False), (1, "boxes", False)]
+)
+def test_a_mask_of_images_with_one_class_each_leaves_the_class_to_the_label_head(size, objects, annotated, merged):
+    arguments = {"size": size, "sides": True, "objects": (objects, objects), "diameter_mm": (4, 6), "positive": 0.8}
+    found = survey(PhantomCases(**arguments, annotated={annotated: 1.0}, cases={"train": 12, "val": 0, "test": 0}))
+    recipe = load(yamlio.read(plan(found, "phantom", {"size": list(size), "sides": True}).recipe, "planned.yaml"))
+    model = build_model(recipe)
+    assert check(recipe) == []
+    assert set(model.mergings) == ({"mask"} if merged else set())
+    assert model.heads["finding"].classes == found.dataset.classes
+    if merged:
+        assert model.mergings["mask"].members == {1: found.dataset.classes}
+
+
 @pytest.mark.parametrize("preset", ["resenc", "resenc-m"])
 def test_every_preset_keeps_to_its_memory_and_builds(preset):
     found = survey(_phantom((512, 512)))

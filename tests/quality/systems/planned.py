@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
+
+import numpy as np
 
 import cphloc
 from cphloc.config import yamlio
@@ -13,6 +16,7 @@ from cphloc.data.planning.plan import Budget, plan
 from cphloc.data.planning.survey import survey
 from cphloc.evaluation.prediction import CasePrediction, case_prediction
 from cphloc.evaluation.validate import Validation, Validator
+from cphloc.inference.localization import Localization
 from cphloc.recipe.recipe import load
 from cphloc.structures.volume import Volume
 from cphloc.tracking.run import Place
@@ -51,6 +55,17 @@ class Planned:
 
         def predict(volume: Volume) -> CasePrediction:
             """Predict as `cphloc.load` does, with every box."""
-            return case_prediction(model.predict(volume, threshold=thresholds), cases.classes)
+            result = model.predict(volume, threshold=thresholds)
+            return with_classes(case_prediction(result, cases.classes), result)
 
         return Trained(predict, sum(p.numel() for p in model.model.parameters()), recipe.train.batch)
+
+
+def with_classes(found: CasePrediction, result: Localization) -> CasePrediction:
+    """Replace each merged class of a mask by the most probable of its members, as the label head has it."""
+    merged = getattr(result.classes, "merged", {}).get("mask")
+    if merged is None or found.mask is None or result.probabilities is None:
+        return found
+    probable = result.probabilities
+    table = [max(of, key=lambda number, of=of: probable[of[number]]) for _, of in sorted(merged.members.items())]
+    return replace(found, mask=np.array([0, *table], np.uint8)[found.mask])
