@@ -22,13 +22,17 @@ FORMATS = {"onnx": ".onnx", "torch": ".pt2", "monai-bundle": "", "nnunet": ""}
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("source", metavar="ENTRY-or-RUN", help="an entry, or a run's id or folder")
-    what = "onnx; torch: a program of torch.export; monai-bundle: a folder for MONAI's run; nnunet: "
-    what += "a folder for nnUNetv2_predict_from_modelfolder; default: onnx"
+    what = "onnx: for ONNX Runtime and others; torch: a program of torch.export, read by torch.export.load; "
+    what += "monai-bundle: a folder for python -m monai.bundle run; nnunet: a folder for "
+    what += "nnUNetv2_predict_from_modelfolder, of entries that came from nnU-Net; default: onnx"
     parser.add_argument("--format", choices=tuple(FORMATS), default="onnx", help=what)
-    where = "the file to write, or the folder of a bundle; of a pipeline, a folder, with a slash at its end"
+    where = "the file to write (.onnx, .pt2), or the folder for monai-bundle and nnunet; of a pipeline, a folder with "
+    where += "a slash at its end, which gets one file per stage"
     parser.add_argument("--out", metavar="FILE", required=True, help=where)
     parser.add_argument(
-        "--prove", action="store_true", help="nnunet: let nnU-Net predict an image with it, and compare"
+        "--prove",
+        action="store_true",
+        help="nnunet: let nnU-Net itself predict an image with it, and compare; the other formats are always compared",
     )
     python = "Python that has nnU-Net, for --prove; default: an environment made with uv in the cache"
     parser.add_argument("--python", metavar="PYTHON", help=python)

@@ -25,8 +25,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("framework", choices=tuple(OPTIONS), help="framework that trained the weights")
     what = "nnunet: folder of a trained configuration, one above it, or an exported zip; smp: folder of "
-    what += "save_pretrained, or a checkpoint beside its config.json; torchvision: name of a detector; "
-    what += "monai: folder of a bundle"
+    what += "save_pretrained, or a checkpoint beside its config.json; torchvision: name of a detector, such as "
+    what += "retinanet_resnet50_fpn; monai: folder of a bundle"
     parser.add_argument("source", metavar="SOURCE", help=what)
     parser.add_argument("--name", required=True, help="name of the entry")
     parser.add_argument("--version", required=True, metavar="X.Y.Z", help="new version of the entry")
@@ -36,8 +36,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     to = "zoo folder; default: the first of CPHLOC_ZOO, else the shipped zoo"
     parser.add_argument("--to", metavar="ZOO", help=to)
     proof = parser.add_mutually_exclusive_group()
-    proof.add_argument("--prove", action="store_true", help="predict with the framework too, and compare")
-    given = "compare with inputs and outputs that the framework saved; see cphloc/importing/proof.py"
+    prove = "let the framework predict an image too, and compare; an import that differs is not written. Without this "
+    prove += "and --reference, the first line of the card says: not proven"
+    proof.add_argument("--prove", action="store_true", help=prove)
+    given = "compare with what the framework saved: CASE.npz with the arrays input and logits, or CASE_0000.nii.gz "
+    given += "(one file per channel) with the mask CASE.nii.gz, or with CASE.npz of boxes, scores and labels"
     proof.add_argument("--reference", metavar="FOLDER", help=given)
     python = "Python that has the framework, for --prove; default: an environment made with uv in the cache"
     parser.add_argument("--python", metavar="PYTHON", help=python)
@@ -49,7 +52,8 @@ def _own_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folds", nargs="+", metavar="FOLD", help="nnunet: folds to take; default: all")
     mirroring = "nnunet: do not average mirrored views, as with --disable_tta"
     parser.add_argument("--no-mirroring", action="store_true", default=None, help=mirroring)
-    classes = "smp, torchvision, monai: names of the classes by number; of a softmax without the background"
+    classes = "smp, torchvision, monai: names of the classes in the order of the network's outputs; of a softmax "
+    classes += "without the background, which is its first output"
     parser.add_argument("--classes", nargs="+", metavar="NAME", help=classes)
     colours = "smp: {} of each channel, of values from 0 to 1; default: ImageNet's"
     parser.add_argument("--mean", nargs="+", type=float, metavar="M", help=colours.format("mean"))

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cphloc.errors import DataError
+from cphloc.errors import CphlocError, DataError
 
 MAX_BYTES = 1 << 30
 """Largest file that is read; the annotations of COCO have half of it."""
@@ -44,7 +44,7 @@ def well_formed(path: Path) -> Iterator[None]:
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError) as error:
-        if isinstance(error, DataError):
+        if isinstance(error, CphlocError):
             raise
         msg = f"{path}: holds a value of the wrong type, or lacks one ({type(error).__name__}: {error}); correct it"
         raise DataError(msg) from error

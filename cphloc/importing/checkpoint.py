@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,14 +58,27 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     if not path.is_file():
         msg = f"{path}: no such file; give the checkpoint itself"
         raise NotFoundError(msg)
-    if path.stat().st_size > MOST_BYTES:
-        msg = f"{path}: has {path.stat().st_size:,} bytes, {MOST_BYTES:,} are the most; import a smaller checkpoint"
-        raise DataError(msg)
+    _check_size(path)
     if path.suffix == ".safetensors":
         return Checkpoint(_tensors(path, path), None)
     with tempfile.TemporaryDirectory() as folder:
         _unpickle(path, folder)
         return Checkpoint(_tensors(Path(folder, TENSORS), path), read_json(Path(folder, FACTS)))
+
+
+def _check_size(path: Path) -> None:
+    """Refuse a file that is too large, or becomes so when it is unpacked."""
+    size = path.stat().st_size
+    if zipfile.is_zipfile(path):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                size = max(size, sum(member.file_size for member in archive.infolist()))
+        except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
+            msg = f"{path}: its directory is damaged ({error}); copy or download it again"
+            raise DataError(msg) from None
+    if size > MOST_BYTES:
+        msg = f"{path}: has {size:,} bytes, {MOST_BYTES:,} are the most; import a smaller checkpoint"
+        raise DataError(msg)
 
 
 def _tensors(file: Path, source: Path) -> dict[str, Tensor]:

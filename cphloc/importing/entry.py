@@ -10,15 +10,18 @@ from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any
 
+import torch
 from packaging.version import Version
+from torch import Tensor
 
 import cphloc
-from cphloc.errors import InputError
+from cphloc.errors import DataError, InputError, RecipeError, one_line
 from cphloc.importing.environment import Prover
 from cphloc.importing.imported import Imported
 from cphloc.importing.proof import compare
 from cphloc.importing.sample import synthetic
 from cphloc.inference.localizer import Localizer
+from cphloc.modeling.build import build_model
 from cphloc.modeling.ensemble import member_weights
 from cphloc.publishing import sample as samples
 from cphloc.publishing.freeze import check_frozen, entry_recipe, stored_weights, write_entry
@@ -78,6 +81,7 @@ def publish_imported(
     zoo = zoo_to_write(to)
     recipe = recipe_of(imported, name, terms)
     weights = member_weights(imported.weights)
+    check_shapes(recipe, weights, imported.source)
     localizer = Localizer(build_with_weights(recipe, weights, str(imported.source)), recipe)
     localizer.options = Options(**imported.options)
     proof = None if reference is None else compare(localizer, Path(reference), "reference")
@@ -98,13 +102,41 @@ def publish_imported(
     return placed(zoo, name, version, write)
 
 
+def check_shapes(recipe: Recipe, weights: Mapping[str, Tensor], source: object) -> None:
+    """Compare a recipe's network with the weights before memory is taken for it; its source may state any size.
+
+    Raises:
+        DataError: the network cannot be built, or has tensors of other shapes.
+    """
+    try:
+        with torch.device("meta"):
+            network = build_model(recipe)
+    except InputError as error:
+        msg = f"{source}: the network that it states cannot be built: {one_line(str(error))}; copy it again"
+        raise DataError(msg) from None
+    for key, value in network.state_dict().items():
+        if key in weights and weights[key].shape != value.shape:
+            shapes = f"{tuple(weights[key].shape)}, that of the network that it states is {tuple(value.shape)}"
+            msg = f"{source}: the shape of the weights '{key}' is {shapes}; copy both of the same training"
+            raise DataError(msg)
+
+
 def recipe_of(imported: Imported, name: str, terms: Terms) -> Recipe:
-    """Complete the recipe of an imported model."""
+    """Complete the recipe of an imported model.
+
+    Raises:
+        InputError: a recipe cannot hold a value that the source states.
+    """
     plain = dict(imported.recipe)
     modality = ["CT"] if plain["data"].get("units") else []
     about = {"licence": terms.licence, "citation": terms.citation, "modality": modality}
     plain["data"] = {key: value for key, value in plain["data"].items() if value is not None} | {"about": about}
-    return entry_recipe(recipes.load({"name": name, **plain}))
+    try:
+        return entry_recipe(recipes.load({"name": name, **plain}))
+    except RecipeError as error:
+        first = error.problems[0]
+        msg = f"{imported.source}: cannot be imported: {first.path}: {first.what}; {first.fix}"
+        raise InputError(one_line(msg)) from None
 
 
 def _write_sample(folder: Path, localizer: Localizer) -> float:

@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cphloc.errors import DataError, NotFoundError
+from cphloc.config.json_file import well_formed
+from cphloc.errors import DataError, InputError, NotFoundError
 from cphloc.importing.checkpoint import read_checkpoint
 from cphloc.importing.imported import Imported, class_names, own_data, unsupported
 from cphloc.importing.monai_config import BundleConfig, bundle_config
+from cphloc.importing.monai_detection import detector_head
 from cphloc.importing.monai_transforms import preparation, result
 from cphloc.importing.names import Rule, renamed, swapped_halves, without_prefix
 
@@ -54,11 +56,12 @@ _DYNUNET_WITHOUT_EFFECT = ("deep_supervision", "deep_supr_num")
 
 
 def import_monai(source: str | Path, classes: Sequence[str] | None = None) -> Imported:
-    """Translate a MONAI bundle with a segmentation network.
+    """Translate a MONAI bundle with a network that gives a mask, or a RetinaNet.
 
     Args:
         source: folder of the bundle.
-        classes: names of the classes, as in `class_names`; ``None``: those of ``metadata.json``.
+        classes: names of the classes, as in `class_names`, of a detector by number; ``None``: those of
+            ``metadata.json``.
 
     Raises:
         NotFoundError: the folder is no bundle, or has no weights.
@@ -69,15 +72,22 @@ def import_monai(source: str | Path, classes: Sequence[str] | None = None) -> Im
     config = bundle_config(folder)
     network = config.of("network_def")
     name = str(network.get("_target_")).rpartition(".")[2]
+    with well_formed(config.path):
+        translate = _detector if name == "RetinaNet" else _segmentation
+        return translate(config, folder, name, network, classes)
+
+
+def _segmentation(
+    config: BundleConfig, folder: Path, name: str, network: Mapping[str, Any], classes: Sequence[str] | None
+) -> Imported:
+    """Translate a bundle whose network gives a mask."""
     dims, outputs = int(network.get("spatial_dims", 3)), int(network.get("out_channels", 1))
     scores = result(config)
     names, regions = class_names(classes or config.class_names(outputs, scores == "sigmoid"), outputs, config.metadata)
     if regions != (scores == "sigmoid"):
         what = f"{len(names)} classes for {outputs} outputs with {scores}"
         raise unsupported(config.path, what, "name the background neither in a softmax nor leave out a class")
-    read = read_checkpoint(_weights(folder))
-    state = next((found for key in ("state_dict", "model") if (found := read.below(key))), dict(read.tensors))
-    model, weights = _model(config, name, network, without_prefix(state))
+    model, weights = _model(config, name, network, _state(folder))
     head = next(iter(model["heads"].values()))
     head |= {"classes": names, "scores": scores}
     channels = config.channels(int(network.get("in_channels", 1)))
@@ -90,6 +100,35 @@ def import_monai(source: str | Path, classes: Sequence[str] | None = None) -> Im
         source=folder,
         remarks=() if name == "DynUNet" else (f"The network is MONAI's {name}, which needs the extra monai.",),
     )
+
+
+def _detector(
+    config: BundleConfig, folder: Path, name: str, network: Mapping[str, Any], classes: Sequence[str] | None
+) -> Imported:
+    """Translate a bundle whose network is a detector."""
+    dims, count = int(network["spatial_dims"]), int(network["num_classes"])
+    if classes is None or len(classes) != count:
+        msg = f"{config.path}: the detector has {count} classes; name them with --classes ({len(classes or ())} given)"
+        raise InputError(msg)
+    names, (head, inputs) = dict(enumerate(classes, start=1)), detector_head(config, network)
+    channels = config.channels(inputs)
+    data = {**own_data(names, channels), **preparation(config, dims, channels, windows=False)}
+    model = {"backbone": {"type": "identity"}, "heads": {"boxes": {**head, "classes": names}}}
+    return Imported(
+        framework="monai",
+        architecture=name,
+        recipe={"task": "detection", "dims": dims, "data": data, "model": model},
+        weights=[{f"heads.boxes.detector.network.{key}": value for key, value in _state(folder).items()}],
+        source=folder,
+        remarks=("The network is MONAI's RetinaNet, which needs the extra monai; it cannot be trained further here.",),
+    )
+
+
+def _state(folder: Path) -> dict[str, Tensor]:
+    """Read the weights of a bundle by MONAI's names."""
+    read = read_checkpoint(_weights(folder))
+    state = next((found for key in ("state_dict", "model") if (found := read.below(key))), dict(read.tensors))
+    return without_prefix(state)
 
 
 def _weights(folder: Path) -> Path:

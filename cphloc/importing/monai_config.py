@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from cphloc.errors import DataError, NotFoundError
+from cphloc.errors import DataError, InputError, NotFoundError
 from cphloc.importing.imported import unsupported
+from cphloc.importing.monai_expressions import call_of, value_of
 from cphloc.importing.nnunet_folder import mapping_of
 
 CONFIGURATIONS = ("inference.json", "inference.yaml", "inference.yml")
+
+_MOST_VALUES = 100_000
+"""Largest number of values of a configuration with its references followed."""
+
+_WITHOUT_EFFECT = ("device", "sw_device")
+"""Arguments that are not read: they say where something is computed, often by code."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +32,14 @@ class BundleConfig:
         content: its content.
         metadata: ``configs/metadata.json``.
         facts: its content.
+        budget: ends when too many values were followed.
     """
 
     path: Path
     content: Mapping[str, Any]
     metadata: Path
     facts: Mapping[str, Any]
+    budget: Iterator[int] = field(default_factory=lambda: iter(range(_MOST_VALUES)), repr=False)
 
     def of(self, key: str) -> dict[str, Any]:
         """Return a section with all references followed.
@@ -65,22 +74,37 @@ class BundleConfig:
         Raises:
             InputError: it holds an expression, or references go in a circle.
         """
-        if depth > 30:
-            raise unsupported(self.path, where, "its references go in a circle")
+        if depth > 30 or next(self.budget, None) is None:
+            raise unsupported(self.path, where[:200], "its references go in a circle, or multiply without end")
         if isinstance(value, dict):
             saves = str(value.get("_target_")).endswith("SaveImaged")  # where files go has no effect on them
             return {
                 key: one if key in kept else self.resolved(one, f"{where}::{key}", kept, depth + 1)
                 for key, one in value.items()
-                if not saves or key in ("_target_", "keys")
+                if key not in _WITHOUT_EFFECT and (not saves or key in ("_target_", "keys"))
             }
         if isinstance(value, list):
             return [self.resolved(one, f"{where}::{n}", kept, depth + 1) for n, one in enumerate(value)]
         if isinstance(value, str) and value.startswith("@"):
             return self.resolved(self._referred(value[1:], where), where, kept, depth + 1)
         if isinstance(value, str) and value.startswith("$"):
-            raise unsupported(self.path, f"the expression {value} of {where}", "it is code; write its value")
+            return self._of_expression(value, where, depth)
         return value
+
+    def _of_expression(self, value: str, where: str, depth: int) -> Any:
+        """Return the value of an expression that is data."""
+
+        def follow(name: str) -> Any:
+            """Return the value of an item that the expression refers to."""
+            return self.resolved(self._referred(name, where), where, (), depth + 1)
+
+        try:
+            return value_of(value, follow)
+        except InputError:
+            raise
+        except ValueError:
+            what = f"the expression {value[:200]} of {where}"
+            raise unsupported(self.path, what, "it is code; write its value") from None
 
     def _referred(self, name: str, where: str) -> Any:
         found: Any = self.content
@@ -90,6 +114,26 @@ class BundleConfig:
                 raise unsupported(self.path, f"the reference @{name} of {where}", "there is nothing of that name")
             found = found[part] if isinstance(found, dict) else found[int(part)]
         return found
+
+    def calls(self, target: str) -> dict[str, dict[str, Any]]:
+        """Return the named arguments of the methods of an item that expressions call, by the name of the method.
+
+        Raises:
+            InputError: an argument is code.
+        """
+
+        def follow(name: str) -> Any:
+            """Return the value of an item."""
+            return self.resolved(self._referred(name, target), target)
+
+        lines = [line for value in self.content.values() for line in (value if isinstance(value, list) else [value])]
+        try:
+            found = [call_of(line, target, follow) for line in lines if isinstance(line, str)]
+        except InputError:
+            raise
+        except ValueError as error:
+            raise unsupported(self.path, f"the expression {error} of {target}", "it is code") from None
+        return dict(one for one in found if one is not None)
 
     def class_names(self, outputs: int, regions: bool) -> list[str] | None:
         """Return the names of the classes that the metadata state, without the background of a softmax."""

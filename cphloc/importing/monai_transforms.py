@@ -17,11 +17,12 @@ _ANY = object()
 _PLAIN: Mapping[str, Arguments] = {
     "LoadImaged": {
         "image_only": _ANY,
+        "meta_key_postfix": _ANY,
         "ensure_channel_first": _ANY,
         "reader": (None, "NibabelReader", "PILReader"),
         "dtype": _ANY,
     },
-    "EnsureChannelFirstd": {"channel_dim": (None, "no_channel"), "strict_check": _ANY},
+    "EnsureChannelFirstd": {"meta_key_postfix": _ANY, "channel_dim": (None, "no_channel"), "strict_check": _ANY},
     "EnsureTyped": {"track_meta": _ANY, "device": _ANY, "data_type": _ANY, "dtype": _ANY},
     "ToTensord": {},
     "ToDeviced": {"device": _ANY},
@@ -58,13 +59,14 @@ _AFTER: Mapping[str, Arguments] = {
 _NOT_PART = ("_target_", "_desc_", "_disabled_", "keys", "allow_missing_keys")
 
 
-def preparation(config: BundleConfig, dims: int, channels: Sequence[str]) -> dict[str, Any]:
+def preparation(config: BundleConfig, dims: int, channels: Sequence[str], windows: bool = True) -> dict[str, Any]:
     """Return the fields of section ``data`` for the transforms and windows of a bundle.
 
     Args:
         config: configuration of the bundle.
         dims: axes of the network.
         channels: names of the channels.
+        windows: read the windows of the inferer; a detector has its own.
 
     Raises:
         InputError: a transform has no counterpart; the message names it.
@@ -88,8 +90,8 @@ def preparation(config: BundleConfig, dims: int, channels: Sequence[str]) -> dic
         else:
             known = ", ".join([*_PLAIN, "Orientationd", "Spacingd", *_INTENSITIES])
             raise unsupported(config.path, f"the transform {name}", f"known are {known}")
-    windows, patch = _windows(config, dims)
-    found = {"intensity": intensity or "none", "patch": patch, "monai": {**steps, **windows}}
+    placed, patch = _windows(config, dims) if windows else ({}, None)
+    found = {"intensity": intensity or "none", "patch": patch, "monai": {**steps, **placed}}
     return found if spacing is None else {**found, "spacing_mm": spacing}
 
 

@@ -9,11 +9,12 @@ from typing import Any
 
 from torch import Tensor
 
+from cphloc.config.json_file import well_formed
 from cphloc.errors import DataError
 from cphloc.importing.checkpoint import Checkpoint, read_checkpoint
 from cphloc.importing.imported import Imported, unsupported
 from cphloc.importing.names import Rule, renamed, without_prefix
-from cphloc.importing.nnunet_folder import checkpoints, mapping_of, model_folder
+from cphloc.importing.nnunet_folder import CHECKPOINT, checkpoints, mapping_of, model_folder, unfinished
 from cphloc.importing.nnunet_names import PLAIN, RESIDUAL
 from cphloc.importing.nnunet_plans import Plans
 
@@ -22,6 +23,9 @@ ARCHITECTURES: Mapping[str, tuple[str, Sequence[Rule]]] = {
     "ResidualEncoderUNet": ("residual_encoder", RESIDUAL),
 }
 """Class of the network -> our backbone and the table of names."""
+
+MOST_STAGES, MOST_BLOCKS = 16, 64
+"""Largest number of stages of a network, and of convolutions or blocks of a stage."""
 
 
 def import_nnunet(source: str | Path, folds: Sequence[str] | None = None, no_mirroring: bool = False) -> Imported:
@@ -43,6 +47,14 @@ def import_nnunet(source: str | Path, folds: Sequence[str] | None = None, no_mir
         read = {fold: read_checkpoint(path) for fold, path in checkpoints(folder, folds).items()}
         plans, dataset = mapping_of(folder / "plans.json"), mapping_of(folder / "dataset.json")
         of = Plans(folder / "plans.json", plans, dataset, _configuration(folder, read))
+    with well_formed(of.path):
+        return _translated(of, read, Path(source), folds, no_mirroring)
+
+
+def _translated(
+    of: Plans, read: Mapping[str, Checkpoint], source: Path, folds: Sequence[str] | None, no_mirroring: bool
+) -> Imported:
+    """Translate plans and checkpoints; errors as for `import_nnunet`, or those of malformed plans."""
     of.check()
     architecture, kwargs = _architecture(of)
     backbone, rules = ARCHITECTURES[architecture]
@@ -50,6 +62,8 @@ def import_nnunet(source: str | Path, folds: Sequence[str] | None = None, no_mir
     weights = [_weights(of, one, rules, levels) for one in read.values()]
     axes = _mirror_axes(of, read) if not no_mirroring else []
     remarks = [f"It averages the networks of the folds {', '.join(read)}."] if len(read) > 1 else []
+    if folds is None and (left := unfinished(of.path.parent)):
+        remarks.append(f"It lacks the folds {', '.join(left)}, which have no {CHECKPOINT}.")
     if no_mirroring:
         remarks.append("It does not average mirrored views, as nnU-Net with --disable_tta.")
     return Imported(
@@ -57,9 +71,9 @@ def import_nnunet(source: str | Path, folds: Sequence[str] | None = None, no_mir
         architecture=architecture,
         recipe=_recipe(of, backbone, kwargs, len(read), axes),
         weights=weights,
-        source=Path(source),
+        source=source,
         options={"tta": bool(axes)},
-        training_cases=int(dataset.get("numTraining") or 0),
+        training_cases=int(of.dataset.get("numTraining") or 0),
         remarks=tuple(remarks),
         prove_with=(*(["--folds", *folds] if folds else ()), *(["--no-mirroring"] if no_mirroring else [])),
     )
@@ -101,6 +115,8 @@ def _architecture(of: Plans) -> tuple[str, dict[str, Any]]:
         name, kwargs = str(stated["network_class_name"]).rpartition(".")[2], dict(stated["arch_kwargs"])
     if name not in ARCHITECTURES:
         raise unsupported(of.path, f"the network {name}", f"known are {', '.join(ARCHITECTURES)}")
+    if not 2 <= int(kwargs["n_stages"]) <= MOST_STAGES:
+        raise unsupported(of.path, f"a network of {kwargs['n_stages']} stages", f"2 to {MOST_STAGES} are known")
     norm, activation = str(kwargs.get("norm_op")).rpartition(".")[2], str(kwargs.get("nonlin")).rpartition(".")[2]
     stated = {
         "norm_op": (norm.rstrip("123d"), "InstanceNorm"),
@@ -150,6 +166,7 @@ def _recipe(of: Plans, backbone: str, kwargs: Mapping[str, Any], members: int, a
     }
     if backbone == "residual_encoder":
         encoder["blocks"] = _stages(kwargs["n_blocks_per_stage"], kwargs)
+        _check_blocks(of, "n_blocks_per_stage", max(encoder["blocks"]))
     else:
         encoder["convolutions"] = _same(of, "n_conv_per_stage", kwargs)
     head = {
@@ -167,6 +184,7 @@ def _recipe(of: Plans, backbone: str, kwargs: Mapping[str, Any], members: int, a
 
 
 def _stages(values: Any, kwargs: Mapping[str, Any]) -> list[Any]:
+    """Return a value for each stage."""
     return list(values) if isinstance(values, list) else [values] * int(kwargs["n_stages"])
 
 
@@ -179,4 +197,11 @@ def _same(of: Plans, argument: str, kwargs: Mapping[str, Any]) -> int:
     value = kwargs[argument]
     if isinstance(value, list) and len(set(value)) > 1:
         raise unsupported(of.path, f"a network with {argument} {value}", "all levels must have as many")
-    return int(value[0] if isinstance(value, list) else value)
+    found = int(value[0] if isinstance(value, list) else value)
+    _check_blocks(of, argument, found)
+    return found
+
+
+def _check_blocks(of: Plans, argument: str, found: int) -> None:
+    if not 1 <= found <= MOST_BLOCKS:
+        raise unsupported(of.path, f"a network with {argument} {found}", f"1 to {MOST_BLOCKS} are known")

@@ -59,6 +59,8 @@ def extract(source: Path, scratch: Path) -> None:
     """
     try:
         with zipfile.ZipFile(source) as archive:
+            for member in archive.infolist():
+                _check_inside(member.filename)
             wanted = [member for member in archive.infolist() if _is_wanted(member.filename)]
             if sum(member.file_size for member in wanted) > MOST_BYTES:
                 msg = f"its models have more than {MOST_BYTES:,} bytes"
@@ -73,11 +75,18 @@ def extract(source: Path, scratch: Path) -> None:
         raise DataError(msg) from None
 
 
+def _check_inside(name: str) -> None:
+    """Raise ValueError for a member that would be written outside the folder."""
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    if name.startswith(("/", "\\")) or ".." in parts or any(":" in part for part in parts[:1]):
+        msg = f"its member '{name}' would be written outside the folder"
+        raise ValueError(msg)
+
+
 def _is_wanted(name: str) -> bool:
-    """Return whether a member is a file of a model and stays inside the folder."""
+    """Return whether a member is a file of a model."""
     parts = PurePosixPath(name).parts
-    inside = not PurePosixPath(name).is_absolute() and ".." not in parts and "\\" not in name and ":" not in name
-    return inside and any(_WANTED.fullmatch("/".join(parts[-count:])) for count in (1, 2))
+    return any(_WANTED.fullmatch("/".join(parts[-count:])) for count in (1, 2))
 
 
 def checkpoints(folder: Path, folds: Sequence[str] | None = None) -> dict[str, Path]:
@@ -91,8 +100,13 @@ def checkpoints(folder: Path, folds: Sequence[str] | None = None) -> dict[str, P
 
     Raises:
         NotFoundError: a fold has no final checkpoint.
+        DataError: a file is a link to one outside the folder.
     """
     found = {path.parent.name.removeprefix("fold_"): path for path in sorted(folder.glob(f"fold_*/{CHECKPOINT}"))}
+    for path in (folder / "plans.json", folder / "dataset.json", *found.values()):
+        if not path.resolve().is_relative_to(folder.resolve()):
+            msg = f"{path}: is a link to {path.resolve()}, outside the folder; copy that file here if it is meant"
+            raise DataError(msg)
     if folds is None:
         numbered = {name: path for name, path in found.items() if name != "all"}
         found = numbered or found
@@ -105,6 +119,12 @@ def checkpoints(folder: Path, folds: Sequence[str] | None = None) -> dict[str, P
         msg = f"{folder}: no fold has a {CHECKPOINT}; finish the training, or copy the folds too"
         raise NotFoundError(msg)
     return found
+
+
+def unfinished(folder: Path) -> list[str]:
+    """Return the folds without a final checkpoint, which `checkpoints` leaves out where folds are not named."""
+    folds = sorted(path for path in folder.glob("fold_*") if path.is_dir())
+    return [path.name.removeprefix("fold_") for path in folds if not (path / CHECKPOINT).is_file()]
 
 
 def mapping_of(path: Path) -> dict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ READERS = {
     "NibabelIOWithReorient": "RAS",
 }
 """Orientation in which each reader of nnU-Net passes images on."""
+
+MOST_VOXELS = 1 << 28
+"""Largest number of voxels of a window."""
 
 _RESAMPLING = {"is_seg": False, "order_z": 0}
 """Arguments of nnU-Net's resampling that a recipe does not state, with the values that are imported."""
@@ -65,11 +69,19 @@ class Plans:
 
         Raises:
             InputError: the preparation or the labels are not those of nnU-Net itself.
+            DataError: the data set has other channels than the plans.
         """
         stated = {"preprocessor_name": self.configuration, "label_manager": self.plans}
         for key, known in (("preprocessor_name", "DefaultPreprocessor"), ("label_manager", "LabelManager")):
             if (found := stated[key].get(key, known)) != known:
                 raise unsupported(self.path, f"the {key} {found}", f"only {known} is known")
+        patch = self.configuration["patch_size"]
+        if len(patch) not in (2, 3) or not 1 <= math.prod(patch) <= MOST_VOXELS or min(patch) < 1:
+            raise unsupported(self.path, f"a patch_size of {patch}", f"2 or 3 lengths, {MOST_VOXELS:,} voxels at most")
+        schemes = self.configuration["normalization_schemes"]
+        if len(schemes) != len(self.channels):
+            msg = f"{self.path.with_name('dataset.json')}: names {len(self.channels)} channels, but plans.json "
+            raise DataError(f"{msg}normalizes {len(schemes)}; copy both files of the same training")
 
     @property
     def flat(self) -> bool:

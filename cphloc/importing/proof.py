@@ -4,6 +4,7 @@ A reference folder holds, for each case, any of:
 
 - ``CASE.npz`` with ``input`` ``(N, C, *S)`` and ``logits``: a network's input and its output;
 - for detectors ``CASE_0000.png`` and ``CASE.npz`` with ``boxes`` ``(n, 4)`` as x, y, x, y, ``scores`` and ``labels``;
+  or ``CASE_0000.nii.gz`` with ``boxes`` ``(n, 6)`` as x, y, z, x, y, z from the edge of the first voxel;
 - ``CASE_0000.nii.gz``, ``CASE_0001.nii.gz``, ... and ``CASE.nii.gz``: the channels of an image and its predicted mask;
 - ``facts.json`` with ``version`` of the framework, ``seconds`` for all cases, and ``rounding``: voxels whose class its
   own half precision changes.
@@ -58,7 +59,9 @@ def compare(localizer: Localizer, folder: Path, by: Literal["prove", "reference"
     detected = {case: given for case, given in stored.items() if "boxes" in given}
     pairs = [_outputs(localizer, folder / case, given) for case, given in stored.items() if case not in detected]
     started = time.perf_counter()
-    boxes = [_boxes(localizer, folder / f"{case}_0000{images.get(case)}", given) for case, given in detected.items()]
+    boxes = [
+        _boxes(localizer, _images(localizer, folder, case, images.get(case)), given) for case, given in detected.items()
+    ]
     masks = [_masks(localizer, folder, case, ending) for case, ending in images.items() if case not in detected]
     seconds = time.perf_counter() - started
     facts = read_json(folder / "facts.json") if (folder / "facts.json").is_file() else {}
@@ -129,38 +132,49 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
     return found
 
 
-def _boxes(localizer: Localizer, picture: Path, given: dict[str, np.ndarray]) -> tuple[int, float, float]:
-    """Return the number of boxes of a picture, and the largest difference of their sides and of their scores."""
-    if not picture.is_file():
-        msg = f"{picture}: is missing; boxes need the picture that they are of"
+def _images(localizer: Localizer, folder: Path, case: str, ending: str | None) -> dict[str, Any]:
+    """Return the files of a case by channel; of a picture, one holds all colours."""
+    names = localizer.recipe.channels[:1] if ending == ".png" else localizer.recipe.channels
+    return {name: folder / f"{case}_{number:04d}{ending}" for number, name in enumerate(names)}
+
+
+def _predicted(localizer: Localizer, files: dict[str, Any]) -> Any:
+    return localizer.predict(files if len(files) > 1 else next(iter(files.values())))
+
+
+def _boxes(localizer: Localizer, files: dict[str, Any], given: dict[str, np.ndarray]) -> tuple[int, float, float]:
+    """Return the number of boxes of an image, and the largest difference of their sides and of their scores."""
+    if absent := [path for path in files.values() if not path.is_file()]:
+        msg = f"{absent[0]}: is missing; boxes need the image that they are of"
         raise NotFoundError(msg)
-    kept = given["labels"] > 0  # label 0 is the background, which detectors of torchvision never train
-    theirs = np.column_stack([given["boxes"][kept][:, [1, 0, 3, 2]], given["scores"][kept]])
-    found = localizer.predict(picture).boxes
-    ours = np.array([[*box.voxels, box.score] for box in found or ()]).reshape(-1, 5)
+    kept, dims = given["labels"] > 0, localizer.recipe.dims  # label 0 is the background, which torchvision never trains
+    order = [*reversed(range(dims)), *reversed(range(dims, 2 * dims))]
+    theirs = np.column_stack([given["boxes"][kept].reshape(-1, 2 * dims)[:, order], given["scores"][kept]])
+    found = _predicted(localizer, files).boxes
+    ours = np.array([[*box.voxels, box.score] for box in found or ()]).reshape(-1, 2 * dims + 1)
     if len(ours) != len(theirs):
-        msg = f"{picture}: has {len(theirs)} boxes in the reference, the imported model gives {len(ours)}"
+        image = next(iter(files.values()))
+        msg = f"{image}: has {len(theirs)} boxes in the reference, the imported model gives {len(ours)}"
         raise DataError(msg)
     numbers = {name: number for number, name in localizer.classes.items()}
     labels = np.array([numbers[box.name] for box in found or ()])
-    distance = np.abs(theirs[:, None, :4] - ours[None, :, :4]).max(axis=2)
+    distance = np.abs(theirs[:, None, :-1] - ours[None, :, :-1]).max(axis=2)
     distance = np.where(given["labels"][kept][:, None] == labels[None], distance, np.inf)
     nearest = distance.argmin(axis=1) if len(ours) else np.zeros(0, int)
     if len(set(nearest.tolist())) != len(nearest):
         return len(ours), float("inf"), float("inf")
-    scores = np.abs(theirs[:, 4] - ours[nearest, 4])
+    scores = np.abs(theirs[:, -1] - ours[nearest, -1])
     return len(ours), float(distance.min(axis=1).max(initial=0)), float(scores.max(initial=0))
 
 
 def _masks(localizer: Localizer, folder: Path, case: str, ending: str) -> tuple[int, int]:
     """Return the number of voxels of a mask, and of those with another class."""
-    names = localizer.recipe.channels[:1] if ending == ".png" else localizer.recipe.channels  # one holds all colours
-    files: dict[str, Any] = {name: folder / f"{case}_{number:04d}{ending}" for number, name in enumerate(names)}
+    files = _images(localizer, folder, case, ending)
     expected = folder / f"{case}{ending}"
     if absent := [path for path in (*files.values(), expected) if not path.is_file()]:
         msg = f"{absent[0]}: is missing; a case needs one file per channel and its predicted mask"
         raise DataError(msg)
-    found = localizer.predict(files if len(files) > 1 else files[names[0]])
+    found = _predicted(localizer, files)
     mask, volume = found.masks, read_volume(expected, None, localizer.recipe.dims)
     truth = volume.array[0]
     if mask is None or mask.shape != truth.shape:

@@ -27,8 +27,11 @@ TENSORS, FACTS = "tensors.safetensors", "facts.json"
 REFUSED = "refused: "
 """Begins the message that lists what a pickle asks for."""
 
-_DEEPEST = 50
-"""Largest depth of nested containers."""
+_DEEPEST, _MOST = 50, 1_000_000
+"""Largest depth of nested containers, and largest number of values."""
+
+_MOST_BYTES = 8 << 30
+"""Largest sum of the tensors; one may state more elements than it stores, by steps of 0."""
 
 _SCALARS = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool")
 """Types of the NumPy scalars that a checkpoint may hold, such as nnU-Net's moving average of the Dice."""
@@ -71,35 +74,57 @@ def _named(content: bytes) -> set[str]:
     return names
 
 
-def divided(value: Any, path: str, tensors: dict[str, Tensor], depth: int = 0) -> Any:
-    """Collect tensors by their dotted path, and return everything else as what JSON can hold."""
-    if depth > _DEEPEST:
-        msg = f"{path}: nested deeper than {_DEEPEST} levels"
-        raise ValueError(msg)
-    if isinstance(value, Tensor):
-        tensors[path] = value.detach().clone().contiguous()
-        return None
-    if isinstance(value, Mapping):
-        inner = {str(key): one for key, one in value.items()}
-        return {key: divided(one, f"{path}.{key}" if path else key, tensors, depth + 1) for key, one in inner.items()}
-    if isinstance(value, list | tuple | set):
-        return [divided(one, f"{path}.{number}", tensors, depth + 1) for number, one in enumerate(value)]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
+class Division:
+    """Divides the content of a checkpoint into tensors by dotted path, and everything else as what JSON can hold.
+
+    Args:
+        content: mappings, lists, numbers, texts and tensors.
+
+    Raises:
+        ValueError: it is nested without end, or holds more than any network.
+    """
+
+    def __init__(self, content: Any) -> None:
+        self.tensors: dict[str, Tensor] = {}
+        self.values, self.bytes = 0, 0
+        self.facts = self._fact(content, "", 0)
+
+    def _fact(self, value: Any, path: str, depth: int) -> Any:
+        """Return a value for JSON, with ``None`` in place of tensors."""
+        self.values += 1
+        if depth > _DEEPEST or self.values > _MOST:
+            msg = f"{path[:80]}: nested deeper than {_DEEPEST} levels, or more than {_MOST:,} values"
+            raise ValueError(msg)
+        if isinstance(value, Tensor):
+            self._add(value, path)
+            return None
+        if isinstance(value, Mapping):
+            start = f"{path}." if path else ""
+            return {str(key): self._fact(one, f"{start}{key}", depth + 1) for key, one in value.items()}
+        if isinstance(value, list | tuple | set):
+            return [self._fact(one, f"{path}.{number}", depth + 1) for number, one in enumerate(value)]
+        if isinstance(value, np.generic):
+            value = value.item()
+        return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+    def _add(self, value: Tensor, path: str) -> None:
+        self.bytes += value.numel() * value.element_size()
+        if self.bytes > _MOST_BYTES:
+            msg = f"the tensor '{path}' of shape {tuple(value.shape)} makes them more than {_MOST_BYTES:,} bytes"
+            raise ValueError(msg)
+        self.tensors[path] = value.detach().clone().contiguous()
 
 
 def main() -> None:
     """Read ``IN`` and write its content to the folder ``OUT``."""
     source, folder = sys.argv[1], Path(sys.argv[2])
-    tensors: dict[str, Tensor] = {}
     try:
         content = read(source)
     except pickle.UnpicklingError:
         sys.exit(REFUSED + ", ".join(asked_for(source)))
-    facts = divided(content, "", tensors)
-    save_file(tensors, folder / TENSORS)
-    (folder / FACTS).write_text(json.dumps(facts), encoding="utf-8")
+    found = Division(content)
+    save_file(found.tensors, folder / TENSORS)
+    (folder / FACTS).write_text(json.dumps(found.facts), encoding="utf-8")
 
 
 if __name__ == "__main__":

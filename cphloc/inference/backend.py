@@ -76,6 +76,7 @@ class Backend:
         self.facts: dict[str, Any] = {"backend": "torch", "difference": 0.0}
         self._runs: dict[tuple[int, ...], Run] = {}
         self._spent: dict[tuple[int, ...], float] = defaultdict(float)
+        self._choices: dict[tuple[int, ...], Path] = {}
 
     def __call__(self, window: Tensor) -> dict[str, Any]:
         """Compute the outputs of every head by name for a window ``(1, C, *S)``; the first of each size with torch."""
@@ -93,7 +94,9 @@ class Backend:
         elif self.asked != "auto":
             self._runs[shape] = self._quickest(names, window, expected, float("inf"))
         elif self._spent[shape] >= KNOWN_SECONDS:
-            choice = _cached(self.model, window, "choice.json")
+            if shape not in self._choices:  # hashes all weights, which takes longer than a small window
+                self._choices[shape] = _cached(self.model, window, "choice.json")
+            choice = self._choices[shape]
             known = json.loads(choice.read_text(encoding="utf-8"))["backend"] if choice.is_file() else None
             if known is not None:
                 self._runs[shape] = self._quickest([known], window, expected, float("inf"))

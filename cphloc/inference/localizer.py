@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from cphloc import __version__
 from cphloc.data.pipeline.intensity import parse_intensity
-from cphloc.data.pipeline.monai import MonaiImage, MonaiPreprocess, MonaiRows
-from cphloc.data.pipeline.nnunet import NnUNetImage, NnUNetPreprocess, NnUNetRows
+from cphloc.data.pipeline.monai import MonaiImage, MonaiPreprocess
+from cphloc.data.pipeline.nnunet import NnUNetImage, NnUNetPreprocess
 from cphloc.data.pipeline.opened import opened
 from cphloc.data.pipeline.preprocess import Preprocess
 from cphloc.data.pipeline.slabs import MaskRows, Slabs
+from cphloc.data.pipeline.whole import WholeRows
 from cphloc.errors import DataError, InputError
 from cphloc.inference.air import air_threshold
 from cphloc.inference.backend import Backend, BackendName
@@ -219,7 +220,7 @@ class Localizer(Displayed, nn.Module):
         least = used.thresholds.get("mask")
         if uncertainty:
             return with_masks(*self.predict_maps(volume, **options), True, least)
-        slabs, masks = opened(self.preprocess, volume), dict[str, MaskRows | NnUNetRows | MonaiRows]()
+        slabs, masks = opened(self.preprocess, volume), dict[str, MaskRows | WholeRows]()
 
         def add_rows(head: str, first: int, rows: Tensor) -> None:
             """Collect the next rows of a head's mask."""

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from cphloc.data.io.formats import case_name
-from cphloc.data.pipeline.monai import MonaiRows
-from cphloc.data.pipeline.nnunet import NnUNetRows
 from cphloc.data.pipeline.preprocess import restore_attention, restore_boxes
 from cphloc.data.pipeline.slabs import MaskRows
+from cphloc.data.pipeline.whole import WholeRows
 from cphloc.errors import InputError
 from cphloc.inference.localization import Box, Localization
 from cphloc.ops.targets import Detections, Prediction
@@ -20,7 +19,7 @@ from cphloc.structures.volume import Volume
 
 def localization_of(
     predictions: Mapping[str, Prediction],
-    masks: Mapping[str, MaskRows | NnUNetRows | MonaiRows],
+    masks: Mapping[str, MaskRows | WholeRows],
     volume: Volume,
     prepared: Geometry,
     classes: Mapping[int, str],

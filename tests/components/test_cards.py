@@ -62,6 +62,7 @@ NO_PARAMETERS = {"backbone/identity": "gives the image on as it is"}
 
 WHOLE_NETWORKS = {
     "head/monai_network": "takes the image itself; tests/importing/test_monai.py compares it with MONAI",
+    "head/monai_retinanet": "only predicts; tests/importing/test_monai_detection.py compares it with MONAI",
     "head/torchvision_detector": "takes colours and only predicts; tests/importing/test_torchvision.py compares it",
 }
 """Networks of other frameworks, whole, for imported weights: they are not walked here, with the reason."""

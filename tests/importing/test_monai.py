@@ -69,7 +69,7 @@ def bundle_with(folder, name="dynunet", **changed):
         ({"preprocessing__transforms__3__scale_extent": True}, "Spacingd with scale_extent True"),
         ({"preprocessing__transforms__3__mode": 3}, "Spacingd with mode 3"),
         ({"preprocessing__transforms__4__b_min": None}, "without a_min, a_max, b_min or b_max"),
-        ({"preprocessing__transforms__4__a_min": "$-30"}, r"the expression \$-30"),
+        ({"preprocessing__transforms__4__a_min": "$int(-30)"}, r"the expression \$int"),
         ({"postprocessing__transforms__1__nearest_interp": True}, "Invertd with nearest_interp True"),
         ({"postprocessing__transforms__2": {"_target_": "AsDiscreted", "keys": "pred"}}, "AsDiscreted without argmax"),
         ({"postprocessing__transforms__1": {"_target_": "EnsureTyped", "keys": "pred"}}, "the postprocessing"),

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -141,12 +140,3 @@ def test_a_folder_that_holds_none_or_several_models_is_refused(tmp_path):
     shutil.rmtree(next((tmp_path / "a").rglob("fold_0")))
     with pytest.raises(NotFoundError, match="no fold"):
         import_nnunet(tmp_path / "a")
-
-
-def test_members_of_a_zip_stay_inside_its_folder(tmp_path):
-    with zipfile.ZipFile(tmp_path / "bad.zip", "w") as archive:
-        archive.writestr("../outside/plans.json", "{}")
-        archive.writestr("inside/plans.json", "{}")
-    extract(tmp_path / "bad.zip", tmp_path / "out")
-    assert not (tmp_path / "outside").exists()
-    assert (tmp_path / "out" / "inside" / "plans.json").is_file()

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from foreign_networks import network
 from PIL import Image
 
 from cphloc.cli import main
@@ -18,21 +19,6 @@ from cphloc.zoo.weights import build_with_weights
 
 smp = pytest.importorskip("segmentation_models_pytorch")
 from segmentation_models_pytorch.encoders._preprocessing import preprocess_input  # noqa: E402
-
-WIDTHS = {5: (24, 16, 12, 8, 8), 3: (16, 8, 8)}
-
-
-def network(**options):
-    """A network with random weights and statistics, in which every class occurs."""
-    torch.manual_seed(1)
-    depth = options.get("encoder_depth", 5)
-    made = smp.Unet(encoder_weights=None, decoder_channels=WIDTHS[depth], **{"encoder_name": "resnet18", **options})
-    for module in made.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            torch.nn.init.uniform_(module.running_mean, -0.2, 0.2)
-            torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
-            torch.nn.init.uniform_(module.bias, -0.2, 0.2)
-    return made.eval()
 
 
 def localizer_of(imported):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from foreign_networks import SIZE, detector
 from PIL import Image
-from torchvision.models import get_model
 
 from cphloc.errors import DataError, InputError, NotFoundError
 from cphloc.importing.entry import Terms, recipe_of
@@ -13,20 +13,6 @@ from cphloc.importing.torchvision import import_torchvision
 from cphloc.inference.localizer import Localizer
 from cphloc.modeling.ensemble import member_weights
 from cphloc.zoo.weights import build_with_weights
-
-SIZE = (96, 160)
-
-
-def detector(name, size=SIZE):
-    """A detector with random weights that finds something."""
-    torch.manual_seed(3)
-    made = get_model(
-        name, weights=None, weights_backbone=None, num_classes=4, min_size=size[0], max_size=size[1]
-    ).eval()
-    for key, parameter in made.named_parameters():
-        if "cls_logits" in key or "cls_score" in key:
-            torch.nn.init.normal_(parameter, 0, 0.1)
-    return made
 
 
 def localizer_of(imported):

@@ -144,6 +144,17 @@ def test_the_quickest_is_found_once_and_known_afterwards(monkeypatch, cache, cap
     assert opened[3:] == ["slow", "quick"], "other weights are another model"
 
 
+def test_the_weights_are_hashed_once_for_windows_of_one_size(monkeypatch):
+    monkeypatch.setattr(backends, "_installed", lambda device: ["openvino"])
+    monkeypatch.setattr(backends, "KNOWN_SECONDS", 0.0)
+    path, hashed = backends._cached, []
+    monkeypatch.setattr(backends, "_cached", lambda *of: hashed.append(of) or path(*of))
+    backend = Backend(model(2), "auto")
+    for size in (16, 16, 16, 24):
+        backend(torch.randn(1, 1, size, size))
+    assert len(hashed) == 2
+
+
 def test_a_plain_installation_computes_by_torch(monkeypatch, cache):
     monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(backends, "KNOWN_SECONDS", 0.0)

@@ -148,7 +148,7 @@ def test_every_head_neck_and_backbone_of_ours_has_a_recipe():
         used["backbone"].add(model.backbone.type)
         used["neck"] |= {model.neck.type} if model.neck else set()
         used["head"] |= {head.type for head in model.heads.values()}
-    for_imported_weights = {"smp_unet", "monai_network", "torchvision_detector"}
+    for_imported_weights = {"smp_unet", "monai_network", "monai_retinanet", "torchvision_detector"}
     assert used == {kind: set(catalogue.cards(kind)) - for_imported_weights for kind in used}
 
 

@@ -62,8 +62,8 @@ HEADS = {
 
 BEST = {"mask": "dice", "boxes": "ap50", "labels": "auc", "attention": "attention_mass"}
 
-WHOLE_NETWORKS = ("monai_network", "torchvision_detector")
-"""Networks of other frameworks for imported weights, which take the image itself; the second only predicts."""
+WHOLE_NETWORKS = ("monai_network", "monai_retinanet", "torchvision_detector")
+"""Networks of other frameworks for imported weights, which take the image itself; the last two only predict."""
 
 CARDS = [card for kind in KINDS for card in catalogue.cards(kind).values() if card.name not in WHOLE_NETWORKS]
 

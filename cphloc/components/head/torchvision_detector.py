@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from cphloc.config.argument_types import NonNegativeFloat, PositiveInt, UnitInterval
 from cphloc.errors import InputError
-from cphloc.ops.targets import Detections, Prediction, Targets
-from cphloc.structures.annotation import class_names
+from cphloc.ops.whole_detector import DetectorOutput, WholeDetector
 from cphloc.structures.levels import Levels
 
 Detector = Literal[
@@ -25,15 +24,7 @@ Detector = Literal[
 """Names of `torchvision.models.detection` that can be built."""
 
 
-class DetectorOutput(NamedTuple):
-    """Detections of each image, best first: boxes ``(n, 4)`` as y, x, y, x; scores ``(n,)``; classes ``(n,)``."""
-
-    boxes: list[Tensor]
-    scores: list[Tensor]
-    classes: list[Tensor]
-
-
-class TorchvisionDetector(nn.Module):
+class TorchvisionDetector(WholeDetector):
     """A detector of torchvision with its own backbone and scaling of images, on the ``identity`` backbone.
 
     It takes pictures of three channels with values from 0 to 1, and normalizes and scales them itself. It only predicts
@@ -76,13 +67,12 @@ class TorchvisionDetector(nn.Module):
         detections: PositiveInt = 100,
         norm_eps: NonNegativeFloat = 1e-5,
     ) -> None:
-        super().__init__()
+        super().__init__(classes)
         if len(levels) != 1 or levels[0] != type(levels[0])(3, (1, 1)):
             msg = "torchvision_detector takes pictures of three channels; use backbone: {type: identity} and 3 channels"
             raise InputError(msg)
         from torchvision.models import get_model
 
-        self.classes = class_names(classes)
         box = "box_" if name.startswith("fasterrcnn") else ""
         limits = {"score_thresh": score_threshold, "nms_thresh": nms_threshold, "detections_per_img": detections}
         self.network: nn.Module = get_model(
@@ -99,33 +89,11 @@ class TorchvisionDetector(nn.Module):
                 layer.eps = norm_eps
         self.train(False)
 
-    def train(self, mode: bool = True) -> Self:
-        """Stay in evaluation mode; in training, torchvision's detectors need the true boxes."""
-        return super().train(False)
-
     def forward(self, pyramid: tuple[Tensor, ...]) -> DetectorOutput:
         """Detect objects in pictures ``(N, 3, H, W)``."""
         (images,) = pyramid
-        if images.is_meta:  # no values, so nothing is found
-            empty = [images.new_empty(0, 4) for _ in images]
-            return DetectorOutput(empty, [e[:, 0] for e in empty], [e[:, 0].long() for e in empty])
+        if images.is_meta:
+            return self.nothing(images)
         found: list[dict[str, Any]] = self.network(list(images))
-        kept = [one["labels"] > 0 for one in found]  # torchvision never trains label 0, the background
-        return DetectorOutput(
-            [one["boxes"][keep][:, [1, 0, 3, 2]] for one, keep in zip(found, kept, strict=True)],
-            [one["scores"][keep] for one, keep in zip(found, kept, strict=True)],
-            [one["labels"][keep] for one, keep in zip(found, kept, strict=True)],
-        )
-
-    def loss(self, outputs: DetectorOutput, targets: Targets) -> dict[str, Tensor]:
-        """Refuse training.
-
-        Raises:
-            InputError: always.
-        """
-        msg = "a torchvision_detector only predicts with imported weights; train a retina, fcos or faster_rcnn head"
-        raise InputError(msg)
-
-    def decode(self, outputs: DetectorOutput) -> Prediction:
-        """Return the detections of every image."""
-        return Prediction(detections=[Detections(*one) for one in zip(*outputs, strict=True)])
+        turned = [{**one, "boxes": one["boxes"][:, [1, 0, 3, 2]]} for one in found]
+        return self.gathered(turned)  # torchvision never trains label 0, the background

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from cphloc.data.pipeline.preprocess import Preprocess
-from cphloc.data.pipeline.slabs import class_mask
-from cphloc.ops.regions import painted, region_logits
+from cphloc.data.pipeline.whole import WholeRows
 from cphloc.structures.geometry import Geometry
 from cphloc.structures.monai_steps import MonaiSteps
 from cphloc.structures.volume import Volume, reoriented, reoriented_back
@@ -48,6 +48,8 @@ class MonaiImage:
         DataError: the image has another number of axes or channels, or no physical size although one is needed.
     """
 
+    resamples: Literal["logits", "probabilities"] = "probabilities"
+
     def __init__(self, preprocess: MonaiPreprocess, volume: Volume) -> None:
         self.volume, steps = volume, preprocess.steps
         preprocess.frame(volume.geometry, volume.source)  # checks axes, physical size and memory
@@ -72,9 +74,9 @@ class MonaiImage:
         """Return rows ``(1, C, rows, *S[1:])`` float32."""
         return self.whole[key]
 
-    def mask_rows(self, threshold: float | None = None, regions: bool = False) -> MonaiRows:
-        """Return a collector of the logits of a mask, see `MonaiRows`."""
-        return MonaiRows(self, threshold, regions)
+    def mask_rows(self, threshold: float | None = None, regions: bool = False) -> WholeRows:
+        """Return a collector of the logits of a mask, see `WholeRows`."""
+        return WholeRows(self, threshold, regions)
 
     def restored(self, probabilities: np.ndarray) -> np.ndarray:
         """Resample probabilities ``(K, *S)`` of the prepared image to the reoriented image."""
@@ -88,32 +90,6 @@ class MonaiImage:
     def restore_mask(self, mask: np.ndarray) -> np.ndarray:
         """Turn a mask of the reoriented image to the original grid."""
         return np.ascontiguousarray(reoriented_back(mask, self.order, self.flip))
-
-
-class MonaiRows:
-    """Collects the logits of a mask row by row; `mask` resamples probabilities and decides the class of every voxel.
-
-    Args:
-        image: the prepared image.
-        threshold: see `cphloc.data.pipeline.slabs.class_mask`.
-        regions: the logits are those of `cphloc.ops.regions.region_pairs`.
-    """
-
-    def __init__(self, image: MonaiImage, threshold: float | None = None, regions: bool = False) -> None:
-        self.image, self.threshold, self.regions = image, threshold, regions
-        self.rows: list[np.ndarray] = []
-
-    def add_rows(self, first: int, logits: Tensor) -> None:
-        """Add the next rows of logits ``(K + 1, rows, *S[1:])``, which the caller overwrites."""
-        found = region_logits(logits).sigmoid() if self.regions else logits.float().softmax(dim=0)
-        self.rows.append(found.cpu().numpy().copy())
-
-    def mask(self) -> np.ndarray:
-        """Return the class mask ``(*S)`` uint8 on the grid of the original image."""
-        found = self.image.restored(np.concatenate(self.rows, axis=1))
-        if self.regions:
-            return self.image.restore_mask(painted(torch.from_numpy(found) - (self.threshold or 0.5)).numpy())
-        return self.image.restore_mask(class_mask(found, self.threshold))
 
 
 def axes_towards(geometry: Geometry, axcodes: str | None) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,9 +18,8 @@ from torch import Tensor
 
 from cphloc.data.pipeline.intensity_of_image import ZScoreNonzero, nonzero
 from cphloc.data.pipeline.preprocess import Preprocess
-from cphloc.data.pipeline.slabs import class_mask
+from cphloc.data.pipeline.whole import WholeRows
 from cphloc.errors import DataError
-from cphloc.ops.regions import painted, region_logits
 from cphloc.structures.geometry import Geometry
 from cphloc.structures.nnunet_steps import NnUNetSteps
 from cphloc.structures.volume import Volume, reoriented, reoriented_back
@@ -52,6 +52,8 @@ class NnUNetImage:
         DataError: the image has another number of axes or channels, or no physical size although one is needed.
     """
 
+    resamples: Literal["logits", "probabilities"] = "logits"
+
     def __init__(self, preprocess: NnUNetPreprocess, volume: Volume) -> None:
         self.preprocess, self.volume = preprocess, volume
         preprocess.frame(volume.geometry, volume.source)  # checks axes, physical size and memory
@@ -78,20 +80,20 @@ class NnUNetImage:
         """Return rows ``(1, C, rows, *S[1:])`` float32."""
         return self.whole[key]
 
-    def mask_rows(self, threshold: float | None = None, regions: bool = False) -> NnUNetRows:
-        """Return a collector of the logits of a mask, see `NnUNetRows`."""
-        return NnUNetRows(self, threshold, regions)
+    def mask_rows(self, threshold: float | None = None, regions: bool = False) -> WholeRows:
+        """Return a collector of the logits of a mask, see `WholeRows`."""
+        return WholeRows(self, threshold, regions)
 
     def restore(self, probabilities: np.ndarray) -> np.ndarray:
         """Resample class probabilities ``(K + 1, *S)`` of the prepared image to the original grid."""
         logs = np.log(np.maximum(probabilities, 1e-30))
-        inside = torch.from_numpy(self.restore_logits(logs)).softmax(dim=0).numpy()
+        inside = torch.from_numpy(self.restored(logs)).softmax(dim=0).numpy()
         whole = np.zeros((len(inside), *self.whole_shape), np.float32)
         whole[0] = 1
         whole[:, *self.box] = inside
         return np.ascontiguousarray(reoriented_back(whole, self.order, self.flip))
 
-    def restore_logits(self, logits: np.ndarray) -> np.ndarray:
+    def restored(self, logits: np.ndarray) -> np.ndarray:
         """Resample logits ``(K, *S)`` of the prepared image to the cropped image ``(K, *cropped)``."""
         own = self.cropped
         axis = self._separate_axis(self.spacing, own.spacing_mm)
@@ -125,34 +127,6 @@ class NnUNetImage:
                 largest = [axis for axis, s in enumerate(spacing) if max(spacing) / s == 1]
                 return largest[0] if len(largest) == 1 else None
         return None
-
-
-class NnUNetRows:
-    """Collects the logits of a mask row by row; `mask` resamples them and decides the class of every voxel.
-
-    Args:
-        image: the prepared image.
-        threshold: see `cphloc.data.pipeline.slabs.class_mask`.
-        regions: the logits are those of `cphloc.ops.regions.region_pairs`.
-    """
-
-    def __init__(self, image: NnUNetImage, threshold: float | None = None, regions: bool = False) -> None:
-        self.image, self.threshold, self.regions = image, threshold, regions
-        self.rows: list[np.ndarray] = []
-
-    def add_rows(self, first: int, logits: Tensor) -> None:
-        """Add the next rows of logits ``(K + 1, rows, *S[1:])``, which the caller overwrites."""
-        kept = region_logits(logits) if self.regions else logits
-        self.rows.append(kept.float().cpu().numpy().copy())
-
-    def mask(self) -> np.ndarray:
-        """Return the class mask ``(*S)`` uint8 on the grid of the original image."""
-        logits = torch.from_numpy(self.image.restore_logits(np.concatenate(self.rows, axis=1)))
-        if self.regions:
-            level = 0.0 if self.threshold is None else float(np.log(self.threshold / (1 - self.threshold)))
-            return self.image.restore_mask(painted(logits - level).numpy())
-        values = logits if self.threshold is None else logits.softmax(dim=0)
-        return self.image.restore_mask(class_mask(values.numpy(), self.threshold))
 
 
 def axes_of(geometry: Geometry, steps: NnUNetSteps) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -1,8 +1,8 @@
 """Predict with a MONAI bundle: ``python prove_monai.py BUNDLE FOLDER``.
 
 ``FOLDER`` holds ``case_0000.nii.gz`` (or ``.png``) and further channels; the mask, the logits of one window and the
-time are written beside them. It runs in an environment that has MONAI, and takes the steps from the configuration of
-the bundle.
+time are written beside them, or the boxes of a detector. It runs in an environment that has MONAI, and takes the steps
+from the configuration of the bundle.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def configuration(bundle: Path) -> Any:
     parser.read_meta(bundle / "configs" / "metadata.json")
     parser["bundle_root"] = str(bundle)
     for name in ("preprocessing", "postprocessing"):
-        for number, step in enumerate(parser[f"{name}::transforms"]):
+        for number, step in enumerate(parser.get(f"{name}::transforms", ())):
             if str(step.get("_target_")).endswith("SaveImaged"):
                 parser[f"{name}::transforms::{number}::_disabled_"] = True
     return parser
@@ -63,6 +63,24 @@ def write_mask(mask: Any, path: Path) -> None:
     nibabel.Nifti1Image(values, np.asarray(affine, float)).to_filename(path)
 
 
+def boxes_of(parser: Any, network: torch.nn.Module, image: MetaTensor) -> dict[str, np.ndarray]:
+    """Detect objects: boxes as x, y, z, x, y, z from the edge of the file's first voxel, scores, and labels from 1."""
+    parser.get_parsed_content("detector")
+    for line in (line for value in parser.get().values() for line in (value if isinstance(value, list) else ())):
+        if isinstance(line, str) and line.startswith("$@detector."):
+            parser["_call"] = line
+            parser.get_parsed_content("_call")
+    (found,) = parser.get_parsed_content("inferer")([image], network)
+    (score,) = [value for key, value in found.items() if key.endswith("_scores")]
+    (corners,) = [np.asarray(value, float) for value in found.values() if value.dim() == 2]
+    (labels,) = [value for key, value in found.items() if value.dim() == 1 and not key.endswith("_scores")]
+    dims = corners.shape[1] // 2
+    back = np.linalg.inv(np.asarray(image.meta["original_affine"], float)) @ np.asarray(image.affine, float)
+    ends = [corners[:, :dims] @ back[:dims, :dims].T + back[:dims, -1] for corners in (corners, corners[:, dims:])]
+    boxes = np.concatenate([np.minimum(*ends), np.maximum(*ends)], axis=1) + 0.5
+    return {"boxes": boxes, "scores": np.asarray(score), "labels": np.asarray(labels) + 1}
+
+
 def main() -> None:
     """Predict the case of a folder."""
     bundle, folder = Path(sys.argv[1]).absolute(), Path(sys.argv[2])
@@ -76,17 +94,26 @@ def main() -> None:
         {"image": [str(f) for f in files] if len(files) > 1 else str(files[0])}
     )
     with torch.no_grad():
+        if parser.get("detector") is not None:
+            np.savez(folder / "case.npz", **boxes_of(parser, network, data["image"]))
+            write_facts(folder, time.perf_counter() - started)
+            return
         data["pred"] = parser.get_parsed_content("inferer")(data["image"][None], network)[0]
         mask = parser.get_parsed_content("postprocessing")(data)["pred"]
         seconds = time.perf_counter() - started
-        stated = parser["_meta_::network_data_format::inputs::image"]
-        shape = [n if isinstance(n, int) else 64 for n in stated["spatial_shape"]]
+        stated = parser.get("_meta_::network_data_format::inputs::image") or {}
+        shape = [n if isinstance(n, int) else 64 for n in stated.get("spatial_shape", [64] * (data["image"].ndim - 1))]
         generator = torch.Generator().manual_seed(0)
-        window = torch.randn(1, int(stated["num_channels"]), *shape, generator=generator)
+        window = torch.randn(1, len(data["image"]), *shape, generator=generator)
         logits = network(window)
     write_mask(mask, folder / f"case{ending}")
     logits = logits[0] if isinstance(logits, list | tuple) else logits
     np.savez(folder / "case.npz", input=window.numpy(), logits=logits.numpy())
+    write_facts(folder, seconds)
+
+
+def write_facts(folder: Path, seconds: float) -> None:
+    """Write the version of MONAI and the time."""
     facts = {"version": version("monai"), "seconds": seconds}
     (folder / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
 
