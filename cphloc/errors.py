@@ -1,4 +1,4 @@
-"""Exceptions of cphloc, and suggestions for misspelled names.
+"""Exceptions of cphloc, suggestions for misspelled names, and the texts that messages are made of.
 
 Every message states where the error is, what is wrong, and what to do. The command line prints only the message and
 exits with ``exit_code``; ``--debug`` adds the traceback.
@@ -49,6 +49,15 @@ def one_line(text: str) -> str:
     'a model unet3d-ct@9.9.9  the best'
     """
     return printable(" ".join(text.splitlines()) if not text.isprintable() else text)
+
+
+def counted(count: int, what: str) -> str:
+    """Return a number with what is counted, in the singular or plural.
+
+    >>> counted(1, "case"), counted(2, "box"), counted(3, "training case")
+    ('1 case', '2 boxes', '3 training cases')
+    """
+    return f"{count} {what}" if count == 1 else f"{count} {what}{'es' if what.endswith(('s', 'x')) else 's'}"
 
 
 _ESCAPED = {"\t": "    ", "\u00a0": " ", "\u202f": " ", "\u3000": " "}

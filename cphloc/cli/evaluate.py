@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cphloc.cli.result import UNDEFINED, Answer, number, table
+from cphloc.errors import counted
 from cphloc.metrics.recommended import NO_FROC_OF_MASKS
+from cphloc.registry.metrics import is_signed
 from cphloc.structures.options import TRIAL_COLUMNS, trial_row
 from cphloc.structures.split import SPLITS
 
@@ -91,7 +93,7 @@ def answer(measured: Evaluation) -> Answer:
 def _stages(facts: Mapping[str, Any]) -> Iterator[str]:
     """Errors of the stages of a pipeline: of each crop, and of the last stage in the found and in the true crop."""
     for name, of in facts.get("stages", {}).items():
-        yield f"stage {name} ({of['entry']}) ran on {of['ran']} of {of['cases']} cases"
+        yield f"stage {name} ({of['entry']}) ran on {of['ran']} of {counted(of['cases'], 'case')}"
         if of["crop"]:
             yield "  its crop: " + ", ".join(f"{metric} {_value(found)}" for metric, found in of["crop"].items())
     if (oracle := facts.get("oracle")) is not None:
@@ -102,7 +104,8 @@ def _stages(facts: Mapping[str, Any]) -> Iterator[str]:
 def _fold(part: Mapping[str, Any]) -> str:
     """Describe a fold: its cases and patients, and the headline metric on them."""
     (name, value), *_ = part["metrics"].items()
-    return f"fold {part['fold']}: {part['cases']} cases of {part['patients']} patients, {name} {number(value, '.3f')}"
+    cases = f"{counted(part['cases'], 'case')} of {counted(part['patients'], 'patient')}"
+    return f"fold {part['fold']}: {cases}, {name} {number(value, '.3f')}"
 
 
 def _rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
@@ -115,7 +118,7 @@ def _rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         for name, found in metrics.items():
             beside = number(baselines[name]["value"], ".3f") if name in baselines else "-"
             value = number(found["value"], ".3f")
-            row = f"{name}{class_name}", value, _span(found), str(found["n"]), beside, *_gain(gains.get(name))
+            row = f"{name}{class_name}", value, _span(found), str(found["n"]), beside, *_gain(name, gains.get(name))
             yield (*row, *_with_doubtful(facts, name, class_name.removeprefix("/")))
 
 
@@ -164,16 +167,17 @@ def _options(chosen: Mapping[str, Any] | None) -> list[str]:
     if chosen is None or not chosen["trials"]:
         return []
     where = "out of fold" if chosen["split"] == "out-of-fold" else f"on the {chosen['split']} split"
-    title = f"options chosen {where}, {chosen['cases']} cases of {chosen['patients']} patients:"
+    title = f"options chosen {where}, {counted(chosen['cases'], 'case')} of {counted(chosen['patients'], 'patient')}:"
     return [title, table([TRIAL_COLUMNS, *map(trial_row, chosen["trials"])])]
 
 
-def _gain(gain: Mapping[str, Any] | None) -> tuple[str, str]:
-    """Paired difference with its interval, and its p-value, where it has one."""
+def _gain(metric: str, gain: Mapping[str, Any] | None) -> tuple[str, str]:
+    """Paired difference with its interval, and its p-value, where it has one; of signed errors that of their sizes."""
     if gain is None or gain["value"] is None:
         return "-", "-"
     span = "" if gain["low"] is None else f" [{gain['low']:+.3f}, {gain['high']:+.3f}]"
-    return f"{gain['value']:+.3f}{span}", "-" if gain["p_value"] is None else f"{gain['p_value']:.3g}"
+    of = "|error| " if is_signed(metric) else ""
+    return f"{of}{gain['value']:+.3f}{span}", "-" if gain["p_value"] is None else f"{gain['p_value']:.3g}"
 
 
 def _span(found: Mapping[str, Any]) -> str:

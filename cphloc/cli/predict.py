@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 from cphloc.cli.result import Answer, comma_separated
+from cphloc.errors import counted
 from cphloc.inference.backend import BackendName
 from cphloc.progress import track
 from cphloc.structures.units import assumed_units, units_by_channel
@@ -19,69 +20,12 @@ _INPUTS = (
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
+    """Declare the options, those of the same purpose together."""
     entry = "an entry such as unet3d-hippocampus@^1, or a finished run (its folder); several, with commas, are averaged"
     parser.add_argument("entry", metavar="ENTRY-or-RUN", help=entry)
     parser.add_argument("inputs", metavar="INPUT", nargs="+", help=_INPUTS)
-    parser.add_argument(
-        "--out",
-        required=True,
-        metavar="DIR",
-        help="folder for the results; cases that are finished there are not predicted again",
-    )
-    parser.add_argument(
-        "--spacing",
-        metavar="MM",
-        type=comma_separated,
-        help="voxel size in mm of files that state none, in array order, such as 3,1,1",
-    )
-    parser.add_argument(
-        "--tta",
-        action=argparse.BooleanOptionalAction,
-        help="test-time augmentation: average the predictions of mirrored images; default: what gained on the entry's "
-        "validation cases",
-    )
-    parser.add_argument(
-        "--no-postprocess",
-        action="store_true",
-        help="keep every component of the masks, also those that the entry removes because that gained on its "
-        "validation cases (all but the largest, or small ones)",
-    )
-    parser.add_argument("--uncertainty", action="store_true", help="also save a map of the uncertainty of every voxel")
-    parser.add_argument(
-        "--overlap",
-        type=float,
-        metavar="SHARE",
-        help="overlap of neighbouring windows, from 0 to below 1; default 0.5, of imported weights as where they "
-        "were trained",
-    )
-    parser.add_argument(
-        "--window-batch",
-        type=int,
-        default=1,
-        metavar="N",
-        help="windows that the network computes at once; its memory grows by this factor; default 1",
-    )
-    parser.add_argument(
-        "--threshold",
-        type=float,
-        metavar="T",
-        help="least score of a box and least probability of an object in a mask, from 0 to 1; default: that of the "
-        "entry, chosen on validation cases; an entry without one returns all boxes and the most probable classes",
-    )
-    parser.add_argument("--keep-air", action="store_true", help="for CT: also compute windows that hold only air")
-    parser.add_argument(
-        "--backend",
-        choices=get_args(BackendName),
-        default="auto",
-        help="runtime of the network; default auto: the fastest that is installed",
-    )
-    where = "run on this machine (local, the default) or on a Ray cluster (RAY_ADDRESS, or one started on this machine)"
-    parser.add_argument("--engine", choices=("local", "ray"), default="local", help=where)
-    unit = "unit of a channel whose files state none, where it is not that of the entry, such as pet=SUV; repeatable"
-    parser.add_argument("--unit", metavar="CHANNEL=UNIT", action="append", default=[], help=unit)
-    strict = "refuse images that are unlike what the entry was trained on, instead of a warning"
-    parser.add_argument("--strict", action="store_true", help=strict)
+    out = "folder for the results; cases that are finished there are not predicted again"
+    parser.add_argument("--out", required=True, metavar="DIR", help=out)
     parser.add_argument("--redo", action="store_true", help="predict finished cases again and replace their results")
     parser.add_argument(
         "--report",
@@ -89,6 +33,64 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="also write a report with one row per case; .csv, .json or .html, in which 3-D results can be turned and "
         "windowed where the extra 'view' is installed",
     )
+    _of_images(parser.add_argument_group("what the images are"))
+    _of_results(parser.add_argument_group("what is returned"))
+    _of_computation(parser.add_argument_group("how it is computed"))
+
+
+def _of_images(group: argparse._ArgumentGroup) -> None:
+    spacing = "voxel size in mm of files that state none, in array order, such as 3,1,1"
+    group.add_argument("--spacing", metavar="MM", type=comma_separated, help=spacing)
+    unit = "unit of a channel whose files state none, where it is not that of the entry, such as pet=SUV; repeatable"
+    group.add_argument("--unit", metavar="CHANNEL=UNIT", action="append", default=[], help=unit)
+    strict = "refuse images that are unlike what the entry was trained on, instead of a warning"
+    group.add_argument("--strict", action="store_true", help=strict)
+
+
+def _of_results(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--threshold",
+        type=float,
+        metavar="T",
+        help="least score of a box and least probability of an object in a mask, from 0 to 1; default: that of the "
+        "entry, chosen on validation cases; an entry without one returns all boxes and the most probable classes",
+    )
+    group.add_argument(
+        "--no-postprocess",
+        action="store_true",
+        help="keep every component of the masks, also those that the entry removes because that gained on its "
+        "validation cases (all but the largest, or small ones)",
+    )
+    group.add_argument("--uncertainty", action="store_true", help="also save a map of the uncertainty of every voxel")
+    group.add_argument(
+        "--tta",
+        action=argparse.BooleanOptionalAction,
+        help="test-time augmentation: average the predictions of mirrored images; default: what gained on the entry's "
+        "validation cases",
+    )
+
+
+def _of_computation(group: argparse._ArgumentGroup) -> None:
+    overlap = (
+        "overlap of neighbouring windows, from 0 to below 1; default 0.5, of imported weights as in their training"
+    )
+    group.add_argument("--overlap", type=float, metavar="SHARE", help=overlap)
+    group.add_argument(
+        "--window-batch",
+        type=int,
+        default=1,
+        metavar="N",
+        help="windows that the network computes at once; its memory grows by this factor; default 1",
+    )
+    group.add_argument("--keep-air", action="store_true", help="for CT: also compute windows that hold only air")
+    group.add_argument(
+        "--backend",
+        choices=get_args(BackendName),
+        default="auto",
+        help="runtime of the network; default auto: the fastest that is installed",
+    )
+    where = "run on this machine (local, the default) or on a Ray cluster (RAY_ADDRESS, or one started on this machine)"
+    group.add_argument("--engine", choices=("local", "ray"), default="local", help=where)
 
 
 def run(options: argparse.Namespace) -> Answer:
@@ -144,7 +146,7 @@ def _lines(row: Mapping[str, Any]) -> Iterator[str]:
         f"{name} {', '.join(f'{key} {value:.4g}' for key, value in measured.items())}"
         for name, measured in row.get("measurements", {}).items()
     ]
-    found = [f"{len(row['boxes'])} boxes"] if "boxes" in row else []
+    found = [counted(len(row["boxes"]), "box")] if "boxes" in row else []
     likely = [f"{name} p = {p:.3f}" for name, p in row.get("probabilities", {}).items()]
     kept = " (finished before)" if row["status"] == "kept" else ""
     yield f"{row['case']}: {'; '.join([*sizes, *found, *likely])}{kept}"

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from cphloc.cli.result import Answer, overrides, table
-from cphloc.errors import InputError
+from cphloc.errors import InputError, counted
 
 if TYPE_CHECKING:
     from cphloc.studies.study import Study
@@ -61,7 +61,7 @@ def _checked(study: Study) -> Answer:
 
     runs, found = len(study.cells) * len(study.seeds), confounds(study)
     open_ = [one for one in found if not one.reason]
-    lines = [f"{study.name}: ok, {runs} runs"]
+    lines = [f"{study.name}: ok, {counted(runs, 'run')}"]
     if open_:
         lines += ["the arms also differ in what none of them states; make it equal, or give the reason in 'confounds':"]
     lines += [f"  {one}" for one in open_]

@@ -75,6 +75,17 @@ def problems_of(
     return [report.problem(path, found) for path, found in by_path.items() if path not in lacking]
 
 
+def in_order(problems: Iterable[Problem]) -> list[Problem]:
+    """Sort problems by file, line and column, without duplicates."""
+
+    def _key(problem: Problem) -> tuple[str, int, int]:
+        source, *numbers = problem.where.rsplit(":", 2)
+        line, column = (int(n) for n in numbers) if len(numbers) == 2 and "".join(numbers).isdigit() else (0, 0)
+        return source, line, column
+
+    return sorted(dict.fromkeys(problems), key=_key)
+
+
 def position(root: Node, path: KeyPath, of_key: bool = False) -> str:
     """Source position of ``path``; for a missing key, that of its nearest existing parent."""
     node = root.get(path)

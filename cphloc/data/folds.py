@@ -20,10 +20,10 @@ from cphloc.data.case import Case
 from cphloc.data.dataset import Dataset
 from cphloc.data.presence import Presence, presence_of
 from cphloc.distributed import processes
-from cphloc.errors import DataError, InputError
+from cphloc.errors import DataError, InputError, counted
 from cphloc.files import atomic
 from cphloc.paths import readable
-from cphloc.recipe.recipe import Folds
+from cphloc.recipe.fields import Folds
 from cphloc.structures.split import Split
 
 
@@ -113,10 +113,10 @@ class Division:
             )
         for number, ids in enumerate(self.held_out, start=1):
             if fold in (None, number):
-                count = len({patients[id] for id in ids})
+                of = counted(len({patients[id] for id in ids}), "patient")
                 lines.append(
-                    f"fold {number}/{len(self.held_out)}: {len(ids)} cases of {count} patients are held out, "
-                    f"{len(self.trained[number - 1])} cases are trained on"
+                    f"fold {number}/{len(self.held_out)}: {counted(len(ids), 'case')} of {of} held out, "
+                    f"{len(self.trained[number - 1])} trained on"
                 )
         return "\n".join(lines)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -34,12 +33,9 @@ from cphloc.structures.options import (
     OptionName,
     Options,
     Trial,
-    trial_row,
 )
 from cphloc.tracking.chosen import read_options, write_options
 from cphloc.tracking.run import Run
-
-_log = logging.getLogger(__name__)
 
 MASK_METRICS = ("dice", "iou", "hd95_mm", "asd_mm", "nsd", "lesion_f1", "lesion_pq", "volume_error", "volume_error_ml")
 """Metrics of masks that can decide about components; of a model with another headline, ``dice`` decides."""
@@ -130,7 +126,7 @@ def stored_or_chosen(
         run: the run.
         contents: id -> content hash of the cases to choose on; where they are not at hand, options that were chosen
             before are valid.
-        choose: chooses them; options that could not be tried are logged.
+        choose: chooses them.
         again: whether to choose them again in any case.
     """
     chosen = None if again and contents else read_options(run, contents or None)
@@ -138,10 +134,6 @@ def stored_or_chosen(
         return chosen
     chosen = choose()
     write_options(run, chosen, contents)
-    for trial in chosen.trials:
-        if trial.metric is None:
-            where = "out of fold" if chosen.split == "out-of-fold" else f"{chosen.split} split"
-            _log.warning("%s: %s not chosen: %s", where, trial_row(trial.model_dump())[0], trial.why)
     return chosen
 
 

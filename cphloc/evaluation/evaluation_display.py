@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cphloc.errors import counted
+from cphloc.registry.metrics import is_signed
 from cphloc.structures.display import Display, chart_html, image_html, with_interval
 
 
@@ -23,20 +25,23 @@ def evaluation_display(source: str, split: str, facts: Mapping[str, Any], folder
     metrics = facts["metrics"]
     first = [name for name in facts.get("recommended", {}) if name in metrics]
     ordered = dict.fromkeys([*first, *metrics])
-    rows = [(name, _row(metrics[name], beside.get(name), gains.get(name))) for name in ordered]
+    rows = [(name, _row(name, metrics[name], beside.get(name), gains.get(name))) for name in ordered]
 
     def picture() -> str:
         """Return the median case, where there is a picture of it, and a chart of the metrics."""
         drawn = "" if folder is None else image_html(folder / f"pictures/{split}-median.png", "median case")
         return drawn + chart_html({name: metrics[name] for name in ordered}, beside)
 
-    cases = f"{len(facts['cases'])} cases of {facts['patients']} patients"
+    cases = f"{counted(len(facts['cases']), 'case')} of {counted(facts['patients'], 'patient')}"
     return Display(f"Evaluation of {source} on {split.replace('_', ' ')}: {cases}", rows, picture)
 
 
-def _row(found: Mapping[str, Any], baseline: Mapping[str, Any] | None, gain: Mapping[str, Any] | None) -> str:
+def _row(
+    name: str, found: Mapping[str, Any], baseline: Mapping[str, Any] | None, gain: Mapping[str, Any] | None
+) -> str:
     """Format a metric, that of the baseline, and their paired difference."""
     parts = [with_interval(found)]
     parts += [f"baseline {with_interval({**baseline, 'low': None})}"] if baseline else []
-    parts += [f"difference {with_interval(gain, '+.3f')}"] if gain and gain["value"] is not None else []
+    what = "difference of |error|" if is_signed(name) else "difference"
+    parts += [f"{what} {with_interval(gain, '+.3f')}"] if gain and gain["value"] is not None else []
     return "; ".join(parts)

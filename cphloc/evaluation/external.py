@@ -10,7 +10,7 @@ from cphloc.data.pipeline.pipeline import open_dataset
 from cphloc.data.pipeline.seen import SeenData
 from cphloc.errors import DataError, NotFoundError
 from cphloc.inference.localizer import Localizer
-from cphloc.recipe.recipe import Data
+from cphloc.recipe.fields import Data
 from cphloc.structures.split import SPLITS
 
 TABLE = "cases.csv"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from cphloc.errors import counted
 from cphloc.inference.inputs import Inputs
 from cphloc.recipe.recipe import Recipe
 from cphloc.structures.display import Display, chart_html, image_html, listed, with_interval
@@ -56,7 +57,7 @@ def entry_rows(entry: Any | None) -> list[tuple[str, str]]:
     baseline = entry.baseline.metrics.get(name)
     beside = "" if baseline is None or baseline.value is None else f"; baseline {baseline.value:.3f}"
     split = entry.evaluation.split.replace("_", " ")
-    return [(name, f"{with_interval(metric.model_dump())} on {metric.n} cases of the {split} split{beside}")]
+    return [(name, f"{with_interval(metric.model_dump())} on {counted(metric.n, 'case')} of the {split} split{beside}")]
 
 
 def entry_picture(entry: Any | None, listing: Any | None) -> Callable[[], str]:

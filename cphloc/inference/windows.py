@@ -102,32 +102,25 @@ def infer(
     full = tuple(max(n, p) for n, p in zip(size, patch, strict=True))
     device = next(model.parameters()).device
     merging: dict[str, _Merge] = {}
-    for row in layout.steps(full[0], patch[0], overlap):
-        slab = fit(image[:, :, row : row + patch[0]].to(device), (patch[0], *full[1:]), fill)
-        windows = _windows(slab, patch[1:], progress(_corners(slab, patch[1:], overlap, air, layout)), air)
-        while group := list(islice(windows, window_batch)):
-            batch = group[0][1] if len(group) == 1 else torch.cat([window for _, window in group])
-            for name, views in predict_views(model, forward or model.outputs, batch, mirror, swap).items():
-                if name not in merging:
-                    on_rows = partial(on_mask_rows, name) if on_mask_rows else None
-                    merging[name] = _Merge(size, full, patch, on_rows, layout=layout)
-                for number, (corner, _) in enumerate(group):
-                    merging[name].add((row, *corner), [_of_window(view, number) for view in views])
-    if not merging:
-        return infer(
-            model,
-            image,
-            patch,
-            overlap,
-            mirror,
-            progress,
-            swap=swap,
-            fill=fill,
-            forward=forward,
-            on_mask_rows=on_mask_rows,
-            window_batch=window_batch,
-            layout=layout,
-        )
+
+    def add(row: int, group: list[tuple[tuple[int, ...], Tensor]]) -> None:
+        """Predict windows that begin at the same row, and merge them with those before."""
+        batch = group[0][1] if len(group) == 1 else torch.cat([window for _, window in group])
+        for name, views in predict_views(model, forward or model.outputs, batch, mirror, swap).items():
+            if name not in merging:
+                on_rows = partial(on_mask_rows, name) if on_mask_rows else None
+                merging[name] = _Merge(size, full, patch, on_rows, layout=layout)
+            for number, (corner, _) in enumerate(group):
+                merging[name].add((row, *corner), [_of_window(view, number) for view in views])
+
+    for skipped in (air, None):  # an image of air only is computed whole
+        for row in layout.steps(full[0], patch[0], overlap):
+            slab = fit(image[:, :, row : row + patch[0]].to(device), (patch[0], *full[1:]), fill)
+            windows = _windows(slab, patch[1:], progress(_corners(slab, patch[1:], overlap, skipped, layout)), skipped)
+            while group := list(islice(windows, window_batch)):
+                add(row, group)
+        if merging:
+            break
     return {name: merge.result() for name, merge in merging.items()}
 
 

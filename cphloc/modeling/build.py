@@ -17,7 +17,8 @@ from cphloc.modeling.model import Model, levels_of
 from cphloc.modeling.problems import problem_at
 from cphloc.modeling.staged import StagedModel
 from cphloc.ops.class_weights import ClassWeights
-from cphloc.recipe.recipe import Block, Recipe, load
+from cphloc.recipe.fields import Block
+from cphloc.recipe.recipe import Recipe, load
 from cphloc.registry import catalogue
 from cphloc.registry.contract import ContractError, construct
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from cphloc.errors import InputError, Problem, RecipeError, did_you_mean
 from cphloc.modeling.problems import problem_at
 from cphloc.recipe.dataset import make_dataset
-from cphloc.recipe.recipe import Block, Recipe
+from cphloc.recipe.fields import Block
+from cphloc.recipe.recipe import Recipe
 from cphloc.registry import catalogue
 from cphloc.structures.annotation import class_names
 from cphloc.structures.merging import MergedClasses, Merging, Part, of_part

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cphloc.config.tables import text_of
 from cphloc.data.io.source_files import content_digest
 from cphloc.data.pipeline.seen import FITTED_BEFORE, SeenData, contents_of, some
-from cphloc.errors import InputError
+from cphloc.errors import InputError, counted
 from cphloc.registry.metrics import less_is_gain, quality, quality_range
 from cphloc.structures.split import SPLITS, Split
 from cphloc.tracking.run import Run
@@ -206,7 +206,7 @@ def baseline_problems(evaluation: Mapping[str, Any], metric: str, rows: Path) ->
         return []
     span = f" [{ends[0]:+.4f}, {ends[1]:+.4f}]" if ends else ""
     text = f"{metric} is not above the baseline ({name}): {gain['value']:+.4f}{span}"
-    return [f"{text} paired over {gain['n']} cases of {patients} patients; {how}"]
+    return [f"{text} paired over {counted(gain['n'], 'case')} of {counted(patients, 'patient')}; {how}"]
 
 
 def regression_problems(

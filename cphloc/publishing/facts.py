@@ -36,10 +36,10 @@ def entry_facts(
     supersedes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Collect the content of ``entry.yaml`` without its files."""
-    recipe, evaluation, facts = localizer.recipe, dict(material.evaluation), material.facts
-    about = material.about
-    speed = facts.get("speed") or evaluation["speed"]  # that of the first publication, of weights published anew
-    first = recipe.headline
+    recipe, facts, about = localizer.recipe, material.facts, material.about
+    speed = (
+        facts.get("speed") or material.evaluation["speed"]
+    )  # that of the first publication, of weights published anew
     return {
         "name": name,
         "version": version,
@@ -53,6 +53,29 @@ def entry_facts(
         "fingerprint": facts.get("training_images"),
         "spacing_mm": recipe.data.spacing_mm,
         "intensity": recipe.plain_intensity,
+        **_results(material, recipe),
+        "data": _data_facts(material),
+        "size": {
+            "parameters": sum(p.numel() for p in localizer.model.parameters()),
+            "peak_ram_mb": speed["peak_ram_mb"],
+        },
+        "speed": {"ms_per_case": float(speed["ms_per_case"]), "device": speed.get("device") or facts["device"]},
+        "training": facts.get("training") or _training(material.run),
+        "origin": _origin(material),
+        "intended_use": about.intended_use,
+        "limits": list(about.limits),
+        "changelog": about.changelog,
+        "because": because,
+        "below_baseline": below_baseline,
+        "supersedes": list(supersedes),
+        "requires_cphloc": f">={cphloc.__version__},<{Version(cphloc.__version__).major + 1}",
+    }
+
+
+def _results(material: Material, recipe: Recipe) -> dict[str, Any]:
+    """Collect what was measured: the evaluation beside its baseline, groups, calibration, stages and options."""
+    evaluation, first = dict(material.evaluation), recipe.headline
+    return {
         "evaluation": {
             "split": evaluation["split"],
             "cases": evaluation["cases"],
@@ -70,29 +93,20 @@ def entry_facts(
         "stages": _stages(recipe, evaluation),
         "oracle": _measured(evaluation["oracle"], first)["metrics"] if evaluation.get("oracle") else None,
         "options": _chosen(evaluation),
-        "data": _data_facts(material),
-        "size": {
-            "parameters": sum(p.numel() for p in localizer.model.parameters()),
-            "peak_ram_mb": speed["peak_ram_mb"],
-        },
-        "speed": {"ms_per_case": float(speed["ms_per_case"]), "device": speed.get("device") or facts["device"]},
-        "training": facts.get("training") or _training(material.run),
-        "origin": {
-            "run": facts.get("run") or material.run.id,
-            "git_commit": facts.get("git_commit") or None,
-            "seed": facts["seed"],
-            "packages": facts["packages"],
-            "plugins": used_plugins(material.run.recipe),
-            "mlflow_run": facts["mlflow_run"] if "run" in facts else _mlflow_run(material.run.folder),
-            "published": datetime.now(UTC).date().isoformat(),
-        },
-        "intended_use": about.intended_use,
-        "limits": list(about.limits),
-        "changelog": about.changelog,
-        "because": because,
-        "below_baseline": below_baseline,
-        "supersedes": list(supersedes),
-        "requires_cphloc": f">={cphloc.__version__},<{Version(cphloc.__version__).major + 1}",
+    }
+
+
+def _origin(material: Material) -> dict[str, Any]:
+    """Collect what made the weights: run, commit, seed, packages and plug-ins, and the day of publication."""
+    facts, run = material.facts, material.run
+    return {
+        "run": facts.get("run") or run.id,
+        "git_commit": facts.get("git_commit") or None,
+        "seed": facts["seed"],
+        "packages": facts["packages"],
+        "plugins": used_plugins(run.recipe),
+        "mlflow_run": facts["mlflow_run"] if "run" in facts else _mlflow_run(run.folder),
+        "published": datetime.now(UTC).date().isoformat(),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from cphloc.errors import counted
 from cphloc.publishing.markdown import table
 from cphloc.structures.options import TRIAL_COLUMNS, ChosenOptions, Options, trial_row
 
@@ -22,7 +23,8 @@ def options_text(chosen: ChosenOptions) -> list[str]:
         )
     if not chosen.trials:
         return [text]
-    tried = f"Each option was tried {where} ({chosen.cases} cases of {chosen.patients} patients), never on test cases"
+    cases = f"{counted(chosen.cases, 'case')} of {counted(chosen.patients, 'patient')}"
+    tried = f"Each option was tried {where} ({cases}), never on test cases"
     if chosen.split == "out-of-fold":
         tried += "; the metrics above are of the same cases, and therefore of predictions without options"
     rows = [trial_row(trial.model_dump()) for trial in chosen.trials]

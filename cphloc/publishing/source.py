@@ -7,7 +7,8 @@ from typing import Any
 
 from cphloc.data.planning.about import OWN
 from cphloc.errors import NotFoundError
-from cphloc.recipe.recipe import Data, Recipe
+from cphloc.recipe.fields import Data
+from cphloc.recipe.recipe import Recipe
 from cphloc.registry import catalogue
 from cphloc.registry.card import Card
 from cphloc.zoo.agreement import disagreement

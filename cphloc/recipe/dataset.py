@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from cphloc.errors import InputError
-from cphloc.recipe.recipe import Data
+from cphloc.recipe.fields import Data
 from cphloc.registry import catalogue
 from cphloc.registry.contract import construct
 

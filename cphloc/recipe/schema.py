@@ -14,8 +14,9 @@ from cphloc import paths
 from cphloc.config.signature import Argument
 from cphloc.errors import InputError
 from cphloc.recipe.blocks import arguments_model
+from cphloc.recipe.fields import Data
 from cphloc.recipe.merge import SWEEP
-from cphloc.recipe.recipe import Data, Recipe
+from cphloc.recipe.recipe import Recipe
 from cphloc.recipe.stages import PIPELINE
 from cphloc.registry import catalogue
 from cphloc.registry.card import Card

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import re
 import tempfile
 import warnings
@@ -192,6 +193,7 @@ def _saved_model(version: PublishedVersion, run_id: str, model: LoggedModel) -> 
     saved = Model(_MODEL, run_id, model_id=model.model_id)
     with tempfile.TemporaryDirectory() as place, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the types of the columns, which the signature states
+        logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)  # environments that uv makes have no pip
         folder = Path(place) / _MODEL
         mlflow.pyfunc.save_model(folder, data_path=str(version.folder), mlflow_model=saved, **served)
         yield folder

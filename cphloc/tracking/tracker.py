@@ -170,7 +170,7 @@ class _Sender:
         uri = record.read_state(self.folder)["uri"]
         if _waited_for(self._done, uri):
             return self.failure
-        return f"MLflow at {uri} does not answer; {_kept(self.folder)}"
+        return f"MLflow at {uri} is busy or does not answer; {_kept(self.folder)}"
 
     def _run(self) -> None:
         while self._next():

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from cphloc.errors import InputError
 from cphloc.modeling.build import blueprint
 from cphloc.modeling.model import Model
-from cphloc.recipe.recipe import Block, Recipe
+from cphloc.recipe.fields import Block
+from cphloc.recipe.recipe import Recipe
 from cphloc.structures.annotation import class_names
 
 _EXTRA = "(one more)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from cphloc.errors import counted
 from cphloc.structures.display import Display, chart_html, listed, with_interval
 
 
@@ -24,7 +25,7 @@ def entry_display(facts: Mapping[str, Any]) -> Display:
         ("summary", facts["summary"]),
         ("task", f"{facts['task']} in {facts['dims']}-D, {', '.join(facts['modality'])}"),
         ("classes", listed([f"{number} {name}" for number, name in facts["classes"].items()])),
-        (name, f"{with_interval(metric)} on {metric['n']} cases of the {split} split{beside}"),
+        (name, f"{with_interval(metric)} on {counted(metric['n'], 'case')} of the {split} split{beside}"),
         ("data", f"{facts['data']['name']} ({cases}), {facts['data']['licence']}"),
         ("size", f"{millions:.2f} million parameters, {facts['speed']['ms_per_case']:.0f} ms a case"),
         ("for", facts["intended_use"]),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cphloc.errors import NotFoundError, did_you_mean
 from cphloc.paths import names_a_folder
-from cphloc.tracking.run import Run, run_names
+from cphloc.tracking.run import LATEST, Run, run_names
 from cphloc.zoo.entries import Listing, NoSuchVersionError, list_entries
 from cphloc.zoo.lock import find_locked
 from cphloc.zoo.names import ENTRY_FILE, RECIPE_FILE
@@ -50,6 +50,9 @@ def resolve_run_or_entry(spec: str | Path | Run) -> Run | Listing:
         except NoSuchVersionError:
             raise
         except NotFoundError:
+            if spec == LATEST:
+                msg = "no run 'latest': the folder runs in the working folder has none; cphloc train makes one"
+                raise NotFoundError(msg) from None
             hint = nearest(spec, run_names()) or "give a run's folder, or a name from: cphloc list zoo"
             msg = f"no run or entry '{spec}'; {hint}"
             raise NotFoundError(msg) from None

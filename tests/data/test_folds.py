@@ -18,7 +18,8 @@ from cphloc.data.datasets.phantom import PhantomCases
 from cphloc.data.folds import divide, drawn, parse_fold, with_folds
 from cphloc.data.presence import presence_of
 from cphloc.errors import DataError, InputError
-from cphloc.recipe.recipe import Folds, load
+from cphloc.recipe.fields import Folds
+from cphloc.recipe.recipe import load
 
 
 def made(count: int = 60, seed: int = 0) -> tuple[list[Case], list[tuple[str, ...]]]:

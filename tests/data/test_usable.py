@@ -9,7 +9,7 @@ import pytest
 import SimpleITK as sitk
 
 from cphloc.data.pipeline.pipeline import open_dataset
-from cphloc.recipe.recipe import Data
+from cphloc.recipe.fields import Data
 
 
 @pytest.fixture

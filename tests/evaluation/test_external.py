@@ -10,7 +10,7 @@ from cphloc.data.pipeline.seen import SeenCase, SeenData
 from cphloc.errors import NotFoundError
 from cphloc.evaluation.evaluate import evaluate
 from cphloc.evaluation.external import open_external
-from cphloc.recipe.recipe import Data
+from cphloc.recipe.fields import Data
 from cphloc.structures.split import SPLITS
 
 both = pytest.mark.parametrize("dims", [2, 3])

@@ -11,7 +11,8 @@ from cphloc.errors import InputError
 from cphloc.evaluation.choose import choose_options
 from cphloc.evaluation.evaluate import evaluate
 from cphloc.metrics.conformal import conformal_quantile
-from cphloc.recipe.recipe import Data, load
+from cphloc.recipe.fields import Data
+from cphloc.recipe.recipe import load
 from cphloc.structures.options import Options
 
 both = pytest.mark.parametrize("dims", [2, 3])

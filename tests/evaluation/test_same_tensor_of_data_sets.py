@@ -19,7 +19,8 @@ from cphloc.evaluation.validate import Validator
 from cphloc.inference.localizer import Localizer
 from cphloc.modeling.build import build_model
 from cphloc.recipe.dataset import make_dataset
-from cphloc.recipe.recipe import Data, load
+from cphloc.recipe.fields import Data
+from cphloc.recipe.recipe import load
 from cphloc.registry import catalogue
 from cphloc.structures.padding import prediction_fill, training_fill
 

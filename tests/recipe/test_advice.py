@@ -7,7 +7,8 @@ import re
 from pathlib import Path
 
 import cphloc
-from cphloc.recipe.recipe import About, Data, Recipe, Train
+from cphloc.recipe.fields import About, Data, Train
+from cphloc.recipe.recipe import Recipe
 from cphloc.registry import catalogue
 
 SECTIONS = {"data": Data, "train": Train, "about": About}

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from cphloc.config.nodes import from_plain
 from cphloc.errors import InputError, NotFoundError, RecipeError
+from cphloc.recipe.fields import Data
 from cphloc.recipe.merge import PROCESSING, assemble, find, merge, set_argument
-from cphloc.recipe.recipe import Data
 
 
 def merged(parent, child):

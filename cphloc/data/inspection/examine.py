@@ -13,7 +13,7 @@ from cphloc.data.case import Case, checked, read_case
 from cphloc.data.inspection.findings import WEIGHTS, Finding
 from cphloc.data.inspection.signature import Signature
 from cphloc.data.inspection.thumbnail import thumbnail
-from cphloc.errors import InputError
+from cphloc.errors import InputError, counted
 from cphloc.structures.annotation import IGNORE, Annotation
 from cphloc.structures.fingerprint import percentiles_of
 from cphloc.structures.rung import Rung
@@ -240,12 +240,12 @@ def _of_boxes(given: Annotation, shape: Sequence[int]) -> Iterator[Finding]:
     dims = len(shape)
     outside = ((boxes[:, :dims] < -0.5) | (boxes[:, dims:] > np.asarray(shape) + 0.5)).any(axis=1)
     if outside.any():
-        yield Finding("box", f"{_counted(int(outside.sum()), 'box')} outside the image, in whole or in part")
+        yield Finding("box", f"{_number_of(int(outside.sum()), 'box')} outside the image, in whole or in part")
     thin = (boxes[:, dims:] - boxes[:, :dims] < 1).any(axis=1)
     if thin.any():
-        yield Finding("box", f"{_counted(int(thin.sum()), 'box')} thinner than a voxel")
+        yield Finding("box", f"{_number_of(int(thin.sum()), 'box')} thinner than a voxel")
     if (twice := _twice(boxes, numbers)) > 0:
-        yield Finding("box", f"{_counted(twice, 'pair')} of boxes of one class almost equal (IoU above {_SAME_BOX})")
+        yield Finding("box", f"{_number_of(twice, 'pair')} of boxes of one class almost equal (IoU above {_SAME_BOX})")
 
 
 def _twice(boxes: np.ndarray, numbers: np.ndarray) -> int:
@@ -270,11 +270,10 @@ def _of_label(objects: Objects, classes: Mapping[int, str]) -> Iterator[Finding]
             yield Finding("label and mask disagree", text.replace("mask show", "mask shows"))
 
 
-def _counted(count: int, what: str) -> str:
+def _number_of(count: int, what: str) -> str:
     """``1 box lies``, ``2 boxes lie``.
 
-    >>> _counted(1, "box"), _counted(2, "pair")
+    >>> _number_of(1, "box"), _number_of(2, "pair")
     ('1 box is', '2 pairs are')
     """
-    plural = what + ("es" if what.endswith("x") else "s")
-    return f"1 {what} is" if count == 1 else f"{count} {plural} are"
+    return f"{counted(count, what)} {'is' if count == 1 else 'are'}"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from cphloc.data.io.dicom_file import read_dicom_file
 from cphloc.data.io.dicom_slices import parsing
 from cphloc.data.io.formats import is_dicom
-from cphloc.errors import DataError
+from cphloc.errors import DataError, counted
 from cphloc.files import is_temporary
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def _is_aside(header: Dataset) -> bool:
 
 def _about(group: Mapping[Path, Dataset]) -> str:
     header = next(iter(group.values()))
-    return f"{header.get('Modality', '?')}, '{header.get('SeriesDescription', '')}', {len(group)} files"
+    return f"{header.get('Modality', '?')}, '{header.get('SeriesDescription', '')}', {counted(len(group), 'file')}"
 
 
 def _named(what: str, files: Sequence[Path]) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from cphloc.data.case import AnnotationSource
 from cphloc.data.pipeline.prepare import PreparedCases
+from cphloc.errors import counted
 from cphloc.structures.rung import Rung
 
 
@@ -102,7 +103,7 @@ class Draws:
         """Describe the share of the patches of each group in one line."""
         share = 100 / len(self.groups)
         parts = [
-            f"{share:.0f} % from {len(g.cases)} cases with {g.words}"
+            f"{share:.0f} % from {counted(len(g.cases), 'case')} with {g.words}"
             + (f" (for {', '.join(g.heads)})" if g.heads else "")
             for g in self.groups
         ]

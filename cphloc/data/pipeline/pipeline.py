@@ -23,7 +23,8 @@ from cphloc.data.pipeline.tiles import Tiled
 from cphloc.data.usable import without_unusable
 from cphloc.errors import DataError, InputError
 from cphloc.recipe.dataset import make_dataset
-from cphloc.recipe.recipe import Block, Data, Recipe
+from cphloc.recipe.fields import Block, Data
+from cphloc.recipe.recipe import Recipe
 from cphloc.registry import catalogue
 from cphloc.structures.boxes import mask_of
 from cphloc.structures.padding import Pad, training_fill

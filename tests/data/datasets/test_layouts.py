@@ -19,7 +19,7 @@ from cphloc.data.datasets.voc import Voc
 from cphloc.data.pipeline.pipeline import open_dataset
 from cphloc.errors import DataError, InputError
 from cphloc.metrics.detection import DetectionCase, average_precision, match, precision_recall
-from cphloc.recipe.recipe import Data
+from cphloc.recipe.fields import Data
 from cphloc.structures.annotation import Annotation
 
 

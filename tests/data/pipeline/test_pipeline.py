@@ -12,7 +12,7 @@ from cphloc.data.pipeline.pipeline import Pipeline, open_dataset
 from cphloc.data.pipeline.prepare import prepare
 from cphloc.data.pipeline.preprocess import Preprocess
 from cphloc.errors import DataError, InputError
-from cphloc.recipe.recipe import Data
+from cphloc.recipe.fields import Data
 from cphloc.structures.boxes import boxes_of
 
 
