@@ -78,7 +78,6 @@ def test_pyfunc_answers_a_batch_with_masks_boxes_or_attention(name, sample_of):
     from mlflow.pyfunc import scoring_server
 
     sample, expected, good = sample_of(name)
-    mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
     model = mlflow.pyfunc.load_model(f"models:/{name}@champion")
     said = model.predict(pd.DataFrame([good, {**good, "image": "???"}, good]))
     assert [sorted({"error"} & set(one)) for one in said] == [[], ["error"], []]
