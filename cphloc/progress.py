@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from html import escape
 from typing import Any, Literal, Protocol, TypeVar
 
 from cphloc.errors import one_line
@@ -241,6 +240,8 @@ class Cell:
         self._draw(state, state.line(ended=True))
 
     def _draw(self, state: State, text: str) -> None:
+        from html import escape
+
         from IPython.display import HTML, display
 
         value = "" if state.total is None else f'value="{state.done}" max="{max(state.total, 1)}"'

@@ -72,11 +72,9 @@ def _group(word: str) -> str:
 def _members(group: str, all_versions: bool) -> Iterator[tuple[str, str]]:
     """Yield the name and one-line summary of every member of a group; of an entry, the newest version or all."""
     if group == "zoo":
-        from cphloc.zoo.entries import list_entries
+        from cphloc.zoo.summaries import summaries
 
-        for listing in list_entries(all_versions=all_versions):
-            superseded = f"superseded by {listing.superseded_by}. " if listing.superseded_by else ""
-            yield str(listing), listing.note or superseded + listing.row.summary
+        yield from summaries(all_versions)
     elif group == "recipes":
         for name, path in shipped_recipes().items():
             description = yamlio.load(path).get(("description",))

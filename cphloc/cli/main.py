@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import gc
 import importlib
 import io
 import os
@@ -25,10 +26,32 @@ from cphloc.errors import CphlocError, RecipeError, did_you_mean, needs, printab
 from cphloc.files import unwritable
 from cphloc.progress import quiet
 
+_SHORT = frozenset({*GROUPS["see what there is"], *GROUPS["write a recipe"]})
+"""Commands that end before their garbage matters."""
+_OBJECTS = 100_000
+"""Objects between two searches for reference cycles in a short command; Python's 700 take a fifth of its time."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code."""
-    argv = list(sys.argv[1:] if argv is None else argv)
+    """Run one command and return its exit code.
+
+    Args:
+        argv: the words after ``cphloc``; ``None``: those of this process, which ends afterwards.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not (words and words[0] in _SHORT):
+        return _main(words)
+    before = gc.get_threshold()
+    gc.set_threshold(_OBJECTS, *before[1:])
+    try:
+        return _main(words)
+    finally:
+        gc.set_threshold(*before)
+        if argv is None:
+            gc.freeze()  # at its exit Python searches all objects for cycles once more, for nothing
+
+
+def _main(argv: list[str]) -> int:
     for stream in (sys.stdout, sys.stderr):  # a terminal without UTF-8, or a name that is not UTF-8
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

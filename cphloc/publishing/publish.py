@@ -25,8 +25,8 @@ from cphloc.publishing.material import SPLIT, Material, gather
 from cphloc.publishing.patient import burned_in_problems
 from cphloc.structures.split import Split
 from cphloc.zoo.entry import Entry
-from cphloc.zoo.index import INDEX_FILE, index_zoo, read_index
-from cphloc.zoo.names import ENTRY_FILE, WEIGHTS_FILE, check_name
+from cphloc.zoo.index import index_zoo, read_index
+from cphloc.zoo.names import ENTRY_FILE, INDEX_FILE, WEIGHTS_FILE, check_name
 from cphloc.zoo.shadowed import local_folder
 from cphloc.zoo.signature import read_private_key
 from cphloc.zoo.signature import sign as write_signature

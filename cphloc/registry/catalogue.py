@@ -239,8 +239,14 @@ def _listed(kind: str, places: tuple[tuple[str, int], ...]) -> dict[str, str]:
 
 def _entries(kind: str) -> dict[str, Path]:
     """The file of every card of a kind whose cards share one file, by name."""
+    return _named(kind, tuple(folders()))
+
+
+@functools.lru_cache(maxsize=32)
+def _named(kind: str, places: tuple[Path, ...]) -> dict[str, Path]:
+    """Names of the cards in the files that folders have for a kind."""
     found: dict[str, Path] = {}
-    for folder in folders():
+    for folder in places:
         path = folder / f"{kind}.yaml"
         for name in _table(path):
             if name in found:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import cphloc
 from cphloc import paths
 from cphloc.errors import InputError, NotFoundError, did_you_mean
-from cphloc.zoo.index import INDEX_FILE, is_supported, read_index, remote_index, version_folders
+from cphloc.zoo.index import is_supported, read_index, remote_index, version_folders
 from cphloc.zoo.inside import read_inside
 from cphloc.zoo.listing import Listing
-from cphloc.zoo.names import ENTRY_FILE, MAX_ENTRY_BYTES
+from cphloc.zoo.names import ENTRY_FILE, INDEX_FILE, MAX_ENTRY_BYTES
 from cphloc.zoo.shadowed import local_folder, warn_of_shadowed
 from cphloc.zoo.superseded import successors, warn_of_superseded
 

@@ -21,6 +21,7 @@ from cphloc.files import atomic
 from cphloc.zoo.inside import lies_in, read_inside
 from cphloc.zoo.names import (
     ENTRY_FILE,
+    INDEX_FILE,
     MAX_ENTRY_BYTES,
     MAX_ENTRY_VALUES,
     MAX_RANGE,
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from cphloc.download import DownloadError
     from cphloc.zoo.entry import Entry
 
-INDEX_FILE = "zoo.json"
 FORMAT = 1
 MAX_INDEX_BYTES = 32_000_000
 """Largest size of an index: some 25,000 versions."""

@@ -13,9 +13,9 @@ import cphloc
 from cphloc import paths
 from cphloc.download import download
 from cphloc.errors import CphlocError, DataError, NotFoundError
-from cphloc.zoo.index import INDEX_FILE, Row, is_supported, row_of
+from cphloc.zoo.index import Row, is_supported, row_of
 from cphloc.zoo.inside import file_inside, read_inside
-from cphloc.zoo.names import ENTRY_FILE, MAX_ENTRY_BYTES, sha256_of
+from cphloc.zoo.names import ENTRY_FILE, INDEX_FILE, MAX_ENTRY_BYTES, sha256_of
 from cphloc.zoo.pins import check_unchanged
 from cphloc.zoo.shared import shared_urls, shared_weights
 

@@ -9,6 +9,8 @@ from cphloc.errors import MAX_NAME, InputError
 from cphloc.paths import portable
 
 ENTRY_FILE = "entry.yaml"
+INDEX_FILE = "zoo.json"
+"""Index of a zoo, see `cphloc.zoo.index`."""
 RECIPE_FILE = "recipe.yaml"
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "card.md"

@@ -11,62 +11,96 @@ import json
 import os
 import platform
 import sys
+import time
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
 from .measure import Comparison, Result, busy_share, measure
+from .page import OTHERS, page
 
 HERE = Path(__file__).parent
 TOPICS = ("start", "model", "data", "boxes", "metrics", "prediction", "training", "growth")
 MOST_BUSY, SECONDS_WATCHED = 0.1, 10.0
 """Nothing is measured if other processes took more than this share of a core over so many seconds."""
+SECONDS_BETWEEN = 3.0
+"""Seconds over which that is looked at again between topics."""
+MOST_SECONDS = 14 * 60
+"""No topic is begun after this time; the next run goes on with it."""
 MOST_FALL = 0.1
 """A ratio that falls by more than this share since the last run is printed."""
 FEATURES = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_tile", "amx_bf16", "amx_int8")
 """Instructions of a processor on which the numbers depend."""
-_OTHERS = {
-    "crowd": (
-        "Crowds",
-        "Written by `make crowd`: so many processes train, evaluate, publish, load and predict at once on one zoo, one "
-        "cache and one MLflow.\nEvery version and run must be there once. Retries: what was sent or registered later.",
-    ),
-    "large": (
-        "Large zoos, splits and tables",
-        "Written by `python -m tests.benchmarks.large`: each in a process of its own; MB are its peak memory.",
-    ),
-}
-"""What other commands measure: name in ``results.json`` -> title and text."""
 PACKAGES = (
     *("torch", "monai", "torchio", "batchgeneratorsv2", "torchvision", "segmentation-models-pytorch", "SimpleITK"),
     *("nibabel", "pycocotools", "faster-coco-eval", "pydantic", "pyyaml", "numba"),
 )
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Measure, print and write."""
+def main(argv: list[str] | None = None) -> int:
+    """Measure, print and write; returns 1 where a job failed.
+
+    A run that was interrupted, or whose time was over, goes on with the topics that it had left.
+    """
     options = _options(argv)
-    busy = 0.0 if options.busy else busy_share(SECONDS_WATCHED)
+    _refuse_beside_others(options.busy, SECONDS_WATCHED)
+    os.environ["OMP_NUM_THREADS"] = "1"  # read by torch when it is imported, here and in the commands measured
+    facts, before = _begun(options), _ratios(options.out)
+    began = time.monotonic()
+    while facts["left"]:
+        if time.monotonic() - began > MOST_SECONDS:
+            sys.exit(f"{MOST_SECONDS / 60:.0f} minutes are over; run again for {', '.join(facts['left'])}")
+        _measure_topic(facts, facts["left"][0], options)
+        facts["left"].pop(0)
+        _write(facts, options.out)
+        if facts["left"]:
+            _refuse_beside_others(options.busy, SECONDS_BETWEEN)
+    _remember(_ratios(options.out), before, options.out)
+    return int(bool(facts["failed"]))
+
+
+def _refuse_beside_others(allowed: bool, seconds: float) -> None:
+    """Exit where other processes use the processor; what was measured before is kept."""
+    busy = 0.0 if allowed else busy_share(seconds)
     if busy > MOST_BUSY:
         sys.exit(
-            f"other processes take {busy:.0%} of a core, which doubles some numbers; wait until they have ended, or "
-            "measure anyway with --busy --out FOLDER"
+            f"other processes take {busy:.0%} of a core, which doubles some numbers; wait until they have ended and "
+            "run again, or measure anyway with --busy --out FOLDER"
         )
-    os.environ["OMP_NUM_THREADS"] = "1"  # read by torch when it is imported, here and in the commands measured
-    facts = {"full": options.full, "rounds": options.rounds, "topics": {}} | _kept(options.out)
-    before = _ratios(options.out)
-    for topic in options.topics:
-        module = importlib.import_module(f".{topic}", __package__)
-        if topic == "growth":
-            facts["growth"] = module.measured(options.full)
-            module.plot(facts["growth"], options.out / "growth.png")
-        else:
-            facts["topics"][topic] = [
-                _measured(topic, each, options.rounds) for each in module.comparisons(options.full)
-            ]
-        _write(facts, options.out)
-    _remember(_ratios(options.out), before, options.out)
+
+
+def _begun(options: argparse.Namespace) -> dict:
+    """Return the facts of the run before if it is to go on, else of a new one."""
+    file = options.out / "results.json"
+    known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    new = {"full": options.full, "rounds": options.rounds, "asked": list(options.topics), "failed": {}, "topics": {}}
+    same = all(known.get(key) == new[key] for key in ("full", "rounds", "asked"))
+    if known.get("left") and same and not options.anew and _same_machine(known["machine"]):
+        print(f"going on with {', '.join(known['left'])}; --anew begins again", flush=True)
+        return known
+    return new | {"left": list(options.topics)} | {name: known[name] for name in OTHERS if name in known}
+
+
+def _same_machine(then: dict[str, object]) -> bool:
+    now = _machine()
+    return all(then.get(key) == now[key] for key in ("date", "processor", "python", "packages"))
+
+
+def _measure_topic(facts: dict, topic: str, options: argparse.Namespace) -> None:
+    """Measure a topic; a job that fails is named, and the others go on."""
+    module = importlib.import_module(f".{topic}", __package__)
+    if topic == "growth":
+        facts["growth"] = module.measured(options.full)
+        module.plot(facts["growth"], options.out / "growth.svg")
+        return
+    facts["topics"][topic] = rows = []
+    for comparison in module.comparisons(options.full):
+        try:
+            rows.append(_measured(topic, comparison, options.rounds))
+        except Exception as error:
+            facts["failed"][f"{topic}: {comparison.job}"] = f"{type(error).__name__}: {error}"
+            print(f"FAILED: {topic}: {comparison.job}: {error}", flush=True)
 
 
 def _measured(topic: str, comparison: Comparison, rounds: int) -> dict:
@@ -79,7 +113,12 @@ def add_facts(name: str, rows: list[dict]) -> None:
     """Add what another command has measured to the page, and to what later runs keep."""
     facts = json.loads((HERE / "results.json").read_text(encoding="utf-8")) | {name: rows}
     (HERE / "results.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    (HERE / "RESULTS.md").write_text(_page(facts), encoding="utf-8")
+    (HERE / "RESULTS.md").write_text(page(facts), encoding="utf-8")
+
+
+def kept(name: str) -> list[dict]:
+    """Return the rows that another command has added before."""
+    return json.loads((HERE / "results.json").read_text(encoding="utf-8")).get(name, [])
 
 
 def _ratios(folder: Path) -> dict[str, float]:
@@ -105,18 +144,11 @@ def _remember(now: dict[str, float], before: dict[str, float], folder: Path) -> 
             print(f"FELL: {job}: {before[job]:.2f} to {now[job]:.2f} times", flush=True)
 
 
-def _kept(folder: Path) -> dict:
-    """Return what other commands have measured."""
-    file = folder / "results.json"
-    known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    return {name: known[name] for name in _OTHERS if name in known}
-
-
 def _write(facts: dict, folder: Path) -> None:
     """After every topic, so that an interrupted run leaves what it has."""
     facts["machine"] = _machine()
     (folder / "results.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    (folder / "RESULTS.md").write_text(_page(facts), encoding="utf-8")
+    (folder / "RESULTS.md").write_text(page(facts), encoding="utf-8")
 
 
 def _options(argv: list[str] | None) -> argparse.Namespace:
@@ -124,6 +156,7 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("topics", nargs="*", metavar="TOPIC", help=f"of {', '.join(TOPICS)}; by default all")
     parser.add_argument("--full", action="store_true", help="also the large sizes, which take an hour")
     parser.add_argument("--rounds", type=int, default=3, help="times that everybody does each job")
+    parser.add_argument("--anew", action="store_true", help="do not go on with a run that was interrupted")
     parser.add_argument("--busy", action="store_true", help="measure although other processes use the machine")
     parser.add_argument("--out", type=Path, default=HERE, help="folder for RESULTS.md and results.json")
     options = parser.parse_args(argv)
@@ -177,75 +210,5 @@ def _line(result: Result) -> str:
     return found if result.reached is None else f"{found}; goal {'reached' if result.reached else 'MISSED'}"
 
 
-def _page(facts: dict) -> str:
-    machine = facts["machine"]
-    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
-    lines = [
-        "# Benchmarks",
-        "",
-        f"Written by `make bench` on {machine['date']}: {machine['processor']} "
-        f"({', '.join(machine.get('features', []))}), {machine['cores']} cores, Python "
-        f"{machine['python']}, bytecode {machine['bytecode']}; {packages}.",
-        "",
-        f"Medians of {facts['rounds']} rounds in turn (of one, where somebody takes over 20 s), milliseconds of CPU on "
-        "one thread; in brackets the least and the most. "
-        f"Load of the machine when it ended: {machine['load']:.1f}; a busy one takes more CPU for the same. "
-        "The ratio is what a peer takes over what cphloc takes: above 1, cphloc is quicker. A row whose "
-        "outputs differ is no comparison of equals.",
-    ]
-    if (HERE / "profile.md").is_file():
-        lines += ["", (HERE / "profile.md").read_text(encoding="utf-8").rstrip()]
-    for topic, results in facts["topics"].items():
-        lines += ["", f"## {topic.capitalize()}", "", "| job | who | ms | ratio | output | goal |", "|" + "---|" * 6]
-        lines += [row for result in results for row in _rows(result)]
-    if "growth" in facts:
-        lines += ["", *_growth(facts["growth"])]
-    for name, (title, about) in _OTHERS.items():
-        if name in facts:
-            lines += ["", f"## {title}", "", about, "", *_table(facts[name])]
-    return "\n".join(lines) + "\n"
-
-
-def _table(rows: list[dict]) -> list[str]:
-    cells = [[f"{value:,}" if isinstance(value, int) else str(value) for value in row.values()] for row in rows]
-    return [f"| {' | '.join(line)} |" for line in [list(rows[0]), ["---"] * len(rows[0]), *cells]]
-
-
-def _growth(found: dict) -> list[str]:
-    lines = ["## Growth", "", "cphloc alone. The exponent is fitted to all sizes: 1 is linear, 0 no growth.", ""]
-    lines += ["![cost over size](growth.png)", ""]
-    lines += ["| what grows | sizes | seconds of CPU | exponent |", "|" + "---|" * 4]
-    for row in found["seconds"]:
-        sizes, values = (", ".join(f"{n:.3g}" if n < 1 else f"{n:,.4g}" for n in row[k]) for k in ("sizes", "values"))
-        lines.append(f"| {row['what']} | {sizes} | {values} | {row['exponent']:.2f} |")
-    lines += ["", "| peak memory of the process, MB | sizes | MB |", "|" + "---|" * 3]
-    for row in found["peak_mb"]:
-        sizes, values = (", ".join(f"{n:,.0f}" for n in row[key]) for key in ("sizes", "values"))
-        lines.append(f"| {row['what']} | {sizes} | {values} |")
-    return lines
-
-
-def _rows(result: dict) -> list[str]:
-    ours = result["ours"]
-    goal = result["goal"] and f"{result['goal']}: {_verdict(result['reached'])}"
-    rows = []
-    for name, seconds in result["seconds"].items():
-        low, high = result["spread"][name]
-        first = (result["job"], f"**{name}**") if name == ours else ("", name)
-        ratio = "" if name == ours else f"{seconds / result['seconds'][ours]:.2f}"
-        cells = (*first, f"{_ms(seconds)} ({_ms(low)} to {_ms(high)})", ratio, result["outputs"].get(name, ""))
-        rows.append(f"| {' | '.join(cells)} | {goal if name == ours else ''} |")
-    rows += [f"| | {name} | not installed: `{package}` | | | |" for name, package in result["missing"].items()]
-    return rows
-
-
-def _verdict(reached: bool | None) -> str:
-    return "not measured" if reached is None else "reached" if reached else "**missed**"
-
-
-def _ms(seconds: float) -> str:
-    return f"{1e3 * seconds:.3g}" if seconds < 1 else f"{1e3 * seconds:.0f}"
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -5,12 +5,11 @@ Each row is measured in a process of its own: processor seconds and peak memory,
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import tempfile
 
-from tests.benchmarks.__main__ import HERE, add_facts
+from tests.benchmarks.__main__ import add_facts, kept
 from tests.benchmarks.growth import MOST
 
 ROWS = {
@@ -69,11 +68,10 @@ END = "print(time.process_time() - _since, file=sys.stderr)\n"
 
 def main() -> None:
     """Measure every row, or those that contain a word of the command line, and add them to the page."""
-    kept = json.loads((HERE / "results.json").read_text()).get("large", [])
-    rows = []
+    before, rows = kept("large"), []
     for (what, sizes), code in ROWS.items():
         if sys.argv[1:] and not any(word in what for word in sys.argv[1:]):
-            rows += [row for row in kept if row["what"] == what]
+            rows += [row for row in before if row["what"] == what]
             continue
         for size in sizes:
             rows.append(measured(what, size, code))

@@ -157,7 +157,8 @@ def _count(found: Found, folder: Path, uri: str) -> None:
     import cphloc
     from cphloc.publishing.register import register_zoo
     from cphloc.tracking.tracker import push
-    from cphloc.zoo.index import INDEX_FILE, read_index
+    from cphloc.zoo.index import read_index
+    from cphloc.zoo.names import INDEX_FILE
 
     zoo, client = folder / "zoo", MlflowClient(uri)
     for state in sorted(folder.glob("runs/*/*/tracking.json")):

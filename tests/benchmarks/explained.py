@@ -1,0 +1,13 @@
+"""Why a goal is missed, where a profile says so: start of the job's name -> one sentence with numbers."""
+
+_FIRST_MODEL = (
+    "importing yaml and pydantic alone loads neither BaseModel nor importlib.metadata; with one model of one field it "
+    "takes 173 ms instead of 78, and the rest of the command 77 (18 the standard library and the parser, 25 the models "
+    "of a recipe, 34 reading and checking one)"
+)
+EXPLAINED = {
+    "cphloc explain": _FIRST_MODEL,
+    "cphloc diff": _FIRST_MODEL,
+    "cphloc fill": _FIRST_MODEL,
+    "cphloc check --syntax": _FIRST_MODEL,
+}
