@@ -35,8 +35,16 @@ SMALL: dict[str, dict[str, Any]] = {
     "backbone/mlp": {"size": [SIDE] * 3, "widths": [8]},
     "backbone/monai_segresnet": {"filters": 8, "blocks": [1, 1]},
     "backbone/monai_mednext": {"filters": 4, "blocks": [1, 1]},
+    "backbone/monai_swin_unetr": {
+        "filters": 12,
+        "depths": [1, 1, 1, 1],
+        "heads": [1, 1, 1, 1],
+        "window": 2,
+        "norm": "group",
+    },
     "backbone/parallel_conv": {"filters": 2},
     "backbone/projections": {"widths": [4, 8]},
+    "backbone/siamese": {"widths": [4, 8]},
     "backbone/residual_encoder": {"widths": [4, 8], "blocks": [1, 2]},
     "backbone/timm": {"name": "test_resnet", "out_indices": [0, 1]},
     "neck/bifpn": {"channels": 4},
@@ -69,6 +77,7 @@ WHOLE_NETWORKS = {
 
 ZERO_GRADIENTS = {
     "backbone/timm": ("layer1.0.", "a residual branch that starts at zero passes nothing back in the first step"),
+    "backbone/monai_swin_unetr": ("relative_position_bias_table", "a window of one cell has no relative positions"),
     "head/fast_rcnn": ("entry.entries.1.", "in so small an image no region is read from the coarser level"),
     "head/faster_rcnn": ("entry.entries.1.", "in so small an image no region is read from the coarser level"),
     "head/mask_rcnn": ("entry.entries.1.", "in so small an image no region is read from the coarser level"),

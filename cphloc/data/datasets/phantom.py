@@ -17,11 +17,12 @@ from cphloc.config.argument_types import NonNegativeInt, PositiveFloat, Positive
 from cphloc.data.case import AnnotationSource, Case, one_hot
 from cphloc.data.dataset import Dataset
 from cphloc.data.io.write import write_image
-from cphloc.data.pipeline.phantom import Half, Scene, draw_phantom
+from cphloc.data.pipeline.phantom import Half, Phantom, Scene, draw_phantom
 from cphloc.errors import InputError
 from cphloc.files import atomic_folder
 from cphloc.structures.boxes import boxes_of
 from cphloc.structures.geometry import Geometry
+from cphloc.structures.instances import of_instances
 from cphloc.structures.rung import RUNGS, Rung
 from cphloc.structures.split import SPLITS, Split
 
@@ -46,6 +47,7 @@ class PhantomCases(Dataset):
         placement: split -> half of the image in which objects and distractors are placed: ``left``, ``right`` or
             ``any``.
         cue_mm: distance in mm of a small mark beside each object; only objects with a bright mark are in the mask.
+        touching: place objects so that most touch another one, like nuclei, and give an instance mask.
         max_train_cases: largest number of training cases to use; the content of a case does not depend on it.
         seed: random seed of the data set.
 
@@ -53,6 +55,9 @@ class PhantomCases(Dataset):
         InputError: a range is negative or its end is below its start, or fractions are outside 0..1 or increase with
             the rung.
     """
+
+    prior = False
+    """Whether a case has an earlier image, and only what is new in its mask, as in `phantom_pair`."""
 
     def __init__(
         self,
@@ -70,6 +75,7 @@ class PhantomCases(Dataset):
         box_scale: PositiveFloat = 1.0,
         placement: Mapping[str, Half] | None = None,
         cue_mm: PositiveFloat | None = None,
+        touching: bool = False,
         max_train_cases: PositiveInt | None = None,
         seed: NonNegativeInt = 0,
     ) -> None:
@@ -93,7 +99,8 @@ class PhantomCases(Dataset):
         )
         self.placement = {"train": "any", "val": "any", "test": "any", **(placement or {})}
         self.box_scale, self.max_train_cases = box_scale, max_train_cases
-        self.channels = (modality,)
+        self.touching = touching
+        self.channels: tuple[str, ...] = (modality,)
         self.laterality = sides
         self.classes = {1: "left mass", 2: "right mass"} if sides else {1: "mass"}
         self.counts = {"train": 40, "val": 10, "test": 10, **(cases or {})}
@@ -103,7 +110,9 @@ class PhantomCases(Dataset):
 
     def _root(self, split: Split) -> Path:
         """Folder of a split's cases, named by a hash of the settings that decide them."""
-        settings = json.dumps([asdict(self._scene(split)), self.counts[split], self.positive, self.seed])
+        drawn = [asdict(self._scene(split)), self.counts[split], self.positive, self.seed]
+        settings = json.dumps([*drawn, "prior"] if self.prior else drawn)
+        settings = f"{settings} touching" if self.touching else settings
         return paths.cached("data", "phantom", hashlib.sha256(settings.encode()).hexdigest()[:16])
 
     def _scene(self, split: Split) -> Scene:
@@ -124,14 +133,18 @@ class PhantomCases(Dataset):
         rung = Rung.MASK
         if split == "train":
             rung = max((r for r, fraction in self.annotated.items() if rank < fraction), default=Rung.LABEL)
+        apart = self.touching and rung >= Rung.MASK
+        numbers: dict[int, int] = dict(enumerate(facts["box_classes"], start=1))
         annotation = AnnotationSource(
-            mask=folder / "mask.mha" if rung >= Rung.MASK else None,
+            mask=folder / "mask.mha" if rung >= Rung.MASK and not apart else None,
+            instances={folder / "instances.mha": numbers} if apart else None,
             boxes=tuple(self._scaled(box) for box in facts["boxes"]) if rung == Rung.BOXES else None,
             box_classes=tuple(facts["box_classes"]) if rung == Rung.BOXES else (),
             region=folder / "region.mha" if rung == Rung.REGION else None,
             label=one_hot(tuple(facts["box_classes"]), len(self.classes)),
         )
-        return Case(name, name, (folder / "image.mha",), annotation)
+        images = [folder / f"{image}.mha" for image in (("image", "prior") if self.prior else ("image",))]
+        return Case(name, name, tuple(images), annotation)
 
     def _scaled(self, box: Sequence[float]) -> tuple[float, ...]:
         """Scale a box by ``box_scale`` about its centre, and clip it to the image."""
@@ -148,14 +161,25 @@ class PhantomCases(Dataset):
     def _draw(self, folder: Path, split: Split, number: int) -> None:
         positive = self._ranks(split, purpose=1)[number] < self.positive
         seed = number * len(SPLITS) + SPLITS.index(split)
-        drawn = draw_phantom(self._scene(split), positive, seed=self.seed * 1_000_003 + seed)
+        drawn = draw_phantom(self._scene(split), positive, self.seed * 1_000_003 + seed, self.prior, self.touching)
         geometry = Geometry.regular(self.scene.size, self.scene.spacing_mm)
-        boxes, box_classes = boxes_of(drawn.mask)
+        boxes, box_classes = _objects(drawn, self.touching)
         facts = {"boxes": boxes.tolist(), "box_classes": box_classes.tolist()}
         with atomic_folder(folder) as aside:
-            for name, array in (("image", drawn.image), ("mask", drawn.mask), ("region", drawn.region)):
-                write_image(aside / f"{name}.mha", array, geometry)
+            for name in ("image", "mask", "region", "prior", *(("instances",) if self.touching else ())):
+                if (array := getattr(drawn, name)) is not None:
+                    write_image(aside / f"{name}.mha", array, geometry)
             (aside / "facts.json").write_text(jsonio.dumps(facts), encoding="utf-8")
+
+
+def _objects(drawn: Phantom, apart: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes and classes of connected components, or of each object if they are told apart."""
+    if not apart or drawn.instances is None:
+        return boxes_of(drawn.mask)
+    values, first = np.unique(drawn.instances, return_index=True)
+    classes = drawn.mask.ravel()[first].astype(int)
+    objects = of_instances(drawn.instances, {int(v): int(c) for v, c in zip(values, classes, strict=True) if v})
+    return np.asarray(objects.boxes), np.asarray(objects.box_classes)
 
 
 def _checked_fractions(annotated: Mapping[str, float]) -> dict[Rung, float]:

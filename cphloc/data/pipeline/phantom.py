@@ -57,24 +57,30 @@ class Phantom:
         image: ``(*S)`` int16.
         mask: ``(*S)`` uint8; 0 background, 1 object, or 1 left and 2 right if ``Scene.sides`` is set.
         region: ``(*S)`` uint8; 1 in each half of the image, left or right, that contains an object.
+        prior: ``(*S)`` int16, an earlier image without the objects of the mask, if it was asked for.
+        instances: ``(*S)`` uint8, number of the object of each voxel of the mask, from 1.
     """
 
     image: np.ndarray
     mask: np.ndarray
     region: np.ndarray
+    prior: np.ndarray | None = None
+    instances: np.ndarray | None = None
 
 
 _TISSUE = {"ct": (40.0, 15.0, -1000.0), "mammogram": (1500.0, 150.0, 0.0)}
 """Modality -> mean and standard deviation of tissue, and intensity of air."""
 
 
-def draw_phantom(scene: Scene, positive: bool, seed: int) -> Phantom:
+def draw_phantom(scene: Scene, positive: bool, seed: int, prior: bool = False, touching: bool = False) -> Phantom:
     """Generate one synthetic image.
 
     Args:
         scene: parameters of the image.
         positive: whether the image has objects; distractors are drawn in either case.
         seed: random seed; equal seeds give equal images.
+        prior: also draw an earlier image; about half of the objects are in both images and not in the mask.
+        touching: place objects so that most touch another one, like nuclei.
 
     Raises:
         InputError: the objects do not fit into the image.
@@ -90,21 +96,30 @@ def draw_phantom(scene: Scene, positive: bool, seed: int) -> Phantom:
     body = _body(scene, grid, rng)
     image = tissue + deviation * _texture(scene, rng)
     mask, halves = np.zeros(scene.size, np.uint8), grid[-1] >= 0
-    region = np.zeros(scene.size, np.uint8)
+    region, new, instances = np.zeros(scene.size, np.uint8), np.zeros(scene.size), np.zeros(scene.size, np.uint8)
     placed: list[tuple[np.ndarray, float]] = []
     for _ in range(int(rng.integers(*scene.objects, endpoint=True)) if positive else 0):
-        centre, radius = _free_place(scene, body, placed, rng) or _refuse(scene, len(placed))
+        beside = _place_beside(scene, body, placed, rng) if touching else None
+        centre, radius = beside or _free_place(scene, body, placed, rng) or _refuse(scene, len(placed))
         depth = _ellipsoid(grid, centre, radius * rng.uniform(0.8, 1.0, len(scene.size)), rng)
-        image += scene.contrast * deviation * _soft(depth)
+        shown = scene.contrast * deviation * _soft(depth)
+        image += shown
+        if prior and rng.random() < 0.5:
+            continue
+        new += shown
         left = centre[-1] >= 0
         if scene.cue_mm is not None and not _add_cue(image, scene, grid, centre, deviation, rng):
             continue
-        mask[depth >= 0] = 1 if left or not scene.sides else 2
+        inside = (depth >= 0) & (mask == 0) if touching else depth >= 0
+        mask[inside] = 1 if left or not scene.sides else 2
+        instances[inside] = instances.max() + 1
         region[np.broadcast_to(halves == left, scene.size)] = 1
     for _ in range(int(rng.integers(*scene.distractors, endpoint=True))):
         image += deviation * _distractor(scene, grid, body, placed, rng)
-    image = np.where(body < 1, image, air) + deviation / 3 * rng.standard_normal(scene.size)
-    return Phantom(np.rint(image).astype(np.int16), mask, region)
+    scans = [image, image - new] if prior else [image]
+    scans = [np.where(body < 1, scan, air) + deviation / 3 * rng.standard_normal(scene.size) for scan in scans]
+    now, *before = (np.rint(scan).astype(np.int16) for scan in scans)
+    return Phantom(now, mask, region, before[0] if before else None, instances)
 
 
 def _grid(scene: Scene) -> list[np.ndarray]:
@@ -149,6 +164,27 @@ def _free_place(
     return None
 
 
+def _place_beside(
+    scene: Scene, body: np.ndarray, placed: list[tuple[np.ndarray, float]], rng: np.random.Generator
+) -> tuple[np.ndarray, float] | None:
+    """Sample centre and radius in mm of a sphere that touches another one; ``None`` without one, or without room."""
+    size, spacing = np.asarray(scene.size), np.asarray(scene.spacing_mm)
+    for _ in range(50 if placed else 0):
+        other, reach = placed[rng.integers(len(placed))]
+        radius = rng.uniform(*scene.diameter_mm) / 2
+        direction = rng.standard_normal(len(size))
+        centre = other + direction / np.linalg.norm(direction) * _CONTACT * (radius + reach)
+        inside = (np.abs(centre) + radius <= size * spacing / 2).all()
+        voxel = tuple(np.clip((centre / spacing + size / 2).astype(int), 0, size - 1))
+        apart = all(np.linalg.norm(centre - c) >= 0.999 * _CONTACT * (radius + r) for c, r in placed)
+        if inside and body[voxel] < 0.6 and apart:
+            placed.append((centre, radius))
+            return centre, radius
+    return None
+
+
+_CONTACT = 0.85
+"""Distance of the centres of touching objects, of the sum of their radii; semi-axes are 0.8 to 1 radius."""
 _MARK_MM = 1.5
 """Radius in mm of the mark beside an object."""
 

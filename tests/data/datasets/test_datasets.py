@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from cphloc.data.case import read_case
@@ -7,6 +8,7 @@ from cphloc.data.datasets.hippocampus import Hippocampus
 from cphloc.data.datasets.image_folder import ImageFolder
 from cphloc.data.datasets.nnunet import NnUnet
 from cphloc.data.datasets.phantom import PhantomCases
+from cphloc.data.datasets.phantom_pair import PhantomPairs
 from cphloc.data.datasets.voc import Voc
 from cphloc.data.datasets.yolo import Yolo
 from cphloc.data.fingerprint import check_splits
@@ -42,6 +44,32 @@ def test_hippocampus_sample_holds_both_classes_at_one_millimetre():
     done = annotation.completed(volume.geometry.shape, 2)
     assert volume.geometry.spacing_mm == (1.0, 1.0, 1.0)
     assert done.label.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("size", [(40, 40), (10, 40, 40)])
+def test_a_pair_of_phantoms_has_a_prior_scan_without_the_objects_of_its_mask(size):
+    pairs = PhantomPairs(size, voxel_mm=(1.0,) * len(size), diameter_mm=(6, 8), cases={"train": 8}, positive=1.0)
+    volumes, masks = zip(
+        *((v.array.astype(float), a.mask) for v, a in map(read_case, pairs.cases("train"))), strict=True
+    )
+    assert {v.shape for v in volumes} == {(2, *size)}
+    new = [(v[0] - v[1])[m > 0].mean() for v, m in zip(volumes, masks, strict=True) if m.any()]
+    assert 0 < len(new) < 8
+    assert min(new) > 2 * 15
+    assert PhantomCases(size, cases={"train": 1}).channels == ("ct",)
+
+
+def test_phantoms_that_touch_have_an_instance_for_each_box():
+    touching = PhantomCases(
+        (64, 64), objects=(5, 5), diameter_mm=(8, 10), positive=1.0, touching=True, cases={"train": 2}
+    )
+    for case in touching.cases("train"):
+        _, found = read_case(case)
+        assert len(found.boxes) == 5
+        assert found.box_instances.tolist() == sorted(set(np.unique(found.instances)) - {0})
+        for box, number in zip(found.boxes, found.box_instances, strict=True):
+            at = np.argwhere(found.instances == number)
+            assert box.tolist() == [*at.min(0), *(at.max(0) + 1)]
 
 
 def test_phantom_annotates_the_fractions_that_were_asked():

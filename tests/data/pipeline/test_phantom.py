@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from cphloc.data.pipeline.phantom import Scene, draw_phantom
 from cphloc.errors import InputError
@@ -72,3 +73,31 @@ def test_sides_are_left_where_columns_are_high(modality):
 def test_says_when_objects_do_not_fit():
     with pytest.raises(InputError, match=r"no room for an object of 50 to 50 mm among 0 others"):
         draw_phantom(Scene((32, 32), (1.0, 1.0), diameter_mm=(50, 50)), True, 0)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (16, 48, 48)])
+def test_a_prior_scan_lacks_the_objects_of_the_mask_and_shows_all_others(size):
+    """The two scans differ by noise everywhere, and by the contrast of the objects in the mask alone."""
+    scene = Scene(size, (1.0,) * len(size), objects=(2, 2), diameter_mm=(6.0, 8.0), distractors=(0, 0))
+    changed = []
+    for seed in range(8):
+        drawn = draw_phantom(scene, positive=True, seed=seed, prior=True)
+        difference = drawn.image.astype(float) - drawn.prior
+        changed.append(difference[drawn.mask > 0].mean() if drawn.mask.any() else np.nan)
+        assert abs(difference[ndimage.binary_dilation(drawn.mask, iterations=3) == 0].mean()) < 1
+    assert np.nanmin(changed) > 2 * 15
+    assert 0 < np.isnan(changed).sum() < 8, "in some images no object is new"
+
+
+def test_asking_for_a_prior_scan_is_the_only_thing_that_changes_a_phantom():
+    scene = Scene((32, 32), (1.0, 1.0), objects=(1, 1), diameter_mm=(6.0, 8.0))
+    assert draw_phantom(scene, positive=True, seed=0).prior is None
+
+
+@pytest.mark.parametrize("size", [(64, 64), (16, 48, 48)])
+def test_touching_objects_are_told_apart_by_their_instances(size):
+    scene = Scene(size, (1.0,) * len(size), objects=(6, 6), diameter_mm=(7.0, 10.0), distractors=(0, 0))
+    drawn = [draw_phantom(scene, positive=True, seed=seed, touching=True) for seed in range(4)]
+    assert all(each.instances.max() == 6 and np.array_equal(each.instances > 0, each.mask > 0) for each in drawn)
+    pieces = [ndimage.label(each.mask, np.ones((3,) * len(size)))[1] for each in drawn]
+    assert np.mean(pieces) < 4
