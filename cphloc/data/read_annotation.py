@@ -15,8 +15,9 @@ from cphloc.data.io.read_regions import matching, names_regions, read_regions
 from cphloc.data.io.regions import Region
 from cphloc.data.read_boxes import read_boxes
 from cphloc.errors import DataError, did_you_mean
-from cphloc.structures.annotation import IGNORE, Annotation, of_instances
+from cphloc.structures.annotation import IGNORE, Annotation
 from cphloc.structures.geometry import Geometry
+from cphloc.structures.instances import of_instances
 
 
 def read_annotation(source: AnnotationSource, images: Sequence[Path], geometry: Geometry) -> Annotation:
@@ -38,16 +39,17 @@ def read_annotation(source: AnnotationSource, images: Sequence[Path], geometry: 
         mask = None if source.mask is None else _read_mask(source.mask, source.mask_classes, geometry)
         annotation = Annotation(mask)
     boxes, box_classes, outlined = read_boxes(source, images, geometry)
+    if outlined is not None:
+        annotation = outlined
     known = None if source.known is None else np.asarray(source.known, bool)
     if known is not None and source.label is not None:
         known = known | (np.asarray(source.label) == 0)
     drawn = annotation.mask_known if known is None or annotation.mask_known is None else annotation.mask_known & known
     complete = replace(
         annotation,
-        mask=annotation.mask if outlined is None else outlined,
         boxes=annotation.boxes if boxes is None else boxes,
         box_classes=annotation.box_classes if boxes is None else box_classes,
-        mask_known=None if annotation.mask is None and outlined is None else known if drawn is None else drawn,
+        mask_known=None if annotation.mask is None else known if drawn is None else drawn,
         boxes_known=None if annotation.boxes is None and boxes is None else known,
         region=None if source.region is None else read_region(source.region, geometry),
         label=None if source.label is None else np.asarray(source.label, np.float32),
@@ -70,8 +72,9 @@ def _check_label(annotation: Annotation, images: Sequence[Path]) -> None:
 
 
 def _read_instances(files: Mapping[Path, int | Mapping[int, int]], geometry: Geometry) -> Annotation:
-    """Class mask and boxes of all objects in the instance masks."""
+    """Class mask, boxes and instances of all objects in the instance masks."""
     mask, boxes, box_classes = np.zeros(geometry.shape, np.uint8), [], []
+    numbers = np.zeros(geometry.shape, np.int32)
     for path, classes in files.items():
         instances = read_mask(path, like=geometry, binary=False)
         try:
@@ -79,11 +82,14 @@ def _read_instances(files: Mapping[Path, int | Mapping[int, int]], geometry: Geo
         except DataError as error:
             msg = f"{path}: {error}"
             raise DataError(msg) from error
-        if objects.mask is not None:
+        if objects.mask is not None and objects.instances is not None:
             np.copyto(mask, objects.mask, where=objects.mask > 0)
+            np.copyto(numbers, objects.instances + sum(map(len, boxes)), where=objects.mask > 0)
         boxes.append(objects.boxes)
         box_classes.append(objects.box_classes)
-    return Annotation(mask, np.concatenate(boxes), np.concatenate(box_classes))
+    joined = np.concatenate(boxes)
+    of_boxes = np.arange(1, len(joined) + 1)
+    return Annotation(mask, joined, np.concatenate(box_classes), instances=numbers, box_instances=of_boxes)
 
 
 def _read_mask(path: Path, mask_classes: Mapping[int, int] | None, geometry: Geometry) -> np.ndarray:

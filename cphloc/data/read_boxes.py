@@ -12,14 +12,14 @@ from cphloc.data.annotation_source import AnnotationSource
 from cphloc.data.io.exif import exchanges_axes, exif_orientation, turned, turned_boxes
 from cphloc.data.io.formats import PICTURE_SUFFIXES
 from cphloc.errors import DataError
-from cphloc.structures.annotation import IGNORE
+from cphloc.structures.annotation import IGNORE, Annotation
 from cphloc.structures.boxes import clip_boxes
 from cphloc.structures.geometry import Geometry
 
 
 def read_boxes(
     source: AnnotationSource, images: Sequence[Path], geometry: Geometry
-) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+) -> tuple[np.ndarray | None, np.ndarray | None, Annotation | None]:
     """Read boxes and outlines on the grid of the image.
 
     Args:
@@ -28,7 +28,7 @@ def read_boxes(
         geometry: grid of the image.
 
     Returns:
-        boxes ``(n, 2 D)``, their classes ``(n,)`` and the class mask ``(*S)`` of the outlines; ``None`` for what is not
+        boxes ``(n, 2 D)``, their classes ``(n,)``, and mask and instances of the outlines; ``None`` for what is not
         stated.
 
     Raises:
@@ -45,10 +45,15 @@ def read_boxes(
     if orientation != 1:
         boxes = turned_boxes(boxes, (shape[0], shape[1]), orientation).astype(np.float32)
     classes = np.asarray(source.box_classes + source.sphere_classes, np.int64)
-    mask = None
+    outlined = None
     if source.outlines:
-        mask = turned(_outlined(source, images[0], (shape[0], shape[1])), orientation)
-    return _checked_boxes(source, boxes, images, geometry), classes, mask
+        mask, instances = (turned(m, orientation) for m in _outlined(source, images[0], (shape[0], shape[1])))
+        numbers = np.zeros(len(classes), np.int64)
+        numbers[: len(source.outlines)] = np.where(
+            [o is not None for o in source.outlines], np.arange(len(source.outlines)) + 1, 0
+        )
+        outlined = Annotation(mask, instances=instances, box_instances=numbers)
+    return _checked_boxes(source, boxes, images, geometry), classes, outlined
 
 
 def _orientation(source: AnnotationSource, images: Sequence[Path], geometry: Geometry) -> int:
@@ -76,11 +81,11 @@ def _in_pixels(source: AnnotationSource, shape: tuple[int, ...]) -> AnnotationSo
     return replace(source, boxes=boxes, outlines=outlines or None)
 
 
-def _outlined(source: AnnotationSource, path: Path, shape: tuple[int, int]) -> np.ndarray:
-    """Class mask ``(H, W)``; where outlines overlap, the last one is used. Boxes without an outline, and regions to
-    ignore, are unknown.
+def _outlined(source: AnnotationSource, path: Path, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Class mask and instances ``(H, W)``; where outlines overlap, the last one is used. Boxes without an outline, and
+    regions to ignore, are unknown.
     """
-    mask = np.zeros(shape, np.uint8)
+    mask, instances = np.zeros(shape, np.uint8), np.zeros(shape, np.int32)
     objects = list(zip(source.boxes or (), source.box_classes, source.outlines or (), strict=True))
     for number, (box, class_number, outline) in sorted(enumerate(objects), key=lambda item: item[1][1] > 0):
         try:
@@ -90,7 +95,8 @@ def _outlined(source: AnnotationSource, path: Path, shape: tuple[int, int]) -> n
             raise DataError(msg) from error
         unknown = outline is None or class_number < 0
         mask[inside & (mask == 0) if unknown else inside] = IGNORE if unknown else class_number
-    return mask
+        instances[inside] = 0 if unknown else number + 1
+    return mask, instances
 
 
 def _pixels_of(box: tuple[float, ...], shape: tuple[int, int]) -> np.ndarray:

@@ -17,6 +17,7 @@ from cphloc.files import atomic
 from cphloc.inference.localization import SHOWN_SCORE
 from cphloc.registry.metrics import quality
 from cphloc.structures.annotation import Annotation
+from cphloc.structures.instances import object_masks, painted
 from cphloc.structures.merging import of_part
 from cphloc.structures.volume import Volume
 
@@ -52,6 +53,8 @@ def draw_case(
 ) -> None:
     """Draw an image with outlines, boxes and attention of its annotation and of the prediction.
 
+    Objects that the model outlines one by one, and those of the annotation then, have a colour each.
+
     Args:
         volume: the image.
         annotation: annotation of the image, in the classes of the model.
@@ -73,9 +76,22 @@ def draw_case(
         rows = zip(edges[shown], box_classes[shown], scores[shown], strict=True)
         boxes["cphloc"] = [(edges, int(number), f"{score:.2f}") for edges, number, score in rows]
     names = of_part(classes, "mask" if masks else "boxes")
+    if prediction.objects and prediction.scores is not None:
+        names, masks = {}, _each_object(volume.geometry.shape, annotation, prediction, least_score)
     figure = overlay(volume, names, masks, boxes, prediction.attention, title)
     with atomic(path) as temporary:
         figure.savefig(temporary)
+
+
+def _each_object(
+    shape: tuple[int, ...], annotation: Annotation, prediction: CasePrediction, least_score: float
+) -> dict[str, np.ndarray]:
+    """Label images of the annotated and of the predicted objects."""
+    drawn = {}
+    if annotation.mask is not None and annotation.boxes is not None:
+        drawn["expert"] = painted(object_masks(annotation), shape)
+    scored = zip(prediction.objects or (), np.asarray(prediction.scores), strict=True)
+    return drawn | {"cphloc": painted([each if score >= least_score else None for each, score in scored], shape)}
 
 
 def extremes(rows: Sequence[Mapping[str, Any]], headline: str) -> tuple[str, dict[str, str]]:

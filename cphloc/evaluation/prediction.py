@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cphloc.inference.localization import Localization
+from cphloc.structures.instances import ObjectMask
 from cphloc.structures.merging import Part, of_part
 
 
@@ -20,6 +21,7 @@ class CasePrediction:
         boxes: ``(n, 2 D)`` voxel edges ``[lo..., hi...]`` in array-axis order.
         scores: ``(n,)`` confidence of each box in [0, 1].
         box_classes: ``(n,)`` class of each box, 1..K.
+        objects: voxels of each box, by models that outline objects one by one; empty where there is no box.
         attention: ``(*S)`` attention map that sums to 1.
         probabilities: ``(K,)`` probability that each class is present in the image.
     """
@@ -28,6 +30,7 @@ class CasePrediction:
     boxes: np.ndarray | None = None
     scores: np.ndarray | None = None
     box_classes: np.ndarray | None = None
+    objects: tuple[ObjectMask, ...] | None = None
     attention: np.ndarray | None = None
     probabilities: np.ndarray | None = None
 
@@ -50,11 +53,14 @@ def case_prediction(result: Localization, classes: Mapping[int, str]) -> CasePre
     result = _without_others(result, classes)
     numbers = {name: number for number, name in of_part(classes, "boxes").items()}
     boxes = result.boxes
+    objects = tuple(box.mask for box in boxes or () if box.mask is not None)
+    outlined = boxes is not None and len(objects) == len(boxes)
     return CasePrediction(
         mask=result.masks,
         boxes=None if boxes is None else np.array([b.voxels for b in boxes]).reshape(-1, 2 * result.image.dims),
         scores=None if boxes is None else np.array([b.score for b in boxes]),
         box_classes=None if boxes is None else np.array([numbers[b.name] for b in boxes], int),
+        objects=objects if outlined else None,
         attention=result.attention,
         probabilities=None if result.probabilities is None else np.array(list(result.probabilities.values())),
     )

@@ -31,12 +31,15 @@ from cphloc.metrics.evaluation import (
     segmentation_scores,
 )
 from cphloc.metrics.froc import LUNA16_FP_PER_SCAN, froc_of_boxes
+from cphloc.metrics.instances import instance_statistics
+from cphloc.metrics.matching import InstanceCase
 from cphloc.metrics.summary import CaseScores, Restricted, summarize
 from cphloc.registry import catalogue
 from cphloc.registry.contract import call_for_number, construct
 from cphloc.registry.metrics import is_physical
 from cphloc.structures.annotation import Annotation
 from cphloc.structures.geometry import Geometry
+from cphloc.structures.instances import object_masks
 from cphloc.structures.merging import of_part
 from cphloc.structures.volume import reoriented
 
@@ -52,11 +55,13 @@ class ScoredCase:
         scores: metrics of this case alone.
         boxes: predicted and annotated boxes, for metrics that rank the boxes of all cases together (AP, FROC).
         labels: predicted probabilities ``(K,)`` and known labels ``(K,)``, for AUC and calibration.
+        instances: outlined and annotated objects, for mask AP and panoptic quality.
     """
 
     scores: CaseScores
     boxes: DetectionCase | None = None
     labels: tuple[np.ndarray, np.ndarray] | None = None
+    instances: InstanceCase | None = None
 
 
 def score_case(
@@ -99,7 +104,8 @@ def score_case(
         names = of_part(classes, "labels").values()
         facts = {f"p/{name}": float(p) for name, p in zip(names, prediction.probabilities, strict=True)}
     scores |= plugin_scores(prediction, annotation, geometry, classes)
-    return ScoredCase(CaseScores(case, patient, scores, facts), boxes, labels)
+    instances = None if boxes is None else instance_case(prediction, annotation)
+    return ScoredCase(CaseScores(case, patient, scores, facts), boxes, labels, instances)
 
 
 def _attention_scores(attention: np.ndarray, annotation: Annotation, geometry: Geometry) -> dict[str, float]:
@@ -223,6 +229,10 @@ class Scores:
         if boxes:
             statistics = detection_statistics(list(boxes.values()), of_part(self.classes, "boxes"))
             pooled |= {name: Restricted(statistic, list(boxes)) for name, statistic in statistics.items()}
+        outlined = {i: case.instances for i, case in enumerate(self.cases) if case.instances is not None}
+        if any(len(case.detected) for case in outlined.values()):
+            statistics = instance_statistics(list(outlined.values()), of_part(self.classes, "boxes"))
+            pooled |= {name: Restricted(statistic, list(outlined)) for name, statistic in statistics.items()}
         if labels:
             statistics = classification_statistics(*_stacked(labels), self._label_names)
             pooled |= {name: Restricted(statistic, list(labels)) for name, statistic in statistics.items()}
@@ -255,6 +265,19 @@ def detection_case(prediction: CasePrediction, annotation: Annotation) -> Detect
         counted = annotation.boxes_known[classes - 1]
         boxes, scores, classes = boxes[counted], scores[counted], classes[counted]
     return DetectionCase(boxes, scores, classes, annotation.boxes, annotation.box_classes)
+
+
+def instance_case(prediction: CasePrediction, annotation: Annotation) -> InstanceCase | None:
+    """Pair outlined with annotated objects; ``None`` without outlines, or without a mask of every class.
+
+    Arguments and classes that nobody looked for as in `detection_case`.
+    """
+    objects, numbers = prediction.objects, prediction.box_classes
+    if objects is None or numbers is None or prediction.scores is None or annotation.mask is None:
+        return None
+    if annotation.mask_known is not None and not annotation.mask_known.all():
+        return None
+    return InstanceCase(objects, prediction.scores, numbers, object_masks(annotation), annotation.box_classes)
 
 
 def _stacked(labels: Mapping[int, tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:

@@ -107,5 +107,12 @@ def onto_image(result: Localization, volume: Volume, start: tuple[int, ...]) -> 
     offset = np.asarray((*start, *start))
     boxes = result.boxes
     if boxes is not None:
-        boxes = [replace(box, voxels=tuple((np.asarray(box.voxels) + offset).tolist())) for box in boxes]
+        boxes = [
+            replace(
+                box,
+                voxels=tuple((np.asarray(box.voxels) + offset).tolist()),
+                mask=None if box.mask is None else box.mask.moved(start),
+            )
+            for box in boxes
+        ]
     return replace(result, image=volume, boxes=boxes, **maps)

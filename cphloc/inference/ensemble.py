@@ -17,11 +17,13 @@ from cphloc.inference.model_display import model_display
 from cphloc.inference.options import PredictOptions, overridden
 from cphloc.inference.uncertainty import with_masks
 from cphloc.inference.windows import AGREE_IOU
+from cphloc.ops.boxes import overlap
 from cphloc.ops.weighted_box_clustering import weighted_box_clustering
 from cphloc.progress import track
 from cphloc.recipe.recipe import Recipe
 from cphloc.structures.display import Display, Displayed, listed
 from cphloc.structures.geometry import Geometry
+from cphloc.structures.instances import ObjectMask
 from cphloc.structures.merging import of_part
 from cphloc.structures.options import Options, shared_options
 
@@ -204,4 +206,15 @@ def _merged(members: Sequence[Sequence[Box]], classes: Mapping[int, str], grid: 
     )
     voxels = merged.boxes.numpy().astype(float)
     rows = zip(merged.classes.tolist(), merged.scores.tolist(), voxels, grid.boxes_to_world(voxels), strict=True)
-    return [Box(classes[number], score, tuple(v.tolist()), tuple(mm.tolist()), number) for number, score, v, mm in rows]
+    joined = [Box(classes[n], score, tuple(v.tolist()), tuple(mm.tolist()), n) for n, score, v, mm in rows]
+    return [replace(box, mask=_outline(box, boxes)) for box in joined]
+
+
+def _outline(merged: Box, boxes: Sequence[Box]) -> ObjectMask | None:
+    """Voxels of the object by the member that is surest of it: of the boxes of its class that overlap most."""
+    outlined = [box for box in boxes if box.mask is not None and box.name == merged.name]
+    if not outlined:
+        return None
+    iou = overlap(torch.tensor(merged.voxels), torch.tensor([box.voxels for box in outlined]))
+    agree = [box for box, value in zip(outlined, iou.tolist(), strict=True) if value > AGREE_IOU]
+    return max(agree, key=lambda box: box.score).mask if agree else None

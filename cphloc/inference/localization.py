@@ -19,6 +19,7 @@ from cphloc.inference.result_display import result_display, size_title
 from cphloc.inference.stage_outcome import StageOutcome
 from cphloc.paths import portable
 from cphloc.structures.display import Display, Displayed, image_html
+from cphloc.structures.instances import ObjectMask, painted
 from cphloc.structures.merging import of_part
 from cphloc.structures.options import Options, SizeIntervals
 from cphloc.structures.segment_codes import SegmentCode
@@ -42,6 +43,7 @@ class Box:
         mm: ``(2 D,)`` edges ``[lo..., hi...]`` of the enclosing box in world coordinates, LPS ``(x, y[, z])`` in mm;
             in pixels if the image has no physical spacing.
         number: number of its class, as in masks; 0 if only the name is known.
+        mask: voxels of the object, for models that outline objects one by one.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Box:
     voxels: tuple[float, ...]
     mm: tuple[float, ...]
     number: int = 0
+    mask: ObjectMask | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -125,6 +128,16 @@ class Localization(Displayed):
         return replace(self, boxes=boxes, masks=masks, thresholds=stated, options=options, warnings=warnings)
 
     @property
+    def instances(self) -> np.ndarray | None:
+        """Label image ``(*S)`` int32 of the outlined objects: k for ``boxes[k - 1]``, 0 for none.
+
+        Where objects overlap, the one of higher score is used. ``None`` for models that do not outline objects.
+        """
+        if self.boxes is None or not any(box.mask is not None for box in self.boxes):
+            return None
+        return painted([box.mask for box in self.boxes], self.image.geometry.shape)
+
+    @property
     def measurements(self) -> dict[str, dict[str, float]]:
         """Sizes of each class of the mask by name: ``volume_ml`` in 3-D, ``area_mm2`` in 2-D, ``longest_diameter_mm``.
 
@@ -151,7 +164,7 @@ class Localization(Displayed):
         if self.masks is not None:
             facts["measurements"] = self.measurements
         if self.boxes is not None:
-            hidden = () if self.image.geometry.unit == "mm" else ("mm",)  # pixels are no millimetres
+            hidden = ("mask",) if self.image.geometry.unit == "mm" else ("mm", "mask")  # pixels are no millimetres
             facts["boxes"] = [{k: v for k, v in vars(box).items() if k not in hidden} for box in self.boxes]
         if self.probabilities is not None:
             facts["probabilities"] = self.probabilities
@@ -170,6 +183,8 @@ class Localization(Displayed):
     def plot(self, path: str | Path | None = None) -> Picture:
         """Draw the result over the image; without a threshold, only boxes whose score reaches `SHOWN_SCORE`.
 
+        Objects that the model outlines one by one have an outline and a colour each; others have that of their class.
+
         Args:
             path: file to write the figure to as well (PNG, PDF or SVG, by suffix).
 
@@ -185,10 +200,14 @@ class Localization(Displayed):
         least = self.thresholds.get("boxes", SHOWN_SCORE)
         shown = [box for box in self.boxes or () if box.score >= least]
         boxes = [(np.asarray(b.voxels), numbers[b.name], f"{b.name} {b.score:.2f}") for b in shown]
+        classes, masks = of_part(self.classes, "boxes" if self.masks is None else "mask"), self.masks
+        if (instances := replace(self, boxes=shown).instances) is not None:
+            classes, masks = {}, instances
+            boxes = [(edges, number, text) for number, (edges, _, text) in enumerate(boxes, start=1)]
         figure = overlay(
             self.image,
-            of_part(self.classes, "boxes" if self.masks is None else "mask"),
-            {} if self.masks is None else {"cphloc": self.masks},
+            classes,
+            {} if masks is None else {"cphloc": masks},
             {} if self.boxes is None else {"cphloc": boxes},
             self.attention,
             size_title(self.case, {"measurements": self.measurements, "probabilities": self.probabilities or {}}),
@@ -215,7 +234,8 @@ class Localization(Displayed):
             folder: folder to write to, created if necessary; file names begin with the name of the case.
 
         Returns:
-            the files: ``_mask``, ``_attention`` and ``_uncertainty`` (NIfTI; a PNG mask for pictures), ``_seg.dcm``
+            the files: ``_mask``, ``_instances`` (of `instances`), ``_attention`` and ``_uncertainty`` (NIfTI; for
+            pictures PNG, but for maps), ``_seg.dcm``
             (DICOM SEG) where the input was DICOM with all attributes that a SEG copies (else see ``remarks``),
             ``_boxes.csv`` (and COCO JSON in 2-D), ``_overlay.png`` (with matplotlib, else see ``remarks``) and, last,
             ``_result.json``.
@@ -258,6 +278,10 @@ class Localization(Displayed):
         if self.masks is not None:
             path = Path(f"{stem}_mask{'.png' if grid.dims == 2 else '.nii.gz'}")
             write_mask(path, self.masks, grid)
+            yield path
+        if (instances := self.instances) is not None:
+            path = Path(f"{stem}_instances{'.png' if grid.dims == 2 else '.nii.gz'}")
+            write_mask(path, instances, grid)
             yield path
         for name, values in (("attention", self.attention), ("uncertainty", self.uncertainty)):
             if values is not None:
@@ -308,6 +332,7 @@ class Localization(Displayed):
             np.array([box.voxels for box in self.boxes]).reshape(-1, 2 * dims),
             np.array([numbers[box.name] for box in self.boxes], int),
             np.array([box.score for box in self.boxes]),
+            [box.mask for box in self.boxes],
         )
         table, coco = Path(f"{stem}_boxes.csv"), Path(f"{stem}_boxes.json")
         write_boxes_csv(table, [boxes], classes)

@@ -64,7 +64,7 @@ class Pipeline(Localizer):
         self.sizes = None
 
     def _display(self) -> Display:
-        steps = [(name, _described(stage)) for name, stage in self.recipe.stages.items()]
+        steps = [(name, f"{stage.frozen.entry}, on {stage.sees}") for name, stage in self.recipe.stages.items()]
         rows = [
             ("task", f"{self.recipe.last.task} in {self.recipe.dims}-D, by a pipeline"),
             ("takes", listed([f"{name}: {of.description}" for name, of in self.inputs.channels.items()])),
@@ -244,16 +244,6 @@ def _localizer(recipe: Recipe, name: str, network: Model, backend: BackendName) 
     localizer.inputs = Inputs(channels, recipe.dims, known)
     localizer.options = stored.applies
     return localizer
-
-
-def _described(stage: Stage) -> str:
-    """Entry of a stage, with what it sees and when it runs."""
-    text = stage.frozen.entry
-    if (crop := stage.crop) is not None:
-        text += f", on {', '.join(crop.classes or ['what'])} of {crop.stage} with {crop.margin_mm:g} mm around"
-    if (when := stage.when) is not None:
-        text += f", if {when.stage} gives {when.label} at least {when.at_least:g}"
-    return text
 
 
 def _whole(volume: Volume) -> tuple[tuple[int, ...], tuple[int, ...]]:

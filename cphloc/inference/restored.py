@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
+import torch
 
 from cphloc.data.io.formats import case_name
 from cphloc.data.pipeline.preprocess import restore_attention, restore_boxes
@@ -11,10 +15,15 @@ from cphloc.data.pipeline.slabs import MaskRows
 from cphloc.data.pipeline.whole import WholeRows
 from cphloc.errors import InputError
 from cphloc.inference.localization import Box, Localization
+from cphloc.ops.instance_masks import pasted
 from cphloc.ops.targets import Detections, Prediction
 from cphloc.structures.geometry import Geometry
+from cphloc.structures.instances import ObjectMask
 from cphloc.structures.merging import of_part
-from cphloc.structures.volume import Volume
+from cphloc.structures.volume import Volume, reoriented_back
+
+OBJECT_PROBABILITY = 0.5
+"""Least probability of the voxels of an object that a head outlines."""
 
 
 def localization_of(
@@ -69,4 +78,15 @@ def _boxes(detections: Detections, prepared: Geometry, original: Geometry, class
     voxels = restore_boxes(prepared, original, detections.boxes.cpu().numpy())
     mm = original.boxes_to_world(voxels)
     rows = zip(detections.classes.tolist(), detections.scores.tolist(), voxels.tolist(), mm.tolist(), strict=True)
-    return [Box(classes[number], score, tuple(v), tuple(m), number) for number, score, v, m in rows]
+    boxes = [Box(classes[number], score, tuple(v), tuple(m), number) for number, score, v, m in rows]
+    if detections.masks is None:
+        return boxes
+    masks = detections.masks.float().cpu().numpy()
+    return [replace(box, mask=_object_mask(mask, box.voxels, original)) for box, mask in zip(boxes, masks, strict=True)]
+
+
+def _object_mask(mask: np.ndarray, voxels: Sequence[float], original: Geometry) -> ObjectMask:
+    """Draw a mask ``(*M)`` on the grid of its box, in canonical axes, into the voxels of the original image."""
+    turned = np.ascontiguousarray(reoriented_back(mask, *original.canonical()))
+    at, values = pasted(torch.from_numpy(turned), torch.tensor(voxels, dtype=torch.float32), original.shape)
+    return ObjectMask(tuple(part.start for part in at), values.numpy() >= OBJECT_PROBABILITY)

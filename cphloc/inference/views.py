@@ -94,7 +94,7 @@ def _swapped(prediction: Prediction, swap: Mapping[int, int]) -> Prediction:
     if detections is not None:
         table = torch.arange(256, device=detections[0].classes.device)
         table[list(swap)] = torch.tensor(list(swap.values()), device=table.device)
-        detections = [Detections(d.boxes, d.scores, table[d.classes]) for d in detections]
+        detections = [replace(d, classes=table[d.classes]) for d in detections]
     return replace(
         prediction,
         mask_probabilities=_exchange(prediction.mask_probabilities, 0),
@@ -123,10 +123,11 @@ def _unflipped(prediction: Prediction, flip: tuple[int, ...], patch: tuple[int, 
 
 
 def _unflipped_boxes(detections: Detections, flip: tuple[int, ...], patch: tuple[int, ...]) -> Detections:
-    """Mirror boxes of a flipped window back along the axes ``flip``."""
+    """Mirror boxes of a flipped window, and the masks in them, back along the axes ``flip``."""
     dims = len(patch)
     boxes = detections.boxes.clone()
     for axis in flip:
         boxes[:, axis] = patch[axis] - detections.boxes[:, dims + axis]
         boxes[:, dims + axis] = patch[axis] - detections.boxes[:, axis]
-    return Detections(boxes, detections.scores, detections.classes)
+    masks = detections.masks
+    return replace(detections, boxes=boxes, masks=None if masks is None else masks.flip([axis + 1 for axis in flip]))

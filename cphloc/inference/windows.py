@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import partial, reduce
 from itertools import islice
 from typing import Any, Protocol
@@ -16,10 +16,10 @@ from cphloc.distributed.machine import reuse_freed_memory
 from cphloc.inference.air import AirThreshold
 from cphloc.inference.views import Forward, predict_views
 from cphloc.modeling.model import Model
+from cphloc.ops.instance_masks import merged_detections
 from cphloc.ops.layers import fit, resize
 from cphloc.ops.sliding_window import EVEN, Blend, Layout, corners
 from cphloc.ops.targets import Detections, Prediction
-from cphloc.ops.weighted_box_clustering import weighted_box_clustering
 from cphloc.structures.padding import Fill
 
 AGREE_IOU = 0.3
@@ -203,7 +203,7 @@ class _Merge:
         for view in views:
             for detections in view.detections or ():
                 shift = torch.tensor(corner * 2, device=detections.boxes.device)
-                moved = Detections(detections.boxes + shift, detections.scores, detections.classes)
+                moved = replace(detections, boxes=detections.boxes + shift)
                 self.detections.append((moved, self._centre_weight(detections.boxes)))
 
     def _add_masks(self, corner: tuple[int, ...], masks: Sequence[Tensor]) -> None:
@@ -259,11 +259,9 @@ class _Merge:
         """Merge the boxes of all views by weighted box clustering."""
         if len(self.detections) == 1:
             return self.detections[0][0]
-        boxes = torch.cat([detections.boxes for detections, _ in self.detections])
-        scores = torch.cat([detections.scores for detections, _ in self.detections])
-        classes = torch.cat([detections.classes for detections, _ in self.detections])
-        weights = torch.cat([weight for _, weight in self.detections])
-        return weighted_box_clustering(boxes, scores, classes, self._covering(boxes), weights, AGREE_IOU)
+        found, weights = zip(*self.detections, strict=True)
+        covering = self._covering(torch.cat([detections.boxes for detections in found]))
+        return merged_detections(found, covering, AGREE_IOU, torch.cat(weights))
 
     def _covering(self, boxes: Tensor) -> Tensor:
         """Count the views whose window contains the centre of each box."""

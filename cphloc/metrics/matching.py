@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from cphloc.errors import InputError
 from cphloc.metrics.box_overlap import box_iof, box_iou
+from cphloc.structures.instances import ObjectMask
 
 COCO_IOU_THRESHOLDS = tuple(k / 100 for k in range(50, 100, 5))
 """IoU thresholds 0.50, 0.55, ..., 0.95, over which COCO's mAP is averaged."""
@@ -87,19 +89,50 @@ class InstanceCase(DetectionCase):
     `match` then compares masks, so that all metrics of boxes hold for masks too, such as COCO's mask AP.
 
     Args:
-        boxes: ``(n, *S)`` bool, mask of each detected object; masks may overlap.
-        reference_boxes: ``(m, *S)`` bool, mask of each annotated object.
+        boxes: mask of each detected object, ``(n, *S)`` bool or n `ObjectMask`; masks may overlap.
+        reference_boxes: mask of each annotated object, ``(m, *S)`` bool or m `ObjectMask`.
     """
+
+    @cached_property
+    def detected(self) -> Sequence[ObjectMask]:
+        """Voxels of each detected object."""
+        return _objects(self.boxes)
+
+    @cached_property
+    def reference(self) -> Sequence[ObjectMask]:
+        """Voxels of each annotated object."""
+        return _objects(self.reference_boxes)
+
+    def common(self, detected: np.ndarray, reference: np.ndarray) -> np.ndarray:
+        """Voxels ``(d, r)`` that detections and references, given as indices, have in common."""
+        found, true = [self.detected[k] for k in detected], [self.reference[k] for k in reference]
+        counts = np.zeros((len(found), len(true)))
+        if not counts.size:
+            return counts
+        for row, column in zip(*np.nonzero(box_iou(_extents(found), _extents(true))), strict=True):
+            counts[row, column] = found[row].common(true[column])
+        return counts
 
     def overlaps(self, detected: np.ndarray, reference: np.ndarray, rule: MatchingRule = "coco") -> np.ndarray:
         """Overlap ``(d, r)`` of masks; with a crowd it is the part of the detection inside it."""
-        masks, others = (
-            np.asarray(x, bool)[at].reshape(len(at), -1).astype(np.float64)
-            for x, at in ((self.boxes, detected), (self.reference_boxes, reference))
-        )
-        common, sizes = masks @ others.T, masks.sum(1)[:, None]
+        common = self.common(detected, reference)
+        sizes = np.array([self.detected[k].size for k in detected], float)[:, None]
+        others = np.array([self.reference[k].size for k in reference], float)
         crowd = self.crowd[reference] & (rule == "coco")
-        return common / np.maximum(np.where(crowd, sizes, sizes + others.sum(1) - common), 1)
+        return common / np.maximum(np.where(crowd, sizes, sizes + others - common), 1)
+
+
+def _objects(masks: np.ndarray | Sequence[ObjectMask]) -> Sequence[ObjectMask]:
+    """Masks as objects; those of an array begin at the first voxel of the image."""
+    if not isinstance(masks, np.ndarray):
+        return masks
+    return [ObjectMask((0,) * mask.ndim, mask.astype(bool)) for mask in masks]
+
+
+def _extents(objects: Sequence[ObjectMask]) -> np.ndarray:
+    """Boxes ``(n, 2 D)`` of the parts of the image in which objects are stored."""
+    edges = [[part.start for part in each.where] + [part.stop for part in each.where] for each in objects]
+    return np.array(edges, float)
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from cphloc.modeling.model import Model
+from cphloc.ops.instance_masks import merged_detections
 from cphloc.ops.targets import Detections, Prediction
-from cphloc.ops.weighted_box_clustering import weighted_box_clustering
 
 AGREE_IOU = 0.3
 """Boxes of different members whose IoU exceeds this value are merged into one."""
@@ -79,10 +79,8 @@ def _merged(members: Sequence[Sequence[Detections]]) -> list[Detections]:
     """Merge the boxes of all members, image by image."""
     merged = []
     for found in zip(*members, strict=True):
-        columns = (torch.cat([getattr(d, part) for d in found]) for part in ("boxes", "scores", "classes"))
-        boxes, scores, classes = columns
-        expected = torch.full_like(classes, len(members))
-        merged.append(weighted_box_clustering(boxes, scores, classes, expected, threshold=AGREE_IOU))
+        expected = torch.full((sum(map(len, found)),), len(members), device=found[0].boxes.device)
+        merged.append(merged_detections(found, expected, AGREE_IOU))
     return merged
 
 

@@ -39,6 +39,22 @@ class RegionOutput(NamedTuple):
     proposals: list[Tensor]
 
 
+class Sample(NamedTuple):
+    """Regions of one image for the loss of the second stage, each with what is assigned to it.
+
+    Args:
+        regions: ``(n, 2 D)``.
+        classes: ``(n,)``, 0: background.
+        boxes: ``(n, 2 D)``, ground-truth box; of the background any.
+        objects: ``(n,)``, index of the ground-truth box; of the background -1.
+    """
+
+    regions: Tensor
+    classes: Tensor
+    boxes: Tensor
+    objects: Tensor
+
+
 class RegionHead(nn.Module, ABC):
     """Base class of `rcnn` and `fast_rcnn`, which is also the second stage of `faster_rcnn`.
 
@@ -121,7 +137,7 @@ class RegionHead(nn.Module, ABC):
         regions, classes, boxes = [], [], []
         for row, proposals in enumerate(outputs.proposals):
             chosen = self.sample(proposals, targets, row)
-            for column, value in zip((regions, classes, boxes), chosen, strict=True):
+            for column, value in zip((regions, classes, boxes), chosen[:3], strict=True):
                 column.append(value)
         features = self.describe(outputs.pyramid, regions)
         none = outputs.pyramid[0].new_zeros((0, 2 * self.levels[0].dims))  # so that an empty batch gives empty tensors
@@ -155,17 +171,17 @@ class RegionHead(nn.Module, ABC):
             features = self.describe(pyramid, [regions])
             yield regions, self.score(features), self.delta(features)
 
-    def sample(self, proposals: Tensor, targets: Targets, row: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Sample regions of one image for the loss, with their classes (0: background) and ground-truth boxes."""
+    def sample(self, proposals: Tensor, targets: Targets, row: int) -> Sample:
+        """Sample regions of one image for the loss, and assign an object or the background to each."""
         boxes, classes = targets.boxes[row], targets.box_classes[row]
         if not targets.has_boxes[row]:
-            return proposals[:0], classes[:0], proposals[:0]
+            return Sample(proposals[:0], classes[:0], proposals[:0], classes[:0])
         regions = torch.cat([proposals, boxes])
         assigned = assign_max_iou(overlap_matrix(regions, boxes), self.fg_iou, self.fg_iou, rescue=False)
         label = torch.where(assigned >= 0, torch.cat([classes, classes.new_zeros(1)])[assigned], 0)
         chosen = balanced(label, self.samples, self.positive_fraction)
         true = torch.cat([boxes, boxes.new_zeros(1, boxes.shape[1])])[assigned[chosen]]
-        return regions[chosen], label[chosen], true
+        return Sample(regions[chosen], label[chosen], true, assigned[chosen])
 
     def _box_loss(self, deltas: Tensor, regions: Tensor, boxes: Tensor) -> Tensor:
         if self.box_criterion.compares == "boxes":

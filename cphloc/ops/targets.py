@@ -34,6 +34,10 @@ class Targets:
         has_region: ``(N,)`` bool.
         labels: ``(N, K)`` float32; 1 present, 0 absent, NaN unknown.
         has_label: ``(N,)`` bool.
+        instances: ``(N, *S)`` int64, number of the object of each voxel, 0 none; ``None`` where no image of the batch
+            tells objects apart.
+        box_instances: N tensors ``(n,)`` int64, number of each box in ``instances``, 0 where it has none.
+        images: ``(N, C, *S)``, for losses that compare voxels of the images; set by the training step.
     """
 
     masks: Tensor
@@ -47,6 +51,9 @@ class Targets:
     has_region: Tensor
     labels: Tensor
     has_label: Tensor
+    instances: Tensor | None = None
+    box_instances: list[Tensor] = field(default_factory=list)
+    images: Tensor | None = None
 
     @property
     def has_mask(self) -> Tensor:
@@ -94,8 +101,9 @@ class Targets:
         seen = looked_for.gather(1, numbers.flatten(1)).view_as(numbers)
         present = ((self.labels > 0)[:, None] & members).any(2)
         absent = ((self.labels == 0)[:, None] | ~members).all(2)
-        boxes, box_classes = _renumbered(self.boxes, self.box_classes, new, boxes_known)
-        ignored, ignored_classes = _renumbered(self.ignored, self.ignored_classes, new, boxes_known)
+        of_boxes = self.boxes, self.box_classes, new, boxes_known, self.box_instances
+        boxes, box_classes, box_instances = _renumbered(*of_boxes)
+        ignored, ignored_classes, _ = _renumbered(self.ignored, self.ignored_classes, new, boxes_known)
         return replace(
             self,
             masks=torch.where(self.masks == IGNORE, IGNORE, numbers * seen),
@@ -106,6 +114,7 @@ class Targets:
             ignored=ignored,
             ignored_classes=ignored_classes,
             labels=torch.where(present, 1.0, torch.where(absent, 0.0, torch.nan)),
+            box_instances=box_instances,
         )
 
     @property
@@ -121,12 +130,10 @@ class Targets:
         moved = {}
         for f in fields(self):
             value = getattr(self, f.name)
-            many = isinstance(value, list)
-            moved[f.name] = (
-                [v.to(device, non_blocking=non_blocking) for v in value]
-                if many
-                else value.to(device, non_blocking=non_blocking)
-            )
+            if isinstance(value, list):
+                moved[f.name] = [v.to(device, non_blocking=non_blocking) for v in value]
+            elif value is not None:
+                moved[f.name] = value.to(device, non_blocking=non_blocking)
         return replace(self, **moved)
 
     @classmethod
@@ -146,6 +153,10 @@ class Targets:
             has_region=torch.tensor([a.region is not None for a in done], dtype=torch.bool),
             labels=_stack([a.label for a in done], np.full(classes, np.nan, np.float32)),
             has_label=torch.tensor([a.label is not None for a in done], dtype=torch.bool),
+            instances=_stack([a.instances for a in done], np.zeros(size, np.int64)) if _told_apart(done) else None,
+            box_instances=[_tensor(a.object_instances, np.zeros(0, np.int64)) for a in done]
+            if _told_apart(done)
+            else [],
         )
 
 
@@ -189,15 +200,20 @@ class Prediction:
 
 
 def _renumbered(
-    boxes: Sequence[Tensor], classes: Sequence[Tensor], table: Tensor, known: Tensor
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Boxes and new class numbers of each image, without boxes of classes that are not known as a whole."""
+    boxes: Sequence[Tensor], classes: Sequence[Tensor], table: Tensor, known: Tensor, instances: Sequence[Tensor] = ()
+) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """Boxes, new class numbers and instances of each image, without boxes of classes that are not known as a whole."""
     numbers = [table[old] for old in classes]
     kept = [row[new - 1] for row, new in zip(known, numbers, strict=True)]
     return (
         [b[k] for b, k in zip(boxes, kept, strict=True)],
         [n[k] for n, k in zip(numbers, kept, strict=True)],
+        [i[k] for i, k in zip(instances, kept, strict=True)] if instances else [],
     )
+
+
+def _told_apart(annotations: Sequence[Annotation]) -> bool:
+    return any(annotation.instances is not None for annotation in annotations)
 
 
 def _tensor(value: np.ndarray | None, default: np.ndarray) -> Tensor:

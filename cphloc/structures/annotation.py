@@ -37,6 +37,8 @@ class Annotation:
         mask_known: ``(K,)`` bool, the classes that were looked for when the mask was drawn; ``None`` for all. Voxels of
             other classes are unknown, not background.
         boxes_known: ``(K,)`` bool, the classes that were looked for when the boxes were drawn; ``None`` for all.
+        instances: ``(*S)`` int32, for masks whose objects are told apart: number of the object of each voxel, 0 none.
+        box_instances: ``(n,)`` int64, number of the object of each box in ``instances``; 0 where it has no voxel.
     """
 
     mask: np.ndarray | None = None
@@ -46,6 +48,8 @@ class Annotation:
     label: np.ndarray | None = None
     mask_known: np.ndarray | None = None
     boxes_known: np.ndarray | None = None
+    instances: np.ndarray | None = None
+    box_instances: np.ndarray | None = None
 
     @property
     def rung(self) -> Rung | None:
@@ -62,6 +66,7 @@ class Annotation:
     def digest(self) -> str:
         """Hash of the strongest annotation and the label, equal for equal annotations however they are stored."""
         stated = [self.mask, self.mask_known] if self.mask is not None else []
+        stated += [] if self.instances is None else [self.instances]
         if not stated:
             stated = [self.region] if self.boxes is None else [self.boxes, self.box_classes, self.boxes_known]
         digest = hashlib.sha256()
@@ -112,7 +117,7 @@ class Annotation:
         if mask is None and mask_known.any():
             mask = np.zeros(shape, np.uint8)
         if boxes is None and boxes_known.any():
-            boxes = _Boxes(np.zeros((0, 2 * len(shape)), np.float32), np.zeros(0, np.int64))
+            boxes = _Boxes(np.zeros((0, 2 * len(shape)), np.float32), np.zeros(0, np.int64), None)
         return Annotation(
             mask,
             None if boxes is None else boxes.boxes,
@@ -121,6 +126,8 @@ class Annotation:
             label,
             None if mask is None else mask_known,
             None if boxes is None else boxes_known,
+            self.instances,
+            None if boxes is None else boxes.instances,
         )
 
     def _with_boxes(self, shape: tuple[int, ...], classes: int) -> tuple[_Boxes | None, np.ndarray]:
@@ -137,7 +144,8 @@ class Annotation:
             return None, np.zeros(classes, bool)
         boxes, kept = clip_boxes(boxes, shape)
         kept &= known[np.abs(box_classes) - 1]
-        return _Boxes(boxes[kept], box_classes[kept]), known
+        instances = None if self.boxes is None or self.box_instances is None else self.box_instances[kept]
+        return _Boxes(boxes[kept], box_classes[kept], instances), known
 
     def _with_label(self, boxes: _Boxes | None, boxes_known: np.ndarray, classes: int) -> np.ndarray | None:
         """Label, as stated, else as it follows from the boxes."""
@@ -158,6 +166,13 @@ class Annotation:
         """Boxes ``(n, 2 D)`` to ignore, and the classes ``(n,)`` 1..K for which they are; empty without annotation."""
         return self._chosen(ignored=True)
 
+    @property
+    def object_instances(self) -> np.ndarray:
+        """Number in ``instances`` ``(n,)`` of each of the `objects`; 0 where they are not told apart."""
+        if self.box_instances is None or self.box_classes is None:
+            return np.zeros(len(self.objects[1]), np.int64)
+        return self.box_instances[self.box_classes > 0]
+
     def _chosen(self, ignored: bool) -> tuple[np.ndarray, np.ndarray]:
         if self.boxes is None or self.box_classes is None:
             return np.zeros((0, 0), np.float32), np.zeros(0, np.int64)
@@ -174,10 +189,11 @@ class Annotation:
         [[0.0, 0.0, 2.0, 2.0]]
         """
         inside = tuple(slice(low, low + n) for low, n in zip(start, size, strict=True))
-        boxes, box_classes = self.boxes, self.box_classes
+        boxes, box_classes, box_instances = self.boxes, self.box_classes, self.box_instances
         if boxes is not None and box_classes is not None:
             boxes, kept = clip_boxes(boxes - np.asarray(start * 2, np.float32), size)
             boxes, box_classes = boxes[kept], box_classes[kept]
+            box_instances = None if box_instances is None else box_instances[kept]
         return replace(
             self,
             mask=None if self.mask is None else self.mask[inside],
@@ -185,6 +201,8 @@ class Annotation:
             box_classes=box_classes,
             region=None if self.region is None else self.region[inside],
             label=self.label_of_part(whole=False),
+            instances=None if self.instances is None else self.instances[inside],
+            box_instances=box_instances,
         )
 
     def label_of_part(self, whole: bool) -> np.ndarray | None:
@@ -202,10 +220,11 @@ class Annotation:
 
 
 class _Boxes(NamedTuple):
-    """Boxes ``(n, 2 D)`` and their classes ``(n,)``."""
+    """Boxes ``(n, 2 D)``, their classes ``(n,)``, and the numbers of their instances ``(n,)``."""
 
     boxes: np.ndarray
     classes: np.ndarray
+    instances: np.ndarray | None
 
 
 def _all_known(classes: int) -> np.ndarray:
@@ -240,41 +259,6 @@ def class_names(classes: Mapping[int, str] | Sequence[str]) -> dict[int, str]:
         msg = f"classes must have distinct names, got {list(named.values())}"
         raise InputError(msg)
     return dict(sorted(named.items()))
-
-
-def of_instances(instances: np.ndarray, classes: int | Mapping[int, int]) -> Annotation:
-    """Convert an instance mask: a class for every voxel and one box for every object, even where objects touch.
-
-    Args:
-        instances: ``(*S)`` whole numbers; 0 background, every other value one object, in one piece or several.
-        classes: class 1..K of all objects, or of each by its value.
-
-    Returns:
-        mask ``(*S)`` uint8, boxes by value and their classes.
-
-    Raises:
-        DataError: an object without a class, or a class for an object that has no voxel.
-
-    >>> of_instances(np.array([[1, 1, 2, 2]]), classes=1).boxes.tolist()
-    [[0.0, 0.0, 1.0, 2.0], [0.0, 2.0, 1.0, 4.0]]
-    """
-    from scipy import ndimage
-
-    values, inverse = np.unique(instances, return_inverse=True)
-    order = inverse.reshape(instances.shape) + (0 if values[0] == 0 else 1)
-    objects = values[values != 0].tolist()
-    table = dict.fromkeys(objects, classes) if isinstance(classes, int) else classes
-    for value in sorted(set(objects) ^ set(table)):
-        msg = f"object {value} {'has a class but no voxel' if value in table else 'has no class'}; correct its number"
-        raise DataError(msg)
-    box_classes = np.array([table[value] for value in objects], np.int64)
-    found = ndimage.find_objects(order)
-    boxes = [[s.start for s in spans] + [s.stop for s in spans] for spans in found]
-    return Annotation(
-        mask=np.concatenate([[0], box_classes]).astype(np.uint8)[order],
-        boxes=np.asarray(boxes, np.float32).reshape(-1, 2 * instances.ndim),
-        box_classes=box_classes,
-    )
 
 
 def _validate(annotation: Annotation, shape: tuple[int, ...], classes: int) -> None:

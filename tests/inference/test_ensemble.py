@@ -66,6 +66,21 @@ def test_boxes_that_agree_are_merged_and_one_that_not_all_found_loses_score(dims
 
 
 @pytest.mark.parametrize("dims", [2, 3])
+def test_a_merged_box_keeps_the_outline_of_the_surest_member_that_found_the_object(dims):
+    class Outlines(Says):
+        def decode(self, outputs):
+            found = super().decode(outputs)
+            masks = torch.full((1, *(6,) * dims), self.p)
+            return replace(found, detections=[replace(found.detections[0], masks=masks)])
+
+    surer, other = says(dims, 0.9, 2.0, 0.8), says(dims, 0.2, 3.0, 0.5)
+    members = [Localizer(Model(Pixels(dims), None, {"all": Outlines(*a)}), surer.recipe) for a in ((0.9, 2.0, 0.8),)]
+    result = predict(Ensemble([*members, other]), dims)
+    assert (result.instances == 1).sum() == 6**dims
+    assert predict(Ensemble([surer, other]), dims).instances is None
+
+
+@pytest.mark.parametrize("dims", [2, 3])
 def test_one_model_as_an_ensemble_says_what_it_says_alone(dims):
     image = np.zeros(SHAPE[dims], np.float32)
     image[(slice(4, 8),) * dims] = 1

@@ -47,7 +47,13 @@ class Everything(nn.Module):
             boxes = (
                 torch.cat([where.amin(0), where.amax(0) + 1])[None] if len(where) else torch.zeros(0, 2 * image.dim())
             )
-            found.append(Detections(boxes, torch.full((len(boxes),), 0.9), torch.ones(len(boxes), dtype=torch.long)))
+            masks = torch.zeros(len(boxes), *(4,) * image.dim())
+            if len(boxes):
+                low, high = boxes[0].long().tensor_split(2)
+                part = image[tuple(map(slice, low.tolist(), high.tolist()))]
+                masks[0] = nn.functional.interpolate((part > 0.5).float()[None, None], masks.shape[1:])[0, 0]
+            classes = torch.ones(len(boxes), dtype=torch.long)
+            found.append(Detections(boxes, torch.full((len(boxes),), 0.9), classes, masks))
         weight = bright.clamp(min=1e-6)
         return Prediction(
             mask_probabilities=torch.stack([1 - bright.sigmoid(), bright.sigmoid()], 1),
@@ -86,6 +92,21 @@ def test_boxes_of_overlapping_windows_are_one_object_in_image_coordinates(dims, 
     found = infer(model(dims), spot(dims), PATCH[dims], mirror=range(dims) if mirror else ())["all"].detections[0]
     best = found.boxes[found.scores.argmax()]
     assert torch.allclose(best, torch.tensor([5.0] * dims + [7.0] * dims), atol=1e-4)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("mirror", [False, True])
+def test_masks_in_boxes_are_those_of_the_whole_image(dims, mirror):
+    """An object of which one corner is missing, in every view in its own place."""
+    image = torch.zeros(1, 1, *SIZES[dims])
+    image[(0, 0, *(slice(4, 8),) * dims)] = 1
+    image[(0, 0, *(slice(4, 6),) * dims)] = 0
+    axes = range(dims) if mirror else ()
+    for patch in (None, tuple(16 if n == 20 else n for n in SIZES[dims])):  # windows at 0 and 4 hold it whole
+        (found,) = infer(model(dims), image, patch, mirror=axes)["all"].detections
+        expected = image[(0, 0, *(slice(4, 8),) * dims)]
+        assert torch.allclose(found.boxes, torch.tensor([[4.0] * dims + [8.0] * dims]))
+        assert torch.allclose(found.masks[0], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("dims", [2, 3])

@@ -10,6 +10,7 @@ from pycocotools.cocoeval import COCOeval
 
 from cphloc.metrics.detection import average_precision
 from cphloc.metrics.matching import InstanceCase, match
+from cphloc.structures.instances import ObjectMask
 
 SIZES = {2: (24, 20), 3: (4, 12, 10)}
 
@@ -70,6 +71,22 @@ def test_mask_ap_at_every_threshold_is_that_of_the_coco_tool(dims, crowds, label
     ours = average_precision(match(cases, label))
     np.testing.assert_allclose(ours, coco_ap(cases, label), atol=1e-9)
     assert 0 < ours.mean() < 1
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_objects_stored_by_the_part_that_they_lie_in_have_the_same_overlaps(dims):
+    def trimmed(mask):
+        at = np.argwhere(mask)
+        first, stop = at.min(0), at.max(0) + 1
+        return ObjectMask(tuple(first.tolist()), mask[tuple(map(slice, first, stop))])
+
+    for case in drawn(dims, crowds=True):
+        found, true = [trimmed(m) for m in case.boxes], [trimmed(m) for m in case.reference_boxes]
+        signs = np.where(case.crowd, -1, 1)
+        other = InstanceCase(found, case.scores, case.classes, true, case.reference_classes * signs)
+        every = np.arange(len(found)), np.arange(len(true))
+        assert case.overlaps(*every).any()
+        np.testing.assert_array_equal(case.overlaps(*every), other.overlaps(*every))
 
 
 def test_one_minus_overlap_of_equal_and_separate_masks():

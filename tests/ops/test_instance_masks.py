@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from cphloc.ops.instance_masks import class_probabilities, mask_targets, pasted, regridded
+from cphloc.ops.instance_masks import class_probabilities, mask_targets, mean_masks, pasted, regridded
+from cphloc.ops.targets import Detections
 
 
 def box(low, high, dims):
@@ -61,3 +62,33 @@ def test_a_voxel_takes_its_most_probable_object_of_each_class(dims):
     assert_close(corner, torch.tensor([0.1 * 0.5, 0.9, 0.5]) / 1.45)
     assert_close(both, torch.tensor([0.4, 0.6, 0.0]))
     assert_close(rest, torch.tensor([1.0, 0.0, 0.0]))
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_the_target_of_an_object_is_its_instance_where_another_of_its_class_touches_it(dims):
+    instances = torch.zeros((8,) * dims, dtype=torch.long)
+    instances[..., 1:5, 1:5], instances[..., 3:7, 4:8] = 5, 9
+    boxes = torch.cat([box(1, 6, dims), box(3, 8, dims)])
+    given = (instances > 0).long(), boxes, boxes, torch.tensor([1, 1]), (5,) * dims
+    truth, _ = mask_targets(*given, instances, torch.tensor([5, 9]))
+    for k, (number, low) in enumerate(((5, 1), (9, 3))):
+        assert_close(truth[k], (instances == number)[(slice(low, low + 5),) * dims].float())
+    by_class, _ = mask_targets(*given, instances, torch.tensor([0, 9]))
+    assert by_class[0].sum() > truth[0].sum()
+    assert_close(by_class[1], truth[1])
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_masks_of_views_are_averaged_on_the_box_that_they_are_merged_to(dims):
+    """Two views of one object, each on its own box: the same object; another class does not count."""
+    image = torch.zeros((12,) * dims)
+    image[(slice(3, 9),) * dims] = 1
+    boxes = torch.cat([box(2, 10, dims), box(1, 9, dims), box(2, 10, dims)])
+    masks = torch.stack([image[(slice(2, 10),) * dims], image[(slice(1, 9),) * dims], torch.zeros((8,) * dims)])
+    merged = Detections(box(2, 10, dims), torch.ones(1), torch.tensor([1]))
+    scores, classes = torch.tensor([0.6, 0.3, 0.9]), torch.tensor([1, 1, 2])
+    mean = mean_masks(masks, boxes, scores, classes, merged, 0.3)
+    assert mean.shape == (1, *(8,) * dims)
+    inner = (0, *(slice(2, 6),) * dims)
+    assert_close(mean[inner], torch.ones((4,) * dims))
+    assert mean[0].flatten()[0] < 0.01

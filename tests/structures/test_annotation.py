@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cphloc.errors import DataError, InputError
-from cphloc.structures.annotation import IGNORE, Annotation, Rung, class_names, of_instances
+from cphloc.structures.annotation import IGNORE, Annotation, Rung, class_names
 from cphloc.structures.boxes import boxes_of, mask_of, region_of
 
 SHAPES = {2: (9, 12), 3: (5, 9, 12)}
@@ -108,28 +108,6 @@ def test_integer_box_to_mask_and_back_is_the_identity(spans):
     boxes, classes = boxes_of(mask_of(box, [1], (11,) * len(spans)))
     assert boxes.tolist() == box.tolist()
     assert classes.tolist() == [1]
-
-
-@pytest.mark.parametrize("dims", [2, 3])
-@pytest.mark.parametrize("classes", [2, {3: 1, 7: 2, 400: 1}])
-def test_an_instance_mask_gives_a_box_per_object_where_objects_touch(dims, classes):
-    instances = np.zeros((6, 8, 10)[:dims], np.int32)
-    instances[:3], instances[3:, 0], instances[3:, 1:3] = 3, 7, 400
-    found = of_instances(instances, classes)
-    rest = (10,)[: dims - 2]
-    tight = [[0, 0, 3, 8], [3, 0, 6, 1], [3, 1, 6, 3]]
-    assert found.boxes.tolist() == [[*b[:2], *(0,) * len(rest), *b[2:], *rest] for b in tight]
-    expected = [2, 2, 2] if classes == 2 else [1, 2, 1]
-    assert found.box_classes.tolist() == expected
-    assert [int(found.mask[instances == v].min()) for v in (3, 7, 400)] == expected
-    assert len(boxes_of(found.mask)[0]) < 3
-    assert found.completed(instances.shape, 2).boxes.tolist() == found.boxes.tolist()
-
-
-def test_an_empty_instance_mask_says_that_there_is_no_object():
-    found = of_instances(np.zeros((4, 5), np.uint8), {})
-    assert found.boxes.shape == (0, 4)
-    assert not found.mask.any()
 
 
 def test_no_boxes_give_an_empty_mask_and_region():
@@ -241,10 +219,3 @@ def test_the_label_of_a_part_says_only_what_is_absent():
 def test_a_crop_keeps_the_label_only_where_it_says_that_a_class_is_absent():
     part = Annotation(label=np.array([0.0, 1.0], np.float32)).cropped((1, 1), (2, 2))
     assert np.array_equal(part.label, [0.0, np.nan], equal_nan=True)
-
-
-def test_an_instance_mask_may_leave_no_background():
-    found = of_instances(np.array([[3, 7], [3, 7]]), {3: 2, 7: 1})
-    assert found.mask.tolist() == [[2, 1], [2, 1]]
-    assert found.boxes.tolist() == [[0, 0, 2, 1], [0, 1, 2, 2]]
-    assert found.box_classes.tolist() == [2, 1]

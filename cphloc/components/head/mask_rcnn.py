@@ -25,7 +25,7 @@ class MaskRCNN(FasterRCNN):
     """Faster R-CNN whose regions also pass a small fully convolutional network, which outlines the object.
 
     Objects are learned from cases with boxes, their outlines from those that also have a mask: an object is what has
-    its class in the mask inside its box.
+    its class in the mask inside its box, or its instance where the data tell touching objects apart.
 
     Args:
         levels: pyramid levels of the backbone or neck, set when the model is built.
@@ -117,11 +117,16 @@ class MaskRCNN(FasterRCNN):
         numbers, wanted, annotated = [], [], []
         size = [2 * n for n in self.mask_pool]
         for row, proposals in enumerate(outputs.proposals):
-            region, number, box = self.detector.sample(proposals, targets, row)
+            region, number, box, assigned = self.detector.sample(proposals, targets, row)
             kept = (number > 0) & targets.mask_known[row][(number - 1).clamp(min=0)]
             regions.append(region[kept])
             numbers.append(number[kept])
-            truth, known = mask_targets(targets.masks[row], region[kept], box[kept], number[kept], size)
+            objects = region[kept], box[kept], number[kept], size
+            if targets.instances is None:
+                truth, known = mask_targets(targets.masks[row], *objects)
+            else:
+                of_boxes = targets.box_instances[row][assigned[kept]]
+                truth, known = mask_targets(targets.masks[row], *objects, targets.instances[row], of_boxes)
             wanted.append(truth)
             annotated.append(known)
         logits = self._outlines(outputs, regions)

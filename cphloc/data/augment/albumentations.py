@@ -68,7 +68,9 @@ class AlbumentationsTransform:
 def _annotation_targets(annotation: Annotation, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
     """Mask and region slices, and in-plane boxes, in the format of albumentations."""
     region = None if annotation.region is None else np.rint(annotation.region * 100).astype(np.uint8)
-    layers = [layer.reshape(-1, *shape[-2:]) for layer in (annotation.mask, region) if layer is not None]
+    bytes_of = [] if annotation.instances is None else [annotation.instances & 255, annotation.instances >> 8]
+    given = (annotation.mask, region, *(each.astype(np.uint8) for each in bytes_of))
+    layers = [layer.reshape(-1, *shape[-2:]) for layer in given if layer is not None]
     boxes = np.zeros((0, 2 * len(shape))) if annotation.boxes is None else annotation.boxes
     targets = {"bboxes": boxes[:, _in_plane(len(shape))], "number": np.arange(len(boxes))}
     return targets | ({"masks": np.concatenate(layers)} if layers else {})
@@ -79,13 +81,15 @@ def _transformed(annotation: Annotation, out: Mapping[str, Any], shape: tuple[in
     layers = iter(np.asarray(out["masks"]).reshape(-1, *shape) if "masks" in out else ())
     mask = None if annotation.mask is None else next(layers).astype(np.uint8)
     region = None if annotation.region is None else next(layers).astype(np.float32) / 100
-    annotation = replace(annotation, mask=mask, region=region)
+    instances = None if annotation.instances is None else next(layers) + 256 * next(layers).astype(np.int32)
+    annotation = replace(annotation, mask=mask, region=region, instances=instances)
     if annotation.boxes is None or annotation.box_classes is None:
         return annotation
     kept = np.asarray(out["number"], int).reshape(-1)
     boxes = annotation.boxes[kept].copy()
     boxes[:, _in_plane(len(shape))] = np.asarray(out["bboxes"]).reshape(-1, 4)
-    return replace(annotation, boxes=boxes, box_classes=annotation.box_classes[kept])
+    numbers = None if annotation.box_instances is None else annotation.box_instances[kept]
+    return replace(annotation, boxes=boxes, box_classes=annotation.box_classes[kept], box_instances=numbers)
 
 
 def _in_plane(dims: int) -> list[int]:

@@ -83,16 +83,16 @@ def warp_image_and_mask(
 
     Args:
         image: ``(C, *S)`` float32, interpolated linearly.
-        mask: ``(*S)`` uint8.
+        mask: ``(*S)`` integers.
         warp: mapping from patch to image coordinates.
         centre: edge coordinates ``(D,)`` of the middle of the patch in the image.
         size: size of the patch in voxels.
         fill: values beyond the edge of the image; the mask is 0 there.
 
     Returns:
-        ``(C, *size)`` float32 and ``(*size)`` uint8.
+        ``(C, *size)`` float32 and ``(*size)`` in the type of the mask.
     """
-    out, out_mask = np.zeros((len(image), *size), np.float32), np.zeros(size, np.uint8)
+    out, out_mask = np.zeros((len(image), *size), np.float32), np.zeros(size, mask.dtype)
     lifted = _lift(np.ascontiguousarray(image), 1), _lift(np.ascontiguousarray(mask), 0)
     _sample(*lifted, *_lifted(warp, centre, size), _lift(out, 1), _lift(out_mask, 0), fill == "edge")
     return out, out_mask

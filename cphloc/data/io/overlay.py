@@ -168,8 +168,9 @@ def _displayed(cut: np.ndarray, window: tuple[float, float]) -> np.ndarray:
 
 def _contours(axes: Axes, mask: np.ndarray, style: str) -> None:
     rows, columns = (np.arange(n) + 0.5 for n in mask.shape)
+    ignored = (0, IGNORE) if mask.dtype == np.uint8 else (0,)  # instances are int32 and may have this number
     for number in np.unique(mask):
-        if number not in (0, IGNORE):
+        if number not in ignored:
             inside = (mask == number).astype(float)
             axes.contour(columns, rows, inside, [0.5], colors=class_color(number), linestyles=style, linewidths=1.4)
 

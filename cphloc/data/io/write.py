@@ -16,6 +16,7 @@ from cphloc.data.io.itk import encodable, quiet_stderr, to_itk
 from cphloc.errors import DataError, InputError
 from cphloc.files import atomic
 from cphloc.structures.geometry import Geometry
+from cphloc.structures.instances import ObjectMask
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +29,7 @@ class CaseBoxes:
         boxes: ``(n, 2 D)`` voxel edge coordinates ``[lo..., hi...]`` in array axis order.
         classes: class numbers ``(n,)``.
         scores: confidence scores ``(n,)`` in [0, 1].
+        masks: voxels of each object, ``None`` for those that are not outlined.
     """
 
     case: str
@@ -35,6 +37,7 @@ class CaseBoxes:
     boxes: np.ndarray
     classes: np.ndarray
     scores: np.ndarray
+    masks: Sequence[ObjectMask | None] = ()
 
 
 def write_mask(path: str | Path, mask: np.ndarray, geometry: Geometry) -> None:
@@ -122,6 +125,8 @@ def write_boxes_csv(path: str | Path, cases: Sequence[CaseBoxes], classes: Mappi
 def write_coco(path: str | Path, cases: Sequence[CaseBoxes], classes: Mapping[int, str]) -> None:
     """Write 2-D boxes as COCO JSON, each with ``bbox`` ``[x, y, width, height]`` in pixels and ``score``.
 
+    Outlined objects also have a ``segmentation`` in run lengths.
+
     Args:
         path: file to write.
         cases: boxes of each image.
@@ -138,7 +143,8 @@ def write_coco(path: str | Path, cases: Sequence[CaseBoxes], classes: Mapping[in
             raise InputError(msg)
         rows, columns = case.geometry.shape
         images.append({"id": number, "file_name": case.case, "width": columns, "height": rows})
-        for box, value, score in zip(case.boxes, case.classes, case.scores, strict=True):
+        masks = case.masks or [None] * len(case.boxes)
+        for box, value, score, mask in zip(case.boxes, case.classes, case.scores, masks, strict=True):
             top, left, bottom, right = map(float, box)
             annotations.append(
                 {
@@ -149,12 +155,27 @@ def write_coco(path: str | Path, cases: Sequence[CaseBoxes], classes: Mapping[in
                     "area": (right - left) * (bottom - top),
                     "iscrowd": 0,
                     "score": float(score),
+                    **({} if mask is None else {"segmentation": run_lengths(mask, (rows, columns)), "area": mask.size}),
                 }
             )
     categories = [{"id": number, "name": name} for number, name in classes.items()]
     with atomic(path) as temporary:
         content = {"images": images, "categories": categories, "annotations": annotations}
         temporary.write_text(jsonio.dumps(content, indent=1), encoding="utf-8")
+
+
+def run_lengths(mask: ObjectMask, shape: tuple[int, int]) -> dict[str, Any]:
+    """Encode an object as COCO does: lengths of runs in column order, beginning with background.
+
+    >>> run_lengths(ObjectMask((1, 0), np.ones((1, 2), bool)), (3, 2))
+    {'size': [3, 2], 'counts': [1, 1, 2, 1, 1]}
+    """
+    whole = np.zeros(shape, bool)
+    whole[mask.where] = mask.inside
+    flat = whole.ravel(order="F")
+    edges = np.flatnonzero(np.diff(flat, prepend=False))
+    counts = np.diff(np.concatenate([[0], edges, [flat.size]]))
+    return {"size": list(shape), "counts": counts.tolist()}
 
 
 def _rows(case: CaseBoxes, classes: Mapping[int, str]) -> Iterator[list[Any]]:
@@ -194,10 +215,10 @@ def write_image(path: Path, array: np.ndarray, geometry: Geometry) -> None:
 def _write_png(path: Path, labels: np.ndarray) -> None:
     from PIL import Image
 
-    if labels.dtype != np.uint8:
-        msg = f"{path}: PNG masks can store labels up to 255, got {labels.max()}; write .nii.gz"
+    if labels.dtype != np.uint8 and not 0 <= labels.min() <= labels.max() < 2**16:
+        msg = f"{path}: PNG masks can store labels from 0 to 65535, got {labels.max()}; write .nii.gz"
         raise InputError(msg)
-    Image.fromarray(labels).save(path)
+    Image.fromarray(labels if labels.dtype == np.uint8 else labels.astype(np.uint16)).save(path)
 
 
 def _write_itk(path: Path, array: np.ndarray, geometry: Geometry) -> None:

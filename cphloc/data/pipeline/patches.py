@@ -88,13 +88,18 @@ def cut(
     region = given.region
     if region is not None:
         region = np.clip(_sample(region[None], None, start, size, warp, centre)[0][0], 0, 1)
-    boxes, box_classes = given.boxes, given.box_classes
+    instances = given.instances
+    if instances is not None:
+        instances = _sample(prepared.image[:0], instances, start, size, warp, centre)[1]
+    boxes, box_classes, box_instances = given.boxes, given.box_classes, given.box_instances
     if boxes is not None and box_classes is not None:
         moved = warp_boxes(boxes, warp, centre, size)
         kept = _visible(moved, size, np.where(box_classes < 0, 0.0, VISIBLE))
         boxes, box_classes = clip_boxes(moved, size)[0][kept], box_classes[kept]
+        box_instances = None if box_instances is None else box_instances[kept]
     whole = all(s <= 0 and s + p >= n for s, p, n in zip(start, size, shape, strict=True))
     moved = replace(given, mask=mask, boxes=boxes, box_classes=box_classes, region=region)
+    moved = replace(moved, instances=instances, box_instances=box_instances)
     return image, replace(moved, label=given.label_of_part(whole))
 
 

@@ -155,6 +155,7 @@ def _prepared_annotation(given: Annotation, preprocess: Preprocess, geometry: Ge
         mask=None if moved is None else moved.astype(np.uint8),
         boxes=None if boxes is None else preprocess.prepare_boxes(boxes, geometry).astype(np.float32),
         region=region,
+        instances=None if given.instances is None else preprocess.prepare_region(given.instances, geometry),
     )
     return prepared, kept
 

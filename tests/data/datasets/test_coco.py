@@ -91,6 +91,23 @@ def test_crowds_and_objects_without_an_outline_are_unknown_in_the_mask(tmp_path)
     assert done.objects[1].tolist() == [1, 2]
 
 
+def test_touching_polygons_of_one_category_are_objects_of_their_own(tmp_path):
+    """Of two that overlap, the later one has the voxels of both, as in the mask; a box without polygon has none."""
+    one, two = [2, 2, 12, 2, 12, 9, 2, 9], [10, 2, 20, 2, 20, 9, 10, 9]
+    coco(
+        tmp_path,
+        [
+            item(1, bbox=(2, 2, 10, 7), segmentation=[one]),
+            item(2, bbox=(22, 10, 6, 6)),
+            item(3, bbox=(10, 2, 10, 7), segmentation=[two]),
+        ],
+    )
+    found = read_case(Coco(str(tmp_path)).cases("train")[0], 2)[1]
+    assert found.box_instances.tolist() == [1, 0, 3]
+    assert [int((found.instances == k).sum()) for k in (1, 3)] == [8 * 7, 10 * 7]
+    assert np.array_equal(found.instances > 0, found.mask == 1)
+
+
 def test_an_image_with_only_a_crowd_is_neither_positive_nor_negative(tmp_path):
     coco(tmp_path, [item(1, iscrowd=1)])
     (case,) = Coco(str(tmp_path)).cases("train")

@@ -346,6 +346,7 @@ def test_objects_that_touch_stay_apart_in_an_instance_mask(tmp_path, header, row
     assert found.box_classes.tolist() == [1, 2]
     assert [int((found.mask == k).sum()) for k in (1, 2)] == [4 * 7, 3 * 9]
     assert found.completed((20, 30), 2).label.tolist() == [1, 1]
+    assert [int((found.instances == k).sum()) for k in found.box_instances] == [4 * 7, 3 * 9]
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])

@@ -4,6 +4,7 @@ import pytest
 from cphloc.data.augment.warp import Warp
 from cphloc.data.pipeline.patches import cut, draw_foreground, draw_start
 from cphloc.structures.boxes import boxes_of
+from cphloc.structures.instances import of_instances
 
 DIMS = [2, 3]
 
@@ -94,3 +95,23 @@ def test_region_is_cut_and_mirrored_with_the_image(prepared, dims):
     mirrored[-1, -1] = -1
     _, annotation = cut(case, (0,) * dims, (8,) * dims, Warp(mirrored, (0.0,) * dims))
     np.testing.assert_array_equal(annotation.region, region[..., ::-1])
+
+
+@pytest.mark.parametrize("dims", DIMS)
+@pytest.mark.parametrize("turned", [False, True])
+def test_instances_are_cut_and_turned_with_the_mask(prepared, dims, turned):
+    """Two objects of one class that touch; numbers above 255 stay."""
+    instances = np.zeros((16,) * dims, np.int32)
+    instances[..., 2:8, 2:8], instances[..., 2:8, 8:14] = 300, 2
+    found = of_instances(instances, classes=1)
+    case = prepared((16,) * dims, **{name: value for name, value in vars(found).items() if value is not None})
+    matrix = np.eye(dims)
+    if turned:
+        matrix[-2:, -2:] = [[0, -1], [1, 0]]
+    _, cut_out = cut(case, (0,) * dims, (16,) * dims, Warp(matrix, (0.0,) * dims))
+    numbers = cut_out.box_instances.tolist()
+    assert numbers == [1, 2]
+    assert np.array_equal(cut_out.instances > 0, cut_out.mask == 1)
+    for number, box in zip(numbers, cut_out.boxes, strict=True):
+        tight = np.argwhere(cut_out.instances == number)
+        np.testing.assert_allclose(box, [*tight.min(0), *tight.max(0) + 1], atol=1)
