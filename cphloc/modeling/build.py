@@ -17,6 +17,7 @@ from cphloc.modeling.model import Model, levels_of
 from cphloc.modeling.problems import problem_at
 from cphloc.modeling.staged import StagedModel
 from cphloc.ops.class_weights import ClassWeights
+from cphloc.ops.seeds import Seeds
 from cphloc.recipe.fields import Block
 from cphloc.recipe.recipe import Recipe, load
 from cphloc.registry import catalogue
@@ -82,7 +83,10 @@ def _built(recipe: Recipe) -> Model:
         _set_classes(head, ("model", "heads", name))
     merged = mergings(recipe)
     classes = model_classes(recipe, next(iter(merged.values())).dataset) if merged else None
-    return Model(backbone, neck, heads, blocks.weights, merged, classes)
+    seeds = {
+        name: Seeds(each.head, each.above, each.below, each.after, each.weight) for name, each in blocks.seeds.items()
+    }
+    return Model(backbone, neck, heads, blocks.weights, merged, classes, seeds)
 
 
 def build_backbone(recipe: Recipe) -> nn.Module:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from cphloc.ops.dense_prediction import DenseHead
 from cphloc.ops.instance_masks import regridded
 from cphloc.ops.layers import fit
+from cphloc.ops.seeds import Seeds
 from cphloc.ops.targets import Detections, Prediction, Targets
 from cphloc.renamed import renamed
 from cphloc.structures.display import Display, Displayed
@@ -52,6 +53,7 @@ class Model(Displayed, nn.Module):
         weights: weight of each head's loss by head name, default 1.
         mergings: by head name, the classes of the data set that its classes stand for; other heads have all classes.
         classes: classes of the data set, number 1..K -> name; default those of the first head.
+        seeds: by mask head, how cases that have a label alone get masks from the attention of another head.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Model(Displayed, nn.Module):
         weights: Mapping[str, float] | None = None,
         mergings: Mapping[str, Merging] | None = None,
         classes: Mapping[int, str] | None = None,
+        seeds: Mapping[str, Seeds] | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -69,6 +72,7 @@ class Model(Displayed, nn.Module):
         self.heads = nn.ModuleDict(heads)
         self.weights = {name: float((weights or {}).get(name, 1.0)) for name in heads}
         self.mergings = dict(mergings or {})
+        self.seeds = nn.ModuleDict(seeds or {})
         self._classes = classes
 
     @property
@@ -144,7 +148,27 @@ class Model(Displayed, nn.Module):
             for part, value in head.loss(outputs[name], self.targets_of(name, targets)).items():
                 parts[f"{name}/{part}"] = value
                 total = total + self.weights[name] * value
+        for name, value in self._seed_losses(outputs, targets).items():
+            parts[f"{name}/seeds"] = value
+            total = total + self.weights[name] * value
         return {"loss": total, **parts}
+
+    def _seed_losses(self, outputs: Mapping[str, Any], targets: Targets) -> dict[str, Tensor]:
+        """Losses of the masks that are seeded from the attention of another head, by mask head."""
+        losses = {}
+        for name, seeds in cast("dict[str, Seeds]", dict(self.seeds.items())).items():
+            attention = self.named_heads[seeds.source].decode(outputs[seeds.source]).attention
+            assert attention is not None
+            padded = [-(-n // m) * m for n, m in zip(targets.size, self.multiple, strict=True)]
+            seeded = seeds.targets(self.targets_of(name, targets), attention, padded)
+            loss = self.named_heads[name].loss(outputs[name], seeded)["mask"]
+            losses[name] = loss * (seeds.weight if seeds.active else 0.0)
+        return losses
+
+    def seed_cases(self, targets: Targets) -> dict[str, Tensor]:
+        """Count the cases with a seeded mask, by mask head."""
+        seeds = cast("dict[str, Seeds]", dict(self.seeds.items()))
+        return {name: each.cases(self.targets_of(name, targets)).sum() for name, each in seeds.items()}
 
     def targets_of(self, head: str, targets: Targets) -> Targets:
         """Return the targets in the classes of a head, which may merge some of the data set's."""

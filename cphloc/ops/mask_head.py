@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -14,6 +14,19 @@ from cphloc.ops.regions import region_pairs
 from cphloc.ops.targets import Prediction, Targets
 from cphloc.structures.annotation import class_names
 from cphloc.structures.levels import Levels
+
+
+@runtime_checkable
+class LearnsFromBoxes(Protocol):
+    """Protocol of losses of masks that also learn from boxes, such as ``box_supervised``."""
+
+    def of_boxes(self, logits: Tensor, targets: Targets) -> Tensor:
+        """Compute the loss of logits ``(N, K + 1, *S)`` over the cases of `box_cases`; 0 without any."""
+        ...
+
+    def box_cases(self, targets: Targets) -> Tensor:
+        """Return ``(N,)`` bool, the cases that have boxes and no mask."""
+        ...
 
 
 class MaskHead(nn.Module):
@@ -63,7 +76,7 @@ class MaskHead(nn.Module):
         return (full, *coarser) if coarser else full
 
     def loss(self, outputs: Tensor | tuple[Tensor, ...], targets: Targets) -> dict[str, Tensor]:
-        """``{"mask": scalar}`` over the cases that have a mask.
+        """``{"mask": scalar}`` over the cases with a mask; of a loss for boxes too, ``boxes`` over those with boxes.
 
         Raises:
             InputError: ``scores`` is ``sigmoid``.
@@ -71,7 +84,17 @@ class MaskHead(nn.Module):
         if self.scores == "sigmoid":
             msg = "a head with scores: sigmoid only predicts with imported weights; train with scores: softmax"
             raise InputError(msg)
-        return {"mask": mask_loss(self.criterion, outputs, targets, self.weights, self.supervised)}
+        losses = {"mask": mask_loss(self.criterion, outputs, targets, self.weights, self.supervised)}
+        if isinstance(self.criterion, LearnsFromBoxes):
+            full = outputs if isinstance(outputs, Tensor) else outputs[0]
+            losses["boxes"] = self.criterion.of_boxes(full, targets)
+        return losses
+
+    def loss_cases(self, targets: Targets) -> dict[str, Tensor]:
+        """Number of cases that each of the losses is a mean of."""
+        if not isinstance(self.criterion, LearnsFromBoxes):
+            return {}
+        return {"boxes": self.criterion.box_cases(targets).sum()}
 
     def decode(self, outputs: Tensor | tuple[Tensor, ...]) -> Prediction:
         """Class probabilities ``(N, K + 1, *S)``; of ``sigmoid`` `region_pairs`, ``(N, 2 K, *S)``."""

@@ -186,9 +186,23 @@ class _Trace(TorchDispatchMode):
             for axis, before in enumerate(reversed(args[1][::2]), start=self.dims - len(args[1]) // 2):
                 fields = _replaced(fields, axis, 1, 1, before, cells)
             return fields
+        if (projected := self._projected(name, args, seen[0], out)) is not None:
+            return projected
         if self._is_global(name, args, seen):
             return tuple(f.everything(1) for f in fields)
         return self._joined(seen)
+
+    def _projected(self, name: str, args: Sequence[Any], seen: Tensor, out: Tensor) -> tuple[Field, ...] | None:
+        """Fields of a map from which an axis is projected away, or to which it is added again; ``None`` for others."""
+        fields, cells = self.fields[seen], tuple(out.shape[2:])
+        axis = args[1][0] - 2 if name in ("mean", "amax") and 3 <= out.dim() < seen.dim() else -1
+        if axis >= 0:
+            return (*fields[:axis], *fields[axis + 1 :])
+        if name == "unsqueeze" and len(fields) < self.dims and (axis := args[1] - 2) >= 0:
+            return (*fields[:axis], fields[0].everything(1), *fields[axis:])
+        if name == "expand" and len(cells) == len(fields) and any(f.cells > 1 for f in fields):
+            return tuple(f if f.cells == n else f.everything(n) for f, n in zip(fields, cells, strict=True))
+        return None
 
     def _is_global(self, name: str, args: Sequence[Any], seen: list[Tensor]) -> bool:
         if name in ("mean", "amax", "sum") or name.startswith(("_adaptive", "adaptive")):

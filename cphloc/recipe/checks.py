@@ -11,6 +11,7 @@ from typing import Any
 from cphloc.config.nodes import KeyPath, Node, dotted
 from cphloc.errors import InputError, Problem, did_you_mean, without_secrets
 from cphloc.recipe.blocks import BlockAt, blocks
+from cphloc.recipe.seeds import seed_problems
 from cphloc.registry import catalogue
 from cphloc.registry.card import Card
 from cphloc.registry.timm_names import timm_names
@@ -117,16 +118,22 @@ def _rung_is_available(root: Node) -> Iterator[Problem]:
     available = [RUNGS.index(rung) for rung in data.gives] if data is not None else []
     for block in _heads(root):
         head = _card_of(block)
-        if (
-            data is None
-            or not available
-            or head is None
-            or head.rung is None
-            or RUNGS.index(head.rung) <= max(available)
-        ):
+        if data is None or not available or head is None or head.rung is None:
+            continue
+        if min(RUNGS.index(rung) for rung in (head.rung, *_weaker(root, block))) <= max(available):
             continue
         what = f"the head '{head.name}' learns from {head.rung}, and '{data.name}' has {RUNGS[max(available)]} at most"
         yield _problem(block.node.children["type"], (*block.path, "type"), what, "choose another head or data set")
+
+
+def _weaker(root: Node, block: BlockAt) -> Iterator[str]:
+    """Weaker rungs from which a head learns too: that of its loss, and the label where its masks are seeded."""
+    node = block.node.children.get("loss")
+    loss = None if node is None else _card_of(BlockAt("loss", (*block.path, "loss"), node))
+    if loss is not None and loss.rung is not None:
+        yield loss.rung
+    if root.get(("model", "seeds", str(block.path[-1]))) is not None:
+        yield "label"
 
 
 @_check
@@ -218,6 +225,11 @@ def _weights_name_heads(root: Node) -> Iterator[Problem]:
         if key not in heads.children:
             fix = did_you_mean(str(key), names) or f"heads: {', '.join(names)}"
             yield Problem(str(node.key_where), dotted(("model", "weights", key)), f"no head '{key}'", fix)
+
+
+@_check
+def _seeds_come_from_attention(root: Node) -> Iterator[Problem]:
+    yield from seed_problems(root)
 
 
 @_check

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from cphloc.config.argument_types import NonNegativeInt, PositiveFloat, PositiveInt, UnitInterval
 from cphloc.paths import portable
+from cphloc.recipe.seeds import SeedFrom
 from cphloc.recipe.strict import Strict
 from cphloc.structures.monai_steps import MonaiSteps
 from cphloc.structures.nnunet_steps import NnUNetSteps
@@ -115,6 +116,9 @@ class ModelBlocks(Strict):
         description="output heads, by name", min_length=1
     )
     weights: dict[str, PositiveFloat] = Field({}, description="weight of each head's loss, by head name; default 1")
+    seeds: dict[str, SeedFrom] = Field(
+        {}, description="by mask head, the head whose attention seeds masks of cases that have a label alone"
+    )
     merged_classes: dict[str, dict[str, Members]] = Field(
         {}, description="by head and class, the classes of the data set it stands for; `of` of a class is stored here"
     )

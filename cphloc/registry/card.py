@@ -45,7 +45,7 @@ class Card(BaseModel):
         dims: numbers of axes it works with.
         takes: its input; for a loss the inputs of its ``forward``.
         gives: its output; for a data set the strongest rungs of its annotations.
-        rung: of the supervision ladder, for a head.
+        rung: of the supervision ladder, for a head; for a loss, a weaker rung than its head's that it learns from too.
         loss: input that the loss of a head must take.
         channels: image channels of a data set, in order.
         modality: DICOM's name of a data set's modality; as many as channels where they differ by channel.

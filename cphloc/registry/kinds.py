@@ -124,6 +124,7 @@ ALL: Mapping[str, Kind] = {
             needs=("import_", "takes"),
             words={
                 "takes": LOSS_INPUTS,
+                "rung": RUNGS,
                 "gives": ("scalar", "one loss per case", "one loss per element", "one loss per box"),
             },
         ),

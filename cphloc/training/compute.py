@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import sys
 import time
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -73,7 +74,7 @@ def _one_step(model: Any, batch: Any, precision: str) -> float:
     start = time.process_time()
     kind = torch.float16 if precision == "16-mixed" else torch.bfloat16
     with torch.autocast("cpu", kind, enabled=precision != "32"):
-        loss = model.loss(model.outputs(batch.image), batch.targets)["loss"]
+        loss = model.loss(model.outputs(batch.image), replace(batch.targets, images=batch.image))["loss"]
     if loss.requires_grad:
         loss.backward()
     model.zero_grad()

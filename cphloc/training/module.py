@@ -125,7 +125,7 @@ class TrainingModule(L.LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss to minimize, and store it and its terms, detached, in ``losses``."""
         outputs = self.model.outputs(batch.image)
-        losses = self.model.loss(outputs, batch.targets)
+        losses = self.model.loss(outputs, replace(batch.targets, images=batch.image))
         if self._teacher is not None:
             soft = self._teacher.losses(self.model, outputs, batch.image)
             losses = {**losses, **soft, "loss": losses["loss"] + self._teacher.weight * sum(soft.values())}

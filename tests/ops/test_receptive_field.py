@@ -182,6 +182,23 @@ def test_the_field_is_exactly_where_the_gradient_is_not_zero(dims, network):
     assert field.stride == Fraction(24, out.shape[2]) or network == "dilated"
 
 
+def test_along_the_axis_of_a_projection_a_map_sees_everything():
+    """Axial and coronal projections: rows are seen whole in the one, slices in the other, columns in neither."""
+
+    class Projected(nn.Module):
+        def __init__(self, axis):
+            super().__init__()
+            self.axis, self.conv = axis, nn.Conv2d(2, 1, 3, padding=1)
+
+        def forward(self, x):
+            flat = torch.cat([x.amax(self.axis), x.mean(self.axis)], 1)
+            return self.conv(flat).unsqueeze(self.axis).expand(-1, -1, *x.shape[2:])
+
+    for axis in (2, 3, 4):
+        (fields,) = receptive_fields(Projected(axis), 1, (4, 6, 8))
+        assert [f.size for f in fields] == [float("inf") if a + 2 == axis else 3 for a in range(3)]
+
+
 def test_global_pooling_sees_everything_and_a_vector_has_no_field():
     class Pooled(nn.Module):
         def forward(self, x):

@@ -68,6 +68,7 @@ ADDED = {
     "model.average": "probabilities",
     "model.members": 1,
     "model.merged_classes": {},
+    "model.seeds": {},
     "nsd_tolerance_mm": {},
     "options": ["tta", "temperature", "threshold", "largest", "min_size"],
     "train.gradient_checkpointing": False,

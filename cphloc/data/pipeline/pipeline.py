@@ -119,7 +119,7 @@ class Pipeline:
             data.workers,
             data.skip_bad,
             recipe.train.seed,
-            {name: _rung_of(block) for name, block in recipe.model.heads.items()},
+            rungs_of(recipe),
         )
 
     @cached_property
@@ -213,9 +213,21 @@ def open_undivided(data: Data, dims: int) -> Dataset:
     return open_dataset(data.model_copy(update={"folds": None, "tiles": None}), dims)
 
 
-def _rung_of(head: Block) -> Rung:
-    """Weakest annotation that a head learns from."""
-    return Rung[(catalogue.card("head", head.type).rung or "label").upper()]
+def rungs_of(recipe: Recipe) -> dict[str, Rung]:
+    """Return the weakest annotation that each head learns from.
+
+    A head whose loss also learns from boxes, or whose masks are seeded from a label, has a further row for these.
+    """
+    rungs = {}
+    for name, head in recipe.model.heads.items():
+        rungs[name] = Rung[(catalogue.card("head", head.type).rung or "label").upper()]
+        loss = head.args.get("loss")
+        weaker = catalogue.card("loss", loss["type"]).rung if isinstance(loss, Mapping) else None
+        if weaker is not None:
+            rungs[f"{name} by {weaker}"] = Rung[weaker.upper()]
+        if name in recipe.model.seeds:
+            rungs[f"{name} by seeds"] = Rung.LABEL
+    return rungs
 
 
 def _plain(block: str | Block) -> dict[str, Any]:

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from cphloc.components.head.unet import UNet
+from cphloc.components.loss.box_supervised import BoxSupervised
+from cphloc.components.loss.dice_ce import DiceCE
+from cphloc.errors import InputError
+from cphloc.ops.targets import Targets
+from cphloc.structures.annotation import Annotation
+from cphloc.structures.levels import Level
+
+SIZE = {2: (12, 14), 3: (6, 10, 12)}
+
+
+def box(dims, low, high):
+    return [float(low)] * dims + [float(high)] * dims
+
+
+def cases(dims):
+    """A case with a mask, one with boxes alone, one with a label alone, and one whose boxes are of one class only."""
+    mask = np.zeros(SIZE[dims], np.uint8)
+    mask[(slice(1, 4),) * dims] = 1
+    two = np.array([box(dims, 1, 4), box(dims, 3, 6)], np.float32)
+    return [
+        Annotation(mask=mask),
+        Annotation(boxes=two, box_classes=np.array([1, 2])),
+        Annotation(label=np.array([1, np.nan], np.float32)),
+        Annotation(boxes=two[:1], box_classes=np.array([1]), boxes_known=np.array([True, False])),
+    ]
+
+
+def batch(dims):
+    targets = Targets.collate(cases(dims), SIZE[dims], classes=2)
+    return replace(targets, images=torch.randn(4, 1, *SIZE[dims], generator=torch.Generator().manual_seed(1)))
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_each_case_teaches_by_what_it_has(dims):
+    torch.manual_seed(0)
+    targets = batch(dims)
+    logits = torch.randn(4, 3, *SIZE[dims], requires_grad=True)
+    loss = BoxSupervised()
+    assert loss.box_cases(targets).tolist() == [False, True, False, True]
+    gradient = torch.autograd.grad(loss.of_boxes(logits, targets), logits)[0]
+    assert gradient.flatten(1).abs().amax(1).bool().tolist() == [False, True, False, True]
+    assert_close(loss(logits[:1], targets.masks[:1]), DiceCE()(logits[:1], targets.masks[:1]))
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_head_reports_both_losses_and_their_numbers_of_cases(dims):
+    head = UNet((Level(3, (1,) * dims),), ["a", "b"], loss=BoxSupervised())
+    outputs, targets = head((torch.randn(4, 3, *SIZE[dims]),)), batch(dims)
+    losses = head.loss(outputs, targets)
+    assert set(losses) == {"mask", "boxes"}
+    assert {name: int(n) for name, n in head.loss_cases(targets).items()} == {"boxes": 2}
+    plain = UNet((Level(3, (1,) * dims),), ["a", "b"])
+    plain.load_state_dict(head.state_dict())
+    assert_close(plain.loss(outputs, targets)["mask"], losses["mask"])
+    assert plain.loss_cases(targets) == {}
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_of_a_class_that_nobody_looked_for_nothing_is_learned(dims):
+    """Its score and that of the background are one: moving probability between them changes nothing."""
+    torch.manual_seed(0)
+    targets = batch(dims)
+    logits = torch.zeros(4, 3, *SIZE[dims])
+    moved = logits.clone()
+    moved[3, 0], moved[3, 2] = np.log(1.5), np.log(0.5)
+    loss = BoxSupervised()
+    assert_close(loss.of_boxes(moved, targets), loss.of_boxes(logits, targets))
+    moved[1, 0], moved[1, 2] = np.log(1.5), np.log(0.5)
+    assert loss.of_boxes(moved, targets) != pytest.approx(loss.of_boxes(logits, targets).item(), abs=1e-4)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_second_object_of_the_class_is_no_mistake_of_the_first(dims):
+    """Two boxes of one class, both filled: the projections are perfect, which they are not for one box alone."""
+    apart = np.array([box(dims, 0, 2), box(dims, 3, 6)], np.float32)
+    both = Annotation(boxes=apart, box_classes=np.array([1, 1]))
+    one = Annotation(boxes=apart[:1], box_classes=np.array([1]))
+    logits = torch.full((1, 2, *SIZE[dims]), -20.0)
+    logits[:, 0] = 0
+    for low, high in ((0, 2), (3, 6)):
+        logits[(0, 1, *(slice(low, high),) * dims)] = 20
+    loss = BoxSupervised(pairwise_weight=0)
+    assert loss.of_boxes(logits, Targets.collate([both], SIZE[dims], 1)) < 1e-4
+    assert loss.of_boxes(logits, Targets.collate([one], SIZE[dims], 1)) > 0.5
+    crowd = Annotation(boxes=apart, box_classes=np.array([1, -1]))
+    assert loss.of_boxes(logits, Targets.collate([crowd], SIZE[dims], 1)) < 1e-4
+
+
+def test_the_pairwise_term_rises_over_the_first_steps():
+    targets, logits = batch(2), torch.randn(4, 3, *SIZE[2], generator=torch.Generator().manual_seed(0))
+    loss = BoxSupervised(projection_weight=0, warmup=0.2)
+    values = []
+    for loss.progress in (0.0, 0.1, 0.2, 1.0):
+        values.append(loss.of_boxes(logits, targets).item())
+    assert values == pytest.approx([0, values[-1] / 2, values[-1], values[-1]])
+
+
+def test_without_images_pairs_are_refused():
+    with pytest.raises(InputError, match="give the targets of a batch its images"):
+        BoxSupervised().of_boxes(torch.zeros(4, 3, *SIZE[2]), replace(batch(2), images=None))
