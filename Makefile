@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-all test-browser docs mutants real-files fuzz crowd faults bench quality zoo-numbers import-proof systems lecture lint release clean
+.PHONY: demo test test-all test-browser docs mutants real-files fuzz crowd faults bench quality zoo-numbers organs organ-detectors import-proof systems lecture lint release clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -81,6 +81,16 @@ import-proof: $(INSTALLED)
 quality: $(INSTALLED)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[quality]'
 	$(BIN)/python -W ignore -m tests.quality
+
+## Boxes at low resolution and then organs at full resolution against one network, with OpenKBP in CPHLOC_DATA; hours. It can be
+## stopped and goes on. Writes tests/benchmarks/PIPELINE.md.
+organs: $(INSTALLED)
+	$(BIN)/python -W ignore -m tests.quality.organs
+
+## Retina U-Net with ATSS and box clustering against RetinaNet and FCOS on organs, three seeds; days on one core. It can be
+## stopped and goes on.
+organ-detectors: $(INSTALLED)
+	$(BIN)/cphloc study tests/quality/organs/detectors.yaml --out .quality/organ-detectors
 
 ## Every entry of the zoo measured again, card against measured, from the data sets in CPHLOC_DATA; about fifteen minutes on one
 ## core. It can be stopped and goes on. Writes tests/benchmarks/ZOO.md.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cphloc.cli.result import Answer, overrides, recipe_arguments, table
@@ -15,11 +15,26 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> Answer:
-    """Describe the model without allocating its weights."""
+    """Describe the model without allocating its weights; of a pipeline, that of each stage."""
     from cphloc.modeling.describe import describe
     from cphloc.zoo.starting import load_recipe
 
-    facts = describe(load_recipe(options.recipe, overrides(options))).to_plain()
+    recipe = load_recipe(options.recipe, overrides(options))
+    if not recipe.stages:
+        facts = describe(recipe).to_plain()
+        return Answer(_text(facts), facts)
+    described = {
+        name: {"entry": stage.frozen.entry, "sees": stage.sees, **describe(recipe.stage_recipes[name]).to_plain()}
+        for name, stage in recipe.stages.items()
+    }
+    total = sum(found["parameters"]["total"] for found in described.values())
+    texts = [f"stage {name}: {of['entry']}, on {of['sees']}\n\n{_text(of)}" for name, of in described.items()]
+    texts.append(f"all stages: {total / 1e6:.3f} M parameters; each computes its own patches")
+    return Answer("\n\n\n".join(texts), {"stages": described, "parameters": {"total": total}})
+
+
+def _text(facts: Mapping[str, Any]) -> str:
+    """Tables of levels, sizes and work of one model."""
     head = ("stage", "channels", "stride", "receptive field", "cells of the patch")
     levels = [
         (
@@ -37,7 +52,7 @@ def run(options: argparse.Namespace) -> Answer:
         ("multiply-adds", f"{facts['multiply_adds'] / 1e9:.3f} G a patch"),
         ("activations", f"{facts['activation_mb']:.1f} MB a patch (float32)"),
     ]
-    return Answer("\n\n".join(map(table, ([head, *levels], sizes, work))), facts)
+    return "\n\n".join(map(table, ([head, *levels], sizes, work)))
 
 
 def _axes(values: Sequence[Any]) -> str:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 _EXAMPLE = "docs/plugin-example"
 
+MEASURED = ("backbone", "neck", "head", "loss", "suppression")
+"""Kinds of whose components it is stated when they are worth it, or that this was not measured."""
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
@@ -145,6 +148,8 @@ def _rows(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
 
 def _facts(card: Card, arguments: list[Argument]) -> dict[str, Any]:
     about = card.model_dump(by_alias=True, exclude_defaults=True, exclude={"signature"}) | {"dims": card.dims}
+    if card.kind in MEASURED:
+        about["measured"] = card.measured or "not measured"
     return about | {"arguments": [_argument(a) for a in arguments]}
 
 

@@ -103,6 +103,16 @@ class Stage(Strict):
             raise InputError(msg)
         return self.stored
 
+    @property
+    def sees(self) -> str:
+        """What the stage sees and when it runs, in words."""
+        text = "the whole image"
+        if (crop := self.crop) is not None:
+            text = f"{', '.join(crop.classes or ['what'])} of {crop.stage} with {crop.margin_mm:g} mm around"
+        if (when := self.when) is not None:
+            text += f", if {when.stage} gives {when.label} at least {when.at_least:g}"
+        return text
+
 
 def with_entries(root: Node, entry_of: EntryOf | None) -> list[Problem]:
     """Add what the entries of the stages state to a recipe, in place, and return what is wrong with them.

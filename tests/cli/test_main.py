@@ -14,9 +14,13 @@ import cphloc
 from cphloc.cli import main
 from cphloc.cli.commands import commands
 from cphloc.cli.main import parser
+from cphloc.config import yamlio
+from cphloc.modeling.describe import describe
+from cphloc.recipe.recipe import load_stored
 from cphloc.training.check import Checked
 
 BASE = Path(__file__).parents[1] / "recipe" / "broken_recipes" / "base.yaml"
+ZOO = Path(__file__).parents[2] / "zoo"
 PYTHON = [sys.executable, "-m", "cphloc.cli"]
 
 
@@ -74,6 +78,26 @@ def test_explain_says_which_metrics_to_judge_the_model_by(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "judge masks of several objects by" in printed
     assert "here taken as 2 mm for anterior, else 1 mm" in printed
+
+
+def test_describe_of_a_pipeline_is_that_of_the_entry_of_each_stage(capsys):
+    assert main(["describe", "pipeline3d-sarcoma", "--json"]) == 0
+    stages = json.loads(capsys.readouterr().out)["stages"]
+    assert [facts["entry"] for facts in stages.values()] == ["retina3d-petct@0.1.1", "unet3d-sarcoma-ct@0.1.0"]
+    assert stages["outline"]["sees"] == "what of find with 30 mm around"
+    stored = yamlio.load(ZOO / "unet3d-sarcoma-ct/0.1.0/recipe.yaml").plain
+    alone = describe(load_stored(stored)).to_plain()
+    assert {key: stages["outline"][key] for key in alone} == alone
+
+
+def test_explain_of_a_pipeline_lists_its_own_values_and_the_metrics_of_its_result(capsys):
+    assert main(["explain", "pipeline3d-sarcoma"]) == 0
+    printed = capsys.readouterr().out
+    lines = {line.split(maxsplit=1)[0]: line for line in printed.splitlines() if line.strip()}
+    assert "pipeline3d-sarcoma.yaml:16" in lines["stages.outline.crop.margin_mm"]
+    assert "retina3d-petct@0.1.1" in lines["stages.find.stored.entry"]
+    assert not any(line.startswith("stages.find.stored.recipe") for line in lines)
+    assert "judge masks" in printed
 
 
 def test_show_of_a_metric_says_its_direction_and_unit(capsys):

@@ -37,8 +37,8 @@ SYSTEMS = {
     **dict.fromkeys(("fcn-stride1", "fcn8", "semantic-fpn", "focal", "boundary"), MASKS),
     **dict.fromkeys(("unet-lecture", "unet2d-phantom", "unet3d-phantom", "residual-encoder", "monai"), MASKS),
     **dict.fromkeys(("attention-unet", "unetplusplus", "manet", "deeplabv3plus", "upernet", "segformer"), MASKS),
-    **dict.fromkeys(("mednext", "convnext-inflated", "projections"), MASKS),
-    **dict.fromkeys(("mask-rcnn", "nndetection"), MASKS),
+    **dict.fromkeys(("mednext", "swin-unetr", "convnext-inflated", "siamese", "projections"), MASKS),
+    **dict.fromkeys(("mask-rcnn", "nndetection", "instances", "box-supervised", "cam-seeded"), MASKS),
     **dict.fromkeys(("retina-unet", "multitask2d-phantom", "multitask3d-phantom"), MASKS),
 }
 """Name of a recipe -> what its system must reach."""

@@ -1,0 +1,1 @@
+"""Comparisons on organs at risk: detectors with each other, and a pipeline with one network."""

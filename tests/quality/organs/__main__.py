@@ -1,0 +1,109 @@
+"""``make organs``: boxes at low resolution, then organs at full resolution, against one network at full resolution.
+
+Trains ``retina3d-ct``, publishes it to a zoo of its own, joins it with ``unet3d-ct`` to a pipeline, and measures both
+systems on the same cases: quality, time and memory. What is done is kept, so that the work can be stopped and goes on.
+Writes ``tests/benchmarks/PIPELINE.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[2]
+NETWORK = "unet3d-ct@0.9.0"
+METRICS = ("dice", "hd95_mm", "nsd", "volume_error")
+TITLE = "# A pipeline against one network: organs on head-and-neck CT"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Do what is missing, and write the page."""
+    parser = argparse.ArgumentParser("python -m tests.quality.organs", description=__doc__)
+    parser.add_argument(
+        "--work", type=Path, default=ROOT / ".quality" / "organs", help="folder; default .quality/organs"
+    )
+    parser.add_argument("--steps", type=int, default=2000, help="steps of the detector; default 2000")
+    parser.add_argument("--split", choices=("val", "test"), default="val", help="cases that are measured; default val")
+    options = parser.parse_args(argv)
+    work = options.work.absolute()
+    work.mkdir(parents=True, exist_ok=True)
+    steps = f"train.steps={options.steps}"
+    detector = _kept(work / "detector.json", lambda: _cphloc(work, "train", "retina3d-ct", "--set", steps))
+    _kept(work / "published.json", lambda: _publish(work, detector["folder"]))
+    pipeline = _kept(work / "pipeline.json", lambda: _cphloc(work, "train", str(HERE / "pipeline.yaml")))
+    systems = {"one network": NETWORK, "pipeline": pipeline["folder"]}
+    rows = {
+        name: _kept(work / f"{options.split}-{name}.json", lambda source=source: _measured(work, source, options.split))
+        for name, source in systems.items()
+    }
+    page = ROOT / "tests" / "benchmarks" / "PIPELINE.md"
+    page.write_text(page_of(rows, options.split, options.steps), encoding="utf-8")
+    print(page.read_text(encoding="utf-8"))
+    return 0
+
+
+def page_of(rows: Mapping[str, Mapping[str, Any]], split: str, steps: int) -> str:
+    """Write the page: a row per system.
+
+    Args:
+        rows: by system, ``metrics`` with ``value``, ``low`` and ``high``, median ``seconds`` per case and ``peak_mb``.
+        split: cases that were measured.
+        steps: steps of the detector.
+    """
+    head = ["system", *METRICS, "s a case", "peak MB"]
+    lines = [TITLE, "", f"Cases: {split}. The detector was trained for {steps} steps; written by `make organs`.", ""]
+    lines += [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
+    for name, row in rows.items():
+        cells = [_interval(row["metrics"].get(metric)) for metric in METRICS]
+        cells += [f"{row['seconds']:.1f}", f"{row['peak_mb']:.0f}"]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _interval(value: Mapping[str, float] | None) -> str:
+    if value is None or value.get("value") is None:
+        return "-"
+    return f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+
+
+def _kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return the facts in a file, which are made where it is missing."""
+    if not path.is_file():
+        print(f"{path.stem}", flush=True)
+        path.write_text(json.dumps(make()), encoding="utf-8")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _publish(work: Path, run: str) -> dict[str, Any]:
+    _cphloc(work, "evaluate", run, "--split", "val")
+    reason = "only a stage of a comparison"
+    name = ("--name", "retina3d-ct", "--version", "0.1.0", "--to", str(work / "zoo"))
+    return {"published": _cphloc(work, "publish", run, *name, "--below-baseline", reason)}
+
+
+def _measured(work: Path, source: str, split: str) -> dict[str, Any]:
+    """Evaluate a system in a process of its own, with its time per case and its largest memory."""
+    facts = _cphloc(work, "evaluate", source, "--split", split, "--out", str(work / f"evaluation-{Path(source).name}"))
+    speed = facts["speed"]
+    return {"metrics": facts["metrics"], "seconds": speed["ms_per_case"] / 1000, "peak_mb": speed["peak_ram_mb"]}
+
+
+def _cphloc(work: Path, *arguments: str) -> Any:
+    """Run a command of cphloc on one thread and return its facts."""
+    zoos = os.pathsep.join([str(work / "zoo"), str(ROOT / "zoo")])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NO_ALBUMENTATIONS_UPDATE": "1", "CPHLOC_ZOO": zoos}
+    environment["PYTHONPATH"] = str(ROOT)
+    command = [sys.executable, "-W", "ignore", "-m", "cphloc", *arguments, "--json"]
+    done = subprocess.run(command, env=environment, cwd=work, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

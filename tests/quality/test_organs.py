@@ -1,0 +1,38 @@
+"""The comparisons on organs are complete: their recipes are right, and the page states what was measured."""
+
+from __future__ import annotations
+
+import pytest
+
+from cphloc.config import yamlio
+from cphloc.modeling.build import check
+from cphloc.recipe.recipe import load as load_recipe
+from cphloc.recipe.stages import PIPELINE
+from cphloc.studies.study import load
+
+from .organs.__main__ import HERE, METRICS, NETWORK, page_of
+
+ARMS = ("retinanet", "fcos", "retina u-net")
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_every_detector_fits_down_to_the_shapes(arm):
+    study = load(HERE / "detectors.yaml")
+    assert tuple(cell.arm for cell in study.cells) == ARMS
+    (recipe,) = next(cell for cell in study.cells if cell.arm == arm).recipes("organs", 0, study.text.vary)
+    assert check(recipe) == []
+    assert recipe.model.backbone == load_recipe("retina3d-ct").model.backbone
+
+
+def test_the_second_stage_of_the_pipeline_is_the_network_that_it_is_compared_with():
+    pipeline = yamlio.load(HERE / "pipeline.yaml").plain
+    assert pipeline["task"] == PIPELINE
+    assert pipeline["stages"]["outline"]["entry"] == NETWORK
+    assert pipeline["stages"]["find"]["entry"].partition("@")[0] == "retina3d-ct"
+
+
+def test_the_page_has_a_row_for_each_system():
+    row = {"metrics": {"dice": {"value": 0.75, "low": 0.7, "high": 0.8}}, "seconds": 2.0, "peak_mb": 900.4}
+    lines = page_of({"one network": row, "pipeline": row}, "val", 2000).splitlines()
+    assert len([line for line in lines if line.startswith("|")]) == 4
+    assert lines[-1] == f"| pipeline | 0.750 [0.700, 0.800] |{' - |' * (len(METRICS) - 1)} 2.0 | 900 |"
