@@ -32,6 +32,8 @@ from cphloc.structures.geometry import Geometry
 
 FORMAT = 2
 """Version of the file layout of an entry; part of its key."""
+FORMAT_OF_INSTANCES = 3
+"""Format of entries whose objects are told apart, which lacked that before."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,17 @@ def entry_key(case: Case, preprocessing: str) -> str:
     """
     files = [_identity(file) for path in case.files for file in source_files(path)]
     images = [str(path) for path in case.images]
-    parts = [FORMAT, preprocessing, case.id, repr(case.annotation), repr(case.spacing_mm), case.tile, images, files]
+    told_apart = case.annotation.instances is not None or case.annotation.outlines is not None
+    parts = [
+        FORMAT_OF_INSTANCES if told_apart else FORMAT,
+        preprocessing,
+        case.id,
+        repr(case.annotation),
+        repr(case.spacing_mm),
+        case.tile,
+        images,
+        files,
+    ]
     if any(case.units) or any(case.given_units):
         parts.append(repr((case.units, case.given_units)))
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
