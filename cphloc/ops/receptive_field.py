@@ -180,11 +180,12 @@ class _Trace(TorchDispatchMode):
             return tuple(f.resampled(n, "linear" in name) for f, n in zip(fields, cells, strict=True))
         if name == "view" and seen[0].dim() == self.dims + 3 and out.dim() == self.dims + 2:  # repeat_interleave
             return tuple(f.resampled(n, linear=False) for f, n in zip(fields, cells, strict=True))
-        if name == "slice" and args[1] >= 2:
+        if name == "slice" and 2 <= args[1] < len(fields) + 2:
             return _replaced(fields, args[1] - 2, 1, args[4] if len(args) > 4 else 1, -(args[2] or 0), cells)
         if name.endswith(("pad_nd", "pad1d", "pad2d", "pad3d")):
-            for axis, before in enumerate(reversed(args[1][::2]), start=self.dims - len(args[1]) // 2):
-                fields = _replaced(fields, axis, 1, 1, before, cells)
+            before = list(reversed(args[1][::2]))[: self.dims]  # of channels last, which transformers have, not theirs
+            for axis, voxels in enumerate(before, start=self.dims - len(before)):
+                fields = _replaced(fields, axis, 1, 1, voxels, cells)
             return fields
         if (projected := self._projected(name, args, seen[0], out)) is not None:
             return projected

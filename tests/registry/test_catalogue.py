@@ -77,7 +77,7 @@ def test_two_cards_of_one_name_are_refused(tmp_path, monkeypatch):
         ("head", "import: a:B\nsummary: A head\nrung: mask\nloss: score\ngives: [mask, Boxes]\n",
          "{0}:5:8: gives: 'Boxes' is not one of mask, boxes, attention, labels; did you mean 'boxes'?\n"
          "{0}:4:7: loss: 'score' is not one of mask, scores, boxes, attention; did you mean 'scores'?"),
-        ("loss", LOSS + "rung: mask\n", "{}:4:1: rung: a loss card has no 'rung'; remove 'rung:'"),
+        ("loss", LOSS + "loss: mask\n", "{}:4:1: loss: a loss card has no 'loss'; remove 'loss:'"),
         ("dataset", "import: a:B\nsummary: S\nlicence: L\ncitation: C\nurl: U\nmodality: [CT, PET]\n",
          "{}:6:11: modality: 'PET' is not one of any, microscopy, CT, MR, PT, NM, US, MG, CR, DX, RF, XA, OPT, OP, ES, "
          "XC, SM, GM; did you mean 'PT'?"),
