@@ -15,6 +15,7 @@ from nbclient import NotebookClient
 from rich.console import Console
 
 import cphloc
+from cphloc.cli.evaluate import answer
 from cphloc.data.io.read import read_volume
 from cphloc.evaluation.evaluate import Evaluation
 from cphloc.inference.ensemble import Ensemble
@@ -123,6 +124,23 @@ def test_an_evaluation_shows_metrics_beside_the_baseline(tmp_path):
     assert lines[1].split()[:2] == ["nsd", "0.750"]  # recommended metrics first
     assert "0.800 [0.700, 0.900]; baseline 0.500; difference +0.300 [+0.100, +0.400]" in lines[2]
     assert evaluation._repr_html_().count("<tr>") == 22
+
+
+def test_the_difference_of_a_signed_error_is_called_that_of_its_size():
+    metric = {"value": -0.2, "low": -0.3, "high": 0.1, "n": 1}
+    gain = {"value": -0.1, "low": None, "high": None, "p_value": None}
+    facts = {
+        **{"split": "test", "cases": ["a"], "patients": 2, "recommended": {}, "sensitivity_at_fp": {}, "by": {}},
+        **{"metrics": {"volume_error": metric, "dice": metric}, "per_class": {}, "speed": {"ms_per_case": 1.0}},
+        "baseline": {"metrics": {"volume_error": metric | {"value": 0.3}, "dice": metric}, "per_class": {}},
+        "paired": {"metrics": {"volume_error": gain, "dice": gain}, "per_class": {}},
+    }
+    evaluation = Evaluation("net@1.0.0", "test", facts, [], None)
+    first, signed, dice = repr(evaluation).splitlines()
+    assert first.endswith("1 case of 2 patients")
+    assert ["difference of |error| -0.100" in line for line in (signed, dice)] == [True, False]
+    _, signed, dice, *_ = answer(evaluation).text.splitlines()
+    assert ["|error| -0.100" in line for line in (signed, dice)] == [True, False]
 
 
 def test_a_notebook_shows_pictures_and_tables_without_a_magic_command():

@@ -293,7 +293,10 @@ def _find(name: str | Path) -> Path:
     if names_a_folder(name) and (folder / "recipe.yaml").is_file() and not (folder / "entry.yaml").is_file():
         return folder
     known = _known()
-    if str(name) == LATEST and known:
+    if str(name) == LATEST:
+        if not known:
+            msg = "there is no run yet under 'runs' in the working folder; begin one with: cphloc train RECIPE"
+            raise NotFoundError(msg)
         return known[max(known, key=lambda run_id: (_begun(run_id), run_id))]
     if str(name) not in known:
         hint = (

@@ -45,14 +45,13 @@ def resolve_run_or_entry(spec: str | Path | Run) -> Run | Listing:
     try:
         return Run.open(spec)
     except NotFoundError:
+        if spec == LATEST:
+            raise
         try:
             return resolve_entry(spec)
         except NoSuchVersionError:
             raise
         except NotFoundError:
-            if spec == LATEST:
-                msg = "no run 'latest': the folder runs in the working folder has none; cphloc train makes one"
-                raise NotFoundError(msg) from None
             hint = nearest(spec, run_names()) or "give a run's folder, or a name from: cphloc list zoo"
             msg = f"no run or entry '{spec}'; {hint}"
             raise NotFoundError(msg) from None
@@ -77,8 +76,8 @@ def resolve_entry_or_run(spec: str | Path | Run) -> Run | Listing:
             raise
         try:
             return Run.open(spec)
-        except NotFoundError:
-            raise no_entry from None
+        except NotFoundError as no_run:
+            raise (no_run if spec == LATEST else no_entry) from None
 
 
 def names_a_run_folder(spec: str | Path) -> bool:

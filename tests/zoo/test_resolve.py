@@ -7,7 +7,7 @@ import pytest
 from cphloc.cli import main
 from cphloc.errors import DataError, NotFoundError
 from cphloc.zoo.lock import lock
-from cphloc.zoo.resolve import resolve_entry, resolve_run_or_entry
+from cphloc.zoo.resolve import resolve_entry, resolve_entry_or_run, resolve_run_or_entry
 
 
 @pytest.fixture
@@ -25,6 +25,13 @@ def test_names_ranges_folders_and_pins(zoo, resolve):
     assert resolve(zoo / "unet3d-ct" / "1.0.0").version == "1.0.0"
     lock(["unet3d-ct@1.0.0"])
     assert resolve("unet3d-ct").version == "1.0.0"
+
+
+@pytest.mark.parametrize("resolve", [resolve_entry_or_run, resolve_run_or_entry])
+def test_latest_without_a_run(zoo, monkeypatch, resolve):
+    monkeypatch.chdir(zoo)
+    with pytest.raises(NotFoundError, match=r"no run yet under 'runs'.*cphloc train RECIPE"):
+        resolve("latest")
 
 
 @pytest.mark.parametrize("resolve", [resolve_entry, resolve_run_or_entry])
