@@ -4,35 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from cphloc.config import jsonio, yamlio
 from cphloc.config.tables import write_table
-from cphloc.errors import DataError, InputError, NotFoundError, did_you_mean
-from cphloc.files import atomic, flush, flush_all, is_temporary, rename_folder, temporary_folder
-from cphloc.paths import names_a_folder
+from cphloc.errors import DataError, InputError
+from cphloc.files import atomic, flush, flush_all, rename_folder, temporary_folder
 from cphloc.recipe.recipe import Recipe, load
 from cphloc.structures.display import Display, Displayed, image_html, listed
 from cphloc.structures.split import OUT_OF_FOLD
 from cphloc.tracking import record
-
-RUNS = Path("runs")
+from cphloc.tracking.run_folders import RUNS, begun_at, find_run, known_runs, next_id
 
 _TEXTS = ("description", "about")
 _PLACES = ("root", "workers", "skip_bad")
 
-_ID = "%Y%m%d-%H%M%S-%f"
-
 FOLDS_FILE = "splits_final.json"
 """Name of the file with the folds of a cross-validation, in the format of nnU-Net."""
-
-LATEST = "latest"
-"""Name that refers to the run begun last under ``runs`` in the working folder."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +106,7 @@ class Run(Displayed):
         """
         if isinstance(name, Run):
             return name
-        folder = _find(name)
+        folder = find_run(name)
         return cls(folder.name, folder, load(folder / "recipe.yaml"), _stored_metrics(folder))
 
     @classmethod
@@ -127,7 +119,7 @@ class Run(Displayed):
             fill: writes further files to the folder of the run that it is given, before the folder gets its name.
         """
         place = place or Place()
-        folder = place.folder or place.runs / recipe.name / _next_id(_known(place.runs))
+        folder = place.folder or place.runs / recipe.name / next_id(known_runs(place.runs))
         with temporary_folder(folder) as aside:
             (aside / "pictures").mkdir()
             (aside / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
@@ -141,7 +133,7 @@ class Run(Displayed):
     @property
     def title(self) -> str:
         """Name for people: the recipe, and the time (UTC) at which the run was created."""
-        begun = _begun(self.id)
+        begun = begun_at(self.id)
         return f"{self.recipe.name} {self.id if begun == datetime.min else f'{begun:%Y-%m-%d %H:%M:%S}'}"
 
     @property
@@ -256,53 +248,3 @@ def _stored_metrics(folder: Path) -> dict[str, float]:
         return {name: jsonio.number(value) for name, value in stored.items()}
     except (ValueError, AttributeError, TypeError, RecursionError):
         return {}
-
-
-def run_names() -> list[str]:
-    """Return the ids of the runs under ``runs`` in the working folder, and ``latest`` if there are any."""
-    known = _known()
-    return [*known, LATEST] if known else []
-
-
-def _known(runs: Path = RUNS) -> dict[str, Path]:
-    """Folders of the runs under ``runs``, by id."""
-    folders = (path.parent for path in runs.glob("*/*/recipe.yaml"))
-    return {folder.name: folder for folder in folders if not is_temporary(folder)}
-
-
-def _begun(run_id: str) -> datetime:
-    """Time that an id states; the earliest of all for a folder that was renamed."""
-    try:
-        begun = datetime.strptime(run_id, _ID)
-    except ValueError:
-        return datetime.min
-    return begun if begun.year < datetime.max.year else datetime.min  # no run could begin later
-
-
-def _next_id(known: Iterable[str]) -> str:
-    """Return an id that sorts after all known ones, also where the clock was set back since the last run."""
-    now = datetime.now(UTC).replace(tzinfo=None)
-    last = max(map(_begun, known), default=now)
-    if last >= now:
-        now = last + timedelta(microseconds=random.SystemRandom().randint(1, 1_000_000))  # differs between processes
-    return now.strftime(_ID)
-
-
-def _find(name: str | Path) -> Path:
-    folder = Path(name)
-    if names_a_folder(name) and (folder / "recipe.yaml").is_file() and not (folder / "entry.yaml").is_file():
-        return folder
-    known = _known()
-    if str(name) == LATEST:
-        if not known:
-            msg = "there is no run yet under 'runs' in the working folder; begin one with: cphloc train RECIPE"
-            raise NotFoundError(msg)
-        return known[max(known, key=lambda run_id: (_begun(run_id), run_id))]
-    if str(name) not in known:
-        hint = (
-            did_you_mean(str(name), known)
-            or "give the folder of the run (with a slash, ./run), or start cphloc in the folder that contains 'runs'"
-        )
-        msg = f"no run '{name}'; {hint}"
-        raise NotFoundError(msg)
-    return known[str(name)]

@@ -15,7 +15,7 @@ from cphloc.config.tables import write_table
 from cphloc.evaluation.plots import draw_lr_range
 from cphloc.files import atomic
 from cphloc.recipe.recipe import Recipe
-from cphloc.tracking.run import RUNS
+from cphloc.tracking.run_folders import RUNS
 from cphloc.training.module import TrainingModule
 from cphloc.training.preparation import prepare
 from cphloc.training.train import given

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from cphloc.errors import NotFoundError, did_you_mean
 from cphloc.paths import names_a_folder
-from cphloc.tracking.run import LATEST, Run, run_names
+from cphloc.tracking.run import Run
+from cphloc.tracking.run_folders import LATEST, run_names
 from cphloc.zoo.entries import Listing, NoSuchVersionError, list_entries
 from cphloc.zoo.lock import find_locked
 from cphloc.zoo.names import ENTRY_FILE, RECIPE_FILE

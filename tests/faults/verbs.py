@@ -145,7 +145,7 @@ def train() -> str:
 
 def resume() -> str:
     """Resume the run, or train where there is none yet."""
-    from cphloc.tracking.run import run_names
+    from cphloc.tracking.run_folders import run_names
     from cphloc.training.train import train as start
 
     return str(start(resume="latest").folder) if run_names() else train()
@@ -170,7 +170,8 @@ def run_facts() -> dict[str, Any]:
 
 
 def check_run(how: str, text: str) -> list[str]:
-    from cphloc.tracking.run import Run, run_names
+    from cphloc.tracking.run import Run
+    from cphloc.tracking.run_folders import run_names
 
     if how == "returned":
         return []  # the facts are compared

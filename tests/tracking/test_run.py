@@ -9,7 +9,7 @@ import pytest
 
 from cphloc.errors import CphlocError, DataError, NotFoundError
 from cphloc.recipe.recipe import load
-from cphloc.tracking import record, run
+from cphloc.tracking import record, run_folders
 from cphloc.tracking.run import Run
 
 
@@ -44,7 +44,7 @@ def test_latest_is_the_run_begun_last_after_the_clock_was_set_back(recipe, monke
             return datetime.now(tz) - back
 
     Run.create(recipe)
-    monkeypatch.setattr(run, "datetime", Earlier)
+    monkeypatch.setattr(run_folders, "datetime", Earlier)
     begun = [Run.create(recipe).id for _ in range(3)]
     assert begun == sorted(begun)
     assert Run.open("latest").id == begun[-1]
