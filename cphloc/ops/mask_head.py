@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 from cphloc.errors import InputError
@@ -64,6 +66,24 @@ class MaskHead(nn.Module):
     def channels(self) -> int:
         """Channels of the logits: the classes, and with ``softmax`` the background."""
         return len(self.classes) + (self.scores == "softmax")
+
+    def begin_at(self, prior: float, layer: nn.Module) -> None:
+        """Initialize a layer that scores classes so that all foreground classes together have a stated probability.
+
+        Args:
+            prior: this probability; each of K classes begins with ``prior / K``, or with ``prior`` if they may overlap.
+            layer: a convolution with a bias.
+
+        Reference: Lin et al. 2017, arXiv:1708.02002, section 3.3.
+        """
+        weight, bias = (getattr(layer, name) for name in ("weight", "bias"))
+        nn.init.normal_(weight, std=0.01)
+        nn.init.zeros_(bias)
+        with torch.no_grad():
+            if self.scores == "softmax":
+                bias[0] = math.log(len(self.classes) * (1 - prior) / prior)
+            else:
+                bias += math.log(prior / (1 - prior))
 
     def answer(self, full: Tensor, coarser: Sequence[Tensor]) -> Tensor | tuple[Tensor, ...]:
         """Return the logits ``full`` interpolated from their grid to the image, in training with those of ``coarser``.

@@ -101,6 +101,7 @@ ADDED = {
     "retina.fg_iou": 0.5,
     "unet.gates": False,
     "unet.kernels": None,
+    "unet.prior": None,
     "unet.scores": "softmax",
 }
 """Values that stored recipes leave out, because they came later: each stands for what cphloc did before it.

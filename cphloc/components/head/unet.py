@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cphloc.components.loss.dice_ce import DiceCE
-from cphloc.config.argument_types import PerAxis, PositiveInt
+from cphloc.config.argument_types import OpenUnitInterval, PerAxis, PositiveInt
 from cphloc.errors import InputError
 from cphloc.ops.layers import (
     Activation,
@@ -47,6 +47,8 @@ class UNet(MaskHead):
         scores: ``softmax``, or ``sigmoid``: a logit for every class without background, each class a region of its own
             that may contain others (nnU-Net's region-based training); a voxel gets the last class whose region
             contains it. Only for predictions with imported weights: the losses take classes that exclude each other.
+        prior: initial probability that a voxel belongs to any class, strictly between 0 and 1. Where objects are small,
+            a training otherwise begins with lowering the probability of all classes. ``None``: all begin about equal.
         loss: a loss that takes masks; default ``dice_ce``.
 
     Shapes:
@@ -80,6 +82,7 @@ class UNet(MaskHead):
         norm: Norm = "instance",
         activation: Activation = "leaky_relu",
         scores: Literal["softmax", "sigmoid"] = "softmax",
+        prior: OpenUnitInterval | None = None,
         loss: nn.Module | None = None,
     ) -> None:
         super().__init__(levels, classes, loss or DiceCE(), levels[1:-2] if deep_supervision else (), scores)
@@ -110,6 +113,9 @@ class UNet(MaskHead):
             conv_type(levels[0].dims)(width, self.channels, 1) for width in widths[: len(self.weights)]
         )
         initialize(self)
+        if prior is not None:
+            for layer in self.score:
+                self.begin_at(prior, layer)
 
     def forward(self, pyramid: tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
         """Logits at full resolution; in training with deep supervision one tensor per supervised level."""

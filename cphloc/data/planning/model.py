@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from scipy.cluster.vq import kmeans2
@@ -87,13 +89,29 @@ def _mask_lines(surveyed: Survey, heads: Sequence[Rung], chosen: Topology, spaci
     """Write the mask head; its classes are merged where each image has one, which the label head predicts."""
     if Rung.MASK not in heads:
         return []
-    small = any(p < n for p, n in zip(chosen.patch, surveyed.median_shape(spacing), strict=True))
-    loss = "{type: dice_ce, batch: true}" if small else "{type: dice_ce}"
-    names = list(surveyed.dataset.classes.values())
-    if Rung.LABEL not in heads or not surveyed.one_class_per_image:
-        return [f"    mask: {{type: unet, classes: {inline(surveyed.dataset.classes)}, loss: {loss}}}"]
-    whole = {1: {"name": "object" if "object" not in names else "any_object", "of": names}}
-    return [_MERGED, f"    mask: {{type: unet, classes: {inline(whole)}, loss: {loss}}}"]
+    sizes = surveyed.median_shape(spacing)
+    loss = {"type": "dice_ce"} | ({"batch": True} if any(map(operator.lt, chosen.patch, sizes)) else {})
+    prior = _prior(surveyed.foreground, float(np.prod(sizes) / np.prod(chosen.patch)))
+    classes: dict[int, Any] = dict(surveyed.dataset.classes)
+    merged = Rung.LABEL in heads and surveyed.one_class_per_image
+    if merged:
+        names = list(classes.values())
+        classes = {1: {"name": "object" if "object" not in names else "any_object", "of": names}}
+    line = f"    mask: {{type: unet, classes: {inline(classes)}, prior: {prior:.2g}, loss: {inline(loss)}}}"
+    return [_MERGED, line] if merged else [line]
+
+
+def _prior(share: float, patches: float) -> float:
+    """Probability of the foreground in a patch, of which a third are centred on an object.
+
+    Args:
+        share: fraction of the voxels of the images that belong to a class.
+        patches: size of an image in patches.
+
+    >>> _prior(0.01, 1), round(_prior(0.003, 10), 3)
+    (0.01, 0.012)
+    """
+    return min(max(share * (2 + max(patches, 1.0)) / 3, 0.001), 0.5)
 
 
 def _finest(chosen: Topology, sizes: np.ndarray, most: int) -> int:

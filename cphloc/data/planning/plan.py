@@ -92,7 +92,10 @@ def plan(surveyed: Survey, name: str, arguments: Mapping[str, Any], budget: Budg
     """Plan a recipe by nnU-Net's rules (`cphloc.data.planning.heuristics`), with AdamW for short trainings.
 
     Where every image holds objects of one class and has a label, the mask has one class for all objects, and the label
-    head predicts which it is: a mask that divides few voxels among several classes learns them late.
+    head predicts which it is: a mask that divides few voxels among several classes learns them late. The mask begins
+    with the probability of the foreground in the data (``prior`` of ``unet``). Both were measured on 900 slices of
+    ``brain_t1c`` at 64 x 64 pixels, with a pre-trained encoder, 200 steps, one seed: Dice on 90 validation cases is .06
+    with neither, .16 with the prior, .10 with one class, and .36 with both.
 
     Of nnU-Net's intensity transforms, ``GaussBlur``, ``MultiplicativeBrightness`` and the ``retain_stats`` of ``Gamma``
     are left out: each costs time in every step, and no gain of theirs in a training of this length was measured.
@@ -202,14 +205,21 @@ def _scheme(surveyed: Survey, channel: int) -> str:
 
 def _train(heads: Sequence[Rung], budget: Budget, batch: int) -> list[str]:
     """Short training with AdamW; the moving average is over at most a fifteenth of the steps."""
-    steps, rate = budget.steps, 0.001 if tuple(heads) == (Rung.MASK,) and not budget.network.encoder else 0.0005
+    steps = budget.steps
     ema = min(0.995, float(np.floor(1000 * (1 - 15 / max(steps, 20))) / 1000))
     return [
         "train:",
         f"  steps: {steps}",
         f"  batch: {batch}",
-        f"  optimizer: {{type: AdamW, lr: {rate}, weight_decay: 0.01}}",
+        f"  optimizer: {{type: AdamW, {_rate(heads, budget)}, weight_decay: 0.01}}",
         "  schedule: cosine",
         f"  warmup_steps: {min(100, steps // 20)}",
         f"  ema: {ema}",
     ]
+
+
+def _rate(heads: Sequence[Rung], budget: Budget) -> str:
+    """Learning rate; a decoder that begins at random beside a pre-trained encoder gets four times the encoder's."""
+    if budget.network.encoder and Rung.MASK in heads and Rung.BOXES not in heads:
+        return 'lr: 0.002, lr_scale: {"backbone.*": 0.25}'
+    return f"lr: {0.001 if tuple(heads) == (Rung.MASK,) and not budget.network.encoder else 0.0005}"

@@ -16,7 +16,7 @@ from cphloc.data.case import Case, checked, read_case
 from cphloc.data.dataset import Dataset
 from cphloc.errors import DataError
 from cphloc.progress import track
-from cphloc.structures.annotation import Annotation, Rung
+from cphloc.structures.annotation import IGNORE, Annotation, Rung
 from cphloc.structures.fingerprint import percentiles_of
 
 _ORDER = ("least", "median", "largest")
@@ -36,6 +36,7 @@ class CaseFacts:
         rungs: rungs that are annotated, weakest first; not those that follow from a stronger one.
         box_sizes: extents ``(n, D)`` of the boxes in voxels.
         box_classes: class numbers ``(n,)``.
+        foreground: fraction of the annotated voxels that belong to a class; ``None`` without a mask.
     """
 
     shape: tuple[int, ...]
@@ -47,6 +48,7 @@ class CaseFacts:
     rungs: tuple[Rung, ...]
     box_sizes: np.ndarray
     box_classes: np.ndarray
+    foreground: float | None
 
     @property
     def rung(self) -> Rung | None:
@@ -116,6 +118,11 @@ class Survey:
         holding = [case for case in self.cases if len(case.box_classes)]
         single = all(len(set(case.box_classes.tolist())) == 1 and Rung.LABEL in case.rungs for case in holding)
         return single and len({int(case.box_classes[0]) for case in holding}) > 1
+
+    @property
+    def foreground(self) -> float:
+        """Mean fraction of the voxels that belong to a class, over the cases with a mask."""
+        return float(np.mean([case.foreground for case in self.cases if case.foreground is not None] or [0.0]))
 
     @property
     def box_extents(self) -> np.ndarray:
@@ -227,7 +234,9 @@ def _summary(case: Case, classes: int, dims: int, channels: int) -> CaseFacts | 
     percentiles = tuple(map(percentiles_of, volume.array))
     sizes = boxes[:, dims:] - boxes[:, :dims]
     image = (grid.shape, grid.spacing_mm, grid.unit, volume.modality, ranges, percentiles)
-    return CaseFacts(*image, _stated(given), sizes, box_classes)
+    known = np.zeros(0) if done.mask is None else done.mask[done.mask != IGNORE]
+    foreground = float((known > 0).mean()) if known.size else None
+    return CaseFacts(*image, _stated(given), sizes, box_classes, foreground)
 
 
 def _stated(given: Annotation) -> tuple[Rung, ...]:

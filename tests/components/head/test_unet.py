@@ -35,6 +35,19 @@ def test_logits_have_the_size_of_the_image_even_when_it_is_odd(dims, upsample):
 
 
 @pytest.mark.parametrize("dims", [2, 3])
+def test_a_prior_is_the_initial_probability_of_all_classes_together(dims):
+    torch.manual_seed(0)
+    levels = [Level(4 + i, (2**i,) * dims) for i in range(5)]
+    pyramid = [torch.randn(2, level.channels, *[32 // level.stride[0]] * dims) for level in levels]
+    outputs = UNet(levels, {1: "left", 2: "right"}, prior=0.02)(tuple(pyramid))
+    assert len(outputs) == 3  # with deep supervision
+    for logits in outputs:
+        assert torch.allclose(logits.softmax(1)[:, 1:].sum(1).mean(), torch.tensor(0.02), atol=2e-3)
+    overlapping = unet(dims, prior=0.02, scores="sigmoid").eval()(torch.randn(2, 1, *SIZES[dims]))
+    assert torch.allclose(overlapping.sigmoid().mean(), torch.tensor(0.02), atol=2e-3)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
 def test_a_finest_level_coarser_than_the_image_is_interpolated(dims):
     levels = (Level(4, (4,) * dims), Level(6, (8,) * dims))
     head = UNet(levels, ["lesion"]).eval()

@@ -24,6 +24,8 @@ from cphloc.errors import InputError, RecipeError
 from cphloc.modeling.build import build_model, check
 from cphloc.modeling.describe import describe
 from cphloc.recipe.recipe import load
+from cphloc.training.optim import build_optimizer
+from cphloc.training.settings import Settings
 
 
 def _phantom(size=(96, 96), **arguments):
@@ -76,6 +78,18 @@ def test_a_mask_of_images_with_one_class_each_leaves_the_class_to_the_label_head
         assert model.mergings["mask"].members == {1: found.dataset.classes}
 
 
+@pytest.mark.parametrize("size", [(48, 48), (16, 48, 48)])
+def test_the_probability_of_the_foreground_begins_as_in_the_data(size):
+    data = PhantomCases(size, cases={"train": 12, "val": 0, "test": 0}, diameter_mm=(8, 16))
+    recipe = load(yamlio.read(plan(survey(data), "phantom", {"size": list(size)}).recipe, "planned.yaml"))
+    assert list(recipe.data.patch) == list(size)  # so that a patch has the foreground of an image
+    share = np.mean([(read_case(case, len(size))[1].mask > 0).mean() for case in data.cases("train")])
+    assert recipe.to_plain()["model"]["heads"]["mask"]["prior"] == pytest.approx(share, rel=0.05)
+    torch.manual_seed(0)
+    logits = build_model(recipe).outputs(torch.randn(1, 1, *size))["mask"][0]
+    assert logits.softmax(1)[:, 1:].sum(1).mean().item() == pytest.approx(share, rel=0.25)
+
+
 @pytest.mark.parametrize("preset", ["resenc", "resenc-m"])
 def test_every_preset_keeps_to_its_memory_and_builds(preset):
     found = survey(_phantom((512, 512)))
@@ -101,6 +115,11 @@ def test_a_pretrained_network_keeps_its_own_stages():
     strides = np.cumprod(planned.topology.strides, axis=0)
     assert [level.stride for level in levels] == [tuple(stride) for stride in strides.tolist()]
     assert describe(recipe).activation_mb * planned.batch < 4000
+    optimizer = build_optimizer(build_model(recipe), **Settings.from_recipe(recipe).optimizer)
+    assert {group["base_lr"] for group in optimizer.param_groups} == {
+        0.0005,
+        0.002,
+    }  # encoder, and what begins at random
 
 
 def test_a_pretrained_network_is_refused_in_3d():
