@@ -33,14 +33,14 @@ class SharedModel(nn.Module):
         return {"loss": nn.functional.cross_entropy(outputs["mask"], targets.masks)}
 
 
-def main(folder: Path, strategy: str, stop_at: int) -> None:
-    """Train six steps, going on from what is there; a signal comes in step ``stop_at``."""
+def main(folder: Path, strategy: str, stop_at: int, cases: int) -> None:
+    """Train six steps, going on from what is there; a signal comes in step ``stop_at``; a micro-batch has ``cases``."""
     processes.start()
     resume = (folder / "last.safetensors").is_file()
     settings = replace(SETTINGS, steps=6, validate_every=3, strategy=strategy)
 
     def batches(first, rank, ranks):
-        for number, batch in enumerate(batches_of(2, per_batch=4)(first, rank, ranks), start=first):
+        for number, batch in enumerate(batches_of(2, per_batch=cases)(first, rank, ranks), start=first):
             if number == stop_at * settings.accumulate - 1:
                 os.kill(os.getpid(), signal.SIGTERM)
             yield batch
@@ -52,4 +52,4 @@ def main(folder: Path, strategy: str, stop_at: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))

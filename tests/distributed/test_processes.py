@@ -29,22 +29,22 @@ from cphloc.training.preparation import prepare
 from cphloc.training.settings import Settings
 from cphloc.training.train import train
 
-TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 
-
-def started(folder, launcher, strategy, stop_at=0):
-    """Train in ``folder`` in one process, or in two."""
+def started(folder, count, strategy, stop_at=0, cases=4):
+    """Train in ``folder`` in so many processes."""
     folder.mkdir(exist_ok=True)
     script = str(Path(__file__).parent / "sharing.py")
-    subprocess.run([sys.executable, *launcher, script, str(folder), strategy, str(stop_at)], check=True, timeout=600)
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"] if count > 1 else []
+    command = [sys.executable, *launcher, script, str(folder), strategy, str(stop_at), str(cases)]
+    subprocess.run(command, check=True, timeout=600)
 
 
 @pytest.mark.slow
 def test_two_processes_give_the_weights_and_metrics_of_one_whole_or_sharded(tmp_path):
-    started(tmp_path / "one", [], "ddp")
-    started(tmp_path / "ddp", TORCHRUN, "ddp")
-    started(tmp_path / "fsdp", TORCHRUN, "fsdp", stop_at=2)
-    started(tmp_path / "fsdp", TORCHRUN, "fsdp")
+    started(tmp_path / "one", 1, "ddp")
+    started(tmp_path / "ddp", 2, "ddp")
+    started(tmp_path / "fsdp", 2, "fsdp", stop_at=2)
+    started(tmp_path / "fsdp", 2, "fsdp")
     for name in (checkpoint.LAST, checkpoint.BEST):
         one, facts = checkpoint.load(tmp_path / "one" / name)
         for strategy in ("ddp", "fsdp"):
@@ -53,6 +53,18 @@ def test_two_processes_give_the_weights_and_metrics_of_one_whole_or_sharded(tmp_
             assert all(torch.allclose(one[key], two[key], atol=1e-5) for key in one), (strategy, name)
             if name == checkpoint.BEST:
                 assert found["metrics"]["loss"] == pytest.approx(facts["metrics"]["loss"], abs=1e-5)
+
+
+@pytest.mark.slow
+def test_four_and_eight_processes_give_the_weights_of_one(tmp_path):
+    started(tmp_path / "one", 1, "ddp", cases=8)
+    one, _ = checkpoint.load(tmp_path / "one" / checkpoint.LAST)
+    for count, strategy in ((4, "ddp"), (8, "ddp"), (4, "fsdp")):
+        folder = tmp_path / f"{strategy}{count}"
+        started(folder, count, strategy, cases=8)
+        many, _ = checkpoint.load(folder / checkpoint.LAST)
+        assert one.keys() == many.keys()
+        assert all(torch.allclose(one[key], many[key], atol=1e-5) for key in one), folder.name
 
 
 @pytest.mark.parametrize("dims", [2, 3])
