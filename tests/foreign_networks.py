@@ -33,4 +33,6 @@ def detector(name, size=SIZE):
     for key, parameter in made.named_parameters():
         if "cls_logits" in key or "cls_score" in key:
             torch.nn.init.normal_(parameter, 0, 0.1)
+        if name.startswith("fcos") and key.endswith("bbox_reg.bias"):
+            torch.nn.init.constant_(parameter, 1.5)  # else most boxes have no extent
     return made

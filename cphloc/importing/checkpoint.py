@@ -43,6 +43,17 @@ class Checkpoint:
             name.removeprefix(f"{key}."): value for name, value in self.tensors.items() if name.startswith(f"{key}.")
         }
 
+    def network(self) -> dict[str, Tensor]:
+        """Return the tensors of the network: those below ``state_dict`` or ``model`` where the checkpoint nests them.
+
+        The names of a network may begin with the same word, such as ``model.0.weight`` in MONAI's UNet.
+        """
+        nested = [key for key in ("state_dict", "model") if isinstance(self.facts, dict) and self._nests(key)]
+        return self.below(nested[0]) if nested else dict(self.tensors)
+
+    def _nests(self, key: str) -> bool:
+        return isinstance(self.facts.get(key), dict) and bool(self.below(key))
+
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint: a ``.safetensors`` file, or a pickle of torch, which a process of its own unpickles.

@@ -126,9 +126,7 @@ def _detector(
 
 def _state(folder: Path) -> dict[str, Tensor]:
     """Read the weights of a bundle by MONAI's names."""
-    read = read_checkpoint(_weights(folder))
-    state = next((found for key in ("state_dict", "model") if (found := read.below(key))), dict(read.tensors))
-    return without_prefix(state)
+    return without_prefix(read_checkpoint(_weights(folder)).network())
 
 
 def _weights(folder: Path) -> Path:

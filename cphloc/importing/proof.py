@@ -4,7 +4,8 @@ A reference folder holds, for each case, any of:
 
 - ``CASE.npz`` with ``input`` ``(N, C, *S)`` and ``logits``: a network's input and its output;
 - for detectors ``CASE_0000.png`` and ``CASE.npz`` with ``boxes`` ``(n, 4)`` as x, y, x, y, ``scores`` and ``labels``;
-  or ``CASE_0000.nii.gz`` with ``boxes`` ``(n, 6)`` as x, y, z, x, y, z from the edge of the first voxel;
+  or ``CASE_0000.nii.gz`` with ``boxes`` ``(n, 6)`` as x, y, z, x, y, z from the edge of the first voxel; boxes without
+  extent are left out;
 - ``CASE_0000.nii.gz``, ``CASE_0001.nii.gz``, ... and ``CASE.nii.gz``: the channels of an image and its predicted mask;
 - ``facts.json`` with ``version`` of the framework, ``seconds`` for all cases, and ``rounding``: voxels whose class its
   own half precision changes.
@@ -147,7 +148,9 @@ def _boxes(localizer: Localizer, files: dict[str, Any], given: dict[str, np.ndar
     if absent := [path for path in files.values() if not path.is_file()]:
         msg = f"{absent[0]}: is missing; boxes need the image that they are of"
         raise NotFoundError(msg)
-    kept, dims = given["labels"] > 0, localizer.recipe.dims  # label 0 is the background, which torchvision never trains
+    dims = localizer.recipe.dims
+    extent = given["boxes"].reshape(-1, 2, dims)[:, 1] > given["boxes"].reshape(-1, 2, dims)[:, 0]
+    kept = (given["labels"] > 0) & extent.all(axis=1)  # torchvision never trains label 0, the background
     order = [*reversed(range(dims)), *reversed(range(dims, 2 * dims))]
     theirs = np.column_stack([given["boxes"][kept].reshape(-1, 2 * dims)[:, order], given["scores"][kept]])
     found = _predicted(localizer, files).boxes

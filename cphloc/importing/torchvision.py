@@ -62,9 +62,7 @@ def import_torchvision(
     kind, eps, own = name.partition("_")[0], 1e-5, None
     if checkpoint is None:
         checkpoint, own, eps = _own_weights(name)
-    read = read_checkpoint(checkpoint)
-    state = next((found for key in ("state_dict", "model") if (found := read.below(key))), dict(read.tensors))
-    state = without_prefix(state)
+    state = without_prefix(read_checkpoint(checkpoint).network())
     names = _names(classes or own, _labels(state, kind, checkpoint), checkpoint)
     shortest, longest = size or _SIZES.get(name, _SIZE)
     head = {"type": "torchvision_detector", "name": name, "classes": names, "shortest": shortest, "longest": longest}

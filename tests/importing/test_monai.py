@@ -123,10 +123,10 @@ def test_wrapped_networks_compute_what_monai_computes(name, arguments):
     nets = pytest.importorskip("monai.networks.nets")
     theirs = getattr(nets, name)(spatial_dims=3, in_channels=1, out_channels=2, **arguments).eval()
     head = {"type": "monai_network", "name": name, "arguments": arguments, "classes": ["a"]}
-    data = {"type": "image_folder", "classes": ["a"], "patch": [32] * 3}
+    data = {"type": "image_folder", "classes": ["a"], "patch": [64] * 3}
     model = {"backbone": {"type": "identity"}, "heads": {"mask": head}}
     ours = build_model(load({"task": "segmentation", "dims": 3, "data": data, "model": model})).eval()
     ours.heads["mask"].network.load_state_dict(theirs.state_dict())
-    x = torch.randn(1, 1, 32, 32, 32)
+    x = torch.randn(1, 1, 64, 64, 64)  # of 32, the coarsest level of a SwinUNETR has one voxel
     with torch.no_grad():
         assert torch.equal(ours(x), theirs(x))

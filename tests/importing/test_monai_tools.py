@@ -35,6 +35,7 @@ def test_a_bundle_of_init_bundle_predicts_what_run_writes(tmp_path):
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, 0, 0.5)
     stated = copy.deepcopy(tools.utils.DEFAULT_INFERENCE)
+    stated["imports"].append("$import os")  # the template names os and does not import it
     stated["network_def"] = {"_target_": "UNet", **ARGUMENTS}
     stated["datalist"] = "$list(sorted(glob.glob(@dataset_dir + '/*.nii.gz')))"
     saved = {"_target_": "SaveImaged", "keys": "pred", "output_dir": "$@bundle_root + '/eval'"}

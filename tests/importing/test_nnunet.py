@@ -140,3 +140,11 @@ def test_a_folder_that_holds_none_or_several_models_is_refused(tmp_path):
     shutil.rmtree(next((tmp_path / "a").rglob("fold_0")))
     with pytest.raises(NotFoundError, match="no fold"):
         import_nnunet(tmp_path / "a")
+
+
+def test_a_fold_that_was_not_finished_is_named_on_the_card(tmp_path):
+    extract(MODELS / "folds" / "model.zip", tmp_path)
+    next(tmp_path.rglob("fold_1")).joinpath("checkpoint_final.pth").unlink()
+    imported = import_nnunet(tmp_path)
+    assert len(imported.weights) == 1
+    assert imported.remarks == ("It lacks the folds 1, which have no checkpoint_final.pth.",)

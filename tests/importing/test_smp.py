@@ -64,7 +64,6 @@ def test_a_picture_is_normalized_as_smp_does(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
-        ({"_model_class": "Linknet"}, "Linknet"),
         ({"decoder_attention_type": "scse"}, "decoder_attention_type scse"),
         ({"encoder_name": "mit_b0"}, "the encoder mit_b0"),
         ({"aux_params": {"classes": 2}}, "aux_params"),
@@ -80,6 +79,16 @@ def test_what_a_recipe_cannot_express_is_refused_by_name(tmp_path, changed, name
     torch.save({"a": torch.zeros(1)}, tmp_path / "a.pth")
     with pytest.raises(InputError, match=named):
         import_smp(tmp_path / "a.pth", ["a", "b"])
+
+
+def test_every_other_network_of_smp_is_refused_by_name(tmp_path):
+    others = {made.__name__ for made in smp.MODEL_ARCHITECTURES_MAPPING.values()} - {"Unet"}
+    assert {"UnetPlusPlus", "FPN", "DeepLabV3Plus", "MAnet", "UPerNet", "Segformer", "PSPNet", "PAN"} <= others
+    torch.save({"a": torch.zeros(1)}, tmp_path / "a.pth")
+    for name in others:
+        (tmp_path / "config.json").write_text(json.dumps({"_model_class": name, "encoder_name": "resnet18"}))
+        with pytest.raises(InputError, match=f"a network with _model_class {name} cannot be imported: known is Unet"):
+            import_smp(tmp_path / "a.pth", ["a"])
 
 
 def test_a_hostile_checkpoint_is_refused_and_named(tmp_path, hostile):

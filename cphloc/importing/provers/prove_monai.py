@@ -64,17 +64,23 @@ def write_mask(mask: Any, path: Path) -> None:
 
 
 def boxes_of(parser: Any, network: torch.nn.Module, image: MetaTensor) -> dict[str, np.ndarray]:
-    """Detect objects: boxes as x, y, z, x, y, z from the edge of the file's first voxel, scores, and labels from 1."""
-    parser.get_parsed_content("detector")
-    for line in (line for value in parser.get().values() for line in (value if isinstance(value, list) else ())):
+    """Detect objects: boxes as x, y, z, x, y, z from the edge of the file's first voxel, scores, and labels from 1.
+
+    MONAI counts voxels from the centre of the first one and clips boxes half a voxel too far; here, at the edge.
+    """
+    lists = {key: value for key, value in parser.get().items() if isinstance(value, list)}
+    for place, line in (
+        (f"{key}::{number}", line) for key, value in lists.items() for number, line in enumerate(value)
+    ):
         if isinstance(line, str) and line.startswith("$@detector."):
-            parser["_call"] = line
-            parser.get_parsed_content("_call")
+            parser.get_parsed_content(place)
     (found,) = parser.get_parsed_content("inferer")([image], network)
     (score,) = [value for key, value in found.items() if key.endswith("_scores")]
     (corners,) = [np.asarray(value, float) for value in found.values() if value.dim() == 2]
     (labels,) = [value for key, value in found.items() if value.dim() == 1 and not key.endswith("_scores")]
     dims = corners.shape[1] // 2
+    edge = np.tile(image.shape[1:], 2) - 0.5
+    corners = corners.clip(-0.5, edge)
     back = np.linalg.inv(np.asarray(image.meta["original_affine"], float)) @ np.asarray(image.affine, float)
     ends = [corners[:, :dims] @ back[:dims, :dims].T + back[:dims, -1] for corners in (corners, corners[:, dims:])]
     boxes = np.concatenate([np.minimum(*ends), np.maximum(*ends)], axis=1) + 0.5
