@@ -13,7 +13,7 @@ import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -39,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after ``cphloc``; ``None``: those of this process, which ends afterwards.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:
+        _keep_children_from_working_folder()
     if not (words and words[0] in _SHORT):
         return _main(words)
     before = gc.get_threshold()
@@ -49,6 +51,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         gc.set_threshold(*before)
         if argv is None:
             gc.freeze()  # at its exit Python searches all objects for cycles once more, for nothing
+
+
+def _keep_children_from_working_folder() -> None:
+    """Keep child processes from importing files of the working folder, such as ``copy.py``, unless this one does too.
+
+    Python would look there first for the modules of processes that are started with ``-c`` or ``-m``.
+    """
+    with suppress(OSError):  # a working folder that was removed
+        if Path.cwd() not in map(Path.absolute, map(Path, sys.path)):
+            os.environ.setdefault("PYTHONSAFEPATH", "1")
 
 
 def _main(argv: list[str]) -> int:

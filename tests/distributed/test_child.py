@@ -67,6 +67,22 @@ def test_an_error_arrives_as_it_was_raised(number):
     assert vars(caught.value) == vars(ERRORS[number])
 
 
+def test_no_file_of_the_working_folder_is_imported_by_a_child_of_the_command_line(tmp_path):
+    (tmp_path / "here").mkdir()
+    for module in ("copy", "selectors", "random"):
+        (tmp_path / "here" / f"{module}.py").write_text("print('a file of the working folder was run', flush=True)")
+    script = tmp_path / "cphloc"  # as the console script, whose folder Python searches instead
+    script.write_text(
+        "import sys; sys.argv[1:] = ['list', 'necks']\n"
+        "from cphloc.cli import main; main()\n"
+        "from cphloc.distributed.child import in_child\n"
+        "print(list(in_child(abs, [-3], lambda job, reason: reason, ['cphloc.progress'])))\n"
+    )
+    done = subprocess.run([sys.executable, script], cwd=tmp_path / "here", capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1:] == ["[3]"], done.stderr
+    assert "was run" not in done.stdout + done.stderr
+
+
 def test_a_script_without_a_guard_is_not_run_again(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
