@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from cphloc.errors import InputError
+from cphloc.errors import InputError, counted
 
 T = TypeVar("T")
 
@@ -33,7 +33,8 @@ def start(devices: int = 1, nodes: int = 1) -> None:
         nodes: number of machines.
 
     Raises:
-        InputError: several ``nodes`` without torchrun, or torchrun started a different number of processes.
+        InputError: several ``nodes`` without torchrun, more ``devices`` than this machine has GPUs (without any,
+            processors), or torchrun started a different number of processes.
     """
     _from_slurm()
     requested, started = devices * nodes, count()
@@ -51,9 +52,20 @@ def start(devices: int = 1, nodes: int = 1) -> None:
             "train ...`, or with srun and one task per process"
         )
         raise InputError(msg)
+    _check_devices(devices)
     if devices > 1:
         command = [sys.executable, "-m", "cphloc.distributed.launch", "--standalone", f"--nproc-per-node={devices}"]
         sys.exit(subprocess.run([*command, *sys.argv], check=False).returncode)
+
+
+def _check_devices(devices: int) -> None:
+    """Refuse a number of processes that this machine has no GPUs for; without any GPU, no processors."""
+    gpus, processors = torch.cuda.device_count(), os.cpu_count() or 1
+    most = gpus or max(processors, 2)
+    if not 1 <= devices <= most:
+        has = counted(gpus, "GPU") if gpus else f"no GPU that PyTorch finds, and {counted(processors, 'processor')}"
+        msg = f"--devices {devices}: this machine has {has}; give a number from 1 to {most}"
+        raise InputError(msg)
 
 
 def _from_slurm() -> None:

@@ -168,6 +168,26 @@ def test_several_machines_need_torchrun(monkeypatch):
         processes.start(nodes=2)
 
 
+@pytest.mark.parametrize(
+    ("gpus", "devices", "message"),
+    [
+        (
+            0,
+            99,
+            "--devices 99: this machine has no GPU that PyTorch finds, and 4 processors; give a number from 1 to 4",
+        ),
+        (1, 2, "--devices 2: this machine has 1 GPU; give a number from 1 to 1"),
+        (2, 0, "--devices 0: this machine has 2 GPUs; give a number from 1 to 2"),
+    ],
+)
+def test_more_devices_than_there_are_are_refused(monkeypatch, gpus, devices, message):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setattr(processes.torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(processes.os, "cpu_count", lambda: 4)
+    with pytest.raises(InputError, match=message):
+        processes.start(devices)
+
+
 def test_another_number_of_processes_than_torchrun_started_is_refused(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(InputError, match="2 processes were started"):
