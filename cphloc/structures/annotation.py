@@ -246,11 +246,14 @@ def class_names(classes: Mapping[int, str] | Sequence[str]) -> dict[int, str]:
     """Foreground classes by number; a list is numbered from 1, because 0 is the background.
 
     Raises:
-        InputError: no class, numbers that are not 1..K, or a name given twice.
+        InputError: a text in place of a list, no class, numbers that are not 1..K, or a name given twice.
 
     >>> class_names(["RBC", "WBC"])
     {1: 'RBC', 2: 'WBC'}
     """
+    if isinstance(classes, str):
+        msg = f"classes must be a list, got the text {classes}; write [{classes}]"
+        raise InputError(msg)
     named = dict(classes) if isinstance(classes, Mapping) else dict(enumerate(classes, start=1))
     if not named or set(named) != set(range(1, len(named) + 1)):
         msg = f"classes must be numbered 1, 2, ... without gaps (0 is the background), got {list(named)}"

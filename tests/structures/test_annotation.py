@@ -178,6 +178,11 @@ def test_two_classes_of_one_name_are_refused():
         class_names(["a", "a"])
 
 
+def test_a_text_is_no_list_of_classes():
+    with pytest.raises(InputError, match=r"classes must be a list, got the text RBC; write \[RBC\]"):
+        class_names("RBC")
+
+
 def test_a_region_gives_the_label_of_a_single_class_only():
     region = np.zeros((4, 4), np.float32)
     assert Annotation(region=region).completed((4, 4), 1).label.tolist() == [0.0]
