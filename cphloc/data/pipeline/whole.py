@@ -18,11 +18,11 @@ class WholeImage(Protocol):
     resamples: Literal["logits", "probabilities"]
     """What is resampled to the grid of the image before classes are decided."""
 
-    def restored(self, scores: np.ndarray) -> np.ndarray:
+    def restored(self, scores: np.ndarray, /) -> np.ndarray:
         """Resample scores ``(K, *S)`` of the prepared image to the grid on which classes are decided."""
         ...
 
-    def restore_mask(self, mask: np.ndarray) -> np.ndarray:
+    def restore_mask(self, mask: np.ndarray, /) -> np.ndarray:
         """Put a mask of that grid on the grid of the original image."""
         ...
 

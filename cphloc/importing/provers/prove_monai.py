@@ -63,7 +63,7 @@ def write_mask(mask: Any, path: Path) -> None:
     nibabel.Nifti1Image(values, np.asarray(affine, float)).to_filename(path)
 
 
-def boxes_of(parser: Any, network: torch.nn.Module, image: MetaTensor) -> dict[str, np.ndarray]:
+def boxes_of(parser: Any, network: torch.nn.Module, image: MetaTensor) -> tuple[np.ndarray, ...]:
     """Detect objects: boxes as x, y, z, x, y, z from the edge of the file's first voxel, scores, and labels from 1.
 
     MONAI counts voxels from the centre of the first one and clips boxes half a voxel too far; here, at the edge.
@@ -84,7 +84,7 @@ def boxes_of(parser: Any, network: torch.nn.Module, image: MetaTensor) -> dict[s
     back = np.linalg.inv(np.asarray(image.meta["original_affine"], float)) @ np.asarray(image.affine, float)
     ends = [corners[:, :dims] @ back[:dims, :dims].T + back[:dims, -1] for corners in (corners, corners[:, dims:])]
     boxes = np.concatenate([np.minimum(*ends), np.maximum(*ends)], axis=1) + 0.5
-    return {"boxes": boxes, "scores": np.asarray(score), "labels": np.asarray(labels) + 1}
+    return boxes, np.asarray(score), np.asarray(labels) + 1
 
 
 def main() -> None:
@@ -101,7 +101,8 @@ def main() -> None:
     )
     with torch.no_grad():
         if parser.get("detector") is not None:
-            np.savez(folder / "case.npz", **boxes_of(parser, network, data["image"]))
+            boxes, scores, labels = boxes_of(parser, network, data["image"])
+            np.savez(folder / "case.npz", boxes=boxes, scores=scores, labels=labels)
             write_facts(folder, time.perf_counter() - started)
             return
         data["pred"] = parser.get_parsed_content("inferer")(data["image"][None], network)[0]
