@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from cphloc.cli.result import SET_HELP, UNDEFINED, Answer, number, overrides, table
@@ -38,6 +39,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     shared = "with several processes, each holds the whole model (ddp, the default) or a part of it (fsdp)"
     parser.add_argument("--strategy", choices=("ddp", "fsdp"), default="ddp", help=shared)
+    parser.add_argument(
+        "--profile",
+        action="store_true",
+        help="also measure where the time of a step goes: data, forward, backward, ...",
+    )
     before = parser.add_mutually_exclusive_group()
     before.add_argument(
         "--find-lr", action="store_true", help="do not train: suggest a learning rate, and draw the curve of the loss"
@@ -60,13 +66,27 @@ def run(options: argparse.Namespace) -> Answer:
     scale = {"devices": options.devices, "nodes": options.nodes, "strategy": options.strategy}
     if options.cross_validate is not None or _resumes_cross_validation(options):
         return _cross_validate(options, scale)
-    trained = train(options.recipe, overrides(options), fold=options.fold, resume=options.resume, **scale)
+    trained = train(
+        options.recipe, overrides(options), fold=options.fold, resume=options.resume, profile=options.profile, **scale
+    )
     if not processes.is_first():  # of several processes only the first prints
         return Answer("", None)
     facts = {"run": trained.id, "folder": str(trained.folder), "metrics": trained.metrics}
     rows = [(name, number(value, ".4g")) for name, value in trained.metrics.items()]
     undefined = [UNDEFINED] if any(shown == "-" for _, shown in rows) else []
-    return Answer("\n".join([table(rows), *undefined, f"\nrun {trained.id} in {trained.folder}"]), facts)
+    profile = _profile(trained.folder, facts) if options.profile else []
+    return Answer("\n".join([table(rows), *undefined, *profile, f"\nrun {trained.id} in {trained.folder}"]), facts)
+
+
+def _profile(folder: Path, facts: dict[str, Any]) -> list[str]:
+    """Return the lines about the steps of a run, and add them to the facts; none of a pipeline, which has no steps."""
+    from cphloc.training.step_profile import FILE, StepProfile
+
+    if not (folder / FILE).is_file():
+        return []
+    found = StepProfile.read(folder)
+    facts["profile"] = asdict(found)
+    return ["", table(found.rows()), found.note()]
 
 
 def _resumes_cross_validation(options: argparse.Namespace) -> bool:

@@ -26,6 +26,7 @@ from cphloc.training.loss_means import LossMeans
 from cphloc.training.module import TrainingModule
 from cphloc.training.optim import freeze
 from cphloc.training.settings import Batches, Settings
+from cphloc.training.step_profile import StepClock
 from cphloc.training.trainer import run_steps
 
 Validate = Callable[[Any], Validation]
@@ -84,6 +85,7 @@ def fit(
     callbacks: Sequence[L.Callback] = (),
     teacher: Teacher | None = None,
     stop_early: StopEarly | None = None,
+    clock: StepClock | None = None,
 ) -> Outcome:
     """Train ``model`` in place and write ``best.safetensors`` and ``last.safetensors`` to ``folder``.
 
@@ -105,6 +107,7 @@ def fit(
         callbacks: additional Lightning callbacks, such as a progress bar.
         teacher: model whose probabilities are learned beside the annotations; ``None`` for none.
         stop_early: called after each validation on every rank; where it returns True, the training ends.
+        clock: measures the parts of the steps; ``None`` for none.
 
     Raises:
         DivergedError: losses or weights are not finite, or the loss has exploded.
@@ -115,11 +118,11 @@ def fit(
     checkpoint.check_space(folder, model)
     freeze(model, settings.freeze)
     module = TrainingModule(model, batches, settings, teacher)
-    loop = Loop(validate, settings, folder, log, seconds, stop_early)
+    loop = Loop(clock.timed(validate) if clock else validate, settings, folder, log, seconds, stop_early)
     if resume:
         loop.restore(module)
     if loop.outcome.stopped not in ("steps", "minutes", "patience", "pruned"):
-        run_steps(module, [loop, *callbacks])
+        run_steps(module, [clock.first, loop, *callbacks, clock.last] if clock else [loop, *callbacks])
     return loop.outcome
 
 

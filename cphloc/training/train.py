@@ -28,6 +28,7 @@ from cphloc.training.preparation import Preparation, prepare
 from cphloc.training.progress import TrainingProgress
 from cphloc.training.results import finish
 from cphloc.training.settings import Strategy
+from cphloc.training.step_profile import StepClock, StepProfile
 from cphloc.zoo.starting import load_recipe
 
 
@@ -46,6 +47,7 @@ def train(
     strategy: Strategy = "ddp",
     place: Place | None = None,
     stop_early: StopEarly | None = None,
+    profile: bool = False,
 ) -> Run:
     """Train the model of a recipe, log to MLflow and save the weights of the best validation.
 
@@ -63,6 +65,8 @@ def train(
         strategy: ``ddp`` keeps the whole model in each process, ``fsdp`` shards it across processes.
         place: folder and MLflow experiment of the run, if it is part of a larger study.
         stop_early: called after each validation with its step and metrics; where it returns True, the training ends.
+        profile: whether to measure where the time of a step goes, in ``step_profile.json`` of the run, see
+            `cphloc.training.step_profile`.
 
     Returns:
         the finished run; its weights are in ``best.safetensors``.
@@ -97,7 +101,8 @@ def train(
         processes.from_first(lambda: _tracker_of(run, place).push())
     with _tracked(run) as tracker:
         with nullcontext() if tracker is None else system_metrics(tracker):
-            outcome = _fit(run, prepared, tracker, resume is not None and _has_checkpoint(run), spent, stop_early)
+            resumes = resume is not None and _has_checkpoint(run)
+            outcome = _fit(run, prepared, tracker, resumes, spent, stop_early, profile)
         processes.from_first(lambda: tracker and finish(run, prepared, outcome, tracker, place.pictures))
     return Run.open(run.folder)
 
@@ -212,6 +217,7 @@ def _fit(
     resume: bool,
     spent: float,
     stop_early: StopEarly | None,
+    profile: bool,
 ) -> Outcome:
     """Run the training loop.
 
@@ -222,12 +228,14 @@ def _fit(
         resume: whether to continue from the last checkpoint.
         spent: seconds that the preparation took.
         stop_early: see `train`.
+        profile: see `train`.
 
     Raises:
         Interrupted: a signal stopped the training.
     """
     if resume and tracker:
         tracker.rewind(checkpoint.read_facts(run.folder / checkpoint.LAST)["outcome"]["step"])
+    clock = StepClock() if profile else None
     outcome = fit(
         prepared.model,
         prepared.batches(),
@@ -240,8 +248,17 @@ def _fit(
         callbacks=[TrainingProgress(prepared.settings)],
         teacher=prepared.teacher,
         stop_early=stop_early,
+        clock=clock,
     )
     if outcome.stopped.startswith("SIG"):
         msg = f"stopped by {outcome.stopped} at step {outcome.step}; resume with: cphloc train --resume {run.folder}"
         raise Interrupted(msg)
+    if clock is not None and tracker:
+        tracker.artifact(_profile(clock, prepared).write(run.folder))
     return outcome
+
+
+def _profile(clock: StepClock, prepared: Preparation) -> StepProfile:
+    """Return where the time of the steps went."""
+    batch, pipeline = prepared.recipe.train.batch // processes.count(), prepared.pipeline
+    return clock.profile(pipeline.samples, batch * prepared.settings.accumulate, prepared.recipe.dims, pipeline.workers)
