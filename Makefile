@@ -66,7 +66,8 @@ crowd: $(INSTALLED)
 faults: $(INSTALLED)
 	$(BIN)/python -W ignore -m tests.faults
 
-## cphloc beside its peers, which are installed too; about five minutes. Writes tests/benchmarks/RESULTS.md.
+## cphloc beside its peers, which are installed too, on a machine that does nothing else: no topic begins after fourteen minutes.
+## It can be stopped and goes on. Writes tests/benchmarks/RESULTS.md.
 bench: $(INSTALLED)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m tests.benchmarks
