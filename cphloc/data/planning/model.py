@@ -69,7 +69,7 @@ def model_lines(
     if Rung.BOXES in heads:
         lines.append(f"  neck: {{type: fpn, channels: {channels}, finest: {finest}}}")
     lines.append("  heads:")
-    lines += _mask_lines(surveyed, heads, chosen, spacing)
+    lines += _mask_lines(surveyed, heads, chosen, preset, spacing)
     if Rung.BOXES in heads:
         anchors = _anchors(sizes, len(chosen.strides) - finest)
         lines += [
@@ -85,19 +85,22 @@ def model_lines(
     return lines
 
 
-def _mask_lines(surveyed: Survey, heads: Sequence[Rung], chosen: Topology, spacing: Sequence[float]) -> list[str]:
+def _mask_lines(
+    surveyed: Survey, heads: Sequence[Rung], chosen: Topology, preset: Preset, spacing: Sequence[float]
+) -> list[str]:
     """Write the mask head; its classes are merged where each image has one, which the label head predicts."""
     if Rung.MASK not in heads:
         return []
     sizes = surveyed.median_shape(spacing)
     loss = {"type": "dice_ce"} | ({"batch": True} if any(map(operator.lt, chosen.patch, sizes)) else {})
-    prior = _prior(surveyed.foreground, float(np.prod(sizes) / np.prod(chosen.patch)))
+    share = _prior(surveyed.foreground, float(np.prod(sizes) / np.prod(chosen.patch)))
+    prior = f"prior: {share:.2g}, " if preset.encoder else ""
     classes: dict[int, Any] = dict(surveyed.dataset.classes)
     merged = Rung.LABEL in heads and surveyed.one_class_per_image
     if merged:
         names = list(classes.values())
         classes = {1: {"name": "object" if "object" not in names else "any_object", "of": names}}
-    line = f"    mask: {{type: unet, classes: {inline(classes)}, prior: {prior:.2g}, loss: {inline(loss)}}}"
+    line = f"    mask: {{type: unet, classes: {inline(classes)}, {prior}loss: {inline(loss)}}}"
     return [_MERGED, line] if merged else [line]
 
 
