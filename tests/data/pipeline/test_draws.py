@@ -8,6 +8,8 @@ import pytest
 
 from cphloc.data.case import AnnotationSource
 from cphloc.data.pipeline.draws import Draws, groups_of
+from cphloc.data.pipeline.pipeline import rungs_of
+from cphloc.recipe.recipe import load
 from cphloc.structures.rung import Rung
 
 MASK, LABEL = Rung.MASK, Rung.LABEL
@@ -84,3 +86,21 @@ def test_cases_whose_label_excludes_every_class_have_an_empty_mask():
 def test_a_recipe_whose_data_lack_a_rung_draws_from_all_cases():
     (group,) = groups_of([source()] * 3, {"mask": MASK})
     assert group.cases == (0, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "weaker", "words"),
+    [("box-supervised", "mask by boxes", "boxes"), ("cam-seeded", "mask by seeds", "a label")],
+)
+def test_cases_that_teach_masks_by_less_have_their_own_share_and_the_log_states_it(name, weaker, words):
+    """A case with a mask and two with less: half of the patches from the one, half from all three."""
+    rungs = rungs_of(load(f"systems/{name}"))
+    assert rungs["mask"] == MASK
+    boxes = AnnotationSource(boxes=((0.0, 0.0, 1.0, 1.0),), box_classes=(1,), label=(1.0,))
+    cases = Cases([[1], [1], [1]], masked=1)
+    for case in cases.cases[1:]:
+        case.annotation = boxes
+    draws = Draws(cases, {key: rungs[key] for key in ("mask", weaker)})
+    assert f"50 % from 3 cases with {words} (for {weaker})" in draws.describe()
+    assert Counter(d.case for d in drawn(draws))[0] >= 300
+    assert {d.case for d in drawn(draws)} == {0, 1, 2}
