@@ -32,13 +32,22 @@ def sliding_window(
     """
     size = tuple(image.shape[2:])
     image = fit(image, [max(n, p) for n, p in zip(size, patch, strict=True)])
-    full, blend = tuple(image.shape[2:]), None
-    done: list[Tensor] = []
+    full, blend, whole = tuple(image.shape[2:]), None, None
     for corner in corners(full, tuple(patch), overlap):
         window = tuple(slice(c, c + p) for c, p in zip(corner, patch, strict=True))
         values = predict(image[(..., *window)])[0]
-        blend = blend or Blend(len(values), full, tuple(patch), values.device)
-        done += [mean.clone() for _, mean, _ in blend.rows(corner[0])]
+        if blend is None or whole is None:
+            blend = Blend(len(values), full, tuple(patch), values.device)
+            whole = torch.empty(1, len(values), *full, device=values.device)
+        _take(blend, corner[0], whole)
         blend.add(corner, values)
-    done += [mean.clone() for _, mean, _ in blend.rows(full[0])]
-    return fit(torch.cat(done, dim=1)[None], size)
+    assert blend is not None
+    assert whole is not None
+    _take(blend, full[0], whole)
+    return fit(whole, size)
+
+
+def _take(blend: Blend, stop: int, whole: Tensor) -> None:
+    """Copy the rows before ``stop`` to where they belong."""
+    for row, mean, _ in blend.rows(stop):
+        whole[0, :, row : row + mean.shape[1]] = mean

@@ -14,4 +14,8 @@ EXPLAINED = {
         "the samples are grid_sample's, on whose last bits a published entry depends; it alone takes 3.6 ms of "
         "torchvision's 3.9"
     ),
+    "84 x 84 x 84 volume": (
+        "it is limited by memory: of 33 ms with 15 classes 40 % add the windows, 35 % copy rows and 11 % "
+        "divide, MONAI's 31 add 54 %, fill new tensors 31 %; sums keep their order, on which published entries depend"
+    ),
 }

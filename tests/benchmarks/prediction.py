@@ -54,6 +54,7 @@ def comparisons(full: bool) -> list[Comparison]:
                 f"84 x 84 x 84 volume, {classes} classes, blending alone",
                 Contender("cphloc", lambda classes=classes: _blend_ours(classes)),
                 (Contender("MONAI sliding_window_inference", lambda classes=classes: _blend_monai(classes)),),
+                times_less(2),
                 same=lambda ours, theirs: torch.allclose(ours, theirs, atol=1e-4),
             )
         )
@@ -150,8 +151,11 @@ def _phantom(size: tuple[int, ...]) -> Tensor:
 
 
 def _blend_ours(classes: int) -> Callable[[], Tensor]:
+    from cphloc.distributed.machine import reuse_freed_memory
+
     from .blend import sliding_window
 
+    reuse_freed_memory()  # as every prediction does; MONAI, measured in turn, gains too
     image, spread = _image(), _spread(classes)
     return lambda: sliding_window(spread, image, WINDOW, overlap=0.25)
 
@@ -169,7 +173,7 @@ def _blend_monai(classes: int) -> Callable[[], Tensor]:
 
 
 def _spread(classes: int) -> Callable[[Tensor], Tensor]:
-    """A network that costs nothing: each class is the image, scaled."""
+    """A network that costs little: each class is the image, scaled."""
     scale = torch.linspace(0, 1, classes).reshape(1, -1, 1, 1, 1)
     return lambda window: window * scale
 
