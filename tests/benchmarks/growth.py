@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ from .boxes import _ours as suppression
 from .measure import cpu_seconds
 from .metrics import _froc
 
+SETTLED = 11.0
+"""Seconds after which lines of a zoo are kept, see `cphloc.zoo.summaries`."""
 MOST = """
 print(int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 1024, file=sys.stderr)
 """
@@ -51,15 +55,21 @@ def measured(full: bool) -> dict[str, Any]:
     """Rows of the page: what was made larger, how large, what it cost."""
     more = 4 if full else 1
     cards = [100, 1_000, 10_000]
+    cases, peaks = _after_training([50, 200, 800 * more])
     return {
         "seconds": [
             _grown("prediction, slices of 96 x 96 (network free)", [64, 256, 1024 * more], _slices),
             _grown("NMS, boxes", [4_000, 16_000, 64_000 * more], lambda n: suppression(n, 3)),
             _grown("FROC, scans", [250, 1_000, 4_000 * more], _froc),
             _grown("cphloc list, cards and entries", cards, _listing),
+            _grown("cphloc list zoo, entries", cards, lambda n: _listing(n, "zoo")),
+            _grown("voxels: prediction of a cube by a small 3-D U-Net", [48**3, 64**3, 96**3], _voxels),
+            _grown("classes: prediction of a cube of 48 by the same", [2, 8, 32], _classes),
+            *cases,
             _grown("recipe, lines (heads)", [2, 8, 32], _recipe),
         ],
         "peak_mb": [
+            peaks,
             {
                 "what": "prediction of float32 slices of 512 x 512, 3 classes, windows of 48 x 64 x 64",
                 "sizes": [64, 512, 2000],
@@ -140,9 +150,51 @@ def _slices(slices: int) -> Callable[[], Any]:
     return lambda: sliding_window(lambda w: w, image, (48, 48, 48), 0.25)
 
 
-def _listing(count: int) -> Callable[[], Any]:
-    """So many cards of losses, and so many entries in a zoo with its index."""
-    import json
+def _after_training(sizes: Sequence[int]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Rows of `tests/benchmarks/cases.py` for numbers of test cases: seconds by command, and peak memory."""
+    program = str(Path(__file__).with_name("cases.py"))
+    found = []
+    for n in sizes:
+        done = subprocess.run([sys.executable, program, str(n)], capture_output=True, text=True, check=False)
+        if done.returncode:
+            sys.exit(f"{program} {n}: {done.stderr[-2000:]}")
+        found.append(json.loads(done.stdout.splitlines()[-1]))
+    rows = []
+    for name in ("evaluate", "publish", "compare"):
+        seconds = [max(one[name], 0.01) for one in found]  # the clock of processes has steps of 10 ms
+        row = {"what": f"cphloc {name}, test cases", "sizes": list(sizes), "values": seconds}
+        rows.append(row | {"exponent": exponent(sizes, seconds)})
+    peak = {"what": "evaluate, publish and compare, test cases", "sizes": list(sizes)}
+    return rows, peak | {"values": [one["peak_mb"] for one in found]}
+
+
+def _voxels(count: int) -> Callable[[], Any]:
+    return _predicted(round(count ** (1 / 3)), 2)
+
+
+def _classes(count: int) -> Callable[[], Any]:
+    return _predicted(48, count)
+
+
+def _predicted(side: int, classes: int) -> Callable[[], Any]:
+    """Prediction of a cube in windows of 32 by a U-Net of two levels."""
+    import torch
+
+    from cphloc.components.backbone.conv_encoder import ConvEncoder
+    from cphloc.components.head.unet import UNet
+    from cphloc.inference.windows import infer
+    from cphloc.modeling.model import Model
+
+    torch.manual_seed(0)
+    backbone = ConvEncoder(1, 3, (4, 8))
+    names = [f"organ {n}" for n in range(1, classes)]
+    model = Model(backbone, None, {"mask": UNet(backbone.levels, names)}).eval()
+    image = torch.randn(1, 1, side, side, side)
+    return lambda: infer(model, image, (32, 32, 32), 0.25, on_mask_rows=lambda *_: None)
+
+
+def _listing(count: int, what: str = "") -> Callable[[], Any]:
+    """So many cards of losses, and so many entries in a zoo with its index, which were there before."""
     import os
 
     folder = tempfile.TemporaryDirectory()
@@ -158,14 +210,19 @@ def _listing(count: int) -> Callable[[], Any]:
         Path(zoo, f"entry{n}", row["version"]).mkdir(parents=True)
     rows = [row | {"name": f"entry{n}"} for n in range(count)]
     Path(zoo, "zoo.json").write_text(json.dumps(shipped | {"entries": rows}))
-    environment = os.environ | {"CPHLOC_REGISTRY": str(cards.parent), "CPHLOC_ZOO": str(zoo)}
+    if what:
+        time.sleep(SETTLED)
+    environment = (
+        os.environ
+        | {"CPHLOC_CACHE": f"{folder.name}/cache"}
+        | {"CPHLOC_REGISTRY": str(cards.parent), "CPHLOC_ZOO": str(zoo)}
+    )
 
     def job() -> None:
         assert folder.name
-        done = subprocess.run(
-            [sys.executable, "-m", "cphloc.cli", "list"], env=environment, capture_output=True, text=True, check=True
-        )
-        assert done.stdout.count("\n") > 2 * count, done.stdout[-200:]
+        command = [sys.executable, "-m", "cphloc.cli", "list", *filter(None, [what])]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout.count("\n") > count * (1 if what else 2), done.stdout[-200:]
 
     return job
 
@@ -205,13 +262,14 @@ def plot(found: dict[str, Any], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
+    matplotlib.rcParams["svg.hashsalt"] = "growth"  # else every run has other ids
+    figure, axes = pyplot.subplots(figsize=(9, 5), layout="constrained")
     for row in found["seconds"]:
         sizes, costs = ([value / row[key][0] for value in row[key]] for key in ("sizes", "values"))
         axes.plot(sizes, costs, marker="o", label=f"{row['what']}: {row['exponent']:.2f}")
     most = max(row["sizes"][-1] / row["sizes"][0] for row in found["seconds"])
     axes.plot([1, most], [1, most], color="grey", linestyle="dashed", label="linear: 1")
     axes.set(xscale="log", yscale="log", xlabel="size, times the smallest", ylabel="CPU seconds, times the least")
-    axes.legend(title="what grows: exponent")
-    figure.savefig(path, dpi=80)
+    figure.legend(title="what grows: exponent", loc="outside right upper", fontsize="small")
+    figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)
