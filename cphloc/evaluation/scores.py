@@ -273,11 +273,12 @@ def instance_case(prediction: CasePrediction, annotation: Annotation) -> Instanc
     Arguments and classes that nobody looked for as in `detection_case`.
     """
     objects, numbers = prediction.objects, prediction.box_classes
-    if objects is None or numbers is None or prediction.scores is None or annotation.mask is None:
+    classes = annotation.box_classes
+    if objects is None or numbers is None or prediction.scores is None or annotation.mask is None or classes is None:
         return None
     if annotation.mask_known is not None and not annotation.mask_known.all():
         return None
-    return InstanceCase(objects, prediction.scores, numbers, object_masks(annotation), annotation.box_classes)
+    return InstanceCase(objects, prediction.scores, numbers, object_masks(annotation), classes)
 
 
 def _stacked(labels: Mapping[int, tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:

@@ -81,10 +81,10 @@ def panoptic_parts(case: InstanceCase, label: int) -> tuple[float, int, int, int
     found = np.flatnonzero(np.asarray(case.classes) == label)
     true = np.flatnonzero((case.reference_classes == label) & ~case.crowd)
     crowd = np.flatnonzero((case.reference_classes == label) & case.crowd)
-    sizes = np.array([case.detected[k].size for k in found], float)
+    sizes = np.array([case.detected[int(k)].size for k in found], float)
     void = case.common(found, crowd).sum(axis=1)
     common = case.common(found, true)
-    union = (sizes - void)[:, None] + np.array([case.reference[k].size for k in true], float) - common
+    union = (sizes - void)[:, None] + np.array([case.reference[int(k)].size for k in true], float) - common
     iou = common / np.maximum(union, 1)
     hits = iou > 0.5
     extra = ~hits.any(axis=1) & (void <= 0.5 * sizes)

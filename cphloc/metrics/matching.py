@@ -93,6 +93,9 @@ class InstanceCase(DetectionCase):
         reference_boxes: mask of each annotated object, ``(m, *S)`` bool or m `ObjectMask`.
     """
 
+    boxes: np.ndarray | Sequence[ObjectMask]  # pyright: ignore[reportIncompatibleVariableOverride]  # masks for boxes
+    reference_boxes: np.ndarray | Sequence[ObjectMask]  # pyright: ignore[reportIncompatibleVariableOverride]  # the same
+
     @cached_property
     def detected(self) -> Sequence[ObjectMask]:
         """Voxels of each detected object."""

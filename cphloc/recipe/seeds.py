@@ -27,7 +27,9 @@ class SeedFrom(Strict):
 def seed_problems(root: Node) -> Iterator[Problem]:
     """Yield what is wrong with the heads and values that ``model.seeds`` names."""
     seeds, heads = root.get(("model", "seeds")), root.get(("model", "heads"))
-    for name, node in (seeds.children if seeds is not None and heads is not None else {}).items():
+    if seeds is None or heads is None:
+        return
+    for name, node in seeds.children.items():
         path = ("model", "seeds", name)
         for head, gives, where in ((name, "mask", node), (_plain(node, "head"), "attention", node)):
             card = _card_of(root, head)

@@ -108,8 +108,8 @@ def _with_boxes(annotation: Annotation, boxes: np.ndarray, numbers: np.ndarray, 
     known = _merged_known(annotation.boxes_known, merging.table)
     new = np.sign(numbers) * np.asarray(merging.table, numbers.dtype)[np.abs(numbers)]
     kept = np.ones(len(new), bool) if known is None else known[np.abs(new) - 1]
-    numbers = None if annotation.box_instances is None else annotation.box_instances[kept]
-    return replace(annotation, boxes=boxes[kept], box_classes=new[kept], boxes_known=known, box_instances=numbers)
+    own = None if annotation.box_instances is None else annotation.box_instances[kept]
+    return replace(annotation, boxes=boxes[kept], box_classes=new[kept], boxes_known=known, box_instances=own)
 
 
 def _members(table: tuple[int, ...]) -> np.ndarray:

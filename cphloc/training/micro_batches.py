@@ -79,7 +79,7 @@ def cases_of(model: nn.Module, rungs: Mapping[str, str], targets: Targets) -> Ca
         if hasattr(head, "loss_cases"):
             numbers = head.loss_cases(of_head(name, targets))
             cases |= {f"{name}/{loss}": float(number) for loss, number in numbers.items()}
-    seeded = model.seed_cases(targets) if hasattr(model, "seed_cases") else {}
+    seeded = getattr(model, "seed_cases", lambda _: {})(targets)
     return cases | {f"{name}/seeds": float(number) for name, number in seeded.items()}
 
 
