@@ -67,13 +67,13 @@ class Work:
         kept |= {"OMP_NUM_THREADS": "1", "PATH": f"{self.python.parent}{os.pathsep}{os.environ['PATH']}", **variables}
         subprocess.run([str(part) for part in command], check=True, env=kept, stdout=subprocess.DEVNULL)
 
-    def trained(self, model: str, steps: int) -> Path:
+    def trained(self, model: str) -> Path:
         """Train a model if it is not trained yet; returns its folder of results."""
         script = Path(__file__).with_name("train_nnunet.py")
         folds = MODELS[model].get("folds", (0,))
         results = self.folder / model / "results"
         if len(list(results.rglob("checkpoint_final.pth"))) < len(folds):
-            self.run(self.python, "-W", "ignore", script, CASES, self.folder / model, model, "--steps", str(steps))
+            self.run(self.python, "-W", "ignore", script, CASES, self.folder / model, model)
         return next(path.parent for path in results.rglob("plans.json"))
 
 
@@ -83,12 +83,12 @@ def unseen_cases() -> list[str]:
         return [row["case"] for row in csv.DictReader(stream) if row["split"] == "test"]
 
 
-def imported(work: Work, row: str, model: str, folds: tuple[str, ...], steps: int) -> Entry:
+def imported(work: Work, row: str, model: str, folds: tuple[str, ...]) -> Entry:
     """Import a model through the console, with a proof."""
     name = f"nnunet-{model.replace('_', '-')}-{len(folds)}"
     zoo = work.folder / "zoo"
     shutil.rmtree(zoo / name, ignore_errors=True)
-    source = work.trained(model, steps)
+    source = work.trained(model)
     command = ["import", "nnunet", str(source), "--name", name, "--version", "1.0.0", *TERMS, "--to", str(zoo)]
     if console([*command, "--folds", *folds, "--prove", "--python", str(work.python)]):
         raise SystemExit(f"{row}: was not imported")
@@ -146,7 +146,6 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--work", type=Path, default=Path(".import-proof"))
     parser.add_argument("--python", type=Path, help="a Python that has nnU-Net; default: an environment made with uv")
-    parser.add_argument("--steps", type=int, default=50, help="training steps of each fold")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
@@ -155,10 +154,10 @@ def main() -> None:
         facts = work.folder / "rows" / f"{row.replace(' ', '-')}.json"
         if not facts.is_file() or not json.loads(facts.read_text(encoding="utf-8"))["cases"]:
             model, folds = ROWS[row]
-            entry = imported(work, row, model, folds, options.steps)
+            entry = imported(work, row, model, folds)
             _store(facts, row, entry, [])
             _store(facts, row, entry, list(compared(theirs(work, model, folds), ours(work, entry))))
-        write(work.folder / "rows", list(ROWS), ROOT / "tests" / "benchmarks" / "IMPORT.md", options.steps)
+        write(work.folder / "rows", list(ROWS), ROOT / "tests" / "benchmarks" / "IMPORT.md")
 
 
 def _store(path: Path, row: str, entry: Entry, cases: list[dict[str, Any]]) -> None:

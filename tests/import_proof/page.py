@@ -10,9 +10,9 @@ from typing import Any
 _HEAD = """# Imported models beside nnU-Net
 
 Made by `make import-proof`. Small models (8 to 64 channels) are trained by nnU-Net's own planner, trainer and
-augmentation on ten cases of hippocampus that ship with cphloc, {steps} steps a fold, which makes weights that are not
-random, not good models. `cphloc import nnunet --prove` imports each, and both programs then predict test cases, on one
-thread: `nnUNetv2_predict` and `cphloc predict`.
+augmentation on ten cases of hippocampus that ship with cphloc, 50 steps a fold (`2d`: 200), which makes weights that
+are not random, not good models. `cphloc import nnunet --prove` imports each, and both programs then predict test cases,
+on one thread: `nnUNetv2_predict` and `cphloc predict`.
 
 - `logits` is the largest difference of the networks' outputs for the same window, beside their largest magnitude.
 - `masks (single)` are voxels that differ when nnU-Net sums logits in single precision, on a synthetic image.
@@ -31,11 +31,11 @@ thread: `nnUNetv2_predict` and `cphloc predict`.
 """
 
 
-def write(rows: Path, names: Sequence[str], path: Path, steps: int) -> None:
+def write(rows: Path, names: Sequence[str], path: Path) -> None:
     """Write the page of every row that is finished."""
     found = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(rows.glob("*.json"))]
     found.sort(key=lambda row: names.index(row["row"]))
-    path.write_text(_HEAD.format(steps=steps) + "".join(map(_row, found)), encoding="utf-8")
+    path.write_text(_HEAD + "".join(map(_row, found)), encoding="utf-8")
 
 
 def _row(facts: dict[str, Any]) -> str:

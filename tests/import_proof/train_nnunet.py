@@ -1,4 +1,4 @@
-"""Train small models of nnU-Net: ``python train_nnunet.py CASES FOLDER MODEL [--steps 200]``.
+"""Train small models of nnU-Net: ``python train_nnunet.py CASES FOLDER MODEL``.
 
 It runs in an environment that has nnU-Net. Preparation, plans, networks, augmentation, loss, trainer and checkpoints
 are nnU-Net's own; only the widths of the networks, the batch and the number of steps are smaller, so that a model takes
@@ -20,12 +20,14 @@ DATASET = {"labels": 1, "regions": 2}
 """Kind of labels -> number of the data set."""
 
 MODELS: Mapping[str, dict[str, Any]] = {
-    "2d": {"configuration": "2d", "batch": 8},
+    "2d": {"configuration": "2d", "batch": 8, "steps": 200},  # after 50 it predicts background alone
     "3d_fullres": {"configuration": "3d_fullres", "folds": (0, 1)},
     "resenc": {"configuration": "3d_fullres", "planner": "nnUNetPlannerResEncM", "plans": "nnUNetResEncUNetMPlans"},
     "regions": {"configuration": "3d_fullres", "labels": "regions"},
 }
-"""What each model is; by default labels, one fold and nnU-Net's own planner."""
+"""What each model is; by default labels, one fold, ``STEPS`` steps and nnU-Net's own planner."""
+
+STEPS = 50
 
 _WIDTHS = [8, 16, 32, 48, 64, 64, 64]
 
@@ -75,7 +77,7 @@ def prepare(cases: Path, folder: Path, model: Mapping[str, Any]) -> Path:
     return prepared
 
 
-def train(prepared: Path, model: Mapping[str, Any], fold: int, steps: int) -> None:
+def train(prepared: Path, model: Mapping[str, Any], fold: int) -> None:
     """Train one fold with nnU-Net's trainer, which writes the folder of results."""
     import torch
     from nnunetv2.training.nnUNetTrainer.variants.optimizer.nnUNetTrainerAdam import nnUNetTrainerVanillaAdam  # pyright: ignore[reportMissingImports]  # of its own environment
@@ -87,7 +89,8 @@ def train(prepared: Path, model: Mapping[str, Any], fold: int, steps: int) -> No
     stated = {**plans, "continue_training": False}
     trainer = nnUNetTrainerVanillaAdam(stated, model["configuration"], fold, described, torch.device("cpu"))
     trainer.initial_lr = 3e-3  # stochastic descent, the default, predicts background for the first hundreds of steps
-    trainer.num_epochs, trainer.num_iterations_per_epoch, trainer.num_val_iterations_per_epoch = 2, steps // 2, 1
+    trainer.num_epochs, trainer.num_val_iterations_per_epoch = 2, 1
+    trainer.num_iterations_per_epoch = model.get("steps", STEPS) // trainer.num_epochs
     trainer.run_training()
 
 
@@ -97,7 +100,6 @@ def main() -> None:
     parser.add_argument("cases", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("model", choices=MODELS)
-    parser.add_argument("--steps", type=int, default=50)
     options = parser.parse_args()
     for name in ("raw", "preprocessed", "results"):
         os.environ[f"nnUNet_{name}"] = str(options.folder.absolute() / name)
@@ -107,7 +109,7 @@ def main() -> None:
     os.environ |= {"nnUNet_n_proc_DA": "0"}  # augments in this process
     trained = {path.parent.name for path in (options.folder / "results").rglob("checkpoint_final.pth")}
     for fold in (fold for fold in model.get("folds", (0,)) if f"fold_{fold}" not in trained):
-        train(prepared, model, fold, options.steps)
+        train(prepared, model, fold)
 
 
 if __name__ == "__main__":
