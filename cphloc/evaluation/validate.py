@@ -131,7 +131,7 @@ class Validator:
     @staticmethod
     def _case_prediction(predictions: Mapping[str, Prediction]) -> CasePrediction:
         """Join the predictions of all heads for one image."""
-        parts: dict[str, np.ndarray] = {}
+        parts: dict[str, Any] = {}
         for prediction in predictions.values():
             if prediction.mask_probabilities is not None:
                 parts["mask"] = prediction.mask_probabilities[0].argmax(0).cpu().numpy().astype(np.uint8)
