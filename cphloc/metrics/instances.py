@@ -60,7 +60,11 @@ def instance_statistics(cases: Sequence[InstanceCase], classes: Mapping[int, str
 
 
 def panoptic_quality(parts: np.ndarray) -> float:
-    """Return sum of IoU / (TP + FP / 2 + FN / 2), from the result of `panoptic_parts`; NaN without any object."""
+    """Return sum of IoU / (TP + FP / 2 + FN / 2), from the result of `panoptic_parts`; NaN without any object.
+
+    >>> panoptic_quality(np.array([1.6, 2, 1, 1]))  # two pairs of IoU 0.8, one detection too many, one object missed
+    0.5333333333333333
+    """
     iou, hits, extra, missed = parts
     objects = hits + extra / 2 + missed / 2
     return float(iou / objects) if objects else float("nan")
@@ -77,6 +81,11 @@ def panoptic_parts(case: InstanceCase, label: int) -> tuple[float, int, int, int
 
     Returns:
         sum of the IoU of the pairs, their number, and the numbers of unmatched detections and references.
+
+    >>> masks = np.eye(4, dtype=bool).reshape(4, 2, 2)  # four objects of one pixel
+    >>> found, true = masks[:3], masks[1:]
+    >>> panoptic_parts(InstanceCase(found, np.ones(3), np.ones(3, int), true, np.ones(3, int)), label=1)
+    (2.0, 2, 1, 1)
     """
     found = np.flatnonzero(np.asarray(case.classes) == label)
     true = np.flatnonzero((case.reference_classes == label) & ~case.crowd)
@@ -92,7 +101,14 @@ def panoptic_parts(case: InstanceCase, label: int) -> tuple[float, int, int, int
 
 
 def without_overlap(case: InstanceCase, least_score: float = LEAST_SCORE) -> InstanceCase:
-    """Leave out detections of low score, and give each voxel to the detection of highest score there."""
+    """Leave out detections of low score, and give each voxel to the detection of highest score there.
+
+    >>> wide, narrow = np.ones((2, 2), bool), np.array([[True, False], [False, False]])
+    >>> found, true = np.stack([wide, narrow]), wide[None]
+    >>> case = InstanceCase(found, np.array([0.5, 0.9]), np.ones(2, int), true, np.ones(1, int))
+    >>> [each.size for each in without_overlap(case).detected]
+    [1, 3]
+    """
     order = np.argsort(-np.asarray(case.scores), kind="stable")
     order = order[np.asarray(case.scores)[order] >= least_score]
     objects = [case.detected[k] for k in order]

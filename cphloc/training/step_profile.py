@@ -119,14 +119,14 @@ class StepClock:
     def timed(self, validate: Callable[[Any], Any]) -> Callable[[Any], Any]:
         """Return a validation that does the same, and whose time is not counted."""
 
-        def validated(model: Any) -> Any:
+        def _validated(model: Any) -> Any:
             started = time.perf_counter()
             found = validate(model)
             if self._since is not None:
                 self._since += time.perf_counter() - started
             return found
 
-        return validated
+        return _validated
 
     def profile(self, samples: PatchSamples, batch: int, dims: int, workers: int) -> StepProfile:
         """Return the averages, and the work of the processes that load data, see `batch_seconds`."""
@@ -147,6 +147,7 @@ class _First(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
+        """The batch is there."""
         self.clock.mark("loading")
 
     def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: torch.Tensor) -> None:

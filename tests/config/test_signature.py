@@ -82,6 +82,11 @@ def test_a_class_that_is_not_there(target, complaint):
     assert complaint in str(caught.value)
 
 
+def _in_lists(value):
+    """Return a value as a file of signatures holds it: lists in the place of tuples."""
+    return [_in_lists(each) for each in value] if isinstance(value, tuple) else value
+
+
 @pytest.mark.parametrize("kind", kinds.KINDS)
 def test_every_shipped_signature_equals_that_of_the_imported_class(kind):
     """The oracle is ``inspect`` on the class itself."""
@@ -100,4 +105,4 @@ def test_every_shipped_signature_equals_that_of_the_imported_class(kind):
                 stated_args = {key: value for key, value in found[argument].items() if key != "type"}
                 assert catalogue.resolve("suppression", found[argument]["type"])(**stated_args) == default
             else:
-                assert found[argument] == (list(default) if isinstance(default, tuple) else default)
+                assert found[argument] == _in_lists(default)

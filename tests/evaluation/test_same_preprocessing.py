@@ -29,6 +29,7 @@ HEADS = {
 }
 SETS = {
     "2-D": {"dims": 2, "data": {**PHANTOM, "size": [20, 28], "patch": [32, 32]}},
+    "2-D pair": {"dims": 2, "data": {**PHANTOM, "type": "phantom_pair", "size": [20, 28], "patch": [32, 32]}},
     "2-D whole": {"dims": 2, "data": {**PHANTOM, "size": [40, 60], "patch": [32, 32], "fit": "whole"}},
     "3-D resampled": {
         "dims": 3,
@@ -60,9 +61,10 @@ def test_the_network_sees_one_tensor(name, pad, head, seen_by):
     validator = Validator(pipeline.cases("val"), {}, pipeline.patch, prediction_fill(pipeline.pad))
     localizer = Localizer(network, recipe)
     localizer.preprocess = pipeline.preprocess
-    (source,) = pipeline.listed("val")[0].images
+    sources = [str(source) for source in pipeline.listed("val")[0].images]
+    given = sources[0] if len(sources) == 1 else dict(zip(recipe.channels, sources, strict=True))
     validated = seen_by(network, lambda: validator.predict(network, case))
-    predicted = seen_by(network, lambda: localizer.predict(str(source)))
+    predicted = seen_by(network, lambda: localizer.predict(given))
     assert beyond
     np.testing.assert_allclose(validated, trained, atol=1e-6)
     np.testing.assert_allclose(predicted, trained, atol=1e-6)

@@ -178,7 +178,7 @@ SETS = {
 
 
 def test_every_kind_of_data_set_is_compared():
-    compared = {name.partition(" ")[0] for name in SETS} | {"phantom"}  # in test_same_preprocessing
+    compared = {name.partition(" ")[0] for name in SETS} | {"phantom", "phantom_pair"}  # in test_same_preprocessing
     assert compared == set(catalogue.cards("dataset"))
 
 

@@ -230,9 +230,14 @@ def test_a_table_of_many_metrics_is_compared_in_time():
 def test_metrics_without_a_value_per_case_are_those_that_pool_all():
     from cphloc.metrics.detection import DetectionCase
     from cphloc.metrics.evaluation import classification_statistics, detection_statistics
+    from cphloc.metrics.instances import InstanceCase, instance_statistics
 
     boxes = np.array([[0.0, 0, 2, 2]])
     case = DetectionCase(boxes, np.array([0.9]), np.array([1]), boxes, np.array([1]))
     of_labels = classification_statistics(np.array([[0.9], [0.2]]), np.array([[1], [0]]), ["a"])
-    found = {name.partition("/")[0] for name in (*detection_statistics([case], {1: "a"}), *of_labels)}
+    square = np.ones((1, 2, 2), bool)
+    outlined = InstanceCase(square, np.array([0.9]), np.array([1]), square, np.array([1]))
+    of_objects = instance_statistics([outlined], {1: "a"})
+    of_boxes = detection_statistics([case], {1: "a"})
+    found = {name.partition("/")[0] for name in (*of_boxes, *of_objects, *of_labels)}
     assert found == set(POOLED)

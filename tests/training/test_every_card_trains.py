@@ -49,6 +49,12 @@ NEEDED: dict[tuple[str, str], dict[str, Any]] = {
 }
 """Arguments that a card has no default for, or that make it small enough for this test."""
 
+DATA: dict[tuple[str, str], dict[str, Any]] = {
+    ("backbone", "monai_swin_unetr"): {"size": [64, 64], "patch": [64, 64]},
+    ("backbone", "siamese"): {"type": "phantom_pair"},
+}
+"""Data that a card needs beside those of the small recipe: a larger patch, or two scans."""
+
 SMALL = {"channels": 16, "width": 8}
 """Values of arguments that many heads have."""
 
@@ -98,6 +104,7 @@ def recipe(card: Card) -> Recipe:
     base = copy.deepcopy(BASE)
     if 2 not in card.dims:
         base |= {"dims": 3, "data": base["data"] | {"size": [16, 32, 32], "patch": [16, 32, 32]}}
+    base["data"] |= DATA.get((card.kind, card.name), {})
     for path, value in changes(card).items():
         *above, key = path.split(".")
         section = base[above[0]] if above else base

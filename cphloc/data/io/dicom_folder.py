@@ -78,7 +78,7 @@ def find_series(path: Path, uid: str | None = None) -> Series:
     dicom, others = _sorted_out(path, files)
     headers = {p: _header(p) for p in dicom}
     images = {p: header for p, header in headers.items() if _is_image(header)}
-    left_out = [_named("not DICOM", others)] if others else []
+    left_out = [_named("file", "not DICOM", others)] if others else []
     kinds = Counter(str(header.get("Modality", "DICOMDIR")) for p, header in headers.items() if p not in images)
     left_out += [f"{count} x {kind}, not an image" for kind, count in kinds.items()]
     if not images:
@@ -165,7 +165,7 @@ def _chosen(path: Path, images: Mapping[Path, Dataset], uid: str | None, left_ou
     scouts = [p for p, header in group.items() if _is_scout(header)]
     if 0 < len(scouts) < len(group):
         group = {p: header for p, header in group.items() if p not in scouts}
-        left_out.append(_named("scouts of the same series", scouts))
+        left_out.append(_named("scout", "of the same series", scouts))
     return Series(group, tuple(left_out))
 
 
@@ -183,6 +183,6 @@ def _about(group: Mapping[Path, Dataset]) -> str:
     return f"{header.get('Modality', '?')}, '{header.get('SeriesDescription', '')}', {counted(len(group), 'file')}"
 
 
-def _named(what: str, files: Sequence[Path]) -> str:
+def _named(kind: str, which: str, files: Sequence[Path]) -> str:
     names = ", ".join(p.name for p in files[:_LISTED])
-    return f"{len(files)} files {what} ({names}{', ...' if len(files) > _LISTED else ''})"
+    return f"{counted(len(files), kind)} {which} ({names}{', ...' if len(files) > _LISTED else ''})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cphloc.data.datasets.phantom import PhantomCases
+from cphloc.data.datasets.phantom_pair import PhantomPairs
 from cphloc.data.datasets.sts_petct import FILES
 from cphloc.registry import catalogue
 
@@ -13,6 +14,10 @@ DECLARED = [name for name, card in catalogue.cards("dataset").items() if card.ch
 
 @pytest.mark.parametrize("name", DECLARED)
 def test_a_card_declares_the_channels_of_its_data_set(name):
-    special = {"phantom": PhantomCases().channels, "sts_petct": tuple(FILES)}
+    special = {
+        "phantom": PhantomCases().channels,
+        "phantom_pair": PhantomPairs().channels,
+        "sts_petct": tuple(FILES),
+    }
     declared = special.get(name) or catalogue.resolve("dataset", name).__dict__["channels"]
     assert catalogue.channels(catalogue.card("dataset", name)) == declared

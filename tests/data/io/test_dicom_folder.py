@@ -50,7 +50,7 @@ def test_a_scout_and_a_dose_report_are_left_out(tmp_path):
     image(SIX[0], series="1.2.3", SOPClassUID=SecondaryCaptureImageStorage).save_as(tmp_path / "dose.dcm")
     volume = read_volume(tmp_path)
     assert volume.geometry.shape == (6, 4, 4)
-    assert "series 1.2.2 (CT, 'scout', 1 files)" in volume.notes[0]
+    assert "series 1.2.2 (CT, 'scout', 1 file)" in volume.notes[0]
     assert "series 1.2.3" in volume.notes[0]
     assert read_volume(f"{tmp_path}#1.2.3").geometry.shape == (4, 4)
     write_series(tmp_path / "b", SIX, series="1.2.4")
@@ -66,7 +66,7 @@ def test_a_scout_within_the_series_is_left_out(tmp_path):
     ).save_as(tmp_path / "scout.dcm")
     volume = read_volume(tmp_path)
     np.testing.assert_array_equal(volume.array[0], SIX)
-    assert "1 files scouts of the same series (scout.dcm)" in volume.notes[0]
+    assert "1 scout of the same series (scout.dcm)" in volume.notes[0]
 
 
 @pytest.mark.parametrize("suffix", ["", ".dcm"])
