@@ -44,15 +44,13 @@ background everywhere, and a fault in our use of it would look the same at this 
 and is now 16. Longer budgets, at which more channels may win, were not measured, nor was the 2-D configuration."""
 _OPENKBP = """nnU-Net's plan (patch 80 x 112 x 128, batch 3) has 7.7 times as many voxels a step as on hippocampus; it
 was prepared, but not trained. 15 steps are too few for cphloc as well."""
-_BRAIN = """These rows of cphloc are from before a change of the plan. The cause was looked for with 900 slices at
+_BRAIN = """An earlier plan of cphloc reached .028 in the 20 minutes. The cause was looked for with 900 slices at
 64 x 64 pixels, 200 steps, one seed, Dice on 90 validation slices. As planned then: .06; the head scored all three
 classes as likely as the background, and most steps went into unlearning that. With the background's share as the
 initial probability (`prior`): .16, and .36 for the outline whatever its class. With one class in the mask and the class
 from the label head: .10. With both: .36. Four times the rate in the decoder: .00 alone, .39 with one class, .36 with
 all three. `cphloc plan` now merges the classes, and writes prior and rate beside a pre-trained encoder; without one
-the prior hurts (hippocampus, 30 steps: .16 instead of .59). The rows above were not measured again. The recipe written
-by hand with one class reached .703 after 500 and .745 after 1,500 steps. cphloc used 11.6 of its 20 minutes, because a
-step took longer in the job that measured it. nnU-Net's 2-D configuration was not run."""
+the prior hurts (hippocampus, 30 steps: .16 instead of .59). nnU-Net's 2-D configuration was not run."""
 _BCCD = """torchvision's Faster R-CNN took 17.6 CPU seconds a step, cphloc with the same encoder 2.9. The detectors of
 torchvision were not measured yet."""
 
