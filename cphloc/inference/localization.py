@@ -234,11 +234,10 @@ class Localization(Displayed):
             folder: folder to write to, created if necessary; file names begin with the name of the case.
 
         Returns:
-            the files: ``_mask``, ``_instances`` (of `instances`), ``_attention`` and ``_uncertainty`` (NIfTI; for
-            pictures PNG, but for maps), ``_seg.dcm``
-            (DICOM SEG) where the input was DICOM with all attributes that a SEG copies (else see ``remarks``),
-            ``_boxes.csv`` (and COCO JSON in 2-D), ``_overlay.png`` (with matplotlib, else see ``remarks``) and, last,
-            ``_result.json``.
+            the files: ``_mask`` and ``_instances`` (NIfTI; PNG for pictures), ``_attention`` and ``_uncertainty``
+            (NIfTI), ``_seg.dcm`` (DICOM SEG) where the input was DICOM with all attributes that a SEG copies (else see
+            ``remarks``), ``_boxes.csv`` (and COCO JSON in 2-D), ``_overlay.png`` (with matplotlib, else
+            see ``remarks``) and, last, ``_result.json``.
 
         Raises:
             CphlocError: the folder cannot be written; and the files of an earlier result are unchanged.
