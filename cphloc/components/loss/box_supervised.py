@@ -20,8 +20,9 @@ class BoxSupervised(nn.Module):
 
     Of a case with boxes only that is learned which the boxes state: nothing lies outside of them, every side of each
     is touched, and neighbouring voxels that look alike have the same class. The last holds where objects have an edge;
-    its weight rises linearly over the first steps. Objects of one class are not told apart: for each box, the voxels
-    of other boxes are left out.
+    its weight rises linearly over the first steps. Begin with little foreground (``prior: 0.05`` of the head ``unet``):
+    from one that is as likely as the background, the whole image can become the object. Objects of one class are not
+    told apart: for each box, the voxels of other boxes are left out.
 
     Args:
         dice_weight, ce_weight: of cases with a mask, see `cphloc.components.loss.dice_ce.DiceCE`.

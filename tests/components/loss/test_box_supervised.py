@@ -108,3 +108,30 @@ def test_the_pairwise_term_rises_over_the_first_steps():
 def test_without_images_pairs_are_refused():
     with pytest.raises(InputError, match="give the targets of a batch its images"):
         BoxSupervised().of_boxes(torch.zeros(4, 3, *SIZE[2]), replace(batch(2), images=None))
+
+
+@pytest.mark.parametrize(("dims", "size"), [(2, 24), (3, 14)])
+def test_a_network_that_begins_with_little_foreground_learns_discs_from_their_boxes(dims, size):
+    """Beyond what filled boxes reach, which are all that the annotations state."""
+    grid = np.indices((size,) * dims)
+    draw = np.random.default_rng(1)
+    centres = draw.uniform(0.35 * size, 0.65 * size, (4, dims, *(1,) * dims))
+    masks = ((grid - centres) ** 2).sum(1) < (size / 4) ** 2
+    corners = [np.argwhere(mask) for mask in masks]
+    boxes = np.array([[*found.min(0), *(found.max(0) + 1)] for found in corners], np.float32)
+    images = torch.from_numpy((3 * masks + draw.normal(0, 0.3, masks.shape))[:, None].astype(np.float32))
+    annotations = [Annotation(boxes=box[None], box_classes=np.array([1])) for box in boxes]
+    targets = replace(Targets.collate(annotations, (size,) * dims, classes=1), images=images)
+    torch.manual_seed(1)
+    convolution = {2: torch.nn.Conv2d, 3: torch.nn.Conv3d}[dims]
+    layers = [convolution(a, b, 3, padding=1) for a, b in ((1, 8), (8, 8), (8, 2))]
+    network = torch.nn.Sequential(layers[0], torch.nn.LeakyReLU(), layers[1], torch.nn.LeakyReLU(), layers[2])
+    torch.nn.init.zeros_(layers[2].bias).data[1] = -3
+    optimizer, loss = torch.optim.Adam(network.parameters(), 3e-3), BoxSupervised()
+    for step in range(300):
+        loss.progress = step / 300
+        optimizer.zero_grad()
+        loss.of_boxes(network(images), targets).backward()
+        optimizer.step()
+    found = network(images).argmax(1).numpy() > 0
+    assert 2 * (found & masks).sum() / (found.sum() + masks.sum()) > 0.95
