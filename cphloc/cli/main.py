@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _main(words)
     finally:
         gc.set_threshold(*before)
-        if argv is None:
+        if argv is None and "torch" not in sys.modules:  # libraries of torch report what is not searched as leaks
             gc.freeze()  # at its exit Python searches all objects for cycles once more, for nothing
 
 

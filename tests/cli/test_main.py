@@ -370,3 +370,9 @@ def test_near_duplicates_across_splits_are_stated_with_a_data_set(capsys):
     assert main(["data", "list", "bccd", "--json"]) == 0
     (facts,) = json.loads(capsys.readouterr().out)
     assert "BloodImage_00038 (train) and BloodImage_00037 (val)" in facts["cautions"][0]
+
+
+def test_a_command_that_builds_a_model_prints_nothing_of_libraries_at_its_end():
+    recipe = Path(__file__).parents[2] / "recipes" / "systems" / "cnn.yaml"
+    done = subprocess.run([*PYTHON, "check", str(recipe)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
