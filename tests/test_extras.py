@@ -44,8 +44,8 @@ NEEDS = {
     "with reaching('sqlite:///a.db', ''): client_of('sqlite:///a.db')",
     "onnxscript": "from cphloc.cli import main\n"
     "raise SystemExit(main(['export', 'unet3d-hippocampus', '--out', 'a.onnx']))",
-    "onnxruntime": "import cphloc; from cphloc.inference.backend import _onnxruntime\n_onnxruntime(None, None, {})",
-    "openvino": "from cphloc.inference.backend import _openvino; _openvino(None, None, {})",
+    "onnxruntime": "import cphloc; from cphloc.inference.runtimes import _onnxruntime\n_onnxruntime(None, None, {})",
+    "openvino": "from cphloc.inference.runtimes import _openvino; _openvino(None, None, {})",
     "highdicom": "from cphloc.data.io.write_dicom_seg import _segmentation; _segmentation([], None, [], 'a', '1')",
     "huggingface_hub": "from cphloc.publishing.hub import _api; _api()",
     "cryptography": "from cphloc.zoo.signature import check_signature; check_signature(None, [])",
@@ -105,7 +105,7 @@ def block(monkeypatch, package):
 
 @pytest.mark.parametrize("package", NEEDS)
 def test_a_missing_extra_is_named_with_its_install_line(package, monkeypatch, capsys, at_work):
-    monkeypatch.setattr("cphloc.inference.backend._exported", lambda model, window: Path("network.onnx"))
+    monkeypatch.setattr("cphloc.inference.runtimes._exported", lambda model, window: Path("network.onnx"))
     block(monkeypatch, package)
     with pytest.raises((MissingExtraError, SystemExit)) as failed:
         exec(NEEDS[package], {})

@@ -65,7 +65,7 @@ def test_runtimes_report_nothing_and_leave_no_file(watched):
     """Both report to their makers by default: openvino through a process of its own, onnxruntime from C++."""
     code = """
 import time, torch, cphloc
-from cphloc.inference import backend
+from cphloc.inference import runtimes
 from cphloc.modeling.model import Model
 recipe = {"task": "segmentation", "dims": 2, "data": {"type": "phantom", "patch": [32, 32]},
           "model": {"backbone": {"type": "conv_encoder", "widths": [4, 8]},
@@ -76,7 +76,7 @@ window = torch.zeros(1, 1, 32, 32)
 with torch.no_grad():
     expected = model.outputs(window)
 for name in ("onnxruntime", "openvino"):
-    print(name, sorted(backend._OPEN[name](model, window, expected)(window)))
+    print(name, sorted(runtimes.OPEN[name](model, window, expected)(window)))
 time.sleep(3)
 """
     seen, said, files = watched(code)

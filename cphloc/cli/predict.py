@@ -87,7 +87,8 @@ def _of_computation(group: argparse._ArgumentGroup) -> None:
         "--backend",
         choices=get_args(BackendName),
         default="auto",
-        help="runtime of the network; default auto: the fastest that is installed",
+        help="runtime of the network; default auto: the fastest that is installed, in single precision on a CPU; "
+        "half: half precision, where the masks keep a Dice of 0.999 with those of single precision",
     )
     where = "run on this machine (local, the default) or on a Ray cluster (RAY_ADDRESS, or one started on this machine)"
     group.add_argument("--engine", choices=("local", "ray"), default="local", help=where)
@@ -158,8 +159,9 @@ def _lines(row: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _computed_by(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """One line for each runtime other than torch that was used, with its largest difference from torch."""
-    found = {made["backend"]: made["difference"] for row in rows if (made := row.get("computed")) is not None}
-    for backend, difference in found.items():
+    """One line for each runtime other than torch that was used, with how far it is from torch."""
+    found = {made["backend"]: made for row in rows if (made := row.get("computed")) is not None}
+    for backend, made in found.items():
         if backend != "torch":
-            yield f"computed by {backend}, at most {difference:.1e} from torch"
+            masks = f"; Dice of its masks with torch's: {made['dice']:.4f}" if "dice" in made else ""
+            yield f"computed by {backend}, at most {made['difference']:.1e} from torch{masks}"

@@ -1,4 +1,4 @@
-"""What depends on the operating system: the memory of this process."""
+"""What depends on the machine: the memory of this process, instructions of the processor."""
 
 from __future__ import annotations
 
@@ -35,3 +35,10 @@ def reuse_freed_memory() -> bool:
         return False
     settings = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1), (_TOP_PAD, 2**28))
     return sum(mallopt(name, value) for name, value in settings) == len(settings)
+
+
+def cpu_computes_bfloat16() -> bool:
+    """Return whether this processor has instructions for bfloat16 (AVX-512 or AMX); emulated, it is very slow."""
+    import torch
+
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from cphloc.distributed.machine import cpu_computes_bfloat16
 from cphloc.registry import catalogue
 from cphloc.registry.metrics import quality
 
@@ -144,5 +145,4 @@ def native_precision() -> FixedPrecision:
     """
     if torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
-    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "bf16-mixed" if native and not torch.backends.mps.is_available() else "32"
+    return "bf16-mixed" if cpu_computes_bfloat16() and not torch.backends.mps.is_available() else "32"

@@ -66,8 +66,9 @@ def load(
             ``latest``, or the object that `cphloc.train` returns.
         device: device of the model; by default the GPU where there is one.
         verify: check the sha256 of recipe and weights. Switch it off only for a folder that you changed yourself.
-        backend: what runs the network: ``torch``, ``compile``, ``onnxruntime``, ``openvino``, or ``auto`` for the
-            fastest of those installed, where a prediction takes long enough; see `cphloc.inference.backend`.
+        backend: what runs the network: ``torch``, ``compile``, ``onnxruntime``, ``openvino``, ``half`` for half
+            precision where it keeps the masks, or ``auto`` for the fastest of those installed, in single precision on a
+            CPU, where a prediction takes long enough; see `cphloc.inference.backend`.
 
     Raises:
         NotFoundError: no such entry, version or run, or the run has not finished.
