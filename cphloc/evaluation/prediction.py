@@ -54,7 +54,7 @@ def case_prediction(result: Localization, classes: Mapping[int, str]) -> CasePre
     numbers = {name: number for number, name in of_part(classes, "boxes").items()}
     boxes = result.boxes
     objects = tuple(box.mask for box in boxes or () if box.mask is not None)
-    outlined = boxes is not None and len(objects) == len(boxes)
+    outlined = result.outlines and boxes is not None and len(objects) == len(boxes)
     return CasePrediction(
         mask=result.masks,
         boxes=None if boxes is None else np.array([b.voxels for b in boxes]).reshape(-1, 2 * result.image.dims),

@@ -230,7 +230,7 @@ class Scores:
             statistics = detection_statistics(list(boxes.values()), of_part(self.classes, "boxes"))
             pooled |= {name: Restricted(statistic, list(boxes)) for name, statistic in statistics.items()}
         outlined = {i: case.instances for i, case in enumerate(self.cases) if case.instances is not None}
-        if any(len(case.detected) for case in outlined.values()):
+        if outlined:
             statistics = instance_statistics(list(outlined.values()), of_part(self.classes, "boxes"))
             pooled |= {name: Restricted(statistic, list(outlined)) for name, statistic in statistics.items()}
         if labels:

@@ -17,9 +17,11 @@ from cphloc.evaluation.prediction import CasePrediction
 from cphloc.evaluation.scores import ScoredCase, Scores, score_case
 from cphloc.inference.windows import infer
 from cphloc.modeling.model import Model
+from cphloc.ops.instance_masks import outlined
 from cphloc.ops.targets import Prediction
 from cphloc.structures.annotation import Annotation, Rung
 from cphloc.structures.geometry import Geometry
+from cphloc.structures.instances import object_masks
 from cphloc.structures.merging import merged_annotation, of_part
 from cphloc.structures.padding import Fill
 
@@ -69,6 +71,7 @@ def metric_names(
     predicted = {
         "mask": {"mask": whole.mask},
         "boxes": {"boxes": whole.boxes, "scores": np.ones(1, np.float32), "box_classes": whole.box_classes},
+        "objects": {"objects": tuple(object_masks(whole))},
         "attention": {"attention": np.full(size, 1 / 4**dims, np.float32)},
         "labels": {"probabilities": np.full(len(of_part(classes, "labels")), 0.5)},
     }
@@ -126,11 +129,11 @@ class Validator:
     def predict(self, model: Model, case: PreparedCase) -> CasePrediction:
         """Predict one case, on the grid of the preprocessed image."""
         image = torch.from_numpy(np.array(case.image)).to(next(model.parameters()).device)
-        return self._case_prediction(infer(model, image[None], self.patch, fill=self.fill))
+        return self._case_prediction(infer(model, image[None], self.patch, fill=self.fill), image.shape[1:])
 
     @staticmethod
-    def _case_prediction(predictions: Mapping[str, Prediction]) -> CasePrediction:
-        """Join the predictions of all heads for one image."""
+    def _case_prediction(predictions: Mapping[str, Prediction], extent: Sequence[int]) -> CasePrediction:
+        """Join the predictions of all heads for one image of ``extent`` voxels."""
         parts: dict[str, Any] = {}
         for prediction in predictions.values():
             if prediction.mask_probabilities is not None:
@@ -139,6 +142,9 @@ class Validator:
                 boxes = prediction.detections[0]
                 parts |= {"boxes": boxes.boxes.cpu().numpy(), "scores": boxes.scores.cpu().numpy()}
                 parts["box_classes"] = boxes.classes.cpu().numpy()
+                if boxes.masks is not None:
+                    drawn = zip(boxes.masks.float(), boxes.boxes.float(), strict=True)
+                    parts["objects"] = tuple(outlined(mask, box, extent) for mask, box in drawn)
             if prediction.attention is not None:
                 parts["attention"] = prediction.attention[0].cpu().numpy()
             if prediction.label_probabilities is not None:

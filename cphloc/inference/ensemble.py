@@ -169,6 +169,7 @@ class Ensemble(Displayed):
             joined["attention"] = np.mean(attention, axis=0)
         boxes = [r.boxes for r in results if r.boxes is not None]
         if boxes:
+            joined["outlines"] = all(r.outlines for r in results if r.boxes is not None)
             joined["boxes"] = _merged(boxes, of_part(self.classes, "boxes"), first.image.geometry)
         return replace(first, **joined)
 
@@ -211,10 +212,13 @@ def _merged(members: Sequence[Sequence[Box]], classes: Mapping[int, str], grid: 
 
 
 def _outline(merged: Box, boxes: Sequence[Box]) -> ObjectMask | None:
-    """Voxels of the object by the member that is surest of it: of the boxes of its class that overlap most."""
+    """Voxels of the object by the member that is surest of it, of the boxes of its class that overlap enough.
+
+    Where none does, because several boxes were merged, those of the box that overlaps most.
+    """
     outlined = [box for box in boxes if box.mask is not None and box.name == merged.name]
     if not outlined:
         return None
     iou = overlap(torch.tensor(merged.voxels), torch.tensor([box.voxels for box in outlined]))
     agree = [box for box, value in zip(outlined, iou.tolist(), strict=True) if value > AGREE_IOU]
-    return max(agree, key=lambda box: box.score).mask if agree else None
+    return max(agree, key=lambda box: box.score).mask if agree else outlined[int(iou.argmax())].mask

@@ -63,6 +63,7 @@ class Localization(Displayed):
         classes: foreground classes, number 1..K -> name; those of one part by `cphloc.structures.merging.of_part`.
         masks: ``(*S)`` uint8, class of every voxel, 0 for background.
         boxes: objects by descending score.
+        outlines: whether the model also outlines the object of each box, see `Box.mask`.
         attention: ``(*S)`` float32 attention map that sums to 1.
         probabilities: probability that each class is present in the image, by class name.
         extra: further outputs of a head, such as yearly risk.
@@ -89,6 +90,7 @@ class Localization(Displayed):
     classes: Mapping[int, str]
     masks: np.ndarray | None = None
     boxes: list[Box] | None = None
+    outlines: bool = False
     attention: np.ndarray | None = None
     probabilities: dict[str, float] | None = None
     extra: dict[str, Any] = field(default_factory=dict)

@@ -194,7 +194,8 @@ class Pipeline(Localizer):
             for name, part in _CARRIED.items():
                 if getattr(result, name) is None and getattr(earlier, name) is not None:
                     least = self.stages[stage].options.thresholds.get("boxes", 0.0)
-                    result = replace(result, **{name: _shown(getattr(earlier, name), least)})
+                    outlines = earlier.outlines if name == "boxes" else result.outlines
+                    result = replace(result, **{name: _shown(getattr(earlier, name), least), "outlines": outlines})
                     classes = _with_part(classes, part, of_part(earlier.classes, part))
         computed = joined_facts([one.computed for one in results.values()])
         return replace(result, classes=classes, computed=computed)
@@ -268,6 +269,7 @@ def _nothing(localizer: Localizer, volume: Volume, uncertainty: bool) -> Localiz
         localizer.classes,
         masks=np.zeros(shape, np.uint8) if "mask" in gives else None,
         boxes=[] if "boxes" in gives else None,
+        outlines="objects" in gives,
         attention=np.full(shape, 1 / np.prod(shape), np.float32) if "attention" in gives else None,
         probabilities=dict.fromkeys(labels, 0.0) if "labels" in gives else None,
         uncertainty=np.zeros(shape, np.float32) if uncertainty else None,

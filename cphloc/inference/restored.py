@@ -15,15 +15,12 @@ from cphloc.data.pipeline.slabs import MaskRows
 from cphloc.data.pipeline.whole import WholeRows
 from cphloc.errors import InputError
 from cphloc.inference.localization import Box, Localization
-from cphloc.ops.instance_masks import pasted
+from cphloc.ops.instance_masks import outlined
 from cphloc.ops.targets import Detections, Prediction
 from cphloc.structures.geometry import Geometry
 from cphloc.structures.instances import ObjectMask
 from cphloc.structures.merging import of_part
 from cphloc.structures.volume import Volume, reoriented_back
-
-OBJECT_PROBABILITY = 0.5
-"""Least probability of the voxels of an object that a head outlines."""
 
 
 def localization_of(
@@ -65,6 +62,7 @@ def _restored(
     parts: dict[str, Any] = {}
     if prediction.detections is not None:
         parts["boxes"] = _boxes(prediction.detections[0], prepared, original, of_part(classes, "boxes"))
+        parts["outlines"] = prediction.detections[0].masks is not None
     if prediction.attention is not None:
         parts["attention"] = restore_attention(prepared, original, prediction.attention[0].cpu().numpy())
     if prediction.label_probabilities is not None:
@@ -88,5 +86,4 @@ def _boxes(detections: Detections, prepared: Geometry, original: Geometry, class
 def _object_mask(mask: np.ndarray, voxels: Sequence[float], original: Geometry) -> ObjectMask:
     """Draw a mask ``(*M)`` on the grid of its box, in canonical axes, into the voxels of the original image."""
     turned = np.ascontiguousarray(reoriented_back(mask, *original.canonical()))
-    at, values = pasted(torch.from_numpy(turned), torch.tensor(voxels, dtype=torch.float32), original.shape)
-    return ObjectMask(tuple(part.start for part in at), values.numpy() >= OBJECT_PROBABILITY)
+    return outlined(torch.from_numpy(turned), torch.tensor(voxels, dtype=torch.float32), original.shape)

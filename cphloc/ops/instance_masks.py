@@ -14,6 +14,10 @@ from cphloc.ops.roi_align import roi_align
 from cphloc.ops.targets import Detections
 from cphloc.ops.weighted_box_clustering import weighted_box_clustering
 from cphloc.structures.annotation import IGNORE
+from cphloc.structures.instances import ObjectMask
+
+OBJECT_PROBABILITY = 0.5
+"""Least probability of the voxels of an object that a head outlines."""
 
 
 def mask_targets(
@@ -155,6 +159,16 @@ def pasted(mask: Tensor, box: Tensor, extent: Sequence[int]) -> tuple[tuple[slic
     grid = (2 * place - 1).flip(-1)[None]
     values = functional.grid_sample(mask[None, None], grid, padding_mode="border", align_corners=False)[0, 0]
     return at, values * inside
+
+
+def outlined(mask: Tensor, box: Tensor, extent: Sequence[int]) -> ObjectMask:
+    """Voxels of an object of the image, from its probabilities on the grid of its box; arguments as of `pasted`.
+
+    >>> outlined(torch.ones(4, 4), torch.tensor([1.0, 1, 3, 3]), (8, 8)).size
+    4
+    """
+    at, values = pasted(mask, box, extent)
+    return ObjectMask(tuple(part.start for part in at), values.cpu().numpy() >= OBJECT_PROBABILITY)
 
 
 def class_probabilities(masks: Tensor, boxes: Tensor, classes: Tensor, extent: Sequence[int], count: int) -> Tensor:

@@ -107,7 +107,7 @@ ALL: Mapping[str, Kind] = {
             needs=("import_", "rung"),
             words={
                 "takes": _PYRAMID,
-                "gives": ("mask", "boxes", "attention", "labels"),
+                "gives": ("mask", "boxes", "objects", "attention", "labels"),
                 "rung": RUNGS,
                 "loss": LOSS_INPUTS,
             },

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -39,7 +40,8 @@ class ReadsImage(nn.Module):
     """A head that takes the image for its answer: voxels of value 1 or 2 are of that class, the others background.
 
     One box of score 0.9 around each class; label probabilities are the largest value of the image, up to 0.99, for
-    class 1 and 0.5 for class 2; attention is even over the voxels of both classes. It gives ``parts`` of these alone.
+    class 1 and 0.5 for class 2; attention is even over the voxels of both classes. It gives ``parts`` of these alone;
+    with ``objects`` also outlines, which fill the boxes.
     """
 
     classes: ClassVar = CLASSES
@@ -62,7 +64,9 @@ class ReadsImage(nn.Module):
             attention=attention / attention.flatten(1).sum(1).reshape(-1, *(1,) * (image.dim() - 1)),
             label_probabilities=torch.stack([top, torch.full_like(top, 0.5)], 1),
         )
-        return Prediction(**{part: getattr(everything, part) for part in self.parts})
+        if "objects" in self.parts:
+            everything = replace(everything, detections=[_filled(found) for found in everything.detections or []])
+        return Prediction(**{part: getattr(everything, part) for part in self.parts if part != "objects"})
 
 
 def _boxes(mask: torch.Tensor) -> Detections:
@@ -73,13 +77,17 @@ def _boxes(mask: torch.Tensor) -> Detections:
     return Detections(stacked, torch.full((len(there),), 0.9), torch.tensor(there, dtype=torch.long))
 
 
+def _filled(found: Detections) -> Detections:
+    return replace(found, masks=torch.ones(len(found), *(2,) * (found.boxes.shape[1] // 2)))
+
+
 def reader(dims: int, parts: Sequence[str] = PARTS) -> Model:
     """A model that predicts ``parts`` as `ReadsImage` does."""
     return Model(Identity(dims), None, {"all": ReadsImage(parts)}).eval()
 
 
 @pytest.fixture
-def image_reader() -> Callable[[int], Model]:
+def image_reader() -> Callable[..., Model]:
     """`reader`."""
     return reader
 

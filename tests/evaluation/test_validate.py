@@ -1,5 +1,6 @@
 """Validation of a model that reads its answers off the image, on prepared cases of a few voxels."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,8 +8,9 @@ import pytest
 import torch.distributed as dist
 
 from cphloc.data.pipeline.cache import PreparedCase
+from cphloc.evaluation.prediction import case_prediction
 from cphloc.evaluation.validate import Validator, metric_names
-from cphloc.structures.annotation import Annotation
+from cphloc.structures.annotation import Annotation, Rung
 from cphloc.structures.geometry import Geometry
 
 TWO = {1: "mass", 2: "cyst"}
@@ -81,6 +83,29 @@ def test_the_metrics_are_known_before_the_training(image_reader, dims, rung):
     names = metric_names(predicted, validator.cases[0].annotation.rung, "mm", dims, TWO)
     assert names == set(validator(image_reader(dims)).metrics)
     assert {"mask": "dice", "boxes": "ap50", "region": "attention_mass", "label": "auc"}[rung] in names
+
+
+@pytest.mark.parametrize(("columns_seen", "ap"), [((0, 0, 1, 1, 2, 2, 0, 0), 1.0), ((0,) * 8, 0.0)])
+@both
+def test_outlined_objects_are_measured_in_training_also_where_none_is_found(image_reader, dims, columns_seen, ap):
+    true = as_mask(columns(dims, 0, 0, 1, 1, 2, 2, 0, 0))
+    validator = Validator(Prepared([prepared("a", columns(dims, *columns_seen), mask=true)]), TWO, true.shape)
+    outlining = image_reader(dims, ("mask_probabilities", "detections", "objects"))
+    metrics = validator(outlining).metrics
+    assert [metrics[name] for name in ("mask_map", "mask_ap50", "pq", "mask_ap50/cyst")] == [ap] * 4
+    assert set(metrics) == metric_names(["mask", "boxes", "objects"], Rung.MASK, "mm", dims, TWO)
+
+
+@both
+def test_outlined_objects_are_measured_in_an_evaluation_also_where_none_is_found(hand_made, dims):
+    """As in training; a model that gives boxes alone has no such metric."""
+    true = as_mask(columns(dims, 0, 0, 1, 1, 2, 2, 0, 0))
+    row = {"case": "a", "patient": "p", "split": "test", "image": np.zeros_like(true, np.float32), "mask": true}
+    localizer = hand_made([row], ("detections", "objects"))
+    found = localizer.predict(np.zeros(true.shape, np.float32), (1.0,) * dims)
+    assert found.outlines
+    assert case_prediction(found, TWO).objects == ()
+    assert case_prediction(replace(found, outlines=False), TWO).objects is None
 
 
 def test_processes_share_the_cases_and_all_know_the_result(image_reader, monkeypatch):

@@ -77,6 +77,7 @@ def test_a_merged_box_keeps_the_outline_of_the_surest_member_that_found_the_obje
     members = [Localizer(Model(Pixels(dims), None, {"all": Outlines(*a)}), surer.recipe) for a in ((0.9, 2.0, 0.8),)]
     result = predict(Ensemble([*members, other]), dims)
     assert (result.instances == 1).sum() == 6**dims
+    assert (result.outlines, predict(Ensemble([*members, *members]), dims).outlines) == (False, True)
     assert predict(Ensemble([surer, other]), dims).instances is None
 
 

@@ -64,7 +64,7 @@ def outlined(request):
     volume = Volume(np.random.default_rng(0).random((1, *grid.shape)), grid)
     results = [localization_of({"h": Prediction(detections=[d])}, {}, volume, prepared, {1: "cell"}) for d in found]
     boxes = [box for result in results for box in result.boxes]
-    return Localization(volume, {1: "cell"}, boxes=boxes, case="a"), instances
+    return Localization(volume, {1: "cell"}, boxes=boxes, outlines=True, case="a"), instances
 
 
 def test_outlined_objects_are_where_they_are_in_the_image_in_any_storage_order(outlined):
