@@ -65,10 +65,13 @@ class State:
         total: units to do; ``None`` if unknown.
         done: units that were done earlier, which do not count for the time that is left.
         unit: what is counted.
+        budget: seconds after which the computation ends, whether all units are done or not; ``None`` for no limit.
     """
 
-    def __init__(self, what: str, total: int | None, done: int = 0, unit: Unit = "") -> None:
-        self.what, self.total, self.done, self.unit = one_line(what), total, done, unit
+    def __init__(
+        self, what: str, total: int | None, done: int = 0, unit: Unit = "", budget: float | None = None
+    ) -> None:
+        self.what, self.total, self.done, self.unit, self.budget = one_line(what), total, done, unit, budget
         self.facts: dict[str, object] = {}
         self._earlier, self._began = done, time.monotonic()
 
@@ -79,9 +82,20 @@ class State:
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds that are left at the mean speed so far; ``None`` if that is not known yet."""
+        """Seconds that are left at the mean speed so far, or of the budget; ``None`` if that is not known yet."""
         new = self.done - self._earlier
-        return None if self.total is None or new <= 0 else self.seconds / new * max(self.total - self.done, 0)
+        if self.total is None or new <= 0:
+            return None
+        left = self.seconds / new * max(self.total - self.done, 0)
+        return left if self.budget is None else min(left, max(self.budget - self.seconds, 0.0))
+
+    @property
+    def share(self) -> float | None:
+        """Share of the computation that is done, of its units or of its time, in [0, 1]; ``None`` if unknown."""
+        if not self.total:
+            return None
+        of_units = self.done / self.total
+        return of_units if self.budget is None else min(1.0, max(of_units, self.seconds / self.budget))
 
     @property
     def count(self) -> str:
@@ -91,7 +105,7 @@ class State:
             text = f"{self.done / 1e6:.1f}{of} MB"
         else:
             text = f"{self.done}{'' if self.total is None else f'/{self.total}'} {self.unit}".rstrip()
-        return f"{text} ({100 * self.done // self.total} %)" if self.total else text
+        return text if self.share is None else f"{text} ({int(100 * self.share + 1e-9)} %)"
 
     @property
     def details(self) -> str:
@@ -110,7 +124,12 @@ class State:
 
 @contextmanager
 def progress(
-    what: str, total: int | None, done: int = 0, unit: Unit = "", always_end: bool = False
+    what: str,
+    total: int | None,
+    done: int = 0,
+    unit: Unit = "",
+    always_end: bool = False,
+    budget: float | None = None,
 ) -> Iterator[Advance]:
     """Context manager that shows how far a computation is; gives the function that advances it.
 
@@ -120,8 +139,9 @@ def progress(
         done: units that were done earlier.
         unit: what is counted.
         always_end: write the last line to a log file also where the computation was short.
+        budget: seconds after which the computation ends, whether all units are done or not; ``None`` for no limit.
     """
-    state, view, lock = State(what, total, done, unit), _view(always_end), threading.Lock()
+    state, view, lock = State(what, total, done, unit, budget), _view(always_end), threading.Lock()
     shown_at = time.monotonic()
 
     def advance(count: int = 1, /, **facts: object) -> None:
@@ -244,7 +264,7 @@ class Cell:
 
         from IPython.display import HTML, display
 
-        value = "" if state.total is None else f'value="{state.done}" max="{max(state.total, 1)}"'
+        value = "" if state.share is None else f'value="{state.share:.4f}" max="1"'
         page = HTML(f"<progress {value}></progress> {escape(text)}")
         if self.handle is None:
             self.handle = display(page, display_id=True)
@@ -272,7 +292,8 @@ class Bar:
         left = state.seconds_left
         timing = "" if left is None else f"{_duration(left)} left"
         shown = {"count": state.count, "details": state.details, "timing": timing}
-        Bar._display.update(self.task, completed=state.done, **shown)
+        done = state.done if state.share is None else state.share * (state.total or 0)
+        Bar._display.update(self.task, completed=done, **shown)
 
     def _opened(self, state: State) -> Any:
         from rich.console import Console

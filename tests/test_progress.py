@@ -43,6 +43,17 @@ def test_a_log_file_gets_a_line_a_minute_with_step_loss_best_and_time_left(clock
     assert len(lines) == 1 + 8 + 1
 
 
+def test_under_a_budget_of_time_the_share_and_the_time_left_are_those_of_what_ends_first(clock):
+    state = State("training", 3000, 0, "steps", budget=120)
+    for seconds, done, line in (
+        (30, 30, "25 %), 90 s left"),
+        (110, 2900, "96 %), 4 s left"),
+        (130, 2950, "100 %), 0 s"),
+    ):
+        clock.now, state.done = 1000 + seconds, done
+        assert state.line().startswith(f"training: {done}/3000 steps ({line}")
+
+
 def test_a_short_computation_writes_nothing_to_a_log_file_but_a_training_its_end(clock, capsys):
     assert list(track("abc", "reading")) == ["a", "b", "c"]
     assert capsys.readouterr().err == ""

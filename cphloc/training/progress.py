@@ -31,7 +31,10 @@ class TrainingProgress(L.Callback):
         """Begin, on the first process."""
         if trainer.is_global_zero:
             self._reported = module.step
-            shown = progress("training", self.settings.steps, module.step, "steps", always_end=True)
+            minutes = self.settings.minutes
+            budget = None if minutes is None else 60 * minutes - self._loop(trainer).outcome.seconds
+            total, unit = self.settings.steps, "steps"
+            shown = progress("training", total, module.step, unit, always_end=True, budget=budget)
             self._advance = self._open.enter_context(shown)
 
     def on_train_batch_end(self, trainer: L.Trainer, module: TrainingModule, *args: Any) -> None:
@@ -50,8 +53,12 @@ class TrainingProgress(L.Callback):
         self._open.close()
 
     def _report(self, trainer: L.Trainer, module: TrainingModule) -> None:
-        callbacks: Sequence[L.Callback] = vars(trainer)["callbacks"]
-        best = next(c for c in callbacks if isinstance(c, Loop)).outcome.best
+        best = self._loop(trainer).outcome.best
         known = {f"best {self.settings.best}": best[self.settings.best]} if best else {}
         self._advance(module.step - self._reported, loss=float(module.losses["loss"]), **known)
         self._reported, self._reported_at = module.step, time.monotonic()
+
+    @staticmethod
+    def _loop(trainer: L.Trainer) -> Loop:
+        callbacks: Sequence[L.Callback] = vars(trainer)["callbacks"]
+        return next(callback for callback in callbacks if isinstance(callback, Loop))
