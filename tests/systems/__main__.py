@@ -34,8 +34,8 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"no system {', '.join(sorted(unknown))}; choose from {', '.join(SYSTEMS)}")
     failed = 0
     if not options.only_write:
-        for arm in options.arms:
-            for name in options.systems or SYSTEMS:
+        for name in options.systems or SYSTEMS:
+            for arm in options.arms:
                 failed += not _done(name, arm, options.work.absolute())
     write(options.work, ROOT / "docs" / "generate" / "systems.json")
     return 1 if failed else 0
