@@ -49,6 +49,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "(cases.csv, there x-site as well), or size for thirds by the size of the annotated objects; repeatable",
     )
     parser.add_argument(
+        "--explanations",
+        action="store_true",
+        help="measure the attention of a classifier as an explanation as well: pointing, mass in the region, deletion "
+        "and insertion, beside Grad-CAM and occlusion of the same network and its map with random weights",
+    )
+    parser.add_argument(
         "--report", metavar="FILE.html", help="also write a page with metrics, groups and the ten worst cases, drawn"
     )
 
@@ -57,9 +63,8 @@ def run(options: argparse.Namespace) -> Answer:
     """Evaluate, and print one line per metric."""
     from cphloc.evaluation.evaluate import evaluate
 
-    return answer(
-        evaluate(options.source, options.split, options.root, options.out, options.choose, options.by, options.report)
-    )
+    given = options.source, options.split, options.root, options.out, options.choose, options.by, options.report
+    return answer(evaluate(*given, explanations=options.explanations))
 
 
 def answer(measured: Evaluation) -> Answer:
@@ -83,6 +88,7 @@ def answer(measured: Evaluation) -> Answer:
         lines.insert(0, "all cases are of one patient, so no interval can be stated")
     lines += [_fold(part) for part in facts.get("folds", [])]
     lines += list(_stages(facts))
+    lines += list(_explanation(facts.get("explanation")))
     lines += [*_reasons(facts), *_sensitivities(facts), *_groups(facts), *_options(facts.get("options"))]
     if measured.table is not None:
         pictures = "" if "folds" in facts else ", pictures beside it"
@@ -99,6 +105,16 @@ def _stages(facts: Mapping[str, Any]) -> Iterator[str]:
     if (oracle := facts.get("oracle")) is not None:
         rows = [(name, _value(facts["metrics"].get(name)), _value(of)) for name, of in oracle["metrics"].items()]
         yield table([("last stage", "as it runs", "in the true crop"), *rows])
+
+
+def _explanation(found: Mapping[str, Any] | None) -> Iterator[str]:
+    """Compare the attention as an explanation with other maps of the same network."""
+    if found is not None:
+        names = list(next(iter(found["methods"].values())))
+        yield f"attention as an explanation, {counted(found['cases'], 'case')} with an object:"
+        rows = [(method, *(_value(of[name]) for name in names)) for method, of in found["methods"].items()]
+        yield table([("map", *names), *rows])
+        yield f"rank correlation with the map of random weights: {_value(found['similarity_to_random'])}"
 
 
 def _fold(part: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from cphloc.data.case import Case
 from cphloc.data.dataset import Dataset
 from cphloc.data.fingerprint import content_hash
+from cphloc.data.pipeline.pipeline import Pipeline as DataPipeline
 from cphloc.data.pipeline.pipeline import open_dataset
 from cphloc.data.pipeline.seen import SeenData, contents_of
 from cphloc.errors import InputError, NotFoundError
@@ -18,6 +19,7 @@ from cphloc.evaluation.comparison import find_baseline, own_dataset, tracked
 from cphloc.evaluation.doubtful import with_doubtful
 from cphloc.evaluation.evaluate_folds import evaluate_folds
 from cphloc.evaluation.evaluation_display import evaluation_display
+from cphloc.evaluation.explanation import explain
 from cphloc.evaluation.external import open_external
 from cphloc.evaluation.files import draw_evaluation, write_evaluation
 from cphloc.evaluation.groups import by_group, groups_of
@@ -79,6 +81,7 @@ def evaluate(
     choose: bool = False,
     by: Sequence[str] = (),
     report: str | Path | None = None,
+    explanations: bool = False,
 ) -> Evaluation:
     """Predict every case of a split and score the predictions against the annotations.
 
@@ -96,6 +99,8 @@ def evaluate(
             cross-validation out of fold; the first evaluation of its weights always does.
         by: columns of the data set's table, such as ``site``, or ``size``: metrics of each of their groups as well.
         report: HTML page to write, with the worst cases first.
+        explanations: measure the attention of the model as an explanation, beside other maps of the same network, see
+            `cphloc.evaluation.explanation.explain`.
 
     Returns:
         metrics with 95 % confidence intervals, resampled by patient. Annotations that the data set lists as doubtful
@@ -104,14 +109,17 @@ def evaluate(
     Raises:
         NotFoundError: no such run, entry, data set or split.
         DataError: a case cannot be read, or the weights of the run depend on cases of the split.
-        InputError: ``out`` is given for a run on its own data, or ``root`` for the predictions of a cross-validation;
+        InputError: ``explanations`` of a model without attention, on other data or of a cross-validation; ``out`` is
+            given for a run on its own data, or ``root`` for the predictions of a cross-validation;
             the recipe of the run was edited after the training; or there is no such column.
     """
     if split is None and (folds := _cross_validation(source)) is not None:
+        _refuse_explanations(explanations, "of a cross-validation without --split test")
         _refuse_elsewhere(folds, root, out)
         facts, rows = evaluate_folds(folds, choose, by, None if report is None else Path(report))
         return Evaluation(str(folds.folder), OUT_OF_FOLD, facts, rows, folds.folder)
     split = split or "test"
+    _refuse_explanations(explanations and root is not None, "on another folder; omit --root")
     localizer, run = open_localizer(source)
     dataset, cases = _cases(localizer, run, split, root)
     own = root is None or (run is not None and _is_data_of(run, dataset))
@@ -129,6 +137,8 @@ def evaluate(
     facts["by"] = {column: by_group(scores, groups_of(column, dataset, cases, scores)) for column in by}
     if doubtful := with_doubtful(dataset, split, scores, lambda these: score_cases(localizer, these)[0]):
         facts["doubtful"] = doubtful
+    if explanations:
+        facts["explanation"] = _explained(localizer, dataset, split)
     folder = run.folder if run is not None and own else None if out is None else Path(out)
     if run is not None:
         facts |= {"weights_sha256": run.weights_sha256, "contents": {case.id: content_hash(case) for case in cases}}
@@ -138,6 +148,22 @@ def evaluate(
         made_by, headline = localizer.made_by[0], localizer.recipe.headline
         write_report(Path(report), made_by, headline, scores, facts, drawer(localizer, cases))
     return Evaluation(str(source if run is None else run.folder), split, facts, measured.rows, folder)
+
+
+def _refuse_explanations(asked: bool, where: str) -> None:
+    """Refuse to measure explanations where there are no preprocessed cases of one network."""
+    if asked:
+        msg = f"explanations are not measured {where}"
+        raise InputError(msg)
+
+
+def _explained(localizer: Localizer, dataset: Dataset, split: Split) -> dict[str, Any] | None:
+    """Measure the attention of a model as an explanation, on the preprocessed cases of a split."""
+    if isinstance(localizer, Pipeline):
+        _refuse_explanations(True, "of a pipeline; evaluate its stages")
+    patients = {case.id: case.patient for case in dataset.cases(split)}
+    cases = DataPipeline.from_recipe(localizer.recipe).cases(split)
+    return explain(localizer.model, cases, patients, len(dataset.classes))
 
 
 def _is_data_of(run: Run, dataset: Dataset) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cphloc.data.case import Case
+from cphloc.evaluation.explanation import METHODS, METRICS, SANITY, SANITY_TEXT
 from cphloc.evaluation.files import draw_predicted
 from cphloc.evaluation.pictures import drawing, heading, ranked
 from cphloc.evaluation.scores import Scores
@@ -78,6 +79,11 @@ def _tables(facts: Mapping[str, Any], name: str) -> Iterator[tuple[str, Sequence
         yield "Last stage", ("metric", "as it runs", "in the true crop"), rows
         crops = [(name, m, span(of)) for name, st in facts["stages"].items() for m, of in (st["crop"] or {}).items()]
         yield "Crops", ("stage", "of its crop", "value"), crops
+    if (explained := facts.get("explanation")) is not None:
+        maps = [(m, METHODS[m], *(span(of[n]) for n in METRICS)) for m, of in explained["methods"].items()]
+        yield "Attention as an explanation", ("map", "what it is", *METRICS), maps
+        sanity = "Rank correlation of the attention with that of random weights", span(explained[SANITY]), SANITY_TEXT
+        yield "Does the attention depend on what was learned?", ("what", "value", "meaning"), [sanity]
     for column, groups in facts["by"].items():
         yield f"By {column}", ("group", "cases", "patients", *names), _groups(groups, names)
     if facts["options"] is not None and facts["options"]["trials"]:

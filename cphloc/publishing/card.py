@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from cphloc.evaluation.explanation import METHODS, METRICS, SANITY_TEXT
 from cphloc.publishing.markdown import code_block, table
 from cphloc.publishing.options import options_text
 from cphloc.publishing.usage import how_to_use
@@ -39,6 +40,7 @@ def model_card(entry: Entry) -> str:
         "Limits": _bullets(entry.limits),
         "Results": _results(entry),
         "Stages": _stages(entry),
+        "Explanation": _explanation(entry),
         "Calibration": _calibration(entry),
         "Subgroups": _subgroups(entry),
         "Pictures": _pictures(entry),
@@ -118,6 +120,23 @@ def _stages(entry: Entry) -> str:
         parts.append("How much is lost by the crops: the last stage as it runs, and in the crop around the annotation.")
         parts.append(table(("metric", "as it runs", "in the true crop"), compared))
     return "\n\n".join(parts)
+
+
+def _explanation(entry: Entry) -> str:
+    """Compare the attention as an explanation of the labels with other maps of the same network."""
+    if (found := entry.explanation) is None:
+        return ""
+    names = list(METRICS)
+    text = (
+        f"How well the attention shows what the labels rest on, on {found.cases} cases of the {entry.evaluation.split} "
+        "split with an object, beside other maps of the same network; differences are paired by case."
+    )
+    rows = [(method, *(_beside(of, name) for name in names)) for method, of in found.methods.items()]
+    gains = [(f"attention - {method}", *(_beside(of, name) for name in names)) for method, of in found.paired.items()]
+    similar = format_metric(found.similarity_to_random)
+    sanity = f"Rank correlation with the map of random weights: {similar}. {SANITY_TEXT}."
+    meaning = _bullets(f"{name}: {of}" for name, of in {**METHODS, **METRICS}.items())
+    return "\n\n".join([text, table(("map", *names), [*rows, *gains]), sanity, meaning])
 
 
 def _tested(found: Tested) -> list[str]:

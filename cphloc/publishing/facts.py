@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from packaging.version import Version
 
 import cphloc
+from cphloc.evaluation.explanation import SANITY
 from cphloc.inference.localizer import Localizer
 from cphloc.publishing.source import modalities_of, source_facts
 from cphloc.recipe.plugins import used_plugins
@@ -90,6 +91,7 @@ def _results(material: Material, recipe: Recipe) -> dict[str, Any]:
         },
         "tested": _tested(material.tested, first),
         "calibration": evaluation.get("calibration"),
+        "explanation": _explanation(evaluation),
         "stages": _stages(recipe, evaluation),
         "oracle": _measured(evaluation["oracle"], first)["metrics"] if evaluation.get("oracle") else None,
         "options": _chosen(evaluation),
@@ -178,6 +180,16 @@ def _measured(table: Mapping[str, Any], first: str) -> dict[str, Any]:
 
     per_class = {name: plain(metrics) for name, metrics in (table.get("per_class") or {}).items()}
     return {"metrics": plain(table["metrics"]), "per_class": per_class}
+
+
+def _explanation(evaluation: Mapping[str, Any]) -> dict[str, Any] | None:
+    """`Explanation` of an evaluation; ``None`` where it was not measured."""
+    if (found := evaluation.get("explanation")) is None:
+        return None
+    methods = {method: _measured({"metrics": of}, "")["metrics"] for method, of in found["methods"].items()}
+    paired = {method: _gains(of, "") for method, of in found["paired"].items()}
+    sanity = _measured({"metrics": {SANITY: found[SANITY]}}, "")["metrics"]
+    return {"cases": found["cases"], "methods": methods, "paired": paired, **sanity}
 
 
 def _gains(paired: Mapping[str, Any], first: str) -> dict[str, Any]:

@@ -37,7 +37,7 @@ from cphloc.zoo.fields import (
     VersionText,
 )
 from cphloc.zoo.imported import ImportedFrom
-from cphloc.zoo.measured import Baseline, Calibration, Evaluation, Metric, Tested, Thresholds
+from cphloc.zoo.measured import Baseline, Calibration, Evaluation, Explanation, Metric, Tested, Thresholds
 from cphloc.zoo.names import MAX_ENTRY_BYTES, MAX_ENTRY_VALUES, RECIPE_FILE
 
 _LIMITS = Limits(MAX_ENTRY_BYTES, MAX_ENTRY_VALUES)
@@ -170,6 +170,7 @@ class Entry(Displayed, Strict):
     significantly worse metrics than the version before was published. ``supersedes`` lists versions of other names,
     as ``name@1.2.0``, that this one should be used instead of. ``onnx`` states how far ONNX Runtime differs from torch,
     or why the network cannot be exported. ``training`` and ``onnx`` are ``None`` where nothing recorded them.
+    ``explanation`` compares the attention with other maps, where ``cphloc evaluate --explanations`` measured them.
     ``stages`` lists the entries that a pipeline runs, with the errors of their crops, and ``oracle`` the metrics of its
     last stage in the true crop.
     ``imported`` states where weights come from that another framework trained; such an entry has no evaluated cases.
@@ -191,6 +192,7 @@ class Entry(Displayed, Strict):
     baseline: Baseline
     tested: Tested | None = None
     calibration: Calibration | None = None
+    explanation: Explanation | None = None
     thresholds: Thresholds | None = None
     options: ChosenOptions | None = None
     stages: dict[Text, StageEntry] | None = None

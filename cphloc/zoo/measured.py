@@ -125,6 +125,22 @@ class Tested(Strict):
     cases: Annotated[list[Text], Field(min_length=1)]
 
 
+class Explanation(Strict):
+    """Attention as an explanation of the labels, beside other maps of the same network.
+
+    Args:
+        cases: number of cases with an object that were explained.
+        methods: by map (``attention``, ``grad-cam``, ``occlusion``, ``random weights``), its metrics.
+        paired: by each other map, attention minus that map.
+        similarity_to_random: rank correlation of the attention with that of random weights.
+    """
+
+    cases: Count
+    methods: Annotated[dict[Text, dict[Text, Metric]], Field(min_length=1)]
+    paired: dict[Text, dict[Text, Gain]] = Field(default_factory=dict)
+    similarity_to_random: Metric
+
+
 class Calibration(Strict):
     """Temperature by which label logits are divided, and the expected calibration error before and after.
 

@@ -187,3 +187,17 @@ def test_the_card_gives_the_reason_for_each_metric_and_the_tolerance(entry_facts
     assert "- `nsd`: share of the boundary within what two experts differ by, here taken as 2.5 mm for tumour" in (
         model_card(entry)
     )
+
+
+def test_the_card_compares_the_attention_with_other_maps_where_that_was_measured(entry_facts):
+    facts = entry_facts("unet3d-ct", "1.2.0")
+    assert "## Explanation" not in model_card(Entry.model_validate(facts))
+    of = {"value": 0.25, "low": 0.125, "high": 0.5, "n": 8}
+    methods = {method: {"pointing": of, "deletion": of} for method in ("attention", "occlusion")}
+    paired = {"occlusion": {"pointing": of | {"p_value": 0.5}}}
+    facts["explanation"] = {"cases": 8, "methods": methods, "paired": paired, "similarity_to_random": of}
+    text = model_card(Entry.model_validate(facts))
+    assert "| occlusion | 0.250 [0.125, 0.500] |  | 0.250 [0.125, 0.500] |  |" in text
+    assert "| attention - occlusion | 0.250 [0.125, 0.500] |" in text
+    assert "map of random weights: 0.250 [0.125, 0.500]" in text
+    assert "- deletion: area under the probability" in text

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cphloc.config import jsonio
 from cphloc.config.argument_types import Plain, PositiveInt
+from cphloc.evaluation.explanation import ATTENTION, SANITY, explain
 from cphloc.metrics.attention import upsample
 from cphloc.metrics.evaluation import attention_scores
 from cphloc.metrics.segmentation import dice
@@ -119,6 +121,28 @@ class GradCam:
             cam = as_attention(grad_cam(features, head(tuple(pyramid)).logits[:, 0]))[0].numpy()
             rows.append(attention_scores(upsample(cam, known.region.shape), known.region))
         return {"grad-cam": {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}}
+
+
+class Explanations:
+    """Metrics of the arm's attention as an explanation, and of other maps of the same network.
+
+    Args:
+        split: split whose cases are used.
+    """
+
+    def __init__(self, split: Split = "test") -> None:
+        self.split: Split = split
+
+    def __call__(self, trained: Trained) -> Values:
+        """Return pointing, mass in the region, deletion and insertion of each map, the arm's attention as ``""``.
+
+        The arm has ``similarity_to_random`` as well.
+        """
+        cases, classes = trained.pipeline.cases(self.split), len(trained.pipeline.dataset.classes)
+        found = required(explain(trained.model, cases, {}, classes), "cases with an object")
+        values = {m: {k: jsonio.number(v["value"]) for k, v in of.items()} for m, of in found["methods"].items()}
+        own = values.pop(ATTENTION) | {SANITY: jsonio.number(found[SANITY]["value"])}
+        return {"": own, **values}
 
 
 class AttentionAsMask:
