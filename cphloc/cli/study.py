@@ -56,14 +56,15 @@ def run(options: argparse.Namespace) -> Answer:
 
 
 def _checked(study: Study) -> Answer:
-    """List how many runs a valid study has, and in what its arms differ beyond what they state."""
+    """List how many runs a valid study has, and in what its arms differ beyond what they state or in their budget."""
     from cphloc.studies.confounds import confounds
 
     runs, found = len(study.cells) * len(study.seeds), confounds(study)
     open_ = [one for one in found if not one.reason]
     lines = [f"{study.name}: ok, {counted(runs, 'run')}"]
     if open_:
-        lines += ["the arms also differ in what none of them states; make it equal, or give the reason in 'confounds':"]
+        what = "the arms also differ in what none of them states, or in their budget"
+        lines.append(f"{what}; make it equal, or give the reason in 'confounds':")
     lines += [f"  {one}" for one in open_]
     lines += [f"  {one}; accepted: {one.reason}" for one in found if one.reason]
     return Answer("\n".join(lines), {"study": study.name, "ok": True, "runs": runs, "confounds": [*map(asdict, found)]})

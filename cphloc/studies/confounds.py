@@ -1,4 +1,4 @@
-"""Differences between the arms of a study that no arm states, such as the default losses of two heads."""
+"""Unfair differences between the arms of a study: those that no arm states, and those of the training budget."""
 
 from __future__ import annotations
 
@@ -16,10 +16,15 @@ from cphloc.studies.study import Cell, Study
 _CRITERIA = {"criterion": "loss", "side_criterion": "side_loss"}
 """Attributes of a head that hold its losses, and the keys of a recipe that set them."""
 
+_BUDGET = ("train.steps", "train.minutes", "train.batch", "train.validate_every")
+"""Keys that must be equal in all arms even where arms state them."""
+TRAININGS = "tune"
+"""Key under which arms are listed that are tuned over different numbers of trainings."""
+
 
 @dataclass(frozen=True)
 class Confound:
-    """A key in which arms differ although none of them states it.
+    """A key in which arms differ although none of them states it, or although it is part of the training budget.
 
     Args:
         key: dotted key of the recipe.
@@ -42,6 +47,9 @@ class Confound:
 def confounds(study: Study) -> list[Confound]:
     """Resolve every arm with all defaults and list the keys in which arms differ beyond what they state.
 
+    The budget must be equal in any case: steps, batch, validations, and the number of trainings of which the best is
+    selected (``tune``). An arm from which another one starts (``after``) is a part of that arm's treatment.
+
     A key counts as stated if an arm, the grid or ``tune`` writes it or a key above it that holds no mapping. A key that
     only some arms have comes with the component that they name and is compared among those arms. Losses are compared as
     built, because each head has a default of its own.
@@ -51,8 +59,8 @@ def confounds(study: Study) -> list[Confound]:
     """
     first = {cell.arm: cell for cell in reversed(study.cells)}
     cells = [first[arm] for arm in dict.fromkeys(cell.arm for cell in study.cells) if first[arm].base is not None]
-    values = {cell.arm: _values(cell.recipes(study.name, 0, study.text.vary)[0]) for cell in cells}
-    stated = {key for cell in cells for key in _stated(cell)}
+    values = {cell.arm: _values(cell.recipes(study.name, 0, study.text.vary)[0]) | _trainings(cell) for cell in cells}
+    stated = {key for cell in cells for key in _stated(cell)} - {*_BUDGET, TRAININGS}
     found = []
     for key in dict.fromkeys(key for keys in values.values() for key in keys):
         by_arm = {arm: keys[key] for arm, keys in values.items() if key in keys}
@@ -73,6 +81,11 @@ def _values(recipe: Recipe) -> dict[str, Any]:
             elif plain.get(f"{path}.type") is not None:
                 plain[path] = type(getattr(head, attribute)).__name__
     return plain
+
+
+def _trainings(cell: Cell) -> dict[str, Any]:
+    """Return the number of trainings of which the best is selected for every seed."""
+    return {TRAININGS: len(cell.tune.values) if cell.tune else 1}
 
 
 def _stated(cell: Cell) -> Iterator[str]:

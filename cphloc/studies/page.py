@@ -19,6 +19,8 @@ from cphloc.studies.run import STUDIES
 from cphloc.studies.study import Study, load
 
 PAGE, RESULTS, FIGURES = "README.md", "results", "figures"
+REPEAT = ".repeat"
+"""Ends the name of the folder and of the results of a study that was repeated with other seeds."""
 
 CHAPTERS = (
     "Convolution and translation",
@@ -33,16 +35,20 @@ CHAPTERS = (
 _INTRODUCTION = """\
 # The lecture as studies
 
-Each study puts one claim of the lecture to the test, over several seeds, on synthetic images where it does not say
-otherwise. Every seed draws other images and other first weights, the same for all arms, so differences are paired.
-Intervals are 95 % bootstrap intervals over the seeds, which with five seeds tend to be too narrow. **holds** means that
-the whole interval of every condition lies on the side that the claim needs, **fails** that one lies wholly on the other
-side, **undecided** everything between. A condition is undecided, too, where one of its arms did not learn: where none
-of its metrics lies above that of a prior, predictions that ignore the image and repeat the average training annotation.
-A value that was not reached is a lower bound (censored), and decides only what its bound decides. Arms differ in what
-they state and in nothing else: `cphloc study STUDY --check` compares them with all defaults, and what cannot be equal
-is listed. Conditions stand in the study's file before it runs; where a recipe or a condition was chosen after a first
-look at numbers, its description says so.
+Each study puts one claim of the lecture to the test, over at least five seeds, on synthetic images where it does not
+say otherwise. Every seed draws other images and other first weights, the same for all arms, so differences are paired
+by case and seed. Intervals are 95 % intervals over the seeds by Student's t. The bound of a difference is the smallest
+effect of interest, which is the same in all studies: 0.01 for rates of errors, sensitivity and specificity, 0.02 for
+AUC, Dice, surface Dice and hits of a biopsy, 0.05 for AP, pointing, mass in the box, side accuracy and shares of a
+spectrum, 20 steps. **holds** means that the whole interval of every condition lies beyond its bound, **fails** that
+one lies wholly on the other side, where an effect, if there is any, is too small to matter, **undecided** everything
+between. A condition is undecided, too, where one of its arms did not learn: where none of its metrics lies above that
+of a prior, predictions that ignore the image and repeat the average training annotation. A value that was not reached
+is a lower bound (censored), and decides only what its bound decides. Arms differ in what they state and in nothing
+else, and have equal steps, batches and numbers of trainings to choose from: `cphloc study STUDY --check` compares them
+with all defaults, and what cannot be equal is listed. Conditions stand in the study's file before it runs; where a
+recipe or a condition was chosen after a first look at numbers, the study says so. A study that was repeated with other
+seeds says what they gave: their conditions all stood before they ran.
 """
 
 
@@ -54,10 +60,12 @@ class Section:
         study: the study.
         facts: content of ``results.json``, decided anew from its values; ``None`` where the study was not run, or was
             changed after its run.
+        repeat: the same of a run with other seeds, from ``<study>.repeat.json``.
     """
 
     study: Study
     facts: Mapping[str, Any] | None
+    repeat: Mapping[str, Any] | None = None
 
 
 def write_page(folder: str | Path, out: str | Path | None = None) -> tuple[Path, dict[str, int]]:
@@ -65,7 +73,8 @@ def write_page(folder: str | Path, out: str | Path | None = None) -> tuple[Path,
 
     Args:
         folder: folder of study files; ``README.md``, ``results/`` and ``figures/`` are written there.
-        out: folder in which the studies were run; default ``studies``.
+        out: folder in which the studies were run; default ``studies``. A repetition with other seeds was run with
+            ``--set seeds=[5,6,7,8,9]`` in its folder ``<study>.repeat``.
 
     Returns:
         the page, and how many ``studies`` there are and how many of them have been ``run``.
@@ -92,11 +101,12 @@ def page(sections: list[Section]) -> Iterator[str]:
     yield _INTRODUCTION
     chapters = dict.fromkeys([*CHAPTERS, *(s.study.text.chapter for s in sections)])
     ordered = [s for chapter in chapters for s in sections if s.study.text.chapter == chapter]
-    yield "| study | claim | verdict |"
-    yield "|---|---|---|"
+    yield "| study | claim | verdict | repeated | CPU min |"
+    yield "|---|---|---|---|---|"
     for section in ordered:
         name = section.study.name
-        yield f"| [{name}](#{name}) | {section.study.text.claim} | {_verdict(section)} |"
+        cells = section.study.text.claim, _verdict(section.facts), *_costs(section)
+        yield f"| [{name}](#{name}) | {' | '.join(cells)} |"
     yield ""
     for chapter in chapters:
         found = [s for s in ordered if s.study.text.chapter == chapter]
@@ -108,7 +118,16 @@ def page(sections: list[Section]) -> Iterator[str]:
 
 def _section(path: Path, out: Path) -> Section:
     study = load(path)
-    kept, new = path.parent / RESULTS / f"{study.name}.json", out / study.name / "results.json"
+    repeated = f"{study.name}{REPEAT}"
+    stored = path.parent / RESULTS / f"{repeated}.json", out / repeated / "results.json"
+    seeds = next((json.loads(file.read_text(encoding="utf-8"))["seeds"] for file in stored if file.is_file()), None)
+    again = None if seeds is None else _collected(load(path, {"seeds": seeds}), path.parent, out, repeated)
+    return Section(study, _collected(study, path.parent, out, study.name), again)
+
+
+def _collected(study: Study, folder: Path, out: Path, name: str) -> Mapping[str, Any] | None:
+    """Copy new results of a study into the folder and return them, or those that the folder holds."""
+    kept, new = folder / RESULTS / f"{name}.json", out / name / "results.json"
     if _facts(new, study) is not None:
         with atomic(kept) as draft:
             shutil.copyfile(new, draft)
@@ -118,7 +137,7 @@ def _section(path: Path, out: Path) -> Section:
         if text != kept.read_text(encoding="utf-8"):
             with atomic(kept) as draft:
                 draft.write_text(text, encoding="utf-8")
-    return Section(study, facts)
+    return facts
 
 
 def _facts(path: Path, study: Study) -> Mapping[str, Any] | None:
@@ -136,7 +155,7 @@ def _of_study(section: Section) -> Iterator[str]:
     yield f"**Expected.** {study.text.expected}.\n"
     yield f"**Set-up.** {study.text.setup}\n"
     if facts is None:
-        yield "**Not run yet**: there are no results to show.\n"
+        yield "**Not measured under this protocol**: there are no results of this version of the study.\n"
     else:
         yield f"![{study.name}]({FIGURES}/{study.name}.svg)\n"
         yield from _table(facts)
@@ -144,7 +163,15 @@ def _of_study(section: Section) -> Iterator[str]:
         yield from _caveats(study, facts)
         seeds, minutes = len(facts["seeds"]), facts["cpu_seconds"] / 60
         yield f"**Verdict: {facts['verdict']}** ({seeds} seeds, {minutes:.1f} CPU minutes).\n"
+    if section.repeat is not None:
+        yield from _repeated(section.repeat)
     yield f"```console\ncphloc study {study.name}\n```\n"
+
+
+def _repeated(facts: Mapping[str, Any]) -> Iterator[str]:
+    seeds = ", ".join(map(str, facts["seeds"]))
+    found = "; ".join(f"{condition_text(condition)}: {condition['verdict']}" for condition in facts["conditions"])
+    yield f"**Repeated with the seeds {seeds}: {facts['verdict']}** ({found}).\n"
 
 
 def _table(facts: Mapping[str, Any]) -> Iterator[str]:
@@ -185,14 +212,22 @@ def _caveats(study: Study, facts: Mapping[str, Any]) -> Iterator[str]:
         yield "**Baseline not measured**: its measures have none, or the values were stored before studies had one.\n"
     if facts["not_learned"]:
         yield f"**Not above its baseline**: {', '.join(facts['not_learned'])}; conditions on it are undecided.\n"
+    if study.text.after_look:
+        yield f"**Chosen after a first look at numbers**: {study.text.after_look}.\n"
     for arm, reason in study.text.cannot_learn.items():
         yield f"**Cannot learn by the claim**: {arm}; {reason}.\n"
     for found in facts["confounds"]:
         yield f"**Arms also differ in** {Confound(**found)}; {found['reason'] or 'no reason is given'}.\n"
 
 
-def _verdict(section: Section) -> str:
-    return "not run yet" if section.facts is None else f"**{section.facts['verdict']}**"
+def _verdict(facts: Mapping[str, Any] | None) -> str:
+    return "not measured under this protocol" if facts is None else f"**{facts['verdict']}**"
+
+
+def _costs(section: Section) -> tuple[str, str]:
+    """Return the verdict of the repetition and the CPU minutes of the study, empty where there is none."""
+    again = "" if section.repeat is None else _verdict(section.repeat)
+    return again, "" if section.facts is None else f"{section.facts['cpu_seconds'] / 60:.1f}"
 
 
 def _interval(found: Mapping[str, Any] | None, sign: str = "") -> str:

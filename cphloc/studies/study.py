@@ -50,7 +50,10 @@ class Tune(_Strict):
 
 
 class Condition(_Strict):
-    """Bound on the interval of a row, or of the difference of two rows, at one or every value of the grid."""
+    """Bound on the interval of a row, or of the difference of two rows, at one or every value of the grid.
+
+    The bound of a difference is the smallest effect of interest: a difference too small to matter does not hold.
+    """
 
     metric: str
     row: str | None = Field(None, description="arm, or arm/variant")
@@ -78,6 +81,7 @@ class Text(_Strict):
     compare: list[list[str]] = Field([], description="pairs of rows; the second is subtracted from the first")
     verdict: list[Condition] = Field([], description="conditions, all of which must hold for the claim")
     confounds: dict[str, str] = Field({}, description="by dotted key, * for any: why arms differ there unstated")
+    after_look: str = Field("", description="what of the conditions was chosen after a first look at numbers")
     cannot_learn: dict[str, str] = Field({}, description="by arm: why the claim predicts that it stays at its baseline")
 
 

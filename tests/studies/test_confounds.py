@@ -59,6 +59,23 @@ def test_an_arm_that_is_another_recipe_states_nothing(tmp_path):
     assert {"train.steps", "data.positive"} <= {one.key for one in confounds(load(path))}
 
 
+@pytest.mark.parametrize(
+    ("arm", "key"),
+    [
+        ("train.steps: 9", "train.steps"),
+        ("train.batch: 1", "train.batch"),
+        ("train.validate_every: 1", "train.validate_every"),
+        ("tune: {key: model.backbone.convolutions, values: [1, 2], by: dice}", "tune"),
+    ],
+)
+def test_arms_must_have_equal_budgets_even_where_they_state_them(tmp_path, arm, key):
+    path = tmp_path / "s.yaml"
+    path.write_text(HEADS.format(dims=2, size=[16, 16], loss="").replace("u-net: {}", f"u-net: {{{arm}}}"))
+    assert key in {one.key for one in confounds(load(path))}
+    path.write_text(path.read_text() + f"confounds: {{{key}: the claim is about it}}\n")
+    assert {one.key: one.reason for one in confounds(load(path))}[key] == "the claim is about it"
+
+
 @pytest.mark.parametrize("name", shipped_studies())
 def test_a_study_of_the_lecture_gives_a_reason_for_every_confound(name):
     assert [str(one) for one in confounds(load(name)) if not one.reason] == []

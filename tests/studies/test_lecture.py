@@ -31,6 +31,8 @@ def test_a_study_of_the_lecture_is_right_and_has_five_seeds(name):
     assert found.text.chapter
     assert found.text.setup
     assert found.text.verdict
+    bounds = [one.above if one.below is None else one.below for one in found.text.verdict if one.compare]
+    assert 0 not in bounds  # the bound of a difference is the smallest effect of interest
     assert {"above", "below"} & set(found.text.verdict[0].model_dump(exclude_none=True))
 
 
@@ -57,6 +59,17 @@ def test_a_study_of_the_lecture_runs_and_every_condition_finds_its_rows(name, wo
     assert shown == set(results.study.text.metrics)
 
 
+def test_a_repetition_with_other_seeds_is_on_the_page(lecture, capsys):
+    study(lecture / "e16-checkerboard.yaml", {"seeds": [5, 6, 7, 8, 9]}, out="studies/e16-checkerboard.repeat")
+    write_page(lecture)
+    text = (lecture / "README.md").read_text(encoding="utf-8")
+    facts = json.loads((lecture / RESULTS / "e16-checkerboard.repeat.json").read_text(encoding="utf-8"))
+    assert facts["seeds"] == [5, 6, 7, 8, 9]
+    assert f"**Repeated with the seeds 5, 6, 7, 8, 9: {facts['verdict']}** (checkerboard: transposed" in text
+    write_page(lecture, "nowhere")
+    assert (lecture / "README.md").read_text(encoding="utf-8") == text
+
+
 @pytest.fixture
 def lecture(work):
     """A folder with two small studies, one of which has been run."""
@@ -81,7 +94,7 @@ def test_the_page_is_written_from_results_and_says_what_was_not_run(lecture, cap
     assert "figures/e16-checkerboard.svg" in text
     assert (lecture / "figures" / "e16-checkerboard.svg").stat().st_size < 100_000
     assert text.index("e12-box-volume") < text.index("e16-checkerboard")
-    assert "**Not run yet**" in text.split("### e12-box-volume")[1].split("###")[0]
+    assert "**Not measured under this protocol**" in text.split("### e12-box-volume")[1].split("###")[0]
     assert "cphloc study e16-checkerboard" in text
     changed = (lecture / "e16-checkerboard.yaml").read_text(encoding="utf-8").replace("draws: 1", "draws: 2")
     assert "draws: 2" in changed

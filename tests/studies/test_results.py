@@ -8,6 +8,7 @@ import math
 from dataclasses import replace
 
 import pytest
+import scipy.stats
 
 from cphloc.config import jsonio
 from cphloc.studies.results import Results, limits_text
@@ -57,6 +58,25 @@ def test_differences_are_paired_by_seed():
 def test_a_condition_holds_only_where_the_whole_interval_does(condition, verdict):
     found = results([0.1, 0.9, 0.2, 0.8, 0.5], [0.0, 0.8, 0.1, 0.7, 0.4], [{"metric": "auc", **condition}])
     assert found.verdict == verdict
+
+
+def test_intervals_over_seeds_are_those_of_the_paired_t_test():
+    first, second = [0.81, 0.95, 0.80, 0.82, 0.93], [0.60, 0.71, 0.69, 0.62, 0.70]
+    made = results(first, second)
+    ((_, _, _, found),) = made.differences
+    expected = scipy.stats.ttest_rel(first, second)
+    assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval(0.95)), abs=1e-9)
+    assert found.p_value == pytest.approx(expected.pvalue, rel=1e-6)
+    alone = scipy.stats.ttest_1samp(first, 0).confidence_interval(0.95)
+    assert made.rows[0].interval("auc")[:3] == pytest.approx((0.862, *alone), abs=1e-9)
+
+
+def test_undefined_seeds_are_left_out_and_one_seed_has_no_interval():
+    made = results([0.8, math.nan, 0.9, math.nan, math.nan], [0.7, 0.7, math.nan, 0.7, 0.7])
+    ((_, _, _, found),) = made.differences
+    assert (found.value, found.n, found.n_undefined) == (pytest.approx(0.1), 1, 4)
+    assert math.isnan(found.low)
+    assert made.rows[0].interval("auc").n == 2
 
 
 def test_few_seeds_or_missing_jobs_decide_nothing():
