@@ -163,9 +163,9 @@ def installed(device: str) -> list[str]:
 
 
 def in_half_precision(device: str) -> list[str]:
-    """Return the runtimes that compute in half precision on a device; none where its processor does not."""
+    """Return the runtimes that compute in half precision on a device, the better first; none where it does not."""
     if device != "cpu":
         return ["half"]
     if not cpu_computes_bfloat16():
         return []
-    return ["half", *(["openvino, half"] if "openvino" in installed(device) else [])]
+    return [*(["openvino, half"] if "openvino" in installed(device) else []), "half"]

@@ -96,6 +96,7 @@ class StepClock:
         self.last: L.Callback = _Last(self)
         self._since: float | None = None
         self._first_step = 0
+        self._on_gpu = torch.cuda.is_available()  # asks the driver, which takes milliseconds
 
     def begin(self, step: int) -> None:
         """Start the clock of a training that has done ``step`` steps."""
@@ -103,7 +104,7 @@ class StepClock:
 
     def mark(self, part: str) -> None:
         """Count the time since the last mark as that of a part."""
-        if torch.cuda.is_available():
+        if self._on_gpu:
             torch.cuda.synchronize()
         now = time.perf_counter()
         if self._since is not None:
@@ -196,7 +197,7 @@ def batch_seconds(samples: PatchSamples, batch: int, dims: int) -> dict[str, flo
         for name, source in (("bare", bare), ("all", samples)):
             _ = source[index]  # the first time the case is read from the disk
             started = time.perf_counter()
-            _ = source[index]
+            source.collate([source[index]])
             taken[name] += time.perf_counter() - started
         count += 1
         if time.perf_counter() - began > _PATIENCE_SECONDS:

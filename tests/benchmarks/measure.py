@@ -9,6 +9,8 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -134,11 +136,29 @@ def measure(comparison: Comparison, rounds: int) -> Result:
             jobs[contender.name] = contender.prepare()
         except ImportError as error:
             result.missing[contender.name] = error.name or str(error)
+    try:
+        times = _times(comparison, jobs, rounds, result)
+    finally:
+        for job in jobs.values():
+            if isinstance(job, Apart):
+                job.close()
+    result.seconds = {name: statistics.median(found) for name, found in times.items()}
+    result.spread = {name: (min(found), max(found)) for name, found in times.items()}
+    best = min((result.seconds[peer.name] for peer in comparison.peers if peer.name in jobs), default=math.nan)
+    if comparison.goal is not None and (comparison.goal.absolute or not math.isnan(best)):
+        result.reached = comparison.goal.reached(result.seconds[result.ours], best)
+    return result
+
+
+def _times(
+    comparison: Comparison, jobs: dict[str, Callable[[], Any]], rounds: int, result: Result
+) -> dict[str, list[float]]:
+    """CPU seconds of every round by contender; whether the outputs agree is noted in the result."""
     repeats = {}
     for name, job in jobs.items():
-        start = cpu_seconds()
+        start = _clock(job)
         output = job()
-        took = cpu_seconds() - start
+        took = _clock(job) - start
         rounds = 1 if took > VERY_LONG_SECONDS else rounds
         took = _timed(job, 1) if took < LONG_SECONDS else took
         repeats[name] = max(1, math.ceil(SHORTEST_SECONDS / max(took, 1e-7)))
@@ -150,16 +170,71 @@ def measure(comparison: Comparison, rounds: int) -> Result:
     for turn in range(rounds):
         for name in list(jobs)[:: -1 if turn % 2 else 1]:
             times[name].append(_timed(jobs[name], repeats[name]))
-    result.seconds = {name: statistics.median(found) for name, found in times.items()}
-    result.spread = {name: (min(found), max(found)) for name, found in times.items()}
-    best = min((result.seconds[peer.name] for peer in comparison.peers if peer.name in jobs), default=math.nan)
-    if comparison.goal is not None and (comparison.goal.absolute or not math.isnan(best)):
-        result.reached = comparison.goal.reached(result.seconds[result.ours], best)
-    return result
+    return times
 
 
 def _timed(job: Callable[[], Any], repeats: int) -> float:
-    start = cpu_seconds()
+    start = _clock(job)
     for _ in range(repeats):
         job()
-    return (cpu_seconds() - start) / repeats
+    return (_clock(job) - start) / repeats
+
+
+def _clock(job: Callable[[], Any]) -> float:
+    """CPU time of the process that does a job."""
+    return job.cpu_seconds() if isinstance(job, Apart) else cpu_seconds()
+
+
+class Apart:
+    """A job in a process of its own, which has the memory settings that its users have, not those of cphloc.
+
+    Args:
+        prepare: as of a `Contender`, but a function of a module or a ``functools.partial`` of one.
+    """
+
+    def __init__(self, prepare: Callable[[], Callable[[], Any]]) -> None:
+        self._pipe, theirs = get_context("spawn").Pipe()
+        self._process = get_context("spawn").Process(target=_serve, args=(prepare, theirs), daemon=True)
+        self._process.start()
+        theirs.close()
+        missing = self._pipe.recv()
+        if missing is not None:
+            raise ImportError(name=missing)
+
+    def __call__(self) -> Any:
+        """Do the job once; the output of the first time is returned, later ones are not."""
+        self._pipe.send("run")
+        return self._pipe.recv()
+
+    def cpu_seconds(self) -> float:
+        """CPU time of the process."""
+        self._pipe.send("clock")
+        return self._pipe.recv()
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.join()
+
+
+def apart(prepare: Callable[[], Callable[[], Any]]) -> Callable[[], Apart]:
+    """Return a ``prepare`` of a `Contender` that does its job `Apart`."""
+    return partial(Apart, prepare)
+
+
+def _serve(prepare: Callable[[], Callable[[], Any]], pipe: Any) -> None:
+    """Do what a pipe asks for, until it is closed."""
+    try:
+        job = prepare()
+    except ImportError as error:
+        pipe.send(error.name or str(error))
+        return
+    pipe.send(None)
+    first = True
+    while True:
+        if pipe.recv() == "clock":
+            pipe.send(time.process_time())
+        else:
+            output = job()
+            pipe.send(output if first else None)
+            first = False

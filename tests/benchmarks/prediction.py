@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .measure import Comparison, Contender, times_less
+from cphloc.distributed.machine import cpu_computes_bfloat16
+
+from .measure import Comparison, Contender, apart, times_at_most, times_less
 
 WINDOW = (32, 32, 32)
 """Windows of a CT of (32, 176, 176) voxels: as many, and as much air in them, as 96^3 in (96, 512, 512)."""
 
 SCAN = Path("cphloc/data/sample/hippocampus/images/hippocampus_149.nii.gz").resolve()
+MONAI = "MONAI sliding_window_inference"
 BODY = (0.38, 0.25)
 """Half axes of the patient across the table, as shares of the field of view: 380 x 250 mm of 500."""
 
@@ -26,24 +30,34 @@ def comparisons(full: bool) -> list[Comparison]:
     size, window = ((200, 512, 512), (96,) * 3) if full else ((32, 176, 176), WINDOW)
     best = "openvino" if find_spec("openvino") else "torch"
     ways = [(backend, air) for air in (True, False) for backend in dict.fromkeys((best, "torch"))]
-    ct, *others = [Contender(_way(*way), lambda way=way: _ct(size, window, *way)) for way in ways]
-    entry, *slower = [
-        Contender(f"cphloc, {name}", lambda name=name: _entry(name)) for name in dict.fromkeys((best, "torch"))
-    ]
-    monai = "MONAI sliding_window_inference"
+    ct, *others = [Contender(_way(*way), partial(_ct, size, window, *way)) for way in ways]
+    half = ["half"] if cpu_computes_bfloat16() else []
+    backends = dict.fromkeys((*half, best, "torch"))
+    entry, *slower = [Contender(f"cphloc, {name}", partial(_entry, name)) for name in backends]
     jobs = [
         Comparison(
             "scan of 35 x 51 x 35 by the entry unet3d-hippocampus",
             entry,
-            (Contender(monai, _entry_monai),),
+            (Contender(MONAI, apart(_entry_monai)),),
             times_less(4),
             _same_mask,
             slower,
         ),
+        *(
+            Comparison(
+                f"the same scan beside the runtime alone, {words}",
+                Contender("cphloc", partial(_entry, backend)),
+                (Contender("OpenVINO, one call", partial(_runtime, precision)),),
+                times_at_most(1 / 0.9),
+                _same_mask,
+            )
+            for backend, precision, words in (("half", "bf16", "bfloat16"), ("openvino", "f32", "single precision"))
+            if best == "openvino" and backend in backends
+        ),
         Comparison(
             f"CT of {_text(size)}, windows of {_text(window)}, U-Net of 5.6 M parameters",
             ct,
-            (Contender(monai, lambda: _ct_monai(size, window)),),
+            (Contender(MONAI, apart(partial(_ct_monai, size, window))),),
             times_less(4),
             variants=others,
         ),
@@ -52,8 +66,8 @@ def comparisons(full: bool) -> list[Comparison]:
         jobs.append(
             Comparison(
                 f"84 x 84 x 84 volume, {classes} classes, blending alone",
-                Contender("cphloc", lambda classes=classes: _blend_ours(classes)),
-                (Contender("MONAI sliding_window_inference", lambda classes=classes: _blend_monai(classes)),),
+                Contender("cphloc", partial(_blend_ours, classes)),
+                (Contender(MONAI, apart(partial(_blend_monai, classes))),),
                 times_less(2),
                 same=lambda ours, theirs: torch.allclose(ours, theirs, atol=1e-4),
             )
@@ -85,17 +99,35 @@ def _entry(backend: str) -> Callable[[], np.ndarray]:
 def _entry_monai() -> Callable[[], np.ndarray]:
     from monai.inferers import sliding_window_inference
 
+    from cphloc.ops.layers import fit
     from cphloc.zoo.load import load
 
     localizer = load("unet3d-hippocampus")
     image, patch = _scan(localizer), localizer.recipe.data.patch
+    size = image.shape[2:]
+    padded = fit(image, [max(pair) for pair in zip(size, patch, strict=True)], "edge")  # else MONAI pads both sides
 
     def job() -> np.ndarray:
         with torch.inference_mode():
-            logits = sliding_window_inference(image, patch, 1, localizer.model, padding_mode="replicate")
-        return logits[0].argmax(0).numpy()
+            logits = sliding_window_inference(padded, patch, 1, localizer.model)
+        return fit(logits, size)[0].argmax(0).numpy()
 
     return job
+
+
+def _runtime(precision: str) -> Callable[[], np.ndarray]:
+    """The runtime alone, on the padded scan: what no prediction can be quicker than."""
+    from cphloc.inference.runtimes import OPEN
+    from cphloc.ops.layers import fit
+    from cphloc.zoo.load import load
+
+    localizer = load("unet3d-hippocampus")
+    image = _scan(localizer)
+    window = fit(image, localizer.recipe.data.patch, "edge")
+    with torch.inference_mode():
+        expected = localizer.model.outputs(window)
+    compute = OPEN["openvino, half" if precision == "bf16" else "openvino"](localizer.model, window, expected)
+    return lambda: fit(compute(window)["mask"], image.shape[2:])[0].argmax(0).numpy()
 
 
 def _scan(localizer: Any) -> Tensor:
@@ -155,7 +187,7 @@ def _blend_ours(classes: int) -> Callable[[], Tensor]:
 
     from .blend import sliding_window
 
-    reuse_freed_memory()  # as every prediction does; MONAI, measured in turn, gains too
+    reuse_freed_memory()  # as every prediction does
     image, spread = _image(), _spread(classes)
     return lambda: sliding_window(spread, image, WINDOW, overlap=0.25)
 

@@ -1,4 +1,5 @@
 import json
+import multiprocessing
 import os
 import sys
 
@@ -7,7 +8,7 @@ from benchmarks import __main__ as running
 from benchmarks import measure as measuring
 from benchmarks import page
 from benchmarks.__main__ import _remember, main
-from benchmarks.measure import Comparison, Contender, measure, times_less
+from benchmarks.measure import Comparison, Contender, apart, measure, times_less
 
 
 def spinning(turns, done):
@@ -32,6 +33,29 @@ def test_contenders_take_turns_and_the_slower_one_has_the_larger_ratio():
     assert 2 < result.ratio("peer") < 12
     assert result.reached
     assert result.outputs == {"peer": "same"}
+
+
+def counting():
+    return lambda: sum(range(3_000_000)) and os.getpid()
+
+
+def unimportable():
+    raise ImportError(name="no_such_package")
+
+
+def test_a_job_apart_is_done_and_timed_in_a_process_of_its_own():
+    peer = Contender("peer", apart(counting))
+    comparison = Comparison("count", Contender("cphloc", counting), [peer], same=lambda ours, theirs: ours != theirs)
+    result = measure(comparison, rounds=3)
+    assert result.outputs == {"peer": "same"}, "another process"
+    assert 0.3 < result.ratio("peer") < 3
+    assert multiprocessing.active_children() == []
+
+
+def test_a_peer_apart_that_is_not_installed_is_named():
+    peer = Contender("peer", apart(unimportable))
+    result = measure(Comparison("count", Contender("cphloc", counting), [peer]), rounds=1)
+    assert result.missing == {"peer": "no_such_package"}
 
 
 def test_a_peer_that_is_not_installed_is_named_and_decides_no_goal():
