@@ -37,6 +37,8 @@ class AnnotationSource:
         label: for each class 1..K: 1 present, 0 absent, NaN unknown.
         known: for each class 1..K, whether it was looked for when the mask and the boxes were drawn; ``None`` if all
             were. Where one was not, the mask and the boxes leave unknown whether it is there.
+        limit: strongest rung that is used of it, where ``label`` or ``known`` states the classes; what follows from a
+            stronger one is kept, see `cphloc.structures.weakened`. ``None`` for all of it.
         problem: why the annotation cannot be used. `read_case` raises it, so that the case is reported together with
             all others that cannot be used.
     """
@@ -55,6 +57,7 @@ class AnnotationSource:
     region: Path | None = None
     label: tuple[float, ...] | None = None
     known: tuple[bool, ...] | None = None
+    limit: Rung | None = None
     problem: str | None = None
 
     @property
@@ -66,7 +69,8 @@ class AnnotationSource:
             (self.region, Rung.REGION),
             (self.label, Rung.LABEL),
         )
-        return next((rung for value, rung in stated if value is not None), None)
+        found = next((rung for value, rung in stated if value is not None), None)
+        return found if found is None or self.limit is None else min(found, self.limit)
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -16,6 +16,7 @@ from cphloc.structures.annotation import Annotation
 from cphloc.structures.rung import Rung
 from cphloc.structures.units import ScaledUnit
 from cphloc.structures.volume import Volume
+from cphloc.structures.weakened import weakened
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,9 @@ def read_case(case: Case, dims: int | None = None) -> tuple[Volume, Annotation]:
         folder, _, remark = note.partition(": ")
         notice(folder, remark)
     annotation = read_annotation(case.annotation, case.images, volume.geometry)
+    if (limit := case.annotation.limit) is not None:
+        classes = len(case.annotation.label or case.annotation.known or ())
+        annotation = weakened(annotation, volume.geometry, classes, limit)
     return (volume, annotation) if case.tile is None else _tile_of(volume, annotation, case.tile)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from cphloc import paths
 from cphloc.data.case import Case
 from cphloc.errors import InputError, NotFoundError, did_you_mean
+from cphloc.structures.rung import Rung
 from cphloc.structures.sides import names_sides
 from cphloc.structures.split import SPLITS, Split
 from cphloc.structures.units import ScaledUnit
@@ -32,6 +33,8 @@ class Dataset(ABC):
         laterality: whether classes are specific to a body side, so that a left-right flip must swap them.
         patient: pattern whose first group is the patient in the name of a case; ``None``: as the files state, else the
             case.
+        fractions: rung -> fraction of the training patients whose annotation is used as far as this rung, to measure
+            what weaker annotations are worth; the others keep their label alone. Empty: all of it is used.
         about: what the files state about the data, under the keys of ``data.about``: name, licence, citation, source.
         root: folder of the data.
     """
@@ -42,6 +45,7 @@ class Dataset(ABC):
     units: tuple[ScaledUnit | None, ...] = ()
     laterality: bool = False
     patient: re.Pattern[str] | None = None
+    fractions: Mapping[Rung, float] = {}
     about: Mapping[str, str] = {}
     root: Path
 
@@ -70,7 +74,14 @@ class Dataset(ABC):
             raise InputError(msg.rstrip())
         cases = self._cases(split)
         patients = (case.patient if self.patient is None else self.patient_of(case.id) for case in cases)
-        return [self._completed(case, patient) for case, patient in zip(cases, patients, strict=True)]
+        found = [self._completed(case, patient) for case, patient in zip(cases, patients, strict=True)]
+        return [self._limited(case) for case in found] if split == "train" and self.fractions else found
+
+    def _limited(self, case: Case) -> Case:
+        """Limit the annotation of a training case to the strongest rung whose fraction of the patients has its own."""
+        used = (rung for rung, fraction in self.fractions.items() if held_out(case.patient, fraction))
+        limit = max(used, default=Rung.LABEL)
+        return replace(case, annotation=replace(case.annotation, limit=limit))
 
     def _completed(self, case: Case, patient: str) -> Case:
         """Set what all data sets have in common; a case that has it already is returned itself."""

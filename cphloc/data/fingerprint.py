@@ -30,6 +30,8 @@ def content_hash(case: Case) -> str:
     stated += tuple(part for part in (source.outlines, source.size) if part is not None)
     if source.known is not None and not all(source.known):
         stated += (source.known,)
+    if source.limit is not None:
+        stated += (source.limit.name,)
     digest.update(repr(stated).encode())
     return digest.hexdigest()
 

@@ -10,6 +10,7 @@ from cphloc.data.dataset import Dataset, find_root, held_out
 from cphloc.data.io.table import Row, read_table
 from cphloc.errors import DataError, InputError
 from cphloc.structures.annotation import class_names
+from cphloc.structures.rung import rung_fractions
 from cphloc.structures.split import Split
 
 CLASSES = {1: "meningioma", 2: "glioma", 3: "pituitary"}
@@ -25,6 +26,9 @@ class BrainT1c(Dataset):
         classes: number -> name; by default ``{1: meningioma, 2: glioma, 3: pituitary}``. One class of any name, such as
             ``{1: tumour}``, stands for all three.
         masks: fraction of the training patients whose masks are used; of the others only the class is used.
+        annotated: rung -> fraction of the training patients whose masks are used as far as this rung: ``{mask: 0.1,
+            boxes: 0.3}`` gives every tenth patient its mask, two tenths the boxes of their masks, and the others the
+            label alone. ``region`` gives the side that the mask lies on. By default ``masks`` decides.
 
     Raises:
         NotFoundError: the folder does not exist.
@@ -35,7 +39,11 @@ class BrainT1c(Dataset):
     channels = ("t1c",)
 
     def __init__(
-        self, root: str | None = None, classes: Mapping[int, str] | None = None, masks: UnitInterval = 1.0
+        self,
+        root: str | None = None,
+        classes: Mapping[int, str] | None = None,
+        masks: UnitInterval = 1.0,
+        annotated: Mapping[str, UnitInterval] | None = None,
     ) -> None:
         self.classes = class_names(classes or CLASSES)
         if set(self.classes.values()) != set(CLASSES.values()) and len(self.classes) != 1:
@@ -45,6 +53,7 @@ class BrainT1c(Dataset):
         one = len(self.classes) == 1
         self._numbers = dict.fromkeys(CLASSES.values(), 1) if one else {n: k for k, n in self.classes.items()}
         self._masks = masks
+        self.fractions = rung_fractions(annotated or {}, "brain_t1c")
         self.root = find_root("brain_t1c", root, "cases.csv")
 
     def _cases(self, split: Split) -> list[Case]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+from cphloc.config.argument_types import UnitInterval
 from cphloc.data.case import AnnotationSource, Case, one_hot
 from cphloc.data.dataset import Dataset, find_root
 from cphloc.data.io.table import read_table
 from cphloc.errors import DataError, InputError
 from cphloc.structures.annotation import class_names
+from cphloc.structures.rung import rung_fractions
 from cphloc.structures.split import Split
 
 CLASSES = {1: "benign", 2: "malignant"}
@@ -27,6 +29,9 @@ class Busi(Dataset):
             ``{1: lesion}``, stands for both.
         masks: ``all``, or ``marked`` to use only the masks of the 135 pictures marked in ``cases.csv``, as in a data
             set with a label for all and a mask for few.
+        annotated: rung -> fraction of the training patients whose masks are used as far as this rung: ``{mask: 0.1,
+            boxes: 0.3}`` gives every tenth patient its mask, two tenths the boxes of their masks, and the others the
+            label alone. ``region`` gives the side that the mask lies on. By default ``masks`` decides.
 
     Raises:
         NotFoundError: the folder does not exist.
@@ -41,6 +46,7 @@ class Busi(Dataset):
         root: str | None = None,
         classes: Mapping[int, str] | None = None,
         masks: Literal["marked", "all"] = "marked",
+        annotated: Mapping[str, UnitInterval] | None = None,
     ) -> None:
         self.classes = class_names(classes or CLASSES)
         if set(self.classes.values()) != set(CLASSES.values()) and len(self.classes) != 1:
@@ -50,6 +56,7 @@ class Busi(Dataset):
         numbers = {name: number for number, name in self.classes.items()}
         self._numbers = {name: joined or numbers[name] for name in CLASSES.values()} | {"normal": 0}
         self._every_mask = masks == "all"
+        self.fractions = rung_fractions(annotated or {}, "busi")
         self.root = find_root("busi", root, "cases.csv")
 
     def _cases(self, split: Split) -> list[Case]:

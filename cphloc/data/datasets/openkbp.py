@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from cphloc.config.argument_types import UnitInterval
 from cphloc.data.case import AnnotationSource, Case
 from cphloc.data.dataset import Dataset, find_root
 from cphloc.data.io.table import Row, read_table
 from cphloc.errors import DataError, InputError, did_you_mean
 from cphloc.structures.annotation import class_names
+from cphloc.structures.rung import rung_fractions
 from cphloc.structures.split import Split
 
 ORGANS = {
@@ -34,6 +36,9 @@ class OpenKbp(Dataset):
         classes: number -> organ; the other organs become background. By default all seven.
         doubtful: whether to use contours that are listed as doubtful (plainly wrong or odd); by default those organs
             count as not contoured.
+        annotated: rung -> fraction of the training patients whose masks are used as far as this rung: ``{mask: 0.1,
+            boxes: 0.3}`` gives every tenth patient its mask, two tenths the boxes of their masks, and the others the
+            label alone. ``region`` gives the side that the mask lies on. By default all contours are used.
 
     Raises:
         NotFoundError: the folder does not exist.
@@ -45,7 +50,11 @@ class OpenKbp(Dataset):
     laterality = True
 
     def __init__(
-        self, root: str | None = None, classes: Mapping[int, str] | None = None, doubtful: bool = False
+        self,
+        root: str | None = None,
+        classes: Mapping[int, str] | None = None,
+        doubtful: bool = False,
+        annotated: Mapping[str, UnitInterval] | None = None,
     ) -> None:
         self.classes = class_names(classes or ORGANS)
         for name in self.classes.values():
@@ -56,6 +65,7 @@ class OpenKbp(Dataset):
         numbers = {name: number for number, name in self.classes.items()}
         self._mask_classes = {value: numbers.get(name, 0) for value, name in ORGANS.items()}
         self._doubtful = doubtful
+        self.fractions = rung_fractions(annotated or {}, "openkbp")
         self.root = find_root("openkbp", root, "cases.csv")
 
     def with_doubtful(self) -> OpenKbp | None:

@@ -23,7 +23,7 @@ from cphloc.files import atomic_folder
 from cphloc.structures.boxes import boxes_of
 from cphloc.structures.geometry import Geometry
 from cphloc.structures.instances import of_instances
-from cphloc.structures.rung import RUNGS, Rung
+from cphloc.structures.rung import Rung, rung_fractions
 from cphloc.structures.split import SPLITS, Split
 
 
@@ -105,7 +105,7 @@ class PhantomCases(Dataset):
         self.classes = {1: "left mass", 2: "right mass"} if sides else {1: "mass"}
         self.counts = {"train": 40, "val": 10, "test": 10, **(cases or {})}
         self.positive = positive
-        self.annotated = _checked_fractions(annotated or {})
+        self.annotated = rung_fractions(annotated or {}, "phantom") or {Rung.MASK: 1.0}
         self.seed = seed
 
     def _root(self, split: Split) -> Path:
@@ -180,17 +180,3 @@ def _objects(drawn: Phantom, apart: bool) -> tuple[np.ndarray, np.ndarray]:
     classes = drawn.mask.ravel()[first].astype(int)
     objects = of_instances(drawn.instances, {int(v): int(c) for v, c in zip(values, classes, strict=True) if v})
     return np.asarray(objects.boxes), np.asarray(objects.box_classes)
-
-
-def _checked_fractions(annotated: Mapping[str, float]) -> dict[Rung, float]:
-    names = dict(zip(RUNGS, Rung, strict=True))
-    unknown = [name for name in annotated if name not in names]
-    if unknown:
-        msg = f"phantom: annotated accepts the rungs {', '.join(names)}, not '{unknown[0]}'"
-        raise InputError(msg)
-    rungs = dict(sorted((names[name], float(fraction)) for name, fraction in annotated.items()))
-    fractions = list(rungs.values())
-    if any(not 0 <= f <= 1 for f in fractions) or fractions != sorted(fractions, reverse=True):
-        msg = f"phantom: annotated must be fractions in 0..1 that do not rise from label to mask, got {dict(annotated)}"
-        raise InputError(msg)
-    return rungs or {Rung.MASK: 1.0}

@@ -10,6 +10,7 @@ from cphloc.data.datasets.busi import Busi
 from cphloc.data.datasets.openkbp import ORGANS, OpenKbp
 from cphloc.data.fingerprint import content_hash
 from cphloc.errors import DataError, InputError
+from cphloc.structures.rung import Rung
 
 
 def write(path, array):
@@ -99,3 +100,40 @@ def test_busi_uses_the_marked_masks_or_all(tmp_path, masks, expected):
     (tmp_path / "cases.csv").write_text("\n".join(["case,class,has_mask,duplicate_cluster,split", *rows]) + "\n")
     sources = [case.annotation for case in Busi(str(tmp_path), masks=masks).cases("train")]
     assert sum(source.mask is not None for source in sources) == expected
+
+
+def test_training_patients_are_annotated_to_the_stated_rungs_and_keep_their_label(slices):
+    full, dataset = BrainT1c(slices), BrainT1c(slices, annotated={"region": 0.7, "boxes": 0.5, "mask": 0.2})
+    read = {case.id: read_case(case, 2)[1] for case in dataset.cases("train")}
+    rungs = {case.patient: read[case.id].rung for case in dataset.cases("train")}
+    assert set(rungs.values()) == set(Rung)
+    assert all(read[case.id].rung == rungs[case.patient] == case.annotation.rung for case in dataset.cases("train"))
+    more = BrainT1c(slices, annotated={"mask": 0.6}).cases("train")
+    assert {case.patient for case in more if case.annotation.rung == Rung.MASK} >= {
+        patient for patient, rung in rungs.items() if rung == Rung.MASK
+    }
+    for case, whole in zip(dataset.cases("train"), full.cases("train"), strict=True):
+        known = read_case(whole, 2)[1]
+        assert read[case.id].label.tolist() == known.label.tolist()
+        if rungs[case.patient] == Rung.BOXES:
+            assert read[case.id].boxes.tolist() == [[0, 0, 8, 8]]
+        if rungs[case.patient] < Rung.MASK:
+            assert content_hash(case) != content_hash(whole)
+    assert [case.annotation.limit for case in dataset.cases("val")] == [None] * 10
+
+
+def test_organs_weakened_to_boxes_leave_unknown_what_was_not_contoured(kbp):
+    (case,) = OpenKbp(str(kbp), annotated={"boxes": 1.0}).cases("train")
+    _, found = read_case(case, 3)
+    assert found.rung == Rung.BOXES
+    assert found.boxes_known.tolist() == [True] * 4 + [False, False, True]
+    assert sorted(found.box_classes.tolist()) == [1, 2, 3, 4, 7]
+
+
+def test_busi_takes_rungs_too_and_names_itself_in_errors(tmp_path):
+    rows = ["benign_1,benign,1,0,train", "normal_2,normal,0,1,train"]
+    (tmp_path / "cases.csv").write_text("\n".join(["case,class,has_mask,duplicate_cluster,split", *rows]) + "\n")
+    cases = Busi(str(tmp_path), masks="all", annotated={"label": 1.0}).cases("train")
+    assert [case.annotation.rung for case in cases] == [Rung.LABEL, Rung.LABEL]
+    with pytest.raises(InputError, match="busi: annotated must be fractions"):
+        Busi(str(tmp_path), annotated={"boxes": 0.1, "mask": 0.5})
