@@ -1,4 +1,7 @@
-"""Draw the figure of a study: one panel per metric, with mean, interval and the value of every seed."""
+"""Draw the figure of a study: one panel per metric, with mean, interval and the value of every seed.
+
+A study that states a metric to draw the others ``against``, such as a cost, has a point for each arm over it.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,10 @@ def draw(facts: Mapping[str, Any], path: Path) -> None:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
+    if facts.get("against"):
+        with rc_context({"svg.fonttype": "none", "svg.hashsalt": facts["study"], "font.size": 8}):
+            _save(_against(facts, facts["against"]), path)
+        return
     rows, metrics = facts["rows"], list(facts["metrics"])[:PANELS]
     over_grid = len({row["at"] for row in rows}) > 1 and all(_is_number(row["at"]) for row in rows)
     names = list(dict.fromkeys(row["row"] for row in rows))
@@ -43,8 +50,50 @@ def draw(facts: Mapping[str, Any], path: Path) -> None:
         if over_grid:
             curves = {line.get_label(): line for axes in panels for line in axes.get_lines()}
             figure.legend(curves.values(), curves.keys(), loc="outside right upper", fontsize=7)
-        with atomic(path) as draft:
-            figure.savefig(draft, dpi=90, metadata={"Date": None} if path.suffix == ".svg" else None)
+        _save(figure, path)
+
+
+def _save(figure: Any, path: Path) -> None:
+    with atomic(path) as draft:
+        figure.savefig(draft, dpi=90, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def _against(facts: Mapping[str, Any], cost: str) -> Any:
+    """Draw one panel per metric over another one, a point with both intervals for every row.
+
+    The horizontal interval is from ``<cost>_low`` to ``<cost>_high`` where these are measured.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    ends = [f"{cost}_low", f"{cost}_high"]
+    metrics = [metric for metric in facts["metrics"] if metric not in (cost, *ends)][:PANELS]
+    names = list(dict.fromkeys(row["row"] for row in facts["rows"]))
+    figure = Figure(figsize=(2.7 * len(metrics) + 2.0, 2.8), layout="constrained")
+    for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
+        for row in facts["rows"]:
+            if _known(row, metric) and _known(row, cost):
+                _point(axes, row, metric, cost, ends, _colour(names, row))
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xlabel(cost.replace("_", " "))
+        axes.set_title(metric + (" (lower is better)" if lower_is_better(metric) else ""), fontsize=8)
+        axes.grid(alpha=0.25, linewidth=0.5)
+    shown = {line.get_label(): line for axes in figure.axes for line in axes.get_lines() if line.get_label() in names}
+    figure.legend([shown[n] for n in names if n in shown], [n for n in names if n in shown], loc="outside right upper")
+    return figure
+
+
+def _point(axes: Any, row: Mapping[str, Any], metric: str, cost: str, ends: Sequence[str], colour: str) -> None:
+    """Draw a row at its cost: value with interval upwards, and the range of the cost sideways."""
+    found, at = row["metrics"][metric], row["metrics"][cost]["value"]
+    axes.plot(at, found["value"], "o", color=colour, markersize=5, label=row["row"])
+    if found["low"] is not None:
+        axes.vlines(at, found["low"], found["high"], color=colour, linewidth=1.5, alpha=0.7)
+    if all(_known(row, end) for end in ends):
+        axes.hlines(found["value"], *(row["metrics"][end]["value"] for end in ends), color=colour, alpha=0.4)
 
 
 def _bars(axes: Any, rows: Sequence[Mapping[str, Any]], names: Sequence[str], metric: str) -> None:

@@ -28,6 +28,7 @@ CHAPTERS = (
     "Boxes",
     "Pyramids",
     "Masks",
+    "The ladder",
     "Screening",
 )
 """Headings of the page in the order of the lecture; studies of other chapters follow."""

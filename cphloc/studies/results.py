@@ -164,6 +164,7 @@ class Results:
                 "study": self.study.name,
                 "study_sha256": self.study.sha256,
                 **{key: getattr(text, key) for key in ("claim", "expected", "chapter", "setup", "metrics")},
+                **({"against": text.against} if text.against else {}),
                 "seeds": self.study.seeds,
                 "complete": self.complete,
                 "verdict": self.verdict,

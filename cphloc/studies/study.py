@@ -78,6 +78,7 @@ class Text(_Strict):
     grid: dict[str, list[Any]] = Field({}, description="one dotted key and its values; every arm runs at each")
     measures: list[dict[str, Any]] = Field([EVALUATION], description="measures computed for every arm and seed")
     metrics: list[str] = Field(description="metrics that are shown and compared", min_length=1)
+    against: str | None = Field(None, description="metric of the horizontal axis of the figure, such as a cost")
     compare: list[list[str]] = Field([], description="pairs of rows; the second is subtracted from the first")
     verdict: list[Condition] = Field([], description="conditions, all of which must hold for the claim")
     confounds: dict[str, str] = Field({}, description="by dotted key, * for any: why arms differ there unstated")
@@ -282,6 +283,9 @@ def _own_problems(tree: Node, text: Text) -> Iterator[Problem]:
         if condition.metric not in text.metrics:
             fix = did_you_mean(condition.metric, text.metrics) or f"add it to metrics: {', '.join(text.metrics)}"
             yield Problem(position(tree, path), dotted(path), f"the metric '{condition.metric}' is not compared", fix)
+    if text.against is not None and text.against not in text.metrics:
+        fix = did_you_mean(text.against, text.metrics) or f"add it to metrics: {', '.join(text.metrics)}"
+        yield Problem(position(tree, ("against",)), "against", f"the metric '{text.against}' is not measured", fix)
     if len(text.grid) > 1:
         yield Problem(position(tree, ("grid",)), "grid", "more than one key", "keep one key; write the others as arms")
 
