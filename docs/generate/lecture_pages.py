@@ -31,7 +31,8 @@ images, so nothing has to be downloaded. Verdicts are those of the
 validation have each other's. Score and baseline are means over the seeds of the headline metric on 30 test cases; the
 difference is the smallest of the seeds, paired by case, with its 95 % interval. A system **learns** where its score is
 at least the stated one within the stated CPU time on one core, every seed is above the baseline, and the training with
-shuffled annotations is not.
+shuffled annotations is not. Where a training is missing, the verdict says which; the other numbers are those of the
+trainings that are finished. No verdict is a statement about a method: the tasks are small and synthetic.
 """
 _MEASURED = ("system", "recipe", "chapter", "score", "stated", "baseline", "difference", "shuffled", "CPU s", "verdict")
 
@@ -67,14 +68,14 @@ def _systems() -> str:
 def _measured(result: Mapping[str, Any] | None) -> tuple[str, ...]:
     """Format the results of one system as cells of the table."""
     if result is None:
-        return "", "", "", "", "", "", "not run yet"
+        return "", "", "", "", "", "", "not measured yet"
     shuffled, stated = result["shuffled"], result["stated"]
     return (
         f"{result['metric']} {result['score']:.2f}",
         f"{stated['score']:.2f} in {stated['minutes']:g} min",
         f"{result['baseline']:.2f}",
         _interval(min(result["differences"], key=lambda found: found[1] or 0)),
-        _interval(shuffled["difference"]) if shuffled else "not run yet",
+        _interval(shuffled["difference"]) if shuffled else "not measured yet",
         f"{result['cpu_seconds']:.0f}",
         "; ".join(result["problems"]) or "learns",
     )
@@ -104,4 +105,5 @@ def _verdict(study: str) -> str:
     stated = yaml.safe_load((LECTURE / f"{study}.yaml").read_text(encoding="utf-8"))
     results = LECTURE / "results" / f"{study}.json"
     facts = json.loads(results.read_text(encoding="utf-8")) if results.exists() else {}
-    return f"- {plain(stated['claim'])}: **{facts.get('verdict', 'not run yet')}** ([{study}](studies.md#{study}))"
+    verdict = facts.get("verdict", "not measured under this protocol")
+    return f"- {plain(stated['claim'])}: **{verdict}** ([{study}](studies.md#{study}))"

@@ -16,20 +16,29 @@ from .systems import SEEDS, SHUFFLED, SYSTEMS, Bar
 
 
 def write(work: Path, path: Path) -> None:
-    """Write the results of every system below ``work`` whose seeds are complete; others keep what the file holds."""
+    """Write the results of every system below ``work`` that has at least as many arms there as the file holds."""
     kept = json.loads(path.read_text(encoding="utf-8"))["systems"] if path.is_file() else {}
-    found = {name: result(work / name, bar) or kept.get(name) for name, bar in SYSTEMS.items()}
+    found = {name: _fuller(result(work / name, bar), kept.get(name)) for name, bar in SYSTEMS.items()}
     facts = {"processor": processor(), "systems": {name: row for name, row in found.items() if row}}
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
+def _fuller(new: dict[str, Any] | None, old: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return the result with more arms; of equal ones the new one."""
+    return new if _arms(new) >= _arms(old) else old
+
+
+def _arms(row: Mapping[str, Any] | None) -> int:
+    return 0 if row is None else len(row["scores"]) + (row["shuffled"] is not None)
+
+
 def result(folder: Path, bar: Bar) -> dict[str, Any] | None:
-    """Summarize the jobs of a system; ``None`` where one of its seeds is missing."""
-    jobs = [_facts(folder / seed) for seed in SEEDS]
-    if not all(jobs):
+    """Summarize the finished jobs of a system; ``None`` where no seed is finished."""
+    seeds = [job for seed in SEEDS if (job := _facts(folder / seed))]
+    if not seeds:
         return None
-    seeds, shuffled = [job for job in jobs if job], _facts(folder / SHUFFLED)
+    shuffled = _facts(folder / SHUFFLED)
     return {
         "metric": seeds[0]["metric"],
         "steps": seeds[0]["steps"],
@@ -48,11 +57,13 @@ def problems(seeds: Sequence[Mapping[str, Any]], shuffled: Mapping[str, Any] | N
     """List what a system does not reach.
 
     Args:
-        seeds: facts of its jobs with true annotations.
+        seeds: facts of its finished jobs with true annotations.
         shuffled: facts of its job with shuffled annotations; ``None`` where it was not run.
         bar: what it must reach.
     """
     found = []
+    if len(seeds) < len(SEEDS):
+        found.append(f"it was trained with {len(seeds)} of {len(SEEDS)} seeds")
     if statistics.mean(job["score"]["value"] for job in seeds) < bar.score:
         found.append(f"its score is below {bar.score:g}")
     if not all((job["difference"]["low"] or 0) > 0 for job in seeds):

@@ -69,6 +69,24 @@ def test_a_system_learns_only_where_nothing_is_missing(tmp_path, monkeypatch, sc
 
 def test_results_of_earlier_jobs_are_kept(tmp_path):
     path = tmp_path / "systems.json"
-    path.write_text(json.dumps({"systems": {"cnn": {"score": 0.9}}}))
+    row = {"score": 0.9, "scores": [0.9, 0.9, 0.9], "shuffled": None}
+    path.write_text(json.dumps({"systems": {"cnn": row}}))
     results.write(tmp_path / "no jobs", path)
-    assert json.loads(path.read_text())["systems"] == {"cnn": {"score": 0.9}}
+    assert json.loads(path.read_text())["systems"] == {"cnn": row}
+    (tmp_path / "cnn" / "seed-1").mkdir(parents=True)
+    (tmp_path / "cnn" / "seed-1" / job.FACTS).write_text(json.dumps(facts(0.8, 0.1)))
+    results.write(tmp_path, path)
+    assert json.loads(path.read_text())["systems"] == {"cnn": row}, "one seed does not replace three"
+
+
+def test_a_system_with_some_of_its_seeds_says_how_many(tmp_path):
+    for arm in SEEDS[:2]:
+        (tmp_path / "cnn" / arm).mkdir(parents=True)
+        (tmp_path / "cnn" / arm / job.FACTS).write_text(json.dumps(facts(0.9, 0.1)))
+    results.write(tmp_path, tmp_path / "systems.json")
+    row = json.loads((tmp_path / "systems.json").read_text())["systems"]["cnn"]
+    assert (row["scores"], row["shuffled"]) == ([0.9, 0.9], None)
+    assert row["problems"] == [
+        "it was trained with 2 of 3 seeds",
+        "it was not trained with shuffled annotations",
+    ]
