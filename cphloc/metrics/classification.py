@@ -1,4 +1,4 @@
-"""Image-level scores: ROC and AUC, sensitivity at a fixed specificity, calibration.
+"""Image-level scores: ROC and AUC, sensitivity at a fixed specificity, F1, calibration.
 
 Scores and labels are ``(cases,)`` arrays, labels 0 or 1; cases with an unknown label (NaN) are left out. ``weights``
 ``(cases,)`` is the number of times that each case counts, as drawn by `cphloc.metrics.bootstrap.weighted_bootstrap`;
@@ -134,6 +134,44 @@ def sensitivity_at_specificity(
     if np.isnan(curve).any():
         return float("nan")
     return float(curve.true_positive_rate[curve.false_positive_rate <= 1 - specificity + 1e-12].max())
+
+
+def decisions(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Decide which classes an image has: where every image has exactly one of several classes, the most probable one.
+
+    Otherwise those whose probability is at least 0.5.
+
+    Args:
+        probabilities: ``(cases, K)`` in [0, 1].
+        labels: ``(cases, K)``, 0, 1 or NaN; those of fully known cases decide whether classes exclude each other.
+
+    Returns:
+        ``(cases, K)``, 0 or 1.
+
+    >>> decisions(np.array([[0.4, 0.3], [0.1, 0.2]]), np.array([[1, 0], [0, 1]])).tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
+    """
+    labels = np.asarray(labels, float)
+    classes, of_known = labels.shape[1], labels[~np.isnan(labels).any(axis=1)].sum(axis=1)
+    if classes > 1 and len(of_known) and (of_known == 1).all():
+        return np.eye(classes)[np.argmax(probabilities, axis=1)]
+    return np.greater_equal(probabilities, 0.5).astype(float)
+
+
+def f1(decided: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:
+    """Compute F1 of a class, 2 TP / (2 TP + FP + FN); NaN where no case has the class, by decision or by label.
+
+    Args:
+        decided: ``(cases,)``, 0 or 1, see `decisions`.
+        labels: ``(cases,)``, 0, 1 or NaN.
+        weights: ``(cases,)`` number of times that each case counts.
+
+    >>> f1([1, 1, 0], [1, 0, 1])
+    0.5
+    """
+    decided, positive, weights = _known(decided, labels, weights)
+    sizes = weights @ decided + weights @ positive
+    return float(2 * (weights @ (decided * positive)) / sizes) if sizes else float("nan")
 
 
 def brier(probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:

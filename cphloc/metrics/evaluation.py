@@ -200,7 +200,8 @@ def classification_statistics(
     """Prepare the pooled classification metrics of a data set.
 
     The metrics are ``auc``, ``sensitivity_at_90`` (sensitivity at 90 % specificity; the number follows
-    ``specificity``), ``ece`` (expected calibration error) and ``brier`` (Brier score).
+    ``specificity``), ``f1`` (the mean over the classes is macro-F1; `cphloc.metrics.classification.decisions` says
+    which classes count as found), ``ece`` (expected calibration error) and ``brier`` (Brier score).
 
     Args:
         probabilities: ``(cases, K)`` predicted probabilities in [0, 1].
@@ -221,12 +222,15 @@ def classification_statistics(
         f"sensitivity_at_{round(100 * specificity)}": lambda p, y, weights: classification.sensitivity_at_specificity(
             p, y, specificity, weights
         ),
+        "f1": classification.f1,
         "ece": lambda p, y, weights: classification.expected_calibration_error(p, y, weights=weights),
         "brier": classification.brier,
     }
+    decided = classification.decisions(probabilities, labels)
 
     def _of_class(metric: Callable[..., float], k: int) -> Statistic:
-        return lambda weights: metric(probabilities[:, k], labels[:, k], weights)
+        values = decided if metric is classification.f1 else probabilities
+        return lambda weights: metric(values[:, k], labels[:, k], weights)
 
     by_class = {
         name: {metric: _of_class(function, k) for metric, function in metrics.items()} for k, name in enumerate(classes)

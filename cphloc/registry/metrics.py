@@ -9,8 +9,8 @@ from cphloc.registry import catalogue
 from cphloc.registry.card import Card
 
 POOLED = (
-    *("auc", "sensitivity_at_90", "ece", "brier", "map", "ap50", "ap10", "recall50", "froc", "image_auc", "d_ece"),
-    *("mask_map", "mask_ap50", "pq"),
+    *("auc", "sensitivity_at_90", "f1", "ece", "brier"),
+    *("map", "ap50", "ap10", "recall50", "froc", "image_auc", "d_ece", "mask_map", "mask_ap50", "pq"),
 )
 """Metrics of an evaluation that pool all cases, and therefore have no value for each case."""
 

@@ -8,11 +8,14 @@ from cphloc.metrics.classification import (
     auc,
     auc_delong,
     brier,
+    decisions,
     expected_calibration_error,
+    f1,
     reliability,
     roc,
     sensitivity_at_specificity,
 )
+from cphloc.metrics.evaluation import classification_statistics
 
 
 def scored(cases: int = 200, seed: int = 0, decimals: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -33,6 +36,29 @@ def test_auc_and_roc_equal_scikit_learn_with_ties_and_weights() -> None:
     assert ours.false_positive_rate == pytest.approx(false)
     assert ours.true_positive_rate == pytest.approx(true)
     assert ours.thresholds == pytest.approx(thresholds)
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_f1_equals_scikit_learn_for_classes_that_exclude_each_other_and_for_others(exclusive) -> None:
+    """Where each image has one class, the most probable one counts, however low; else each from 0.5."""
+    metrics = pytest.importorskip("sklearn.metrics")
+    random = np.random.default_rng(0)
+    probabilities, weights = random.dirichlet(np.ones(3), 90), random.integers(0, 4, 90)
+    labels = np.eye(3)[random.integers(0, 3, 90)]
+    if not exclusive:
+        labels[0] = 0
+    decided = decisions(probabilities, labels)
+    expected = np.eye(3)[probabilities.argmax(1)] if exclusive else probabilities >= 0.5
+    for k in range(3):
+        truth = metrics.f1_score(labels[:, k], expected[:, k], sample_weight=weights)
+        assert f1(decided[:, k], labels[:, k], weights) == pytest.approx(truth)
+    macro = metrics.f1_score(labels, expected, average="macro", sample_weight=weights)
+    assert classification_statistics(probabilities, labels, ["a", "b", "c"])["f1"](weights) == pytest.approx(macro)
+
+
+def test_f1_leaves_out_unknown_labels_and_is_undefined_without_the_class() -> None:
+    assert f1(np.array([1, 1, 0]), np.array([1, np.nan, 1])) == pytest.approx(2 / 3)
+    assert np.isnan(f1(np.zeros(2), np.zeros(2)))
 
 
 def test_auc_is_how_often_a_positive_outranks_a_negative() -> None:

@@ -44,7 +44,7 @@ def test_pooled_statistics_get_intervals_by_patient() -> None:
     statistics = evaluation.classification_statistics(probabilities, labels, ["cancer"])
     rows = [CaseScores(str(i), str(i)) for i in range(40)]
     found = summarize(rows, statistics, n=300)
-    assert set(found) == {"auc", "sensitivity_at_90", "ece", "brier"}
+    assert set(found) == {"auc", "sensitivity_at_90", "f1", "ece", "brier"}
     for value, low, high, n, undefined in found.values():
         assert low <= value <= high or value == pytest.approx(low, abs=0.05)
         assert (n, undefined) == (40, 0)
