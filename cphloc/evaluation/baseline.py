@@ -35,7 +35,8 @@ LEVELS = 240
 MOST_BYTES = 200_000_000
 """Largest size in bytes of the averages of a stored baseline."""
 
-_THRESHOLDS = np.arange(0.2, 0.61, 0.05)
+_THRESHOLDS = (*np.arange(0.2, 0.61, 0.05), *np.arange(0.02, 0.2, 0.02))
+"""Thresholds of a mean shape that are tried; small objects that lie anywhere are nowhere in a fifth of the masks."""
 
 
 @dataclass(frozen=True, eq=False)

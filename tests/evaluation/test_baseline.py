@@ -56,6 +56,13 @@ def test_the_shape_of_the_majority_is_predicted(case, dims):
 
 
 @both
+def test_the_mean_shape_of_objects_that_lie_anywhere_is_not_empty(case, dims):
+    """Each of ten columns is marked in one case: all together have a Dice of 2 / (10 + 1), no voxel one of 0."""
+    cases = masks(case, dims, *np.eye(10, dtype=int).tolist())
+    np.testing.assert_array_equal(mean_shape(cases, dims, 1)(grid(dims, 10)), columns(dims, *[1] * 10))
+
+
+@both
 def test_the_threshold_is_the_one_with_the_best_dice_in_training(case, dims):
     """Each column is marked in a third of the cases: all three together score 0.5, none of them 0."""
     cases = masks(case, dims, [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0])

@@ -51,8 +51,8 @@ initial probability (`prior`): .16, and .36 for the outline whatever its class. 
 from the label head: .10. With both: .36. Four times the rate in the decoder: .00 alone, .39 with one class, .36 with
 all three. `cphloc plan` now merges the classes, and writes prior and rate beside a pre-trained encoder; without one
 the prior hurts (hippocampus, 30 steps: .16 instead of .59). nnU-Net's 2-D configuration was not run."""
-_BCCD = """A step took 17.4 CPU seconds in torchvision's Faster R-CNN, 12 in its RetinaNet and 1.4 in cphloc, all with the
-same encoder; torchvision's trunks have 256 channels and batches of 4, those of the plan fewer and batches of 2. The
+_BCCD = """A step took 17.4 CPU seconds in torchvision's Faster R-CNN, 12 in its RetinaNet and 1.4 in cphloc, all with
+the same encoder; torchvision's trunks have 256 channels and batches of 4, those of the plan fewer and batches of 2. The
 10 minutes of cphloc were fewer than 5, because its steps were counted by the time of 20, start included."""
 
 TASKS = {
