@@ -46,6 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     options = _options(argv)
     _refuse_beside_others(options.busy, SECONDS_WATCHED)
     os.environ["OMP_NUM_THREADS"] = "1"  # read by torch when it is imported, here and in the commands measured
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # commands are compiled once, as those of an installed package
     facts, before = _begun(options), _ratios(options.out)
     began = time.monotonic()
     while facts["left"]:
@@ -91,16 +92,23 @@ def _measure_topic(facts: dict, topic: str, options: argparse.Namespace) -> None
     """Measure a topic; a job that fails is named, and the others go on."""
     module = importlib.import_module(f".{topic}", __package__)
     if topic == "growth":
-        facts["growth"] = module.measured(options.full)
-        module.plot(facts["growth"], options.out / "growth.svg")
+        try:
+            facts["growth"] = module.measured(options.full)
+            module.plot(facts["growth"], options.out / "growth.svg")
+        except Exception as error:
+            _note_failure(facts, topic, error)
         return
     facts["topics"][topic] = rows = []
     for comparison in module.comparisons(options.full):
         try:
             rows.append(_measured(topic, comparison, options.rounds))
         except Exception as error:
-            facts["failed"][f"{topic}: {comparison.job}"] = f"{type(error).__name__}: {error}"
-            print(f"FAILED: {topic}: {comparison.job}: {error}", flush=True)
+            _note_failure(facts, f"{topic}: {comparison.job}", error)
+
+
+def _note_failure(facts: dict, job: str, error: Exception) -> None:
+    facts["failed"][job] = f"{type(error).__name__}: {error}"
+    print(f"FAILED: {job}: {error}", flush=True)
 
 
 def _measured(topic: str, comparison: Comparison, rounds: int) -> dict:
@@ -178,7 +186,6 @@ def _machine() -> dict[str, object]:
         "cores": os.cpu_count(),
         "load": os.getloadavg()[0],
         "python": platform.python_version(),
-        "bytecode": "not kept" if sys.dont_write_bytecode else "kept",
         "packages": {name: version for name in PACKAGES if (version := _version(name)) is not None},
     }
 

@@ -157,7 +157,8 @@ def _after_training(sizes: Sequence[int]) -> tuple[list[dict[str, Any]], dict[st
     for n in sizes:
         done = subprocess.run([sys.executable, program, str(n)], capture_output=True, text=True, check=False)
         if done.returncode:
-            sys.exit(f"{program} {n}: {done.stderr[-2000:]}")
+            msg = f"{program} {n}: {done.stderr.splitlines()[-1:]}"
+            raise RuntimeError(msg)
         found.append(json.loads(done.stdout.splitlines()[-1]))
     rows = []
     for name in ("evaluate", "publish", "compare"):

@@ -42,7 +42,7 @@ def page(facts: dict) -> str:
         "",
         f"Written by `make bench` on {machine['date']}: {machine['processor']} "
         f"({', '.join(machine.get('features', []))}), {machine['cores']} cores, Python "
-        f"{machine['python']}, bytecode {machine['bytecode']}; {packages}.",
+        f"{machine['python']}; {packages}.",
         "",
         f"Medians of {facts['rounds']} rounds in turn (of one, where somebody takes over 20 s), milliseconds of CPU on "
         "one thread; in brackets the least and the most. "

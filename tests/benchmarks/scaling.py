@@ -1,6 +1,6 @@
 """``python -m tests.benchmarks.scaling``: a cost model of training on many devices, and what calibrates it.
 
-Writes ``SCALING.md``. Each process of DDP counts the bytes of the gradients that it sums with the others.
+Writes ``SCALING.md``. Each process of the measurement counts the bytes that it hands to collective operations.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,15 @@ HERE = Path(__file__).parent
 DEVICES = (1, 8, 16, 32, 64, 128, 256, 512)
 STEPS, BATCH, SIDE = 6, 8, 32
 WIDTHS = (16, 32, 64, 128)
+COLLECTIVES = {
+    "all_reduce": 2.0,
+    "all_gather_single": 1.0,
+    "all_gather_into_tensor": 1.0,
+    "reduce_scatter_single": 1.0,
+    "reduce_scatter_tensor": 1.0,
+}
+"""Collective operation, by its present or earlier name in torch -> how many times (n - 1) / n of its whole tensor each
+of n devices sends, in a ring."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +115,31 @@ def cost(job: Job, machine: Machine, devices: int, strategy: str) -> Cost:
     return Cost(work, communication, sent, states + job.batch * job.activations)
 
 
+@contextmanager
+def counted() -> Iterator[dict[str, float]]:
+    """Context manager that yields the bytes of the tensors of each collective operation, as they are called."""
+    import torch.distributed as dist
+
+    found: dict[str, float] = dict.fromkeys(COLLECTIVES, 0.0)
+
+    def counting(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def called(*args: Any, **kwargs: Any) -> Any:
+            tensors = [t for t in (*args, *kwargs.values()) if hasattr(t, "nbytes")]
+            found[name] += max((t.nbytes for t in tensors), default=0)
+            return real(*args, **kwargs)
+
+        return called
+
+    before = {name: getattr(dist, name) for name in COLLECTIVES if hasattr(dist, name)}
+    for name, real in before.items():
+        setattr(dist, name, counting(name, real))
+    try:
+        yield found
+    finally:
+        for name, real in before.items():
+            setattr(dist, name, real)
+
+
 def member(strategy: str, out: Path) -> None:
     """Run the steps of one process, and let the first write seconds and bytes of a step, and a sum of the weights."""
     import torch
@@ -140,14 +175,18 @@ def member(strategy: str, out: Path) -> None:
     optimizer = torch.optim.SGD(network.parameters(), 0.01)
     mine = slice(rank * BATCH // ranks, (rank + 1) * BATCH // ranks)
     seconds = []
-    for step in range(STEPS):
-        if step == 1:  # the first one lays out the buckets
-            reduced[0] = 0.0
-        started = time.perf_counter()
-        optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(network(image[mine]), target[mine]).backward()
-        optimizer.step()
-        seconds.append(time.perf_counter() - started)
+    with counted() as found:
+        for step in range(STEPS):
+            if step == 1:  # the first one lays out buckets and parts
+                reduced[0] = 0.0
+                found.update(dict.fromkeys(found, 0.0))
+            started = time.perf_counter()
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(network(image[mine]), target[mine]).backward()
+            optimizer.step()
+            seconds.append(time.perf_counter() - started)
+    if strategy == "ddp":
+        found = {"all_reduce": reduced[0]}
     sums = [p.full_tensor() if hasattr(p, "full_tensor") else p.detach() for p in network.parameters()]
     if rank == 0:
         facts = {
@@ -157,7 +196,7 @@ def member(strategy: str, out: Path) -> None:
             "flops": flops,
             "seconds": statistics.median(seconds[1:]),
             "weights": float(sum(tensor.double().abs().sum() for tensor in sums)),
-            "reduced": reduced[0] / (STEPS - 1),
+            "bytes": {name: number / (STEPS - 1) for name, number in found.items() if number},
         }
         out.write_text(json.dumps(facts))
     dist.barrier()
@@ -200,11 +239,10 @@ def measured(processes: int, strategy: str) -> dict[str, Any]:
         return json.loads(out.read_text())
 
 
-def sent(facts: dict[str, Any]) -> str:
-    """Bytes that a process sends in a step to sum its gradients in a ring; those of FSDP are not counted."""
-    if facts["strategy"] == "fsdp":
-        return "not counted"
-    return f"{2 * (facts['processes'] - 1) / facts['processes'] * facts['reduced']:,.0f}"
+def sent(facts: dict[str, Any]) -> float:
+    """Bytes that a process sends in a step, in a ring."""
+    share = (facts["processes"] - 1) / facts["processes"]
+    return sum(COLLECTIVES[name] * share * number for name, number in facts["bytes"].items())
 
 
 def main() -> None:
@@ -236,8 +274,8 @@ has been measured on a cluster.
 ## Measured: processes of one machine
 
 A 3-D U-Net of {parameters:,} parameters, {batch} samples of {side}^3 voxels in all, SGD, one thread each. The bytes are
-those of the gradients that DDP sums, times what a ring sends of them; those of FSDP are not counted. The processes
-share one machine with whatever else runs there: times are upper bounds. Equal sums of the weights mean equal trainings.
+those of the tensors given to collective operations, times what a ring sends of them. The processes share one machine
+with whatever else runs there: times are upper bounds. Equal sums of the weights mean equal trainings.
 """
 OF_A_STEP = """
 A step takes its work, and of the communication what the backward pass, two thirds of the work, does not hide; at least
@@ -253,7 +291,7 @@ def page(rows: list[dict[str, Any]]) -> str:
         n, times = row["processes"], {"ddp": 2, "fsdp": 3}[row["strategy"]]
         said = times * (n - 1) / n * 4 * row["parameters"]
         name = row["strategy"] if n > 1 else "alone"
-        cells = [n, name, f"{row['seconds']:.2f}", sent(row), f"{said:,.0f}", f"{row['weights']:.4f}"]
+        cells = [n, name, f"{row['seconds']:.2f}", f"{sent(row):,.0f}", f"{said:,.0f}", f"{row['weights']:.4f}"]
         lines += _line(cells)
     lines += ["", "## The model", "", *_paragraphs(cost.__doc__ or ""), *OF_A_STEP.splitlines()]
     pairs = [*calibrated(rows), *((job, machine) for machine in MACHINES for job in JOBS)]
