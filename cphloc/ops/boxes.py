@@ -76,13 +76,20 @@ def overlap(a: Tensor, b: Tensor, measure: Measure = "iou") -> Tensor:
     return iou - _ratio(distance, enclosing.square().sum(dim=-1))
 
 
+_PAIRS = 2**17
+"""Pairs of boxes that a CPU compares at once, so that the intermediate results stay in its cache."""
+
+
 def overlap_matrix(a: Tensor, b: Tensor, measure: Measure = "iou") -> Tensor:
     """Pairwise overlap ``(n, m)`` of boxes ``a`` ``(n, 2 D)`` and ``b`` ``(m, 2 D)``; measures as in `overlap`.
 
     >>> overlap_matrix(torch.tensor([[0.0, 0, 2, 2]]), torch.tensor([[1.0, 1, 3, 3], [5, 5, 6, 6]]))
     tensor([[0.1429, 0.0000]])
     """
-    return overlap(a[:, None], b[None], measure)
+    rows = max(_PAIRS // max(len(b), 1), 1)
+    if a.device.type != "cpu" or len(a) <= rows:
+        return overlap(a[:, None], b[None], measure)
+    return torch.cat([overlap(part[:, None], b[None], measure) for part in a.split(rows)])
 
 
 def to_centre_size(boxes: Tensor) -> tuple[Tensor, Tensor]:

@@ -185,3 +185,14 @@ def test_iou_of_all_pairs_is_that_of_each_pair_in_double_precision(dims):
             common = math.prod(max(hi - lo, 0) for lo, hi in sides)
             both = sum(math.prod(box[dims + i] - box[i] for i in range(dims)) for box in (a, b))
             assert value == pytest.approx(common / (both - common), abs=1e-6)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("measure", ["iou", "giou", "diou"])
+@pytest.mark.parametrize("count", [0, 1, 7, 9])
+def test_many_pairs_are_compared_in_parts_and_give_the_same(dims, measure, count, monkeypatch):
+    low = torch.rand(10, dims, generator=torch.Generator().manual_seed(0)) * 5
+    boxes = torch.cat([low, low + 3], dim=1)
+    whole = overlap(boxes[:, None], boxes[None, :count], measure)
+    monkeypatch.setattr("cphloc.ops.boxes._PAIRS", 16)
+    assert torch.equal(overlap_matrix(boxes, boxes[:count], measure), whole)
