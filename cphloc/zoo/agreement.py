@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from cphloc.recipe.recipe import Recipe
+from cphloc.structures.annotation import class_names
 from cphloc.zoo.entry import Entry
 from cphloc.zoo.names import ENTRY_FILE
 
@@ -36,6 +37,10 @@ def recipe_disagreements(entry: Entry, recipe: Recipe) -> Iterator[str]:
     for what, (stated, actual) in pairs.items():
         if stated != actual:
             yield disagreement(what, stated, actual, "its recipe has")
+    filtered = {*entry.options_applied.largest, *entry.options_applied.min_size}
+    heads = recipe.last.model.heads.values()
+    if unknown := filtered - {name for head in heads for name in class_names(head.args.get("classes") or {}).values()}:
+        yield f"{ENTRY_FILE}: options name no class of the recipe: {', '.join(sorted(unknown))}"
 
 
 def disagreement(what: str, stated: object, actual: object, holder: str) -> str:
@@ -44,6 +49,13 @@ def disagreement(what: str, stated: object, actual: object, holder: str) -> str:
 
 
 def classes_of(recipe: Recipe) -> dict[int, str]:
-    """Return the classes of the first head of a recipe, or of its last stage, by number; empty where it states none."""
-    stated = next(iter(recipe.last.model.heads.values())).args.get("classes") or {}
-    return dict(stated if isinstance(stated, dict) else enumerate(stated, 1))
+    """Return the classes of the data set by number: those of the first head of a recipe, or of its last stage.
+
+    Of a head that merges classes those that it merges; empty where it states none.
+    """
+    from cphloc.modeling.classes import mergings  # imports torch, which a list of entries does without
+
+    name, head = next(iter(recipe.last.model.heads.items()))
+    if (merged := mergings(recipe.last).get(name)) is not None:
+        return merged.dataset
+    return class_names(head.args.get("classes") or {})

@@ -229,10 +229,6 @@ class Entry(Displayed, Strict):
             if channel.unit not in UNITS:
                 msg = f"inputs.{name}: no unit '{channel.unit}'; choose one of {', '.join(UNITS)}"
                 raise ValueError(msg)
-        applied = self.options_applied
-        if unknown := {*applied.largest, *applied.min_size} - set(self.classes.values()):
-            msg = f"options name no class of the entry: {', '.join(sorted(unknown))}"
-            raise ValueError(msg)
         if self.spacing_mm is not None and len(self.spacing_mm) != self.dims:
             msg = f"spacing_mm needs {self.dims} numbers, one per axis, got {self.spacing_mm}"
             raise ValueError(msg)

@@ -83,6 +83,6 @@ def test_hashes_that_are_not_those_published_are_refused(entry):
         published_data(entry)
 
 
-@pytest.mark.parametrize("name", ["unet3d-ct@0.1.0", "yolox2d-bloodcells@1.0.0"])
+@pytest.mark.parametrize("name", ["unet3d-ct@0.1.0", "fasterrcnn2d-bloodcells@1.0.0"])
 def test_earlier_entries_have_none(name):
     assert published_data(find_entry(name, [str(paths.shipped("zoo"))])) is None
