@@ -85,7 +85,8 @@ def seed_interval(values: Sequence[float]) -> Interval:
         return Interval(float(known.mean()) if n else math.nan, math.nan, math.nan, n, len(values) - n)
     half = float(student_t.ppf(0.975, n - 1)) * float(known.std(ddof=1)) / math.sqrt(n)
     mean = float(known.mean())
-    return Interval(*(round(end, 10) for end in (mean, mean - half, mean + half)), n, len(values) - n)
+    low, high = round(mean - half, 10), round(mean + half, 10)
+    return Interval(round(mean, 10), low, high, n, len(values) - n)
 
 
 def seed_difference(first: Sequence[float], second: Sequence[float]) -> Difference:
