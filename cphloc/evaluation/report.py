@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from cphloc.data.case import Case
-from cphloc.evaluation.explanation import METHODS, METRICS, SANITY, SANITY_TEXT
 from cphloc.evaluation.files import draw_predicted
 from cphloc.evaluation.pictures import drawing, heading, ranked
 from cphloc.evaluation.scores import Scores
 from cphloc.files import atomic
 from cphloc.inference.html_page import html_page, rendered
 from cphloc.inference.localizer import Localizer
+from cphloc.metrics.explanation import METHODS, METRICS, SANITY, SANITY_TEXT
 from cphloc.structures.options import TRIAL_COLUMNS, trial_row
 
 WORST = 10

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from cphloc.evaluation.explanation import METHODS, METRICS, SANITY_TEXT
+from cphloc.metrics.explanation import METHODS, METRICS, SANITY_TEXT
 from cphloc.publishing.markdown import code_block, table
 from cphloc.publishing.options import options_text
 from cphloc.publishing.usage import how_to_use

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from packaging.version import Version
 
 import cphloc
-from cphloc.evaluation.explanation import SANITY
 from cphloc.inference.localizer import Localizer
+from cphloc.metrics.explanation import SANITY
 from cphloc.publishing.source import modalities_of, source_facts
 from cphloc.recipe.plugins import used_plugins
 from cphloc.recipe.recipe import Recipe

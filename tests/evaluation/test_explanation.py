@@ -11,8 +11,9 @@ import torch
 from cphloc.components.head.attention_pool import AttentionPool
 from cphloc.errors import InputError
 from cphloc.evaluation.evaluate import evaluate
-from cphloc.evaluation.explanation import METHODS, METRICS, SANITY, Explainer, randomized
+from cphloc.evaluation.explanation import Explainer, randomized
 from cphloc.inference.localizer import Localizer
+from cphloc.metrics.explanation import METHODS, METRICS, SANITY
 from cphloc.modeling.model import Model
 from cphloc.structures.levels import Level
 

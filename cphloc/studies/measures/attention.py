@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from cphloc.config import jsonio
 from cphloc.config.argument_types import Plain, PositiveInt
-from cphloc.evaluation.explanation import ATTENTION, SANITY, explain
+from cphloc.evaluation.explanation import explain
 from cphloc.metrics.attention import upsample
 from cphloc.metrics.evaluation import attention_scores
+from cphloc.metrics.explanation import ATTENTION, SANITY
 from cphloc.metrics.segmentation import dice
 from cphloc.ops.attention import log_softmax
 from cphloc.ops.cam import as_attention, grad_cam
