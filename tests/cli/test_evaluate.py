@@ -19,6 +19,6 @@ def test_maps_of_one_network_are_printed_beside_each_other():
 
 
 def test_the_help_names_the_option(capsys):
-    with pytest.raises(SystemExit, match="^0$"):
+    with pytest.raises(SystemExit, match=r"^0$"):
         main(["evaluate", "--help"])
     assert "--explanations" in capsys.readouterr().out
