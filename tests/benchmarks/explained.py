@@ -20,5 +20,4 @@ EXPLAINED = {
     ),
     "cphloc show": _FIRST_MODEL,
     "first prediction": "on top of torch, .20 s import modules, .09 read the recipe and build, .26 predict",
-    "recipe (read) to 3-D U-Net": "reading and checking the recipe takes a tenth of building its network",
 }
