@@ -1,4 +1,8 @@
-"""Names and meanings of the maps that explain a classifier, and of what is measured of them."""
+"""Names and meanings of the maps that explain a classifier, and of what is measured of them.
+
+>>> list(METHODS)
+['attention', 'grad-cam', 'occlusion', 'random weights']
+"""
 
 from __future__ import annotations
 

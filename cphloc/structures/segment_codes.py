@@ -37,6 +37,9 @@ _LEFT, _RIGHT = ("SCT", "7771000", "Left"), ("SCT", "24028007", "Right")
 
 _FINDINGS = {
     "tumour": "SCT:108369006:Neoplasm",
+    "meningioma": "SCT:108369006:Neoplasm + SCT:1231004:Meninges",
+    "glioma": "SCT:108369006:Neoplasm + SCT:12738006:Brain",
+    "brain_t1c/pituitary": "SCT:108369006:Neoplasm + SCT:56329008:Pituitary",
     "lesion": "SCT:52988006:Lesion",
     "benign": "SCT:52988006:Lesion + SCT:30807003:Benign",
     "malignant": "SCT:52988006:Lesion + SCT:21594007:Malignant",

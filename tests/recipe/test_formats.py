@@ -76,6 +76,7 @@ ADDED = {
     "train.teacher": None,
     "train.teacher_weight": 1.0,
     "data.about": None,
+    "data.annotated": None,
     "data.folds": None,
     "data.nnunet": None,
     "data.monai": None,

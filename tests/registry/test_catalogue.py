@@ -75,7 +75,7 @@ def test_two_cards_of_one_name_are_refused(tmp_path, monkeypatch):
         ("head", "import: a:B\nsummary: A head\nrung: maks\n", "{}:3:7: rung: 'maks' is not one of label, region, "
          "boxes, mask; did you mean 'mask'?"),
         ("head", "import: a:B\nsummary: A head\nrung: mask\nloss: score\ngives: [mask, Boxes]\n",
-         "{0}:5:8: gives: 'Boxes' is not one of mask, boxes, attention, labels; did you mean 'boxes'?\n"
+         "{0}:5:8: gives: 'Boxes' is not one of mask, boxes, objects, attention, labels; did you mean 'boxes'?\n"
          "{0}:4:7: loss: 'score' is not one of mask, scores, boxes, attention; did you mean 'scores'?"),
         ("loss", LOSS + "loss: mask\n", "{}:4:1: loss: a loss card has no 'loss'; remove 'loss:'"),
         ("dataset", "import: a:B\nsummary: S\nlicence: L\ncitation: C\nurl: U\nmodality: [CT, PET]\n",
