@@ -60,13 +60,13 @@ def _measured(path: Path) -> dict[str, Any]:
 
 
 def _verdict(share: float, made: float, workers: int, step: float) -> str:
-    """Whether the goal is reached, also once the batches made ahead are used up; else which part is too slow."""
+    """Whether the goal is reached, also once the batches made ahead are used up; else whether workers are too slow."""
     busy = made / (max(workers, 1) * step)
     if share < MOST and busy < 1:
         return "reached"
     if busy >= 1:
         return f"**missed**: {workers} worker processes need {busy:.1f} steps for the patches of one"
-    return f"explained: worker processes are busy for {busy:.0%} of the time; other processes took their cores"
+    return f"**missed**: worker processes are busy for only {busy:.0%} of the time, so their work is not what is waited for"
 
 
 def main() -> None:
