@@ -66,7 +66,7 @@ def _verdict(share: float, made: float, workers: int, step: float) -> str:
         return "reached"
     if busy >= 1:
         return f"**missed**: {workers} worker processes need {busy:.1f} steps for the patches of one"
-    return f"**missed**: worker processes are busy for only {busy:.0%} of the time, so their work is not what is waited for"
+    return f"**missed**: worker processes are busy for only {busy:.0%} of the time: something else is waited for"
 
 
 def main() -> None:
