@@ -10,7 +10,8 @@ EXPLAINED = {
     "cphloc diff": _FIRST_MODEL,
     "cphloc fill": _FIRST_MODEL,
     "cphloc check --syntax": _FIRST_MODEL,
-    "affine": (
+    "affine + flip": "as of the affine transform alone, which takes half the time",
+    "affine,": (
         "only TorchIO is within the goal; the warp takes 12 ms, 1 of them for the mask, in one pass over memory; "
         "on the same host the row had 4.65 on 2026-11-27"
     ),

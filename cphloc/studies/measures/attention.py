@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,13 +11,12 @@ from torch import Tensor, nn
 
 from cphloc.config import jsonio
 from cphloc.config.argument_types import Plain, PositiveInt
-from cphloc.evaluation.explanation import explain
+from cphloc.evaluation.explanation import Explainer, explain
 from cphloc.metrics.attention import upsample
 from cphloc.metrics.evaluation import attention_scores
 from cphloc.metrics.explanation import ATTENTION, SANITY
 from cphloc.metrics.segmentation import dice
 from cphloc.ops.attention import log_softmax
-from cphloc.ops.cam import as_attention, grad_cam
 from cphloc.registry.contract import construct
 from cphloc.structures.split import Split
 from cphloc.studies.measured import Trained, Values, required
@@ -108,18 +106,12 @@ class GradCam:
 
     def __call__(self, trained: Trained) -> Values:
         """Return the attention metrics of the maps as variant ``grad-cam``."""
-        model = trained.model
-        head: Any = next(iter(model.heads.values()))
-        rows = []
+        explainer, rows = Explainer(trained.model), []
         for case in trained.pipeline.cases(self.split):
             known = case.annotation.completed(case.image.shape[1:], len(trained.pipeline.dataset.classes))
             if known.region is None or not known.region.any():
                 continue
-            pyramid = list(model.backbone(torch.from_numpy(np.array(case.image))[None]))
-            if model.neck is not None:
-                pyramid = list(model.neck(tuple(pyramid)))
-            features = pyramid[head.index] = pyramid[head.index].detach().requires_grad_()
-            cam = as_attention(grad_cam(features, head(tuple(pyramid)).logits[:, 0]))[0].numpy()
+            cam = explainer.grad_cam(torch.from_numpy(np.array(case.image)), 0)
             rows.append(attention_scores(upsample(cam, known.region.shape), known.region))
         return {"grad-cam": {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}}
 
