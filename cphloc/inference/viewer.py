@@ -23,6 +23,7 @@ from cphloc.data.io.write import write_volume
 from cphloc.errors import DataError
 from cphloc.inference.html_page import rendered
 from cphloc.structures.geometry import Geometry
+from cphloc.structures.merging import of_part
 
 MOST_VOXELS = 128
 """Largest number of voxels along an axis that a page holds; larger images are averaged down."""
@@ -81,7 +82,7 @@ def scene(
         mask: class numbers.
         attention: map of numbers from 0; it is shown relative to its largest.
         boxes: voxel edges ``[lo..., hi...]`` and class number of each box.
-        classes: class number -> name.
+        classes: class number -> name, of each part where a head merges classes.
         window: centre and width of the grey values to show; by default the 2nd to the 98th percentile.
     """
     steps = tuple(-(-size // MOST_VOXELS) for size in geometry.shape)
@@ -92,15 +93,15 @@ def scene(
     )
     shown = {"low": float(low), "high": float(max(high, low + 1e-6))}
     layers = [{"name": "scan", "kind": "grey", "data": _nifti(grey, coarse), **shown}]
-    names = dict(classes or {})
+    names = {} if classes is None else classes
     if attention is not None:
         strongest = _coarse(attention, steps, np.max)
         share = strongest / max(float(strongest.max()), 1e-12)
         layers.append({"name": "attention", "kind": "heat", "data": _nifti(share.astype(np.float32), coarse)})
     if mask is not None:
-        layers.append(_labels("mask", _coarse(mask, steps, np.max), coarse, names))
+        layers.append(_labels("mask", _coarse(mask, steps, np.max), coarse, of_part(names, "mask")))
     if boxes is not None:
-        layers.append(_labels("boxes", _frames(boxes, coarse.shape, steps), coarse, names))
+        layers.append(_labels("boxes", _frames(boxes, coarse.shape, steps), coarse, of_part(names, "boxes")))
     return {"name": name, "layers": layers}
 
 

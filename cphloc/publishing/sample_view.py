@@ -12,9 +12,12 @@ from cphloc.data.io.read import read_volume
 from cphloc.errors import CphlocError, DataError
 from cphloc.inference.localization import SHOWN_SCORE
 from cphloc.inference.viewer import scene
+from cphloc.modeling.classes import model_classes
 from cphloc.publishing.sample import ATTENTION_CELLS, EXPECTED_FILE, MASK_FILE, SAMPLE_FOLDER, read_expected
+from cphloc.structures.merging import of_part
 from cphloc.zoo.entries import Listing
 from cphloc.zoo.entry import Entry
+from cphloc.zoo.stored import stored_recipe
 
 
 def sample_scene(listing: Listing) -> dict[str, Any] | None:
@@ -40,15 +43,15 @@ def _scene(listing: Listing, facts: Mapping[str, Any], mask: np.ndarray | None) 
     if mask is not None and mask.shape != scan.geometry.shape:
         msg = f"{listing}: the mask of the sample is not on the grid of its image"
         raise DataError(msg)
-    entry = listing.entry
+    classes = model_classes(stored_recipe(listing).last, listing.entry.classes)
     return scene(
         str(facts.get("case") or "sample"),
         scan.array[0],
         scan.geometry,
         mask,
         _attention(facts, scan.geometry.shape),
-        None if facts.get("boxes") is None else _boxes(facts["boxes"], entry),
-        entry.classes,
+        None if facts.get("boxes") is None else _boxes(facts["boxes"], listing.entry, classes),
+        classes,
         scan.window,
     )
 
@@ -65,8 +68,10 @@ def _attention(facts: Mapping[str, Any], shape: Sequence[int]) -> np.ndarray | N
     return cells[tuple(slice(size) for size in shape)]
 
 
-def _boxes(boxes: Sequence[Mapping[str, Any]], entry: Entry) -> list[tuple[Sequence[float], int]]:
+def _boxes(
+    boxes: Sequence[Mapping[str, Any]], entry: Entry, classes: Mapping[int, str]
+) -> list[tuple[Sequence[float], int]]:
     """Give the boxes that a picture of the prediction would show, with their class numbers."""
     least = entry.options_applied.thresholds.get("boxes", SHOWN_SCORE)
-    numbers = {name: number for number, name in entry.classes.items()}
+    numbers = {name: number for number, name in of_part(classes, "boxes").items()}
     return [(box["voxels"], numbers.get(box["name"], 1)) for box in boxes if box["score"] >= least]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from cphloc.modeling.classes import mergings
 from cphloc.recipe.recipe import Recipe
 from cphloc.structures.annotation import class_names
 from cphloc.zoo.entry import Entry
@@ -53,8 +54,6 @@ def classes_of(recipe: Recipe) -> dict[int, str]:
 
     Of a head that merges classes those that it merges; empty where it states none.
     """
-    from cphloc.modeling.classes import mergings  # imports torch, which a list of entries does without
-
     name, head = next(iter(recipe.last.model.heads.items()))
     if (merged := mergings(recipe.last).get(name)) is not None:
         return merged.dataset

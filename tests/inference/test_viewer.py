@@ -17,6 +17,7 @@ from browser import WEBGL, drawn, in_scheme, opened, requested, serious
 from cphloc.inference import viewer
 from cphloc.inference.batch_report import write_report
 from cphloc.structures.geometry import Geometry
+from cphloc.structures.merging import MergedClasses, Merging
 
 
 def image(layer):
@@ -68,6 +69,17 @@ def test_boxes_are_frames_around_their_voxels():
         expected[1:5, y, [3, 8]] = 2
     expected[0, 0, 0] = 3
     assert (drawn == expected).all()
+
+
+def test_masks_and_boxes_have_the_names_of_their_own_classes(oblique):
+    """The mask merges two classes of the data set, the boxes keep them."""
+    both = {1: "cyst", 2: "glioma"}
+    classes = MergedClasses(both, {"mask": Merging({1: "tumour"}, {1: both})})
+    mask = np.ones(oblique.shape, np.uint8)
+    boxes = [((1, 3, 4, 4, 30, 12), 2)]
+    found = layers_of(viewer.scene("a", np.zeros(oblique.shape), oblique, mask, boxes=boxes, classes=classes))
+    names = {layer: [label["name"] for label in found[layer]["labels"]] for layer in ("mask", "boxes")}
+    assert names == {"mask": ["tumour"], "boxes": ["glioma"]}
 
 
 def test_texts_of_a_case_end_no_script():
