@@ -8,7 +8,7 @@ SEEDS = ("seed-0", "seed-1", "seed-2")
 """Arms that must reach the score and beat the baseline."""
 SHUFFLED = "shuffled"
 """Arm whose training and validation cases have each other's annotations, and which must not beat the baseline."""
-CASES = {"test": 30}
+CASES = {"test": 60}
 """Cases of the splits in place of those of the recipe, where the split is named."""
 
 
