@@ -48,7 +48,8 @@ def confounds(study: Study) -> list[Confound]:
     """Resolve every arm with all defaults and list the keys in which arms differ beyond what they state.
 
     The budget must be equal in any case: steps, batch, validations, and the number of trainings of which the best is
-    selected (``tune``). An arm from which another one starts (``after``) is a part of that arm's treatment.
+    selected (``tune``). An arm from which another one starts or learns (``after``, ``teacher``) is a part of that arm's
+    treatment.
 
     A key counts as stated if an arm, the grid or ``tune`` writes it or a key above it that holds no mapping. A key that
     only some arms have comes with the component that they name and is compared among those arms. Losses are compared as

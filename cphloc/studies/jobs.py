@@ -156,7 +156,8 @@ def _trained(job: Job, recipe: Recipe) -> Any:
             return train(resume=earlier)
     shutil.rmtree(home, ignore_errors=True)
     if before:
-        recipe = load(recipe.to_plain(), {"from": str(_chosen(before).folder)})
+        key = "from" if job.cell.after else "train.teacher"
+        recipe = load(recipe.to_plain(), {key: str(_chosen(before).folder)})
     experiment = f"cphloc/study/{job.study.name}"
     return train(recipe, place=Place(home, experiment, job.name, job.parent, pictures=False))
 
@@ -166,13 +167,14 @@ def _recipes(job: Job) -> list[Recipe]:
 
 
 def _before(job: Job) -> Job | None:
-    """Return the job from whose weights this one starts."""
-    cells = (cell for cell in job.study.cells if (cell.arm, cell.at) == (job.cell.after, job.cell.at))
+    """Return the job whose network this one starts from, or learns from as from a teacher."""
+    earlier = job.cell.after or job.cell.teacher
+    cells = (cell for cell in job.study.cells if (cell.arm, cell.at) == (earlier, job.cell.at))
     return next((replace(job, cell=cell) for cell in cells), None)
 
 
 def _root(job: Job) -> Job:
-    """Return the first of a chain of jobs that start from each other."""
+    """Return the first of a chain of jobs that start or learn from each other."""
     before = _before(job)
     return _root(before) if before else job
 
@@ -185,7 +187,7 @@ def job_fingerprint(job: Job) -> str:
         "measures": job.study.measures_of(job.cell.arm),
         "by": job.cell.tune.by if job.cell.tune else None,
         "seed": job.seed,
-        "after": job_fingerprint(before) if before else None,
+        "teacher" if job.cell.teacher else "after": job_fingerprint(before) if before else None,
     }
     return _hash(asked)
 

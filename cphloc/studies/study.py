@@ -30,7 +30,10 @@ EVALUATION = {"type": "evaluation"}
 _DECISIVE = {"base", "overrides", "arms", "seeds", "vary", "grid", "measures", "metrics"}
 """Keys of a study that affect its values."""
 
-_NOT_OVERRIDES = ("recipe", "tune", "after")
+_BEFORE = ("after", "teacher")
+"""Keys of an arm that name an earlier arm, whose network of the same seed this one uses."""
+
+_NOT_OVERRIDES = ("recipe", "tune", *_BEFORE)
 """Keys of an arm that are not overrides of the recipe."""
 
 _ARMS = "arms"
@@ -72,7 +75,9 @@ class Text(_Strict):
     setup: str = Field("", description="description of the experiment for readers")
     base: str | dict[str, Any] | None = Field(None, description="recipe of all arms; null where no model is trained")
     overrides: dict[str, Any] = Field({}, description="values by dotted key, for all arms")
-    arms: dict[str, Any] = Field({}, description="by name: overrides by dotted key, 'tune', 'after'; or another recipe")
+    arms: dict[str, Any] = Field(
+        {}, description="by name: overrides by dotted key, 'tune', 'after', 'teacher'; or another recipe"
+    )
     seeds: PositiveInt | list[NonNegativeInt] = Field(5, description="number of seeds, or a list of seeds")
     vary: list[str] = Field(["train.seed"], description="keys of the recipe that are set to the seed")
     grid: dict[str, list[Any]] = Field({}, description="one dotted key and its values; every arm runs at each")
@@ -95,6 +100,7 @@ class Cell:
         at: value of the grid; ``None`` without a grid.
         tune: hyperparameter to select on validation cases.
         after: an earlier arm, whose weights initialize this one.
+        teacher: an earlier arm, whose probabilities this one learns beside the annotations (``train.teacher``).
         base: the recipe to which ``overrides`` apply; ``None`` in a study without models.
         overrides: values by dotted key of the recipe.
     """
@@ -103,6 +109,7 @@ class Cell:
     at: Any = None
     tune: Tune | None = None
     after: str | None = None
+    teacher: str | None = None
     base: Any = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
@@ -225,10 +232,10 @@ def _cells(tree: Node, folder: Path) -> Iterator[Cell]:
         own = {key: stated.pop(key, None) for key in _NOT_OVERRIDES}
         recipe = arm if isinstance(arm.value, str) else own["recipe"] or base
         tune = own["tune"] and Tune.model_validate(own["tune"].plain)
-        after = own["after"] and own["after"].plain
+        before = {key: node.plain for key in _BEFORE if (node := own[key])}
         at = next((_label(node.plain) for node in point.values()), None)
         changes = {str(key): node for key, node in (common | stated | point).items()}
-        yield Cell(str(name), at, tune, after, _source(recipe, folder), changes)
+        yield Cell(str(name), at, tune, base=_source(recipe, folder), overrides=changes, **before)
 
 
 def _label(value: Any) -> Any:
@@ -261,11 +268,14 @@ def _own_problems(tree: Node, text: Text) -> Iterator[Problem]:
                 yield Problem(position(tree, path), dotted(path), f"no arm '{name}'", fix)
 
     for number, (name, arm) in enumerate(text.arms.items()):
-        after = arm.get("after") if isinstance(arm, dict) else None
-        if after is not None and after not in arms[:number]:
-            fix = f"name one of the arms above it: {', '.join(arms[:number]) or 'there is none'}"
-            path = (_ARMS, name, "after")
-            yield Problem(position(tree, path), dotted(path), f"'{after}' is not an earlier arm", fix)
+        before = {key: arm[key] for key in _BEFORE if isinstance(arm, dict) and arm.get(key) is not None}
+        for key, earlier in before.items():
+            path = (_ARMS, name, key)
+            if earlier not in arms[:number]:
+                fix = f"name one of the arms above it: {', '.join(arms[:number]) or 'there is none'}"
+                yield Problem(position(tree, path), dotted(path), f"'{earlier}' is not an earlier arm", fix)
+            elif len(before) > 1:
+                yield Problem(position(tree, path), dotted(path), "an arm has either", "keep 'after' or 'teacher'")
     for name in text.cannot_learn:
         yield from unknown([name], ("cannot_learn", name))
     for number, pair in enumerate(text.compare):

@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 
 from cphloc.cli import main
 from cphloc.errors import CphlocError
+from cphloc.recipe.recipe import load as load_recipe
 from cphloc.studies import jobs
 from cphloc.studies.run import study
 from cphloc.training import train as training
@@ -113,6 +114,18 @@ def test_an_arm_starts_from_the_weights_of_an_earlier_one(tiny):
     assert len(weights) > 5
     for name in weights:
         np.testing.assert_allclose(again[name], first[name], rtol=1e-3, atol=1e-6)
+
+
+def test_an_arm_learns_from_the_network_of_an_earlier_one_with_the_same_seed(tiny):
+    taught = "  taught: {teacher: convolutional}\n"
+    tiny.write_text(tiny.read_text().replace("seeds: 2", f"{taught}seeds: 2"))
+    folder = tiny.parent / "s"
+    checked = jobs.jobs_of(study_of(tiny), folder)
+    results = {job.name: jobs.run(job) for job in checked}
+    for seed in (0, 1):
+        student = folder / results[f"taught, seed {seed}"]["run"]
+        teacher = load_recipe(student / "recipe.yaml").train.teacher
+        assert Path(str(teacher)) == folder / results[f"convolutional, seed {seed}"]["run"]
 
 
 def study_of(path):

@@ -85,9 +85,17 @@ def test_a_condition_that_decides_nothing(tiny, condition, told):
 
 
 @pytest.mark.parametrize("named", ["fully connected", "convolutional", "nothing"])
-def test_an_arm_can_only_start_from_an_earlier_one(tiny, named):
-    tiny.write_text(tiny.read_text().replace("convolutional: {}", f"convolutional: {{after: {named}}}"))
-    with pytest.raises(RecipeError, match=rf"tiny.yaml:14.*arms.convolutional.after.*'{named}' is not an earlier arm"):
+@pytest.mark.parametrize("key", ["after", "teacher"])
+def test_an_arm_can_only_start_or_learn_from_an_earlier_one(tiny, named, key):
+    tiny.write_text(tiny.read_text().replace("convolutional: {}", f"convolutional: {{{key}: {named}}}"))
+    with pytest.raises(RecipeError, match=rf"tiny.yaml:14.*arms.convolutional.{key}.*'{named}' is not an earlier arm"):
+        load(tiny)
+
+
+def test_an_arm_either_starts_or_learns_from_an_earlier_one(tiny):
+    both = "  both: {after: convolutional, teacher: convolutional}\nseeds"
+    tiny.write_text(tiny.read_text().replace("seeds", both, 1))
+    with pytest.raises(RecipeError, match="keep 'after' or 'teacher'"):
         load(tiny)
 
 

@@ -41,7 +41,7 @@ def run(name: str, arm: str, folder: Path, overrides: dict | None = None) -> Non
     torch.set_num_threads(1)
     seed = 0 if arm == SHUFFLED else int(arm.removeprefix("seed-"))
     recipe = load(RECIPES / f"{name}.yaml", {"train.seed": seed, "data.workers": 0, "options": [], **(overrides or {})})
-    counts = {**(recipe.data.args.get("cases") or {}), **CASES}
+    counts = {**CASES, **(recipe.data.args.get("cases") or {})}
     recipe = load(recipe, {"data.cases": counts})
     with shuffled() if arm == SHUFFLED else nullcontext():
         started = time.process_time()
