@@ -22,7 +22,7 @@ from cphloc.structures.split import Split
 from cphloc.tracking.run import Place
 from cphloc.training.train import train
 
-from .systems import CASES, SHUFFLED
+from .systems import CASES, SHUFFLES
 
 FACTS = "facts.json"
 """File whose presence marks a job as complete."""
@@ -34,16 +34,16 @@ def run(name: str, arm: str, folder: Path, overrides: dict | None = None) -> Non
 
     Args:
         name: name of a recipe.
-        arm: ``seed-0`` and so on, or ``shuffled``.
+        arm: ``seed-0`` and so on, or ``shuffled-0`` and so on.
         folder: folder of the job; the run lies in it.
         overrides: values of the recipe by dotted key.
     """
     torch.set_num_threads(1)
-    seed = 0 if arm == SHUFFLED else int(arm.removeprefix("seed-"))
+    seed = int(arm.rpartition("-")[2])
     recipe = load(RECIPES / f"{name}.yaml", {"train.seed": seed, "data.workers": 0, "options": [], **(overrides or {})})
     counts = {**CASES, **(recipe.data.args.get("cases") or {})}
     recipe = load(recipe, {"data.cases": counts})
-    with shuffled() if arm == SHUFFLED else nullcontext():
+    with shuffled(seed) if arm in SHUFFLES else nullcontext():
         started = time.process_time()
         trained = train(recipe, place=Place(folder=folder / "run", pictures=False))
         seconds = time.process_time() - started
@@ -61,23 +61,23 @@ def run(name: str, arm: str, folder: Path, overrides: dict | None = None) -> Non
 
 
 @contextmanager
-def shuffled() -> Iterator[None]:
+def shuffled(order: int) -> Iterator[None]:
     """Give the training and the validation cases of every phantom each other's annotations; test cases keep theirs."""
     own = PhantomCases.cases
 
     def cases(self: PhantomCases, split: Split) -> list[Case]:
         """Return the cases of a split with annotations of other cases."""
         found = own(self, split)
-        return found if split == "test" else exchanged(found)
+        return found if split == "test" else exchanged(found, order)
 
     with patch.object(PhantomCases, "cases", cases):
         yield
 
 
-def exchanged(cases: list[Case]) -> list[Case]:
-    """Return cases, each with the annotation of another one, in an order that is the same every time."""
+def exchanged(cases: list[Case], seed: int) -> list[Case]:
+    """Return cases, each with the annotation of another one; a seed gives the same order every time."""
     order = list(range(len(cases)))
-    random.Random(0).shuffle(order)
+    random.Random(seed).shuffle(order)
     giver = dict(zip(order, order[1:] + order[:1], strict=True))
     return [replace(case, annotation=cases[giver[number]].annotation) for number, case in enumerate(cases)]
 

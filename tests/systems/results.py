@@ -12,7 +12,7 @@ from cphloc.files import atomic
 from cphloc.training.facts import processor
 
 from .job import FACTS
-from .systems import SEEDS, SHUFFLED, SYSTEMS, Bar
+from .systems import SEEDS, SHUFFLES, SYSTEMS, Bar
 
 
 def write(work: Path, path: Path) -> None:
@@ -30,15 +30,14 @@ def _fuller(new: dict[str, Any] | None, old: dict[str, Any] | None) -> dict[str,
 
 
 def _arms(row: Mapping[str, Any] | None) -> int:
-    return 0 if row is None else len(row["scores"]) + (row["shuffled"] is not None)
+    return 0 if row is None else len(row["scores"]) + len(row["shuffled"])
 
 
 def result(folder: Path, bar: Bar) -> dict[str, Any] | None:
     """Summarize the finished jobs of a system; ``None`` where no seed is finished."""
-    seeds = [job for seed in SEEDS if (job := _facts(folder / seed))]
+    seeds, shuffled = ([job for arm in arms if (job := read(folder / arm))] for arms in (SEEDS, SHUFFLES))
     if not seeds:
         return None
-    shuffled = _facts(folder / SHUFFLED)
     return {
         "metric": seeds[0]["metric"],
         "steps": seeds[0]["steps"],
@@ -46,19 +45,19 @@ def result(folder: Path, bar: Bar) -> dict[str, Any] | None:
         "scores": [job["score"]["value"] for job in seeds],
         "baseline": statistics.mean(job["baseline"]["value"] for job in seeds),
         "differences": [_interval(job) for job in seeds],
-        "shuffled": shuffled and {"score": shuffled["score"]["value"], "difference": _interval(shuffled)},
+        "shuffled": [_interval(job) for job in shuffled],
         "cpu_seconds": statistics.mean(job["cpu_seconds"] for job in seeds),
         "stated": {"score": bar.score, "minutes": bar.minutes},
         "problems": problems(seeds, shuffled, bar),
     }
 
 
-def problems(seeds: Sequence[Mapping[str, Any]], shuffled: Mapping[str, Any] | None, bar: Bar) -> list[str]:
+def problems(seeds: Sequence[Mapping[str, Any]], shuffled: Sequence[Mapping[str, Any]], bar: Bar) -> list[str]:
     """List what a system does not reach.
 
     Args:
         seeds: facts of its finished jobs with true annotations.
-        shuffled: facts of its job with shuffled annotations; ``None`` where it was not run.
+        shuffled: facts of its jobs with shuffled annotations, in one order or more.
         bar: what it must reach.
     """
     found = []
@@ -66,18 +65,27 @@ def problems(seeds: Sequence[Mapping[str, Any]], shuffled: Mapping[str, Any] | N
         found.append(f"it was trained with {len(seeds)} of {len(SEEDS)} seeds")
     if statistics.mean(job["score"]["value"] for job in seeds) < bar.score:
         found.append(f"its score is below {bar.score:g}")
-    if not all((job["difference"]["low"] or 0) > 0 for job in seeds):
+    if not all(map(above, seeds)):
         found.append("it is not above its baseline with every seed")
     if statistics.mean(job["cpu_seconds"] for job in seeds) > 60 * bar.minutes:
         found.append(f"it takes longer than {bar.minutes:g} minutes")
-    if shuffled is None:
-        found.append("it was not trained with shuffled annotations")
-    elif (shuffled["difference"]["low"] or 0) > 0:
-        found.append("it is above its baseline with shuffled annotations")
+    if all(map(above, shuffled)):
+        orders = f"in {len(shuffled)} of {len(SHUFFLES)} orders"
+        found.append(
+            "it was not trained with shuffled annotations"
+            if not shuffled
+            else f"it is above its baseline with shuffled annotations, {orders}"
+        )
     return found
 
 
-def _facts(folder: Path) -> dict[str, Any] | None:
+def above(job: Mapping[str, Any]) -> bool:
+    """Return whether the whole interval of the difference to the baseline is above 0."""
+    return (job["difference"]["low"] or 0) > 0
+
+
+def read(folder: Path) -> dict[str, Any] | None:
+    """Read the facts of a job; ``None`` where it is not finished."""
     path = folder / FACTS
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 

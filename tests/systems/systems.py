@@ -6,8 +6,13 @@ from typing import NamedTuple
 
 SEEDS = ("seed-0", "seed-1", "seed-2")
 """Arms that must reach the score and beat the baseline."""
-SHUFFLED = "shuffled"
-"""Arm whose training and validation cases have each other's annotations, and which must not beat the baseline."""
+SHUFFLES = ("shuffled-0", "shuffled-1", "shuffled-2")
+"""Arms whose training and validation cases have each other's annotations, in three orders.
+
+What such a network has learned may agree with the truth by chance: one that scores brightness finds bright objects, or
+misses them all. So a system fails where it is above its baseline in three orders, and another order is only tried
+where it was above in those before.
+"""
 CASES = {"train": 200, "val": 20, "test": 60}
 """Cases of the splits, where the recipe names no number of its own."""
 

@@ -6,8 +6,9 @@ import pytest
 from cphloc.data.case import Case, read_case
 from cphloc.data.datasets.phantom import PhantomCases
 from cphloc.structures.annotation import Annotation
+from systems import __main__ as main
 from systems import job, results
-from systems.systems import SEEDS, SHUFFLED, SYSTEMS, Bar
+from systems.systems import SEEDS, SHUFFLES, SYSTEMS, Bar
 
 RECIPES = Path(__file__).parents[2] / "recipes" / "systems"
 SIZES = {"2d": [24, 24], "3d": [8, 16, 16]}
@@ -25,7 +26,7 @@ def test_every_recipe_has_a_bar():
 
 def test_shuffled_cases_keep_their_images_and_have_annotations_of_others(phantom):
     before = {split: phantom.cases(split) for split in ("train", "val", "test")}
-    with job.shuffled():
+    with job.shuffled(0):
         after = {split: phantom.cases(split) for split in before}
     for split in ("train", "val"):
         assert [case.images for case in after[split]] == [case.images for case in before[split]]
@@ -51,7 +52,7 @@ def facts(score, low, seconds=60.0):
         (0.6, 0.1, 60, -0.1, ["its score is below 0.7"]),
         (0.8, -0.1, 60, -0.1, ["it is not above its baseline with every seed"]),
         (0.8, 0.1, 150, -0.1, ["it takes longer than 2 minutes"]),
-        (0.8, 0.1, 60, 0.1, ["it is above its baseline with shuffled annotations"]),
+        (0.8, 0.1, 60, 0.1, ["it is above its baseline with shuffled annotations, in 1 of 3 orders"]),
         (0.8, 0.1, 60, None, ["it was not trained with shuffled annotations"]),
     ],
 )
@@ -61,15 +62,15 @@ def test_a_system_learns_only_where_nothing_is_missing(tmp_path, monkeypatch, sc
         (tmp_path / "cnn" / arm).mkdir(parents=True)
         (tmp_path / "cnn" / arm / job.FACTS).write_text(json.dumps(facts(score, low, seconds)))
     if shuffled is not None:
-        (tmp_path / "cnn" / SHUFFLED).mkdir()
-        (tmp_path / "cnn" / SHUFFLED / job.FACTS).write_text(json.dumps(facts(0.5, shuffled)))
+        (tmp_path / "cnn" / SHUFFLES[0]).mkdir()
+        (tmp_path / "cnn" / SHUFFLES[0] / job.FACTS).write_text(json.dumps(facts(0.5, shuffled)))
     results.write(tmp_path, tmp_path / "systems.json")
     assert json.loads((tmp_path / "systems.json").read_text())["systems"]["cnn"]["problems"] == expected
 
 
 def test_results_of_earlier_jobs_are_kept(tmp_path):
     path = tmp_path / "systems.json"
-    row = {"score": 0.9, "scores": [0.9, 0.9, 0.9], "shuffled": None}
+    row = {"score": 0.9, "scores": [0.9, 0.9, 0.9], "shuffled": []}
     path.write_text(json.dumps({"systems": {"cnn": row}}))
     results.write(tmp_path / "no jobs", path)
     assert json.loads(path.read_text())["systems"] == {"cnn": row}
@@ -85,8 +86,24 @@ def test_a_system_with_some_of_its_seeds_says_how_many(tmp_path):
         (tmp_path / "cnn" / arm / job.FACTS).write_text(json.dumps(facts(0.9, 0.1)))
     results.write(tmp_path, tmp_path / "systems.json")
     row = json.loads((tmp_path / "systems.json").read_text())["systems"]["cnn"]
-    assert (row["scores"], row["shuffled"]) == ([0.9, 0.9], None)
+    assert (row["scores"], row["shuffled"]) == ([0.9, 0.9], [])
     assert row["problems"] == [
         "it was trained with 2 of 3 seeds",
         "it was not trained with shuffled annotations",
     ]
+
+
+def test_another_order_is_tried_only_where_those_before_were_above_the_baseline(tmp_path):
+    assert [arm for arm in (*SEEDS, *SHUFFLES) if main._wanted(tmp_path, arm)] == [*SEEDS, SHUFFLES[0]]
+    for arm, low in zip(SHUFFLES, (0.1, -0.1), strict=False):
+        (tmp_path / arm).mkdir()
+        (tmp_path / arm / job.FACTS).write_text(json.dumps(facts(0.6, low)))
+    assert main._wanted(tmp_path, SHUFFLES[1])
+    assert not main._wanted(tmp_path, SHUFFLES[2])
+    jobs = [results.read(tmp_path / arm) for arm in SHUFFLES[:2]]
+    assert results.problems([facts(0.8, 0.1)] * 3, jobs, Bar(0.7, 2)) == []
+
+
+def test_orders_differ(phantom):
+    orders = [[case.annotation.mask for case in job.exchanged(phantom.cases("train"), seed)] for seed in (0, 1, 0)]
+    assert orders[0] == orders[2] != orders[1]
