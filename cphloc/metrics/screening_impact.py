@@ -23,6 +23,19 @@ MODES: dict[Mode, str] = {
 """Description of each way to combine reader and model, by its name in `apply_ai`."""
 
 
+QUANTITIES = {
+    **dict.fromkeys(("recalled", "biopsied"), ".1f"),
+    **dict.fromkeys(("found", "missed"), ".2f"),
+    **dict.fromkeys(("sensitivity", "specificity", "ppv1", "ppv3"), ".3f"),
+    "reads": ".0f",
+    "net_benefit": ".2f",
+}
+"""Quantities by which ways of screening are compared, in the order of `Deployment.quantities` -> their format."""
+
+JUSTIFIED_FROM = 0.02
+"""Probability of cancer from which a finding is followed up, where nothing else is stated: above 2 % in BI-RADS."""
+
+
 @dataclass(frozen=True)
 class Deployment:
     """A way of using a model in a screening programme, and its effect.
@@ -38,6 +51,26 @@ class Deployment:
     funnel: Funnel
     reads: float
     needs_location: bool = False
+
+    def quantities(self, justified_from: float = JUSTIFIED_FROM) -> tuple[float, ...]:
+        """Compute what `QUANTITIES` names.
+
+        The net benefit per 1,000 people is that of `Funnel.net_benefit`, but for cancers that are recalled and then
+        not biopsied: those do not count as found.
+
+        Args:
+            justified_from: probability of cancer from which a recall is justified, in [0, 1).
+
+        >>> slide = Deployment("today", programme(1000, 6, 100, 20, 5), 1000)
+        >>> {name: round(value, 2) for name, value in zip(QUANTITIES, slide.quantities(), strict=True)}["net_benefit"]
+        3.06
+        """
+        of = self.funnel
+        found = of.biopsied_with_cancer
+        missed = of.true_positive + of.false_negative - found
+        benefit = 1000 * (of.net_benefit(justified_from) - (of.true_positive - found) / of.screened)
+        rates = of.sensitivity, of.specificity, of.ppv1, of.ppv3
+        return of.recalled, of.biopsied, found, missed, *rates, self.reads, benefit
 
 
 def programme(screened: float, cancers: float, recalled: float, biopsied: float, found: float) -> Funnel:

@@ -62,10 +62,9 @@ def test_the_command_answers_for_a_stated_model(capsys) -> None:
     assert either["needs_location"]
 
 
-@pytest.mark.parametrize("arguments", [[], ["unet3d-hippocampus", "--sensitivity", "0.8"]])
-def test_the_command_wants_one_model(arguments, capsys) -> None:
-    assert main(["screen", *arguments]) == 2
-    assert "not both" in capsys.readouterr().err
+def test_the_command_wants_a_model(capsys) -> None:
+    assert main(["screen"]) == 2
+    assert "name an entry or run, or state --sensitivity" in capsys.readouterr().err
 
 
 def test_a_model_without_labels_is_refused(capsys) -> None:
