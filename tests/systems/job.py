@@ -41,6 +41,7 @@ def run(name: str, arm: str, folder: Path, overrides: dict | None = None) -> Non
     torch.set_num_threads(1)
     seed = int(arm.rpartition("-")[2])
     recipe = load(RECIPES / f"{name}.yaml", {"train.seed": seed, "data.workers": 0, "options": [], **(overrides or {})})
+    recipe = load(recipe, {"train.validate_every": recipe.train.steps // 2})
     counts = {**CASES, **(recipe.data.args.get("cases") or {})}
     recipe = load(recipe, {"data.cases": counts})
     with shuffled(seed) if arm in SHUFFLES else nullcontext():

@@ -31,8 +31,8 @@ class Bar(NamedTuple):
 
 BLIND = Bar(0.70, 4)
 """For networks that must learn every position separately, or that see no direction."""
-CLASSES, ATTENTION = Bar(0.80, 4), Bar(0.80, 8)
-BOXES, MASKS = Bar(0.50, 15), Bar(0.70, 10)
+CLASSES, ATTENTION = Bar(0.80, 4), Bar(0.50, 8)
+BOXES, MASKS = Bar(0.50, 8), Bar(0.60, 8)
 
 SYSTEMS = {
     **dict.fromkeys(("mlp", "gcn"), BLIND),
