@@ -31,13 +31,17 @@ class Bar(NamedTuple):
 
 BLIND = Bar(0.70, 4)
 """For networks that must learn every position separately, or that see no direction."""
+UNTAUGHT, SIDE = Bar(0.10, 8), Bar(0.30, 8)
+"""For attention of which no case says where to look, and of which cases say the side; an even map has about 0.02."""
 CLASSES, ATTENTION = Bar(0.80, 4), Bar(0.50, 8)
 BOXES, MASKS = Bar(0.50, 8), Bar(0.60, 8)
 
 SYSTEMS = {
     **dict.fromkeys(("mlp", "gcn"), BLIND),
     **dict.fromkeys(("cnn", "resnet"), CLASSES),
-    **dict.fromkeys(("gap", "gmp", "text-cnn", "attention", "attention-side", "attention-bce"), ATTENTION),
+    **dict.fromkeys(("text-cnn", "attention", "attention-bce"), ATTENTION),
+    **dict.fromkeys(("gap", "gmp"), UNTAUGHT),
+    "attention-side": SIDE,
     **dict.fromkeys(("attention-mse", "attention-kl", "attention-per-box", "multi-attention", "inflated"), ATTENTION),
     **dict.fromkeys(("global-box", "dense-box", "yolo", "centernet", "fcos", "retina", "yolox", "soft-nms"), BOXES),
     **dict.fromkeys(("detr",), BOXES),

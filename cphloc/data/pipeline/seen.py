@@ -115,7 +115,7 @@ class SeenData:
     def write(self, folder: Path) -> None:
         """Write the file to the folder of a run."""
         with atomic(folder / FILE) as temporary:
-            temporary.write_text(jsonio.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+            temporary.write_text(jsonio.dumps(asdict(self), separators=(",", ":")) + "\n", encoding="utf-8")
 
     def without_names(self) -> SeenData:
         """Number the cases of each split in the order of their contents, without ids and patients, for publishing."""
