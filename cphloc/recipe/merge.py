@@ -11,7 +11,7 @@ free for notes and for values to refer to, and are removed.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ STUDIES = "lecture"
 SWEEP = "sweep"
 """Block of a recipe with the values that ``cphloc sweep`` tries; everything else leaves it out."""
 
+_BY_HEAD = ("weights", "merged_classes", "seeds")
+"""Keys of ``model`` that are mappings by the name of a head."""
 _HEADS = ("model", "heads")
 
 ModelOf = Callable[[str], Mapping[str, Any] | None]
@@ -100,6 +102,7 @@ def _with_model(root: Node, model_of: ModelOf | None) -> Node:
         for name in parent.children["heads"].children.keys() & listed.children.keys():
             if "classes" in listed.children[name].children:  # one value: the classes of the recipe are all there are
                 parent.children["heads"].children[name].children.pop("classes", None)
+                _remove_of_head(parent, (), name, ("merged_classes",))
     whole = Node({**root.value, "model": parent}, root.where, root.key_where)
     if model is None:
         return whole
@@ -178,21 +181,26 @@ def _changes_type(parent: Node, child: Node) -> bool:
 
 
 def _without_dropped_heads(root: Node, before: Node) -> Node:
-    """Remove, in place, the heads that ``before`` has and that ``root`` sets to null, and the weights of their losses.
+    """Remove, in place, the heads that ``before`` has and that ``root`` sets to null, and what is stated for them.
 
     Args:
         root: a recipe merged over ``before``.
         before: the recipe that is extended.
     """
     heads, earlier = root.get(_HEADS), before.get(_HEADS)
-    weights = root.get(("model", "weights"))
     if heads is None or earlier is None:
         return root
     for name in [name for name, node in heads.children.items() if node.value is None and name in earlier.children]:
         del heads.children[name]
-        if weights is not None:
-            weights.children.pop(name, None)
+        _remove_of_head(root, ("model",), name, _BY_HEAD)
     return root
+
+
+def _remove_of_head(root: Node, path: KeyPath, head: Any, keys: Iterable[str]) -> None:
+    """Remove, in place, what the ``keys`` below ``path`` hold for a head."""
+    for key in keys:
+        if (node := root.get((*path, key))) is not None and isinstance(node.value, dict):
+            node.children.pop(head, None)
 
 
 def _read(path: Path, trail: list[Path]) -> Node:

@@ -254,3 +254,22 @@ def test_about_describes_a_model_of_the_data_and_is_not_inherited_by_other_data(
     assert "about" not in merged(other)
     assert merged(other)["train"] == {"steps": 5}
     assert merged({**other, "about": {"changelog": "new"}})["about"] == {"changelog": "new"}
+
+
+def test_what_is_stated_for_a_head_goes_with_it():
+    inherited = {
+        "backbone": {"type": "conv_encoder"},
+        "heads": {"mask": {"type": "unet", "classes": {1: "tumour"}}, "labels": {"type": "gap"}},
+        "weights": {"mask": 2.0, "labels": 0.5},
+        "merged_classes": {"mask": {"tumour": ["glioma", "meningioma"]}},
+        "seeds": {"mask": {"attention": "labels"}},
+    }
+    base = {"from": "brain", "model": {"heads": {"boxes": {"type": "yolox"}}}}
+    of_other_heads = assemble(base, model_of=lambda name: inherited).plain["model"]
+    assert list(of_other_heads["heads"]) == ["boxes"]
+    assert [of_other_heads[key] for key in ("weights", "merged_classes", "seeds")] == [{}, {}, {}]
+    own_classes = {"from": "brain", "model": {"heads": {"mask": {"type": "unet", "classes": {1: "glioma"}}}}}
+    plain = assemble(own_classes, model_of=lambda name: inherited).plain["model"]
+    assert (plain["merged_classes"], plain["weights"]) == ({}, {"mask": 2.0})
+    unchanged = assemble({"from": "brain"}, model_of=lambda name: inherited).plain["model"]
+    assert unchanged == inherited
