@@ -10,8 +10,8 @@ from cphloc.cli.result import Answer, table
 from cphloc.errors import InputError, NotFoundError
 
 if TYPE_CHECKING:
-    from cphloc.evaluation.screening import Rates
-    from cphloc.metrics.screening_impact import Effect
+    from cphloc.evaluation.screening import Effect, Rates
+
 
 _METRIC, _SPECIFICITY = "sensitivity_at_90", 0.9
 """Metric that evaluations report, and the specificity at which it is measured."""

@@ -164,7 +164,7 @@ class Effect:
     """
 
     way: Deployment
-    numbers: Mapping[str, tuple[float, float, float]]
+    numbers: Mapping[str, Sequence[float]]
 
     def facts(self) -> dict[str, Any]:
         """Return the effect as JSON has it."""
