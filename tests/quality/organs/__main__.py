@@ -18,7 +18,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
-NETWORK = "unet3d-ct@0.9.1"
+NETWORK = "unet3d-ct@0.9.2"
 METRICS = ("dice", "hd95_mm", "nsd", "volume_error")
 TITLE = "# A pipeline against one network: organs on head-and-neck CT"
 
