@@ -83,6 +83,5 @@ def test_hashes_that_are_not_those_published_are_refused(entry):
         published_data(entry)
 
 
-@pytest.mark.parametrize("name", ["unet3d-ct@0.1.0", "fasterrcnn2d-bloodcells@1.0.0"])
-def test_earlier_entries_have_none(name):
-    assert published_data(find_entry(name, [str(paths.shipped("zoo"))])) is None
+def test_an_earlier_entry_has_none():
+    assert published_data(find_entry("unet3d-ct@0.1.0", [str(paths.shipped("zoo"))])) is None

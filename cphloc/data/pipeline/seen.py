@@ -124,7 +124,9 @@ class SeenData:
             ordered = sorted(seen.values(), key=lambda case: (case.content, case.images))
             cases[split] = {str(number): replace(case, patient="") for number, case in enumerate(ordered, 1)}
         unused = {split: [str(n) for n in range(len(ids))] for split, ids in self.unused.items()}
-        return SeenData(cases, unused, self.inherited)
+        own = replace(self, inherited={})  # what both have is stored once
+        inherited = {split: sorted(set(images) - own.images(split)) for split, images in self.inherited.items()}
+        return SeenData(cases, unused, inherited)
 
     def images(self, split: str) -> set[str]:
         """Return the `image_hashes` of the cases of a split, also those that are inherited."""
