@@ -20,4 +20,4 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> Answer:
     """Print the schema."""
     schema = cached_schema()
-    return Answer(jsonio.dumps(schema, separators=(",", ":")), schema)
+    return Answer(jsonio.dumps(schema, indent=0), schema)

@@ -81,7 +81,7 @@ def run(options: argparse.Namespace) -> Answer:
         **{"today": today.intervals(), "ways": [effect.facts() for effect in found]},
     }
     if options.out is not None:
-        spans = {one.way.name: one.numbers["found"][1:] for one in found}
+        spans = {one.way.name: (one.numbers["found"][1], one.numbers["found"][2]) for one in found}
         draw_deployments([one.way for one in found], spans, options.out, _model_line(facts))
     if options.report is not None:
         write_screening_report(options.report, facts)
