@@ -10,7 +10,7 @@ from cphloc.cli.result import Answer, table
 from cphloc.errors import InputError, NotFoundError
 
 if TYPE_CHECKING:
-    from cphloc.evaluation.screening import Effect, Rates
+    from cphloc.metrics.screening_effects import Effect, Rates
 
 
 _METRIC, _SPECIFICITY = "sensitivity_at_90", 0.9
@@ -69,8 +69,8 @@ def _programme(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> Answer:
     """Compute the screening funnel of today and of every use of the model, with intervals."""
-    from cphloc.evaluation.screening import effects
     from cphloc.evaluation.screening_report import write_screening_report
+    from cphloc.metrics.screening_effects import effects
     from cphloc.metrics.screening_impact import draw_deployments, programme
 
     today = programme(options.screened, options.cancers, options.recalled, options.biopsied, options.found)
@@ -94,7 +94,8 @@ def run(options: argparse.Namespace) -> Answer:
 
 def _rates(options: argparse.Namespace) -> Rates:
     """Measure the model on cases; without its data, take the numbers of its card, and without a model those stated."""
-    from cphloc.evaluation.screening import StatedRates, measured_rates
+    from cphloc.evaluation.screening import measured_rates
+    from cphloc.metrics.screening_effects import StatedRates
 
     asks = options.data, options.threshold, options.classes or None, options.by or None  # what needs cases
     needs_cases = any(asked is not None for asked in asks)
@@ -114,7 +115,7 @@ def _rates(options: argparse.Namespace) -> Rates:
 
 def _of_card(source: str, why: NotFoundError) -> Rates:
     """Return the sensitivity that an entry's card states."""
-    from cphloc.evaluation.screening import StatedRates
+    from cphloc.metrics.screening_effects import StatedRates
     from cphloc.publishing.compare import load_source
 
     card = load_source(source)
@@ -133,7 +134,7 @@ def _of_card(source: str, why: NotFoundError) -> Rates:
 
 
 def _row(effect: Effect) -> Sequence[str]:
-    from cphloc.evaluation.screening import with_interval
+    from cphloc.metrics.screening_effects import with_interval
 
     facts = effect.facts()
     wide = ("found", "reads", "net_benefit")  # with their intervals; --json and --report have all
@@ -162,7 +163,7 @@ def _notes(facts: Mapping[str, Any], cancers: float) -> Iterator[str]:
 
 def _both(of: Mapping[str, Any]) -> list[str]:
     """Sensitivity and specificity with their intervals."""
-    from cphloc.evaluation.screening import with_interval
+    from cphloc.metrics.screening_effects import with_interval
 
     return [with_interval(name, of[name]) for name in ("sensitivity", "specificity")]
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cphloc.evaluation.screening import with_interval
 from cphloc.files import atomic
 from cphloc.inference.html_page import html_page, rendered
+from cphloc.metrics.screening_effects import with_interval
 from cphloc.metrics.screening_impact import QUANTITIES
 
 _TEMPLATE = Path(__file__).with_name("templates") / "screening.html"

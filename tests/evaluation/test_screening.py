@@ -9,8 +9,9 @@ import pytest
 
 from cphloc.cli import main
 from cphloc.errors import InputError
-from cphloc.evaluation.screening import StatedRates, effects, measured_rates, threshold_for
+from cphloc.evaluation.screening import measured_rates, threshold_for
 from cphloc.metrics.screening import OperatingPoint, apply_ai
+from cphloc.metrics.screening_effects import StatedRates, effects
 from cphloc.metrics.screening_impact import QUANTITIES, programme
 from cphloc.training.train import train
 
@@ -78,9 +79,18 @@ def test_no_other_threshold_keeps_the_bound_and_is_better(seed):
     assert by_sensitivity[1] == max(specificity for sensitivity, specificity in every if sensitivity >= 0.7 - 1e-9)
 
 
-def test_what_cannot_be_measured_is_refused(screened, hand_made):
-    with pytest.raises(InputError, match="has no class 'mas'; did you mean 'mass'"):
-        measured_rates(screened(2), classes=["mas"])
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"classes": ["mas"]}, "has no class 'mas'; did you mean 'mass'"),
+        ({"specificity": 90}, r"specificity must be in \[0, 1\], got 90"),
+        ({"sensitivity": -0.1}, r"sensitivity must be in \[0, 1\], got -0.1"),
+        ({"threshold": 50}, r"threshold must be in \[0, 1\], got 50"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(screened, asked, told):
+    with pytest.raises(InputError, match=told):
+        measured_rates(screened(2), **{"classes": ["mass"], **asked})
 
 
 @pytest.mark.parametrize(

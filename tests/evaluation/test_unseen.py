@@ -63,6 +63,13 @@ def test_the_same_data_pass_in_silence(entry, tmp_path, caplog):
     assert "Patient" not in (entry.place / "data.json").read_text()
 
 
+def test_what_a_model_shares_with_those_before_it_is_published_once():
+    seen = SeenData({"train": {"a": SeenCase("p", "content", ["1", "2"])}}, {}, {"train": ["2", "3"], "val": ["4"]})
+    published = seen.without_names()
+    assert published.inherited == {"train": ["3"], "val": ["4"]}
+    assert published.images("train") == seen.images("train") == {"1", "2", "3"}
+
+
 def test_a_changed_annotation_of_a_test_case_is_reported(entry, tmp_path, caplog, monkeypatch):
     monkeypatch.setitem(LABELS, "f", (0.0,))
     check_unseen(entry, dataset(tmp_path / "data"), "test", True)

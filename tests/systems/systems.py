@@ -33,8 +33,8 @@ BLIND = Bar(0.70, 4)
 """For networks that must learn every position separately, or that see no direction."""
 UNTAUGHT, SIDE = Bar(0.10, 8), Bar(0.30, 8)
 """For attention of which no case says where to look, and of which cases say the side; an even map has about 0.02."""
-CLASSES, ATTENTION = Bar(0.80, 4), Bar(0.50, 8)
-BOXES, MASKS = Bar(0.50, 8), Bar(0.60, 8)
+CLASSES, ATTENTION = Bar(0.80, 4), Bar(0.60, 8)
+BOXES, MASKS = Bar(0.50, 8), Bar(0.70, 8)
 
 SYSTEMS = {
     **dict.fromkeys(("mlp", "gcn"), BLIND),
