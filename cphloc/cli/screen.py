@@ -71,8 +71,10 @@ def run(options: argparse.Namespace) -> Answer:
     """Compute the screening funnel of today and of every use of the model, with intervals."""
     from cphloc.evaluation.screening_report import write_screening_report
     from cphloc.metrics.screening_effects import effects
-    from cphloc.metrics.screening_impact import draw_deployments, programme
+    from cphloc.metrics.screening_impact import check_picture, draw_deployments, programme
 
+    if options.out is not None:
+        check_picture(options.out)
     today = programme(options.screened, options.cancers, options.recalled, options.biopsied, options.found)
     rates = _rates(options)
     found = effects(rates, today, options.dependence, options.justified_from)

@@ -133,6 +133,17 @@ def _screened_with(today: Funnel, point: OperatingPoint) -> Funnel:
     return replace(expected, biopsied=biopsied, biopsied_with_cancer=expected.true_positive)
 
 
+def check_picture(path: str | Path) -> None:
+    """Check that a picture can be drawn to a file of this name.
+
+    Raises:
+        InputError: its suffix is none of ``.png``, ``.pdf`` and ``.svg``.
+    """
+    if Path(path).suffix.lower() not in (".png", ".pdf", ".svg"):
+        msg = f"{path}: pictures are drawn as .png, .pdf or .svg; give the file one of these names"
+        raise InputError(msg)
+
+
 def draw_deployments(
     compared: Sequence[Deployment], cancers_found: Mapping[str, tuple[float, float]], path: str | Path, title: str = ""
 ) -> Figure:
@@ -144,6 +155,9 @@ def draw_deployments(
         path: file to write; PNG, PDF or SVG, by suffix.
         title: title of the figure.
 
+    Raises:
+        InputError: the file has another suffix.
+
     >>> from tempfile import TemporaryDirectory
     >>> slide = programme(1000, 6, 100, 20, 5)
     >>> with TemporaryDirectory() as folder:
@@ -153,6 +167,7 @@ def draw_deployments(
     """
     from matplotlib.figure import Figure
 
+    check_picture(path)
     panels = {
         "recalled": [one.funnel.recalled for one in compared],
         "biopsied": [one.funnel.biopsied for one in compared],

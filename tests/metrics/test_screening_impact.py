@@ -62,6 +62,11 @@ def test_the_command_answers_for_a_stated_model(capsys) -> None:
     assert either["needs_location"]
 
 
+def test_a_picture_of_an_unknown_kind_is_refused_before_anything_is_predicted(capsys) -> None:
+    assert main(["screen", "no-such-entry", "--out", "effects.xyz"]) == 2
+    assert "effects.xyz: pictures are drawn as .png, .pdf or .svg" in capsys.readouterr().err
+
+
 def test_the_command_wants_a_model(capsys) -> None:
     assert main(["screen"]) == 2
     assert "name an entry or run, or state --sensitivity" in capsys.readouterr().err
