@@ -138,6 +138,10 @@ def check_picture(path: str | Path) -> None:
 
     Raises:
         InputError: its suffix is none of ``.png``, ``.pdf`` and ``.svg``.
+
+    >>> check_picture("effects.bmp")
+    Traceback (most recent call last):
+    cphloc.errors.InputError: effects.bmp: pictures are drawn as .png, .pdf or .svg; give the file one of these names
     """
     if Path(path).suffix.lower() not in (".png", ".pdf", ".svg"):
         msg = f"{path}: pictures are drawn as .png, .pdf or .svg; give the file one of these names"

