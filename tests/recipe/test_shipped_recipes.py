@@ -155,7 +155,8 @@ def test_every_head_neck_and_backbone_of_ours_has_a_recipe():
     assert used == {kind: set(catalogue.cards(kind)) - for_imported_weights for kind in used}
 
 
-def test_the_3d_unet_differs_from_the_2d_one_in_its_data_and_one_line():
+def test_the_3d_unet_differs_from_the_2d_one_in_its_data_its_steps_and_one_line():
     flat, deep = (load(f"systems/unet{dims}d-phantom").to_plain() for dims in (2, 3))
     differing = {key for key in flat if flat[key] != deep[key]}
-    assert differing == {"name", "description", "dims", "data"}
+    assert differing == {"name", "description", "dims", "data", "train"}
+    assert {**flat["train"], "steps": deep["train"]["steps"]} == deep["train"]

@@ -20,6 +20,7 @@ from cphloc.evaluation.evaluate import evaluate
 from cphloc.recipe.recipe import load
 from cphloc.structures.split import Split
 from cphloc.tracking.run import Place
+from cphloc.tracking.tracker import Tracker
 from cphloc.training.train import train
 
 from .systems import CASES, SHUFFLES
@@ -44,7 +45,8 @@ def run(name: str, arm: str, folder: Path, overrides: dict | None = None) -> Non
     recipe = load(recipe, {"train.validate_every": recipe.train.steps // 2})
     counts = {**CASES, **(recipe.data.args.get("cases") or {})}
     recipe = load(recipe, {"data.cases": counts})
-    with shuffled(seed) if arm in SHUFFLES else nullcontext():
+    untracked = patch.object(Tracker, "push")  # what MLflow takes is not the system's
+    with untracked, shuffled(seed) if arm in SHUFFLES else nullcontext():
         started = time.process_time()
         trained = train(recipe, place=Place(folder=folder / "run", pictures=False))
         seconds = time.process_time() - started

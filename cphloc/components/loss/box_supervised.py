@@ -13,6 +13,7 @@ from cphloc.ops.layers import carries_graph
 from cphloc.ops.mask_loss import mean
 from cphloc.ops.partial_labels import marginalized
 from cphloc.ops.targets import Targets
+from cphloc.structures.annotation import IGNORE
 
 
 class BoxSupervised(nn.Module):
@@ -29,7 +30,8 @@ class BoxSupervised(nn.Module):
         projection_weight: weight of the projections of each box onto the axes.
         pairwise_weight: weight of the pairs of neighbours.
         similarity: similarity from which two neighbours are expected to have one class.
-        scale: difference of intensity, in standard deviations of the image, at which the similarity is 1/e.
+        scale: difference of intensity at which the similarity is 1/e, in standard deviations of the image inside the
+            boxes; those of a whole CT are mostly of air against tissue, and nothing inside a box would be an edge.
         dilation: distance of neighbours in voxels.
         warmup: share of the training over which the pairwise weight rises from 0.
 
@@ -48,7 +50,7 @@ class BoxSupervised(nn.Module):
         similarity: UnitInterval = 0.3,
         scale: PositiveFloat = 0.5,
         dilation: PositiveInt = 2,
-        warmup: UnitInterval = 0.1,
+        warmup: UnitInterval = 0.3,
     ) -> None:
         super().__init__()
         self.of_masks = DiceCE(dice_weight, ce_weight)
@@ -95,19 +97,23 @@ class BoxSupervised(nn.Module):
         own = [probability * ((covered - part.long()) == 0) for part in parts]
         seen = [part & ((covered - part.long()) == 0) for part in parts]
         pairs = [(p, s) for p, s in zip(own, seen, strict=True) if s.any()]
-        loss = self.projection_weight * mean(
+        rises = min(1.0, self.progress / self.warmup) if self.warmup else 1.0
+        loss = rises * self.projection_weight * mean(
             torch.stack([projection_loss(*each) for each in pairs] or [own[0].sum() * 0])
         )
+        rises = min(1.0, self.progress / self.warmup) if self.warmup else 1.0
+        inside = torch.stack(parts).any(0)
+        if rises < 1:
+            filled = inside.long().masked_fill(torch.stack(taken).any(0) & ~inside, IGNORE)
+            loss = loss + (1 - rises) * self.of_masks(torch.stack([torch.zeros_like(logits), logits])[None], filled[None])
         if not self.pairwise_weight:
             return loss
         if targets.images is None:
             msg = "box_supervised compares neighbouring voxels of the images; give the targets of a batch its images"
             raise InputError(msg)
         image = targets.images[row].float()
-        axes = tuple(range(1, image.dim()))
-        image = image / image.std(axes, keepdim=True).clamp(min=1e-6)
-        inside = torch.stack(parts).any(0)
-        rises = min(1.0, self.progress / self.warmup) if self.warmup else 1.0
+        spread = image[:, inside].std(1).clamp(min=1e-6)
+        image = image / spread.view(-1, *(1,) * inside.dim())
         pairwise = pairwise_loss(logits, image, inside, self.scale, self.similarity, self.dilation)
         return loss + rises * self.pairwise_weight * pairwise
 
