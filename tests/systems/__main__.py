@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from .job import FACTS
-from .results import above, read, write
+from .results import keeps_its_gain, read, write
 from .systems import SEEDS, SHUFFLES, SYSTEMS
 
 ROOT = Path(__file__).parents[2]
@@ -44,9 +44,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _wanted(folder: Path, arm: str) -> bool:
-    """Return whether a job is needed: another order of shuffled annotations only where all before were above."""
+    """Return whether a job is needed: another order of shuffled annotations only where all before kept the gain."""
     before = SHUFFLES[: SHUFFLES.index(arm)] if arm in SHUFFLES else ()
-    return all((facts := read(folder / earlier)) is not None and above(facts) for earlier in before)
+    seeds = [facts for seed in SEEDS if (facts := read(folder / seed)) is not None]
+    found = [read(folder / earlier) for earlier in before]
+    return not before or bool(seeds) and all(job is not None and keeps_its_gain(job, seeds) for job in found)
 
 
 def _done(name: str, arm: str, work: Path) -> bool:

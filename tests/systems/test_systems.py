@@ -52,7 +52,7 @@ def facts(score, low, seconds=60.0):
         (0.6, 0.1, 60, -0.1, ["its score is below 0.7"]),
         (0.8, -0.1, 60, -0.1, ["it is not above its baseline with every seed"]),
         (0.8, 0.1, 150, -0.1, ["it takes longer than 2 minutes"]),
-        (0.8, 0.1, 60, 0.1, ["it is above its baseline with shuffled annotations, in 1 of 3 orders"]),
+        (0.8, 0.1, 60, 0.1, ["it keeps its gain over the baseline with shuffled annotations, in 1 of 3 orders"]),
         (0.8, 0.1, 60, None, ["it was not trained with shuffled annotations"]),
     ],
 )
@@ -63,7 +63,7 @@ def test_a_system_learns_only_where_nothing_is_missing(tmp_path, monkeypatch, sc
         (tmp_path / "cnn" / arm / job.FACTS).write_text(json.dumps(facts(score, low, seconds)))
     if shuffled is not None:
         (tmp_path / "cnn" / SHUFFLES[0]).mkdir()
-        (tmp_path / "cnn" / SHUFFLES[0] / job.FACTS).write_text(json.dumps(facts(0.5, shuffled)))
+        (tmp_path / "cnn" / SHUFFLES[0] / job.FACTS).write_text(json.dumps(facts(0.6, shuffled)))
     results.write(tmp_path, tmp_path / "systems.json")
     assert json.loads((tmp_path / "systems.json").read_text())["systems"]["cnn"]["problems"] == expected
 
@@ -93,7 +93,10 @@ def test_a_system_with_some_of_its_seeds_says_how_many(tmp_path):
     ]
 
 
-def test_another_order_is_tried_only_where_those_before_were_above_the_baseline(tmp_path):
+def test_another_order_is_tried_only_where_those_before_kept_the_gain(tmp_path):
+    for arm in SEEDS:
+        (tmp_path / arm).mkdir()
+        (tmp_path / arm / job.FACTS).write_text(json.dumps(facts(0.8, 0.1)))
     assert [arm for arm in (*SEEDS, *SHUFFLES) if main._wanted(tmp_path, arm)] == [*SEEDS, SHUFFLES[0]]
     for arm, low in zip(SHUFFLES, (0.1, -0.1), strict=False):
         (tmp_path / arm).mkdir()
@@ -102,6 +105,11 @@ def test_another_order_is_tried_only_where_those_before_were_above_the_baseline(
     assert not main._wanted(tmp_path, SHUFFLES[2])
     jobs = [results.read(tmp_path / arm) for arm in SHUFFLES[:2]]
     assert results.problems([facts(0.8, 0.1)] * 3, jobs, Bar(0.7, 2)) == []
+
+
+@pytest.mark.parametrize(("score", "low", "kept"), [(0.57, 0.01, True), (0.55, 0.01, False), (0.57, -0.01, False)])
+def test_a_gain_is_kept_where_more_than_a_fifth_of_it_remains(score, low, kept):
+    assert results.keeps_its_gain(facts(score, low), [facts(0.7, 0.1), facts(0.9, 0.1)]) is kept
 
 
 def test_orders_differ(phantom):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -19,11 +21,11 @@ from cphloc.structures.annotation import IGNORE
 class BoxSupervised(nn.Module):
     """`DiceCE` of cases with a mask, and projection and pairwise terms of cases that have boxes and no mask.
 
-    Of a case with boxes only that is learned which the boxes state: nothing lies outside of them, every side of each
-    is touched, and neighbouring voxels that look alike have the same class. The last holds where objects have an edge;
-    its weight rises linearly over the first steps. Begin with little foreground (``prior: 0.05`` of the head ``unet``):
-    from one that is as likely as the background, the whole image can become the object. Objects of one class are not
-    told apart: for each box, the voxels of other boxes are left out.
+    A case with boxes alone teaches what they state: nothing lies outside of them, every side of each
+    is touched, and neighbouring voxels that look alike have the same class, which holds where objects have an edge.
+    A network that has not found the objects yet satisfies the last best with an empty image. So the training begins
+    with the boxes as if they were masks, and goes over to these terms linearly during the warm-up. Objects of one class
+    are not told apart: for each box, the voxels of other boxes are left out.
 
     Args:
         dice_weight, ce_weight: of cases with a mask, see `cphloc.components.loss.dice_ce.DiceCE`.
@@ -33,7 +35,7 @@ class BoxSupervised(nn.Module):
         scale: difference of intensity at which the similarity is 1/e, in standard deviations of the image inside the
             boxes; those of a whole CT are mostly of air against tissue, and nothing inside a box would be an edge.
         dilation: distance of neighbours in voxels.
-        warmup: share of the training over which the pairwise weight rises from 0.
+        warmup: share of the training during which filled boxes are replaced by the projections and pairs.
 
     Shapes:
         logits ``(N, K + 1, *S)``, target ``(N, *S)`` int64 with 255 = not annotated, to a scalar in [0, inf).
@@ -89,33 +91,40 @@ class BoxSupervised(nn.Module):
 
     def _of_class(self, logits: Tensor, boxes: Tensor, targets: Targets, row: int, number: int) -> Tensor:
         """Loss of one class in one case, from logits ``(*S)`` of it against all else."""
-        size, probability = logits.shape, logits.sigmoid()
-        parts = [voxels_of(box, size) for box in boxes]
-        ignored = targets.ignored[row][targets.ignored_classes[row] == number]
-        taken = [*parts, *(voxels_of(box, size) for box in ignored)]
-        covered = torch.stack(taken).sum(0)
-        own = [probability * ((covered - part.long()) == 0) for part in parts]
-        seen = [part & ((covered - part.long()) == 0) for part in parts]
-        pairs = [(p, s) for p, s in zip(own, seen, strict=True) if s.any()]
-        rises = min(1.0, self.progress / self.warmup) if self.warmup else 1.0
-        loss = rises * self.projection_weight * mean(
-            torch.stack([projection_loss(*each) for each in pairs] or [own[0].sum() * 0])
-        )
-        rises = min(1.0, self.progress / self.warmup) if self.warmup else 1.0
-        inside = torch.stack(parts).any(0)
-        if rises < 1:
-            filled = inside.long().masked_fill(torch.stack(taken).any(0) & ~inside, IGNORE)
-            loss = loss + (1 - rises) * self.of_masks(torch.stack([torch.zeros_like(logits), logits])[None], filled[None])
-        if not self.pairwise_weight:
+        parts = [voxels_of(box, logits.shape) for box in boxes]
+        unclear = [voxels_of(box, logits.shape) for box in targets.ignored[row][targets.ignored_classes[row] == number]]
+        refined = min(1.0, self.progress / self.warmup) if self.warmup else 1.0
+        loss = refined * self.projection_weight * _projections(logits.sigmoid(), parts, unclear)
+        if self.pairwise_weight:
+            loss = loss + refined * self.pairwise_weight * self._pairs(logits, _any(parts), targets, row)
+        if refined == 1:
             return loss
+        filled = _any(parts).long().masked_fill(_any([*parts, *unclear]) & ~_any(parts), IGNORE)
+        both = torch.stack([torch.zeros_like(logits), logits])
+        return loss + (1 - refined) * self.of_masks(both[None], filled[None])
+
+    def _pairs(self, logits: Tensor, inside: Tensor, targets: Targets, row: int) -> Tensor:
+        """Loss of neighbours that look alike; ``inside`` ``(*S)`` are the voxels of the boxes."""
         if targets.images is None:
             msg = "box_supervised compares neighbouring voxels of the images; give the targets of a batch its images"
             raise InputError(msg)
         image = targets.images[row].float()
         spread = image[:, inside].std(1).clamp(min=1e-6)
         image = image / spread.view(-1, *(1,) * inside.dim())
-        pairwise = pairwise_loss(logits, image, inside, self.scale, self.similarity, self.dilation)
-        return loss + rises * self.pairwise_weight * pairwise
+        return pairwise_loss(logits, image, inside, self.scale, self.similarity, self.dilation)
+
+
+def _projections(probability: Tensor, parts: Sequence[Tensor], unclear: Sequence[Tensor]) -> Tensor:
+    """Mean of `projection_loss` over the objects, each without the voxels of all other boxes."""
+    covered = torch.stack([*parts, *unclear]).sum(0)
+    alone = [covered - part.long() == 0 for part in parts]
+    seen = [(own, part & own) for own, part in zip(alone, parts, strict=True) if (part & own).any()]
+    terms = [projection_loss(probability * own, part) for own, part in seen]
+    return mean(torch.stack(terms or [probability.sum() * 0]))
+
+
+def _any(masks: Sequence[Tensor]) -> Tensor:
+    return torch.stack(list(masks)).any(0)
 
 
 def _against_all(scores: Tensor, number: int) -> Tensor:
