@@ -48,7 +48,7 @@ def _wanted(folder: Path, arm: str) -> bool:
     before = SHUFFLES[: SHUFFLES.index(arm)] if arm in SHUFFLES else ()
     seeds = [facts for seed in SEEDS if (facts := read(folder / seed)) is not None]
     found = [read(folder / earlier) for earlier in before]
-    return not before or bool(seeds) and all(job is not None and keeps_its_gain(job, seeds) for job in found)
+    return not before or (bool(seeds) and all(job is not None and keeps_its_gain(job, seeds) for job in found))
 
 
 def _done(name: str, arm: str, work: Path) -> bool:
