@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import time
@@ -83,12 +82,3 @@ def exchanged(cases: list[Case], seed: int) -> list[Case]:
     random.Random(seed).shuffle(order)
     giver = dict(zip(order, order[1:] + order[:1], strict=True))
     return [replace(case, annotation=cases[giver[number]].annotation) for number, case in enumerate(cases)]
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name")
-    parser.add_argument("arm")
-    parser.add_argument("folder", type=Path)
-    given = parser.parse_args()
-    run(given.name, given.arm, given.folder.absolute())

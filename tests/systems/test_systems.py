@@ -115,3 +115,25 @@ def test_a_gain_is_kept_where_more_than_a_fifth_of_it_remains(score, low, kept):
 def test_orders_differ(phantom):
     orders = [[case.annotation.mask for case in job.exchanged(phantom.cases("train"), seed)] for seed in (0, 1, 0)]
     assert orders[0] == orders[2] != orders[1]
+
+
+def test_finished_jobs_are_kept_and_failed_ones_are_named(tmp_path, monkeypatch, capfd):
+    done = []
+
+    def run(name, arm, folder):
+        if (name, arm) == ("gap", "seed-1"):
+            print("the cause")
+            raise ValueError
+        (folder / job.FACTS).write_text(json.dumps(facts(0.8, 0.1) | {"metric": name}))
+
+    monkeypatch.setattr(main, "run", run)
+    monkeypatch.setattr(main, "write", lambda work, path: done.append((work, path)))
+    wanted = ["gap", "gmp", "--arms", *SEEDS[:2], "--work", str(tmp_path)]
+    assert main.main(wanted) == 1
+    assert f"failed; see {tmp_path / 'gap' / 'seed-1' / main.LOG}" in capfd.readouterr().out
+    assert "the cause" in (tmp_path / "gap" / "seed-1" / main.LOG).read_text()
+    assert [path.parent.name for path in sorted(tmp_path.glob(f"g*/*/{job.FACTS}"))] == ["seed-0", "seed-0", "seed-1"]
+    monkeypatch.setattr(main, "run", lambda name, arm, folder: (folder / job.FACTS).write_text("{}"))
+    assert main.main(wanted) == 0
+    assert json.loads((tmp_path / "gap" / "seed-0" / job.FACTS).read_text())["metric"] == "gap"
+    assert len(done) == 2
