@@ -117,6 +117,9 @@ class Run(Displayed):
             recipe: the recipe to train.
             place: where; by default in a new folder under ``runs``.
             fill: writes further files to the folder of the run that it is given, before the folder gets its name.
+
+        Raises:
+            InputError: the folder that ``place`` states exists already.
         """
         place = place or Place()
         folder = place.folder or place.runs / recipe.name / next_id(known_runs(place.runs))
@@ -125,8 +128,11 @@ class Run(Displayed):
             (aside / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
             fill(cls(folder.name, aside, recipe, {}))
             flush_all(aside)
-            if not rename_folder(aside, folder):  # another process has begun one in the same microsecond
-                return cls.create(recipe, place, fill)
+            if not rename_folder(aside, folder):
+                if place.folder is not None:
+                    msg = f"{folder}: exists already; resume the run in it, or give another folder"
+                    raise InputError(msg)
+                return cls.create(recipe, place, fill)  # another process has begun one in the same microsecond
             flush(folder.parent)
         return cls(folder.name, folder, recipe, {})
 

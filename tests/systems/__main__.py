@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import shutil
 import sys
 import time
 import warnings
@@ -58,7 +59,8 @@ def _done(name: str, arm: str, work: Path) -> bool:
     folder = work / name / arm
     if (folder / FACTS).is_file():
         return True
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)  # a job that was cut off begins anew
+    folder.mkdir(parents=True)
     print(f"{time.strftime('%H:%M')} {name}: {arm}", flush=True)
     process = multiprocessing.get_context("fork").Process(target=_job, args=(name, arm, folder))
     process.start()

@@ -134,6 +134,8 @@ def test_finished_jobs_are_kept_and_failed_ones_are_named(tmp_path, monkeypatch,
     assert "the cause" in (tmp_path / "gap" / "seed-1" / main.LOG).read_text()
     assert [path.parent.name for path in sorted(tmp_path.glob(f"g*/*/{job.FACTS}"))] == ["seed-0", "seed-0", "seed-1"]
     monkeypatch.setattr(main, "run", lambda name, arm, folder: (folder / job.FACTS).write_text("{}"))
+    (tmp_path / "gap" / "seed-1" / "run").mkdir()
     assert main.main(wanted) == 0
     assert json.loads((tmp_path / "gap" / "seed-0" / job.FACTS).read_text())["metric"] == "gap"
+    assert not (tmp_path / "gap" / "seed-1" / "run").exists()
     assert len(done) == 2

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from cphloc.errors import CphlocError, DataError, NotFoundError
+from cphloc.errors import CphlocError, DataError, InputError, NotFoundError
 from cphloc.recipe.recipe import load
 from cphloc.tracking import record, run_folders
-from cphloc.tracking.run import Run
+from cphloc.tracking.run import Place, Run
 
 
 @pytest.fixture
@@ -63,6 +63,16 @@ def test_latest_is_no_folder_that_was_renamed(recipe):
     first.folder.rename(first.folder.with_name("zz-kept"))
     assert Run.open("latest").id == second.id
     assert Run.create(recipe).id == Run.open("latest").id
+
+
+def test_a_stated_folder_is_not_taken_twice(recipe, tmp_path):
+    place = Place(folder=tmp_path / "own")
+    Run.create(recipe, place)
+    written = {path.name for path in (tmp_path / "own").iterdir()}
+    with pytest.raises(InputError, match="own: exists already; resume the run in it, or give another folder"):
+        Run.create(recipe, place)
+    assert {path.name for path in (tmp_path / "own").iterdir()} == written
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(("own", ".own"))] == ["own"]
 
 
 def test_a_bare_name_is_no_run_of_the_working_folder(recipe):
