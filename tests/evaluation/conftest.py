@@ -87,6 +87,12 @@ def reader(dims: int, parts: Sequence[str] = PARTS) -> Model:
 
 
 @pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache of the test's own."""
+    monkeypatch.setenv("CPHLOC_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
 def image_reader() -> Callable[..., Model]:
     """`reader`."""
     return reader

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from columns import columns
 
 from cphloc.errors import DataError, InputError, NotFoundError
 from cphloc.evaluation import evaluate as evaluation
@@ -14,16 +15,7 @@ from cphloc.tracking.run import Run
 
 LABELS = ("label_probabilities",)
 both = pytest.mark.parametrize("dims", [2, 3])
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("CPHLOC_CACHE", str(tmp_path / "cache"))
-
-
-def columns(dims, *values):
-    """An image of 8 columns along the last axis, each of one value; 8 voxels along the other axes."""
-    return np.broadcast_to(np.array(values, np.float32), (8,) * (dims - 1) + (8,)).copy()
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def case(name, split, image, **known):
@@ -41,7 +33,7 @@ def with_masks(dims):
 
 def with_labels(dims):
     """The model says 0.99 in every case: true in three of four to validate, in one of two to test."""
-    image = columns(dims, *[0.99] * 8)
+    image = columns(dims, *[0.99] * 8, dtype=np.float32)
     labels = {"train": ("mass",), "val": ("mass", "mass", "mass", "none") * 10, "test": ("mass", "none")}
     return [case(f"{s}{i}", s, image, label=label) for s, of in labels.items() for i, label in enumerate(of)]
 

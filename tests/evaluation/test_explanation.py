@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from columns import columns
 
 from cphloc.components.head.attention_pool import AttentionPool
 from cphloc.errors import InputError
@@ -20,16 +21,7 @@ from cphloc.structures.levels import Level
 CLASSES = {1: "mass", 2: "cyst"}
 SEEN, UNSEEN = 1 / (1 + math.exp(-4)), 1 / (1 + math.exp(4))
 both = pytest.mark.parametrize("dims", [2, 3])
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("CPHLOC_CACHE", str(tmp_path / "cache"))
-
-
-def columns(dims, *values):
-    """An image of 8 columns along the last axis, each of one value."""
-    return np.broadcast_to(np.array(values, np.float32), (8,) * (dims - 1) + (8,)).copy()
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture

@@ -16,12 +16,8 @@ from cphloc.recipe.recipe import load
 from cphloc.structures.options import Options
 
 both = pytest.mark.parametrize("dims", [2, 3])
+pytestmark = pytest.mark.usefixtures("own_cache")
 MASKS = ("mask_probabilities",)
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("CPHLOC_CACHE", str(tmp_path / "cache"))
 
 
 def block(dims, first, last):

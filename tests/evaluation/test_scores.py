@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from columns import columns
 
 from cphloc.evaluation.prediction import CasePrediction
 from cphloc.evaluation.scores import ScoredCase, Scores, score_case, summary
@@ -13,11 +14,6 @@ from cphloc.structures.volume import reoriented
 
 ONE, TWO = {1: "mass"}, {1: "mass", 2: "cyst"}
 both = pytest.mark.parametrize("dims", [2, 3])
-
-
-def columns(dims, *values):
-    """A mask of 8 columns along the last axis, each of one value; 8 voxels along the other axes."""
-    return np.broadcast_to(np.array(values, np.uint8), (8,) * (dims - 1) + (8,)).copy()
 
 
 def scored(dims, prediction, annotation, case="a", patient="a", classes=ONE, spacing=None, unit="mm"):

@@ -19,11 +19,7 @@ SLIDE = programme(1000, 6, 100, 20, 5)
 VAL = [(0.1, ""), (0.2, ""), (0.3, ""), (0.4, ""), (0.5, ""), (0.35, "mass"), (0.9, "mass")]
 TEST = [(0.1, ""), (0.2, ""), (0.45, ""), (0.6, ""), (0.3, "mass"), (0.41, "mass"), (0.7, "mass"), (0.8, "mass")]
 both = pytest.mark.parametrize("dims", [2, 3])
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("CPHLOC_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture
