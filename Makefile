@@ -105,7 +105,8 @@ systems: $(INSTALLED)
 
 ## Every study of the lecture, the cheap ones once more with other seeds, then its page; about three hours on two cores
 ## without the ladder on real data (e28 to e30, some hours more). It can be stopped and goes on.
-REPEATED = e00-shifted-object e12-box-volume e16-checkerboard e18-screening-interventions e21-kernels e26-loss-floor
+REPEATED = e00-shifted-object e11-suppression e12-box-volume e16-checkerboard e18-screening-interventions e20-grad-cam e21-kernels \
+	e23-graph-convolution e26-loss-floor
 lecture: $(INSTALLED)
 	for study in recipes/lecture/*.yaml; do \
 		$(BIN)/cphloc study $$study --out studies/$$(basename $$study .yaml) || exit 1; \
