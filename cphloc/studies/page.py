@@ -134,7 +134,7 @@ def _collected(study: Study, folder: Path, out: Path, name: str) -> Mapping[str,
             shutil.copyfile(new, draft)
     facts = _facts(kept, study)
     if facts is not None:
-        text = jsonio.dumps(facts, indent=1) + "\n"
+        text = jsonio.dumps(facts, indent=0) + "\n"
         if text != kept.read_text(encoding="utf-8"):
             with atomic(kept) as draft:
                 draft.write_text(text, encoding="utf-8")
