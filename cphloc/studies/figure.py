@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import colorsys
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,8 @@ def draw(facts: Mapping[str, Any], path: Path) -> None:
 def _save(figure: Any, path: Path) -> None:
     with atomic(path) as draft:
         figure.savefig(draft, dpi=90, metadata={"Date": None} if path.suffix == ".svg" else None)
+        if path.suffix == ".svg":  # a tenth of it is indentation
+            draft.write_text(re.sub(r"\n +", "\n", draft.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def _against(facts: Mapping[str, Any], cost: str) -> Any:
