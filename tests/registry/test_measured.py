@@ -1,4 +1,4 @@
-"""What cards state about measurements, compared with the results of the studies that they name."""
+"""What cards state about measurements, compared with the results of the studies or systems that they name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from cphloc.cli.show import MEASURED
 from cphloc.registry import catalogue
 from cphloc.studies.page import REPEAT
 
-RESULTS = Path(__file__).parents[2] / "recipes" / "lecture" / "results"
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "recipes" / "lecture" / "results"
+SYSTEMS = json.loads((ROOT / "docs" / "generate" / "systems.json").read_text(encoding="utf-8"))["systems"]
 STATED = [card for kind in MEASURED for card in catalogue.cards(kind).values() if card.measured]
 
 
@@ -25,11 +27,19 @@ def numbers(value):
     return [value] if isinstance(value, int | float) and not isinstance(value, bool) else []
 
 
-@pytest.mark.parametrize("card", STATED, ids=lambda card: f"{card.kind}/{card.name}")
-def test_every_number_of_a_card_is_one_of_the_study_that_it_names(card):
-    (study,) = re.findall(r"\(lecture (e\d\d)\)", card.measured)
+def measured(source):
+    """All numbers that a card may state: those of a study, or the scores of systems."""
+    if source.startswith("systems "):
+        return [SYSTEMS[name]["score"] for name in source.removeprefix("systems ").split(", ")]
+    study = source.removeprefix("lecture ")
     (path,) = (path for path in RESULTS.glob(f"{study}-*.json") if not path.stem.endswith(REPEAT))
-    found = numbers([row["metrics"] for row in json.loads(path.read_text())["rows"]])
+    return numbers([row["metrics"] for row in json.loads(path.read_text(encoding="utf-8"))["rows"]])
+
+
+@pytest.mark.parametrize("card", STATED, ids=lambda card: f"{card.kind}/{card.name}")
+def test_every_number_of_a_card_is_one_of_what_it_names(card):
+    (source,) = re.findall(r"\((lecture e\d\d|systems [^()]+)\)$", card.measured)
+    found = measured(source)
     stated = re.findall(r"\d*\.\d{3}\b", card.measured)
     assert stated
     assert [text for text in stated if not any(abs(float(text) - number) <= 0.00051 for number in found)] == []
