@@ -78,6 +78,7 @@ WHOLE_NETWORKS = {
 ZERO_GRADIENTS = {
     "backbone/timm": ("layer1.0.", "a residual branch that starts at zero passes nothing back in the first step"),
     "backbone/monai_swin_unetr": ("relative_position_bias_table", "a window of one cell has no relative positions"),
+    "head/attention_pool": ("score.bias", "a constant added to every cell's score changes no attention"),
     "head/fast_rcnn": ("entry.entries.1.", "in so small an image no region is read from the coarser level"),
     "head/faster_rcnn": ("entry.entries.1.", "in so small an image no region is read from the coarser level"),
     "head/mask_rcnn": ("entry.entries.1.", "in so small an image no region is read from the coarser level"),
