@@ -6,6 +6,6 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 
-def columns(dims: int, *values: float, dtype: DTypeLike = np.uint8) -> np.ndarray:
-    """Return an array whose columns along the last axis have one value each; 8 voxels along the other axes."""
-    return np.broadcast_to(np.array(values, dtype), (8,) * (dims - 1) + (len(values),)).copy()
+def columns(dims: int, *values: float, across: int = 8, dtype: DTypeLike = np.uint8) -> np.ndarray:
+    """Return an array whose columns along the last axis have one value each, and ``across`` voxels along the others."""
+    return np.broadcast_to(np.array(values, dtype), (across,) * (dims - 1) + (len(values),)).copy()

@@ -31,11 +31,11 @@ images, so nothing has to be downloaded. Verdicts are those of the
 validation have each other's. Score and baseline are means over the seeds of the headline metric on 60 test cases, after
 training on 200 cases where the recipe names no other number; the difference is the smallest of the seeds, paired by
 case, with its 95 % interval. A system **learns** where its score is at least the stated one within the stated CPU time
-on one core, every seed is above the baseline, and a training with shuffled annotations is not, or by at most a fifth
-of that gain: where objects usually lie is learned from any annotation. A network that learned nothing can be above the
-baseline by chance, so up to three orders of the annotations are tried, and the smallest difference is shown. Where a
-training is missing, the verdict says which; the other numbers are those of the trainings that are finished. No verdict
-is a statement about a method: the tasks are small and synthetic.
+on one core, every seed is above the baseline by more than the smallest effect of interest of the studies, and training
+with shuffled annotations is not. A network that learned nothing can be above the baseline by chance, so up to three
+orders of the annotations are tried, and the smallest difference is shown. Where a training is missing, the verdict says
+which; the other numbers are those of the trainings that are finished. Stated scores were chosen after a first look. No
+verdict is a statement about a method: the tasks are small and synthetic.
 """
 _MEASURED = ("system", "recipe", "chapter", "score", "stated", "baseline", "difference", "shuffled", "CPU s", "verdict")
 

@@ -2,9 +2,11 @@
 
 import io
 import zipfile
+from functools import partial
 
 import numpy as np
 import pytest
+from columns import columns as columns_of
 
 from cphloc.data.case import AnnotationSource, Case
 from cphloc.errors import DataError
@@ -31,9 +33,7 @@ def case(tmp_path):
     return make
 
 
-def columns(dims, *values):
-    """A mask of columns along the last axis; 4 voxels along the other axes."""
-    return np.broadcast_to(np.array(values, np.uint8), (4,) * (dims - 1) + (len(values),)).copy()
+columns = partial(columns_of, across=4)
 
 
 def masks(case, dims, *rows):

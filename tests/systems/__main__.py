@@ -17,7 +17,7 @@ import warnings
 from pathlib import Path
 
 from .job import FACTS, run
-from .results import keeps_its_gain, read, write
+from .results import above, read, write
 from .systems import SEEDS, SHUFFLES, SYSTEMS
 
 ROOT = Path(__file__).parents[2]
@@ -47,11 +47,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _wanted(folder: Path, arm: str) -> bool:
-    """Return whether a job is needed: another order of shuffled annotations only where all before kept the gain."""
+    """Return whether a job is needed: another order of shuffled annotations only where all before were above."""
     before = SHUFFLES[: SHUFFLES.index(arm)] if arm in SHUFFLES else ()
-    seeds = [facts for seed in SEEDS if (facts := read(folder / seed)) is not None]
-    found = [read(folder / earlier) for earlier in before]
-    return not before or (bool(seeds) and all(job is not None and keeps_its_gain(job, seeds) for job in found))
+    return all((facts := read(folder / earlier)) is not None and above(facts) for earlier in before)
 
 
 def _done(name: str, arm: str, work: Path) -> bool:

@@ -20,6 +20,7 @@ from cphloc.recipe.recipe import load
 from cphloc.structures.split import Split
 from cphloc.tracking.run import Place
 from cphloc.tracking.tracker import Tracker
+from cphloc.training.facts import processor
 from cphloc.training.train import train
 
 from .systems import CASES, SHUFFLES
@@ -58,6 +59,7 @@ def run(name: str, arm: str, folder: Path, overrides: dict | None = None) -> Non
         "difference": facts["paired"]["metrics"][metric],
         "steps": recipe.train.steps,
         "cpu_seconds": round(seconds, 1),
+        "processor": processor(),
     }
     (folder / FACTS).write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 

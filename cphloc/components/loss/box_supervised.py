@@ -109,7 +109,7 @@ class BoxSupervised(nn.Module):
             msg = "box_supervised compares neighbouring voxels of the images; give the targets of a batch its images"
             raise InputError(msg)
         image = targets.images[row].float()
-        spread = image[:, inside].std(1).clamp(min=1e-6)
+        spread = image[:, inside].std(1, correction=0).clamp(min=1e-6)  # of one voxel: 0
         image = image / spread.view(-1, *(1,) * inside.dim())
         return pairwise_loss(logits, image, inside, self.scale, self.similarity, self.dilation)
 

@@ -115,6 +115,16 @@ def test_the_training_begins_with_filled_boxes_and_goes_over_to_the_other_terms(
 
 
 @pytest.mark.parametrize("dims", [2, 3])
+def test_a_box_of_one_voxel_has_a_loss(dims):
+    targets = Targets.collate([Annotation(boxes=np.array([box(dims, 1, 2)]), box_classes=np.array([1]))], SIZE[dims], 1)
+    targets = replace(targets, images=torch.randn(1, 1, *SIZE[dims], generator=torch.Generator().manual_seed(1)))
+    logits = torch.zeros(1, 2, *SIZE[dims], requires_grad=True)
+    loss = BoxSupervised().of_boxes(logits, targets)
+    assert loss.isfinite()
+    assert torch.autograd.grad(loss, logits)[0].isfinite().all()
+
+
+@pytest.mark.parametrize("dims", [2, 3])
 def test_an_edge_inside_a_box_counts_the_same_beside_bright_and_dark_voxels_far_away(dims):
     """As the air around a patient, which is a thousand times as far from tissue as a tumour is."""
     grid = np.indices(SIZE[dims])
