@@ -114,6 +114,7 @@ def test_the_training_begins_with_filled_boxes_and_goes_over_to_the_other_terms(
     assert values[0] != pytest.approx(values[-1], rel=0.1)
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("dims", [2, 3])
 def test_a_box_of_one_voxel_has_a_loss(dims):
     targets = Targets.collate([Annotation(boxes=np.array([box(dims, 1, 2)]), box_classes=np.array([1]))], SIZE[dims], 1)
