@@ -5,6 +5,7 @@ The command ``mlflow ui`` would import MLflow in two further processes, which ta
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -135,6 +136,9 @@ def _server(uri: str, page: str) -> uvicorn.Server:
         from mlflow.server import constants
         from mlflow.server.fastapi_app import app
 
+        with contextlib.suppress(ImportError):  # of the extra "auth"
+            # Adds tables. MLflow imports it with the first request, but half-defined tables break every other thread.
+            import mlflow.server.auth  # noqa: F401
         os.environ[constants.BACKEND_STORE_URI_ENV_VAR] = uri
         os.environ[constants.SERVE_ARTIFACTS_ENV_VAR] = "true"
         stated = {

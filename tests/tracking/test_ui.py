@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import textwrap
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -186,3 +187,22 @@ def test_a_port_in_use_is_one_line(tmp_path):
         port = other.getsockname()[1]
         with pytest.raises(InputError, match=f"port {port} cannot be used .* --port {port + 1}"):
             start_ui(port)
+
+
+def test_the_first_request_defines_no_tables_while_entries_are_registered(tmp_path):
+    """Half-defined tables of one thread break the queries of every other one."""
+    looked = """
+        import sys
+        from cphloc.tracking.ui import _server
+        _server("sqlite:///" + sys.argv[1], "")
+        before = set(sys.modules)
+        try:
+            import mlflow.server.auth
+        except ImportError:
+            pass
+        new = {name for name in set(sys.modules) - before if ".db" in name}
+        assert "mlflow.server.auth.db.models" in before and not new, new
+    """
+    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(looked), str(tmp_path / "mlflow.db")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
