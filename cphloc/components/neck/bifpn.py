@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cphloc.config.argument_types import PositiveInt
+from cphloc.config.argument_types import NonNegativeInt, PositiveInt
 from cphloc.ops.layers import ConvBlock, conv_type, fit, initialize
-from cphloc.structures.levels import Level, Levels
+from cphloc.structures.levels import Level, Levels, level_at
 
 
 class BiFPN(nn.Module):
@@ -21,10 +21,14 @@ class BiFPN(nn.Module):
         levels: pyramid levels of the backbone, set when the model is built.
         channels: channels of every output level.
         repeats: number of top-down and bottom-up rounds.
+        finest: index of the finest backbone level to use; finer ones are left out.
 
     Shapes:
-        one ``(N, C_l, *S_l)`` per level to one ``(N, channels, *S_l)`` per level. Sizes may be odd: enlarged maps are
-        cropped onto their neighbour, reduced ones rounded up.
+        one ``(N, C_l, *S_l)`` per level to one ``(N, channels, *S_l)`` per kept level. Sizes may be odd: enlarged maps
+        are cropped onto their neighbour, reduced ones rounded up.
+
+    Raises:
+        InputError: the pyramid has no level ``finest``.
 
     Reference: Tan et al. 2020, EfficientDet, arXiv:1911.09070.
 
@@ -32,17 +36,22 @@ class BiFPN(nn.Module):
     Level(channels=4, stride=(2, 8, 8))
     """
 
-    def __init__(self, levels: Levels, channels: PositiveInt = 64, repeats: PositiveInt = 2) -> None:
+    def __init__(
+        self, levels: Levels, channels: PositiveInt = 64, repeats: PositiveInt = 2, finest: NonNegativeInt = 0
+    ) -> None:
         super().__init__()
-        conv = conv_type(levels[0].dims)
-        self.lateral = nn.ModuleList(conv(level.channels, channels, 1) for level in levels)
-        self.levels: Levels = tuple(Level(channels, level.stride) for level in levels)
+        self.finest = finest
+        level_at(levels, finest)
+        kept = levels[finest:]
+        conv = conv_type(kept[0].dims)
+        self.lateral = nn.ModuleList(conv(level.channels, channels, 1) for level in kept)
+        self.levels: Levels = tuple(Level(channels, level.stride) for level in kept)
         self.layers = nn.ModuleList(_Round(self.levels) for _ in range(repeats))
         initialize(self)
 
     def forward(self, pyramid: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Fused pyramid, fine to coarse."""
-        fused = [lateral(x) for lateral, x in zip(self.lateral, pyramid, strict=True)]
+        fused = [lateral(x) for lateral, x in zip(self.lateral, pyramid[self.finest :], strict=True)]
         for layer in self.layers:
             fused = layer(fused)
         return tuple(fused)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from cphloc.components.neck.bifpn import BiFPN
+from cphloc.errors import InputError
 from cphloc.structures.levels import Level
 
 
@@ -37,3 +38,14 @@ def test_every_output_sees_every_level_and_every_parameter_is_used(dims):
 def test_a_single_level_only_changes_its_channels(dims):
     neck = BiFPN((Level(3, (4,) * dims),), channels=5)
     assert neck((torch.randn(1, 3, *[6] * dims),))[0].shape == (1, 5, *[6] * dims)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_finest_leaves_out_finer_levels(dims):
+    levels, pyramid = pyramid_of(dims)
+    neck, coarse = BiFPN(levels, channels=8, finest=1), BiFPN(levels[1:], channels=8)
+    coarse.load_state_dict(neck.state_dict())
+    assert neck.levels == coarse.levels
+    assert all(map(torch.equal, neck(pyramid), coarse(pyramid[1:])))
+    with pytest.raises(InputError, match="level 4 does not exist"):
+        BiFPN(levels, finest=4)
