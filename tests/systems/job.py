@@ -7,21 +7,27 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import torch
 
 from cphloc.data.case import Case
 from cphloc.data.datasets.phantom import PhantomCases
-from cphloc.evaluation.evaluate import evaluate
+from cphloc.data.pipeline.pipeline import open_dataset
+from cphloc.evaluation.comparison import find_baseline, paired_differences
+from cphloc.evaluation.measure import measure
+from cphloc.evaluation.scores import Scores, summary
+from cphloc.metrics.evaluation import Statistic
 from cphloc.recipe.recipe import load
 from cphloc.structures.split import Split
-from cphloc.tracking.run import Place
+from cphloc.tracking.run import Place, Run
 from cphloc.tracking.tracker import Tracker
 from cphloc.training.facts import processor
 from cphloc.training.train import train
+from cphloc.zoo.load import localizer_of
 
 from .systems import CASES, SHUFFLES
 
@@ -50,18 +56,47 @@ def run(name: str, arm: str, folder: Path, overrides: dict | None = None) -> Non
         started = time.process_time()
         trained = train(recipe, place=Place(folder=folder / "run", pictures=False))
         seconds = time.process_time() - started
-        facts = evaluate(trained).facts
-    metric = recipe.headline
+        scored = _scored(trained, recipe.headline)
     kept = {
-        "metric": metric,
-        "score": facts["metrics"][metric],
-        "baseline": {"name": facts["baseline"]["name"], **facts["baseline"]["metrics"][metric]},
-        "difference": facts["paired"]["metrics"][metric],
+        "metric": recipe.headline,
+        **scored,
         "steps": recipe.train.steps,
         "cpu_seconds": round(seconds, 1),
         "processor": processor(),
     }
     (folder / FACTS).write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class _OneMetric(Scores):
+    """Scores of which only one metric is computed; intervals of all take as long as some trainings."""
+
+    metric: str
+
+    def pooled(self) -> dict[str, Statistic]:
+        """Return the metric, if it pools the cases."""
+        return {name: statistic for name, statistic in super().pooled().items() if name == self.metric}
+
+
+def _scored(run: Run, metric: str) -> dict[str, Any]:
+    """Return a metric of the test cases, that of the baseline, and the paired difference, each with its interval."""
+    localizer = localizer_of(run)
+    dataset = open_dataset(run.recipe.data, run.recipe.dims)
+    measured = measure(localizer, dataset.cases("test"), find_baseline(localizer, run, dataset, None))
+    model, baseline = (_one_metric(scores, metric) for scores in (measured.scores, measured.beneath))
+    return {
+        "score": summary(model.intervals())["metrics"][metric],
+        "baseline": {"name": measured.baseline.name, **summary(baseline.intervals())["metrics"][metric]},
+        "difference": summary(paired_differences(model, baseline))["metrics"][metric],
+    }
+
+
+def _one_metric(scores: Scores, metric: str) -> _OneMetric:
+    cases = []
+    for case in scores.cases:
+        kept = {name: value for name, value in case.scores.scores.items() if name == metric}
+        cases.append(replace(case, scores=replace(case.scores, scores=kept)))
+    return _OneMetric(cases, scores.classes, metric)
 
 
 @contextmanager
