@@ -106,8 +106,8 @@ def paired_differences(model: Scores, baseline: Scores) -> dict[str, Difference]
         values = np.array([[case.scores.get(name, math.nan) for case in cases] for cases in (first, second)], float)
         values = np.abs(values) if is_signed(name) else values
         found[name] = paired_difference(*values, groups=patients)
-    others = baseline.pooled()
-    for name, statistic in model.pooled().items():
+    others = baseline.pooled
+    for name, statistic in model.pooled.items():
         if (other := others.get(name)) is not None:
             gain = weighted_bootstrap(lambda w, a=statistic, b=other: a(w) - b(w), patients)
             found[name] = Difference(*gain, p_value=math.nan)

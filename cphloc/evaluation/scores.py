@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -163,11 +164,11 @@ class Scores:
         """Compute every metric over all cases, without intervals; metrics of one class are named ``metric/class``."""
         names = dict.fromkeys(name for case in self.cases for name in case.scores.scores)
         means = {name: _mean([case.scores.scores.get(name, np.nan) for case in self.cases]) for name in names}
-        return means | {name: statistic(np.ones(len(self.cases))) for name, statistic in self.pooled().items()}
+        return means | {name: statistic(np.ones(len(self.cases))) for name, statistic in self.pooled.items()}
 
     def intervals(self) -> dict[str, Interval]:
         """Compute every metric over all cases with its 95 % confidence interval, resampled by patient."""
-        return summarize([case.scores for case in self.cases], self.pooled())
+        return summarize([case.scores for case in self.cases], self.pooled)
 
     def curves(self) -> dict[str, list[Curve]]:
         """Compute curves with 95 % bands.
@@ -222,6 +223,7 @@ class Scores:
     def _patients(self, numbers: Iterable[int]) -> list[str]:
         return [self.cases[i].scores.patient for i in numbers]
 
+    @cached_property
     def pooled(self) -> dict[str, Statistic]:
         """Metrics that pool the boxes or labels of all cases, each restricted to the cases that have them."""
         pooled: dict[str, Statistic] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +36,8 @@ class CaseScores:
 class Restricted:
     """A statistic of some of the cases, as a function of the weights of all.
 
+    Values are kept: an interval and a paired difference are computed from the same resamples.
+
     Args:
         statistic: function of the weights of ``cases``.
         cases: numbers of the cases that it counts.
@@ -42,10 +45,15 @@ class Restricted:
 
     statistic: Statistic
     cases: Sequence[int]
+    _known: dict[bytes, float] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __call__(self, weights: np.ndarray) -> float:
         """Return the statistic."""
-        return self.statistic(weights[list(self.cases)])
+        counted = np.ascontiguousarray(weights[list(self.cases)], float)
+        key = hashlib.blake2b(counted, digest_size=16).digest()  # shorter than the weights of many cases
+        if key not in self._known:
+            self._known[key] = self.statistic(counted)
+        return self._known[key]
 
 
 def summarize(

@@ -7,7 +7,7 @@ from cphloc.errors import InputError
 from cphloc.metrics import evaluation
 from cphloc.metrics.bootstrap import Interval, interval
 from cphloc.metrics.detection import DetectionCase
-from cphloc.metrics.summary import CaseScores, summarize, tracking_metrics
+from cphloc.metrics.summary import CaseScores, Restricted, summarize, tracking_metrics
 
 
 def cases() -> list[CaseScores]:
@@ -49,6 +49,19 @@ def test_pooled_statistics_get_intervals_by_patient() -> None:
         assert low <= value <= high or value == pytest.approx(low, abs=0.05)
         assert (n, undefined) == (40, 0)
     assert found["auc"].low < found["auc"].value < found["auc"].high
+
+
+def test_a_restricted_statistic_is_computed_once_for_the_same_counts() -> None:
+    asked: list[list[float]] = []
+
+    def first_count(weights: np.ndarray) -> float:
+        asked.append(weights.tolist())
+        return float(weights[0])
+
+    statistic = Restricted(first_count, [2, 0])
+    drawn = [np.array([1, 7, 3]), np.array([1, 0, 3]), np.array([1.0, 0.0, 3.0]), np.array([3, 7, 1])]
+    assert [statistic(weights) for weights in drawn] == [3, 3, 3, 1]
+    assert asked == [[3, 1], [1, 3]]
 
 
 def test_tracking_keys_are_those_of_the_contract() -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -73,9 +74,10 @@ class _OneMetric(Scores):
 
     metric: str
 
+    @cached_property
     def pooled(self) -> dict[str, Statistic]:
-        """Return the metric, if it pools the cases."""
-        return {name: statistic for name, statistic in super().pooled().items() if name == self.metric}
+        """The metric, if it pools the cases."""
+        return {name: statistic for name, statistic in super().pooled.items() if name == self.metric}
 
 
 def _scored(run: Run, metric: str) -> dict[str, Any]:
