@@ -49,8 +49,8 @@ class Restricted:
 
     def __call__(self, weights: np.ndarray) -> float:
         """Return the statistic."""
-        counted = np.ascontiguousarray(weights[list(self.cases)], float)
-        key = hashlib.blake2b(counted, digest_size=16).digest()  # shorter than the weights of many cases
+        counted = np.asarray(weights[list(self.cases)], float)
+        key = hashlib.blake2b(counted.tobytes(), digest_size=16).digest()  # shorter than the weights of many cases
         if key not in self._known:
             self._known[key] = self.statistic(counted)
         return self._known[key]
