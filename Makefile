@@ -98,7 +98,7 @@ organ-detectors: $(INSTALLED)
 zoo-numbers: $(INSTALLED)
 	$(BIN)/python -W ignore -m tests.zoo_numbers
 
-## Does every system of recipes/systems learn? Three seeds and shuffled annotations; about four hours on one core. It can be
+## Does every system of recipes/systems learn? Three seeds and shuffled annotations; about six hours on one core. It can be
 ## stopped and goes on; `python -m tests.systems --help` selects parts. Writes docs/generate/systems.json.
 systems: $(INSTALLED)
 	$(BIN)/python -W ignore -m tests.systems

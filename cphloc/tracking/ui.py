@@ -136,8 +136,8 @@ def _server(uri: str, page: str) -> uvicorn.Server:
         from mlflow.server import constants
         from mlflow.server.fastapi_app import app
 
-        with contextlib.suppress(ImportError):  # of the extra "auth"
-            # Adds tables. MLflow imports it with the first request, but half-defined tables break every other thread.
+        with contextlib.suppress(Exception):  # MLflow ignores errors here, too: most have not its extra "auth"
+            # Defines tables. MLflow imports it with the first request, when half-defined ones break other threads.
             import mlflow.server.auth  # noqa: F401
         os.environ[constants.BACKEND_STORE_URI_ENV_VAR] = uri
         os.environ[constants.SERVE_ARTIFACTS_ENV_VAR] = "true"
