@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from cphloc.cli.result import Answer, overrides, table
-from cphloc.errors import InputError, counted
+from cphloc.errors import InputError, RecipeError, counted
 
 if TYPE_CHECKING:
     from cphloc.studies.study import Study
@@ -57,8 +57,11 @@ def run(options: argparse.Namespace) -> Answer:
 
 def _checked(study: Study) -> Answer:
     """List how many runs a valid study has, and in what its arms differ beyond what they state or in their budget."""
+    from cphloc.studies.check import check
     from cphloc.studies.confounds import confounds
 
+    if problems := check(study):
+        raise RecipeError(problems)
     runs, found = len(study.cells) * len(study.seeds), confounds(study)
     open_ = [one for one in found if not one.reason]
     lines = [f"{study.name}: ok, {counted(runs, 'run')}"]

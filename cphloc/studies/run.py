@@ -8,9 +8,11 @@ from typing import Any
 
 from cphloc.config import jsonio
 from cphloc.distributed.cluster import Engine, over_jobs
+from cphloc.errors import RecipeError
 from cphloc.files import atomic
 from cphloc.progress import note, progress
 from cphloc.studies import jobs
+from cphloc.studies.check import check
 from cphloc.studies.results import Results
 from cphloc.studies.study import Study, load
 from cphloc.tracking.provenance import provenance_tags
@@ -44,6 +46,9 @@ def study(
     """
     checked = load(source, overrides)
     folder = Path(out) if out is not None else STUDIES / checked.name
+    unfinished = any(jobs.done(job) is None for job in jobs.jobs_of(checked, folder))
+    if unfinished and (problems := check(checked)):
+        raise RecipeError(problems)
     folder.mkdir(parents=True, exist_ok=True)
     tracker = _tracker(checked, folder)
     planned = jobs.jobs_of(checked, folder, run_id(folder))
