@@ -12,9 +12,11 @@ from cphloc.errors import InputError
 from cphloc.evaluation.scores import Scores
 from cphloc.evaluation.validate import Validator
 from cphloc.modeling.build import build_model
+from cphloc.modeling.classes import model_classes
 from cphloc.modeling.model import Model
 from cphloc.recipe.recipe import Recipe, load
 from cphloc.registry.contract import construct
+from cphloc.structures.merging import merged_annotation
 from cphloc.structures.padding import prediction_fill
 from cphloc.structures.split import Split
 from cphloc.tracking.run import Run
@@ -23,6 +25,7 @@ from cphloc.training import checkpoint
 if TYPE_CHECKING:
     from cphloc.data.pipeline.cache import PreparedCase
     from cphloc.evaluation.prediction import CasePrediction
+    from cphloc.structures.annotation import Annotation
 
 Values = Mapping[str, Mapping[str, float]]
 """Result of a measure: metrics by name, by variant; the variant ``""`` is the arm itself. A value that was not reached
@@ -110,6 +113,20 @@ class Trained:
         """The data pipeline of the training."""
         return Pipeline.from_recipe(self.data_recipe)
 
+    @cached_property
+    def classes(self) -> Mapping[int, str]:
+        """Classes of the data set, number -> name, with those that heads of the recipe merge."""
+        return model_classes(self.data_recipe, self.pipeline.dataset.classes)
+
+    def annotation(self, case: PreparedCase) -> Annotation:
+        """Return the annotation of a case with the weaker parts derived from it, in the classes of the model's heads.
+
+        Args:
+            case: a case of the training's data set.
+        """
+        completed = case.annotation.completed(case.image.shape[1:], len(self.pipeline.dataset.classes))
+        return merged_annotation(completed, self.classes)
+
     def elsewhere(self, data: Mapping[str, Any]) -> Pipeline:
         """Open the data set of the training with other arguments, preprocessed as for training.
 
@@ -143,4 +160,4 @@ class Trained:
         """Return what predicts and scores the cases of a split, and the model that it is given."""
         cases = pipeline.cases(split)
         fill, tolerances = prediction_fill(pipeline.pad), self.data_recipe.nsd_tolerance_mm
-        return Validator(cases, pipeline.dataset.classes, cases[0].image.shape[1:], fill, tolerances), self.model
+        return Validator(cases, self.classes, cases[0].image.shape[1:], fill, tolerances), self.model

@@ -70,12 +70,12 @@ class Prior(Trained):
         recipe, data = self.data_recipe, self.pipeline
         gives = {part for head in recipe.model.heads.values() for part in catalogue.card("head", head.type).gives}
         parts = {_PARTS.get(part, part) for part in gives} & set(BASELINES)
-        return prior_baseline(data.dataset.cases("train"), recipe.dims, data.dataset.classes, parts)
+        return prior_baseline(data.dataset.cases("train"), recipe.dims, self.classes, parts)
 
     def _validator(self, pipeline: Pipeline, split: Split) -> tuple[Validator, Any]:
         cases = pipeline.cases(split)
         tolerances = self.data_recipe.nsd_tolerance_mm
-        validator = _PriorValidator(cases, pipeline.dataset.classes, cases[0].image.shape[1:], "zero", tolerances)
+        validator = _PriorValidator(cases, self.classes, cases[0].image.shape[1:], "zero", tolerances)
         validator.baseline = self.baseline
         return validator, nn.Identity()
 
@@ -94,8 +94,8 @@ def prior_values(recipe: Recipe, measures: list[dict[str, Any]], seed: int) -> V
     """
     plain = recipe.to_plain()
     used = {key: plain[key] for key in ("task", "dims", "data")}
-    heads = {name: head.type for name, head in recipe.model.heads.items()}
-    key = json.dumps([used, heads, measures, seed], sort_keys=True)
+    heads = {name: [head.type, head.args["classes"]] for name, head in recipe.model.heads.items()}
+    key = json.dumps([used, heads, plain["model"].get("merged_classes"), measures, seed], sort_keys=True)
     if key not in _known:
         _known[key] = _computed(Prior(seed, given=recipe), measures)
     return _known[key]

@@ -13,10 +13,31 @@ from cphloc.cli import main
 from cphloc.errors import CphlocError
 from cphloc.recipe.recipe import load as load_recipe
 from cphloc.studies import jobs
+from cphloc.studies.check import check
 from cphloc.studies.run import study
+from cphloc.studies.study import load as load_study
 from cphloc.training import train as training
 
 RESULTS = 4
+
+ARMS = """\
+claim: c
+expected: e
+base:
+  task: segmentation
+  dims: {dims}
+  data: {{type: phantom, size: {size}, patch: {size}, diameter_mm: [4, 5], distractors: [0, 0], cases: {{train: 2, val: 1, test: 1}}}}
+  model:
+    backbone: {{type: conv_encoder, widths: [4, 8, 8]}}
+    heads: {{mask: {{type: unet, classes: {{1: mass}}}}}}
+  train: {{steps: 2}}
+arms:
+  as it is: {{}}
+  rising: {{data.annotated: {{mask: 1.0, boxes: 0.3}}}}
+  small: {{data.patch: {small}}}
+seeds: 1
+metrics: [dice]
+"""
 
 
 def files(folder):
@@ -160,3 +181,27 @@ def test_on_a_local_ray_the_numbers_are_the_same(tiny, monkeypatch):
     before = {path: path.stat().st_mtime_ns for path in files(folder)}
     assert study(tiny, {"seeds": 1}, out="there", engine="ray")[0].rows == here.rows
     assert {path: path.stat().st_mtime_ns for path in files(folder)} == before
+
+
+@pytest.mark.parametrize(("dims", "size"), [(2, [16, 16]), (3, [16, 16, 16])])
+def test_an_arm_that_cannot_be_trained_is_named_before_any_is_trained(dims, size, work, monkeypatch, capsys):
+    """Each recipe reads well; the fractions of one arm rise with the rung, and the patch of another is too small."""
+    path = work / "arms.yaml"
+    path.write_text(ARMS.format(dims=dims, size=size, small=[2] * dims), encoding="utf-8")
+    monkeypatch.setattr(jobs, "run", lambda job: pytest.fail(f"{job.name} was trained"))
+    for command in (["study", str(path), "--check"], ["study", str(path)]):
+        assert main(command) == 2
+        told = capsys.readouterr()
+        lines = (told.out + told.err).splitlines()
+        assert [line for line in lines if "annotated must be" in line and "rising:" in line]
+        assert [line for line in lines if "for a patch of" in line and "small:" in line]
+        assert not [line for line in lines if "as it is" in line]
+    assert not (work / "studies").exists()
+
+
+def test_what_all_arms_share_is_one_problem_without_their_names(work):
+    path = work / "arms.yaml"
+    path.write_text(ARMS.format(dims=2, size=[16, 16], small=[16, 16]), encoding="utf-8")
+    loaded = load_study(path, {"data.annotated": {"mask": 0.5, "boxes": 0.2}, "arms": {"one": {}, "other": {}}})
+    (problem,) = check(loaded)
+    assert problem.what.startswith("phantom: annotated must be")

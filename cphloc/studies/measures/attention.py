@@ -108,7 +108,7 @@ class GradCam:
         """Return the attention metrics of the maps as variant ``grad-cam``."""
         explainer, rows = Explainer(trained.model), []
         for case in trained.pipeline.cases(self.split):
-            known = case.annotation.completed(case.image.shape[1:], len(trained.pipeline.dataset.classes))
+            known = trained.annotation(case)
             if known.region is None or not known.region.any():
                 continue
             cam = explainer.grad_cam(torch.from_numpy(np.array(case.image)), 0)

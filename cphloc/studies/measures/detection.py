@@ -40,7 +40,7 @@ class RecallByCount:
         """Return ``lesion_recall`` and ``false_candidates``, each averaged over images."""
         by_count: dict[int, list[tuple[float, float]]] = {count: [] for count in self.counts}
         for case, found in trained.predictions("test"):
-            boxes = required(case.annotation.completed(case.image.shape[1:], 1).boxes, "boxes")
+            boxes = required(trained.annotation(case).boxes, "boxes")
             if len(boxes) in by_count:
                 by_count[len(boxes)].append(hits(candidates(found), boxes))
         return {
@@ -122,7 +122,7 @@ def detection_cases(trained: Trained) -> list[DetectionCase]:
     """Collect detections and annotated boxes of the test cases."""
     cases = []
     for case, found in trained.predictions("test"):
-        known = case.annotation.completed(case.image.shape[1:], len(trained.pipeline.dataset.classes))
+        known = trained.annotation(case)
         parts = (found.boxes, found.scores, found.box_classes, known.boxes, known.box_classes)
         cases.append(DetectionCase(*(required(part, "a model with boxes, and annotated boxes") for part in parts)))
     return cases
@@ -158,7 +158,7 @@ class CentreError:
         """Return ``centre_error`` in voxels; a case without detections counts as half the diagonal of the image."""
         errors = []
         for case, found in trained.predictions("test", self.data):
-            boxes = required(case.annotation.completed(case.image.shape[1:], 1).boxes, "boxes")
+            boxes = required(trained.annotation(case).boxes, "boxes")
             if len(boxes):
                 centres = (boxes[:, : boxes.shape[1] // 2] + boxes[:, boxes.shape[1] // 2 :]) / 2
                 errors.append(_error(found, centres, case.image.shape[1:]))
@@ -208,7 +208,7 @@ def mirrored(trained: Trained) -> list[DetectionCase]:
         found = required(prediction.detections, "a model with boxes")[0]
         boxes, dims = found.boxes.numpy().copy(), image.ndim - 2
         boxes[:, [dims - 1, 2 * dims - 1]] = width - boxes[:, [2 * dims - 1, dims - 1]]
-        known = case.annotation.completed(case.image.shape[1:], len(trained.pipeline.dataset.classes))
+        known = trained.annotation(case)
         truth = (required(part, "annotated boxes") for part in (known.boxes, known.box_classes))
         cases.append(DetectionCase(boxes, found.scores.numpy(), found.classes.numpy(), *truth))
     return cases
