@@ -33,6 +33,8 @@ def test_every_case_costs_what_its_strongest_rung_takes():
 def test_stated_seconds_replace_the_published_ones():
     found = AnnotationCost({"mask": 600}, vary=1.0)(trained({"mask": 1.0}))[""]
     assert set(found.values()) == {100.0}
+    unused = AnnotationCost({"label": 0.0, "mask": 60}, vary=1.0)(trained({"mask": 0.2}))[""]
+    assert set(unused.values()) == {2.0}
 
 
 @pytest.mark.parametrize(("arguments", "what"), [({"seconds": {"point": 2}}, "point"), ({"vary": 0.5}, "at least 1")])

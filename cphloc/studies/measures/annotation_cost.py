@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from cphloc.config.argument_types import PositiveFloat
+from cphloc.config.argument_types import NonNegativeFloat, PositiveFloat
 from cphloc.errors import InputError
 from cphloc.structures.rung import RUNGS
 from cphloc.studies.measured import Trained, Values
@@ -20,7 +20,7 @@ class AnnotationCost:
     """Minutes of annotation of all training cases, each at its strongest rung, with the label.
 
     Args:
-        seconds: rung -> seconds an image, where they are not `SECONDS`.
+        seconds: rung -> seconds an image, where they are not `SECONDS`; 0 for annotations that the arm does not use.
         vary: factor by which the seconds of boxes and masks are divided and multiplied for the least and the largest
             cost, because published times differ and objects are more or less difficult; at least 1.
 
@@ -28,7 +28,7 @@ class AnnotationCost:
         InputError: ``seconds`` names no rung, or ``vary`` is below 1.
     """
 
-    def __init__(self, seconds: Mapping[str, PositiveFloat] | None = None, vary: PositiveFloat = 2.0) -> None:
+    def __init__(self, seconds: Mapping[str, NonNegativeFloat] | None = None, vary: PositiveFloat = 2.0) -> None:
         if unknown := set(seconds or {}) - set(RUNGS):
             msg = f"annotation_cost: seconds accepts the rungs {', '.join(RUNGS)}, not '{min(unknown)}'"
             raise InputError(msg)
