@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 
 from cphloc.cli import main
@@ -174,8 +175,17 @@ def test_the_command_prints_table_differences_and_verdict(tiny, capsys):
     assert "sedes" in capsys.readouterr().err
 
 
+@pytest.fixture
+def one_thread():
+    """Sums are those of a Ray worker, which has one thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.slow
-def test_on_a_local_ray_the_numbers_are_the_same(tiny, monkeypatch):
+def test_on_a_local_ray_the_numbers_are_the_same(tiny, monkeypatch, one_thread):
     pytest.importorskip("ray")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     here, _ = study(tiny, {"seeds": 1}, out="here")
