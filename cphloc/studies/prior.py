@@ -94,7 +94,7 @@ def prior_values(recipe: Recipe, measures: list[dict[str, Any]], seed: int) -> V
     """
     plain = recipe.to_plain()
     used = {key: plain[key] for key in ("task", "dims", "data")}
-    heads = {name: [head.type, head.args["classes"]] for name, head in recipe.model.heads.items()}
+    heads = {name: [head.type, head.args.get("classes")] for name, head in recipe.model.heads.items()}
     key = json.dumps([used, heads, plain["model"].get("merged_classes"), measures, seed], sort_keys=True)
     if key not in _known:
         _known[key] = _computed(Prior(seed, given=recipe), measures)
