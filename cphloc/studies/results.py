@@ -91,10 +91,11 @@ class Results:
 
     @property
     def differences(self) -> list[tuple[Sequence[str], Any, str, Difference]]:
-        """Pair, value of the grid, metric and difference of every comparison."""
+        """Pair, value of the grid, metric and difference of every comparison; costs are not compared."""
         at = list(dict.fromkeys(cell.at for cell in self.study.cells))
         text = self.study.text
-        compared = ((pair, where, m) for pair in text.compare for where in at for m in text.metrics)
+        metrics = [metric for metric in text.metrics if metric not in text.costs]
+        compared = ((pair, where, m) for pair in text.compare for where in at for m in metrics)
         found = ((pair, where, m, self.difference(pair, m, where)) for pair, where, m in compared)
         return [(pair, where, metric, value) for pair, where, metric, value in found if value is not None]
 

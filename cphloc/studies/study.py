@@ -90,6 +90,11 @@ class Text(_Strict):
     after_look: str = Field("", description="what of the conditions was chosen after a first look at numbers")
     cannot_learn: dict[str, str] = Field({}, description="by arm: why the claim predicts that it stays at its baseline")
 
+    @property
+    def costs(self) -> tuple[str, ...]:
+        """The metric of the horizontal axis with the ends of its range; it follows from the arm, not from a seed."""
+        return () if self.against is None else (self.against, f"{self.against}_low", f"{self.against}_high")
+
 
 @dataclass(frozen=True)
 class Cell:

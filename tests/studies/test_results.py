@@ -43,6 +43,20 @@ def test_differences_are_paired_by_seed():
     assert apart.rows[0].interval("auc").low < 0.3 < 0.7 < apart.rows[0].interval("auc").high + 0.1
 
 
+def test_costs_are_shown_and_not_compared():
+    costs = ["minutes", "minutes_low", "minutes_high"]
+    text = Text(**{**TEXT, "metrics": ["auc", *costs], "against": "minutes"})
+    values = {"a": {"auc": 0.9, **dict.fromkeys(costs, 2.0)}, "b": {"auc": 0.7, **dict.fromkeys(costs, 1.0)}}
+    found = [
+        {"arm": arm, "at": None, "seed": seed, "values": {"": of}, "seconds": 1.0, "recipe_sha256": None}
+        for arm, of in values.items()
+        for seed in range(5)
+    ]
+    priced = Results(Study("s", text, [Cell("a"), Cell("b")], []), found)
+    assert [metric for _, _, metric, _ in priced.differences] == ["auc"]
+    assert priced.rows[0].interval("minutes").value == 2.0
+
+
 @pytest.mark.parametrize(
     ("condition", "verdict"),
     [
