@@ -20,6 +20,8 @@ PANELS = 4
 
 _COLOURS = ("#3b6fb6", "#d1603d", "#4f9d69", "#8e6bb0", "#c9a227", "#5aa7a7", "#b04a6b", "#7a7a7a")
 
+_STYLE = {"svg.fonttype": "none", "font.sans-serif": ["DejaVu Sans"], "font.size": 8}
+
 
 def draw(facts: Mapping[str, Any], path: Path) -> None:
     """Draw the results of a study.
@@ -31,15 +33,16 @@ def draw(facts: Mapping[str, Any], path: Path) -> None:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
+    style = {**_STYLE, "svg.hashsalt": facts["study"]}
     if facts.get("against"):
-        with rc_context({"svg.fonttype": "none", "svg.hashsalt": facts["study"], "font.size": 8}):
+        with rc_context(style):
             _save(_against(facts, facts["against"]), path)
         return
     rows, metrics = facts["rows"], list(facts["metrics"])[:PANELS]
     over_grid = len({row["at"] for row in rows}) > 1 and all(_is_number(row["at"]) for row in rows)
     names = list(dict.fromkeys(row["row"] for row in rows))
     height = 2.6 if over_grid else 0.9 + 0.28 * len(rows)
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": facts["study"], "font.size": 8}):
+    with rc_context(style):
         figure = Figure(figsize=(2.9 * len(metrics) + (2.2 if over_grid else 1.6), height), layout="constrained")
         panels = figure.subplots(1, len(metrics), squeeze=False, sharey=not over_grid)[0]
         for axes, metric in zip(panels, metrics, strict=True):
@@ -57,8 +60,17 @@ def draw(facts: Mapping[str, Any], path: Path) -> None:
 def _save(figure: Any, path: Path) -> None:
     with atomic(path) as draft:
         figure.savefig(draft, dpi=90, metadata={"Date": None} if path.suffix == ".svg" else None)
-        if path.suffix == ".svg":  # a tenth of it is indentation
-            draft.write_text(re.sub(r"\n +", "\n", draft.read_text(encoding="utf-8")), encoding="utf-8")
+        if path.suffix == ".svg":
+            draft.write_text(_compact(draft.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def _compact(svg: str) -> str:
+    """Remove the indentation of an SVG, and digits beyond a hundredth of a pixel.
+
+    >>> _compact('<g>\\n <path d="M 1.23456 2"/>')
+    '<g>\\n<path d="M 1.23 2"/>'
+    """
+    return re.sub(r"(\.\d\d)\d+", r"\1", re.sub(r"\n +", "\n", svg))
 
 
 def _against(facts: Mapping[str, Any], cost: str) -> Any:
