@@ -14,7 +14,14 @@ expected: e
 base:
   task: segmentation
   dims: {dims}
-  data: {{type: phantom, size: {size}, patch: {size}, cases: {{train: 2, val: 1, test: 1}}}}
+  data:
+    type: phantom
+    size: {size}
+    patch: {size}
+    objects: [1, 1]
+    diameter_mm: [4, 5]
+    distractors: [0, 0]
+    cases: {{train: 2, val: 1, test: 1}}
   model:
     backbone: {{type: conv_encoder, widths: [4, 8]}}
     heads: {{mask: {{type: unet, classes: {{1: mass}}}}}}
