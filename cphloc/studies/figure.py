@@ -33,7 +33,7 @@ def draw(facts: Mapping[str, Any], path: Path) -> None:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    style = {**_STYLE, "svg.hashsalt": facts["study"]}
+    style: Any = {**_STYLE, "svg.hashsalt": facts["study"]}
     if facts.get("against"):
         with rc_context(style):
             _save(_against(facts, facts["against"]), path)
