@@ -7,21 +7,11 @@ import pytest
 from cphloc.cli import main
 from cphloc.studies.confounds import confounds
 from cphloc.studies.study import load, shipped_studies
+from tests.studies.small import BASE
 
-HEADS = """\
-claim: c
-expected: e
-base:
-  task: segmentation
-  dims: {dims}
-  data:
-    type: phantom
-    size: {size}
-    patch: {size}
-    objects: [1, 1]
-    diameter_mm: [4, 5]
-    distractors: [0, 0]
-    cases: {{train: 2, val: 1, test: 1}}
+HEADS = (
+    BASE
+    + """\
   model:
     backbone: {{type: conv_encoder, widths: [4, 8]}}
     heads: {{mask: {{type: unet, classes: {{1: mass}}}}}}
@@ -31,6 +21,7 @@ arms:
   fcn: {{model.heads: {{mask: {{type: fcn, classes: {{1: mass}}{loss}}}}}}}
 metrics: [dice]
 """
+)
 
 OTHER = """\
 task: segmentation

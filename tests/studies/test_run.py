@@ -18,22 +18,13 @@ from cphloc.studies.check import check
 from cphloc.studies.run import study
 from cphloc.studies.study import load as load_study
 from cphloc.training import train as training
+from tests.studies.small import BASE
 
 RESULTS = 4
 
-ARMS = """\
-claim: c
-expected: e
-base:
-  task: segmentation
-  dims: {dims}
-  data:
-    type: phantom
-    size: {size}
-    patch: {size}
-    diameter_mm: [4, 5]
-    distractors: [0, 0]
-    cases: {{train: 2, val: 1, test: 1}}
+ARMS = (
+    BASE
+    + """\
   model:
     backbone: {{type: conv_encoder, widths: [4, 8, 8]}}
     heads: {{mask: {{type: unet, classes: {{1: mass}}}}}}
@@ -45,6 +36,7 @@ arms:
 seeds: 1
 metrics: [dice]
 """
+)
 
 
 def files(folder):
