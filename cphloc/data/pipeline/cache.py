@@ -112,7 +112,8 @@ def open_entry(case: Case, preprocessing: str, make: Callable[[], PreparedCase],
     prepared = _load(folder, verify)
     if prepared is None:
         folder = paths.writable_cache() / "prepared" / folder.name
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists() and _load(folder, verify) is None:  # damaged, not just written by another process
+            shutil.rmtree(folder, ignore_errors=True)
         _store(make(), folder)
         prepared = _load(folder, verify=False)
     if prepared is None:

@@ -9,6 +9,7 @@ import pytest
 from cphloc import paths
 from cphloc.data.case import Case
 from cphloc.data.datasets.hippocampus import Hippocampus
+from cphloc.data.pipeline import cache
 from cphloc.data.pipeline.cache import PreparedCase, entry_key, evict, limit_bytes, open_entry
 from cphloc.errors import InputError
 from cphloc.structures.annotation import Annotation
@@ -54,6 +55,23 @@ def test_comes_back_as_it_was_and_is_made_once(case):
     assert again.geometry.same_grid(expected.geometry)
     assert again.content == "hash"
     assert not again.image.flags.writeable
+
+
+def test_entry_that_another_process_writes_meanwhile_is_kept(case, monkeypatch):
+    """It may be in use there: removing it made the other process fail."""
+    load = cache._load
+
+    def before(*args):
+        """Find no entry; then another process writes it."""
+        monkeypatch.setattr(cache, "_load", load)
+        missing = load(*args)
+        open_entry(case, "p", Maker())
+        (_entries()[0] / "mark").touch()
+        return missing
+
+    monkeypatch.setattr(cache, "_load", before)
+    assert open_entry(case, "p", Maker()).content == "hash"
+    assert [(entry / "mark").exists() for entry in _entries()] == [True]
 
 
 @pytest.mark.parametrize("damage", ["flip a byte", "cut", "no facts", "broken facts"])
