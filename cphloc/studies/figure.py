@@ -76,7 +76,8 @@ def _compact(svg: str) -> str:
 def _against(facts: Mapping[str, Any], cost: str) -> Any:
     """Draw one panel per metric over another one, a point with both intervals for every row.
 
-    The horizontal interval is from ``<cost>_low`` to ``<cost>_high`` where these are measured.
+    The horizontal interval is from ``<cost>_low`` to ``<cost>_high`` where these are measured. Rows of equal cost are drawn
+    side by side.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
@@ -86,9 +87,9 @@ def _against(facts: Mapping[str, Any], cost: str) -> Any:
     names = list(dict.fromkeys(row["row"] for row in facts["rows"]))
     figure = Figure(figsize=(2.7 * len(metrics) + 2.0, 2.8), layout="constrained")
     for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
-        for row in facts["rows"]:
-            if _known(row, metric) and _known(row, cost):
-                _point(axes, row, metric, cost, ends, _colour(names, row))
+        rows = [row for row in facts["rows"] if _known(row, metric) and _known(row, cost)]
+        for row, at in zip(rows, _side_by_side([row["metrics"][cost]["value"] for row in rows]), strict=True):
+            _point(axes, row, metric, at, ends, _colour(names, row))
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -101,9 +102,19 @@ def _against(facts: Mapping[str, Any], cost: str) -> Any:
     return figure
 
 
-def _point(axes: Any, row: Mapping[str, Any], metric: str, cost: str, ends: Sequence[str], colour: str) -> None:
+def _side_by_side(values: Sequence[float]) -> list[float]:
+    """Move equal values apart on a logarithmic axis, by a tenth each, around where they are.
+
+    >>> [round(value, 3) for value in _side_by_side([5.0, 100.0, 100.0])]
+    [5.0, 95.346, 104.881]
+    """
+    ranks = [values[:place].count(value) - (values.count(value) - 1) / 2 for place, value in enumerate(values)]
+    return [value * 1.1**rank for value, rank in zip(values, ranks, strict=True)]
+
+
+def _point(axes: Any, row: Mapping[str, Any], metric: str, at: float, ends: Sequence[str], colour: str) -> None:
     """Draw a row at its cost: value with interval upwards, and the range of the cost sideways."""
-    found, at = row["metrics"][metric], row["metrics"][cost]["value"]
+    found = row["metrics"][metric]
     axes.plot(at, found["value"], "o", color=colour, markersize=5, label=row["row"])
     if found["low"] is not None:
         axes.vlines(at, found["low"], found["high"], color=colour, linewidth=1.5, alpha=0.7)
