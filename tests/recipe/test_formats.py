@@ -152,7 +152,6 @@ def test_a_published_recipe_means_what_it_says(path):
 
 AUGMENTED = {
     "attention2d-breast-ultrasound": [97.3385, 27.6064, -910.02, 0.184564, 0.641102, 1.35278],
-    "unet2d-breast-ultrasound": [97.3385, 27.6064, -910.02, 0.184564, 0.641102, 1.35278],
     "attention3d-ct": [97.9938, 28.3067, -1583.47, 0.0464002, 0.525408, -0.179653],
     "fasterrcnn2d-bloodcells": [95.5983, 27.1605, -896.067, 0.0153727, 0.639091, -0.0100691],
     "retina2d-bloodcells": [95.5983, 27.1605, -896.067, 0.0153727, 0.639091, -0.0100691],

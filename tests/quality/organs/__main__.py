@@ -91,7 +91,8 @@ def _publish(work: Path, run: str) -> dict[str, Any]:
 
 def _measured(work: Path, source: str, split: str) -> dict[str, Any]:
     """Evaluate a system in a process of its own, with its time per case and its largest memory."""
-    facts = _cphloc(work, "evaluate", source, "--split", split, "--out", str(work / f"evaluation-{Path(source).name}"))
+    out = ("--out", str(work / f"evaluation-{source}")) if "@" in source else ()  # a run keeps its own
+    facts = _cphloc(work, "evaluate", source, "--split", split, *out)
     speed = facts["speed"]
     return {"metrics": facts["metrics"], "seconds": speed["ms_per_case"] / 1000, "peak_mb": speed["peak_ram_mb"]}
 
