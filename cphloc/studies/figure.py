@@ -76,8 +76,8 @@ def _compact(svg: str) -> str:
 def _against(facts: Mapping[str, Any], cost: str) -> Any:
     """Draw one panel per metric over another one, a point with both intervals for every row.
 
-    The horizontal interval is from ``<cost>_low`` to ``<cost>_high`` where these are measured. Rows of equal cost are drawn
-    side by side.
+    The horizontal interval is from ``<cost>_low`` to ``<cost>_high`` where these are measured. Rows of equal cost are
+    drawn side by side.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
