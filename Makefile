@@ -88,7 +88,7 @@ quality: $(INSTALLED)
 organs: $(INSTALLED)
 	$(BIN)/python -W ignore -m tests.quality.organs
 
-## Retina U-Net with ATSS and box clustering against RetinaNet and FCOS on organs, three seeds; an hour on one core. It can be
+## Retina U-Net with ATSS and box clustering against RetinaNet and FCOS on organs, three seeds; about an hour on one core (an estimate). It can be
 ## stopped and goes on.
 organ-detectors: $(INSTALLED)
 	$(BIN)/cphloc study tests/quality/organs/detectors.yaml --out .quality/organ-detectors
