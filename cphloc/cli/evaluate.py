@@ -10,7 +10,7 @@ from cphloc.cli.result import UNDEFINED, Answer, number, table
 from cphloc.errors import counted
 from cphloc.metrics.recommended import NO_FROC_OF_MASKS
 from cphloc.registry.metrics import is_signed
-from cphloc.structures.options import TRIAL_COLUMNS, trial_row
+from cphloc.structures.options import OPTIONS, TRIAL_COLUMNS, trial_row
 from cphloc.structures.split import SPLITS
 
 if TYPE_CHECKING:
@@ -37,8 +37,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--choose",
         action="store_true",
         help="choose the options of a run's predictions again, on its validation cases, or of a cross-validation "
-        "out of fold (mirrored views, temperature, thresholds, largest component, least size); the first evaluation of "
-        "its weights always does",
+        "out of fold: those that the recipe lists; the first evaluation of its weights always does",
+    )
+    parser.add_argument(
+        "--try",
+        dest="tried",
+        metavar="OPTION",
+        action="append",
+        choices=tuple(OPTIONS),
+        help="choose again, of this option instead of those that the recipe lists; repeatable: " + ", ".join(OPTIONS),
     )
     parser.add_argument(
         "--by",
@@ -63,7 +70,8 @@ def run(options: argparse.Namespace) -> Answer:
     """Evaluate, and print one line per metric."""
     from cphloc.evaluation.evaluate import evaluate
 
-    given = options.source, options.split, options.root, options.out, options.choose, options.by, options.report
+    choose = options.tried or options.choose
+    given = options.source, options.split, options.root, options.out, choose, options.by, options.report
     return answer(evaluate(*given, explanations=options.explanations))
 
 

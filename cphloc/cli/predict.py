@@ -58,8 +58,8 @@ def _of_results(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--no-postprocess",
         action="store_true",
-        help="keep every component of the masks, also those that the entry removes because that gained on its "
-        "validation cases (all but the largest, or small ones)",
+        help="keep all that the masks outline, also what the entry removes because that gained on its validation cases "
+        "(a class of low label probability, all components but the largest, or small ones)",
     )
     group.add_argument("--uncertainty", action="store_true", help="also save a map of the uncertainty of every voxel")
     group.add_argument(

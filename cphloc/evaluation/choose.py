@@ -9,16 +9,23 @@ from typing import Any, Literal
 import numpy as np
 
 from cphloc.data.case import Case, strongest_rung
-from cphloc.errors import InputError
+from cphloc.errors import InputError, did_you_mean
 from cphloc.evaluation.comparison import paired_differences
 from cphloc.evaluation.files import read_completed
-from cphloc.evaluation.mask_trials import HARM, MaskCase, component_trials, threshold_trial
+from cphloc.evaluation.mask_trials import (
+    HARM,
+    MaskCase,
+    component_trials,
+    probability_trial,
+    threshold_trial,
+)
 from cphloc.evaluation.part_trials import box_trial, temperature_trial
 from cphloc.evaluation.prediction import case_prediction
 from cphloc.evaluation.scores import ScoredCase, Scores, detection_case, score_case
 from cphloc.evaluation.size_errors import size_intervals
 from cphloc.evaluation.trial import decided, not_tried
 from cphloc.inference.localizer import Localizer
+from cphloc.inference.mask_filter import label_probabilities
 from cphloc.inference.uncertainty import with_masks
 from cphloc.metrics.bootstrap import Difference
 from cphloc.metrics.detection import DetectionCase
@@ -55,6 +62,12 @@ class Predictions:
     boxes: list[DetectionCase] = field(default_factory=list)
     masks: list[MaskCase] = field(default_factory=list)
 
+    @property
+    def mask_metric(self) -> str:
+        """The metric that decides about masks."""
+        headline = self.localizer.recipe.headline
+        return headline if headline in MASK_METRICS else "dice"
+
     def add(self, localizer: Localizer, case: Case, rung: Any, tta: bool) -> None:
         """Predict a case and add the result.
 
@@ -74,31 +87,44 @@ class Predictions:
         if result.probabilities is not None and annotation.label is not None:
             self.labels.append((np.array(list(result.probabilities.values())), annotation.label, case.patient))
         if maps is not None and annotation.mask is not None:
-            known = annotation.mask_known
-            self.masks.append(MaskCase.of(maps, annotation.mask, volume.geometry, case.patient, known))
+            likely = label_probabilities(classes, result.probabilities or {})
+            of_case = volume.geometry, case.patient, annotation.mask_known, likely
+            self.masks.append(MaskCase.of(maps, annotation.mask, *of_case))
         if (boxes := detection_case(prediction, annotation)) is not None:
             self.boxes.append(boxes)
 
 
 def choose_options(
-    pairs: Sequence[tuple[Localizer, Case]], split: Literal["val", "out-of-fold"] = "val"
+    pairs: Sequence[tuple[Localizer, Case]],
+    split: Literal["val", "out-of-fold"] = "val",
+    names: Sequence[OptionName] | None = None,
 ) -> ChosenOptions:
-    """Try every option that the recipe lists, and keep those that gain.
+    """Try options, and keep those that gain.
 
     Each is compared with the same predictions without it, by the headline metric where the option affects it. Mirrored
-    views come first, then temperature and thresholds, then components of each class, each with what was kept before.
+    views come first, then temperature and thresholds, then the least label probability and the components of each
+    class, each with what was kept before.
     With fewer than `FEWEST_PATIENTS` patients only the least score of boxes is chosen: there are many boxes in a case.
 
     Args:
         pairs: each case with the model that predicts it and was not trained on it; the options that it has are
             ignored.
         split: where the cases come from, which is stored.
+        names: which options to try; by default those that the recipe lists.
+
+    Raises:
+        InputError: there is no such option.
     """
     if not pairs:
         return ChosenOptions(split=split)
     localizer, cases = pairs[0][0], [case for _, case in pairs]
     patients = len({case.patient for case in cases})
-    wanted: list[OptionName] = [name for name in OPTIONS if name in localizer.recipe.options]
+    listed = localizer.recipe.options if names is None else names
+    if unknown := [name for name in listed if name not in OPTIONS]:
+        hint = did_you_mean(unknown[0], OPTIONS) or f"choose from {', '.join(OPTIONS)}"
+        msg = f"there is no option '{unknown[0]}' of predictions; {hint}"
+        raise InputError(msg)
+    wanted: list[OptionName] = [name for name in OPTIONS if name in listed]
     few = f"patients: {patients}; at least {FEWEST_PATIENTS} are needed" if patients < FEWEST_PATIENTS else ""
     trials: list[Trial] = [not_tried(name, few) for name in wanted] if few else []
     if few and not ("threshold" in wanted and _predicts_boxes(localizer)):
@@ -118,7 +144,10 @@ def choose_options(
 
 
 def stored_or_chosen(
-    run: Run, contents: Mapping[str, str], choose: Callable[[], ChosenOptions], again: bool = False
+    run: Run,
+    contents: Mapping[str, str],
+    choose: Callable[[Sequence[OptionName] | None], ChosenOptions],
+    again: bool | Sequence[OptionName] = False,
 ) -> ChosenOptions:
     """Return the options that were chosen for a run, or choose and store them.
 
@@ -126,13 +155,13 @@ def stored_or_chosen(
         run: the run.
         contents: id -> content hash of the cases to choose on; where they are not at hand, options that were chosen
             before are valid.
-        choose: chooses them.
-        again: whether to choose them again in any case.
+        choose: chooses them; its argument is ``names`` of `choose_options`.
+        again: whether to choose them again in any case, or the names of those to try.
     """
     chosen = None if again and contents else read_options(run, contents or None)
     if chosen is not None:
         return chosen
-    chosen = choose()
+    chosen = choose(None if isinstance(again, bool) else again)
     write_options(run, chosen, contents)
     return chosen
 
@@ -198,7 +227,7 @@ def _oriented(metric: str, gain: Difference) -> Difference:
 
 
 def _try_parts(used: Predictions, wanted: Sequence[str], trials: list[Trial], few: bool) -> dict[str, Any]:
-    """Try temperature, thresholds and components; returns what is kept, by field of `Options`."""
+    """Try all but mirrored views; returns what is kept, by field of `Options`."""
     chosen: dict[str, Any] = {"thresholds": {}}
     if "temperature" in wanted and used.labels and not few:
         chosen["temperature"], trial = temperature_trial(used.labels)
@@ -211,16 +240,33 @@ def _try_parts(used: Predictions, wanted: Sequence[str], trials: list[Trial], fe
         least, trial = (None, None) if few else threshold_trial(used.masks, of_mask)
         trials += [trial] if trial is not None else []
         chosen["thresholds"] |= {} if least is None else {"mask": least}
-    return chosen if few else chosen | _components(used, wanted, trials, chosen["thresholds"].get("mask"))
+    if few:
+        return chosen
+    least = chosen["thresholds"].get("mask")
+    if "min_probability" in wanted:
+        chosen["min_probability"] = _probabilities(used, trials, least, chosen.get("temperature", 1.0))
+    return chosen | _components(used, wanted, trials, least)
+
+
+def _probabilities(
+    used: Predictions, trials: list[Trial], threshold: float | None, temperature: float
+) -> dict[str, float]:
+    """Try a least label probability of each class, and remove the class from ``used.masks`` below one that is kept."""
+    found = {}
+    for number, name in of_part(used.localizer.classes, "mask").items():
+        least, trial = probability_trial(used.masks, number, name, used.mask_metric, threshold, temperature)
+        trials += [trial] if trial is not None else []
+        if least is not None:
+            found[name] = least
+            used.masks = [case.gated(number, least, temperature) for case in used.masks]
+    return found
 
 
 def _components(
     used: Predictions, wanted: Sequence[str], trials: list[Trial], threshold: float | None
 ) -> dict[str, Any]:
     """Try components of each class; returns what is kept, by field of `Options`."""
-    headline = used.localizer.recipe.headline
-    metric = headline if headline in MASK_METRICS else "dice"
-    largest, sizes = [], {}
+    metric, largest, sizes = used.mask_metric, [], {}
     for number, name in of_part(used.localizer.classes, "mask").items() if used.masks else ():
         for trial in component_trials(used.masks, number, name, metric, threshold, wanted):
             trials.append(trial)

@@ -32,7 +32,7 @@ from cphloc.inference.pipeline import Pipeline
 from cphloc.metrics.bootstrap import Interval
 from cphloc.metrics.summary import tracking_metrics
 from cphloc.structures.display import Display, Displayed
-from cphloc.structures.options import ChosenOptions
+from cphloc.structures.options import ChosenOptions, OptionName
 from cphloc.structures.split import OUT_OF_FOLD, Split
 from cphloc.tracking.chosen import read_options
 from cphloc.tracking.run import Run, evaluation_files
@@ -78,7 +78,7 @@ def evaluate(
     split: Split | None = None,
     root: str | None = None,
     out: str | Path | None = None,
-    choose: bool = False,
+    choose: bool | Sequence[OptionName] = False,
     by: Sequence[str] = (),
     report: str | Path | None = None,
     explanations: bool = False,
@@ -96,7 +96,8 @@ def evaluate(
         root: folder of the data set; by default that of the recipe. See `cphloc.evaluation.external.open_external`.
         out: folder to write the files to; a run writes the evaluation of its own data set to its own folder.
         choose: whether to choose the options of a run's predictions again, on its validation cases, or of a
-            cross-validation out of fold; the first evaluation of its weights always does.
+            cross-validation out of fold; the first evaluation of its weights always does. Names of options try these,
+            instead of those that the recipe lists.
         by: columns of the data set's table, such as ``site``, or ``size``: metrics of each of their groups as well.
         report: HTML page to write, with the worst cases first.
         explanations: measure the attention of the model as an explanation, beside other maps of the same network, see
@@ -238,14 +239,16 @@ def open_localizer(source: str | Path | Run | Localizer) -> tuple[Localizer, Run
     return localizer_of(run), run
 
 
-def _options(localizer: Localizer, run: Run | None, dataset: Dataset | None, choose: bool) -> ChosenOptions | None:
+def _options(
+    localizer: Localizer, run: Run | None, dataset: Dataset | None, choose: bool | Sequence[OptionName]
+) -> ChosenOptions | None:
     """Return the options of a model; those of a run are chosen on its validation cases and stored, if they are not yet.
 
     Args:
         localizer: the model, which is given the options.
         run: its run, if it is of one; the options of a cross-validation were chosen out of fold.
         dataset: its own data set; ``None`` where that is not at hand.
-        choose: whether to choose them again in any case.
+        choose: see `evaluate`.
     """
     if run is None:
         return None if localizer.entry is None else localizer.entry.options
@@ -255,7 +258,8 @@ def _options(localizer: Localizer, run: Run | None, dataset: Dataset | None, cho
         return ChosenOptions(options=localizer.options)  # chosen when its stages were evaluated
     cases = [] if dataset is None else dataset.cases("val")
     contents = {case.id: content_hash(case) for case in cases}
-    chosen = stored_or_chosen(run, contents, lambda: choose_options([(localizer, case) for case in cases]), choose)
+    pairs = [(localizer, case) for case in cases]
+    chosen = stored_or_chosen(run, contents, lambda names: choose_options(pairs, names=names), choose)
     localizer.options, localizer.sizes = chosen.options, chosen.sizes
     return chosen
 

@@ -20,7 +20,7 @@ from cphloc.evaluation.report import write_report
 from cphloc.evaluation.scores import Scores, summary
 from cphloc.evaluation.stored_predictions import StoredPrediction
 from cphloc.structures.geometry import Geometry
-from cphloc.structures.options import ChosenOptions
+from cphloc.structures.options import ChosenOptions, OptionName
 from cphloc.structures.split import OUT_OF_FOLD
 from cphloc.tracking.run import Run
 from cphloc.zoo.load import localizer_of
@@ -28,7 +28,7 @@ from cphloc.zoo.names import BASELINE_FILE
 
 
 def evaluate_folds(
-    run: Run, choose: bool = False, by: Sequence[str] = (), report: Path | None = None
+    run: Run, choose: bool | Sequence[OptionName] = False, by: Sequence[str] = (), report: Path | None = None
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Score the out-of-fold predictions and write ``cases.csv`` and ``evaluation-out_of_fold.json``.
 
@@ -37,7 +37,8 @@ def evaluate_folds(
 
     Args:
         run: a cross-validation of which every fold is trained and predicted.
-        choose: whether to choose the options again, also where they were chosen for these weights and cases.
+        choose: whether to choose the options again, also where they were chosen for these weights and cases; or the
+            names of those to try.
         by: columns of the data set's table: metrics of each of their groups as well.
         report: HTML page to write, with the worst cases first.
 
@@ -80,12 +81,12 @@ def evaluate_folds(
     return facts, rows
 
 
-def _options(found: OutOfFold, members: Sequence[Run], again: bool) -> ChosenOptions:
+def _options(found: OutOfFold, members: Sequence[Run], again: bool | Sequence[OptionName]) -> ChosenOptions:
     """Options of the ensemble's predictions, chosen on every case with the network that has not seen it."""
 
-    def _choose() -> ChosenOptions:
+    def _choose(names: Sequence[OptionName] | None) -> ChosenOptions:
         networks = [localizer_of(member) for member in members]
-        return choose_options([(networks[fold - 1], case) for fold, case in found.cases], "out-of-fold")
+        return choose_options([(networks[fold - 1], case) for fold, case in found.cases], "out-of-fold", names)
 
     return stored_or_chosen(found.run, contents_by_id(found), _choose, again)
 

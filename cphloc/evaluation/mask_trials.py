@@ -1,17 +1,17 @@
-"""Try options of masks on cases outside the training: a threshold, the largest component, a least object size."""
+"""Try options of masks outside the training: a threshold, a least label probability, components and their sizes."""
 
 from __future__ import annotations
 
 import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from cphloc.evaluation.trial import compared, not_tried
 from cphloc.inference.components import keeps
-from cphloc.metrics.calibration import LEAST_CASES
+from cphloc.metrics.calibration import LEAST_CASES, tempered
 from cphloc.metrics.evaluation import segmentation_scores
 from cphloc.metrics.segmentation import bounding_box, connected_components
 from cphloc.metrics.segmentation import dice as dice_of
@@ -63,6 +63,7 @@ class MaskCase:
         level: number of thresholds of `GRID` that the probability of ``foreground`` reaches.
         dice: `dice_by_threshold`, NaN for unknown classes.
         has_object: whether a known class is annotated in it.
+        likely: ``(K,)`` label probability of each class; NaN without one.
     """
 
     patient: str
@@ -74,6 +75,7 @@ class MaskCase:
     level: Packed
     dice: np.ndarray
     has_object: bool
+    likely: np.ndarray
 
     @classmethod
     def of(
@@ -83,6 +85,7 @@ class MaskCase:
         geometry: Geometry,
         patient: str,
         known: np.ndarray | None = None,
+        likely: Mapping[int, float] | None = None,
     ) -> MaskCase:
         """Summarize a case.
 
@@ -92,6 +95,7 @@ class MaskCase:
             geometry: grid of both.
             patient: id of the patient.
             known: ``(K,)`` bool, classes that were looked for; ``None`` for all.
+            likely: label probability by number of the class.
         """
         known = np.ones(len(probabilities) - 1, bool) if known is None else np.asarray(known, bool)
         level = np.digitize(probabilities[1:].max(axis=0), GRID).astype(np.uint8)
@@ -100,7 +104,8 @@ class MaskCase:
         packed = Packed.of(parts[0]), Packed.of(parts[1]), Packed.of(parts[2]), Packed.of(parts[3])
         has_object = bool(np.isin(mask, 1 + np.flatnonzero(known)).any())
         dice = np.where(known, dice_by_threshold(probabilities, mask), np.nan)
-        return cls(patient, geometry, known, *packed, dice, has_object)
+        labels = np.array([(likely or {}).get(number, math.nan) for number in range(1, len(probabilities))])
+        return cls(patient, geometry, known, *packed, dice, has_object, labels)
 
     def mask(self, threshold: float | None) -> np.ndarray:
         """Return the class mask ``(*S)`` at a threshold of `GRID`; ``None`` for the most probable class."""
@@ -108,6 +113,22 @@ class MaskCase:
             return self.most_probable.array
         passed = np.searchsorted(GRID, threshold) < self.level.array
         return np.where(passed, self.foreground.array, np.uint8(0))
+
+    def gated(self, number: int, least: float, temperature: float = 1.0) -> MaskCase:
+        """Return the case, with a class predicted nowhere if its label probability is below ``least``.
+
+        Its ``dice`` stays what it was.
+
+        Args:
+            number: value of the class in the masks.
+            least: smallest probability with which the class stays; a class without one stays.
+            temperature: divides the logits of the label probability.
+        """
+        if math.isnan(self.likely[number - 1]) or tempered(self.likely[number - 1], temperature) >= least:
+            return self
+        kept = (np.where(of.array == number, np.uint8(0), of.array) for of in (self.most_probable, self.foreground))
+        most_probable, foreground = map(Packed.of, kept)
+        return replace(self, most_probable=most_probable, foreground=foreground)
 
 
 def threshold_trial(cases: Sequence[MaskCase], classes: Mapping[int, str]) -> tuple[float | None, Trial | None]:
@@ -141,6 +162,46 @@ def threshold_trial(cases: Sequence[MaskCase], classes: Mapping[int, str]) -> tu
         name = list(classes.values())[int(losses.argmax())]
         trial = trial.model_copy(update={"kept": False, "why": f"{name} loses {losses.max():.3f}"})
     return (float(GRID[best]) if trial.kept else None), trial
+
+
+def probability_trial(
+    cases: Sequence[MaskCase], number: int, name: str, metric: str, threshold: float | None, temperature: float
+) -> tuple[float | None, Trial | None]:
+    """Find the label probability below which the mask of a class is better left out.
+
+    It is chosen from at least `LEAST_CASES` images with the class and as many without.
+
+    Args:
+        cases: with masks.
+        number: value of the class in the masks.
+        name: name of the class.
+        metric: metric of masks that decides; a class that is annotated nowhere and is removed has the best value.
+        threshold: of the masks; see `MaskCase.mask`.
+        temperature: divides the logits of the label probabilities.
+
+    Returns:
+        the probability, ``None`` if it gains too little; and what was tried, ``None`` if no case has a label
+        probability of the class.
+    """
+    usable = [case for case in cases if case.known[number - 1] and not math.isnan(case.likely[number - 1])]
+    if not usable:
+        return None, None
+    seen = [_Objects.of(case, number, threshold) for case in usable]
+    present = sum(len(objects.annotated_mm) > 0 for objects in seen)
+    if min(present, len(seen) - present) < LEAST_CASES:
+        found = f"{present} cases with and {len(seen) - present} without it"
+        return None, not_tried("min_probability", f"{found}; at least {LEAST_CASES} of each are needed", name)
+    likely = tempered(np.array([case.likely[number - 1] for case in usable]), temperature)
+    kept, removed = (np.array([of.score(metric, False, least) for of in seen]) for least in (0.0, math.inf))
+    ordered = np.unique(likely)
+    between = [float(f"{value:.3g}") for value in (ordered[1:] + ordered[:-1]) / 2]
+    found = [(least, np.where(likely < least, removed, kept)) for least in between]
+    if not found:
+        return None, not_tried("min_probability", "every case has the same label probability", name)
+    least, after = max(found, key=lambda one: _mean(quality_of(metric, one[1]) - quality_of(metric, kept)))
+    patients = [case.patient for case in usable]
+    trial = compared("min_probability", f"{least:g}", metric, kept, after, patients, of=name)
+    return (least if trial.kept else None), trial
 
 
 def component_trials(

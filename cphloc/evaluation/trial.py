@@ -16,6 +16,7 @@ LEAST_GAIN: dict[OptionName, float] = {
     "tta": 0.002,
     "temperature": 0.0005,
     "threshold": 0.005,
+    "min_probability": 0.005,
     "largest": 0.0005,
     "min_size": 0.0005,
 }

@@ -84,7 +84,7 @@ def _check(localizer: Localizer) -> None:
         "an ensemble": recipe.model.members > 1,
         "mirrored views (options.tta)": options.tta,
         "a threshold of the mask (options.thresholds)": "mask" in options.thresholds,
-        "the removal of components (options.largest, min_size)": options.filters_components,
+        "the removal of classes or components (options.min_probability, largest, min_size)": options.filters_masks,
     }
     if wrong := [name for name, is_so in refused.items() if is_so]:
         msg = f"{recipe.name}: {wrong[0]} has no counterpart in a MONAI bundle; export it as onnx or torch"

@@ -82,7 +82,7 @@ class Localization(Displayed):
         thresholds: least score of ``boxes`` and least probability of a ``mask`` in this result; empty where none was
             applied.
         sizes: errors of measured sizes, for the intervals in ``measurements``; ``None`` where they are not known.
-        options: what was applied besides the weights: mirrored views, thresholds, and components that are kept.
+        options: what was applied besides the weights: mirrored views, thresholds, and what was removed from masks.
         stages: of a pipeline, what each stage saw and found, in order.
     """
 
@@ -110,10 +110,11 @@ class Localization(Displayed):
     stages: tuple[StageOutcome, ...] = ()
 
     def applying(self, options: Options) -> Localization:
-        """Return the result with the boxes whose score reaches the threshold, and the components that are kept.
+        """Return the result with the boxes whose score reaches the threshold, and what is kept of the mask.
 
         Args:
-            options: thresholds, of which that of the ``mask`` has been applied before, and sizes of components.
+            options: thresholds, of which that of the ``mask`` has been applied before, least label probabilities of
+                the classes of the mask, and sizes of components.
         """
         least = options.thresholds.get("boxes", 0.0)
         boxes = self.boxes
@@ -122,10 +123,10 @@ class Localization(Displayed):
         given = {"boxes": boxes is not None, "mask": self.masks is not None}
         stated = {str(part): t for part, t in options.thresholds.items() if given[part]}
         masks, remarks = self.masks, []
-        if masks is not None and options.filters_components:
-            from cphloc.inference.components import filter_components
+        if masks is not None and options.filters_masks:
+            from cphloc.inference.mask_filter import filter_mask
 
-            masks, remarks = filter_components(masks, self.image.geometry, of_part(self.classes, "mask"), options)
+            masks, remarks = filter_mask(masks, self.image.geometry, self.classes, options, self.probabilities)
         warnings = (*self.warnings, *remarks)
         return replace(self, boxes=boxes, masks=masks, thresholds=stated, options=options, warnings=warnings)
 

@@ -191,7 +191,7 @@ class Localizer(Displayed, nn.Module):
             threshold: least score of a box, and least probability of a voxel of a mask; both, or each by the name of
                 its part, ``{"boxes": 0.4}``. By default those of ``options``. Without one, all boxes are returned, and
                 every voxel has its most probable class.
-            postprocess: whether to remove the components of masks that ``options`` do not keep.
+            postprocess: whether to remove the classes and components of masks that ``options`` do not keep.
             progress: wraps each list of windows that begin at the same slice, to show a progress bar.
 
         Raises:

@@ -36,7 +36,7 @@ def overridden(
         chosen: default of what is not given.
         tta: whether to average mirrored views; ``None`` for the default.
         threshold: see `thresholds_of`; ``None`` for the default.
-        postprocess: whether to remove components.
+        postprocess: whether to remove classes and components of masks.
 
     Raises:
         InputError: a threshold is not between 0 and 1.
@@ -46,7 +46,7 @@ def overridden(
     """
     update: dict[str, Any] = {} if tta is None else {"tta": tta}
     update |= {} if threshold is None else {"thresholds": thresholds_of(threshold)}
-    update |= {} if postprocess else {"largest": [], "min_size": {}}
+    update |= {} if postprocess else {"min_probability": {}, "largest": [], "min_size": {}}
     return chosen.model_copy(update=update)
 
 

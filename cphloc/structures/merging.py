@@ -70,6 +70,17 @@ def of_part(classes: Mapping[int, str], part: Part) -> Mapping[int, str]:
     return classes if merging is None else merging.classes
 
 
+def members_of_part(classes: Mapping[int, str], part: Part) -> dict[int, set[int]]:
+    """Return the numbers in the data set of each class of a part.
+
+    >>> both = MergedClasses({1: "a", 2: "b"}, {"mask": Merging({1: "any"}, {1: {1: "a", 2: "b"}})})
+    >>> members_of_part(both, "mask"), members_of_part(both, "labels")
+    ({1: {1, 2}}, {1: {1}, 2: {2}})
+    """
+    merging = classes.merged.get(part) if isinstance(classes, MergedClasses) else None
+    return {n: {n} for n in classes} if merging is None else {n: set(of) for n, of in merging.members.items()}
+
+
 def merged_annotation(annotation: Annotation, classes: Mapping[int, str]) -> Annotation:
     """Return an annotation in the numbers of the model's parts, in which classes may be merged.
 

@@ -7,13 +7,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-OptionName = Literal["tta", "temperature", "threshold", "largest", "min_size"]
+OptionName = Literal["tta", "temperature", "threshold", "min_probability", "largest", "min_size"]
 """Key of `OPTIONS`."""
 
 OPTIONS: dict[OptionName, str] = {
     "tta": "mirrored views: average the predictions of the image mirrored along the axes flipped in training",
     "temperature": "divide the logits of the label probabilities, so that they match observed frequencies",
     "threshold": "least score of a box, and least probability of an object in a mask",
+    "min_probability": "remove a class from the mask of an image whose label probability of it is below a threshold",
     "largest": "keep only the largest connected component of a class",
     "min_size": "remove connected components of a class that are smaller than a physical size",
 }
@@ -39,6 +40,7 @@ class Options(_Strict):
         tta: whether mirrored views are averaged.
         temperature: divides the logits of the label probabilities.
         thresholds: least score of ``boxes``, and least probability of an object in a ``mask``.
+        min_probability: class name -> smallest label probability of an image with which the class stays in its mask.
         largest: names of the classes of which only the largest connected component is kept.
         min_size: class name -> smallest size of a connected component, in mm3 (3-D) or mm2 (2-D), or in voxels where
             ``unit`` is ``px``.
@@ -48,14 +50,20 @@ class Options(_Strict):
     tta: bool = False
     temperature: Positive = 1.0
     thresholds: dict[Part, Share] = {}
+    min_probability: dict[str, Share] = {}
     largest: list[str] = []
     min_size: dict[str, Positive] = {}
     unit: Literal["mm", "px"] = "mm"
 
     @property
-    def filters_components(self) -> bool:
-        """Whether connected components of masks are removed."""
-        return bool(self.largest or self.min_size)
+    def filters_masks(self) -> bool:
+        """Whether classes or connected components of masks are removed."""
+        return bool(self.filtered)
+
+    @property
+    def filtered(self) -> set[str]:
+        """Names of the classes that are removed from some masks, whole or in part."""
+        return {*self.min_probability, *self.largest, *self.min_size}
 
     @property
     def stated(self) -> dict[str, Any]:
@@ -155,15 +163,18 @@ class ChosenOptions(_Strict):
 
 
 def shared_options(members: Sequence[Options]) -> Options:
-    """Return the options of an ensemble: what all members apply, with the mean of their thresholds and sizes.
+    """Return the options of an ensemble: what all members apply, with the mean of their values.
 
     Mirrored views and the temperature are applied by each member itself, and are left at their defaults.
     """
     largest = [name for name in members[0].largest if all(name in one.largest for one in members)]
     same_unit = len({one.unit for one in members if one.min_size}) <= 1
     sizes = _shared_means([one.min_size for one in members]) if same_unit else {}
-    thresholds: dict[Any, float] = _shared_means([one.thresholds for one in members])
-    return Options(thresholds=thresholds, largest=largest, min_size=sizes, unit=members[0].unit)
+    means: dict[str, dict[Any, float]] = {
+        "thresholds": _shared_means([one.thresholds for one in members]),
+        "min_probability": _shared_means([one.min_probability for one in members]),
+    }
+    return Options(**means, largest=largest, min_size=sizes, unit=members[0].unit)
 
 
 def _shared_means(stated: Sequence[Mapping[Any, float]]) -> dict[Any, float]:

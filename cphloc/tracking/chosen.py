@@ -25,7 +25,7 @@ def read_options(run: Run, contents: Mapping[str, str] | None = None) -> ChosenO
         contents: id -> content hash of the cases to choose on now; ``None`` accepts those of before.
 
     Returns:
-        ``None`` where none were chosen, or for other weights, other cases or other ``options`` of the recipe.
+        ``None`` where none were chosen, or for other weights or other cases.
 
     Raises:
         DataError: the file is damaged.
@@ -35,12 +35,12 @@ def read_options(run: Run, contents: Mapping[str, str] | None = None) -> ChosenO
         return None
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        known = {key: stored[key] for key in ("weights_sha256", "tried", "contents")}
+        known = {key: stored[key] for key in ("weights_sha256", "contents")}
         chosen = ChosenOptions.model_validate(stored["chosen"])
     except (ValueError, KeyError, TypeError, RecursionError, ValidationError) as error:
         msg = f"{path}: is damaged ({type(error).__name__}); remove it, and run: cphloc evaluate {run.folder} --choose"
         raise DataError(msg) from None
-    same = known["weights_sha256"] == run.weights_sha256 and known["tried"] == list(run.recipe.options)
+    same = known["weights_sha256"] == run.weights_sha256
     return chosen if same and contents in (None, known["contents"]) else None
 
 
@@ -54,7 +54,6 @@ def write_options(run: Run, chosen: ChosenOptions, contents: Mapping[str, str]) 
     """
     facts = {
         "weights_sha256": run.weights_sha256,
-        "tried": list(run.recipe.options),
         "contents": dict(contents),
         "chosen": chosen.model_dump(),
     }

@@ -38,9 +38,9 @@ def recipe_disagreements(entry: Entry, recipe: Recipe) -> Iterator[str]:
     for what, (stated, actual) in pairs.items():
         if stated != actual:
             yield disagreement(what, stated, actual, "its recipe has")
-    filtered = {*entry.options_applied.largest, *entry.options_applied.min_size}
     heads = recipe.last.model.heads.values()
-    if unknown := filtered - {name for head in heads for name in class_names(head.args.get("classes") or {}).values()}:
+    known = {name for head in heads for name in class_names(head.args.get("classes") or {}).values()}
+    if unknown := entry.options_applied.filtered - known:
         yield f"{ENTRY_FILE}: options name no class of the recipe: {', '.join(sorted(unknown))}"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -66,7 +68,39 @@ def test_nothing_is_chosen_on_few_patients_and_it_is_said(hand_made, dims):
     chosen = choose(hand_made(speckled(dims, 9), MASKS))
     assert chosen.options == Options()
     assert {trial.why for trial in chosen.trials} == {"patients: 9; at least 10 are needed"}
-    assert len(chosen.trials) == 5
+    assert [trial.option for trial in chosen.trials] == list(OPTIONS)
+
+
+@both
+def test_a_class_that_the_labels_deny_is_removed_and_it_is_said(hand_made, dims):
+    """Bright images have the object, dull ones are outlined alike and have none; the label tells them apart."""
+    truth = np.zeros((8,) * dims)
+    truth[(slice(0, 4),) * dims] = 1
+    bright, dull = truth * 1.9, truth
+    rows = [case(k, bright, truth) for k in range(10)] + [case(10 + k, dull, truth * 0) for k in range(10)]
+    localizer = hand_made(rows, MASKS)
+    head = localizer.model.heads["all"]
+    decode = head.decode
+
+    def labelled(raw):
+        """What the head predicts, and half of the largest value as the label probability of both classes."""
+        top = raw.flatten(1).amax(1, keepdim=True) / 2
+        return replace(decode(raw), label_probabilities=top.expand(-1, 2))
+
+    head.decode = labelled
+    chosen = choose(localizer, options=["min_probability"])
+    (least,) = chosen.options.min_probability.values()
+    assert 0.5 < least < 0.95
+    tried = [(trial.of, trial.kept, trial.gain) for trial in chosen.trials]
+    assert tried == [("mass", True, 0.5), ("cyst", False, None)], "no image has a cyst"
+    localizer.options = chosen.options
+    for options in ({}, {"uncertainty": True}):
+        found, removed = (localizer.predict(image, [1.0] * dims, **options) for image in (bright, dull))
+        assert np.array_equal(found.masks, truth)
+        assert not removed.masks.any()
+        assert removed.summary()["options"] == {"min_probability": {"mass": least}}
+        assert any("mass was outlined, but its label probability of 0.5 is below" in w for w in removed.warnings)
+    assert localizer.predict(dull, [1.0] * dims, postprocess=False).masks.any()
 
 
 def test_what_the_recipe_does_not_list_is_not_tried(hand_made):

@@ -219,19 +219,39 @@ def test_options_are_chosen_once_for_the_weights_and_validation_cases_of_a_run(
     run, _ = as_run(hand_made(with_masks(2)))
     asked = []
     choose = evaluation.choose_options
-    monkeypatch.setattr(evaluation, "choose_options", lambda pairs: asked.append(len(pairs)) or choose(pairs))
+    monkeypatch.setattr(
+        evaluation, "choose_options", lambda pairs, names: asked.append(names) or choose(pairs, names=names)
+    )
     first = evaluate(run).facts["options"]
     assert evaluate(run).facts["options"] == first
-    assert asked == [1]
+    assert asked == [None]
     evaluate(run, choose=True)
-    assert asked == [1, 1]
+    assert asked == [None, None]
     changed = np.load(tmp_path / "data" / "val-mask.npy")
     np.save(tmp_path / "data" / "val-mask.npy", 1 - changed)
     evaluate(run)
-    assert asked == [1, 1, 1]
+    assert asked == [None, None, None]
     (run.folder / "options.json").write_text("{}")
     with pytest.raises(DataError, match=r"options\.json: is damaged .* --choose"):
         evaluate(run)
+
+
+def test_options_that_a_recipe_does_not_list_are_tried_by_name_and_stay(hand_made, as_run):
+    """A run trained before an option existed need not be trained again."""
+    localizer = hand_made(with_masks(2))
+    localizer.recipe = localizer.recipe.model_copy(update={"options": ["tta"]})
+    run, _ = as_run(localizer)
+    assert tried(evaluate(run)) == {"tta"}
+    for choose in (["min_size", "largest"], False):
+        assert tried(evaluate(run, choose=choose)) == {"largest", "min_size"}
+    assert tried(evaluate(run, choose=True)) == {"tta"}
+    with pytest.raises(InputError, match=r"no option 'larges' of predictions; did you mean 'largest'"):
+        evaluate(run, choose=["larges"])
+
+
+def tried(evaluation):
+    """Names of the options that were tried for an evaluation."""
+    return {trial["option"] for trial in evaluation.facts["options"]["trials"]}
 
 
 def test_options_that_were_chosen_apply_where_only_test_cases_are_at_hand(hand_made, as_run, tmp_path):

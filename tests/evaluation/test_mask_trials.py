@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cphloc.evaluation.mask_trials import GRID, MaskCase, component_trials, dice_by_threshold, threshold_trial
+from cphloc.evaluation.mask_trials import (
+    GRID,
+    MaskCase,
+    component_trials,
+    dice_by_threshold,
+    probability_trial,
+    threshold_trial,
+)
 from cphloc.structures.geometry import Geometry
 
 both = pytest.mark.parametrize("dims", [2, 3])
@@ -143,3 +150,47 @@ def test_another_metric_decides(dims):
     cases = [case_of(truth | blobs(dims, (12, 13)), truth, p) for p in "ab"]
     trial, *_ = component_trials(cases, 1, "liver", "hd95_mm", None, ("largest",))
     assert (trial.metric, trial.after, trial.kept) == ("hd95_mm", 0, trial.before > 0)
+
+
+def screened(dims, probabilities, objects=10):
+    """As many images as probabilities, each outlined alike; the first have the object, the others nothing."""
+    truth = blobs(dims, (2, 8))
+    grid, seen = Geometry.regular(truth.shape), soft(truth, 2)
+    masks = [truth if k < objects else np.zeros_like(truth) for k in range(len(probabilities))]
+    return [MaskCase.of(seen, masks[k], grid, f"p{k}", None, {1: p}) for k, p in enumerate(probabilities)]
+
+
+@both
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_a_class_is_removed_where_its_label_is_improbable(dims, temperature):
+    """Dice is 1 in images with the object, and 0 in those without, until the false outline is removed."""
+    cases = screened(dims, [0.9] * 10 + [0.1] * 10)
+    least, trial = probability_trial(cases, 1, "tumour", "dice", None, temperature)
+    odds = (0.9 / 0.1) ** (1 / temperature)
+    assert 1 / (1 + odds) < least < odds / (1 + odds)
+    assert (trial.option, trial.of, trial.kept) == ("min_probability", "tumour", True)
+    assert (trial.before, trial.after, trial.gain, trial.n) == (0.5, 1.0, 0.5, 20)
+    after = [case.gated(1, least, temperature).mask(None).any() for case in cases]
+    assert after == [True] * 10 + [False] * 10
+
+
+@both
+def test_labels_that_tell_nothing_remove_nothing(dims):
+    """Below any probability lie as many images with the object as without: nothing is gained."""
+    cases = screened(dims, [0.2, 0.8] * 10)
+    least, trial = probability_trial(cases, 1, "tumour", "dice", None, 1.0)
+    assert (least, trial.kept, trial.gain) == (None, False, 0.0)
+    assert trial.why == "gains nothing"
+
+
+@pytest.mark.parametrize(("objects", "why"), [(11, "11 cases with and 9 without it"), (9, "9 cases with and 11")])
+def test_a_least_probability_needs_images_with_and_without(objects, why):
+    least, trial = probability_trial(screened(2, [0.9] * 20, objects), 1, "tumour", "dice", None, 1.0)
+    assert (least, trial.kept) == (None, False)
+    assert trial.why.startswith(why)
+
+
+def test_a_model_without_labels_has_no_least_probability():
+    truth = blobs(2, (2, 8))
+    assert probability_trial([case_of(truth, truth)] * 20, 1, "tumour", "dice", None, 1.0) == (None, None)
+    assert case_of(truth, truth).gated(1, 0.9).mask(None).any()

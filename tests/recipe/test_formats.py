@@ -70,7 +70,7 @@ ADDED = {
     "model.merged_classes": {},
     "model.seeds": {},
     "nsd_tolerance_mm": {},
-    "options": ["tta", "temperature", "threshold", "largest", "min_size"],
+    "options": ["tta", "temperature", "threshold", "min_probability", "largest", "min_size"],
     "train.gradient_checkpointing": False,
     "train.swa": None,
     "train.teacher": None,
