@@ -14,6 +14,7 @@ import numpy as np
 from cphloc.data.case import Case, read_case
 from cphloc.data.io.resample import resample
 from cphloc.errors import DataError
+from cphloc.evaluation.packed import Packed
 from cphloc.evaluation.prediction import CasePrediction
 from cphloc.files import atomic
 from cphloc.structures.annotation import Annotation
@@ -217,31 +218,34 @@ def mean_shape(cases: Sequence[Case], dims: int, classes: int | Mapping[int, str
     """
     names = dict.fromkeys(range(1, classes + 1), "") if isinstance(classes, int) else classes
     classes = len(of_part(names, "mask"))
-    read = ((volume.geometry, merged_annotation(a, names)) for volume, a in (read_case(c, dims) for c in cases))
-    masked = [(geometry, a.mask, a.mask_known) for geometry, a in read if a.mask is not None]
-    upright = [reoriented(mask, *geometry.canonical()) for geometry, mask, _ in masked]
+    upright, known = [], []
+    for volume, annotation in (read_case(case, dims) for case in cases):
+        own = merged_annotation(annotation, names)
+        if own.mask is not None:
+            upright.append(Packed.of(reoriented(own.mask, *volume.geometry.canonical())))
+            known.append(np.ones(classes, bool) if own.mask_known is None else own.mask_known)
     if not upright:
         return None
     box = _unit_box(tuple(int(n) for n in np.median([mask.shape for mask in upright], axis=0)))
-    stretched = [
-        resample(np.stack([mask == n for n in range(1, classes + 1)]).astype(np.float32), _unit_box(mask.shape), box)
-        for mask in upright
-    ]
-    known = np.array([np.ones(classes, bool) if k is None else k for _, _, k in masked])
-    counts = np.maximum(known.sum(axis=0), 1).reshape(-1, *(1,) * dims)
-    mean = sum(share * k.reshape(counts.shape) for share, k in zip(stretched, known, strict=True)) / counts
-    shares = np.rint(mean * LEVELS).astype(np.uint8)
-    threshold = max(_THRESHOLDS, key=lambda t: _mean_dice(shares / LEVELS, t, stretched, known))
+    total, outlines = np.zeros((classes, *box.shape), np.float32), []
+    for mask, of_case in zip(upright, known, strict=True):
+        each = np.stack([mask.array == n for n in range(1, classes + 1)]).astype(np.float32)
+        share = resample(each, _unit_box(mask.shape), box)
+        total += share * of_case.reshape(-1, *(1,) * dims)
+        outlines.append(Packed.of(share[of_case].sum(axis=0) > 0.5))
+    counts = np.maximum(np.sum(known, axis=0), 1).reshape(-1, *(1,) * dims)
+    shares = np.rint(total / counts * LEVELS).astype(np.uint8)
+    threshold = max(_THRESHOLDS, key=lambda t: _mean_dice(shares / LEVELS, t, outlines, known))
     return MeanShape(shares, float(threshold))
 
 
 def _completed(case: Case, dims: int, classes: Mapping[int, str]) -> tuple[tuple[int, ...], Annotation]:
-    """Read the shape of a case's image and its annotation, completed down the ladder; boxes and shape canonical."""
+    """Read the shape of a case's image and its boxes and labels, completed from the mask; boxes and shape canonical."""
     volume, annotation = read_case(case, dims)
     own, grid = volume.geometry, volume.geometry.reoriented(*volume.geometry.canonical())
     done = merged_annotation(annotation.completed(own.shape, len(classes)), classes)
     boxes = None if done.boxes is None else own.canonical_boxes(done.boxes)
-    return grid.shape, replace(done, boxes=boxes)
+    return grid.shape, replace(done, boxes=boxes, mask=None, region=None)
 
 
 def _mean_boxes(
@@ -261,9 +265,9 @@ def _mean_boxes(
     return MeanBoxes(np.array([np.mean(relative[c], axis=0) for c in present]), np.array(frequency), np.array(present))
 
 
-def _mean_dice(mean: np.ndarray, threshold: float, shares: Sequence[np.ndarray], known: np.ndarray) -> float:
+def _mean_dice(mean: np.ndarray, threshold: float, outlines: Sequence[Packed], known: Sequence[np.ndarray]) -> float:
     """Mean Dice of the thresholded ``mean`` ``(K, *S)`` with each training mask; all its known classes as one."""
-    pairs = [(mean[k].sum(axis=0) > threshold, s[k].sum(axis=0) > 0.5) for s, k in zip(shares, known, strict=True)]
+    pairs = ((mean[k].sum(axis=0) > threshold, outline.array) for outline, k in zip(outlines, known, strict=True))
     return float(np.mean([2 * (a & b).sum() / max(a.sum() + b.sum(), 1) for a, b in pairs]))
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from cphloc.evaluation.packed import Packed
 from cphloc.evaluation.trial import compared, not_tried
 from cphloc.inference.components import keeps
 from cphloc.metrics.calibration import LEAST_CASES, tempered
@@ -28,25 +28,6 @@ SIZES = (0.01, 0.03, 0.1, 0.3)
 
 HARM = 0.005
 """What a class may lose where a threshold gains on average, in units of the metric."""
-
-
-@dataclass(frozen=True)
-class Packed:
-    """An array of few distinct values, compressed: masks of many cases fit into memory."""
-
-    content: bytes
-    shape: tuple[int, ...]
-    dtype: np.dtype
-
-    @classmethod
-    def of(cls, array: np.ndarray) -> Packed:
-        """Compress an array."""
-        return cls(zlib.compress(np.ascontiguousarray(array).tobytes(), 1), array.shape, array.dtype)
-
-    @property
-    def array(self) -> np.ndarray:
-        """The array; read-only."""
-        return np.frombuffer(zlib.decompress(self.content), self.dtype).reshape(self.shape)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The baseline on training cases of a few voxels, whose averages are worked out by hand."""
 
 import io
+import tracemalloc
 import zipfile
 from functools import partial
 
@@ -67,6 +68,25 @@ def test_the_threshold_is_the_one_with_the_best_dice_in_training(case, dims):
     """Each column is marked in a third of the cases: all three together score 0.5, none of them 0."""
     cases = masks(case, dims, [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0])
     np.testing.assert_array_equal(mean_shape(cases, dims, 1)(grid(dims, 4)), columns(dims, 1, 1, 1, 0))
+
+
+@both
+@pytest.mark.parametrize("parts", [("mask",), ("boxes", "probabilities")])
+def test_memory_does_not_grow_with_the_voxels_of_all_cases(case, dims, parts):
+    """Twenty more cases need less than one more mask."""
+    shape = (64,) * dims if dims == 3 else (512, 512)
+    mask = np.zeros(shape, np.uint8)
+    mask[(slice(8, 40),) * dims] = 1
+
+    def peak(count):
+        tracemalloc.start()
+        prior_baseline([case(f"{count}-{k}", shape, mask) for k in range(count)], dims, TWO, parts)
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    peak(2)  # imports
+    assert peak(24) - peak(4) < mask.nbytes
 
 
 @both
