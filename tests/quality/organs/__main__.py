@@ -12,7 +12,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,8 @@ def page_of(rows: Mapping[str, Mapping[str, Any]], split: str, steps: int) -> st
     """Write the page: a row per system.
 
     Args:
-        rows: by system, ``metrics`` with ``value``, ``low`` and ``high``, median ``seconds`` per case and ``peak_mb``.
+        rows: by system, ``metrics`` with ``value``, ``low`` and ``high``, median ``seconds`` per case and ``peak_mb``;
+            of a pipeline also ``stages`` and ``oracle``, see `cphloc.evaluation.stages.StageErrors.facts`.
         split: cases that were measured.
         steps: steps of the detector.
     """
@@ -61,10 +62,28 @@ def page_of(rows: Mapping[str, Mapping[str, Any]], split: str, steps: int) -> st
     lines = [TITLE, "", f"Cases: {split}. The detector was trained for {steps} steps; written by `make organs`.", ""]
     lines += [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
     for name, row in rows.items():
-        cells = [_interval(row["metrics"].get(metric)) for metric in METRICS]
-        cells += [f"{row['seconds']:.1f}", f"{row['peak_mb']:.0f}"]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        lines.append(_row(name, row["metrics"], f"{row['seconds']:.1f}", f"{row['peak_mb']:.0f}"))
+        if row.get("oracle"):
+            lines.append(_row(f"{name}, last stage in the annotated region", row["oracle"]["metrics"], "-", "-"))
+    for row in rows.values():
+        lines += _stage_lines(row.get("stages") or {})
     return "\n".join(lines) + "\n"
+
+
+def _row(name: str, metrics: Mapping[str, Any], *cells: str) -> str:
+    return f"| {' | '.join([name, *(_interval(metrics.get(metric)) for metric in METRICS), *cells])} |"
+
+
+def _stage_lines(stages: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the errors of each stage's region, as a table."""
+    cropped = {name: stage for name, stage in stages.items() if stage["crop"]}
+    if not cropped:
+        return
+    yield from ("", "| stage | objects inside its region | IoU with the annotated region | cases without a region |")
+    yield f"|{' --- |' * 4}"
+    for name, stage in cropped.items():
+        cells = (_interval(stage["crop"].get(error)) for error in ("inside", "iou", "missed"))
+        yield f"| {name} ({stage['entry']}) | {' | '.join(cells)} |"
 
 
 def _interval(value: Mapping[str, float] | None) -> str:
@@ -94,7 +113,9 @@ def _measured(work: Path, source: str, split: str) -> dict[str, Any]:
     out = ("--out", str(work / f"evaluation-{source}")) if "@" in source else ()  # a run keeps its own
     facts = _cphloc(work, "evaluate", source, "--split", split, *out)
     speed = facts["speed"]
-    return {"metrics": facts["metrics"], "seconds": speed["ms_per_case"] / 1000, "peak_mb": speed["peak_ram_mb"]}
+    errors = {key: facts.get(key) for key in ("stages", "oracle")}
+    speeds = {"seconds": speed["ms_per_case"] / 1000, "peak_mb": speed["peak_ram_mb"]}
+    return {"metrics": facts["metrics"], **speeds, **errors}
 
 
 def _cphloc(work: Path, *arguments: str) -> Any:
