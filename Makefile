@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-all test-browser docs mutants real-files fuzz crowd faults bench quality zoo-numbers organs organ-detectors import-proof systems lecture lint release clean
+.PHONY: demo test test-all test-browser docs mutants real-files fuzz crowd faults bench quality zoo-numbers organs import-proof systems lecture lint release clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -88,11 +88,6 @@ quality: $(INSTALLED)
 organs: $(INSTALLED)
 	$(BIN)/python -W ignore -m tests.quality.organs
 
-## Retina U-Net with ATSS and box clustering against RetinaNet and FCOS on organs, three seeds; about an hour on one core (an estimate). It can be
-## stopped and goes on.
-organ-detectors: $(INSTALLED)
-	$(BIN)/cphloc study tests/quality/organs/detectors.yaml --out .quality/organ-detectors
-
 ## Every entry of the zoo measured again, card against measured, from the data sets in CPHLOC_DATA; about fifteen minutes on one
 ## core. It can be stopped and goes on. Writes tests/benchmarks/ZOO.md.
 zoo-numbers: $(INSTALLED)
@@ -104,7 +99,7 @@ systems: $(INSTALLED)
 	$(BIN)/python -W ignore -m tests.systems
 
 ## Every study of the lecture, the cheap ones once more with other seeds, then its page; about three hours on two cores
-## without the ladder on real data (e28 to e30, some hours more). It can be stopped and goes on.
+## without the studies on real data (e28 to e31, some hours more). It can be stopped and goes on.
 REPEATED = e00-shifted-object e11-suppression e12-box-volume e16-checkerboard e18-screening-interventions e20-grad-cam e21-kernels \
 	e23-graph-convolution e26-loss-floor
 lecture: $(INSTALLED)
