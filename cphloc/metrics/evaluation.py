@@ -15,6 +15,7 @@ import numpy as np
 from cphloc.metrics import attention as attention_metrics
 from cphloc.metrics import classification, detection
 from cphloc.metrics.box_calibration import detection_calibration_error
+from cphloc.metrics.box_overlap import box_iou
 from cphloc.metrics.detection import DetectionCase
 from cphloc.metrics.froc import froc_of_boxes
 from cphloc.metrics.lesions import match_lesions
@@ -122,15 +123,33 @@ def attention_scores(
 
 
 def detection_scores(case: DetectionCase, classes: Iterable[int]) -> dict[str, float]:
-    """Compute AP and recall of one image at IoU 0.5, ``case_ap50`` and ``case_recall50``, to rank images by quality.
+    """Compute the metrics of the boxes of one image.
 
-    NaN if the image has no reference boxes.
+    - ``case_ap50``, ``case_recall50``: AP and recall at IoU 0.5, to rank images by quality; NaN if the image has no
+      reference boxes.
+    - ``box_iou``: IoU of the only object of a class and the most certain box of that class, 0 without one; mean over
+      the classes of which the image has exactly one object, such as organs. Absent where there is no such class.
 
     >>> detection_scores(DetectionCase([[0, 0, 4, 4]], [0.9], [1], [[0, 0, 4, 3]], [1]), [1])
-    {'case_ap50': 1.0, 'case_recall50': 1.0}
+    {'case_ap50': 1.0, 'case_recall50': 1.0, 'box_iou': 0.75}
     """
-    matches = [detection.match([case], label, [0.5]) for label in classes]
-    return {"case_ap50": detection.mean_average_precision(matches), "case_recall50": detection.recall(matches)}
+    numbers = list(classes)
+    matches = [detection.match([case], label, [0.5]) for label in numbers]
+    scores = {"case_ap50": detection.mean_average_precision(matches), "case_recall50": detection.recall(matches)}
+    overlaps = [overlap for label in numbers if (overlap := _only_box_iou(case, label)) is not None]
+    return {**scores, "box_iou": float(np.mean(overlaps))} if overlaps else scores
+
+
+def _only_box_iou(case: DetectionCase, label: int) -> float | None:
+    """IoU of the only object of a class and the most certain box of it; ``None`` unless there is exactly one object."""
+    (of_class,) = np.nonzero(case.reference_classes == label)
+    if len(of_class) != 1 or case.ignored[of_class[0]]:
+        return None
+    (found,) = np.nonzero(np.asarray(case.classes) == label)
+    if not len(found):
+        return 0.0
+    best = found[np.argmax(np.asarray(case.scores)[found])]
+    return float(box_iou(np.asarray(case.boxes)[[best]], np.asarray(case.reference_boxes)[of_class])[0, 0])
 
 
 def detection_statistics(

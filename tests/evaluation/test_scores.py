@@ -164,7 +164,7 @@ def test_pooled_intervals_resample_patients_too():
 def test_rows_hold_every_score_and_probability_of_their_case():
     rows = Scores([labelled("c", 0.9, 1.0, "p"), boxed(2, "a", [(0, 4, 0.8)], [(0, 4)], "q")], ONE).rows
     assert rows[0] == {"case": "c", "patient": "p", "p/mass": 0.9}
-    assert rows[1] == {"case": "a", "patient": "q", "case_ap50": 1.0, "case_recall50": 1.0}
+    assert rows[1] == {"case": "a", "patient": "q", "case_ap50": 1.0, "case_recall50": 1.0, "box_iou": 1.0}
 
 
 def test_curves_are_those_of_what_is_known():

@@ -68,7 +68,18 @@ def test_detection_statistics_pool_all_cases_and_froc_asks_for_the_class(dims) -
     assert statistics["map/mass"](ones) == mean_average_precision(matches[1:])
     assert statistics["froc"](ones) == pytest.approx(2 / 3)
     assert statistics["froc"](np.array([1, 0])) == 1
-    assert detection_scores(swapped, [1, 2]) == {"case_ap50": 0.0, "case_recall50": 0.0}
+    assert detection_scores(swapped, [1, 2]) == {"case_ap50": 0.0, "case_recall50": 0.0, "box_iou": 0.0}
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_the_iou_of_the_only_box_of_a_class_is_that_of_the_most_certain_one(dims) -> None:
+    """Half of class 1 is covered by its surest box; class 2 has two objects, class 3 was not looked for everywhere."""
+    near, half, far = ([a] * dims + [a + 8] * (dims - 1) + [a + b] for a, b in ((0, 8), (0, 4), (50, 8)))
+    detected = np.array([near, half, near, far])
+    annotated = np.array([near, near, far, near])
+    case = DetectionCase(detected, [0.2, 0.9, 0.8, 0.7], [1, 1, 2, 3], annotated, [1, 2, 2, -3])
+    assert detection_scores(case, [1, 2, 3])["box_iou"] == 0.5
+    assert "box_iou" not in detection_scores(case, [2, 3])
 
 
 @pytest.mark.parametrize("dims", [2, 3])
