@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cphloc.evaluation.packed import Packed
-from cphloc.evaluation.trial import compared, not_tried
+from cphloc.evaluation.trial import LEAST_GAIN, compared, not_tried
 from cphloc.inference.components import keeps
 from cphloc.metrics.calibration import LEAST_CASES, tempered
 from cphloc.metrics.evaluation import segmentation_scores
@@ -150,7 +150,8 @@ def probability_trial(
 ) -> tuple[float | None, Trial | None]:
     """Find the label probability below which the mask of a class is better left out.
 
-    It is chosen from at least `LEAST_CASES` images with the class and as many without.
+    It is chosen from at least `LEAST_CASES` images with the class and as many without. Of probabilities whose gain is
+    within `LEAST_GAIN` of the highest the smallest is taken, which removes least.
 
     Args:
         cases: with masks.
@@ -176,10 +177,12 @@ def probability_trial(
     kept, removed = (np.array([of.score(metric, False, least) for of in seen]) for least in (0.0, math.inf))
     ordered = np.unique(likely)
     between = [float(f"{value:.3g}") for value in (ordered[1:] + ordered[:-1]) / 2]
-    found = [(least, np.where(likely < least, removed, kept)) for least in between]
-    if not found:
+    if not between:
         return None, not_tried("min_probability", "every case has the same label probability", name)
-    least, after = max(found, key=lambda one: _mean(quality_of(metric, one[1]) - quality_of(metric, kept)))
+    found = [np.where(likely < least, removed, kept) for least in between]
+    gains = np.array([_mean(quality_of(metric, after) - quality_of(metric, kept)) for after in found])
+    mildest = int(np.argmax(gains >= np.nanmax(gains) - LEAST_GAIN["min_probability"]))
+    least, after = between[mildest], found[mildest]
     patients = [case.patient for case in usable]
     trial = compared("min_probability", f"{least:g}", metric, kept, after, patients, of=name)
     return (least if trial.kept else None), trial

@@ -190,6 +190,14 @@ def test_a_least_probability_needs_images_with_and_without(objects, why):
     assert trial.why.startswith(why)
 
 
+def test_of_nearly_equal_gains_the_smallest_probability_is_taken():
+    """Two hundred images without the object lie at 0.1, one at 0.6 beside ten with it: that one gains too little."""
+    cases = screened(2, [0.9] * 10 + [0.1] * 200 + [0.6])
+    least, trial = probability_trial(cases, 1, "tumour", "dice", None, 1.0)
+    assert 0.1 < least < 0.6
+    assert trial.after == pytest.approx(210 / 211)
+
+
 def test_a_model_without_labels_has_no_least_probability():
     truth = blobs(2, (2, 8))
     assert probability_trial([case_of(truth, truth)] * 20, 1, "tumour", "dice", None, 1.0) == (None, None)

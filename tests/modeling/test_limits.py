@@ -36,7 +36,7 @@ def test_a_model_without_end_is_refused_at_once(name: str, change: dict[str, Any
         found = [error]
     assert found
     assert all("\n" not in str(problem) for problem in found)
-    assert time.process_time() - started < 2
+    assert time.process_time() - started < 5  # seconds; 2.3 on a slow machine, and hours without a limit
 
 
 def test_parts_and_elements_are_counted():
