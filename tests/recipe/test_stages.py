@@ -70,7 +70,7 @@ def test_a_good_pipeline_holds_all_that_its_entries_state(tmp_path):
         ("task: pipeline", "task: segmentation", "stages: stages of another task; write 'task: pipeline'"),
         (
             "unet3d-sarcoma-ct@0.1.0",
-            "unet2d-breast-ultrasound@0.9.0",
+            "unet2d-breast-ultrasound@1.0.0",
             "1 lesion, which are no classes of the data",
         ),
     ],
