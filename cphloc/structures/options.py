@@ -170,11 +170,10 @@ def shared_options(members: Sequence[Options]) -> Options:
     largest = [name for name in members[0].largest if all(name in one.largest for one in members)]
     same_unit = len({one.unit for one in members if one.min_size}) <= 1
     sizes = _shared_means([one.min_size for one in members]) if same_unit else {}
-    means: dict[str, dict[Any, float]] = {
-        "thresholds": _shared_means([one.thresholds for one in members]),
-        "min_probability": _shared_means([one.min_probability for one in members]),
-    }
-    return Options(**means, largest=largest, min_size=sizes, unit=members[0].unit)
+    thresholds: dict[Any, float] = _shared_means([one.thresholds for one in members])
+    likely = _shared_means([one.min_probability for one in members])
+    unit = members[0].unit
+    return Options(thresholds=thresholds, min_probability=likely, largest=largest, min_size=sizes, unit=unit)
 
 
 def _shared_means(stated: Sequence[Mapping[Any, float]]) -> dict[Any, float]:
