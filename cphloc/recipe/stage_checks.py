@@ -29,7 +29,7 @@ def stage_problems(root: Node) -> list[Problem]:
         return [*_no_stages(root, stages), *_needs_model(root)]
     problems = list(_not_of_pipelines(root))
     if not stages:
-        what, fix = "a pipeline without stages", "list them: stages: {find: {entry: retina3d-petct@0.1.1}, ...}"
+        what, fix = "a pipeline without stages", "list them: stages: {find: {entry: retina3d-petct@0.2.0}, ...}"
         return [*problems, Problem(position(root, ("stages",)), "stages", what, fix)]
     known = {name: _facts(node) for name, node in stages.items()}
     for number, (name, node) in enumerate(stages.items()):

@@ -86,7 +86,7 @@ class Stored(Strict):
 class Stage(Strict):
     """One stage of a pipeline."""
 
-    entry: str = Field(description="published entry, such as retina3d-petct@0.1.1")
+    entry: str = Field(description="published entry, such as retina3d-petct@0.2.0")
     crop: Crop | None = Field(None, description="region of the image that the stage sees; null: the whole image")
     when: When | None = Field(None, description="condition under which the stage runs; null: always")
     stored: Stored | None = Field(None, description="what the entry states; written by cphloc, not by people")

@@ -83,7 +83,7 @@ def test_explain_says_which_metrics_to_judge_the_model_by(tmp_path, capsys):
 def test_describe_of_a_pipeline_is_that_of_the_entry_of_each_stage(capsys):
     assert main(["describe", "pipeline3d-sarcoma", "--json"]) == 0
     stages = json.loads(capsys.readouterr().out)["stages"]
-    assert [facts["entry"] for facts in stages.values()] == ["retina3d-petct@0.1.1", "unet3d-sarcoma-ct@0.1.0"]
+    assert [facts["entry"] for facts in stages.values()] == ["retina3d-petct@0.2.0", "unet3d-sarcoma-ct@0.1.0"]
     assert stages["outline"]["sees"] == "what of find with 30 mm around"
     stored = yamlio.load(ZOO / "unet3d-sarcoma-ct/0.1.0/recipe.yaml").plain
     alone = describe(load_stored(stored)).to_plain()
@@ -95,7 +95,7 @@ def test_explain_of_a_pipeline_lists_its_own_values_and_the_metrics_of_its_resul
     printed = capsys.readouterr().out
     lines = {line.split(maxsplit=1)[0]: line for line in printed.splitlines() if line.strip()}
     assert "pipeline3d-sarcoma.yaml:16" in lines["stages.outline.crop.margin_mm"]
-    assert "retina3d-petct@0.1.1" in lines["stages.find.stored.entry"]
+    assert "retina3d-petct@0.2.0" in lines["stages.find.stored.entry"]
     assert not any(line.startswith("stages.find.stored.recipe") for line in lines)
     assert "judge masks" in printed
 

@@ -13,7 +13,7 @@ task: pipeline
 dims: 3
 data: {type: sts_petct}
 stages:
-  find: {entry: retina3d-petct@0.1.1}
+  find: {entry: retina3d-petct@0.2.0}
   outline: {entry: unet3d-sarcoma-ct@0.1.0, crop: {stage: find}}
 """
 
@@ -32,7 +32,7 @@ def test_a_good_pipeline_holds_all_that_its_entries_state(tmp_path):
     assert report(tmp_path, GOOD) == []
     recipe = load_recipe(tmp_path / "recipe.yaml")
     find = recipe.stages["find"].frozen
-    assert (find.entry, find.inputs["pet"].unit) == ("retina3d-petct@0.1.1", "SUV")
+    assert (find.entry, find.inputs["pet"].unit) == ("retina3d-petct@0.2.0", "SUV")
     assert recipe.stage_recipes["find"].model.heads["boxes"].type == "retina"
     assert (recipe.last.task, recipe.headline) == ("segmentation", "dice")
     plain = recipe.to_plain()
@@ -44,7 +44,7 @@ def test_a_good_pipeline_holds_all_that_its_entries_state(tmp_path):
     ("old", "new", "expected"),
     [
         ("dims: 3", "dims: 2", "5:17: stages.find.entry: the entry is 3-D in a pipeline with dims: 2"),
-        ("find: {entry: retina3d-petct@0.1.1}", "find: {entry: retina3d-petct@9}", "has no version '9'"),
+        ("find: {entry: retina3d-petct@0.2.0}", "find: {entry: retina3d-petct@9}", "has no version '9'"),
         ("crop: {stage: find}", "crop: {stage: outline}", "6:59: stages.outline.crop.stage: 'outline' does not run"),
         ("crop: {stage: find}", "crop: {stage: fnd}", "no stage 'fnd'; did you mean 'find'?"),
         (
@@ -82,7 +82,7 @@ def test_a_broken_pipeline_is_refused_at_its_place(tmp_path, old, new, expected)
 
 
 def test_stages_that_wait_for_each_other_and_a_pipeline_without_any_are_refused(tmp_path):
-    circle = GOOD.replace("{entry: retina3d-petct@0.1.1}", "{entry: retina3d-petct@0.1.1, crop: {stage: outline}}")
+    circle = GOOD.replace("{entry: retina3d-petct@0.2.0}", "{entry: retina3d-petct@0.2.0, crop: {stage: outline}}")
     assert any("'outline' does not run before 'find'" in line for line in report(tmp_path, circle))
     none = GOOD.partition("stages:")[0]
     assert any("a pipeline without stages" in line for line in report(tmp_path, none))
