@@ -62,12 +62,6 @@ class Predictions:
     boxes: list[DetectionCase] = field(default_factory=list)
     masks: list[MaskCase] = field(default_factory=list)
 
-    @property
-    def mask_metric(self) -> str:
-        """The metric that decides about masks."""
-        headline = self.localizer.recipe.headline
-        return headline if headline in MASK_METRICS else "dice"
-
     def add(self, localizer: Localizer, case: Case, rung: Any, tta: bool) -> None:
         """Predict a case and add the result.
 
@@ -254,7 +248,7 @@ def _probabilities(
     """Try a least label probability of each class, and remove the class from ``used.masks`` below one that is kept."""
     found = {}
     for number, name in of_part(used.localizer.classes, "mask").items():
-        least, trial = probability_trial(used.masks, number, name, used.mask_metric, threshold, temperature)
+        least, trial = probability_trial(used.masks, number, name, threshold, temperature)
         trials += [trial] if trial is not None else []
         if least is not None:
             found[name] = least
@@ -266,7 +260,9 @@ def _components(
     used: Predictions, wanted: Sequence[str], trials: list[Trial], threshold: float | None
 ) -> dict[str, Any]:
     """Try components of each class; returns what is kept, by field of `Options`."""
-    metric, largest, sizes = used.mask_metric, [], {}
+    headline = used.localizer.recipe.headline
+    metric = headline if headline in MASK_METRICS else "dice"
+    largest, sizes = [], {}
     for number, name in of_part(used.localizer.classes, "mask").items() if used.masks else ():
         for trial in component_trials(used.masks, number, name, metric, threshold, wanted):
             trials.append(trial)

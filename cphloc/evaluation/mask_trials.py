@@ -146,18 +146,18 @@ def threshold_trial(cases: Sequence[MaskCase], classes: Mapping[int, str]) -> tu
 
 
 def probability_trial(
-    cases: Sequence[MaskCase], number: int, name: str, metric: str, threshold: float | None, temperature: float
+    cases: Sequence[MaskCase], number: int, name: str, threshold: float | None, temperature: float
 ) -> tuple[float | None, Trial | None]:
     """Find the label probability below which the mask of a class is better left out.
 
-    It is chosen from at least `LEAST_CASES` images with the class and as many without. Of probabilities whose gain is
-    within `LEAST_GAIN` of the highest the smallest is taken, which removes least.
+    It is chosen from at least `LEAST_CASES` images with the class and as many without, by their Dice: distances are not
+    defined where an object is removed. A class that is annotated nowhere and is removed has a Dice of 1. Of
+    probabilities whose gain is within `LEAST_GAIN` of the highest the smallest is taken, which removes least.
 
     Args:
         cases: with masks.
         number: value of the class in the masks.
         name: name of the class.
-        metric: metric of masks that decides; a class that is annotated nowhere and is removed has the best value.
         threshold: of the masks; see `MaskCase.mask`.
         temperature: divides the logits of the label probabilities.
 
@@ -174,17 +174,17 @@ def probability_trial(
         found = f"{present} cases with and {len(seen) - present} without it"
         return None, not_tried("min_probability", f"{found}; at least {LEAST_CASES} of each are needed", name)
     likely = tempered(np.array([case.likely[number - 1] for case in usable]), temperature)
-    kept, removed = (np.array([of.score(metric, False, least) for of in seen]) for least in (0.0, math.inf))
+    kept, removed = (np.array([of.score("dice", False, least) for of in seen]) for least in (0.0, math.inf))
     ordered = np.unique(likely)
     between = [float(f"{value:.3g}") for value in (ordered[1:] + ordered[:-1]) / 2]
     if not between:
         return None, not_tried("min_probability", "every case has the same label probability", name)
     found = [np.where(likely < least, removed, kept) for least in between]
-    gains = np.array([_mean(quality_of(metric, after) - quality_of(metric, kept)) for after in found])
+    gains = np.array([_mean(after - kept) for after in found])
     mildest = int(np.argmax(gains >= np.nanmax(gains) - LEAST_GAIN["min_probability"]))
     least, after = between[mildest], found[mildest]
     patients = [case.patient for case in usable]
-    trial = compared("min_probability", f"{least:g}", metric, kept, after, patients, of=name)
+    trial = compared("min_probability", f"{least:g}", "dice", kept, after, patients, of=name)
     return (least if trial.kept else None), trial
 
 

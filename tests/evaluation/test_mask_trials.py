@@ -165,7 +165,7 @@ def screened(dims, probabilities, objects=10):
 def test_a_class_is_removed_where_its_label_is_improbable(dims, temperature):
     """Dice is 1 in images with the object, and 0 in those without, until the false outline is removed."""
     cases = screened(dims, [0.9] * 10 + [0.1] * 10)
-    least, trial = probability_trial(cases, 1, "tumour", "dice", None, temperature)
+    least, trial = probability_trial(cases, 1, "tumour", None, temperature)
     odds = (0.9 / 0.1) ** (1 / temperature)
     assert 1 / (1 + odds) < least < odds / (1 + odds)
     assert (trial.option, trial.of, trial.kept) == ("min_probability", "tumour", True)
@@ -178,14 +178,14 @@ def test_a_class_is_removed_where_its_label_is_improbable(dims, temperature):
 def test_labels_that_tell_nothing_remove_nothing(dims):
     """Below any probability lie as many images with the object as without: nothing is gained."""
     cases = screened(dims, [0.2, 0.8] * 10)
-    least, trial = probability_trial(cases, 1, "tumour", "dice", None, 1.0)
+    least, trial = probability_trial(cases, 1, "tumour", None, 1.0)
     assert (least, trial.kept, trial.gain) == (None, False, 0.0)
     assert trial.why == "gains nothing"
 
 
 @pytest.mark.parametrize(("objects", "why"), [(11, "11 cases with and 9 without it"), (9, "9 cases with and 11")])
 def test_a_least_probability_needs_images_with_and_without(objects, why):
-    least, trial = probability_trial(screened(2, [0.9] * 20, objects), 1, "tumour", "dice", None, 1.0)
+    least, trial = probability_trial(screened(2, [0.9] * 20, objects), 1, "tumour", None, 1.0)
     assert (least, trial.kept) == (None, False)
     assert trial.why.startswith(why)
 
@@ -193,12 +193,12 @@ def test_a_least_probability_needs_images_with_and_without(objects, why):
 def test_of_nearly_equal_gains_the_smallest_probability_is_taken():
     """Two hundred images without the object lie at 0.1, one at 0.6 beside ten with it: that one gains too little."""
     cases = screened(2, [0.9] * 10 + [0.1] * 200 + [0.6])
-    least, trial = probability_trial(cases, 1, "tumour", "dice", None, 1.0)
+    least, trial = probability_trial(cases, 1, "tumour", None, 1.0)
     assert 0.1 < least < 0.6
     assert trial.after == pytest.approx(210 / 211)
 
 
 def test_a_model_without_labels_has_no_least_probability():
     truth = blobs(2, (2, 8))
-    assert probability_trial([case_of(truth, truth)] * 20, 1, "tumour", "dice", None, 1.0) == (None, None)
+    assert probability_trial([case_of(truth, truth)] * 20, 1, "tumour", None, 1.0) == (None, None)
     assert case_of(truth, truth).gated(1, 0.9).mask(None).any()
