@@ -83,8 +83,8 @@ quality: $(INSTALLED)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[quality]'
 	$(BIN)/python -W ignore -m tests.quality
 
-## Boxes at low resolution and then organs at full resolution against one network, with OpenKBP in CPHLOC_DATA; hours. It can be
-## stopped and goes on. Writes tests/benchmarks/PIPELINE.md.
+## Organs found at low resolution and outlined at full resolution against one network, with OpenKBP in CPHLOC_DATA; ten minutes on
+## one core. It can be stopped and goes on. Writes tests/benchmarks/PIPELINE.md.
 organs: $(INSTALLED)
 	$(BIN)/python -W ignore -m tests.quality.organs
 

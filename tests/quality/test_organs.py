@@ -17,7 +17,7 @@ def test_the_second_stage_of_the_pipeline_is_the_network_that_it_is_compared_wit
 
 def test_the_page_has_a_row_for_each_system():
     row = {"metrics": {"dice": {"value": 0.75, "low": 0.7, "high": 0.8}}, "seconds": 2.0, "peak_mb": 900.4}
-    lines = page_of({"one network": row, "pipeline": row}, "val", 2000).splitlines()
+    lines = page_of({"one network": row, "pipeline": row}, "val").splitlines()
     assert len([line for line in lines if line.startswith("|")]) == 4
     assert lines[-1] == f"| pipeline | 0.750 [0.700, 0.800] |{' - |' * (len(METRICS) - 1)} 2.0 | 900 |"
 
@@ -29,6 +29,6 @@ def test_the_errors_of_each_stage_are_told_apart():
         "outline": {"entry": "b@2", "crop": {"inside": whole, "iou": half, "missed": half}},
     }
     row = {"metrics": {"dice": half}, "seconds": 2.0, "peak_mb": 900.4, "stages": stages}
-    text = page_of({"pipeline": {**row, "oracle": {"metrics": {"dice": whole}}}}, "val", 2000)
+    text = page_of({"pipeline": {**row, "oracle": {"metrics": {"dice": whole}}}}, "val")
     assert "| pipeline, last stage in the annotated region | 1.000 [0.900, 1.000] |" in text
     assert text.endswith("| outline (b@2) | 1.000 [0.900, 1.000] | 0.500 [0.400, 0.600] | 0.500 [0.400, 0.600] |\n")

@@ -1,8 +1,8 @@
-"""``make organs``: boxes at low resolution, then organs at full resolution, against one network at full resolution.
+"""``make organs``: organs found at low resolution, then outlined at full resolution, against one network alone.
 
-Trains ``retina3d-ct``, publishes it to a zoo of its own, joins it with ``unet3d-ct`` to a pipeline, and measures both
-systems on the same cases: quality, time and memory. What is done is kept, so that the work can be stopped and goes on.
-Writes ``tests/benchmarks/PIPELINE.md``.
+Joins ``retina3d-ct`` and ``unet3d-ct`` to a pipeline, and measures it and ``unet3d-ct`` by itself on the same cases:
+quality, time and memory. What is done is kept, so that the work can be stopped and goes on. Writes
+``tests/benchmarks/PIPELINE.md``.
 """
 
 from __future__ import annotations
@@ -29,14 +29,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--work", type=Path, default=ROOT / ".quality" / "organs", help="folder; default .quality/organs"
     )
-    parser.add_argument("--steps", type=int, default=2000, help="steps of the detector; default 2000")
     parser.add_argument("--split", choices=("val", "test"), default="val", help="cases that are measured; default val")
     options = parser.parse_args(argv)
     work = options.work.absolute()
     work.mkdir(parents=True, exist_ok=True)
-    steps = f"train.steps={options.steps}"
-    detector = _kept(work / "detector.json", lambda: _cphloc(work, "train", "retina3d-ct", "--set", steps))
-    _kept(work / "published.json", lambda: _publish(work, detector["folder"]))
     pipeline = _kept(work / "pipeline.json", lambda: _cphloc(work, "train", str(HERE / "pipeline.yaml")))
     systems = {"one network": NETWORK, "pipeline": pipeline["folder"]}
     rows = {
@@ -44,22 +40,21 @@ def main(argv: list[str] | None = None) -> int:
         for name, source in systems.items()
     }
     page = ROOT / "tests" / "benchmarks" / "PIPELINE.md"
-    page.write_text(page_of(rows, options.split, options.steps), encoding="utf-8")
+    page.write_text(page_of(rows, options.split), encoding="utf-8")
     print(page.read_text(encoding="utf-8"))
     return 0
 
 
-def page_of(rows: Mapping[str, Mapping[str, Any]], split: str, steps: int) -> str:
+def page_of(rows: Mapping[str, Mapping[str, Any]], split: str) -> str:
     """Write the page: a row per system.
 
     Args:
         rows: by system, ``metrics`` with ``value``, ``low`` and ``high``, median ``seconds`` per case and ``peak_mb``;
             of a pipeline also ``stages`` and ``oracle``, see `cphloc.evaluation.stages.StageErrors.facts`.
         split: cases that were measured.
-        steps: steps of the detector.
     """
     head = ["system", *METRICS, "s a case", "peak MB"]
-    lines = [TITLE, "", f"Cases: {split}. The detector was trained for {steps} steps; written by `make organs`.", ""]
+    lines = [TITLE, "", f"Cases: {split}. Written by `make organs`.", ""]
     lines += [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
     for name, row in rows.items():
         lines.append(_row(name, row["metrics"], f"{row['seconds']:.1f}", f"{row['peak_mb']:.0f}"))
@@ -100,14 +95,6 @@ def _kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _publish(work: Path, run: str) -> dict[str, Any]:
-    for split in ("val", "test"):  # options are chosen on the first, and an entry states the second
-        _cphloc(work, "evaluate", run, "--split", split)
-    reason = "only a stage of a comparison"
-    name = ("--name", "retina3d-ct", "--version", "0.1.0", "--to", str(work / "zoo"))
-    return {"published": _cphloc(work, "publish", run, *name, "--below-baseline", reason)}
-
-
 def _measured(work: Path, source: str, split: str) -> dict[str, Any]:
     """Evaluate a system in a process of its own, with its time per case and its largest memory."""
     out = ("--out", str(work / f"evaluation-{source}")) if "@" in source else ()  # a run keeps its own
@@ -120,9 +107,7 @@ def _measured(work: Path, source: str, split: str) -> dict[str, Any]:
 
 def _cphloc(work: Path, *arguments: str) -> Any:
     """Run a command of cphloc on one thread and return its facts."""
-    zoos = os.pathsep.join([str(work / "zoo"), str(ROOT / "zoo")])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NO_ALBUMENTATIONS_UPDATE": "1", "CPHLOC_ZOO": zoos}
-    environment["PYTHONPATH"] = str(ROOT)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NO_ALBUMENTATIONS_UPDATE": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-W", "ignore", "-m", "cphloc", *arguments, "--json"]
     done = subprocess.run(command, env=environment, cwd=work, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout)
