@@ -115,6 +115,7 @@ def test_the_three_train_together(dims):
 def test_one_recipe_trains_the_three_on_a_data_set_of_masks_boxes_regions_and_labels(dims):
     size = [32] * dims if dims == 2 else [8, 32, 32]
     scene = {"size": size, "patch": size, "objects": [1, 1], "diameter_mm": [6, 8], "workers": 0}
+    scene |= {"positive": 0.7, "annotated": {"region": 0.8, "boxes": 0.5, "mask": 0.25}}
     data = {f"data.{key}": value for key, value in scene.items()} | {"data.cases": {"train": 24, "val": 0, "test": 0}}
     recipe = load(f"systems/multitask{dims}d-phantom", {**SMALL, **data})
     torch.manual_seed(0)
