@@ -97,8 +97,8 @@ def choose_options(
 
     Each is compared with the same predictions without it, by the headline metric where the option affects it. Mirrored
     views come first, then temperature and thresholds, then the least label probability and the components of each
-    class, each with what was kept before.
-    With fewer than `FEWEST_PATIENTS` patients only the least score of boxes is chosen: there are many boxes in a case.
+    class, each with what was kept before. With fewer than `FEWEST_PATIENTS` patients only the least score of boxes is
+    chosen: there are many boxes in a case.
 
     Args:
         pairs: each case with the model that predicts it and was not trained on it; the options that it has are
@@ -252,7 +252,7 @@ def _probabilities(
         trials += [trial] if trial is not None else []
         if least is not None:
             found[name] = least
-            used.masks = [case.gated(number, least, temperature) for case in used.masks]
+            used.masks = [case.without_unlikely(number, least, temperature) for case in used.masks]
     return found
 
 

@@ -112,7 +112,8 @@ def evaluate(
         DataError: a case cannot be read, or the weights of the run depend on cases of the split.
         InputError: ``explanations`` of a model without attention, on other data or of a cross-validation; ``out`` is
             given for a run on its own data, or ``root`` for the predictions of a cross-validation;
-            the recipe of the run was edited after the training; or there is no such column.
+            the recipe of the run was edited after the training; ``choose`` of anything but a run with its validation
+            cases; or there is no such column or option.
     """
     if split is None and (folds := _cross_validation(source)) is not None:
         _refuse_explanations(explanations, "of a cross-validation without --split test")
@@ -249,19 +250,33 @@ def _options(
         run: its run, if it is of one; the options of a cross-validation were chosen out of fold.
         dataset: its own data set; ``None`` where that is not at hand.
         choose: see `evaluate`.
+
+    Raises:
+        InputError: ``choose`` where there is nothing to choose on.
     """
+    _refuse_choosing(choose and run is None, "an entry keeps the options that it was published with")
     if run is None:
         return None if localizer.entry is None else localizer.entry.options
-    if run.is_cross_validation:
+    of_folds, of_stages = run.is_cross_validation, isinstance(localizer, Pipeline)
+    _refuse_choosing(choose and of_folds, "those of a cross-validation are chosen out of fold; omit --split")
+    if of_folds:
         return read_options(run)
-    if isinstance(localizer, Pipeline):
+    _refuse_choosing(choose and of_stages, "the stages of a pipeline keep theirs")
+    if of_stages:
         return ChosenOptions(options=localizer.options)  # chosen when its stages were evaluated
     cases = [] if dataset is None else dataset.cases("val")
+    _refuse_choosing(choose and not cases, "the validation cases are not at hand")
     contents = {case.id: content_hash(case) for case in cases}
     pairs = [(localizer, case) for case in cases]
     chosen = stored_or_chosen(run, contents, lambda names: choose_options(pairs, names=names), choose)
     localizer.options, localizer.sizes = chosen.options, chosen.sizes
     return chosen
+
+
+def _refuse_choosing(asked: object, why: str) -> None:
+    if asked:
+        msg = f"options of predictions cannot be chosen again (--choose, --try) here: {why}"
+        raise InputError(msg)
 
 
 def _track(run: Run, files: Sequence[Path], intervals: Mapping[str, Interval], facts: Mapping[str, Any]) -> None:

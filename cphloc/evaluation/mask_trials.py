@@ -95,7 +95,7 @@ class MaskCase:
         passed = np.searchsorted(GRID, threshold) < self.level.array
         return np.where(passed, self.foreground.array, np.uint8(0))
 
-    def gated(self, number: int, least: float, temperature: float = 1.0) -> MaskCase:
+    def without_unlikely(self, number: int, least: float, temperature: float = 1.0) -> MaskCase:
         """Return the case, with a class predicted nowhere if its label probability is below ``least``.
 
         Its ``dice`` stays what it was.

@@ -249,6 +249,20 @@ def test_options_that_a_recipe_does_not_list_are_tried_by_name_and_stay(hand_mad
         evaluate(run, choose=["larges"])
 
 
+def test_choosing_is_refused_where_there_is_nothing_to_choose_on(hand_made, as_run, tmp_path):
+    """Of a model without a run, and of a run whose validation cases are gone."""
+    localizer = hand_made(with_masks(2))
+    with pytest.raises(InputError, match=r"--choose, --try\) here: an entry keeps"):
+        evaluate(localizer, choose=["largest"])
+    run, _ = as_run(localizer)
+    evaluate(run)
+    table = tmp_path / "data" / "cases.csv"
+    table.write_text("".join(line for line in table.open() if ",val," not in line))
+    assert evaluate(run).facts["options"]["trials"]
+    with pytest.raises(InputError, match="validation cases are not at hand"):
+        evaluate(run, choose=True)
+
+
 def tried(evaluation):
     """Names of the options that were tried for an evaluation."""
     return {trial["option"] for trial in evaluation.facts["options"]["trials"]}

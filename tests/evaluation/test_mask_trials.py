@@ -170,7 +170,7 @@ def test_a_class_is_removed_where_its_label_is_improbable(dims, temperature):
     assert 1 / (1 + odds) < least < odds / (1 + odds)
     assert (trial.option, trial.of, trial.kept) == ("min_probability", "tumour", True)
     assert (trial.before, trial.after, trial.gain, trial.n) == (0.5, 1.0, 0.5, 20)
-    after = [case.gated(1, least, temperature).mask(None).any() for case in cases]
+    after = [case.without_unlikely(1, least, temperature).mask(None).any() for case in cases]
     assert after == [True] * 10 + [False] * 10
 
 
@@ -201,4 +201,4 @@ def test_of_nearly_equal_gains_the_smallest_probability_is_taken():
 def test_a_model_without_labels_has_no_least_probability():
     truth = blobs(2, (2, 8))
     assert probability_trial([case_of(truth, truth)] * 20, 1, "tumour", None, 1.0) == (None, None)
-    assert case_of(truth, truth).gated(1, 0.9).mask(None).any()
+    assert case_of(truth, truth).without_unlikely(1, 0.9).mask(None).any()
