@@ -114,6 +114,7 @@ def test_every_shipped_entry_is_seen_sorted_compared_and_read(tmp_path):
     entries = {str(one): one.entry for one in list_entries(zoos=[str(paths.shipped("zoo"))])}
     with served_ui(tmp_path) as url, opened(tmp_path / "profile") as chrome:
         page = Page(chrome)
+        chrome.set_window_size(1500, 600 + 40 * len(entries))  # the page draws only the rows that fit
         chrome.get(url)
         page.shows("cphloc-zoo", "headline_baseline", f"{len(entries)} matching runs")
         rows = page.rows()
