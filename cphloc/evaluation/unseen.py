@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from cphloc.data.dataset import Dataset
 from cphloc.data.pipeline.seen import FILE, SeenData, contents_of
 from cphloc.errors import DataError
+from cphloc.recipe.fields import OWN_AVERAGE
 from cphloc.recipe.recipe import Recipe
 from cphloc.structures.split import Split
 from cphloc.tracking.run import Run
@@ -57,8 +58,8 @@ def earlier_data(recipe: Recipe) -> list[SeenData]:
 
     Those are its ``from`` and its ``train.teacher``; one that does not state its cases is left out.
     """
-    models = (recipe.from_, recipe.train.teacher)
-    found = (data_of(resolve_run_or_entry(model)) for model in models if model is not None)
+    models = {recipe.from_, recipe.train.teacher} - {None, OWN_AVERAGE}
+    found = (data_of(resolve_run_or_entry(model)) for model in sorted(filter(None, models)))
     return [seen for seen in found if seen is not None]
 
 

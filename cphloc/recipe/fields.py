@@ -128,6 +128,10 @@ class ModelBlocks(Strict):
     )
 
 
+OWN_AVERAGE = "self"
+"""Value of ``train.teacher`` for the moving average of the weights that are trained."""
+
+
 class Train(Strict):
     """Settings of the training."""
 
@@ -149,8 +153,15 @@ class Train(Strict):
     best: str | None = Field(None, description="metric that selects the weights; null: that of the task")
     minutes: PositiveFloat | None = Field(None, description="time limit in minutes; null: none")
     patience: PositiveInt | None = Field(None, description="validations without improvement before stopping")
-    teacher: str | None = Field(None, description="entry or run whose probabilities are learned too; null: none")
+    teacher: str | None = Field(
+        None,
+        description="entry or run whose probabilities are learned too; self: the moving average of the weights (ema) "
+        "teaches what is not annotated; null: none",
+    )
     teacher_weight: PositiveFloat = Field(1.0, description="weight of the teacher's probabilities in the loss")
+    teacher_sure: UnitInterval | None = Field(
+        None, description="least probability at which the teacher teaches; null: 0.9 for self, otherwise 0"
+    )
 
 
 def folder_name(name: str) -> str:

@@ -1,15 +1,17 @@
-"""Train one network on the probabilities of a teacher, such as the ensemble of a cross-validation.
+"""Train a network on the probabilities of a teacher: another model, or the moving average of its own weights.
 
-Hinton, Vinyals & Dean 2015, Distilling the knowledge in a neural network, arXiv:1503.02531.
+Hinton, Vinyals & Dean 2015, Distilling the knowledge in a neural network, arXiv:1503.02531; Tarvainen & Valpola 2017,
+Mean teachers, arXiv:1703.01780.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cphloc.data.dataset import Dataset
 from cphloc.errors import DataError, InputError
@@ -17,8 +19,11 @@ from cphloc.evaluation.evaluate import open_localizer
 from cphloc.evaluation.unseen import data_of
 from cphloc.inference.localizer import Localizer
 from cphloc.modeling.model import Model
+from cphloc.ops.targets import Targets
+from cphloc.recipe.fields import OWN_AVERAGE, Train
 from cphloc.recipe.recipe import Recipe, load
 from cphloc.registry import catalogue
+from cphloc.structures.annotation import IGNORE
 from cphloc.tracking.run import Run
 from cphloc.training.finetune import preparation_differences
 from cphloc.zoo.entries import Listing
@@ -29,49 +34,121 @@ SOFT = "soft"
 LEAST = 1e-6
 """Probabilities are clamped to at least this value before their logarithm is taken."""
 
+OWN_SURE = 0.9
+"""Default of ``train.teacher_sure`` for the network's own average, whose errors would otherwise confirm themselves."""
+
+OWN_BEGINS = 0.3
+"""Share of the training after which the network's own average teaches, because it has to learn first."""
+
 
 class Teacher:
-    """A trained model whose probabilities for each training patch are a second target of every head.
+    """A model whose probabilities for each training patch are a second target of every head.
 
     Args:
-        localizer: the model.
+        model: a trained model, which teaches all cases from the start; or ``None`` for the moving average of the
+            weights that are trained. That teaches only what is not annotated, and after `OWN_BEGINS` of the training.
         weight: weight of the divergence from its probabilities, beside the losses of the annotations.
+        sure: voxels and labels whose likeliest class has a lower probability are not taught.
     """
 
-    def __init__(self, localizer: Localizer, weight: float) -> None:
-        self.localizer = localizer
+    def __init__(self, model: nn.Module | None, weight: float, sure: float = 0.0) -> None:
+        self.model = model
         self.weight = weight
+        self.sure = sure
+        self.own = model is None
 
-    def losses(self, model: Model, outputs: Mapping[str, Any], image: Tensor) -> dict[str, Tensor]:
-        """Compute how far the probabilities of a model are from those of the teacher, as ``soft/<head>``.
+    @classmethod
+    def from_recipe(cls, train: Train, taught: Localizer | None) -> Teacher:
+        """Make the teacher of a recipe.
+
+        Args:
+            train: settings of the training.
+            taught: the entry or run that ``train.teacher`` names; ``None`` for the network's own average.
+        """
+        sure = train.teacher_sure
+        if sure is None:
+            sure = OWN_SURE if taught is None else 0.0
+        return cls(taught.model if taught else None, train.teacher_weight, sure)
+
+    def describe(self, name: str) -> str:
+        """Describe in one line what it teaches, for the log.
+
+        Args:
+            name: ``train.teacher`` of the recipe.
+        """
+        what = f"the network's own average teaches cases without annotation after {OWN_BEGINS:.0%} of the training"
+        what = what if self.own else f"{name} teaches all cases"
+        return f"teacher: {what}" + (f", where its probability is at least {self.sure:g}" if self.sure else "")
+
+    def follow(self, model: Model, average: Mapping[str, Tensor]) -> None:
+        """Take over the average of the weights of the model that is trained, if that is the teacher.
+
+        Args:
+            model: the model that is trained.
+            average: the average of its weights, a state dict.
+        """
+        if self.own:
+            self.model = self.model or deepcopy(model).requires_grad_(False)
+            self.model.load_state_dict(average)
+
+    def losses(
+        self, model: Model, outputs: Mapping[str, Any], image: Tensor, targets: Targets | None = None
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Compute how far the probabilities of a model are from those of the teacher.
 
         Args:
             model: the model that is trained.
             outputs: its raw outputs for ``image``.
             image: ``(N, C, *S)`` preprocessed training patches.
+            targets: their annotations; needed by the network's own average.
+
+        Returns:
+            the losses ``soft/<head>``, and the share of voxels and labels in [0, 1] that were taught,
+            ``taught/<head>``.
         """
+        assert self.model is not None
         size = tuple(image.shape[2:])
-        taught = self.localizer.model.to(image.device).eval()
+        teaching: Any = self.model.to(image.device).eval()
         with torch.no_grad():
-            targets = taught.decode(taught.outputs(image), size)
-        found = {}
+            wanted = teaching.decode(teaching.outputs(image), size)
+        losses, shares = {}, {}
         for name, prediction in model.decode(outputs, size).items():
-            parts = []
-            if (probabilities := prediction.mask_probabilities) is not None:
-                parts.append(divergence(probabilities, _given(targets[name].mask_probabilities, name)))
-            if (present := prediction.label_probabilities) is not None:
-                wanted = _given(targets[name].label_probabilities, name)
-                pairs = (torch.stack([p.float(), 1 - p.float()], dim=1) for p in (present, wanted))
-                parts.append(divergence(*pairs))
-            if parts:
-                found[f"{SOFT}/{name}"] = torch.stack(parts).sum()
-        return found
+            pairs = []
+            known = self._known(model.targets_of(name, targets)) if self.own and targets is not None else (None, None)
+            if (mask := prediction.mask_probabilities) is not None:
+                pairs.append((mask, _given(wanted[name].mask_probabilities, name), known[0]))
+            if (labels := prediction.label_probabilities) is not None:
+                both = (torch.stack([p, 1 - p], 1) for p in (labels, _given(wanted[name].label_probabilities, name)))
+                pairs.append((*both, known[1]))
+            taught = [self._taught(theirs, annotated) for _, theirs, annotated in pairs]
+            if pairs:
+                parts = [divergence(ours, theirs, on) for (ours, theirs, _), on in zip(pairs, taught, strict=True)]
+                losses[f"{SOFT}/{name}"] = torch.stack(parts).sum()
+                shares[f"taught/{name}"] = torch.stack([on.float().mean() for on in taught]).mean()
+        return losses, shares
+
+    def _known(self, targets: Targets) -> tuple[Tensor, Tensor]:
+        """Which voxels ``(N, *S)`` and labels ``(N, K)`` are annotated."""
+        drawn = targets.has_mask.view(-1, *(1,) * (targets.masks.dim() - 1)) & (targets.masks != IGNORE)
+        return drawn, ~targets.labels.isnan()
+
+    def _taught(self, wanted: Tensor, annotated: Tensor | None) -> Tensor:
+        """Which voxels or labels are taught: those that the teacher is sure of and that are not annotated."""
+        sure = wanted.amax(dim=1) >= self.sure
+        return sure if annotated is None else sure & ~annotated
 
 
-def divergence(probabilities: Tensor, wanted: Tensor) -> Tensor:
-    """Compute the mean Kullback-Leibler divergence of probabilities ``(N, K, ...)`` from those that are wanted."""
+def divergence(probabilities: Tensor, wanted: Tensor, taught: Tensor | None = None) -> Tensor:
+    """Compute the mean Kullback-Leibler divergence of probabilities ``(N, K, ...)`` from those that are wanted.
+
+    Args:
+        probabilities: probabilities of the classes along axis 1.
+        wanted: probabilities of the teacher.
+        taught: ``(N, ...)`` bool, where they count; elsewhere the divergence is 0. By default everywhere.
+    """
     ours, theirs = (p.float().clamp(min=LEAST) for p in (probabilities, wanted))
-    return (theirs * (theirs.log() - ours.log())).sum(dim=1).mean()
+    found = (theirs * (theirs.log() - ours.log())).sum(dim=1)
+    return (found if taught is None else found * taught).mean()
 
 
 def _given(probabilities: Tensor | None, head: str) -> Tensor:
@@ -79,6 +156,28 @@ def _given(probabilities: Tensor | None, head: str) -> Tensor:
         msg = f"train.teacher: head '{head}' of the teacher gives no probabilities; use heads like the teacher's"
         raise InputError(msg)
     return probabilities
+
+
+def check_own_average(recipe: Recipe, strategy: str) -> None:
+    """Check that a network can be taught by the moving average of its own weights.
+
+    Raises:
+        InputError: there is no average, or no process has the whole of it.
+    """
+    if recipe.train.ema is None:
+        msg = f"train.teacher: {OWN_AVERAGE} is the moving average of the weights; set train.ema as well, such as 0.99"
+        raise InputError(msg)
+    if strategy == "fsdp":
+        msg = f"train.teacher: {OWN_AVERAGE} does not work with --strategy fsdp, which shards the average; use ddp"
+        raise InputError(msg)
+    _check_probabilities(recipe)
+
+
+def _check_probabilities(recipe: Recipe) -> None:
+    gives = {word for block in recipe.model.heads.values() for word in catalogue.card("head", block.type).gives}
+    if not gives & {"mask", "labels"}:
+        msg = "train.teacher: no head gives probabilities of a mask or of labels, which can be taught; set it to null"
+        raise InputError(msg)
 
 
 def open_teacher(recipe: Recipe) -> tuple[Localizer, Run | None]:
@@ -92,6 +191,7 @@ def open_teacher(recipe: Recipe) -> tuple[Localizer, Run | None]:
         InputError: its heads, classes, channels or preprocessing are others than those of the recipe, or it has no head
             with probabilities.
     """
+    _check_probabilities(recipe)
     localizer, run = open_localizer(str(recipe.train.teacher))
     other = localizer.recipe
     pairs = {
@@ -101,9 +201,6 @@ def open_teacher(recipe: Recipe) -> tuple[Localizer, Run | None]:
     }
     wrong = [f"{what} {mine}, but the teacher has {its}" for what, (mine, its) in pairs.items() if mine != its]
     wrong += preparation_differences(recipe, other)
-    gives = {word for block in recipe.model.heads.values() for word in catalogue.card("head", block.type).gives}
-    if not gives & {"mask", "labels"}:
-        wrong.append("no head gives probabilities of a mask or of labels, which alone can be learned")
     if wrong:
         msg = f"train.teacher: '{recipe.train.teacher}' does not fit this recipe: {'; '.join(wrong)}; make them equal"
         raise InputError(msg)

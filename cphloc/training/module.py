@@ -21,7 +21,7 @@ from cphloc.distributed.sharding import shard
 from cphloc.errors import CphlocError
 from cphloc.modeling.model import Model
 from cphloc.training.checkpoint import optimizer_state, restore_optimizer, whole
-from cphloc.training.distillation import SOFT, Teacher
+from cphloc.training.distillation import OWN_BEGINS, SOFT, Teacher
 from cphloc.training.micro_batches import Grouped, MicroBatch, cases_of, number_for
 from cphloc.training.optim import build_optimizer, build_schedule, set_lr, set_progress, train_mode
 from cphloc.training.settings import Batches, Compute, Settings
@@ -126,13 +126,25 @@ class TrainingModule(L.LightningModule):
         """Return the loss to minimize, and store it and its terms, detached, in ``losses``."""
         outputs = self.model.outputs(batch.image)
         losses = self.model.loss(outputs, replace(batch.targets, images=batch.image))
-        if self._teacher is not None:
-            soft = self._teacher.losses(self.model, outputs, batch.image)
+        shares: dict[str, Tensor] = {}
+        if self._teacher is not None and self._teaches():
+            soft, shares = self._teacher.losses(self.model, outputs, batch.image, batch.targets)
             losses = {**losses, **soft, "loss": losses["loss"] + self._teacher.weight * sum(soft.values())}
-        self.losses = {name: value.detach() for name, value in losses.items()}
+        self.losses = {name: value.detach() for name, value in {**losses, **shares}.items()}
         self.cases = {name: number for name in losses if (number := number_for(name, batch.cases)) is not None}
         parts = self.settings.accumulate * self.trainer.world_size
         return losses["loss"] if parts == 1 else self._balanced_loss(losses, batch, parts)
+
+    def _teaches(self) -> bool:
+        """Whether the teacher counts yet; the network's own average is brought up to date."""
+        assert self._teacher is not None
+        if not self._teacher.own:
+            return True
+        assert self.average is not None  # preparation has checked it
+        if max(self.step / self.settings.steps, self.progress) < OWN_BEGINS:
+            return False
+        self._teacher.follow(self.model, self.average.state)
+        return True
 
     def _balanced_loss(self, losses: Mapping[str, Tensor], batch: MicroBatch, parts: int) -> Tensor:
         """Return the loss whose mean over the parts of a batch equals the loss of the whole batch.

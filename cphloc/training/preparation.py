@@ -25,6 +25,7 @@ from cphloc.modeling.build import build_model
 from cphloc.modeling.build import check as check_model
 from cphloc.modeling.classes import model_classes, with_matched_classes
 from cphloc.modeling.model import Model
+from cphloc.recipe.fields import OWN_AVERAGE
 from cphloc.recipe.recipe import Recipe
 from cphloc.registry import catalogue
 from cphloc.registry.metrics import has_direction
@@ -34,6 +35,7 @@ from cphloc.training.class_balance import balance_losses
 from cphloc.training.distillation import (
     Teacher,
     as_the_teacher,
+    check_own_average,
     check_same_classes,
     check_test_unseen,
     open_teacher,
@@ -93,7 +95,9 @@ def prepare(recipe: Recipe, strategy: Strategy = "ddp", fresh: bool = True) -> P
     settings = Settings.from_recipe(recipe, strategy)
     _check_processes(recipe.train.batch, strategy)
     _check_trainable(recipe)
-    taught = None if recipe.train.teacher is None else open_teacher(recipe)
+    if recipe.train.teacher == OWN_AVERAGE:
+        check_own_average(recipe, strategy)
+    taught = None if recipe.train.teacher in (None, OWN_AVERAGE) else open_teacher(recipe)
     if taught is not None:
         recipe = as_the_teacher(recipe, taught[0])
     pipeline = Pipeline.from_recipe(recipe)
@@ -121,11 +125,12 @@ def prepare(recipe: Recipe, strategy: Strategy = "ddp", fresh: bool = True) -> P
     balance_losses(model, splits["train"], pipeline.dataset.classes)
     fill = prediction_fill(pipeline.pad)
     validator = Validator(splits["val"], classes, pipeline.patch, fill, recipe.nsd_tolerance_mm)
-    teacher = None
     if taught is not None:
         check_test_unseen(taught[1] or taught[0].listing, pipeline.dataset)
         check_same_classes(recipe, taught[0], model)
-        teacher = Teacher(taught[0], recipe.train.teacher_weight)
+    teacher = Teacher.from_recipe(recipe.train, taught and taught[0]) if recipe.train.teacher else None
+    if teacher is not None and processes.is_first():
+        print(teacher.describe(str(recipe.train.teacher)), file=sys.stderr)
     return Preparation(recipe, pipeline, splits, model, validator, settings, teacher)
 
 

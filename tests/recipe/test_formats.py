@@ -74,6 +74,7 @@ ADDED = {
     "train.gradient_checkpointing": False,
     "train.swa": None,
     "train.teacher": None,
+    "train.teacher_sure": None,
     "train.teacher_weight": 1.0,
     "data.about": None,
     "data.annotated": None,

@@ -53,7 +53,7 @@ SYSTEMS = {
     **dict.fromkeys(("unet-lecture", "unet2d-phantom", "unet3d-phantom", "residual-encoder", "monai"), MASKS),
     **dict.fromkeys(("attention-unet", "unetplusplus", "manet", "deeplabv3plus", "upernet", "segformer"), MASKS),
     **dict.fromkeys(("mednext", "swin-unetr", "convnext-inflated", "siamese", "projections"), MASKS),
-    **dict.fromkeys(("mask-rcnn", "nndetection", "instances", "box-supervised", "cam-seeded"), MASKS),
+    **dict.fromkeys(("mask-rcnn", "nndetection", "instances", "box-supervised", "cam-seeded", "mean-teacher"), MASKS),
     **dict.fromkeys(("retina-unet", "multitask2d-phantom", "multitask3d-phantom"), MASKS),
 }
 """Name of a recipe -> what its system must reach."""

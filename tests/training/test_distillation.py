@@ -1,19 +1,22 @@
-"""One network learns the probabilities of a teacher beside the annotations."""
+"""One network learns the probabilities of a teacher, or of the average of its own weights, beside the annotations."""
 
 from __future__ import annotations
 
 import copy
+import json
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
 from cphloc.data.pipeline.pipeline import Pipeline
 from cphloc.errors import DataError, InputError
-from cphloc.inference.localizer import Localizer
 from cphloc.modeling.build import build_model
+from cphloc.ops.targets import Targets
 from cphloc.publishing.freeze import entry_recipe
 from cphloc.recipe.recipe import load
+from cphloc.structures.annotation import Annotation
 from cphloc.training import checkpoint
 from cphloc.training.cross_validation import cross_validate
 from cphloc.training.distillation import Teacher, divergence
@@ -46,17 +49,64 @@ def test_a_student_without_annotations_becomes_its_teacher(dims):
     taught = build_model(made).eval()
     torch.manual_seed(2)
     student = build_model(made)
-    teacher, image = Teacher(Localizer(taught, made), 1.0), torch.randn(2, 1, *made.data.patch)
+    teacher, image = Teacher(taught, 1.0), torch.randn(2, 1, *made.data.patch)
     optimizer = torch.optim.Adam(student.parameters(), 1e-2)
     found = []
     for _ in range(30):
-        (loss,) = teacher.losses(student, student.outputs(image), image).values()
+        (loss,) = teacher.losses(student, student.outputs(image), image)[0].values()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         found.append(float(loss.detach()))
     assert found[-1] < 0.5 * found[0]
     assert all(parameter.grad is None for parameter in taught.parameters())
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_the_own_average_teaches_only_what_is_not_annotated_and_where_it_is_sure(dims):
+    made = load(recipe(dims))
+    size = tuple(made.data.patch)
+    torch.manual_seed(1)
+    average = build_model(made).eval()
+    torch.manual_seed(2)
+    student = build_model(made)
+    image = torch.randn(2, 1, *size)
+    theirs = average.decode(average.outputs(image), size)["mask"].mask_probabilities.detach()
+    sure = float(theirs.amax(1).median())
+    teacher = Teacher(None, 1.0, sure)
+    teacher.follow(student, average.state_dict())
+    outputs = student.outputs(image)
+    targets = Targets.collate([Annotation(mask=np.ones(size, np.int64)), Annotation()], size, 1)
+    losses, shares = teacher.losses(student, outputs, image, targets)
+
+    ours = student.decode(outputs, size)["mask"].mask_probabilities.detach()
+    both = functional.kl_div(ours.log(), theirs, reduction="none").sum(1)[1]  # the second case has no mask
+    taught = theirs[1].amax(0) >= sure
+    assert 0 < int(taught.sum()) < taught.numel()
+    assert losses["soft/mask"].item() == pytest.approx(float(both[taught].sum()) / (2 * both.numel()), rel=1e-4)
+    assert float(shares["taught/mask"]) == pytest.approx(float(taught.sum()) / (2 * taught.numel()))
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_training_with_its_own_average_draws_cases_without_masks_after_a_while(dims, at_work, capfd):
+    few = recipe(dims, teacher="self", teacher_sure=0.0, ema=0.9, steps=20, validate_every=20)
+    few["data"] |= {"annotated": {"mask": 0.5}, "cases": {"train": 8, "val": 3, "test": 2}}
+    run = train(few)
+    said = capfd.readouterr().err
+    assert "from 8 cases with or without annotation (for the teacher)" in said
+    assert "teacher: the network's own average teaches cases without annotation after 30% of the training" in said
+    logged = [json.loads(line) for line in (run.folder / "tracking.jsonl").read_text().splitlines()]
+    metrics = {line["step"]: line["values"] for line in logged if "train/loss" in line.get("values", {})}
+    assert 0 < metrics[20]["train/taught/mask"] < 1
+    assert metrics[20]["train/soft/mask"] > 0
+    assert metrics[20]["train/loss"] == pytest.approx(
+        metrics[20]["train/mask/mask"] + metrics[20]["train/soft/mask"], rel=1e-4
+    )
+
+
+def test_the_own_average_needs_an_average(at_work):
+    with pytest.raises(InputError, match=r"train\.teacher: self .* set train\.ema"):
+        train(recipe(2, teacher="self"))
 
 
 @pytest.mark.parametrize("dims", [2, 3])

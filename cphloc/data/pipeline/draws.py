@@ -52,13 +52,18 @@ class Draws:
 
     Args:
         cases: preprocessed training cases.
-        rungs: name of each head -> weakest annotation that it learns from; without heads, all cases form one group.
+        rungs: name of each head -> weakest annotation that it learns from, ``None`` if it needs none; without heads,
+            all cases form one group.
         foreground: fraction of patches in [0, 1] that are centred on an object, spaced evenly in each group.
         seed: random seed.
     """
 
     def __init__(
-        self, cases: PreparedCases, rungs: Mapping[str, Rung] | None = None, foreground: float = 0.33, seed: int = 0
+        self,
+        cases: PreparedCases,
+        rungs: Mapping[str, Rung | None] | None = None,
+        foreground: float = 0.33,
+        seed: int = 0,
     ) -> None:
         self.cases = cases
         self.groups = groups_of([case.annotation for case in cases.cases], rungs or {})
@@ -119,7 +124,7 @@ _WORDS = {
 }
 
 
-def groups_of(sources: Sequence[AnnotationSource], rungs: Mapping[str, Rung]) -> list[Group]:
+def groups_of(sources: Sequence[AnnotationSource], rungs: Mapping[str, Rung | None]) -> list[Group]:
     """Group cases by the heads that learn from them; a head without any case is left out.
 
     A head learns from the cases that have its rung or a stronger one, and from those whose label excludes every class,
@@ -127,18 +132,20 @@ def groups_of(sources: Sequence[AnnotationSource], rungs: Mapping[str, Rung]) ->
 
     Args:
         sources: annotation of each case.
-        rungs: name of each head -> weakest annotation that it learns from.
+        rungs: name of each head -> weakest annotation that it learns from; ``None`` if it needs none.
     """
     merged: dict[tuple[int, ...], Group] = {}
-    for head, rung in sorted(rungs.items(), key=lambda item: -item[1]):
+    for head, rung in sorted(rungs.items(), key=lambda item: -(item[1] or 0)):
         for words, members in _members(sources, rung):
             group = merged.get(members, Group((), words, members))
             merged[members] = replace(group, heads=(*group.heads, head))
     return list(merged.values()) or [Group((), "any annotation", tuple(range(len(sources))))]
 
 
-def _members(sources: Sequence[AnnotationSource], rung: Rung) -> list[tuple[str, tuple[int, ...]]]:
+def _members(sources: Sequence[AnnotationSource], rung: Rung | None) -> list[tuple[str, tuple[int, ...]]]:
     """The one or two groups of cases from which a head with this rung learns, with what they have in common."""
+    if rung is None:
+        return [("or without annotation", tuple(range(len(sources))))]
     stated = [i for i, s in enumerate(sources) if s.rung is not None and s.rung >= rung]
     absent = [i for i, s in enumerate(sources) if (s.rung or 0) < rung and _excludes_all(s)]
     if not stated:

@@ -87,7 +87,7 @@ class PatchSamples(Dataset[Sample]):
         foreground: float = 0.33,
         seed: int = 0,
         fill: Fill = "zero",
-        rungs: Mapping[str, Rung] | None = None,
+        rungs: Mapping[str, Rung | None] | None = None,
     ) -> None:
         self.cases = cases
         self.patch = tuple(patch)

@@ -67,7 +67,7 @@ class Pipeline:
         workers: int | None = None,
         skip_bad: bool = False,
         seed: int = 0,
-        rungs: Mapping[str, Rung] | None = None,
+        rungs: Mapping[str, Rung | None] | None = None,
     ) -> None:
         self.rungs = dict(rungs or {})
         self.dataset = dataset
@@ -213,12 +213,13 @@ def open_undivided(data: Data, dims: int) -> Dataset:
     return open_dataset(data.model_copy(update={"folds": None, "tiles": None}), dims)
 
 
-def rungs_of(recipe: Recipe) -> dict[str, Rung]:
+def rungs_of(recipe: Recipe) -> dict[str, Rung | None]:
     """Return the weakest annotation that each head learns from.
 
-    A head whose loss also learns from boxes, or whose masks are seeded from a label, has a further row for these.
+    A head whose loss also learns from boxes, or whose masks are seeded from a label, has a further row for these. A
+    teacher teaches the cases without annotation as well.
     """
-    rungs = {}
+    rungs: dict[str, Rung | None] = {}
     for name, head in recipe.model.heads.items():
         rungs[name] = Rung[(catalogue.card("head", head.type).rung or "label").upper()]
         loss = head.args.get("loss")
@@ -227,6 +228,8 @@ def rungs_of(recipe: Recipe) -> dict[str, Rung]:
             rungs[f"{name} by {weaker}"] = Rung[weaker.upper()]
         if name in recipe.model.seeds:
             rungs[f"{name} by seeds"] = Rung.LABEL
+    if recipe.train.teacher is not None:
+        rungs["the teacher"] = None
     return rungs
 
 
