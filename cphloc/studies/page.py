@@ -37,19 +37,37 @@ _INTRODUCTION = """\
 # The lecture as studies
 
 Each study puts one claim of the lecture to the test, over at least five seeds, on synthetic images where it does not
-say otherwise. Every seed draws other images and other first weights, the same for all arms, so differences are paired
-by case and seed. Intervals are 95 % intervals over the seeds by Student's t. The bound of a difference is the smallest
-effect of interest, which is the same in all studies: 0.01 for rates of errors, sensitivity and specificity, 0.02 for
-AUC, Dice, surface Dice and hits of a biopsy, 0.05 for AP, pointing, mass in the box, side accuracy and shares of a
-spectrum, 20 steps. **holds** means that the whole interval of every condition lies beyond its bound, **fails** that
-one lies wholly on the other side, where an effect, if there is any, is too small to matter, **undecided** everything
-between. A condition is undecided, too, where one of its arms did not learn: where none of its metrics lies above that
-of a prior, predictions that ignore the image and repeat the average training annotation. A value that was not reached
-is a lower bound (censored), and decides only what its bound decides. Arms differ in what they state and in nothing
-else, and have equal steps, batches and numbers of trainings to choose from: `cphloc study STUDY --check` compares them
-with all defaults, and what cannot be equal is listed. Conditions stand in the study's file before it runs; where a
-recipe or a condition was chosen after a first look at numbers, the study says so. A study that was repeated with other
-seeds says what they gave: their conditions all stood before they ran.
+say otherwise. All arms have the same seeds, and differences are paired by seed. On synthetic images every seed draws
+other images and, where a network is trained, other first weights. On images of patients, splits and the choice of
+annotated cases are fixed: in e25 and e28 to e31 a seed changes only the training, so the intervals do not contain the
+variation between patients; in e24, which trains nothing, each seed is a fifth of the cases. Intervals are 95 %
+intervals over the seeds by Student's t. The bound of a difference is the smallest effect of interest, which is the same
+in all studies: 0.01 for rates of errors, sensitivity and specificity, 0.02 for AUC, Dice, surface Dice and hits of a
+biopsy, 0.05 for AP, pointing, mass in the box, side accuracy and shares of a spectrum, 20 steps. **holds** means that
+the whole interval of every condition lies beyond its bound, **fails** that one lies wholly on the other side,
+**undecided** everything between. A condition is undecided, too, where one of its arms did not learn: where none of its
+metrics lies above that of the baseline. A value that was not reached is a lower bound (censored), and decides only what
+its bound decides. Arms differ in what they state and in nothing else, and have equal steps, batches and numbers of
+trainings to choose from: `cphloc study STUDY --check` compares them with all defaults, and what cannot be equal is
+listed. The ladder (e28 to e30) is an exception: all its arms have one learning rate, which was chosen on validation
+cases of the arm with all masks alone, and may suit that arm best. Conditions stand in the study's file before it runs;
+where a recipe or a condition was chosen after a first look at numbers, the study says so. A study that was repeated
+with other seeds says what they gave: their conditions all stood before they ran.
+
+- **Arm**: one of the trainings or methods that a study compares; `a/b` is variant `b` of arm `a`, and `a @ x` is arm
+  `a` at the value `x` of the study's grid.
+- **Seed**: one repetition of all arms, with its own random numbers.
+- **Fails**: also where the effect has the expected sign and is smaller than its bound. It may be no effect at all; it
+  need not be one in the other direction.
+- **Baseline**: predictions that ignore the image and repeat the average training annotation, measured like an arm. (A
+  prior in the name of an arm of e09 is the first probability of an object.)
+- **Expected to stay at the baseline**: an arm that lacks, by the claim, what it takes to learn a metric. Conditions on
+  it are decided although it did not learn.
+- **Label, side, boxes, mask**: what is annotated of a case, from weak to strong: its classes, the half of the image
+  where they are, a box around each object, the outline. In the ladder `and boxes` is labels, sides and boxes.
+- **Few masks alone**: in the ladder, masks of a tenth of the training cases, without the other annotations.
+- **Hits of a biopsy**: the share of simulated needles that hit the object. They are aimed at what the network
+  predicts, with a random error.
 """
 
 
@@ -193,12 +211,12 @@ def _table(facts: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _cell(row: Mapping[str, Any], metric: str) -> str:
-    """Format a metric of a row, followed by its mean over the seeds for the prior where it differs between the two."""
+    """Format a metric of a row, followed by the mean of its baseline over the seeds where the two differ."""
     value, prior = _interval(row["metrics"].get(metric)), row["baseline"].get(metric, [])
     known = [one for one in prior if one is not None]
     if not value or not known or prior == row["values"][metric]:
         return value
-    return f"{value}, prior {sum(known) / len(known):.3f}"
+    return f"{value}, baseline {sum(known) / len(known):.3f}"
 
 
 def _conditions(facts: Mapping[str, Any]) -> Iterator[str]:
@@ -216,7 +234,7 @@ def _caveats(study: Study, facts: Mapping[str, Any]) -> Iterator[str]:
     if study.text.after_look:
         yield f"**Chosen after a first look at numbers**: {study.text.after_look}.\n"
     for arm, reason in study.text.cannot_learn.items():
-        yield f"**Cannot learn by the claim**: {arm}; {reason}.\n"
+        yield f"**Expected to stay at the baseline**: {arm}; {reason}.\n"
     for found in facts["confounds"]:
         yield f"**Arms also differ in** {Confound(**found)}; {found['reason'] or 'no reason is given'}.\n"
 
