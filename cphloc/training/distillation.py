@@ -44,9 +44,12 @@ OWN_BEGINS = 0.3
 class Teacher:
     """A model whose probabilities for each training patch are a second target of every head.
 
+    A trained model teaches all cases its probabilities, from the start. The moving average of the weights that are
+    trained teaches only what is not annotated, after `OWN_BEGINS` of the training: its likeliest class, to a network
+    that sees the same image `perturbed` (Sohn et al. 2020, FixMatch, arXiv:2001.07685).
+
     Args:
-        model: a trained model, which teaches all cases from the start; or ``None`` for the moving average of the
-            weights that are trained. That teaches only what is not annotated, and after `OWN_BEGINS` of the training.
+        model: a trained model, or ``None`` for the moving average.
         weight: weight of the divergence from its probabilities, beside the losses of the annotations.
         sure: voxels and labels whose likeliest class has a lower probability are not taught.
     """
@@ -91,6 +94,10 @@ class Teacher:
             self.model = self.model or deepcopy(model).requires_grad_(False)
             self.model.load_state_dict(average)
 
+    def views(self, image: Tensor) -> Tensor:
+        """Return what the model that is trained sees of ``image`` where it learns from the teacher."""
+        return perturbed(image) if self.own else image
+
     def losses(
         self, model: Model, outputs: Mapping[str, Any], image: Tensor, targets: Targets | None = None
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -98,7 +105,7 @@ class Teacher:
 
         Args:
             model: the model that is trained.
-            outputs: its raw outputs for ``image``.
+            outputs: its raw outputs for `views` of ``image``.
             image: ``(N, C, *S)`` preprocessed training patches.
             targets: their annotations; needed by the network's own average.
 
@@ -122,7 +129,8 @@ class Teacher:
                 pairs.append((*both, known[1]))
             taught = [self._taught(theirs, annotated) for _, theirs, annotated in pairs]
             if pairs:
-                parts = [divergence(ours, theirs, on) for (ours, theirs, _), on in zip(pairs, taught, strict=True)]
+                wish = _likeliest if self.own else torch.Tensor.float
+                parts = [divergence(p, wish(theirs), on) for (p, theirs, _), on in zip(pairs, taught, strict=True)]
                 losses[f"{SOFT}/{name}"] = torch.stack(parts).sum()
                 shares[f"taught/{name}"] = torch.stack([on.float().mean() for on in taught]).mean()
         return losses, shares
@@ -149,6 +157,31 @@ def divergence(probabilities: Tensor, wanted: Tensor, taught: Tensor | None = No
     ours, theirs = (p.float().clamp(min=LEAST) for p in (probabilities, wanted))
     found = (theirs * (theirs.log() - ours.log())).sum(dim=1)
     return (found if taught is None else found * taught).mean()
+
+
+def perturbed(image: Tensor) -> Tensor:
+    """Change contrast and brightness of each channel and add noise, at random.
+
+    The contrast is scaled by 0.7 to 1.3, the brightness shifted by up to 0.3, and noise of a standard deviation of up
+    to 0.3 is added, in standard deviations of the image.
+
+    Args:
+        image: ``(N, C, *S)``.
+    """
+    each = (*image.shape[:2], *(1,) * (image.dim() - 2))
+    axes = tuple(range(2, image.dim()))
+    mean, std = image.mean(axes, keepdim=True), image.std(axes, keepdim=True)
+    contrast, shift, noise = (torch.rand(each).to(image) for _ in range(3))
+    return (
+        mean
+        + (image - mean) * (0.7 + 0.6 * contrast)
+        + std * (0.6 * shift - 0.3 + 0.3 * noise * torch.randn(image.shape).to(image))
+    )
+
+
+def _likeliest(probabilities: Tensor) -> Tensor:
+    """Return 1 for the likeliest class along axis 1 and 0 for the others."""
+    return torch.zeros_like(probabilities.float()).scatter_(1, probabilities.argmax(1, keepdim=True), 1.0)
 
 
 def _given(probabilities: Tensor | None, head: str) -> Tensor:

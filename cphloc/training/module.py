@@ -128,7 +128,9 @@ class TrainingModule(L.LightningModule):
         losses = self.model.loss(outputs, replace(batch.targets, images=batch.image))
         shares: dict[str, Tensor] = {}
         if self._teacher is not None and self._teaches():
-            soft, shares = self._teacher.losses(self.model, outputs, batch.image, batch.targets)
+            view = self._teacher.views(batch.image)
+            seen = outputs if view is batch.image else self.model.outputs(view)
+            soft, shares = self._teacher.losses(self.model, seen, batch.image, batch.targets)
             losses = {**losses, **soft, "loss": losses["loss"] + self._teacher.weight * sum(soft.values())}
         self.losses = {name: value.detach() for name, value in {**losses, **shares}.items()}
         self.cases = {name: number for name in losses if (number := number_for(name, batch.cases)) is not None}
