@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch.testing import assert_close
+from torchvision.models.detection import roi_heads
 
 from cphloc.ops.instance_masks import class_probabilities, mask_targets, mean_masks, pasted, regridded
 from cphloc.ops.targets import Detections
@@ -92,3 +93,62 @@ def test_masks_of_views_are_averaged_on_the_box_that_they_are_merged_to(dims):
     inner = (0, *(slice(2, 6),) * dims)
     assert_close(mean[inner], torch.ones((4,) * dims))
     assert mean[0].flatten()[0] < 0.01
+
+
+def smooth(size):
+    """A blurred ellipsoid, as a network gives it."""
+    axes = torch.meshgrid(*[(torch.arange(n) + 0.5) / n - 0.5 for n in size], indexing="ij")
+    return (8 - 24 * sum(x.square() for x in axes).sqrt()).sigmoid()
+
+
+def pasted_by_torchvision(mask, low, high, extent):
+    """Each slice of a mask whose depth has one cell per voxel, or the only one, in its part of the image."""
+    corners = torch.tensor([[low[-1], low[-2], high[-1], high[-2]]], dtype=torch.float32)
+    planes = mask.view(-1, *mask.shape[-2:])
+    return torch.cat([roi_heads.paste_masks_in_image(x[None, None], corners, extent[-2:])[0] for x in planes])
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize(("low", "step"), [((6, 8), (2, 3)), ((4, 5), (1, 4)), ((22, 30), (3, 2))])
+def test_a_pasted_mask_is_that_of_torchvision_which_fades_it_towards_the_faces(dims, low, step):
+    """Torchvision adds a cell of zeros around the mask, so that the outer half of the border cells falls to one half.
+
+    Its corners are the first and the last voxel: half a voxel less at the upper faces makes its rounding give the same
+    grid. Beyond the faces it continues to zero, always below one half, where the outline here has already ended.
+    """
+    torch.manual_seed(0)
+    cells, extent = 7, (*[5] * (dims - 2), 36, 44)
+    low = torch.tensor([*[1] * (dims - 2), *low])
+    step = torch.tensor([*[1] * (dims - 2), *step])
+    size = (*[4] * (dims - 2), cells, cells)
+    mask, high = torch.rand(size), low + torch.tensor(size) * step
+    at, values = pasted(mask, torch.cat([low, high]).float(), extent)
+    theirs = pasted_by_torchvision(mask, low, high - 0.5, extent)
+    fade, rows, columns = 1.0, *at[-2:]
+    for axis, part in ((-2, rows), (-1, columns)):
+        middle = torch.arange(part.start, part.stop) + 0.5
+        depth = torch.minimum(middle - low[axis], high[axis] - middle) / step[axis]
+        fade = fade * (0.5 + depth).clamp(max=1).view(-1, *[1] * (-1 - axis))
+    assert (fade == 1).sum() >= 0.4 * fade.numel()
+    assert_close(theirs[:, rows, columns], (values * fade).view(-1, *fade.shape))
+    theirs[:, rows, columns] = 0
+    assert 0 < theirs.max() < 0.5
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_mask_pasted_anywhere_is_within_a_voxel_of_that_of_torchvision(dims):
+    """Torchvision moves either face of a box outwards to whole voxels, by less than one voxel."""
+    draw, cells, extent = torch.Generator().manual_seed(0), 14, (*[7] * (dims - 2), 90, 100)
+    size = (*[5] * (dims - 2), cells, cells)
+    mask, most = smooth(size), []
+    steepest = torch.tensor([mask.diff(dim=axis).abs().max() for axis in (-2, -1)])
+    for _ in range(15):
+        low, span = torch.rand(2, generator=draw) * 30 + 5, torch.rand(2, generator=draw) * 35 + 15
+        low = torch.cat([torch.ones(dims - 2), low])
+        high = low + torch.cat([torch.full((dims - 2,), 5.0), span])
+        at, values = pasted(mask, torch.cat([low, high]), extent)
+        theirs = pasted_by_torchvision(mask, low, high, extent)[:, *at[-2:]].view(values.shape)
+        rim = [int(0.5 * side / cells) + 3 for side in span.tolist()]
+        inner = (..., *(slice(n, -n) for n in rim))
+        most.append((values - theirs)[inner].abs().max() / (steepest * cells / span).sum())
+    assert 0.1 < max(most) < 1
