@@ -19,7 +19,7 @@ from cphloc.recipe.recipe import load
 from cphloc.structures.annotation import Annotation
 from cphloc.training import checkpoint
 from cphloc.training.cross_validation import cross_validate
-from cphloc.training.distillation import Teacher, divergence
+from cphloc.training.distillation import Teacher, check_own_average, divergence, perturbed
 from cphloc.training.train import train
 
 
@@ -104,9 +104,31 @@ def test_a_training_with_its_own_average_draws_cases_without_masks_after_a_while
     )
 
 
-def test_the_own_average_needs_an_average(at_work):
+def test_the_own_average_needs_an_average_in_one_process_and_probabilities():
+    own = recipe(2, teacher="self", ema=0.9)
     with pytest.raises(InputError, match=r"train\.teacher: self .* set train\.ema"):
         train(recipe(2, teacher="self"))
+    with pytest.raises(InputError, match="use ddp"):
+        check_own_average(load(own), "fsdp")
+    own["model"]["heads"] = {"boxes": {"type": "retina", "classes": {1: "mass"}}}
+    with pytest.raises(InputError, match=r"train\.teacher: no head gives probabilities"):
+        check_own_average(load({**own, "task": "detection"}), "ddp")
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_perturbed_image_has_another_contrast_brightness_and_noise_within_the_stated_ranges(dims):
+    torch.manual_seed(0)
+    image = 5 + 3 * torch.randn(8, 2, *(32,) * 2, *(8,) * (dims - 2))
+    axes = tuple(range(2, 2 + dims))
+    seen = perturbed(image)
+    shift = (seen.mean(axes) - image.mean(axes)) / image.std(axes)
+    contrast = ((seen - seen.mean(axes, True)) * (image - image.mean(axes, True))).mean(axes) / image.var(axes)
+    assert shift.abs().max() < 0.3 + 0.05
+    assert contrast.min() > 0.7 - 0.05
+    assert contrast.max() < 1.3 + 0.05
+    noise = (seen - image * contrast.view(8, 2, *(1,) * dims)).std(axes) / image.std(axes)
+    assert 0.1 < noise.max() < 0.3 + 0.05
+    assert min(shift.std(), contrast.std()) > 0.1, "each image is changed otherwise"
 
 
 @pytest.mark.parametrize("dims", [2, 3])

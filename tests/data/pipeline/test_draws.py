@@ -88,6 +88,13 @@ def test_a_recipe_whose_data_lack_a_rung_draws_from_all_cases():
     assert group.cases == (0, 1, 2)
 
 
+def test_a_teacher_teaches_cases_without_any_annotation_as_well():
+    rungs = rungs_of(load("systems/mean-teacher"))
+    masked, *others = groups_of([source(mask=True), AnnotationSource(), AnnotationSource()], rungs)
+    assert (masked.cases, masked.heads) == ((0,), ("mask",))
+    assert [(group.cases, group.heads) for group in others] == [((0, 1, 2), ("the teacher",))]
+
+
 @pytest.mark.parametrize(
     ("name", "weaker", "words"),
     [("box-supervised", "mask by boxes", "boxes"), ("cam-seeded", "mask by seeds", "a label")],
