@@ -50,7 +50,8 @@ def run(options: argparse.Namespace) -> Answer:
     scans = [_scan(case) for case in cases]
     order, days = timeline(options.scans, scans, options.days)
     cases, scans = [cases[k] for k in order], [scans[k] for k in order]
-    model = load(options.entry)
+    # one runtime for all scans: another one that takes over in between would change voxels at the border
+    model = load(options.entry, backend="torch")
     if model.recipe.dims != 3:
         msg = f"entry '{options.entry}' is {model.recipe.dims}-D; treatment response is measured on volumes"
         raise InputError(msg)
