@@ -12,6 +12,7 @@ from cphloc.data.case import Case, strongest_rung
 from cphloc.errors import InputError, did_you_mean
 from cphloc.evaluation.comparison import paired_differences
 from cphloc.evaluation.files import read_completed
+from cphloc.evaluation.mask_calibration import mask_calibration
 from cphloc.evaluation.mask_trials import (
     HARM,
     MaskCase,
@@ -134,6 +135,7 @@ def choose_options(
     options = Options(**chosen)
     sizes = None if few else size_intervals(used.masks, of_part(localizer.classes, "mask"), options)
     facts: dict[str, Any] = {"split": split, "cases": len(cases), "patients": patients}
+    facts["calibration"] = mask_calibration(used.masks, of_part(localizer.classes, "mask"))
     return ChosenOptions(options=options, trials=trials, sizes=sizes, **facts)
 
 

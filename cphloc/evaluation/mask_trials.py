@@ -13,6 +13,7 @@ from cphloc.evaluation.trial import LEAST_GAIN, compared, not_tried
 from cphloc.inference.components import keeps
 from cphloc.metrics.calibration import LEAST_CASES, tempered
 from cphloc.metrics.evaluation import segmentation_scores
+from cphloc.metrics.mask_calibration import mask_calibration_error
 from cphloc.metrics.segmentation import bounding_box, connected_components
 from cphloc.metrics.segmentation import dice as dice_of
 from cphloc.registry.metrics import quality
@@ -45,6 +46,7 @@ class MaskCase:
         dice: `dice_by_threshold`, NaN for unknown classes.
         has_object: whether a known class is annotated in it.
         likely: ``(K,)`` label probability of each class; NaN without one.
+        calibration_error: ``(K,)`` `mask_calibration_error` of each class; NaN where it is unknown or not annotated.
     """
 
     patient: str
@@ -57,6 +59,7 @@ class MaskCase:
     dice: np.ndarray
     has_object: bool
     likely: np.ndarray
+    calibration_error: np.ndarray
 
     @classmethod
     def of(
@@ -86,7 +89,8 @@ class MaskCase:
         has_object = bool(np.isin(mask, 1 + np.flatnonzero(known)).any())
         dice = np.where(known, dice_by_threshold(probabilities, mask), np.nan)
         labels = np.array([(likely or {}).get(number, math.nan) for number in range(1, len(probabilities))])
-        return cls(patient, geometry, known, *packed, dice, has_object, labels)
+        errors = [mask_calibration_error(p, mask, number) for number, p in enumerate(probabilities[1:], start=1)]
+        return cls(patient, geometry, known, *packed, dice, has_object, labels, np.where(known, errors, np.nan))
 
     def mask(self, threshold: float | None) -> np.ndarray:
         """Return the class mask ``(*S)`` at a threshold of `GRID`; ``None`` for the most probable class."""

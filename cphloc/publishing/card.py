@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from cphloc.metrics.explanation import METHODS, METRICS, SANITY_TEXT
+from cphloc.publishing.calibration_text import calibration_text
 from cphloc.publishing.markdown import code_block, table
 from cphloc.publishing.options import options_text
 from cphloc.publishing.usage import how_to_use
@@ -41,7 +42,7 @@ def model_card(entry: Entry) -> str:
         "Results": _results(entry),
         "Stages": _stages(entry),
         "Explanation": _explanation(entry),
-        "Calibration": _calibration(entry),
+        "Calibration": calibration_text(entry),
         "Subgroups": _subgroups(entry),
         "Pictures": _pictures(entry),
         "Input and output": table(("", ""), _input_and_output(entry)),
@@ -165,19 +166,6 @@ def _per_class(entry: Entry, names: Sequence[str]) -> Iterator[Sequence[str]]:
 
 def _beside(metrics: Mapping[str, Metric], name: str) -> str:
     return format_metric(metrics[name]) if name in metrics else ""
-
-
-def _calibration(entry: Entry) -> str:
-    """State how far stated probabilities are from observed frequencies, and whether they were rescaled."""
-    if (found := entry.calibration) is not None:
-        return (
-            f"Probabilities are calibrated by a temperature of {found.temperature:.2f}, fitted on the {found.split} "
-            f"split. Calibration error on the test split: {format_metric(found.ece_before)} before, "
-            f"{format_metric(found.ece_after)} after."
-        )
-    if (error := entry.evaluation.metrics.get("ece")) is not None:
-        return f"Probabilities are those of the network, not rescaled; calibration error {format_metric(error)}."
-    return "Scores are those of the network; nothing compared them with observed frequencies."
 
 
 def _subgroups(entry: Entry) -> str:

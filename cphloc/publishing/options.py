@@ -13,7 +13,6 @@ from cphloc.structures.options import TRIAL_COLUMNS, ChosenOptions, Options, tri
 def options_text(chosen: ChosenOptions) -> list[str]:
     """Write what a prediction applies besides the weights, and every option that was tried, as Markdown blocks."""
     applied = [f"`{name}` {_applied(value)}" for name, value in chosen.options.stated.items()]
-    where = "out of fold" if chosen.split == "out-of-fold" else f"on the {chosen.split} split"
     text = f"A prediction applies {'; '.join(applied)}." if applied else "A prediction applies the weights alone."
     if chosen.sizes is not None:
         errors = ", ".join(f"{name} {e:.2f} ({chosen.sizes.patients[name]})" for name, e in chosen.sizes.errors.items())
@@ -24,11 +23,20 @@ def options_text(chosen: ChosenOptions) -> list[str]:
     if not chosen.trials:
         return [text]
     cases = f"{counted(chosen.cases, 'case')} of {counted(chosen.patients, 'patient')}"
-    tried = f"Each option was tried {where} ({cases}), never on test cases"
+    tried = f"Each option was tried {where(chosen)} ({cases}), never on test cases"
     if chosen.split == "out-of-fold":
         tried += "; the metrics above are of the same cases, and therefore of predictions without options"
     rows = [trial_row(trial.model_dump()) for trial in chosen.trials]
     return [f"{text} {tried}:", table(TRIAL_COLUMNS, rows)]
+
+
+def where(chosen: ChosenOptions) -> str:
+    """Say on which cases options were chosen.
+
+    >>> where(ChosenOptions(split="out-of-fold"))
+    'out of fold'
+    """
+    return "out of fold" if chosen.split == "out-of-fold" else f"on the {chosen.split} split"
 
 
 def options_with_gain(applied: Options, chosen: ChosenOptions | None) -> list[str]:

@@ -142,6 +142,24 @@ class SizeIntervals(_Strict):
     unit: Literal["mm", "px"] = "mm"
 
 
+class MaskCalibration(_Strict):
+    """How far the probabilities of masks are from observed frequencies; see `cphloc.metrics.mask_calibration`.
+
+    Args:
+        error: expected calibration error, mean over classes and cases.
+        low: lower end of its 95 % interval by patient; ``None`` where all cases are of one patient.
+        high: upper end.
+        cases: number of cases with an annotated object.
+        by_class: class name -> error, of classes that are annotated in any case.
+    """
+
+    error: Share
+    low: Share | None = None
+    high: Share | None = None
+    cases: Annotated[int, Field(ge=1)]
+    by_class: dict[str, Share]
+
+
 class ChosenOptions(_Strict):
     """Result of trying every option on cases that were not trained on.
 
@@ -152,6 +170,8 @@ class ChosenOptions(_Strict):
         cases: number of cases.
         patients: number of patients.
         sizes: errors of measured sizes on the same cases; ``None`` of models without masks, or of few patients.
+        calibration: that of the masks on the same cases, without options; ``None`` of models without masks, and of
+            entries of earlier versions.
     """
 
     options: Options = Options()
@@ -160,6 +180,7 @@ class ChosenOptions(_Strict):
     cases: Annotated[int, Field(ge=0)] = 0
     patients: Annotated[int, Field(ge=0)] = 0
     sizes: SizeIntervals | None = None
+    calibration: MaskCalibration | None = None
 
 
 def shared_options(members: Sequence[Options]) -> Options:

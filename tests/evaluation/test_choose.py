@@ -64,6 +64,18 @@ def test_the_largest_component_is_chosen_and_predicted(hand_made, dims):
 
 
 @both
+def test_the_calibration_of_the_masks_is_measured_beside(hand_made, dims):
+    rows = speckled(dims, 12)
+    for row in rows[:2]:
+        row["mask"][:] = 0  # without an object nothing is measured
+    found = choose(hand_made(rows, MASKS)).calibration
+    wrong = 1 / 8**dims  # the speck, of which the model is certain; the margin around the object is the whole image
+    assert found.error == pytest.approx(wrong)
+    assert (found.low, found.high) == (pytest.approx(wrong), pytest.approx(wrong))
+    assert (found.cases, found.by_class) == (10, {"mass": pytest.approx(wrong)})
+
+
+@both
 def test_nothing_is_chosen_on_few_patients_and_it_is_said(hand_made, dims):
     chosen = choose(hand_made(speckled(dims, 9), MASKS))
     assert chosen.options == Options()
