@@ -68,16 +68,18 @@ class MaskHead(nn.Module):
         return len(self.classes) + (self.scores == "softmax")
 
     def begin_at(self, prior: float, layer: nn.Module) -> None:
-        """Initialize a layer that scores classes so that all foreground classes together have a stated probability.
+        """Set the bias of a layer that scores classes so that they have a stated probability, where its input is 0.
+
+        Its random weights stay, so that it learns at once from features that differ between classes.
 
         Args:
-            prior: this probability; each of K classes begins with ``prior / K``, or with ``prior`` if they may overlap.
+            prior: probability of all foreground classes together; each of K classes begins with ``prior / K``, or with
+                ``prior`` if they may overlap.
             layer: a convolution with a bias.
 
-        Reference: Lin et al. 2017, arXiv:1708.02002, section 3.3.
+        Reference: Lin et al. 2017, arXiv:1708.02002, section 3.3, where the weights are small, too.
         """
-        weight, bias = (getattr(layer, name) for name in ("weight", "bias"))
-        nn.init.normal_(weight, std=0.01)
+        bias: Tensor = getattr(layer, "bias")  # noqa: B009
         nn.init.zeros_(bias)
         with torch.no_grad():
             if self.scores == "softmax":

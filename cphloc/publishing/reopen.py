@@ -93,6 +93,7 @@ def _facts(listing: Listing, seen: SeenData) -> dict[str, Any]:
         **{key: origin[key] for key in ("run", "mlflow_run", "git_commit", "seed", "packages")},
         "data_fingerprint": fingerprint(contents),
         "training_images": None if entry.fingerprint is None else entry.fingerprint.model_dump(),
+        "training": None if entry.training is None else entry.training.model_dump(),
         "device": entry.speed.device,
         "speed": {"ms_per_case": entry.speed.ms_per_case, "peak_ram_mb": entry.size.peak_ram_mb},
         "reopened": f"{listing}",

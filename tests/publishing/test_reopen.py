@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 
 import pytest
@@ -17,10 +18,15 @@ from cphloc.publishing.verify import verify
 from cphloc.zoo.entries import find_entry, list_entries
 from cphloc.zoo.entry import Entry
 
+TRAINING = {"hours": 1.5, "steps": 3000, "device": "two cores"}
+
 
 @pytest.fixture
 def listing(train_run, put, zoo):
-    put(train_run())
+    run = train_run()
+    facts = run.folder / "facts.json"
+    facts.write_text(json.dumps(json.loads(facts.read_text()) | {"training": TRAINING}))
+    put(run)
     return find_entry("tiny@1.0.0", [str(zoo)])
 
 
@@ -41,6 +47,7 @@ def test_the_same_weights_are_published_under_another_name(listing, zoo, monkeyp
         old.origin.packages,
     )
     assert (entry.speed, entry.size, entry.classes) == (old.speed, old.size, old.classes)
+    assert entry.training.model_dump() == TRAINING
     first, second = (load_file(zoo / name / "1.0.0" / "model.safetensors") for name in ("tiny", "better"))
     assert all((first[key] == second[key]).all() for key in first)
     assert [check for check in verify("better") if not check.right] == []

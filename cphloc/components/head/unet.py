@@ -47,8 +47,9 @@ class UNet(MaskHead):
         scores: ``softmax``, or ``sigmoid``: a logit for every class without background, each class a region of its own
             that may contain others (nnU-Net's region-based training); a voxel gets the last class whose region
             contains it. Only for predictions with imported weights: the losses take classes that exclude each other.
-        prior: initial probability that a voxel belongs to any class, strictly between 0 and 1. Where objects are small,
-            a training otherwise begins with lowering the probability of all classes. ``None``: all begin about equal.
+        prior: about the initial probability that a voxel belongs to any class, strictly between 0 and 1; best their
+            share of a patch. A training otherwise begins with lowering the probability of all classes, which takes
+            hundreds of steps where objects are small. ``None``: all begin about equal.
         loss: a loss that takes masks; default ``dice_ce``.
 
     Shapes:

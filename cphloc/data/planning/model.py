@@ -94,13 +94,12 @@ def _mask_lines(
     sizes = surveyed.median_shape(spacing)
     loss = {"type": "dice_ce"} | ({"batch": True} if any(map(operator.lt, chosen.patch, sizes)) else {})
     share = _prior(surveyed.foreground, float(np.prod(sizes) / np.prod(chosen.patch)))
-    prior = f"prior: {share:.2g}, " if preset.encoder else ""
     classes: dict[int, Any] = dict(surveyed.dataset.classes)
     merged = Rung.LABEL in heads and surveyed.one_class_per_image
     if merged:
         names = list(classes.values())
         classes = {1: {"name": "object" if "object" not in names else "any_object", "of": names}}
-    line = f"    mask: {{type: unet, classes: {inline(classes)}, {prior}loss: {inline(loss)}}}"
+    line = f"    mask: {{type: unet, classes: {inline(classes)}, prior: {share:.2g}, loss: {inline(loss)}}}"
     return [_MERGED, line] if merged else [line]
 
 
