@@ -48,7 +48,7 @@ _OPENKBP = """Neither system has learned within these budgets. nnU-Net's plan (p
 CPU seconds a step, cphloc's 1.9. After 318 steps of cphloc the mandible has begun (Dice .37), the other organs have
 not. The cause: all classes began equally probable, and lowering the probability of the organs took hundreds of steps.
 A plan gives the mask a `prior` now; these rows were measured before it. The recipe `unet3d-ct`, which has one, reaches
-.73 after 2,400 steps."""
+.73 after 2,400 steps (33 validation cases)."""
 _BRAIN = """An earlier plan of cphloc reached .028 in the 20 minutes. The cause was looked for with 900 slices at
 64 x 64 pixels, 200 steps, one seed, Dice on 90 validation slices. As planned then: .06; the head scored all three
 classes as likely as the background, and most steps went into unlearning that. With the background's share as the
