@@ -1,4 +1,4 @@
-"""What the card of an entry says about the calibration of its probabilities and scores."""
+"""What the card of an entry says about the calibration of its probabilities."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _UNKNOWN = "Scores are those of the network; nothing compared them with observed
 
 
 def calibration_text(entry: Entry) -> str:
-    """State how far probabilities and scores are from observed frequencies, for each part that was compared."""
-    parts = [_of_labels(entry), _of_masks(entry), _of_boxes(entry)]
+    """State how far probabilities are from observed frequencies, for each part that was compared."""
+    parts = [_of_labels(entry), _of_masks(entry)]
     return "\n\n".join(filter(None, parts)) or _UNKNOWN
 
 
@@ -41,10 +41,3 @@ def _of_masks(entry: Entry) -> str:
     )
     by_class = ", ".join(f"{name} {error:.3f}" for name, error in found.by_class.items())
     return f"{text}: {by_class}." if len(found.by_class) > 1 else f"{text}."
-
-
-def _of_boxes(entry: Entry) -> str:
-    error = entry.evaluation.metrics.get("d_ece")
-    return (
-        "" if error is None else f"Scores of boxes are those of the network; calibration error {format_metric(error)}."
-    )

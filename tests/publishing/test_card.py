@@ -151,16 +151,14 @@ def test_calibration_is_stated_before_and_after(entry_facts):
     assert "0.200 [0.100, 0.300] before, 0.150 [0.100, 0.300] after" in text
 
 
-def test_calibration_of_masks_and_boxes_is_stated(entry_facts):
+def test_calibration_of_masks_is_stated(entry_facts):
     facts = entry_facts("a", "1.0.0")
     assert "nothing compared them with observed frequencies" in model_card(Entry.model_validate(facts))
     masks = {"error": 0.04, "low": 0.03, "high": 0.05, "cases": 12, "by_class": {"liver": 0.02, "vessel": 0.06}}
     facts["options"] = {"calibration": masks, "cases": 12, "patients": 12}
-    facts["evaluation"]["metrics"]["d_ece"] = {"value": 0.2, "low": 0.1, "high": 0.3, "n": 8}
     text = model_card(Entry.model_validate(facts))
     assert "calibration error is 0.040 [0.030, 0.050]" in text
     assert "12 cases on the val split: liver 0.020, vessel 0.060.\n" in text
-    assert "Scores of boxes are those of the network; calibration error 0.200 [0.100, 0.300]." in text
     assert "nothing compared" not in text
 
 
