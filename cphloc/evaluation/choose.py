@@ -99,7 +99,7 @@ def choose_options(
     Each is compared with the same predictions without it, by the headline metric where the option affects it. Mirrored
     views come first, then temperature and thresholds, then the least label probability and the components of each
     class, each with what was kept before. With fewer than `FEWEST_PATIENTS` patients only the least score of boxes is
-    chosen: there are many boxes in a case.
+    chosen: there are many boxes in a case. The errors of measured sizes and the calibration of masks are computed, too.
 
     Args:
         pairs: each case with the model that predicts it and was not trained on it; the options that it has are

@@ -35,8 +35,8 @@ def _of_masks(entry: Entry) -> str:
         return ""
     interval = "" if found.low is None else f" [{found.low:.3f}, {found.high:.3f}]"
     text = (
-        f"Probabilities of masks are those of the network, not rescaled. Among the voxels up to {MARGIN} from the box "
-        f"of an object, their calibration error is {found.error:.3f}{interval}, mean over classes and "
+        f"Probabilities of masks are those of the network, not rescaled. Up to {MARGIN} voxels from the box of an "
+        f"object, their calibration error is {found.error:.3f}{interval}, mean over classes and "
         f"{counted(found.cases, 'case')} {where(entry.options)}"
     )
     by_class = ", ".join(f"{name} {error:.3f}" for name, error in found.by_class.items())

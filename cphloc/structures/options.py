@@ -170,8 +170,8 @@ class ChosenOptions(_Strict):
         cases: number of cases.
         patients: number of patients.
         sizes: errors of measured sizes on the same cases; ``None`` of models without masks, or of few patients.
-        calibration: that of the masks on the same cases, without options; ``None`` of models without masks, and of
-            entries of earlier versions.
+        calibration: that of the masks on the same cases, without options; ``None`` of models without masks, of few
+            patients, and of entries of earlier versions.
     """
 
     options: Options = Options()

@@ -47,9 +47,9 @@ class UNet(MaskHead):
         scores: ``softmax``, or ``sigmoid``: a logit for every class without background, each class a region of its own
             that may contain others (nnU-Net's region-based training); a voxel gets the last class whose region
             contains it. Only for predictions with imported weights: the losses take classes that exclude each other.
-        prior: about the initial probability that a voxel belongs to any class, strictly between 0 and 1; best their
-            share of a patch. A training otherwise begins with lowering the probability of all classes, which takes
-            hundreds of steps where objects are small. ``None``: all begin about equal.
+        prior: approximate initial probability that a voxel belongs to any class, strictly between 0 and 1; the share of
+            all classes in a patch suits. A training otherwise begins with lowering the probability of all classes,
+            which takes hundreds of steps where objects are small. ``None``: all begin about equal.
         loss: a loss that takes masks; default ``dice_ce``.
 
     Shapes:
